@@ -1,0 +1,103 @@
+"""From a spec to a Gluon network: built whole, cut at the layers asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.mx import mx
+from probe.preprocess import PreprocessSpec
+
+Shape = tuple[int, ...]
+Parameters = Mapping[str, NDArray[np.float32]]
+
+
+def build(spec: BackboneSpec, size: int | None = None) -> Any:
+    """Return the whole network, parameters not yet allocated.
+
+    Parameters
+    ----------
+    size : int, optional
+        Side of the input in pixels; some architectures pad by it. Default: the native one.
+    """
+    module, _, function = spec.builder.partition(":")
+    if module == "zoo":
+        return mx.gluon.model_zoo.vision.get_model(function)
+    return getattr(importlib.import_module(module), function)(size=size or spec.input_size)
+
+
+def parameter_shapes(spec: BackboneSpec) -> dict[str, Shape]:
+    """Return canonical name -> shape of every parameter and running statistic, top included."""
+    net = build(spec)
+    output = net(mx.sym.var("data"))
+    side = spec.input_size
+    arguments, _, auxiliary = output.infer_shape(data=(1, 3, side, side))
+    found = dict(zip(output.list_arguments(), arguments, strict=True))
+    found |= zip(output.list_auxiliary_states(), auxiliary, strict=True)
+    named = net._collect_params_with_prefix()
+    return {name: tuple(found[parameter.name]) for name, parameter in named.items()}
+
+
+class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
+    """The frozen part of a backbone: (N, S, S, 3) uint8 in, one float32 array a cut out.
+
+    Parameters
+    ----------
+    net : gluon.HybridBlock
+        A network from `build`.
+    cuts : sequence of (Layer, Pool)
+    preprocess : PreprocessSpec
+        Its arithmetic half becomes the first step.
+    """
+
+    def __init__(self, net: Any, cuts: Sequence[tuple[Layer, Pool]], preprocess: PreprocessSpec) -> None:
+        super().__init__()
+        self._cuts = list(cuts)
+        last = max(layer.after for layer, _ in cuts)
+        self.features = mx.gluon.nn.HybridSequential(prefix="")
+        with self.features.name_scope():
+            for block in list(net.features)[:last]:
+                self.features.add(block)
+        std = np.array(preprocess.std, np.float64)
+        gain = (preprocess.scale / std).astype(np.float32).reshape(1, 3, 1, 1)
+        shift = (np.array(preprocess.mean, np.float64) / std).astype(np.float32).reshape(1, 3, 1, 1)
+        self._reverse = preprocess.channels == "BGR"
+        self.gain = self.params.get_constant("gain", mx.nd.array(gain))
+        self.shift = self.params.get_constant("shift", mx.nd.array(shift))
+
+    def hybrid_forward(self, F: Any, x: Any, gain: Any, shift: Any) -> Any:  # noqa: D102
+        x = F.transpose(F.cast(x, "float32"), (0, 3, 1, 2))  # (N, S, S, 3) -> (N, 3, S, S)
+        if self._reverse:
+            x = F.reverse(x, axis=1)
+        x = F.broadcast_sub(F.broadcast_mul(x, gain), shift)
+        taken: dict[int, Any] = {}
+        wanted = {layer.after for layer, _ in self._cuts}
+        for i, block in enumerate(self.features._children.values(), start=1):
+            x = block(x)
+            if i in wanted:
+                taken[i] = x
+        return [_reduce(F, taken[layer.after], layer, pool) for layer, pool in self._cuts]
+
+
+def _reduce(F: Any, x: Any, layer: Layer, pool: Pool) -> Any:
+    if layer.kind == "gap" or (layer.kind == "map" and pool == "avg"):
+        return F.flatten(F.Pooling(x, global_pool=True, pool_type="avg", kernel=(1, 1)))
+    if layer.kind == "map" and pool == "max":
+        return F.flatten(F.Pooling(x, global_pool=True, pool_type="max", kernel=(1, 1)))
+    return x if layer.kind == "map" and pool == "none" else F.flatten(x)
+
+
+def feature_shapes(
+    spec: BackboneSpec, cuts: Sequence[tuple[Layer, Pool]], preprocess: PreprocessSpec
+) -> list[Shape]:
+    """Return the shape of one image's features at each cut, (D,) or (C, H, W)."""
+    side = preprocess.size
+    network = CutNetwork(build(spec, side), cuts, preprocess)
+    outputs = mx.sym.Group(network(mx.sym.var("data")))
+    _, shapes, _ = outputs.infer_shape(data=(1, side, side, 3))
+    return [tuple(shape[1:]) for shape in shapes]

@@ -1,0 +1,122 @@
+"""What a backbone is, in plain data: nothing here needs MXNet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from probe.errors import UnknownNameError, UsageError
+
+Pool = Literal["avg", "max", "flatten", "none"]
+POOLS: tuple[Pool, ...] = ("avg", "max", "flatten", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A place where features can be cut.
+
+    Parameters
+    ----------
+    name : str
+    width : int
+        Channels of a map, length of a vector.
+    after : int
+        How many blocks of the network's `features` run before the cut.
+    kind : {"map", "gap", "vector"}
+        ``map`` gives (N, width, H, W); ``gap`` is the global average of the last map and
+        ``vector`` a fully connected layer after its ReLU, (N, width) both.
+    min_size, max_size : int, int or None
+        Sides of the square input, in pixels, at which the layer can be computed.
+    """
+
+    name: str
+    width: int
+    after: int
+    kind: Literal["map", "gap", "vector"]
+    min_size: int = 1
+    max_size: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSpec:
+    """One architecture.
+
+    Parameters
+    ----------
+    name : str
+    family : str
+        Weights of one family share their name mapping: ``vgg``, ``resnet_v1b`` ...
+    builder : str
+        ``zoo:NAME`` for Gluon's model zoo, else ``module:function``.
+    parameters : int
+        With the 1,000-class classifier, running statistics not counted.
+    input_size : int
+        Side of the square input the architecture was designed for, in pixels.
+    layers : tuple of Layer
+        In the order in which the network computes them.
+    paper : str
+    """
+
+    name: str
+    family: str
+    builder: str
+    parameters: int
+    input_size: int
+    layers: tuple[Layer, ...]
+    paper: str
+
+    def layer(self, name: str) -> Layer:
+        """Return a layer by name.
+
+        Raises
+        ------
+        UnknownNameError
+            The message lists the layers.
+        """
+        for layer in self.layers:
+            if layer.name == name:
+                return layer
+        names = ", ".join(layer.name for layer in self.layers)
+        raise UnknownNameError(f"{self.name} has no layer {name!r}; it has {names}")
+
+    def uses(self, layer: Layer, parameter: str) -> bool:
+        """Whether the network cut at `layer` uses the parameter of that canonical name."""
+        part, index, *_ = parameter.split(".")
+        return part == "features" and int(index) < layer.after
+
+    def check_size(self, layer: Layer, size: int) -> None:
+        """Refuse an input size at which the layer cannot be computed.
+
+        Raises
+        ------
+        UsageError
+            Names the smallest size that works, and another layer where only that helps.
+        """
+        if size < layer.min_size:
+            smaller = [one.name for one in self.layers if one.kind != "vector" and one.min_size <= size]
+            other = f", or take --layer {smaller[-1]}" if smaller else ""
+            raise UsageError(
+                f"--size {size} is too small for {self.name} at {layer.name}; "
+                f"the smallest that works is {layer.min_size}{other}"
+            )
+        if layer.max_size is not None and size > layer.max_size:
+            largest_map = [one.name for one in self.layers if one.kind != "vector"][-1]
+            raise UsageError(
+                f"--size {size} is too large for {self.name} at {layer.name}, whose fully connected "
+                f"layer takes {layer.min_size} to {layer.max_size}; {largest_map} takes any larger size"
+            )
+
+
+def resolve_pool(layer: Layer, pool: Pool | None) -> Pool:
+    """Return how a layer is reduced: maps are averaged unless told otherwise, vectors are left.
+
+    Raises
+    ------
+    UsageError
+        A vector cannot be pooled.
+    """
+    if layer.kind == "map":
+        return pool or "avg"
+    if pool not in (None, "none"):
+        raise UsageError(f"--pool {pool}: {layer.name} is a vector already; leave --pool out")
+    return "none"

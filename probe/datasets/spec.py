@@ -1,0 +1,103 @@
+"""What every dataset is, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "val", "test")
+CONTENT_BYTES = 16
+
+
+class Images(Protocol):
+    """A fixed sequence of images that are read when asked for. Safe to call from many threads."""
+
+    def __len__(self) -> int: ...
+
+    def content(self) -> NDArray[np.uint8]:
+        """Return what identifies each image's pixels, (n_images, 16).
+
+        For files the BLAKE2b-128 of the file's bytes, for packed formats that of the shape and
+        the RGB pixels, so that two packings of the same images agree.
+        """
+        ...
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Return one image as RGB, (height, width, 3).
+
+        Raises
+        ------
+        ImageError
+            It cannot be read; the message has its path or id.
+        """
+        ...
+
+    def take(self, rows: NDArray[np.intp]) -> Images:
+        """Return the images of those rows, in that order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Labelled images in a fixed order.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Unique; the path relative to the dataset's folder, or ``train/00000`` for packed formats.
+    labels : int32, (n_images,)
+        Indices into the dataset's `classes`.
+    images : Images
+    """
+
+    ids: Sequence[str]
+    labels: NDArray[np.int32]
+    images: Images
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.intp]) -> Split:
+        """Return those rows, in that order."""
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            labels=self.labels[rows],
+            images=self.images.take(rows),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadImage:
+    """An image that was left out because it cannot be read."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Splits that share their classes.
+
+    Parameters
+    ----------
+    name : str
+        The catalog's name, or the folder's.
+    classes : tuple of str
+    splits : mapping of split name to Split
+        In the order train, val, test; those that there are.
+    root : Path or None
+        Where the files lie; None where they come with a package.
+    skipped : tuple of BadImage
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    root: Path | None
+    skipped: tuple[BadImage, ...] = ()

@@ -1,0 +1,92 @@
+"""Remember what a file's bytes hashed to, as git's index does, so that a hit needs no reading.
+
+A digest is kept under (path, what was computed) and is believed while the file's size, mtime and
+inode stay as they were. A file changed within the last seconds is not remembered, for a second
+change could leave the same time behind. The memo is a convenience: where it cannot be written
+(a read-only cache folder) digests are computed again, and `rm memo.sqlite` is always safe.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+RACY_SECONDS = 2.0  # coarser than the time stamp of any file system in use
+
+MANY = 500
+
+Stamp = tuple[int, int, int]
+
+
+def stamp_of(path: Path | str) -> Stamp:
+    """Return (size in bytes, mtime in ns, inode) of a file."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+class Memo:
+    """Byte strings computed from files, valid while the files' stamps are.
+
+    Parameters
+    ----------
+    path : Path
+        The SQLite file; made on the first write. Any number of processes may share it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get_many(self, kind: str, stamps: dict[str, Stamp]) -> dict[str, bytes]:
+        """Return the remembered values of those paths whose stamp still holds.
+
+        `kind` says what was computed, and with which version of the code.
+        """
+        if not stamps or not self._path.exists():
+            return {}
+        query, found = "SELECT path, size, mtime, inode, value FROM memo WHERE kind = ?", {}
+        try:
+            with self._connect() as db:
+                if len(stamps) > MANY:  # one scan beats that many look-ups
+                    rows = list(db.execute(query, (kind,)))
+                else:
+                    rows = [r for path in stamps for r in db.execute(query + " AND path = ?", (kind, path))]
+        except sqlite3.Error as error:
+            log.debug("memo %s not readable: %s", self._path, error)
+            return {}
+        for path, *stamp, value in rows:
+            if stamps.get(path) == tuple(stamp):
+                found[path] = value
+        return found
+
+    def put_many(self, kind: str, values: Iterable[tuple[str, Stamp, bytes]]) -> None:
+        """Remember values; those of files changed in the last seconds are left out."""
+        newest = time.time_ns() - int(RACY_SECONDS * 1e9)
+        rows = [(kind, path, *stamp, value) for path, stamp, value in values if stamp[1] < newest]
+        if not rows:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._connect() as db:
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS memo (kind TEXT, path TEXT, size INTEGER, mtime INTEGER,"
+                    " inode INTEGER, value BLOB, PRIMARY KEY (kind, path)) WITHOUT ROWID"
+                )
+                db.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        except (sqlite3.Error, OSError) as error:
+            log.debug("memo %s not writable: %s", self._path, error)
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        db = sqlite3.connect(self._path, timeout=10)
+        try:
+            with db:  # commits, or rolls back on an error
+                yield db
+        finally:
+            db.close()

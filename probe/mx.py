@@ -1,0 +1,65 @@
+"""The one place that imports MXNet: `from probe.mx import mx`.
+
+MXNet 1.9.1 is archived. It asks NumPy for `np.bool`, which NumPy dropped, and reads its thread
+count from the environment while it loads. Both are dealt with here, before anything else can
+import it; a test keeps every other file from doing so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from probe.errors import EngineError
+
+NEEDS = "MXNet 1.9.1 needs Python 3.11 or 3.12, NumPy 1.26 and, from Python 3.12 on, setuptools"
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _numpy_bool_alias() -> Iterator[None]:
+    if "bool" in vars(np):  # hasattr() would emit a FutureWarning
+        yield
+        return
+    np.bool = bool  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        vars(np).pop("bool", None)
+
+
+def _import() -> Any:
+    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # unset, x86 builds use half
+    os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise EngineError(f"NumPy is {np.__version__}; {NEEDS}: run `pip install 'numpy<2'`")
+    try:
+        with _numpy_bool_alias(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mxnet
+    except (ImportError, OSError, AttributeError) as error:
+        raise EngineError(
+            f"MXNet does not import on Python {sys.version.split()[0]}: {error}; {NEEDS}, and the "
+            "system libraries libgomp1 and libquadmath0"
+        ) from error
+    return mxnet
+
+
+mx: Any = _import()
+
+
+def set_threads(count: int) -> None:
+    """Let MXNet's operators use `count` threads from now on."""
+    import ctypes
+
+    mx.base.check_call(mx.base._LIB.MXSetNumOMPThreads(ctypes.c_int(count)))

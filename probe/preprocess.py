@@ -1,0 +1,286 @@
+"""What the weights were trained on: the way from any RGB image to the network's input.
+
+It has two halves. `resize_image` runs on the CPU beside the network and gives uint8, since that
+is what every published pipeline feeds to its normalisation and a quarter of the bytes. The
+arithmetic half (channel order, scale, mean, std) is in the engine, as the network's first layer.
+A `PreprocessSpec` belongs to a set of weights, never to an architecture.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from probe.errors import UsageError
+
+Resize = Literal["squash", "crop"]
+Interpolation = Literal["bilinear", "bicubic"]
+Channels = Literal["RGB", "BGR"]
+UInt8Image = NDArray[np.uint8]
+
+MAX_SIZE = 4096  # a side longer than this is a typing mistake, not a network input
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessSpec:
+    """How one set of weights wants its images.
+
+    The network's input is ``(image[channels] * scale - mean) / std`` with `image` in 0..255.
+
+    Parameters
+    ----------
+    name : str
+        What people call it, for example ``torchvision``; not part of a cache key.
+    size : int
+        Side of the square network input, in pixels.
+    resize : {"squash", "crop"}
+        ``squash`` stretches the whole image to the square; ``crop`` brings the shorter side to
+        ``size / crop_fraction`` and cuts the central square.
+    crop_fraction : float, in (0, 1]
+        Used by ``crop`` only.
+    interpolation : {"bilinear", "bicubic"}
+        With half-pixel centres. Bicubic is Keys' kernel with a = -0.5.
+    antialias : bool
+        Widen the kernel when shrinking, as Pillow does and TensorFlow by default does not.
+    channels : {"RGB", "BGR"}
+    scale : float
+        Factor on 0..255 pixel values, applied before mean and std.
+    mean, std : tuple of 3 floats
+        In the order of `channels`, after `scale`.
+
+    References
+    ----------
+    Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP 29 (1981).
+    """
+
+    name: str
+    size: int
+    resize: Resize
+    crop_fraction: float = 1.0
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    channels: Channels = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _check(isinstance(self.size, int) and 1 <= self.size <= MAX_SIZE, "size", self.size, f"an integer from 1 to {MAX_SIZE}")
+        _check(self.resize in ("squash", "crop"), "resize", self.resize, "squash or crop")
+        _check(_finite(self.crop_fraction) and 0 < self.crop_fraction <= 1, "crop_fraction", self.crop_fraction, "above 0 and at most 1")
+        _check(self.interpolation in ("bilinear", "bicubic"), "interpolation", self.interpolation, "bilinear or bicubic")
+        _check(isinstance(self.antialias, bool), "antialias", self.antialias, "true or false")
+        _check(self.channels in ("RGB", "BGR"), "channels", self.channels, "RGB or BGR")
+        _check(_finite(self.scale) and self.scale > 0, "scale", self.scale, "a positive number")
+        for field in ("mean", "std"):
+            value = getattr(self, field)
+            _check(isinstance(value, tuple) and len(value) == 3 and all(map(_finite, value)), field, value, "three numbers")
+        _check(all(s > 0 for s in self.std), "std", self.std, "three positive numbers")
+
+    def with_size(self, size: int) -> PreprocessSpec:
+        """Return the spec for another input size; the crop fraction goes.
+
+        A person who names a size means "my images, at this size", so an image that already
+        has it is fed as it is.
+        """
+        return replace(self, size=size, crop_fraction=1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values, `name` included."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what moves the numbers: everything but the name, and nothing that is unused."""
+        fields = self.to_json()
+        del fields["name"]
+        if self.resize == "squash":
+            del fields["crop_fraction"]
+        return fields
+
+    @classmethod
+    def from_json(cls, data: object, where: str) -> PreprocessSpec:
+        """Build a spec from decoded JSON.
+
+        Raises
+        ------
+        UsageError
+            A field is missing, unknown or out of range; `where` names the source.
+        """
+        if not isinstance(data, dict):
+            raise UsageError(f"{where}: expected a JSON object with the fields of a preprocessing")
+        known = set(cls.__dataclass_fields__)
+        if unknown := sorted(set(data) - known):
+            raise UsageError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+        if missing := [field for field in ("size", "resize") if field not in data]:
+            raise UsageError(f"{where}: field {missing[0]!r} is missing")
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        try:
+            return cls(**{"name": Path(where).stem, **values})
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+    def describe(self) -> str:
+        """Return one line for people, for example in `probe weights list`."""
+        side = self.size if self.resize == "squash" else f"{self.short_side} then centre crop {self.size}"
+        how = f"{self.resize} to {side}" if self.resize == "squash" else f"shorter side to {side}"
+        smooth = "antialiased " if self.antialias else ""
+        numbers = "{}, x{:.6g}, mean {}, std {}".format(
+            self.channels, self.scale, *(",".join(f"{v:g}" for v in t) for t in (self.mean, self.std))
+        )
+        return f"{self.name}: {how}, {smooth}{self.interpolation}, {numbers}"
+
+    @property
+    def short_side(self) -> int:
+        """Length in pixels that the shorter side gets before the crop."""
+        return math.floor(self.size / self.crop_fraction + 1e-9)
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check(ok: bool, field: str, value: object, expected: str) -> None:
+    if not ok:
+        raise UsageError(f"preprocessing field {field} is {value!r}, expected {expected}")
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+TORCHVISION = PreprocessSpec(
+    name="torchvision", size=224, resize="crop", crop_fraction=0.875,
+    scale=1 / 255, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+)  # fmt: skip
+GLUON = replace(TORCHVISION, name="gluon")  # the zoo trained with the same numbers
+TIMM_BICUBIC = replace(TORCHVISION, name="timm_bicubic", interpolation="bicubic")
+CAFFE_BGR = PreprocessSpec(
+    name="caffe_bgr", size=224, resize="squash", antialias=False,
+    channels="BGR", mean=(103.939, 116.779, 123.68),
+)  # fmt: skip
+TF_INCEPTION = PreprocessSpec(
+    name="tf_inception", size=299, resize="squash", antialias=False,
+    scale=1 / 127.5, mean=(1.0, 1.0, 1.0),
+)  # fmt: skip
+TORCHVISION_INCEPTION = PreprocessSpec(
+    # ported from TensorFlow: the module itself undoes the ImageNet normalisation
+    name="torchvision_inception", size=299, resize="crop", crop_fraction=299 / 342,
+    scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+)  # fmt: skip
+EFFICIENTNET_LITE = PreprocessSpec(
+    name="efficientnet_lite", size=224, resize="crop", crop_fraction=0.875, interpolation="bicubic",
+    mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0),
+)  # fmt: skip
+
+PRESETS = {
+    spec.name: spec
+    for spec in (
+        TORCHVISION, GLUON, TIMM_BICUBIC, CAFFE_BGR, TF_INCEPTION, TORCHVISION_INCEPTION, EFFICIENTNET_LITE,
+    )
+}  # fmt: skip
+
+
+def load_preprocess(name_or_file: str) -> PreprocessSpec:
+    """Return a preset by name, or the spec in a JSON file.
+
+    Raises
+    ------
+    UsageError
+        It is neither, or the file does not hold a valid spec.
+    """
+    if name_or_file in PRESETS:
+        return PRESETS[name_or_file]
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise UsageError(
+            f"--preprocess {name_or_file}: neither a file nor one of {', '.join(PRESETS)}"
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a JSON file ({error})") from None
+    return PreprocessSpec.from_json(data, str(path))
+
+
+def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
+    """Resize, and crop where the spec says so; an image of the right size is not resampled.
+
+    Parameters
+    ----------
+    image : uint8, (height, width, 3), RGB
+
+    Returns
+    -------
+    uint8, (spec.size, spec.size, 3), RGB
+        Rounded to the nearest integer, half away from zero.
+    """
+    size = spec.size
+    height, width = image.shape[:2]
+    if (height, width) == (size, size) and (spec.resize == "squash" or spec.crop_fraction == 1):
+        return image
+    if spec.resize == "squash":
+        return _resample(image, size, size, spec)
+    scale = spec.short_side / min(height, width)
+    # torchvision truncates the longer side; its crop offset is rounded half to even
+    target = (
+        (spec.short_side, int(spec.short_side * width / height))
+        if height <= width
+        else (int(spec.short_side * height / width), spec.short_side)
+    )
+    resized = image if scale == 1 else _resample(image, *target, spec)
+    top, left = (round((side - size) / 2) for side in resized.shape[:2])
+    return np.ascontiguousarray(resized[top : top + size, left : left + size])
+
+
+def _resample(image: UInt8Image, height: int, width: int, spec: PreprocessSpec) -> UInt8Image:
+    if spec.antialias:
+        method = Image.Resampling[spec.interpolation.upper()]
+        return np.asarray(Image.fromarray(image).resize((width, height), method))
+    rows = _taps(image.shape[0], height, spec.interpolation)
+    columns = _taps(image.shape[1], width, spec.interpolation)
+    return _separable(image, rows, columns)
+
+
+def _separable(
+    image: UInt8Image,
+    rows: tuple[NDArray[np.intp], NDArray[np.float32]],
+    columns: tuple[NDArray[np.intp], NDArray[np.float32]],
+) -> UInt8Image:
+    index, weight = rows  # (taps, out_height)
+    tall = sum(image[i] * w[:, None, None] for i, w in zip(index, weight, strict=True))  # (H', W, 3)
+    index, weight = columns
+    out = sum(tall[:, i] * w[:, None] for i, w in zip(index, weight, strict=True))  # (H', W', 3)
+    return np.clip(out + 0.5, 0, 255).astype(np.uint8)  # truncation after + 0.5: the nearest
+
+
+@lru_cache(maxsize=256)
+def _taps(
+    source: int, target: int, interpolation: Interpolation
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Return for each target pixel the source pixels and weights, (taps, target) each.
+
+    Target centre j lies at source coordinate (j + 0.5) * source / target - 0.5. Neighbours
+    beyond the border repeat the edge pixel.
+    """
+    centre = (np.arange(target) + 0.5) * source / target - 0.5
+    first = np.floor(centre).astype(np.intp)
+    t = centre - first
+    if interpolation == "bilinear":
+        offsets, weights = (0, 1), np.stack([1 - t, t])
+    else:
+        offsets, weights = (-1, 0, 1, 2), np.stack([_keys(t + 1), _keys(t), _keys(1 - t), _keys(2 - t)])
+    index = np.stack([np.clip(first + o, 0, source - 1) for o in offsets])
+    return index, weights.astype(np.float32)
+
+
+def _keys(x: NDArray[np.float64], a: float = -0.5) -> NDArray[np.float64]:
+    near = ((a + 2) * x - (a + 3)) * x * x + 1  # |x| <= 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a  # 1 < |x| < 2
+    return np.where(x <= 1, near, far)
