@@ -78,7 +78,7 @@ class Memo:
                     "CREATE TABLE IF NOT EXISTS memo (kind TEXT, path TEXT, size INTEGER, mtime INTEGER,"
                     " inode INTEGER, value BLOB, PRIMARY KEY (kind, path)) WITHOUT ROWID"
                 )
-                db.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                db.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OSError) as error:
             log.debug("memo %s not writable: %s", self._path, error)
 

@@ -17,13 +17,9 @@ from typing import Any
 import numpy as np
 
 from probe.errors import EngineError
+from probe.machine import usable_cores
 
 NEEDS = "MXNet 1.9.1 needs Python 3.11 or 3.12, NumPy 1.26 and, from Python 3.12 on, setuptools"
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
@@ -56,6 +52,11 @@ def _import() -> Any:
 
 
 mx: Any = _import()
+
+
+def threads() -> int:
+    """Return how many threads MXNet's operators use."""
+    return int(os.environ["OMP_NUM_THREADS"])
 
 
 def set_threads(count: int) -> None:

@@ -58,7 +58,7 @@ def _squeezenet(name: str, pools_before: tuple[int, ...], min_sizes: tuple[int, 
     for i, width in enumerate(widths):
         after = 4 + i + sum(fire <= i for fire in pools_before)
         layers.append(Layer(name=f"fire{i + 2}", width=width, after=after, kind="map", min_size=min_sizes[i]))
-    layers.append(Layer(name="gap", width=512, after=12, kind="gap", min_size=min_sizes[-1]))
+    layers.append(Layer(name="gap", width=512, after=layers[-1].after, kind="gap", min_size=min_sizes[-1]))
     return BackboneSpec(
         name=name, family="squeezenet", builder="zoo:" + name.replace("_", "."), parameters=parameters,
         input_size=224, layers=tuple(layers), paper="arXiv:1602.07360",

@@ -1,1 +1,23 @@
-"""TODO."""
+"""Labelled images: named datasets and folders, read lazily, identified by their content."""
+
+from probe.datasets.catalog import DATASETS
+from probe.datasets.decode import decode, decode_file
+from probe.datasets.load import load_dataset
+from probe.datasets.pickles import load_pickle
+from probe.datasets.sources import DatasetSpec
+from probe.datasets.spec import CONTENT_BYTES, SPLITS, BadImage, Dataset, Images, Split
+
+__all__ = [
+    "CONTENT_BYTES",
+    "DATASETS",
+    "SPLITS",
+    "BadImage",
+    "Dataset",
+    "DatasetSpec",
+    "Images",
+    "Split",
+    "decode",
+    "decode_file",
+    "load_dataset",
+    "load_pickle",
+]

@@ -1,1 +1,33 @@
-"""TODO."""
+"""Engines run the frozen network: (uint8 batch) -> float32 rows."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Engine"]
+
+
+class Engine(Protocol):
+    """A frozen network that is ready to run.
+
+    Attributes
+    ----------
+    batch_size : int
+        The number of images in every batch; a shorter one is padded by the caller.
+    device : str
+        For people and provenance: ``cpu`` or ``gpu:0``.
+    """
+
+    batch_size: int
+    device: str
+
+    def submit(self, batch: NDArray[np.uint8]) -> Any:
+        """Start a forward pass over (batch_size, S, S, 3) RGB and return a ticket for `collect`."""
+        ...
+
+    def collect(self, ticket: Any) -> list[NDArray[np.float32]]:
+        """Wait for a batch and return one (batch_size, ...) array a cut."""
+        ...

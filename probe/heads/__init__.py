@@ -1,1 +1,46 @@
-"""TODO."""
+"""Classifiers on features, by scikit-learn's estimator rules: plain `X, y`, no files.
+
+    from probe.heads import DenseHead
+    head = DenseHead(epochs=50, random_state=0).fit(X, y)
+    head.predict_proba(X_new)
+
+Importing this package loads neither MXNet nor scikit-learn; naming an estimator loads the latter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from probe.heads.catalog import HEADS, HeadSpec
+from probe.heads.io import load_head, save_head
+
+if TYPE_CHECKING:
+    from probe.heads.dense import DenseHead
+    from probe.heads.linear import Epoch, LinearHead
+    from probe.heads.logistic import LogisticHead
+
+__all__ = [
+    "HEADS",
+    "DenseHead",
+    "Epoch",
+    "HeadSpec",
+    "LinearHead",
+    "LogisticHead",
+    "load_head",
+    "save_head",
+]
+
+_LAZY = {
+    "DenseHead": "probe.heads.dense",
+    "Epoch": "probe.heads.linear",
+    "LinearHead": "probe.heads.linear",
+    "LogisticHead": "probe.heads.logistic",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,1 +1,46 @@
-"""TODO."""
+"""Pretrained weights: readers, name mappings, the catalog, and what is at hand.
+
+Importing this, and asking for a digest that the memo knows, does not import MXNet.
+"""
+
+from __future__ import annotations
+
+from probe.weights.catalog import WEIGHTS, identify
+from probe.weights.digest import parameter_digest
+from probe.weights.fetch import fetch
+from probe.weights.fit import default_layer, fitting_backbones, holds_layers
+from probe.weights.load import (
+    Loaded,
+    held_layers,
+    load_parameters,
+    random_digest,
+    random_parameters,
+    weights_digest,
+)
+from probe.weights.open_file import open_tensors
+from probe.weights.spec import WeightsSpec
+from probe.weights.store import ResolvedWeights, locate, resolve_weights
+from probe.weights.tensors import LazyTensor, TensorFile
+
+__all__ = [
+    "WEIGHTS",
+    "LazyTensor",
+    "Loaded",
+    "ResolvedWeights",
+    "TensorFile",
+    "WeightsSpec",
+    "default_layer",
+    "fetch",
+    "fitting_backbones",
+    "held_layers",
+    "holds_layers",
+    "identify",
+    "load_parameters",
+    "locate",
+    "open_tensors",
+    "parameter_digest",
+    "random_digest",
+    "random_parameters",
+    "resolve_weights",
+    "weights_digest",
+]

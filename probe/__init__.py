@@ -1,0 +1,73 @@
+"""Run a frozen, pretrained CNN over an image dataset once; make everything after that cheap.
+
+The names here load what they need on first use; importing `probe` loads neither MXNet nor
+scikit-learn nor matplotlib.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from probe.backbones.catalog import BACKBONES
+    from probe.cache.features import FeatureSet
+    from probe.cache.key import FeatureKey
+    from probe.cache.store import Store
+    from probe.datasets import DATASETS, Dataset, load_dataset
+    from probe.errors import ProbeError
+    from probe.extract import extract_features
+    from probe.heads import DenseHead, LogisticHead
+    from probe.preprocess import PreprocessSpec
+    from probe.request import Request, prepare
+    from probe.weights import WEIGHTS
+
+_HOME = {
+    "BACKBONES": "probe.backbones.catalog",
+    "DATASETS": "probe.datasets",
+    "Dataset": "probe.datasets",
+    "DenseHead": "probe.heads",
+    "FeatureKey": "probe.cache.key",
+    "FeatureSet": "probe.cache.features",
+    "LogisticHead": "probe.heads",
+    "PreprocessSpec": "probe.preprocess",
+    "ProbeError": "probe.errors",
+    "Request": "probe.request",
+    "Store": "probe.cache.store",
+    "WEIGHTS": "probe.weights",
+    "extract_features": "probe.extract",
+    "load_dataset": "probe.datasets",
+    "prepare": "probe.request",
+}
+
+__all__ = [
+    "BACKBONES",
+    "DATASETS",
+    "WEIGHTS",
+    "Dataset",
+    "DenseHead",
+    "FeatureKey",
+    "FeatureSet",
+    "LogisticHead",
+    "PreprocessSpec",
+    "ProbeError",
+    "Request",
+    "Store",
+    "extract_features",
+    "load_dataset",
+    "prepare",
+]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'probe' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

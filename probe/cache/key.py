@@ -1,0 +1,105 @@
+"""What makes two feature files the same: everything that moves the numbers, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.preprocess import PreprocessSpec
+
+FORMAT = 1
+SPLIT_ORDER = ("train", "val", "test")
+
+
+def canonical_json(value: object) -> str:
+    """Return JSON with sorted keys and no spaces: one text a value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest_text(text: str) -> str:
+    """Return the BLAKE2b-128 of a text, in hex."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def digest_rows(content: NDArray[np.uint8]) -> str:
+    """Return one digest for ordered content hashes, (n_images, 16) uint8."""
+    return hashlib.blake2b(np.ascontiguousarray(content).tobytes(), digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureKey:
+    """The identity of a cache entry.
+
+    All fields but `rows` are the recipe: features of equal images under equal recipes are equal,
+    whichever entry they lie in. Labels, ids, device, batch size, threads, paths and times are
+    not here, since they move no number.
+
+    Parameters
+    ----------
+    backbone, layer, pool : str
+    parameters : str
+        Digest of the converted parameters that the cut network uses.
+    preprocess : str
+        Canonical JSON of `PreprocessSpec.identity`.
+    rows : tuple of (split, digest)
+        Digest of each split's ordered content hashes, in the order train, val, test.
+    dtype : str
+        What is stored: ``float32`` or ``float16``.
+    compute : str
+        Precision of the forward pass.
+    views : str
+        ``none``: one row an image.
+    format : int
+        Version of the meaning of all this.
+    """
+
+    backbone: str
+    layer: str
+    pool: str
+    parameters: str
+    preprocess: str
+    rows: tuple[tuple[str, str], ...]
+    dtype: str = "float32"
+    compute: str = "float32"
+    views: str = "none"
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """BLAKE2b-128 of the canonical JSON, in hex."""
+        return digest_text(canonical_json(self.to_json()))
+
+    @property
+    def recipe(self) -> str:
+        """The same without the rows."""
+        return digest_text(canonical_json({k: v for k, v in self.to_json().items() if k != "rows"}))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values; `preprocess` unfolded, so that people can read it."""
+        return {**asdict(self), "rows": dict(self.rows), "preprocess": json.loads(self.preprocess)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FeatureKey:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            Fields are missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(data) != names:
+            raise ValueError(f"key fields are {sorted(data)}, expected {sorted(names)}")
+        rows = tuple((split, str(data["rows"][split])) for split in SPLIT_ORDER if split in data["rows"])
+        return cls(**{**data, "rows": rows, "preprocess": canonical_json(data["preprocess"])})
+
+
+def preprocess_identity(spec: PreprocessSpec) -> str:
+    """Return the text that stands for a preprocessing in a key."""
+    return canonical_json(spec.identity())

@@ -1,0 +1,76 @@
+"""`probe`: the commands, and what becomes of an error.
+
+This file and the commands it names import nothing heavy, so that `probe --help` is quick; each
+command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from probe.cli import backbones, cache, dataset, demo, doctor, extract, head, weights
+from probe.errors import ProbeError
+
+EPILOG = "Start with `probe demo`. State lies in ./cache; PROBE_CACHE or --cache-dir moves it."
+
+app = typer.Typer(
+    name="probe",
+    help="Run a frozen, pretrained CNN over images once, keep its features, fit heads in seconds.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("extract")(extract.extract)
+app.command("head")(head.head)
+app.add_typer(backbones.app, name="backbones")
+app.add_typer(weights.app, name="weights")
+app.add_typer(cache.app, name="cache")
+app.add_typer(dataset.app, name="dataset")
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from probe import __version__
+
+        typer.echo(f"probe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    if not verbose:
+        for noisy in ("matplotlib", "PIL", "filelock", "h5py"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0, 1 (partly failed), 2 (error) or 130 (Ctrl-C)."""
+    try:
+        app()
+    except ProbeError as error:
+        sys.stderr.write(f"probe: {' '.join(str(error).split())}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("probe: interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:  # `probe cache list | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

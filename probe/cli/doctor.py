@@ -1,0 +1,82 @@
+"""`probe doctor`: what is installed, what this machine grants, and why a GPU is or is not used."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import typer
+
+from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.errors import EngineError
+
+PACKAGES = (
+    "probe", "mxnet", "numpy", "h5py", "scikit-learn", "pillow", "joblib", "typer", "safetensors", "xxhash",
+)  # fmt: skip
+
+
+def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
+    """Show versions, threads, devices, and why a GPU is or is not used."""
+    from probe.cli import console
+    from probe.machine import usable_cores
+
+    folder = cache_folder(cache_dir)
+    facts: dict[str, str] = {
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "machine": f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores",
+        "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
+    }
+    works = True
+    try:
+        facts |= _mxnet_facts()
+    except EngineError as error:
+        facts["mxnet"], works = str(error), False
+    facts["gpu driver"] = _driver()
+    usage = shutil.disk_usage(folder if folder.exists() else ".")
+    facts["cache"] = f"{folder.resolve()}, {console.size(usage.free)} free"
+    if as_json:
+        console.print_json(facts)
+    else:
+        console.facts(console.stdout(), facts)
+    if not works:
+        raise typer.Exit(1)
+
+
+def _mxnet_facts() -> dict[str, str]:
+    from probe.engines.gluon import choose_device, gpu_count
+    from probe.mx import mx, threads
+
+    features: Any = mx.runtime.Features()
+    kind = "CUDA build" if features.is_enabled("CUDA") else "CPU build"
+    if not features.is_enabled("CUDA"):
+        why = "not used: this MXNet is the CPU build (README: Using a GPU)"
+    elif not gpu_count():
+        why = "not used: MXNet sees no GPU; check the driver, CUDA_VISIBLE_DEVICES and that cuDNN 8 is installed"
+    elif choose_device("auto").device_type == "cpu":
+        why = "not used: the GPU does not run this build's kernels, which stop at compute capability 8.6"
+    else:
+        why = f"used by --device auto: {gpu_count()} found"
+    fused = "MKLDNN kernels, fused" if features.is_enabled("MKLDNN") else "no MKLDNN: convolutions are slow"
+    return {"mxnet": f"{mx.__version__}, {kind}, {fused}", "threads": f"{threads()} for MXNet", "gpu": why}
+
+
+def _driver() -> str:
+    if shutil.which("nvidia-smi") is None:
+        return "no nvidia-smi on the path"
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,compute_cap", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired:
+        return "nvidia-smi does not answer"
+    return "; ".join((done.stdout or done.stderr).strip().splitlines()) or "nvidia-smi lists nothing"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"

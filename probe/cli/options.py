@@ -1,0 +1,29 @@
+"""Options that several commands share, so that they read alike everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(help="State folder.", show_default="PROBE_CACHE, or ./cache", file_okay=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
+DatasetName = Annotated[
+    str, typer.Option("--dataset", "-d", help="A name (`probe dataset list`) or a folder of class folders.")
+]
+DatasetRoot = Annotated[
+    Path | None,
+    typer.Option(help="Where a named dataset's files lie.", show_default="CACHE/datasets/NAME"),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
+
+
+def cache_folder(given: Path | None) -> Path:
+    """Return the state folder: the option, PROBE_CACHE, or ./cache."""
+    from probe.cache.store import default_cache_dir
+
+    return given if given is not None else default_cache_dir()

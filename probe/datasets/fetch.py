@@ -1,0 +1,181 @@
+"""Get the files of a dataset that are missing, from an archive at hand or the official host.
+
+A file appears under its own name only when it is whole and its checksum is right; what is there
+already is never replaced.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from probe.datasets.archive import unpack
+from probe.datasets.sources import DatasetSpec, Layout, Source
+from probe.errors import DataError, MissingFilesError
+from probe.files import sync
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = (10.0, 30.0)  # seconds to connect, and for the next bytes to come
+
+
+def fetch(
+    spec: DatasetSpec,
+    layout: Layout,
+    folder: Path,
+    missing: Sequence[str],
+    *,
+    root: Path,
+    download: bool = True,
+) -> None:
+    """Put the missing files of a layout into a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the files belong; made if need be.
+    missing : sequence of str
+        Their names.
+    root : Path
+        Where an archive that somebody fetched by hand is looked for.
+    download : bool, default=True
+        False: only from such an archive, never from the network.
+
+    Raises
+    ------
+    MissingFilesError
+        They could not be had; the message says which file to put where.
+    """
+    for source in layout.sources:
+        archived = layout.format != "idx"
+        if not archived and source.file.removesuffix(".gz") not in missing:
+            continue
+        by_hand = root / source.file
+        try:
+            if archived and by_hand.is_file():
+                _check(by_hand, source)
+                _fill(by_hand, folder, missing)
+                continue
+            if not download:
+                raise OSError("downloading is switched off")
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+                file = _download(source, Path(temporary))
+                if archived:
+                    _fill(file, folder, missing)
+                else:
+                    _move(file, folder / source.file)
+        except OSError as error:
+            place = folder if not archived else root
+            what = f"put {source.file} from {source.urls[0]} into {place}"
+            raise MissingFilesError(
+                f"{spec.name}: {', '.join(missing)} missing in {folder}: {_one_line(error)}; {what}"
+            ) from error
+
+
+def _download(source: Source, into: Path) -> Path:
+    """Download to a temporary folder; OSError tells of every url why it failed."""
+    import pooch  # type: ignore[import-untyped]
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    failures = []
+    for url in source.urls:
+        log.info("downloading %s", url)
+        progress = _Progress(source.file) if sys.stderr.isatty() else None
+        downloader = pooch.HTTPDownloader(
+            progressbar=progress or False, chunk_size=1 << 16, timeout=TIMEOUT
+        )
+        try:
+            path = pooch.retrieve(
+                url, known_hash=source.checksum, fname=source.file, path=into, downloader=downloader
+            )
+            return Path(path)
+        except requests.RequestException as error:
+            failures.append(f"{url} cannot be read ({_reason(error)})")
+        except ValueError:  # pooch's way to say that the checksum differs
+            failures.append(f"{url} has another checksum than {source.checksum}")
+        finally:
+            if progress is not None:
+                progress.close()
+    raise OSError("; ".join(failures))
+
+
+def _fill(archive: Path, folder: Path, missing: Sequence[str]) -> None:
+    """Take the missing files out of an archive, whichever folder they are in there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
+        unpack(archive, Path(temporary))
+        files = {path.name: path for path in Path(temporary).rglob("*") if path.is_file()}
+        lacking = [name for name in missing if name not in files]
+        if lacking:
+            raise DataError(f"{archive}: does not contain {', '.join(lacking)}; get it again")
+        for name, path in sorted(files.items()):  # also the class names and the readme
+            _move(path, folder / name)
+
+
+def _move(source: Path, target: Path) -> None:
+    if not target.exists():
+        sync(source)
+        os.replace(source, target)
+
+
+def _check(path: Path, source: Source) -> None:
+    import pooch
+
+    algorithm, expected = source.checksum.split(":")
+    found = pooch.file_hash(str(path), alg=algorithm)
+    if found != expected:
+        raise DataError(
+            f"{path}: is not the official file ({algorithm} {found}, expected {expected}); "
+            f"remove it, or get it again from {source.urls[0]}"
+        )
+
+
+def _reason(error: Exception) -> str:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return f"HTTP {status}" if status else type(error).__name__
+
+
+def _one_line(error: OSError) -> str:
+    return " ".join(str(error).split())
+
+
+class _Progress:
+    """A bar on stderr, with the methods that pooch calls."""
+
+    def __init__(self, name: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self.total: int = 0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            *(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()),
+            console=Console(stderr=True),
+        )
+        self._task = self._progress.add_task(name, total=None)
+        self._progress.start()
+
+    def update(self, size: int) -> None:
+        """Say that so many more bytes have come."""
+        self._progress.update(self._task, total=self.total or None, advance=size)
+
+    def reset(self) -> None:
+        """Go back to nothing; pooch does so before it sets the last value."""
+        self._progress.update(self._task, completed=0)
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._progress.stop()

@@ -1,0 +1,123 @@
+"""Images that are files: decoded when asked for, identified by their bytes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.datasets.decode import decode_file
+from probe.datasets.spec import CONTENT_BYTES
+from probe.errors import ImageError
+from probe.memo import Memo, Stamp, stamp_of
+
+HASH_KIND = "content-1/file"
+REMEMBERED_AT_ONCE = 2000  # a killed run loses no more than this many
+
+
+class FileImages:
+    """Image files below a folder; see `probe.datasets.spec.Images`.
+
+    Parameters
+    ----------
+    root : str
+        Absolute.
+    ids : sequence of str
+        Paths below it.
+    memo : Memo
+    workers : int
+        Threads that hash and check files.
+    """
+
+    def __init__(self, root: str, ids: Sequence[str], memo: Memo, workers: int) -> None:
+        self._root, self._ids, self._memo, self._workers = root, ids, memo, workers
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def content(self) -> NDArray[np.uint8]:
+        """Return the hash of each file's bytes, (n_images, 16)."""
+        stamps = {path: _stamp(path) for path in self._paths()}
+        known = self._memo.get_many(HASH_KIND, stamps)
+        for path, digest in self._each(_digest, HASH_KIND, stamps, known):
+            if isinstance(digest, ImageError):
+                raise digest
+            known[path] = digest
+        table = b"".join(map(known.__getitem__, self._paths()))
+        return np.frombuffer(table, np.uint8).reshape(-1, CONTENT_BYTES)
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Decode one image to RGB, (height, width, 3)."""
+        return decode_file(f"{self._root}/{self._ids[row]}")
+
+    def take(self, rows: NDArray[np.intp]) -> FileImages:
+        """Return the images of those rows, in that order."""
+        return FileImages(self._root, [self._ids[row] for row in rows], self._memo, self._workers)
+
+    def unreadable(self) -> dict[int, str]:
+        """Decode every image that was not decoded before; return row -> what is wrong."""
+        paths, stamps, bad = self._paths(), {}, {}
+        for row, path in enumerate(paths):
+            try:
+                stamps[path] = _stamp(path)
+            except ImageError as error:
+                bad[row] = error.reason
+        kind = f"decodes-1/pillow-{version('pillow')}"
+        known = self._memo.get_many(kind, stamps)
+        row_of = {path: row for row, path in enumerate(paths)}
+        for path, result in self._each(_decodes, kind, stamps, known):
+            if isinstance(result, ImageError):
+                bad[row_of[path]] = result.reason
+        return dict(sorted(bad.items()))
+
+    def _paths(self) -> list[str]:
+        return [f"{self._root}/{id_}" for id_ in self._ids]
+
+    def _each(
+        self,
+        function: Callable[[str], bytes | ImageError],
+        kind: str,
+        stamps: dict[str, Stamp],
+        known: dict[str, bytes],
+    ) -> list[tuple[str, bytes | ImageError]]:
+        """Run a function over the files that are not known, and remember what succeeds."""
+        todo = [path for path in stamps if path not in known]
+        done: list[tuple[str, bytes | ImageError]] = []
+        if not todo:
+            return done
+        with ThreadPoolExecutor(self._workers) as pool:
+            for start in range(0, len(todo), REMEMBERED_AT_ONCE):
+                paths = todo[start : start + REMEMBERED_AT_ONCE]
+                block = list(zip(paths, pool.map(function, paths), strict=True))
+                self._memo.put_many(
+                    kind, [(path, stamps[path], r) for path, r in block if isinstance(r, bytes)]
+                )
+                done += block
+        return done
+
+
+def _stamp(path: str) -> Stamp:
+    try:
+        return stamp_of(path)
+    except OSError as error:
+        raise ImageError(path, f"cannot be opened: {error.strerror}") from error
+
+
+def _digest(path: str) -> bytes | ImageError:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.blake2b(file.read(), digest_size=CONTENT_BYTES).digest()
+    except OSError as error:
+        return ImageError(path, f"cannot be opened: {error.strerror}")
+
+
+def _decodes(path: str) -> bytes | ImageError:
+    try:
+        decode_file(path)
+    except ImageError as error:
+        return error
+    return b"\1"

@@ -1,0 +1,173 @@
+"""One function for every dataset."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from probe.datasets.catalog import DATASETS
+from probe.datasets.files import FileImages
+from probe.datasets.folder import load_folder
+from probe.datasets.named import load_named
+from probe.datasets.sample import sample
+from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
+from probe.errors import DataError, UnknownNameError, UsageError
+from probe.memo import Memo
+
+log = logging.getLogger(__name__)
+
+
+def load_dataset(
+    name_or_folder: str,
+    *,
+    root: Path | None = None,
+    cache_dir: Path = Path("cache"),
+    splits: Sequence[str] | None = None,
+    per_class: int | None = None,
+    limit: int | None = None,
+    seed: int = 42,
+    skip_bad: bool = False,
+    coarse: bool = False,
+    download: bool = True,
+    workers: int = 1,
+) -> Dataset:
+    """Find a dataset and read what there is to know without its pixels.
+
+    Parameters
+    ----------
+    name_or_folder : str
+        A name of the catalog, or else a folder of class folders (`load_folder` says which). A
+        folder that is called like a dataset is meant with a slash: ``./cifar10``.
+    root : Path or None
+        Where a named dataset lies: the folder of its official files or the one above. Default:
+        ``cache_dir/datasets/NAME``. Missing files are downloaded to there.
+    cache_dir : Path
+        Holds the memo of content hashes, and downloads.
+    splits : sequence of str or None
+        Of ``train``, ``val``, ``test``; None for all that there are.
+    per_class, limit, seed
+        See `probe.datasets.sample.sample`; they hold for each split.
+    skip_bad : bool, default=False
+        Decode every image (of those chosen) once beforehand, and leave out and list in
+        `Dataset.skipped` those that cannot be read. Otherwise they raise when they are read.
+    coarse : bool, default=False
+        The 20 superclasses of CIFAR-100.
+    download : bool, default=True
+        False: never touch the network. It is not touched either when the files are there.
+    workers : int, default=1
+        Threads that hash and check image files.
+
+    Returns
+    -------
+    Dataset
+        Splits in the order train, val, test.
+
+    Raises
+    ------
+    UnknownNameError
+        There is neither such a dataset nor such a folder.
+    UsageError
+        An option makes no sense.
+    MissingFilesError
+        Files are missing and could not be downloaded.
+    DataError
+        The files are not what they should be.
+    """
+    _check_options(splits, per_class, limit, workers)
+    memo = Memo(cache_dir / "memo.sqlite")
+    if name_or_folder in DATASETS:
+        spec = DATASETS[name_or_folder]
+        _check_splits(spec.name, splits, spec.splits)
+        if root is not None and not any(layout.sources for layout in spec.layouts):
+            raise UsageError(f"{spec.name} comes with scikit-learn; leave out --dataset-root")
+        base = cache_dir / "datasets" / spec.name if root is None else root.expanduser()
+        dataset = load_named(spec, base, splits=splits, coarse=coarse, download=download, memo=memo)
+    else:
+        folder = _folder(name_or_folder, root=root, coarse=coarse)
+        dataset = load_folder(folder, splits=splits, memo=memo, workers=workers)
+        _check_splits(name_or_folder, splits, tuple(dataset.splits))
+    for each in dataset.splits.values():
+        _check_ids(dataset.name, each)
+    chosen = {
+        each: sample(each, split, dataset.classes, per_class=per_class, limit=limit, seed=seed)
+        for each, split in dataset.splits.items()
+    }
+    dataset = replace(dataset, splits=chosen)
+    return _without_bad(dataset) if skip_bad else dataset
+
+
+def _check_options(
+    splits: Sequence[str] | None, per_class: int | None, limit: int | None, workers: int
+) -> None:
+    for option, value in (("--per-class", per_class), ("--limit", limit), ("--workers", workers)):
+        if value is not None and value < 1:
+            raise UsageError(f"{option} is {value}; give at least 1")
+    if isinstance(splits, str):
+        raise UsageError(f"splits is the text {splits!r}; give a list of names")
+    for name in splits or ():
+        if name not in SPLITS:
+            raise UsageError(f"no split is called {name!r}; there are {', '.join(SPLITS)}")
+    if splits is not None and not splits:
+        raise UsageError("no split is asked for; name one, or leave out --split")
+
+
+def _check_splits(name: str, wanted: Sequence[str] | None, there: Sequence[str]) -> None:
+    missing = [split for split in wanted or () if split not in there]
+    if missing:
+        has = f"it has {', '.join(there)}" if there else "check the folder"
+        raise DataError(f"{name}: has no split {missing[0]!r}; {has}")
+
+
+def _folder(text: str, *, root: Path | None, coarse: bool) -> Path:
+    path = Path(text).expanduser()
+    if path.is_dir():
+        if root is not None:
+            raise UsageError(f"{text} is a folder, so --dataset-root {root} makes no sense")
+        if coarse:
+            raise UsageError(f"{text} is a folder, which has no coarse labels; leave out --coarse")
+        return path
+    if path.exists():
+        raise DataError(f"{text}: is a file; give the folder that holds the class folders")
+    if os.sep in text:
+        raise DataError(f"{text}: there is no such folder; check the path")
+    try:
+        DATASETS[text]
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{error}; there is no folder called that either") from None
+    raise AssertionError("only called for names that are not in the catalog")
+
+
+def _check_ids(name: str, split: Split) -> None:
+    if len(set(split.ids)) != len(split.ids):
+        twice, _count = Counter(split.ids).most_common(1)[0]
+        raise DataError(f"{name}: two images have the id {twice!r}; rename one")
+
+
+def _without_bad(dataset: Dataset) -> Dataset:
+    """Leave out the images that cannot be decoded; only files can be like that."""
+    splits, skipped = {}, list(dataset.skipped)
+    for name, split in dataset.splits.items():
+        splits[name] = split
+        if not isinstance(split.images, FileImages):
+            continue
+        bad = split.images.unreadable()
+        skipped += [BadImage(id=split.ids[row], reason=reason) for row, reason in bad.items()]
+        if not bad:
+            continue
+        splits[name] = split.take(np.setdiff1d(np.arange(len(split)), list(bad)))
+        lost = set(split.labels.tolist()) - set(splits[name].labels.tolist())
+        if lost:
+            what = dataset.classes[min(lost)]
+            raise DataError(
+                f"{dataset.name}: no image of {what!r} in {name} can be read "
+                f"({split.ids[min(bad)]}: {bad[min(bad)]}); mend them, or remove the class"
+            )
+    if skipped:
+        log.warning("%s: left out %d images that cannot be read", dataset.name, len(skipped))
+    return replace(dataset, splits=splits, skipped=tuple(skipped))

@@ -1,0 +1,143 @@
+"""Datasets of the catalog: find their files, fetch the missing ones, hand them to their format."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from probe.datasets.cifar import CifarBinary, CifarPickle, class_names
+from probe.datasets.digits import digits_file
+from probe.datasets.fetch import fetch
+from probe.datasets.folder import looks_like_class_folders
+from probe.datasets.idx import IdxFile
+from probe.datasets.packed import PackedFile, packed_split
+from probe.datasets.sources import DatasetSpec, Layout
+from probe.datasets.spec import Dataset, Split
+from probe.errors import DataError, UsageError
+from probe.memo import Memo
+
+log = logging.getLogger(__name__)
+
+
+def load_named(
+    spec: DatasetSpec,
+    base: Path,
+    *,
+    splits: Sequence[str] | None,
+    coarse: bool,
+    download: bool,
+    memo: Memo,
+) -> Dataset:
+    """Read a dataset of the catalog from the official files in or below `base`.
+
+    Raises
+    ------
+    UsageError
+        Coarse labels are wanted of a dataset that has none.
+    MissingFilesError
+        Files are missing and cannot be had.
+    DataError
+        A file is not what it should be, or `base` has class folders instead.
+    """
+    if coarse and not spec.coarse_classes:
+        raise UsageError(f"{spec.name} has no coarse labels; leave out --coarse")
+    wanted = tuple(name for name in spec.splits if splits is None or name in splits)
+    classes = spec.coarse_classes if coarse else spec.classes
+    if spec.layouts[0].format == "digits":
+        packed = {name: packed_split(name, [digits_file()], classes, memo) for name in wanted}
+        return Dataset(name=spec.name, classes=classes, splits=packed, root=None)
+    layout, folder = _at_hand(spec, base, wanted, download)
+    if layout.format != "idx":
+        key = ("coarse" if coarse else "fine") if spec.coarse_classes else "cifar10"
+        pickled = layout.format == "cifar_pickle"
+        classes = class_names(folder, pickled=pickled, key=key, known=classes)
+    return Dataset(
+        name=spec.name,
+        classes=classes,
+        splits={
+            name: _split(name, _files(spec, layout, folder, name, coarse), classes, memo)
+            for name in wanted
+        },
+        root=folder,
+    )
+
+
+def _split(name: str, files: list[PackedFile], classes: tuple[str, ...], memo: Memo) -> Split:
+    split = packed_split(name, files, classes, memo)
+    for file in files:
+        if isinstance(file, IdxFile):
+            file.check_counts(len(split))
+    return split
+
+
+def _at_hand(
+    spec: DatasetSpec, base: Path, wanted: tuple[str, ...], download: bool
+) -> tuple[Layout, Path]:
+    """Return a layout whose files are all there, if need be after fetching them."""
+    candidates = []  # (how many files are there, layout, folder)
+    for layout in spec.layouts:
+        names = layout.files(wanted)
+        for folder in _folders(spec, layout, base):
+            there = [name for name in names if find_file(folder, layout, name)]
+            if len(there) == len(names):
+                return layout, folder
+            candidates.append((len(there), layout, folder))
+    count, layout, folder = max(candidates, key=lambda candidate: candidate[0])
+    if not count:
+        _refuse_class_folders(spec, base)
+        layout = next((each for each in spec.layouts if _archive_in(base, each)), spec.layouts[0])
+        folder = base / layout.folders[0]
+    missing = [name for name in layout.files(wanted) if not find_file(folder, layout, name)]
+    fetch(spec, layout, folder, missing, root=base, download=download)
+    return layout, folder
+
+
+def _archive_in(base: Path, layout: Layout) -> bool:
+    return layout.format != "idx" and (base / layout.sources[0].file).is_file()
+
+
+def _folders(spec: DatasetSpec, layout: Layout, base: Path) -> list[Path]:
+    """Return where a layout's files may be, the likeliest first."""
+    return [base, *(start / name for start in (base, base / spec.name) for name in layout.folders)]
+
+
+def find_file(folder: Path, layout: Layout, name: str) -> Path | None:
+    """Return the file called `name`, for IDX also under its other usual names."""
+    names = [name]
+    if layout.format == "idx":
+        other = name.replace("-idx", ".idx")  # as some unpackers call it
+        names += [f"{name}.gz", other, f"{other}.gz"]
+    return next((folder / each for each in names if (folder / each).is_file()), None)
+
+
+def _refuse_class_folders(spec: DatasetSpec, base: Path) -> None:
+    for folder in (base, base / spec.name):
+        if looks_like_class_folders(folder):
+            looked = " or ".join(
+                f"{name + '/' if name else ''}{layout.splits[0][1][0]}"
+                for layout in spec.layouts
+                for name in layout.folders[:1]
+            )
+            raise DataError(
+                f"{folder}: looked for {spec.name}'s official files ({looked}) and found folders "
+                f"of images; --dataset {folder} reads class folders"
+            )
+
+
+def _files(
+    spec: DatasetSpec, layout: Layout, folder: Path, split: str, coarse: bool
+) -> list[PackedFile]:
+    names = dict(layout.splits)[split]
+    paths = [find_file(folder, layout, name) for name in names]
+    there = [path for path in paths if path is not None]
+    assert len(there) == len(names)  # _at_hand saw or fetched them
+    if layout.format == "idx":
+        return [IdxFile(path=there[0], labels_path=there[1])]
+    if layout.format == "cifar_pickle":
+        fine = "fine_labels" if spec.coarse_classes else "labels"
+        key = "coarse_labels" if coarse else fine
+        return [CifarPickle(path=path, label_key=key) for path in there]
+    label_bytes = 2 if spec.coarse_classes else 1
+    label = 0 if coarse else label_bytes - 1  # the coarse label comes first
+    return [CifarBinary(path=path, label_bytes=label_bytes, label=label) for path in there]

@@ -1,0 +1,83 @@
+"""Fewer images, chosen so that the choice stays put.
+
+Each image has a rank within its class: the order of a hash of the seed, the split, the class
+and its id. `per_class` keeps the lowest ranks of each class. So five of a class are among the
+ten, another class changes nothing, and an image that is added displaces at most one other. No
+random generator is involved, whose stream could change from one numpy to the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.datasets.spec import Split
+
+log = logging.getLogger(__name__)
+
+
+def sample(
+    name: str,
+    split: Split,
+    classes: Sequence[str],
+    *,
+    per_class: int | None = None,
+    limit: int | None = None,
+    seed: int = 42,
+) -> Split:
+    """Return some images of a split, in the order they had.
+
+    Parameters
+    ----------
+    name : str
+        The split's name.
+    per_class : int or None
+        At most that many of each class; a class that has fewer keeps all.
+    limit : int or None
+        At most that many in all, after `per_class`: one of each class in the classes' order,
+        then a second of each, and so on. So classes differ by at most one while they last, and
+        a smaller limit chooses among what a larger one does.
+    seed : int, default=42
+    """
+    if per_class is None and limit is None:
+        return split
+    ranks = _ranks(name, split, classes, seed)
+    keep = np.ones(len(split), bool)
+    if per_class is not None:
+        keep &= ranks < per_class
+        _log_small(name, split, classes, per_class)
+    if limit is not None:
+        turn = np.lexsort((split.labels, ranks))  # all of rank 0 by class, then of rank 1, ...
+        keep[turn[keep[turn]][limit:]] = False
+    return split.take(np.flatnonzero(keep))
+
+
+def _ranks(name: str, split: Split, classes: Sequence[str], seed: int) -> NDArray[np.intp]:
+    """Return each image's place in the shuffled order of its class, (n_images,)."""
+    prefixes = [f"{seed}\0{name}\0{each}\0" for each in classes]
+    keys = [
+        hashlib.blake2b((prefixes[label] + id_).encode(), digest_size=16).digest()
+        for id_, label in zip(split.ids, split.labels.tolist(), strict=True)
+    ]
+    words = np.frombuffer(b"".join(keys), ">u8").reshape(-1, 2)
+    order = np.lexsort((words[:, 1], words[:, 0], split.labels))
+    counts = np.bincount(split.labels, minlength=len(classes))
+    starts = np.cumsum(counts) - counts
+    ranks = np.empty(len(split), np.intp)
+    ranks[order] = np.arange(len(split)) - np.repeat(starts, counts)
+    return ranks
+
+
+def _log_small(name: str, split: Split, classes: Sequence[str], per_class: int) -> None:
+    counts = np.bincount(split.labels, minlength=len(classes))
+    small = [
+        f"{each} ({n})"
+        for each, n in zip(classes, counts.tolist(), strict=True)
+        if 0 < n < per_class
+    ]
+    if small:
+        log.warning("%s: fewer than %d images, all kept: %s", name, per_class, ", ".join(small))

@@ -1,0 +1,129 @@
+"""What a head does to features first: learnt from training rows alone and kept with the head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import HeadError
+
+Normalization = Literal["standard", "l2", "none"]
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
+
+Features = NDArray[Any]  # float16, float32 or float64; a memory map will do
+
+BLOCK_BYTES = 4 << 20  # of float64: a block and its temporaries stay in a core's cache
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Normalizer:
+    """A map of feature rows: ``(x - mean) / scale``, ``x / |x|`` or nothing.
+
+    Parameters
+    ----------
+    kind : {"standard", "l2", "none"}
+    mean, scale : float64, (n_features,)
+        Zeros and ones unless `kind` is ``standard``.
+    """
+
+    kind: Normalization
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def apply(self, block: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Normalise rows in place, float64, (n_rows, n_features), and return them."""
+        if self.kind == "standard":
+            block -= self.mean
+            block /= self.scale
+        elif self.kind == "l2":
+            norms = np.sqrt(np.einsum("nd,nd->n", block, block))
+            block /= np.where(norms == 0, 1, norms)[:, None]  # a row of zeros has no direction
+        return block
+
+    def transform(self, X: Features) -> NDArray[np.float32]:
+        """Return the rows as the solver takes them: float32, C order, (n_rows, n_features).
+
+        Where nothing has to be done to `X` it is returned as it is, not copied.
+        """
+        if self.kind == "none" and X.dtype == np.float32 and X.flags.c_contiguous:
+            check_finite(X)
+            return X
+        rows = np.empty(X.shape, np.float32)
+        with np.errstate(over="ignore"):  # a float64 too large for float32 is reported below
+            for start, block in blocks(X):
+                rows[start : start + len(block)] = self.apply(block)
+        if self.kind == "none" and X.dtype == np.float64:
+            check_finite(rows)
+        return rows
+
+
+def fit_normalizer(kind: Normalization, X: Features) -> Normalizer:
+    """Learn mean and scale from training rows, in one pass over blocks.
+
+    A feature that never changes gets the scale 1: it becomes zero instead of infinite. What counts
+    as "never" follows scikit-learn's StandardScaler, which allows for rounding.
+
+    Raises
+    ------
+    HeadError
+        Unknown `kind`, or a value is NaN or infinite (names the row).
+
+    References
+    ----------
+    Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample
+    variances", 1982: the merge of two blocks' sums, stable where E[x^2] - E[x]^2 is not.
+    """
+    if kind not in NORMALIZATIONS:
+        raise HeadError(f"normalize={kind!r}; there are {', '.join(NORMALIZATIONS)}")
+    n_features = X.shape[1]
+    mean, scale = np.zeros(n_features), np.ones(n_features)
+    if kind != "standard":
+        return Normalizer(kind=kind, mean=mean, scale=scale)
+    squares, seen = np.zeros(n_features), 0  # sum of (x - mean)^2 over the rows seen so far
+    for _, block in blocks(X):
+        total = seen + len(block)
+        block_mean = block.mean(axis=0)
+        block -= block_mean
+        delta = block_mean - mean
+        squares += np.einsum("nd,nd->d", block, block) + delta**2 * (seen * len(block) / total)
+        mean += delta * (len(block) / total)
+        seen = total
+    variance = squares / seen
+    epsilon = np.finfo(np.float64).eps
+    constant = variance <= seen * epsilon * variance + (seen * mean * epsilon) ** 2
+    scale[~constant] = np.sqrt(variance[~constant])
+    return Normalizer(kind=kind, mean=mean, scale=scale)
+
+
+def blocks(X: Features) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Yield (first row, float64 copy of some rows) until all rows have been seen.
+
+    Raises
+    ------
+    HeadError
+        A value is NaN or infinite; the message has its row.
+    """
+    step = max(1, BLOCK_BYTES // (8 * max(1, X.shape[1])))
+    for start in range(0, len(X), step):
+        block = X[start : start + step].astype(np.float64)
+        _check_block(block, start)
+        yield start, block
+
+
+def check_finite(X: Features) -> None:
+    """Raise HeadError where a value is NaN, or infinite as float32; the message has its row."""
+    step = max(1, BLOCK_BYTES // (8 * max(1, X.shape[1])))
+    for start in range(0, len(X), step):
+        _check_block(X[start : start + step], start)
+
+
+def _check_block(block: NDArray[Any], start: int) -> None:
+    finite = np.isfinite(block)
+    if not finite.all():
+        row, column = np.argwhere(~finite)[0]
+        value = "NaN" if np.isnan(block[row, column]) else "infinity (inf)"
+        raise HeadError(f"X contains {value}: row {start + row}, feature {column}; features must be finite")

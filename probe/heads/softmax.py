@@ -1,0 +1,172 @@
+"""One Gluon Dense layer under a softmax cross-entropy, trained by mini-batches on rows in memory.
+
+A step of this size is some 5 MFLOP: dispatch, not arithmetic, is what takes the time. So the
+Gluon block is traced once, with the gathering of the batch inside, and bound to the block's own
+parameter arrays: a step is then one call forward, one back, and the optimizer's two. Measured
+against Gluon's usual record / backward / Trainer.step in benchmarks/dense_head.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import HeadError
+
+LARGEST = 2**31 - 1  # elements of an array, and so the offset of a row, in MXNet's standard build
+EVALUATE_ELEMENTS = 1 << 22  # scores at a time: 16 MB
+UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))  # scikit-learn clips probabilities there
+
+OptimizerName = Literal["adam", "sgd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """How parameters move: MXNet's `Adam` or `SGD`; wd is the classic L2, added to the gradient."""
+
+    name: OptimizerName
+    lr: float
+    wd: float
+    momentum: float  # of sgd
+
+    def create(self, mx: Any) -> Any:
+        """Return MXNet's optimizer for weight (0) and bias (1), which is never decayed."""
+        options = {"learning_rate": self.lr, "wd": self.wd}
+        if self.name == "sgd":
+            options["momentum"] = self.momentum
+        optimizer = mx.optimizer.create(self.name, **options)
+        optimizer.set_wd_mult({1: 0.0})
+        return optimizer
+
+
+class SoftmaxLayer:
+    """A Dense layer and what is needed to train it.
+
+    Parameters
+    ----------
+    X : float32, (n_rows, n_features), C order
+        Shared with MXNet, not copied.
+    y : int, (n_rows,)
+        0 to n_classes - 1.
+    batch_size : int
+        The last batch of an epoch may be smaller.
+    """
+
+    def __init__(
+        self,
+        X: NDArray[np.float32],
+        y: NDArray[np.intp],
+        *,
+        n_classes: int,
+        batch_size: int,
+        optimizer: Optimizer,
+    ) -> None:
+        from probe.mx import mx
+
+        if X.size > LARGEST:
+            raise HeadError(f"{X.shape[0]} x {X.shape[1]} features are more than MXNet can index; use fewer rows")
+        self._mx = mx
+        self._X, self._y = share(mx, X), mx.nd.array(y, dtype="float32")
+        # The problem is convex, so it starts at zero: the seed moves nothing but the rows' order.
+        self._layer = mx.gluon.nn.Dense(n_classes, in_units=X.shape[1], weight_initializer="zeros")
+        self._layer.initialize(ctx=mx.cpu())
+        parameters = (self._layer.weight, self._layer.bias)
+        self._weight, self._bias = (parameter.data() for parameter in parameters)
+        self._optimizer = optimizer.create(mx)
+        self._updates = [
+            (index, p.data(), p.grad(), self._optimizer.create_state(index, p.data()))
+            for index, p in enumerate(parameters)
+        ]
+        self._order = mx.nd.zeros(len(X), dtype="int32")
+        starts = range(0, len(X), batch_size)
+        self._batches = [(self._order[i : i + batch_size], min(batch_size, len(X) - i)) for i in starts]
+        self._steps = {size: self._bind(size) for size in {size for _, size in self._batches}}
+
+    def _bind(self, size: int) -> tuple[Any, Any]:
+        """Return (row numbers to fill in, executor) for batches of `size` rows."""
+        mx = self._mx
+        X, y, rows = (mx.sym.var(name) for name in ("X", "y", "rows"))
+        # Forward it is the softmax, backward the gradient of its cross-entropy summed over rows.
+        graph = mx.sym.SoftmaxOutput(self._layer(mx.sym.take(X, rows)), mx.sym.take(y, rows))
+        arrays = {"X": self._X, "y": self._y, "rows": mx.nd.zeros(size, dtype="int32")}
+        parameters = (self._layer.weight, self._layer.bias)
+        gradients = {p.name: p.grad() for p in parameters}
+        with _environment("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it chats on stderr
+            executor = graph.bind(
+                mx.cpu(),
+                arrays | {p.name: p.data() for p in parameters},
+                args_grad=gradients,
+                grad_req={name: "null" for name in arrays} | dict.fromkeys(gradients, "write"),
+            )
+        return arrays["rows"], executor
+
+    def train_epoch(self, order: NDArray[np.integer[Any]]) -> None:
+        """Take one step a batch over the rows in this order; returns before all are done."""
+        self._order[:] = order.astype(np.int32)
+        for batch, size in self._batches:
+            rows, executor = self._steps[size]
+            batch.copyto(rows)
+            executor.forward(is_train=True)
+            executor.backward()
+            self._optimizer.rescale_grad = 1.0 / size  # the mean over a short batch's own rows
+            for update in self._updates:
+                self._optimizer.update(*update)
+
+    def evaluate(self, X: Any, y: NDArray[np.intp]) -> tuple[float, float]:
+        """Return mean cross-entropy in nats and top-1 on rows given by `share`; -1 is no class."""
+        n_classes = len(self._bias)
+        step = max(1, EVALUATE_ELEMENTS // n_classes)
+        loss, correct = 0.0, 0
+        for start in range(0, len(y), step):
+            logits = self._mx.nd.FullyConnected(
+                X[start : start + step], self._weight, self._bias, num_hidden=n_classes
+            ).asnumpy()
+            block_loss, block_correct = _loss_and_correct(logits, y[start : start + step])
+            loss, correct = loss + block_loss, correct + block_correct
+        return loss / len(y), correct / len(y)
+
+    def evaluate_training(self, y: NDArray[np.intp]) -> tuple[float, float]:
+        """Return mean cross-entropy and top-1 on the training rows."""
+        return self.evaluate(self._X, y)
+
+    def parameters(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return copies of the weight, (n_classes, n_features), and the bias, (n_classes,)."""
+        return self._weight.asnumpy(), self._bias.asnumpy()
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for a moment: MXNet asks for this one at each bind and has no other switch."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def share(mx: Any, X: NDArray[np.float32]) -> Any:
+    """Return an MXNet array on the same memory."""
+    return mx.nd.from_numpy(X.view(np.ndarray))  # a view: from_numpy makes what it gets read-only
+
+
+def _loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[float, int]:
+    """Return the summed cross-entropy and the number of right rows of scores (n_rows, n_classes)."""
+    scores = np.ascontiguousarray(logits.T)  # few long rows: four times as fast as many short ones
+    correct = int(np.count_nonzero(scores.argmax(axis=0) == y))
+    own = logits[np.arange(len(y)), y]  # for -1 some other class's, replaced below
+    top = scores.max(axis=0)
+    scores -= top
+    np.exp(scores, out=scores)
+    losses = np.log(scores.sum(axis=0)) + top - own
+    losses[y < 0] = UNSEEN_LOSS
+    return float(losses.sum(dtype=np.float64)), correct

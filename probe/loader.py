@@ -1,0 +1,59 @@
+"""Images decoded ahead of the network, on other threads, in order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+AHEAD = 3  # batches in memory beyond the one in the network
+
+
+def load_batches(
+    load: Callable[[int], NDArray[np.uint8]], batches: Sequence[NDArray[np.intp]], *, batch_size: int, workers: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
+    """Yield each batch of rows with its images, in order.
+
+    Threads suffice: Pillow decodes and resizes without holding the interpreter lock.
+
+    Parameters
+    ----------
+    load : callable
+        Row -> uint8, (S, S, 3).
+    batches : sequence of intp arrays
+        At most `batch_size` rows each.
+
+    Yields
+    ------
+    rows : intp, (n,)
+    images : uint8, (batch_size, S, S, 3)
+        Rows beyond n repeat the last image: a network of one shape costs no memory for another.
+    """
+    pool = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode")
+    waiting: deque[tuple[NDArray[np.intp], list[Future[Any]]]] = deque()
+    parts = max(workers, 1)
+
+    def submit(rows: NDArray[np.intp]) -> None:
+        chunks = [chunk for chunk in np.array_split(rows, parts) if len(chunk)]
+        waiting.append((rows, [pool.submit(lambda c=chunk: [load(int(row)) for row in c]) for chunk in chunks]))
+
+    try:
+        upcoming = iter(batches)
+        for rows in upcoming:
+            submit(rows)
+            if len(waiting) >= AHEAD:
+                break
+        while waiting:
+            rows, futures = waiting.popleft()
+            images = [image for future in futures for image in future.result()]
+            images.extend([images[-1]] * (batch_size - len(images)))
+            following = next(upcoming, None)
+            if following is not None:
+                submit(following)
+            yield rows, np.stack(images)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

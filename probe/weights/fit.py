@@ -1,0 +1,194 @@
+"""Which naming a file follows and what of a backbone it holds, by names and shapes alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.spec import BackboneSpec, Layer
+from probe.errors import UsageError, WeightsError
+from probe.weights.families import namings
+from probe.weights.naming import Naming
+from probe.weights.tensors import FLOATING, LazyTensor, Shape, TensorFile
+
+SHOWN = 3  # names listed in a message before it goes on with a count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """How a file's tensors meet a backbone's parameters.
+
+    Parameters
+    ----------
+    naming : Naming
+    tensors : mapping of str to LazyTensor
+        The file's, under the names that `naming` looks for.
+    missing, misshapen : mapping of canonical name to str
+        What is wrong with a parameter, for people.
+    unknown : tuple of str
+        Tensors for which the backbone has no use.
+    omitted : tuple of str
+        Known omissions, for people.
+    """
+
+    naming: Naming
+    tensors: Mapping[str, LazyTensor]
+    missing: Mapping[str, str]
+    misshapen: Mapping[str, str]
+    unknown: tuple[str, ...]
+    omitted: tuple[str, ...]
+
+    def problems(self, backbone: BackboneSpec, layer: Layer) -> list[str]:
+        """What keeps the network cut at `layer` from using the file, most telling first."""
+        if self.naming.refusal is not None:
+            return [f"the names are those of {self.naming.name}: {self.naming.refusal}"]
+        found = []
+        for what, named in (("missing", self.missing), ("of another shape", self.misshapen)):
+            used = [text for name, text in named.items() if backbone.uses(layer, name)]
+            if used:
+                found.append(f"{len(used)} {what} ({_few(used)})")
+        if self.unknown:
+            found.append(f"{len(self.unknown)} left over ({_few(list(self.unknown))})")
+        return found
+
+
+def fit_file(file: TensorFile, backbone: BackboneSpec) -> Fit | None:
+    """Return the best fit among the backbone's namings, None where no name is known.
+
+    Nothing is read: a tensor that claims to be huge is turned down by its shape.
+    """
+    best: tuple[Naming, dict[str, LazyTensor]] | None = None
+    best_score = (0, 0)
+    for naming in _namings(backbone.name):
+        if file.format not in naming.formats:
+            continue
+        tensors = {naming.key(name): tensor for name, tensor in file.tensors.items()}
+        hits = len(naming.known & set(tensors))
+        score = (hits, -len(naming.known))
+        if hits and score > best_score:
+            best, best_score = (naming, tensors), score
+    return None if best is None else _fit(*best)
+
+
+def holds_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
+    """Return the names of the layers for which the file has every parameter, in network order."""
+    fit = fit_file(file, backbone)
+    if fit is None or fit.naming.refusal is not None:
+        return ()
+    bad = [*fit.missing, *fit.misshapen]
+    return tuple(
+        layer.name
+        for layer in backbone.layers
+        if not any(backbone.uses(layer, name) for name in bad)
+    )
+
+
+def default_layer(backbone: BackboneSpec, held: tuple[str, ...], size: int) -> Layer:
+    """Return the last layer that the weights hold and that can be computed at `size`.
+
+    Parameters
+    ----------
+    held : tuple of str
+        From `holds_layers`.
+    size : int
+        Side of the input, in pixels.
+
+    Raises
+    ------
+    WeightsError
+        The weights hold no layer.
+    UsageError
+        None of the layers they hold can be computed at that size.
+    """
+    layers = [layer for layer in backbone.layers if layer.name in held]
+    if not layers:
+        raise WeightsError(f"the weights hold no layer of {backbone.name} completely")
+    for layer in reversed(layers):
+        if layer.min_size <= size <= (layer.max_size or size):
+            return layer
+    smallest = min(layers, key=lambda layer: layer.min_size)
+    backbone.check_size(smallest, size)
+    raise UsageError(f"--size {size} fits no layer of {backbone.name} that the weights hold")
+
+
+def refuse(file: TensorFile, backbone: BackboneSpec, reasons: list[str]) -> WeightsError:
+    """Return the error that says why a file does not fit, and which backbone it does fit."""
+    others = [name for name in fitting_backbones(file) if name != backbone.name]
+    hint = f"; it fits --backbone {' or '.join(others)}" if others else ""
+    return WeightsError(f"{file.path}: not weights of {backbone.name}: {', '.join(reasons)}{hint}")
+
+
+def fitting_backbones(file: TensorFile) -> tuple[str, ...]:
+    """Return the names of the backbones whose maps the file fills, with nothing left over."""
+    found = []
+    for backbone in BACKBONES.values():
+        fit = fit_file(file, backbone)
+        held = holds_layers(file, backbone)
+        # the last map: half a network's layers prove nothing about the rest
+        last_map = [layer.name for layer in backbone.layers if layer.kind != "vector"][-1]
+        if fit is not None and last_map in held and not fit.unknown:
+            found.append(backbone.name)
+    return tuple(found)
+
+
+@lru_cache(maxsize=64)
+def shapes_of(name: str) -> Mapping[str, Shape]:
+    """Return canonical name -> shape of a backbone's parameters; imports MXNet once."""
+    from probe.backbones.network import parameter_shapes
+
+    return parameter_shapes(BACKBONES[name])
+
+
+@lru_cache(maxsize=64)
+def _namings(name: str) -> tuple[Naming, ...]:
+    return tuple(namings(BACKBONES[name], shapes_of(name)))
+
+
+def _fit(naming: Naming, tensors: Mapping[str, LazyTensor]) -> Fit:
+    missing, misshapen = {}, {}
+    for canonical, source in naming.sources.items():
+        absent = [name for name in source.names if name not in tensors]
+        if absent:
+            missing[canonical] = absent[0]
+            continue
+        for name, shape in zip(source.names, source.shapes, strict=True):
+            tensor = tensors[name]
+            if tensor.shape != shape:
+                misshapen[canonical] = f"{name} is {_sides(tensor.shape)}, expected {_sides(shape)}"
+            elif tensor.dtype not in FLOATING:
+                misshapen[canonical] = f"{name} is {tensor.dtype}, expected floating point"
+    spare = [name for name in tensors if name not in naming.known]
+    labels = []
+    for omission in naming.omissions:
+        count = sum(omission.matches(name) for name in spare)
+        if count:
+            labels.append(omission.label.format(count=count))
+    unknown = [name for name in spare if not any(o.matches(name) for o in naming.omissions)]
+    labels += _absent_tops(naming, missing)
+    return Fit(
+        naming=naming, tensors=tensors, missing=missing, misshapen=misshapen,
+        unknown=tuple(unknown), omitted=tuple(labels),
+    )  # fmt: skip
+
+
+def _absent_tops(naming: Naming, missing: Mapping[str, str]) -> list[str]:
+    labels = []
+    if any(name.startswith("output.") for name in missing):
+        labels.append("no classifier")
+    # fully connected layers are the two-dimensional ones inside `features`
+    if any(
+        name.startswith("features.") and len(naming.sources[name].shapes[0]) == 2
+        for name in missing
+    ):
+        labels.append("no fully connected layers")
+    return labels
+
+
+def _sides(shape: Shape) -> str:
+    return "x".join(map(str, shape)) or "a scalar"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (" ..." if len(names) > SHOWN else "")

@@ -1,0 +1,200 @@
+"""Keras's HDF5 weights: the old layer groups, Keras 3's `.weights.h5`, and the `.keras` archive.
+
+Tensors are called ``layer/role`` whichever writer made them, with the roles kernel, bias, gamma,
+beta, moving_mean, moving_variance, and keep Keras's layouts (HWIO kernels, (in, out) dense ones).
+
+References
+----------
+keras-team/keras: keras/src/legacy/saving/legacy_h5_format.py; keras/src/saving/saving_lib.py.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UnsafeFileError, WeightsError
+from probe.weights.tensors import ITEM_BYTES, LazyTensor, TensorFile, check_shape, raw_tensor
+from probe.weights.zip_members import stored_members
+
+INNER = "model.weights.h5"
+MAX_DEPTH = 12
+MAX_OBJECTS = 100_000
+
+_OLD_ROLES = {  # Keras 1 wrote `block1_conv1_W_1:0`; its running_std held the variance
+    "W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance",
+}  # fmt: skip
+
+
+_ROLES = ("kernel", "bias")
+_NORM_ROLES = ("gamma", "beta", "moving_mean", "moving_variance")  # without a scale: the last three
+
+
+def read_keras(path: Path) -> TensorFile:
+    """Return what an HDF5 weight file holds.
+
+    Raises
+    ------
+    UnsafeFileError
+        It has links, external or virtual data, or tensors that are larger than what is stored.
+    WeightsError
+        It is damaged, or holds no weights.
+    """
+    return _read(path, 0, path.stat().st_size)
+
+
+def read_keras_zip(path: Path) -> TensorFile:
+    """Return the weights inside a `.keras` archive, read in place; its code and config are not.
+
+    Raises
+    ------
+    UnsafeFileError, WeightsError
+        As `read_keras`; also where the archive is compressed or damaged.
+    """
+    member = stored_members(path)[INNER]
+    return _read(path, member.offset, member.length)
+
+
+def _read(path: Path, base: int, length: int) -> TensorFile:
+    import h5py
+
+    try:
+        with path.open("rb") as raw, h5py.File(_Part(raw, base, length), "r") as file:
+            root = file.get("model_weights", file) if "model_weights" in file else file
+            found = {}
+            for parts, dataset in _datasets(path, root):
+                name = _name(root, parts)
+                if name in found:
+                    raise UnsafeFileError(f"{path}: two tensors are called {name!r}")
+                found[name] = _tensor(path, name, dataset, base)
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, UnsafeFileError | WeightsError):
+            raise
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(f"{path}: damaged HDF5 file ({reason}); download it again") from None
+    if not found:
+        raise WeightsError(f"{path}: an HDF5 file without weights in it")
+    return TensorFile(path, "keras", found)
+
+
+class _Part(io.RawIOBase):
+    """A range of a file as a file: HDF5 sees nothing else, so no other file can be reached."""
+
+    def __init__(self, file: Any, base: int, length: int) -> None:
+        super().__init__()
+        self._file, self._base, self._length, self._at = file, base, length, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._length - self._at))
+        self._file.seek(self._base + self._at)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def _datasets(path: Path, root: Any) -> Iterator[tuple[list[str], Any]]:
+    """Every dataset below `root` with the names that lead to it; only plain links are followed."""
+    import h5py
+
+    waiting: list[tuple[list[str], Any]] = [([], root)]
+    seen = 0
+    while waiting:
+        parts, group = waiting.pop()
+        for key in group:
+            seen += 1
+            if seen > MAX_OBJECTS or len(parts) > MAX_DEPTH:  # hard links can form a circle
+                raise UnsafeFileError(f"{path}: groups nested without end")
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise UnsafeFileError(
+                    f"{path}: {'/'.join([*parts, key])!r} is a link to somewhere else"
+                )
+            one = group[key]
+            if isinstance(one, h5py.Group):
+                if key not in ("optimizer_weights", "optimizer"):
+                    waiting.append(([*parts, key], one))
+            elif isinstance(one, h5py.Dataset):
+                yield [*parts, key], one
+
+
+def _name(root: Any, parts: list[str]) -> str:
+    """``layer/role`` from a path such as block1_conv1/block1_conv1/kernel:0."""
+    if len(parts) == 1:
+        return parts[0]
+    if len(parts) >= 3 and parts[-2] == "vars":  # Keras 3: layers/conv2d_1/vars/0
+        return _keras3_name(root["/".join(parts[:-1])], parts[-3], parts[-1])
+    layer, last = parts[-2], parts[-1].partition(":")[0]
+    stem = re.sub(r"_\d+$", "", last.removeprefix(layer + "_"))
+    return f"{layer}/{_OLD_ROLES.get(stem, stem)}"
+
+
+def _keras3_name(group: Any, counted: str, number: str) -> str:
+    """``layer/role``: Keras 3 counts the variables, and the layers too; the name is an attribute."""
+    layer = group.attrs.get("name")
+    roles = _NORM_ROLES[-len(group) :] if counted.startswith("batch_normalization") else _ROLES
+    known = number.isascii() and number.isdigit() and int(number) < len(roles)
+    return (
+        f"{layer if isinstance(layer, str) else counted}/{roles[int(number)] if known else number}"
+    )
+
+
+def _tensor(path: Path, name: str, dataset: Any, base: int) -> LazyTensor:
+    import h5py
+
+    kind = dataset.dtype
+    dtype = kind.name if kind.fields is None and kind.byteorder in "<=|" else ""
+    if dtype not in ITEM_BYTES:
+        raise WeightsError(
+            f"{path}: tensor {name!r} has type {dataset.dtype}, which is not supported"
+        )
+    shape = check_shape(path, name, dataset.shape)
+    plist = dataset.id.get_create_plist()
+    if plist.get_external_count() or plist.get_layout() == h5py.h5d.VIRTUAL:
+        raise UnsafeFileError(f"{path}: tensor {name!r} keeps its data in another file")
+    stored = dataset.id.get_storage_size()
+    offset = dataset.id.get_offset()
+    if offset is not None and plist.get_nfilters() == 0:
+        left = path.stat().st_size - base - offset
+        return raw_tensor(
+            path, name, dtype, shape, offset=base + offset, available=min(stored, left)
+        )
+    # chunked: claims are held against what is stored, so that no bomb unfolds
+    lazy = LazyTensor(shape, dtype, _chunked(path, base, dataset.name), in_blocks=False)
+    if lazy.nbytes > stored:
+        raise UnsafeFileError(
+            f"{path}: tensor {name!r} claims {lazy.nbytes} bytes and {stored} are stored; "
+            "it is compressed, which Keras does not do, or damaged"
+        )
+    return lazy
+
+
+def _chunked(path: Path, base: int, where: str) -> Any:
+    def fetch(start: int, stop: int) -> NDArray[Any]:
+        import h5py
+
+        length = path.stat().st_size - base
+        with path.open("rb") as raw, h5py.File(_Part(raw, base, length), "r") as file:
+            dataset = file[where]
+            return np.asarray(dataset[start:stop] if dataset.shape else dataset[()])
+
+    return fetch

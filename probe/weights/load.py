@@ -1,0 +1,166 @@
+"""From a weight file to the parameters of a cut network: all of them, or an error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from probe.backbones.spec import BackboneSpec, Layer
+from probe.errors import WeightsError
+from probe.memo import Memo, stamp_of
+from probe.weights.digest import parameter_digest
+from probe.weights.fit import fit_file, holds_layers, refuse, shapes_of
+from probe.weights.initial import initial_parameters
+from probe.weights.open_file import open_tensors
+from probe.weights.tensors import Float32, TensorFile
+
+CONVERSION = 1  # to be raised when the same file gives other parameters than before
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The parameters of a cut network.
+
+    Parameters
+    ----------
+    parameters : mapping of canonical name to float32 array
+        Exactly those that the network uses, sorted by name.
+    omitted : tuple of str
+        What the file lacks or holds beside them, for people.
+    digest : str
+        Of the parameters, see `parameter_digest`.
+    """
+
+    parameters: Mapping[str, Float32]
+    omitted: tuple[str, ...]
+    digest: str
+
+
+def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
+    """Read everything that the network cut at `layer` uses, converted to Gluon's layouts.
+
+    Parameters
+    ----------
+    path : Path
+        A weight file of any known format.
+
+    Returns
+    -------
+    Loaded
+        parameters : float32, C-contiguous, shapes as `parameter_shapes` lists them.
+
+    Raises
+    ------
+    WeightsError
+        A parameter is missing, of another shape, not finite, or a tensor is left over; the message
+        lists the first few and names the backbone that the file fits, if any.
+    UnsafeFileError
+        The file wants to run code or claims more than it holds.
+    """
+    file = open_tensors(path)
+    fit = fit_file(file, backbone)
+    if fit is None:
+        raise refuse(file, backbone, [_strangers(file)])
+    if problems := fit.problems(backbone, layer):
+        raise refuse(file, backbone, problems)
+    parameters = {}
+    for canonical in sorted(fit.naming.sources):
+        if backbone.uses(layer, canonical):
+            source = fit.naming.sources[canonical]
+            array = source.convert([fit.tensors[name] for name in source.names])
+            _check_finite(path, canonical, array)
+            parameters[canonical] = array
+    return Loaded(parameters, fit.omitted, parameter_digest(parameters))
+
+
+def random_parameters(seed: int, backbone: BackboneSpec, layer: Layer) -> Loaded:
+    """Draw the parameters that the network cut at `layer` uses, as `load_parameters` reads them."""
+    shapes = {
+        name: shape
+        for name, shape in shapes_of(backbone.name).items()
+        if backbone.uses(layer, name)
+    }
+    parameters = initial_parameters(shapes, seed)
+    return Loaded(parameters, ("random parameters",), parameter_digest(parameters))
+
+
+def weights_digest(path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
+    """Return the digest of `load_parameters`, from the memo where the file is as it was.
+
+    A hit neither reads the file nor imports MXNet.
+
+    Raises
+    ------
+    WeightsError, UnsafeFileError
+        As `load_parameters`.
+    """
+    kind = f"parameters:{backbone.name}:{layer.name}:{CONVERSION}"
+    return _remembered(path, kind, memo, lambda: load_parameters(path, backbone, layer).digest)
+
+
+def random_digest(seed: int, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
+    """Return the digest of `random_parameters`, from the memo where it is known."""
+    kind, place = f"parameters:{backbone.name}:{layer.name}:{CONVERSION}", f"random:{seed}"
+    stamp = (0, 0, 0)  # there is no file that could change
+    known = memo.get_many(kind, {place: stamp}).get(place)
+    if known is not None:
+        return known.decode()
+    digest = random_parameters(seed, backbone, layer).digest
+    memo.put_many(kind, [(place, stamp, digest.encode())])
+    return digest
+
+
+def held_layers(path: Path, backbone: BackboneSpec, memo: Memo) -> tuple[str, ...]:
+    """Return what `holds_layers` says of a file, from the memo where the file is as it was.
+
+    Raises
+    ------
+    WeightsError
+        The file holds no layer completely; says why.
+    UnsafeFileError
+        As `open_tensors`.
+    """
+
+    def look() -> str:
+        file = open_tensors(path)
+        held = holds_layers(file, backbone)
+        if not held:
+            fit = fit_file(file, backbone)
+            problems = (
+                [_strangers(file)] if fit is None else fit.problems(backbone, backbone.layers[0])
+            )
+            raise refuse(file, backbone, problems)
+        return json.dumps(held)
+
+    return tuple(json.loads(_remembered(path, f"layers:{backbone.name}:{CONVERSION}", memo, look)))
+
+
+def _remembered(path: Path, kind: str, memo: Memo, compute: Callable[[], str]) -> str:
+    place = str(path.resolve())
+    try:
+        stamp = stamp_of(place)
+    except OSError:
+        return compute()  # which says what is wrong with the path
+    known = memo.get_many(kind, {place: stamp}).get(place)
+    if known is not None:
+        return known.decode()
+    value = compute()
+    memo.put_many(kind, [(place, stamp, value.encode())])
+    return value
+
+
+def _strangers(file: TensorFile) -> str:
+    names = ", ".join(list(file.tensors)[:3]) or "nothing"
+    return f"none of its {len(file.tensors)} tensors is called as expected ({names} ...)"
+
+
+def _check_finite(path: Path, name: str, array: Float32) -> None:
+    # the extremes of an array with a NaN are NaN; unlike isfinite they need no memory of its size
+    with np.errstate(invalid="ignore"):
+        ok = array.size == 0 or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+    if not ok:
+        raise WeightsError(f"{path}: {name} holds NaN or infinity; the file is damaged")

@@ -1,0 +1,201 @@
+"""From the names in a file to the canonical ones: what every family's mapping is written in.
+
+Canonical names and shapes are Gluon's structural ones, as `parameter_shapes` lists them. A naming
+says for each of them where it comes from; a family has one naming for each way that its weights
+are called in the world.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from probe.weights.tensors import Float32, LazyTensor, Shape
+
+Convert = Callable[[Sequence[LazyTensor]], Float32]
+Shapes = Mapping[str, Shape]
+
+TORCH_FORMATS = frozenset({"torch", "safetensors"})
+GLUON_FORMATS = frozenset({"gluon", "safetensors"})
+KERAS_FORMATS = frozenset({"keras"})
+
+GLUON_EPSILON = 1e-5  # of every BatchNorm in the zoo but Inception's
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where one canonical parameter comes from.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Tensors of the file that it is made of; none for a constant.
+    shapes : tuple of shapes
+        What those must have.
+    convert : callable
+        Makes the parameter of the tensors.
+    """
+
+    names: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    convert: Convert
+
+
+@dataclass(frozen=True)
+class Omission:
+    """Tensors that a file may hold and the network has no use for, or the reverse.
+
+    Parameters
+    ----------
+    pattern : str
+        Regular expression for the whole name.
+    label : str
+        How the omission is told, with ``{count}`` for how many there are.
+    """
+
+    pattern: str
+    label: str
+
+    def matches(self, name: str) -> bool:
+        """Whether a tensor of that name is meant."""
+        return re.fullmatch(self.pattern, name) is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """One way in which the weights of a backbone are called.
+
+    Parameters
+    ----------
+    name : str
+        Who calls them so: ``torchvision``, ``timm``, ``keras`` ...
+    formats : frozenset of str
+        File formats in which these names occur.
+    sources : mapping of canonical name to Source
+    omissions : tuple of Omission
+    refusal : str, optional
+        Why weights of these names must not be loaded although they can be recognised.
+    key : callable
+        What to make of a file's name before looking it up in `sources`.
+    """
+
+    name: str
+    formats: frozenset[str]
+    sources: Mapping[str, Source]
+    omissions: tuple[Omission, ...] = ()
+    refusal: str | None = None
+    key: Callable[[str], str] = str
+    known: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = {name for source in self.sources.values() for name in source.names}
+        object.__setattr__(self, "known", frozenset(names))
+
+
+BATCH_COUNTERS = Omission(r".*\.num_batches_tracked", "{count} batch counters left out")
+
+
+def plain(name: str, shape: Shape, stored: Shape | None = None) -> Source:
+    """The tensor as it is, or reshaped from `stored` where only ones or a flattening differ."""
+    if stored is not None and math.prod(stored) != math.prod(shape):
+        raise ValueError(f"{name}: {stored} does not hold as many numbers as {shape}")
+    return Source((name,), (stored or shape,), lambda tensors: tensors[0].read().reshape(shape))
+
+
+def constant(value: Float32) -> Source:
+    """A parameter that the file does not hold, since its network has nothing there."""
+    return Source((), (), lambda _: value.copy())
+
+
+def filled(value: float, shape: Shape) -> Source:
+    """A constant with the same value everywhere."""
+    return Source((), (), lambda _: np.full(shape, value, np.float32))
+
+
+def hwio(name: str, shape: Shape) -> Source:
+    """A Keras convolution kernel, (H, W, in, out) -> (out, in, H, W)."""
+    out, entered, height, width = shape
+    return Source(
+        (name,),
+        ((height, width, entered, out),),
+        lambda tensors: np.ascontiguousarray(tensors[0].read().transpose(3, 2, 0, 1)),
+    )
+
+
+def dense(name: str, shape: Shape) -> Source:
+    """A Keras dense kernel, (in, out) -> (out, in)."""
+    return dense_after_map(name, shape, (1, shape[1]))
+
+
+def dense_after_map(name: str, shape: Shape, map_shape: tuple[int, int]) -> Source:
+    """A Keras dense kernel behind a flattened map: rows in HWC order -> columns in CHW order.
+
+    Rows are read one map position at a time, so that VGG's first one is in memory once only.
+
+    Parameters
+    ----------
+    map_shape : (positions, channels)
+    """
+    out, entered = shape
+    positions, channels = map_shape
+
+    def convert(tensors: Sequence[LazyTensor]) -> Float32:
+        result = np.empty((out, channels, positions), np.float32)
+        for at in range(positions):
+            result[:, :, at] = tensors[0].rows(at * channels, (at + 1) * channels).T
+        return result.reshape(shape)
+
+    return Source((name,), ((entered, out),), convert)
+
+
+def shifted_variance(name: str, shape: Shape, stored_epsilon: float, epsilon: float) -> Source:
+    """A running variance for a BatchNorm with another epsilon: var + eps stays what it was."""
+    difference = stored_epsilon - epsilon
+
+    def convert(tensors: Sequence[LazyTensor]) -> Float32:
+        return (tensors[0].read().astype(np.float64) + difference).astype(np.float32)
+
+    return Source((name,), (shape,), convert)
+
+
+def mean_less_bias(mean: str, bias: str, shape: Shape) -> Source:
+    """A running mean that takes in the bias of the convolution before: BN(x + b) by mean - b."""
+    return Source((mean, bias), (shape, shape), lambda t: t[0].read() - t[1].read())
+
+
+_TORCH_LEAF = {"gamma": "weight", "beta": "bias"}
+
+
+def renamed(
+    shapes: Shapes, rename: Callable[[str], str | None], leaves: Mapping[str, str] = _TORCH_LEAF
+) -> dict[str, Source]:
+    """Return plain sources where only the module's and the parameter's names differ.
+
+    Parameters
+    ----------
+    rename : callable
+        Canonical module path -> the file's, or None where the file has no such module.
+    leaves : mapping of str to str
+        Names of the parameters themselves, where they differ.
+    """
+    sources = {}
+    for canonical, shape in shapes.items():
+        module, _, leaf = canonical.rpartition(".")
+        renamed_module = rename(module)
+        if renamed_module is not None:
+            sources[canonical] = plain(f"{renamed_module}.{leaves.get(leaf, leaf)}", shape)
+    return sources
+
+
+def torch_naming(
+    name: str, shapes: Shapes, rename: Callable[[str], str | None], *omissions: Omission
+) -> Naming:
+    """Return a naming for torch's parameter names, BatchNorm's included."""
+    return Naming(
+        name=name, formats=TORCH_FORMATS, sources=renamed(shapes, rename),
+        omissions=(BATCH_COUNTERS, *omissions),
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""safetensors: the library checks the header, the tensors are read in place.
+
+The library's own reader maps the whole file and cannot give bfloat16 as numpy.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+from probe.errors import UnsafeFileError, WeightsError
+from probe.weights.tensors import LazyTensor, TensorFile, check_shape, raw_tensor
+
+_TYPES = {
+    "F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
+    "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool", "U16": "uint16",
+    "U32": "uint32", "U64": "uint64",
+}  # fmt: skip
+
+
+def read_safetensors(path: Path) -> TensorFile:
+    """Return what a safetensors file holds.
+
+    Raises
+    ------
+    UnsafeFileError
+        The header lies about the file: offsets that overlap, leave holes or end beyond it.
+    WeightsError
+        A tensor has a type that no network here uses.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as checked:
+            metadata = dict(checked.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UnsafeFileError(
+            f"{path}: its header does not match its contents ({reason})"
+        ) from None
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(min(length, size)))
+    header.pop("__metadata__", None)
+    tensors: dict[str, LazyTensor] = {}
+    for name, entry in header.items():
+        if entry["dtype"] not in _TYPES:
+            raise WeightsError(
+                f"{path}: tensor {name!r} has type {entry['dtype']}, which is not supported"
+            )
+        shape = check_shape(path, name, entry["shape"])
+        start, end = entry["data_offsets"]
+        tensors[name] = raw_tensor(
+            path, name, _TYPES[entry["dtype"]], shape,
+            offset=8 + length + start, available=end - start,
+        )  # fmt: skip
+    return TensorFile(path, "safetensors", tensors, metadata)

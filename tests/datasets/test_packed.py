@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.datasets import Dataset, load_dataset
+from probe.datasets.cifar import CifarBinary, CifarPickle
+from probe.errors import DataError
+from tests.datasets.conftest import LONG_AGO
+
+Loader = Callable[[], Dataset]
+
+
+@pytest.fixture(params=["cifar-10-batches-bin", "cifar-10-batches-py"])
+def loader(request: pytest.FixtureRequest, cifar10: Path, tmp_path: Path) -> Loader:
+    for path in cifar10.rglob("*"):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    return lambda: load_dataset("cifar10", root=cifar10 / request.param, cache_dir=tmp_path / "c")
+
+
+def test_an_unchanged_dataset_is_not_read_again(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = loader().splits["train"]
+    content = first.images.content()
+
+    def refuse(self: object) -> None:
+        raise AssertionError("pixels were read")
+
+    for each in (CifarBinary, CifarPickle):
+        monkeypatch.setattr(each, "open", refuse)
+        monkeypatch.setattr(each, "read_labels", refuse)
+    again = loader().splits["train"]
+    np.testing.assert_array_equal(again.labels, first.labels)
+    np.testing.assert_array_equal(again.images.content(), content)
+
+
+def test_a_changed_file_is_read_again(cifar10: Path, tmp_path: Path) -> None:
+    path = cifar10 / "cifar-10-batches-bin" / "data_batch_1.bin"
+
+    def content() -> np.ndarray:
+        root = cifar10 / "cifar-10-batches-bin"
+        return load_dataset("cifar10", root=root, cache_dir=tmp_path / "c").splits["train"].images.content()
+
+    before = content()
+    data = bytearray(path.read_bytes())
+    data[5] ^= 1
+    path.write_bytes(data)
+    assert (content() != before).any(axis=1).nonzero()[0].tolist() == [0]
+
+
+def test_a_choice_of_rows_keeps_everything_together(loader: Loader) -> None:
+    train = loader().splits["train"]
+    rows = np.array([17, 3, 3, 0])
+    some = train.take(rows).take(np.array([0, 1]))
+    assert list(some.ids) == ["train/00017", "train/00003"]
+    np.testing.assert_array_equal(some.labels, train.labels[rows[:2]])
+    np.testing.assert_array_equal(some.images.content(), train.images.content()[rows[:2]])
+    np.testing.assert_array_equal(some.images.image(0), train.images.image(17))
+
+
+def test_threads_and_processes_can_share_images(loader: Loader) -> None:
+    images = loader().splits["train"].images
+    wanted = [images.image(row) for row in range(len(images))]
+    copied = pickle.loads(pickle.dumps(images))
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        for row in np.random.default_rng(seed).permutation(len(images)).tolist():
+            if not (copied.image(row) == wanted[row]).all():
+                wrong.append(row)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_opened_files_are_closed_again(loader: Loader) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        images = loader().splits["train"].images
+        for row in range(len(images)):
+            images.image(row)
+    del images
+    assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+def test_a_file_cut_while_it_is_open_raises(cifar10: Path, tmp_path: Path) -> None:
+    root = cifar10 / "cifar-10-batches-bin"
+    images = load_dataset("cifar10", root=root, cache_dir=tmp_path / "c").splits["test"].images
+    images.image(0)
+    os.truncate(root / "test_batch.bin", 4000)
+    with pytest.raises(DataError, match=r"test_batch\.bin: ends within image 3"):
+        images.image(3)
+
+
+@pytest.mark.parametrize("layout", ["cifar-10-batches-bin", "cifar-10-batches-py"])
+def test_memory_does_not_grow_with_the_images_read(
+    real_cifar10: Path, tmp_path: Path, layout: str
+) -> None:
+    dataset = load_dataset("cifar10", root=real_cifar10 / layout, cache_dir=tmp_path)
+    images = dataset.splits["train"].images
+    for row in range(0, 25_000, 50):  # three files have been open by then
+        images.image(row)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for row in range(25_000, 50_000, 5):
+        images.image(row)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 40_000  # kB

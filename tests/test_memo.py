@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from probe.memo import Memo, stamp_of
+
+
+def aged(path: Path, text: str, *, seconds: int = 60) -> Path:
+    path.write_text(text)
+    at = path.stat().st_mtime - seconds
+    os.utime(path, (at, at))
+    return path
+
+
+def recall(memo: Memo, *paths: Path) -> dict[str, bytes]:
+    return memo.get_many("hash", {str(path): stamp_of(path) for path in paths})
+
+
+@pytest.mark.parametrize("count", [1, 700])
+def test_what_was_put_comes_back_while_the_file_is_as_it_was(tmp_path: Path, count: int) -> None:
+    memo = Memo(tmp_path / "memo.sqlite")
+    files = [aged(tmp_path / f"f{i}", str(i)) for i in range(count)]
+    memo.put_many("hash", [(str(f), stamp_of(f), f.name.encode()) for f in files])
+    assert recall(memo, *files) == {str(f): f.name.encode() for f in files}
+    aged(files[0], "other size")
+    assert str(files[0]) not in recall(memo, *files)
+
+
+def test_another_kind_is_another_value(tmp_path: Path) -> None:
+    memo, file = Memo(tmp_path / "memo.sqlite"), aged(tmp_path / "f", "x")
+    memo.put_many("hash", [(str(file), stamp_of(file), b"h")])
+    assert memo.get_many("other", {str(file): stamp_of(file)}) == {}
+
+
+def test_a_replaced_file_of_the_same_size_and_time_is_seen_by_its_inode(tmp_path: Path) -> None:
+    memo, file = Memo(tmp_path / "memo.sqlite"), aged(tmp_path / "f", "old")
+    memo.put_many("hash", [(str(file), stamp_of(file), b"h")])
+    other = tmp_path / "g"
+    other.write_text("new")
+    os.utime(other, ns=(0, file.stat().st_mtime_ns))
+    other.replace(file)
+    assert recall(memo, file) == {}
+
+
+def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
+    memo, file = Memo(tmp_path / "memo.sqlite"), tmp_path / "f"
+    file.write_text("x")
+    memo.put_many("hash", [(str(file), stamp_of(file), b"h")])
+    assert recall(memo, file) == {}
+
+
+def test_rubbish_in_the_memo_s_place_costs_only_the_memory(tmp_path: Path) -> None:
+    place, file = tmp_path / "memo.sqlite", aged(tmp_path / "f", "x")
+    place.write_bytes(b"not a database, " * 100)
+    memo = Memo(place)
+    memo.put_many("hash", [(str(file), stamp_of(file), b"h")])
+    assert recall(memo, file) == {}
+
+
+def test_reading_makes_no_file(tmp_path: Path) -> None:
+    assert recall(Memo(tmp_path / "memo.sqlite"), aged(tmp_path / "f", "x")) == {}
+    assert not (tmp_path / "memo.sqlite").exists()
+
+
+def test_many_processes_share_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from probe.memo import Memo\n"
+        "for i in range(40): Memo(Path(sys.argv[1])).put_many('hash', [(f'{sys.argv[2]}/{i}', (0, 0, 0), b'v')])"
+    )
+    place = tmp_path / "memo.sqlite"
+    running = [subprocess.Popen([sys.executable, "-c", code, str(place), str(n)]) for n in range(4)]
+    assert [one.wait() for one in running] == [0] * 4
+    with sqlite3.connect(place) as db:
+        assert db.execute("SELECT count(*) FROM memo").fetchone() == (160,)
+    db.close()
