@@ -36,7 +36,7 @@ def list_backbones(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         for name, spec in BACKBONES.items()
     ]
     columns = ["backbone", "parameters", "input", "layers (width)", "weights at hand"]
-    console.table(console.stdout(), columns, rows, right=(1, 2))
+    console.table(console.stdout(), columns, rows, right=(1, 2), fold=3)
 
 
 @app.command("show")

@@ -5,22 +5,40 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 
+PIPED_WIDTH = 1000  # columns where nobody looks: lines stay whole for grep and cut
+
+
 def stdout() -> Console:
-    """Return a console for results. Paths and names are printed as they are, never wrapped."""
-    return Console(file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    """Return a console for results. Text is printed as it is: no markup, no colour when piped."""
+    return _console(sys.stdout)
 
 
 def stderr() -> Console:
     """Return a console for messages."""
-    return Console(file=sys.stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> Console:
+    width = None if file.isatty() else PIPED_WIDTH
+    return Console(file=file, highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -32,17 +50,32 @@ def facts(console: Console, rows: Mapping[str, str]) -> None:
     """Print what was decided, one word and its value a line."""
     width = max(map(len, rows))
     for word, value in rows.items():
-        console.print(Text(f"{word:<{width}}  ", style="bold cyan") + Text(value))
+        console.print(Text(f"{word:<{width}}  ", style="bold cyan") + Text(value), soft_wrap=True)
 
 
-def table(console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
-    """Print a plain table; piped, it keeps full lines instead of a terminal's width."""
-    made = Table(box=None, pad_edge=False, header_style="bold cyan")
+def table(
+    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *,
+    right: Sequence[int] = (), fold: int | None = None,
+) -> None:  # fmt: skip
+    """Print a plain table.
+
+    Parameters
+    ----------
+    right : sequence of int
+        Columns of numbers.
+    fold : int, optional
+        The column that gives way where the terminal is narrow.
+    """
+    made = Table(box=None, pad_edge=False, header_style="bold cyan", padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
-        made.add_column(column, justify="right" if number in right else "left", overflow="fold", no_wrap=not console.is_terminal)
+        folds = number == fold
+        made.add_column(
+            column, justify="right" if number in right else "left", overflow="fold", no_wrap=not folds,
+            min_width=20 if folds else None,
+        )  # fmt: skip
     for row in rows:
         made.add_row(*row)
-    console.print(made, soft_wrap=not console.is_terminal, crop=False)
+    console.print(made, crop=False)
 
 
 class _Rate(ProgressColumn):
@@ -62,6 +95,46 @@ def progress(label: str, unit: str) -> Progress:
         TextColumn(label), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn(),
         console=console, disable=not console.is_terminal, transient=False,
     )  # fmt: skip
+
+
+class DownloadBar:
+    """A download's progress in the form that pooch drives: total, update, reset, close."""
+
+    def __init__(self, label: str) -> None:
+        console = stderr()
+        self._bar = Progress(
+            TextColumn(label), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+            console=console, disable=not console.is_terminal,
+        )  # fmt: skip
+        self._task = self._bar.add_task(label, total=None)
+
+    def __enter__(self) -> DownloadBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def total(self) -> float | None:
+        """Bytes to come, or None while nobody knows."""
+        return self._bar.tasks[0].total
+
+    @total.setter
+    def total(self, count: float | None) -> None:
+        self._bar.update(self._task, total=count)
+
+    def update(self, count: int) -> None:
+        """Note that `count` more bytes came."""
+        self._bar.advance(self._task, count)
+
+    def reset(self) -> None:
+        """Start over."""
+        self._bar.reset(self._task, total=self.total)
+
+    def close(self) -> None:
+        """Leave the terminal as it is."""
+        self._bar.stop()
 
 
 def rate(value: float) -> str:

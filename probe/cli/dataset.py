@@ -1,6 +1,54 @@
+"""`probe dataset`: which there are by name, and what a folder holds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
 import typer
-app=typer.Typer()
-@app.callback()
-def cb(): ...
-def head(): ...
-def demo(): ...
+
+from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
+
+app = typer.Typer(help="Which datasets are known by name, and what one holds.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_datasets(cache_dir: CacheDir = None) -> None:
+    """List the datasets that have a name; any folder of class folders is one too."""
+    from probe.cli import console
+    from probe.datasets import DATASETS
+
+    folder = cache_folder(cache_dir) / "datasets"
+    rows = [
+        [one.name, str(len(one.classes)), ", ".join(one.splits), one.licence, str(folder / one.name) if one.layouts[0].sources else "comes with scikit-learn"]
+        for one in DATASETS.values()
+    ]
+    console.table(console.stdout(), ["dataset", "classes", "splits", "licence", "where its files lie"], rows, right=(1,))
+
+
+@app.command("show")
+def show_dataset(
+    dataset: Annotated[str, typer.Argument(help="A name or a folder.")],
+    dataset_root: DatasetRoot = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count a dataset's images by split and class."""
+    import numpy as np
+
+    from probe.cli import console
+    from probe.datasets import load_dataset
+
+    found = load_dataset(dataset, root=dataset_root, cache_dir=cache_folder(cache_dir))
+    counts = {
+        name: np.bincount(split.labels, minlength=len(found.classes)).tolist() for name, split in found.splits.items()
+    }
+    if as_json:
+        console.print_json(
+            {"name": found.name, "root": str(found.root) if found.root else None, "classes": list(found.classes), "counts": counts}
+        )
+        return
+    out = console.stdout()
+    console.facts(out, {"dataset": found.name, "root": str(found.root or "in a package")})
+    rows = [[label, *(f"{counts[name][i]:,}" for name in counts)] for i, label in enumerate(found.classes)]
+    rows.append(["all", *(f"{sum(one):,}" for one in counts.values())])
+    console.table(out, ["class", *counts], rows, right=range(1, len(counts) + 1))

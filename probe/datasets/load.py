@@ -90,13 +90,14 @@ def load_dataset(
         dataset = load_named(spec, base, splits=splits, coarse=coarse, download=download, memo=memo)
     else:
         folder = _folder(name_or_folder, root=root, coarse=coarse)
-        dataset = load_folder(folder, splits=splits, memo=memo, workers=workers)
+        dataset = load_folder(folder, memo=memo, workers=workers)
         _check_splits(name_or_folder, splits, tuple(dataset.splits))
     for each in dataset.splits.values():
         _check_ids(dataset.name, each)
     chosen = {
         each: sample(each, split, dataset.classes, per_class=per_class, limit=limit, seed=seed)
         for each, split in dataset.splits.items()
+        if splits is None or each in splits
     }
     dataset = replace(dataset, splits=chosen)
     return _without_bad(dataset) if skip_bad else dataset
@@ -120,8 +121,7 @@ def _check_options(
 def _check_splits(name: str, wanted: Sequence[str] | None, there: Sequence[str]) -> None:
     missing = [split for split in wanted or () if split not in there]
     if missing:
-        has = f"it has {', '.join(there)}" if there else "check the folder"
-        raise DataError(f"{name}: has no split {missing[0]!r}; {has}")
+        raise DataError(f"{name}: has no split {missing[0]!r}; it has {', '.join(there)}")
 
 
 def _folder(text: str, *, root: Path | None, coarse: bool) -> Path:

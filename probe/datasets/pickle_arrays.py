@@ -97,8 +97,10 @@ def _encode(text: object, encoding: object) -> bytes:
     return text.encode("latin1")
 
 
-def _bytes() -> bytes:
-    return b""  # what protocol 2 writes for b""; `bytes(n)` would allocate what the file says
+def _bytes(*arguments: object) -> bytes:
+    if arguments:  # protocol 2 writes b"" as bytes(); bytes(n) would reserve what the file says
+        raise UnsafeFileError("bytes of a claimed size are asked for")
+    return b""
 
 
 def _set(items: object = ()) -> set[Any]:

@@ -144,7 +144,8 @@ class _PlainUnpickler(pickle._Unpickler):
         self.stack[-1].update(map(plain_key, items))
 
     def load_frozenset(self) -> None:
-        self.stack.append(frozenset(map(plain_key, self.pop_mark())))
+        items = self.pop_mark()  # first: it puts another stack in place
+        self.stack.append(frozenset(map(plain_key, items)))
 
     def load_appends(self) -> None:
         self._extend(self.pop_mark())

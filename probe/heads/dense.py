@@ -111,7 +111,9 @@ class DenseHead(LinearHead):
             loss, top1 = layer.evaluate_training(labels)
             val_loss, val_top1 = layer.evaluate(*held_out) if held_out else (None, None)
             if not np.isfinite(loss):
-                raise HeadError(f"the loss is {loss} after epoch {number}; lower lr={optimizer.lr:g}")
+                raise HeadError(
+                    f"the loss is {loss} after epoch {number}; lower lr={optimizer.lr:g}"
+                )
             epoch = Epoch(
                 epoch=number,
                 train_loss=loss,
@@ -139,9 +141,13 @@ class DenseHead(LinearHead):
         one_of("normalize", self.normalize, NORMALIZATIONS)
         lr = LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
         for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            require(isinstance(value, Integral) and value >= 1, name, value, "a whole number from 1")
+            require(
+                isinstance(value, Integral) and value >= 1, name, value, "a whole number from 1"
+            )
         require(isinstance(lr, Real) and 0 < lr < np.inf, "lr", lr, "a number above 0")
-        require(isinstance(self.wd, Real) and 0 <= self.wd < np.inf, "wd", self.wd, "a number from 0")
+        require(
+            isinstance(self.wd, Real) and 0 <= self.wd < np.inf, "wd", self.wd, "a number from 0"
+        )
         require(
             isinstance(self.momentum, Real) and 0 <= self.momentum < 1,
             "momentum", self.momentum, "a number from 0 to below 1",

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from probe.errors import HeadError, UnknownNameError
 from probe.files import replacing
 from probe.heads.catalog import HEADS
+from probe.results import plain_params
 
 if TYPE_CHECKING:
     from probe.heads.linear import LinearHead
@@ -39,12 +40,14 @@ def save_head(head: LinearHead, path: Path) -> None:
 
     name = next((s.name for s in HEADS.values() if type(head) is s.load()), None)
     if name is None or not hasattr(head, "coef_"):
-        raise HeadError(f"{type(head).__name__} is not a fitted head of the catalog; nothing was written")
+        raise HeadError(
+            f"{type(head).__name__} is not a fitted head of the catalog; nothing was written"
+        )
     classes, kind = _labels_to_json(head.classes_)
     about = {
         "format": FORMAT,
         "head": name,
-        "params": plain_params(head),
+        "params": plain_params(head.get_params(deep=False)),
         "classes": classes,
         "classes_dtype": kind,
         "normalize": head.normalizer_.kind,
@@ -73,16 +76,9 @@ def load_head(path: Path) -> LinearHead:
     try:
         return _restore(about, arrays)
     except (KeyError, TypeError, ValueError, UnknownNameError) as error:
-        raise HeadError(f"{path}: not a head that this version can load: {_reason(error)}") from error
-
-
-def plain_params(head: LinearHead) -> dict[str, Any]:
-    """Return a head's parameters as JSON has them; a RandomState object becomes None."""
-    plain: dict[str, Any] = {}
-    for name, value in head.get_params(deep=False).items():
-        item = value.item() if isinstance(value, np.generic) else value
-        plain[name] = item if isinstance(item, str | int | float | bool) else None
-    return plain
+        raise HeadError(
+            f"{path}: not a head that this version can load: {_reason(error)}"
+        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

@@ -115,8 +115,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyp
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable class of each row; the first of equals."""
-        winners = self._logits(X).argmax(axis=1)
-        return self.classes_[winners]  # type: ignore[no-any-return]
+        winners: NDArray[Any] = self.classes_[self._logits(X).argmax(axis=1)]
+        return winners
 
     def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)

@@ -87,7 +87,7 @@ def fit_normalizer(kind: Normalization, X: Features) -> Normalizer:
     for _, block in blocks(X):
         total = seen + len(block)
         block_mean = block.mean(axis=0)
-        block -= block_mean
+        np.subtract(block, block_mean, out=block)
         delta = block_mean - mean
         squares += np.einsum("nd,nd->d", block, block) + delta**2 * (seen * len(block) / total)
         mean += delta * (len(block) / total)
@@ -126,4 +126,6 @@ def _check_block(block: NDArray[Any], start: int) -> None:
     if not finite.all():
         row, column = np.argwhere(~finite)[0]
         value = "NaN" if np.isnan(block[row, column]) else "infinity (inf)"
-        raise HeadError(f"X contains {value}: row {start + row}, feature {column}; features must be finite")
+        raise HeadError(
+            f"X contains {value}: row {start + row}, feature {column}; features must be finite"
+        )

@@ -70,7 +70,9 @@ class SoftmaxLayer:
         from probe.mx import mx
 
         if X.size > LARGEST:
-            raise HeadError(f"{X.shape[0]} x {X.shape[1]} features are more than MXNet can index; use fewer rows")
+            raise HeadError(
+                f"{X.shape[0]} x {X.shape[1]} features are more than MXNet can index; take fewer"
+            )
         self._mx = mx
         self._X, self._y = share(mx, X), mx.nd.array(y, dtype="float32")
         # The problem is convex, so it starts at zero: the seed moves nothing but the rows' order.
@@ -85,7 +87,9 @@ class SoftmaxLayer:
         ]
         self._order = mx.nd.zeros(len(X), dtype="int32")
         starts = range(0, len(X), batch_size)
-        self._batches = [(self._order[i : i + batch_size], min(batch_size, len(X) - i)) for i in starts]
+        self._batches = [
+            (self._order[i : i + batch_size], min(batch_size, len(X) - i)) for i in starts
+        ]
         self._steps = {size: self._bind(size) for size in {size for _, size in self._batches}}
 
     def _bind(self, size: int) -> tuple[Any, Any]:
@@ -102,7 +106,7 @@ class SoftmaxLayer:
                 mx.cpu(),
                 arrays | {p.name: p.data() for p in parameters},
                 args_grad=gradients,
-                grad_req={name: "null" for name in arrays} | dict.fromkeys(gradients, "write"),
+                grad_req=dict.fromkeys(arrays, "null") | dict.fromkeys(gradients, "write"),
             )
         return arrays["rows"], executor
 
@@ -160,7 +164,7 @@ def share(mx: Any, X: NDArray[np.float32]) -> Any:
 
 
 def _loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[float, int]:
-    """Return the summed cross-entropy and the number of right rows of scores (n_rows, n_classes)."""
+    """Return the summed cross-entropy and the count of right rows; logits are (n_rows, n_classes)."""
     scores = np.ascontiguousarray(logits.T)  # few long rows: four times as fast as many short ones
     correct = int(np.count_nonzero(scores.argmax(axis=0) == y))
     own = logits[np.arange(len(y)), y]  # for -1 some other class's, replaced below

@@ -149,7 +149,7 @@ def _name(root: Any, parts: list[str]) -> str:
 
 
 def _keras3_name(group: Any, counted: str, number: str) -> str:
-    """``layer/role``: Keras 3 counts the variables, and the layers too; the name is an attribute."""
+    """``layer/role``: Keras 3 counts the variables and keeps the name as an attribute."""
     layer = group.attrs.get("name")
     roles = _NORM_ROLES[-len(group) :] if counted.startswith("batch_normalization") else _ROLES
     known = number.isascii() and number.isdigit() and int(number) < len(roles)

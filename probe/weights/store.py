@@ -266,8 +266,8 @@ def _from_file(
         )
         raise UsageError(
             f"{path}: nothing tells what preprocessing these weights were trained with, and a "
-            f"wrong one silently costs accuracy; give it with --preprocess {likely}, the likely one, or "
-            "another name or file"
+            f"wrong one silently costs accuracy; give it with --preprocess {likely}, likely right, "
+            "or another name or file"
         )
     decided: Decision = "asked for" if preprocess else "known digest" if spec else "inside the file"
     return ResolvedWeights(

@@ -14,7 +14,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
+CIFAR10_CLASSES = [
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+]
 LONG_AGO = 1_000_000_000  # a time stamp that the memo believes
 
 

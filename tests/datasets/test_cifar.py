@@ -44,7 +44,10 @@ def test_rows_are_in_the_official_order(cifar10: Path) -> None:
 def test_the_real_images(real_cifar10: Path) -> None:
     one = load(real_cifar10 / "cifar-10-batches-bin")
     other = load(real_cifar10 / "cifar-10-batches-py")
-    assert {name: len(split) for name, split in one.splits.items()} == {"train": 50000, "test": 10000}
+    assert {name: len(split) for name, split in one.splits.items()} == {
+        "train": 50000,
+        "test": 10000,
+    }
     assert np.bincount(one.splits["train"].labels).tolist() == [5000] * 10
     for name, split in one.splits.items():
         np.testing.assert_array_equal(split.labels, other.splits[name].labels)
@@ -54,7 +57,9 @@ def test_the_real_images(real_cifar10: Path) -> None:
             image = split.images.image(row)
             np.testing.assert_array_equal(image, other.splits[name].images.image(row))
     names = pickle.loads((real_cifar10 / "cifar-10-batches-py" / "data_batch_1").read_bytes())
-    assert names[b"filenames"][0].decode().split("_")[0] == one.classes[one.splits["train"].labels[0]]
+    assert (
+        names[b"filenames"][0].decode().split("_")[0] == one.classes[one.splits["train"].labels[0]]
+    )
 
 
 def write_cifar100(root: Path) -> None:
@@ -106,7 +111,7 @@ def test_class_names_come_from_the_meta_file(cifar10: Path) -> None:
 def test_a_cut_file_names_itself(cifar10: Path) -> None:
     path = cifar10 / "cifar-10-batches-bin" / "data_batch_3.bin"
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(DataError, match=r"data_batch_3\.bin: .*no whole number of records of 3,073"):
+    with pytest.raises(DataError, match=r"data_batch_3\.bin: .*no whole number of records"):
         load(cifar10)
     path = cifar10 / "cifar-10-batches-py" / "data_batch_3"
     path.write_bytes(path.read_bytes()[:-700])
@@ -120,7 +125,7 @@ def test_a_label_out_of_range(cifar10: Path, label: int) -> None:
     data = bytearray(path.read_bytes())
     data[3073] = label
     path.write_bytes(data)
-    with pytest.raises(DataError, match=rf"test_batch\.bin: the label of image 1 is {label}, out of"):
+    with pytest.raises(DataError, match=rf"test_batch\.bin: the label of image 1 is {label}"):
         load(cifar10)
 
 

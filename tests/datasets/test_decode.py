@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import threading
@@ -36,13 +37,24 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def png(width: int, height: int, bits: int, colour: int, rows: bytes, *extra: bytes) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    parts = (chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    parts = (
+        chunk(b"IHDR", header),
+        *extra,
+        chunk(b"IDAT", zlib.compress(rows)),
+        chunk(b"IEND", b""),
+    )
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
 @pytest.mark.parametrize(
     ("fmt", "options"),
-    [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"})],
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
 )
 def test_lossless_formats_give_the_very_pixels(fmt: str, options: dict[str, object]) -> None:
     pixels = decode(encoded(Image.fromarray(RAMP), fmt, **options), "x")
@@ -100,7 +112,9 @@ SHOWN = {  # what is stored -> what a person sees
         (255, 255, 255),
     ),
     "16-bit clear grey": (
-        lambda: png(1, 1, 16, 0, b"\0" + struct.pack(">H", 700), chunk(b"tRNS", struct.pack(">H", 700))),
+        lambda: png(
+            1, 1, 16, 0, b"\0" + struct.pack(">H", 700), chunk(b"tRNS", struct.pack(">H", 700))
+        ),
         (255, 255, 255),
     ),
     "2-bit": (lambda: png(1, 1, 2, 0, b"\0\x40"), (85, 85, 85)),
@@ -125,17 +139,17 @@ def test_ycck_jpeg() -> None:
     """Libjpeg turns YCCK into CMYK; only the Adobe marker's last byte tells them apart."""
     data = bytearray(encoded(flat("CMYK", (0, 0, 0, 128)), "JPEG", quality=100))
     data[data.index(b"Adobe") + 11] = 2
-    grey = decode(bytes(data), "x")
-    # stored inverted as C=M=Y=255, so as YCC: white of 255 with both colours at their ends
-    assert grey.shape == (8, 8, 3)
-    assert (grey == grey[0, 0]).all()
+    # As YCC the stored (255, 255, 255) is C, M, Y = (0, 134, 0), and inverted (255, 121, 255);
+    # with a key of 128 that is a dark green.
+    assert np.abs(decode(bytes(data), "x").astype(int) - (0, 67, 0)).max() <= 3
 
 
 def test_16_bits_that_are_white_at_zero() -> None:
-    data = encoded(flat("I;16", 0), "TIFF", tiffinfo={262: 0})
-    with Image.open(io.BytesIO(data)) as image:
-        photometric = image.tag_v2[262]  # type: ignore[attr-defined]
-    assert (decode(data, "x") == (255 if photometric == 0 else 0)).all()
+    black_is_zero = struct.pack("<HHIH", 262, 3, 1, 1)  # the tag, its type, count and value
+    data = encoded(flat("I;16", 257 * 5), "TIFF")
+    assert black_is_zero in data
+    data = data.replace(black_is_zero, struct.pack("<HHIH", 262, 3, 1, 0))
+    assert (decode(data, "x") == 250).all()
 
 
 UPRIGHT = np.zeros((16, 24, 3), np.uint8)
@@ -163,7 +177,9 @@ def test_exif_rotation_is_undone(fmt: str, orientation: int) -> None:
     assert np.abs(pixels.astype(int) - UPRIGHT).max() < 100
 
 
-@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\0\x08\xff\xff"])
+@pytest.mark.parametrize(
+    "exif", [b"Exif\0\0garbage", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"MM\0*\0\0\0\x08\xff\xff"]
+)
 def test_damaged_metadata_does_not_cost_the_image(exif: bytes) -> None:
     pixels = decode(encoded(Image.fromarray(RAMP), "JPEG", exif=exif), "x")
     assert pixels.shape == RAMP.shape
@@ -199,7 +215,7 @@ def test_empty_and_foreign_and_missing_files(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("side", [14_000, 60_000])
 def test_a_decompression_bomb_is_refused(side: int) -> None:
-    with pytest.raises(ImageError, match="bomb: .*(pixels|cannot be decoded)"):
+    with pytest.raises(ImageError, match=r"bomb: has .*pixels"):
         decode(png(side, side, 8, 2, b""), "bomb")
 
 
@@ -232,7 +248,5 @@ def test_damaged_bytes_give_an_image_or_an_image_error(fmt: str, data: st.DataOb
     whole = bytearray(encoded(Image.fromarray(RAMP), fmt))
     for _ in range(data.draw(st.integers(1, 5))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(ImageError):
         assert decode(bytes(whole), "x").ndim == 3
-    except ImageError as error:
-        assert "\n" not in str(error)

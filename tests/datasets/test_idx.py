@@ -63,13 +63,13 @@ def test_the_folder_that_torchvision_makes(tmp_path: Path) -> None:
 
 WRONG = {
     "magic": (lambda data: b"\0\0\x0d" + data[3:], "starts with 00000d"),
-    "labels for images": (lambda data: idx(LABELS), "starts with 00000801, not 00000803"),
+    "labels for images": (lambda _data: idx(LABELS), "starts with 00000801, not 00000803"),
     "short": (lambda data: data[:-1], "5,487 bytes of data instead of 5,488"),
     "long": (lambda data: data + b"x", "5,489 bytes"),
     "header": (lambda data: data[:9], "ends within its header"),
-    "empty": (lambda data: b"", "starts with nothing"),
+    "empty": (lambda _data: b"", "starts with nothing"),
     "claim": (lambda data: data[:8] + b"\xff" * 8 + data[16:], "claims images of"),
-    "fewer images": (lambda data: idx(PIXELS[:5]), "holds 5 images.*holds 7 labels"),
+    "fewer images": (lambda _data: idx(PIXELS[:5]), "holds 5 images.*holds 7 labels"),
 }
 
 

@@ -47,7 +47,11 @@ def test_a_changed_file_is_read_again(cifar10: Path, tmp_path: Path) -> None:
 
     def content() -> np.ndarray:
         root = cifar10 / "cifar-10-batches-bin"
-        return load_dataset("cifar10", root=root, cache_dir=tmp_path / "c").splits["train"].images.content()
+        return (
+            load_dataset("cifar10", root=root, cache_dir=tmp_path / "c")
+            .splits["train"]
+            .images.content()
+        )
 
     before = content()
     data = bytearray(path.read_bytes())
@@ -74,8 +78,7 @@ def test_threads_and_processes_can_share_images(loader: Loader) -> None:
 
     def work(seed: int) -> None:
         for row in np.random.default_rng(seed).permutation(len(images)).tolist():
-            if not (copied.image(row) == wanted[row]).all():
-                wrong.append(row)
+            wrong.extend([row] if (copied.image(row) != wanted[row]).any() else [])
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
     for thread in threads:

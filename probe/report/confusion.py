@@ -1,0 +1,228 @@
+"""The confusion matrix: which classes are taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+from probe.report.figure import FAINT, INK, RULE, fit, new_figure, save, shorten, text_width
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAME_LENGTH = 24  # characters of a class name along the axes
+HEADING = "Most confused, true → predicted"
+CELL_COUNTS, CELL_SIZES = (2, 10, 20, 37, 100), (1.1, 0.52, 0.36, 0.22, 0.108)  # inches
+MOST_SIDE = 11.0
+NUMBERS_UP_TO = 20  # classes: beyond it a percentage no longer fits its cell
+NAMES_UP_TO = 120  # classes: beyond it names would be too small to read
+GAMMA = 0.5  # of the colours: an error of 2 % is seen next to a diagonal of 80 %
+COLOUR_TICKS = (0, 1, 5, 10, 25, 50, 100)
+EMPTY = "#f3f4f6"  # a class without rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Sizes in inches, fonts in points, derived from the number and the length of the names."""
+
+    side: float
+    left: float
+    bottom: float
+    list_width: float
+    name_size: float
+    number_size: float
+    rotation: int
+    top: float = 0.95
+    gap: float = 0.25
+    bar: float = 0.14
+    bar_room: float = 0.75
+
+    @property
+    def width(self) -> float:
+        """Of the picture."""
+        return self.left + self.side + self.gap + self.bar + self.bar_room + self.list_width
+
+    @property
+    def height(self) -> float:
+        """Of the picture."""
+        return self.bottom + self.side + self.top
+
+
+def draw_confusion(
+    confusion: NDArray[np.int64], classes: Sequence[str], path: Path, *, title: str
+) -> None:
+    """Draw a confusion matrix as a PNG, with the worst confusions in words beside it.
+
+    Each row, a true class, is in percent of that class's rows.
+
+    Parameters
+    ----------
+    confusion : int64, (n_classes, n_classes)
+        Counts; rows are true classes, columns predicted ones.
+    classes : sequence of str
+    path : Path
+        Written by rename.
+    title : str
+
+    Raises
+    ------
+    UsageError
+        Matrix and classes do not fit together.
+    """
+    if confusion.shape != (len(classes), len(classes)) or len(classes) < 2:
+        raise UsageError(f"a matrix of shape {confusion.shape} for {len(classes)} classes")
+    totals = confusion.sum(axis=1, keepdims=True)
+    percent = np.full(confusion.shape, np.nan)
+    np.divide(100.0 * confusion, totals, out=percent, where=totals > 0)
+    names = [shorten(name, NAME_LENGTH) for name in classes]
+    lines = worst_confusions(confusion, names)
+    layout = _layout(names, lines)
+    figure = new_figure(layout.width, layout.height)
+    axes = figure.add_axes(_box(layout, layout.left, layout.bottom, layout.side, layout.side))
+    _draw_matrix(figure, axes, percent, layout)
+    _draw_names(axes, names, layout)
+    _write_text(figure, layout, confusion, lines, title)
+    save(figure, path)
+
+
+def worst_confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs most often confused, in percent of the true class, as (rate, what) texts."""
+    totals = confusion.sum(axis=1, keepdims=True)
+    rates = confusion / np.maximum(totals, 1)
+    np.fill_diagonal(rates, 0)
+    listed = 10 if len(names) <= NUMBERS_UP_TO else 25  # a larger picture has the room
+    order = np.argsort(-rates, axis=None, kind="stable")[:listed]
+    found = []
+    for true, predicted in zip(*np.unravel_index(order, rates.shape), strict=True):
+        if rates[true, predicted] > 0:
+            what = f"{names[true]} → {names[predicted]}"
+            found.append((f"{100 * rates[true, predicted]:.0f} %", what))
+    return found
+
+
+def _layout(names: Sequence[str], lines: Sequence[tuple[str, str]]) -> Layout:
+    count = len(names)
+    cell = float(np.interp(count, CELL_COUNTS, CELL_SIZES))
+    cell = min(cell, MOST_SIDE / count)
+    named = count <= NAMES_UP_TO
+    name_size = min(10.0, max(4.5, 0.74 * cell * 72)) if named else 8.0
+    longest = max(text_width(name, name_size) for name in names) if named else 0.3
+    rotation = 45 if cell >= 0.36 else 90
+    widest = max((text_width(what, 9.5) for _, what in lines), default=2.0)
+    return Layout(
+        side=cell * count,
+        left=longest + 0.65,
+        bottom=longest * (0.78 if rotation == 45 else 1) + 0.55,
+        list_width=max(widest + 0.52, text_width(HEADING, 10, "bold")) + 0.3,
+        name_size=name_size,
+        number_size=min(11.0, 0.27 * cell * 72),
+        rotation=rotation,
+    )
+
+
+def _draw_matrix(figure: Figure, axes: Axes, percent: NDArray[np.float64], layout: Layout) -> None:
+    import matplotlib as mpl
+    from matplotlib.colors import PowerNorm
+
+    colours = mpl.colormaps["Blues"].with_extremes(bad=EMPTY)
+    norm = PowerNorm(GAMMA, vmin=0, vmax=100)
+    image = axes.imshow(percent, cmap=colours, norm=norm, interpolation="nearest")
+    bar_box = _box(
+        layout, layout.left + layout.side + layout.gap, layout.bottom, layout.bar, layout.side
+    )
+    bar = figure.colorbar(image, cax=figure.add_axes(bar_box), ticks=COLOUR_TICKS)
+    bar.ax.set_yticklabels([f"{tick} %" for tick in COLOUR_TICKS])
+    bar.ax.tick_params(colors=FAINT, labelsize=8, length=0)
+    bar.outline.set_visible(False)
+    for spine in axes.spines.values():
+        spine.set_color(RULE)
+    if len(percent) > NUMBERS_UP_TO:
+        return
+    axes.set_xticks(np.arange(len(percent) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(percent) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.2)
+    axes.tick_params(which="minor", length=0)
+    for (row, column), value in np.ndenumerate(percent):
+        if value >= 0.5:  # smaller ones would all read 0
+            axes.text(
+                column, row, f"{value:.0f}", ha="center", va="center",
+                color="white" if norm(value) > 0.55 else INK, fontsize=layout.number_size,
+                weight="bold" if row == column else "normal",
+            )  # fmt: skip
+
+
+def _draw_names(axes: Axes, names: Sequence[str], layout: Layout) -> None:
+    axes.tick_params(length=0, pad=4, colors=INK, labelsize=layout.name_size)
+    axes.set_xlabel("predicted", color=FAINT, fontsize=10)
+    axes.set_ylabel("true", color=FAINT, fontsize=10)
+    if len(names) > NAMES_UP_TO:
+        return  # the numbers of the classes, as matplotlib spaces them
+    alignment = "right" if layout.rotation == 45 else "center"
+    anchor = "anchor" if layout.rotation == 45 else "default"
+    axes.set_yticks(range(len(names)), names, parse_math=False)
+    axes.set_xticks(
+        range(len(names)), names, rotation=layout.rotation, ha=alignment, rotation_mode=anchor
+    )
+
+
+def _write_text(
+    figure: Figure,
+    layout: Layout,
+    confusion: NDArray[np.int64],
+    lines: Sequence[tuple[str, str]],
+    title: str,
+) -> None:
+    def write(
+        x: float, y: float, text: str, *, size: float, colour: str, weight: str, ha: str
+    ) -> None:
+        figure.text(
+            x / layout.width, y / layout.height, text,
+            fontsize=size, color=colour, weight=weight, ha=ha, va="baseline", parse_math=False,
+        )  # fmt: skip
+
+    rows, right = int(confusion.sum()), int(np.trace(confusion))
+    top = layout.height
+    start = 0.3
+    line = fit(title, layout.width - 2 * start, 13, "bold")
+    write(start, top - 0.42, line, size=13, colour=INK, weight="bold", ha="left")
+    summary = (
+        f"percent of each true class's rows; {right:,} of {rows:,} right "
+        f"({100 * right / max(rows, 1):.1f} %)"
+    )
+    write(start, top - 0.68, summary, size=10, colour=FAINT, weight="normal", ha="left")
+    x = layout.left + layout.side + layout.gap + layout.bar + layout.bar_room
+    y = layout.bottom + layout.side - 0.12
+    heading = HEADING if lines else "Nothing was confused"
+    write(x, y, heading, size=10, colour=INK, weight="bold", ha="left")
+    for number, (rate, what) in enumerate(lines, start=1):
+        write(
+            x + 0.42,
+            y - 0.26 * number - 0.04,
+            rate,
+            size=9.5,
+            colour=FAINT,
+            weight="normal",
+            ha="right",
+        )
+        write(
+            x + 0.52,
+            y - 0.26 * number - 0.04,
+            what,
+            size=9.5,
+            colour=INK,
+            weight="normal",
+            ha="left",
+        )
+
+
+def _box(
+    layout: Layout, x: float, y: float, width: float, height: float
+) -> tuple[float, float, float, float]:
+    return x / layout.width, y / layout.height, width / layout.width, height / layout.height

@@ -1,0 +1,240 @@
+"""What a run leaves behind: one `result.json`, from which every table and page is built.
+
+A number that was not measured is absent, never zero. `result.json` is written last, by rename: a
+run folder that has one is complete.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from types import NoneType
+from typing import Any
+
+from probe.errors import DataError
+from probe.files import write_text
+
+SCHEMA = 1
+FILE_NAME = "result.json"
+REPORTED_VERSIONS = ("probe", "mxnet", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSource:
+    """Where the features of a run came from: an entry of the cache, in the words of its key."""
+
+    entry: str
+    dataset: str
+    backbone: str
+    weights: str
+    layer: str
+    pool: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerClass:
+    """Recall of each class on one split.
+
+    Parameters
+    ----------
+    split : str
+        ``test`` where there is one, else ``val``, else ``train``.
+    recall : mapping of class name to float
+        Without the classes that have no rows there.
+    """
+
+    split: str
+    recall: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """One fitted head and its figures; the fields are those of the JSON.
+
+    Parameters
+    ----------
+    schema : int
+    command : str
+        What was typed.
+    entry, dataset, backbone, weights, layer, pool : str
+    head : str
+    params : mapping
+        The head's parameters: numbers, text, booleans and None.
+    seed : int
+    n_train, n_val, n_test : int
+        Rows; 0 where there is no such split.
+    metrics : mapping of split to mapping of name to float
+        Fractions from 0 to 1, log loss in nats.
+    per_class : PerClass
+    seconds : float
+        Wall time of fitting.
+    versions : mapping of package name to version
+    created : str
+        UTC, ISO 8601.
+    """
+
+    schema: int = SCHEMA
+    command: str
+    entry: str
+    dataset: str
+    backbone: str
+    weights: str
+    layer: str
+    pool: str
+    head: str
+    params: Mapping[str, Any]
+    seed: int
+    n_train: int
+    n_val: int
+    n_test: int
+    metrics: Mapping[str, Mapping[str, float]]
+    per_class: PerClass
+    seconds: float
+    versions: Mapping[str, str]
+    created: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers, as `--json` prints them."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain["params"] = dict(self.params)
+        plain["metrics"] = {split: dict(figures) for split, figures in self.metrics.items()}
+        plain["per_class"] = {
+            "split": self.per_class.split,
+            "recall": dict(self.per_class.recall),
+        }
+        plain["versions"] = dict(self.versions)
+        return plain
+
+    def to_json(self) -> str:
+        """Return the text of `result.json`; numbers read back exactly.
+
+        Raises
+        ------
+        ValueError
+            A number is NaN or infinite: a figure that could not be measured must be left out.
+        """
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_dict(cls, data: object) -> RunResult:
+        """Check plain containers and return the result they describe.
+
+        Raises
+        ------
+        DataError
+            A field is missing, unknown or of another type; the message names it.
+        """
+        if not isinstance(data, dict):
+            raise DataError("not an object")
+        if data.get("schema") != SCHEMA:
+            raise DataError(f"schema is {data.get('schema')!r}, this version reads {SCHEMA}")
+        _check_object(data, FIELD_TYPES, "")
+        _check_object(data["per_class"], {"split": str, "recall": dict}, "per_class.")
+        _check_values(data["per_class"]["recall"], (int, float), "per_class.recall.")
+        _check_values(data["params"], (str, int, float, bool, NoneType), "params.")
+        _check_values(data["metrics"], (dict,), "metrics.")
+        for split, figures in data["metrics"].items():
+            _check_values(figures, (int, float), f"metrics.{split}.")
+        _check_values(data["versions"], (str,), "versions.")
+        return cls(**{**data, "per_class": PerClass(**data["per_class"])})
+
+
+FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("schema", "seed", "n_train", "n_val", "n_test"), int),
+    **dict.fromkeys(("command", "entry", "dataset", "backbone", "weights", "layer", "pool"), str),
+    **dict.fromkeys(("head", "created"), str),
+    **dict.fromkeys(("params", "metrics", "per_class", "versions"), dict),
+    "seconds": (int, float),
+}
+
+
+def new_run_folder(runs: Path) -> Path:
+    """Make and return an empty folder whose name sorts by the time it was made.
+
+    Names are ``20260131-235959-001``: UTC, and a count within the second. Making a folder is
+    atomic, so two runs that start at once get two names.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    count = 1
+    while True:
+        folder = runs / f"{stamp}-{count:03d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            count += 1
+        else:
+            return folder
+
+
+def write_run(folder: Path, result: RunResult) -> Path:
+    """Write `result.json` by rename and return its path; do it last, it marks a complete run."""
+    path = folder / FILE_NAME
+    write_text(path, result.to_json())
+    return path
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read a run's result.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is not what `write_run` writes; the message has the path.
+    """
+    path = folder / FILE_NAME
+    try:
+        return RunResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; the run did not finish") from None
+    except (DataError, ValueError, OSError) as error:
+        raise DataError(f"{path}: not a result of a run: {' '.join(str(error).split())}") from error
+
+
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a head's parameters as JSON holds them; objects (a RandomState) become None."""
+    plain = {k: v.item() if hasattr(v, "item") else v for k, v in params.items()}  # NumPy's numbers
+    return {k: v if isinstance(v, str | int | float | bool) else None for k, v in plain.items()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what moves the numbers, without importing any of it."""
+    found = {"python": python_version()}
+    for package in REPORTED_VERSIONS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # absent, not "unknown"
+            continue
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _check_object(data: object, types: Mapping[str, type | tuple[type, ...]], prefix: str) -> None:
+    if not isinstance(data, dict):
+        raise DataError(f"{prefix.rstrip('.')} is not an object")
+    for name in types.keys() - data.keys():
+        raise DataError(f"{prefix}{name} is missing")
+    for name in data.keys() - types.keys():
+        raise DataError(f"{prefix}{name} is not a field of schema {SCHEMA}")
+    for name, wanted in types.items():
+        _check_type(data[name], wanted, prefix + name)
+
+
+def _check_values(data: Mapping[str, object], wanted: tuple[type, ...], prefix: str) -> None:
+    for name, value in data.items():
+        _check_type(value, wanted, prefix + name)
+
+
+def _check_type(value: object, wanted: type | tuple[type, ...], name: str) -> None:
+    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise DataError(f"{name} is {value!r}, not {' or '.join(kind.__name__ for kind in kinds)}")

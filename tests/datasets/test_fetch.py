@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from probe.datasets import DATASETS, Dataset, fetch, load, load_dataset
+from probe.datasets.sources import DatasetSpec, Source
+from probe.errors import DataError, MissingFilesError
+from probe.registry import Registry
+from tests.datasets.test_idx import LABELS, PIXELS, idx
+
+Files = dict[str, bytes]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves `files`; some of them badly."""
+
+    files: ClassVar[Files] = {}
+    asked: ClassVar[list[str]] = []
+    stop: ClassVar[threading.Event] = threading.Event()
+
+    def do_GET(self) -> None:
+        name = self.path.rsplit("/", 1)[-1]
+        self.asked.append(name)
+        kind = self.path.split("/")[1]
+        if name not in self.files or kind == "gone":
+            self.send_error(404)
+            return
+        data = self.files[name]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if kind == "good":
+            self.wfile.write(data)
+        elif kind == "wrong":
+            self.wfile.write(data[:-1] + b"x")
+        else:  # half of it, and then silence, or a closed connection
+            self.wfile.write(data[: len(data) // 2])
+            self.wfile.flush()
+            if kind == "stalled":
+                self.stop.wait(30)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(fetch, "TIMEOUT", (5.0, 0.2))
+    monkeypatch.setattr(Handler, "files", {})
+    monkeypatch.setattr(Handler, "asked", [])
+    monkeypatch.setattr(Handler, "stop", threading.Event())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        Handler.stop.set()
+        running.shutdown()
+        thread.join()
+
+
+def served(spec: DatasetSpec, files: Files, *hosts: str) -> DatasetSpec:
+    """Return a spec whose sources lie on these hosts, with checksums of these bytes."""
+    layouts = []
+    for layout in spec.layouts:
+        sources = tuple(
+            Source(
+                urls=tuple(f"{host}/{source.file}" for host in hosts),
+                checksum=f"md5:{hashlib.md5(files[source.file]).hexdigest()}",
+            )
+            for source in layout.sources
+            if source.file in files
+        )
+        layouts += [replace(layout, sources=sources)] if sources else []
+    return replace(spec, layouts=tuple(layouts))
+
+
+def idx_files() -> Files:
+    names = [source.file for source in DATASETS["mnist"].layouts[0].sources]
+    return {name: gzip.compress(idx(PIXELS if "images" in name else LABELS)) for name in names}
+
+
+@pytest.fixture
+def cifar_files(cifar10: Path, tmp_path: Path) -> Files:
+    path = tmp_path / "cifar-10-binary.tar.gz"
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(cifar10 / "cifar-10-batches-bin", "cifar-10-batches-bin")
+    return {path.name: path.read_bytes()}
+
+
+Try = Callable[..., Dataset]
+
+
+@pytest.fixture
+def attempt(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Try:
+    """Load a dataset whose files lie on the loopback server, at the given kinds of hosts."""
+
+    def run(name: str, files: Files, *kinds: str, root: Path | None = None) -> Dataset:
+        Handler.files.update(files)
+        spec = served(DATASETS[name], files, *(f"{server}/{kind}" for kind in kinds))
+        monkeypatch.setattr(load, "DATASETS", Registry("dataset", [spec]))
+        return load_dataset(name, root=root, cache_dir=tmp_path / "cache")
+
+    return run
+
+
+def leftovers(folder: Path) -> list[str]:
+    return (
+        sorted(path.name for path in folder.rglob("*") if path.is_file()) if folder.exists() else []
+    )
+
+
+def test_missing_idx_files_are_downloaded_once(attempt: Try, tmp_path: Path) -> None:
+    files = idx_files()
+    assert len(attempt("mnist", files, "good").splits["test"]) == 7
+    assert leftovers(tmp_path / "cache" / "datasets") == sorted(files)
+    assert len(Handler.asked) == 4
+    attempt("mnist", files, "good")
+    assert len(Handler.asked) == 4
+
+
+def test_only_what_is_missing_is_downloaded(attempt: Try, tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "train-images-idx3-ubyte").write_bytes(idx(PIXELS))
+    attempt("mnist", idx_files(), "good", root=tmp_path / "r")
+    assert "train-images-idx3-ubyte.gz" not in Handler.asked
+    assert len(Handler.asked) == 3
+
+
+def test_an_archive_is_unpacked_and_removed(
+    attempt: Try, cifar_files: Files, tmp_path: Path
+) -> None:
+    dataset = attempt("cifar10", cifar_files, "good")
+    assert len(dataset.splits["train"]) == 20
+    assert dataset.root == tmp_path / "cache" / "datasets" / "cifar10" / "cifar-10-batches-bin"
+    assert len(leftovers(tmp_path / "cache" / "datasets")) == 7
+    attempt("cifar10", cifar_files, "good")
+    assert Handler.asked == ["cifar-10-binary.tar.gz"]
+
+
+def test_a_lost_batch_is_filled_in_and_the_others_stay(
+    attempt: Try, cifar_files: Files, cifar10: Path
+) -> None:
+    folder = cifar10 / "cifar-10-batches-bin"
+    (folder / "data_batch_2.bin").unlink()
+    other = bytes((3, *range(256))) * 2 + bytes(3073 - 514)
+    (folder / "data_batch_1.bin").write_bytes(other)
+    assert len(attempt("cifar10", cifar_files, "good", root=folder).splits["train"]) == 17
+    assert (folder / "data_batch_1.bin").read_bytes() == other
+
+
+def test_the_second_host_helps_out(attempt: Try) -> None:
+    assert len(attempt("mnist", idx_files(), "gone", "good").splits["train"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("gone", "HTTP 404"),
+        ("wrong", "has another checksum than md5:"),
+        ("stalled", "cannot be read"),
+        ("closed", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_a_failed_download_says_what_to_do_and_leaves_nothing(
+    attempt: Try, cifar_files: Files, tmp_path: Path, *, name: str, kind: str, reason: str
+) -> None:
+    files = cifar_files if name == "cifar10" else idx_files()
+    folder = tmp_path / "cache" / "datasets" / name
+    with pytest.raises(MissingFilesError, match=reason) as caught:
+        attempt(name, files, kind)
+    file = "cifar-10-binary.tar.gz" if name == "cifar10" else "train-images-idx3-ubyte.gz"
+    assert f"put {file} from http://127.0.0.1" in str(caught.value)
+    assert f"into {folder}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert leftovers(folder) == []
+    attempt(name, files, "good")
+
+
+def test_an_archive_fetched_by_hand_needs_no_network(
+    attempt: Try, cifar_files: Files, tmp_path: Path
+) -> None:
+    root = tmp_path / "by-hand"
+    root.mkdir()
+    (root / "cifar-10-binary.tar.gz").write_bytes(cifar_files["cifar-10-binary.tar.gz"])
+    assert len(attempt("cifar10", cifar_files, "good", root=root).splits["test"]) == 4
+    assert Handler.asked == []
+    assert (root / "cifar-10-binary.tar.gz").exists()
+
+
+def test_an_archive_that_is_not_the_official_one(
+    attempt: Try, cifar_files: Files, tmp_path: Path
+) -> None:
+    root = tmp_path / "by-hand"
+    root.mkdir()
+    (root / "cifar-10-binary.tar.gz").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"tar\.gz: is not the official file \(md5 "):
+        attempt("cifar10", cifar_files, "good", root=root)
+    assert leftovers(root) == ["cifar-10-binary.tar.gz"]
+
+
+def test_no_network_where_the_files_are(cifar10: Path, tmp_path: Path, no_network: None) -> None:
+    dataset = load_dataset("cifar10", root=cifar10, cache_dir=tmp_path / "c")
+    assert dataset.splits["train"].images.content().shape == (20, 16)
+
+
+def test_no_network_where_it_is_not_wanted(tmp_path: Path, no_network: None) -> None:
+    with pytest.raises(MissingFilesError, match=r"off; put cifar-100-binary\.tar\.gz from http"):
+        load_dataset("cifar100", root=tmp_path / "x", cache_dir=tmp_path, download=False)
+    assert not (tmp_path / "x").exists()
+
+
+def test_progress_only_on_a_terminal(
+    attempt: Try, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt("mnist", idx_files(), "good")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_bar_of_a_terminal(
+    attempt: Try, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    dataset = attempt("mnist", idx_files(), "good")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "train-images-idx3-ubyte.gz" in err
+    np.testing.assert_array_equal(dataset.splits["train"].labels, LABELS)
