@@ -129,9 +129,10 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyp
 
     def _checked(self, X: ArrayLike) -> Features:
         """Check rows to predict, or to validate on, against those of the fit."""
-        return _as_head_error(
+        rows: Features = _as_head_error(
             validate_data, self, X, reset=False, dtype=KEPT_DTYPES, ensure_all_finite=False
         )
+        return rows
 
     def _training_rows(self, X: ArrayLike, y: ArrayLike) -> tuple[Features, NDArray[np.intp]]:
         """Check what `fit` got; set `classes_` and return X and the labels as their indices."""

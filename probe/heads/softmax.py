@@ -164,7 +164,7 @@ def share(mx: Any, X: NDArray[np.float32]) -> Any:
 
 
 def _loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[float, int]:
-    """Return the summed cross-entropy and the count of right rows; logits are (n_rows, n_classes)."""
+    """Return the summed cross-entropy and how many rows are right; (n_rows, n_classes)."""
     scores = np.ascontiguousarray(logits.T)  # few long rows: four times as fast as many short ones
     correct = int(np.count_nonzero(scores.argmax(axis=0) == y))
     own = logits[np.arange(len(y)), y]  # for -1 some other class's, replaced below

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +17,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+TextStyle = dict[str, Any]  # keywords of matplotlib's Text
+
 NAME_LENGTH = 24  # characters of a class name along the axes
 HEADING = "Most confused, true → predicted"
 CELL_COUNTS, CELL_SIZES = (2, 10, 20, 37, 100), (1.1, 0.52, 0.36, 0.22, 0.108)  # inches
 MOST_SIDE = 11.0
+LIST_STEP = 0.26
 NUMBERS_UP_TO = 20  # classes: beyond it a percentage no longer fits its cell
 NAMES_UP_TO = 120  # classes: beyond it names would be too small to read
 GAMMA = 0.5  # of the colours: an error of 2 % is seen next to a diagonal of 80 %
+DARK_FROM = 30  # percent: white figures from there on
 COLOUR_TICKS = (0, 1, 5, 10, 25, 50, 100)
+TITLE: TextStyle = {"fontsize": 13, "color": INK, "weight": "bold"}
+SUBTITLE: TextStyle = {"fontsize": 10, "color": FAINT}
+LIST_HEADING: TextStyle = {"fontsize": 10, "color": INK, "weight": "bold"}
+LIST_RATE: TextStyle = {"fontsize": 9.5, "color": FAINT, "ha": "right"}
+LIST_ITEM: TextStyle = {"fontsize": 9.5, "color": INK}
 EMPTY = "#f3f4f6"  # a class without rows
 
 
@@ -153,7 +162,7 @@ def _draw_matrix(figure: Figure, axes: Axes, percent: NDArray[np.float64], layou
         if value >= 0.5:  # smaller ones would all read 0
             axes.text(
                 column, row, f"{value:.0f}", ha="center", va="center",
-                color="white" if norm(value) > 0.55 else INK, fontsize=layout.number_size,
+                color="white" if value > DARK_FROM else INK, fontsize=layout.number_size,
                 weight="bold" if row == column else "normal",
             )  # fmt: skip
 
@@ -168,8 +177,9 @@ def _draw_names(axes: Axes, names: Sequence[str], layout: Layout) -> None:
     anchor = "anchor" if layout.rotation == 45 else "default"
     axes.set_yticks(range(len(names)), names, parse_math=False)
     axes.set_xticks(
-        range(len(names)), names, rotation=layout.rotation, ha=alignment, rotation_mode=anchor
-    )
+        range(len(names)), names, rotation=layout.rotation,
+        ha=alignment, rotation_mode=anchor, parse_math=False,
+    )  # fmt: skip
 
 
 def _write_text(
@@ -179,47 +189,22 @@ def _write_text(
     lines: Sequence[tuple[str, str]],
     title: str,
 ) -> None:
-    def write(
-        x: float, y: float, text: str, *, size: float, colour: str, weight: str, ha: str
-    ) -> None:
-        figure.text(
-            x / layout.width, y / layout.height, text,
-            fontsize=size, color=colour, weight=weight, ha=ha, va="baseline", parse_math=False,
-        )  # fmt: skip
+    def write(at: tuple[float, float], text: str, style: TextStyle) -> None:
+        x, y = at[0] / layout.width, at[1] / layout.height
+        figure.text(x, y, text, va="baseline", parse_math=False, **style)
 
     rows, right = int(confusion.sum()), int(np.trace(confusion))
-    top = layout.height
-    start = 0.3
-    line = fit(title, layout.width - 2 * start, 13, "bold")
-    write(start, top - 0.42, line, size=13, colour=INK, weight="bold", ha="left")
-    summary = (
-        f"percent of each true class's rows; {right:,} of {rows:,} right "
-        f"({100 * right / max(rows, 1):.1f} %)"
-    )
-    write(start, top - 0.68, summary, size=10, colour=FAINT, weight="normal", ha="left")
+    edge, top = 0.3, layout.height
+    write((edge, top - 0.42), fit(title, layout.width - 2 * edge, 13, "bold"), TITLE)
+    share = f"{right:,} of {rows:,} right ({100 * right / max(rows, 1):.1f} %)"
+    write((edge, top - 0.68), f"percent of each true class's rows; {share}", SUBTITLE)
     x = layout.left + layout.side + layout.gap + layout.bar + layout.bar_room
     y = layout.bottom + layout.side - 0.12
-    heading = HEADING if lines else "Nothing was confused"
-    write(x, y, heading, size=10, colour=INK, weight="bold", ha="left")
+    write((x, y), HEADING if lines else "Nothing was confused", LIST_HEADING)
     for number, (rate, what) in enumerate(lines, start=1):
-        write(
-            x + 0.42,
-            y - 0.26 * number - 0.04,
-            rate,
-            size=9.5,
-            colour=FAINT,
-            weight="normal",
-            ha="right",
-        )
-        write(
-            x + 0.52,
-            y - 0.26 * number - 0.04,
-            what,
-            size=9.5,
-            colour=INK,
-            weight="normal",
-            ha="left",
-        )
+        below = y - LIST_STEP * number - 0.04
+        write((x + 0.42, below), rate, LIST_RATE)
+        write((x + 0.52, below), what, LIST_ITEM)
 
 
 def _box(

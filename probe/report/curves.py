@@ -142,7 +142,11 @@ def _epoch_axis(axes: Axes, epochs: list[int]) -> None:
     first, last = epochs[0], epochs[-1]
     room = 0.5 if first == last else 0.0
     axes.set_xlim(first - room, last + room)
-    ticks = [t for t in MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]).tick_values(first, last) if first < t < last]
+    ticks = [
+        t
+        for t in MaxNLocator(8, integer=True, steps=[1, 2, 5, 10]).tick_values(first, last)
+        if first < t < last
+    ]
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1
     inner = [t for t in ticks if t - first > step / 2 and last - t > step / 2]
     axes.set_xticks(sorted({first, *inner, last}))

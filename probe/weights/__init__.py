@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.digest import parameter_digest
-from probe.weights.fetch import fetch
+from probe.weights.download import fetch
 from probe.weights.fit import default_layer, fitting_backbones, holds_layers
 from probe.weights.load import (
     Loaded,

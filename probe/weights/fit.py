@@ -115,8 +115,11 @@ def default_layer(backbone: BackboneSpec, held: tuple[str, ...], size: int) -> L
 
 def refuse(file: TensorFile, backbone: BackboneSpec, reasons: list[str]) -> WeightsError:
     """Return the error that says why a file does not fit, and which backbone it does fit."""
-    others = [name for name in fitting_backbones(file) if name != backbone.name]
+    fitting = fitting_backbones(file)
+    others = [name for name in fitting if name != backbone.name]
     hint = f"; it fits --backbone {' or '.join(others)}" if others else ""
+    if backbone.name in fitting:
+        hint = f"; it holds the layers up to --layer {holds_layers(file, backbone)[-1]}"
     return WeightsError(f"{file.path}: not weights of {backbone.name}: {', '.join(reasons)}{hint}")
 
 

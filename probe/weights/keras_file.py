@@ -66,14 +66,13 @@ def _read(path: Path, base: int, length: int) -> TensorFile:
 
     try:
         with path.open("rb") as raw, h5py.File(_Part(raw, base, length), "r") as file:
-            root = file.get("model_weights", file) if "model_weights" in file else file
-            found = {}
-            for parts, dataset in _datasets(path, root):
-                name = _name(root, parts)
+            found: dict[str, LazyTensor] = {}
+            for parts, dataset in _datasets(path, file):
+                name = _name(file, parts)
                 if name in found:
                     raise UnsafeFileError(f"{path}: two tensors are called {name!r}")
                 found[name] = _tensor(path, name, dataset, base)
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         if isinstance(error, UnsafeFileError | WeightsError):
             raise
         reason = " ".join(str(error).split())[:120]

@@ -256,13 +256,16 @@ def _from_file(
             f"{backbone.name}"
         )
     spec = identify(*file_digests(path, memo))
-    file = open_tensors(path)
-    known = spec.preprocess if spec else _written_inside(path, file.metadata.get(PREPROCESS_KEY))
+    if spec is not None and not serves(spec, backbone):
+        raise WeightsError(
+            f"{path}: these are {spec.name}, weights of {spec.backbone}, not of {backbone.name}"
+        )
+    known, format_ = (spec.preprocess, spec.format) if spec else _read_inside(path)
     _warn_if_other(path.name, known, preprocess)
     chosen = preprocess or known
     if chosen is None:
         likely = _LIKELY_OF_FAMILY.get(
-            (backbone.family, file.format), _LIKELY.get(file.format, "torchvision")
+            (backbone.family, format_), _LIKELY.get(format_, "torchvision")
         )
         raise UsageError(
             f"{path}: nothing tells what preprocessing these weights were trained with, and a "
@@ -276,11 +279,13 @@ def _from_file(
     )  # fmt: skip
 
 
-def _written_inside(path: Path, text: str | None) -> PreprocessSpec | None:
+def _read_inside(path: Path) -> tuple[PreprocessSpec | None, str]:
+    file = open_tensors(path)
+    text = file.metadata.get(PREPROCESS_KEY)
     if text is None:
-        return None
+        return None, file.format
     try:
-        return PreprocessSpec.from_json(json.loads(text), "inside.json")
+        return PreprocessSpec.from_json(json.loads(text), "inside.json"), file.format
     except (ValueError, RecursionError) as error:  # a UsageError is a ValueError
         raise WeightsError(
             f"{path}: its {PREPROCESS_KEY} is not a preprocessing ({error})"

@@ -45,7 +45,9 @@ def pretend(shapes: Mapping[str, Shape], format_: str = "torch") -> TensorFile:
         raise AssertionError("names and shapes are enough to decide")
 
     tensors = {
-        name: LazyTensor(shape, "int64" if name.endswith("num_batches_tracked") else "float32", fetch)
+        name: LazyTensor(
+            shape, "int64" if name.endswith("num_batches_tracked") else "float32", fetch
+        )
         for name, shape in shapes.items()
     }
     return TensorFile(Path("pretended"), format_, tensors)

@@ -51,7 +51,13 @@ def vgg(backbone: str) -> Names:
     return joined([*parts, *(linear(f"classifier.{i}", a, b) for i, a, b in tops)])
 
 
-RESNET = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+RESNET = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 
 
 def resnet(depth: int) -> Names:
@@ -61,10 +67,15 @@ def resnet(depth: int) -> Names:
         width = 32 * 2**stage
         for block in range(count):
             at = f"layer{stage}.{block}"
-            steps = [(width, 3), (width, 3)] if depth < 50 else [(width, 1), (width, 3), (4 * width, 1)]
+            steps = (
+                [(width, 3), (width, 3)] if depth < 50 else [(width, 1), (width, 3), (4 * width, 1)]
+            )
             inner = entered
             for i, (out, kernel) in enumerate(steps, start=1):
-                parts += [convolution(f"{at}.conv{i}", inner, out, kernel), norm(f"{at}.bn{i}", out)]
+                parts += [
+                    convolution(f"{at}.conv{i}", inner, out, kernel),
+                    norm(f"{at}.bn{i}", out),
+                ]
                 inner = out
             if block == 0 and (stage > 1 or depth >= 50):
                 parts += [convolution(f"{at}.downsample.0", entered, inner, 1)]
@@ -134,25 +145,49 @@ def mobilenet_v2() -> Names:
                 parts += [convolution(f"{at}.0.0", entered, wide, 1), norm(f"{at}.0.1", wide)]
                 step = 1
             parts += [convolution(f"{at}.{step}.0", 1, wide, 3), norm(f"{at}.{step}.1", wide)]
-            parts += [convolution(f"{at}.{step + 1}", wide, width, 1), norm(f"{at}.{step + 2}", width)]
+            parts += [
+                convolution(f"{at}.{step + 1}", wide, width, 1),
+                norm(f"{at}.{step + 2}", width),
+            ]
             entered, index = width, index + 1
     parts += [convolution("features.18.0", 320, 1280, 1), norm("features.18.1", 1280)]
     return joined([*parts, linear("classifier.1", 1280, 1000)])
 
 
 def efficientnet_lite0() -> Names:
-    groups = ((1, 3, 1, 16), (2, 3, 6, 24), (2, 5, 6, 40), (3, 3, 6, 80), (3, 5, 6, 112), (4, 5, 6, 192), (1, 3, 6, 320))
+    groups = (
+        (1, 3, 1, 16),
+        (2, 3, 6, 24),
+        (2, 5, 6, 40),
+        (3, 3, 6, 80),
+        (3, 5, 6, 112),
+        (4, 5, 6, 192),
+        (1, 3, 6, 320),
+    )
     parts = [convolution("_conv_stem", 3, 32, 3), norm("_bn0", 32)]
     entered, index = 32, 0
     for count, kernel, expansion, width in groups:
         for _ in range(count):
             at, wide = f"_blocks.{index}", entered * expansion
             if expansion != 1:
-                parts += [convolution(f"{at}._expand_conv", entered, wide, 1), norm(f"{at}._bn0", wide)]
-            parts += [convolution(f"{at}._depthwise_conv", 1, wide, kernel), norm(f"{at}._bn1", wide)]
+                parts += [
+                    convolution(f"{at}._expand_conv", entered, wide, 1),
+                    norm(f"{at}._bn0", wide),
+                ]
+            parts += [
+                convolution(f"{at}._depthwise_conv", 1, wide, kernel),
+                norm(f"{at}._bn1", wide),
+            ]
             parts += [convolution(f"{at}._project_conv", wide, width, 1), norm(f"{at}._bn2", width)]
             entered, index = width, index + 1
-    return joined([*parts, convolution("_conv_head", 320, 1280, 1), norm("_bn1", 1280), linear("_fc", 1280, 1000)])
+    return joined(
+        [
+            *parts,
+            convolution("_conv_head", 320, 1280, 1),
+            norm("_bn1", 1280),
+            linear("_fc", 1280, 1000),
+        ]
+    )
 
 
 def inception_v3() -> Names:
@@ -234,8 +269,13 @@ def keras_vgg(backbone: str) -> Names:
 
 def keras_resnet(depth: int) -> Names:
     def unit(name: str, entered: int, out: int, kernel: int) -> Names:
-        norms = {f"{name}_bn/{r}": (out,) for r in ("gamma", "beta", "moving_mean", "moving_variance")}
-        return {f"{name}_conv/kernel": (kernel, kernel, entered, out), f"{name}_conv/bias": (out,)} | norms
+        norms = {
+            f"{name}_bn/{r}": (out,) for r in ("gamma", "beta", "moving_mean", "moving_variance")
+        }
+        return {
+            f"{name}_conv/kernel": (kernel, kernel, entered, out),
+            f"{name}_conv/bias": (out,),
+        } | norms
 
     names, entered = unit("conv1", 3, 64, 7), 64
     for stage, count in enumerate(RESNET[depth], start=2):

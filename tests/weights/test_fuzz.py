@@ -25,7 +25,10 @@ WRITERS = {
     "gluon": writers.write_gluon, "safetensors": writers.write_safetensors,
 }  # fmt: skip
 QUICK = settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
@@ -49,7 +52,9 @@ def survive(path: Path) -> None:
 PLACES = st.floats(0, 1, exclude_max=True)
 INTERESTING = st.one_of(
     st.binary(min_size=1, max_size=9),
-    st.sampled_from([b"\xff" * 8, b"\0" * 8, b"\xff\xff\xff\x7f", b"\x80", b"\x01\0\0\0\0\0\0\x80"]),
+    st.sampled_from(
+        [b"\xff" * 8, b"\0" * 8, b"\xff\xff\xff\x7f", b"\x80", b"\x01\0\0\0\0\0\0\x80"]
+    ),
 )
 
 
@@ -68,7 +73,9 @@ def test_damaged_files_raise_or_read(
     survive(path)
 
 
-@pytest.mark.parametrize("start", [b"PK\x03\x04", b"\x12\x01" + b"\0" * 14, b"\x20" + b"\0" * 7 + b"{"])
+@pytest.mark.parametrize(
+    "start", [b"PK\x03\x04", b"\x12\x01" + b"\0" * 14, b"\x20" + b"\0" * 7 + b"{"]
+)
 @QUICK
 @given(rest=st.binary(max_size=200))
 def test_random_bytes_behind_a_known_start(start: bytes, rest: bytes, tmp_path: Path) -> None:
@@ -98,7 +105,10 @@ for _ in range(250):
 
 def test_damaged_hdf5_files_raise_or_read(tmp_path: Path) -> None:
     """In a process of its own, since the HDF5 library is C and not ours."""
-    path = writers.write_keras(tmp_path / "w.h5", {"c/kernel": np.ones((3, 3, 2, 4), np.float32), "c/bias": np.ones(4, np.float32)})
+    path = writers.write_keras(
+        tmp_path / "w.h5",
+        {"c/kernel": np.ones((3, 3, 2, 4), np.float32), "c/bias": np.ones(4, np.float32)},
+    )
     done = subprocess.run(
         [sys.executable, "-c", HDF5_SCRIPT, str(path), str(tmp_path / "damaged.h5")],
         capture_output=True, text=True, check=False, timeout=120, cwd=Path(__file__).parents[2],

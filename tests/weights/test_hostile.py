@@ -30,7 +30,9 @@ class Evil:
 
 def torch_zip(body: bytes, storages: list[bytes] | None = None) -> Callable[[Path], object]:
     data = b"\x80\x02" + body + b"."
-    return lambda path: writers.write_zip(path, data, [b"\0" * 16] if storages is None else storages)
+    return lambda path: writers.write_zip(
+        path, data, [b"\0" * 16] if storages is None else storages
+    )
 
 
 def one_tensor(**changes: Any) -> Callable[[Path], object]:
@@ -43,11 +45,15 @@ def evil_zip(path: Path) -> None:
 
 
 def evil_stream(path: Path) -> None:
-    path.write_bytes(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19." + pickle.dumps(Evil(), 2))
+    path.write_bytes(
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19." + pickle.dumps(Evil(), 2)
+    )
 
 
 def long_name(path: Path) -> None:
-    path.write_bytes(b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02X" + b"\xff" * 4 + b"a.")
+    path.write_bytes(
+        b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02X" + b"\xff" * 4 + b"a."
+    )
 
 
 def stream_storage(path: Path) -> None:
@@ -90,7 +96,9 @@ def gluon_header(*shape: int) -> bytes:
     return struct.pack("<QIiI", 1, 0xF993FAC9, 0, len(shape)) + sides + struct.pack("<iii", 1, 0, 0)
 
 
-def safe(header: object, data: bytes = b"\0" * 16, length: int | None = None) -> Callable[[Path], object]:
+def safe(
+    header: object, data: bytes = b"\0" * 16, length: int | None = None
+) -> Callable[[Path], object]:
     head = json.dumps(header).encode()
     size = len(head) if length is None else length
     return lambda path: path.write_bytes(struct.pack("<Q", size) + head + data)
@@ -173,6 +181,9 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "safetensors, a hole": (safe({"a": f32([2], 8, 16)}), "header does not match"),
     "safetensors, shape and size differ": (safe({"a": f32([HUGE], 0, 16)}), "header does not match"),
     "h5, external link": (h5(lambda h, f: f.__setitem__("x", h.ExternalLink("/etc/hosts", "/"))), "link"),
+    "h5, external link where weights are": (
+        h5(lambda h, f: f.__setitem__("model_weights", h.ExternalLink("/etc/hosts", "/"))), "link",
+    ),
     "h5, soft link": (h5(lambda h, f: f.__setitem__("x", h.SoftLink("/nowhere"))), "link"),
     "h5, external data": (h5(external_data), "another file"),
     "h5, virtual data": (h5(virtual_data), "another file"),

@@ -42,7 +42,9 @@ def test_torch_names_keep_the_order_of_the_network(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*TORCH, "resnet18_v1", "resnet34_v1"])
 def test_safetensors_hold_the_same_names(name: str) -> None:
-    fit = fit_file(pretend(published.torchvision(name.removesuffix("_v1")), "safetensors"), BACKBONES[name])
+    fit = fit_file(
+        pretend(published.torchvision(name.removesuffix("_v1")), "safetensors"), BACKBONES[name]
+    )
     assert fit is not None
     assert not fit.problems(BACKBONES[name], BACKBONES[name].layers[-1])
 
@@ -83,7 +85,9 @@ def test_torchvisions_bottlenecks_are_refused_by_the_zoos_v1(depth: int) -> None
     file = pretend(published.resnet(depth))
     fit = fit_file(file, BACKBONES[f"resnet{depth}_v1"])
     assert fit is not None
-    (problem,) = fit.problems(BACKBONES[f"resnet{depth}_v1"], BACKBONES[f"resnet{depth}_v1"].layers[-1])
+    (problem,) = fit.problems(
+        BACKBONES[f"resnet{depth}_v1"], BACKBONES[f"resnet{depth}_v1"].layers[-1]
+    )
     assert "strides in the 3x3" in problem
     assert problem.endswith(f"it is the backbone resnet{depth}")
     assert holds_layers(file, BACKBONES[f"resnet{depth}_v1"]) == ()
@@ -104,7 +108,11 @@ def test_gluons_structural_names_fill_every_backbone(name: str) -> None:
 
 
 def test_timms_vgg_has_convolutions_for_its_dense_layers() -> None:
-    rename = {"classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc"}
+    rename = {
+        "classifier.0": "pre_logits.fc1",
+        "classifier.3": "pre_logits.fc2",
+        "classifier.6": "head.fc",
+    }
     names = {}
     for one, shape in published.vgg("vgg16_bn").items():
         module, _, leaf = one.rpartition(".")
@@ -137,7 +145,10 @@ def test_transformers_resnet_fits() -> None:
         backbone = BACKBONES[f"resnet{depth}"]
         fit = fit_file(pretend(names, "safetensors"), backbone)
         assert fit is not None
-        assert (fit.naming.name, fit.problems(backbone, backbone.layers[-1])) == ("transformers", [])
+        assert (fit.naming.name, fit.problems(backbone, backbone.layers[-1])) == (
+            "transformers",
+            [],
+        )
 
 
 def test_timms_lite0_is_refused_since_its_padding_cannot_be_told() -> None:
@@ -149,7 +160,9 @@ def test_timms_lite0_is_refused_since_its_padding_cannot_be_told() -> None:
 
 def test_keras_inception_is_refused_since_its_pools_differ() -> None:
     for first in ("conv2d", "conv2d_1"):
-        file = pretend({f"{first}/kernel": (3, 3, 3, 32), "conv2d_7/kernel": (1, 1, 192, 64)}, "keras")
+        file = pretend(
+            {f"{first}/kernel": (3, 3, 3, 32), "conv2d_7/kernel": (1, 1, 192, 64)}, "keras"
+        )
         fit = fit_file(file, BACKBONES["inception_v3"])
         assert fit is not None
         assert "average pools" in fit.problems(*_at_gap("inception_v3"))[0]

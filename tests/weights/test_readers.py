@@ -30,7 +30,9 @@ WRITERS: dict[str, tuple[str, Callable[..., object]]] = {
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_arrays_come_back_bit_for_bit_whatever_the_file_is_called(kind: str, tmp_path: Path) -> None:
+def test_arrays_come_back_bit_for_bit_whatever_the_file_is_called(
+    kind: str, tmp_path: Path
+) -> None:
     arrays = draw(SHAPES)
     format_, write = WRITERS[kind]
     path = tmp_path / "weights.txt"
@@ -72,7 +74,10 @@ def test_torch_strides_are_followed(write: Callable[..., Path], tmp_path: Path) 
 
 @pytest.mark.parametrize("under", ["state_dict", "model", "model_state_dict"])
 def test_torch_checkpoints_are_unwrapped(under: str, tmp_path: Path) -> None:
-    arrays = {f"module.{name}": array for name, array in draw({"a.weight": (2, 3), "a.bias": (2,)}).items()}
+    arrays = {
+        f"module.{name}": array
+        for name, array in draw({"a.weight": (2, 3), "a.bias": (2,)}).items()
+    }
     path = writers.write_torch_zip(tmp_path / "c.pt", arrays, under=under, parameters=True)
     assert set(open_tensors(path).tensors) == {"a.weight", "a.bias"}
 
@@ -109,7 +114,9 @@ def test_gluon_reads_what_mxnet_writes(tmp_path: Path) -> None:
 
 
 def test_keras_1_names_and_whole_models_are_understood(tmp_path: Path) -> None:
-    path = writers.write_keras(tmp_path / "m.h5", {"c/c_W_1": np.ones((1, 1, 2, 3), np.float32)}, root="model_weights")
+    path = writers.write_keras(
+        tmp_path / "m.h5", {"c/c_W_1": np.ones((1, 1, 2, 3), np.float32)}, root="model_weights"
+    )
     assert set(open_tensors(path).tensors) == {"c/kernel"}
 
 
@@ -126,7 +133,9 @@ def test_metadata_is_kept(tmp_path: Path) -> None:
     safe = writers.write_safetensors(tmp_path / "a.safetensors", arrays, {"probe.preprocess": "{}"})
     assert open_tensors(safe).metadata == {"probe.preprocess": "{}"}
     note = np.frombuffer(b'{"size": 3}', np.uint8)
-    gluon = open_tensors(writers.write_gluon(tmp_path / "a.params", arrays | {"probe.preprocess": note}))
+    gluon = open_tensors(
+        writers.write_gluon(tmp_path / "a.params", arrays | {"probe.preprocess": note})
+    )
     assert gluon.metadata == {"probe.preprocess": '{"size": 3}'}
     assert set(gluon.tensors) == {"a"}
 
@@ -134,7 +143,9 @@ def test_metadata_is_kept(tmp_path: Path) -> None:
 def test_large_tensors_are_read_in_blocks(tmp_path: Path) -> None:
     stored = np.arange(BLOCK_BYTES // 2 + 1000, dtype=np.float16).reshape(-1, 8)
     stored.tofile(tmp_path / "raw")
-    tensor = raw_tensor(tmp_path / "raw", "w", "float16", stored.shape, offset=0, available=stored.nbytes)
+    tensor = raw_tensor(
+        tmp_path / "raw", "w", "float16", stored.shape, offset=0, available=stored.nbytes
+    )
     np.testing.assert_array_equal(tensor.read(), stored.astype(np.float32))
 
 

@@ -186,10 +186,18 @@ def write_keras_zip(path: Path, arrays: Arrays) -> Path:
     return path
 
 
-SAFE_TYPES = {"float32": "F32", "float64": "F64", "float16": "F16", "int64": "I64", "uint16": "BF16"}
+SAFE_TYPES = {
+    "float32": "F32",
+    "float64": "F64",
+    "float16": "F16",
+    "int64": "I64",
+    "uint16": "BF16",
+}
 
 
-def write_safetensors(path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None) -> Path:
+def write_safetensors(
+    path: Path, arrays: Arrays, metadata: Mapping[str, str] | None = None
+) -> Path:
     import json
 
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from probe.errors import UsageError
+from probe.preprocess import CAFFE_BGR, EFFICIENTNET_LITE, PRESETS, TORCHVISION, PreprocessSpec, load_preprocess, resize_image
+
+RNG = np.random.default_rng(0)
+SIDES = st.integers(1, 90)
+
+
+def photo(height: int, width: int) -> np.ndarray:
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@given(height=SIDES, width=SIDES, size=st.integers(1, 64), name=st.sampled_from(sorted(PRESETS)))
+def test_every_image_becomes_a_square_of_the_size(height: int, width: int, size: int, name: str) -> None:
+    spec = replace(PRESETS[name], size=size)
+    out = resize_image(photo(height, width), spec)
+    assert out.shape == (size, size, 3)
+    assert out.dtype == np.uint8
+
+
+@pytest.mark.parametrize("spec", PRESETS.values(), ids=lambda spec: spec.name)
+def test_an_image_of_the_asked_size_is_not_resampled(spec: PreprocessSpec) -> None:
+    image = photo(48, 48)
+    np.testing.assert_array_equal(resize_image(image, spec.with_size(48)), image)
+
+
+@given(arrays(np.uint8, (7, 5, 3)), st.integers(1, 40))
+def test_bilinear_without_antialiasing_is_pillows_affine_sampling(image: np.ndarray, size: int) -> None:
+    scale = (5 / size, 0, 0, 0, 7 / size, 0)
+    expected = Image.fromarray(image).transform((size, size), Image.Transform.AFFINE, scale, Image.Resampling.BILINEAR)
+    found = resize_image(image, CAFFE_BGR.with_size(size))
+    assert np.abs(found.astype(int) - np.asarray(expected)).max() <= 1
+
+
+def test_bicubic_without_antialiasing_is_pillows_when_enlarging() -> None:
+    # the widened kernel differs from the plain one only when shrinking
+    image = photo(20, 20) // 4 + 96  # no overshoot: Pillow clips between its two passes
+    plain = replace(EFFICIENTNET_LITE, size=61, resize="squash", antialias=False)
+    wide = replace(plain, antialias=True)
+    inner = (slice(9, -9), slice(9, -9))  # at the border Pillow renormalises instead of repeating the edge
+    difference = resize_image(image, plain)[inner].astype(int) - resize_image(image, wide)[inner]
+    assert np.abs(difference).max() <= 1
+
+
+def test_antialiasing_averages_what_plain_sampling_skips() -> None:
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::8] = 255
+    smooth = resize_image(stripes, replace(CAFFE_BGR, size=8, antialias=True))
+    sharp = resize_image(stripes, CAFFE_BGR.with_size(8))
+    assert np.ptp(smooth[:, 1:-1, 0].astype(int)) < 10
+    assert smooth.min() > 0
+    assert sharp.max() == 0  # half-pixel centres fall between the stripes
+
+
+def test_crop_keeps_the_centre_and_the_aspect() -> None:
+    image = np.zeros((300, 600, 3), np.uint8)
+    image[:, 150:450] = 200  # the central square
+    out = resize_image(image, TORCHVISION)
+    assert (out == 200).all()
+    squashed = resize_image(image, replace(TORCHVISION, resize="squash"))
+    assert (squashed[:, :40] == 0).all()
+
+
+def test_a_named_size_drops_the_crop() -> None:
+    assert TORCHVISION.short_side == 256
+    assert TORCHVISION.with_size(96).short_side == 96
+
+
+@pytest.mark.parametrize("field", [f.name for f in fields(PreprocessSpec) if f.name != "name"])
+def test_each_field_is_part_of_the_identity(field: str) -> None:
+    other = {
+        "size": 7, "resize": "squash", "crop_fraction": 0.5, "interpolation": "bicubic", "antialias": False,
+        "channels": "BGR", "scale": 3.0, "mean": (9.0, 9.0, 9.0), "std": (7.0, 7.0, 7.0),
+    }  # fmt: skip
+    assert replace(TORCHVISION, **{field: other[field]}).identity() != TORCHVISION.identity()
+
+
+def test_the_name_and_what_a_policy_does_not_use_are_not() -> None:
+    assert replace(TORCHVISION, name="mine").identity() == TORCHVISION.identity()
+    assert replace(CAFFE_BGR, crop_fraction=0.5).identity() == CAFFE_BGR.identity()
+
+
+@pytest.mark.parametrize("spec", PRESETS.values(), ids=lambda spec: spec.name)
+def test_a_file_gives_back_what_was_written(tmp_path: Path, spec: PreprocessSpec) -> None:
+    path = tmp_path / "my spec.json"
+    path.write_text(json.dumps(spec.to_json()))
+    assert load_preprocess(str(path)) == spec
+    assert load_preprocess(spec.name) == spec
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a JSON file"),
+        ("[]", "expected a JSON object"),
+        ('{"size": 224}', "'resize' is missing"),
+        ('{"size": 224, "resize": "crop", "sise": 3}', "unknown field 'sise'"),
+        ('{"size": 0, "resize": "crop"}', "size is 0"),
+        ('{"size": "224", "resize": "crop"}', "size is '224'"),
+        ('{"size": 224, "resize": "zoom"}', "resize is 'zoom'"),
+        ('{"size": 224, "resize": "crop", "std": [1, 0, 1]}', "std"),
+        ('{"size": 224, "resize": "crop", "mean": [1, 2]}', "three numbers"),
+        ('{"size": 224, "resize": "crop", "crop_fraction": 1.5}', "crop_fraction is 1.5"),
+        ('{"size": 224, "resize": "crop", "scale": NaN}', "scale is nan"),
+        ('{"size": 224, "resize": "crop", "channels": "GBR"}', "channels is 'GBR'"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_preprocess(str(path))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="caffe_bgr"):
+        load_preprocess("caffe")

