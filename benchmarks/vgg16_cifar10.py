@@ -7,6 +7,8 @@ standardised, logistic regression with C = 0.01 on all 10,000 training rows.
 
 Peer: an independent implementation got 63.2 % with the same weights and images, and 60.7 % and
 55.9 % with two wrong preprocessings.
+
+Seen: 63.17 %.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         images = cifar10_folders(Path(name) / "cifar10", train=1000, test=300)
         cache = str(Path(name) / "cache")
-        extract = ("extract", "--backbone", "vgg16", "--dataset", str(images), "--size", "32", "--weights")
+        extract = (
+            "extract",
+            "--backbone",
+            "vgg16",
+            "--dataset",
+            str(images),
+            "--size",
+            "32",
+            "--weights",
+        )
         _, seconds = run_json(*extract, str(vgg16_weights()), "--cache-dir", cache)
         print(f"extract: 13,000 images in {seconds:.1f} s")
         result, seconds = run_json(
@@ -31,7 +42,10 @@ def main() -> None:
         )
         top1 = result["metrics"]["test"]["top1"]
         print(f"head: {seconds:.1f} s")
-        print(f"top-1 on {result['n_test']:,} test images: {100 * top1:.2f} %, peer {100 * PEER:.1f} %")
+        print(
+            f"top-1 on {result['n_test']:,} test images: {100 * top1:.2f} %, "
+            f"peer {100 * PEER:.1f} %"
+        )
         print(f"difference: {100 * (top1 - PEER):+.2f} points")
 
 

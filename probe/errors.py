@@ -104,6 +104,9 @@ class CacheMismatchError(CacheError):
         super().__init__(path, field, expected, found)
         self.path, self.field, self.expected, self.found = path, field, expected, found
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:  # OSError keeps two arguments only
+        return type(self), (self.path, self.field, self.expected, self.found)
+
     def __str__(self) -> str:
         return (
             f"{self.path}: {self.field} is {self.found!r}, expected {self.expected!r}; "
@@ -117,6 +120,9 @@ class CorruptEntryError(CacheError):
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(path, what)
         self.path, self.what = path, what
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.path, self.what)
 
     def __str__(self) -> str:
         return (

@@ -81,9 +81,14 @@ class Job:
 
 
 def decide(
-    dataset: Dataset, backbone: BackboneSpec, preprocess: PreprocessSpec,
-    cuts: Sequence[tuple[Layer, Pool, str]], *, dtype: str, provenance: Mapping[str, Any],
-) -> Job:  # fmt: skip
+    dataset: Dataset,
+    backbone: BackboneSpec,
+    preprocess: PreprocessSpec,
+    cuts: Sequence[tuple[Layer, Pool, str]],
+    *,
+    dtype: str,
+    provenance: Mapping[str, Any],
+) -> Job:
     """Work out the keys of a pass.
 
     Parameters
@@ -101,17 +106,28 @@ def decide(
     """
     if not any(map(len, dataset.splits.values())):
         raise DataError(f"{dataset.name}: no images; nothing to extract")
-    rows = tuple((name, digest_rows(split.images.content())) for name, split in dataset.splits.items())
+    rows = tuple(
+        (name, digest_rows(split.images.content())) for name, split in dataset.splits.items()
+    )
     made = []
     for layer, pool, parameters in cuts:
         backbone.check_size(layer, preprocess.size)
         key = FeatureKey(
-            backbone=backbone.name, layer=layer.name, pool=pool, parameters=parameters,
-            preprocess=preprocess_identity(preprocess), rows=rows, dtype=dtype,
-        )  # fmt: skip
+            backbone=backbone.name,
+            layer=layer.name,
+            pool=pool,
+            parameters=parameters,
+            preprocess=preprocess_identity(preprocess),
+            rows=rows,
+            dtype=dtype,
+        )
         made.append(Cut(layer=layer, pool=pool, key=key))
     return Job(
-        dataset=dataset, backbone=backbone, preprocess=preprocess, cuts=tuple(made), provenance=dict(provenance)
+        dataset=dataset,
+        backbone=backbone,
+        preprocess=preprocess,
+        cuts=tuple(made),
+        provenance=dict(provenance),
     )
 
 
@@ -120,11 +136,14 @@ def find_entries(job: Job, store: Store) -> list[FeatureSet | None]:
     tables = _tables(job.dataset)
     found = [store.find(cut.key, job.dataset.name) for cut in job.cuts]
     return [
-        None if entry is None or relabelled(entry, tables, job.dataset.classes) else entry for entry in found
+        None if entry is None or relabelled(entry, tables, job.dataset.classes) else entry
+        for entry in found
     ]
 
 
-def extract_features(job: Job, store: Store, engine_for: Any, observer: Observer, *, workers: int) -> list[FeatureSet]:
+def extract_features(
+    job: Job, store: Store, engine_for: Any, observer: Observer, *, workers: int
+) -> list[FeatureSet]:
     """Run a frozen backbone over a dataset, in dataset order, and return the entries.
 
     BatchNorm uses its stored statistics, so row i depends on image i alone and the batch size
@@ -160,21 +179,29 @@ def extract_features(job: Job, store: Store, engine_for: Any, observer: Observer
         entries = find_entries(job, store)  # again: the process we waited for may have made them
         open_cuts = [cut for cut, entry in zip(job.cuts, entries, strict=True) if entry is None]
         if open_cuts:
-            made = iter(_fill(replace(job, cuts=tuple(open_cuts)), store, engine_for, observer, workers))
+            made = iter(
+                _fill(replace(job, cuts=tuple(open_cuts)), store, engine_for, observer, workers)
+            )
             return [next(made) if entry is None else entry for entry in entries]
         return [entry for entry in entries if entry is not None]
 
 
-def _fill(job: Job, store: Store, engine_for: Any, observer: Observer, workers: int) -> list[FeatureSet]:
+def _fill(
+    job: Job, store: Store, engine_for: Any, observer: Observer, workers: int
+) -> list[FeatureSet]:
     shapes = _row_shapes(job)
-    fillings = [_Filling(job, cut, shape, store) for cut, shape in zip(job.cuts, shapes, strict=True)]
+    fillings = [
+        _Filling(job, cut, shape, store) for cut, shape in zip(job.cuts, shapes, strict=True)
+    ]
     try:
         for filling in fillings:
             filling.copy()
         started = time.perf_counter()
         forwarded = _forward(job, fillings, engine_for, observer, workers)
         seconds = time.perf_counter() - started if forwarded else 0.0
-        return [filling.pending.publish(seconds=seconds, forwarded=forwarded) for filling in fillings]
+        return [
+            filling.pending.publish(seconds=seconds, forwarded=forwarded) for filling in fillings
+        ]
     finally:
         for filling in fillings:
             filling.pending.close()
@@ -188,7 +215,9 @@ def _row_shapes(job: Job) -> list[tuple[int, ...]]:
     return feature_shapes(job.backbone, [(cut.layer, cut.pool) for cut in job.cuts], job.preprocess)
 
 
-def _forward(job: Job, fillings: list[_Filling], engine_for: Any, observer: Observer, workers: int) -> int:
+def _forward(
+    job: Job, fillings: list[_Filling], engine_for: Any, observer: Observer, workers: int
+) -> int:
     """Forward what is missing and return how many rows that was.
 
     The batches are those of a run that was never interrupted, so that a resumed one gives the
@@ -217,14 +246,18 @@ def _forward(job: Job, fillings: list[_Filling], engine_for: Any, observer: Obse
     return sum(map(len, batches))
 
 
-def _keep(job: Job, fillings: list[_Filling], engine: Engine, rows: NDArray[np.intp], ticket: Any) -> None:
+def _keep(
+    job: Job, fillings: list[_Filling], engine: Engine, rows: NDArray[np.intp], ticket: Any
+) -> None:
     for filling, output in zip(fillings, engine.collect(ticket), strict=True):
         features = output[: len(rows)]
         _check_finite(job, filling.cut, rows, features)
         filling.write(rows, features)
 
 
-def _check_finite(job: Job, cut: Cut, rows: NDArray[np.intp], features: NDArray[np.float32]) -> None:
+def _check_finite(
+    job: Job, cut: Cut, rows: NDArray[np.intp], features: NDArray[np.float32]
+) -> None:
     with np.errstate(over="ignore"):
         stored = features.astype(cut.key.dtype, copy=False)
     if np.isfinite(stored).all():
@@ -233,8 +266,8 @@ def _check_finite(job: Job, cut: Cut, rows: NDArray[np.intp], features: NDArray[
     one = _ids(job.dataset)[int(rows[bad])]
     if np.isfinite(features[bad]).all():
         raise DataError(
-            f"{one}: a feature of {cut.layer.name} is {np.abs(features[bad]).max():.6g}, beyond float16; "
-            "store float32 (leave --dtype out)"
+            f"{one}: a feature of {cut.layer.name} is {np.abs(features[bad]).max():.6g}, "
+            "beyond float16; store float32 (leave --dtype out)"
         )
     raise DataError(
         f"{one}: a feature of {cut.layer.name} is NaN or infinite; check the image and the weights "
@@ -253,7 +286,9 @@ class _Pace:
         self._batches, self._left = self._batches + 1, self._left - rows
         now = time.perf_counter()
         if self._batches == 2:
-            self._observer.estimated(self._left, self._left * (now - self._since) / rows, self._device)
+            self._observer.estimated(
+                self._left, self._left * (now - self._since) / rows, self._device
+            )
         if self._batches <= 2:
             self._since = now
         self._observer.advanced(rows)
@@ -278,9 +313,13 @@ class _Filling:
         content = np.concatenate([split.images.content() for split in job.dataset.splits.values()])
         self._where, self._sources = locate(store.donors(cut.key), content)
         draft = Draft(
-            key=cut.key, dataset=job.dataset.name, tables=_tables(job.dataset), row_shape=row_shape,
-            classes=job.dataset.classes, provenance={**job.provenance, "layer": cut.layer.name, "pool": cut.pool},
-        )  # fmt: skip
+            key=cut.key,
+            dataset=job.dataset.name,
+            tables=_tables(job.dataset),
+            row_shape=row_shape,
+            classes=job.dataset.classes,
+            provenance={**job.provenance, "layer": cut.layer.name, "pool": cut.pool},
+        )
         self.pending = PendingEntry(store, draft)
         self._writer = self.pending.writer
         self.unknown = self._where[:, 0] < 0
@@ -350,7 +389,9 @@ def _ids(dataset: Dataset) -> list[str]:
 def _tables(dataset: Dataset) -> dict[str, SplitTable]:
     return {
         name: SplitTable(
-            labels=np.asarray(split.labels, np.int32), ids=encode_strings(split.ids), content=split.images.content()
+            labels=np.asarray(split.labels, np.int32),
+            ids=encode_strings(split.ids),
+            content=split.images.content(),
         )
         for name, split in dataset.splits.items()
     }

@@ -14,7 +14,11 @@ AHEAD = 3  # batches in memory beyond the one in the network
 
 
 def load_batches(
-    load: Callable[[int], NDArray[np.uint8]], batches: Sequence[NDArray[np.intp]], *, batch_size: int, workers: int
+    load: Callable[[int], NDArray[np.uint8]],
+    batches: Sequence[NDArray[np.intp]],
+    *,
+    batch_size: int,
+    workers: int,
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
     """Yield each batch of rows with its images, in order.
 
@@ -37,9 +41,12 @@ def load_batches(
     waiting: deque[tuple[NDArray[np.intp], list[Future[Any]]]] = deque()
     parts = max(workers, 1)
 
+    def load_all(rows: NDArray[np.intp]) -> list[NDArray[np.uint8]]:
+        return [load(int(row)) for row in rows]
+
     def submit(rows: NDArray[np.intp]) -> None:
         chunks = [chunk for chunk in np.array_split(rows, parts) if len(chunk)]
-        waiting.append((rows, [pool.submit(lambda c=chunk: [load(int(row)) for row in c]) for chunk in chunks]))
+        waiting.append((rows, [pool.submit(load_all, chunk) for chunk in chunks]))
 
     try:
         upcoming = iter(batches)

@@ -50,20 +50,21 @@ class Memo:
         """
         if not stamps or not self._path.exists():
             return {}
-        query, found = "SELECT path, size, mtime, inode, value FROM memo WHERE kind = ?", {}
+        query = "SELECT path, size, mtime, inode, value FROM memo WHERE kind = ?"
         try:
             with self._connect() as db:
                 if len(stamps) > MANY:  # one scan beats that many look-ups
                     rows = list(db.execute(query, (kind,)))
                 else:
-                    rows = [r for path in stamps for r in db.execute(query + " AND path = ?", (kind, path))]
+                    rows = [
+                        r
+                        for path in stamps
+                        for r in db.execute(query + " AND path = ?", (kind, path))
+                    ]
         except sqlite3.Error as error:
             log.debug("memo %s not readable: %s", self._path, error)
             return {}
-        for path, *stamp, value in rows:
-            if stamps.get(path) == tuple(stamp):
-                found[path] = value
-        return found
+        return {path: value for path, *stamp, value in rows if stamps.get(path) == tuple(stamp)}
 
     def put_many(self, kind: str, values: Iterable[tuple[str, Stamp, bytes]]) -> None:
         """Remember values; those of files changed in the last seconds are left out."""
@@ -75,8 +76,9 @@ class Memo:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._connect() as db:
                 db.execute(
-                    "CREATE TABLE IF NOT EXISTS memo (kind TEXT, path TEXT, size INTEGER, mtime INTEGER,"
-                    " inode INTEGER, value BLOB, PRIMARY KEY (kind, path)) WITHOUT ROWID"
+                    "CREATE TABLE IF NOT EXISTS memo (kind TEXT, path TEXT, size INTEGER,"
+                    " mtime INTEGER, inode INTEGER, value BLOB,"
+                    " PRIMARY KEY (kind, path)) WITHOUT ROWID"
                 )
                 db.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OSError) as error:

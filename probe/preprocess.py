@@ -73,16 +73,36 @@ class PreprocessSpec:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        _check(isinstance(self.size, int) and 1 <= self.size <= MAX_SIZE, "size", self.size, f"an integer from 1 to {MAX_SIZE}")
+        _check(
+            isinstance(self.size, int) and 1 <= self.size <= MAX_SIZE,
+            "size",
+            self.size,
+            f"an integer from 1 to {MAX_SIZE}",
+        )
         _check(self.resize in ("squash", "crop"), "resize", self.resize, "squash or crop")
-        _check(_finite(self.crop_fraction) and 0 < self.crop_fraction <= 1, "crop_fraction", self.crop_fraction, "above 0 and at most 1")
-        _check(self.interpolation in ("bilinear", "bicubic"), "interpolation", self.interpolation, "bilinear or bicubic")
+        _check(
+            _finite(self.crop_fraction) and 0 < self.crop_fraction <= 1,
+            "crop_fraction",
+            self.crop_fraction,
+            "above 0 and at most 1",
+        )
+        _check(
+            self.interpolation in ("bilinear", "bicubic"),
+            "interpolation",
+            self.interpolation,
+            "bilinear or bicubic",
+        )
         _check(isinstance(self.antialias, bool), "antialias", self.antialias, "true or false")
         _check(self.channels in ("RGB", "BGR"), "channels", self.channels, "RGB or BGR")
         _check(_finite(self.scale) and self.scale > 0, "scale", self.scale, "a positive number")
         for field in ("mean", "std"):
             value = getattr(self, field)
-            _check(isinstance(value, tuple) and len(value) == 3 and all(map(_finite, value)), field, value, "three numbers")
+            _check(
+                isinstance(value, tuple) and len(value) == 3 and all(map(_finite, value)),
+                field,
+                value,
+                "three numbers",
+            )
         _check(all(s > 0 for s in self.std), "std", self.std, "three positive numbers")
 
     def with_size(self, size: int) -> PreprocessSpec:
@@ -118,22 +138,30 @@ class PreprocessSpec:
             raise UsageError(f"{where}: expected a JSON object with the fields of a preprocessing")
         known = set(cls.__dataclass_fields__)
         if unknown := sorted(set(data) - known):
-            raise UsageError(f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}")
+            raise UsageError(
+                f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}"
+            )
         if missing := [field for field in ("size", "resize") if field not in data]:
             raise UsageError(f"{where}: field {missing[0]!r} is missing")
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         try:
-            return cls(**{"name": Path(where).stem, **values})
+            return cls(**{"name": Path(where).stem, **values})  # type: ignore[arg-type]
         except UsageError as error:
             raise UsageError(f"{where}: {error}") from None
 
     def describe(self) -> str:
         """Return one line for people, for example in `probe weights list`."""
-        side = self.size if self.resize == "squash" else f"{self.short_side} then centre crop {self.size}"
+        side = (
+            self.size
+            if self.resize == "squash"
+            else f"{self.short_side} then centre crop {self.size}"
+        )
         how = f"{self.resize} to {side}" if self.resize == "squash" else f"shorter side to {side}"
         smooth = "antialiased " if self.antialias else ""
         numbers = "{}, x{:.6g}, mean {}, std {}".format(
-            self.channels, self.scale, *(",".join(f"{v:g}" for v in t) for t in (self.mean, self.std))
+            self.channels,
+            self.scale,
+            *(",".join(f"{v:g}" for v in t) for t in (self.mean, self.std)),
         )
         return f"{self.name}: {how}, {smooth}{self.interpolation}, {numbers}"
 
@@ -182,7 +210,8 @@ EFFICIENTNET_LITE = PreprocessSpec(
 PRESETS = {
     spec.name: spec
     for spec in (
-        TORCHVISION, GLUON, TIMM_BICUBIC, CAFFE_BGR, TF_INCEPTION, TORCHVISION_INCEPTION, EFFICIENTNET_LITE,
+        TORCHVISION, GLUON, TIMM_BICUBIC, CAFFE_BGR, TF_INCEPTION, TORCHVISION_INCEPTION,
+        EFFICIENTNET_LITE,
     )
 }  # fmt: skip
 
@@ -253,11 +282,11 @@ def _separable(
     rows: tuple[NDArray[np.intp], NDArray[np.float32]],
     columns: tuple[NDArray[np.intp], NDArray[np.float32]],
 ) -> UInt8Image:
-    index, weight = rows  # (taps, out_height)
-    tall = sum(image[i] * w[:, None, None] for i, w in zip(index, weight, strict=True))  # (H', W, 3)
-    index, weight = columns
-    out = sum(tall[:, i] * w[:, None] for i, w in zip(index, weight, strict=True))  # (H', W', 3)
-    return np.clip(out + 0.5, 0, 255).astype(np.uint8)  # truncation after + 0.5: the nearest
+    # sums over the taps: (H, W, 3) -> (H', W, 3) -> (H', W', 3)
+    tall: Any = sum(image[i] * w[:, None, None] for i, w in zip(*rows, strict=True))
+    out: Any = sum(tall[:, i] * w[:, None] for i, w in zip(*columns, strict=True))
+    rounded: UInt8Image = np.clip(out + 0.5, 0, 255).astype(np.uint8)  # truncation after + 0.5
+    return rounded
 
 
 @lru_cache(maxsize=256)
@@ -273,9 +302,10 @@ def _taps(
     first = np.floor(centre).astype(np.intp)
     t = centre - first
     if interpolation == "bilinear":
-        offsets, weights = (0, 1), np.stack([1 - t, t])
+        offsets, weights = range(2), np.stack([1 - t, t])
     else:
-        offsets, weights = (-1, 0, 1, 2), np.stack([_keys(t + 1), _keys(t), _keys(1 - t), _keys(2 - t)])
+        offsets = range(-1, 3)
+        weights = np.stack([_keys(t + 1), _keys(t), _keys(1 - t), _keys(2 - t)])
     index = np.stack([np.clip(first + o, 0, source - 1) for o in offsets])
     return index, weights.astype(np.float32)
 

@@ -48,7 +48,9 @@ class Registry(Mapping[str, T], Generic[T]):
         try:
             return self._specs[name]
         except KeyError:
-            raise UnknownNameError(f"no {self.kind} is called {name!r}; {self._hint(name)}") from None
+            raise UnknownNameError(
+                f"no {self.kind} is called {name!r}; {self._hint(name)}"
+            ) from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._specs)

@@ -70,9 +70,13 @@ class Prepared:
         deepest = max((layer for layer, _ in cuts), key=lambda layer: layer.after)
         loaded = self.weights.load(self.backbone, deepest)
         return GluonEngine(
-            self.backbone, loaded.parameters, cuts, self.preprocess,
-            batch_size=self.batch_size, device=self.request.device,
-        )  # fmt: skip
+            self.backbone,
+            loaded.parameters,
+            cuts,
+            self.preprocess,
+            batch_size=self.batch_size,
+            device=self.request.device,
+        )
 
 
 def prepare(request: Request) -> Prepared:
@@ -91,31 +95,58 @@ def prepare(request: Request) -> Prepared:
     named = [backbone.layer(name) for name in request.layers]  # a typing mistake shows at once
     memo = Memo(request.cache_dir / "memo.sqlite")
     given = load_preprocess(request.preprocess) if request.preprocess else None
-    weights = resolve_weights(backbone, request.weights, cache_dir=request.cache_dir, memo=memo, preprocess=given)
-    preprocess = weights.preprocess if request.size is None else weights.preprocess.with_size(request.size)
+    weights = resolve_weights(
+        backbone, request.weights, cache_dir=request.cache_dir, memo=memo, preprocess=given
+    )
+    preprocess = (
+        weights.preprocess if request.size is None else weights.preprocess.with_size(request.size)
+    )
     layers = named or [default_layer(backbone, weights.held(backbone, memo), preprocess.size)]
     for layer in layers:
         backbone.check_size(layer, preprocess.size)
     pool: Pool | None = next((one for one in POOLS if one == request.pool), None)
-    cuts = [(layer, resolve_pool(layer, pool), weights.digest(backbone, layer, memo)) for layer in layers]
+    cuts = [
+        (layer, resolve_pool(layer, pool), weights.digest(backbone, layer, memo))
+        for layer in layers
+    ]
     dataset = load_dataset(
-        request.dataset, root=request.dataset_root, cache_dir=request.cache_dir, splits=request.splits or None,
-        per_class=request.per_class, limit=request.limit, seed=request.seed, skip_bad=request.skip_bad,
-        coarse=request.coarse, workers=request.workers,
-    )  # fmt: skip
+        request.dataset,
+        root=request.dataset_root,
+        cache_dir=request.cache_dir,
+        splits=request.splits or None,
+        per_class=request.per_class,
+        limit=request.limit,
+        seed=request.seed,
+        skip_bad=request.skip_bad,
+        coarse=request.coarse,
+        workers=request.workers,
+    )
     batch_size = request.batch_size or default_batch_size(preprocess.size)
     job = decide(
-        dataset, backbone, preprocess, cuts, dtype=request.dtype,
+        dataset,
+        backbone,
+        preprocess,
+        cuts,
+        dtype=request.dtype,
         provenance=_provenance(request, dataset, weights, preprocess, batch_size),
-    )  # fmt: skip
+    )
     return Prepared(
-        request=request, dataset=dataset, backbone=backbone, weights=weights, preprocess=preprocess,
-        batch_size=batch_size, job=job,
-    )  # fmt: skip
+        request=request,
+        dataset=dataset,
+        backbone=backbone,
+        weights=weights,
+        preprocess=preprocess,
+        batch_size=batch_size,
+        job=job,
+    )
 
 
 def _provenance(
-    request: Request, dataset: Dataset, weights: ResolvedWeights, preprocess: PreprocessSpec, batch_size: int
+    request: Request,
+    dataset: Dataset,
+    weights: ResolvedWeights,
+    preprocess: PreprocessSpec,
+    batch_size: int,
 ) -> dict[str, Any]:
     return {
         "command": request.command,

@@ -60,9 +60,13 @@ def make_job(dataset: Dataset, *, dtype: str = "float32", parameters: str = "p" 
     backbone = BACKBONES["resnet18"]
     layer = backbone.layer("gap")
     return decide(
-        dataset, backbone, TORCHVISION.with_size(SIZE), [(layer, "none", parameters)],
-        dtype=dtype, provenance={"dataset": dataset.name},
-    )  # fmt: skip
+        dataset,
+        backbone,
+        TORCHVISION.with_size(SIZE),
+        [(layer, "none", parameters)],
+        dtype=dtype,
+        provenance={"dataset": dataset.name},
+    )
 
 
 class FakeEngine:

@@ -16,9 +16,13 @@ from probe.extract import Job, default_batch_size, extract_features, find_entrie
 from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job, make_split
 
 
-def run(job: Job, store: Store, *, batch_size: int = 32, workers: int = 2) -> tuple[FeatureSet, Silent]:
+def run(
+    job: Job, store: Store, *, batch_size: int = 32, workers: int = 2
+) -> tuple[FeatureSet, Silent]:
     observer = Silent()
-    (entry,) = extract_features(job, store, lambda cuts: FakeEngine(cuts, batch_size), observer, workers=workers)
+    (entry,) = extract_features(
+        job, store, lambda cuts: FakeEngine(cuts, batch_size), observer, workers=workers
+    )
     return entry, observer
 
 
@@ -41,7 +45,9 @@ def test_an_entry_holds_what_the_network_gives_in_dataset_order(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("batch_size", "workers"), [(1, 1), (7, 3), (64, 1), (256, 4)])
-def test_batch_size_and_workers_change_no_number(tmp_path: Path, batch_size: int, workers: int) -> None:
+def test_batch_size_and_workers_change_no_number(
+    tmp_path: Path, batch_size: int, workers: int
+) -> None:
     dataset = make_dataset(train=100, test=10)
     one, _ = run(make_job(dataset), Store(tmp_path / "a"))
     other, _ = run(make_job(dataset), Store(tmp_path / "b"), batch_size=batch_size, workers=workers)
@@ -65,7 +71,10 @@ def test_other_labels_forward_nothing_and_replace_the_entry(tmp_path: Path) -> N
     dataset, store = make_dataset(), Store(tmp_path)
     before, _ = run(make_job(dataset), store)
     train = dataset.splits["train"]
-    changed = replace(dataset, splits={**dataset.splits, "train": replace(train, labels=train.labels[::-1].copy())})
+    changed = replace(
+        dataset,
+        splits={**dataset.splits, "train": replace(train, labels=train.labels[::-1].copy())},
+    )
     after, observer = run(make_job(changed), store)
     assert observer.forwarded == 0
     assert after.path == before.path
@@ -127,7 +136,9 @@ class BrokenEngine(FakeEngine):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_feature_that_is_not_finite_stops_the_run_and_names_the_image(tmp_path: Path, value: float) -> None:
+def test_a_feature_that_is_not_finite_stops_the_run_and_names_the_image(
+    tmp_path: Path, value: float
+) -> None:
     job, store = make_job(make_dataset()), Store(tmp_path)
     with pytest.raises(DataError, match=r"train/00067: a feature of gap is NaN or infinite"):
         extract_features(job, store, lambda cuts: BrokenEngine(cuts, value, 2), Silent(), workers=1)
@@ -139,13 +150,17 @@ def test_float16_halves_the_file_and_refuses_overflow(tmp_path: Path) -> None:
     dataset, store = make_dataset(), Store(tmp_path)
     half, _ = run(make_job(dataset, dtype="float16"), store)
     assert half["train"].features.dtype == np.float16
-    np.testing.assert_array_equal(half["train"].features, expected(dataset, "train").astype(np.float16))
+    np.testing.assert_array_equal(
+        half["train"].features, expected(dataset, "train").astype(np.float16)
+    )
     job = make_job(dataset, dtype="float16", parameters="q" * 32)
     with pytest.raises(DataError, match="beyond float16"):
         extract_features(job, store, lambda cuts: BrokenEngine(cuts, 1e6, 0), Silent(), workers=1)
 
 
-def test_an_image_that_cannot_be_read_stops_the_run_and_keeps_the_finished_rows(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_stops_the_run_and_keeps_the_finished_rows(
+    tmp_path: Path,
+) -> None:
     dataset, store = make_dataset(), Store(tmp_path)
 
     class Bad(MemoryImages):
@@ -156,7 +171,9 @@ def test_an_image_that_cannot_be_read_stops_the_run_and_keeps_the_finished_rows(
 
     train = dataset.splits["train"]
     assert isinstance(train.images, MemoryImages)
-    broken = replace(dataset, splits={**dataset.splits, "train": replace(train, images=Bad(train.images.pixels))})
+    broken = replace(
+        dataset, splits={**dataset.splits, "train": replace(train, images=Bad(train.images.pixels))}
+    )
     with pytest.raises(DataError, match="train/00650"):
         run(make_job(broken), store)
     assert store.entries() == []
@@ -193,12 +210,16 @@ extract_features(make_job(dataset), Store(Path(sys.argv[1])), Engine, Silent(), 
 
 
 @pytest.mark.parametrize("batches", [0, 1, 15, 16, 17, 40, 66])
-def test_a_kill_loses_at_most_a_block_and_the_resumed_entry_is_the_same(tmp_path: Path, batches: int) -> None:
+def test_a_kill_loses_at_most_a_block_and_the_resumed_entry_is_the_same(
+    tmp_path: Path, batches: int
+) -> None:
     dataset = make_dataset(train=2000)
     whole, _ = run(make_job(dataset), Store(tmp_path / "whole"))
     killed = tmp_path / "killed folder"
     root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", KILLED, str(killed), str(batches)], cwd=root, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(killed), str(batches)], cwd=root, check=False
+    )
     assert done.returncode == -9
     store = Store(killed)
     assert store.entries() == []
@@ -210,14 +231,21 @@ def test_a_kill_loses_at_most_a_block_and_the_resumed_entry_is_the_same(tmp_path
 
 
 def test_two_that_want_the_same_entry_compute_it_once(tmp_path: Path) -> None:
+    last = KILLED.strip().splitlines()[-1]
     code = KILLED.replace("int(sys.argv[2])", "-1").replace(
-        "extract_features(make_job(dataset), Store(Path(sys.argv[1])), Engine, Silent(), workers=2)",
-        "o = Silent(); extract_features(make_job(dataset), Store(Path(sys.argv[1])), Engine, o, workers=2);"
-        "print(o.forwarded)",
+        last,
+        "seen = Silent()\n"
+        "extract_features(make_job(dataset), Store(Path(sys.argv[1])), Engine, seen, workers=2)\n"
+        "print(seen.forwarded)",
     )
     root = Path(__file__).parents[1]
     both = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path), "-"], cwd=root, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), "-"],
+            cwd=root,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
     ]
     outputs = sorted(int(one.communicate()[0]) for one in both)
@@ -228,7 +256,9 @@ def test_two_that_want_the_same_entry_compute_it_once(tmp_path: Path) -> None:
 def test_a_file_cut_short_is_no_entry_and_resumes(tmp_path: Path) -> None:
     dataset, store = make_dataset(train=2000), Store(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), "60"], cwd=Path(__file__).parents[1], check=False
+        [sys.executable, "-c", KILLED, str(tmp_path), "60"],
+        cwd=Path(__file__).parents[1],
+        check=False,
     )
     assert done.returncode == -9
     (partial,) = store.partials()
@@ -239,11 +269,15 @@ def test_a_file_cut_short_is_no_entry_and_resumes(tmp_path: Path) -> None:
 
 
 def test_a_dataset_without_images_is_refused() -> None:
-    empty = Dataset(name="none", classes=("a",), splits={"train": make_split("train", 0, seed=1)}, root=None)
+    empty = Dataset(
+        name="none", classes=("a",), splits={"train": make_split("train", 0, seed=1)}, root=None
+    )
     with pytest.raises(DataError, match="no images"):
         make_job(empty)
 
 
-@pytest.mark.parametrize(("size", "images"), [(32, 256), (64, 256), (128, 64), (224, 32), (299, 16), (1024, 8)])
+@pytest.mark.parametrize(
+    ("size", "images"), [(32, 256), (64, 256), (128, 64), (224, 32), (299, 16), (1024, 8)]
+)
 def test_batches_hold_about_as_many_pixels_at_every_size(size: int, images: int) -> None:
     assert default_batch_size(size) == images

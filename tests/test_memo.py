@@ -71,7 +71,8 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
 def test_many_processes_share_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from probe.memo import Memo\n"
-        "for i in range(40): Memo(Path(sys.argv[1])).put_many('hash', [(f'{sys.argv[2]}/{i}', (0, 0, 0), b'v')])"
+        "memo, who = Memo(Path(sys.argv[1])), sys.argv[2]\n"
+        "for i in range(40): memo.put_many('hash', [(f'{who}/{i}', (0, 0, 0), b'v')])"
     )
     place = tmp_path / "memo.sqlite"
     running = [subprocess.Popen([sys.executable, "-c", code, str(place), str(n)]) for n in range(4)]

@@ -12,7 +12,15 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from probe.errors import UsageError
-from probe.preprocess import CAFFE_BGR, EFFICIENTNET_LITE, PRESETS, TORCHVISION, PreprocessSpec, load_preprocess, resize_image
+from probe.preprocess import (
+    CAFFE_BGR,
+    EFFICIENTNET_LITE,
+    PRESETS,
+    TORCHVISION,
+    PreprocessSpec,
+    load_preprocess,
+    resize_image,
+)
 
 RNG = np.random.default_rng(0)
 SIDES = st.integers(1, 90)
@@ -23,7 +31,9 @@ def photo(height: int, width: int) -> np.ndarray:
 
 
 @given(height=SIDES, width=SIDES, size=st.integers(1, 64), name=st.sampled_from(sorted(PRESETS)))
-def test_every_image_becomes_a_square_of_the_size(height: int, width: int, size: int, name: str) -> None:
+def test_every_image_becomes_a_square_of_the_size(
+    height: int, width: int, size: int, name: str
+) -> None:
     spec = replace(PRESETS[name], size=size)
     out = resize_image(photo(height, width), spec)
     assert out.shape == (size, size, 3)
@@ -37,9 +47,13 @@ def test_an_image_of_the_asked_size_is_not_resampled(spec: PreprocessSpec) -> No
 
 
 @given(arrays(np.uint8, (7, 5, 3)), st.integers(1, 40))
-def test_bilinear_without_antialiasing_is_pillows_affine_sampling(image: np.ndarray, size: int) -> None:
+def test_bilinear_without_antialiasing_is_pillows_affine_sampling(
+    image: np.ndarray, size: int
+) -> None:
     scale = (5 / size, 0, 0, 0, 7 / size, 0)
-    expected = Image.fromarray(image).transform((size, size), Image.Transform.AFFINE, scale, Image.Resampling.BILINEAR)
+    expected = Image.fromarray(image).transform(
+        (size, size), Image.Transform.AFFINE, scale, Image.Resampling.BILINEAR
+    )
     found = resize_image(image, CAFFE_BGR.with_size(size))
     assert np.abs(found.astype(int) - np.asarray(expected)).max() <= 1
 
@@ -49,7 +63,10 @@ def test_bicubic_without_antialiasing_is_pillows_when_enlarging() -> None:
     image = photo(20, 20) // 4 + 96  # no overshoot: Pillow clips between its two passes
     plain = replace(EFFICIENTNET_LITE, size=61, resize="squash", antialias=False)
     wide = replace(plain, antialias=True)
-    inner = (slice(9, -9), slice(9, -9))  # at the border Pillow renormalises instead of repeating the edge
+    inner = (
+        slice(9, -9),
+        slice(9, -9),
+    )  # at the border Pillow renormalises instead of repeating the edge
     difference = resize_image(image, plain)[inner].astype(int) - resize_image(image, wide)[inner]
     assert np.abs(difference).max() <= 1
 
@@ -81,9 +98,16 @@ def test_a_named_size_drops_the_crop() -> None:
 @pytest.mark.parametrize("field", [f.name for f in fields(PreprocessSpec) if f.name != "name"])
 def test_each_field_is_part_of_the_identity(field: str) -> None:
     other = {
-        "size": 7, "resize": "squash", "crop_fraction": 0.5, "interpolation": "bicubic", "antialias": False,
-        "channels": "BGR", "scale": 3.0, "mean": (9.0, 9.0, 9.0), "std": (7.0, 7.0, 7.0),
-    }  # fmt: skip
+        "size": 7,
+        "resize": "squash",
+        "crop_fraction": 0.5,
+        "interpolation": "bicubic",
+        "antialias": False,
+        "channels": "BGR",
+        "scale": 3.0,
+        "mean": (9.0, 9.0, 9.0),
+        "std": (7.0, 7.0, 7.0),
+    }
     assert replace(TORCHVISION, **{field: other[field]}).identity() != TORCHVISION.identity()
 
 

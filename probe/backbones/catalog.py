@@ -13,16 +13,28 @@ from probe.registry import Registry
 def _vgg(name: str, convs: tuple[int, ...], parameters: int) -> BackboneSpec:
     per_conv = 3 if name.endswith("_bn") else 2  # conv, (norm,) ReLU
     layers, after = [], 0
-    for block, (count, width) in enumerate(zip(convs, (64, 128, 256, 512, 512), strict=True), start=1):
+    for block, (count, width) in enumerate(
+        zip(convs, (64, 128, 256, 512, 512), strict=True), start=1
+    ):
         for conv in range(1, count + 1):
             after += per_conv
             layers.append(
-                Layer(name=f"conv{block}_{conv}", width=width, after=after, kind="map", min_size=2 ** (block - 1))
+                Layer(
+                    name=f"conv{block}_{conv}",
+                    width=width,
+                    after=after,
+                    kind="map",
+                    min_size=2 ** (block - 1),
+                )
             )
         after += 1
-        layers.append(Layer(name=f"pool{block}", width=width, after=after, kind="map", min_size=2**block))
+        layers.append(
+            Layer(name=f"pool{block}", width=width, after=after, kind="map", min_size=2**block)
+        )
     for fc in ("fc6", "fc7"):  # dense with its ReLU, then dropout; the 7x7 map pins the size
-        layers.append(Layer(name=fc, width=4096, after=after + 1, kind="vector", min_size=224, max_size=255))
+        layers.append(
+            Layer(name=fc, width=4096, after=after + 1, kind="vector", min_size=224, max_size=255)
+        )
         after += 2
     return BackboneSpec(
         name=name, family="vgg", builder=f"zoo:{name}", parameters=parameters, input_size=224,
@@ -52,27 +64,45 @@ def _resnet(name: str, parameters: int) -> BackboneSpec:
     )  # fmt: skip
 
 
-def _squeezenet(name: str, pools_before: tuple[int, ...], min_sizes: tuple[int, ...], parameters: int) -> BackboneSpec:
+def _squeezenet(
+    name: str, pools_before: tuple[int, ...], min_sizes: tuple[int, ...], parameters: int
+) -> BackboneSpec:
     widths = (128, 128, 256, 256, 384, 384, 512, 512)
     layers = []
     for i, width in enumerate(widths):
         after = 4 + i + sum(fire <= i for fire in pools_before)
-        layers.append(Layer(name=f"fire{i + 2}", width=width, after=after, kind="map", min_size=min_sizes[i]))
-    layers.append(Layer(name="gap", width=512, after=layers[-1].after, kind="gap", min_size=min_sizes[-1]))
+        layers.append(
+            Layer(name=f"fire{i + 2}", width=width, after=after, kind="map", min_size=min_sizes[i])
+        )
+    layers.append(
+        Layer(name="gap", width=512, after=layers[-1].after, kind="gap", min_size=min_sizes[-1])
+    )
     return BackboneSpec(
-        name=name, family="squeezenet", builder="zoo:" + name.replace("_", "."), parameters=parameters,
-        input_size=224, layers=tuple(layers), paper="arXiv:1602.07360",
+        name=name, family="squeezenet", builder="zoo:" + name.replace("_", "."),
+        parameters=parameters, input_size=224, layers=tuple(layers), paper="arXiv:1602.07360",
     )  # fmt: skip
 
 
-def _densenet(name: str, blocks: tuple[int, ...], first: int, growth: int, parameters: int) -> BackboneSpec:
+def _densenet(
+    name: str, blocks: tuple[int, ...], first: int, growth: int, parameters: int
+) -> BackboneSpec:
     layers, width = [], first
     for i, count in enumerate(blocks, start=1):
         width += count * growth
         after = 3 + 2 * i if i < 4 else 13  # block 4 ends with the network's last norm and ReLU
-        layers.append(Layer(name=f"block{i}", width=width, after=after, kind="map", min_size=(1, 5, 13, 29)[i - 1]))
+        layers.append(
+            Layer(
+                name=f"block{i}",
+                width=width,
+                after=after,
+                kind="map",
+                min_size=(1, 5, 13, 29)[i - 1],
+            )
+        )
         width //= 1 if i == 4 else 2
-    layers.append(Layer(name="gap", width=width, after=13, kind="gap", min_size=layers[-1].min_size))
+    layers.append(
+        Layer(name="gap", width=width, after=13, kind="gap", min_size=layers[-1].min_size)
+    )
     return BackboneSpec(
         name=name, family="densenet", builder=f"zoo:{name}", parameters=parameters, input_size=224,
         layers=tuple(layers), paper="arXiv:1608.06993",
@@ -86,7 +116,9 @@ def _inception_v3() -> BackboneSpec:
     }  # fmt: skip
     smallest = {"5": 27, "6": 43, "7": 75}
     layers = [
-        Layer(name=f"mixed_{block}", width=width, after=8 + i, kind="map", min_size=smallest[block[0]])
+        Layer(
+            name=f"mixed_{block}", width=width, after=8 + i, kind="map", min_size=smallest[block[0]]
+        )
         for i, (block, width) in enumerate(widths.items())
     ]
     layers.append(Layer(name="gap", width=2048, after=18, kind="gap", min_size=75))
@@ -103,17 +135,20 @@ def _alexnet() -> BackboneSpec:
     )  # fmt: skip
     layers = [Layer(name=n, width=w, after=a, kind="map", min_size=s) for n, w, a, s in maps]
     for fc, after in (("fc6", 10), ("fc7", 12)):
-        layers.append(Layer(name=fc, width=4096, after=after, kind="vector", min_size=223, max_size=254))
+        layers.append(
+            Layer(name=fc, width=4096, after=after, kind="vector", min_size=223, max_size=254)
+        )
     return BackboneSpec(
-        name="alexnet", family="alexnet", builder="zoo:alexnet", parameters=61100840, input_size=224,
-        layers=tuple(layers), paper="arXiv:1404.5997",
+        name="alexnet", family="alexnet", builder="zoo:alexnet", parameters=61100840,
+        input_size=224, layers=tuple(layers), paper="arXiv:1404.5997",
     )  # fmt: skip
 
 
 def _mobilenet_v1() -> BackboneSpec:
     widths = (64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
     layers = [
-        Layer(name=f"block{i}", width=w, after=3 + 6 * i, kind="map") for i, w in enumerate(widths, start=1)
+        Layer(name=f"block{i}", width=w, after=3 + 6 * i, kind="map")
+        for i, w in enumerate(widths, start=1)
     ]
     layers.append(Layer(name="gap", width=1024, after=81, kind="gap"))
     return BackboneSpec(
@@ -123,12 +158,20 @@ def _mobilenet_v1() -> BackboneSpec:
 
 
 def _inverted_residuals(
-    name: str, builder: str, parameters: int, *, groups: tuple[tuple[int, int], ...], first: int, head: int, paper: str
+    name: str,
+    builder: str,
+    parameters: int,
+    *,
+    groups: tuple[tuple[int, int], ...],
+    first: int,
+    head: int,
+    paper: str,
 ) -> BackboneSpec:
-    """MobileNet v2 and its descendants: `groups` holds (blocks, width); `first` the block's index."""
+    """MobileNet v2 and its descendants: `groups` holds (blocks, width), `first` the first's index."""
     widths = [width for count, width in groups for _ in range(count)]
     layers = [
-        Layer(name=f"block{i}", width=w, after=first + i, kind="map") for i, w in enumerate(widths, start=1)
+        Layer(name=f"block{i}", width=w, after=first + i, kind="map")
+        for i, w in enumerate(widths, start=1)
     ]
     layers.append(Layer(name="head", width=1280, after=head, kind="map"))
     layers.append(Layer(name="gap", width=1280, after=head, kind="gap"))

@@ -28,7 +28,15 @@ class ConvNorm(mx.gluon.HybridBlock):  # type: ignore[misc]
     """SAME-padded convolution, batch norm and, where asked for, ReLU6."""
 
     def __init__(
-        self, entered: int, width: int, kernel: int, stride: int, size: int, *, groups: int = 1, relu6: bool = True
+        self,
+        entered: int,
+        width: int,
+        kernel: int,
+        stride: int,
+        size: int,
+        *,
+        groups: int = 1,
+        relu6: bool = True,
     ) -> None:
         super().__init__()
         total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
@@ -36,11 +44,17 @@ class ConvNorm(mx.gluon.HybridBlock):  # type: ignore[misc]
         self._relu6 = relu6
         even = self._before == self._after
         self.conv = nn.Conv2D(
-            width, kernel, stride, self._before if even else 0, groups=groups, use_bias=False, in_channels=entered
+            width,
+            kernel,
+            stride,
+            self._before if even else 0,
+            groups=groups,
+            use_bias=False,
+            in_channels=entered,
         )
         self.bn = nn.BatchNorm(epsilon=EPSILON, in_channels=width)
 
-    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: D102
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         if self._before != self._after:
             sides = (self._before, self._after) * 2
             x = F.pad(x, mode="constant", pad_width=(0, 0, 0, 0, *sides), constant_value=0)
@@ -51,7 +65,9 @@ class ConvNorm(mx.gluon.HybridBlock):  # type: ignore[misc]
 class InvertedResidual(mx.gluon.HybridBlock):  # type: ignore[misc]
     """Expand 1x1, depthwise, project 1x1 without activation; added to x where shapes agree."""
 
-    def __init__(self, entered: int, width: int, kernel: int, stride: int, expansion: int, size: int) -> None:
+    def __init__(
+        self, entered: int, width: int, kernel: int, stride: int, expansion: int, *, size: int
+    ) -> None:
         super().__init__()
         wide = entered * expansion
         self._residual = stride == 1 and entered == width
@@ -59,7 +75,7 @@ class InvertedResidual(mx.gluon.HybridBlock):  # type: ignore[misc]
         self.depthwise = ConvNorm(wide, wide, kernel, stride, size, groups=wide)
         self.project = ConvNorm(wide, width, 1, 1, -(-size // stride), relu6=False)
 
-    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: ARG002, D102
+    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: ARG002
         inner = x if self.expand is None else self.expand(x)
         inner = self.project(self.depthwise(inner))
         return inner + x if self._residual else inner
@@ -76,13 +92,15 @@ class EfficientNetLite0(mx.gluon.HybridBlock):  # type: ignore[misc]
         for count, kernel, group_stride, expansion, width in GROUPS:
             for i in range(count):
                 stride = group_stride if i == 0 else 1
-                self.features.add(InvertedResidual(entered, width, kernel, stride, expansion, size))
+                self.features.add(
+                    InvertedResidual(entered, width, kernel, stride, expansion, size=size)
+                )
                 entered, size = width, -(-size // stride)
         self.features.add(ConvNorm(entered, 1280, 1, 1, size))
         self.pool = nn.GlobalAvgPool2D()
         self.output = nn.Dense(1000, in_units=1280)
 
-    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: ARG002, D102
+    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: ARG002
         return self.output(self.pool(self.features(x)))
 
 

@@ -55,7 +55,9 @@ class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
         Its arithmetic half becomes the first step.
     """
 
-    def __init__(self, net: Any, cuts: Sequence[tuple[Layer, Pool]], preprocess: PreprocessSpec) -> None:
+    def __init__(
+        self, net: Any, cuts: Sequence[tuple[Layer, Pool]], preprocess: PreprocessSpec
+    ) -> None:
         super().__init__()
         self._cuts = list(cuts)
         last = max(layer.after for layer, _ in cuts)
@@ -70,7 +72,7 @@ class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
         self.gain = self.params.get_constant("gain", mx.nd.array(gain))
         self.shift = self.params.get_constant("shift", mx.nd.array(shift))
 
-    def hybrid_forward(self, F: Any, x: Any, gain: Any, shift: Any) -> Any:  # noqa: D102
+    def hybrid_forward(self, F: Any, x: Any, gain: Any, shift: Any) -> Any:
         x = F.transpose(F.cast(x, "float32"), (0, 3, 1, 2))  # (N, S, S, 3) -> (N, 3, S, S)
         if self._reverse:
             x = F.reverse(x, axis=1)

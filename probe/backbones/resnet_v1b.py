@@ -18,13 +18,17 @@ from probe.mx import mx
 
 nn = mx.gluon.nn
 
-DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+DEPTHS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
 
 
 def _conv(channels: int, kernel: int, stride: int, in_channels: int) -> Any:
-    return nn.Conv2D(
-        channels, kernel, stride, kernel // 2, use_bias=False, in_channels=in_channels
-    )
+    return nn.Conv2D(channels, kernel, stride, kernel // 2, use_bias=False, in_channels=in_channels)
 
 
 class Residual(mx.gluon.HybridBlock):  # type: ignore[misc]
@@ -42,9 +46,11 @@ class Residual(mx.gluon.HybridBlock):  # type: ignore[misc]
         self.downsample = None
         if stride != 1 or channels != in_channels:
             self.downsample = nn.HybridSequential(prefix="")
-            self.downsample.add(_conv(channels, 1, stride, in_channels), nn.BatchNorm(in_channels=channels))
+            self.downsample.add(
+                _conv(channels, 1, stride, in_channels), nn.BatchNorm(in_channels=channels)
+            )
 
-    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: D102
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
         shortcut = x if self.downsample is None else self.downsample(x)
         return F.relu(self.body(x) + shortcut)
 
@@ -56,7 +62,10 @@ class ResNetV1b(mx.gluon.HybridBlock):  # type: ignore[misc]
         super().__init__()
         self.features = nn.HybridSequential(prefix="")
         self.features.add(
-            _conv(64, 7, 2, 3), nn.BatchNorm(in_channels=64), nn.Activation("relu"), nn.MaxPool2D(3, 2, 1)
+            _conv(64, 7, 2, 3),
+            nn.BatchNorm(in_channels=64),
+            nn.Activation("relu"),
+            nn.MaxPool2D(3, 2, 1),
         )
         entered = 64
         for stage, count in enumerate(DEPTHS[depth]):
@@ -73,7 +82,7 @@ class ResNetV1b(mx.gluon.HybridBlock):  # type: ignore[misc]
         self.features.add(nn.GlobalAvgPool2D())
         self.output = nn.Dense(1000, in_units=entered)
 
-    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: ARG002, D102
+    def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: ARG002
         return self.output(self.features(x))
 
 

@@ -93,7 +93,9 @@ class BackboneSpec:
             Names the smallest size that works, and another layer where only that helps.
         """
         if size < layer.min_size:
-            smaller = [one.name for one in self.layers if one.kind != "vector" and one.min_size <= size]
+            smaller = [
+                one.name for one in self.layers if one.kind != "vector" and one.min_size <= size
+            ]
             other = f", or take --layer {smaller[-1]}" if smaller else ""
             raise UsageError(
                 f"--size {size} is too small for {self.name} at {layer.name}; "
@@ -102,8 +104,9 @@ class BackboneSpec:
         if layer.max_size is not None and size > layer.max_size:
             largest_map = [one.name for one in self.layers if one.kind != "vector"][-1]
             raise UsageError(
-                f"--size {size} is too large for {self.name} at {layer.name}, whose fully connected "
-                f"layer takes {layer.min_size} to {layer.max_size}; {largest_map} takes any larger size"
+                f"--size {size} is too large for {self.name} at {layer.name}, whose fully "
+                f"connected layer takes {layer.min_size} to {layer.max_size}; "
+                f"{largest_map} takes any larger size"
             )
 
 

@@ -35,7 +35,9 @@ class FeatureSplit:
     content : uint8, (n, 16)
     """
 
-    def __init__(self, header: Header, name: str, table: SplitTable, sums: NDArray[np.uint64]) -> None:
+    def __init__(
+        self, header: Header, name: str, table: SplitTable, sums: NDArray[np.uint64]
+    ) -> None:
         self._header, self._name, self._sums = header, name, sums
         self._map = map_array(header.path, header.features[name])
         self._checked = np.zeros(len(sums), bool)
@@ -75,7 +77,9 @@ class FeatureSplit:
                 continue
             where = self._header.block_slice(self._name, block)
             if checksum_rows(self._map[where]) != self._sums[block]:
-                raise CorruptEntryError(self._header.path, f"{self._name} rows {where.start} to {where.stop - 1}")
+                raise CorruptEntryError(
+                    self._header.path, f"{self._name} rows {where.start} to {where.stop - 1}"
+                )
             self._checked[block] = True
 
 
@@ -105,13 +109,22 @@ class FeatureSet:
             raise CacheMismatchError(header.path, "digest", header.key.digest, header.digest)
         tables = {split: read_table(header.path, split) for split in header.features}
         sums = {split: read_array(header.path, header.blocks[split]) for split in header.features}
-        if tuple(read_array(header.path, header.checksum).tolist()) != checksum_tables(header, tables, sums):
-            raise CorruptEntryError(header.path, "key, provenance, labels, ids or a block's checksum")
-        return cls(header, {split: FeatureSplit(header, split, tables[split], sums[split]) for split in tables})
+        if tuple(read_array(header.path, header.checksum).tolist()) != checksum_tables(
+            header, tables, sums
+        ):
+            raise CorruptEntryError(
+                header.path, "key, provenance, labels, ids or a block's checksum"
+            )
+        return cls(
+            header,
+            {split: FeatureSplit(header, split, tables[split], sums[split]) for split in tables},
+        )
 
     def __getitem__(self, split: str) -> FeatureSplit:
         if split not in self.splits:
-            raise UnknownNameError(f"{self.path.name} has no split {split!r}; it has {', '.join(self.splits)}")
+            raise UnknownNameError(
+                f"{self.path.name} has no split {split!r}; it has {', '.join(self.splits)}"
+            )
         return self.splits[split]
 
     def __contains__(self, split: object) -> bool:

@@ -94,7 +94,11 @@ def rows_per_block(row_bytes: int) -> int:
 
 def checksum_rows(rows: NDArray[Any]) -> int:
     """Return the xxh3-64 of contiguous rows."""
-    return xxhash.xxh3_64_intdigest(memoryview(rows).cast("B"))
+    return xxhash.xxh3_64_intdigest(_bytes_of(rows))
+
+
+def _bytes_of(array: NDArray[Any]) -> memoryview:
+    return array.view(np.uint8).reshape(-1).data
 
 
 def encode_strings(values: Iterable[str]) -> NDArray[np.bytes_]:
@@ -113,7 +117,7 @@ def checksum_tables(
         hasher.update(split.encode())
         for array in (table.labels, table.ids, table.content, blocks[split]):
             hasher.update(str(array.shape).encode())
-            hasher.update(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
+            hasher.update(_bytes_of(np.ascontiguousarray(array)))
     digest = hasher.intdigest()
     return digest & (2**64 - 1), digest >> 64
 
@@ -161,7 +165,9 @@ def create(
 
 def _write_strings(group: Any, name: str, values: NDArray[np.bytes_]) -> None:
     # HDF5 does not convert between character sets, so the array has to say UTF-8 already
-    group.create_dataset(name, data=values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize)))
+    group.create_dataset(
+        name, data=values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize))
+    )
 
 
 def _allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -186,10 +192,13 @@ def read_header(path: Path) -> Header:
     try:
         with h5py.File(path, "r", locking=False) as file:
             if file.attrs.get("format") != MAGIC:
-                raise CacheError(f"{path}: not a feature file of this tool; `probe cache list` names those")
+                raise CacheError(
+                    f"{path}: not a feature file of this tool; `probe cache list` names those"
+                )
             if file.attrs["version"] != FORMAT:
                 raise CacheError(
-                    f"{path}: format version {file.attrs['version']}, this probe reads {FORMAT}; extract again"
+                    f"{path}: format version {file.attrs['version']}, this probe reads {FORMAT}; "
+                    "extract again"
                 )
             key = FeatureKey.from_json(json.loads(file.attrs["key"]))
             splits = [name for name, _ in key.rows]
@@ -210,7 +219,9 @@ def read_header(path: Path) -> Header:
     except (OSError, KeyError, ValueError, TypeError) as error:
         if isinstance(error, CacheError):
             raise
-        raise CacheError(f"{path}: not a readable feature file ({error}); remove it and extract again") from error
+        raise CacheError(
+            f"{path}: not a readable feature file ({error}); remove it and extract again"
+        ) from error
 
 
 def _region(dataset: Any) -> Region:
@@ -225,14 +236,18 @@ def read_table(path: Path, split: str) -> SplitTable:
     with h5py.File(path, "r", locking=False) as file:
         group = file[split]
         return SplitTable(
-            labels=group["labels"][()], ids=group["ids"][()].astype(np.bytes_), content=group["content"][()]
+            labels=group["labels"][()],
+            ids=group["ids"][()].astype(np.bytes_),
+            content=group["content"][()],
         )
 
 
 def read_array(path: Path, region: Region) -> NDArray[Any]:
     """Read a small array straight from its place in the file."""
     count = int(np.prod(region.shape, dtype=np.int64))
-    return np.fromfile(path, dtype=region.dtype, count=count, offset=region.offset).reshape(region.shape)
+    return np.fromfile(path, dtype=region.dtype, count=count, offset=region.offset).reshape(
+        region.shape
+    )
 
 
 def map_array(path: Path, region: Region) -> NDArray[Any]:
@@ -259,9 +274,14 @@ class Writer:
     def __init__(self, header: Header, journal: Path) -> None:
         self.header = header
         self._splits = list(header.features)
-        self._sums = {split: np.zeros(header.block_count(split), np.uint64) for split in self._splits}
+        self._sums = {
+            split: np.zeros(header.block_count(split), np.uint64) for split in self._splits
+        }
         self.done = {split: np.zeros(header.block_count(split), bool) for split in self._splits}
-        self._file, self._log = header.path.open("r+b", buffering=0), journal.open("a+b", buffering=0)
+        self._file, self._log = (
+            header.path.open("r+b", buffering=0),
+            journal.open("a+b", buffering=0),
+        )
         self._data, self._journal = self._file.fileno(), self._log.fileno()
         self._replay()
 
@@ -293,20 +313,24 @@ class Writer:
         try:
             for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
                 where = region.offset + int(rows[start]) * region.row_bytes
-                _pwrite(self._data, memoryview(data[start:stop]).cast("B"), where)
+                _pwrite(self._data, _bytes_of(data[start:stop]), where)
         except OSError as error:
             raise CacheError(
-                f"{self.header.path}: cannot be written ({error.strerror}); the finished rows are kept, "
-                "make room and run the same command again"
+                f"{self.header.path}: cannot be written ({error.strerror}); the finished rows are "
+                "kept, make room and run the same command again"
             ) from error
 
     def finish_block(self, split: str, block: int) -> None:
         """Note that all rows of a block are written."""
         where, region = self.header.block_slice(split, block), self.header.features[split]
         size = (where.stop - where.start) * region.row_bytes
-        checksum = xxhash.xxh3_64_intdigest(os.pread(self._data, size, region.offset + where.start * region.row_bytes))
+        checksum = xxhash.xxh3_64_intdigest(
+            os.pread(self._data, size, region.offset + where.start * region.row_bytes)
+        )
         number = self._splits.index(split)
-        os.write(self._journal, _RECORD.pack(number, block, checksum, _check(number, block, checksum)))
+        os.write(
+            self._journal, _RECORD.pack(number, block, checksum, _check(number, block, checksum))
+        )
         self._sums[split][block], self.done[split][block] = checksum, True
 
     def seal(self, *, seconds: float, forwarded: int) -> None:
@@ -321,11 +345,15 @@ class Writer:
             raise CacheError(f"{self.header.path}: {missing} blocks are not written yet")
         header = self.header
         for split in self._splits:
-            _pwrite(self._data, memoryview(self._sums[split]).cast("B"), header.blocks[split].offset)
+            _pwrite(self._data, _bytes_of(self._sums[split]), header.blocks[split].offset)
         tables = {split: read_table(header.path, split) for split in self._splits}
         words = np.array(checksum_tables(header, tables, self._sums), np.uint64)
-        _pwrite(self._data, memoryview(words).cast("B"), header.checksum.offset)
-        _pwrite(self._data, memoryview(np.array([seconds, forwarded], np.float64)).cast("B"), header.seal.offset)
+        _pwrite(self._data, _bytes_of(words), header.checksum.offset)
+        _pwrite(
+            self._data,
+            _bytes_of(np.array([seconds, forwarded], np.float64)),
+            header.seal.offset,
+        )
         os.fsync(self._data)
 
     def close(self) -> None:

@@ -96,7 +96,9 @@ class FeatureKey:
         names = {field.name for field in fields(cls)}
         if set(data) != names:
             raise ValueError(f"key fields are {sorted(data)}, expected {sorted(names)}")
-        rows = tuple((split, str(data["rows"][split])) for split in SPLIT_ORDER if split in data["rows"])
+        rows = tuple(
+            (split, str(data["rows"][split])) for split in SPLIT_ORDER if split in data["rows"]
+        )
         return cls(**{**data, "rows": rows, "preprocess": canonical_json(data["preprocess"])})
 
 

@@ -59,11 +59,18 @@ class Store:
 
     def path_of(self, key: FeatureKey, dataset: str) -> Path:
         """Return where an entry lies; the words in the name are for people, the digest decides."""
-        words = [re.sub(r"[^A-Za-z0-9_.]+", "_", word)[:40] for word in (dataset, key.backbone, key.layer, key.pool)]
+        words = [
+            re.sub(r"[^A-Za-z0-9_.]+", "_", word)[:40]
+            for word in (dataset, key.backbone, key.layer, key.pool)
+        ]
         if words[-1] == "none":
             words.pop()
         found = sorted(self.folder.glob(f"*-{key.digest[:DIGEST_CHARACTERS]}{ENDING}"))
-        return found[0] if found else self.folder / f"{'-'.join([*words, key.digest[:DIGEST_CHARACTERS]])}{ENDING}"
+        return (
+            found[0]
+            if found
+            else self.folder / f"{'-'.join([*words, key.digest[:DIGEST_CHARACTERS]])}{ENDING}"
+        )
 
     def find(self, key: FeatureKey, dataset: str) -> FeatureSet | None:
         """Return the complete entry of a key.
@@ -79,7 +86,8 @@ class Store:
         entry = FeatureSet.open(path)
         if entry.key != key:
             raise CacheError(
-                f"{path}: records another key than its name says; run `probe cache rm {path.stem}` and extract again"
+                f"{path}: records another key than its name says; "
+                f"run `probe cache rm {path.stem}` and extract again"
             )
         return entry
 
@@ -123,11 +131,15 @@ class Store:
             return entries[0]
         stem = Path(name).name.removesuffix(ENDING)
         exact = [entry for entry in entries if entry.name == stem]
-        close = exact or [e for e in entries if e.name.startswith(stem) or e.key.digest.startswith(stem)]
+        close = exact or [
+            e for e in entries if e.name.startswith(stem) or e.key.digest.startswith(stem)
+        ]
         if len(close) == 1:
             return close[0]
         names = ", ".join(entry.name for entry in (close or entries)[:5])
-        raise UnknownNameError(f"{'more than one' if close else 'no'} entry is called {name!r}; there are {names}")
+        raise UnknownNameError(
+            f"{'more than one' if close else 'no'} entry is called {name!r}; there are {names}"
+        )
 
     def donors(self, key: FeatureKey) -> list[FeatureSet]:
         """Return the entries whose rows may stand in this one: same recipe, whatever the rows."""
@@ -182,11 +194,18 @@ class Store:
         """
         stem = Path(name).name.removesuffix(ENDING)
         exact = self.folder / f"{stem}{ENDING}"
-        found = [exact] if exact.is_file() else sorted(self.folder.glob(f"{glob.escape(stem)}*{ENDING}"))
+        found = (
+            [exact]
+            if exact.is_file()
+            else sorted(self.folder.glob(f"{glob.escape(stem)}*{ENDING}"))
+        )
         if len(found) != 1:
-            names = ", ".join(path.stem for path in found[:5] or sorted(self.folder.glob(f"*{ENDING}"))[:5])
+            names = ", ".join(
+                path.stem for path in found[:5] or sorted(self.folder.glob(f"*{ENDING}"))[:5]
+            )
             raise UnknownNameError(
-                f"{'more than one' if found else 'no'} entry is called {name!r}; there are {names or 'none'}"
+                f"{'more than one' if found else 'no'} entry is called {name!r}; "
+                f"there are {names or 'none'}"
             )
         found[0].unlink()
         return found[0]
@@ -237,7 +256,9 @@ class PendingEntry:
             whole = self._partial.stat().st_size >= max(
                 r.offset + r.shape[0] * r.row_bytes for r in header.features.values()
             )
-            return same and whole and region.shape[1:] == draft.row_shape and self._tables_match(draft)
+            return (
+                same and whole and region.shape[1:] == draft.row_shape and self._tables_match(draft)
+            )
         except CacheError as error:
             log.info("an interrupted run cannot be taken up: %s", error)
             return False
@@ -245,7 +266,9 @@ class PendingEntry:
     def _tables_match(self, draft: Draft) -> bool:
         for split, table in draft.tables.items():
             found = read_table(self._partial, split)
-            if not (np.array_equal(found.labels, table.labels) and np.array_equal(found.ids, table.ids)):
+            if not (
+                np.array_equal(found.labels, table.labels) and np.array_equal(found.ids, table.ids)
+            ):
                 return False
         return True
 
@@ -262,15 +285,22 @@ class PendingEntry:
         self.writer.close()
 
 
-def relabelled(entry: FeatureSet, tables: Mapping[str, SplitTable], classes: tuple[str, ...]) -> bool:
+def relabelled(
+    entry: FeatureSet, tables: Mapping[str, SplitTable], classes: tuple[str, ...]
+) -> bool:
     """Whether an entry of the right rows has other labels, ids or class names than the dataset."""
     return entry.classes != classes or any(
-        not (np.array_equal(entry[split].labels, table.labels) and np.array_equal(entry[split]._ids, table.ids))
+        not (
+            np.array_equal(entry[split].labels, table.labels)
+            and np.array_equal(entry[split]._ids, table.ids)
+        )
         for split, table in tables.items()
     )
 
 
-def locate(donors: list[FeatureSet], content: NDArray[np.uint8]) -> tuple[NDArray[np.intp], list[tuple[FeatureSet, str]]]:
+def locate(
+    donors: list[FeatureSet], content: NDArray[np.uint8]
+) -> tuple[NDArray[np.intp], list[tuple[FeatureSet, str]]]:
     """Find rows with the given content hashes in donor entries.
 
     Returns
@@ -284,7 +314,9 @@ def locate(donors: list[FeatureSet], content: NDArray[np.uint8]) -> tuple[NDArra
     for number, (donor, split) in enumerate(sources):
         for row, one in enumerate(_as_bytes(donor[split].content)):
             known.setdefault(one, (number, row))
-    where = np.array([known.get(one, (-1, -1)) for one in _as_bytes(content)], np.intp).reshape(-1, 2)
+    where = np.array([known.get(one, (-1, -1)) for one in _as_bytes(content)], np.intp).reshape(
+        -1, 2
+    )
     return where, sources
 
 
@@ -333,4 +365,8 @@ def join(store: Store, entry: Entry) -> Joined:
             for name in lacking:
                 splits[name], sources[name] = candidate[name], candidate.name
     ordered = [name for name in SPLIT_ORDER if name in splits]
-    return Joined(entry=opened, splits={n: splits[n] for n in ordered}, sources={n: sources[n] for n in ordered})
+    return Joined(
+        entry=opened,
+        splits={n: splits[n] for n in ordered},
+        sources={n: sources[n] for n in ordered},
+    )

@@ -12,7 +12,10 @@ from probe.cli.options import AsJson, CacheDir, cache_folder
 if TYPE_CHECKING:
     from probe.backbones.spec import BackboneSpec
 
-app = typer.Typer(help="Which backbones there are, where they can be cut, and what weights are at hand.", no_args_is_help=True)
+app = typer.Typer(
+    help="Which backbones there are, where they can be cut, and what weights are at hand.",
+    no_args_is_help=True,
+)
 
 
 @app.command("list")
@@ -20,19 +23,27 @@ def list_backbones(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """List parameters, input size, layers with their widths, and weights at hand."""
     from probe.backbones.catalog import BACKBONES
     from probe.cli import console
-    from probe.weights import WEIGHTS, locate
-    from probe.weights.store import serves
+    from probe.weights import WEIGHTS, locate, serves
 
     folder = cache_folder(cache_dir)
     there = [weights for weights in WEIGHTS.values() if locate(weights, folder)]
     at_hand = {
-        name: [weights.name for weights in there if serves(weights, spec)] for name, spec in BACKBONES.items()
+        name: [weights.name for weights in there if serves(weights, spec)]
+        for name, spec in BACKBONES.items()
     }
     if as_json:
-        console.print_json({"backbones": [_as_json(spec, at_hand[name]) for name, spec in BACKBONES.items()]})
+        console.print_json(
+            {"backbones": [_as_json(spec, at_hand[name]) for name, spec in BACKBONES.items()]}
+        )
         return
     rows = [
-        [name, f"{spec.parameters / 1e6:.1f} M", str(spec.input_size), _layers(spec), ", ".join(at_hand[name]) or "-"]
+        [
+            name,
+            f"{spec.parameters / 1e6:.1f} M",
+            str(spec.input_size),
+            _layers(spec),
+            ", ".join(at_hand[name]) or "-",
+        ]
         for name, spec in BACKBONES.items()
     ]
     columns = ["backbone", "parameters", "input", "layers (width)", "weights at hand"]
@@ -40,7 +51,9 @@ def list_backbones(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show_backbone(name: Annotated[str, typer.Argument(help="A name from `probe backbones list`.")]) -> None:
+def show_backbone(
+    name: Annotated[str, typer.Argument(help="A name from `probe backbones list`.")],
+) -> None:
     """Show every layer: its width and the smallest input it works at."""
     from probe.backbones.catalog import BACKBONES
     from probe.cli import console
@@ -60,7 +73,9 @@ def show_backbone(name: Annotated[str, typer.Argument(help="A name from `probe b
         [one.name, f"{one.width:,}", kinds[one.kind], str(one.min_size), str(one.max_size or "any")]
         for one in spec.layers
     ]
-    console.table(out, ["layer", "width", "kind", "smallest input", "largest"], rows, right=(1, 3, 4))
+    console.table(
+        out, ["layer", "width", "kind", "smallest input", "largest"], rows, right=(1, 3, 4)
+    )
 
 
 def _as_json(spec: BackboneSpec, at_hand: list[str]) -> dict[str, object]:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, show, verify and remove cache entries.", no_args_is_help=True)
 
-Name = Annotated[str | None, typer.Argument(help="An entry's name or the start of it.", show_default="the newest")]
+Name = Annotated[
+    str | None,
+    typer.Argument(help="An entry's name or the start of it.", show_default="the newest"),
+]
 
 
 @app.command("list")
@@ -28,7 +31,9 @@ def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         console.print_json({"entries": [_as_json(entry) for entry in entries]})
         return
     if not entries:
-        console.stdout().print(f"{store.folder}: no entries yet; `probe extract` or `probe demo` makes one")
+        console.stdout().print(
+            f"{store.folder}: no entries yet; `probe extract` or `probe demo` makes one"
+        )
         return
     rows = [
         [
@@ -42,11 +47,15 @@ def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         for entry in entries
     ]
     console.table(
-        console.stdout(), ["entry", "images", "features", "dtype", "weights", "size"], rows, right=(5,)
+        console.stdout(),
+        ["entry", "images", "features", "dtype", "weights", "size"],
+        rows,
+        right=(5,),
     )
     if partials := store.partials():
         console.stderr().print(
-            f"{len(partials)} unfinished; the command that made it goes on from there: {', '.join(p.name for p in partials)}"
+            f"{len(partials)} unfinished; the command that made it goes on from there: "
+            + ", ".join(path.name for path in partials)
         )
 
 
@@ -63,8 +72,15 @@ def show_entry(name: Name = None, cache_dir: CacheDir = None, as_json: AsJson = 
     key = entry.key.to_json()
     facts = {"entry": str(entry.path), "digest": entry.key.digest, "size": console.size(entry.size)}
     facts |= {word: str(value) for word, value in key.items() if word != "rows"}
-    facts |= {f"rows {split}": f"{entry.counts[split]:,}, content {digest}" for split, digest in key["rows"].items()}
-    facts |= {f"from {word}": str(value) for word, value in entry.provenance.items() if value not in (None, [], 0)}
+    facts |= {
+        f"rows {split}": f"{entry.counts[split]:,}, content {digest}"
+        for split, digest in key["rows"].items()
+    }
+    facts |= {
+        f"from {word}": str(value)
+        for word, value in entry.provenance.items()
+        if value not in (None, [], 0)
+    }
     console.facts(console.stdout(), facts)
 
 
@@ -78,12 +94,15 @@ def verify_entry(name: Name = None, cache_dir: CacheDir = None) -> None:
     entry = FeatureSet.open(Store(cache_folder(cache_dir)).choose(name).path)
     entry.verify()
     rows = sum(len(split) for split in entry.splits.values())
-    console.stdout().print(f"{entry.path}: all {rows:,} rows, labels, ids and the key match their checksums")
+    console.stdout().print(
+        f"{entry.path}: all {rows:,} rows, labels, ids and the key match their checksums"
+    )
 
 
 @app.command("rm")
 def remove_entry(
-    name: Annotated[str, typer.Argument(help="An entry's name or the start of it.")], cache_dir: CacheDir = None
+    name: Annotated[str, typer.Argument(help="An entry's name or the start of it.")],
+    cache_dir: CacheDir = None,
 ) -> None:
     """Remove an entry. A process that is reading it is not disturbed."""
     from probe.cache.store import Store

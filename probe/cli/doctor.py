@@ -15,8 +15,17 @@ from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.errors import EngineError
 
 PACKAGES = (
-    "probe", "mxnet", "numpy", "h5py", "scikit-learn", "pillow", "joblib", "typer", "safetensors", "xxhash",
-)  # fmt: skip
+    "probe",
+    "mxnet",
+    "numpy",
+    "h5py",
+    "scikit-learn",
+    "pillow",
+    "joblib",
+    "typer",
+    "safetensors",
+    "xxhash",
+)
 
 
 def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
@@ -55,13 +64,21 @@ def _mxnet_facts() -> dict[str, str]:
     if not features.is_enabled("CUDA"):
         why = "not used: this MXNet is the CPU build (README: Using a GPU)"
     elif not gpu_count():
-        why = "not used: MXNet sees no GPU; check the driver, CUDA_VISIBLE_DEVICES and that cuDNN 8 is installed"
+        why = "not used: MXNet sees no GPU; check the driver, CUDA_VISIBLE_DEVICES and cuDNN 8"
     elif choose_device("auto").device_type == "cpu":
-        why = "not used: the GPU does not run this build's kernels, which stop at compute capability 8.6"
+        why = "not used: this build's kernels stop at compute capability 8.6, the GPU is newer"
     else:
         why = f"used by --device auto: {gpu_count()} found"
-    fused = "MKLDNN kernels, fused" if features.is_enabled("MKLDNN") else "no MKLDNN: convolutions are slow"
-    return {"mxnet": f"{mx.__version__}, {kind}, {fused}", "threads": f"{threads()} for MXNet", "gpu": why}
+    fused = (
+        "MKLDNN kernels, fused"
+        if features.is_enabled("MKLDNN")
+        else "no MKLDNN: convolutions are slow"
+    )
+    return {
+        "mxnet": f"{mx.__version__}, {kind}, {fused}",
+        "threads": f"{threads()} for MXNet",
+        "gpu": why,
+    }
 
 
 def _driver() -> str:
@@ -72,7 +89,9 @@ def _driver() -> str:
         done = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
     except subprocess.TimeoutExpired:
         return "nvidia-smi does not answer"
-    return "; ".join((done.stdout or done.stderr).strip().splitlines()) or "nvidia-smi lists nothing"
+    return (
+        "; ".join((done.stdout or done.stderr).strip().splitlines()) or "nvidia-smi lists nothing"
+    )
 
 
 def _version(name: str) -> str:

@@ -6,7 +6,6 @@ import shlex
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,37 +21,75 @@ if TYPE_CHECKING:
 
 
 def extract(
-    backbone: Annotated[str, typer.Option("--backbone", help="A name; `probe backbones list` has them all.")],
+    backbone: Annotated[
+        str, typer.Option("--backbone", help="A name; `probe backbones list` has them all.")
+    ],
     dataset: DatasetName,
     dataset_root: DatasetRoot = None,
     weights: Annotated[
-        str, typer.Option(help="A file, a name from `probe weights list`, auto (what is at hand) or random:SEED.")
+        str,
+        typer.Option(
+            help="A file, a name from `probe weights list`, auto (what is at hand) or random:SEED."
+        ),
     ] = "auto",
     preprocess: Annotated[
-        str | None, typer.Option(help="What the weights were trained on: a name or a JSON file. Known weights bring it.")
+        str | None,
+        typer.Option(
+            help="What the weights were trained on: a name or a JSON file. Known weights bring it."
+        ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="Where to cut; a,b fills two entries from one pass.", show_default="the last before the classifier")
+        str | None,
+        typer.Option(
+            help="Where to cut; a,b fills two entries from one pass.",
+            show_default="the last before the classifier",
+        ),
     ] = None,
     pool: Annotated[
-        str | None, typer.Option(help="How a map is reduced: avg, max, flatten or none.", show_default="avg for maps")
+        str | None,
+        typer.Option(
+            help="How a map is reduced: avg, max, flatten or none.", show_default="avg for maps"
+        ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the network's input in pixels.", show_default="the weights' own")
+        int | None,
+        typer.Option(
+            min=1, help="Side of the network's input in pixels.", show_default="the weights' own"
+        ),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Only these splits: train, val, test.", show_default="all")] = None,
-    per_class: Annotated[int | None, typer.Option(min=1, help="At most N images of each class and split.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most N images of each split, over all classes.")] = None,
-    coarse: Annotated[bool, typer.Option("--coarse", help="cifar100: the 20 superclasses.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and list images that cannot be read.")] = False,
+    split: Annotated[
+        str | None, typer.Option(help="Only these splits: train, val, test.", show_default="all")
+    ] = None,
+    per_class: Annotated[
+        int | None, typer.Option(min=1, help="At most N images of each class and split.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="At most N images of each split, over all classes.")
+    ] = None,
+    coarse: Annotated[
+        bool, typer.Option("--coarse", help="cifar100: the 20 superclasses.")
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out and list images that cannot be read.")
+    ] = False,
     seed: Seed = 42,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="Images a forward pass.", show_default="by input size")] = None,
-    workers: Annotated[int | None, typer.Option("--workers", "-j", min=1, help="Threads that decode.", show_default="cores, at most 8")] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", "-b", min=1, help="Images a forward pass.", show_default="by input size"
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", "-j", min=1, help="Threads that decode.", show_default="cores, at most 8"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="What is stored: float32 or float16.")] = "float32",
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Run a frozen backbone over a dataset once and keep its features.
 
     The same command again finds the entry; whatever moves the numbers makes another one.
@@ -63,11 +100,27 @@ def extract(
 
     folder = cache_folder(cache_dir)
     request = Request(
-        backbone=backbone, dataset=dataset, dataset_root=dataset_root, weights=weights, preprocess=preprocess,
-        layers=words(layer), pool=pool, size=size, splits=words(split), per_class=per_class, limit=limit,
-        coarse=coarse, skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers or default_workers(),
-        device=device, dtype=dtype, cache_dir=folder, command="probe " + shlex.join(sys.argv[1:]),
-    )  # fmt: skip
+        backbone=backbone,
+        dataset=dataset,
+        dataset_root=dataset_root,
+        weights=weights,
+        preprocess=preprocess,
+        layers=words(layer),
+        pool=pool,
+        size=size,
+        splits=words(split),
+        per_class=per_class,
+        limit=limit,
+        coarse=coarse,
+        skip_bad=skip_bad,
+        seed=seed,
+        batch_size=batch_size,
+        workers=workers or default_workers(),
+        device=device,
+        dtype=dtype,
+        cache_dir=folder,
+        command="probe " + shlex.join(sys.argv[1:]),
+    )
     outcome = run(prepare(request), Store(folder), quiet=as_json)
     if as_json:
         print_json(outcome.to_json())
@@ -127,7 +180,14 @@ class Outcome:
         )
         for entry in self.entries:
             size = console.size(entry.path.stat().st_size)
-            console.facts(out, {"entry": f"{entry.path}  ({size})", "done": done, "next": f"probe head {entry.name}"})
+            console.facts(
+                out,
+                {
+                    "entry": f"{entry.path}  ({size})",
+                    "done": done,
+                    "next": f"probe head {entry.name}",
+                },
+            )
 
 
 def run(prepared: Prepared, store: Store, *, quiet: bool) -> Outcome:
@@ -155,16 +215,21 @@ def run(prepared: Prepared, store: Store, *, quiet: bool) -> Outcome:
                 prepared.job, store, prepared.engine_for, screen, workers=prepared.request.workers
             )
     except KeyboardInterrupt:
-        console.stderr().print("interrupted; the finished rows are kept, the same command goes on from there")
+        console.stderr().print(
+            "interrupted; the finished rows are kept, the same command goes on from there"
+        )
         raise typer.Exit(130) from None
-    return Outcome(entries, screen.forwarded, time.perf_counter() - started, prepared.dataset.skipped)
+    return Outcome(
+        entries, screen.forwarded, time.perf_counter() - started, prepared.dataset.skipped
+    )
 
 
 def _facts(prepared: Prepared) -> dict[str, str]:
     dataset, weights = prepared.dataset, prepared.weights
     counts = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
     cuts = ", ".join(
-        cut.layer.name + ("" if cut.pool == "none" else f" ({cut.pool})") for cut in prepared.job.cuts
+        cut.layer.name + ("" if cut.pool == "none" else f" ({cut.pool})")
+        for cut in prepared.job.cuts
     )
     return {
         "dataset": f"{dataset.name}: {counts} images, {len(dataset.classes)} classes",
@@ -189,7 +254,10 @@ class _Screen:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
 
@@ -207,7 +275,10 @@ class _Screen:
 
     def estimated(self, rows: int, seconds: float, device: str) -> None:
         per_second = self._console.rate(rows / seconds) if seconds else "?"
-        self._say(f"{rows:,} images to go: about {self._console.duration(seconds)} ({per_second} images/s on {device})")
+        self._say(
+            f"{rows:,} images to go: about {self._console.duration(seconds)} "
+            f"({per_second} images/s on {device})"
+        )
         if not self._quiet:
             self._bar.start()
             self._task = self._bar.add_task("extract", total=self._left, completed=self.forwarded)

@@ -27,26 +27,58 @@ SOLVER_OPTIONS = {
 
 def head(
     entry: Annotated[
-        str | None, typer.Argument(help="A cache entry or the start of its name.", show_default="the newest")
+        str | None,
+        typer.Argument(help="A cache entry or the start of its name.", show_default="the newest"),
     ] = None,
-    solver: Annotated[str, typer.Option(help="dense (a Gluon layer) or logistic (scikit-learn).")] = "dense",
-    epochs: Annotated[int | None, typer.Option(min=1, help="dense: passes over the training rows.", show_default="50")] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", "-b", min=1, help="dense: rows a step.", show_default="256")] = None,
-    optimizer: Annotated[str | None, typer.Option(help="dense: adam or sgd.", show_default="adam")] = None,
-    lr: Annotated[float | None, typer.Option(help="dense: step size.", show_default="0.001 for adam, 0.01 for sgd")] = None,
-    wd: Annotated[float | None, typer.Option(help="dense: weight decay, not on biases.", show_default="0")] = None,
-    momentum: Annotated[float | None, typer.Option(help="dense: of sgd.", show_default="0.9")] = None,
-    c: Annotated[float | None, typer.Option("--C", help="logistic: inverse of the L2 penalty.", show_default="0.01")] = None,
-    max_iter: Annotated[int | None, typer.Option(min=1, help="logistic: at most so many iterations.", show_default="1000")] = None,
-    normalize: Annotated[str, typer.Option(help="standard, l2 or none; learnt from training rows only.")] = "standard",
+    solver: Annotated[
+        str, typer.Option(help="dense (a Gluon layer) or logistic (scikit-learn).")
+    ] = "dense",
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="dense: passes over the training rows.", show_default="50"),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", "-b", min=1, help="dense: rows a step.", show_default="256"),
+    ] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="dense: adam or sgd.", show_default="adam")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="dense: step size.", show_default="0.001 for adam, 0.01 for sgd"),
+    ] = None,
+    wd: Annotated[
+        float | None, typer.Option(help="dense: weight decay, not on biases.", show_default="0")
+    ] = None,
+    momentum: Annotated[
+        float | None, typer.Option(help="dense: of sgd.", show_default="0.9")
+    ] = None,
+    c: Annotated[
+        float | None,
+        typer.Option("--C", help="logistic: inverse of the L2 penalty.", show_default="0.01"),
+    ] = None,
+    max_iter: Annotated[
+        int | None,
+        typer.Option(min=1, help="logistic: at most so many iterations.", show_default="1000"),
+    ] = None,
+    normalize: Annotated[
+        str, typer.Option(help="standard, l2 or none; learnt from training rows only.")
+    ] = "standard",
     val_size: Annotated[
-        float, typer.Option(min=0, help="Part of the training rows held out, a fraction or a number; 0 trains on all.")
+        float,
+        typer.Option(
+            min=0,
+            help="Part of the training rows held out, a fraction or a number; 0 trains on all.",
+        ),
     ] = 0.3,
     seed: Seed = 42,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="CACHE/runs/ID")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="CACHE/runs/ID")
+    ] = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Fit a head on cached features: seconds, no image is read.
 
     Validation is the dataset's own, or else a stratified part of the training rows. The test split,
@@ -56,17 +88,30 @@ def head(
     from probe.cli import console
 
     given = {
-        "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "wd": wd,
-        "momentum": momentum, "C": c, "max_iter": max_iter,
-    }  # fmt: skip
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "lr": lr,
+        "wd": wd,
+        "momentum": momentum,
+        "C": c,
+        "max_iter": max_iter,
+    }
     params = _params(solver, {name: value for name, value in given.items() if value is not None})
     params["normalize"] = normalize
     folder, store = cache_folder(cache_dir), Store(cache_folder(cache_dir))
     joined = join(store, store.choose(entry))
     run, path = fit(
-        joined, solver, params, val_size=val_size, seed=seed, folder=out, runs=folder / "runs",
-        quiet=as_json, command="probe " + shlex.join(sys.argv[1:]),
-    )  # fmt: skip
+        joined,
+        solver,
+        params,
+        val_size=val_size,
+        seed=seed,
+        folder=out,
+        runs=folder / "runs",
+        quiet=as_json,
+        command="probe " + shlex.join(sys.argv[1:]),
+    )
     if as_json:
         console.print_json(run.result.to_dict())
     else:
@@ -80,23 +125,36 @@ def _params(solver: str, given: dict[str, Any]) -> dict[str, Any]:
     for option in given:
         if option not in SOLVER_OPTIONS[name]:
             owner = next(one for one, options in SOLVER_OPTIONS.items() if option in options)
-            raise UsageError(f"--{option.replace('_', '-')} belongs to --solver {owner}; leave it out with {solver}")
+            raise UsageError(
+                f"--{option.replace('_', '-')} belongs to --solver {owner}; "
+                f"leave it out with {solver}"
+            )
     return given
 
 
 def fit(
-    joined: Joined, solver: str, params: dict[str, Any], *,
-    val_size: float, seed: int, folder: Path | None, runs: Path, quiet: bool, command: str,
-) -> tuple[HeadRun, Path]:  # fmt: skip
+    joined: Joined,
+    solver: str,
+    params: dict[str, Any],
+    *,
+    val_size: float,
+    seed: int,
+    folder: Path | None,
+    runs: Path,
+    quiet: bool,
+    command: str,
+) -> tuple[HeadRun, Path]:
     """Fit, score and keep a head; tell stderr about it unless `quiet`."""
     from probe.cli import console
     from probe.heads import HEADS
-    from probe.runs import claim_folder, keep_run
     from probe.results import FeatureSource
+    from probe.runs import claim_folder, keep_run
     from probe.selection import Part, plan_splits, run_head
 
     entry, key = joined.entry, joined.entry.key
-    plan = plan_splits({name: split.labels for name, split in joined.splits.items()}, val_size=val_size, seed=seed)
+    plan = plan_splits(
+        {name: split.labels for name, split in joined.splits.items()}, val_size=val_size, seed=seed
+    )
     target = claim_folder(folder, runs)
     parts = {
         name: Part(X=split.features.reshape(len(split), -1), y=split.labels, ids=split.ids)
@@ -107,23 +165,35 @@ def fit(
         estimator.set_params(random_state=seed)
     if not quiet:
         others = sorted(set(joined.sources.values()) - {entry.name})
-        console.facts(err, {
-            "entry": entry.name + (f", joined with {', '.join(others)}" if others else ""),
-            "head": f"{solver}, " + ", ".join(f"{name} {value}" for name, value in estimator.get_params().items() if value is not None),
-            "rows": plan.why,
-        })  # fmt: skip
+        console.facts(
+            err,
+            {
+                "entry": entry.name + (f", joined with {', '.join(others)}" if others else ""),
+                "head": f"{solver}, "
+                + ", ".join(
+                    f"{name} {value}"
+                    for name, value in estimator.get_params().items()
+                    if value is not None
+                ),
+                "rows": plan.why,
+            },
+        )
     run = run_head(
         plan.apply(parts, entry.classes),
         estimator,
         name=solver,
         source=FeatureSource(
-            entry=entry.name, dataset=entry.dataset, backbone=key.backbone,
-            weights=str(entry.provenance.get("weights", "")), layer=key.layer, pool=key.pool,
+            entry=entry.name,
+            dataset=entry.dataset,
+            backbone=key.backbone,
+            weights=str(entry.provenance.get("weights", "")),
+            layer=key.layer,
+            pool=key.pool,
         ),
         command=command,
         seed=seed,
         on_epoch=None if quiet else _EpochTable(err),
-    )  # fmt: skip
+    )
     keep_run(target, run, entry.classes)
     return run, target
 
@@ -169,10 +239,18 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
         shown = sorted(shown, key=lambda name: recall[name])[:WORST]
         title += f", the {WORST} worst of {len(recall)}"
     out.print()
-    console.table(out, ["class", title], [[name, f"{100 * recall[name]:.1f} %"] for name in shown], right=(1,))
+    console.table(
+        out, ["class", title], [[name, f"{100 * recall[name]:.1f} %"] for name in shown], right=(1,)
+    )
     out.print()
     files = sorted(path.name for path in folder.iterdir())
-    console.facts(out, {"fitted": f"in {console.duration(result.seconds)}", "run": f"{folder}: {', '.join(files)}"})
+    console.facts(
+        out,
+        {
+            "fitted": f"in {console.duration(result.seconds)}",
+            "run": f"{folder}: {', '.join(files)}",
+        },
+    )
 
 
 def _figure(name: str, value: float) -> str:

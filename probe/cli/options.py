@@ -11,9 +11,14 @@ CacheDir = Annotated[
     Path | None,
     typer.Option(help="State folder.", show_default="PROBE_CACHE, or ./cache", file_okay=False),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")
+]
 DatasetName = Annotated[
-    str, typer.Option("--dataset", "-d", help="A name (`probe dataset list`) or a folder of class folders.")
+    str,
+    typer.Option(
+        "--dataset", "-d", help="A name (`probe dataset list`) or a folder of class folders."
+    ),
 ]
 DatasetRoot = Annotated[
     Path | None,

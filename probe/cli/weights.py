@@ -13,7 +13,10 @@ from probe.errors import UsageError
 if TYPE_CHECKING:
     from probe.weights import WeightsSpec
 
-app = typer.Typer(help="Which pretrained weights are known, fetching them, and what a file holds.", no_args_is_help=True)
+app = typer.Typer(
+    help="Which pretrained weights are known, fetching them, and what a file holds.",
+    no_args_is_help=True,
+)
 
 
 @app.command("list")
@@ -25,8 +28,7 @@ def list_weights(
     """List the published weights: size, licence, accuracy, preprocessing, at hand or not."""
     from probe.backbones.catalog import BACKBONES
     from probe.cli import console
-    from probe.weights import WEIGHTS, locate
-    from probe.weights.store import serves
+    from probe.weights import WEIGHTS, locate, serves
 
     folder = cache_folder(cache_dir)
     wanted = list(WEIGHTS.values())
@@ -56,7 +58,8 @@ def list_weights(
 
 @app.command("fetch")
 def fetch_weights(
-    name: Annotated[str, typer.Argument(help="A name from `probe weights list`.")], cache_dir: CacheDir = None
+    name: Annotated[str, typer.Argument(help="A name from `probe weights list`.")],
+    cache_dir: CacheDir = None,
 ) -> None:
     """Download a published file into the cache folder and check its digest."""
     from probe.cli import console
@@ -70,15 +73,22 @@ def fetch_weights(
 @app.command("show")
 def show_weights(
     file: Annotated[Path, typer.Argument(help="A weight file of any known format.")],
-    backbone: Annotated[str | None, typer.Option(help="Say why it does or does not fit this one.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Say why it does or does not fit this one.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a file holds, and which backbones it fits."""
     from probe.backbones.catalog import BACKBONES
     from probe.cli import console
     from probe.memo import Memo
-    from probe.weights import fitting_backbones, held_layers, identify, open_tensors
-    from probe.weights.store import hash_file
+    from probe.weights import (
+        fitting_backbones,
+        hash_file,
+        held_layers,
+        identify,
+        open_tensors,
+    )
 
     if not file.is_file():
         raise UsageError(f"{file}: no such file")
@@ -88,21 +98,37 @@ def show_weights(
     nowhere = Memo(Path("/nonexistent/memo"))
     held = {name: held_layers(file, BACKBONES[name], nowhere) for name in fits}
     if as_json:
-        console.print_json({
-            "path": str(file), "format": opened.format, "name": known.name if known else None,
-            "fits": {name: list(layers) for name, layers in held.items()},
-            "tensors": {name: {"shape": list(one.shape), "dtype": str(one.dtype)} for name, one in opened.tensors.items()},
-        })  # fmt: skip
+        console.print_json(
+            {
+                "path": str(file),
+                "format": opened.format,
+                "name": known.name if known else None,
+                "fits": {name: list(layers) for name, layers in held.items()},
+                "tensors": {
+                    name: {"shape": list(one.shape), "dtype": str(one.dtype)}
+                    for name, one in opened.tensors.items()
+                },
+            }
+        )
         return
     out = console.stdout()
-    facts = {"file": str(file), "format": opened.format, "known as": known.name if known else "nothing in the catalog"}
-    facts["input"] = known.preprocess.describe() if known else "not known; give it with --preprocess"
+    facts = {
+        "file": str(file),
+        "format": opened.format,
+        "known as": known.name if known else "nothing in the catalog",
+    }
+    facts["input"] = (
+        known.preprocess.describe() if known else "not known; give it with --preprocess"
+    )
     for name, layers in held.items():
         facts[f"fits {name}"] = f"up to {layers[-1]}" if layers else "no layer"
     if not held:
         facts["fits"] = "no backbone of the catalog; --backbone NAME says why not"
     console.facts(out, facts)
-    rows = [[name, "x".join(map(str, one.shape)), str(one.dtype)] for name, one in opened.tensors.items()]
+    rows = [
+        [name, "x".join(map(str, one.shape)), str(one.dtype)]
+        for name, one in opened.tensors.items()
+    ]
     console.table(out, ["tensor", "shape", "dtype"], rows)
 
 

@@ -79,7 +79,7 @@ def fetch(
 
 def _download(source: Source, into: Path) -> Path:
     """Download to a temporary folder; OSError tells of every url why it failed."""
-    import pooch  # type: ignore[import-untyped]
+    import pooch
     import requests
 
     pooch.get_logger().setLevel("WARNING")

@@ -46,7 +46,7 @@ def choose_device(name: str) -> Any:
         return mx.gpu(0) if count and _works(mx.gpu(0)) else mx.cpu()
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise EngineError(
-            f"--device {name}: this MXNet is the CPU build; the README says how to swap in the GPU one"
+            f"--device {name}: this MXNet is the CPU build; the README says how to swap in another"
         )
     if number >= count:
         raise EngineError(f"--device {name}: MXNet sees {count} GPU(s); `probe doctor` says more")
@@ -91,7 +91,9 @@ class GluonEngine:
     ) -> None:  # fmt: skip
         self.batch_size = batch_size
         self._context = choose_device(device)
-        self.device = str(self._context).replace("(", ":").rstrip(")").removesuffix("cpu:0") or "cpu"
+        self.device = (
+            str(self._context).replace("(", ":").rstrip(")").removesuffix("cpu:0") or "cpu"
+        )
         net = build(spec, preprocess.size)
         self._network = CutNetwork(net, cuts, preprocess)
         deepest = max((layer for layer, _ in cuts), key=lambda layer: layer.after)
@@ -110,7 +112,9 @@ class GluonEngine:
         if self._context.device_type == "cpu" and mx.runtime.Features().is_enabled("MKLDNN"):
             # folds BatchNorm and ReLU into the convolutions; this copy never trains, so it may
             batch = mx.nd.zeros((self.batch_size, size, size, 3), dtype="uint8")
-            self._network.optimize_for(batch, backend="MKLDNN", static_alloc=True, static_shape=True)
+            self._network.optimize_for(
+                batch, backend="MKLDNN", static_alloc=True, static_shape=True
+            )
         else:
             self._network.hybridize(static_alloc=True, static_shape=True)
 
@@ -134,6 +138,12 @@ class GluonEngine:
 
 def _explained(error: Exception) -> EngineError:
     text = str(error).strip().splitlines()
-    reason = next((line for line in reversed(text) if "Error" in line or "memory" in line), text[-1])
-    hint = "a smaller --batch-size needs less memory" if "memory" in reason.lower() else "see `probe doctor`"
+    reason = next(
+        (line for line in reversed(text) if "Error" in line or "memory" in line), text[-1]
+    )
+    hint = (
+        "a smaller --batch-size needs less memory"
+        if "memory" in reason.lower()
+        else "see `probe doctor`"
+    )
     return EngineError(f"MXNet stopped: {reason.strip()}; {hint}")

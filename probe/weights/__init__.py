@@ -8,6 +8,7 @@ from __future__ import annotations
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.digest import parameter_digest
 from probe.weights.download import fetch
+from probe.weights.file_digest import file_digests, hash_file
 from probe.weights.fit import default_layer, fitting_backbones, holds_layers
 from probe.weights.load import (
     Loaded,
@@ -19,7 +20,7 @@ from probe.weights.load import (
 )
 from probe.weights.open_file import open_tensors
 from probe.weights.spec import WeightsSpec
-from probe.weights.store import ResolvedWeights, locate, resolve_weights
+from probe.weights.store import ResolvedWeights, locate, resolve_weights, serves
 from probe.weights.tensors import LazyTensor, TensorFile
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "WeightsSpec",
     "default_layer",
     "fetch",
+    "file_digests",
     "fitting_backbones",
+    "hash_file",
     "held_layers",
     "holds_layers",
     "identify",
@@ -42,5 +45,6 @@ __all__ = [
     "random_digest",
     "random_parameters",
     "resolve_weights",
+    "serves",
     "weights_digest",
 ]

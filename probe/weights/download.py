@@ -9,7 +9,8 @@ from typing import Any
 from probe.errors import WeightsError, WeightsNotFoundError
 from probe.files import replacing
 from probe.weights.catalog import WEIGHTS
-from probe.weights.store import hash_file, locate
+from probe.weights.file_digest import hash_file
+from probe.weights.store import locate
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def fetch(name: str, cache_dir: Path, *, progress: Any = None) -> Path:
 
 
 def _download(url: str, target: Path, progress: Any) -> None:
-    import pooch  # type: ignore[import-untyped]
+    import pooch
 
     timeout = (CONNECT_SECONDS, SILENT_SECONDS)
     pooch.HTTPDownloader(progressbar=progress or False, timeout=timeout)(url, str(target), None)

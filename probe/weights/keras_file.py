@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UnsafeFileError, WeightsError
+from probe.weights.hdf5_heaps import check_heaps
 from probe.weights.tensors import ITEM_BYTES, LazyTensor, TensorFile, check_shape, raw_tensor
 from probe.weights.zip_members import stored_members
 
@@ -67,6 +68,8 @@ def _read(path: Path, base: int, length: int) -> TensorFile:
     try:
         with path.open("rb") as raw, h5py.File(_Part(raw, base, length), "r") as file:
             found: dict[str, LazyTensor] = {}
+            if "layers" in file:  # Keras 3: its names are read from heaps
+                check_heaps(path, base, length)
             for parts, dataset in _datasets(path, file):
                 name = _name(file, parts)
                 if name in found:

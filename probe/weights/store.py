@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import logging
@@ -12,9 +11,11 @@ from typing import Literal
 
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
-from probe.memo import Memo, stamp_of
+from probe.memo import Memo
 from probe.preprocess import TORCHVISION, PreprocessSpec
 from probe.weights.catalog import WEIGHTS, identify
+from probe.weights.file_digest import file_digests
+from probe.weights.file_digest import hash_file as hash_file  # the command line takes it from here
 from probe.weights.load import (
     Loaded,
     held_layers,
@@ -155,28 +156,6 @@ def locate(spec: WeightsSpec, cache_dir: Path) -> Path | None:
     found = importlib.util.find_spec(module)  # a top-level name: nothing of it is imported
     folders = (found.submodule_search_locations if found else None) or []
     return next((path for folder in folders if (path := Path(folder, inside)).is_file()), None)
-
-
-def file_digests(path: Path, memo: Memo) -> tuple[str, str]:
-    """Return the SHA256 and MD5 of a whole file in hex, from the memo where it is as it was."""
-    place, kind = str(path.resolve()), "sha256+md5"
-    stamp = stamp_of(place)
-    known = memo.get_many(kind, {place: stamp}).get(place)
-    if known is None:
-        known = " ".join(hash_file(path)).encode()
-        memo.put_many(kind, [(place, stamp, known)])
-    sha256, md5 = known.decode().split()
-    return sha256, md5
-
-
-def hash_file(path: Path) -> tuple[str, str]:
-    """Return the SHA256 and MD5 of a whole file in hex; publishers state one or the other."""
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            sha256.update(block)
-            md5.update(block)
-    return sha256.hexdigest(), md5.hexdigest()
 
 
 def _random(

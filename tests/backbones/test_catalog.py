@@ -16,8 +16,8 @@ from tests.parameters import draw_parameters
 
 ALL = list(BACKBONES)
 ONE_A_FAMILY = [
-    "vgg11_bn", "resnet18", "resnet50", "resnet50_v1", "resnet18_v2", "inception_v3", "alexnet", "squeezenet1_0",
-    "squeezenet1_1", "densenet121", "mobilenet_v1", "mobilenet_v2", "efficientnet_lite0",
+    "vgg11_bn", "resnet18", "resnet50", "resnet50_v1", "resnet18_v2", "inception_v3", "alexnet",
+    "squeezenet1_0", "squeezenet1_1", "densenet121", "mobilenet_v1", "mobilenet_v2", "efficientnet_lite0",
 ]  # fmt: skip
 
 
@@ -25,7 +25,9 @@ ONE_A_FAMILY = [
 def test_the_catalog_states_the_network_that_is_built(name: str) -> None:
     spec = BACKBONES[name]
     shapes = parameter_shapes(spec)
-    assert sum(math.prod(s) for key, s in shapes.items() if "running_" not in key) == spec.parameters
+    assert (
+        sum(math.prod(s) for key, s in shapes.items() if "running_" not in key) == spec.parameters
+    )
     found = feature_shapes(
         spec, [(layer, "none") for layer in spec.layers], replace(TORCHVISION, size=spec.input_size)
     )
@@ -38,11 +40,15 @@ def test_each_layer_works_at_its_smallest_size_and_not_below(name: str) -> None:
     spec = BACKBONES[name]
     for layer in spec.layers:
         if layer.kind != "vector":
-            (shape,) = feature_shapes(spec, [(layer, "none")], TORCHVISION.with_size(layer.min_size))
+            (shape,) = feature_shapes(
+                spec, [(layer, "none")], TORCHVISION.with_size(layer.min_size)
+            )
             assert min(shape) >= 1
             if layer.min_size > 1:
                 with pytest.raises(Exception, match=r"(?i)shape|kernel|pool|size"):
-                    feature_shapes(spec, [(layer, "none")], TORCHVISION.with_size(layer.min_size - 1))
+                    feature_shapes(
+                        spec, [(layer, "none")], TORCHVISION.with_size(layer.min_size - 1)
+                    )
         spec.check_size(layer, layer.min_size)
         if layer.min_size > 1:
             with pytest.raises(UsageError, match=f"smallest that works is {layer.min_size}"):
@@ -55,7 +61,10 @@ def test_fully_connected_layers_keep_their_width_over_the_stated_sizes(name: str
     last_map = [layer for layer in spec.layers if layer.kind == "map"][-1]
     for layer in (one for one in spec.layers if one.kind == "vector"):
         assert layer.max_size is not None
-        at = [feature_shapes(spec, [(last_map, "none")], TORCHVISION.with_size(s))[0] for s in (layer.min_size, layer.max_size)]
+        at = [
+            feature_shapes(spec, [(last_map, "none")], TORCHVISION.with_size(s))[0]
+            for s in (layer.min_size, layer.max_size)
+        ]
         beyond = [
             feature_shapes(spec, [(last_map, "none")], TORCHVISION.with_size(s))[0]
             for s in (layer.min_size - 1, layer.max_size + 1)
@@ -74,7 +83,12 @@ def test_pools_agree_with_the_map_they_reduce(name: str) -> None:
     size = max(64, last.min_size)
     cuts = [(last, "none"), (last, "avg"), (last, "max"), (last, "flatten"), (final, "avg")]
     engine = GluonEngine(
-        spec, draw_parameters(spec, last), cuts, TORCHVISION.with_size(size), batch_size=2, device="cpu"
+        spec,
+        draw_parameters(spec, last),
+        cuts,
+        TORCHVISION.with_size(size),
+        batch_size=2,
+        device="cpu",
     )
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
     maps, mean, top, flat, gap = engine.collect(engine.submit(images))
@@ -96,7 +110,9 @@ def test_resnet_v1b_strides_in_the_3x3_and_v1_in_the_first_1x1() -> None:
 def test_unknown_names_say_what_was_meant() -> None:
     with pytest.raises(UnknownNameError, match="did you mean vgg16"):
         BACKBONES["VGG-16"]
-    with pytest.raises(UnknownNameError, match=r"resnet18 has no layer 'pool5'; it has stage1, .*gap"):
+    with pytest.raises(
+        UnknownNameError, match=r"resnet18 has no layer 'pool5'; it has stage1, .*gap"
+    ):
         BACKBONES["resnet18"].layer("pool5")
 
 
@@ -110,5 +126,7 @@ def test_a_vector_is_not_pooled() -> None:
 
 def test_a_size_below_the_smallest_names_a_layer_that_works() -> None:
     spec = BACKBONES["vgg16"]
-    with pytest.raises(UsageError, match=r"--size 32 is too small for vgg16 at fc7; .* 224, or take --layer pool5"):
+    with pytest.raises(
+        UsageError, match=r"--size 32 is too small for vgg16 at fc7; .* 224, or take --layer pool5"
+    ):
         spec.check_size(spec.layer("fc7"), 32)

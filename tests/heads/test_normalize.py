@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import probe.heads.normalize as normalize
 from probe.errors import HeadError
+from probe.heads import normalize
 
 
 @pytest.fixture(autouse=True)

@@ -110,9 +110,11 @@ def squeezenet(backbone: str) -> Names:
 
 
 DENSENET = {
-    "densenet121": ((6, 12, 24, 16), 64, 32), "densenet161": ((6, 12, 36, 24), 96, 48),
-    "densenet169": ((6, 12, 32, 32), 64, 32), "densenet201": ((6, 12, 48, 32), 64, 32),
-}  # fmt: skip
+    "densenet121": ((6, 12, 24, 16), 64, 32),
+    "densenet161": ((6, 12, 36, 24), 96, 48),
+    "densenet169": ((6, 12, 32, 32), 64, 32),
+    "densenet201": ((6, 12, 48, 32), 64, 32),
+}
 
 
 def densenet(backbone: str, *, old: bool = False) -> Names:
@@ -195,46 +197,86 @@ def inception_v3() -> Names:
         return convolution(f"{name}.conv", entered, out, kernel) | norm(f"{name}.bn", out)
 
     def mixed_a(at: str, c: int, pool: int) -> list[Names]:
-        rows = (("branch1x1", c, 64, 1), ("branch5x5_1", c, 48, 1), ("branch5x5_2", 48, 64, 5),
-                ("branch3x3dbl_1", c, 64, 1), ("branch3x3dbl_2", 64, 96, 3), ("branch3x3dbl_3", 96, 96, 3),
-                ("branch_pool", c, pool, 1))  # fmt: skip
+        rows = (
+            ("branch1x1", c, 64, 1),
+            ("branch5x5_1", c, 48, 1),
+            ("branch5x5_2", 48, 64, 5),
+            ("branch3x3dbl_1", c, 64, 1),
+            ("branch3x3dbl_2", 64, 96, 3),
+            ("branch3x3dbl_3", 96, 96, 3),
+            ("branch_pool", c, pool, 1),
+        )
         return [unit(f"{at}.{n}", a, b, k) for n, a, b, k in rows]
 
     def mixed_c(at: str, w: int) -> list[Names]:
         row, column = (1, 7), (7, 1)
-        rows = (("branch1x1", 768, 192, 1), ("branch7x7_1", 768, w, 1), ("branch7x7_2", w, w, row),
-                ("branch7x7_3", w, 192, column), ("branch7x7dbl_1", 768, w, 1),
-                ("branch7x7dbl_2", w, w, column), ("branch7x7dbl_3", w, w, row),
-                ("branch7x7dbl_4", w, w, column), ("branch7x7dbl_5", w, 192, row),
-                ("branch_pool", 768, 192, 1))  # fmt: skip
+        rows = (
+            ("branch1x1", 768, 192, 1),
+            ("branch7x7_1", 768, w, 1),
+            ("branch7x7_2", w, w, row),
+            ("branch7x7_3", w, 192, column),
+            ("branch7x7dbl_1", 768, w, 1),
+            ("branch7x7dbl_2", w, w, column),
+            ("branch7x7dbl_3", w, w, row),
+            ("branch7x7dbl_4", w, w, column),
+            ("branch7x7dbl_5", w, 192, row),
+            ("branch_pool", 768, 192, 1),
+        )
         return [unit(f"{at}.{n}", a, b, k) for n, a, b, k in rows]  # type: ignore[arg-type]
 
     def mixed_e(at: str, c: int) -> list[Names]:
         row, column = (1, 3), (3, 1)
-        rows = (("branch1x1", c, 320, 1), ("branch3x3_1", c, 384, 1), ("branch3x3_2a", 384, 384, row),
-                ("branch3x3_2b", 384, 384, column), ("branch3x3dbl_1", c, 448, 1),
-                ("branch3x3dbl_2", 448, 384, 3), ("branch3x3dbl_3a", 384, 384, row),
-                ("branch3x3dbl_3b", 384, 384, column), ("branch_pool", c, 192, 1))  # fmt: skip
+        rows = (
+            ("branch1x1", c, 320, 1),
+            ("branch3x3_1", c, 384, 1),
+            ("branch3x3_2a", 384, 384, row),
+            ("branch3x3_2b", 384, 384, column),
+            ("branch3x3dbl_1", c, 448, 1),
+            ("branch3x3dbl_2", 448, 384, 3),
+            ("branch3x3dbl_3a", 384, 384, row),
+            ("branch3x3dbl_3b", 384, 384, column),
+            ("branch_pool", c, 192, 1),
+        )
         return [unit(f"{at}.{n}", a, b, k) for n, a, b, k in rows]  # type: ignore[arg-type]
 
-    stem = (("Conv2d_1a_3x3", 3, 32, 3), ("Conv2d_2a_3x3", 32, 32, 3), ("Conv2d_2b_3x3", 32, 64, 3),
-            ("Conv2d_3b_1x1", 64, 80, 1), ("Conv2d_4a_3x3", 80, 192, 3))  # fmt: skip
-    six_a = (("branch3x3", 288, 384, 3), ("branch3x3dbl_1", 288, 64, 1), ("branch3x3dbl_2", 64, 96, 3),
-             ("branch3x3dbl_3", 96, 96, 3))  # fmt: skip
-    seven_a = (("branch3x3_1", 768, 192, 1), ("branch3x3_2", 192, 320, 3), ("branch7x7x3_1", 768, 192, 1),
-               ("branch7x7x3_2", 192, 192, (1, 7)), ("branch7x7x3_3", 192, 192, (7, 1)),
-               ("branch7x7x3_4", 192, 192, 3))  # fmt: skip
+    stem = (
+        ("Conv2d_1a_3x3", 3, 32, 3),
+        ("Conv2d_2a_3x3", 32, 32, 3),
+        ("Conv2d_2b_3x3", 32, 64, 3),
+        ("Conv2d_3b_1x1", 64, 80, 1),
+        ("Conv2d_4a_3x3", 80, 192, 3),
+    )
+    six_a = (
+        ("branch3x3", 288, 384, 3),
+        ("branch3x3dbl_1", 288, 64, 1),
+        ("branch3x3dbl_2", 64, 96, 3),
+        ("branch3x3dbl_3", 96, 96, 3),
+    )
+    seven_a = (
+        ("branch3x3_1", 768, 192, 1),
+        ("branch3x3_2", 192, 320, 3),
+        ("branch7x7x3_1", 768, 192, 1),
+        ("branch7x7x3_2", 192, 192, (1, 7)),
+        ("branch7x7x3_3", 192, 192, (7, 1)),
+        ("branch7x7x3_4", 192, 192, 3),
+    )
     return joined(
         [unit(*row) for row in stem]
-        + mixed_a("Mixed_5b", 192, 32) + mixed_a("Mixed_5c", 256, 64) + mixed_a("Mixed_5d", 288, 64)
+        + mixed_a("Mixed_5b", 192, 32)
+        + mixed_a("Mixed_5c", 256, 64)
+        + mixed_a("Mixed_5d", 288, 64)
         + [unit(f"Mixed_6a.{n}", a, b, k) for n, a, b, k in six_a]
-        + mixed_c("Mixed_6b", 128) + mixed_c("Mixed_6c", 160) + mixed_c("Mixed_6d", 160)
+        + mixed_c("Mixed_6b", 128)
+        + mixed_c("Mixed_6c", 160)
+        + mixed_c("Mixed_6d", 160)
         + mixed_c("Mixed_6e", 192)
         + [unit("AuxLogits.conv0", 768, 128, 1), unit("AuxLogits.conv1", 128, 768, 5)]
         + [linear("AuxLogits.fc", 768, 1000)]
         + [unit(f"Mixed_7a.{n}", a, b, k) for n, a, b, k in seven_a]  # type: ignore[arg-type]
-        + mixed_e("Mixed_7b", 1280) + mixed_e("Mixed_7c", 2048) + [linear("fc", 2048, 1000)]
-    )  # fmt: skip
+        + mixed_e("Mixed_7b", 1280)
+        + mixed_e("Mixed_7c", 2048)
+        + [linear("fc", 2048, 1000)]
+    )
 
 
 def torchvision(backbone: str) -> Names:
@@ -248,9 +290,11 @@ def torchvision(backbone: str) -> Names:
     if backbone.startswith("densenet"):
         return densenet(backbone)
     return {
-        "alexnet": alexnet, "mobilenet_v2": mobilenet_v2, "inception_v3": inception_v3,
+        "alexnet": alexnet,
+        "mobilenet_v2": mobilenet_v2,
+        "inception_v3": inception_v3,
         "efficientnet_lite0": efficientnet_lite0,
-    }[backbone]()  # fmt: skip
+    }[backbone]()
 
 
 def keras_vgg(backbone: str) -> Names:

@@ -1,4 +1,4 @@
-"""Files that lie or want to run something: one clear line each, and nothing run, written or allocated."""
+"""Files that lie or want to run something: one clear line each, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -133,6 +133,27 @@ def bomb(h5py: Any, file: Any) -> None:
     file.create_dataset("b/kernel:0", data=np.zeros((1024, 1024), "f4"), compression="gzip")
 
 
+def never_written(h5py: Any, file: Any) -> None:
+    file.create_dataset("b/kernel:0", (HUGE,), "f4")
+
+
+def sparse_chunks(h5py: Any, file: Any) -> None:
+    file.create_dataset("b/kernel:0", (HUGE,), "f4", chunks=(9,))
+
+
+def text_data(h5py: Any, file: Any) -> None:
+    file.create_dataset("b/kernel:0", data="text")
+
+
+def endless_heap(path: Path) -> None:
+    """Found by fuzzing: HDF5 1.14 walks a heap with such a size for ever."""
+    writers.write_keras3(path, {"c/kernel": np.ones((1, 1, 2, 2), np.float32)})
+    data = bytearray(path.read_bytes())
+    free = data.index(b"GCOL") + 16 + 24 + 8  # header, the name's object, index 0 and references
+    data[free + 5 : free + 9] = b"\xff\xff\xff\x7f"
+    path.write_bytes(data)
+
+
 def circle(h5py: Any, file: Any) -> None:
     file["a/again"] = file["a"]
 
@@ -141,9 +162,18 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "pickle that runs a command, zip": (evil_zip, "posix.system"),
     "pickle that runs a command, stream": (evil_stream, "posix.system"),
     "pickle that claims a long text": (long_name, "damaged"),
-    "pickle that imports os": (torch_zip(glob("os", "system") + many(text("x")) + b"R"), "os.system"),
-    "pickle that calls a type": (torch_zip(glob("torch", "FloatStorage") + b")R"), "calls something"),
-    "pickle by stack global": (torch_zip(text("builtins") + text("eval") + b"\x93"), "builtins.eval"),
+    "pickle that imports os": (
+        torch_zip(glob("os", "system") + many(text("x")) + b"R"),
+        "os.system",
+    ),
+    "pickle that calls a type": (
+        torch_zip(glob("torch", "FloatStorage") + b")R"),
+        "calls something",
+    ),
+    "pickle by stack global": (
+        torch_zip(text("builtins") + text("eval") + b"\x93"),
+        "builtins.eval",
+    ),
     "pickle with inst": (torch_zip(b"(ios\nsystem\n"), "instruction INST"),
     "pickle with newobj": (torch_zip(glob("torch", "Size") + b")\x81"), "instruction NEWOBJ"),
     "pickle with a state": (torch_zip(b"]}b"), "state of something"),
@@ -173,26 +203,38 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
     "gluon, sparse": (gluon(struct.pack("<QIi", 1, 0xF993FAC9, 1)), "sparse"),
     "gluon, truncated": (gluon(struct.pack("<QI", 1, 0xF993FAC9)), "header"),
     "gluon, huge name": (gluon(struct.pack("<QQQ", 0, 1, HUGE)), "name claims|arrays"),
-    "safetensors, huge header": (safe({"w": f32([4], 0, 16)}, length=HUGE), "header does not match"),
+    "safetensors, huge header": (
+        safe({"w": f32([4], 0, 16)}, length=HUGE),
+        "header does not match",
+    ),
     "safetensors, beyond the end": (safe({"w": f32([8], 0, 32)}), "header does not match"),
     "safetensors, overlapping": (
-        safe({"a": f32([4], 0, 16), "b": f32([4], 0, 16)}), "header does not match",
+        safe({"a": f32([4], 0, 16), "b": f32([4], 0, 16)}),
+        "header does not match",
     ),
     "safetensors, a hole": (safe({"a": f32([2], 8, 16)}), "header does not match"),
-    "safetensors, shape and size differ": (safe({"a": f32([HUGE], 0, 16)}), "header does not match"),
-    "h5, external link": (h5(lambda h, f: f.__setitem__("x", h.ExternalLink("/etc/hosts", "/"))), "link"),
+    "safetensors, shape and size differ": (
+        safe({"a": f32([HUGE], 0, 16)}),
+        "header does not match",
+    ),
+    "h5, external link": (
+        h5(lambda h, f: f.__setitem__("x", h.ExternalLink("/etc/hosts", "/"))),
+        "link",
+    ),
     "h5, external link where weights are": (
-        h5(lambda h, f: f.__setitem__("model_weights", h.ExternalLink("/etc/hosts", "/"))), "link",
+        h5(lambda h, f: f.__setitem__("model_weights", h.ExternalLink("/etc/hosts", "/"))),
+        "link",
     ),
     "h5, soft link": (h5(lambda h, f: f.__setitem__("x", h.SoftLink("/nowhere"))), "link"),
     "h5, external data": (h5(external_data), "another file"),
     "h5, virtual data": (h5(virtual_data), "another file"),
     "h5, compressed": (h5(bomb), "claims 4194304 bytes"),
-    "h5, never written": (h5(lambda h, f: f.create_dataset("b/kernel:0", (HUGE,), "f4")), "claims"),
-    "h5, sparse chunks": (h5(lambda h, f: f.create_dataset("b/c:0", (HUGE,), "f4", chunks=(9,))), "claims"),
+    "h5, never written": (h5(never_written), "claims"),
+    "h5, sparse chunks": (h5(sparse_chunks), "claims"),
+    "h5, endless heap": (endless_heap, "heap"),
     "h5, a circle": (h5(circle), "nested without end"),
-    "h5, text": (h5(lambda h, f: f.create_dataset("b/kernel:0", data="text")), "not supported"),
-}  # fmt: skip
+    "h5, text": (h5(text_data), "not supported"),
+}
 
 
 @pytest.fixture

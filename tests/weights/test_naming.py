@@ -32,7 +32,7 @@ def test_torch_names_fill_a_backbone_exactly(name: str) -> None:
 
 @pytest.mark.parametrize("name", TORCH)
 def test_torch_names_keep_the_order_of_the_network(name: str) -> None:
-    """Same-shaped parameters cannot be told apart by shape, but their order is that of the modules."""
+    """What shapes cannot tell apart, the order of the modules does."""
     fit = fit_file(pretend(published.torchvision(name)), BACKBONES[name])
     assert fit is not None
     mapped = [one for canonical in shapes_of(name) for one in fit.naming.sources[canonical].names]
@@ -130,7 +130,8 @@ def test_transformers_resnet_fits() -> None:
     def rename(one: str) -> str:
         module, _, leaf = one.rpartition(".")
         if module in ("conv1", "bn1"):
-            return f"resnet.embedder.embedder.{'convolution' if module == 'conv1' else 'normalization'}.{leaf}"
+            kind = {"conv1": "convolution", "bn1": "normalization"}[module]
+            return f"resnet.embedder.embedder.{kind}.{leaf}"
         if module == "fc":
             return f"classifier.1.{leaf}"
         stage, block, *inner = module.split(".")

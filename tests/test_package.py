@@ -1,0 +1,75 @@
+"""What holds for the package as a whole."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+from pathlib import Path
+
+import pytest
+
+import probe
+from probe import errors
+from probe.registry import Registry
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_public_names_are_sorted_complete_and_load() -> None:
+    assert probe.__all__ == sorted(probe.__all__, key=lambda name: (not name.isupper(), name))
+    assert set(probe.__all__) == set(probe._HOME)
+    for name in probe.__all__:
+        assert getattr(probe, name) is not None
+    assert set(probe.__all__) == set(dir(probe))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        probe.nothing  # noqa: B018
+
+
+def test_only_one_file_imports_mxnet() -> None:
+    found = []
+    for path in sorted((ROOT / "probe").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            if any(name.split(".")[0] == "mxnet" for name in names):
+                found.append(path.relative_to(ROOT).as_posix())
+    assert found == ["probe/mx.py"]
+
+
+def test_importing_mxnet_leaves_numpy_as_it_was() -> None:
+    import numpy as np
+
+    import probe.mx  # noqa: F401
+
+    assert "bool" not in vars(np)
+
+
+def every_error() -> list[Exception]:
+    arguments = {
+        errors.ImageError: ("a.jpg", "truncated"),
+        errors.CacheMismatchError: (Path("a.h5"), "layer", "x", "y"),
+        errors.CorruptEntryError: (Path("a.h5"), "row 3"),
+    }
+    return [
+        getattr(errors, name)(*arguments.get(getattr(errors, name), ("what happened",)))
+        for name in errors.__all__
+    ]
+
+
+@pytest.mark.parametrize("error", every_error(), ids=lambda error: type(error).__name__)
+def test_errors_survive_pickling_and_are_one_line(error: Exception) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert isinstance(error, errors.ProbeError)
+    assert "\n" not in str(error)
+    assert type(error).__name__ in (errors.__doc__ or "")
+
+
+def test_a_name_is_registered_once() -> None:
+    class Spec:
+        name = "twice"
+
+    with pytest.raises(ValueError, match="two entries"):
+        Registry("thing", [Spec(), Spec()])
