@@ -15,7 +15,7 @@ from probe.memo import Memo
 from probe.preprocess import TORCHVISION, PreprocessSpec
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.file_digest import file_digests
-from probe.weights.file_digest import hash_file as hash_file  # the command line takes it from here
+from probe.weights.file_digest import hash_file as hash_file  # noqa: PLC0414 - cli/weights.py takes it from here
 from probe.weights.load import (
     Loaded,
     held_layers,
