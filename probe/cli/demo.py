@@ -23,6 +23,7 @@ def demo(
     from probe.cli.extract import default_workers, run
     from probe.cli.head import fit, show
     from probe.request import Request, prepare
+    from probe.runs import HeadRequest
 
     folder, out = cache_folder(cache_dir), console.stdout()
 
@@ -49,19 +50,11 @@ def demo(
     outcome.show()
     entry = store.choose(outcome.entries[0].name)
     for solver, params in (("dense", {"epochs": 50}), ("logistic", {})):
-        command = f"probe head {entry.name} --solver {solver}" + "".join(
-            f" --{k} {v}" for k, v in params.items()
-        )
+        options = "".join(f" --{name} {value}" for name, value in params.items())
+        command = f"probe head {entry.name} --solver {solver}{options}"
         step(command)
+        asked = HeadRequest(solver=solver, params=params, command=command)
         head_run, path = fit(
-            join(store, entry),
-            solver,
-            dict(params),
-            val_size=0.3,
-            seed=42,
-            folder=None,
-            runs=folder / "runs",
-            quiet=False,
-            command=command,
+            join(store, entry), asked, folder=None, runs=folder / "runs", quiet=False
         )
         show(head_run, path, outcome.entries[0].classes)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from probe.cache.store import Joined
     from probe.heads import Epoch
+    from probe.runs import HeadRequest
     from probe.selection import HeadRun
 
 SOLVER_OPTIONS = {
@@ -86,6 +87,7 @@ def head(
     """
     from probe.cache.store import Store, join
     from probe.cli import console
+    from probe.runs import HeadRequest
 
     given = {
         "epochs": epochs,
@@ -98,20 +100,17 @@ def head(
         "max_iter": max_iter,
     }
     params = _params(solver, {name: value for name, value in given.items() if value is not None})
-    params["normalize"] = normalize
-    folder, store = cache_folder(cache_dir), Store(cache_folder(cache_dir))
-    joined = join(store, store.choose(entry))
-    run, path = fit(
-        joined,
-        solver,
-        params,
+    request = HeadRequest(
+        solver=solver,
+        params={**params, "normalize": normalize},
         val_size=val_size,
         seed=seed,
-        folder=out,
-        runs=folder / "runs",
-        quiet=as_json,
         command="probe " + shlex.join(sys.argv[1:]),
     )
+    folder = cache_folder(cache_dir)
+    store = Store(folder)
+    joined = join(store, store.choose(entry))
+    run, path = fit(joined, request, folder=out, runs=folder / "runs", quiet=as_json)
     if as_json:
         console.print_json(run.result.to_dict())
     else:
@@ -133,68 +132,26 @@ def _params(solver: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def fit(
-    joined: Joined,
-    solver: str,
-    params: dict[str, Any],
-    *,
-    val_size: float,
-    seed: int,
-    folder: Path | None,
-    runs: Path,
-    quiet: bool,
-    command: str,
+    joined: Joined, request: HeadRequest, *, folder: Path | None, runs: Path, quiet: bool
 ) -> tuple[HeadRun, Path]:
     """Fit, score and keep a head; tell stderr about it unless `quiet`."""
     from probe.cli import console
-    from probe.heads import HEADS
-    from probe.results import FeatureSource
-    from probe.runs import claim_folder, keep_run
-    from probe.selection import Part, plan_splits, run_head
+    from probe.runs import fit_head, keep_run, plan_head, run_folder
 
-    entry, key = joined.entry, joined.entry.key
-    plan = plan_splits(
-        {name: split.labels for name, split in joined.splits.items()}, val_size=val_size, seed=seed
-    )
-    target = claim_folder(folder, runs)
-    parts = {
-        name: Part(X=split.features.reshape(len(split), -1), y=split.labels, ids=split.ids)
-        for name, split in joined.splits.items()
-    }
-    err, estimator = console.stderr(), HEADS[solver].load()(**params)
-    if "random_state" in estimator.get_params():
-        estimator.set_params(random_state=seed)
+    plan, estimator, err = plan_head(joined, request), request.estimator(), console.stderr()
     if not quiet:
-        others = sorted(set(joined.sources.values()) - {entry.name})
-        console.facts(
-            err,
-            {
-                "entry": entry.name + (f", joined with {', '.join(others)}" if others else ""),
-                "head": f"{solver}, "
-                + ", ".join(
-                    f"{name} {value}"
-                    for name, value in estimator.get_params().items()
-                    if value is not None
-                ),
-                "rows": plan.why,
-            },
-        )
-    run = run_head(
-        plan.apply(parts, entry.classes),
-        estimator,
-        name=solver,
-        source=FeatureSource(
-            entry=entry.name,
-            dataset=entry.dataset,
-            backbone=key.backbone,
-            weights=str(entry.provenance.get("weights", "")),
-            layer=key.layer,
-            pool=key.pool,
-        ),
-        command=command,
-        seed=seed,
-        on_epoch=None if quiet else _EpochTable(err),
-    )
-    keep_run(target, run, entry.classes)
+        name = joined.entry.name
+        others = sorted(set(joined.sources.values()) - {name})
+        params = {k: v for k, v in estimator.get_params().items() if v is not None}
+        facts = {
+            "entry": name + (f", joined with {', '.join(others)}" if others else ""),
+            "head": f"{request.solver}, " + ", ".join(f"{k} {v}" for k, v in params.items()),
+            "rows": plan.why,
+        }
+        console.facts(err, facts)
+    with run_folder(folder, runs) as target:
+        run = fit_head(joined, request, plan, on_epoch=None if quiet else _EpochTable(err))
+        keep_run(target, run, joined.entry.classes)
     return run, target
 
 

@@ -169,5 +169,5 @@ def _without_bad(dataset: Dataset) -> Dataset:
                 f"({split.ids[min(bad)]}: {bad[min(bad)]}); mend them, or remove the class"
             )
     if skipped:
-        log.warning("%s: left out %d images that cannot be read", dataset.name, len(skipped))
+        log.info("%s: left out %d images that cannot be read", dataset.name, len(skipped))
     return replace(dataset, splits=splits, skipped=tuple(skipped))
