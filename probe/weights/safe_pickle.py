@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import io
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
@@ -217,7 +218,10 @@ def load(
     if isinstance(stream, bytes):
         stream = BoundedStream(io.BytesIO(stream), len(stream))
     try:
-        return _Machine(allowed, persistent).run(stream)
+        with warnings.catch_warnings():
+            # pickletools decodes the escapes of a damaged name, which Python 3.12 remarks upon
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return _Machine(allowed, persistent).run(stream)
     except UnsafeFileError:
         raise
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
