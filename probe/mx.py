@@ -57,10 +57,3 @@ mx: Any = _import()
 def threads() -> int:
     """Return how many threads MXNet's operators use."""
     return int(os.environ["OMP_NUM_THREADS"])
-
-
-def set_threads(count: int) -> None:
-    """Let MXNet's operators use `count` threads from now on."""
-    import ctypes
-
-    mx.base.check_call(mx.base._LIB.MXSetNumOMPThreads(ctypes.c_int(count)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -244,12 +244,7 @@ def run_head(
     metrics = {split: _evaluate(head, part, len(data.classes)) for split, part in there.items()}
     result = RunResult(
         command=command,
-        entry=source.entry,
-        dataset=source.dataset,
-        backbone=source.backbone,
-        weights=source.weights,
-        layer=source.layer,
-        pool=source.pool,
+        **asdict(source),
         head=name,
         params=plain_params(head.get_params(deep=False)),
         seed=seed,

@@ -106,26 +106,16 @@ class DenseHead(LinearHead):
         held_out = self._held_out(validation) if validation is not None else None
         self.history_ = []
         for number in range(1, self.epochs + 1):
-            started = time.perf_counter()
-            layer.train_epoch(random.permutation(len(rows)))
-            loss, top1 = layer.evaluate_training(labels)
-            val_loss, val_top1 = layer.evaluate(*held_out) if held_out else (None, None)
-            if not np.isfinite(loss):
-                raise HeadError(
-                    f"the loss is {loss} after epoch {number}; lower lr={optimizer.lr:g}"
+            order = random.permutation(len(rows))
+            self.history_.append(
+                _run_epoch(
+                    number, layer, order=order, labels=labels, held_out=held_out, lr=optimizer.lr
                 )
-            epoch = Epoch(
-                epoch=number,
-                train_loss=loss,
-                train_top1=top1,
-                val_loss=val_loss,
-                val_top1=val_top1,
-                seconds=time.perf_counter() - started,
             )
-            self.history_.append(epoch)
-            log.debug("%s", epoch)
             if on_epoch is not None:
-                on_epoch(epoch)
+                on_epoch(self.history_[-1])
+        if self.history_[-1].train_loss > np.log(len(self.classes_)):  # where it started
+            log.warning("dense: ended worse than guessing; lower lr=%g", optimizer.lr)
         self.coef_, self.intercept_ = layer.parameters()
         return self
 
@@ -155,3 +145,28 @@ class DenseHead(LinearHead):
         return Optimizer(
             name=self.optimizer, lr=float(lr), wd=float(self.wd), momentum=float(self.momentum)
         )
+
+
+def _run_epoch(
+    number: int,
+    layer: SoftmaxLayer,
+    *,
+    order: NDArray[np.integer[Any]],
+    labels: NDArray[np.intp],
+    held_out: tuple[Any, NDArray[np.intp]] | None,
+    lr: float,
+) -> Epoch:
+    started = time.perf_counter()
+    layer.train_epoch(order)
+    loss, top1 = layer.evaluate_training(labels)
+    if not np.isfinite(loss):
+        raise HeadError(f"the loss is {loss} in epoch {number}; lower lr={lr:g}")
+    val_loss, val_top1 = layer.evaluate(*held_out) if held_out else (None, None)
+    return Epoch(
+        epoch=number,
+        train_loss=loss,
+        train_top1=top1,
+        val_loss=val_loss,
+        val_top1=val_top1,
+        seconds=time.perf_counter() - started,
+    )

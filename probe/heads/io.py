@@ -114,7 +114,7 @@ def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LinearHe
             raise ValueError(f"{name} is not {wanted[name]} finite numbers")
     if about["normalize"] not in NORMALIZATIONS:
         raise ValueError(f"normalize is {about['normalize']!r}")
-    head = HEADS[about["head"]].load()(**about["params"])
+    head = HEADS[str(about["head"])].load()(**about["params"])
     head.classes_, head.coef_, head.intercept_ = classes, coef, arrays["intercept"]
     head.normalizer_ = Normalizer(kind=about["normalize"], mean=mean, scale=arrays["scale"])
     head.history_ = [Epoch(**epoch) for epoch in about["history"]]

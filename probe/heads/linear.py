@@ -115,8 +115,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyp
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the most probable class of each row; the first of equals."""
-        winners: NDArray[Any] = self.classes_[self._logits(X).argmax(axis=1)]
-        return winners
+        winners = self._logits(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[winners]
+        return labels
 
     def _logits(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self)

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import HeadError
+from probe.heads.threads import limit_threads
 
 LARGEST = 2**31 - 1  # elements of an array, and so the offset of a row, in MXNet's standard build
+SMALL_STEP = 4_000_000  # multiply-adds: below, a second thread costs more to wake than it does
 EVALUATE_ELEMENTS = 1 << 22  # scores at a time: 16 MB
 UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))  # scikit-learn clips probabilities there
 
@@ -111,7 +113,11 @@ class SoftmaxLayer:
         return arrays["rows"], executor
 
     def train_epoch(self, order: NDArray[np.integer[Any]]) -> None:
-        """Take one step a batch over the rows in this order; returns before all are done."""
+        """Take one step a batch over the rows in this order."""
+        with limit_threads(self._mx, _threads_for(self._batches[0][1] * self._weight.size)):
+            self._train_batches(order)
+
+    def _train_batches(self, order: NDArray[np.integer[Any]]) -> None:
         self._order[:] = order.astype(np.int32)
         for batch, size in self._batches:
             rows, executor = self._steps[size]
@@ -128,9 +134,10 @@ class SoftmaxLayer:
         step = max(1, EVALUATE_ELEMENTS // n_classes)
         loss, correct = 0.0, 0
         for start in range(0, len(y), step):
-            logits = self._mx.nd.FullyConnected(
-                X[start : start + step], self._weight, self._bias, num_hidden=n_classes
-            ).asnumpy()
+            with limit_threads(self._mx, _threads_for(min(step, len(y)) * self._weight.size)):
+                logits = self._mx.nd.FullyConnected(
+                    X[start : start + step], self._weight, self._bias, num_hidden=n_classes
+                ).asnumpy()
             block_loss, block_correct = _loss_and_correct(logits, y[start : start + step])
             loss, correct = loss + block_loss, correct + block_correct
         return loss / len(y), correct / len(y)
@@ -163,14 +170,24 @@ def share(mx: Any, X: NDArray[np.float32]) -> Any:
     return mx.nd.from_numpy(X.view(np.ndarray))  # a view: from_numpy makes what it gets read-only
 
 
+def _threads_for(multiply_adds: int) -> int:
+    """Return 1 for work so small that threads get in each other's way, else all there are.
+
+    On a busy machine it matters more still: OpenMP's threads wait for each other by spinning.
+    """
+    from probe.mx import threads
+
+    return 1 if multiply_adds < SMALL_STEP else threads()
+
+
 def _loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[float, int]:
     """Return the summed cross-entropy and how many rows are right; (n_rows, n_classes)."""
     scores = np.ascontiguousarray(logits.T)  # few long rows: four times as fast as many short ones
     correct = int(np.count_nonzero(scores.argmax(axis=0) == y))
     own = logits[np.arange(len(y)), y]  # for -1 some other class's, replaced below
     top = scores.max(axis=0)
-    scores -= top
-    np.exp(scores, out=scores)
-    losses = np.log(scores.sum(axis=0)) + top - own
+    with np.errstate(over="ignore", invalid="ignore"):  # of a fit that diverged: the caller checks
+        np.exp(scores - top, out=scores)
+        losses = np.log(scores.sum(axis=0)) + (top - own)
     losses[y < 0] = UNSEEN_LOSS
     return float(losses.sum(dtype=np.float64)), correct

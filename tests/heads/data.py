@@ -15,5 +15,5 @@ def make_features(
     random = np.random.default_rng(seed)
     means = np.random.default_rng(99).normal(size=(n_classes, width))
     y = np.arange(n_rows) % n_classes
-    X = (means[y] + random.normal(size=(n_rows, width))) * np.linspace(0.1, 30, width) + 5
+    X = (means[y] + random.normal(size=(n_rows, width))) * np.linspace(0.1, 3, width) + 1
     return X.astype(np.float32), y
