@@ -17,7 +17,8 @@ from tests.parameters import draw_parameters
 ALL = list(BACKBONES)
 ONE_A_FAMILY = [
     "vgg11_bn", "resnet18", "resnet50", "resnet50_v1", "resnet18_v2", "inception_v3", "alexnet",
-    "squeezenet1_0", "squeezenet1_1", "densenet121", "mobilenet_v1", "mobilenet_v2", "efficientnet_lite0",
+    "squeezenet1_0", "squeezenet1_1", "densenet121", "mobilenet_v1", "mobilenet_v2",
+    "efficientnet_lite0",
 ]  # fmt: skip
 
 
