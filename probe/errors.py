@@ -13,6 +13,7 @@
     │   ├── CacheMismatchError             an entry records another key than its name stands for
     │   └── CorruptEntryError              bytes of an entry do not match their checksum
     ├── HeadError (ValueError)             a head cannot be fitted on these features
+    ├── BundleError (ValueError)           a bundle cannot be made, read or trusted
     └── EngineError (RuntimeError)         the network cannot run here
 
 Each message says what, where and what to do, on one line. `probe` prints it and exits 2. All
@@ -24,6 +25,7 @@ from __future__ import annotations
 from pathlib import Path
 
 __all__ = [
+    "BundleError",
     "CacheError",
     "CacheMismatchError",
     "CorruptEntryError",
@@ -133,6 +135,10 @@ class CorruptEntryError(CacheError):
 
 class HeadError(ProbeError, ValueError):
     """A head cannot be fitted on these features or labels."""
+
+
+class BundleError(ProbeError, ValueError):
+    """A bundle cannot be made, is damaged, or gives other numbers than it did."""
 
 
 class EngineError(ProbeError, RuntimeError):

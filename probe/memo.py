@@ -1,9 +1,9 @@
 """Remember what a file's bytes hashed to, as git's index does, so that a hit needs no reading.
 
-A digest is kept under (path, what was computed) and is believed while the file's size, mtime and
-inode stay as they were. A file changed within the last seconds is not remembered, for a second
-change could leave the same time behind. The memo is a convenience: where it cannot be written
-(a read-only cache folder) digests are computed again, and `rm memo.sqlite` is always safe.
+A digest is kept under (path, what was computed) and is believed while the file's size, mtime,
+inode and ctime stay as they were. A file changed within the last seconds is not remembered, for a
+second change could leave the same time behind. The memo is a convenience: where it cannot be
+written (a read-only cache folder) digests are computed again, and `rm memo.sqlite` is always safe.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from probe.errors import CacheError
+
 log = logging.getLogger(__name__)
 
 RACY_SECONDS = 2.0  # coarser than the time stamp of any file system in use
 
 MANY = 500
 
-Stamp = tuple[int, int, int]
+Stamp = tuple[int, int, int, int]
 
 
 def stamp_of(path: Path | str) -> Stamp:
-    """Return (size in bytes, mtime in ns, inode) of a file."""
+    """Return (size in bytes, mtime in ns, inode, ctime in ns) of a file.
+
+    The ctime is what nobody can set back: it tells a file that was overwritten in place.
+    """
     status = os.stat(path)
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
 
 
 class Memo:
@@ -50,7 +55,7 @@ class Memo:
         """
         if not stamps or not self._path.exists():
             return {}
-        query = "SELECT path, size, mtime, inode, value FROM memo WHERE kind = ?"
+        query = "SELECT path, size, mtime, inode, ctime, value FROM stamps WHERE kind = ?"
         try:
             with self._connect() as db:
                 if len(stamps) > MANY:  # one scan beats that many look-ups
@@ -76,13 +81,36 @@ class Memo:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._connect() as db:
                 db.execute(
-                    "CREATE TABLE IF NOT EXISTS memo (kind TEXT, path TEXT, size INTEGER,"
-                    " mtime INTEGER, inode INTEGER, value BLOB,"
+                    "CREATE TABLE IF NOT EXISTS stamps (kind TEXT, path TEXT, size INTEGER,"
+                    " mtime INTEGER, inode INTEGER, ctime INTEGER, value BLOB,"
                     " PRIMARY KEY (kind, path)) WITHOUT ROWID"
                 )
-                db.executemany("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?, ?, ?)", rows)
+                db.executemany("INSERT OR REPLACE INTO stamps VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OSError) as error:
             log.debug("memo %s not writable: %s", self._path, error)
+
+    def forget(self, path: Path) -> None:
+        """Forget what is known of a file, or of all files below a folder.
+
+        Raises
+        ------
+        CacheError
+            The memo cannot be written, so that what it says would be believed on.
+        """
+        if not self._path.exists():
+            return
+        place = os.path.abspath(path)
+        try:
+            with self._connect() as db:
+                db.execute(
+                    "DELETE FROM stamps WHERE path = ? OR substr(path, 1, ?) = ?",
+                    (place, len(place) + 1, place + "/"),
+                )
+        except sqlite3.Error as error:
+            raise CacheError(
+                f"{self._path}: cannot be written ({error}), and hashes it remembers would be "
+                "taken for new ones; remove it"
+            ) from error
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

@@ -34,13 +34,30 @@ def _numpy_bool_alias() -> Iterator[None]:
         vars(np).pop("bool", None)
 
 
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Keep MXNet from loading packages that it imports if they are there and hardly uses.
+
+    scikit-learn and SciPy are about 40 % of its import time; the parts of MXNet that want them
+    (sparse arrays from SciPy, entropy calibration) are not used here.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # `import` then raises ImportError
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
 def _import() -> Any:
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # unset, x86 builds use half
     os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
     if int(np.__version__.split(".")[0]) >= 2:
         raise EngineError(f"NumPy is {np.__version__}; {NEEDS}: run `pip install 'numpy<2'`")
     try:
-        with _numpy_bool_alias(), warnings.catch_warnings():
+        with _numpy_bool_alias(), _hidden("sklearn", "scipy"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import mxnet
     except (ImportError, OSError, AttributeError) as error:

@@ -1,6 +1,6 @@
 """What the weights were trained on: the way from any RGB image to the network's input.
 
-It has two halves. `resize_image` runs on the CPU beside the network and gives uint8, since that
+It has two halves. `probe.resize` runs on the CPU beside the network and gives uint8, since that
 is what every published pipeline feeds to its normalisation and a quarter of the bytes. The
 arithmetic half (channel order, scale, mean, std) is in the engine, as the network's first layer.
 A `PreprocessSpec` belongs to a set of weights, never to an architecture.
@@ -11,13 +11,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from probe.errors import UsageError
 
@@ -236,81 +234,3 @@ def load_preprocess(name_or_file: str) -> PreprocessSpec:
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a JSON file ({error})") from None
     return PreprocessSpec.from_json(data, str(path))
-
-
-def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
-    """Resize, and crop where the spec says so; an image of the right size is not resampled.
-
-    Parameters
-    ----------
-    image : uint8, (height, width, 3), RGB
-
-    Returns
-    -------
-    uint8, (spec.size, spec.size, 3), RGB
-        Rounded to the nearest integer, half away from zero.
-    """
-    size = spec.size
-    height, width = image.shape[:2]
-    if (height, width) == (size, size) and (spec.resize == "squash" or spec.crop_fraction == 1):
-        return image
-    if spec.resize == "squash":
-        return _resample(image, size, size, spec)
-    scale = spec.short_side / min(height, width)
-    # torchvision truncates the longer side; its crop offset is rounded half to even
-    target = (
-        (spec.short_side, int(spec.short_side * width / height))
-        if height <= width
-        else (int(spec.short_side * height / width), spec.short_side)
-    )
-    resized = image if scale == 1 else _resample(image, *target, spec)
-    top, left = (round((side - size) / 2) for side in resized.shape[:2])
-    return np.ascontiguousarray(resized[top : top + size, left : left + size])
-
-
-def _resample(image: UInt8Image, height: int, width: int, spec: PreprocessSpec) -> UInt8Image:
-    if spec.antialias:
-        method = Image.Resampling[spec.interpolation.upper()]
-        return np.asarray(Image.fromarray(image).resize((width, height), method))
-    rows = _taps(image.shape[0], height, spec.interpolation)
-    columns = _taps(image.shape[1], width, spec.interpolation)
-    return _separable(image, rows, columns)
-
-
-def _separable(
-    image: UInt8Image,
-    rows: tuple[NDArray[np.intp], NDArray[np.float32]],
-    columns: tuple[NDArray[np.intp], NDArray[np.float32]],
-) -> UInt8Image:
-    # sums over the taps: (H, W, 3) -> (H', W, 3) -> (H', W', 3)
-    tall: Any = sum(image[i] * w[:, None, None] for i, w in zip(*rows, strict=True))
-    out: Any = sum(tall[:, i] * w[:, None] for i, w in zip(*columns, strict=True))
-    rounded: UInt8Image = np.clip(out + 0.5, 0, 255).astype(np.uint8)  # truncation after + 0.5
-    return rounded
-
-
-@lru_cache(maxsize=256)
-def _taps(
-    source: int, target: int, interpolation: Interpolation
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return for each target pixel the source pixels and weights, (taps, target) each.
-
-    Target centre j lies at source coordinate (j + 0.5) * source / target - 0.5. Neighbours
-    beyond the border repeat the edge pixel.
-    """
-    centre = (np.arange(target) + 0.5) * source / target - 0.5
-    first = np.floor(centre).astype(np.intp)
-    t = centre - first
-    if interpolation == "bilinear":
-        offsets, weights = range(2), np.stack([1 - t, t])
-    else:
-        offsets = range(-1, 3)
-        weights = np.stack([_keys(t + 1), _keys(t), _keys(1 - t), _keys(2 - t)])
-    index = np.stack([np.clip(first + o, 0, source - 1) for o in offsets])
-    return index, weights.astype(np.float32)
-
-
-def _keys(x: NDArray[np.float64], a: float = -0.5) -> NDArray[np.float64]:
-    near = ((a + 2) * x - (a + 3)) * x * x + 1  # |x| <= 1
-    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a  # 1 < |x| < 2
-    return np.where(x <= 1, near, far)

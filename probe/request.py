@@ -6,28 +6,45 @@ MXNet is not imported unless a row has to be forwarded or weights were never see
 
 from __future__ import annotations
 
+import os
 import platform
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from probe import __version__
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, resolve_pool
-from probe.datasets import Dataset, load_dataset
-from probe.errors import UsageError
+from probe.cache.key import VIEWS, FeatureKey, view_count
+from probe.datasets import DATASETS, Dataset, load_dataset
+from probe.engines import Engine
+from probe.errors import CacheError, UsageError
 from probe.extract import Job, decide, default_batch_size
 from probe.memo import Memo
 from probe.preprocess import PreprocessSpec, load_preprocess
-from probe.weights import ResolvedWeights, default_layer, resolve_weights
+from probe.weights import (
+    Loaded,
+    ResolvedWeights,
+    check_first_use,
+    default_layer,
+    resolve_weights,
+)
 
 DTYPES = ("float32", "float16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What `probe extract` was asked for; the options of the same names say what each means."""
+    """What `probe extract` was asked for; the options of the same names say what each means.
+
+    Parameters
+    ----------
+    strict : bool
+        Hash images and weights again, whatever the memo remembers of them.
+    """
 
     backbone: str
     dataset: str
@@ -48,6 +65,8 @@ class Request:
     workers: int = 2
     device: str = "auto"
     dtype: str = "float32"
+    views: str = "none"
+    strict: bool = False
     command: str = ""
 
 
@@ -63,15 +82,20 @@ class Prepared:
     batch_size: int
     job: Job
 
-    def engine_for(self, cuts: list[tuple[Layer, Pool]]) -> Any:
+    def load(self, cuts: Sequence[tuple[Layer, Pool]]) -> Loaded:
+        """Read the parameters that the deepest of some cuts uses."""
+        deepest = max((layer for layer, _ in cuts), key=lambda layer: layer.after)
+        return self.weights.load(self.backbone, deepest)
+
+    def engine_for(
+        self, cuts: Sequence[tuple[Layer, Pool]], loaded: Loaded | None = None
+    ) -> Engine:
         """Return the engine for some of the job's cuts; this is where MXNet comes in."""
         from probe.engines.gluon import GluonEngine
 
-        deepest = max((layer for layer, _ in cuts), key=lambda layer: layer.after)
-        loaded = self.weights.load(self.backbone, deepest)
         return GluonEngine(
             self.backbone,
-            loaded.parameters,
+            (loaded or self.load(cuts)).parameters,
             cuts,
             self.preprocess,
             batch_size=self.batch_size,
@@ -88,12 +112,12 @@ def prepare(request: Request) -> Prepared:
         A name is unknown, files are missing, weights do not fit, a size or a layer cannot be had.
     """
     backbone = BACKBONES[request.backbone]
-    if request.dtype not in DTYPES:
-        raise UsageError(f"--dtype {request.dtype}: expected {' or '.join(DTYPES)}")
-    if request.pool not in (None, *POOLS):
-        raise UsageError(f"--pool {request.pool}: expected {', '.join(POOLS)}")
-    named = [backbone.layer(name) for name in request.layers]  # a typing mistake shows at once
+    _check_words(request)
+    # a typing mistake shows at once, and a name given twice is one entry
+    named = [backbone.layer(name) for name in dict.fromkeys(request.layers)]
     memo = Memo(request.cache_dir / "memo.sqlite")
+    if request.strict:
+        _forget(request, memo)
     given = load_preprocess(request.preprocess) if request.preprocess else None
     weights = resolve_weights(
         backbone, request.weights, cache_dir=request.cache_dir, memo=memo, preprocess=given
@@ -109,7 +133,42 @@ def prepare(request: Request) -> Prepared:
         (layer, resolve_pool(layer, pool), weights.digest(backbone, layer, memo))
         for layer in layers
     ]
-    dataset = load_dataset(
+    dataset = _load(request)
+    batch_size = _batch_size(request, preprocess.size)
+    job = decide(
+        dataset,
+        backbone,
+        preprocess,
+        cuts,
+        dtype=request.dtype,
+        views=request.views,
+        provenance=_provenance(request, dataset, weights, preprocess, batch_size),
+    )
+    check_first_use(weights, backbone, cache_dir=request.cache_dir, memo=memo)
+    return Prepared(
+        request=request,
+        dataset=dataset,
+        backbone=backbone,
+        weights=weights,
+        preprocess=preprocess,
+        batch_size=batch_size,
+        job=job,
+    )
+
+
+def _check_words(request: Request) -> None:
+    if request.dtype not in DTYPES:
+        raise UsageError(f"--dtype {request.dtype}: expected {' or '.join(DTYPES)}")
+    if request.views not in VIEWS:
+        raise UsageError(f"--views {request.views}: expected {', '.join(VIEWS)}")
+    if re.fullmatch(r"auto|cpu|gpu(:\d+)?", request.device) is None:
+        raise UsageError(f"--device {request.device}: expected auto, cpu, gpu or gpu:0")
+    if request.pool not in (None, *POOLS):
+        raise UsageError(f"--pool {request.pool}: expected {', '.join(POOLS)}")
+
+
+def _load(request: Request) -> Dataset:
+    return load_dataset(
         request.dataset,
         root=request.dataset_root,
         cache_dir=request.cache_dir,
@@ -121,24 +180,21 @@ def prepare(request: Request) -> Prepared:
         coarse=request.coarse,
         workers=request.workers,
     )
-    batch_size = request.batch_size or default_batch_size(preprocess.size)
-    job = decide(
-        dataset,
-        backbone,
-        preprocess,
-        cuts,
-        dtype=request.dtype,
-        provenance=_provenance(request, dataset, weights, preprocess, batch_size),
-    )
-    return Prepared(
-        request=request,
-        dataset=dataset,
-        backbone=backbone,
-        weights=weights,
-        preprocess=preprocess,
-        batch_size=batch_size,
-        job=job,
-    )
+
+
+def _forget(request: Request, memo: Memo) -> None:
+    named = request.dataset in DATASETS
+    beside = request.cache_dir / "datasets" / request.dataset if named else Path(request.dataset)
+    memo.forget((request.dataset_root or beside).expanduser())
+    if os.path.exists(request.weights):
+        memo.forget(Path(os.path.realpath(request.weights)))
+
+
+def _batch_size(request: Request, size: int) -> int:
+    """Return how many images a forward pass takes: all views of an image stay together."""
+    views = view_count(request.views)
+    asked = request.batch_size or default_batch_size(size)
+    return max(asked // views, 1) * views
 
 
 def _provenance(
@@ -151,7 +207,7 @@ def _provenance(
     return {
         "command": request.command,
         "dataset": dataset.name,
-        "root": str(dataset.root) if dataset.root else None,
+        "root": _absolute(dataset.root) if dataset.root else None,
         "skipped": [one.id for one in dataset.skipped][:100],
         "n_skipped": len(dataset.skipped),
         "backbone": request.backbone,
@@ -160,9 +216,102 @@ def _provenance(
         "preprocess": preprocess.name,
         "size": preprocess.size,
         "batch_size": batch_size,
+        "request": _repeatable(request, dataset, weights),
         "versions": {
             "python": platform.python_version(),
-            **{name: version(name) for name in ("mxnet", "numpy", "pillow")},
+            **_installed("numpy", "pillow", *MXNET_BUILDS),
             "probe": __version__,
         },
     }
+
+
+# the GPU wheels are packages of their own names
+MXNET_BUILDS = ("mxnet", *(f"mxnet-cu{cuda}" for cuda in (101, 102, 110, 112, 113, 116, 117)))
+
+
+def _installed(*packages: str) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) -> dict[str, Any]:
+    """Return what `repeat` needs to ask for the same again, from any working directory."""
+    named = request.dataset in DATASETS
+    preprocess = request.preprocess
+    if preprocess is not None and os.path.isfile(preprocess):
+        preprocess = os.path.abspath(preprocess)
+    return {
+        "dataset": request.dataset if named else _absolute(Path(request.dataset)),
+        "dataset_root": _absolute(dataset.root) if named and dataset.root else None,
+        "weights": _absolute(weights.path) if weights.path else weights.name,
+        "preprocess": preprocess,
+        "size": request.size,
+        "splits": list(request.splits),
+        "per_class": request.per_class,
+        "limit": request.limit,
+        "coarse": request.coarse,
+        "skip_bad": request.skip_bad,
+        "seed": request.seed,
+    }
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path.expanduser())
+
+
+def repeat(
+    key: FeatureKey,
+    provenance: Mapping[str, Any],
+    *,
+    cache_dir: Path,
+    dataset_root: Path | None = None,
+    weights: str | None = None,
+) -> Request:
+    """Return the request that an entry answers.
+
+    Parameters
+    ----------
+    key, provenance
+        Of the entry.
+    dataset_root, weights : optional
+        Where the images or the weights lie now, if elsewhere than recorded.
+
+    Raises
+    ------
+    CacheError
+        The entry does not say what it was made from.
+    """
+    recorded = provenance.get("request")
+    if not isinstance(recorded, dict):
+        raise CacheError(
+            "the entry does not record what it was made from (it was imported, or an older probe "
+            "made it); `probe extract --overwrite` makes one that does"
+        )
+    values = dict(recorded)
+    if dataset_root is not None:
+        values["dataset_root" if values["dataset"] in DATASETS else "dataset"] = str(dataset_root)
+    root = values["dataset_root"]
+    return Request(
+        backbone=key.backbone,
+        dataset=values["dataset"],
+        cache_dir=cache_dir,
+        dataset_root=None if root is None else Path(root),
+        weights=weights or values["weights"],
+        preprocess=values["preprocess"],
+        layers=(key.layer,),
+        pool=key.pool,
+        size=values["size"],
+        splits=tuple(values["splits"]),
+        per_class=values["per_class"],
+        limit=values["limit"],
+        coarse=values["coarse"],
+        skip_bad=values["skip_bad"],
+        seed=values["seed"],
+        dtype=key.dtype,
+        views=key.views,
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from probe.errors import CacheError
 from probe.memo import Memo, stamp_of
 
 
@@ -48,6 +49,20 @@ def test_a_replaced_file_of_the_same_size_and_time_is_seen_by_its_inode(tmp_path
     assert recall(memo, file) == {}
 
 
+def test_a_file_overwritten_in_place_with_its_time_set_back_is_seen_by_its_ctime(
+    tmp_path: Path,
+) -> None:
+    memo, file = Memo(tmp_path / "memo.sqlite"), aged(tmp_path / "f", "old")
+    memo.put_many("hash", [(str(file), stamp_of(file), b"h")])
+    assert recall(memo, file)
+    before = file.stat()
+    with file.open("r+") as opened:
+        opened.write("new")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_ino == before.st_ino
+    assert recall(memo, file) == {}
+
+
 def test_a_file_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
     memo, file = Memo(tmp_path / "memo.sqlite"), tmp_path / "f"
     file.write_text("x")
@@ -72,11 +87,31 @@ def test_many_processes_share_it(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from probe.memo import Memo\n"
         "memo, who = Memo(Path(sys.argv[1])), sys.argv[2]\n"
-        "for i in range(40): memo.put_many('hash', [(f'{who}/{i}', (0, 0, 0), b'v')])"
+        "for i in range(40): memo.put_many('hash', [(f'{who}/{i}', (0, 0, 0, 0), b'v')])"
     )
     place = tmp_path / "memo.sqlite"
     running = [subprocess.Popen([sys.executable, "-c", code, str(place), str(n)]) for n in range(4)]
     assert [one.wait() for one in running] == [0] * 4
     with sqlite3.connect(place) as db:
-        assert db.execute("SELECT count(*) FROM memo").fetchone() == (160,)
+        assert db.execute("SELECT count(*) FROM stamps").fetchone() == (160,)
     db.close()
+
+
+def test_what_is_forgotten_is_hashed_again_and_nothing_beside_it(tmp_path: Path) -> None:
+    memo = Memo(tmp_path / "memo.sqlite")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a%b").mkdir()
+    files = [aged(tmp_path / name, "x") for name in ("a/1", "a/b/2", "a%b/3", "ab")]
+    memo.put_many("hash", [(str(f), stamp_of(f), b"h") for f in files])
+    memo.forget(tmp_path / "a")
+    assert set(recall(memo, *files)) == {str(files[2]), str(files[3])}
+    memo.forget(files[3])
+    assert set(recall(memo, *files)) == {str(files[2])}
+    Memo(tmp_path / "none.sqlite").forget(tmp_path)
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+def test_a_memo_that_cannot_forget_says_so(tmp_path: Path) -> None:
+    (tmp_path / "memo.sqlite").write_bytes(b"not a database, " * 100)
+    with pytest.raises(CacheError, match="remove it"):
+        Memo(tmp_path / "memo.sqlite").forget(tmp_path)

@@ -19,8 +19,8 @@ from probe.preprocess import (
     TORCHVISION,
     PreprocessSpec,
     load_preprocess,
-    resize_image,
 )
+from probe.resize import resize_image
 
 RNG = np.random.default_rng(0)
 SIDES = st.integers(1, 90)
@@ -88,6 +88,38 @@ def test_crop_keeps_the_centre_and_the_aspect() -> None:
     assert (out == 200).all()
     squashed = resize_image(image, replace(TORCHVISION, resize="squash"))
     assert (squashed[:, :40] == 0).all()
+
+
+@given(height=st.integers(20, 300), width=st.integers(20, 300), antialias=st.booleans())
+def test_a_crop_is_that_of_the_whole_resized_image(
+    height: int, width: int, antialias: bool
+) -> None:
+    image = photo(height, width)
+    spec = replace(TORCHVISION, size=28, antialias=antialias)
+    short = spec.short_side
+    tall, wide = (
+        (short, int(short * width / height))
+        if height <= width
+        else (int(short * height / width), short)
+    )
+    if antialias:
+        whole = Image.fromarray(image).resize((wide, tall), Image.Resampling.BILINEAR)
+    else:
+        scale = (width / wide, 0, 0, 0, height / tall, 0)
+        sampling = Image.Resampling.BILINEAR
+        whole = Image.fromarray(image).transform(
+            (wide, tall), Image.Transform.AFFINE, scale, sampling
+        )
+    top, left = round((tall - 28) / 2), round((wide - 28) / 2)
+    expected = np.asarray(whole)[top : top + 28, left : left + 28].astype(int)
+    difference = np.abs(resize_image(image, spec) - expected).max()
+    assert difference <= (0 if antialias else 1)  # Pillow's affine sampling rounds its own way
+
+
+def test_a_strip_costs_no_more_than_its_crop() -> None:
+    strip = np.zeros((1, 60_000, 3), np.uint8)  # resized whole, it would take 9 GB
+    for spec in (TORCHVISION, replace(TORCHVISION, antialias=False)):
+        assert resize_image(strip, spec).shape == (224, 224, 3)
 
 
 def test_a_named_size_drops_the_crop() -> None:

@@ -109,7 +109,7 @@ def _densenet(
     )  # fmt: skip
 
 
-def _inception_v3() -> BackboneSpec:
+def _inception_v3(name: str, builder: str) -> BackboneSpec:
     widths = {
         "5b": 256, "5c": 288, "5d": 288, "6a": 768, "6b": 768, "6c": 768, "6d": 768, "6e": 768,
         "7a": 1280, "7b": 2048, "7c": 2048,
@@ -123,8 +123,8 @@ def _inception_v3() -> BackboneSpec:
     ]
     layers.append(Layer(name="gap", width=2048, after=18, kind="gap", min_size=75))
     return BackboneSpec(
-        name="inception_v3", family="inception_v3", builder="zoo:inceptionv3", parameters=23834568,
-        input_size=299, layers=tuple(layers), paper="arXiv:1512.00567",
+        name=name, family=name, builder=builder, parameters=23834568, input_size=299,
+        layers=tuple(layers), paper="arXiv:1512.00567",
     )  # fmt: skip
 
 
@@ -141,6 +141,23 @@ def _alexnet() -> BackboneSpec:
     return BackboneSpec(
         name="alexnet", family="alexnet", builder="zoo:alexnet", parameters=61100840,
         input_size=224, layers=tuple(layers), paper="arXiv:1404.5997",
+    )  # fmt: skip
+
+
+def _caffenet() -> BackboneSpec:
+    maps = (  # name, width, after, smallest input
+        ("conv1", 96, 1, 11), ("pool1", 96, 2, 19), ("norm1", 96, 3, 19), ("conv2", 256, 4, 19),
+        ("pool2", 256, 5, 31), ("norm2", 256, 6, 31), ("conv3", 384, 7, 31),
+        ("conv4", 384, 8, 31), ("conv5", 256, 9, 31), ("pool5", 256, 10, 55),
+    )  # fmt: skip
+    layers = [Layer(name=n, width=w, after=a, kind="map", min_size=s) for n, w, a, s in maps]
+    for fc, after in (("fc6", 11), ("fc7", 13)):
+        layers.append(
+            Layer(name=fc, width=4096, after=after, kind="vector", min_size=199, max_size=230)
+        )
+    return BackboneSpec(
+        name="caffenet", family="caffenet", builder="probe.backbones.caffenet:caffenet",
+        parameters=60965224, input_size=227, layers=tuple(layers), paper="Caffe, arXiv:1408.5093",
     )  # fmt: skip
 
 
@@ -207,8 +224,12 @@ BACKBONES = Registry(
         _resnet("resnet50_v2", 25549486),
         _resnet("resnet101_v2", 44541614),
         _resnet("resnet152_v2", 60185262),
-        _inception_v3(),
+        _inception_v3("inception_v3", "zoo:inceptionv3"),
+        _inception_v3(
+            "inception_v3_keras", "probe.backbones.inception_v3_keras:inception_v3_keras"
+        ),
         _alexnet(),
+        _caffenet(),
         _squeezenet("squeezenet1_0", (3, 7), (11, 11, 11, 17, 17, 17, 17, 29), 1248424),
         _squeezenet("squeezenet1_1", (2, 4), (7, 7, 13, 13, 25, 25, 25, 25), 1235496),
         _densenet("densenet121", (6, 12, 24, 16), 64, 32, 7978856),

@@ -82,7 +82,7 @@ class InvertedResidual(mx.gluon.HybridBlock):  # type: ignore[misc]
 
 
 class EfficientNetLite0(mx.gluon.HybridBlock):  # type: ignore[misc]
-    """`features`: stem, 16 blocks, head; then global pooling and `output`."""
+    """`features`: stem, 16 blocks, head, global pooling; then `output`."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -97,11 +97,11 @@ class EfficientNetLite0(mx.gluon.HybridBlock):  # type: ignore[misc]
                 )
                 entered, size = width, -(-size // stride)
         self.features.add(ConvNorm(entered, 1280, 1, 1, size))
-        self.pool = nn.GlobalAvgPool2D()
+        self.features.add(nn.GlobalAvgPool2D())
         self.output = nn.Dense(1000, in_units=1280)
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:  # noqa: ARG002
-        return self.output(self.pool(self.features(x)))
+        return self.output(self.features(x))
 
 
 def efficientnet_lite0(size: int) -> EfficientNetLite0:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.backbones.spec import LOGITS, BackboneSpec, Layer, Pool
 from probe.mx import mx
 from probe.preprocess import PreprocessSpec
 
@@ -65,6 +65,7 @@ class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
         with self.features.name_scope():
             for block in list(net.features)[:last]:
                 self.features.add(block)
+        self.output = net.output if any(layer.name == LOGITS for layer, _ in cuts) else None
         std = np.array(preprocess.std, np.float64)
         gain = (preprocess.scale / std).astype(np.float32).reshape(1, 3, 1, 1)
         shift = (np.array(preprocess.mean, np.float64) / std).astype(np.float32).reshape(1, 3, 1, 1)
@@ -83,7 +84,51 @@ class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
             x = block(x)
             if i in wanted:
                 taken[i] = x
+        if self.output is not None:
+            taken[last_of(self._cuts).after] = self.output(x)
         return [_reduce(F, taken[layer.after], layer, pool) for layer, pool in self._cuts]
+
+
+def last_of(cuts: Sequence[tuple[Layer, Pool]]) -> Layer:
+    """Return the deepest of the layers that are cut at."""
+    return max((layer for layer, _ in cuts), key=lambda layer: layer.after)
+
+
+def forward(
+    spec: BackboneSpec,
+    parameters: Parameters,
+    cuts: Sequence[tuple[Layer, Pool]],
+    preprocess: PreprocessSpec,
+    batch: NDArray[np.uint8],
+) -> list[NDArray[np.float32]]:
+    """Run a few images on the CPU, operator by operator: slow, nothing fused, nothing kept.
+
+    An engine is for datasets; this is for checks, which should depend on as little as they can.
+
+    Parameters
+    ----------
+    parameters : mapping of canonical name to float32 array
+        All that the deepest cut uses; more is ignored.
+    cuts : sequence of (Layer, Pool)
+        Layers of `spec`, or its `logits`.
+    batch : uint8, (N, S, S, 3), RGB
+        Already resized to ``preprocess.size``.
+
+    Returns
+    -------
+    list of float32 arrays
+        One a cut, (N, ...).
+    """
+    net = build(spec, preprocess.size)
+    network = CutNetwork(net, cuts, preprocess)
+    for name, parameter in net._collect_params_with_prefix().items():
+        if spec.uses(last_of(cuts), name):
+            parameter.shape = parameters[name].shape
+            parameter.initialize(ctx=mx.cpu())
+            parameter.set_data(mx.nd.array(parameters[name]))
+    network.gain.initialize(ctx=mx.cpu())
+    network.shift.initialize(ctx=mx.cpu())
+    return [output.asnumpy() for output in network(mx.nd.array(batch, dtype="uint8"))]
 
 
 def _reduce(F: Any, x: Any, layer: Layer, pool: Pool) -> Any:

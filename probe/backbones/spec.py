@@ -8,6 +8,8 @@ from typing import Literal
 from probe.errors import UnknownNameError, UsageError
 
 Pool = Literal["avg", "max", "flatten", "none"]
+LOGITS = "logits"
+WHOLE = 1 << 30  # more blocks than any network's `features` have
 POOLS: tuple[Pool, ...] = ("avg", "max", "flatten", "none")
 
 
@@ -79,8 +81,21 @@ class BackboneSpec:
         names = ", ".join(layer.name for layer in self.layers)
         raise UnknownNameError(f"{self.name} has no layer {name!r}; it has {names}")
 
+    @property
+    def logits(self) -> Layer:
+        """The classifier's output at the native size: what a check looks at, no layer for features.
+
+        It is not among `layers`, so that nobody extracts it by name.
+        """
+        side = self.input_size
+        return Layer(
+            name=LOGITS, width=1000, after=WHOLE, kind="vector", min_size=side, max_size=side
+        )
+
     def uses(self, layer: Layer, parameter: str) -> bool:
         """Whether the network cut at `layer` uses the parameter of that canonical name."""
+        if layer.name == LOGITS:
+            return True
         part, index, *_ = parameter.split(".")
         return part == "features" and int(index) < layer.after
 

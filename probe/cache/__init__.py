@@ -1,3 +1,10 @@
-"""The feature cache: what makes entries equal (`key`), what one is on disk (`file`), how it is
-read (`features`) and where entries lie (`store`). Nothing here imports MXNet.
+"""The feature cache. Nothing here imports MXNet.
+
+key, compare        what makes entries equal, and why two are not
+checksum, file      what an entry is on disk (FORMAT.md says it for other languages)
+create, writer      its structure, then its rows, block by block, with a journal
+pending, filling    an entry on its way: taken up after a kill, filled from what is at hand
+features, rows      reading, checked when touched
+pack                smaller entries
+store, locks, prune the folder of entries
 """

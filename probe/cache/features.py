@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,87 +11,130 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.file import (
-    Header,
-    SplitTable,
-    checksum_rows,
-    checksum_tables,
-    map_array,
-    read_array,
-    read_header,
-    read_table,
-)
-from probe.cache.key import FeatureKey
-from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError
+from probe.cache.checksum import SplitTable, checksum_tables
+from probe.cache.file import Header, OpenFile, open_file
+from probe.cache.key import FeatureKey, view_count
+from probe.cache.rows import MappedRows, PackedRows
+from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError, UsageError
 
 
 class FeatureSplit:
     """One split of an entry. Blocks of rows are checked the first time they are touched.
 
+    It is also a dataset as PyTorch's and Gluon's ``DataLoader`` take one: ``split[i]`` is
+    (row, label), and a worker process that it is sent to opens the file for itself.
+
     Attributes
     ----------
     labels : int32, (n,)
-    ids : list of str
     content : uint8, (n, 16)
+        Hash of each image.
     """
 
-    def __init__(
-        self, header: Header, name: str, table: SplitTable, sums: NDArray[np.uint64]
-    ) -> None:
-        self._header, self._name, self._sums = header, name, sums
-        self._map = map_array(header.path, header.features[name])
-        self._checked = np.zeros(len(sums), bool)
-        self.labels = table.labels
-        self.content = table.content
-        self._ids = table.ids
+    def __init__(self, opened: OpenFile, name: str, sums: NDArray[np.uint64]) -> None:
+        self._header, self._name, self._table = opened.header, name, opened.table(name)
+        self.labels, self.content = self._table.labels, self._table.content
+        kind = PackedRows if opened.header.packed else MappedRows
+        self._rows: MappedRows | PackedRows = kind(opened, name, sums, self._table.ids)
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _open_split, (self._header.path, self._header.digest, self._name)
+
     @cached_property
     def ids(self) -> list[str]:
         """The images' ids."""
-        return [one.decode() for one in self._ids]
+        return [one.decode() for one in self._table.ids.tolist()]
+
+    @property
+    def table(self) -> SplitTable:
+        """Labels, ids and content hashes as they are stored."""
+        return self._table
 
     @property
     def features(self) -> NDArray[Any]:
-        """All rows, (n, ...), as a read-only map of the file; every block is checked first."""
-        self.check(range(len(self._sums)))
-        return self._map
+        """All rows, (n, ...), read-only; a map of the file, or unpacked where it is packed.
 
-    def rows(self, index: NDArray[np.intp]) -> NDArray[Any]:
-        """Return a copy of some rows, (len(index), ...); only their blocks are checked."""
-        self.check(np.unique(np.asarray(index) // self._header.block_rows).tolist())
-        return np.asarray(self._map[index])
+        Every block is checked first; raises CorruptEntryError, which names the first bad row.
+        """
+        return self._rows.all()
 
-    def check(self, blocks: Iterator[int] | range | list[int]) -> None:
-        """Check blocks that were not checked yet.
+    def rows(self, index: NDArray[np.intp] | Sequence[int]) -> NDArray[Any]:
+        """Return a copy of some rows, (len(index), ...); only their blocks are checked.
+
+        Raises
+        ------
+        CorruptEntryError
+        IndexError
+            There is no such row.
+        """
+        wanted = np.asarray(index, np.intp)
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
+        return self._rows.take(wanted)
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield all rows in order, a block of about 1 MiB at a time, each checked once."""
+        return self._rows.blocks()
+
+    def as_xy(self, *, view: int | None = None) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """Return what scikit-learn's estimators fit on.
+
+        Parameters
+        ----------
+        view : int, optional
+            Only this view of each image, 0 being the plain one. Default: all, neighbours in X.
+
+        Returns
+        -------
+        X : float32 or float16, (n * views, d), read-only
+            Without a copy where the layout allows it. `average_views` undoes the repetition.
+        y : int32, (n * views,)
+        """
+        views = view_count(self._header.key.views)
+        if view is not None and not 0 <= view < views:
+            raise UsageError(f"view {view} of an entry with {views}; give 0 to {views - 1}")
+        features = self.features.reshape(len(self), views, -1)
+        if view is not None:
+            return features[:, view], self.labels
+        labels = self.labels if views == 1 else np.repeat(self.labels, views)
+        return features.reshape(len(self) * views, -1), labels
+
+    def __getitem__(self, row: int) -> tuple[NDArray[Any], int]:
+        (one,) = self.__getitems__([row])
+        return one
+
+    def __getitems__(self, rows: list[int]) -> list[tuple[NDArray[Any], int]]:
+        """Return several (row, label) at once; PyTorch's loader asks for batches like this."""
+        index = np.asarray(rows, np.intp)
+        index = np.where(index < 0, index + len(self), index)
+        labels = self.labels[index].tolist()
+        return list(zip(self.rows(index), labels, strict=True))
+
+    def verify(self) -> None:
+        """Read and check every row.
 
         Raises
         ------
         CorruptEntryError
             Names the first row of the first bad block.
         """
-        for block in blocks:
-            if self._checked[block]:
-                continue
-            where = self._header.block_slice(self._name, block)
-            if checksum_rows(self._map[where]) != self._sums[block]:
-                raise CorruptEntryError(
-                    self._header.path, f"{self._name} rows {where.start} to {where.stop - 1}"
-                )
-            self._checked[block] = True
+        for _ in self._rows.blocks():
+            pass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FeatureSet:
     """A complete cache entry, opened for reading.
 
-    Iterate or index it by split name: ``FeatureSet.open(path)["train"].features``.
+    Index it by split name: ``FeatureSet.open(path)["train"].features``.
     """
 
     header: Header
     splits: Mapping[str, FeatureSplit]
+    seal: tuple[float, int]
 
     @classmethod
     def open(cls, path: Path | str) -> FeatureSet:
@@ -104,20 +147,22 @@ class FeatureSet:
         CacheMismatchError, CorruptEntryError
             It is not what was written.
         """
-        header = read_header(Path(path))
+        opened = open_file(Path(path))
+        header = opened.header
         if header.key.digest != header.digest:
             raise CacheMismatchError(header.path, "digest", header.key.digest, header.digest)
-        tables = {split: read_table(header.path, split) for split in header.features}
-        sums = {split: read_array(header.path, header.blocks[split]) for split in header.features}
-        if tuple(read_array(header.path, header.checksum).tolist()) != checksum_tables(
-            header, tables, sums
-        ):
+        tables = {split: opened.table(split) for split in header.features}
+        sums = {split: opened.array(header.blocks[split]) for split in header.features}
+        found = checksum_tables(header.texts, tables, sums)
+        if tuple(opened.array(header.checksum).tolist()) != found:
             raise CorruptEntryError(
                 header.path, "key, provenance, labels, ids or a block's checksum"
             )
+        seconds, forwarded = opened.array(header.seal).tolist()
         return cls(
-            header,
-            {split: FeatureSplit(header, split, tables[split], sums[split]) for split in tables},
+            header=header,
+            splits={split: FeatureSplit(opened, split, sums[split]) for split in tables},
+            seal=(seconds, int(forwarded)),
         )
 
     def __getitem__(self, split: str) -> FeatureSplit:
@@ -157,13 +202,13 @@ class FeatureSet:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of one image's features."""
+        """Shape of one image's features, views first where there are any."""
         return next(iter(self.header.features.values())).shape[1:]
 
     @property
     def seconds(self) -> float:
         """How long the forward pass took; what was copied from other entries took none."""
-        return float(read_array(self.path, self.header.seal)[0])
+        return self.seal[0]
 
     def verify(self) -> None:
         """Read and check every row.
@@ -171,6 +216,29 @@ class FeatureSet:
         Raises
         ------
         CorruptEntryError
+            Names the first row of the first bad block.
         """
         for split in self.splits.values():
-            split.check(range(len(split._sums)))
+            split.verify()
+
+
+def average_views(scores: NDArray[Any], views: int) -> NDArray[Any]:
+    """Return the mean over the views of each image, for scores of the rows of `as_xy`.
+
+    Parameters
+    ----------
+    scores : float, (n * views, ...)
+        Probabilities or decision values.
+
+    Returns
+    -------
+    float, (n, ...)
+    """
+    return scores.reshape(-1, views, *scores.shape[1:]).mean(axis=1)  # type: ignore[no-any-return]
+
+
+def _open_split(path: Path, digest: str, split: str) -> FeatureSplit:
+    entry = FeatureSet.open(path)
+    if entry.key.digest != digest:
+        raise CacheMismatchError(path, "digest", digest, entry.key.digest)
+    return entry[split]

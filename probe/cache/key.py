@@ -15,11 +15,17 @@ from probe.preprocess import PreprocessSpec
 
 FORMAT = 1
 SPLIT_ORDER = ("train", "val", "test")
+VIEWS = {"none": 1, "flip": 2, "crops5": 5}  # augmented copies of each image, the plain one first
 
 
 def canonical_json(value: object) -> str:
     """Return JSON with sorted keys and no spaces: one text a value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def view_count(views: str) -> int:
+    """Return how many rows of features an image has."""
+    return VIEWS.get(views, 1)
 
 
 def digest_text(text: str) -> str:
@@ -54,7 +60,7 @@ class FeatureKey:
     compute : str
         Precision of the forward pass.
     views : str
-        ``none``: one row an image.
+        ``none``: one row an image; else one of `VIEWS`, whose views are the rows' first axis.
     format : int
         Version of the meaning of all this.
     """
@@ -94,6 +100,8 @@ class FeatureKey:
             Fields are missing or unknown.
         """
         names = {field.name for field in fields(cls)}
+        if not isinstance(data, Mapping):
+            raise ValueError("the key is no JSON object")
         if set(data) != names:
             raise ValueError(f"key fields are {sorted(data)}, expected {sorted(names)}")
         rows = tuple(

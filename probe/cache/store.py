@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-import numpy as np
-from numpy.typing import NDArray
-
+from probe.cache import locks
 from probe.cache.features import FeatureSet, FeatureSplit
-from probe.cache.file import SplitTable, Writer, create, publish, read_header, read_table
+from probe.cache.file import read_header
 from probe.cache.key import SPLIT_ORDER, FeatureKey
 from probe.errors import CacheError, UnknownNameError
 
@@ -29,7 +27,15 @@ DIGEST_CHARACTERS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A complete entry as a listing shows it, without reading its rows."""
+    """A complete entry as a listing shows it, without reading its rows.
+
+    Parameters
+    ----------
+    size : int
+        Bytes of the file.
+    modified, used : float
+        When it was made and when it was last found or fitted on, in seconds since 1970.
+    """
 
     path: Path
     key: FeatureKey
@@ -38,7 +44,9 @@ class Entry:
     counts: Mapping[str, int]
     row_shape: tuple[int, ...]
     size: int
+    packed: bool
     modified: float
+    used: float
 
     @property
     def name(self) -> str:
@@ -81,9 +89,13 @@ class Store:
             A file stands in its place that is damaged or records another key.
         """
         path = self.path_of(key, dataset)
-        if not path.exists():
-            return None
-        entry = FeatureSet.open(path)
+        try:
+            entry = FeatureSet.open(path)
+        except CacheError:
+            if path.exists():
+                raise
+            return None  # never there, or pruned a moment ago
+        self.note_use(path)
         if entry.key != key:
             raise CacheError(
                 f"{path}: records another key than its name says; "
@@ -91,14 +103,19 @@ class Store:
             )
         return entry
 
+    def files(self) -> list[Path]:
+        """Return the files that stand in the place of entries, damaged ones included."""
+        return sorted(self.folder.glob(f"*{ENDING}"))
+
     def entries(self) -> list[Entry]:
         """Return all complete entries, the newest first; files that are none are logged."""
         found = []
-        for path in self.folder.glob(f"*{ENDING}"):
+        for path in self.files():
             try:
                 header, status = read_header(path), path.stat()
             except (CacheError, FileNotFoundError) as error:
-                log.warning("%s", error)
+                if path.exists():  # else it was pruned a moment ago
+                    log.warning("%s", error)
                 continue
             found.append(
                 Entry(
@@ -109,7 +126,9 @@ class Store:
                     counts={split: region.shape[0] for split, region in header.features.items()},
                     row_shape=next(iter(header.features.values())).shape[1:],
                     size=status.st_size,
+                    packed=header.packed,
                     modified=status.st_mtime,
+                    used=max(status.st_mtime, self._last_use(path)),
                 )
             )
         return sorted(found, key=lambda entry: (entry.modified, entry.name), reverse=True)
@@ -129,7 +148,7 @@ class Store:
             raise CacheError(f"{self.folder}: no entries yet; `probe extract` makes one")
         if name is None:
             return entries[0]
-        stem = Path(name).name.removesuffix(ENDING)
+        stem = self._stem(name)
         exact = [entry for entry in entries if entry.name == stem]
         close = exact or [
             e for e in entries if e.name.startswith(stem) or e.key.digest.startswith(stem)
@@ -153,36 +172,28 @@ class Store:
                 log.warning("not reused: %s", error)
         return found
 
-    @contextmanager
-    def lock(self, key: FeatureKey, *, on_wait: Any = None) -> Iterator[None]:
-        """Hold the right to write the entry of `key`; a dead process's lock is free.
+    def lock(
+        self, key: FeatureKey, *, on_wait: Callable[[], None] | None = None
+    ) -> AbstractContextManager[None]:
+        """Hold the right to write the entry of `key`; see `probe.cache.locks.hold`."""
+        return locks.hold(self._lock_file(key), on_wait)
 
-        `on_wait()` is called once if another process holds it.
+    def is_locked(self, key: FeatureKey) -> bool:
+        """Whether a process is writing the entry of `key` right now."""
+        return locks.is_held(self._lock_file(key))
 
-        Raises
-        ------
-        CacheError
-            The folder cannot be written.
-        """
-        folder = self.folder / ".locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(folder / f"{key.digest}.lock", mode=0o666)
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                if on_wait is not None:
-                    on_wait()
-                lock.acquire()
-        except OSError as error:
-            raise CacheError(
-                f"{self.folder}: cannot be written ({error.strerror or error}); "
-                "name another folder with --cache-dir or PROBE_CACHE"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+    def _lock_file(self, key: FeatureKey) -> Path:
+        return self.folder / ".locks" / f"{key.digest}.lock"
+
+    def _stem(self, name: str) -> str:
+        path = Path(name)
+        elsewhere = path.parent != Path() and path.parent.resolve() != self.folder.resolve()
+        if elsewhere or not path.name:
+            raise UnknownNameError(
+                f"{name!r} is no entry of {self.folder}; `probe cache list` shows those, and "
+                "--cache-dir names another folder"
+            )
+        return path.name.removesuffix(ENDING)
 
     def remove(self, name: str) -> Path:
         """Delete an entry, damaged ones included; a process that reads it keeps what it mapped.
@@ -192,7 +203,7 @@ class Store:
         UnknownNameError
             No file is called so, or more than one.
         """
-        stem = Path(name).name.removesuffix(ENDING)
+        stem = self._stem(name)
         exact = self.folder / f"{stem}{ENDING}"
         found = (
             [exact]
@@ -207,123 +218,38 @@ class Store:
                 f"{'more than one' if found else 'no'} entry is called {name!r}; "
                 f"there are {names or 'none'}"
             )
-        found[0].unlink()
+        self.discard(found[0])
         return found[0]
+
+    def discard(self, path: Path) -> None:
+        """Delete the file of an entry, if it is there still."""
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._use_mark(path).unlink(missing_ok=True)
+
+    def note_use(self, path: Path) -> None:
+        """Remember that an entry was used now, beside it, since entries never change.
+
+        Where the folder is read-only for this user nothing is remembered.
+        """
+        mark = self._use_mark(path)
+        with contextlib.suppress(OSError):
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+            mark.chmod(0o666)  # so that other users of the folder can move its time too
+
+    def _use_mark(self, path: Path) -> Path:
+        return self.folder / ".used" / path.stem
+
+    def _last_use(self, path: Path) -> float:
+        try:
+            return self._use_mark(path).stat().st_mtime
+        except OSError:
+            return 0.0
 
     def partials(self) -> list[Path]:
         """Return the unfinished files of interrupted or running extractions."""
         return sorted(self.folder.glob(".*.partial"))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Draft:
-    """What a new entry consists of before its rows."""
-
-    key: FeatureKey
-    dataset: str
-    tables: Mapping[str, SplitTable]
-    row_shape: tuple[int, ...]
-    classes: tuple[str, ...]
-    provenance: Mapping[str, Any]
-
-
-class PendingEntry:
-    """An entry that is being written, under a name that no listing shows.
-
-    Call under `Store.lock`. An earlier run's unfinished file is taken up where it matches.
-    """
-
-    def __init__(self, store: Store, draft: Draft) -> None:
-        self.final = store.path_of(draft.key, draft.dataset)
-        self._partial = self.final.with_name(f".{self.final.stem}.partial")
-        self._journal = self.final.with_name(f".{self.final.stem}.journal")
-        if not self._resumable(draft):
-            self._journal.unlink(missing_ok=True)  # first, for it speaks of the file that goes
-            self._partial.unlink(missing_ok=True)
-            create(
-                self._partial, draft.key, draft.tables,
-                row_shape=draft.row_shape, classes=draft.classes, provenance=draft.provenance,
-            )  # fmt: skip
-        self.writer = Writer(read_header(self._partial), self._journal)
-
-    def _resumable(self, draft: Draft) -> bool:
-        if not (self._partial.exists() and self._journal.exists()):
-            return False
-        try:
-            header = read_header(self._partial)
-            same = header.key == draft.key and header.classes == draft.classes
-            region = next(iter(header.features.values()))
-            whole = self._partial.stat().st_size >= max(
-                r.offset + r.shape[0] * r.row_bytes for r in header.features.values()
-            )
-            return (
-                same and whole and region.shape[1:] == draft.row_shape and self._tables_match(draft)
-            )
-        except CacheError as error:
-            log.info("an interrupted run cannot be taken up: %s", error)
-            return False
-
-    def _tables_match(self, draft: Draft) -> bool:
-        for split, table in draft.tables.items():
-            found = read_table(self._partial, split)
-            if not (
-                np.array_equal(found.labels, table.labels) and np.array_equal(found.ids, table.ids)
-            ):
-                return False
-        return True
-
-    def publish(self, *, seconds: float, forwarded: int) -> FeatureSet:
-        """Seal the file and give it its name."""
-        self.writer.seal(seconds=seconds, forwarded=forwarded)
-        self.writer.close()
-        publish(self._partial, self.final)
-        self._journal.unlink(missing_ok=True)
-        return FeatureSet.open(self.final)
-
-    def close(self) -> None:
-        """Stop here; what is finished stays for the next run."""
-        self.writer.close()
-
-
-def relabelled(
-    entry: FeatureSet, tables: Mapping[str, SplitTable], classes: tuple[str, ...]
-) -> bool:
-    """Whether an entry of the right rows has other labels, ids or class names than the dataset."""
-    return entry.classes != classes or any(
-        not (
-            np.array_equal(entry[split].labels, table.labels)
-            and np.array_equal(entry[split]._ids, table.ids)
-        )
-        for split, table in tables.items()
-    )
-
-
-def locate(
-    donors: list[FeatureSet], content: NDArray[np.uint8]
-) -> tuple[NDArray[np.intp], list[tuple[FeatureSet, str]]]:
-    """Find rows with the given content hashes in donor entries.
-
-    Returns
-    -------
-    where : intp, (n, 2)
-        Number of the source, or -1, and row in it.
-    sources : list of (FeatureSet, split)
-    """
-    sources = [(donor, split) for donor in donors for split in donor.splits]
-    known: dict[bytes, tuple[int, int]] = {}
-    for number, (donor, split) in enumerate(sources):
-        for row, one in enumerate(_as_bytes(donor[split].content)):
-            known.setdefault(one, (number, row))
-    where = np.array([known.get(one, (-1, -1)) for one in _as_bytes(content)], np.intp).reshape(
-        -1, 2
-    )
-    return where, sources
-
-
-def _as_bytes(content: NDArray[np.uint8]) -> list[bytes]:
-    data = np.ascontiguousarray(content).tobytes()
-    width = content.shape[1]
-    return [data[i : i + width] for i in range(0, len(data), width)]
 
 
 def default_cache_dir() -> Path:
@@ -352,13 +278,16 @@ def join(store: Store, entry: Entry) -> Joined:
     """Open an entry, and take splits that it lacks from others of its recipe and dataset.
 
     The newest other entry that has a split gives it. Another dataset never does, whatever its
-    recipe: name and class names have to agree.
+    recipe: name, folder and class names have to agree.
     """
     opened = FeatureSet.open(entry.path)
+    store.note_use(entry.path)
     splits, sources = dict(opened.splits), dict.fromkeys(opened.splits, opened.name)
     for other in store.entries():
         lacking = set(other.counts) - set(splits)
         if not lacking or other.key.recipe != entry.key.recipe or other.dataset != entry.dataset:
+            continue
+        if other.provenance.get("root") != entry.provenance.get("root"):
             continue
         candidate = FeatureSet.open(other.path)
         if candidate.classes == opened.classes:

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from probe.cli import backbones, cache, dataset, demo, doctor, extract, head, weights
+from probe.cli import backbones, cache, dataset, demo, doctor, extract, head, predict, weights
 from probe.errors import ProbeError
 
 EPILOG = "Start with `probe demo`. State lies in ./cache; PROBE_CACHE or --cache-dir moves it."
@@ -30,6 +30,9 @@ app = typer.Typer(
 )
 app.command("extract")(extract.extract)
 app.command("head")(head.head)
+app.command("bundle")(predict.bundle)
+app.command("predict")(predict.predict)
+app.command("evaluate")(predict.evaluate)
 app.add_typer(backbones.app, name="backbones")
 app.add_typer(weights.app, name="weights")
 app.add_typer(cache.app, name="cache")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+FOLDED_WIDTH = 20  # characters that a folded column has at least
 PIPED_WIDTH = 1000  # columns where nobody looks: lines stay whole for grep and cut
 
 
@@ -77,10 +79,15 @@ def table(
             justify="right" if number in right else "left",
             overflow="fold",
             no_wrap=not folds,
-            min_width=20 if folds else None,
+            min_width=FOLDED_WIDTH if folds else None,
         )
     for row in rows:
         made.add_row(*row)
+    # a terminal that is too narrow wraps lines; a cell cut off would be a wrong number
+    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    if fold is not None:
+        widths[fold] = min(widths[fold], FOLDED_WIDTH)
+    console.width = max(console.width, sum(widths) + 2 * len(widths))
     console.print(made, crop=False)
 
 

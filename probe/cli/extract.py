@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,81 +14,60 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
+from probe.cli.pass_options import (
+    BackboneName,
+    BatchSize,
+    Coarse,
+    Device,
+    Dtype,
+    LayerNames,
+    Limit,
+    PerClass,
+    PoolName,
+    Preprocess,
+    Size,
+    SkipBad,
+    SplitNames,
+    Strict,
+    Views,
+    Weights,
+    Workers,
+)
 
 if TYPE_CHECKING:
+    from probe.backbones.spec import Layer, Pool
     from probe.cache.features import FeatureSet
     from probe.cache.store import Store
     from probe.datasets import BadImage
+    from probe.engines import Engine
+    from probe.extract import Reuse
     from probe.request import Prepared
 
 
 def extract(
-    backbone: Annotated[
-        str, typer.Option("--backbone", help="A name; `probe backbones list` has them all.")
-    ],
+    backbone: BackboneName,
     dataset: DatasetName,
     dataset_root: DatasetRoot = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="A file, a name from `probe weights list`, auto (what is at hand) or random:SEED."
-        ),
-    ] = "auto",
-    preprocess: Annotated[
-        str | None,
-        typer.Option(
-            help="What the weights were trained on: a name or a JSON file. Known weights bring it."
-        ),
-    ] = None,
-    layer: Annotated[
-        str | None,
-        typer.Option(
-            help="Where to cut; a,b fills two entries from one pass.",
-            show_default="the last before the classifier",
-        ),
-    ] = None,
-    pool: Annotated[
-        str | None,
-        typer.Option(
-            help="How a map is reduced: avg, max, flatten or none.", show_default="avg for maps"
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Side of the network's input in pixels.", show_default="the weights' own"
-        ),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only these splits: train, val, test.", show_default="all")
-    ] = None,
-    per_class: Annotated[
-        int | None, typer.Option(min=1, help="At most N images of each class and split.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="At most N images of each split, over all classes.")
-    ] = None,
-    coarse: Annotated[
-        bool, typer.Option("--coarse", help="cifar100: the 20 superclasses.")
-    ] = False,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out and list images that cannot be read.")
-    ] = False,
+    weights: Weights = "auto",
+    preprocess: Preprocess = None,
+    layer: LayerNames = None,
+    pool: PoolName = None,
+    size: Size = None,
+    split: SplitNames = None,
+    per_class: PerClass = None,
+    limit: Limit = None,
+    coarse: Coarse = False,
+    skip_bad: SkipBad = False,
     seed: Seed = 42,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", "-b", min=1, help="Images a forward pass.", show_default="by input size"
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", "-j", min=1, help="Threads that decode.", show_default="cores, at most 8"
-        ),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:1.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="What is stored: float32 or float16.")] = "float32",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    dtype: Dtype = "float32",
+    views: Views = "none",
+    strict: Strict = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Forward all images, whatever is at hand.")
+    ] = False,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -118,10 +99,13 @@ def extract(
         workers=workers or default_workers(),
         device=device,
         dtype=dtype,
+        views=views,
+        strict=strict,
         cache_dir=folder,
         command="probe " + shlex.join(sys.argv[1:]),
     )
-    outcome = run(prepare(request), Store(folder), quiet=as_json)
+    reuse: Reuse = "nothing" if overwrite else "entry"
+    outcome = run(prepare(request), Store(folder), reuse=reuse)
     if as_json:
         print_json(outcome.to_json())
     else:
@@ -142,9 +126,10 @@ def default_workers() -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pass came to."""
+    """What a pass came to; `found` where there was nothing to do at all."""
 
     entries: list[FeatureSet]
+    found: bool
     forwarded: int
     seconds: float
     skipped: tuple[BadImage, ...]
@@ -173,11 +158,11 @@ class Outcome:
         from probe.cli import console
 
         out = console.stdout()
-        done = (
-            f"{self.forwarded:,} images forwarded in {console.duration(self.seconds)}"
-            if self.forwarded
-            else f"found, nothing to forward ({console.duration(self.seconds)})"
-        )
+        done = f"{self.forwarded:,} images forwarded in {console.duration(self.seconds)}"
+        if self.found:
+            done = f"found, nothing to forward ({console.duration(self.seconds)})"
+        elif not self.forwarded:
+            done = f"made of rows at hand, nothing to forward ({console.duration(self.seconds)})"
         for entry in self.entries:
             size = console.size(entry.path.stat().st_size)
             console.facts(
@@ -190,8 +175,8 @@ class Outcome:
             )
 
 
-def run(prepared: Prepared, store: Store, *, quiet: bool) -> Outcome:
-    """Find or make the entries of a prepared request, telling stderr (or with `quiet`, nobody).
+def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
+    """Find or make the entries of a prepared request, telling stderr about it.
 
     Raises
     ------
@@ -201,27 +186,47 @@ def run(prepared: Prepared, store: Store, *, quiet: bool) -> Outcome:
     from probe.cli import console
     from probe.extract import extract_features, find_entries
 
-    started = time.perf_counter()
-    if not quiet:
-        console.facts(console.stderr(), _facts(prepared))
-    for one in prepared.dataset.skipped:
+    started, skipped = time.perf_counter(), prepared.dataset.skipped
+    console.facts(console.stderr(), _facts(prepared))
+    for one in skipped:
         console.stderr().print(f"skipped   {one.id}: {one.reason}")
-    found = [entry for entry in find_entries(prepared.job, store) if entry is not None]
+    entries = find_entries(prepared.job, store) if reuse == "entry" else []
+    found = [entry for entry in entries if entry is not None]
     if len(found) == len(prepared.job.cuts):
-        return Outcome(found, 0, time.perf_counter() - started, prepared.dataset.skipped)
+        return Outcome(found, True, 0, time.perf_counter() - started, skipped)
+    with interruptible(), Screen() as screen:
+        made = extract_features(
+            prepared.job,
+            store,
+            lambda cuts: _announced_engine(prepared, cuts),
+            screen,
+            workers=prepared.request.workers,
+            reuse=reuse,
+        )
+    return Outcome(made, False, screen.forwarded, time.perf_counter() - started, skipped)
+
+
+def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) -> Engine:
+    from probe.cli import console
+
+    loaded = prepared.load(cuts)
+    if loaded.omitted:
+        console.facts(console.stderr(), {"omitted ": ", ".join(loaded.omitted)})
+    return prepared.engine_for(cuts, loaded)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C during a pass into a message and exit code 130; finished rows are kept."""
+    from probe.cli import console
+
     try:
-        with _Screen(quiet=quiet) as screen:
-            entries = extract_features(
-                prepared.job, store, prepared.engine_for, screen, workers=prepared.request.workers
-            )
+        yield
     except KeyboardInterrupt:
         console.stderr().print(
             "interrupted; the finished rows are kept, the same command goes on from there"
         )
         raise typer.Exit(130) from None
-    return Outcome(
-        entries, screen.forwarded, time.perf_counter() - started, prepared.dataset.skipped
-    )
 
 
 def _facts(prepared: Prepared) -> dict[str, str]:
@@ -239,18 +244,18 @@ def _facts(prepared: Prepared) -> dict[str, str]:
     }
 
 
-class _Screen:
-    """Draws a pass on stderr: estimate, bar, rate, time left."""
+class Screen:
+    """Draws a pass on stderr: estimate, bar, rate, time left. A `probe.extract.Observer`."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self) -> None:
         from probe.cli import console
 
-        self._console, self._quiet = console, quiet
+        self._console = console
         self._bar = console.progress("extract", "images")
         self._task: Any = None
         self._left = self.forwarded = 0
 
-    def __enter__(self) -> _Screen:
+    def __enter__(self) -> Screen:
         return self
 
     def __exit__(
@@ -262,8 +267,7 @@ class _Screen:
         self._bar.stop()
 
     def _say(self, text: str) -> None:
-        if not self._quiet:
-            self._console.stderr().print(text)
+        self._console.stderr().print(text)
 
     def waiting(self) -> None:
         self._say("another process is writing this entry; waiting for it")
@@ -274,14 +278,14 @@ class _Screen:
         self._left = left
 
     def estimated(self, rows: int, seconds: float, device: str) -> None:
-        per_second = self._console.rate(rows / seconds) if seconds else "?"
+        if not rows:  # it was over before there was anything to tell
+            return
         self._say(
             f"{rows:,} images to go: about {self._console.duration(seconds)} "
-            f"({per_second} images/s on {device})"
+            f"({self._console.rate(rows / seconds)} images/s on {device})"
         )
-        if not self._quiet:
-            self._bar.start()
-            self._task = self._bar.add_task("extract", total=self._left, completed=self.forwarded)
+        self._bar.start()
+        self._task = self._bar.add_task("extract", total=self._left, completed=self.forwarded)
 
     def advanced(self, rows: int) -> None:
         self.forwarded += rows

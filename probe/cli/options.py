@@ -24,7 +24,7 @@ DatasetRoot = Annotated[
     Path | None,
     typer.Option(help="Where a named dataset's files lie.", show_default="CACHE/datasets/NAME"),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 
 
 def cache_folder(given: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""`probe weights`: which are known, which are at hand, and what a file holds."""
+"""`probe weights`: which are known, getting, checking and converting them, what a file holds."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
-    from probe.weights import WeightsSpec
+    from probe.backbones.spec import BackboneSpec
+    from probe.memo import Memo
+    from probe.weights import ResolvedWeights, WeightsSpec
+
+CLOSEST = 5  # backbones that a file nearly fits
 
 app = typer.Typer(
-    help="Which pretrained weights are known, fetching them, and what a file holds.",
+    help="Which pretrained weights are known; fetch, show, check and convert them.",
     no_args_is_help=True,
 )
 
@@ -25,18 +29,24 @@ def list_weights(
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the published weights: size, licence, accuracy, preprocessing, at hand or not."""
+    """List the published weights: size, licence, accuracy, preprocessing, proof, at hand or not.
+
+    "known answer" means that their features were recorded when they were right and are compared on
+    first use; "unverified" that nobody here could run them.
+    """
     from probe.backbones.catalog import BACKBONES
     from probe.cli import console
-    from probe.weights import WEIGHTS, locate, serves
+    from probe.weights import WEIGHTS, locate, serves, verified_by
 
     folder = cache_folder(cache_dir)
     wanted = list(WEIGHTS.values())
     if backbone is not None:
         wanted = [one for one in wanted if serves(one, BACKBONES[backbone])]
     found = {one.name: locate(one, folder) for one in wanted}
+    proof = {one.name: verified_by(one, folder) for one in wanted}
     if as_json:
-        console.print_json({"weights": [_as_json(one, found[one.name]) for one in wanted]})
+        listed = [_as_json(one, found[one.name], proof[one.name]) for one in wanted]
+        console.print_json({"weights": listed})
         return
     rows = [
         [
@@ -45,12 +55,14 @@ def list_weights(
             f"{100 * one.top1:.2f} %" if one.top1 is not None else "-",
             one.preprocess.name,
             one.licence,
+            _stated(one),
+            proof[one.name],
             "at hand" if found[one.name] else "-",
         ]
         for one in wanted
     ]
-    columns = ["weights", "size", "ImageNet top-1", "preprocessing", "licence", ""]
-    console.table(console.stdout(), columns, rows, right=(1, 2), fold=4)
+    columns = ["weights", "size", "ImageNet top-1", "preprocessing", "licence", "digest"]
+    console.table(console.stdout(), [*columns, "proof", ""], rows, right=(1, 2), fold=4)
     publishers = sorted({one.top1_by for one in wanted if one.top1_by})
     if publishers:
         console.stderr().print(f"top-1 as published by {'; '.join(publishers)}")
@@ -59,14 +71,24 @@ def list_weights(
 @app.command("fetch")
 def fetch_weights(
     name: Annotated[str, typer.Argument(help="A name from `probe weights list`.")],
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(
+            envvar="PROBE_WEIGHTS_MIRRORS",
+            help="Address of a folder with published files, tried first; may be repeated.",
+        ),
+    ] = None,
     cache_dir: CacheDir = None,
 ) -> None:
-    """Download a published file into the cache folder and check its digest."""
+    """Download a published file into the cache folder and check its digest.
+
+    A download that broke off goes on where it stopped.
+    """
     from probe.cli import console
     from probe.weights import fetch
 
     with console.DownloadBar(name) as bar:
-        path = fetch(name, cache_folder(cache_dir), progress=bar)
+        path = fetch(name, cache_folder(cache_dir), mirrors=mirror or (), progress=bar)
     console.stdout().print(str(path))
 
 
@@ -88,6 +110,7 @@ def show_weights(
         held_layers,
         identify,
         open_tensors,
+        why_not,
     )
 
     if not file.is_file():
@@ -97,6 +120,7 @@ def show_weights(
     fits = [backbone] if backbone else list(fitting_backbones(opened))
     nowhere = Memo(Path("/nonexistent/memo"))
     held = {name: held_layers(file, BACKBONES[name], nowhere) for name in fits}
+    others = {} if backbone else why_not(opened)
     if as_json:
         console.print_json(
             {
@@ -104,6 +128,7 @@ def show_weights(
                 "format": opened.format,
                 "name": known.name if known else None,
                 "fits": {name: list(layers) for name, layers in held.items()},
+                "fits_not": others,
                 "tensors": {
                     name: {"shape": list(one.shape), "dtype": str(one.dtype)}
                     for name, one in opened.tensors.items()
@@ -117,13 +142,19 @@ def show_weights(
         "format": opened.format,
         "known as": known.name if known else "nothing in the catalog",
     }
+    inside = opened.metadata.get("probe.preprocess")
     facts["input"] = (
-        known.preprocess.describe() if known else "not known; give it with --preprocess"
+        known.preprocess.describe()
+        if known
+        else f"inside the file: {inside}"
+        if inside
+        else "not known; give it with --preprocess"
     )
     for name, layers in held.items():
         facts[f"fits {name}"] = f"up to {layers[-1]}" if layers else "no layer"
     if not held:
-        facts["fits"] = "no backbone of the catalog; --backbone NAME says why not"
+        facts["fits"] = "no backbone of the catalog"
+    facts |= {f"not {name}": reason for name, reason in list(others.items())[:CLOSEST]}
     console.facts(out, facts)
     rows = [
         [name, "x".join(map(str, one.shape)), str(one.dtype)]
@@ -132,7 +163,115 @@ def show_weights(
     console.table(out, ["tensor", "shape", "dtype"], rows)
 
 
-def _as_json(spec: WeightsSpec, path: Path | None) -> dict[str, Any]:
+Backbone = Annotated[
+    str | None, typer.Option(help="Which one they are for.", show_default="the only one they fit")
+]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(help="What they were trained on: a name or a JSON file. Known weights bring it."),
+]
+
+
+@app.command("check")
+def check(
+    name: Annotated[str, typer.Argument(help="A name from `probe weights list`, or a file.")],
+    backbone: Backbone = None,
+    preprocess: Preprocess = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Keep what they give as their known answer.")
+    ] = False,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run weights on two photographs and compare with their known answer."""
+    from probe.cli import console
+    from probe.weights import check_weights, class_names, record_answer, require_agreement
+
+    weights, spec, memo, folder = _resolved(name, backbone, preprocess, cache_dir)
+    verdict = check_weights(weights, spec, cache_dir=folder, memo=memo)
+    require_agreement(verdict, weights)
+    kept = record_answer(verdict.now, folder) if record else None
+    known = f"recorded in {kept}" if kept else "none; unverified"
+    if verdict.answer is not None:
+        known = (
+            f"{verdict.answer.name}: off by {verdict.deviation:.1g}, at most {verdict.tolerance:g}"
+        )
+    facts = {
+        "weights": f"{weights.name} ({weights.path})",
+        "features": f"{spec.name}, layer {verdict.now.layer}",
+        "input": f"{weights.preprocess.describe()}  [{weights.decided_by}]",
+        "known answer": known,
+    }
+    names = class_names()
+    tops = [[names[one] for one in row] for row in verdict.now.top5]
+    for photograph, classes in zip(("a palace", "a flower"), tops, strict=False):
+        facts[photograph] = ", ".join(classes)
+    if as_json:
+        status = "agrees" if verdict.answer else "recorded" if kept else "unverified"
+        found = {"status": status, "deviation": verdict.deviation, "tolerance": verdict.tolerance}
+        console.print_json({**found, "top5": tops, "answer": verdict.now.to_json()})
+        return
+    console.facts(console.stdout(), facts)
+    if verdict.answer is None and kept is None:
+        sure = "if those classes are right" if tops else "if the preprocessing above is right"
+        console.stderr().print(f"{sure}, --record keeps this as the known answer")
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[str, typer.Argument(help="A name from `probe weights list`, or a file.")],
+    out: Annotated[Path, typer.Argument(help="What to write: NAME.params or NAME.safetensors.")],
+    backbone: Backbone = None,
+    preprocess: Preprocess = None,
+    mean: Annotated[
+        Path | None,
+        typer.Option(help="A .binaryproto of Caffe's, whose channel means replace the others."),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that is there.")
+    ] = False,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Write weights as Gluon's .params or as safetensors, with their preprocessing inside."""
+    from probe.cli import console
+    from probe.weights import convert_weights, with_mean
+
+    weights, spec, _, _ = _resolved(source, backbone, preprocess, cache_dir)
+    if mean is not None:
+        weights = with_mean(weights, mean)
+    done = convert_weights(weights, spec, out, overwrite=overwrite)
+    facts = {
+        "written": f"{done.path}  ({console.size(done.path.stat().st_size)})",
+        "holds": f"{spec.name} up to {done.layer}, {done.parameters} arrays, float32",
+        "input": weights.preprocess.describe(),
+    }
+    if done.omitted:
+        facts["without"] = "; ".join(done.omitted)
+    console.facts(console.stdout(), facts)
+
+
+def _resolved(
+    argument: str, backbone: str | None, preprocess: str | None, cache_dir: Path | None
+) -> tuple[ResolvedWeights, BackboneSpec, Memo, Path]:
+    from probe.backbones.catalog import BACKBONES
+    from probe.memo import Memo
+    from probe.preprocess import load_preprocess
+    from probe.weights import backbone_for, resolve_weights
+
+    folder = cache_folder(cache_dir)
+    memo = Memo(folder / "memo.sqlite")
+    spec = BACKBONES[backbone] if backbone else backbone_for(argument, memo)
+    given = load_preprocess(preprocess) if preprocess else None
+    weights = resolve_weights(spec, argument, cache_dir=folder, memo=memo, preprocess=given)
+    return weights, spec, memo, folder
+
+
+def _stated(spec: WeightsSpec) -> str:
+    """The digest that the publisher states, as short as it tells."""
+    return f"md5:{spec.md5[:8]}" if spec.md5 else f"sha256:{spec.sha256[:8]}"
+
+
+def _as_json(spec: WeightsSpec, path: Path | None, proof: str) -> dict[str, Any]:
     return {
         "name": spec.name,
         "backbone": spec.backbone,
@@ -142,6 +281,9 @@ def _as_json(spec: WeightsSpec, path: Path | None) -> dict[str, Any]:
         "licence": spec.licence,
         "top1": spec.top1,
         "top1_by": spec.top1_by or None,
+        "sha256": spec.sha256 or None,
+        "md5": spec.md5 or None,
+        "proof": proof,
         "preprocess": spec.preprocess.to_json(),
         "urls": list(spec.urls),
         "install": spec.install or None,

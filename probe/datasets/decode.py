@@ -37,12 +37,16 @@ _PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 def decode_file(path: str) -> NDArray[np.uint8]:
     """Read an image file as RGB, uint8, (height, width, 3). See `decode`."""
+    return decode(read_file(path), path)
+
+
+def read_file(path: str) -> bytes:
+    """Return a file's bytes; ImageError where it cannot be opened."""
     try:
         with open(path, "rb") as file:
-            data = file.read()
+            return file.read()
     except OSError as error:
         raise ImageError(path, f"cannot be opened: {error.strerror}") from error
-    return decode(data, path)
 
 
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:

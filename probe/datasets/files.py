@@ -10,9 +10,9 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.decode import decode_file
+from probe.datasets.decode import decode, decode_file, read_file
 from probe.datasets.spec import CONTENT_BYTES
-from probe.errors import ImageError
+from probe.errors import DataError, ImageError
 from probe.memo import Memo, Stamp, stamp_of
 
 HASH_KIND = "content-1/file"
@@ -35,12 +35,18 @@ class FileImages:
 
     def __init__(self, root: str, ids: Sequence[str], memo: Memo, workers: int) -> None:
         self._root, self._ids, self._memo, self._workers = root, ids, memo, workers
+        self._content: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return len(self._ids)
 
     def content(self) -> NDArray[np.uint8]:
-        """Return the hash of each file's bytes, (n_images, 16)."""
+        """Return the hash of each file's bytes, (n_images, 16), as it was when first asked for."""
+        if self._content is None:
+            self._content = self._hashed()
+        return self._content
+
+    def _hashed(self) -> NDArray[np.uint8]:
         stamps = {path: _stamp(path) for path in self._paths()}
         known = self._memo.get_many(HASH_KIND, stamps)
         for path, digest in self._each(_digest, HASH_KIND, stamps, known):
@@ -51,8 +57,20 @@ class FileImages:
         return np.frombuffer(table, np.uint8).reshape(-1, CONTENT_BYTES)
 
     def image(self, row: int) -> NDArray[np.uint8]:
-        """Decode one image to RGB, (height, width, 3)."""
-        return decode_file(f"{self._root}/{self._ids[row]}")
+        """Decode one image to RGB, (height, width, 3).
+
+        Raises
+        ------
+        DataError
+            The file is not the one that `content` told of: its features would get a wrong name.
+        """
+        path = f"{self._root}/{self._ids[row]}"
+        data = read_file(path)
+        if self._content is not None and _hash(data) != self._content[row].tobytes():
+            raise DataError(
+                f"{path}: was changed since this command looked at it; run the same command again"
+            )
+        return decode(data, path)
 
     def take(self, rows: NDArray[np.intp]) -> FileImages:
         """Return the images of those rows, in that order."""
@@ -109,10 +127,13 @@ def _stamp(path: str) -> Stamp:
 
 def _digest(path: str) -> bytes | ImageError:
     try:
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=CONTENT_BYTES).digest()
-    except OSError as error:
-        return ImageError(path, f"cannot be opened: {error.strerror}")
+        return _hash(read_file(path))
+    except ImageError as error:
+        return error
+
+
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).digest()
 
 
 def _decodes(path: str) -> bytes | ImageError:

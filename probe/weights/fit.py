@@ -31,6 +31,8 @@ class Fit:
         Tensors for which the backbone has no use.
     omitted : tuple of str
         Known omissions, for people.
+    refusal : str or None
+        Why the file must not be loaded although all may fit.
     """
 
     naming: Naming
@@ -39,11 +41,12 @@ class Fit:
     misshapen: Mapping[str, str]
     unknown: tuple[str, ...]
     omitted: tuple[str, ...]
+    refusal: str | None
 
     def problems(self, backbone: BackboneSpec, layer: Layer) -> list[str]:
         """What keeps the network cut at `layer` from using the file, most telling first."""
-        if self.naming.refusal is not None:
-            return [f"the names are those of {self.naming.name}: {self.naming.refusal}"]
+        if self.refusal is not None:
+            return [f"the names are those of {self.naming.name}: {self.refusal}"]
         found = []
         for what, named in (("missing", self.missing), ("of another shape", self.misshapen)):
             used = [text for name, text in named.items() if backbone.uses(layer, name)]
@@ -69,13 +72,13 @@ def fit_file(file: TensorFile, backbone: BackboneSpec) -> Fit | None:
         score = (hits, -len(naming.known))
         if hits and score > best_score:
             best, best_score = (naming, tensors), score
-    return None if best is None else _fit(*best)
+    return None if best is None else _fit(*best, file)
 
 
 def holds_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
     """Return the names of the layers for which the file has every parameter, in network order."""
     fit = fit_file(file, backbone)
-    if fit is None or fit.naming.refusal is not None:
+    if fit is None or fit.refusal is not None:
         return ()
     bad = [*fit.missing, *fit.misshapen]
     return tuple(
@@ -136,6 +139,28 @@ def fitting_backbones(file: TensorFile) -> tuple[str, ...]:
     return tuple(found)
 
 
+def why_not(file: TensorFile) -> dict[str, str]:
+    """Return why a file does not fit those backbones that call some of their parameters alike.
+
+    Returns
+    -------
+    dict of str to str
+        Backbone -> reason, the closest first.
+    """
+    fitting = fitting_backbones(file)
+    found: list[tuple[int, str, str]] = []
+    for backbone in BACKBONES.values():
+        fit = fit_file(file, backbone)
+        if fit is None or backbone.name in fitting:
+            continue
+        last_map = [layer for layer in backbone.layers if layer.kind != "vector"][-1]
+        wrong = len(fit.missing) + len(fit.misshapen) + len(fit.unknown)
+        reasons = fit.problems(backbone, last_map)
+        if reasons:
+            found.append((wrong, backbone.name, ", ".join(reasons)))
+    return {name: reason for _, name, reason in sorted(found)}
+
+
 @lru_cache(maxsize=64)
 def shapes_of(name: str) -> Mapping[str, Shape]:
     """Return canonical name -> shape of a backbone's parameters; imports MXNet once."""
@@ -149,7 +174,7 @@ def _namings(name: str) -> tuple[Naming, ...]:
     return tuple(namings(BACKBONES[name], shapes_of(name)))
 
 
-def _fit(naming: Naming, tensors: Mapping[str, LazyTensor]) -> Fit:
+def _fit(naming: Naming, tensors: Mapping[str, LazyTensor], file: TensorFile) -> Fit:
     missing, misshapen = {}, {}
     for canonical, source in naming.sources.items():
         absent = [name for name in source.names if name not in tensors]
@@ -170,9 +195,11 @@ def _fit(naming: Naming, tensors: Mapping[str, LazyTensor]) -> Fit:
             labels.append(omission.label.format(count=count))
     unknown = [name for name in spare if not any(o.matches(name) for o in naming.omissions)]
     labels += _absent_tops(naming, missing)
+    accepted = naming.unless is not None and naming.unless(file)
     return Fit(
         naming=naming, tensors=tensors, missing=missing, misshapen=misshapen,
         unknown=tuple(unknown), omitted=tuple(labels),
+        refusal=None if accepted else naming.refusal,
     )  # fmt: skip
 
 

@@ -3,6 +3,9 @@
 The whole file is little-endian: u64 0x112, u64 0, u64 count, the arrays, u64 count, the names.
 An array is u32 magic, [i32 storage type], u32 sides, i64 each side, i32 + i32 context, i32 type,
 data; before the magic existed it began with the number of sides, and those were 32 bits wide.
+The format has no metadata and MXNet stops reading after the names, so `write_gluon` puts them
+behind: 16 bytes `METADATA`, u64 length, a JSON object of texts. Gluon's `load_parameters` takes
+such a file as it is, where an extra array would make it refuse.
 
 References
 ----------
@@ -11,8 +14,10 @@ apache/mxnet 1.9.1, src/ndarray/ndarray.cc: NDArray::Save, NDArray::Load, NDArra
 
 from __future__ import annotations
 
+import json
 import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +25,7 @@ from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.tensors import (
     ITEM_BYTES,
     MAX_DIMENSIONS,
+    Float32,
     LazyTensor,
     Shape,
     TensorFile,
@@ -29,7 +35,8 @@ from probe.weights.tensors import (
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 MAX_NAME = 4096
-PREPROCESS = "probe.preprocess"  # a uint8 array that holds JSON: the format has no metadata
+METADATA = b"probe.metadata\0\0"
+MAX_METADATA = 1 << 16
 
 _TYPES = {
     0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64",
@@ -52,7 +59,8 @@ def read_gluon(path: Path) -> TensorFile:
         if cursor.take("<QQ")[0] != LIST_MAGIC:
             raise WeightsError(f"{path}: not an NDArray list")
         arrays = [_array(cursor) for _ in cursor.counted(minimum=4)]
-        names = [cursor.text() for _ in cursor.counted(minimum=8)]
+        names = [cursor.text(MAX_NAME) for _ in cursor.counted(minimum=8)]
+        metadata = _metadata(cursor)
     if len(names) != len(arrays):
         raise WeightsError(
             f"{path}: {len(arrays)} arrays and {len(names)} names; save them as a dict"
@@ -65,8 +73,6 @@ def read_gluon(path: Path) -> TensorFile:
         if array is not None:
             dtype, shape, offset, length = array
             tensors[name] = raw_tensor(path, name, dtype, shape, offset=offset, available=length)
-    note = tensors.pop(PREPROCESS, None)
-    metadata = {} if note is None else {PREPROCESS: _text(path, note)}
     return TensorFile(path, "gluon", tensors, metadata)
 
 
@@ -96,6 +102,12 @@ class _Cursor:
             )
         return range(count)
 
+    def peek(self, count: int) -> bytes:
+        """The next bytes, which stay the next."""
+        data = self._file.read(count)
+        self._file.seek(-len(data), 1)
+        return data
+
     def skip(self, count: int) -> int:
         """Step over `count` bytes and return where they began."""
         start = self._file.tell()
@@ -106,9 +118,9 @@ class _Cursor:
         self._file.seek(count, 1)
         return start
 
-    def text(self) -> str:
+    def text(self, limit: int) -> str:
         (length,) = self.take("<Q")
-        if length > min(MAX_NAME, self.left):
+        if length > min(limit, self.left):
             raise UnsafeFileError(f"{self.path}: a name claims {length} bytes")
         return self._file.read(length).decode("utf-8", errors="replace")
 
@@ -132,7 +144,38 @@ def _array(cursor: _Cursor) -> tuple[str, Shape, int, int] | None:
     return _TYPES[kind], shape, cursor.skip(length), length
 
 
-def _text(path: Path, note: LazyTensor) -> str:
-    if note.dtype != "uint8" or len(note.shape) != 1 or note.nbytes > MAX_NAME:
-        raise UnsafeFileError(f"{path}: {PREPROCESS} is not a short text")
-    return note.fetch(0, note.shape[0]).tobytes().decode("utf-8", errors="replace")
+def _metadata(cursor: _Cursor) -> dict[str, str]:
+    """What `write_gluon` put behind the names. MXNet does not look there: anything may follow."""
+    if cursor.left < len(METADATA) or cursor.peek(len(METADATA)) != METADATA:
+        return {}
+    cursor.skip(len(METADATA))
+    try:
+        found = json.loads(cursor.text(MAX_METADATA))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or any(type(value) is not str for value in found.values()):
+        raise UnsafeFileError(f"{cursor.path}: the metadata behind its names are damaged")
+    return found
+
+
+def write_gluon(path: Path, parameters: Mapping[str, Float32], metadata: Mapping[str, str]) -> None:
+    """Write float32 arrays as MXNet 1.9.1 does, with metadata behind them.
+
+    Parameters
+    ----------
+    parameters : mapping of name to float32 array
+        Asked for one at a time, so that a lazy mapping needs memory for one.
+    """
+    names = sorted(parameters)
+    with path.open("wb") as file:
+        file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(names)))
+        for name in names:
+            array = parameters[name]
+            sides = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
+            file.write(struct.pack("<Ii", V2, 0) + sides + struct.pack("<iii", 1, 0, 0))
+            array.astype("<f4", copy=False).tofile(file)
+        file.write(struct.pack("<Q", len(names)))
+        for name in names:
+            file.write(struct.pack("<Q", len(name.encode())) + name.encode())
+        text = json.dumps(dict(metadata)).encode()
+        file.write(METADATA + struct.pack("<Q", len(text)) + text)

@@ -72,7 +72,7 @@ def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
         if backbone.uses(layer, canonical):
             source = fit.naming.sources[canonical]
             array = source.convert([fit.tensors[name] for name in source.names])
-            _check_finite(path, canonical, array)
+            check_finite(path, canonical, array)
             parameters[canonical] = array
     return Loaded(parameters, fit.omitted, parameter_digest(parameters))
 
@@ -105,7 +105,7 @@ def weights_digest(path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo)
 def random_digest(seed: int, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
     """Return the digest of `random_parameters`, from the memo where it is known."""
     kind, place = f"parameters:{backbone.name}:{layer.name}:{CONVERSION}", f"random:{seed}"
-    stamp = (0, 0, 0)  # there is no file that could change
+    stamp = (0, 0, 0, 0)  # there is no file that could change
     known = memo.get_many(kind, {place: stamp}).get(place)
     if known is not None:
         return known.decode()
@@ -158,7 +158,8 @@ def _strangers(file: TensorFile) -> str:
     return f"none of its {len(file.tensors)} tensors is called as expected ({names} ...)"
 
 
-def _check_finite(path: Path, name: str, array: Float32) -> None:
+def check_finite(path: Path, name: str, array: Float32) -> None:
+    """Raise WeightsError where a parameter holds NaN or infinity."""
     # the extremes of an array with a NaN are NaN; unlike isfinite they need no memory of its size
     with np.errstate(invalid="ignore"):
         ok = array.size == 0 or bool(np.isfinite(array.min()) and np.isfinite(array.max()))

@@ -14,14 +14,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from probe.weights.tensors import Float32, LazyTensor, Shape
+from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile
 
 Convert = Callable[[Sequence[LazyTensor]], Float32]
 Shapes = Mapping[str, Shape]
 
-TORCH_FORMATS = frozenset({"torch", "safetensors"})
-GLUON_FORMATS = frozenset({"gluon", "safetensors"})
+TORCH_FORMATS = frozenset({"torch", "safetensors", "onnx"})
+GLUON_FORMATS = frozenset({"gluon", "safetensors", "onnx"})
 KERAS_FORMATS = frozenset({"keras"})
+CAFFE_FORMATS = frozenset({"caffe"})
+ONNX_FORMATS = frozenset({"onnx"})
 
 RUN = 400  # numbers written one after another when a large kernel is transposed; measured
 GLUON_EPSILON = 1e-5  # of every BatchNorm in the zoo but Inception's
@@ -80,6 +82,8 @@ class Naming:
     omissions : tuple of Omission
     refusal : str, optional
         Why weights of these names must not be loaded although they can be recognised.
+    unless : callable, optional
+        Looks at a file for what takes the refusal back.
     key : callable
         What to make of a file's name before looking it up in `sources`.
     """
@@ -89,6 +93,7 @@ class Naming:
     sources: Mapping[str, Source]
     omissions: tuple[Omission, ...] = ()
     refusal: str | None = None
+    unless: Callable[[TensorFile], bool] | None = None
     key: Callable[[str], str] = str
     known: frozenset[str] = field(init=False)
 

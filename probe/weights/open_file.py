@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from probe.errors import WeightsError, WeightsNotFoundError
-from probe.weights import gluon_file, keras_file, safetensors_file, torch_file
+from probe.weights import (
+    caffe_file,
+    gluon_file,
+    keras_file,
+    onnx_file,
+    safetensors_file,
+    torch_file,
+)
 from probe.weights.tensors import TensorFile
 from probe.weights.zip_members import stored_members
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 TORCH_STREAM = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # LONG1, 10 bytes, the number
+CAFFE = (b"\x0a", b"\x12", b"\xa2")  # the network's name, an old layer or a new one
+ONNX = b"\x08"  # the tag of the format's version, the first field
 
-KNOWN = "torch (.pth), Keras (.h5, .keras), Gluon (.params) and safetensors"
+KNOWN = (
+    "torch (.pth), Keras (.h5, .keras), Gluon (.params), safetensors, Caffe (.caffemodel) and ONNX"
+)
 
 
 def open_tensors(path: Path) -> TensorFile:
@@ -44,16 +56,24 @@ def open_tensors(path: Path) -> TensorFile:
 def _open(path: Path) -> TensorFile:
     with path.open("rb") as file:
         start = file.read(16)
-    if start.startswith(HDF5):
-        return keras_file.read_keras(path)
+    reader = _reader(path, start)
+    if reader is None:
+        raise WeightsError(f"{path}: not a weight file of a known format; known are {KNOWN}")
+    return reader(path)
+
+
+def _reader(path: Path, start: bytes) -> Callable[[Path], TensorFile] | None:
+    """What reads a file that begins so; by content, since names lie."""
     if start.startswith(b"PK\x03\x04"):
-        if keras_file.INNER in stored_members(path):
-            return keras_file.read_keras_zip(path)
-        return torch_file.read_torch_zip(path)
-    if start[2:].startswith(TORCH_STREAM) and start[:1] == b"\x80":
-        return torch_file.read_torch_stream(path)
-    if len(start) == 16 and struct.unpack("<Q", start[:8])[0] == gluon_file.LIST_MAGIC:
-        return gluon_file.read_gluon(path)
-    if start[8:9] == b"{":
-        return safetensors_file.read_safetensors(path)
-    raise WeightsError(f"{path}: not a weight file of a known format; known are {KNOWN}")
+        zipped = keras_file.INNER in stored_members(path)
+        return keras_file.read_keras_zip if zipped else torch_file.read_torch_zip
+    gluon = len(start) == 16 and struct.unpack("<Q", start[:8])[0] == gluon_file.LIST_MAGIC
+    known = (
+        (start.startswith(HDF5), keras_file.read_keras),
+        (start[2:].startswith(TORCH_STREAM) and start[:1] == b"\x80", torch_file.read_torch_stream),
+        (gluon, gluon_file.read_gluon),
+        (start[8:9] == b"{", safetensors_file.read_safetensors),
+        (start[:1] == ONNX, onnx_file.read_onnx),
+        (start[:1] in CAFFE and caffe_file.looks_like_caffe(path), caffe_file.read_caffe),
+    )
+    return next((read for fits, read in known if fits), None)

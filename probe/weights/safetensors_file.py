@@ -6,11 +6,13 @@ The library's own reader maps the whole file and cannot give bfloat16 as numpy.
 from __future__ import annotations
 
 import json
+import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from probe.errors import UnsafeFileError, WeightsError
-from probe.weights.tensors import LazyTensor, TensorFile, check_shape, raw_tensor
+from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile, check_shape, raw_tensor
 
 _TYPES = {
     "F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
@@ -57,3 +59,31 @@ def read_safetensors(path: Path) -> TensorFile:
             offset=8 + length + start, available=end - start,
         )  # fmt: skip
     return TensorFile(path, "safetensors", tensors, metadata)
+
+
+def write_safetensors(
+    path: Path,
+    parameters: Mapping[str, Float32],
+    shapes: Mapping[str, Shape],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write float32 arrays; the library's own writer wants all of them in memory, twice.
+
+    Parameters
+    ----------
+    parameters : mapping of name to float32 array
+        Asked for one at a time, so that a lazy mapping needs memory for one.
+    shapes : mapping of name to shape
+        Of all of them, since they stand before the first.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in sorted(shapes):
+        start, end = end, end + 4 * math.prod(shapes[name])
+        header[name] = {"dtype": "F32", "shape": shapes[name], "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # numbers begin at a multiple of their size
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in sorted(shapes):
+            parameters[name].astype("<f4", copy=False).tofile(file)

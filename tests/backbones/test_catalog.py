@@ -18,7 +18,7 @@ ALL = list(BACKBONES)
 ONE_A_FAMILY = [
     "vgg11_bn", "resnet18", "resnet50", "resnet50_v1", "resnet18_v2", "inception_v3", "alexnet",
     "squeezenet1_0", "squeezenet1_1", "densenet121", "mobilenet_v1", "mobilenet_v2",
-    "efficientnet_lite0",
+    "efficientnet_lite0", "caffenet",
 ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_each_layer_works_at_its_smallest_size_and_not_below(name: str) -> None:
                 spec.check_size(layer, layer.min_size - 1)
 
 
-@pytest.mark.parametrize("name", ["vgg16", "alexnet"])
+@pytest.mark.parametrize("name", ["vgg16", "alexnet", "caffenet"])
 def test_fully_connected_layers_keep_their_width_over_the_stated_sizes(name: str) -> None:
     spec = BACKBONES[name]
     last_map = [layer for layer in spec.layers if layer.kind == "map"][-1]

@@ -79,7 +79,6 @@ def test_the_same_command_finds_the_entry_and_needs_no_mxnet(digits: Path) -> No
         ("--limit", "60"),
         ("--weights", "random:1"),
         ("--dtype", "float16"),
-        ("--preprocess", "torchvision"),
     ],
 )
 def test_whatever_moves_the_numbers_makes_another_entry(
@@ -348,3 +347,26 @@ def test_help_and_import_load_nothing_heavy() -> None:
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
         assert done.stdout.strip() == "[]"
+
+
+def test_a_run_becomes_a_bundle_that_predicts(digits: Path, tmp_path: Path) -> None:
+    run, bundle = tmp_path / "run", tmp_path / "my bundle"
+    name = json.loads(probe(*DEMO, "--limit", "300", "--json", cwd=digits).stdout)["entries"][0]
+    probe("head", name["name"], "--epochs", "8", "--out", str(run), cwd=digits)
+    probe("bundle", str(run), "--out", str(bundle), cwd=digits)
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    Image.fromarray(np.tile(ramp, (64, 1))).save(tmp_path / "grey.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    good, bad = str(tmp_path / "grey.png"), str(tmp_path / "broken.png")
+    table = probe("predict", str(bundle), good, "-k", "2", cwd=tmp_path).stdout.splitlines()
+    assert table[0] == good
+    assert len(table) == 3
+    done = probe("predict", str(bundle), bad, good, "--format", "jsonl", cwd=tmp_path, code=1)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [one["image"] for one in told] == [good]
+    assert sum(one["probability"] for one in told[0]["predictions"]) <= 1.0 + 1e-6
+    assert told[0]["predictions"][0]["label"] in table[1]
+    assert "1 of 2 images could not be read" in done.stderr
+    rows = probe("predict", str(bundle), good, "-f", "csv", cwd=tmp_path).stdout.splitlines()
+    assert rows[0] == "image,rank,label,probability"
+    assert len(rows) == 6

@@ -13,16 +13,21 @@ from hypothesis import strategies as st
 
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights import open_tensors
-from tests.weights import writers
+from tests.weights import writers, writers_proto
 
 ARRAYS = {
     "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
     "a.bias": np.ones(2, np.float16),
     "n.num_batches_tracked": np.array([3], np.int64),
 }
+CAFFE = {"conv1/0": np.ones((2, 3, 1, 1), np.float32), "conv1/1": np.ones(2, np.float32)}
+NODE = writers_proto.onnx_node("Conv", "/a/Conv", ["x", "a.weight", "a.bias"])
 WRITERS = {
     "torch zip": writers.write_torch_zip, "torch stream": writers.write_torch_stream,
     "gluon": writers.write_gluon, "safetensors": writers.write_safetensors,
+    "caffe": lambda path, arrays: writers_proto.write_caffe(path, CAFFE),
+    "caffe, old": lambda path, arrays: writers_proto.write_caffe(path, CAFFE, old=True),
+    "onnx": lambda path, arrays: writers_proto.write_onnx(path, arrays, nodes=[NODE]),
 }  # fmt: skip
 QUICK = settings(
     max_examples=150,
@@ -74,7 +79,8 @@ def test_damaged_files_raise_or_read(
 
 
 @pytest.mark.parametrize(
-    "start", [b"PK\x03\x04", b"\x12\x01" + b"\0" * 14, b"\x20" + b"\0" * 7 + b"{"]
+    "start",
+    [b"PK\x03\x04", b"\x12\x01" + b"\0" * 14, b"\x20" + b"\0" * 7 + b"{", b"\x08\x08:", b"\n\x01n"],
 )
 @QUICK
 @given(rest=st.binary(max_size=200))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.weights.fit import fit_file, fitting_backbones, holds_layers, shapes_of
-from tests.weights import published
+from tests.weights import published, published_more
 from tests.weights.helpers import pretend
 
 TORCH = [
     name for name, spec in BACKBONES.items()
-    if spec.family not in ("resnet_v1", "resnet_v2", "mobilenet_v1")
+    if spec.family not in (
+        "resnet_v1", "resnet_v2", "mobilenet_v1", "inception_v3_keras", "caffenet",
+    )
 ]  # fmt: skip
 BASIC = ["resnet18", "resnet34"]
 CONSTANT_PREFIX = ("features.3.out.0.", "features.3.out.1.")  # mobilenet_v2's identity
@@ -152,22 +157,33 @@ def test_transformers_resnet_fits() -> None:
         )
 
 
-def test_timms_lite0_is_refused_since_its_padding_cannot_be_told() -> None:
-    names = {"conv_stem.weight": (32, 3, 3, 3), "blocks.0.0.conv_dw.weight": (32, 1, 3, 3)}
-    fit = fit_file(pretend(names), BACKBONES["efficientnet_lite0"])
+def test_timms_lite0_needs_a_file_name_since_its_padding_cannot_be_told() -> None:
+    backbone, layer = BACKBONES["efficientnet_lite0"], BACKBONES["efficientnet_lite0"].layers[-1]
+    file = pretend(published_more.timm_lite0())
+    fit = fit_file(file, backbone)
     assert fit is not None
-    assert "pads another way" in fit.problems(*_at_gap("efficientnet_lite0"))[0]
+    assert "pads another way" in fit.problems(backbone, layer)[0]
+    assert holds_layers(file, backbone) == ()
+    named = replace(file, path=Path("tf_efficientnet_lite0-0aa007d2.pth"))
+    fit = fit_file(named, backbone)
+    assert fit is not None
+    assert (fit.missing, fit.misshapen, fit.unknown) == ({}, {}, ())
+    assert fitting_backbones(named) == ("efficientnet_lite0",)
 
 
-def test_keras_inception_is_refused_since_its_pools_differ() -> None:
-    for first in ("conv2d", "conv2d_1"):
-        file = pretend(
-            {f"{first}/kernel": (3, 3, 3, 32), "conv2d_7/kernel": (1, 1, 192, 64)}, "keras"
-        )
-        fit = fit_file(file, BACKBONES["inception_v3"])
-        assert fit is not None
-        assert "average pools" in fit.problems(*_at_gap("inception_v3"))[0]
-
-
-def _at_gap(name: str):  # type: ignore[no-untyped-def]
-    return BACKBONES[name], BACKBONES[name].layers[-1]
+@pytest.mark.parametrize("first", [0, 1])
+def test_keras_inception_is_a_backbone_of_its_own_since_its_pools_differ(first: int) -> None:
+    """Keras 3 counts its layers from 0, Keras 2 from 1."""
+    file = pretend(published_more.keras_inception_v3(first), "keras")
+    own = BACKBONES["inception_v3_keras"]
+    fit = fit_file(file, own)
+    assert fit is not None
+    assert (fit.missing, fit.misshapen, fit.unknown) == ({}, {}, ())
+    assert set(fit.naming.sources) == set(shapes_of("inception_v3_keras"))
+    assert fitting_backbones(file) == ("inception_v3_keras",)
+    zoo = fit_file(file, BACKBONES["inception_v3"])
+    torch = fit_file(pretend(published.inception_v3()), own)
+    assert zoo is not None
+    assert torch is not None
+    assert "average pools" in zoo.problems(BACKBONES["inception_v3"], own.layers[-1])[0]
+    assert "average pools" in torch.problems(own, own.layers[-1])[0]

@@ -38,7 +38,8 @@ def test_lite0_recognises_palace_and_daisy() -> None:
 
     from probe.backbones.network import build
     from probe.mx import mx
-    from probe.preprocess import EFFICIENTNET_LITE, resize_image
+    from probe.preprocess import EFFICIENTNET_LITE
+    from probe.resize import resize_image
     from probe.weights.fit import fit_file
 
     backbone = BACKBONES["efficientnet_lite0"]

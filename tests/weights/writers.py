@@ -215,7 +215,7 @@ def write_safetensors(
     import json
 
     header: dict[str, Any] = {} if metadata is None else {"__metadata__": dict(metadata)}
-    start, data = 0, b""
+    start = 0
     for name, array in arrays.items():
         end = start + array.nbytes
         header[name] = {
@@ -223,10 +223,10 @@ def write_safetensors(
             "shape": list(array.shape),
             "data_offsets": [start, end],
         }
-        data += array.tobytes()
         start = end
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)
+    data = b"".join(array.tobytes() for array in arrays.values())
     path.write_bytes(struct.pack("<Q", len(head)) + head + data)
     return path
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from probe.backbones.spec import BackboneSpec
 from probe.weights.families import (
     alexnet,
+    caffenet,
     densenet,
     efficientnet_lite0,
     gluon,
@@ -22,9 +23,11 @@ from probe.weights.naming import Naming, Shapes
 
 _NAMINGS: dict[str, Callable[[BackboneSpec, Shapes], list[Naming]]] = {
     "alexnet": alexnet.namings,
+    "caffenet": caffenet.namings,
     "densenet": densenet.namings,
     "efficientnet_lite0": efficientnet_lite0.namings,
     "inception_v3": inception_v3.namings,
+    "inception_v3_keras": inception_v3.namings,
     "mobilenet_v2": mobilenet_v2.namings,
     "resnet_v1": resnet_v1.namings,
     "resnet_v1b": resnet_v1b.namings,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 
 from probe.backbones.spec import BackboneSpec
+from probe.weights.folding import folded_naming
 from probe.weights.naming import Naming, Shapes, torch_naming
 
 _STEM = {
@@ -43,4 +44,5 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: AR
         "torchvision": _torchvision,
         "torchvision (old)": _old,
     }
-    return [torch_naming(name, shapes, rename) for name, rename in variants.items()]
+    folded = folded_naming("torchvision", shapes, lambda module: f"{_torchvision(module)}.")
+    return [*(torch_naming(name, shapes, rename) for name, rename in variants.items()), folded]

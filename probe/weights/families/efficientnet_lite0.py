@@ -1,4 +1,8 @@
-"""EfficientNet-Lite0: the names of lukemelas's EfficientNet-PyTorch; timm's are refused.
+"""EfficientNet-Lite0: the names of lukemelas's EfficientNet-PyTorch, and timm's.
+
+timm has two networks whose names and shapes are the same: `tf_efficientnet_lite0`, TensorFlow's,
+and `efficientnet_lite0`, which pads symmetrically and trained with another epsilon. Only a file's
+own name tells them apart.
 
 References
 ----------
@@ -11,8 +15,11 @@ from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
 from probe.weights.families.mobilenet_v2 import grouped
+from probe.weights.folding import folded_naming
 from probe.weights.naming import Naming, Shapes, torch_naming
 
+EPSILON = 1e-3
+TF = "tf_efficientnet_lite0"
 GROUPS = (1, 2, 2, 3, 3, 4, 1)
 _STEM = {
     "features.0.conv": "_conv_stem", "features.0.bn": "_bn0", "features.17.conv": "_conv_head",
@@ -52,10 +59,16 @@ def _timm(module: str) -> str | None:
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
-    """Return lukemelas's naming, and timm's with the reason to refuse it."""
+    """Return lukemelas's naming, and timm's for files that say which one they are."""
     timm = torch_naming("timm", shapes, _timm)
     refusal = (
-        "they do not tell tf_efficientnet_lite0, which fits, from efficientnet_lite0, "
-        "which pads another way and does not; take --weights efficientnet_lite0.pytorch"
+        "they do not tell tf_efficientnet_lite0, which fits, from efficientnet_lite0, which pads "
+        f"another way and does not; if it is the first, put {TF} into the file's name"
     )
-    return [torch_naming("lukemelas", shapes, _lukemelas), replace(timm, refusal=refusal)]
+    return [
+        torch_naming("lukemelas", shapes, _lukemelas),
+        folded_naming(
+            "lukemelas", shapes, lambda module: f"{_lukemelas(module)}.", epsilon=EPSILON
+        ),
+        replace(timm, refusal=refusal, unless=lambda file: TF in file.path.name),
+    ]

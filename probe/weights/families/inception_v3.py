@@ -1,4 +1,4 @@
-"""Inception v3: torchvision's and timm's names; Keras's are recognised and refused.
+"""Inception v3: torchvision's and timm's names, and Keras's, whose network is another one.
 
 References
 ----------
@@ -7,13 +7,20 @@ torchvision/models/inception.py; keras/src/applications/inception_v3.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probe.backbones.spec import BackboneSpec
+from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     KERAS_FORMATS,
     Naming,
     Omission,
     Shapes,
+    Source,
+    dense,
+    filled,
     hwio,
+    plain,
     torch_naming,
 )
 
@@ -50,6 +57,9 @@ _BLOCKS = {
     "7": {"a": _D, "b": _E, "c": _E},
 }
 
+_KERAS_ROLES = {"beta": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+
+EPSILON = 1e-3
 AUXILIARY = Omission(r"AuxLogits\..*", "the auxiliary head left out")
 
 
@@ -65,21 +75,39 @@ def _torchvision(module: str) -> str | None:
     return f"{mixed}.{branches['.'.join(inner)]}.{step}"
 
 
-def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
-    """Return torchvision's naming, and Keras's with the reason to refuse it."""
-    return [
-        torch_naming("torchvision", shapes, _torchvision, AUXILIARY),
-        *map(_keras, ["", "_1"], [shapes] * 2),
-    ]
-
-
-def _keras(first: str, shapes: Shapes) -> Naming:
-    # layers are counted over the whole session, the first being conv2d or conv2d_1
-    name = "features.0.0.weight"
-    return Naming(
-        name="keras",
-        formats=KERAS_FORMATS,
-        sources={name: hwio(f"conv2d{first}/kernel", shapes[name])},
-        refusal="its InceptionV3 leaves the padding out of its average pools, Gluon's counts it: "
-        "another network, which no backbone here has",
+def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
+    """Return torchvision's naming and Keras's, each refused by the other's backbone."""
+    if backbone.name == "inception_v3":
+        refusal = (
+            "its InceptionV3 leaves the padding out of its average pools, where torchvision's and "
+            "Gluon's count it; it is the backbone inception_v3_keras"
+        )
+        torch = torch_naming("torchvision", shapes, _torchvision, AUXILIARY)
+        folded = folded_naming(
+            "torchvision", shapes, lambda module: f"{_torchvision(module)}.", epsilon=EPSILON
+        )
+        return [torch, folded, *(_keras(shapes, first, refusal) for first in (0, 1))]
+    refusal = (
+        "its average pools count the padding, where Keras's leave it out; it is the backbone "
+        "inception_v3"
     )
+    torch = replace(torch_naming("torchvision", shapes, _torchvision, AUXILIARY), refusal=refusal)
+    return [torch, *(_keras(shapes, first) for first in (0, 1))]
+
+
+def _keras(shapes: Shapes, first: int, refusal: str | None = None) -> Naming:
+    """Keras's naming: layers are counted in the order of the network, from 0 or, in Keras 2, 1."""
+    convs = [name for name, shape in shapes.items() if len(shape) == 4]
+    sources: dict[str, Source] = {
+        "output.weight": dense("predictions/kernel", shapes["output.weight"]),
+        "output.bias": plain("predictions/bias", shapes["output.bias"]),
+    }
+    for number, conv in enumerate(convs, start=first):
+        counted = f"_{number}" if number else ""
+        norm = conv.removesuffix("0.weight") + "1"
+        width = (shapes[conv][0],)
+        sources[conv] = hwio(f"conv2d{counted}/kernel", shapes[conv])
+        sources[f"{norm}.gamma"] = filled(1, width)  # its norms have no scale
+        for leaf, role in _KERAS_ROLES.items():
+            sources[f"{norm}.{leaf}"] = plain(f"batch_normalization{counted}/{role}", width)
+    return Naming(name="keras", formats=KERAS_FORMATS, sources=sources, refusal=refusal)

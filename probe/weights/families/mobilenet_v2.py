@@ -11,11 +11,12 @@ torchvision/models/mobilenetv2.py; timm/models/efficientnet.py: mobilenetv2_100.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from probe.backbones.spec import BackboneSpec
+from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     BATCH_COUNTERS,
     GLUON_EPSILON,
@@ -73,19 +74,28 @@ def grouped(index: int, groups: tuple[int, ...]) -> str:
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
-    """Return torchvision's and timm's naming."""
-    return [_naming("torchvision", shapes, _torchvision), _naming("timm", shapes, _timm)]
+    """Return torchvision's and timm's naming, and torchvision's with its norms folded."""
+
+    def layer(module: str) -> str | None:
+        name = _torchvision(module)
+        return name and f"{name}."
+
+    plain_ones = [
+        Naming(name=name, formats=TORCH_FORMATS, sources=renamed(shapes, rename))
+        for name, rename in (("torchvision", _torchvision), ("timm", _timm))
+    ]
+    tops = ("classifier.1", "classifier", "classifier.1")
+    every = [*plain_ones, folded_naming("torchvision", shapes, layer)]
+    return [_completed(one, top, shapes) for one, top in zip(every, tops, strict=True)]
 
 
-def _naming(name: str, shapes: Shapes, rename: Callable[[str], str | None]) -> Naming:
-    top = rename("output.0")
-    sources = renamed(shapes, rename) | _identity(shapes)
-    out, entered = shapes["output.0.weight"][:2]  # a 1x1 convolution without bias in Gluon
-    sources["output.0.weight"] = plain(f"{top}.weight", (out, entered, 1, 1), (out, entered))
+def _completed(naming: Naming, top: str, shapes: Shapes) -> Naming:
+    """Add what Gluon's network has besides: an identity, and a classifier that is a convolution."""
+    out, entered = shapes["output.0.weight"][:2]
+    classifier = plain(f"{top}.weight", (out, entered, 1, 1), (out, entered))
+    sources = {**naming.sources, **_identity(shapes), "output.0.weight": classifier}
     bias = Omission(rf"{top}\.bias", "the classifier's bias left out")
-    return Naming(
-        name=name, formats=TORCH_FORMATS, sources=sources, omissions=(BATCH_COUNTERS, bias)
-    )
+    return replace(naming, sources=sources, omissions=(BATCH_COUNTERS, bias))
 
 
 def _identity(shapes: Shapes) -> dict[str, Source]:

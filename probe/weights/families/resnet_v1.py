@@ -23,4 +23,7 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
         "its ResNet strides in the 3x3 convolution of a block and has no biases, where "
         f"{backbone.name} strides in the first 1x1 and has some; it is the backbone {other}"
     )
-    return [*(replace(one, refusal=refusal) for one in torch), keras_v1_naming(shapes)]
+    return [
+        *(replace(one, refusal=refusal) for one in torch),
+        keras_v1_naming(shapes),
+    ]

@@ -12,6 +12,7 @@ import re
 
 from probe.backbones.spec import BackboneSpec
 from probe.weights.families.keras_resnet import keras_v1_naming
+from probe.weights.folding import folded_naming
 from probe.weights.naming import GLUON_FORMATS, Naming, Shapes, renamed, torch_naming
 
 _BODY = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
@@ -53,6 +54,7 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
         torch_naming("torchvision", shapes, torchvision_name),
         torch_naming("transformers", shapes, transformers_name),
         gluoncv,
+        folded_naming("torchvision", shapes, lambda module: f"{torchvision_name(module)}."),
     ]
     if depth(backbone) >= 50:
         found.append(

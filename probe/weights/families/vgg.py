@@ -1,4 +1,4 @@
-"""VGG: torchvision's, timm's and Keras's names.
+"""VGG: torchvision's, timm's, Keras's and Caffe's names.
 
 References
 ----------
@@ -9,9 +9,12 @@ keras/src/applications/vgg16.py.
 from __future__ import annotations
 
 from probe.backbones.spec import BackboneSpec
+from probe.weights.families.caffenet import caffe_naming
+from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     BATCH_COUNTERS,
     KERAS_FORMATS,
+    ONNX_FORMATS,
     TORCH_FORMATS,
     Naming,
     Shapes,
@@ -22,20 +25,29 @@ from probe.weights.naming import (
     plain,
     torch_naming,
 )
+from probe.weights.tensors import Shape
 
 LAST_MAP = 512  # channels of the 7 x 7 map before fc6
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
-    """Return torchvision's, timm's and, without BatchNorm, Keras's naming."""
+    """Return torchvision's and timm's naming and, without BatchNorm, Keras's and Caffe's."""
     fc6, fc7 = (f"features.{backbone.layer(name).after - 1}" for name in ("fc6", "fc7"))
     tops = {fc6: "classifier.0", fc7: "classifier.3", "output": "classifier.6"}
     found = [
         torch_naming("torchvision", shapes, lambda module: tops.get(module, module)),
+        folded_naming("torchvision", shapes, lambda module: f"{tops.get(module, module)}."),
         _timm(shapes, {fc6: "pre_logits.fc1", fc7: "pre_logits.fc2", "output": "head.fc"}),
     ]
     if not backbone.name.endswith("_bn"):
-        found.append(_keras(backbone, shapes, {fc6: "fc1", fc7: "fc2", "output": "predictions"}))
+        keras = {fc6: "fc1", fc7: "fc2", "output": "predictions"}
+        found += [_keras(backbone, shapes, keras), _keras_onnx(backbone, shapes, keras)]
+        convs = {
+            f"features.{layer.after - 2}": layer.name
+            for layer in backbone.layers
+            if layer.name.startswith("conv")
+        }
+        found.append(caffe_naming(shapes, convs | {fc6: "fc6", fc7: "fc7", "output": "fc8"}))
     return found
 
 
@@ -54,21 +66,41 @@ def _timm(shapes: Shapes, tops: dict[str, str]) -> Naming:
     return Naming(name="timm", formats=TORCH_FORMATS, sources=sources, omissions=(BATCH_COUNTERS,))
 
 
-def _keras(backbone: BackboneSpec, shapes: Shapes, tops: dict[str, str]) -> Naming:
-    blocks = {
+def _keras_blocks(backbone: BackboneSpec) -> dict[str, str]:
+    return {
         f"features.{layer.after - 2}": layer.name.replace("conv", "block").replace("_", "_conv")
         for layer in backbone.layers
         if layer.name.startswith("conv")
     }
+
+
+def _keras(backbone: BackboneSpec, shapes: Shapes, tops: dict[str, str]) -> Naming:
+    blocks = _keras_blocks(backbone)
     sources: dict[str, Source] = {}
     for canonical, shape in shapes.items():
         module, _, leaf = canonical.rpartition(".")
         name = (blocks | tops)[module]
         if leaf == "bias":
             sources[canonical] = plain(f"{name}/bias", shape)
-        elif name == "fc1":
-            positions = shape[1] // LAST_MAP
-            sources[canonical] = dense_after_map(f"{name}/kernel", shape, (positions, LAST_MAP))
+        elif len(shape) == 4:
+            sources[canonical] = hwio(f"{name}/kernel", shape)
         else:
-            sources[canonical] = (hwio if len(shape) == 4 else dense)(f"{name}/kernel", shape)
+            sources[canonical] = _keras_dense(f"{name}/kernel", shape)
     return Naming(name="keras", formats=KERAS_FORMATS, sources=sources)
+
+
+def _keras_onnx(backbone: BackboneSpec, shapes: Shapes, tops: dict[str, str]) -> Naming:
+    """Keras's exporter turns the kernels of convolutions around, those of dense layers not."""
+    names = _keras_blocks(backbone) | tops
+    sources = {}
+    for canonical, shape in shapes.items():
+        module, _, leaf = canonical.rpartition(".")
+        make = _keras_dense if len(shape) == 2 else plain
+        sources[canonical] = make(f"{names[module]}/{leaf}", shape)
+    return Naming(name="keras", formats=ONNX_FORMATS, sources=sources)
+
+
+def _keras_dense(name: str, shape: Shape) -> Source:
+    if not name.startswith("fc1/"):
+        return dense(name, shape)
+    return dense_after_map(name, shape, (shape[1] // LAST_MAP, LAST_MAP))

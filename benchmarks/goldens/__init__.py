@@ -1,0 +1,1 @@
+"""Scripts that make the golden features: each original framework is run once, elsewhere."""

@@ -1,0 +1,88 @@
+"""What the golden features are made of, the same on every machine and with every NumPy.
+
+Parameters are drawn from a generator that their name seeds, images likewise; features are projected
+on a few fixed directions, so that a model's golden is a few hundred numbers. Needs NumPy alone:
+the scripts beside this file import it in another framework's environment, the tests in ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FOLDER = Path(__file__).parents[2] / "tests" / "weights" / "goldens"
+NUMBERS = 32  # a layer
+BLOCK = 1 << 20
+VARIANCES, MEANS = ("running_var", "moving_variance"), ("running_mean", "moving_mean")
+
+
+def draw(name: str, shape: Sequence[int], fan_in: int = 0) -> NDArray[np.float32]:
+    """Return a parameter by name: He-uniform kernels, norms near the identity, small biases.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        In the framework's own layout.
+    fan_in : int
+        Numbers that a kernel adds up; default: of torch's layout, all but the first side.
+    """
+    unit = _uniform(name, math.prod(shape)).reshape(tuple(shape))  # -1 to 1
+    leaf = name.replace("/", ".").rpartition(".")[2]
+    if len(shape) > 1:
+        return unit * np.float32(math.sqrt(6 / (fan_in or math.prod(shape[1:]))))
+    if leaf in VARIANCES:
+        return np.float32(1) + unit * np.float32(0.5)
+    if leaf in ("weight", "gamma"):
+        return np.float32(1) + unit * np.float32(0.25)
+    return unit * np.float32(0.2)
+
+
+def image(size: int) -> NDArray[np.uint8]:
+    """Return the picture every model is shown, uint8, (1, size, size, 3)."""
+    unit = _uniform("image", size * size * 3).reshape(1, size, size, 3)
+    return np.floor((unit + 1) * 128).astype(np.uint8)
+
+
+def digest(features: NDArray[Any]) -> list[float]:
+    """Return 32 numbers: the features, flattened, times fixed signs, over the root of their count.
+
+    References
+    ----------
+    Achlioptas, Database-friendly random projections (2003): lengths are kept on average.
+    """
+    flat = np.asarray(features, np.float64).reshape(-1)
+    stream = hashlib.shake_256(b"golden").digest(-(-NUMBERS * flat.size // 8))
+    bits = np.unpackbits(np.frombuffer(stream, np.uint8), count=NUMBERS * flat.size)
+    signs = bits.reshape(NUMBERS, flat.size)
+    whole = flat.sum()
+    sums = [2 * flat[row.astype(bool)].sum() - whole for row in signs]
+    return [float(f"{value / math.sqrt(flat.size):.7g}") for value in sums]
+
+
+def write(name: str, versions: Mapping[str, str], models: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write the goldens of one framework, a model a line."""
+    lines = ",\n".join(f"{json.dumps(one)}: {json.dumps(models[one])}" for one in models)
+    head = f'{{"versions": {json.dumps(dict(versions))}, "models": {{\n'
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.json").write_text(f"{head}{lines}\n}}}}\n")
+
+
+def _uniform(name: str, count: int) -> NDArray[np.float32]:
+    # PCG64's raw stream is what NumPy promises to keep; its distributions may change
+    seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=16).digest(), "little")
+    raw = np.random.PCG64(seed)
+    unit = np.empty(count + count % 2, np.float32)
+    for start in range(0, len(unit), BLOCK):
+        part = unit[start : start + BLOCK]
+        bits = np.asarray(raw.random_raw(len(part) // 2), "<u8").view("<u4")
+        part[:] = (bits >> 8).astype(np.float32)
+        part *= np.float32(2.0**-23)
+        part -= np.float32(1)
+    return unit[:count]

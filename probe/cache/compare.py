@@ -1,0 +1,120 @@
+"""Why two keys are not the same, in words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from probe.cache.checksum import SplitTable
+from probe.cache.features import FeatureSet
+from probe.cache.filling import as_bytes
+from probe.cache.key import FeatureKey
+from probe.cache.store import Store
+
+_WORDS = {
+    "parameters": "weights",
+    "dtype": "stored dtype",
+    "compute": "precision of the forward pass",
+    "format": "format version",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Near:
+    """An entry beside the one that is wanted.
+
+    Parameters
+    ----------
+    recipe, rows : tuple of str
+        What differs, one field a line: of the recipe, and of the images.
+    """
+
+    name: str
+    recipe: tuple[str, ...]
+    rows: tuple[str, ...]
+
+
+def recipe_differences(
+    there: FeatureKey, here: FeatureKey, *, weights: tuple[str, str] = ("", "")
+) -> tuple[str, ...]:
+    """Return each field of the recipe that differs, from what to what.
+
+    Parameters
+    ----------
+    there, here : FeatureKey
+        Of the entry, and the one that is wanted.
+    weights : tuple of str
+        What people call the weights of each.
+    """
+    old, new = there.to_json(), here.to_json()
+    lines = []
+    for field, value in old.items():
+        if field == "rows" or value == new[field]:
+            continue
+        if field == "preprocess":
+            lines += _fields(json.loads(there.preprocess), json.loads(here.preprocess))
+            continue
+        pair = value, new[field]
+        if field == "parameters":
+            pair = _named(weights[0], value), _named(weights[1], new[field])
+        lines.append(f"{_WORDS.get(field, field)} is {pair[0]} there and {pair[1]} here")
+    return tuple(lines)
+
+
+def row_differences(
+    entry: FeatureSet, key: FeatureKey, tables: Mapping[str, SplitTable]
+) -> tuple[str, ...]:
+    """Return for each split whose images differ how many are the same."""
+    more = [split for split in entry.splits if split not in dict(key.rows)]
+    lines = [f"split {split} is there and not asked for here" for split in more]
+    for split, digest in key.rows:
+        if split not in entry:
+            lines.append(f"split {split} is not there")
+        elif dict(entry.key.rows)[split] != digest:
+            there = Counter(as_bytes(entry[split].content))
+            here = Counter(as_bytes(tables[split].content))
+            same = (there & here).total()
+            order = ", in another order" if same == there.total() == here.total() else ""
+            lines.append(
+                f"{split} has {there.total():,} images there and {here.total():,} here, "
+                f"{same:,} of them the same{order}"
+            )
+    return tuple(lines)
+
+
+def nearest(
+    store: Store,
+    key: FeatureKey,
+    tables: Mapping[str, SplitTable],
+    *,
+    weights: str,
+    most: int = 3,
+) -> list[Near]:
+    """Return the entries that differ from a key in the fewest fields, with what differs."""
+    ranked = []
+    for entry in store.entries():
+        named = str(entry.provenance.get("weights", "")), weights
+        recipe = recipe_differences(entry.key, key, weights=named)
+        splits = len(set(entry.key.rows) ^ set(key.rows))
+        ranked.append((len(recipe), splits, entry, recipe))
+    ranked.sort(key=lambda one: one[:2])
+    found = []
+    for _, _, entry, recipe in ranked[:most]:
+        rows = row_differences(FeatureSet.open(entry.path), key, tables)
+        found.append(Near(name=entry.name, recipe=recipe, rows=rows))
+    return found
+
+
+def _fields(there: Mapping[str, object], here: Mapping[str, object]) -> list[str]:
+    return [
+        f"preprocessing: {name} is {there.get(name, 'unset')} there and "
+        f"{here.get(name, 'unset')} here"
+        for name in sorted({*there, *here})
+        if there.get(name) != here.get(name)
+    ]
+
+
+def _named(name: str, digest: object) -> str:
+    return f"{name or 'unnamed'} (parameters {str(digest)[:12]})"

@@ -1,0 +1,137 @@
+"""Making the file of an entry: its structure, with room for the rows that come later.
+
+The structure is written once, flushed, and never touched again: rows go straight to the file
+offset of `features`, so that a kill can cost rows but never the file. It has HDF5 1.8's object
+headers, which carry checksums of their own; the older ones, still h5py's default, do not.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache.checksum import SplitTable, encode_strings
+from probe.cache.file import MAGIC
+from probe.cache.key import FORMAT, FeatureKey, canonical_json
+from probe.errors import CacheError
+
+BLOCK_BYTES = 1 << 20
+MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 16, 1024
+ALIGNMENT = 4096  # arrays of a page or more start at a page
+FILE_OPTIONS: dict[str, Any] = {
+    "libver": ("v108", "v108"),
+    "alignment_threshold": ALIGNMENT,
+    "alignment_interval": ALIGNMENT,
+}
+
+
+def rows_per_block(row_bytes: int) -> int:
+    """Return the power of two that makes a block of about 1 MiB, within limits."""
+    rows = max(BLOCK_BYTES // max(row_bytes, 1), 1)
+    return min(max(1 << (rows.bit_length() - 1), MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
+
+
+def create(
+    path: Path, key: FeatureKey, tables: Mapping[str, SplitTable], *,
+    row_shape: tuple[int, ...], classes: tuple[str, ...], provenance: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write the structure of an entry, with its rows still unwritten, and reserve the disk for it.
+
+    Raises
+    ------
+    CacheError
+        The disk is full, or the folder cannot be written.
+    """
+    dtype = np.dtype(key.dtype)
+    block_rows = rows_per_block(int(np.prod(row_shape, dtype=np.int64)) * dtype.itemsize)
+    try:
+        _check_room(path, tables, row_shape, dtype)
+        with h5py.File(path, "w", **FILE_OPTIONS) as file:
+            write_structure(
+                file, key, tables,
+                block_rows=block_rows, classes=classes, provenance=provenance,
+            )  # fmt: skip
+            for split, table in tables.items():
+                allocate(file[split], "features", (len(table.labels), *row_shape), dtype)
+        with path.open("r+b") as raw:
+            _reserve(raw.fileno(), path.stat().st_size)
+            os.fsync(raw.fileno())
+    except (OSError, RuntimeError) as error:  # h5py raises either when it cannot flush
+        path.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: BaseException) -> CacheError:
+    """Return what to raise where the disk refuses."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return CacheError(
+        f"{path}: cannot be written ({reason}); finished rows are kept, make room or name another "
+        "folder with --cache-dir, and run the same command again"
+    )
+
+
+def _check_room(
+    path: Path, tables: Mapping[str, SplitTable], row_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> None:
+    """Reserve all the disk once, since HDF5 does not get over a disk that fills while it writes."""
+    row = int(np.prod(row_shape, dtype=np.int64)) * dtype.itemsize + 32
+    size = sum(len(t.labels) * row + t.ids.nbytes + t.content.nbytes for t in tables.values())
+    with path.open("wb") as raw:
+        _reserve(raw.fileno(), size + ALIGNMENT)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    if not hasattr(os, "posix_fallocate"):  # macOS, where a full disk shows at the write
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # not every file system can
+            raise
+
+
+def write_structure(
+    file: Any, key: FeatureKey, tables: Mapping[str, SplitTable], *,
+    block_rows: int, classes: tuple[str, ...], provenance: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Write all of an entry but its features; checksums and seal are allocated, not filled."""
+    file.attrs["format"] = MAGIC
+    file.attrs["version"] = FORMAT
+    file.attrs["digest"] = key.digest
+    file.attrs["block_rows"] = block_rows
+    file.attrs["key"] = canonical_json(key.to_json())
+    file.attrs["provenance"] = canonical_json(dict(provenance))
+    _write_strings(file, "classes", encode_strings(classes))
+    allocate(file, "checksum", (2,), np.dtype(np.uint64))
+    allocate(file, "seal", (2,), np.dtype(np.float64))
+    for split, table in tables.items():
+        group, count = file.create_group(split), len(table.labels)
+        group.create_dataset("labels", data=table.labels)
+        _write_strings(group, "ids", table.ids)
+        group.create_dataset("content", data=table.content)
+        allocate(group, "blocks", (-(-count // block_rows),), np.dtype(np.uint64))
+
+
+def _write_strings(group: Any, name: str, values: NDArray[np.bytes_]) -> None:
+    # HDF5 does not convert between character sets, so the array has to say UTF-8 already
+    group.create_dataset(
+        name, data=values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize))
+    )
+
+
+def allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Create a contiguous dataset whose place in the file is fixed at once and not filled."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_layout(h5py.h5d.CONTIGUOUS)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    plist.set_obj_track_times(False)  # equal entries are equal files
+    kind = h5py.h5t.py_create(dtype, logical=True)
+    h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=plist)

@@ -1,0 +1,159 @@
+"""The feature rows of one split: mapped, or unpacked block by block; checked when touched."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache.checksum import checksum_rows
+from probe.cache.file import Header, OpenFile
+from probe.errors import CacheError, CorruptEntryError
+
+KEPT_BLOCKS = 64  # unpacked, about 64 MiB
+
+
+class MappedRows:
+    """Rows that lie in the file as they are in memory.
+
+    Parameters
+    ----------
+    sums : uint64, (n_blocks,)
+    ids : bytes, (n,)
+        For messages.
+    """
+
+    def __init__(
+        self, opened: OpenFile, split: str, sums: NDArray[np.uint64], ids: NDArray[np.bytes_]
+    ) -> None:
+        self._header, self._split, self._sums, self._ids = opened.header, split, sums, ids
+        self._map = opened.array(opened.header.features[split])
+        self._checked = np.zeros(len(sums), bool)
+
+    def all(self) -> NDArray[Any]:
+        """Return all rows, checked, as a read-only map of the file."""
+        self.check(range(len(self._sums)))
+        return self._map
+
+    def take(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        """Return a copy of some rows; their blocks are checked."""
+        if not self._checked.all():
+            self.check(np.unique(index // self._header.block_rows).tolist())
+        return self._map[index]
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield the blocks, each checked just before, while it is in the processor's cache."""
+        for block in range(len(self._sums)):
+            self.check([block])
+            yield self._map[self._header.block_slice(self._split, block)]
+
+    def check(self, blocks: Iterable[int]) -> None:
+        """Check blocks that were not checked yet."""
+        for block in blocks:
+            if not self._checked[block]:
+                where = self._header.block_slice(self._split, block)
+                if checksum_rows(self._map[where]) != self._sums[block]:
+                    raise corrupt(self._header, self._split, block, self._ids)
+                self._checked[block] = True
+
+
+class PackedRows:
+    """Rows in compressed chunks of one block each.
+
+    Parameters
+    ----------
+    sums : uint64, (n_blocks,)
+        Of the rows as they come out.
+    ids : bytes, (n,)
+    """
+
+    def __init__(
+        self, opened: OpenFile, split: str, sums: NDArray[np.uint64], ids: NDArray[np.bytes_]
+    ) -> None:
+        require_filters(opened.header)
+        self._header, self._split, self._sums, self._ids = opened.header, split, sums, ids
+        self._dataset = opened.hdf5[split]["features"]
+        self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()  # loaders read from several threads
+
+    def all(self) -> NDArray[Any]:
+        """Return all rows, checked, unpacked anew into memory."""
+        rows = np.empty(self._dataset.shape, self._dataset.dtype)
+        for block in range(len(self._sums)):
+            where = self._header.block_slice(self._split, block)
+            self._read(block, rows[where])
+        rows.flags.writeable = False
+        return rows
+
+    def take(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        """Return a copy of some rows; the blocks touched last are kept unpacked."""
+        rows = np.empty((len(index), *self._dataset.shape[1:]), self._dataset.dtype)
+        owner = index // self._header.block_rows
+        for block in np.unique(owner).tolist():
+            here = owner == block
+            rows[here] = self._unpacked(block)[index[here] - block * self._header.block_rows]
+        return rows
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield the blocks, unpacked and checked."""
+        for block in range(len(self._sums)):
+            yield self._unpacked(block)
+
+    def check(self, blocks: Iterable[int]) -> None:
+        """Unpack and check blocks."""
+        for block in blocks:
+            self._unpacked(block)
+
+    def _unpacked(self, block: int) -> NDArray[Any]:
+        with self._lock:
+            return self._kept_or_read(block)
+
+    def _kept_or_read(self, block: int) -> NDArray[Any]:
+        if block in self._kept:
+            self._kept.move_to_end(block)
+            return self._kept[block]
+        where = self._header.block_slice(self._split, block)
+        rows = np.empty((where.stop - where.start, *self._dataset.shape[1:]), self._dataset.dtype)
+        self._read(block, rows)
+        self._kept[block] = rows
+        if len(self._kept) > KEPT_BLOCKS:
+            self._kept.popitem(last=False)
+        return rows
+
+    def _read(self, block: int, into: NDArray[Any]) -> None:
+        try:
+            self._dataset.read_direct(into, self._header.block_slice(self._split, block))
+        except (OSError, RuntimeError) as error:  # the filter met bytes it cannot unpack
+            raise corrupt(self._header, self._split, block, self._ids) from error
+        if checksum_rows(into) != self._sums[block]:
+            raise corrupt(self._header, self._split, block, self._ids)
+
+
+def require_filters(header: Header) -> None:
+    """Load the decompressors of packed entries.
+
+    Raises
+    ------
+    CacheError
+        hdf5plugin is not installed.
+    """
+    try:
+        import hdf5plugin  # noqa: F401 - importing it registers the filters
+    except ImportError:
+        raise CacheError(
+            f"{header.path}: is packed, and reading it needs hdf5plugin; "
+            "install it with `pip install 'probe[pack]'`"
+        ) from None
+
+
+def corrupt(header: Header, split: str, block: int, ids: NDArray[np.bytes_]) -> CorruptEntryError:
+    """Return the error that names a bad block by its first row."""
+    where = header.block_slice(split, block)
+    first = ids[where.start].decode("utf-8", "replace")
+    return CorruptEntryError(
+        header.path, f"{split} rows {where.start} to {where.stop - 1} (the first is {first})"
+    )

@@ -1,0 +1,114 @@
+"""`probe cache pack | import | export`: smaller entries, and features in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from probe.cli.cache_sync import Name
+from probe.cli.options import CacheDir, cache_folder
+
+
+def pack(
+    name: Name = None,
+    codec: Annotated[
+        str, typer.Option(help="blosc-lz4, blosc-zstd, zstd, or none to undo it.")
+    ] = "zstd",
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="float16 halves the size and makes another entry.", show_default="as it is"
+        ),
+    ] = None,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Compress an entry; heads read it as before. Says how far the stored features moved."""
+    from probe.cache import pack as packing
+    from probe.cache.features import FeatureSet
+    from probe.cache.store import Store
+    from probe.cli import console
+    from probe.errors import UsageError
+
+    if dtype not in (None, "float32", "float16"):
+        raise UsageError(f"--dtype {dtype}: expected float32 or float16")
+    store = Store(cache_folder(cache_dir))
+    entry = FeatureSet.open(store.choose(name).path)
+    done = packing.pack(entry, store, codec=codec, dtype=dtype)
+    facts = {
+        "entry": str(done.entry.path),
+        "size": f"{console.size(done.before)} -> {console.size(done.after)} "
+        f"({done.after / done.before:.2f})",
+        "error": "none, every bit is as it was"
+        if done.largest == 0
+        else f"largest {done.largest:.3g}, relative to a row's norm {done.relative:.3g}",
+    }
+    if done.entry.path != entry.path:
+        facts["next"] = f"the old entry is still there; `probe cache rm {entry.name}` removes it"
+    console.facts(console.stdout(), facts)
+
+
+def import_files(
+    files: Annotated[
+        list[Path], typer.Argument(help="Pickles, .npy, .npz or HDF5 files of one dataset.")
+    ],
+    features: Annotated[
+        str | None, typer.Option(help="Name of the features.", show_default="features or X")
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(help="Name of the labels, or a .npy file.", show_default="labels or y"),
+    ] = None,
+    ids: Annotated[str | None, typer.Option(help="Name of the ids.", show_default="ids")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val or test.", show_default="by the files' names, else train"),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="What to call it.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="What it was made with, if known.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Class names, as a,b,c.")] = None,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Make an entry of features that somebody has already. No code in a pickle is run."""
+    from probe.cache.store import Store
+    from probe.cli import console
+    from probe.cli.extract import words
+    from probe.transfer import Names, import_features
+
+    entry = import_features(
+        files,
+        Store(cache_folder(cache_dir)),
+        names=Names(features=features, labels=labels, ids=ids),
+        split=split,
+        dataset=dataset,
+        backbone=backbone,
+        classes=words(classes) or None,
+    )
+    counts = ", ".join(f"{name} {len(one):,}" for name, one in entry.splits.items())
+    shape = "x".join(map(str, entry.row_shape))
+    console.facts(
+        console.stdout(),
+        {
+            "entry": str(entry.path),
+            "rows": f"{counts}; {shape} features, {len(entry.classes)} classes",
+            "note": "how they were made is unknown, and the entry says so",
+            "next": f"probe head {entry.name}",
+        },
+    )
+
+
+def export(
+    file: Annotated[Path, typer.Argument(help="Ends in .npz, .parquet or .safetensors.")],
+    name: Name = None,
+    cache_dir: CacheDir = None,
+) -> None:
+    """Write an entry, checked on its way, as a file that other tools read."""
+    from probe.cache.features import FeatureSet
+    from probe.cache.store import Store
+    from probe.cli import console
+    from probe.transfer import export_features
+
+    entry = FeatureSet.open(Store(cache_folder(cache_dir)).choose(name).path)
+    export_features(entry, file)
+    console.stdout().print(f"{file}: {entry.name}, {console.size(file.stat().st_size)}")

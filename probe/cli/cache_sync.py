@@ -1,0 +1,239 @@
+"""`probe cache explain | sync`: what a request would find, and bringing an entry in step."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probe.cli import extract as passing
+from probe.cli import pass_options
+from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
+
+if TYPE_CHECKING:
+    from probe.cache.features import FeatureSet
+    from probe.request import Prepared
+    from probe.upkeep import Explanation, SyncPlan
+
+Name = Annotated[
+    str | None,
+    typer.Argument(help="An entry's name or the start of it.", show_default="the newest"),
+]
+MovedDataset = Annotated[
+    Path | None,
+    typer.Option(
+        "--dataset-root", help="Where the images lie now.", show_default="where the entry says"
+    ),
+]
+MovedWeights = Annotated[
+    str | None,
+    typer.Option("--weights", help="Where the weights are now.", show_default="as recorded"),
+]
+
+
+def explain(
+    backbone: pass_options.BackboneName,
+    dataset: DatasetName,
+    dataset_root: DatasetRoot = None,
+    weights: pass_options.Weights = "auto",
+    preprocess: pass_options.Preprocess = None,
+    layer: pass_options.LayerNames = None,
+    pool: pass_options.PoolName = None,
+    size: pass_options.Size = None,
+    split: pass_options.SplitNames = None,
+    per_class: pass_options.PerClass = None,
+    limit: pass_options.Limit = None,
+    coarse: pass_options.Coarse = False,
+    skip_bad: pass_options.SkipBad = False,
+    seed: Seed = 42,
+    batch_size: pass_options.BatchSize = None,
+    workers: pass_options.Workers = None,
+    device: pass_options.Device = "auto",
+    dtype: pass_options.Dtype = "float32",
+    views: pass_options.Views = "none",
+    strict: pass_options.Strict = False,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what `probe extract` with the same options would reuse, and why not more."""
+    from probe.cache.store import Store
+    from probe.cli import console
+    from probe.request import Request, prepare
+    from probe.upkeep import explain as explained
+
+    folder = cache_folder(cache_dir)
+    request = Request(
+        backbone=backbone,
+        dataset=dataset,
+        dataset_root=dataset_root,
+        weights=weights,
+        preprocess=preprocess,
+        layers=passing.words(layer),
+        pool=pool,
+        size=size,
+        splits=passing.words(split),
+        per_class=per_class,
+        limit=limit,
+        coarse=coarse,
+        skip_bad=skip_bad,
+        seed=seed,
+        batch_size=batch_size,
+        workers=workers or passing.default_workers(),
+        device=device,
+        dtype=dtype,
+        views=views,
+        strict=strict,
+        cache_dir=folder,
+    )
+    made = explained(prepare(request), Store(folder))
+    if as_json:
+        console.print_json({"cuts": [_as_json(one) for one in made]})
+        return
+    for one in made:
+        _show(one)
+
+
+def _show(one: Explanation) -> None:
+    from probe.cli import console
+
+    out = console.stdout()
+    cut = one.cut.layer.name + ("" if one.cut.pool == "none" else f" ({one.cut.pool})")
+    if one.found is not None:
+        verdict = f"{one.found} is reused as it is"
+        if one.relabelled:
+            verdict = (
+                f"{one.found} has these features; labels, ids or class names differ, so it is "
+                "written anew without a forward pass"
+            )
+        console.facts(out, {"layer": cut, "entry": verdict})
+        return
+    facts = {
+        "layer": cut,
+        "entry": "none has exactly these features",
+        "rows": f"{one.copied:,} would be copied from other entries, {one.forwarded:,} forwarded",
+    }
+    console.facts(out, facts)
+    for near in one.near:
+        out.print(f"\n{near.name}")
+        for line in (*near.recipe, *near.rows):
+            out.print(f"  {line}", soft_wrap=True)
+    if not one.near:
+        out.print("the cache holds no entries")
+
+
+def _as_json(one: Explanation) -> dict[str, Any]:
+    return {
+        "layer": one.cut.layer.name,
+        "pool": one.cut.pool,
+        "digest": one.cut.key.digest,
+        "found": one.found,
+        "relabelled": one.relabelled,
+        "copied": one.copied,
+        "forwarded": one.forwarded,
+        "near": [
+            {"name": near.name, "recipe": list(near.recipe), "rows": list(near.rows)}
+            for near in one.near
+        ],
+    }
+
+
+def sync(
+    name: Name = None,
+    dataset_root: MovedDataset = None,
+    weights: MovedWeights = None,
+    strict: pass_options.Strict = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what has changed, and change nothing.")
+    ] = False,
+    batch_size: pass_options.BatchSize = None,
+    workers: pass_options.Workers = None,
+    device: pass_options.Device = "auto",
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring an entry in step with its images: only content that was never seen is forwarded.
+
+    Added, replaced, renamed, moved and deleted images, other labels, another place of the folder.
+    """
+    from probe.cache.store import Store
+    from probe.cli import console
+    from probe.upkeep import plan_sync
+    from probe.upkeep import sync as synced
+
+    folder = cache_folder(cache_dir)
+    entry, prepared = reopen(
+        name, folder, dataset_root, weights,
+        strict=strict, batch_size=batch_size, workers=workers, device=device,
+    )  # fmt: skip
+    plan = plan_sync(entry, prepared)
+    if not as_json:
+        console.facts(
+            console.stderr(),
+            {
+                "entry": str(entry.path),
+                "images": f"{plan.kept:,} as they were, {plan.new:,} new, {plan.gone:,} gone",
+                "changed": "; ".join(plan.changes) or "nothing",
+            },
+        )
+    made, forwarded = entry, 0
+    if plan.changes and not dry_run:
+        with passing.interruptible(), passing.Screen() as screen:
+            made = synced(entry, prepared, plan, Store(folder), screen)
+        forwarded = screen.forwarded
+    if as_json:
+        console.print_json(_synced_json(made, plan, forwarded))
+        return
+    name_of = prepared.dataset.name
+    done = f"{made.path}: {forwarded:,} images forwarded, in step with {name_of}"
+    if not plan.changes:
+        done = f"{entry.path}: in step with {name_of}, nothing to do"
+    elif dry_run:
+        done = f"{entry.path}: would be written anew, {plan.new:,} images forwarded"
+    console.stdout().print(done, soft_wrap=True)
+
+
+def _synced_json(made: FeatureSet, plan: SyncPlan, forwarded: int) -> dict[str, Any]:
+    return {
+        "name": made.name,
+        "path": str(made.path),
+        "kept": plan.kept,
+        "new": plan.new,
+        "gone": plan.gone,
+        "changes": list(plan.changes),
+        "forwarded": forwarded,
+    }
+
+
+def reopen(
+    name: str | None,
+    folder: Path,
+    dataset_root: Path | None,
+    weights: str | None,
+    *,
+    strict: bool,
+    batch_size: int | None,
+    workers: int | None,
+    device: str,
+) -> tuple[FeatureSet, Prepared]:
+    """Open an entry together with the request that made it, asked again today."""
+    from probe.cache.features import FeatureSet
+    from probe.cache.store import Store
+    from probe.request import prepare, repeat
+
+    entry = FeatureSet.open(Store(folder).choose(name).path)
+    request = repeat(
+        entry.key, entry.provenance, cache_dir=folder, dataset_root=dataset_root, weights=weights
+    )
+    request = replace(
+        request,
+        strict=strict,
+        batch_size=batch_size,
+        workers=workers or passing.default_workers(),
+        device=device,
+        command="probe " + shlex.join(sys.argv[1:]),
+    )
+    return entry, prepare(request)

@@ -1,0 +1,163 @@
+"""Other people's features become an entry."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache.checksum import SplitTable, encode_strings
+from probe.cache.features import FeatureSet
+from probe.cache.key import SPLIT_ORDER, FeatureKey, canonical_json, digest_rows
+from probe.cache.pending import Draft, PendingEntry
+from probe.cache.store import Store
+from probe.errors import DataError, UsageError
+from probe.transfer.labels import class_numbers
+from probe.transfer.read import Names, Part, read_parts
+
+BOTTLENECK = re.compile(
+    r"(?P<network>.+)_(?P<dataset>[^_]*[^_\d][^_]*)(?P<small>_100)?_bottleneck_features_"
+    r"(?P<split>train|validation|test)"
+)
+UNKNOWN = "unknown"
+USUAL = Names()
+
+
+def import_features(
+    paths: Sequence[Path],
+    store: Store,
+    *,
+    names: Names = USUAL,
+    split: str | None = None,
+    dataset: str | None = None,
+    backbone: str | None = None,
+    classes: Sequence[str] | None = None,
+) -> FeatureSet:
+    """Make one entry of pickles, .npy, .npz or HDF5 files with features and labels.
+
+    Pickles are read by an own reader that makes arrays and plain containers only. Nothing is known
+    of how the features were made, and the entry's key and provenance say so.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Files of one dataset; which split each is, its name or the names of its arrays say.
+    split : str, optional
+        The split of files that do not say.
+    dataset, backbone : str, optional
+        Default: from ``{network}_{dataset}[_100]_bottleneck_features_{train,validation}.p``.
+    classes : sequence of str, optional
+        Default: those of a known dataset of that name, or the labels themselves.
+
+    Raises
+    ------
+    DataError
+        An array is missing, not finite, or of an impossible shape.
+    UnsafeFileError
+        A pickle asks for code to be run. Nothing was.
+    """
+    parts: dict[str, Part] = {}
+    for path in paths:
+        for name, part in read_parts(path, names, split).items():
+            if name in parts:
+                raise UsageError(f"{path}: {parts[name].source} is {name} too; import them apart")
+            parts[name] = part
+    found = BOTTLENECK.search(paths[0].stem)
+    if found:
+        backbone = backbone or found["network"]
+        dataset = dataset or found["dataset"] + (found["small"] or "")
+    dataset = dataset or paths[0].stem
+    parts = {name: parts[name] for name in SPLIT_ORDER if name in parts}
+    labels, known = class_numbers(parts, classes, dataset)
+    return _write(store, parts, labels, known, dataset=dataset, backbone=backbone or UNKNOWN)
+
+
+def _write(
+    store: Store,
+    parts: Mapping[str, Part],
+    labels: Mapping[str, NDArray[np.int32]],
+    classes: tuple[str, ...],
+    *,
+    dataset: str,
+    backbone: str,
+) -> FeatureSet:
+    shapes = {part.features.shape[1:] for part in parts.values()}
+    if len(shapes) > 1:
+        raise DataError(f"{dataset}: splits have features of different shapes ({shapes})")
+    half = all(part.features.dtype == np.float16 for part in parts.values())
+    rows = {
+        name: _finite(part, np.dtype(np.float16 if half else np.float32))
+        for name, part in parts.items()
+    }
+    draft = _draft(parts, rows, labels, classes, dataset=dataset, backbone=backbone)
+    with store.lock(draft.key):
+        pending = PendingEntry(store, draft, fresh=True)
+        try:
+            for name, features in rows.items():
+                pending.writer.write(name, np.arange(len(features)), features)
+                for block in range(pending.writer.header.block_count(name)):
+                    pending.writer.finish_block(name, block)
+            return pending.publish(seconds=0.0, forwarded=0)
+        finally:
+            pending.close()
+
+
+def _draft(
+    parts: Mapping[str, Part],
+    rows: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[np.int32]],
+    classes: tuple[str, ...],
+    *,
+    dataset: str,
+    backbone: str,
+) -> Draft:
+    tables = {
+        name: SplitTable(
+            labels=labels[name],
+            ids=encode_strings(part.ids or [f"{name}/{row:05d}" for row in range(len(rows[name]))]),
+            content=_row_hashes(rows[name]),
+        )
+        for name, part in parts.items()
+    }
+    key = FeatureKey(
+        backbone=backbone,
+        layer=UNKNOWN,
+        pool="none",
+        parameters=UNKNOWN,
+        preprocess=canonical_json({UNKNOWN: True}),
+        rows=tuple((name, digest_rows(table.content)) for name, table in tables.items()),
+        dtype=next(iter(rows.values())).dtype.name,
+        compute=UNKNOWN,
+    )
+    provenance = {
+        "dataset": dataset,
+        "provenance": "unknown: imported, and content is the hash of each row, not of an image",
+        "imported": sorted({str(part.source.absolute()) for part in parts.values()}),
+    }
+    return Draft(
+        key=key,
+        dataset=dataset,
+        tables=tables,
+        row_shape=next(iter(rows.values())).shape[1:],
+        classes=classes,
+        provenance=provenance,
+    )
+
+
+def _finite(part: Part, dtype: np.dtype[Any]) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        rows = np.ascontiguousarray(part.features, dtype)
+    bad = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
+    if bad.any():
+        raise DataError(f"{part.source}: row {int(bad.argmax())} has a feature that is not finite")
+    return rows
+
+
+def _row_hashes(rows: NDArray[Any]) -> NDArray[np.uint8]:
+    hashes = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16)

@@ -1,0 +1,282 @@
+"""Do weights give what they gave when they were right? Seconds, and no data set.
+
+Wrong preprocessing raises nothing, and a wrong conversion only where shapes differ. So weights are
+run on scikit-learn's two sample photographs, resized as they want it, and a short projection of
+the features is compared with a known answer. What is tested is the arithmetic (channel order,
+scale, mean, std), the conversion and the network; the size that a pass runs at is free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones.spec import BackboneSpec, Layer, resolve_pool
+from probe.errors import WeightsError
+from probe.memo import Memo, stamp_of
+from probe.preprocess import PreprocessSpec
+from probe.resize import resize_image
+from probe.weights.file_digest import file_digests
+from probe.weights.known import KnownAnswer, recorded_answers, shipped_answers
+from probe.weights.load import CONVERSION
+from probe.weights.spec import WeightsSpec
+from probe.weights.store import ResolvedWeights
+
+log = logging.getLogger(__name__)
+
+PHOTOGRAPHS = ("china.jpg", "flower.jpg")
+NUMBERS = 16  # a photograph
+TOP = 5
+# On the same pixels engines differ by less than 1e-4. Another JPEG decoder gives other pixels: one
+# grey level of noise everywhere moves the features by up to 0.07 (Lite0), while the mildest wrong
+# preprocessing moves them by 0.34 (VGG16 without its mean).
+TOLERANCE, TOLERANCE_OTHER_PIXELS = 1e-3, 0.2
+VERSION = 1  # to be raised when the same weights would be judged otherwise than before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """How weights compare with a known answer.
+
+    Parameters
+    ----------
+    answer : KnownAnswer or None
+        None where nobody recorded one.
+    now : KnownAnswer
+        What the weights give today, with the preprocessing in question.
+    deviation : float or None
+        Distance of the two projections over the known one's norm, the larger of the photographs.
+    """
+
+    answer: KnownAnswer | None
+    now: KnownAnswer
+    deviation: float | None
+
+    @property
+    def tolerance(self) -> float:
+        """The largest deviation that still is agreement."""
+        same = self.answer is not None and self.answer.pixels == self.now.pixels
+        return TOLERANCE if same else TOLERANCE_OTHER_PIXELS
+
+    @property
+    def agrees(self) -> bool:
+        """Whether features, and where there is a classifier its classes, are the known ones."""
+        if self.answer is None or self.deviation is None:
+            return False
+        if not self.deviation <= self.tolerance:  # NaN is no agreement
+            return False
+        # the fifth place may change hands within the tolerance; the first may not
+        tops = list(zip(self.answer.top5, self.now.top5, strict=bool(self.answer.top5)))
+        return all(a[0] == b[0] and len(set(a) & set(b)) >= TOP - 1 for a, b in tops)
+
+
+def check_weights(
+    weights: ResolvedWeights, backbone: BackboneSpec, *, cache_dir: Path, memo: Memo
+) -> Verdict:
+    """Run weights on the photographs and compare with the known answer, if there is one.
+
+    Raises
+    ------
+    WeightsError, UnsafeFileError
+        The weights cannot be read, do not fit, or hold no layer that works at their native size.
+    """
+    answer = find_answer(weights, backbone, cache_dir=cache_dir, memo=memo)
+    if answer is None:
+        return Verdict(answer=None, now=answer_now(weights, backbone, memo), deviation=None)
+    preprocess = with_arithmetic(answer.preprocess, weights.preprocess)
+    now = answer_now(
+        replace(weights, preprocess=preprocess), backbone, memo, backbone.layer(answer.layer)
+    )
+    known, found = np.array(answer.projection), np.array(now.projection)
+    off = np.linalg.norm(found - known, axis=1) / np.linalg.norm(known, axis=1)
+    return Verdict(answer=answer, now=now, deviation=float(off.max()))
+
+
+def check_first_use(
+    weights: ResolvedWeights, backbone: BackboneSpec, *, cache_dir: Path, memo: Memo
+) -> None:
+    """Check weights that were not checked before with this preprocessing; else return at once.
+
+    Raises
+    ------
+    WeightsError
+        The features are not the known ones; says what is off.
+    """
+    if weights.path is None:
+        return
+    arithmetic = json.dumps(_arithmetic(weights.preprocess))
+    answers = [one.to_json() for one in _answers(backbone, cache_dir)]
+    judged_by = hashlib.blake2b(f"{arithmetic}{json.dumps(answers)}".encode(), digest_size=16)
+    kind = f"known:{backbone.name}:{VERSION}:{CONVERSION}:{judged_by.hexdigest()}"
+    place = str(weights.path.resolve())
+    stamp = stamp_of(place)
+    if place in memo.get_many(kind, {place: stamp}):
+        return
+    if find_answer(weights, backbone, cache_dir=cache_dir, memo=memo) is None:
+        log.info("%s: unverified, nobody recorded what these weights give", weights.name)
+    else:
+        require_agreement(check_weights(weights, backbone, cache_dir=cache_dir, memo=memo), weights)
+    memo.put_many(kind, [(place, stamp, b"passed")])
+
+
+def require_agreement(verdict: Verdict, weights: ResolvedWeights) -> None:
+    """Raise where weights do not give what they are known to give.
+
+    Raises
+    ------
+    WeightsError
+        Says by how much, and which part of the preprocessing differs.
+    """
+    answer = verdict.answer
+    if answer is None or verdict.agrees:
+        return
+    known, given = _arithmetic(answer.preprocess), _arithmetic(weights.preprocess)
+    differing = [
+        f"{field} is {_short(given[field])}, not {_short(known[field])}"
+        for field in known
+        if known[field] != given[field]
+    ]
+    advice = (
+        f"{', '.join(differing)}; take --preprocess {answer.preprocess.name}"
+        if differing
+        else "the preprocessing is the known one, so the conversion or the network is at fault: "
+        "please report it"
+    )
+    raise WeightsError(
+        f"{weights.path}: on two photographs the features at {answer.layer} are off by "
+        f"{100 * (verdict.deviation or 0):.0f} % from those of {answer.name}, so every accuracy "
+        f"would suffer: {advice}"
+    )
+
+
+def find_answer(
+    weights: ResolvedWeights, backbone: BackboneSpec, *, cache_dir: Path, memo: Memo
+) -> KnownAnswer | None:
+    """Return the known answer for weights, the user's own first."""
+    if weights.path is None:
+        return None
+    answers = _answers(backbone, cache_dir)
+    if not answers:
+        return None
+    sha256, _ = file_digests(weights.path, memo)
+    for answer in answers:
+        if answer.sha256 == sha256:
+            return answer
+    held = weights.held(backbone, memo)
+    for answer in answers:
+        if answer.layer in held:
+            layer = backbone.layer(answer.layer)
+            if weights.digest(backbone, layer, memo) == answer.parameters:
+                return answer
+    return None
+
+
+def answer_now(
+    weights: ResolvedWeights, backbone: BackboneSpec, memo: Memo, layer: Layer | None = None
+) -> KnownAnswer:
+    """Run weights on the photographs.
+
+    Parameters
+    ----------
+    layer : Layer, optional
+        Default: the last one that the file holds.
+
+    Raises
+    ------
+    WeightsError
+        They are no file, or do not fit.
+    """
+    from probe.backbones.network import forward
+
+    if weights.path is None:
+        raise WeightsError(f"{weights.name}: random weights have no known answer")
+    if layer is None:
+        layer = backbone.layer(weights.held(backbone, memo)[-1])
+    cuts = [(layer, resolve_pool(layer, None))]
+    if weights.has_top(backbone) and weights.preprocess.size == backbone.input_size:
+        cuts.append((backbone.logits, "none"))
+    loaded = weights.load(backbone, cuts[-1][0])
+    batch = photographs(weights.preprocess)
+    features, *logits = forward(backbone, loaded.parameters, cuts, weights.preprocess, batch)
+    projection = [tuple(float(f"{v:.6g}") for v in row) for row in project(features)]
+    return KnownAnswer(
+        name=weights.name,
+        backbone=backbone.name,
+        layer=layer.name,
+        sha256=file_digests(weights.path, memo)[0],
+        parameters=weights.digest(backbone, layer, memo),
+        preprocess=weights.preprocess,
+        pixels=hashlib.blake2b(batch.tobytes(), digest_size=8).hexdigest(),
+        projection=tuple(projection),
+        top5=tuple(_top(row) for one in logits for row in one),
+        made_with=", ".join(f"{name} {version(name)}" for name in ("mxnet", "pillow")),
+    )
+
+
+def photographs(preprocess: PreprocessSpec) -> NDArray[np.uint8]:
+    """Return scikit-learn's two sample photographs resized as weights want them, (2, S, S, 3)."""
+    from sklearn.datasets import load_sample_image
+
+    return np.stack([resize_image(load_sample_image(one), preprocess) for one in PHOTOGRAPHS])
+
+
+def project(features: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return (N, 16): features (N, D) times fixed signs, over the root of D.
+
+    Distances between rows are kept on average (Achlioptas, Database-friendly random projections,
+    2003). The signs are the bits of SHAKE-256, which no library's next version changes.
+    """
+    count, width = features.shape
+    stream = hashlib.shake_256(b"probe: known answers").digest(-(-NUMBERS * width // 8))
+    bits = np.unpackbits(np.frombuffer(stream, np.uint8), count=NUMBERS * width)
+    signs = bits.reshape(width, NUMBERS) * 2.0 - 1.0
+    projected: NDArray[np.float64] = features.astype(np.float64) @ signs / np.sqrt(width)
+    return projected.reshape(count, NUMBERS)
+
+
+def with_arithmetic(native: PreprocessSpec, given: PreprocessSpec) -> PreprocessSpec:
+    """Return `native`'s resizing with the channel order, scale, mean and std of `given`."""
+    return replace(
+        native, name=given.name, channels=given.channels, scale=given.scale, mean=given.mean,
+        std=given.std,
+    )  # fmt: skip
+
+
+def verified_by(spec: WeightsSpec, cache_dir: Path) -> str:
+    """Return how a catalog entry is checked, for people: where its known answer comes from.
+
+    Returns
+    -------
+    str
+        ``known answer`` (it ships), ``your answer`` (`--record` added it) or ``unverified``.
+    """
+    if any(one.name == spec.name for one in shipped_answers()):
+        return "known answer"
+    own = any(one.name == spec.name for one in recorded_answers(cache_dir))
+    return "your answer" if own else "unverified"
+
+
+def _arithmetic(spec: PreprocessSpec) -> dict[str, object]:
+    return {field: getattr(spec, field) for field in ("channels", "scale", "mean", "std")}
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return "(" + ", ".join(f"{one:.6g}" for one in value) + ")"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _answers(backbone: BackboneSpec, cache_dir: Path) -> list[KnownAnswer]:
+    every = (*recorded_answers(cache_dir), *shipped_answers())
+    return [one for one in every if one.backbone == backbone.name]
+
+
+def _top(row: NDArray[np.float32]) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.argsort(-row, kind="stable")[:TOP])

@@ -1,0 +1,153 @@
+"""Known answers: what weights give on two photographs, written down when they were right.
+
+Those that ship are in `known.json` beside this file; `probe weights check --record` adds a user's
+own in ``cache_dir/weights/known.json``. An answer is found by the file's SHA256 or by the digest of
+the converted parameters, so a conversion that goes wrong cannot hide from it, and a copy of the
+same weights in another format is recognised.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from probe.errors import UsageError, WeightsError
+from probe.files import write_text
+from probe.preprocess import PreprocessSpec
+
+SHIPPED = Path(__file__).with_name("known.json")
+CLASSES = Path(__file__).with_name("imagenet_classes.txt")
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownAnswer:
+    """What one set of weights gives on scikit-learn's two sample photographs.
+
+    Parameters
+    ----------
+    name : str
+        Of the weights, for people.
+    backbone, layer : str
+        Whose features were projected: the last layer that the file holds.
+    sha256 : str
+        Of the file.
+    parameters : str
+        Digest of the converted parameters up to `layer`.
+    preprocess : PreprocessSpec
+        What the weights want.
+    pixels : str
+        Digest of the two resized photographs, as decoded where the answer was recorded.
+    projection : tuple of tuple of float
+        The features of each photograph, averaged over the map, times fixed signs: (2, 16).
+    top5 : tuple of tuple of int
+        ImageNet classes of each photograph, likeliest first; empty where there is no classifier.
+    made_with : str
+        Versions, for people.
+    """
+
+    name: str
+    backbone: str
+    layer: str
+    sha256: str
+    parameters: str
+    preprocess: PreprocessSpec
+    pixels: str
+    projection: tuple[tuple[float, ...], ...]
+    top5: tuple[tuple[int, ...], ...] = ()
+    made_with: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], where: str) -> KnownAnswer:
+        """Build an answer from decoded JSON.
+
+        Raises
+        ------
+        UsageError, KeyError, TypeError, ValueError
+            It is none.
+        """
+        rows = [tuple(float(value) for value in row) for row in data["projection"]]
+        top5 = tuple(tuple(int(one) for one in row) for row in data["top5"])
+        if len(rows) != 2 or len({len(row) for row in rows}) != 1 or len(top5) not in (0, 2):
+            raise ValueError("a projection or a top 5 is not one of two photographs")
+        words = ("name", "backbone", "layer", "sha256", "parameters", "pixels", "made_with")
+        return cls(
+            **{word: str(data[word]) for word in words},
+            preprocess=PreprocessSpec.from_json(data["preprocess"], where),
+            projection=tuple(rows),
+            top5=top5,
+        )
+
+
+@lru_cache(maxsize=1)
+def shipped_answers() -> tuple[KnownAnswer, ...]:
+    """Return the answers that come with this package."""
+    return _read(SHIPPED)
+
+
+def recorded_answers(cache_dir: Path) -> tuple[KnownAnswer, ...]:
+    """Return the user's own answers.
+
+    Raises
+    ------
+    WeightsError
+        Their file is damaged.
+    """
+    path = _own(cache_dir)
+    return _read(path) if path.is_file() else ()
+
+
+def record_answer(answer: KnownAnswer, cache_dir: Path) -> Path:
+    """Add an answer to the user's own, in place of an older one of the same file and backbone.
+
+    Returns
+    -------
+    Path
+        The file, which is replaced by rename.
+    """
+    same = (answer.backbone, answer.sha256)
+    kept = [one for one in recorded_answers(cache_dir) if (one.backbone, one.sha256) != same]
+    write_answers([*kept, answer], _own(cache_dir))
+    return _own(cache_dir)
+
+
+def write_answers(answers: list[KnownAnswer], path: Path) -> None:
+    """Write answers by rename, one a line, so that a change reads well in a diff."""
+    lines = ",\n".join(json.dumps(one.to_json()) for one in answers)
+    write_text(path, f'{{"schema": {SCHEMA}, "answers": [\n{lines}\n]}}\n')
+
+
+@lru_cache(maxsize=1)
+def class_names() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1,000 classes in the order of their numbers.
+
+    References
+    ----------
+    Russakovsky et al., ImageNet large scale visual recognition challenge, arXiv:1409.0575; a name
+    is the first word that WordNet 3.0 gives for the class, told apart where two share it.
+    """
+    return tuple(CLASSES.read_text(encoding="utf-8").splitlines())
+
+
+def _own(cache_dir: Path) -> Path:
+    return cache_dir / "weights" / "known.json"
+
+
+def _read(path: Path) -> tuple[KnownAnswer, ...]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema {data['schema']!r}")
+        return tuple(KnownAnswer.from_json(one, str(path)) for one in data["answers"])
+    except (OSError, LookupError, TypeError, ValueError, RecursionError, UsageError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise WeightsError(
+            f"{path}: known answers cannot be read ({reason}); remove it and record them again"
+        ) from None

@@ -1,0 +1,156 @@
+"""Walk through protobuf's wire format without reading what nobody asks for.
+
+A weight file is a few names and shapes around blobs of hundreds of megabytes. The library would
+parse all of it into memory, and again into arrays; this notes where each field lies, so that blobs
+are read in place, one at a time, like those of every other format here.
+
+References
+----------
+Protocol Buffers documentation, Encoding: tags, varints, length-delimited fields.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from probe.errors import UnsafeFileError
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+MAX_FIELDS = 1_000_000  # of all messages of a file; the largest networks here have some thousands
+MAX_TEXT = 4096
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a message.
+
+    Parameters
+    ----------
+    number : int
+    kind : int
+        The wire type.
+    value : int
+        Of a varint; else 0.
+    start, end : int
+        Where its bytes lie in the file.
+    """
+
+    number: int
+    kind: int
+    value: int
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        """Size in bytes."""
+        return self.end - self.start
+
+
+class Wire:
+    """A protobuf file that is open; counts the fields seen, so that no nesting goes on for ever.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    file : binary file
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self._file = path, file
+        self.size = file.seek(0, 2)
+        self._left = MAX_FIELDS
+
+    def whole(self) -> Field:
+        """The file as one message."""
+        return Field(0, BYTES, 0, 0, self.size)
+
+    def fields(self, message: Field) -> Iterator[Field]:
+        """Every field of a message, in order; nothing of a length-delimited one is read.
+
+        Raises
+        ------
+        UnsafeFileError
+            A field claims to be longer than its message, or is none.
+        """
+        if message.kind != BYTES:
+            raise self.damaged("has a number where a message belongs")
+        at = message.start
+        while at < message.end:
+            self._left -= 1
+            if self._left < 0:
+                raise self.damaged(f"has more than {MAX_FIELDS} fields")
+            field = self._field(at, message.end)
+            yield field
+            at = field.end
+
+    def _field(self, at: int, end: int) -> Field:
+        self._file.seek(at)
+        head = self._file.read(min(20, end - at))  # a tag and a varint have 10 bytes at most each
+        tag, used = self._varint(head, 0)
+        number, kind = tag >> 3, tag & 7
+        if kind == VARINT:
+            value, used = self._varint(head, used)
+            return Field(number, kind, value, at + used, at + used)
+        if kind == BYTES:
+            length, used = self._varint(head, used)
+        elif kind in (FIXED32, FIXED64):
+            length = 4 if kind == FIXED32 else 8
+        else:
+            raise self.damaged(f"has a field of wire type {kind}, which nobody writes")
+        start = at + used
+        if number == 0 or length > end - start:
+            raise self.damaged(f"claims a field of {length} bytes where there are {end - start}")
+        return Field(number, kind, 0, start, start + length)
+
+    def _varint(self, data: bytes, at: int) -> tuple[int, int]:
+        value = 0
+        for shift in range(0, 70, 7):
+            if at >= len(data):
+                break
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value & (2**64 - 1), at
+        raise self.damaged("has a number without an end")
+
+    def text(self, field: Field) -> str:
+        """The short text that a field holds."""
+        return self.data(field, MAX_TEXT).decode("utf-8", errors="replace")
+
+    def data(self, field: Field, limit: int) -> bytes:
+        """The bytes of a field, or an error where there are more than `limit`."""
+        if field.kind == VARINT or field.length > limit:
+            raise self.damaged(f"has {field.length} bytes where {limit} are plenty")
+        self._file.seek(field.start)
+        return self._file.read(field.length)
+
+    def numbers(self, field: Field, limit: int) -> list[int]:
+        """The whole numbers of a repeated field, packed or not; signed, of 64 bits."""
+        if field.kind == VARINT:
+            return [_signed(field.value)]
+        data = self.data(field, limit)
+        found, at = [], 0
+        while at < len(data):
+            value, at = self._varint(data, at)
+            found.append(_signed(value))
+        return found
+
+    def real(self, field: Field) -> float:
+        """The float that a field of 32 bits holds."""
+        (value,) = struct.unpack("<f", self.data(field, 4).ljust(4, b"\0"))
+        return float(value)
+
+    def damaged(self, what: str) -> UnsafeFileError:
+        """Return the error that says what is wrong with the file."""
+        return UnsafeFileError(f"{self.path}: {what}; it is damaged or lies")
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value

@@ -1,0 +1,142 @@
+"""`probe cache ...` as a user meets it: a real network, a folder of images."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from probe.cli.app import app
+from probe.errors import ProbeError
+
+BASE = ("--backbone", "squeezenet1_1", "--weights", "random:0", "--size", "32", "--dataset", "pics")
+
+
+def probe(*arguments: str, cwd: Path, code: int = 0) -> Result:
+    """Run a command in this process; `tests/cli` runs real ones."""
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(app, arguments, env={"PROBE_CACHE": "my cache", "NO_COLOR": "1"})
+    if isinstance(done.exception, ProbeError):
+        assert code == 2, done.exception
+        assert "\n" not in str(done.exception)
+        return done
+    assert done.exit_code == code, done.output
+    return done
+
+
+def picture(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    os.utime(path, (1e9, 1e9))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("a working folder")
+    for number in range(24):
+        picture(folder / "pics" / "ab"[number % 2] / f"{number}.png", number)
+    probe("extract", *BASE, cwd=folder)
+    return folder
+
+
+def test_a_day_with_the_cache(work: Path) -> None:
+    """One test, for each step starts from what the one before left."""
+    found = probe("cache", "explain", *BASE, cwd=work).stdout
+    assert "is reused as it is" in found
+    other = json.loads(
+        probe("cache", "explain", *BASE, "--dtype", "float16", "--json", cwd=work).stdout
+    )
+    assert other["cuts"][0]["forwarded"] == 24
+    assert other["cuts"][0]["near"][0]["recipe"] == [
+        "stored dtype is float32 there and float16 here"
+    ]
+    checked = probe("cache", "verify", "--sample", "7", cwd=work).stdout
+    assert "7 rows again" in checked
+    assert "within 0.0001" in checked
+
+    picture(work / "pics" / "a" / "new.png", 99)
+    (work / "pics" / "a" / "0.png").unlink()
+    planned = probe("cache", "sync", "--dry-run", cwd=work).stdout
+    assert "would be written anew, 1 images forwarded" in planned
+    done = json.loads(probe("cache", "sync", "--json", cwd=work).stdout)
+    assert (done["kept"], done["new"], done["gone"], done["forwarded"]) == (23, 1, 1, 1)
+    assert "nothing to do" in probe("cache", "sync", "--strict", cwd=work).stdout
+    listed = json.loads(probe("cache", "list", "--json", cwd=work).stdout)["entries"]
+    assert [one["name"] for one in listed] == [done["name"]]
+
+    used = json.loads(probe("cache", "du", "--json", cwd=work).stdout)
+    assert used["total"] == listed[0]["bytes"]
+    assert "last used" in probe("cache", "du", cwd=work).stdout
+    kept = probe("cache", "prune", "--older-than", "1", "--max-size", "1GB", cwd=work).stdout
+    assert "removed 0 files" in kept
+    going = probe("cache", "prune", "--max-size", "1kB", "--dry-run", cwd=work).stdout
+    assert "would remove 1 files" in going
+
+    pytest.importorskip("hdf5plugin")
+    assert "every bit is as it was" in probe("cache", "pack", cwd=work).stdout
+    assert "packed" in probe("cache", "list", cwd=work).stdout
+    result = probe("head", "--solver", "logistic", "--val-size", "0", "--json", cwd=work)
+    assert json.loads(result.stdout)["n_train"] == 24
+    probe("cache", "export", "out.npz", cwd=work)
+    assert "unknown" in probe("cache", "import", "out.npz", "-d", "again", cwd=work).stdout
+    refused = probe("cache", "sync", "again", cwd=work, code=2).exception
+    assert "does not record what it was made from" in str(refused)
+    probe("cache", "prune", "--max-size", "0", cwd=work)
+    assert json.loads(probe("cache", "list", "--json", cwd=work).stdout)["entries"] == []
+
+
+def test_verify_all_goes_on_after_a_damaged_entry_and_exits_1(tmp_path: Path) -> None:
+    for number in range(6):
+        picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
+    paths = []
+    for limit in ("2", "4"):
+        done = probe("extract", *BASE, "--limit", limit, "--json", cwd=tmp_path)
+        paths.append(tmp_path / json.loads(done.stdout)["entries"][0]["path"])
+    data = bytearray(paths[0].read_bytes())
+    data[-5] ^= 1
+    paths[0].write_bytes(data)
+    done = probe("cache", "verify", "--all", cwd=tmp_path, code=1)
+    assert "2 entries, 1 of them not as they should be" in done.stdout
+    assert "rows 0 to 1 (the first is a/" in done.stderr
+    assert paths[1].name in done.stdout
+
+
+def test_views_are_extracted_found_and_explained(work: Path, tmp_path: Path) -> None:
+    (tmp_path / "pics").symlink_to(work / "pics")
+    done = json.loads(
+        probe("extract", *BASE, "--limit", "4", "--views", "flip", "--json", cwd=tmp_path).stdout
+    )
+    assert done["entries"][0]["row_shape"] == [2, 512]
+    assert done["forwarded"] == 4
+    again = probe("extract", *BASE, "--limit", "4", "--views", "flip", "--json", cwd=tmp_path)
+    assert json.loads(again.stdout)["forwarded"] == 0
+    over = probe("extract", *BASE, "--limit", "4", "--views", "flip", "--overwrite", "--json",
+                 cwd=tmp_path)  # fmt: skip
+    assert json.loads(over.stdout)["forwarded"] == 4
+    text = probe("cache", "explain", *BASE, "--limit", "4", cwd=tmp_path).stdout
+    assert "views is flip there and none here" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cache", "prune"), "--max-size, --older-than or --unused"),
+        (("cache", "prune", "--max-size", "much"), "500MB or 20GB"),
+        (("cache", "sync"), "no entries yet"),
+        (("cache", "pack", "--codec", "zip"), "no entries yet"),
+        (("cache", "import", "a.csv"), "expected one of"),
+        (("cache", "export", "a.csv"), "no entries yet"),
+        (("extract", *BASE, "--views", "rotate"), "--views rotate: expected none, flip, crops5"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = probe(*arguments, cwd=tmp_path, code=2)
+    assert message in str(done.exception)

@@ -1,0 +1,195 @@
+"""Kills, power cuts, full disks, files cut short: the next run goes on and ends the same."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.cache.pending import unfinished_files
+from probe.cache.store import Store
+from probe.errors import CacheError, DataError
+from tests.cache import killing
+from tests.cache.toy import bytes_without_seal, everything, extract
+from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.cache.killing", str(tmp_path), "7", "12"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) == 12
+    assert sum(one["kills"] for one in results) >= 12
+    for one in results:
+        assert (one["code"], one["wrongly_listed"], one["same"], one["left_over"]) == (
+            0, 0, True, 0,
+        ), one  # fmt: skip
+        assert one["lost_rows_a_kill"] <= killing.BLOCK + killing.BATCH
+
+
+def interrupted(store: Store, *, after: int) -> Path:
+    """Stop an extraction at one image; return the unfinished file."""
+    dataset = make_dataset(train=2000)
+    pixels = dataset.splits["train"].images
+
+    class Stop(MemoryImages):
+        def image(self, row: int) -> np.ndarray:
+            if row == after:
+                raise DataError("stopped")
+            return super().image(row)
+
+    assert isinstance(pixels, MemoryImages)
+    job = make_job(dataset)
+    object.__setattr__(dataset.splits["train"], "images", Stop(pixels.pixels))
+    with pytest.raises(DataError, match="stopped"):
+        extract_job(job, store)
+    (partial,) = store.partials()
+    return partial
+
+
+def extract_job(job: object, store: Store) -> Silent:
+    from probe.extract import extract_features
+
+    observer = Silent()
+    extract_features(job, store, FakeEngine, observer, workers=1)  # type: ignore[arg-type]
+    return observer
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    entry, _ = extract(make_dataset(train=2000), Store(tmp_path_factory.mktemp("whole")))
+    return bytes_without_seal(entry.path)
+
+
+@pytest.mark.parametrize("damage", ["zeros", "old bytes", "one bit"])
+def test_after_a_power_cut_a_journal_ahead_of_the_data_is_not_believed(
+    tmp_path: Path, whole: bytes, damage: str
+) -> None:
+    store = Store(tmp_path)
+    partial = interrupted(store, after=1700)
+    from probe.cache.file import read_header
+
+    region = read_header(partial).features["train"]
+    with partial.open("r+b") as file:  # the second of three finished blocks never reached the disk
+        file.seek(region.start + 600 * region.row_bytes)
+        old = file.read(region.row_bytes)
+        new = {"zeros": bytes(len(old)), "old bytes": b"\xa5" * len(old)}.get(damage)
+        file.seek(-len(old), 1)
+        file.write(new or bytes([old[0] ^ 1]) + old[1:])
+    entry, observer = extract(make_dataset(train=2000), store)
+    assert observer.taken == 1024
+    assert bytes_without_seal(entry.path) == whole
+
+
+@pytest.mark.parametrize("keep", [0, 7, 20, 33, 40, 59])
+def test_a_journal_cut_short_costs_only_the_blocks_it_no_longer_names(
+    tmp_path: Path, whole: bytes, keep: int
+) -> None:
+    store = Store(tmp_path)
+    partial = interrupted(store, after=1700)
+    journal = partial.with_suffix(".journal")
+    journal.write_bytes(journal.read_bytes()[:keep])
+    entry, observer = extract(make_dataset(train=2000), store)
+    assert observer.taken == keep // 20 * 512
+    assert bytes_without_seal(entry.path) == whole
+
+
+@pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.9, 0.9999])
+def test_a_file_cut_short_is_started_anew(tmp_path: Path, whole: bytes, part: float) -> None:
+    store = Store(tmp_path)
+    partial = interrupted(store, after=1700)
+    size = partial.stat().st_size
+    with partial.open("r+b") as file:
+        file.truncate(int(size * part))
+    assert store.entries() == []
+    entry, observer = extract(make_dataset(train=2000), store)
+    assert observer.taken == 0
+    assert bytes_without_seal(entry.path) == whole
+
+
+def test_a_finished_entry_cut_short_is_refused_and_not_served(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    entry, _ = extract(make_dataset(), store)
+    size = entry.path.stat().st_size
+    with entry.path.open("r+b") as file:
+        file.truncate(size - 1)
+    assert store.entries() == []
+    with pytest.raises(CacheError, match="extract again"):
+        extract(make_dataset(), store)
+
+
+def test_a_damaged_table_of_an_unfinished_file_is_not_sealed(tmp_path: Path, whole: bytes) -> None:
+    from probe.cache.file import read_header
+
+    store = Store(tmp_path)
+    partial = interrupted(store, after=1700)
+    header = read_header(partial)
+    for region in (header.content["train"], header.labels["train"], header.ids["train"]):
+        with partial.open("r+b") as file:
+            file.seek(region.start + 40)
+            byte = file.read(1)
+            file.seek(-1, 1)
+            file.write(bytes([byte[0] ^ 4]))
+    entry, _ = extract(make_dataset(train=2000), store)
+    assert bytes_without_seal(entry.path) == whole
+
+
+def mount(place: Path, size: int) -> None:
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("no mount command here")
+    if done.returncode:
+        pytest.skip(f"this process may not mount a tmpfs: {done.stderr.strip()}")
+
+
+def remount(place: Path, size: int) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(place)], check=True)
+
+
+@pytest.mark.parametrize("room", [8 << 10, 200 << 10, 1 << 20, -(64 << 10), -4096, 0, 4096, 12288])
+def test_a_full_disk_is_one_clear_error_and_room_is_all_it_takes(
+    tmp_path: Path, whole: bytes, room: int
+) -> None:
+    place = tmp_path / "small disk"
+    pages = -(-len(whole) // 4096) * 4096
+    mount(place, room if room > 4096 * 4 else pages + room)
+    try:
+        store, dataset = Store(place), make_dataset(train=2000)
+        for _ in range(2):
+            try:
+                extract(dataset, store)
+                break  # the largest of these disks has room for all of it
+            except CacheError as error:
+                assert "cannot be written (No space left on device)" in str(error)  # noqa: PT017
+                assert store.entries() == []
+        remount(place, 4 * pages)
+        entry, _ = extract(dataset, store)
+        assert bytes_without_seal(entry.path) == whole
+        assert store.partials() == []
+        del entry
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def test_a_kill_between_seal_and_rename_and_after_it(tmp_path: Path, whole: bytes) -> None:
+    store = Store(tmp_path)
+    entry, _ = extract(make_dataset(train=2000), store)
+    partial, journal = unfinished_files(entry.path)
+    journal.write_bytes(b"left behind")  # killed after the rename
+    again, observer = extract(make_dataset(train=2000), store)
+    assert observer.forwarded == 0
+    entry.path.rename(partial)  # killed before it
+    assert store.entries() == []
+    last, _ = extract(make_dataset(train=2000), store)
+    assert bytes_without_seal(last.path) == whole
+    assert everything(last) == everything(again)
+    assert not journal.exists()

@@ -1,0 +1,143 @@
+"""Finding, using and pruning entries; writing rows in any order."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.cache.checksum import SplitTable, encode_strings
+from probe.cache.features import FeatureSet
+from probe.cache.key import FeatureKey, digest_rows
+from probe.cache.pending import Draft, PendingEntry
+from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
+from probe.cache.store import Store, join
+from probe.errors import UnknownNameError
+from tests.cache.toy import extract
+from tests.fakes import make_dataset
+
+DAY = SECONDS_A_DAY
+NOW = 2e9
+
+
+def aged(store: Store, train: int, *, made: float, used: float | None = None) -> Path:
+    """Make an entry that is so many days old, and was used so many days ago."""
+    entry, _ = extract(make_dataset(train=train, test=10), store)
+    os.utime(entry.path, (0, NOW - made * DAY))
+    mark = store.folder / ".used" / entry.path.stem
+    mark.unlink(missing_ok=True)
+    if used is not None:
+        store.note_use(entry.path)
+        os.utime(mark, (0, NOW - used * DAY))
+    return entry.path
+
+
+def test_use_is_remembered_beside_the_entry_and_never_in_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = aged(store, 40, made=9)
+    before, status = path.read_bytes(), path.stat()
+    (entry,) = store.entries()
+    assert entry.used == entry.modified
+    extract(make_dataset(train=40, test=10), store)  # a hit
+    (entry,) = store.entries()
+    assert entry.used > NOW - DAY or entry.used > entry.modified - 1
+    os.utime(store.folder / ".used" / path.stem, (0, NOW))
+    join(store, store.choose(None))
+    assert store.entries()[0].used != NOW
+    assert path.read_bytes() == before
+    assert path.stat() == status
+
+
+def test_prune_by_age_by_use_and_by_size(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old = aged(store, 30, made=50, used=1)
+    idle = aged(store, 31, made=20)
+    young = aged(store, 32, made=2, used=0)
+    size = young.stat().st_size
+
+    def going(**limits: float) -> list[Path]:
+        return [one.path for one in plan_prune(store, now=NOW, **limits)]  # type: ignore[arg-type]
+
+    assert going(older_than=60) == []
+    assert going(older_than=30) == [old]
+    assert going(unused=10) == [idle]
+    assert set(going(older_than=10)) == {old, idle}
+    assert going(max_size=10 * size) == []
+    assert going(max_size=int(2.5 * size)) == [idle]  # the longest unused
+    assert going(max_size=int(1.5 * size)) == [idle, old]
+    assert going(older_than=30, max_size=int(1.5 * size)) == [old, idle]
+    assert len(store.entries()) == 3  # planning removes nothing
+    prune(store, plan_prune(store, unused=10, now=NOW))
+    assert {entry.path for entry in store.entries()} == {old, young}
+    assert not (store.folder / ".used" / idle.stem).exists()
+
+
+def test_prune_takes_what_was_left_unfinished_unless_somebody_writes_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = aged(store, 40, made=1)
+    key = FeatureSet.open(path).key
+    partial, journal = path.with_name(f".{path.stem}.partial"), path.with_name(".stray.journal")
+    path.rename(partial)
+    journal.write_bytes(b"")
+    for one in (partial, journal):
+        os.utime(one, (0, NOW - 9 * DAY))
+    assert plan_prune(store, max_size=0, now=NOW) == []
+    assert plan_prune(store, older_than=10, now=NOW) == []
+    with store.lock(key):
+        going = plan_prune(store, unused=5, now=NOW)
+        assert [one.path for one in going] == [journal]
+    prune(store, plan_prune(store, unused=5, now=NOW))
+    assert store.partials() == []
+
+
+def test_an_entry_is_chosen_by_name_by_its_start_or_by_digest(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    one = aged(store, 40, made=5)
+    other = aged(store, 41, made=1)
+    assert store.choose(None).path == other
+    assert store.choose(one.stem).path == one
+    assert store.choose(str(one)).path == one
+    assert store.choose(FeatureSet.open(one).key.digest[:8]).path == one
+    with pytest.raises(UnknownNameError, match="more than one"):
+        store.choose("toy")
+    with pytest.raises(UnknownNameError, match="no entry"):
+        store.choose("x")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_rows_may_come_in_any_order_and_twice(tmp_path: Path, seed: int) -> None:
+    dice, count = np.random.default_rng(seed), 700
+    features = dice.standard_normal((count, 300), np.float32)
+    content = dice.integers(0, 256, (count, 16), dtype=np.uint8)
+    table = SplitTable(
+        labels=np.zeros(count, np.int32),
+        ids=encode_strings(str(row) for row in range(count)),
+        content=content,
+    )
+    key = FeatureKey(
+        backbone="b", layer="l", pool="none", parameters="p", preprocess="{}",
+        rows=(("train", digest_rows(content)),),
+    )  # fmt: skip
+    draft = Draft(
+        key=key, dataset="d", tables={"train": table}, row_shape=(300,), classes=("c",),
+        provenance={},
+    )  # fmt: skip
+    store = Store(tmp_path)
+    with store.lock(key):
+        pending = PendingEntry(store, draft)
+        size = pending.writer.header.block_rows
+        assert -(-count // size) > 1
+        pieces = np.array_split(np.arange(count), np.sort(dice.choice(count, 9, replace=False)))
+        order = dice.permutation(len(pieces)) if seed else range(len(pieces))
+        for number in order:
+            pending.writer.write("train", pieces[number], -features[pieces[number]])
+            pending.writer.write("train", pieces[number], features[pieces[number]])
+        scattered = np.sort(dice.choice(count, 50, replace=False))
+        pending.writer.write("train", scattered, features[scattered])
+        for block in range(pending.writer.header.block_count("train")):
+            pending.writer.finish_block("train", block)
+        entry = pending.publish(seconds=1.5, forwarded=7)
+    np.testing.assert_array_equal(entry["train"].features, features)
+    assert entry.seal == (1.5, 7)
