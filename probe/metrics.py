@@ -14,6 +14,7 @@ Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
 TOP = 5
+MOST_RANKED = 1 << 26  # scores: beyond, sorting them for the area takes minutes
 BLOCK_ELEMENTS = 1 << 22  # scores compared at a time
 
 
@@ -26,7 +27,12 @@ class Metrics:
     top1, mean_recall : float
     top5 : float or None
         None with five classes or fewer, where it says nothing.
+    macro_f1 : float
+    macro_auc : float or None
+        None where one class has all the rows, or there are more than MOST_RANKED scores.
     log_loss : float
+    calibration_error : float
+        Expected calibration error of the highest probability.
     per_class_recall : float64, (n_classes,)
         NaN for a class without rows.
     confusion : int64, (n_classes, n_classes)
@@ -36,7 +42,10 @@ class Metrics:
     top1: float
     top5: float | None
     mean_recall: float
+    macro_f1: float
+    macro_auc: float | None
     log_loss: float
+    calibration_error: float
     per_class_recall: NDArray[np.float64]
     confusion: NDArray[np.int64]
 
@@ -46,7 +55,10 @@ class Metrics:
             "top1": self.top1,
             "top5": self.top5,
             "mean_recall": self.mean_recall,
+            "macro_f1": self.macro_f1,
+            "macro_auc": self.macro_auc,
             "log_loss": self.log_loss,
+            "calibration_error": self.calibration_error,
         }
         return {name: value for name, value in figures.items() if value is not None}
 
@@ -78,7 +90,10 @@ def score(probabilities: Probabilities, labels: Labels, n_classes: int) -> Metri
         top1=top_k_accuracy(probabilities, labels, 1),
         top5=top_k_accuracy(probabilities, labels, TOP) if n_classes > TOP else None,
         mean_recall=float(np.nanmean(recall)),
+        macro_f1=macro_f1(confusion),
+        macro_auc=macro_auc(probabilities, labels) if probabilities.size <= MOST_RANKED else None,
         log_loss=log_loss(probabilities, labels),
+        calibration_error=calibration_error(probabilities, labels),
         per_class_recall=recall,
         confusion=confusion,
     )
@@ -150,6 +165,60 @@ def per_class_recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     recall = np.full(len(rows), np.nan)
     np.divide(np.diagonal(confusion), rows, out=recall, where=rows > 0)
     return recall
+
+
+def macro_f1(confusion: NDArray[np.int64]) -> float:
+    """Return the mean over classes of the harmonic mean of precision and recall.
+
+    Classes that have no rows and were never predicted do not count, as in scikit-learn.
+
+    References
+    ----------
+    Sokolova, Lapalme, "A systematic analysis of performance measures for classification tasks",
+    Inf. Process. Manage. 45, 2009.
+    """
+    hits = np.diagonal(confusion)
+    met = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return float(np.mean(2 * hits[met > 0] / met[met > 0]))
+
+
+def macro_auc(scores: Probabilities, labels: Labels) -> float | None:
+    """Return the mean over classes of the area under the ROC curve, one class against the rest.
+
+    Classes without rows, or with all of them, have no curve and do not count; None where none has.
+
+    References
+    ----------
+    Fawcett, "An introduction to ROC analysis", Pattern Recognit. Lett. 27, 2006: 9, by prevalence
+    and not; Hand, Till, Mach. Learn. 45, 2001: the area from ranks, ties counting half.
+    """
+    areas = []
+    for label in np.unique(labels):
+        own = labels == label
+        n_own, n_rest = int(own.sum()), int((~own).sum())
+        if n_rest:
+            _, group, count = np.unique(scores[:, label], return_inverse=True, return_counts=True)
+            ranks = (np.cumsum(count) - (count - 1) / 2)[group]  # equal scores share a mean rank
+            areas.append((ranks[own].sum() - n_own * (n_own + 1) / 2) / (n_own * n_rest))
+    return float(np.mean(areas)) if areas else None
+
+
+def calibration_error(probabilities: Probabilities, labels: Labels, n_bins: int = 15) -> float:
+    """Return the expected calibration error: how far confidence is from accuracy, on average.
+
+    Rows are put into bins of equal width by their highest probability; the gaps between a bin's
+    mean confidence and its accuracy are averaged, weighed by its rows.
+
+    References
+    ----------
+    Naeini et al., AAAI 2015; Guo et al., "On calibration of modern neural networks",
+    arXiv:1706.04599: fifteen bins.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * n_bins).astype(np.intp) - 1, 0, n_bins - 1)
+    gaps = np.bincount(bins, weights=confidence - right, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(labels))
 
 
 def log_loss(probabilities: Probabilities, labels: Labels) -> float:

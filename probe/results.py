@@ -76,6 +76,15 @@ class RunResult:
     versions : mapping of package name to version
     created : str
         UTC, ISO 8601.
+    selection : mapping, optional
+        How the penalty was chosen: by, fits, penalty, values, top1, top1_error, log_loss (a figure
+        a value), chosen, refit.
+    intervals : mapping of split to mapping of metric to (low, high), optional
+        95 % bootstrap intervals over that split's rows, the head staying as it is.
+    temperature : float, optional
+        Fitted on validation rows; `calibration_error_scaled` is after it.
+    test_looks : int, optional
+        How often these test rows have been scored, this time included.
     """
 
     schema: int = SCHEMA
@@ -97,6 +106,10 @@ class RunResult:
     seconds: float
     versions: Mapping[str, str]
     created: str
+    selection: Mapping[str, Any] | None = None
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None
+    temperature: float | None = None
+    test_looks: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, as `--json` prints them."""
@@ -108,6 +121,14 @@ class RunResult:
             "recall": dict(self.per_class.recall),
         }
         plain["versions"] = dict(self.versions)
+        for name in OPTIONAL_TYPES:
+            if not plain[name]:  # not measured: absent
+                del plain[name]
+        if self.intervals:
+            plain["intervals"] = {
+                split: {name: list(bounds) for name, bounds in figures.items()}
+                for split, figures in self.intervals.items()
+            }
         return plain
 
     def to_json(self) -> str:
@@ -133,7 +154,8 @@ class RunResult:
             raise DataError("not an object")
         if data.get("schema") != SCHEMA:
             raise DataError(f"schema is {data.get('schema')!r}, this version reads {SCHEMA}")
-        _check_object(data, FIELD_TYPES, "")
+        optional = {k: wanted for k, wanted in OPTIONAL_TYPES.items() if k in data}
+        _check_object(data, FIELD_TYPES | optional, "")
         _check_object(data["per_class"], {"split": str, "recall": dict}, "per_class.")
         _check_values(data["per_class"]["recall"], (int, float), "per_class.recall.")
         _check_values(data["params"], (str, int, float, bool, NoneType), "params.")
@@ -141,7 +163,10 @@ class RunResult:
         for split, figures in data["metrics"].items():
             _check_values(figures, (int, float), f"metrics.{split}.")
         _check_values(data["versions"], (str,), "versions.")
-        return cls(**{**data, "per_class": PerClass(**data["per_class"])})
+        made = {**data, "per_class": PerClass(**data["per_class"])}
+        if "intervals" in data:
+            made["intervals"] = _intervals(data["intervals"])
+        return cls(**made)
 
 
 FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
@@ -151,6 +176,28 @@ FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("params", "metrics", "per_class", "versions"), dict),
     "seconds": (int, float),
 }
+OPTIONAL_TYPES: dict[str, type | tuple[type, ...]] = {
+    "selection": dict,
+    "intervals": dict,
+    "temperature": (int, float),
+    "test_looks": int,
+}
+
+
+def _intervals(data: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float]]]:
+    _check_values(data, (dict,), "intervals.")
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for split, figures in data.items():
+        found[split] = {}
+        for name, bounds in figures.items():
+            where = f"intervals.{split}.{name}"
+            if not isinstance(bounds, list) or len(bounds) != 2:
+                raise DataError(f"{where} is {bounds!r}, not [low, high]")
+            _check_values(
+                dict(zip(("low", "high"), bounds, strict=True)), (int, float), f"{where}."
+            )
+            found[split][name] = (float(bounds[0]), float(bounds[1]))
+    return found
 
 
 def new_run_folder(runs: Path) -> Path:

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from sklearn import metrics as peer
 
 from probe.errors import DataError
-from probe.metrics import confusion_matrix, score, top_k_accuracy
+from probe.metrics import (
+    calibration_error,
+    confusion_matrix,
+    macro_auc,
+    score,
+    top_k_accuracy,
+)
 
 
 def random_case(n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +34,10 @@ def test_the_figures_are_scikit_learns(n_classes: int) -> None:
     assert found.top1 == pytest.approx(peer.accuracy_score(labels, predicted))
     assert found.mean_recall == pytest.approx(peer.balanced_accuracy_score(labels, predicted))
     assert found.log_loss == pytest.approx(peer.log_loss(labels, probabilities))
+    f1 = peer.f1_score(labels, predicted, average="macro")
+    assert found.macro_f1 == pytest.approx(f1)
+    areas = [peer.roc_auc_score(labels == k, probabilities[:, k]) for k in range(n_classes)]
+    assert found.macro_auc == pytest.approx(np.mean(areas))
     np.testing.assert_array_equal(found.confusion, peer.confusion_matrix(labels, predicted))
     if n_classes > 5:
         expected = peer.top_k_accuracy_score(labels, probabilities, k=5, labels=range(n_classes))
@@ -38,7 +48,9 @@ def test_top5_is_absent_where_it_says_nothing() -> None:
     five, six = score(*random_case(5), 5), score(*random_case(6), 6)
     assert five.top5 is None
     assert "top5" not in five.summary()
-    assert list(six.summary()) == ["top1", "top5", "mean_recall", "log_loss"]
+    assert list(six.summary()) == [
+        "top1", "top5", "mean_recall", "macro_f1", "macro_auc", "log_loss", "calibration_error",
+    ]  # fmt: skip
 
 
 def test_a_head_that_cannot_tell_gets_chance_level() -> None:
@@ -92,3 +104,14 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         score(probabilities, labels, 3)
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
+    sure = np.tile([0.9, 0.1], (10, 1))
+    assert calibration_error(sure, np.array([0] * 9 + [1])) == pytest.approx(0)
+    assert calibration_error(sure, np.array([0] * 5 + [1] * 5)) == pytest.approx(0.4)
+
+
+def test_equal_scores_count_half_in_the_area() -> None:
+    assert macro_auc(np.full((4, 2), 0.5), np.array([0, 0, 1, 1])) == 0.5
+    assert macro_auc(np.full((4, 2), 0.5), np.zeros(4, int)) is None

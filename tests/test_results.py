@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.errors import DataError
-from probe.results import PerClass, RunResult, new_run_folder, read_run, versions, write_run
+from probe.results import (
+    OPTIONAL_TYPES,
+    PerClass,
+    RunResult,
+    new_run_folder,
+    read_run,
+    versions,
+    write_run,
+)
 
 RESULT = RunResult(
     command="probe head --epochs 50",
@@ -40,6 +48,18 @@ def test_a_result_reads_back_exactly(tmp_path: Path) -> None:
     assert read_run(tmp_path) == RESULT
 
 
+def test_what_later_versions_measure_reads_back_and_is_absent_where_it_was_not() -> None:
+    more = replace(
+        RESULT,
+        selection={"by": "validation", "penalty": "C", "values": [0.1, 1.0], "chosen": 0.1},
+        intervals={"val": {"top1": (0.4, 0.6)}},
+        temperature=1.5,
+        test_looks=2,
+    )
+    assert RunResult.from_dict(json.loads(more.to_json())) == more
+    assert not set(json.loads(RESULT.to_json())) & set(OPTIONAL_TYPES)
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_float_survives_json(value: float) -> None:
     result = replace(RESULT, seconds=value)
@@ -60,7 +80,9 @@ def test_a_number_that_was_not_measured_cannot_be_written_as_nan(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", [field.name for field in fields(RunResult)])
+@pytest.mark.parametrize(
+    "name", [field.name for field in fields(RunResult) if field.name not in OPTIONAL_TYPES]
+)
 def test_a_missing_field_is_named(name: str, tmp_path: Path) -> None:
     data = RESULT.to_dict()
     del data[name]

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from probe.errors import UsageError
 from probe.heads import HEADS
+from probe.heads.grid import default_grid
+from probe.parts import HeadData, Part, plan_splits
 from probe.results import FeatureSource, RunResult
-from probe.selection import HeadData, Part, plan_splits, run_head, validation_split
+from probe.selection import Search, run_head
+from probe.splitting import fold_split, validation_split
 from tests.heads.data import make_features
 
 SOURCE = FeatureSource(
@@ -127,7 +130,9 @@ def test_a_run_scores_each_split_and_its_result_is_json(name: str) -> None:
     for split, one in (("train", data.train), ("val", data.val), ("test", data.test)):
         assert one is not None
         figures = done.result.metrics[split]
-        assert set(figures) == {"top1", "top5", "mean_recall", "log_loss"}
+        measured = {"top1", "top5", "mean_recall", "macro_f1", "macro_auc", "log_loss"}
+        scaled = {"calibration_error_scaled"} if split == "test" else set()
+        assert set(figures) == measured | {"calibration_error"} | scaled
         assert figures["top1"] == pytest.approx(done.head.score(one.X, one.y))
     assert done.result.per_class.split == "test"
     assert set(done.result.per_class.recall) == set("abcdef")
@@ -149,6 +154,52 @@ def test_test_rows_do_not_move_the_head() -> None:
     without = HeadData(train=train, val=val, test=None, classes=tuple("abcdef"))
     heads = [run("dense", data, epochs=3, random_state=0).head for data in (with_test, without)]
     assert heads[0].coef_.tobytes() == heads[1].coef_.tobytes()
+
+
+@pytest.mark.parametrize("name", ["path", "ridge"])
+def test_a_search_chooses_on_validation_refits_and_keeps_the_train_only_head(name: str) -> None:
+    penalty, values = default_grid(name)
+    data = HeadData(
+        train=part(0, "train"), val=part(1, "val"), test=part(2, "test"), classes=tuple("abcdef")
+    )
+    head, looks = HEADS[name].load()(), []
+    done = run_head(
+        data, head, name=name, source=SOURCE, command="", seed=0, refit=True,
+        search=Search(penalty=penalty, grid=values), before_test=lambda: looks.append(1) or 7,
+    )  # fmt: skip
+    assert data.val is not None
+    assert data.test is not None
+    chosen = done.result.selection
+    assert chosen is not None
+    assert chosen["chosen"] == done.result.params[penalty]
+    assert max(chosen["top1"]) == pytest.approx(done.result.metrics["val"]["top1"], abs=1e-12)
+    assert done.train_head is not done.head
+    both = np.concatenate([data.train.X, data.val.X]), np.concatenate([data.train.y, data.val.y])
+    alone = HEADS[name].load()(**{penalty: chosen["chosen"]}).fit(*both)
+    assert alone.coef_.tobytes() == done.head.coef_.tobytes()
+    assert done.result.metrics["test"]["top1"] == pytest.approx(
+        alone.score(data.test.X, data.test.y)
+    )
+    assert (looks, done.result.test_looks) == ([1], 7)
+    assert RunResult.from_dict(json.loads(done.result.to_json())) == done.result
+
+
+def test_a_search_by_folds_needs_no_validation_rows() -> None:
+    data = HeadData(train=part(0, "train"), val=None, test=None, classes=tuple("abcdef"))
+    folds = fold_split(data.train.y, 3, seed=0)
+    done = run_head(
+        data, HEADS["path"].load()(), name="path", source=SOURCE, command="", seed=0,
+        search=Search(penalty="C", grid=[1e-3, 1.0], folds=folds),
+    )  # fmt: skip
+    assert done.choice is not None
+    assert len(done.choice.heads) == 3
+    assert done.result.selection is not None
+    assert done.result.selection["by"] == "folds"
+    with pytest.raises(UsageError, match="--val-size"):
+        run_head(
+            data, HEADS["path"].load()(), name="path", source=SOURCE, command="", seed=0,
+            search=Search(penalty="C", grid=[1e-3, 1.0]),
+        )  # fmt: skip
 
 
 def test_a_class_without_training_rows_is_scored_as_wrong() -> None:

@@ -21,7 +21,8 @@ def demo(
     from probe.cache.store import Store, join
     from probe.cli import console
     from probe.cli.extract import default_workers, run
-    from probe.cli.head import fit, show
+    from probe.cli.head import fit
+    from probe.cli.head_figures import show
     from probe.request import Request, prepare
     from probe.runs import HeadRequest
 

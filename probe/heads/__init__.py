@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from probe.heads.dense import DenseHead
     from probe.heads.linear import Epoch, LinearHead
     from probe.heads.logistic import LogisticHead
+    from probe.heads.path_head import PathHead
+    from probe.heads.prototype import PrototypeHead
+    from probe.heads.ridge import RidgeHead
 
 __all__ = [
     "HEADS",
@@ -26,6 +29,9 @@ __all__ = [
     "HeadSpec",
     "LinearHead",
     "LogisticHead",
+    "PathHead",
+    "PrototypeHead",
+    "RidgeHead",
     "load_head",
     "save_head",
 ]
@@ -35,6 +41,9 @@ _LAZY = {
     "Epoch": "probe.heads.linear",
     "LinearHead": "probe.heads.linear",
     "LogisticHead": "probe.heads.logistic",
+    "PathHead": "probe.heads.path_head",
+    "PrototypeHead": "probe.heads.prototype",
+    "RidgeHead": "probe.heads.ridge",
 }
 
 

@@ -57,5 +57,23 @@ HEADS = Registry(
             summary="scikit-learn's LogisticRegression, to convergence",
             epochs=False,
         ),
+        HeadSpec(
+            name="path",
+            estimator="probe.heads.path_head:PathHead",
+            summary="the same model by our own solver: a whole grid of C in one go",
+            epochs=False,
+        ),
+        HeadSpec(
+            name="ridge",
+            estimator="probe.heads.ridge:RidgeHead",
+            summary="least squares on one-hot targets, in closed form",
+            epochs=False,
+        ),
+        HeadSpec(
+            name="prototype",
+            estimator="probe.heads.prototype:PrototypeHead",
+            summary="class means: linear discriminant analysis, or the nearest mean",
+            epochs=False,
+        ),
     ],
 )

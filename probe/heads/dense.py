@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -118,6 +119,18 @@ class DenseHead(LinearHead):
             log.warning("dense: ended worse than guessing; lower lr=%g", optimizer.lr)
         self.coef_, self.intercept_ = layer.parameters()
         return self
+
+    def fit_grid(self, X: ArrayLike, y: ArrayLike, lr: Sequence[float]) -> list[DenseHead]:
+        """Return a fitted head for each learning rate, all trained at once; see `sweep`.
+
+        Raises
+        ------
+        HeadError
+            As `fit`.
+        """
+        from probe.heads.sweep import fit_dense_sweep
+
+        return fit_dense_sweep(self, X, y, lr=lr, wd=[self.wd])
 
     def _held_out(self, validation: Validation) -> tuple[Any, NDArray[np.intp]]:
         from probe.mx import mx

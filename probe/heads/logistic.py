@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Self
 
@@ -87,6 +88,29 @@ class LogisticHead(LinearHead):
         self.coef_, self.intercept_ = _per_class(solver.coef_, solver.intercept_)
         self.history_ = []
         return self
+
+    def fit_grid(
+        self, X: ArrayLike, y: ArrayLike, C: Sequence[float], n_jobs: int | None = None
+    ) -> list[LogisticHead]:
+        """Return a head for each C, each fitted alone; this head stays unfitted.
+
+        Parameters
+        ----------
+        n_jobs : int, optional
+            Fits at a time, all cores unless given; each is kept to one thread of BLAS, so that
+            they do not fight over cores.
+        """
+        from joblib import Parallel, delayed, parallel_config
+
+        from probe.machine import usable_cores
+
+        heads = [LogisticHead(C=c, max_iter=self.max_iter, normalize=self.normalize) for c in C]
+        jobs = min(n_jobs or usable_cores(), len(heads))
+        if jobs == 1:
+            return [head.fit(X, y) for head in heads]
+        with parallel_config("loky", inner_max_num_threads=1):
+            fitted: list[LogisticHead] = Parallel(jobs)(delayed(h.fit)(X, y) for h in heads)
+        return fitted
 
 
 def _per_class(

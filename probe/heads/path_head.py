@@ -1,0 +1,133 @@
+"""The path head: logistic regression by our own solver, for one penalty or for a grid of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probe.heads.linear import LinearHead, OnEpoch, Validation, one_of, require
+from probe.heads.normalize import NORMALIZATIONS, Normalization, fit_normalizer
+from probe.heads.path import DEFAULT_GRID, MAX_ITER, TOLERANCE, fit_path
+
+log = logging.getLogger(__name__)
+
+
+class PathHead(LinearHead):
+    """Multinomial logistic regression by covariance-preconditioned L-BFGS.
+
+    The same model as LogisticHead, sooner; `fit_grid` gives a head for every C of a grid in the
+    time of a few. There is no chance in it, hence no seed.
+
+    Parameters
+    ----------
+    C : float, default=0.01
+        Inverse of the penalty, as in LogisticHead.
+    tol : float, default=4e-7
+        How far, by estimate, the objective may stay above its minimum, relatively.
+    max_iter : int, default=300
+        Gradients. Ending there without having converged is logged as a warning.
+    normalize : {"standard", "l2", "none"}, default="standard"
+
+    Attributes
+    ----------
+    classes_, coef_, intercept_, normalizer_, history_ :
+        See LinearHead; `coef_` and `intercept_` are float64, `history_` is empty.
+    n_iter_ : int
+    objective_ : float
+        Mean cross-entropy plus penalty, on the training rows.
+    """
+
+    n_iter_: int
+    objective_: float
+
+    def __init__(
+        self,
+        *,
+        C: float = 0.01,
+        tol: float = TOLERANCE,
+        max_iter: int = MAX_ITER,
+        normalize: Normalization = "standard",
+    ) -> None:
+        self.C = C
+        self.tol = tol
+        self.max_iter = max_iter
+        self.normalize = normalize
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        validation: Validation | None = None,
+        on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
+    ) -> Self:
+        """Fit until converged; `validation` is checked, but with no epochs nothing is measured."""
+        require(isinstance(self.C, Real) and 0 < self.C < np.inf, "C", self.C, "a number above 0")
+        rows, labels = self._prepare(X, y, validation)
+        fitted = self._solve(rows, labels, [self.C])[0]
+        self.__dict__.update(fitted.__dict__)
+        return self
+
+    def fit_grid(
+        self, X: ArrayLike, y: ArrayLike, C: Sequence[float] = DEFAULT_GRID
+    ) -> list[PathHead]:
+        """Return a fitted head for each C; all else is as in this head, which stays unfitted.
+
+        Raises
+        ------
+        HeadError
+            As `fit`.
+        """
+        one = PathHead(C=self.C, tol=self.tol, max_iter=self.max_iter, normalize=self.normalize)
+        rows, labels = one._prepare(X, y, None)
+        return one._solve(rows, labels, C)
+
+    def _prepare(
+        self, X: ArrayLike, y: ArrayLike, validation: Validation | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
+        one_of("normalize", self.normalize, NORMALIZATIONS)
+        require(isinstance(self.tol, Real) and 0 < self.tol < 1, "tol", self.tol, "from 0 to 1")
+        require(
+            isinstance(self.max_iter, Integral) and self.max_iter >= 1,
+            "max_iter", self.max_iter, "a whole number from 1",
+        )  # fmt: skip
+        rows, labels = self._training_rows(X, y)
+        if validation is not None:
+            self._validation_rows(validation)
+        self.normalizer_ = fit_normalizer(self.normalize, rows)
+        return self.normalizer_.transform(rows), labels
+
+    def _solve(
+        self, rows: NDArray[np.float32], labels: NDArray[np.intp], C: Sequence[float]
+    ) -> list[PathHead]:
+        n_classes = len(self.classes_)
+        # scikit-learn gives two classes one row a; as rows -a/2 and a/2 it is penalised by half.
+        shares = [value / 2 for value in C] if n_classes == 2 else C
+        solution = fit_path(
+            rows, labels, n_classes, shares, tol=self.tol, max_iter=int(self.max_iter)
+        )
+        if not solution.converged.all():
+            first = min(c for c, done in zip(C, solution.converged, strict=True) if not done)
+            log.warning(
+                "path: not converged after max_iter=%d from C=%g on; raise it or tol",
+                self.max_iter, first,
+            )  # fmt: skip
+        heads = []
+        for index, value in enumerate(C):
+            head = PathHead()
+            own = {
+                "C": value,
+                "coef_": solution.coef[index],
+                "intercept_": solution.intercept[index],
+                "n_iter_": int(solution.n_iter[index]),
+                "objective_": float(solution.objective[index]),
+                "history_": [],
+            }
+            head.__dict__.update({**self.__dict__, **own})
+            heads.append(head)
+        return heads

@@ -1,0 +1,123 @@
+"""The prototype head: one mean a class, and how far a row is from it."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probe.heads.linear import LinearHead, OnEpoch, Validation, one_of, require
+from probe.heads.normalize import NORMALIZATIONS, Features, Normalization, blocks, fit_normalizer
+
+Distance = Literal["lda", "mean"]
+DISTANCES: tuple[Distance, ...] = get_args(Distance)
+LEAST = 1e-12  # variance taken for rows that do not differ within their class
+
+Array64 = NDArray[np.float64]
+
+
+class PrototypeHead(LinearHead):
+    """Gaussian classes around their means, with one covariance for all: a linear classifier.
+
+    Parameters
+    ----------
+    distance : {"lda", "mean"}, default="lda"
+        ``lda`` measures by the covariance within classes (Mahalanobis) and weighs classes by how
+        frequent they are; ``mean`` takes the nearest class mean, Euclidean, classes alike.
+    shrinkage : float, default=0.1
+        Of lda: that part of the covariance is replaced by the identity at its mean variance, 0 to
+        1; constant features do not count. With as many features as rows a class the covariance
+        alone is noise.
+    normalize : {"standard", "l2", "none"}, default="standard"
+
+    Attributes
+    ----------
+    classes_, coef_, intercept_, normalizer_, history_ :
+        See LinearHead; `coef_` and `intercept_` are float64, `history_` is empty.
+
+    References
+    ----------
+    Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning", 4.3. Friedman,
+    "Regularized discriminant analysis", JASA 84, 1989: the shrinkage. Mensink et al., PAMI 2013:
+    nearest class mean on fixed features.
+    """
+
+    def __init__(
+        self,
+        *,
+        distance: Distance = "lda",
+        shrinkage: float = 0.1,
+        normalize: Normalization = "standard",
+    ) -> None:
+        self.distance = distance
+        self.shrinkage = shrinkage
+        self.normalize = normalize
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        validation: Validation | None = None,
+        on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
+    ) -> Self:
+        """Take the means; `validation` is checked, but with no epochs nothing is measured."""
+        one_of("normalize", self.normalize, NORMALIZATIONS)
+        one_of("distance", self.distance, DISTANCES)
+        require(
+            isinstance(self.shrinkage, Real) and 0 <= self.shrinkage <= 1,
+            "shrinkage", self.shrinkage, "a number from 0 to 1",
+        )  # fmt: skip
+        rows, labels = self._training_rows(X, y)
+        if validation is not None:
+            self._validation_rows(validation)
+        self.normalizer_ = fit_normalizer(self.normalize, rows)
+        counts = np.bincount(labels)
+        means = self._class_means(rows, labels, counts)
+        centre = means.mean(axis=0)  # scores are the same around any point, and rounding is least
+        around = means - centre
+        if self.distance == "lda":
+            within = self._within(rows, labels, means)
+            self.coef_ = np.linalg.lstsq(within, around.T, rcond=None)[0].T
+            prior = np.log(counts / len(rows))
+        else:
+            self.coef_ = around / max(LEAST, self._variance(rows, labels, means))
+            prior = np.zeros(len(counts))
+        self.intercept_ = prior - 0.5 * np.einsum("kd,kd->k", self.coef_, around)
+        self.intercept_ -= self.coef_ @ centre
+        self.history_ = []
+        return self
+
+    def _class_means(
+        self, X: Features, labels: NDArray[np.intp], counts: NDArray[np.intp]
+    ) -> Array64:
+        sums = np.zeros((len(counts), X.shape[1]))
+        for start, block in blocks(X):
+            own = np.eye(len(counts))[labels[start : start + len(block)]]
+            sums += own.T @ self.normalizer_.apply(block)
+        means: Array64 = sums / counts[:, None]
+        return means
+
+    def _within(self, X: Features, labels: NDArray[np.intp], means: Array64) -> Array64:
+        """Return the shrunk covariance within classes, (D, D)."""
+        from scipy.linalg.blas import dgemm
+
+        total = np.zeros((X.shape[1], X.shape[1]))
+        for start, block in blocks(X):
+            rows = self.normalizer_.apply(block) - means[labels[start : start + len(block)]]
+            total += dgemm(1.0, rows.T, rows.T, trans_b=1)
+        covariance = (1 - self.shrinkage) * total / len(X)
+        varying = np.diagonal(total)[np.diagonal(total) > LEAST * len(X)]
+        level = max(LEAST, float(varying.mean()) / len(X) if len(varying) else 0.0)
+        covariance[np.diag_indices_from(covariance)] += self.shrinkage * level
+        return covariance
+
+    def _variance(self, X: Features, labels: NDArray[np.intp], means: Array64) -> float:
+        """Return the mean variance of a feature within classes."""
+        total = 0.0
+        for start, block in blocks(X):
+            rows = self.normalizer_.apply(block) - means[labels[start : start + len(block)]]
+            total += float(np.einsum("nd,nd->", rows, rows))
+        return total / X.size

@@ -1,0 +1,132 @@
+"""Rows of features, and which of them train a head, are watched, and are met once, at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+from probe.splitting import Labels, RowNumbers, validation_split
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """Rows of features with their labels and ids.
+
+    Parameters
+    ----------
+    X : float, (n_rows, n_features)
+        An array or a memory map.
+    y : int, (n_rows,)
+        Indices into the classes.
+    ids : sequence of str, (n_rows,)
+    """
+
+    X: NDArray[Any]
+    y: Labels
+    ids: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: RowNumbers) -> Part:
+        """Return a copy of those rows."""
+        return Part(X=self.X[rows], y=self.y[rows], ids=[self.ids[row] for row in rows])
+
+    def joined(self, other: Part | None) -> Part:
+        """Return these rows and then the other's; a copy, unless there are no others."""
+        if other is None or not len(other):
+            return self
+        return Part(
+            X=np.concatenate([self.X, other.X]),
+            y=np.concatenate([self.y, other.y]),
+            ids=[*self.ids, *other.ids],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadData:
+    """What one head is fitted, watched and scored on."""
+
+    train: Part
+    val: Part | None
+    test: Part | None
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """Rows of one of the dataset's splits; all of them where `rows` is None."""
+
+    split: str
+    rows: RowNumbers | None = None
+
+    def of(self, splits: Mapping[str, Part]) -> Part:
+        """Return these rows; all of a split are not copied."""
+        part = splits[self.split]
+        return part if self.rows is None else part.take(self.rows)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SplitPlan:
+    """Which rows play which part, and why in one sentence for the user."""
+
+    train: Rows
+    val: Rows | None
+    test: Rows | None
+    why: str
+
+    def apply(self, splits: Mapping[str, Part], classes: Sequence[str]) -> HeadData:
+        """Cut the splits accordingly."""
+        return HeadData(
+            train=self.train.of(splits),
+            val=self.val.of(splits) if self.val else None,
+            test=self.test.of(splits) if self.test else None,
+            classes=tuple(classes),
+        )
+
+
+def plan_splits(labels: Mapping[str, Labels], *, val_size: float, seed: int) -> SplitPlan:
+    """Decide which rows of which split a head is trained, watched and tested on.
+
+    The dataset's own validation split is used where there is one; else `val_size` of the training
+    rows are held out, stratified. Its test split, where there is one, is the test split.
+
+    Parameters
+    ----------
+    labels : mapping of split name to int, (n_rows,)
+        The splits that there are.
+    val_size : float
+        A fraction below 1, a whole number of rows, or 0 to hold nothing out.
+    seed : int
+
+    Raises
+    ------
+    UsageError
+        There is no training split, or `val_size` cannot be had.
+    """
+    if "train" not in labels:
+        raise UsageError(
+            f"these features have only {' and '.join(labels) or 'no'} rows; a head is fitted on "
+            "train: extract with --split train, or without --split"
+        )
+    train, val, n_rows = Rows(split="train"), None, len(labels["train"])
+    if "val" in labels:
+        val, why = Rows(split="val"), "validation is the dataset's own val split"
+    elif val_size == 0:
+        why = f"all {n_rows:,} training rows are trained on, nothing is held out"
+    else:
+        train_rows, val_rows = validation_split(labels["train"], val_size, seed)
+        train, val = Rows(split="train", rows=train_rows), Rows(split="train", rows=val_rows)
+        why = (
+            f"validation is {len(val_rows):,} of the {n_rows:,} training rows, "
+            f"stratified, seed {seed}"
+        )
+    if "test" not in labels:
+        return SplitPlan(train=train, val=val, test=None, why=f"{why}; there is no test split")
+    why += "; the test split is scored once, at the end"
+    return SplitPlan(train=train, val=val, test=Rows(split="test"), why=why)

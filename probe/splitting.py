@@ -1,0 +1,128 @@
+"""Rows divided into parts: one that is held out, or folds. Classes keep their shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+
+Labels = NDArray[np.integer[Any]]
+RowNumbers = NDArray[np.intp]
+
+
+def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNumbers, RowNumbers]:
+    """Hold out a stratified part of the training rows.
+
+    Every class gives its share, rounded so that the total is exact (largest remainders first).
+    A class of two or more rows has at least one on each side; a class of one is trained on.
+
+    Parameters
+    ----------
+    labels : int, (n_rows,)
+    val_size : float
+        A fraction below 1, a whole number of rows, or 0 to hold nothing out.
+    seed : int
+
+    Returns
+    -------
+    train_rows, val_rows : intp
+        Ascending, disjoint, together all rows.
+
+    Raises
+    ------
+    UsageError
+        `val_size` is no such number, or leaves a class out of one side.
+    """
+    classes, encoded, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    wanted = _rows_to_hold_out(val_size, len(labels))
+    if wanted == 0:
+        return np.arange(len(labels)), np.empty(0, np.intp)
+    least, most = np.minimum(counts - 1, 1), counts - 1
+    if not 0 < int(least.sum()) <= wanted <= int(most.sum()):
+        raise UsageError(
+            f"--val-size {val_size:g} holds out {wanted} of {len(labels)} rows; with "
+            f"{len(classes)} classes it must be from {least.sum()} to {most.sum()} rows, or 0"
+        )
+    shares = _shares(counts, least, most, wanted)
+    random = np.random.default_rng(seed)
+    held_out = np.zeros(len(labels), bool)
+    for index, share in enumerate(shares):
+        rows = np.flatnonzero(encoded == index)
+        held_out[random.permutation(rows)[:share]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def fold_split(
+    labels: Labels,
+    folds: int,
+    seed: int,
+    *,
+    repeats: int = 1,
+    groups: Sequence[str] | None = None,
+) -> list[tuple[RowNumbers, RowNumbers]]:
+    """Divide rows into folds, each held out once a repeat.
+
+    Parameters
+    ----------
+    labels : int, (n_rows,)
+    folds : int
+        At least 2.
+    seed : int
+        Repeat r shuffles with ``seed + r``.
+    groups : sequence of str, (n_rows,), optional
+        Rows of one group (a patient, a panel, near-duplicates) are held out together.
+
+    Returns
+    -------
+    list of (train_rows, held_out_rows)
+        ``folds * repeats`` pairs of intp, ascending.
+
+    Raises
+    ------
+    UsageError
+        A class, or all groups, are fewer than the folds.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    least = int(np.unique(labels, return_counts=True)[1].min())
+    n_groups = len(set(groups)) if groups is not None else folds
+    if not (2 <= folds <= least and repeats >= 1 and n_groups >= folds):
+        raise UsageError(
+            f"--folds {folds}: it must be from 2 to {min(least, n_groups)}, the rows of the "
+            "smallest class, or the number of groups where that is less"
+        )
+    found = []
+    for repeat in range(repeats):
+        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
+        splitter = kind(folds, shuffle=True, random_state=seed + repeat)
+        found += [
+            (train.astype(np.intp), held_out.astype(np.intp))
+            for train, held_out in splitter.split(np.empty((len(labels), 0)), labels, groups)
+        ]
+    return found
+
+
+def _rows_to_hold_out(val_size: float, n_rows: int) -> int:
+    fraction = 0 <= val_size < 1
+    if not fraction and not (val_size >= 1 and float(val_size).is_integer()):
+        raise UsageError(
+            f"--val-size {val_size:g} must be a fraction below 1, a whole number of rows, or 0"
+        )
+    return max(1, round(val_size * n_rows)) if 0 < val_size < 1 else int(val_size)
+
+
+def _shares(counts: RowNumbers, least: RowNumbers, most: RowNumbers, wanted: int) -> RowNumbers:
+    """Return how many rows each class gives: in proportion, within its bounds, `wanted` in all."""
+    exact = counts * (wanted / counts.sum())
+    shares: RowNumbers = np.clip(np.floor(exact).astype(np.intp), least, most)
+    while (missing := wanted - int(shares.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        movable = shares < most if missing > 0 else shares > least
+        order = np.argsort(-step * (exact - shares), kind="stable")  # the most wronged first
+        chosen = order[movable[order]][: abs(missing)]
+        shares[chosen] += step
+    return shares

@@ -1,0 +1,192 @@
+"""How sure a figure is: intervals over test rows, spread over seeds, and one temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+
+DRAWS = 2000
+LEVEL = 0.95
+BLOCK = 1 << 22  # drawn row numbers at a time: 32 MB
+COLDEST, HOTTEST = np.log(0.01), np.log(100.0)  # of temperatures tried
+
+Array64 = NDArray[np.float64]
+Labels = NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A percentile interval: `low` to `high` holds `level` of the draws."""
+
+    low: float
+    high: float
+    level: float = LEVEL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """Mean and standard deviation over repetitions, not an interval over rows."""
+
+    mean: float
+    deviation: float
+    count: int
+
+
+def bootstrap_mean(
+    values: NDArray[Any], *, seed: int = 0, draws: int = DRAWS, level: float = LEVEL
+) -> Interval:
+    """Return the bootstrap interval of a mean over rows, as accuracy or log loss are.
+
+    It says how much the figure would move with other test rows of the same kind, the head staying
+    as it is. It says nothing of other training rows or seeds.
+
+    Parameters
+    ----------
+    values : float or bool, (n_rows,)
+        One figure a row: right or wrong, or its loss.
+    seed : int
+    draws : int
+    level : float
+        Between 0 and 1.
+
+    Raises
+    ------
+    UsageError
+        There are no rows.
+
+    References
+    ----------
+    Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13: the percentile
+    interval.
+    """
+    rows = np.asarray(values, np.float64)
+    kinds, counts = np.unique(rows, return_counts=True)
+    if len(kinds) <= 2 and len(rows):  # right or wrong: how many are right is binomial, no rows
+        random = np.random.default_rng(seed)  # need to be drawn
+        part = random.binomial(len(rows), counts[-1] / len(rows), draws) / len(rows)
+        return _percentiles(kinds[0] + (kinds[-1] - kinds[0]) * part, level)
+    return bootstrap(lambda drawn: rows[drawn].mean(axis=1), len(rows), seed, draws, level)
+
+
+def bootstrap(
+    figure: Callable[[NDArray[np.intp]], Array64],
+    n_rows: int,
+    seed: int = 0,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> Interval:
+    """Return the bootstrap interval of any figure of rows.
+
+    Parameters
+    ----------
+    figure : callable
+        Takes row numbers, intp, (some draws, n_rows), and returns a figure a draw.
+
+    Raises
+    ------
+    UsageError
+        There are no rows.
+    """
+    if n_rows < 1:
+        raise UsageError("no rows: nothing to draw from")
+    random, found = np.random.default_rng(seed), []
+    step = max(1, BLOCK // n_rows)
+    for start in range(0, draws, step):
+        size = (min(step, draws - start), n_rows)
+        found.append(figure(random.integers(0, n_rows, size, dtype=np.intp)))
+    return _percentiles(np.concatenate(found), level)
+
+
+def _percentiles(found: Array64, level: float) -> Interval:
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), level=level)
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return mean and sample standard deviation of a figure over seeds, folds or draws.
+
+    Raises
+    ------
+    UsageError
+        Fewer than two values: there is no spread.
+    """
+    if len(values) < 2:
+        raise UsageError(f"{len(values)} value has no spread; repeat with other seeds")
+    return Spread(
+        mean=float(np.mean(values)), deviation=float(np.std(values, ddof=1)), count=len(values)
+    )
+
+
+def fit_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
+    """Return the temperature that makes held-out rows most likely.
+
+    Logits are divided by it. Fit it on validation rows, never on test rows.
+
+    Parameters
+    ----------
+    probabilities : float, (n_rows, n_classes)
+    labels : int, (n_rows,)
+
+    Returns
+    -------
+    float
+        0.01 to 100; above 1 where the head is too sure of itself.
+
+    References
+    ----------
+    Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, 4.2.
+    """
+    logits = _logits(probabilities)
+    rows = np.arange(len(labels))
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits * np.exp(-log_temperature)
+        top = scaled.max(axis=1)
+        sums = np.log(np.exp(scaled - top[:, None]).sum(axis=1))
+        return float((sums + top - scaled[rows, labels]).mean())
+
+    return float(np.exp(_golden_section(loss, COLDEST, HOTTEST)))
+
+
+def apply_temperature(probabilities: NDArray[Any], temperature: float) -> Array64:
+    """Return probabilities whose logits are divided by a temperature; the ranking stays."""
+    scaled = _logits(probabilities) / temperature
+    scaled -= scaled.max(axis=1, keepdims=True)
+    np.exp(scaled, out=scaled)
+    scaled /= scaled.sum(axis=1, keepdims=True)
+    return scaled
+
+
+def _logits(probabilities: NDArray[Any]) -> Array64:
+    least = np.finfo(np.float64).tiny
+    logits: Array64 = np.log(np.maximum(probabilities.astype(np.float64), least))
+    return logits
+
+
+def _golden_section(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a function with one valley is least, to 1e-5.
+
+    References
+    ----------
+    Kiefer, "Sequential minimax search for a maximum", Proc. AMS 4, 1953. The loss is convex in the
+    inverse temperature, so it has one valley in its logarithm too.
+    """
+    ratio = (np.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > 1e-5:
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = function(right)
+    return (low + high) / 2

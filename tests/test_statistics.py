@@ -1,0 +1,74 @@
+"""Intervals that cover, and temperatures that calibrate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from probe.errors import UsageError
+from probe.metrics import calibration_error
+from probe.statistics import (
+    apply_temperature,
+    bootstrap,
+    bootstrap_mean,
+    fit_temperature,
+    spread,
+)
+
+
+def test_nineteen_of_twenty_intervals_hold_the_truth() -> None:
+    random = np.random.default_rng(0)
+    held = 0
+    for seed in range(300):
+        found = bootstrap_mean(random.random(200) < 0.7, seed=seed)
+        held += found.low <= 0.7 <= found.high
+    assert 0.91 <= held / 300 <= 0.98
+
+
+def test_the_short_way_for_right_and_wrong_is_the_long_one() -> None:
+    right = np.random.default_rng(0).random(400) < 0.6
+    short = bootstrap_mean(right)
+    long = bootstrap(lambda rows: right[rows].mean(axis=1), len(right))
+    assert short.low == pytest.approx(long.low, abs=0.01)
+    assert short.high == pytest.approx(long.high, abs=0.01)
+
+
+def test_any_figure_a_row_has_an_interval_and_the_seed_decides() -> None:
+    losses = np.random.default_rng(0).exponential(size=500)
+    found, again = bootstrap_mean(losses), bootstrap_mean(losses)
+    assert found == again
+    error = losses.std() / np.sqrt(len(losses))
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_rows_that_are_all_alike_have_no_width() -> None:
+    found = bootstrap_mean(np.ones(10))
+    assert (found.low, found.high) == (1.0, 1.0)
+
+
+def test_spread_is_over_repetitions() -> None:
+    found = spread([0.5, 0.6, 0.7])
+    assert (found.mean, found.deviation, found.count) == (
+        pytest.approx(0.6), pytest.approx(0.1), 3,
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="no spread"):
+        spread([0.5])
+
+
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(UsageError, match="no rows"):
+        bootstrap_mean(np.zeros(0))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_spoilt_calibration_is_found(temperature: float) -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(20_000, 5)) * 2
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    labels = (p.cumsum(axis=1) > random.random((len(p), 1))).argmax(axis=1)
+    spoilt = apply_temperature(p, 1 / temperature)
+    found = fit_temperature(spoilt, labels)
+    assert found == pytest.approx(temperature, rel=0.05)
+    mended = apply_temperature(spoilt, found)
+    assert calibration_error(mended, labels) < 0.015
+    assert (mended.argmax(axis=1) == p.argmax(axis=1)).all()
