@@ -11,22 +11,31 @@ and the others' times are interpolated in log C, unless --peer-every says otherw
 takes about an hour. `--warm` also times it with warm_start, in ascending order of the same values.
 
 Showed, with VGG16's conv5_3 at 32 x 32, flattened, of CIFAR-10, on two cores that others were using
-too (load 3 to 5, so times are some twice those of an idle machine, for both sides):
+too (load 3 to 5; both sides are faster on an idle machine):
 
-    path, all 45 and the choice     64.7 s, 80.2 s and 110.3 s in three runs; chosen C=0.00178
-    scikit-learn, 5 of 45 fitted     7223 s by interpolation: 65 times the slowest of those
+    path, all 45 and the choice      65, 68, 77, 80 and 110 s in five runs; chosen C=0.00178
+    scikit-learn, 5 of 45 fitted     7223 s by interpolation, beside the run of 110 s: 65 times
 
-          C     scikit-learn               objective above ours
-      1e-06     12 iterations,    6 s      1e-8
-    5.6e-04     80 iterations,   42 s      below 1e-5
-    3.2e-01    300 iterations,  167 s      4e-4
-    1.8e+02    489 iterations,  316 s      3e-3
-    1.0e+05    517 iterations,  235 s      2e-3
+          C    scikit-learn               its objective above ours    top-1: theirs, ours
+      1e-06     12 iterations,    6 s     4e-9                        53.64, 53.63 %
+    5.6e-04     80 iterations,   42 s     5e-7                        67.45, 67.43 %
+    3.2e-01    300 iterations,  167 s     3e-4                        64.13, 64.12 %
+    1.8e+02    489 iterations,  316 s     3e-3                        62.46, 62.19 %
+    1.0e+05    517 iterations,  235 s     3e-3                        62.40, 62.16 %
 
-scikit-learn reports convergence at all five. Where the penalty is strong both find the same minimum
-and validation top-1 agrees; from C of about 1 on its stop (a slope of 1e-4) leaves it above the
-minimum, which acts like a penalty: its top-1 there is up to 0.3 points higher than that of the
-minimum, and 5 points below the best C's.
+scikit-learn reports convergence at all five. From C of about 1 on, its stop (a slope of 1e-4)
+leaves it above the minimum, which acts like a penalty: that, not an error, is the 0.3 points there,
+6 points below the best C's accuracy. It multiplies with NumPy, whose OpenBLAS did not know this
+processor; with OPENBLAS_CORETYPE=SKYLAKEX and one thread an iteration took 0.3 to 0.5 s instead of
+0.45 to 0.65 s, so that the ratio would be some 35 to 60.
+
+What the parts bought (68 s with all of them, in the same run; the excess is over that run's):
+
+    without SciPy's BLAS       121 s, excess 1e-4
+    without class curvature     58 s, but excess 2e-3: the stop is blind to what is left
+
+Sharing, warm starts and the covariance were not timed one by one; in a sketch of the products alone
+40 columns took 1.5 times as long as 10, and 360 three times.
 
 `--parts` takes what the solver is made of away, one piece at a time: the class curvature, the
 covariance (both: plain L-BFGS), warm starts, sharing of products, SciPy's BLAS.
