@@ -13,6 +13,7 @@ from probe.errors import UsageError
 from probe.heads import HEADS, save_head
 from probe.ledger import record_look
 from probe.parts import Part, SplitPlan, plan_splits
+from probe.predictions import save_predictions
 from probe.report.confusion import draw_confusion
 from probe.report.curves import draw_curves
 from probe.results import FeatureSource, new_run_folder, write_run
@@ -214,6 +215,7 @@ def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:
     for number, head in enumerate(run.choice.heads if run.choice else (), start=1):
         if run.choice and len(run.choice.heads) > 1:
             save_head(head, folder / FOLD_HEAD.format(number))
+    save_predictions(folder, run.predictions)
     result, split = run.result, run.result.per_class.split
     about = f"{result.backbone} {result.layer} on {result.dataset}, {result.head} head"
     matrix = run.metrics[split].confusion

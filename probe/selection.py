@@ -25,6 +25,7 @@ from probe.evaluation import (
 )
 from probe.metrics import Metrics
 from probe.parts import HeadData, Part
+from probe.predictions import Predictions
 from probe.results import FeatureSource, RunResult, now, plain_params, versions
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class HeadRun:
     """A fitted head, its result, and the metrics of each split with their confusion matrices.
 
     `train_head` is the one fitted on training rows alone; without a refit it is `head`.
+    `predictions` has the rows of val and test.
     """
 
     head: Head
@@ -73,6 +75,7 @@ class HeadRun:
     choice: Choice | None
     result: RunResult
     metrics: Mapping[str, Metrics]
+    predictions: Mapping[str, Predictions]
 
 
 def run_head(
@@ -155,6 +158,7 @@ def run_head(
         choice=choice,
         result=result,
         metrics={name: one.metrics for name, one in splits.items()},
+        predictions=_predictions(data, splits),
     )
 
 
@@ -218,6 +222,19 @@ def _score_all(data: HeadData, train_head: Head, final: Head) -> dict[str, Score
             p[:, head.classes_] = head.predict_proba(part.X)
             splits[name] = measure(p, part.y)
     return splits
+
+
+def _predictions(data: HeadData, splits: Mapping[str, Scored]) -> dict[str, Predictions]:
+    parts = {"val": data.val, "test": data.test}
+    return {
+        name: Predictions(
+            ids=np.asarray(part.ids, dtype=np.str_),
+            labels=np.asarray(part.y, dtype=np.int64),
+            probabilities=splits[name].probabilities.astype(np.float32),
+        )
+        for name, part in parts.items()
+        if part is not None and name in splits
+    }
 
 
 def _describe(choice: Choice, search: Search, refit: bool) -> dict[str, Any]:
