@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 from probe.backbones.spec import Layer, Pool
 from probe.cache.features import FeatureSet
 from probe.cache.filling import Filling, relabelled, starts_of
-from probe.cache.pending import Draft
+from probe.cache.locks import Holder
+from probe.cache.pending import Draft, unfinished_files
 from probe.cache.store import Store
+from probe.cache.unfinished import progress
 from probe.engines import Engine
 from probe.errors import DataError
 from probe.job import Cut, Job, decide
@@ -50,8 +52,11 @@ class Observer(Protocol):
     def advanced(self, rows: int) -> None:
         """Rows were forwarded and written."""
 
-    def waiting(self) -> None:
-        """Another process is writing the same entry."""
+    def waiting(self, holder: Holder | None, done: int, rows: int) -> None:
+        """Another process is writing the same entry; told again every few seconds.
+
+        `done` of `rows` images are in its finished blocks; both are 0 where nobody knows.
+        """
 
 
 def find_entries(job: Job, store: Store) -> list[FeatureSet | None]:
@@ -106,7 +111,7 @@ def extract_features(
     """
     with ExitStack() as stack:
         for cut in sorted(job.cuts, key=lambda cut: cut.key.digest):  # one order: no deadlock
-            stack.enter_context(store.lock(cut.key, on_wait=observer.waiting))
+            stack.enter_context(store.lock(cut.key, on_wait=_waiter(job, cut, store, observer)))
         # again: the process we waited for may have made them
         entries = find_entries(job, store) if reuse == "entry" else [None] * len(job.cuts)
         open_cuts = [cut for cut, entry in zip(job.cuts, entries, strict=True) if entry is None]
@@ -116,6 +121,13 @@ def extract_features(
             made = iter(_fill(rest, fillings, engine_for, observer, workers))
             return [next(made) if entry is None else entry for entry in entries]
         return [entry for entry in entries if entry is not None]
+
+
+def _waiter(
+    job: Job, cut: Cut, store: Store, observer: Observer
+) -> Callable[[Holder | None], None]:
+    partial, _ = unfinished_files(store.path_of(cut.key, job.dataset.name))
+    return lambda holder: observer.waiting(holder, *progress(partial))
 
 
 def _start(job: Job, store: Store, *, forget: bool) -> list[Filling]:
@@ -130,7 +142,6 @@ def _start(job: Job, store: Store, *, forget: bool) -> list[Filling]:
                 classes=job.dataset.classes,
                 provenance={**job.provenance, "layer": cut.layer.name, "pool": cut.pool},
             ),
-            [] if forget else store.donors(cut.key),
             fresh=forget,
         )
         for cut, shape in zip(job.cuts, _row_shapes(job), strict=True)

@@ -3,7 +3,8 @@
 A digest is kept under (path, what was computed) and is believed while the file's size, mtime,
 inode and ctime stay as they were. A file changed within the last seconds is not remembered, for a
 second change could leave the same time behind. The memo is a convenience: where it cannot be
-written (a read-only cache folder) digests are computed again, and `rm memo.sqlite` is always safe.
+written (a read-only cache folder) digests are computed again, one that is damaged is set aside, and
+`rm memo.sqlite` is always safe.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Memo:
                         for r in db.execute(query + " AND path = ?", (kind, path))
                     ]
         except sqlite3.Error as error:
-            log.debug("memo %s not readable: %s", self._path, error)
+            self._failed(error)
             return {}
         return {path: value for path, *stamp, value in rows if stamps.get(path) == tuple(stamp)}
 
@@ -87,7 +88,7 @@ class Memo:
                 )
                 db.executemany("INSERT OR REPLACE INTO stamps VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OSError) as error:
-            log.debug("memo %s not writable: %s", self._path, error)
+            self._failed(error)
 
     def forget(self, path: Path) -> None:
         """Forget what is known of a file, or of all files below a folder.
@@ -107,10 +108,31 @@ class Memo:
                     (place, len(place) + 1, place + "/"),
                 )
         except sqlite3.Error as error:
+            if self._failed(error):
+                return
             raise CacheError(
                 f"{self._path}: cannot be written ({error}), and hashes it remembers would be "
                 "taken for new ones; remove it"
             ) from error
+
+    def _failed(self, error: Exception) -> bool:
+        """Log why the memo is of no use now; set a damaged one aside, and say whether it was."""
+        code = getattr(error, "sqlite_errorcode", None)
+        old = "no such column" in str(error) or "has no column" in str(error)
+        if code not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT) and not old:
+            log.debug("memo %s: %s", self._path, error)
+            return False
+        aside = self._path.with_name(self._path.name + ".broken")
+        try:
+            self._path.replace(aside)
+        except OSError:
+            log.debug("memo %s: %s", self._path, error)
+            return False
+        log.warning(
+            "%s: damaged (%s); set aside as %s and made anew, so images and weights are hashed "
+            "again", self._path, error, aside.name,
+        )  # fmt: skip
+        return True
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

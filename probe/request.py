@@ -20,6 +20,7 @@ from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, resolve_pool
 from probe.cache.key import VIEWS, FeatureKey, view_count
 from probe.datasets import DATASETS, Dataset, load_dataset
+from probe.datasets.fetch import Progress
 from probe.engines import Engine
 from probe.errors import CacheError, UsageError
 from probe.extract import Job, decide, default_batch_size
@@ -103,8 +104,14 @@ class Prepared:
         )
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
     """Answer every question a request leaves open, and refuse it before anything runs.
+
+    Parameters
+    ----------
+    request : Request
+    progress : callable, optional
+        Gives the bar that follows a dataset's download; see `load_dataset`.
 
     Raises
     ------
@@ -133,7 +140,7 @@ def prepare(request: Request) -> Prepared:
         (layer, resolve_pool(layer, pool), weights.digest(backbone, layer, memo))
         for layer in layers
     ]
-    dataset = _load(request)
+    dataset = requested_dataset(request, progress=progress)
     batch_size = _batch_size(request, preprocess.size)
     job = decide(
         dataset,
@@ -167,7 +174,8 @@ def _check_words(request: Request) -> None:
         raise UsageError(f"--pool {request.pool}: expected {', '.join(POOLS)}")
 
 
-def _load(request: Request) -> Dataset:
+def requested_dataset(request: Request, *, progress: Progress | None = None) -> Dataset:
+    """Return the images that a request speaks of; see `load_dataset`."""
     return load_dataset(
         request.dataset,
         root=request.dataset_root,
@@ -179,6 +187,7 @@ def _load(request: Request) -> Dataset:
         skip_bad=request.skip_bad,
         coarse=request.coarse,
         workers=request.workers,
+        progress=progress,
     )
 
 

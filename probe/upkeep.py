@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from probe.cache.compare import Near, nearest, recipe_differences, row_differences
 from probe.cache.features import FeatureSet
-from probe.cache.filling import as_bytes, locate, relabelled
+from probe.cache.filling import as_bytes, locate, relabelled, row_sources, splits_of
 from probe.cache.pack import pack
 from probe.cache.store import Store
 from probe.errors import CacheError
@@ -59,7 +59,7 @@ def explain(prepared: Prepared, store: Store) -> list[Explanation]:
                 )
             )  # fmt: skip
             continue
-        where, _ = locate(store.donors(cut.key), content)
+        where = locate(row_sources(store, cut.key), content)
         known = int((where[:, 0] >= 0).sum())
         near = nearest(store, cut.key, job.tables, weights=prepared.weights.name)
         made.append(
@@ -89,8 +89,13 @@ class SyncPlan:
     changes: tuple[str, ...]
 
 
-def plan_sync(entry: FeatureSet, prepared: Prepared) -> SyncPlan:
+def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) -> SyncPlan:
     """Compare an entry with its dataset; touch nothing.
+
+    Parameters
+    ----------
+    repair : bool, default=False
+        Read all rows, and count damaged ones as a change.
 
     Raises
     ------
@@ -106,7 +111,7 @@ def plan_sync(entry: FeatureSet, prepared: Prepared) -> SyncPlan:
             "entry, or name the weights it was made with (--weights)"
         )
     content = np.concatenate([table.content for table in job.tables.values()])
-    where, _ = locate([entry], content)
+    where = locate(splits_of([entry]), content)
     kept = int((where[:, 0] >= 0).sum())
     here = set(as_bytes(content))
     gone = sum(
@@ -117,6 +122,9 @@ def plan_sync(entry: FeatureSet, prepared: Prepared) -> SyncPlan:
         changes.append("labels, ids or class names")
     if entry.provenance.get("request") != job.provenance["request"]:
         changes.append("where the images or the weights lie")
+    if repair and (damage := entry.damage()):
+        rows = sum(bad.stop - bad.start for bad in damage)
+        changes.append(f"{rows:,} rows in damaged blocks")
     return SyncPlan(kept=kept, new=job.count - kept, gone=gone, changes=tuple(changes))
 
 
@@ -145,8 +153,12 @@ def sync(
     )
     if entry.header.packed and not made.header.packed:
         made = pack(made, store).entry
-    if made.path != entry.path:
-        store.discard(entry.path)
+    if made.path == entry.path:
+        return made
+    if same_images:  # the folder has another name now; the entry keeps its own
+        made.path.replace(entry.path)
+        return FeatureSet.open(entry.path)
+    store.discard(entry.path)
     return made
 
 

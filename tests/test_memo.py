@@ -112,6 +112,23 @@ def test_what_is_forgotten_is_hashed_again_and_nothing_beside_it(tmp_path: Path)
 
 
 def test_a_memo_that_cannot_forget_says_so(tmp_path: Path) -> None:
-    (tmp_path / "memo.sqlite").write_bytes(b"not a database, " * 100)
+    (tmp_path / "memo.sqlite").mkdir()
     with pytest.raises(CacheError, match="remove it"):
         Memo(tmp_path / "memo.sqlite").forget(tmp_path)
+
+
+@pytest.mark.parametrize("damage", [b"no database", b"SQLite format 3\0" + bytes(4000)])
+def test_a_damaged_memo_is_set_aside_and_made_anew(
+    tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, file = tmp_path / "memo.sqlite", tmp_path / "x"
+    path.write_bytes(damage)
+    file.write_bytes(b"1")
+    os.utime(file, (0, 0))
+    stamp = stamp_of(file)
+    memo = Memo(path)
+    memo.put_many("k", [(str(file), stamp, b"v")])
+    assert "set aside as memo.sqlite.broken" in caplog.text
+    assert (tmp_path / "memo.sqlite.broken").read_bytes() == damage
+    memo.put_many("k", [(str(file), stamp, b"v")])
+    assert memo.get_many("k", {str(file): stamp}) == {str(file): b"v"}

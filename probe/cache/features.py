@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from probe.cache.checksum import SplitTable, checksum_tables
 from probe.cache.file import Header, OpenFile, open_file
 from probe.cache.key import FeatureKey, view_count
-from probe.cache.rows import MappedRows, PackedRows
+from probe.cache.rows import BadBlock, MappedRows, PackedRows, bad_block
 from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError, UsageError
 
 
@@ -79,6 +79,10 @@ class FeatureSplit:
         """Yield all rows in order, a block of about 1 MiB at a time, each checked once."""
         return self._rows.blocks()
 
+    def release(self) -> None:
+        """Give mapped rows back to the system; they are read again when they are touched."""
+        self._rows.release()
+
     def as_xy(self, *, view: int | None = None) -> tuple[NDArray[Any], NDArray[np.int32]]:
         """Return what scikit-learn's estimators fit on.
 
@@ -119,10 +123,15 @@ class FeatureSplit:
         Raises
         ------
         CorruptEntryError
-            Names the first row of the first bad block.
+            Names the first bad block by its rows, and counts the others.
         """
-        for _ in self._rows.blocks():
-            pass
+        _raise_for(self._header.path, self.damage())
+
+    def damage(self) -> list[BadBlock]:
+        """Read and check every row, and return the blocks that are not what was written."""
+        header, name, ids = self._header, self._name, self._table.ids
+        bad = self._rows.damaged(range(header.block_count(name)))
+        return [bad_block(header, name, block, ids) for block in bad]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +225,19 @@ class FeatureSet:
         Raises
         ------
         CorruptEntryError
-            Names the first row of the first bad block.
+            Names the first bad block by its rows, and counts the others.
         """
-        for split in self.splits.values():
-            split.verify()
+        _raise_for(self.path, self.damage())
+
+    def damage(self) -> list[BadBlock]:
+        """Read and check every row, and return the blocks that are not what was written."""
+        return [bad for split in self.splits.values() for bad in split.damage()]
+
+
+def _raise_for(path: Path, damage: list[BadBlock]) -> None:
+    if damage:
+        more = f" and {len(damage) - 1} more blocks" if damage[1:] else ""
+        raise CorruptEntryError(path, f"{damage[0]}{more}")
 
 
 def average_views(scores: NDArray[Any], views: int) -> NDArray[Any]:

@@ -3,19 +3,46 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.checksum import SplitTable
-from probe.cache.features import FeatureSet, FeatureSplit
+from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
+from probe.cache.unfinished import finished_rows
 from probe.errors import CorruptEntryError
 
 log = logging.getLogger(__name__)
+
+
+class RowSource(Protocol):
+    """Rows that may be copied: of a complete entry, or the finished ones of an unfinished one."""
+
+    content: NDArray[np.uint8]  # (n, 16)
+
+    def rows(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        """Return a copy of some rows; raises CorruptEntryError where they are damaged."""
+
+
+def row_sources(store: Store, key: FeatureKey, *, own: bool = True) -> list[RowSource]:
+    """Return all rows of a key's recipe that are at hand, those of complete entries first.
+
+    Parameters
+    ----------
+    own : bool, default=True
+        Count the unfinished entry of the key itself.
+    """
+    return [*splits_of(store.donors(key)), *finished_rows(store, key, own=own)]
+
+
+def splits_of(entries: Iterable[FeatureSet]) -> list[RowSource]:
+    """Return the splits of complete entries."""
+    return [split for entry in entries for split in entry.splits.values()]
 
 
 class Filling:
@@ -25,10 +52,8 @@ class Filling:
 
     Parameters
     ----------
-    donors : list of FeatureSet
-        Entries of the same recipe, whose rows may be copied.
     fresh : bool, default=False
-        Do not take up an interrupted run.
+        Neither take up an interrupted run nor copy a row.
 
     Attributes
     ----------
@@ -38,14 +63,17 @@ class Filling:
         It still has to be forwarded: unknown, and in no finished block.
     """
 
-    def __init__(
-        self, store: Store, draft: Draft, donors: list[FeatureSet], *, fresh: bool = False
-    ) -> None:
+    def __init__(self, store: Store, draft: Draft, *, fresh: bool = False) -> None:
         self.key: FeatureKey = draft.key
         self._starts = starts_of(draft.tables)
         content = np.concatenate([table.content for table in draft.tables.values()])
-        self._where, self._sources = locate(donors, content)
+        self._sources = [] if fresh else row_sources(store, draft.key, own=False)
+        # opened before the file goes: with other labels it is not taken up, and its rows are good
+        own = [] if fresh else finished_rows(store, draft.key, own=True, others=False)
         self.pending = PendingEntry(store, draft, fresh=fresh)
+        if not self.pending.resumed:
+            self._sources += own
+        self._where = locate(self._sources, content)
         self._writer = self.pending.writer
         self.unknown = self._where[:, 0] < 0
         self.missing = self.unknown.copy()
@@ -116,24 +144,20 @@ def relabelled(
     )
 
 
-def locate(
-    donors: list[FeatureSet], content: NDArray[np.uint8]
-) -> tuple[NDArray[np.intp], list[FeatureSplit]]:
-    """Find rows with the given content hashes in donor entries.
+def locate(sources: Sequence[RowSource], content: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Find rows with the given content hashes.
 
     Returns
     -------
-    where : intp, (n, 2)
+    intp, (n, 2)
         Number of the source, or -1, and row in it.
-    sources : list of FeatureSplit
     """
-    sources = [donor[split] for donor in donors for split in donor.splits]
     known: dict[bytes, tuple[int, int]] = {}
     for number, source in enumerate(sources):
         for row, one in enumerate(as_bytes(source.content)):
             known.setdefault(one, (number, row))
     where = np.array([known.get(one, (-1, -1)) for one in as_bytes(content)], np.intp)
-    return where.reshape(-1, 2), sources
+    return where.reshape(-1, 2)
 
 
 def as_bytes(content: NDArray[np.uint8]) -> list[bytes]:

@@ -43,12 +43,18 @@ class PendingEntry:
     ----------
     fresh : bool, default=False
         Take nothing up: start with an empty file.
+
+    Attributes
+    ----------
+    resumed : bool
+        An interrupted run's file was taken up.
     """
 
     def __init__(self, store: Store, draft: Draft, *, fresh: bool = False) -> None:
         self.final = store.path_of(draft.key, draft.dataset)
         self._partial, self._journal = unfinished_files(self.final)
         opened = None if fresh else self._resumable(draft)
+        self.resumed = opened is not None
         if opened is None:
             self._journal.unlink(missing_ok=True)  # first, for it speaks of the file that goes
             self._partial.unlink(missing_ok=True)

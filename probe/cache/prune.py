@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.cache.file import read_header
 from probe.cache.store import Entry, Store
-from probe.errors import CacheError
+from probe.cache.unfinished import discard_unfinished, list_unfinished
 
 SECONDS_A_DAY = 86400.0
 
@@ -21,11 +21,14 @@ class Removal:
     ----------
     size : int
         Bytes.
+    unfinished : bool
+        It is no entry yet: the file of rows, with the journal beside it.
     """
 
     path: Path
     why: str
     size: int
+    unfinished: bool = False
 
 
 def plan_prune(
@@ -34,6 +37,7 @@ def plan_prune(
     max_size: int | None = None,
     older_than: float | None = None,
     unused: float | None = None,
+    partial: bool = False,
     now: float | None = None,
 ) -> list[Removal]:
     """Decide what goes, and remove nothing.
@@ -43,8 +47,10 @@ def plan_prune(
     max_size : int, optional
         Bytes that complete entries may take together; those used longest ago go first.
     older_than, unused : float, optional
-        Days since an entry was made, or last found or fitted on. Unfinished files that no process
+        Days since an entry was made, or last found or fitted on. Unfinished ones that no process
         works on go by the same age.
+    partial : bool, default=False
+        All unfinished ones that no process works on go, however young.
     now : float, optional
         Seconds since 1970.
     """
@@ -65,13 +71,23 @@ def plan_prune(
             going[entry.path] = _removal(entry, "the longest unused while the cache is too large")
             left -= entry.size
     ages = [limit for limit in (older_than, unused) if limit is not None]
-    return [*going.values(), *(_abandoned(store, at - min(ages) * SECONDS_A_DAY) if ages else [])]
+    before = math.inf if partial else at - min(ages, default=math.inf) * SECONDS_A_DAY
+    return [*going.values(), *_abandoned(store, before)]
 
 
-def prune(store: Store, removals: list[Removal]) -> None:
-    """Remove what was decided. Processes that read an entry keep what they opened."""
+def prune(store: Store, removals: list[Removal]) -> list[Removal]:
+    """Remove what was decided, and return what went. Readers of an entry keep what they opened.
+
+    What a process has begun to work on since stays.
+    """
+    gone = []
     for removal in removals:
-        store.discard(removal.path)
+        if removal.unfinished and not discard_unfinished(store, removal.path):
+            continue
+        if not removal.unfinished:
+            store.discard(removal.path)
+        gone.append(removal)
+    return gone
 
 
 def _removal(entry: Entry, why: str) -> Removal:
@@ -79,21 +95,9 @@ def _removal(entry: Entry, why: str) -> Removal:
 
 
 def _abandoned(store: Store, before: float) -> list[Removal]:
-    """Return the unfinished files, last written before a time, that nobody is writing now."""
-    found = []
-    for path in [*store.partials(), *sorted(store.folder.glob(".*.journal"))]:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        if status.st_mtime < before and not _being_written(store, path.with_suffix(".partial")):
-            found.append(Removal(path=path, why="left unfinished", size=status.st_size))
-    return found
-
-
-def _being_written(store: Store, partial: Path) -> bool:
-    try:
-        key = read_header(partial).key
-    except CacheError:
-        return False
-    return store.is_locked(key)
+    """Return what was left unfinished, last written before a time, that nobody is writing now."""
+    return [
+        Removal(path=one.path, why="left unfinished", size=one.size, unfinished=True)
+        for one in list_unfinished(store)
+        if one.modified <= before and not one.writing
+    ]

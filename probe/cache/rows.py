@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,10 @@ from numpy.typing import NDArray
 from probe.cache.checksum import checksum_rows
 from probe.cache.file import Header, OpenFile
 from probe.errors import CacheError, CorruptEntryError
+from probe.machine import usable_cores
 
 KEPT_BLOCKS = 64  # unpacked, about 64 MiB
+MANY_BLOCKS, STRIDE, MOST_THREADS = 128, 64, 4
 
 
 class MappedRows:
@@ -32,6 +37,7 @@ class MappedRows:
     ) -> None:
         self._header, self._split, self._sums, self._ids = opened.header, split, sums, ids
         self._map = opened.array(opened.header.features[split])
+        self._data = opened.data
         self._checked = np.zeros(len(sums), bool)
 
     def all(self) -> NDArray[Any]:
@@ -45,6 +51,11 @@ class MappedRows:
             self.check(np.unique(index // self._header.block_rows).tolist())
         return self._map[index]
 
+    def release(self) -> None:
+        """Give the file's pages back to the system; rows are read again when they are touched."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._data.madvise(mmap.MADV_DONTNEED)
+
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Yield the blocks, each checked just before, while it is in the processor's cache."""
         for block in range(len(self._sums)):
@@ -52,13 +63,37 @@ class MappedRows:
             yield self._map[self._header.block_slice(self._split, block)]
 
     def check(self, blocks: Iterable[int]) -> None:
-        """Check blocks that were not checked yet."""
+        """Check blocks that were not checked yet.
+
+        Raises
+        ------
+        CorruptEntryError
+            Names the first bad one.
+        """
+        for block in self.damaged(blocks):
+            raise corrupt(self._header, self._split, block, self._ids)
+
+    def damaged(self, blocks: Iterable[int]) -> list[int]:
+        """Return those of some blocks that are not what was written.
+
+        Many are read on several threads: hashing lets go of the interpreter, and a disk is faster
+        when it is asked for two places at once.
+        """
+        waiting = [block for block in blocks if not self._checked[block]]
+        if len(waiting) < MANY_BLOCKS:
+            return self._damaged(waiting)
+        strides = [waiting[i : i + STRIDE] for i in range(0, len(waiting), STRIDE)]
+        with ThreadPoolExecutor(min(usable_cores(), MOST_THREADS)) as pool:
+            return [block for found in pool.map(self._damaged, strides) for block in found]
+
+    def _damaged(self, blocks: Iterable[int]) -> list[int]:
+        bad = []
         for block in blocks:
+            where = self._header.block_slice(self._split, block)
+            self._checked[block] = checksum_rows(self._map[where]) == self._sums[block]
             if not self._checked[block]:
-                where = self._header.block_slice(self._split, block)
-                if checksum_rows(self._map[where]) != self._sums[block]:
-                    raise corrupt(self._header, self._split, block, self._ids)
-                self._checked[block] = True
+                bad.append(block)
+        return bad
 
 
 class PackedRows:
@@ -98,15 +133,23 @@ class PackedRows:
             rows[here] = self._unpacked(block)[index[here] - block * self._header.block_rows]
         return rows
 
+    def release(self) -> None:
+        """Do nothing: what is kept unpacked is limited already."""
+
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Yield the blocks, unpacked and checked."""
         for block in range(len(self._sums)):
             yield self._unpacked(block)
 
-    def check(self, blocks: Iterable[int]) -> None:
-        """Unpack and check blocks."""
+    def damaged(self, blocks: Iterable[int]) -> list[int]:
+        """Return those of some blocks that are not what was written, or cannot be unpacked."""
+        bad = []
         for block in blocks:
-            self._unpacked(block)
+            try:
+                self._unpacked(block)
+            except CorruptEntryError:
+                bad.append(block)
+        return bad
 
     def _unpacked(self, block: int) -> NDArray[Any]:
         with self._lock:
@@ -152,8 +195,36 @@ def require_filters(header: Header) -> None:
 
 def corrupt(header: Header, split: str, block: int, ids: NDArray[np.bytes_]) -> CorruptEntryError:
     """Return the error that names a bad block by its first row."""
+    return CorruptEntryError(header.path, str(bad_block(header, split, block, ids)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BadBlock:
+    """Rows that do not match their checksum; which of them changed, a block's checksum cannot say.
+
+    Parameters
+    ----------
+    start, stop : int
+        Row numbers, `stop` excluded.
+    first : str
+        Id of the first row.
+    """
+
+    split: str
+    start: int
+    stop: int
+    first: str
+
+    def __str__(self) -> str:
+        return f"{self.split} rows {self.start} to {self.stop - 1} (the first is {self.first})"
+
+
+def bad_block(header: Header, split: str, block: int, ids: NDArray[np.bytes_]) -> BadBlock:
+    """Return a block by its rows."""
     where = header.block_slice(split, block)
-    first = ids[where.start].decode("utf-8", "replace")
-    return CorruptEntryError(
-        header.path, f"{split} rows {where.start} to {where.stop - 1} (the first is {first})"
+    return BadBlock(
+        split=split,
+        start=where.start,
+        stop=where.stop,
+        first=ids[where.start].decode("utf-8", "replace"),
     )

@@ -7,7 +7,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,22 +66,21 @@ class Store:
         self.folder = cache_dir / "features"
 
     def path_of(self, key: FeatureKey, dataset: str) -> Path:
-        """Return where an entry lies; the words in the name are for people, the digest decides."""
+        """Return where the entry of a dataset lies.
+
+        The dataset's name is part of the file's, so that datasets of the same images and other
+        labels, as CIFAR-100's fine and coarse ones, do not replace each other.
+        """
         words = [
             re.sub(r"[^A-Za-z0-9_.]+", "_", word)[:40]
             for word in (dataset, key.backbone, key.layer, key.pool)
         ]
         if words[-1] == "none":
             words.pop()
-        found = sorted(self.folder.glob(f"*-{key.digest[:DIGEST_CHARACTERS]}{ENDING}"))
-        return (
-            found[0]
-            if found
-            else self.folder / f"{'-'.join([*words, key.digest[:DIGEST_CHARACTERS]])}{ENDING}"
-        )
+        return self.folder / f"{'-'.join([*words, key.digest[:DIGEST_CHARACTERS]])}{ENDING}"
 
     def find(self, key: FeatureKey, dataset: str) -> FeatureSet | None:
-        """Return the complete entry of a key.
+        """Return the complete entry of a key, the dataset's own before one of another name.
 
         Raises
         ------
@@ -89,6 +88,9 @@ class Store:
             A file stands in its place that is damaged or records another key.
         """
         path = self.path_of(key, dataset)
+        if not path.exists():
+            others = sorted(self.folder.glob(f"*-{key.digest[:DIGEST_CHARACTERS]}{ENDING}"))
+            path = others[0] if others else path
         try:
             entry = FeatureSet.open(path)
         except CacheError:
@@ -173,7 +175,7 @@ class Store:
         return found
 
     def lock(
-        self, key: FeatureKey, *, on_wait: Callable[[], None] | None = None
+        self, key: FeatureKey, *, on_wait: Callable[[locks.Holder | None], None] | None = None
     ) -> AbstractContextManager[None]:
         """Hold the right to write the entry of `key`; see `probe.cache.locks.hold`."""
         return locks.hold(self._lock_file(key), on_wait)
@@ -182,8 +184,17 @@ class Store:
         """Whether a process is writing the entry of `key` right now."""
         return locks.is_held(self._lock_file(key))
 
+    def locks_of(self, path: Path) -> list[Path]:
+        """Return the lock files of the entry that a file belongs to, by the digest in its name."""
+        digest = re.search(rf"-([0-9a-f]{{{DIGEST_CHARACTERS}}})\.", path.name)
+        return sorted(self._lock_folder.glob(f"{digest[1]}*.lock")) if digest else []
+
     def _lock_file(self, key: FeatureKey) -> Path:
-        return self.folder / ".locks" / f"{key.digest}.lock"
+        return self._lock_folder / f"{key.digest}.lock"
+
+    @property
+    def _lock_folder(self) -> Path:
+        return self.folder / ".locks"
 
     def _stem(self, name: str) -> str:
         path = Path(name)
@@ -195,8 +206,8 @@ class Store:
             )
         return path.name.removesuffix(ENDING)
 
-    def remove(self, name: str) -> Path:
-        """Delete an entry, damaged ones included; a process that reads it keeps what it mapped.
+    def named(self, name: str) -> Path:
+        """Return the file of that name or unique beginning, damaged ones included.
 
         Raises
         ------
@@ -204,26 +215,31 @@ class Store:
             No file is called so, or more than one.
         """
         stem = self._stem(name)
-        exact = self.folder / f"{stem}{ENDING}"
-        found = (
-            [exact]
-            if exact.is_file()
-            else sorted(self.folder.glob(f"{glob.escape(stem)}*{ENDING}"))
-        )
+        if self.is_exact(name):
+            return self.folder / f"{stem}{ENDING}"
+        found = sorted(self.folder.glob(f"{glob.escape(stem)}*{ENDING}"))
         if len(found) != 1:
-            names = ", ".join(
-                path.stem for path in found[:5] or sorted(self.folder.glob(f"*{ENDING}"))[:5]
-            )
+            names = ", ".join(path.stem for path in found[:5] or self.files()[:5])
             raise UnknownNameError(
                 f"{'more than one' if found else 'no'} entry is called {name!r}; "
                 f"there are {names or 'none'}"
             )
-        self.discard(found[0])
         return found[0]
 
+    def is_exact(self, name: str) -> bool:
+        """Whether a file is called so, and not only begins so."""
+        return (self.folder / f"{self._stem(name)}{ENDING}").is_file()
+
     def discard(self, path: Path) -> None:
-        """Delete the file of an entry, if it is there still."""
-        path.unlink(missing_ok=True)
+        """Delete the file of an entry, if it is there still.
+
+        Raises
+        ------
+        CacheError
+            The folder cannot be written.
+        """
+        with removing(path):
+            path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._use_mark(path).unlink(missing_ok=True)
 
@@ -250,6 +266,19 @@ class Store:
     def partials(self) -> list[Path]:
         """Return the unfinished files of interrupted or running extractions."""
         return sorted(self.folder.glob(".*.partial"))
+
+    def temporaries(self) -> list[Path]:
+        """Return what `pack` is writing, or left behind when it was killed."""
+        return sorted(self.folder.glob(f".*{ENDING}.*.tmp"))
+
+
+@contextlib.contextmanager
+def removing(path: Path) -> Iterator[None]:
+    """Turn the refusal to remove a file into one line."""
+    try:
+        yield
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be removed ({error.strerror or error})") from error
 
 
 def default_cache_dir() -> Path:

@@ -1,15 +1,12 @@
 """Filling the rows of an unfinished entry, block by block, and sealing it.
 
-A journal beside the unfinished file names the blocks that are whole, each with its checksum;
-`seal` moves those checksums into the file, and only then it gets its name. A record of the
-journal is 20 bytes: split number (uint32), block number (uint32), xxh3-64 of the block's rows
-(uint64), xxh32 of these three (uint32), all little-endian.
+A journal beside the unfinished file (`probe.cache.journal`) names the blocks that are whole, each
+with its checksum; `seal` moves those checksums into the file, and only then it gets its name.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +17,9 @@ from numpy.typing import NDArray
 from probe.cache.checksum import bytes_of, checksum_tables
 from probe.cache.create import unwritable
 from probe.cache.file import OpenFile
+from probe.cache.journal import RECORD_BYTES, pack_record, read_records
 from probe.errors import CacheError
 from probe.files import sync
-
-_RECORD = struct.Struct("<IIQI")
 
 
 class _Running:
@@ -77,15 +73,14 @@ class Writer:
 
     def _replay(self) -> None:
         text = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
-        whole = len(text) // _RECORD.size * _RECORD.size
-        for number, block, checksum, check in _RECORD.iter_unpack(text[:whole]):
-            known = number < len(self._splits) and block < len(self._sums[self._splits[number]])
-            if not known or check != _check(number, block, checksum):
+        for number, block, checksum in read_records(text):
+            if number >= len(self._splits) or block >= len(self._sums[self._splits[number]]):
                 continue
             split = self._splits[number]
             if self._checksum(split, block) == checksum:
                 self._sums[split][block], self.done[split][block] = checksum, True
-        os.ftruncate(self._journal, whole)  # a torn last record would shift those after it
+        # a torn last record would shift those after it
+        os.ftruncate(self._journal, len(text) // RECORD_BYTES * RECORD_BYTES)
 
     def _checksum(self, split: str, block: int) -> int:
         """Return the checksum of a block as the file holds it."""
@@ -144,7 +139,7 @@ class Writer:
         if checksum is None:
             checksum = self._checksum(split, block)
         number = self._splits.index(split)
-        record = _RECORD.pack(number, block, checksum, _check(number, block, checksum))
+        record = pack_record(number, block, checksum)
         try:
             if os.write(self._journal, record) != len(record):
                 raise OSError("no space for the journal")
@@ -186,10 +181,6 @@ class Writer:
                 data, offset = data[written:], offset + written
         except OSError as error:
             raise unwritable(self.header.path, error) from error
-
-
-def _check(number: int, block: int, checksum: int) -> int:
-    return xxhash.xxh32_intdigest(struct.pack("<IIQ", number, block, checksum))
 
 
 def publish(partial: Path, final: Path) -> None:

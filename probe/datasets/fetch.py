@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from probe.datasets.archive import unpack
 from probe.datasets.sources import DatasetSpec, Layout, Source
@@ -23,6 +23,24 @@ log = logging.getLogger(__name__)
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and for the next bytes to come
 
 
+class Bar(Protocol):
+    """What follows a download, as pooch drives it."""
+
+    total: float | None
+
+    def update(self, count: int) -> None:
+        """Note that so many more bytes came."""
+
+    def reset(self) -> None:
+        """Start over."""
+
+    def close(self) -> None:
+        """It is over, or failed."""
+
+
+Progress = Callable[[str], Bar]
+
+
 def fetch(
     spec: DatasetSpec,
     layout: Layout,
@@ -31,6 +49,7 @@ def fetch(
     *,
     root: Path,
     download: bool = True,
+    progress: Progress | None = None,
 ) -> None:
     """Put the missing files of a layout into a folder.
 
@@ -44,6 +63,8 @@ def fetch(
         Where an archive that somebody fetched by hand is looked for.
     download : bool, default=True
         False: only from such an archive, never from the network.
+    progress : callable, optional
+        Called with a file's name, gives the bar that follows its download.
 
     Raises
     ------
@@ -64,7 +85,7 @@ def fetch(
                 raise OSError("downloading is switched off")
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-                file = _download(source, Path(temporary))
+                file = _download(source, Path(temporary), progress)
                 if archived:
                     _fill(file, folder, missing)
                 else:
@@ -77,7 +98,7 @@ def fetch(
             ) from error
 
 
-def _download(source: Source, into: Path) -> Path:
+def _download(source: Source, into: Path, progress: Progress | None) -> Path:
     """Download to a temporary folder; OSError tells of every url why it failed."""
     import pooch
     import requests
@@ -86,9 +107,9 @@ def _download(source: Source, into: Path) -> Path:
     failures = []
     for url in source.urls:
         log.info("downloading %s", url)
-        progress = _Progress(source.file) if sys.stderr.isatty() else None
+        bar = progress(source.file) if progress is not None else None
         downloader = pooch.HTTPDownloader(
-            progressbar=progress or False, chunk_size=1 << 16, timeout=TIMEOUT
+            progressbar=bar or False, chunk_size=1 << 16, timeout=TIMEOUT
         )
         try:
             path = pooch.retrieve(
@@ -100,8 +121,8 @@ def _download(source: Source, into: Path) -> Path:
         except ValueError:  # pooch's way to say that the checksum differs
             failures.append(f"{url} has another checksum than {source.checksum}")
         finally:
-            if progress is not None:
-                progress.close()
+            if bar is not None:
+                bar.close()
     raise OSError("; ".join(failures))
 
 
@@ -143,39 +164,3 @@ def _reason(error: Exception) -> str:
 
 def _one_line(error: OSError) -> str:
     return " ".join(str(error).split())
-
-
-class _Progress:
-    """A bar on stderr, with the methods that pooch calls."""
-
-    def __init__(self, name: str) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-
-        self.total: int = 0
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            *(BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task(name, total=None)
-        self._progress.start()
-
-    def update(self, size: int) -> None:
-        """Say that so many more bytes have come."""
-        self._progress.update(self._task, total=self.total or None, advance=size)
-
-    def reset(self) -> None:
-        """Go back to nothing; pooch does so before it sets the last value."""
-        self._progress.update(self._task, completed=0)
-
-    def close(self) -> None:
-        """Stop drawing."""
-        self._progress.stop()

@@ -39,6 +39,7 @@ def load_folder(root: Path, *, memo: Memo, workers: int = 1) -> Dataset:
     DataError
         The folder is laid out in another way; the message says what is wrong where.
     """
+    _check_root(root)
     found = {split: _classes_in(root, folder) for split, folder in _split_folders(root).items()}
     classes = sorted({name for by_class in found.values() for name in by_class})
     _check_trained(root, found, classes)
@@ -171,6 +172,17 @@ def _check_name(folder: str, name: str) -> None:
                 f"{os.fsencode(folder).decode('utf-8', 'backslashreplace')}: the name "
                 f"{os.fsencode(name)!r} is not UTF-8; rename it"
             ) from None
+
+
+def _check_root(root: Path) -> None:
+    """Refuse a path that an entry could not record."""
+    try:
+        os.path.abspath(root).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{os.fsencode(root).decode('utf-8', 'backslashreplace')}: the path is not UTF-8; "
+            "rename the folder"
+        ) from None
 
 
 def _check_trained(root: Path, found: dict[str, dict[str, list[str]]], classes: list[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.datasets.catalog import DATASETS
+from probe.datasets.fetch import Progress
 from probe.datasets.files import FileImages
 from probe.datasets.folder import load_folder
 from probe.datasets.named import load_named
@@ -36,6 +37,7 @@ def load_dataset(
     coarse: bool = False,
     download: bool = True,
     workers: int = 1,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Find a dataset and read what there is to know without its pixels.
 
@@ -62,6 +64,9 @@ def load_dataset(
         False: never touch the network. It is not touched either when the files are there.
     workers : int, default=1
         Threads that hash and check image files.
+    progress : callable, optional
+        Called with the name of a file that is to be downloaded, gives the bar that follows it; see
+        `probe.datasets.fetch.Bar`.
 
     Returns
     -------
@@ -87,7 +92,10 @@ def load_dataset(
         if root is not None and not any(layout.sources for layout in spec.layouts):
             raise UsageError(f"{spec.name} comes with scikit-learn; leave out --dataset-root")
         base = cache_dir / "datasets" / spec.name if root is None else root.expanduser()
-        dataset = load_named(spec, base, splits=splits, coarse=coarse, download=download, memo=memo)
+        dataset = load_named(
+            spec, base,
+            splits=splits, coarse=coarse, download=download, memo=memo, progress=progress,
+        )  # fmt: skip
     else:
         folder = _folder(name_or_folder, root=root, coarse=coarse)
         dataset = load_folder(folder, memo=memo, workers=workers)

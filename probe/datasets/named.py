@@ -8,7 +8,7 @@ from pathlib import Path
 
 from probe.datasets.cifar import CifarBinary, CifarPickle, class_names
 from probe.datasets.digits import digits_file
-from probe.datasets.fetch import fetch
+from probe.datasets.fetch import Progress, fetch
 from probe.datasets.folder import looks_like_class_folders
 from probe.datasets.idx import IdxFile
 from probe.datasets.packed import PackedFile, packed_split
@@ -28,6 +28,7 @@ def load_named(
     coarse: bool,
     download: bool,
     memo: Memo,
+    progress: Progress | None = None,
 ) -> Dataset:
     """Read a dataset of the catalog from the official files in or below `base`.
 
@@ -47,13 +48,13 @@ def load_named(
     if spec.layouts[0].format == "digits":
         packed = {name: packed_split(name, [digits_file()], classes, memo) for name in wanted}
         return Dataset(name=spec.name, classes=classes, splits=packed, root=None)
-    layout, folder = _at_hand(spec, base, wanted, download)
+    layout, folder = _at_hand(spec, base, wanted, download, progress)
     if layout.format != "idx":
         key = ("coarse" if coarse else "fine") if spec.coarse_classes else "cifar10"
         pickled = layout.format == "cifar_pickle"
         classes = class_names(folder, pickled=pickled, key=key, known=classes)
     return Dataset(
-        name=spec.name,
+        name=f"{spec.name}_coarse" if coarse else spec.name,
         classes=classes,
         splits={
             name: _split(name, _files(spec, layout, folder, name, coarse), classes, memo)
@@ -72,7 +73,11 @@ def _split(name: str, files: list[PackedFile], classes: tuple[str, ...], memo: M
 
 
 def _at_hand(
-    spec: DatasetSpec, base: Path, wanted: tuple[str, ...], download: bool
+    spec: DatasetSpec,
+    base: Path,
+    wanted: tuple[str, ...],
+    download: bool,
+    progress: Progress | None,
 ) -> tuple[Layout, Path]:
     """Return a layout whose files are all there, if need be after fetching them."""
     candidates = []  # (how many files are there, layout, folder)
@@ -89,7 +94,7 @@ def _at_hand(
         layout = next((each for each in spec.layouts if _archive_in(base, each)), spec.layouts[0])
         folder = base / layout.folders[0]
     missing = [name for name in layout.files(wanted) if not find_file(folder, layout, name)]
-    fetch(spec, layout, folder, missing, root=base, download=download)
+    fetch(spec, layout, folder, missing, root=base, download=download, progress=progress)
     return layout, folder
 
 

@@ -78,7 +78,7 @@ def test_a_day_with_the_cache(work: Path) -> None:
     kept = probe("cache", "prune", "--older-than", "1", "--max-size", "1GB", cwd=work).stdout
     assert "removed 0 files" in kept
     going = probe("cache", "prune", "--max-size", "1kB", "--dry-run", cwd=work).stdout
-    assert "would remove 1 files" in going
+    assert "would remove 1 file, " in going
 
     pytest.importorskip("hdf5plugin")
     assert "every bit is as it was" in probe("cache", "pack", cwd=work).stdout
@@ -105,8 +105,33 @@ def test_verify_all_goes_on_after_a_damaged_entry_and_exits_1(tmp_path: Path) ->
     paths[0].write_bytes(data)
     done = probe("cache", "verify", "--all", cwd=tmp_path, code=1)
     assert "2 entries, 1 of them not as they should be" in done.stdout
-    assert "rows 0 to 1 (the first is a/" in done.stderr
+    assert "rows 0 to 1 (the first is a/" in done.stdout
     assert paths[1].name in done.stdout
+    said = json.loads(probe("cache", "verify", "--all", "--json", cwd=tmp_path, code=1).stdout)
+    assert [one["good"] for one in said["entries"]].count(True) == 1
+    (bad,) = (one for one in said["entries"] if not one["good"])
+    assert [(one["start"], one["stop"]) for one in bad["damage"]] == [(0, 2)]
+    mended = json.loads(
+        probe("cache", "sync", "--repair", "--json", bad["name"], cwd=tmp_path).stdout
+    )
+    assert mended["forwarded"] == 2
+    assert "match their checksums" in probe("cache", "verify", bad["name"], cwd=tmp_path).stdout
+    done = probe("cache", "sync", "--repair", bad["name"], cwd=tmp_path)
+    assert "nothing to do" in done.stdout
+
+
+def test_an_entry_is_removed_by_its_whole_name_or_after_a_question(tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
+    done = probe("extract", *BASE, "--json", cwd=tmp_path)
+    name = json.loads(done.stdout)["entries"][0]["name"]
+    refused = probe("cache", "rm", name[:-2], cwd=tmp_path, code=2)
+    assert f"remove {name}? give its whole name" in str(refused.exception)
+    probe("cache", "rm", name[:-2], "--yes", cwd=tmp_path)
+    probe("extract", *BASE, cwd=tmp_path)
+    gone = json.loads(probe("cache", "rm", name, "--json", cwd=tmp_path).stdout)
+    assert Path(gone["removed"]).stem == name
+    assert json.loads(probe("cache", "list", "--json", cwd=tmp_path).stdout)["entries"] == []
 
 
 def test_views_are_extracted_found_and_explained(work: Path, tmp_path: Path) -> None:
@@ -128,7 +153,7 @@ def test_views_are_extracted_found_and_explained(work: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("cache", "prune"), "--max-size, --older-than or --unused"),
+        (("cache", "prune"), "--max-size, --older-than, --unused or --partial"),
         (("cache", "prune", "--max-size", "much"), "500MB or 20GB"),
         (("cache", "sync"), "no entries yet"),
         (("cache", "pack", "--codec", "zip"), "no entries yet"),

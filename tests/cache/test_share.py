@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from probe.cache.features import FeatureSet
+from probe.cache.locks import Holder
 from probe.cache.store import Store
 from probe.errors import CacheMismatchError
 from tests.cache.toy import everything, extract, small_entry
@@ -94,13 +95,14 @@ def test_whoever_waits_says_so_and_a_reader_never_waits(tmp_path: Path) -> None:
     assert len(Store(tmp_path).entries()) == 1
     waited: list[int] = []
 
-    def let_go() -> None:
-        waited.append(1)
+    def let_go(who: Holder | None) -> None:
+        assert who is not None
+        waited.append(who.pid == holder.pid)
         assert holder.stdin is not None
         holder.stdin.close()
 
     with Store(tmp_path).lock(entry.key, on_wait=let_go):
-        assert waited == [1]
+        assert waited == [True]
     holder.wait()
     holder.stdout.close()
 
@@ -109,7 +111,7 @@ def test_an_entry_that_is_being_read_can_be_removed_or_replaced(tmp_path: Path) 
     store = Store(tmp_path)
     reading = small_entry(tmp_path)
     before = everything(FeatureSet.open(reading.path))
-    store.remove(reading.name)
+    store.discard(store.named(reading.name))
     assert store.entries() == []
     assert everything(reading) == before  # every block is touched for the first time here
     dataset = make_dataset(train=40, test=10)

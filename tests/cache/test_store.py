@@ -14,7 +14,8 @@ from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
 from probe.cache.store import Store, join
-from probe.errors import UnknownNameError
+from probe.errors import CacheError, UnknownNameError
+from probe.memo import stamp_of
 from tests.cache.toy import extract
 from tests.fakes import make_dataset
 
@@ -37,7 +38,7 @@ def aged(store: Store, train: int, *, made: float, used: float | None = None) ->
 def test_use_is_remembered_beside_the_entry_and_never_in_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     path = aged(store, 40, made=9)
-    before, status = path.read_bytes(), path.stat()
+    before, stamp = path.read_bytes(), stamp_of(path)
     (entry,) = store.entries()
     assert entry.used == entry.modified
     extract(make_dataset(train=40, test=10), store)  # a hit
@@ -47,7 +48,7 @@ def test_use_is_remembered_beside_the_entry_and_never_in_it(tmp_path: Path) -> N
     join(store, store.choose(None))
     assert store.entries()[0].used != NOW
     assert path.read_bytes() == before
-    assert path.stat() == status
+    assert stamp_of(path) == stamp
 
 
 def test_prune_by_age_by_use_and_by_size(tmp_path: Path) -> None:
@@ -72,24 +73,6 @@ def test_prune_by_age_by_use_and_by_size(tmp_path: Path) -> None:
     prune(store, plan_prune(store, unused=10, now=NOW))
     assert {entry.path for entry in store.entries()} == {old, young}
     assert not (store.folder / ".used" / idle.stem).exists()
-
-
-def test_prune_takes_what_was_left_unfinished_unless_somebody_writes_it(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    path = aged(store, 40, made=1)
-    key = FeatureSet.open(path).key
-    partial, journal = path.with_name(f".{path.stem}.partial"), path.with_name(".stray.journal")
-    path.rename(partial)
-    journal.write_bytes(b"")
-    for one in (partial, journal):
-        os.utime(one, (0, NOW - 9 * DAY))
-    assert plan_prune(store, max_size=0, now=NOW) == []
-    assert plan_prune(store, older_than=10, now=NOW) == []
-    with store.lock(key):
-        going = plan_prune(store, unused=5, now=NOW)
-        assert [one.path for one in going] == [journal]
-    prune(store, plan_prune(store, unused=5, now=NOW))
-    assert store.partials() == []
 
 
 def test_an_entry_is_chosen_by_name_by_its_start_or_by_digest(tmp_path: Path) -> None:
@@ -141,3 +124,36 @@ def test_rows_may_come_in_any_order_and_twice(tmp_path: Path, seed: int) -> None
         entry = pending.publish(seconds=1.5, forwarded=7)
     np.testing.assert_array_equal(entry["train"].features, features)
     assert entry.seal == (1.5, 7)
+
+
+def test_the_same_images_under_two_names_are_two_entries(tmp_path: Path) -> None:
+    """As CIFAR-100 with its fine and with its coarse labels."""
+    store = Store(tmp_path)
+    fine, coarse = make_dataset("fine", train=40), make_dataset("coarse", train=40)
+    train = coarse.splits["train"]
+    object.__setattr__(train, "labels", train.labels[::-1].copy())
+    first, _ = extract(fine, store)
+    second, observer = extract(coarse, store)
+    assert observer.forwarded == 0
+    assert first.path != second.path
+    for dataset, entry in ((fine, first), (coarse, second)):
+        again, observer = extract(dataset, store)
+        assert (again.path, observer.taken) == (entry.path, 0)
+        np.testing.assert_array_equal(again["train"].labels, dataset.splits["train"].labels)
+    store.discard(second.path)
+    renamed, observer = extract(make_dataset("another", train=40), store)
+    assert (renamed.path, observer.taken) == (first.path, 0)  # nothing differs but the name
+
+
+def test_what_cannot_be_removed_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    path = aged(store, 40, made=1)
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(CacheError, match=r"\.h5: cannot be removed \(Permission denied\)"):
+        store.discard(path)

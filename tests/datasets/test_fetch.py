@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.server
+import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -107,11 +108,17 @@ Try = Callable[..., Dataset]
 def attempt(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Try:
     """Load a dataset whose files lie on the loopback server, at the given kinds of hosts."""
 
-    def run(name: str, files: Files, *kinds: str, root: Path | None = None) -> Dataset:
+    def run(
+        name: str,
+        files: Files,
+        *kinds: str,
+        root: Path | None = None,
+        progress: fetch.Progress | None = None,
+    ) -> Dataset:
         Handler.files.update(files)
         spec = served(DATASETS[name], files, *(f"{server}/{kind}" for kind in kinds))
         monkeypatch.setattr(load, "DATASETS", Registry("dataset", [spec]))
-        return load_dataset(name, root=root, cache_dir=tmp_path / "cache")
+        return load_dataset(name, root=root, cache_dir=tmp_path / "cache", progress=progress)
 
     return run
 
@@ -223,9 +230,10 @@ def test_no_network_where_it_is_not_wanted(tmp_path: Path, no_network: None) -> 
     assert not (tmp_path / "x").exists()
 
 
-def test_progress_only_on_a_terminal(
+def test_nothing_is_drawn_unless_asked_for(
     attempt: Try, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     attempt("mnist", idx_files(), "good")
     assert capsys.readouterr() == ("", "")
 
@@ -233,10 +241,10 @@ def test_progress_only_on_a_terminal(
 def test_the_bar_of_a_terminal(
     attempt: Try, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
+    from probe.cli.console import download_bar
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    dataset = attempt("mnist", idx_files(), "good")
+    dataset = attempt("mnist", idx_files(), "good", progress=download_bar)
     out, err = capsys.readouterr()
     assert out == ""
     assert "train-images-idx3-ubyte.gz" in err

@@ -1,0 +1,196 @@
+"""Entries that are not finished: what is there, who writes them, and rows that others may take.
+
+They are never listed as entries. The command that made one goes on from it; other commands of the
+same recipe copy its finished rows, as they copy those of complete entries.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache import locks
+from probe.cache.file import Header, OpenFile, open_file, read_header
+from probe.cache.journal import read_records
+from probe.cache.key import FeatureKey, digest_rows
+from probe.cache.rows import MappedRows
+from probe.cache.store import Store, removing
+from probe.errors import CacheError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """An entry that a process is writing, or left behind.
+
+    Parameters
+    ----------
+    path : Path
+        The file of rows, whose journal lies beside it, or the temporary file of `pack`.
+    done, rows : int
+        Rows in finished blocks, and rows there will be; 0 where nobody can tell.
+    size : int
+        Bytes on the disk, with the journal.
+    modified : float
+        When a block was last finished, in seconds since 1970.
+    writing : bool
+        A living process works on it.
+    """
+
+    path: Path
+    done: int
+    rows: int
+    size: int
+    modified: float
+    writing: bool
+
+    @property
+    def name(self) -> str:
+        """The name that the entry will have."""
+        return self.path.name.removeprefix(".").removesuffix(".partial").partition(".h5.")[0]
+
+
+def list_unfinished(store: Store) -> list[Unfinished]:
+    """Return what is unfinished in a store, a journal whose rows are gone included."""
+    stems = {path.stem for path in (*store.partials(), *store.folder.glob(".*.journal"))}
+    places = [store.folder / f"{stem}.partial" for stem in sorted(stems)] + store.temporaries()
+    found = (_describe(store, place) for place in places)
+    return [one for one in found if one is not None]
+
+
+def _describe(store: Store, partial: Path) -> Unfinished | None:
+    both = [path for path in (partial, partial.with_suffix(".journal")) if path.exists()]
+    try:
+        states = [path.stat() for path in both]
+    except FileNotFoundError:  # finished or removed a moment ago
+        return None
+    if not states:
+        return None
+    done, rows = progress(partial)
+    return Unfinished(
+        path=partial,
+        done=done,
+        rows=rows,
+        size=sum(min(one.st_size, one.st_blocks * 512) for one in states),
+        modified=max(one.st_mtime for one in states),
+        # by the name, for a process that begins has not written the key yet
+        writing=any(map(locks.is_held, store.locks_of(partial))),
+    )
+
+
+def discard_unfinished(store: Store, partial: Path) -> bool:
+    """Remove what a process left behind; False, and nothing is removed, where one works on it.
+
+    Raises
+    ------
+    CacheError
+        The folder cannot be written.
+    """
+    with removing(partial), ExitStack() as stack:
+        held = [stack.enter_context(locks.hold_if_free(one)) for one in store.locks_of(partial)]
+        if not all(held):
+            return False
+        partial.with_suffix(".journal").unlink(missing_ok=True)  # first: it speaks of the other
+        partial.unlink(missing_ok=True)
+    return True
+
+
+def progress(partial: Path) -> tuple[int, int]:
+    """Return how many rows of an unfinished entry are in finished blocks, and how many there are.
+
+    (0, 0) where it is not there, or not far enough to tell.
+    """
+    try:
+        header = read_header(partial)
+    except CacheError:
+        return 0, 0
+    return _count(header), sum(region.shape[0] for region in header.features.values())
+
+
+def _count(header: Header) -> int:
+    places = [header.block_slice(split, block) for split, block in _finished(header)]
+    return sum(place.stop - place.start for place in places)
+
+
+def _finished(header: Header) -> dict[tuple[str, int], int]:
+    """Return the journal of an unfinished entry: (split, block) -> checksum."""
+    try:
+        text = header.path.with_suffix(".journal").read_bytes()
+    except OSError:
+        return {}
+    splits = list(header.features)
+    return {
+        (splits[number], block): checksum
+        for number, block, checksum in read_records(text)
+        if number < len(splits) and block < header.block_count(splits[number])
+    }
+
+
+class FinishedRows:
+    """The rows of one split of an unfinished entry that are in finished blocks.
+
+    Attributes
+    ----------
+    content : uint8, (n, 16)
+        Hash of each such row's image.
+    """
+
+    def __init__(self, opened: OpenFile, split: str, blocks: Mapping[int, int]) -> None:
+        header, table = opened.header, opened.table(split)
+        sums = np.zeros(header.block_count(split), np.uint64)
+        sums[list(blocks)] = list(blocks.values())
+        places = [header.block_slice(split, block) for block in sorted(blocks)]
+        self._index = np.concatenate([np.arange(one.start, one.stop) for one in places])
+        self._rows = MappedRows(opened, split, sums, table.ids)
+        self.content: NDArray[np.uint8] = table.content[self._index]
+
+    def rows(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        """Return a copy of some of them, checked against the journal.
+
+        Raises
+        ------
+        CorruptEntryError
+            The file does not hold what the journal says.
+        """
+        return self._rows.take(self._index[index])
+
+
+def finished_rows(
+    store: Store, key: FeatureKey, *, own: bool = True, others: bool = True
+) -> list[FinishedRows]:
+    """Return the finished rows of unfinished entries of a recipe; they outlive their files.
+
+    Parameters
+    ----------
+    own, others : bool, default=True
+        Those of the unfinished entry of `key` itself, and of all others.
+    """
+    found = []
+    for partial in store.partials():
+        try:
+            header = read_header(partial)
+            wanted = own if header.key == key else others
+            if wanted and header.key.recipe == key.recipe:
+                found += _sources(open_file(partial))
+        except CacheError as error:
+            log.debug("not reused: %s", error)
+    return found
+
+
+def _sources(opened: OpenFile) -> list[FinishedRows]:
+    header, made = opened.header, []
+    finished = _finished(header) if header.key.digest == header.digest else {}
+    for split, digest in header.key.rows:
+        blocks = {block: sum_ for (name, block), sum_ in finished.items() if name == split}
+        # no checksum holds for the tables of an unfinished file; the key's digest does
+        if blocks and digest_rows(opened.array(header.content[split])) == digest:
+            made.append(FinishedRows(opened, split, blocks))
+    return made

@@ -1,0 +1,172 @@
+"""What an interrupted run leaves: seen, never an entry, its rows taken, removed if abandoned."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe.cache.features import FeatureSet
+from probe.cache.file import read_header
+from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
+from probe.cache.store import Store
+from probe.cache.unfinished import list_unfinished
+from probe.datasets.spec import Dataset
+from probe.extract import extract_features
+from tests.cache.toy import everything, extract
+from tests.fakes import FakeEngine, Silent, make_dataset, make_job
+
+ROOT = Path(__file__).parents[2]
+BLOCK = 512
+
+
+class StoppedError(Exception):
+    """The power went."""
+
+
+class Failing(FakeEngine):
+    """Gives a few batches, then none."""
+
+    def __init__(self, cuts: Any, batches: int) -> None:
+        super().__init__(cuts, 32)
+        self._left = batches
+
+    def collect(self, ticket: Any) -> list[np.ndarray]:
+        self._left -= 1
+        if self._left < 0:
+            raise StoppedError
+        return super().collect(ticket)
+
+
+def interrupted(dataset: Dataset, store: Store, *, batches: int) -> None:
+    with pytest.raises(StoppedError):
+        extract_features(
+            make_job(dataset), store, lambda cuts: Failing(cuts, batches), Silent(), workers=1
+        )
+
+
+def relabel(dataset: Dataset) -> Dataset:
+    train = dataset.splits["train"]
+    object.__setattr__(train, "labels", train.labels[::-1].copy())
+    return dataset
+
+
+def test_another_command_of_the_recipe_copies_the_finished_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a")
+    interrupted(make_dataset(train=1500), store, batches=40)  # 1280 rows: two blocks of 512
+    entry, observer = extract(make_dataset(train=1501), store)
+    assert observer.taken == 2 * BLOCK
+    assert observer.forwarded == 1501 + 130 - 2 * BLOCK
+    fresh, _ = extract(make_dataset(train=1501), Store(tmp_path / "b"))
+    assert everything(entry) == everything(fresh)
+    (left,) = list_unfinished(store)  # nobody said that it is not wanted any more
+    assert (left.done, left.rows, left.writing) == (2 * BLOCK, 1630, False)
+    assert [one.name for one in store.entries()] == [entry.name]
+
+
+def test_rows_are_kept_where_only_labels_changed_since(tmp_path: Path) -> None:
+    store = Store(tmp_path / "a")
+    interrupted(make_dataset(train=1500), store, batches=40)
+    entry, observer = extract(relabel(make_dataset(train=1500)), store)
+    assert observer.taken == 2 * BLOCK
+    fresh, _ = extract(relabel(make_dataset(train=1500)), Store(tmp_path / "b"))
+    assert everything(entry) == everything(fresh)
+    assert list_unfinished(store) == []
+
+
+@pytest.mark.parametrize("what", ["rows", "content", "journal"])
+def test_damage_in_what_is_unfinished_is_not_copied(tmp_path: Path, what: str) -> None:
+    store = Store(tmp_path / "a")
+    interrupted(make_dataset(train=1500), store, batches=40)
+    (left,) = list_unfinished(store)
+    header = read_header(left.path)
+    path, at = {
+        "rows": (left.path, header.features["train"].start + 5),
+        "content": (left.path, header.content["train"].start + 5),
+        "journal": (left.path.with_suffix(".journal"), 12),
+    }[what]
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+    entry, observer = extract(make_dataset(train=1501), store)
+    fresh, _ = extract(make_dataset(train=1501), Store(tmp_path / "b"))
+    assert everything(entry) == everything(fresh)
+    lost = {"rows": 512, "content": 1024, "journal": 512}[what]
+    assert observer.forwarded == 1631 - 1024 + lost
+
+
+def test_unfinished_ones_go_by_age_or_all_and_never_under_a_writer(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    interrupted(make_dataset(train=1500), store, batches=20)
+    key = make_job(make_dataset(train=1500)).cuts[0].key
+    (left,) = list_unfinished(store)
+    stray = store.folder / ".toy-x-0123456789ab.journal"
+    stray.write_bytes(b"")
+    packing = store.folder / f".{left.name}.h5.abc.tmp"
+    packing.write_bytes(b"1")
+    now = time.time() + 9 * SECONDS_A_DAY
+    ours = {left.path, packing}
+    assert plan_prune(store, max_size=0) == []
+    assert plan_prune(store, older_than=10, now=now) == []
+    assert {one.path for one in plan_prune(store, unused=5, now=now)} > ours
+    plan = plan_prune(store, partial=True)
+    assert len(plan) == 3
+    with store.lock(key):
+        assert not ours & {one.path for one in plan_prune(store, partial=True)}
+        assert len(prune(store, plan)) == 1  # decided before, begun since
+        assert left.path.exists()
+        assert not stray.exists()
+    assert len(prune(store, plan_prune(store, partial=True))) == 2
+    assert [path for path in store.folder.iterdir() if path.is_file()] == []
+
+
+EXTRACT = """
+import sys
+from pathlib import Path
+from probe.cache.store import Store
+from probe.extract import extract_features
+from tests.fakes import FakeEngine, Silent, make_dataset, make_job
+
+class Telling(Silent):
+    def waiting(self, holder, done, rows):
+        print("waits for", holder.pid, done, rows, flush=True)
+    def advanced(self, rows):
+        super().advanced(rows)
+        if self.forwarded == 640 and sys.argv[2] == "stop":
+            print("640", flush=True)
+            sys.stdin.read()
+
+seen = Telling()
+job = make_job(make_dataset(train=1500))
+extract_features(job, Store(Path(sys.argv[1])), FakeEngine, seen, workers=1)
+print(seen.forwarded)
+"""
+
+
+def start(folder: Path, what: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", EXTRACT, str(folder), what],
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_whoever_waits_for_a_process_that_is_killed_goes_on_from_there(tmp_path: Path) -> None:
+    with start(tmp_path, "stop") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "640\n"
+        with start(tmp_path, "go") as second:
+            assert second.stdout is not None
+            assert second.stdout.readline() == f"waits for {first.pid} 512 1630\n"
+            (left,) = list_unfinished(Store(tmp_path))
+            assert left.writing
+            assert plan_prune(Store(tmp_path), partial=True) == []
+            first.kill()
+            assert second.communicate()[0].splitlines()[-1] == str(1630 - 512)
+    entry = FeatureSet.open(Store(tmp_path).choose(None).path)
+    fresh, _ = extract(make_dataset(train=1500), Store(tmp_path / "b"))
+    assert everything(entry) == everything(fresh)
