@@ -102,6 +102,10 @@ class PreprocessSpec:
                 "three numbers",
             )
         _check(all(s > 0 for s in self.std), "std", self.std, "three positive numbers")
+        for field in ("crop_fraction", "scale"):  # 1 and 1.0 are one preprocessing, and one key
+            object.__setattr__(self, field, float(getattr(self, field)))
+        for field in ("mean", "std"):
+            object.__setattr__(self, field, tuple(map(float, getattr(self, field))))
 
     def with_size(self, size: int) -> PreprocessSpec:
         """Return the spec for another input size; the crop fraction goes.
@@ -191,6 +195,10 @@ CAFFE_BGR = PreprocessSpec(
     name="caffe_bgr", size=224, resize="squash", antialias=False,
     channels="BGR", mean=(103.939, 116.779, 123.68),
 )  # fmt: skip
+CAFFENET = PreprocessSpec(  # the channel means of the mean image it was trained with
+    name="caffenet", size=227, resize="crop", crop_fraction=227 / 256, antialias=False,
+    channels="BGR", mean=(104.00699, 116.66877, 122.67891),
+)  # fmt: skip
 TF_INCEPTION = PreprocessSpec(
     name="tf_inception", size=299, resize="squash", antialias=False,
     scale=1 / 127.5, mean=(1.0, 1.0, 1.0),
@@ -208,7 +216,7 @@ EFFICIENTNET_LITE = PreprocessSpec(
 PRESETS = {
     spec.name: spec
     for spec in (
-        TORCHVISION, GLUON, TIMM_BICUBIC, CAFFE_BGR, TF_INCEPTION, TORCHVISION_INCEPTION,
+        TORCHVISION, GLUON, TIMM_BICUBIC, CAFFE_BGR, CAFFENET, TF_INCEPTION, TORCHVISION_INCEPTION,
         EFFICIENTNET_LITE,
     )
 }  # fmt: skip

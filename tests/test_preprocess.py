@@ -185,3 +185,14 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message:
 def test_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="caffe_bgr"):
         load_preprocess("caffe")
+
+
+def test_whole_numbers_are_the_same_preprocessing_as_floats() -> None:
+    fields = {"name": "a", "size": 8, "resize": "squash"}
+    whole = PreprocessSpec.from_json(
+        {**fields, "mean": [1, 2, 3], "scale": 1, "std": [1, 1, 2]}, "x"
+    )
+    same = PreprocessSpec.from_json(
+        {**fields, "mean": [1.0, 2.0, 3.0], "scale": 1.0, "std": [1.0, 1.0, 2.0]}, "x"
+    )
+    assert json.dumps(whole.identity()) == json.dumps(same.identity())

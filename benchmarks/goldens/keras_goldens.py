@@ -56,7 +56,7 @@ def fill(net: Any) -> None:
 
 
 def golden(name: str) -> dict[str, Any]:
-    """Return one model's size and the digest of each of its layers."""
+    """Return one model's size, the digest of each of its layers, and the list of all layers."""
     function, size, top, layers = TABLE[name]
     keras.backend.clear_session()  # layers without a name are counted
     options = {"classifier_activation": None} if top else {}
@@ -69,7 +69,8 @@ def golden(name: str) -> dict[str, Any]:
     # (1, H, W, C) -> (1, C, H, W), the order here
     arrays = [np.moveaxis(one, -1, 1) if np.ndim(one) == 4 else one for one in outputs]
     digests = {ours: digest(one) for ours, one in zip(layers.values(), arrays, strict=True)}
-    return {"size": size, "top": top, "layers": digests}
+    listed = [layer.name for layer in net.layers if layer.weights]
+    return {"size": size, "top": top, "layers": digests, "listed": listed}
 
 
 def main() -> None:

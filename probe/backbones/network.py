@@ -86,7 +86,7 @@ class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
                 taken[i] = x
         if self.output is not None:
             taken[last_of(self._cuts).after] = self.output(x)
-        return [_reduce(F, taken[layer.after], layer, pool) for layer, pool in self._cuts]
+        return [reduce_map(F, taken[layer.after], layer, pool) for layer, pool in self._cuts]
 
 
 def last_of(cuts: Sequence[tuple[Layer, Pool]]) -> Layer:
@@ -131,7 +131,8 @@ def forward(
     return [output.asnumpy() for output in network(mx.nd.array(batch, dtype="uint8"))]
 
 
-def _reduce(F: Any, x: Any, layer: Layer, pool: Pool) -> Any:
+def reduce_map(F: Any, x: Any, layer: Layer, pool: Pool) -> Any:
+    """Return a cut's output as features: averaged, the largest, flat, or the map itself."""
     if layer.kind == "gap" or (layer.kind == "map" and pool == "avg"):
         return F.flatten(F.Pooling(x, global_pool=True, pool_type="avg", kernel=(1, 1)))
     if layer.kind == "map" and pool == "max":

@@ -19,6 +19,7 @@ from probe.weights.load import (
     load_parameters,
     random_digest,
     random_parameters,
+    require_layers,
     weights_digest,
 )
 from probe.weights.open_file import open_tensors
@@ -55,6 +56,7 @@ __all__ = [
     "random_parameters",
     "record_answer",
     "require_agreement",
+    "require_layers",
     "resolve_weights",
     "serves",
     "verified_by",

@@ -14,51 +14,69 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from probe.errors import UnsafeFileError
 
-SIGNATURE = (
-    b"GCOL\x01\0\0\0"  # with version 1, the only one; tensors hold these bytes by chance never
-)
+SIGNATURE = b"GCOL\x01\0\0\0"  # with version 1, the only one
 HEADER = 16
 OBJECT = struct.Struct("<HH4xQ")  # index, references, size; index 0 is the free space at the end
 BLOCK = 1 << 24
 MAX_HEAP = 1 << 24
 
 
-def check_heaps(path: Path, base: int, length: int) -> None:
+class Visible(Protocol):
+    """A file of which a part is hidden and reads as zeros."""
+
+    def visible(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges that are not hidden."""
+
+    def seek(self, offset: int, /) -> int:
+        """Go to a place."""
+
+    def read(self, count: int, /) -> bytes | None:
+        """Return the bytes from there on."""
+
+
+def check_heaps(path: Path, file: Visible) -> None:
     """Raise where a global heap's objects do not fill it exactly.
 
     Parameters
     ----------
-    base, length : int
-        Range of the file that is the HDF5 file, in bytes.
+    path : Path
+        For messages.
+    file : Visible
+        What the library will see. The tensors should be hidden in it: they are most of a file, and
+        looking through them takes longer than reading it.
 
     Raises
     ------
     UnsafeFileError
         A heap claims more than it holds.
     """
-    with path.open("rb") as file:
-        for start in _signatures(file, base, base + length):
-            file.seek(start + 8)
-            (size,) = struct.unpack("<Q", file.read(8).ljust(8, b"\xff"))
-            if not HEADER <= size <= min(MAX_HEAP, base + length - start):
+    for start, stop in file.visible():
+        for at in _signatures(file, start, stop):
+            (size,) = struct.unpack("<Q", _read(file, at + 8, 8).ljust(8, b"\xff"))
+            if not HEADER <= size <= MAX_HEAP:
                 raise UnsafeFileError(
                     f"{path}: a heap of {size} bytes that are not there; it is damaged"
                 )
-            if not _adds_up(file.read(size - HEADER)):
+            heap = _read(file, at + HEADER, size - HEADER)
+            if len(heap) != size - HEADER or not _adds_up(heap):
                 raise UnsafeFileError(
                     f"{path}: a heap whose parts are larger than itself; it is damaged"
                 )
 
 
-def _signatures(file: BinaryIO, start: int, end: int) -> Iterator[int]:
-    overlap = len(SIGNATURE) - 1
-    while start < end:
-        file.seek(start)
-        block = file.read(min(BLOCK + overlap, end - start))
+def _read(file: Visible, at: int, count: int) -> bytes:
+    file.seek(at)
+    return file.read(count) or b""
+
+
+def _signatures(file: Visible, start: int, stop: int) -> Iterator[int]:
+    overlap = len(SIGNATURE) - 1  # into what is hidden, too: its zeros can end a signature
+    while start < stop:
+        block = _read(file, start, min(BLOCK, stop - start) + overlap)
         at = block.find(SIGNATURE)
         while at >= 0:
             yield start + at

@@ -63,18 +63,9 @@ def read_keras_zip(path: Path) -> TensorFile:
 
 
 def _read(path: Path, base: int, length: int) -> TensorFile:
-    import h5py
-
     try:
-        with path.open("rb") as raw, h5py.File(_Part(raw, base, length), "r") as file:
-            found: dict[str, LazyTensor] = {}
-            if "layers" in file:  # Keras 3: its names are read from heaps
-                check_heaps(path, base, length)
-            for parts, dataset in _datasets(path, file):
-                name = _name(file, parts)
-                if name in found:
-                    raise UnsafeFileError(f"{path}: two tensors are called {name!r}")
-                found[name] = _tensor(path, name, dataset, base)
+        with path.open("rb") as raw:
+            found = _named_tensors(path, _Part(raw, base, length), base)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         if isinstance(error, UnsafeFileError | WeightsError):
             raise
@@ -85,12 +76,51 @@ def _read(path: Path, base: int, length: int) -> TensorFile:
     return TensorFile(path, "keras", found)
 
 
+def _named_tensors(path: Path, part: _Part, base: int) -> dict[str, LazyTensor]:
+    import h5py
+
+    tensors: dict[tuple[str, ...], LazyTensor] = {}
+    with h5py.File(part, "r") as file:
+        for parts, dataset in _datasets(path, file):
+            tensors[tuple(parts)] = _tensor(path, "/".join(parts), dataset, base)
+            part.hide(dataset.id.get_offset(), dataset.id.get_storage_size())
+    # opened anew: names lie in heaps, which are checked first, and HDF5 must find none elsewhere
+    check_heaps(path, part)
+    found: dict[str, LazyTensor] = {}
+    with h5py.File(part, "r") as file:
+        for path_in_file, tensor in tensors.items():
+            name = _name(file, list(path_in_file))
+            if name in found:
+                raise UnsafeFileError(f"{path}: two tensors are called {name!r}")
+            found[name] = tensor
+    return found
+
+
 class _Part(io.RawIOBase):
-    """A range of a file as a file: HDF5 sees nothing else, so no other file can be reached."""
+    """A range of a file as a file: HDF5 sees nothing else, so no other file can be reached.
+
+    Ranges within it can be hidden and then read as zeros.
+    """
 
     def __init__(self, file: Any, base: int, length: int) -> None:
         super().__init__()
         self._file, self._base, self._length, self._at = file, base, length, 0
+        self._hidden: list[tuple[int, int]] = []
+
+    def hide(self, start: int | None, length: int) -> None:
+        """Hide what lies in one piece; a tensor in chunks has no `start`."""
+        if start is not None and length > 0:
+            self._hidden.append((start, min(start + length, self._length)))
+
+    def visible(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges that are not hidden."""
+        at = 0
+        for start, stop in sorted(self._hidden):
+            if start > at:
+                yield at, start
+            at = max(at, stop)
+        if at < self._length:
+            yield at, self._length
 
     def readable(self) -> bool:
         return True
@@ -111,6 +141,10 @@ class _Part(io.RawIOBase):
         self._file.seek(self._base + self._at)
         data = self._file.read(count)
         buffer[: len(data)] = data
+        for start, stop in self._hidden:
+            low, high = max(start - self._at, 0), min(stop - self._at, len(data))
+            if low < high:
+                buffer[low:high] = bytes(high - low)
         self._at += len(data)
         return len(data)
 
@@ -155,9 +189,9 @@ def _keras3_name(group: Any, counted: str, number: str) -> str:
     layer = group.attrs.get("name")
     roles = _NORM_ROLES[-len(group) :] if counted.startswith("batch_normalization") else _ROLES
     known = number.isascii() and number.isdigit() and int(number) < len(roles)
-    return (
-        f"{layer if isinstance(layer, str) else counted}/{roles[int(number)] if known else number}"
-    )
+    # files of the first Keras 3 count layers and do not name them
+    named = layer if isinstance(layer, str) else f"layers/{counted}"
+    return f"{named}/{roles[int(number)] if known else number}"
 
 
 def _tensor(path: Path, name: str, dataset: Any, base: int) -> LazyTensor:

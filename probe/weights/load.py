@@ -115,28 +115,36 @@ def random_digest(seed: int, backbone: BackboneSpec, layer: Layer, memo: Memo) -
 
 
 def held_layers(path: Path, backbone: BackboneSpec, memo: Memo) -> tuple[str, ...]:
-    """Return what `holds_layers` says of a file, from the memo where the file is as it was.
+    """Return what `require_layers` says of a file, from the memo where the file is as it was.
+
+    Raises
+    ------
+    WeightsError, UnsafeFileError
+        As `open_tensors` and `require_layers`.
+    """
+
+    def look() -> str:
+        return json.dumps(require_layers(open_tensors(path), backbone))
+
+    return tuple(json.loads(_remembered(path, f"layers:{backbone.name}:{CONVERSION}", memo, look)))
+
+
+def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
+    """Return what `holds_layers` says, which must not be nothing.
 
     Raises
     ------
     WeightsError
         The file holds no layer completely; says why.
-    UnsafeFileError
-        As `open_tensors`.
     """
-
-    def look() -> str:
-        file = open_tensors(path)
-        held = holds_layers(file, backbone)
-        if not held:
-            fit = fit_file(file, backbone)
-            problems = (
-                [_strangers(file)] if fit is None else fit.problems(backbone, backbone.layers[0])
-            )
-            raise refuse(file, backbone, problems)
-        return json.dumps(held)
-
-    return tuple(json.loads(_remembered(path, f"layers:{backbone.name}:{CONVERSION}", memo, look)))
+    held = holds_layers(file, backbone)
+    if not held:
+        fit = fit_file(file, backbone)
+        first = backbone.layers[0]
+        raise refuse(
+            file, backbone, [_strangers(file)] if fit is None else fit.problems(backbone, first)
+        )
+    return held
 
 
 def _remembered(path: Path, kind: str, memo: Memo, compute: Callable[[], str]) -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from probe.machine import usable_cores
 from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile
 
 Convert = Callable[[Sequence[LazyTensor]], Float32]
@@ -25,7 +27,10 @@ KERAS_FORMATS = frozenset({"keras"})
 CAFFE_FORMATS = frozenset({"caffe"})
 ONNX_FORMATS = frozenset({"onnx"})
 
-RUN = 400  # numbers written one after another when a large kernel is transposed; measured
+# A large kernel is transposed in tiles of so many numbers either way; measured. Without the copy
+# into a tile all of its rows would fall on the same few lines of the processor's cache.
+RUN, TILE = 400, 64
+MOST_THREADS = 4
 GLUON_EPSILON = 1e-5  # of every BatchNorm in the zoo but Inception's
 
 
@@ -125,11 +130,18 @@ def filled(value: float, shape: Shape) -> Source:
 def hwio(name: str, shape: Shape) -> Source:
     """A Keras convolution kernel, (H, W, in, out) -> (out, in, H, W)."""
     out, entered, height, width = shape
-    return Source(
-        (name,),
-        ((height, width, entered, out),),
-        lambda tensors: np.ascontiguousarray(tensors[0].read().transpose(3, 2, 0, 1)),
-    )
+    positions = height * width
+
+    def convert(tensors: Sequence[LazyTensor]) -> Float32:
+        kernel = tensors[0].read().reshape(positions, entered, out)
+        result = np.empty((out, entered * positions), np.float32)
+        step = max(1, RUN // positions)
+        for first in range(0, entered, step):
+            rows = kernel[:, first : first + step].transpose(1, 0, 2)
+            _turn(rows, result[:, first * positions : (first + step) * positions])
+        return result.reshape(shape)
+
+    return Source((name,), ((height, width, entered, out),), convert)
 
 
 def dense(name: str, shape: Shape) -> Source:
@@ -140,8 +152,8 @@ def dense(name: str, shape: Shape) -> Source:
 def dense_after_map(name: str, shape: Shape, map_shape: tuple[int, int]) -> Source:
     """A Keras dense kernel behind a flattened map: rows in HWC order -> columns in CHW order.
 
-    A few channels are gathered at a time from every position: VGG's first one, 411 MB, is then in
-    memory once only, and what is being turned around stays in the processor's cache.
+    A few channels are gathered at a time from every position and turned around in tiles: VGG's
+    first one, 411 MB, is then in memory once only, and a tile stays in the processor's cache.
 
     Parameters
     ----------
@@ -151,17 +163,29 @@ def dense_after_map(name: str, shape: Shape, map_shape: tuple[int, int]) -> Sour
     positions, channels = map_shape
 
     def convert(tensors: Sequence[LazyTensor]) -> Float32:
-        result = np.empty((out, channels, positions), np.float32)
+        result = np.empty(shape, np.float32)
         step = max(1, RUN // positions)
-        for first in range(0, channels, step):
+
+        def turn(first: int) -> None:
             last = min(first + step, channels)
-            rows = [
-                tensors[0].rows(p * channels + first, p * channels + last) for p in range(positions)
-            ]
-            result[:, first:last] = np.stack(rows).transpose(2, 1, 0)  # (P, C, out) -> (out, C, P)
-        return result.reshape(shape)
+            rows = np.empty((positions, last - first, out), np.float32)
+            for p in range(positions):
+                tensors[0].rows_into(p * channels + first, rows[p])
+            _turn(rows.transpose(1, 0, 2), result[:, first * positions : last * positions])
+
+        with ThreadPoolExecutor(min(usable_cores(), MOST_THREADS)) as pool:
+            for _ in pool.map(turn, range(0, channels, step)):  # copying lets the interpreter go
+                pass
+        return result
 
     return Source((name,), ((entered, out),), convert)
+
+
+def _turn(rows: Float32, into: Float32) -> None:
+    """Write (C, P, out) as (out, C * P)."""
+    for first in range(0, rows.shape[2], TILE):
+        tile = np.ascontiguousarray(rows[:, :, first : first + TILE])
+        into[first : first + TILE] = tile.reshape(into.shape[1], -1).T
 
 
 def shifted_variance(name: str, shape: Shape, stored_epsilon: float, epsilon: float) -> Source:
@@ -177,6 +201,21 @@ def shifted_variance(name: str, shape: Shape, stored_epsilon: float, epsilon: fl
 def mean_less_bias(mean: str, bias: str, shape: Shape) -> Source:
     """A running mean that takes in the bias of the convolution before: BN(x + b) by mean - b."""
     return Source((mean, bias), (shape, shape), lambda t: t[0].read() - t[1].read())
+
+
+def negated(name: str, shape: Shape) -> Source:
+    """The tensor times -1."""
+    return Source((name,), (shape,), lambda tensors: -tensors[0].read())
+
+
+def scaled(name: str, shape: Shape, stored: Shape, factor: float) -> Source:
+    """The tensor times a number, reshaped."""
+
+    def convert(tensors: Sequence[LazyTensor]) -> Float32:
+        whole = tensors[0].read().astype(np.float64) * factor
+        return whole.astype(np.float32).reshape(shape)
+
+    return Source((name,), (stored,), convert)
 
 
 _TORCH_LEAF = {"gamma": "weight", "beta": "bias"}

@@ -5,7 +5,8 @@ counted name; the node then still says which layer it was. So tensors are named 
 
 - torch: ``module.weight``, ``module.bias`` and the norms' four, as in a state dict;
 - Gluon: its prefixed names, ``net0_conv0_weight``;
-- Keras, by tf2onnx: ``layer/weight``, ``layer/bias``, convolutions as (out, in, H, W) already.
+- Keras, by tf2onnx: ``layer/weight``, ``layer/bias``, convolutions as (out, in, H, W) already; a
+  norm that was not folded is a multiplication and an addition, ``layer/scale`` and ``layer/shift``.
 
 References
 ----------
@@ -91,8 +92,11 @@ def _used(node: _Node, stored: dict[str, LazyTensor]) -> Iterator[tuple[str, str
             yield _layer(node, held[0]) + role, one
     elif node.kind in ("Add", "Sub", "Mul", "Div"):
         for one in held:
-            if node.kind == "Add" and re.search(_KERAS_DENSE, one):
+            norm = re.search(_KERAS_NORM, f"/{node.name}")
+            if node.kind == "Add" and re.search(_KERAS_DENSE, f"/{one}"):
                 yield _layer(node, one) + "bias", one  # of the MatMul before
+            elif norm is not None and node.kind in ("Add", "Mul"):
+                yield f"{norm[1]}/{'scale' if node.kind == 'Mul' else 'shift'}", one
             elif math.prod(stored[one].shape) > 1:
                 yield one, one  # half a norm, which fits nothing here and must not be passed over
 
@@ -104,14 +108,14 @@ def _layer(node: _Node, weight: str) -> str:
             return weight.removesuffix("weight")
     if weight.startswith("onnx::"):
         return _scope(node.name) + "."
-    parts = weight.split("/")  # vgg16_1/block1_conv1_1/convolution/ReadVariableOp:0
-    known = [part for part in parts if re.fullmatch(_KERAS, part)]
-    return (re.sub(r"_1$", "", known[0]) if known else weight) + "/"
+    known = re.search(_KERAS, f"/{weight}")
+    return (known[1] if known else weight) + "/"
 
 
-_KERAS_DENSE = r"/(fc[12]|predictions)(_1)?/"
-# of Keras's VGGs; its exporter adds _1 where a name was used before
-_KERAS = r"(block\d_conv\d|fc[12]|predictions)(_1)?"
+# as vgg16_1/block1_conv1_1/convolution/ReadVariableOp:0, where the exporter counted each name
+_KERAS = r"/([^/]+?)(?:_\d+)?/(?:convolution|Cast|MatMul|BiasAdd)(?:/|:)"
+_KERAS_DENSE = r"/(?:fc[12]|predictions)(?:_\d+)?/"
+_KERAS_NORM = r"/([^/]+?)(?:_\d+)?/batchnorm/(?:mul|add)_1$"
 
 
 def _scope(name: str) -> str:

@@ -33,11 +33,13 @@ Decision = Literal["known digest", "inside the file", "asked for", "default of r
 
 MAX_SEED = 2**32 - 1
 PREPROCESS_KEY, BACKBONE_KEY = "probe.preprocess", "probe.backbone"
-_LIKELY = {"keras": "caffe_bgr", "gluon": "gluon"}
+_LIKELY = {"keras": "caffe_bgr", "caffe": "caffe_bgr", "gluon": "gluon"}
 _LIKELY_OF_FAMILY = {
     ("inception_v3", "torch"): "torchvision_inception",
     ("inception_v3", "safetensors"): "torchvision_inception",
     ("inception_v3_keras", "keras"): "tf_inception",
+    ("inception_v3_keras", "onnx"): "tf_inception",
+    ("caffenet", "caffe"): "caffenet",
     ("efficientnet_lite0", "torch"): "efficientnet_lite",
     ("efficientnet_lite0", "safetensors"): "efficientnet_lite",
 }

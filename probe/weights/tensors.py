@@ -7,7 +7,9 @@ process's own memory once touched, and kills the process if the file shrinks und
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,12 +46,16 @@ class LazyTensor:
         counts as one row.
     in_blocks : bool, default=True
         Whether rows lie one after another, so that fetching them a block at a time costs nothing.
+    fill : callable, optional
+        ``fill(start, into)`` reads rows straight into a float32 array, where they are stored as
+        such.
     """
 
     shape: Shape
     dtype: str
     fetch: Callable[[int, int], NDArray[Any]]
     in_blocks: bool = True
+    fill: Callable[[int, Float32], None] | None = None
 
     @property
     def nbytes(self) -> int:
@@ -72,6 +78,19 @@ class LazyTensor:
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, refused by `load`
             return np.ascontiguousarray(stored, dtype=np.float32)
 
+    def rows_into(self, start: int, into: Float32) -> None:
+        """Read as many rows of the first axis as `into`, C-contiguous, has; from `start` on.
+
+        Raises
+        ------
+        WeightsError
+            As `rows`.
+        """
+        if self.fill is not None:
+            self.fill(start, into)
+        else:
+            into[...] = self.rows(start, start + len(into))
+
     def read(self) -> Float32:
         """Return the whole tensor, float32, C-contiguous, writable.
 
@@ -88,7 +107,7 @@ class LazyTensor:
         whole = np.empty(self.shape, np.float32)
         for start in range(0, count, step):
             stop = min(start + step, count)
-            whole[start:stop] = self.rows(start, stop)
+            self.rows_into(start, whole[start:stop])
         return whole
 
 
@@ -171,7 +190,22 @@ def raw_tensor(
             flat, part, tuple(s * item for s in strides), writeable=False
         )
 
-    return LazyTensor(shape, dtype, fetch, in_blocks=strides is None)
+    def fill(start: int, into: Float32) -> None:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset + start * math.prod(shape[1:]) * item)
+            _fill(path, file, into)
+
+    as_is = dtype == "float32" and strides is None and sys.byteorder == "little"
+    return LazyTensor(shape, dtype, fetch, in_blocks=strides is None, fill=fill if as_is else None)
+
+
+def _fill(path: Path, file: io.FileIO, into: Float32) -> None:
+    left = into.reshape(-1).view(np.uint8).data
+    while left:
+        count = file.readinto(left)
+        if not count:
+            raise WeightsError(f"{path}: ends before its last tensor; it changed while it was read")
+        left = left[count:]
 
 
 def _read_items(path: Path, dtype: str, offset: int, count: int) -> NDArray[Any]:

@@ -23,6 +23,7 @@ from probe.weights import (
     resolve_weights,
     with_mean,
 )
+from probe.weights.fit import shapes_of
 from tests.weights import published, writers, writers_proto
 from tests.weights.helpers import draw, lite0_file, shared
 
@@ -57,6 +58,32 @@ def test_back_and_forth_is_bit_for_bit(torch_file: Path, tmp_path: Path) -> None
     copied = load_parameters(again.path, SQUEEZE, SQUEEZE.logits).parameters
     for name, array in whole.parameters.items():
         np.testing.assert_array_equal(copied[name], array)
+
+
+@pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2"])
+@pytest.mark.parametrize("ending", [".params", ".safetensors"])
+def test_every_layer_has_the_same_parameters_before_and_after(
+    name: str, ending: str, tmp_path: Path
+) -> None:
+    """So that a fine-tuned network's file can be cut and cached like any other."""
+    backbone, memo = BACKBONES[name], Memo(tmp_path / "memo")
+    rng = np.random.default_rng(0)
+    arrays = {
+        one: rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        for one, shape in shapes_of(name).items()
+        if name != "mobilenet_v2" or not one.startswith("output")  # a network without its top
+    }
+    first = writers.write_safetensors(tmp_path / "first.safetensors", arrays)
+    weights = resolve_weights(
+        backbone, str(first), cache_dir=tmp_path, memo=memo, preprocess=TORCHVISION
+    )
+    done = convert_weights(weights, backbone, tmp_path / f"copy{ending}")
+    copy = resolve_weights(backbone, str(done.path), cache_dir=tmp_path, memo=memo, preprocess=None)
+    assert copy.preprocess == TORCHVISION
+    assert copy.held(backbone, memo) == weights.held(backbone, memo)
+    for layer in copy.held(backbone, memo):
+        cut = backbone.layer(layer)
+        assert copy.digest(backbone, cut, memo) == weights.digest(backbone, cut, memo)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,24 @@ def test_keras_weights_give_keras_features(name: str, tmp_path: Path) -> None:
     agree(name, path, KERAS[name])
 
 
+@pytest.mark.parametrize("name", ["vgg19", "resnet50_v1", "inception_v3_keras"])
+def test_keras_files_that_count_layers_hold_the_same_parameters(name: str, tmp_path: Path) -> None:
+    """The order is Keras's own: `model.layers`, as the script that makes the goldens saw it."""
+    backbone, top = BACKBONES[name], KERAS[name]["top"]
+    arrays = {
+        one: np.full(shape, number, np.float32)
+        for number, (one, shape) in enumerate(keras_names(name).items())
+        if top or not one.startswith(("fc1", "fc2", "predictions"))
+    }
+    writers.write_keras3(tmp_path / "named.h5", arrays)
+    writers.write_keras3(tmp_path / "counted.h5", arrays, listed=KERAS[name]["listed"])
+    last = backbone.logits if top else backbone.layer("pool5")
+    named, counted = (
+        load_parameters(tmp_path / f"{one}.h5", backbone, last) for one in ("named", "counted")
+    )
+    assert named.digest == counted.digest
+
+
 @pytest.mark.parametrize("name", CAFFE)
 def test_caffe_weights_give_caffes_features(name: str, tmp_path: Path) -> None:
     names = published_more.caffenet() if name == "caffenet" else published_more.caffe_vgg(name)

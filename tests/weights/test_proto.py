@@ -15,7 +15,7 @@ from probe.errors import UnsafeFileError, WeightsError
 from probe.weights import load_parameters, open_tensors, random_parameters
 from probe.weights.caffe_file import read_mean
 from probe.weights.fit import fit_file, fitting_backbones
-from tests.weights import published, published_more
+from tests.weights import published, published_more, writers
 from tests.weights.helpers import pretend
 from tests.weights.test_goldens import KERAS, TORCH, agree
 from tests.weights.writers_proto import (
@@ -105,10 +105,10 @@ def test_torchs_onnx_keeps_the_names_of_the_state_dict(tmp_path: Path) -> None:
 
 
 def fold(
-    arrays: dict[str, NDArray[np.float32]], conv: str, norm: str
+    arrays: dict[str, NDArray[np.float32]], conv: str, norm: str, epsilon: float = 1e-5
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     gamma, beta, mean, var = (arrays[f"{norm}.{leaf}"].astype(np.float64) for leaf in NORM)
-    gain = gamma / np.sqrt(var + 1e-5)
+    gain = gamma / np.sqrt(var + epsilon)
     weight = arrays[f"{conv}.weight"] * gain[:, None, None, None]
     bias = arrays.get(f"{conv}.bias", np.zeros_like(gain))
     return weight.astype(np.float32), (beta + (bias - mean) * gain).astype(np.float32)
@@ -138,6 +138,31 @@ def test_torchs_onnx_with_folded_norms_gives_the_same_features(tmp_path: Path) -
     out |= {one: arrays[one] for one in ("fc.weight", "fc.bias")}
     path = write_onnx(tmp_path / "w.onnx", out, nodes=nodes)
     agree("resnet18", path, TORCH["resnet18"])
+
+
+def test_timms_onnx_with_folded_norms_gives_the_same_features(tmp_path: Path) -> None:
+    """Each convolution of timm's Lite0 is followed by its norm; only the file's name tells it."""
+    arrays = {
+        one: draw(one, shape)
+        for one, shape in published_more.timm_lite0().items()
+        if not one.endswith("num_batches_tracked")
+    }
+    modules = list(dict.fromkeys(one.rpartition(".")[0] for one in arrays))
+    out, nodes = {}, []
+    for conv, norm in zip(modules[:-1:2], modules[1::2], strict=True):
+        held = [f"{conv}.weight", f"{conv}.bias"]
+        out |= dict(zip(held, fold(arrays, conv, norm, 1e-3), strict=True))
+        nodes.append(onnx_node("Conv", f"/{conv}/Conv", ["x", *held]))
+    held = ["classifier.weight", "classifier.bias"]
+    out |= {one: arrays[one] for one in held}
+    nodes.append(onnx_node("Gemm", "/classifier/Gemm", ["x", *held]))
+    path = write_onnx(tmp_path / "tf_efficientnet_lite0.onnx", out, nodes=nodes)
+    agree("efficientnet_lite0", path, TORCH["efficientnet_lite0"])
+    other = path.rename(tmp_path / "w.onnx")
+    with pytest.raises(WeightsError, match="put tf_efficientnet_lite0 into the file's name"):
+        load_parameters(
+            other, BACKBONES["efficientnet_lite0"], BACKBONES["efficientnet_lite0"].logits
+        )
 
 
 def test_gluons_onnx_has_its_prefixed_names(tmp_path: Path) -> None:
@@ -171,6 +196,97 @@ def test_kerass_onnx_of_vgg_gives_kerass_features(tmp_path: Path) -> None:
         nodes.append(onnx_node("Conv", f"vgg19_1/{layer}_1/convolution", ["x", kernel, bias]))
     path = write_onnx(tmp_path / "w.onnx", arrays, nodes=nodes, producer="tf2onnx")
     agree("vgg19", path, KERAS["vgg19"])
+
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+def keras_onnx(names: published.Names, *, folded: bool, epsilon: float) -> tuple[Arrays, Arrays]:
+    """Return a Keras network's arrays, and those that its ONNX exporter makes of them."""
+    rng = np.random.default_rng(0)
+    keras = {
+        one: np.full(shape, 0.5 + number / 1000, np.float32)
+        if one.endswith("kernel")
+        else rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        for number, (one, shape) in enumerate(names.items())
+    }
+    onnx: Arrays = {}
+    for one, array in keras.items():
+        layer, _, role = one.rpartition("/")
+        if role == "kernel" and array.ndim == 4:
+            onnx[f"net/{layer}_1/convolution/ReadVariableOp:0"] = array.transpose(3, 2, 0, 1)
+        elif role == "kernel":
+            onnx[f"net/{layer}_1/Cast/ReadVariableOp:0"] = array
+        elif role == "bias":
+            place = "Squeeze:0" if "conv" in layer else "BiasAdd/ReadVariableOp:0"
+            onnx[f"net/{layer}_1/{place}"] = array
+        elif role == "moving_variance":
+            beta, mean = (keras[f"{layer}/{of}"] for of in ("beta", "moving_mean"))
+            scale = keras.get(f"{layer}/gamma", np.float32(1)) / np.sqrt(array + epsilon)
+            shift, conv = beta - mean * scale, layer.replace("batch_normalization", "conv2d")
+            if folded:
+                kernel = f"net/{conv}_1/convolution/ReadVariableOp:0"
+                onnx[kernel] = onnx[kernel] * scale[:, None, None, None]
+                onnx[f"net/{conv}_1/Squeeze:0"] = shift
+            else:
+                onnx[f"net/{layer}_1/batchnorm/mul:0"] = scale.reshape(1, -1, 1, 1)
+                onnx[f"net/{layer}_1/batchnorm/add_1"] = shift.reshape(1, -1, 1, 1)
+    return keras, onnx
+
+
+def keras_onnx_nodes(arrays: Arrays) -> list[bytes]:
+    nodes = []
+    for name in arrays:
+        layer, _, op = name.removeprefix("net/").partition("/")
+        if op.startswith("convolution"):
+            inputs = ["x", name, f"net/{layer}/Squeeze:0"]
+            nodes.append(onnx_node("Conv", f"net/{layer}/BiasAdd", inputs))
+        elif op.startswith("Cast"):
+            nodes.append(onnx_node("MatMul", f"net/{layer}/MatMul", ["x", name]))
+        elif op.startswith("BiasAdd"):
+            nodes.append(onnx_node("Add", f"net/{layer}/BiasAdd", ["x", name]))
+        elif op.startswith("batchnorm"):
+            kind, leaf = ("Mul", "mul_1") if "mul" in op else ("Add", "add_1")
+            nodes.append(onnx_node(kind, f"net/{layer}/batchnorm/{leaf}", ["x", name]))
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "folded", "epsilons"),
+    [
+        ("resnet50_v1", published.keras_resnet(50), False, (1.001e-5, 1e-5)),
+        ("inception_v3_keras", published_more.keras_inception_v3(), True, (1e-3, 1e-3)),
+    ],
+)
+def test_kerass_onnx_of_networks_with_norms_computes_what_keras_does(
+    name: str, names: published.Names, folded: bool, epsilons: tuple[float, float], tmp_path: Path
+) -> None:
+    """As Keras 3.15 and tf2onnx 1.17 write them: norms left as two nodes, or folded."""
+    there, here = epsilons
+    keras, onnx = keras_onnx(names, folded=folded, epsilon=there)
+    writers.write_keras(tmp_path / "w.h5", keras)
+    write_onnx(tmp_path / "w.onnx", onnx, nodes=keras_onnx_nodes(onnx), producer="tf2onnx")
+    backbone = BACKBONES[name]
+    one, other = (
+        load_parameters(tmp_path / file, backbone, backbone.logits).parameters
+        for file in ("w.h5", "w.onnx")
+    )
+    for parameter in one:
+        module, _, leaf = parameter.rpartition(".")
+        if leaf == "gamma":
+            block, _, number = module.rpartition(".")
+            before = f"{block}.{int(number) - 1}"
+            scale, shift, kernels = [], [], []
+            for found in (one, other):
+                scale.append(found[parameter] / np.sqrt(found[f"{module}.running_var"] + here))
+                bias = found.get(f"{before}.bias", np.float32(0))
+                mean = found[f"{module}.running_mean"] - bias
+                shift.append(found[f"{module}.beta"] - mean * scale[-1])
+                kernels.append(found[f"{before}.weight"][:, 0, 0, 0] * scale[-1])
+            np.testing.assert_allclose(*kernels, rtol=1e-5)
+            np.testing.assert_allclose(*shift, rtol=1e-4, atol=1e-5)
+        elif module == "output":
+            np.testing.assert_array_equal(one[parameter], other[parameter])
 
 
 def test_half_a_norm_is_not_passed_over(tmp_path: Path) -> None:

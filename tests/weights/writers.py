@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,19 +174,29 @@ def write_keras(path: Path, arrays: Arrays, *, root: str = "") -> Path:
 KERAS3_ORDER = ("kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance")
 
 
-def write_keras3(path: Path | io.BytesIO, arrays: Arrays) -> None:
-    """Keras 3's layout: layers are counted by class, the name is an attribute."""
+def write_keras3(
+    path: Path | io.BytesIO, arrays: Arrays, *, listed: Sequence[str] | None = None
+) -> None:
+    """Keras 3's layout: layers are counted by class, the name is an attribute.
+
+    With `listed`, all layers in their order, as the first Keras 3 wrote it: without the names.
+    """
     import h5py
 
     layers: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in arrays.items():
         layer, _, role = name.rpartition("/")
         layers.setdefault(layer, {})[role] = array
+    counts: Counter[str] = Counter()
     with h5py.File(path, "w") as file:
-        for i, (layer, roles) in enumerate(layers.items()):
-            kind = "conv2d" if "kernel" in roles else "batch_normalization"
-            group = file.create_group(f"layers/{kind}_{i}/vars")
-            group.attrs["name"] = layer
+        for layer in listed or layers:
+            roles = layers[layer]
+            sides = roles["kernel"].ndim if "kernel" in roles else 0
+            kind = {4: "conv2d", 2: "dense", 0: "batch_normalization"}[sides]
+            number, counts[kind] = counts[kind], counts[kind] + 1
+            group = file.create_group(f"layers/{kind}{f'_{number}' if number else ''}/vars")
+            if listed is None:
+                group.attrs["name"] = layer
             for j, role in enumerate(sorted(roles, key=KERAS3_ORDER.index)):
                 group.create_dataset(str(j), data=roles[role])
         file.create_group("optimizer/vars").create_dataset("0", data=np.int64(3))

@@ -61,6 +61,7 @@ def _timm(module: str) -> str | None:
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
     """Return lukemelas's naming, and timm's for files that say which one they are."""
     timm = torch_naming("timm", shapes, _timm)
+    timm_folded = folded_naming("timm", shapes, lambda module: f"{_timm(module)}.", epsilon=EPSILON)
     refusal = (
         "they do not tell tf_efficientnet_lite0, which fits, from efficientnet_lite0, which pads "
         f"another way and does not; if it is the first, put {TF} into the file's name"
@@ -70,5 +71,8 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: AR
         folded_naming(
             "lukemelas", shapes, lambda module: f"{_lukemelas(module)}.", epsilon=EPSILON
         ),
-        replace(timm, refusal=refusal, unless=lambda file: TF in file.path.name),
+        *(
+            replace(one, refusal=refusal, unless=lambda file: TF in file.path.name)
+            for one in (timm, timm_folded)
+        ),
     ]

@@ -7,12 +7,15 @@ torchvision/models/inception.py; keras/src/applications/inception_v3.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
+from probe.weights.families.keras_order import by_order, layers_of
 from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     KERAS_FORMATS,
+    ONNX_FORMATS,
     Naming,
     Omission,
     Shapes,
@@ -57,6 +60,11 @@ _BLOCKS = {
     "7": {"a": _D, "b": _E, "c": _E},
 }
 
+STEM_CONVS = 5
+# of each mixed block's convolutions: which comes when in Keras's list of layers
+_A_ORDER, _B_ORDER, _C_ORDER = (3, 1, 4, 0, 2, 5, 6), (1, 2, 0, 3), (4, 5, 1, 6, 2, 7, 0, 3, 8, 9)
+_D_ORDER, _E_ORDER = (2, 3, 0, 4, 1, 5), (4, 1, 5, 2, 3, 6, 7, 0, 8)
+_KERAS_ORDER = (*[_A_ORDER] * 3, _B_ORDER, *[_C_ORDER] * 4, _D_ORDER, *[_E_ORDER] * 2)
 _KERAS_ROLES = {"beta": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 EPSILON = 1e-3
@@ -86,13 +94,55 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
         folded = folded_naming(
             "torchvision", shapes, lambda module: f"{_torchvision(module)}.", epsilon=EPSILON
         )
-        return [torch, folded, *(_keras(shapes, first, refusal) for first in (0, 1))]
+        return [torch, folded, *_keras_namings(shapes, refusal)]
     refusal = (
         "its average pools count the padding, where Keras's leave it out; it is the backbone "
         "inception_v3"
     )
     torch = replace(torch_naming("torchvision", shapes, _torchvision, AUXILIARY), refusal=refusal)
-    return [torch, *(_keras(shapes, first) for first in (0, 1))]
+    return [torch, *_keras_namings(shapes)]
+
+
+def _keras_namings(shapes: Shapes, refusal: str | None = None) -> list[Naming]:
+    named = _keras(shapes, 0, refusal)
+    return [
+        named,
+        _keras(shapes, 1, refusal),
+        by_order(named, _listed(named)),
+        _keras_onnx(shapes, refusal),
+    ]
+
+
+def _keras_onnx(shapes: Shapes, refusal: str | None) -> Naming:
+    """Keras's exporter folds the norms; it counts names again, so that the reader drops a count."""
+    sources: dict[str, Source] = {
+        "output.weight": dense("predictions/weight", shapes["output.weight"]),
+        "output.bias": plain("predictions/bias", shapes["output.bias"]),
+    }
+    convs = [name for name, shape in shapes.items() if len(shape) == 4]
+    for number, conv in enumerate(convs):
+        layer, norm = (
+            f"conv2d_{number}" if number else "conv2d",
+            conv.removesuffix("0.weight") + "1",
+        )
+        width = (shapes[conv][0],)
+        sources[conv] = plain(f"{layer}/weight", shapes[conv])
+        sources[f"{norm}.gamma"] = filled(math.sqrt(1 + EPSILON), width)
+        sources[f"{norm}.beta"] = plain(f"{layer}/bias", width)
+        sources[f"{norm}.running_mean"] = filled(0, width)
+        sources[f"{norm}.running_var"] = filled(1, width)
+    return Naming(name="keras", formats=ONNX_FORMATS, sources=sources, refusal=refusal)
+
+
+def _listed(naming: Naming) -> list[str]:
+    """Return Keras's layers in the order of `model.layers`: the far ends of long branches first."""
+    layers = [one for one in layers_of(naming) if one.startswith("conv2d")]
+    convs, rest = layers[:STEM_CONVS], layers[STEM_CONVS:]
+    for order in _KERAS_ORDER:
+        block, rest = rest[: len(order)], rest[len(order) :]
+        convs += [block[place] for place in order]
+    norms = (conv.replace("conv2d", "batch_normalization") for conv in convs)
+    return [*convs, *norms, "predictions"]
 
 
 def _keras(shapes: Shapes, first: int, refusal: str | None = None) -> Naming:

@@ -11,17 +11,24 @@ keras/src/applications/resnet.py: residual_block_v1, residual_block_v2.
 
 from __future__ import annotations
 
+import math
+
+from probe.weights.families.keras_order import layers_of
 from probe.weights.naming import (
     GLUON_EPSILON,
     KERAS_FORMATS,
+    ONNX_FORMATS,
     Naming,
     Omission,
     Shapes,
     Source,
     dense,
+    filled,
     hwio,
     mean_less_bias,
+    negated,
     plain,
+    scaled,
     shifted_variance,
 )
 from probe.weights.tensors import Shape
@@ -63,6 +70,56 @@ def keras_v1_naming(shapes: Shapes, refusal: str | None = None) -> Naming:
     return Naming(
         name="keras", formats=KERAS_FORMATS, sources=sources, omissions=(tops,), refusal=refusal
     )
+
+
+def keras_onnx_naming(shapes: Shapes, refusal: str | None = None) -> Naming:
+    """Return the naming of what Keras's ONNX exporter makes of a ResNet v1.
+
+    Its norms are a multiplication and an addition: gamma takes the factor, beta the addend.
+    """
+    sources: dict[str, Source] = {}
+    for canonical, shape in shapes.items():
+        module, _, leaf = canonical.rpartition(".")
+        name, across = _name(module), (1, *shape, 1, 1)
+        if leaf == "gamma":
+            factor = math.sqrt(1 + GLUON_EPSILON)
+            sources[canonical] = scaled(f"{name}/scale", shape, across, factor)
+        elif leaf == "beta":
+            sources[canonical] = plain(f"{name}/shift", shape, across)
+        elif leaf == "running_var":
+            sources[canonical] = filled(1, shape)
+        elif leaf == "running_mean" and _has_bias(shapes, module):
+            sources[canonical] = filled(0, shape)
+        elif leaf == "running_mean":
+            sources[canonical] = negated(f"{name.removesuffix('bn')}conv/bias", shape)
+        elif leaf == "weight" and len(shape) == 2:
+            sources[canonical] = dense(f"{name}/weight", shape)
+        else:
+            sources[canonical] = plain(f"{name}/{leaf}", shape)
+    return Naming(name="keras", formats=ONNX_FORMATS, sources=sources, refusal=refusal)
+
+
+def listed(naming: Naming) -> list[str]:
+    """Return the layers in the order of `model.layers`: a shortcut comes beside a block's end."""
+    layers = layers_of(naming)
+    stem = [layer for layer in layers if "_block" not in layer]
+    blocks: dict[str, list[str]] = {}
+    for layer in layers:
+        if "_block" in layer:
+            blocks.setdefault("_".join(layer.split("_")[:2]), []).append(layer)
+    place = {"1_conv": 0, "1_bn": 1, "2_conv": 2, "2_bn": 3, "0_conv": 4, "3_conv": 5, "0_bn": 6,
+             "3_bn": 7}  # fmt: skip
+    inner = [
+        layer
+        for block in sorted(blocks, key=_number)
+        for layer in sorted(blocks[block], key=lambda one: place["_".join(one.split("_")[2:])])
+    ]
+    return stem[:-1] + inner + stem[-1:]  # the classifier is last
+
+
+def _number(block: str) -> tuple[int, int]:
+    stage, _, number = block.removeprefix("conv").partition("_block")
+    return int(stage), int(number)
 
 
 def _has_bias(shapes: Shapes, norm: str) -> bool:

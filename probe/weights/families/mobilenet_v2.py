@@ -11,6 +11,7 @@ torchvision/models/mobilenetv2.py; timm/models/efficientnet.py: mobilenetv2_100.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -74,19 +75,20 @@ def grouped(index: int, groups: tuple[int, ...]) -> str:
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
-    """Return torchvision's and timm's naming, and torchvision's with its norms folded."""
+    """Return torchvision's and timm's naming, each also with its norms folded."""
+    found = []
+    for name, rename, top in (
+        ("torchvision", _torchvision, "classifier.1"),
+        ("timm", _timm, "classifier"),
+    ):
+        unfolded = Naming(name=name, formats=TORCH_FORMATS, sources=renamed(shapes, rename))
+        folded = folded_naming(name, shapes, _with_dot(rename))
+        found += [_completed(one, top, shapes) for one in (unfolded, folded)]
+    return found
 
-    def layer(module: str) -> str | None:
-        name = _torchvision(module)
-        return name and f"{name}."
 
-    plain_ones = [
-        Naming(name=name, formats=TORCH_FORMATS, sources=renamed(shapes, rename))
-        for name, rename in (("torchvision", _torchvision), ("timm", _timm))
-    ]
-    tops = ("classifier.1", "classifier", "classifier.1")
-    every = [*plain_ones, folded_naming("torchvision", shapes, layer)]
-    return [_completed(one, top, shapes) for one, top in zip(every, tops, strict=True)]
+def _with_dot(rename: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    return lambda module: (name := rename(module)) and f"{name}."
 
 
 def _completed(naming: Naming, top: str, shapes: Shapes) -> Naming:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
-from probe.weights.families.keras_resnet import keras_v1_naming
+from probe.weights.families.keras_order import by_order
+from probe.weights.families.keras_resnet import (
+    keras_onnx_naming,
+    keras_v1_naming,
+    listed,
+)
 from probe.weights.families.resnet_v1b import depth, torchvision_name, transformers_name
 from probe.weights.naming import Naming, Shapes, torch_naming
 
@@ -23,7 +28,10 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
         "its ResNet strides in the 3x3 convolution of a block and has no biases, where "
         f"{backbone.name} strides in the first 1x1 and has some; it is the backbone {other}"
     )
+    keras = keras_v1_naming(shapes)
     return [
         *(replace(one, refusal=refusal) for one in torch),
-        keras_v1_naming(shapes),
+        keras,
+        by_order(keras, listed(keras)),
+        keras_onnx_naming(shapes),
     ]

@@ -55,6 +55,7 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
         torch_naming("transformers", shapes, transformers_name),
         gluoncv,
         folded_naming("torchvision", shapes, lambda module: f"{torchvision_name(module)}."),
+        folded_naming("transformers", shapes, lambda module: f"{transformers_name(module)}."),
     ]
     if depth(backbone) >= 50:
         found.append(

@@ -8,8 +8,11 @@ keras/src/applications/vgg16.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from probe.backbones.spec import BackboneSpec
 from probe.weights.families.caffenet import caffe_naming
+from probe.weights.families.keras_order import by_order, layers_of
 from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     BATCH_COUNTERS,
@@ -37,11 +40,12 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
     found = [
         torch_naming("torchvision", shapes, lambda module: tops.get(module, module)),
         folded_naming("torchvision", shapes, lambda module: f"{tops.get(module, module)}."),
-        _timm(shapes, {fc6: "pre_logits.fc1", fc7: "pre_logits.fc2", "output": "head.fc"}),
+        *_timm_namings(shapes, {fc6: "pre_logits.fc1", fc7: "pre_logits.fc2", "output": "head.fc"}),
     ]
     if not backbone.name.endswith("_bn"):
         keras = {fc6: "fc1", fc7: "fc2", "output": "predictions"}
-        found += [_keras(backbone, shapes, keras), _keras_onnx(backbone, shapes, keras)]
+        named = _keras(backbone, shapes, keras)
+        found += [named, by_order(named, layers_of(named)), _keras_onnx(backbone, shapes, keras)]
         convs = {
             f"features.{layer.after - 2}": layer.name
             for layer in backbone.layers
@@ -49,6 +53,14 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
         }
         found.append(caffe_naming(shapes, convs | {fc6: "fc6", fc7: "fc7", "output": "fc8"}))
     return found
+
+
+def _timm_namings(shapes: Shapes, tops: dict[str, str]) -> list[Naming]:
+    """Return timm's naming, and the one of its norms folded by an ONNX exporter."""
+    unfolded = _timm(shapes, tops)
+    kept = {one: unfolded.sources[one] for one in shapes if one.rpartition(".")[0] in tops}
+    folded = folded_naming("timm", shapes, lambda module: f"{module}.")
+    return [unfolded, replace(folded, sources={**folded.sources, **kept})]
 
 
 def _timm(shapes: Shapes, tops: dict[str, str]) -> Naming:
