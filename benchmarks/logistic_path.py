@@ -81,25 +81,28 @@ def objective(X: np.ndarray, y: np.ndarray, coef: Any, intercept: Any, C: float)
 
 def time_path(data: Any) -> dict[str, Any]:
     """Solve the grid and choose on validation; return seconds, choice, objectives, accuracies."""
-    from probe.heads.grid import score_heads
     from probe.heads.path_head import PathHead
+    from probe.heads.scoring import score_heads
+    from probe.parts import Part
 
     X, y, X_val, y_val = data
     started = time.perf_counter()
     heads = PathHead(normalize="none").fit_grid(X, y, GRID.tolist())
-    top1, _ = score_heads(heads, X_val, y_val)
+    top1, _ = score_heads(heads, Part(X=X_val, y=y_val, ids=[""] * len(y_val)))
     seconds = time.perf_counter() - started
     values = [objective(X, y, head.coef_, head.intercept_, head.C) for head in heads]
     return {"seconds": seconds, "top1": top1, "objective": np.array(values)}
 
 
-def time_peer(data: Any, chosen: list[int], warm: bool) -> list[dict[str, Any]]:
+def time_peer(
+    data: Any, chosen: list[int], warm: bool, tol: float = 1e-4, max_iter: int = 1000
+) -> list[dict[str, Any]]:
     """Fit scikit-learn at some of the grid's values, in ascending order."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     X, y, X_val, y_val = data
-    model, found = LogisticRegression(max_iter=1000, warm_start=warm), []
+    model, found = LogisticRegression(max_iter=max_iter, tol=tol, warm_start=warm), []
     for index in chosen:
         model.set_params(C=GRID[index])
         with warnings.catch_warnings(record=True) as caught:
@@ -163,6 +166,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2, help="of ours; the best counts")
     parser.add_argument("--rows", type=int, help="fewer training rows")
     parser.add_argument("--warm", action="store_true")
+    parser.add_argument("--tight", type=float, help="also scikit-learn at C=178, to this tol")
     parser.add_argument("--parts", action="store_true")
     args = parser.parse_args()
     data = load(args.entry, args.rows)
@@ -174,6 +178,10 @@ def main() -> None:
     best = min(runs, key=lambda run: run["seconds"])
     top = int(best["top1"].argmax())
     print(f"chosen C={GRID[top]:.3g}, validation top-1 {100 * best['top1'][top]:.2f} %")
+    error = np.sqrt(best["top1"][top] * (1 - best["top1"][top]) / len(data[3]))
+    close = GRID[best["top1"] >= best["top1"][top] - error]
+    print(f"within one standard error of it: C from {close[0]:.3g} to {close[-1]:.3g}")
+    print("BLAS:", *sorted({f"{i['filepath'].split('/')[-1]} {i['architecture']}" for i in blas()}))
     for part in PARTS if args.parts else ():
         back = without(part)
         found = time_path(data)
@@ -184,6 +192,18 @@ def main() -> None:
         if args.peer_every:
             chosen = sorted({*range(0, len(GRID), args.peer_every), len(GRID) - 1})
             compare(best, time_peer(data, chosen, warm), warm)
+
+    if args.tight:
+        at = int(np.abs(np.log(GRID / 178)).argmin())
+        for tol in (1e-4, args.tight):
+            compare(best, time_peer(data, [at], False, tol, 20_000), False)
+
+
+def blas() -> list[dict[str, Any]]:
+    """Return the BLAS libraries that are loaded, with the kernel each has chosen."""
+    from threadpoolctl import threadpool_info
+
+    return [one for one in threadpool_info() if one["user_api"] == "blas"]
 
 
 def compare(ours: dict[str, Any], theirs: list[dict[str, Any]], warm: bool) -> None:

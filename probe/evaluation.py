@@ -32,10 +32,11 @@ def measure(probabilities: NDArray[np.float64], labels: Labels) -> Scored:
 
 
 def temperature_of(splits: Mapping[str, Scored]) -> float | None:
-    """Return the temperature that fits the validation rows best; None without such rows."""
-    if "val" not in splits:
+    """Return the temperature that fits the held-out rows best; None without such rows."""
+    held_out = splits.get("val", splits.get("oof"))
+    if held_out is None:
         return None
-    return fit_temperature(splits["val"].probabilities, splits["val"].labels)
+    return fit_temperature(held_out.probabilities, held_out.labels)
 
 
 def figures_of(
@@ -44,7 +45,7 @@ def figures_of(
     """Return the single figures of each split by name.
 
     Calibration after temperature scaling is measured on test rows alone: the temperature was
-    fitted on the validation rows.
+    fitted on the held-out rows.
     """
     figures = {name: one.metrics.summary() for name, one in splits.items()}
     if temperature is not None and "test" in splits:
@@ -57,7 +58,7 @@ def figures_of(
 def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
     """Return 95 % bootstrap intervals, (low, high), over rows that were not trained on."""
     found: Bounds = {}
-    for name in ("val", "test"):
+    for name in ("val", "test", "oof"):
         if name in splits:
             p, labels = splits[name].probabilities, splits[name].labels
             own = np.take_along_axis(p, labels[:, None].astype(np.intp), axis=1)[:, 0]
@@ -69,7 +70,7 @@ def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
 
 
 def per_class_of(splits: Mapping[str, Scored], classes: Sequence[str]) -> PerClass:
-    """Return the recall of each class on the most honest split there is: test, val, train."""
-    split = next(name for name in ("test", "val", "train") if name in splits)
+    """Return the recall of each class on the most honest split there is."""
+    split = next(name for name in ("test", "val", "oof", "train") if name in splits)
     recall = zip(classes, splits[split].metrics.per_class_recall, strict=True)
     return PerClass(split=split, recall={c: float(r) for c, r in recall if not np.isnan(r)})

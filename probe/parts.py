@@ -11,41 +11,68 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.splitting import Labels, RowNumbers, validation_split
+from probe.streaming import StreamedRows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """Rows of features with their labels and ids.
+    """Images with their features, labels and ids.
+
+    An image may have several views: its rows stand next to each other in X, so that a part of
+    the images always has all rows of each.
 
     Parameters
     ----------
-    X : float, (n_rows, n_features)
-        An array or a memory map.
-    y : int, (n_rows,)
+    X : float, (n_images * views, n_features)
+        An array, a memory map, or rows that stay in their file.
+    y : int, (n_images,)
         Indices into the classes.
-    ids : sequence of str, (n_rows,)
+    ids : sequence of str, (n_images,)
+    views : int
+        Rows an image has.
     """
 
-    X: NDArray[Any]
+    X: NDArray[Any] | StreamedRows
     y: Labels
     ids: Sequence[str]
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def take(self, rows: RowNumbers) -> Part:
-        """Return a copy of those rows."""
-        return Part(X=self.X[rows], y=self.y[rows], ids=[self.ids[row] for row in rows])
+    def xy(self) -> tuple[Any, Labels]:
+        """Return what a head is fitted on: all rows, each with its image's label."""
+        return self.X, self.y if self.views == 1 else np.repeat(self.y, self.views)
+
+    def take(self, images: RowNumbers) -> Part:
+        """Return those images; their rows are copied, unless they stay in their file."""
+        if isinstance(self.X, StreamedRows):
+            X: NDArray[Any] | StreamedRows = self.X.take(images)
+        else:
+            X = self.X.reshape(len(self), self.views, -1)[images].reshape(-1, self.X.shape[1])
+        ids = [self.ids[image] for image in images]
+        return Part(X=X, y=self.y[images], ids=ids, views=self.views)
 
     def joined(self, other: Part | None) -> Part:
-        """Return these rows and then the other's; a copy, unless there are no others."""
+        """Return these images and then the other's; a copy, unless there are no others."""
         if other is None or not len(other):
             return self
-        return Part(
-            X=np.concatenate([self.X, other.X]),
-            y=np.concatenate([self.y, other.y]),
-            ids=[*self.ids, *other.ids],
-        )
+        if isinstance(self.X, StreamedRows) and isinstance(other.X, StreamedRows):
+            X: NDArray[Any] | StreamedRows = self.X.joined(other.X)
+        else:
+            X = np.concatenate([self.X, other.X])
+        y, ids = np.concatenate([self.y, other.y]), [*self.ids, *other.ids]
+        return Part(X=X, y=y, ids=ids, views=self.views)
+
+    def predict_proba(self, head: Any, n_classes: int) -> NDArray[np.float64]:
+        """Return a head's probabilities, (n_images, n_classes), averaged over an image's views.
+
+        A class that the head was not trained on gets 0.
+        """
+        found = np.zeros((len(self), n_classes))
+        p = head.predict_proba(self.X)
+        found[:, head.classes_] = p.reshape(len(self), self.views, -1).mean(axis=1)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,6 +153,8 @@ def plan_splits(labels: Mapping[str, Labels], *, val_size: float, seed: int) -> 
             f"validation is {len(val_rows):,} of the {n_rows:,} training rows, "
             f"stratified, seed {seed}"
         )
+        if 0 < val_size < 1 and len(val_rows) > round(val_size * n_rows):
+            why += f": more than {val_size:g} of them, so that every class has one"
     if "test" not in labels:
         return SplitPlan(train=train, val=val, test=None, why=f"{why}; there is no test split")
     why += "; the test split is scored once, at the end"

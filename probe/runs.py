@@ -2,119 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from probe.cache.store import Joined
+from probe.draws import learning_curve
 from probe.errors import UsageError
-from probe.heads import HEADS, save_head
+from probe.head_request import VAL_SIZE, HeadRequest, require_two_classes
+from probe.heads import save_head
+from probe.history import save_history
+from probe.learning_curve import PICTURE as LEARNING_CURVE
+from probe.learning_curve import Point, save_learning_curve
 from probe.ledger import record_look
-from probe.parts import Part, SplitPlan, plan_splits
+from probe.memory import parts_of
+from probe.parts import SplitPlan, plan_splits
 from probe.predictions import save_predictions
 from probe.report.confusion import draw_confusion
 from probe.report.curves import draw_curves
+from probe.report.learning import draw_learning_curve
 from probe.results import FeatureSource, new_run_folder, write_run
-from probe.selection import HeadRun, Search, run_head
-from probe.splitting import fold_split
+from probe.selection import HeadRun, run_head
 
 if TYPE_CHECKING:
-    from probe.heads import Epoch, LinearHead
+    from probe.heads import Epoch
 
 HEAD, CURVES, CONFUSION = "head.safetensors", "curves.png", "confusion.png"
 TRAIN_HEAD, FOLD_HEAD = "head-train.safetensors", "head-fold{:02d}.safetensors"
 
-
-@dataclass(frozen=True, kw_only=True)
-class HeadRequest:
-    """What `probe head` was asked for.
-
-    Parameters
-    ----------
-    solver : str
-        A name in the catalog of heads.
-    params : mapping
-        Of the estimator, those that were named.
-    val_size : float
-        See `plan_splits`.
-    grid : bool
-        Choose the penalty from the solver's grid, on validation rows or by folds.
-    folds, repeats : int
-        Choose by so many folds, so often; 0 folds choose on validation rows.
-    groups : mapping of id to group, optional
-        Rows of one group are held out together.
-    refit : bool, optional
-        Fit once more on train and val after choosing. Default: where there is a grid.
-    seed : int
-        Of the split, and of the head where there is chance in it.
-    command : str
-        What was typed; recorded.
-    """
-
-    solver: str = "dense"
-    params: Mapping[str, Any] = field(default_factory=dict)
-    val_size: float = 0.3
-    grid: bool = False
-    folds: int = 0
-    repeats: int = 1
-    groups: Mapping[str, str] | None = None
-    refit: bool | None = None
-    seed: int = 42
-    command: str = ""
-
-    def estimator(self) -> LinearHead:
-        """Return the unfitted head.
-
-        Raises
-        ------
-        UnknownNameError
-            There is no such solver; the message lists those that there are.
-        """
-        head = HEADS[self.solver].load()(**self.params)
-        if "random_state" in head.get_params():
-            head.set_params(random_state=self.seed)
-        return head
-
-    def search(self, train: Part) -> Search | None:
-        """Return what is to be chosen and how, for these training rows.
-
-        Raises
-        ------
-        UsageError
-            The solver has no grid, there are too few rows for the folds, or a row has no group.
-        """
-        if self.groups is not None and not self.folds:
-            raise UsageError("--groups keeps groups on one side of a fold: add --folds")
-        if not self.grid:
-            if self.folds:
-                raise UsageError("--folds is for choosing: add --C grid, --alpha grid or --lr grid")
-            return None
-        from probe.heads.grid import default_grid
-
-        penalty, values = default_grid(self.solver)
-        if not self.folds:
-            return Search(penalty=penalty, grid=values)
-        folds = fold_split(
-            train.y, self.folds, self.seed, repeats=self.repeats, groups=self._groups(train)
-        )
-        return Search(penalty=penalty, grid=values, folds=folds)
-
-    def _groups(self, train: Part) -> list[str] | None:
-        if self.groups is None:
-            return None
-        lacking = [one for one in train.ids if one not in self.groups]
-        if lacking:
-            raise UsageError(f"--groups: {len(lacking)} rows have no group; first {lacking[0]!r}")
-        return [self.groups[one] for one in train.ids]
+__all__ = [
+    "CONFUSION",
+    "CURVES",
+    "FOLD_HEAD",
+    "HEAD",
+    "TRAIN_HEAD",
+    "HeadRequest",
+    "fit_head",
+    "keep_run",
+    "plan_head",
+    "run_folder",
+]
 
 
 def plan_head(joined: Joined, request: HeadRequest) -> SplitPlan:
     """Decide which rows a head is trained, watched and tested on; see `plan_splits`."""
     labels = {name: split.labels for name, split in joined.splits.items()}
-    val_size = 0.0 if request.folds else request.val_size  # the folds hold rows out in turn
-    return plan_splits(labels, val_size=val_size, seed=request.seed)
+    default = 0.0 if request.folds else VAL_SIZE  # the folds hold rows out in turn
+    size = default if request.val_size is None else request.val_size
+    plan = plan_splits(labels, val_size=size, seed=request.seed)
+    if "val" in labels and request.val_size is not None:
+        return replace(plan, why=f"{plan.why}; --val-size is not used")
+    return plan
 
 
 def fit_head(
@@ -123,12 +63,18 @@ def fit_head(
     plan: SplitPlan,
     *,
     on_epoch: Callable[[Epoch], None] | None = None,
+    on_point: Callable[[Point], None] | None = None,
     ledger: Path | None = None,
 ) -> HeadRun:
     """Fit and score a head on the features of an entry; maps are flattened to rows.
 
+    Where an image has several views, a head is fitted on all of them, and its probabilities are
+    averaged over them where it is scored.
+
     Parameters
     ----------
+    on_epoch, on_point : callable, optional
+        Called with each Epoch, and with each Point of a learning curve.
     ledger : Path, optional
         The folder where a look at the test rows is written down first.
 
@@ -140,23 +86,29 @@ def fit_head(
         Rows of the entry do not match their checksum.
     """
     entry, key = joined.entry, joined.entry.key
-    parts = {
-        name: Part(X=split.features.reshape(len(split), -1), y=split.labels, ids=split.ids)
-        for name, split in joined.splits.items()
-    }
+    parts = parts_of(joined, solver=request.solver, max_memory=request.max_memory)
     data = plan.apply(parts, entry.classes)
+    require_two_classes(data.train, entry.classes)
+    if request.params.get("patience") is not None and data.val is None:
+        raise UsageError(
+            "--patience goes by validation rows, and none are held out: give --val-size above 0, "
+            "or leave it out with --folds"
+        )
+
+    counted = ledger is not None and "test" in joined.splits
 
     def look() -> int:
         content = joined.splits["test"].content
         assert ledger is not None
         return record_look(ledger, content, command=request.command, entry=entry.name)
 
-    return run_head(
+    run = run_head(
         data,
         request.estimator(),
         search=request.search(data.train),
-        refit=request.grid if request.refit is None else request.refit,
-        before_test=look if ledger is not None and "test" in joined.splits else None,
+        refit=request.refits(data.train),
+        ensemble=request.ensemble,
+        before_test=look if counted else None,
         name=request.solver,
         source=FeatureSource(
             entry=entry.name,
@@ -170,24 +122,35 @@ def fit_head(
         seed=request.seed,
         on_epoch=on_epoch,
     )
+    wanted = request.curve_plan()
+    if wanted is None:
+        return run
+    if counted and not (data.val and len(data.val)):
+        look()
+    curve = learning_curve(
+        data, run.train_head, wanted, entry=entry.name, dataset=entry.dataset,
+        name=request.solver, on_point=on_point,
+    )  # fmt: skip
+    return replace(run, curve=curve)
 
 
 @contextmanager
 def run_folder(wanted: Path | None, runs: Path) -> Iterator[Path]:
     """Yield an empty folder: the one asked for, or a new one among the runs.
 
-    If the run fails before it left anything there, the folder goes.
+    If the run fails before it left anything there, a folder that was made here goes.
 
     Raises
     ------
     UsageError
         The folder asked for holds something, or cannot be made. Nothing is overwritten.
     """
+    there = wanted is not None and wanted.is_dir()
     folder = _claim(wanted, runs)
     try:
         yield folder
     except BaseException:
-        if not any(folder.iterdir()):
+        if not there and not any(folder.iterdir()):
             folder.rmdir()
         raise
 
@@ -209,18 +172,22 @@ def _claim(wanted: Path | None, runs: Path) -> Path:
 
 def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:
     """Write everything a run leaves behind; `result.json` comes last and marks it complete."""
-    save_head(cast("LinearHead", run.head), folder / HEAD)
+    save_head(run.head, folder / HEAD)
     if run.train_head is not run.head:
-        save_head(cast("LinearHead", run.train_head), folder / TRAIN_HEAD)
+        save_head(run.train_head, folder / TRAIN_HEAD)
     for number, head in enumerate(run.choice.heads if run.choice else (), start=1):
-        if run.choice and len(run.choice.heads) > 1:
+        if run.choice and len(run.choice.heads) > 1 and not head.keeps_rows:
             save_head(head, folder / FOLD_HEAD.format(number))
     save_predictions(folder, run.predictions)
     result, split = run.result, run.result.per_class.split
     about = f"{result.backbone} {result.layer} on {result.dataset}, {result.head} head"
     matrix = run.metrics[split].confusion
     draw_confusion(matrix, classes, folder / CONFUSION, title=f"{about}: {split}")
-    history = getattr(run.head, "history_", [])
+    history = run.train_head.history_  # the one that was watched
     if history:  # a solver without epochs has no curve to show
+        save_history(folder, history)
         draw_curves(history, folder / CURVES, title=about)
+    if run.curve is not None:
+        save_learning_curve(folder, run.curve)
+        draw_learning_curve(run.curve, folder / LEARNING_CURVE, title=about)
     write_run(folder, result)

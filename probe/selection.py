@@ -9,12 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probe.errors import UsageError
 from probe.evaluation import (
     Scored,
     figures_of,
@@ -23,64 +21,38 @@ from probe.evaluation import (
     per_class_of,
     temperature_of,
 )
+from probe.learning_curve import LearningCurve
 from probe.metrics import Metrics
 from probe.parts import HeadData, Part
 from probe.predictions import Predictions
 from probe.results import FeatureSource, RunResult, now, plain_params, versions
 
 if TYPE_CHECKING:
-    from probe.heads.grid import Choice, FoldRows, GridHead, Penalty
-
-
-class Head(Protocol):
-    """What `run_head` needs of a head; every estimator of the heads' catalog has it."""
-
-    classes_: NDArray[Any]
-
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        *,
-        validation: tuple[Any, Any] | None = None,
-        on_epoch: Callable[[Any], None] | None = None,
-    ) -> Any: ...
-
-    def predict_proba(self, X: Any) -> NDArray[np.float64]: ...
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
-
-    def set_params(self, **params: Any) -> Any: ...
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Search:
-    """A penalty to choose, the values to choose from, and the folds where not on validation."""
-
-    penalty: Penalty
-    grid: Sequence[float]
-    folds: FoldRows | None = None
+    from probe.heads.base import BaseHead
+    from probe.heads.ensemble import How
+    from probe.heads.grid import Choice, FoldRows, Search
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadRun:
     """A fitted head, its result, and the metrics of each split with their confusion matrices.
 
-    `train_head` is the one fitted on training rows alone; without a refit it is `head`.
-    `predictions` has the rows of val and test.
+    `train_head` is the one fitted on training rows alone; where nothing is fitted after it, it is
+    `head`. `predictions` has the rows of val and test, and with folds the training rows as ``oof``.
     """
 
-    head: Head
-    train_head: Head
+    head: BaseHead
+    train_head: BaseHead
     choice: Choice | None
     result: RunResult
     metrics: Mapping[str, Metrics]
     predictions: Mapping[str, Predictions]
+    curve: LearningCurve | None = None
 
 
 def run_head(
     data: HeadData,
-    head: Head,
+    head: BaseHead,
     *,
     name: str,
     source: FeatureSource,
@@ -89,18 +61,20 @@ def run_head(
     on_epoch: Callable[[Any], None] | None = None,
     search: Search | None = None,
     refit: bool = False,
+    ensemble: How | None = None,
     before_test: Callable[[], int] | None = None,
 ) -> HeadRun:
     """Fit a head, then score it on every split there is.
 
     What fits and chooses is given training and validation rows only. Test rows are looked at once,
-    after it. With a refit the figures of train and val are those of the head that was fitted on
-    training rows alone, and those of test are the refit head's.
+    after it. With a refit or an ensemble the figures of train and val are those of the head that
+    was fitted on training rows alone, and those of test are the final head's. With folds, ``oof``
+    has the figures of the fold heads, each on the training rows that it did not see.
 
     Parameters
     ----------
     data : HeadData
-    head : Head
+    head : BaseHead
         Not fitted yet; it is fitted here.
     name : str
         The head's name in the catalog.
@@ -112,9 +86,11 @@ def run_head(
     on_epoch : callable, optional
         Called with an Epoch after each one, by heads that have epochs.
     search : Search, optional
-        Choose the penalty first.
+        Choose parameters first, or measure by folds.
     refit : bool
         Fit once more on training and validation rows, with what was chosen.
+    ensemble : {"average", "vote"}, optional
+        The final head is that of all folds together; there is no refit.
     before_test : callable, optional
         Called when all is fitted and the test rows, if there are any, are about to be scored;
         returns how many looks at them that makes.
@@ -128,16 +104,21 @@ def run_head(
     """
     started = time.perf_counter()
     train_head, choice = fit_and_choose(data.train, data.val, head, search, on_epoch)
-    final = _refit(data.train, data.val, train_head) if refit else train_head
+    refit = refit and ensemble is None and data.val is not None and len(data.val) > 0
+    final = _final(data, train_head, choice, refit=refit, ensemble=ensemble)
     seconds = time.perf_counter() - started
     looks = before_test() if before_test is not None and data.test is not None else None
     splits = _score_all(data, train_head, final)
+    folds = search.folds if search is not None else None
+    if choice is not None and folds is not None:
+        splits["oof"] = out_of_fold(data.train, choice.heads, folds, len(data.classes))
     temperature = temperature_of(splits)
+    params = plain_params(train_head.get_params(deep=False))
     result = RunResult(
         command=command,
         **asdict(source),
         head=name,
-        params=plain_params(final.get_params(deep=False)),
+        params=params | ({"ensemble": ensemble} if ensemble else {}),
         seed=seed,
         n_train=len(data.train),
         n_val=len(data.val) if data.val is not None else 0,
@@ -147,7 +128,7 @@ def run_head(
         seconds=seconds,
         versions=versions(),
         created=now(),
-        selection=_describe(choice, search, final is not train_head) if choice and search else None,
+        selection=_describe(choice, search, refit=refit) if choice and search else None,
         intervals=intervals_of(splits),
         temperature=temperature,
         test_looks=looks,
@@ -165,11 +146,11 @@ def run_head(
 def fit_and_choose(
     train: Part,
     val: Part | None,
-    head: Head,
+    head: BaseHead,
     search: Search | None,
     on_epoch: Callable[[Any], None] | None = None,
-) -> tuple[Head, Choice | None]:
-    """Return the head fitted on training rows, its penalty chosen where there is a search.
+) -> tuple[BaseHead, Choice | None]:
+    """Return the head fitted on training rows, its parameters chosen where there is a search.
 
     Raises
     ------
@@ -178,54 +159,63 @@ def fit_and_choose(
     UsageError
         A search without folds needs validation rows.
     """
-    validation = (val.X, val.y) if val is not None else None
-    if search is None:
-        head.fit(train.X, train.y, validation=validation, on_epoch=on_epoch)
-        return head, None
-    from probe.heads.grid import choose_by_folds, choose_on_validation
+    X, y = train.xy()
+    validation = val.xy() if val is not None else None
+    choice = None
+    if search is not None:
+        from probe.heads.grid import choose
 
-    grid_head = cast("GridHead", head)
-    if search.folds is not None:
-        choice = choose_by_folds(
-            grid_head, train.X, train.y, search.folds, penalty=search.penalty, grid=search.grid
-        )
-        head.set_params(**{search.penalty: choice.chosen})
-        head.fit(train.X, train.y, validation=validation, on_epoch=on_epoch)
-        return head, choice
-    if validation is None:
-        raise UsageError("nothing is held out to choose on; give --val-size above 0, or --folds")
-    choice = choose_on_validation(
-        grid_head, train.X, train.y, validation, penalty=search.penalty, grid=search.grid
-    )
-    return cast("Head", choice.heads[0]), choice
+        choice = choose(head, train, val, search)
+        chosen = choice.heads[0]
+        head.set_params(**choice.chosen)
+        watched = bool(chosen.history_) or "epochs" not in chosen.get_params()
+        if search.folds is None and watched:  # else once more, to have its curve
+            return chosen, choice
+    head.fit(X, y, validation=validation, on_epoch=on_epoch)
+    return head, choice
 
 
-def _refit(train: Part, val: Part | None, head: Head) -> Head:
-    if val is None or not len(val):
-        return head
-    from sklearn.base import clone
-
-    rows = train.joined(val)
-    fresh: Head = clone(head)
-    fresh.fit(rows.X, rows.y)
-    return fresh
+def out_of_fold(train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_classes: int) -> Scored:
+    """Score each training row by the heads that did not see it; repeats are averaged."""
+    total, count = np.zeros((len(train), n_classes)), np.zeros(len(train))
+    for head, (_, held_out) in zip(heads, folds, strict=True):
+        total[held_out] += train.take(held_out).predict_proba(head, n_classes)
+        count[held_out] += 1
+    return measure(total / count[:, None], train.y)
 
 
-def _score_all(data: HeadData, train_head: Head, final: Head) -> dict[str, Scored]:
+def _final(
+    data: HeadData, train_head: BaseHead, choice: Choice | None, *, refit: bool, ensemble: Any
+) -> BaseHead:
+    """Return the head that meets the test rows."""
+    if ensemble is not None and choice is not None:
+        from probe.heads.ensemble import EnsembleHead
+
+        return EnsembleHead.of(choice.heads, how=ensemble)
+    if not refit:
+        return train_head
+    return train_head.for_refit().fit(*data.train.joined(data.val).xy())
+
+
+def _score_all(data: HeadData, train_head: BaseHead, final: BaseHead) -> dict[str, Scored]:
     """Score each split there is; the only place that sees test rows."""
     parts = {"train": data.train, "val": data.val, "test": data.test}
     splits = {}
     for name, part in parts.items():
-        if part is not None and len(part):
-            head = final if name == "test" else train_head
-            p = np.zeros((len(part), len(data.classes)))  # 0 for a class without training rows
-            p[:, head.classes_] = head.predict_proba(part.X)
-            splits[name] = measure(p, part.y)
+        if part is None or not len(part) or (name == "train" and _recites(train_head, data)):
+            continue
+        head = final if name == "test" else train_head
+        splits[name] = measure(part.predict_proba(head, len(data.classes)), part.y)
     return splits
 
 
+def _recites(head: BaseHead, data: HeadData) -> bool:
+    """Return whether training rows would only be looked up again, and others can be scored."""
+    return head.keeps_rows and any(part is not None and len(part) for part in (data.val, data.test))
+
+
 def _predictions(data: HeadData, splits: Mapping[str, Scored]) -> dict[str, Predictions]:
-    parts = {"val": data.val, "test": data.test}
+    parts = {"val": data.val, "test": data.test, "oof": data.train}
     return {
         name: Predictions(
             ids=np.asarray(part.ids, dtype=np.str_),
@@ -237,16 +227,28 @@ def _predictions(data: HeadData, splits: Mapping[str, Scored]) -> dict[str, Pred
     }
 
 
-def _describe(choice: Choice, search: Search, refit: bool) -> dict[str, Any]:
-    """Return what was tried, for the result."""
-    return {
+def _describe(choice: Choice, search: Search, *, refit: bool) -> dict[str, Any] | None:
+    """Return what was tried, for the result; None where nothing was chosen."""
+    if not choice.chosen:
+        return None
+    first, *others = choice.chosen
+    found: dict[str, Any] = {
         "by": "folds" if search.folds is not None else "validation",
         "fits": len(search.folds) if search.folds is not None else 1,
-        "penalty": choice.penalty,
-        "values": list(choice.values),
+        "penalty": first,
+        "values": [one[first] for one in choice.candidates],
         "top1": choice.top1.tolist(),
         "top1_error": choice.error.tolist(),
         "log_loss": choice.log_loss.tolist(),
-        "chosen": choice.chosen,
+        "chosen": choice.chosen[first],
         "refit": refit,
     }
+    if others:  # the second parameter, value by value beside the first
+        found["also"] = {name: [one[name] for one in choice.candidates] for name in others}
+        found["also_chosen"] = {name: choice.chosen[name] for name in others}
+    if choice.seed_deviation is not None:
+        found["seeds"] = len(search.seeds)
+        found["top1_seed_deviation"] = choice.seed_deviation.tolist()
+    if choice.failed:
+        found["overflowed"] = [dict(one) for one in choice.failed]
+    return found

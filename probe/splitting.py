@@ -18,7 +18,8 @@ def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNum
     """Hold out a stratified part of the training rows.
 
     Every class gives its share, rounded so that the total is exact (largest remainders first).
-    A class of two or more rows has at least one on each side; a class of one is trained on.
+    A class of two or more rows has at least one on each side; a class of one is trained on. Where
+    a fraction comes to fewer rows than there are such classes, each of them gives one.
 
     Parameters
     ----------
@@ -35,13 +36,15 @@ def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNum
     Raises
     ------
     UsageError
-        `val_size` is no such number, or leaves a class out of one side.
+        `val_size` is no such number, or leaves a class without training rows.
     """
     classes, encoded, counts = np.unique(labels, return_inverse=True, return_counts=True)
     wanted = _rows_to_hold_out(val_size, len(labels))
     if wanted == 0:
         return np.arange(len(labels)), np.empty(0, np.intp)
     least, most = np.minimum(counts - 1, 1), counts - 1
+    if val_size < 1:
+        wanted = max(wanted, int(least.sum()))
     if not 0 < int(least.sum()) <= wanted <= int(most.sum()):
         raise UsageError(
             f"--val-size {val_size:g} holds out {wanted} of {len(labels)} rows; with "
@@ -89,7 +92,7 @@ def fold_split(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     least = int(np.unique(labels, return_counts=True)[1].min())
-    n_groups = len(set(groups)) if groups is not None else folds
+    n_groups = len(set(groups)) if groups is not None else least
     if not (2 <= folds <= least and repeats >= 1 and n_groups >= folds):
         raise UsageError(
             f"--folds {folds}: it must be from 2 to {min(least, n_groups)}, the rows of the "

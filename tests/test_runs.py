@@ -10,9 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probe.errors import UsageError
+from probe.errors import HeadError, UsageError
 from probe.heads import load_head
-from probe.runs import FOLD_HEAD, HEAD, TRAIN_HEAD, HeadRequest, fit_head, keep_run, plan_head
+from probe.history import load_history
+from probe.learning_curve import load_learning_curve
+from probe.predictions import load_predictions
+from probe.results import read_run
+from probe.runs import (
+    FOLD_HEAD,
+    HEAD,
+    TRAIN_HEAD,
+    HeadRequest,
+    fit_head,
+    keep_run,
+    plan_head,
+    run_folder,
+)
 from tests.heads.data import make_features
 
 CLASSES = tuple("abcd")
@@ -31,8 +44,12 @@ def joined(*splits: str) -> Any:
         content = np.random.default_rng(seed).integers(0, 256, (160, 16), dtype=np.uint8)
         ids = [f"{name}/{row:05d}" for row in range(160)]
         made[name] = Split(features=X, labels=y.astype(np.int32), ids=ids, content=content)
-    key = SimpleNamespace(backbone="vgg16", layer="pool5", pool="avg")
-    entry = SimpleNamespace(name="e", dataset="d", key=key, provenance={}, classes=CLASSES)
+    key = SimpleNamespace(
+        backbone="vgg16", layer="pool5", pool="avg", views="none", dtype="float32"
+    )
+    entry = SimpleNamespace(
+        name="e", dataset="d", key=key, provenance={}, classes=CLASSES, row_shape=(12,)
+    )
     return SimpleNamespace(entry=entry, splits=made)
 
 
@@ -95,7 +112,6 @@ def test_rows_of_one_group_are_held_out_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (HeadRequest(solver="ridge", folds=3), "--alpha grid"),
         (HeadRequest(solver="ridge", grid=True, groups={}), "add --folds"),
         (HeadRequest(solver="prototype", grid=True), "has no grid"),
         (HeadRequest(solver="ridge", grid=True, folds=100), "--folds 100"),
@@ -106,3 +122,175 @@ def test_what_makes_no_sense_is_said(asked: HeadRequest, message: str) -> None:
     data = joined("train")
     with pytest.raises(UsageError, match=message):
         fit_head(data, asked, plan_head(data, asked))
+
+
+def test_folds_keep_what_each_row_was_told_by_the_head_that_did_not_see_it(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    data = joined("train", "test")
+    done = run(HeadRequest(solver="ridge", folds=4), data, tmp_path)
+    found = load_predictions(tmp_path / "run")
+    assert sorted(found) == ["oof", "test"]
+    assert found["oof"].ids.tolist() == data.splits["train"].ids
+    train = data.splits["train"]
+    search = HeadRequest(solver="ridge", folds=4).search(done_part(data))
+    assert search is not None
+    for number, (_, held_out) in enumerate(search.folds or (), start=1):
+        head = load_head(tmp_path / "run" / FOLD_HEAD.format(number))
+        np.testing.assert_allclose(
+            found["oof"].probabilities[held_out],
+            head.predict_proba(train.features[held_out]), atol=1e-6,
+        )  # fmt: skip
+    result = read_run(tmp_path / "run")
+    right = found["oof"].probabilities.argmax(axis=1) == train.labels
+    assert result.metrics["oof"]["top1"] == pytest.approx(right.mean())
+    assert result.selection is None  # nothing was chosen, only measured
+    assert done.head is done.train_head
+
+
+def done_part(data: Any) -> Any:
+    return SimpleNamespace(y=data.splits["train"].labels, ids=data.splits["train"].ids)
+
+
+@pytest.mark.parametrize("how", ["average", "vote"])
+def test_an_ensemble_of_the_folds_meets_the_test_rows(how: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    data = joined("train", "test")
+    run(HeadRequest(solver="path", grid=True, folds=3, ensemble=how), data, tmp_path)
+    members = [load_head(tmp_path / "run" / FOLD_HEAD.format(n)) for n in (1, 2, 3)]
+    X = data.splits["test"].features
+    told = np.stack([member.predict_proba(X) for member in members])
+    if how == "vote":
+        told = np.eye(4)[told.argmax(axis=2)]
+    final = load_head(tmp_path / "run" / HEAD)
+    np.testing.assert_allclose(final.predict_proba(X), told.mean(axis=0), atol=1e-12)
+    kept = load_predictions(tmp_path / "run")["test"].probabilities
+    np.testing.assert_allclose(kept, told.mean(axis=0), atol=1e-6)
+    assert read_run(tmp_path / "run").params["ensemble"] == how
+
+
+def with_views(data: Any) -> Any:
+    """Give each image a second view: the first with noise, which alone is worse."""
+    rng = np.random.default_rng(0)
+    data.entry.key.views, data.entry.row_shape = "flip", (2, 12)
+    for split in data.splits.values():
+        noisy = split.features + rng.normal(scale=2, size=split.features.shape)
+        split.features = np.stack([split.features, noisy], axis=1).astype(np.float32)
+    return data
+
+
+@pytest.mark.parametrize("solver", ["dense", "logistic", "path", "ridge", "prototype", "knn"])
+def test_all_views_are_trained_on_and_averaged_where_rows_are_scored(
+    solver: str, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    data = with_views(joined("train", "test"))
+    asked = HeadRequest(solver=solver, params={"epochs": 2} if solver == "dense" else {})
+    done = run(asked, data, tmp_path)
+    assert (done.result.n_train, done.result.n_val, done.result.n_test) == (112, 48, 160)
+    head = load_head(tmp_path / "run" / HEAD)
+    assert head.n_features_in_ == 12
+    p = head.predict_proba(data.splits["test"].features.reshape(320, 12))
+    np.testing.assert_allclose(
+        load_predictions(tmp_path / "run")["test"].probabilities,
+        p.reshape(160, 2, -1).mean(axis=1), atol=1e-6,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_views_of_an_image_are_never_on_both_sides(folds: int, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    data = joined("train")
+    rng = np.random.default_rng(0)  # no class can be told from these; an image's views are alike
+    noise = rng.normal(size=(160, 1, 12)).astype(np.float32)
+    data.splits["train"].features = np.repeat(noise, 2, axis=1)
+    data.entry.key.views, data.entry.row_shape = "flip", (2, 12)
+    done = run(HeadRequest(solver="knn", params={"k": 1}, folds=folds), data, tmp_path)
+    assert done.result.metrics["oof" if folds else "val"]["top1"] < 0.45
+
+
+def test_epochs_are_kept_of_the_head_that_was_watched(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    params = {"epochs": 9, "patience": 2, "hidden": "16", "lr": 0.1}
+    done = run(HeadRequest(params=params, refit=True), joined("train", "test"), tmp_path)
+    history = load_history(tmp_path / "run")
+    assert history == done.train_head.history_
+    assert all(epoch.val_loss is not None for epoch in history)
+    assert done.head.get_params()["epochs"] == done.train_head.best_epoch_
+    assert load_head(tmp_path / "run" / HEAD).get_params()["hidden"] == "16"
+
+
+def test_few_images_a_class_are_not_joined_by_the_validation_ones(tmp_path: Path) -> None:
+    refit = {}
+    for per_class in (19, 20):
+        data = joined("train", "test", "val")
+        train = data.splits["train"]
+        for name in ("features", "labels", "content"):
+            setattr(train, name, getattr(train, name)[: 4 * per_class])
+        train.ids = train.ids[: 4 * per_class]
+        (tmp_path / str(per_class) / "run").mkdir(parents=True)
+        done = run(HeadRequest(solver="ridge", grid=True), data, tmp_path / str(per_class))
+        refit[per_class] = done.result.selection["refit"]
+    assert refit == {19: False, 20: True}
+
+
+def test_a_learning_curve_lies_beside_the_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    asked = HeadRequest(solver="ridge", per_class=(2, 8), draws=2)
+    run(asked, joined("train"), tmp_path)
+    found = load_learning_curve(tmp_path / "run")
+    assert found is not None
+    assert [(p.per_class, p.draw) for p in found.points] == [(2, 0), (2, 1), (8, 0), (8, 1)]
+    assert (tmp_path / "run" / "learning_curve.png").stat().st_size > 5000
+
+
+def test_a_class_alone_is_called_by_its_name() -> None:
+    data = joined("train")
+    data.splits["train"].labels[:] = 2
+    with pytest.raises(HeadError, match="of one class, 'c'"):
+        fit_head(data, HeadRequest(val_size=0), plan_head(data, HeadRequest(val_size=0)))
+
+
+def test_an_empty_folder_of_the_users_outlives_a_failure(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for folder in (theirs, tmp_path / "made"):
+        with pytest.raises(KeyError), run_folder(folder, tmp_path / "runs"):
+            raise KeyError
+    assert theirs.is_dir()
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_val_size_that_is_not_used_is_said() -> None:
+    data = joined("train", "val")
+    assert plan_head(data, HeadRequest(val_size=0.2)).why.startswith(
+        "validation is the dataset's own val split"
+    )
+    assert "--val-size is not used" in plan_head(data, HeadRequest(val_size=0.2)).why
+    assert "--val-size" not in plan_head(data, HeadRequest()).why
+
+
+@pytest.mark.parametrize("solver", ["path", "ridge", "prototype", "knn", "dense"])
+def test_a_small_budget_streams_and_finds_the_same(
+    solver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe import memory
+    from probe.streaming import StreamedRows
+
+    monkeypatch.setattr(memory, "_workspace", lambda *_: 0)
+    monkeypatch.setattr(memory, "resident", lambda: 0)
+    params = {"epochs": 2} if solver == "dense" else {}
+    tops = []
+    for number, budget in enumerate((None, 1000)):
+        data = with_views(joined("train", "val", "test"))
+        for split in data.splits.values():
+            split.rows = split.features.__getitem__
+            split.release = lambda: None
+        parts = memory.parts_of(data, solver=solver, max_memory=budget)
+        assert isinstance(parts["train"].X, StreamedRows) is (budget is not None)
+        asked = HeadRequest(solver=solver, params=params, refit=True, max_memory=budget)
+        (tmp_path / str(number) / "run").mkdir(parents=True)
+        tops.append(run(asked, data, tmp_path / str(number)).predictions["test"].probabilities)
+    np.testing.assert_allclose(tops[0], tops[1], atol=2e-4)
+    monkeypatch.setattr(memory, "resident", lambda: 2000)
+    with pytest.raises(UsageError, match="--max-memory"):
+        memory.parts_of(data, solver=solver, max_memory=1000)

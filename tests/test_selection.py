@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from probe.errors import UsageError
 from probe.heads import HEADS
-from probe.heads.grid import default_grid
+from probe.heads.grid import Search, default_grid
 from probe.parts import HeadData, Part, plan_splits
 from probe.results import FeatureSource, RunResult
-from probe.selection import Search, run_head
+from probe.selection import run_head
 from probe.splitting import fold_split, validation_split
 from tests.heads.data import make_features
 
@@ -65,6 +65,16 @@ def test_zero_trains_on_everything() -> None:
 def test_a_size_that_cannot_be_had_is_refused(val_size: float) -> None:
     with pytest.raises(UsageError, match="--val-size"):
         validation_split(np.arange(200) % 10, val_size, 0)
+
+
+def test_many_classes_of_few_rows_give_one_row_each() -> None:
+    labels = np.repeat(np.arange(300), 3)
+    train, val = validation_split(labels, 0.3, 0)
+    assert np.bincount(labels[val]).tolist() == [1] * 300
+    assert np.bincount(labels[train]).tolist() == [2] * 300
+    assert "more than 0.3 of them" in plan_splits({"train": labels}, val_size=0.3, seed=0).why
+    with pytest.raises(UsageError, match="--val-size 270"):
+        validation_split(labels, 270, 0)
 
 
 def test_classes_of_one_row_cannot_be_held_out() -> None:
@@ -126,8 +136,11 @@ def test_a_run_scores_each_split_and_its_result_is_json(name: str) -> None:
     )
     done = run(name, data)
     assert done.result.n_train == done.result.n_val == done.result.n_test == 300
-    assert list(done.result.metrics) == ["train", "val", "test"]
+    by_heart = ["train"] if name != "knn" else []  # its own rows are their nearest neighbours
+    assert list(done.result.metrics) == [*by_heart, "val", "test"]
     for split, one in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if split not in done.result.metrics:
+            continue
         assert one is not None
         figures = done.result.metrics[split]
         measured = {"top1", "top5", "mean_recall", "macro_f1", "macro_auc", "log_loss"}
@@ -156,16 +169,18 @@ def test_test_rows_do_not_move_the_head() -> None:
     assert heads[0].coef_.tobytes() == heads[1].coef_.tobytes()
 
 
-@pytest.mark.parametrize("name", ["path", "ridge"])
-def test_a_search_chooses_on_validation_refits_and_keeps_the_train_only_head(name: str) -> None:
-    penalty, values = default_grid(name)
+@pytest.mark.parametrize(("name", "penalty"), [("path", "C"), ("ridge", "alpha")])
+def test_a_search_chooses_on_validation_refits_and_keeps_the_train_only_head(
+    name: str, penalty: str
+) -> None:
+    candidates = [{penalty: value} for value in default_grid(name, penalty)]
     data = HeadData(
         train=part(0, "train"), val=part(1, "val"), test=part(2, "test"), classes=tuple("abcdef")
     )
     head, looks = HEADS[name].load()(), []
     done = run_head(
         data, head, name=name, source=SOURCE, command="", seed=0, refit=True,
-        search=Search(penalty=penalty, grid=values), before_test=lambda: looks.append(1) or 7,
+        search=Search(candidates=candidates), before_test=lambda: looks.append(1) or 7,
     )  # fmt: skip
     assert data.val is not None
     assert data.test is not None
@@ -189,7 +204,7 @@ def test_a_search_by_folds_needs_no_validation_rows() -> None:
     folds = fold_split(data.train.y, 3, seed=0)
     done = run_head(
         data, HEADS["path"].load()(), name="path", source=SOURCE, command="", seed=0,
-        search=Search(penalty="C", grid=[1e-3, 1.0], folds=folds),
+        search=Search(candidates=[{"C": 1e-3}, {"C": 1.0}], folds=folds),
     )  # fmt: skip
     assert done.choice is not None
     assert len(done.choice.heads) == 3
@@ -198,7 +213,7 @@ def test_a_search_by_folds_needs_no_validation_rows() -> None:
     with pytest.raises(UsageError, match="--val-size"):
         run_head(
             data, HEADS["path"].load()(), name="path", source=SOURCE, command="", seed=0,
-            search=Search(penalty="C", grid=[1e-3, 1.0]),
+            search=Search(candidates=[{"C": 1e-3}, {"C": 1.0}]),
         )  # fmt: skip
 
 

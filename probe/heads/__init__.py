@@ -15,18 +15,25 @@ from probe.heads.catalog import HEADS, HeadSpec
 from probe.heads.io import load_head, save_head
 
 if TYPE_CHECKING:
+    from probe.heads.base import BaseHead
     from probe.heads.dense import DenseHead
-    from probe.heads.linear import Epoch, LinearHead
+    from probe.heads.ensemble import EnsembleHead
+    from probe.heads.knn import KNNHead
+    from probe.heads.linear import LinearHead
     from probe.heads.logistic import LogisticHead
     from probe.heads.path_head import PathHead
     from probe.heads.prototype import PrototypeHead
     from probe.heads.ridge import RidgeHead
+    from probe.history import Epoch
 
 __all__ = [
     "HEADS",
+    "BaseHead",
     "DenseHead",
+    "EnsembleHead",
     "Epoch",
     "HeadSpec",
+    "KNNHead",
     "LinearHead",
     "LogisticHead",
     "PathHead",
@@ -37,8 +44,11 @@ __all__ = [
 ]
 
 _LAZY = {
+    "BaseHead": "probe.heads.base",
     "DenseHead": "probe.heads.dense",
-    "Epoch": "probe.heads.linear",
+    "EnsembleHead": "probe.heads.ensemble",
+    "Epoch": "probe.history",
+    "KNNHead": "probe.heads.knn",
     "LinearHead": "probe.heads.linear",
     "LogisticHead": "probe.heads.logistic",
     "PathHead": "probe.heads.path_head",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from probe.registry import Registry
 
 if TYPE_CHECKING:
-    from probe.heads.linear import LinearHead
+    from probe.heads.base import BaseHead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class HeadSpec:
     ----------
     name : str
     estimator : str
-        ``module:class``, a scikit-learn estimator with the interface of LinearHead.
+        ``module:class``, a scikit-learn estimator with the interface of BaseHead.
     summary : str
         One line for a listing.
     epochs : bool
@@ -35,10 +35,10 @@ class HeadSpec:
     summary: str
     epochs: bool
 
-    def load(self) -> type[LinearHead]:
+    def load(self) -> type[BaseHead]:
         """Import and return the estimator's class."""
         module, _, name = self.estimator.partition(":")
-        loaded: type[LinearHead] = getattr(importlib.import_module(module), name)
+        loaded: type[BaseHead] = getattr(importlib.import_module(module), name)
         return loaded
 
 
@@ -73,6 +73,12 @@ HEADS = Registry(
             name="prototype",
             estimator="probe.heads.prototype:PrototypeHead",
             summary="class means: linear discriminant analysis, or the nearest mean",
+            epochs=False,
+        ),
+        HeadSpec(
+            name="knn",
+            estimator="probe.heads.knn:KNNHead",
+            summary="the most similar training rows vote, by cosine",
             epochs=False,
         ),
     ],

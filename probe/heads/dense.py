@@ -1,29 +1,41 @@
-"""The dense head: a Gluon Dense layer and softmax cross-entropy, for a number of epochs."""
+"""The dense head: fully connected layers and softmax cross-entropy, by mini-batches with Gluon."""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
-from probe.errors import HeadError
-from probe.heads.linear import Epoch, LinearHead, OnEpoch, Validation, one_of, require
-from probe.heads.normalize import NORMALIZATIONS, Normalization, fit_normalizer
-from probe.heads.softmax import Optimizer, OptimizerName, SoftmaxLayer, share
+from probe.errors import HeadError, OverflowHeadError
+from probe.heads.base import OnEpoch, RowsLike, Validation, one_of, require
+from probe.heads.epoch import run_epoch
+from probe.heads.linear import LinearHead
+from probe.heads.network import Network, Shape
+from probe.heads.normalize import Normalization, NormalizedRows, Rows32
+from probe.heads.schedule import (
+    SAMPLINGS,
+    SCHEDULES,
+    Sampling,
+    Schedule,
+    balanced_weights,
+    epoch_order,
+    step_sizes,
+)
+from probe.heads.softmax import Optimizer, OptimizerName, SoftmaxLayer
 
 log = logging.getLogger(__name__)
 
 LEARNING_RATES: dict[OptimizerName, float] = {"adam": 1e-3, "sgd": 1e-2}
+MOMENTUM = 0.9
 
 
 class DenseHead(LinearHead):
-    """One fully connected layer under a softmax, trained by mini-batches with MXNet.
+    """Fully connected layers under a softmax, trained by mini-batches with MXNet.
 
     Fitting needs MXNet, predicting only NumPy. The same `random_state` gives the same bits on the
     same machine and thread count.
@@ -35,25 +47,44 @@ class DenseHead(LinearHead):
         The last batch of an epoch holds what is left.
     optimizer : {"adam", "sgd"}, default="adam"
     lr : float, optional
-        Step size; 0.001 for adam and 0.01 for sgd unless given.
+        Step size at the start; 0.001 for adam and 0.01 for sgd unless given.
     wd : float, default=0.0
         L2 penalty: ``wd * coef`` is added to the gradient of the mean loss. Never on biases.
-    momentum : float, default=0.9
-        Of sgd; adam does not use it.
+    momentum : float, optional
+        Of sgd, 0.9 unless given; adam has none.
+    schedule : {"constant", "cosine", "step"}, default="constant"
+        How the step size falls; see `step_sizes`.
+    hidden : text like "256,128", or sequence of int, default=""
+        Units of ReLU layers before the last one; none: a linear head.
+    dropout : float, default=0.0
+        Chance that a unit is left out of a step: of hidden layers, or else of the features.
+    label_smoothing : float, default=0.0
+        That part of each target is spread over all classes.
+    class_weight : {"balanced"} or None, default=None
+        Rows of rare classes count more, so that all classes count alike.
+    sampling : {"all", "balanced"}, default="all"
+        Each epoch has every row once, or as many rows drawn so that classes are equally frequent.
+    patience : int, optional
+        Stop after so many epochs without a lower loss on the validation rows, and keep the best
+        epoch's weights.
     normalize : {"standard", "l2", "none"}, default="standard"
         What is done to the features first; learnt from the training rows alone.
     random_state : int, RandomState or None, default=None
-        The order of rows; there is no other chance in it, the layer starts at zero.
+        The order of rows, hidden layers' first weights and dropout. The last layer starts at zero.
 
     Attributes
     ----------
-    classes_, coef_, intercept_, normalizer_, history_ :
-        See LinearHead; `coef_` and `intercept_` are float32.
+    classes_, coef_, intercept_, hidden_, normalizer_, history_ :
+        See LinearHead; weights are float32.
+    best_epoch_ : int
+        Whose weights these are: the last, or with `patience` the best.
 
     References
     ----------
-    Kingma, Ba, "Adam", arXiv:1412.6980.
+    Kingma, Ba, "Adam", arXiv:1412.6980. Prechelt, "Early stopping, but when?", 1998.
     """
+
+    best_epoch_: int
 
     def __init__(
         self,
@@ -63,7 +94,14 @@ class DenseHead(LinearHead):
         optimizer: OptimizerName = "adam",
         lr: float | None = None,
         wd: float = 0.0,
-        momentum: float = 0.9,
+        momentum: float | None = None,
+        schedule: Schedule = "constant",
+        hidden: Sequence[int] | str = "",
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        class_weight: Literal["balanced"] | None = None,
+        sampling: Sampling = "all",
+        patience: int | None = None,
         normalize: Normalization = "standard",
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -73,113 +111,189 @@ class DenseHead(LinearHead):
         self.lr = lr
         self.wd = wd
         self.momentum = momentum
+        self.schedule = schedule
+        self.hidden = hidden
+        self.dropout = dropout
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.sampling = sampling
+        self.patience = patience
         self.normalize = normalize
         self.random_state = random_state
 
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> Self:
-        """Train for all epochs; see `LinearHead.fit` for the arguments.
+        """Train for all epochs, or until `patience` ends it; see `BaseHead.fit` for the arguments.
 
         Raises
         ------
+        OverflowHeadError
+            The loss is no longer finite: the learning rate is too large.
         HeadError
-            Also where the loss is no longer finite: the learning rate is too large.
+            Also where `patience` has no validation rows to go by.
         EngineError
             MXNet cannot be imported.
         """
-        optimizer = self._checked_parameters()
-        rows, labels = self._training_rows(X, y)
+        optimizer = self.checked()
+        if self.patience is not None and validation is None:
+            raise HeadError("patience goes by validation rows, and there are none")
+        rows, labels = self._prepare(X, y)
         random = check_random_state(self.random_state)
-        self.normalizer_ = fit_normalizer(self.normalize, rows)
-        layer = SoftmaxLayer(
-            self.normalizer_.transform(rows),
-            labels,
-            n_classes=len(self.classes_),
-            batch_size=int(self.batch_size),
-            optimizer=optimizer,
-        )
-        held_out = self._held_out(validation) if validation is not None else None
-        self.history_ = []
-        for number in range(1, self.epochs + 1):
-            order = random.permutation(len(rows))
-            self.history_.append(
-                _run_epoch(
-                    number, layer, order=order, labels=labels, held_out=held_out, lr=optimizer.lr
-                )
+        layers = self._layers(self.normalizer_.transform(rows), labels, optimizer, random)
+        held_out = self._held_out(layers, validation) if validation is not None else None
+        steps = -(-len(rows) // int(self.batch_size))
+        rates = optimizer.lr * step_sizes(self.schedule, steps * self.epochs).reshape(-1, steps)
+        best = np.inf
+        for number, of_epoch in enumerate(rates.tolist(), start=1):
+            order = epoch_order(random, labels, self.sampling)
+            epoch = run_epoch(
+                number, layers, order=order, rates=of_epoch, labels=labels, held_out=held_out
             )
+            self.history_.append(epoch)
             if on_epoch is not None:
-                on_epoch(self.history_[-1])
+                on_epoch(epoch)
+            watched = self.patience is not None and epoch.val_loss is not None
+            if not watched or epoch.val_loss < best:  # type: ignore[operator]
+                best, self.best_epoch_ = epoch.val_loss or 0.0, number
+                if watched or number == self.epochs:
+                    self._keep(layers)
+            elif number - self.best_epoch_ >= int(self.patience or 0):
+                break
         if self.history_[-1].train_loss > np.log(len(self.classes_)):  # where it started
             log.warning("dense: ended worse than guessing; lower lr=%g", optimizer.lr)
-        self.coef_, self.intercept_ = layer.parameters()
         return self
 
-    def fit_grid(self, X: ArrayLike, y: ArrayLike, lr: Sequence[float]) -> list[DenseHead]:
-        """Return a fitted head for each learning rate, all trained at once; see `sweep`.
+    def for_refit(self) -> Self:
+        """Return an unfitted copy: after early stopping, for as many epochs as were best."""
+        fresh = super().for_refit()
+        if self.patience is not None:
+            fresh.set_params(patience=None, epochs=self.best_epoch_)
+        return fresh
+
+    def fit_grid(self, X: RowsLike, y: ArrayLike, lr: Sequence[float]) -> list[DenseHead]:
+        """Return a fitted head for each learning rate; this head stays unfitted.
 
         Raises
         ------
         HeadError
             As `fit`.
         """
-        from probe.heads.sweep import fit_dense_sweep
+        fitted = self.fit_candidates(X, y, [{"lr": float(one)} for one in lr])
+        for one, head in zip(lr, fitted, strict=True):
+            if head is None:
+                raise OverflowHeadError(f"the weights overflow with lr={one:g}; lower it")
+        return [head for head in fitted if head is not None]
 
-        return fit_dense_sweep(self, X, y, lr=lr, wd=[self.wd])
+    def fit_candidates(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        candidates: Sequence[Mapping[str, Any]],
+        *,
+        validation: Validation | None = None,
+        jobs: int = 1,
+    ) -> list[DenseHead | None]:
+        """Return a fitted head for each candidate, None where it overflowed; see `BaseHead`.
 
-    def _held_out(self, validation: Validation) -> tuple[Any, NDArray[np.intp]]:
-        from probe.mx import mx
+        Linear heads of any learning rates, weight decays and seeds are trained at once.
+        """
+        swept = all(set(one) <= {"lr", "wd", "random_state"} for one in candidates)
+        if swept and self._is_plain() and self.patience is None:
+            from probe.heads.sweep import fit_swept
 
+            return fit_swept(self, X, y, candidates)
+        del jobs  # MXNet's threads are the parallel part
+        return super().fit_candidates(X, y, candidates, validation=validation)
+
+    def _is_plain(self) -> bool:
+        """Whether it is one layer on rows that count alike."""
+        return not self.units() and not self.dropout and self.class_weight is None
+
+    def _layers(
+        self,
+        X: Rows32,
+        labels: NDArray[np.intp],
+        optimizer: Optimizer,
+        random: np.random.RandomState,
+    ) -> SoftmaxLayer | Network:
+        n_classes, size = len(self.classes_), int(self.batch_size)
+        if self._is_plain() and not isinstance(X, NormalizedRows):
+            return SoftmaxLayer(
+                X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
+                smoothing=self.label_smoothing,
+            )  # fmt: skip
+        alike = np.ones(n_classes)
+        return Network(
+            X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
+            shape=Shape(hidden=self.units(), dropout=self.dropout), random=random,
+            smoothing=self.label_smoothing,
+            weights=balanced_weights(labels) if self.class_weight == "balanced" else alike,
+        )  # fmt: skip
+
+    def _held_out(self, layers: Any, validation: Validation) -> tuple[Any, NDArray[np.intp]]:
         rows, labels = self._validation_rows(validation)
-        return share(mx, self.normalizer_.transform(rows)), labels
+        return layers.share(self.normalizer_.transform(rows)), labels
 
-    def _checked_parameters(self) -> Optimizer:
-        """Check the parameters, here and not in `__init__` as scikit-learn wants it."""
+    def _keep(self, layers: SoftmaxLayer | Network) -> None:
+        *self.hidden_, (self.coef_, self.intercept_) = layers.parameters()
+
+    def units(self) -> tuple[int, ...]:
+        """Return the units of the hidden layers.
+
+        Raises
+        ------
+        HeadError
+            They are not whole numbers from 1.
+        """
+        asked = self.hidden.split(",") if isinstance(self.hidden, str) else self.hidden
+        try:
+            units = tuple(int(one) for one in asked if one != "")
+        except (TypeError, ValueError):
+            units = (0,)
+        wanted = "whole numbers from 1, as in 256 or 256,128"
+        require(all(one >= 1 for one in units), "hidden", self.hidden, wanted)
+        return units
+
+    def checked(self) -> Optimizer:
+        """Check the parameters, here and not in `__init__` as scikit-learn wants it.
+
+        Raises
+        ------
+        HeadError
+            One of them makes no sense, or two contradict each other.
+        """
         one_of("optimizer", self.optimizer, tuple(LEARNING_RATES))
-        one_of("normalize", self.normalize, NORMALIZATIONS)
+        one_of("schedule", self.schedule, SCHEDULES)
+        one_of("sampling", self.sampling, SAMPLINGS)
         lr = LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
-        for name, value in (("epochs", self.epochs), ("batch_size", self.batch_size)):
-            require(
-                isinstance(value, Integral) and value >= 1, name, value, "a whole number from 1"
-            )
+        wanted = "a whole number from 1"
+        for name in ("epochs", "batch_size", "patience"):
+            value = getattr(self, name)
+            whole = isinstance(value, Integral) and int(value) >= 1
+            require(whole or (name == "patience" and value is None), name, value, wanted)
         require(isinstance(lr, Real) and 0 < lr < np.inf, "lr", lr, "a number above 0")
         require(
             isinstance(self.wd, Real) and 0 <= self.wd < np.inf, "wd", self.wd, "a number from 0"
         )
-        require(
-            isinstance(self.momentum, Real) and 0 <= self.momentum < 1,
-            "momentum", self.momentum, "a number from 0 to below 1",
-        )  # fmt: skip
+        momentum = MOMENTUM if self.momentum is None else self.momentum
+        for name, part in (
+            ("momentum", momentum),
+            ("dropout", self.dropout),
+            ("label_smoothing", self.label_smoothing),
+        ):
+            below = isinstance(part, Real) and 0 <= part < 1
+            require(below, name, part, "a number from 0 to below 1")
+        if self.optimizer == "adam" and self.momentum is not None:
+            raise HeadError("momentum is of sgd; adam has none: leave it out, or optimizer='sgd'")
+        if self.class_weight not in {None, "balanced"}:
+            raise HeadError(f"class_weight must be 'balanced' or None, not {self.class_weight!r}")
+        self.units()
         return Optimizer(
-            name=self.optimizer, lr=float(lr), wd=float(self.wd), momentum=float(self.momentum)
+            name=self.optimizer, lr=float(lr), wd=float(self.wd), momentum=float(momentum)
         )
-
-
-def _run_epoch(
-    number: int,
-    layer: SoftmaxLayer,
-    *,
-    order: NDArray[np.integer[Any]],
-    labels: NDArray[np.intp],
-    held_out: tuple[Any, NDArray[np.intp]] | None,
-    lr: float,
-) -> Epoch:
-    started = time.perf_counter()
-    layer.train_epoch(order)
-    loss, top1 = layer.evaluate_training(labels)
-    if not np.isfinite(loss):
-        raise HeadError(f"the loss is {loss} in epoch {number}; lower lr={lr:g}")
-    val_loss, val_top1 = layer.evaluate(*held_out) if held_out else (None, None)
-    return Epoch(
-        epoch=number,
-        train_loss=loss,
-        train_top1=top1,
-        val_loss=val_loss,
-        val_top1=val_top1,
-        seconds=time.perf_counter() - started,
-    )

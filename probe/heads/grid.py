@@ -1,41 +1,65 @@
-"""Choose a penalty on validation rows or by folds. Test rows cannot get here: nobody asks for them.
+"""Choose among candidates on validation rows or by folds. Test rows cannot get here.
 
-The head with the best top-1 is chosen; among equals the one with the strongest penalty.
+The candidate with the best top-1 is chosen; among equals the one that holds back the most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import UsageError
-from probe.heads.linear import LinearHead
-from probe.heads.normalize import blocks
+from probe.errors import HeadError, UsageError
+from probe.heads.base import BaseHead
 from probe.heads.path import DEFAULT_GRID
+from probe.heads.scoring import score_heads
+from probe.parts import Part
 
 ALPHA_GRID: tuple[float, ...] = tuple(np.logspace(-5, 3, 33).tolist())
 LR_GRID: tuple[float, ...] = tuple(np.logspace(-5, -1, 13).tolist())
-Penalty = Literal["C", "alpha", "lr"]
-PENALTIES: dict[str, tuple[Penalty, tuple[float, ...]]] = {
-    "path": ("C", DEFAULT_GRID),
-    "logistic": ("C", DEFAULT_GRID),
-    "ridge": ("alpha", ALPHA_GRID),
-    "dense": ("lr", LR_GRID),  # not a penalty, but as small a rate, as few steps away from zero
+WD_GRID: tuple[float, ...] = (0.0, 1e-4, 1e-3, 1e-2)
+K_GRID: tuple[float, ...] = (10, 20, 100, 200)
+GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
+    "path": {"C": DEFAULT_GRID},
+    "logistic": {"C": DEFAULT_GRID},
+    "ridge": {"alpha": ALPHA_GRID},
+    "dense": {"lr": LR_GRID, "wd": WD_GRID},
+    "knn": {"k": K_GRID},
 }
-UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))  # scikit-learn clips probabilities there
+# Which way a parameter holds the head back: a small C, a large alpha. As small a learning rate, as
+# few steps away from zero; as many neighbours, as smooth a border.
+RESTRAINT = {"C": -1, "alpha": 1, "lr": -1, "wd": 1, "k": 1}
 
 Array64 = NDArray[np.float64]
 FoldRows = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
+Candidate = Mapping[str, float]
 
 
-class GridHead(Protocol):
-    """A head that fits a whole grid of penalties at once."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Search:
+    """What is to be chosen, and from which rows.
 
-    def fit_grid(self, X: Any, y: Any, grid: Sequence[float], /) -> Sequence[LinearHead]: ...
+    Parameters
+    ----------
+    candidates : sequence of mapping
+        Parameters of the head; one empty mapping where nothing is chosen and the folds only
+        measure.
+    folds : sequence of (train_rows, held_out_rows), optional
+        Default: validation rows.
+    seeds : sequence of int
+        Every candidate is fitted with each, and its figures are their means. Empty: with the
+        head's own.
+    jobs : int
+        Fits at a time, for heads that are fitted one by one.
+    """
+
+    candidates: Sequence[Candidate]
+    folds: FoldRows | None = None
+    seeds: Sequence[int] = ()
+    jobs: int = 1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,120 +68,170 @@ class Choice:
 
     Parameters
     ----------
-    penalty : {"C", "alpha", "lr"}
-    values : tuple of float
-    top1, log_loss : float64, (n_values,)
-        Means over the folds, or on the validation rows.
-    error : float64, (n_values,)
+    candidates : tuple of mapping
+        Those that could be fitted.
+    failed : tuple of mapping
+        Those whose loss or weights overflowed, in any fold.
+    top1, log_loss : float64, (n_candidates,)
+        Means over the folds and seeds, or on the validation rows.
+    error : float64, (n_candidates,)
         Standard error of `top1`: over folds their spread, else binomial.
+    seed_deviation : float64, (n_candidates,), optional
+        Standard deviation of `top1` over the seeds.
     best : int
-        Index of the chosen value.
-    heads : tuple of LinearHead
-        Of the chosen value: the one fitted on the training rows, or one a fold.
+        Index of the chosen candidate.
+    heads : tuple of BaseHead
+        Of the chosen candidate: the one fitted on the training rows, or one a fold.
     """
 
-    penalty: Penalty
-    values: tuple[float, ...]
+    candidates: tuple[Candidate, ...]
+    failed: tuple[Candidate, ...]
     top1: Array64
     log_loss: Array64
     error: Array64
+    seed_deviation: Array64 | None
     best: int
-    heads: tuple[LinearHead, ...]
+    heads: tuple[BaseHead, ...]
 
     @property
-    def chosen(self) -> float:
-        """The chosen value."""
-        return self.values[self.best]
+    def chosen(self) -> Candidate:
+        """The parameters that were chosen."""
+        return self.candidates[self.best]
 
 
-def default_grid(solver: str) -> tuple[Penalty, tuple[float, ...]]:
-    """Return the name of a solver's penalty and the values it is chosen from.
+def default_grid(solver: str, name: str) -> tuple[float, ...]:
+    """Return the values that a parameter of a solver is chosen from.
 
     Raises
     ------
     UsageError
-        The solver has none.
+        The solver has no grid for it.
     """
-    if solver not in PENALTIES:
-        raise UsageError(f"--solver {solver} has no grid; those with one: {', '.join(PENALTIES)}")
-    return PENALTIES[solver]
+    if name not in GRIDS.get(solver, {}):
+        known = ", ".join(f"--{one} with {owner}" for owner, g in GRIDS.items() for one in g)
+        raise UsageError(f"--solver {solver} has no grid of {name}; there is {known}")
+    return GRIDS[solver][name]
 
 
-def choose_on_validation(
-    head: GridHead, X: Any, y: Any, validation: tuple[Any, Any], *, penalty: Penalty, grid: Any
-) -> Choice:
-    """Fit each value on the training rows and take the best on the validation rows.
+def choose(head: BaseHead, train: Part, val: Part | None, search: Search) -> Choice:
+    """Fit every candidate and take the best.
 
     Parameters
     ----------
-    head : GridHead
+    head : BaseHead
         Its other parameters are kept; it stays unfitted.
-    X, y : training rows and labels
-    validation : pair of such arrays
-    grid : sequence of float
+    train, val : Part
+        `val` is asked where there are no folds.
+
+    Raises
+    ------
+    HeadError
+        A candidate cannot be fitted for another reason than overflow, or all overflow.
+    UsageError
+        There are neither folds nor validation rows.
     """
-    heads = head.fit_grid(X, y, grid)
-    top1, loss = score_heads(heads, *validation)
-    error = np.sqrt(top1 * (1 - top1) / len(validation[1]))
-    best = _best(top1, grid, penalty)
-    return Choice(
-        penalty=penalty, values=tuple(grid), top1=top1, log_loss=loss, error=error, best=best,
-        heads=(heads[best],),
-    )  # fmt: skip
+    if search.folds is None:
+        if val is None or not len(val):
+            raise UsageError(
+                "nothing is held out to choose on; give --val-size above 0, or --folds"
+            )
+        fits = [fit_and_score(head, train, val, search)]
+    else:
+        fits = _over_folds(head, train, search)
+    return _best_of(fits, search, len(val) if val is not None and search.folds is None else None)
 
 
-def choose_by_folds(
-    head: GridHead, X: Any, y: Any, folds: FoldRows, *, penalty: Penalty, grid: Any
-) -> Choice:
-    """Fit each value without each fold in turn and take the best mean on the rows left out.
-
-    The normalisation is learnt anew in each fold: held-out rows do not reach it either.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """All candidates fitted on some rows and scored on others.
 
     Parameters
     ----------
-    folds : sequence of (train_rows, held_out_rows)
-        As `fold_split` returns them.
+    heads : list of BaseHead or None
+        None for a candidate that overflowed; the first seed's where there are several.
+    top1, log_loss : float64, (n_candidates, n_seeds)
     """
-    kept, top1, losses = [], [], []
-    for train, held_out in folds:
-        heads = head.fit_grid(X[train], y[train], grid)
-        right, loss = score_heads(heads, X[held_out], y[held_out])
-        kept.append(heads)
-        top1.append(right)
-        losses.append(loss)
-    scores = np.array(top1)
-    best = _best(scores.mean(axis=0), grid, penalty)
+
+    heads: list[BaseHead | None]
+    top1: Array64
+    log_loss: Array64
+
+
+def fit_and_score(head: BaseHead, train: Part, held_out: Part, search: Search) -> Fit:
+    """Fit every candidate, with every seed, on the training rows, and score it on the others."""
+    seeds: list[dict[str, Any]] = [{"random_state": seed} for seed in search.seeds] or [{}]
+    asked = [{**candidate, **seed} for candidate in search.candidates for seed in seeds]
+    fitted = head.fit_candidates(*train.xy(), asked, validation=held_out.xy(), jobs=search.jobs)
+    return score_fit(fitted, held_out, len(seeds))
+
+
+def score_fit(fitted: Sequence[BaseHead | None], held_out: Part, n_seeds: int = 1) -> Fit:
+    """Score candidates that are fitted already; overflown ones count as never right."""
+    whole = [one for one in fitted if one is not None]
+    figures = np.zeros((2, len(fitted)))
+    if whole:
+        there = np.array([one is not None for one in fitted])
+        figures[:, there] = score_heads(whole, held_out)
+    top1, loss = figures.reshape(2, -1, n_seeds)
+    failed = np.array([one is None for one in fitted]).reshape(-1, n_seeds).any(axis=1)
+    heads = [None if bad else one for bad, one in zip(failed, fitted[::n_seeds], strict=True)]
+    return Fit(heads=heads, top1=top1, log_loss=loss)
+
+
+def _over_folds(head: BaseHead, train: Part, search: Search) -> list[Fit]:
+    from joblib import Parallel, delayed, parallel_config
+    from sklearn.base import clone
+
+    assert search.folds is not None
+    at_once = clone(head).fit_folds(train, search.folds, search.candidates)
+    if at_once is not None:
+        return [
+            score_fit(fitted, train.take(held_out))
+            for fitted, (_, held_out) in zip(at_once, search.folds, strict=True)
+        ]
+    if search.jobs > 1 and len(search.candidates) < search.jobs and head.one_by_one:
+        alone = replace(search, jobs=1)
+        with parallel_config("loky", inner_max_num_threads=1):
+            fits: list[Fit] = Parallel(search.jobs)(
+                delayed(fit_and_score)(head, train.take(rows), train.take(held_out), alone)
+                for rows, held_out in search.folds
+            )
+        return fits
+    return [
+        fit_and_score(head, train.take(rows), train.take(held_out), search)
+        for rows, held_out in search.folds
+    ]
+
+
+def _best_of(fits: Sequence[Fit], search: Search, n_rows: int | None) -> Choice:
+    """Average the fits and pick; `n_rows` of validation, None where the fits are folds."""
+    good = [i for i in range(len(search.candidates)) if all(fit.heads[i] for fit in fits)]
+    candidates = [search.candidates[i] for i in good]
+    failed = [one for i, one in enumerate(search.candidates) if i not in good]
+    if not good:
+        raise HeadError(f"every candidate overflowed, from {_say(failed[0])} to {_say(failed[-1])}")
+    top1 = np.stack([fit.top1[good] for fit in fits])  # (folds, candidates, seeds)
+    mean, over_seeds = top1.mean(axis=(0, 2)), top1.mean(axis=0)
+    if n_rows is None:
+        error = top1.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(fits))
+    else:
+        error = np.sqrt(mean * (1 - mean) / n_rows)
+    best = min(range(len(good)), key=lambda i: (-mean[i], *_strength(candidates[i])))
     return Choice(
-        penalty=penalty, values=tuple(grid), top1=scores.mean(axis=0),
-        log_loss=np.mean(losses, axis=0), error=scores.std(axis=0, ddof=1) / np.sqrt(len(scores)),
-        best=best, heads=tuple(heads[best] for heads in kept),
-    )  # fmt: skip
+        candidates=tuple(candidates),
+        failed=tuple(failed),
+        top1=mean,
+        log_loss=np.mean([fit.log_loss[good].mean(axis=1) for fit in fits], axis=0),
+        error=error,
+        seed_deviation=over_seeds.std(axis=1, ddof=1) if len(search.seeds) > 1 else None,
+        best=best,
+        heads=tuple(cast("BaseHead", fit.heads[good[best]]) for fit in fits),
+    )
 
 
-def score_heads(heads: Sequence[LinearHead], X: Any, y: Any) -> tuple[Array64, Array64]:
-    """Return top-1 and log loss of heads that share one normaliser, float64, (n_heads,) each.
-
-    One product a block of rows scores them all.
-    """
-    first = heads[0]
-    rows, labels = first._validation_rows((X, y))
-    n_classes = len(first.classes_)
-    weights = np.concatenate([head.coef_ for head in heads]).T.astype(np.float32)
-    biases = np.concatenate([head.intercept_ for head in heads])
-    right, loss = np.zeros(len(heads)), np.zeros(len(heads))
-    for start, block in blocks(rows):
-        own = labels[start : start + len(block)]
-        narrow = first.normalizer_.apply(block).astype(np.float32)
-        scores = (narrow @ weights + biases).reshape(len(block), len(heads), n_classes)
-        right += (scores.argmax(axis=2) == own[:, None]).sum(axis=0)
-        top = scores.max(axis=2, keepdims=True)
-        sums = np.log(np.exp(scores - top).sum(axis=2)) + top[..., 0]
-        losses = sums - np.take_along_axis(scores, own.clip(0)[:, None, None], axis=2)[..., 0]
-        loss += np.where(own[:, None] < 0, UNSEEN_LOSS, losses).sum(axis=0)
-    return right / len(labels), loss / len(labels)
+def _strength(candidate: Candidate) -> list[float]:
+    return [-RESTRAINT.get(name, 0) * value for name, value in candidate.items()]
 
 
-def _best(top1: Array64, grid: Sequence[float], penalty: Penalty) -> int:
-    """Return the index of the best value; among equals the strongest penalty."""
-    strength = [-value if penalty == "alpha" else value for value in grid]
-    return min(range(len(grid)), key=lambda index: (-top1[index], strength[index]))
+def _say(candidate: Candidate) -> str:
+    return ", ".join(f"{name}={value:g}" for name, value in candidate.items())

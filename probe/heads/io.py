@@ -1,12 +1,16 @@
 """A fitted head as one safetensors file: arrays, and a JSON header for the rest. No pickle.
 
 The header's `__metadata__` has one item, `probe.head`: the JSON of format, head, params, classes
-and history. Loading needs NumPy and scikit-learn, not MXNet.
+and history. The arrays are the normaliser's `mean` and `scale` and the head's own: `coef` and
+`intercept` of the last layer and `hidden.N.weight` and `hidden.N.bias` of ReLU layers before it.
+An ensemble has its members' JSON in a list, and their arrays under `member.N.`. Loading needs NumPy
+and scikit-learn, not MXNet.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +24,18 @@ from probe.heads.catalog import HEADS
 from probe.results import plain_params
 
 if TYPE_CHECKING:
-    from probe.heads.linear import LinearHead
+    from probe.heads.base import BaseHead
 
 FORMAT = 1
 KEY = "probe.head"
-ARRAYS = ("coef", "intercept", "mean", "scale")
+ENSEMBLE = "ensemble"
+SAVED_ROWS = 4096  # at a time, of rows that are not in memory
 LABEL_KINDS = "biufU"  # bool, integers, floats, text
 
+Arrays = dict[str, NDArray[Any]]
 
-def save_head(head: LinearHead, path: Path) -> None:
+
+def save_head(head: BaseHead, path: Path) -> None:
     """Write a fitted head by rename.
 
     Raises
@@ -38,8 +45,44 @@ def save_head(head: LinearHead, path: Path) -> None:
     """
     from safetensors.numpy import save_file
 
+    from probe.heads.ensemble import EnsembleHead
+
+    if isinstance(head, EnsembleHead):
+        about, arrays = _describe_ensemble(head)
+    else:
+        about, arrays = _describe(head)
+    metadata = {KEY: json.dumps(about, allow_nan=False)}
+    with replacing(Path(path)) as temporary:
+        if all(isinstance(array, np.ndarray) for array in arrays.values()):
+            whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            save_file(whole, temporary, metadata=metadata)
+        else:
+            _save_by_blocks(arrays, temporary, metadata)
+
+
+def load_head(path: Path) -> BaseHead:
+    """Read a head that `save_head` wrote; it predicts the same bits.
+
+    Raises
+    ------
+    HeadError
+        The file is missing, is something else, or contradicts itself.
+    """
+    path = Path(path)
+    about, arrays = _read(path)
+    try:
+        if about["head"] == ENSEMBLE:
+            return _restore_ensemble(about, arrays)
+        return _restore(about, arrays)
+    except (KeyError, TypeError, ValueError, UnknownNameError) as error:
+        raise HeadError(
+            f"{path}: not a head that this version can load: {_reason(error)}"
+        ) from error
+
+
+def _describe(head: BaseHead) -> tuple[dict[str, Any], Arrays]:
     name = next((s.name for s in HEADS.values() if type(head) is s.load()), None)
-    if name is None or not hasattr(head, "coef_"):
+    if name is None or not hasattr(head, "classes_"):
         raise HeadError(
             f"{type(head).__name__} is not a fitted head of the catalog; nothing was written"
         )
@@ -53,73 +96,96 @@ def save_head(head: LinearHead, path: Path) -> None:
         "normalize": head.normalizer_.kind,
         "history": [asdict(epoch) for epoch in head.history_],
     }
-    arrays = {
-        "coef": np.ascontiguousarray(head.coef_),
-        "intercept": np.ascontiguousarray(head.intercept_),
-        "mean": head.normalizer_.mean,
-        "scale": head.normalizer_.scale,
-    }
-    with replacing(Path(path)) as temporary:
-        save_file(arrays, temporary, metadata={KEY: json.dumps(about, allow_nan=False)})
+    normalizer = {"mean": head.normalizer_.mean, "scale": head.normalizer_.scale}
+    return about, normalizer | head.arrays()
 
 
-def load_head(path: Path) -> LinearHead:
-    """Read a head that `save_head` wrote; it predicts the same bits.
+def _save_by_blocks(arrays: Mapping[str, Any], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file a block of rows at a time, for rows that are not in memory.
 
-    Raises
-    ------
-    HeadError
-        The file is missing, is something else, or contradicts itself.
+    References
+    ----------
+    https://github.com/huggingface/safetensors, "Format": the header's length, 8 bytes; the header;
+    the arrays.
     """
-    path = Path(path)
-    about, arrays = _read(path)
-    try:
-        return _restore(about, arrays)
-    except (KeyError, TypeError, ValueError, UnknownNameError) as error:
-        raise HeadError(
-            f"{path}: not a head that this version can load: {_reason(error)}"
-        ) from error
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for name, array in arrays.items():
+        size = array.dtype.itemsize * int(np.prod(array.shape))
+        kind = f"{array.dtype.kind.upper()}{8 * array.dtype.itemsize}"  # F32, I64
+        header[name] = {
+            "dtype": kind, "shape": list(array.shape), "data_offsets": [offset, offset + size]
+        }  # fmt: skip
+        offset += size
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for array in arrays.values():
+            for start in range(0, len(array), SAVED_ROWS):
+                file.write(np.ascontiguousarray(array[start : start + SAVED_ROWS]).tobytes())
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def _describe_ensemble(head: Any) -> tuple[dict[str, Any], Arrays]:
+    described = [_describe(member) for member in head.members_]
+    arrays = {
+        f"member.{number}.{name}": array
+        for number, (_, own) in enumerate(described)
+        for name, array in own.items()
+    }
+    members = [about for about, _ in described]
+    return {"format": FORMAT, "head": ENSEMBLE, "how": head.how, "members": members}, arrays
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
         raise HeadError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            names = sorted(file.keys())
-            about = json.loads(metadata[KEY])
-            arrays = {name: file.get_tensor(name) for name in names if name in ARRAYS}
+            about = json.loads((file.metadata() or {})[KEY])
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise HeadError(f"{path}: not a head written by probe ({_reason(error)})") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT or names != sorted(ARRAYS):
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise HeadError(f"{path}: a head of another format than {FORMAT}; fit it again")
     return about, arrays
 
 
-def _restore(about: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> LinearHead:
-    from probe.heads.linear import Epoch
+def _restore(about: Mapping[str, Any], arrays: Arrays) -> BaseHead:
     from probe.heads.normalize import NORMALIZATIONS, Normalizer
+    from probe.history import Epoch
 
-    classes = _labels_from_json(about["classes"], about["classes_dtype"])
-    coef, mean = arrays["coef"], arrays["mean"]
-    if coef.ndim != 2 or len(coef) < 2:
-        raise ValueError(f"coef has the shape {coef.shape}")
-    wanted = {"coef": (len(classes), coef.shape[1]), "intercept": (len(classes),)}
-    wanted |= {"mean": (coef.shape[1],), "scale": (coef.shape[1],)}
+    own = dict(arrays)
+    mean, scale = own.pop("mean"), own.pop("scale")
+    if mean.ndim != 1 or scale.shape != mean.shape:
+        raise ValueError(f"mean and scale have the shapes {mean.shape} and {scale.shape}")
     for name, array in arrays.items():
-        if array.shape != wanted[name] or array.dtype.kind != "f" or not np.isfinite(array).all():
-            raise ValueError(f"{name} is not {wanted[name]} finite numbers")
+        if array.dtype.kind not in "fi" or not np.isfinite(array).all():
+            raise ValueError(f"{name} is not finite numbers")
     if about["normalize"] not in NORMALIZATIONS:
         raise ValueError(f"normalize is {about['normalize']!r}")
     head = HEADS[str(about["head"])].load()(**about["params"])
-    head.classes_, head.coef_, head.intercept_ = classes, coef, arrays["intercept"]
-    head.normalizer_ = Normalizer(kind=about["normalize"], mean=mean, scale=arrays["scale"])
+    head.classes_ = _labels_from_json(about["classes"], about["classes_dtype"])
+    if len(head.classes_) < 2:
+        raise ValueError(f"{len(head.classes_)} classes")
+    head.normalizer_ = Normalizer(kind=about["normalize"], mean=mean, scale=scale)
     head.history_ = [Epoch(**epoch) for epoch in about["history"]]
-    head.n_features_in_ = coef.shape[1]
+    head.n_features_in_ = len(mean)
+    head.set_arrays(own)
     return head
+
+
+def _restore_ensemble(about: Mapping[str, Any], arrays: Arrays) -> BaseHead:
+    from probe.heads.ensemble import EnsembleHead
+
+    owned: list[Arrays] = [{} for _ in about["members"]]
+    for name, array in arrays.items():
+        _, number, own = name.split(".", 2)
+        owned[int(number)][own] = array
+    members = [_restore(one, own) for one, own in zip(about["members"], owned, strict=True)]
+    return EnsembleHead.of(members, how=about["how"])
 
 
 def _labels_to_json(classes: NDArray[Any]) -> tuple[list[Any], str]:

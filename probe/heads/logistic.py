@@ -11,8 +11,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.heads.linear import LinearHead, OnEpoch, Validation, one_of, require
-from probe.heads.normalize import NORMALIZATIONS, Normalization, fit_normalizer
+from probe.errors import HeadError
+from probe.heads.base import OnEpoch, RowsLike, Validation, require
+from probe.heads.linear import LinearHead
+from probe.heads.normalize import Normalization
+from probe.streaming import StreamedRows
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ class LogisticHead(LinearHead):
     n_iter_ : int
     """
 
+    one_by_one = True
+
     n_iter_: int
 
     def __init__(
@@ -55,7 +60,7 @@ class LogisticHead(LinearHead):
 
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         validation: Validation | None = None,
@@ -65,16 +70,17 @@ class LogisticHead(LinearHead):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-        one_of("normalize", self.normalize, NORMALIZATIONS)
         require(isinstance(self.C, Real) and 0 < self.C < np.inf, "C", self.C, "a number above 0")
         require(
             isinstance(self.max_iter, Integral) and self.max_iter >= 1,
             "max_iter", self.max_iter, "a whole number from 1",
         )  # fmt: skip
-        rows, labels = self._training_rows(X, y)
-        if validation is not None:
-            self._validation_rows(validation)
-        self.normalizer_ = fit_normalizer(self.normalize, rows)
+        if isinstance(X, StreamedRows):
+            raise HeadError(
+                f"logistic holds all rows in memory, {X.size * 4 / 1e6:,.0f} MB; path is the same "
+                "model and reads them from their file"
+            )
+        rows, labels = self._prepare(X, y, validation)
         solver = LogisticRegression(C=self.C, max_iter=self.max_iter)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -86,11 +92,10 @@ class LogisticHead(LinearHead):
                 log.warning("logistic: %s", warning.message)
         self.n_iter_ = int(np.max(solver.n_iter_))
         self.coef_, self.intercept_ = _per_class(solver.coef_, solver.intercept_)
-        self.history_ = []
         return self
 
     def fit_grid(
-        self, X: ArrayLike, y: ArrayLike, C: Sequence[float], n_jobs: int | None = None
+        self, X: RowsLike, y: ArrayLike, C: Sequence[float], n_jobs: int | None = None
     ) -> list[LogisticHead]:
         """Return a head for each C, each fitted alone; this head stays unfitted.
 
@@ -100,17 +105,11 @@ class LogisticHead(LinearHead):
             Fits at a time, all cores unless given; each is kept to one thread of BLAS, so that
             they do not fight over cores.
         """
-        from joblib import Parallel, delayed, parallel_config
-
         from probe.machine import usable_cores
 
-        heads = [LogisticHead(C=c, max_iter=self.max_iter, normalize=self.normalize) for c in C]
-        jobs = min(n_jobs or usable_cores(), len(heads))
-        if jobs == 1:
-            return [head.fit(X, y) for head in heads]
-        with parallel_config("loky", inner_max_num_threads=1):
-            fitted: list[LogisticHead] = Parallel(jobs)(delayed(h.fit)(X, y) for h in heads)
-        return fitted
+        candidates = [{"C": value} for value in C]
+        fitted = self.fit_candidates(X, y, candidates, jobs=n_jobs or usable_cores())
+        return [head for head in fitted if head is not None]  # it never overflows
 
 
 def _per_class(

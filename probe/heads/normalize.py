@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import HeadError
+from probe.streaming import StreamedRows
 
 Normalization = Literal["standard", "l2", "none"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
-Features = NDArray[Any]  # float16, float32 or float64; a memory map will do
+# float16, float32 or float64, (n_rows, n_features); what is read of it is slices of rows
+Features = NDArray[Any] | StreamedRows
 
 BLOCK_BYTES = 4 << 20  # of float64: a block and its temporaries stay in a core's cache
 
@@ -40,15 +42,17 @@ class Normalizer:
             block -= self.mean
             block /= self.scale
         elif self.kind == "l2":
-            norms = np.sqrt(np.einsum("nd,nd->n", block, block))
-            block /= np.where(norms == 0, 1, norms)[:, None]  # a row of zeros has no direction
+            to_length_one(block)
         return block
 
-    def transform(self, X: Features) -> NDArray[np.float32]:
+    def transform(self, X: Features) -> Rows32:
         """Return the rows as the solver takes them: float32, C order, (n_rows, n_features).
 
-        Where nothing has to be done to `X` it is returned as it is, not copied.
+        Where nothing has to be done to `X` it is returned as it is, not copied. Rows that stay in
+        their file are normalised when they are read.
         """
+        if isinstance(X, StreamedRows):
+            return NormalizedRows(rows=X, normalizer=self)
         if self.kind == "none" and X.dtype == np.float32 and X.flags.c_contiguous:
             check_finite(X)
             return X
@@ -59,6 +63,54 @@ class Normalizer:
         if self.kind == "none" and X.dtype == np.float64:
             check_finite(rows)
         return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class NormalizedRows:
+    """Streamed rows as the solver takes them; slices and row numbers read float32, C order.
+
+    Parameters
+    ----------
+    shift : float32, (n_features,), optional
+        Taken from each row at the end.
+    unit : bool
+        Give each row the length 1 at the end.
+    """
+
+    rows: StreamedRows
+    normalizer: Normalizer
+    shift: NDArray[np.float32] | None = None
+    unit: bool = False
+    dtype = np.dtype(np.float32)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.rows.shape
+
+    @property
+    def size(self) -> int:
+        """Numbers in all."""
+        return self.rows.size
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        block = self.rows[rows].astype(np.float32)
+        _check_block(block, rows.start or 0 if isinstance(rows, slice) else 0)
+        one = self.normalizer
+        if one.kind == "standard":  # float64 means and scales, but no float64 copy of the rows
+            block -= one.mean.astype(np.float32)
+            block /= one.scale.astype(np.float32)
+        elif one.kind == "l2":
+            to_length_one(block)
+        if self.shift is not None:
+            block -= self.shift
+        return to_length_one(block) if self.unit else block
+
+
+Rows32 = NDArray[np.float32] | NormalizedRows
 
 
 def fit_normalizer(kind: Normalization, X: Features) -> Normalizer:
@@ -112,6 +164,13 @@ def blocks(X: Features) -> Iterator[tuple[int, NDArray[np.float64]]]:
         block = X[start : start + step].astype(np.float64)
         _check_block(block, start)
         yield start, block
+
+
+def to_length_one(rows: NDArray[Any]) -> NDArray[Any]:
+    """Divide rows by their lengths in place; a row of zeros has no direction and stays."""
+    norms = np.sqrt(np.einsum("nd,nd->n", rows, rows))
+    rows /= np.where(norms == 0, 1, norms)[:, None]
+    return rows
 
 
 def check_finite(X: Features) -> None:

@@ -19,14 +19,18 @@ from numpy.typing import NDArray
 
 from probe.errors import HeadError
 from probe.heads.lbfgs import Lbfgs
+from probe.heads.normalize import Rows32
 from probe.heads.products import (
     ROWS,
     Array64,
     Matrix,
     Rows,
+    column_means,
     covariance,
     matmul,
+    minus,
     one_thread_a_product,
+    squares,
 )
 
 DEFAULT_GRID: tuple[float, ...] = tuple(np.logspace(-6, 5, 45).tolist())
@@ -62,7 +66,7 @@ class PathSolution:
 
 
 def fit_path(
-    X: Matrix,
+    X: Rows32,
     y: NDArray[np.intp],
     n_classes: int,
     C: Sequence[float] = DEFAULT_GRID,
@@ -75,7 +79,8 @@ def fit_path(
     Parameters
     ----------
     X : float32, (n_rows, n_features), C order
-        Finite. Products are float32, sums over blocks of rows float64.
+        Finite; an array, or rows that are read and normalised a block at a time. Products are
+        float32, sums over blocks of rows float64.
     y : int, (n_rows,)
         0 to n_classes - 1.
     C : sequence of float
@@ -103,13 +108,18 @@ def fit_path(
     values = np.asarray(C, np.float64)
     if values.ndim != 1 or not len(values) or not ((values > 0) & (values < np.inf)).all():
         raise HeadError(f"C must be one or more numbers above 0, not {C!r}")
-    mean = X.mean(axis=0, dtype=np.float64)
-    centred = X if np.abs(mean).max() < 1e-5 else X - mean.astype(np.float32)
-    path = _Path(Rows(X=centred, y=y, n_classes=n_classes), values, tol=tol, max_iter=max_iter)
+    mean = column_means(X)
+    centred = X if np.abs(mean).max() < 1e-5 else minus(X, mean)
+    mean = mean if centred is not X else np.zeros_like(mean)
+    axes = None
+    if isinstance(centred, np.ndarray) and len(centred) < centred.shape[1]:
+        centred, axes = _row_space(centred)
+    rows = Rows(X=centred, y=y, n_classes=n_classes)
+    path = _Path(rows, values, tol=tol, max_iter=max_iter, turned=axes is not None)
     with one_thread_a_product():
         for wave in waves(values):
             path.solve(wave)
-    return path.solution(mean if centred is not X else np.zeros_like(mean))
+    return path.solution(mean, axes)
 
 
 def waves(C: Array64) -> list[list[int]]:
@@ -126,11 +136,11 @@ def waves(C: Array64) -> list[list[int]]:
 class _Path:
     """The grid while it is being solved: what is known at which C."""
 
-    def __init__(self, rows: Rows, C: Array64, *, tol: float, max_iter: int) -> None:
+    def __init__(self, rows: Rows, C: Array64, *, tol: float, max_iter: int, turned: bool) -> None:
         n_features = rows.X.shape[1]
         self.rows, self.C, self.tol, self.max_iter = rows, C, tol, max_iter
         self.penalty = 1 / (C * len(rows))
-        self.basis, self.spectrum = _principal_axes(rows.X)
+        self.basis, self.spectrum = (_variances if turned else _principal_axes)(rows.X)
         shape = (len(C), rows.n_classes, n_features + 1)  # the bias is the last place
         self.heads = np.zeros(shape)
         self.objective = np.full(len(C), np.nan)
@@ -180,9 +190,11 @@ class _Path:
         between: Array64 = (1 - part) * self.heads[low] + part * self.heads[high]
         return between
 
-    def solution(self, mean: Array64) -> PathSolution:
-        """Return what was found, for features that have not had `mean` taken off."""
+    def solution(self, mean: Array64, axes: Array64 | None) -> PathSolution:
+        """Return what was found, for features not turned to `axes` and with their `mean`."""
         coef = self.heads[..., :-1] - self.heads[..., :-1].mean(axis=1, keepdims=True)
+        if axes is not None:
+            coef = coef @ axes
         intercept = self.heads[..., -1] - coef @ mean
         return PathSolution(
             C=self.C,
@@ -244,15 +256,36 @@ class _Whitened:
         return turned
 
 
-def _principal_axes(X: Matrix) -> tuple[Matrix, Array64]:
+def _principal_axes(X: Rows32) -> tuple[Matrix, Array64]:
     """Return eigenvectors, (D, D), and eigenvalues, (D,), of the covariance of centred rows."""
     if X.shape[1] > WIDEST:
-        return np.empty((0, 0), np.float32), np.einsum("nd,nd->d", X, X, dtype=np.float64) / len(X)
+        return _variances(X)
     from scipy.linalg import eigh
 
     spectrum, basis = eigh(covariance(X), driver="evd", overwrite_a=True, check_finite=False)
     floor = 1e-7 * max(float(spectrum[-1]), 1e-30)  # what float32 still tells from zero
     return np.ascontiguousarray(basis, np.float32), np.maximum(spectrum, floor)
+
+
+def _variances(X: Rows32) -> tuple[Matrix, Array64]:
+    """Return no turn, and each feature's own variance: for rows along their principal axes."""
+    return np.empty((0, 0), np.float32), squares(X) / len(X)
+
+
+def _row_space(X: Matrix) -> tuple[Matrix, Array64]:
+    """Return N rows in the space that they span, (N, R), and its axes, (R, D); R at most N < D.
+
+    A head's part across that space moves no score and is penalised, so the minimum has none: the
+    problem with R features is the same one. The axes are the principal ones.
+    """
+    from scipy.linalg import eigh
+
+    wide = X.astype(np.float64)
+    spectrum, left = eigh(wide @ wide.T, driver="evd", overwrite_a=True, check_finite=False)
+    kept = spectrum > 1e-12 * max(float(spectrum[-1]), 1e-300)
+    left, lengths = left[:, kept], np.sqrt(spectrum[kept])
+    axes: Array64 = (left.T @ wide) / lengths[:, None]
+    return np.ascontiguousarray(left * lengths, np.float32), axes
 
 
 def _class_curvature(rows: Rows, heads: Array64) -> Array64:
@@ -261,7 +294,7 @@ def _class_curvature(rows: Rows, heads: Array64) -> Array64:
     total, mean = np.zeros((n_heads, n_classes, n_classes)), np.zeros((n_heads, n_classes))
     narrow = heads.astype(np.float32)
     for start in range(0, len(rows), ROWS):
-        p = rows.scores(narrow[..., :-1], narrow[..., -1], slice(start, start + ROWS))
+        p = rows.scores(narrow[..., :-1], narrow[..., -1], rows.X[start : start + ROWS])
         p -= p.max(axis=0)
         np.exp(p, out=p)
         p /= p.sum(axis=0)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.heads.linear import LinearHead, OnEpoch, Validation, one_of, require
-from probe.heads.normalize import NORMALIZATIONS, Normalization, fit_normalizer
+from probe.heads.base import OnEpoch, RowsLike, Validation, require
+from probe.heads.linear import LinearHead
+from probe.heads.normalize import Normalization, Rows32
 from probe.heads.path import DEFAULT_GRID, MAX_ITER, TOLERANCE, fit_path
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class PathHead(LinearHead):
 
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         validation: Validation | None = None,
@@ -68,13 +69,13 @@ class PathHead(LinearHead):
     ) -> Self:
         """Fit until converged; `validation` is checked, but with no epochs nothing is measured."""
         require(isinstance(self.C, Real) and 0 < self.C < np.inf, "C", self.C, "a number above 0")
-        rows, labels = self._prepare(X, y, validation)
+        rows, labels = self._ready(X, y, validation)
         fitted = self._solve(rows, labels, [self.C])[0]
         self.__dict__.update(fitted.__dict__)
         return self
 
     def fit_grid(
-        self, X: ArrayLike, y: ArrayLike, C: Sequence[float] = DEFAULT_GRID
+        self, X: RowsLike, y: ArrayLike, C: Sequence[float] = DEFAULT_GRID
     ) -> list[PathHead]:
         """Return a fitted head for each C; all else is as in this head, which stays unfitted.
 
@@ -84,35 +85,45 @@ class PathHead(LinearHead):
             As `fit`.
         """
         one = PathHead(C=self.C, tol=self.tol, max_iter=self.max_iter, normalize=self.normalize)
-        rows, labels = one._prepare(X, y, None)
+        rows, labels = one._ready(X, y, None)
         return one._solve(rows, labels, C)
 
-    def _prepare(
-        self, X: ArrayLike, y: ArrayLike, validation: Validation | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        one_of("normalize", self.normalize, NORMALIZATIONS)
+    def fit_candidates(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        candidates: Sequence[Mapping[str, Any]],
+        *,
+        validation: Validation | None = None,
+        jobs: int = 1,
+    ) -> list[PathHead | None]:
+        """Return a fitted head for each value of C, solved together; see `BaseHead`."""
+        if any(set(one) != {"C"} for one in candidates):
+            return super().fit_candidates(X, y, candidates, validation=validation, jobs=jobs)
+        return list(self.fit_grid(X, y, [one["C"] for one in candidates]))
+
+    def _ready(
+        self, X: RowsLike, y: ArrayLike, validation: Validation | None
+    ) -> tuple[Rows32, NDArray[np.intp]]:
         require(isinstance(self.tol, Real) and 0 < self.tol < 1, "tol", self.tol, "from 0 to 1")
         require(
             isinstance(self.max_iter, Integral) and self.max_iter >= 1,
             "max_iter", self.max_iter, "a whole number from 1",
         )  # fmt: skip
-        rows, labels = self._training_rows(X, y)
-        if validation is not None:
-            self._validation_rows(validation)
-        self.normalizer_ = fit_normalizer(self.normalize, rows)
+        rows, labels = self._prepare(X, y, validation)
         return self.normalizer_.transform(rows), labels
 
-    def _solve(
-        self, rows: NDArray[np.float32], labels: NDArray[np.intp], C: Sequence[float]
-    ) -> list[PathHead]:
+    def _solve(self, rows: Rows32, labels: NDArray[np.intp], C: Sequence[float]) -> list[PathHead]:
         n_classes = len(self.classes_)
         # scikit-learn gives two classes one row a; as rows -a/2 and a/2 it is penalised by half.
         shares = [value / 2 for value in C] if n_classes == 2 else C
         solution = fit_path(
             rows, labels, n_classes, shares, tol=self.tol, max_iter=int(self.max_iter)
         )
-        if not solution.converged.all():
-            first = min(c for c, done in zip(C, solution.converged, strict=True) if not done)
+        # One that stopped earlier is at its minimum as far as float32 products can tell.
+        cut = ~solution.converged & (solution.n_iter >= self.max_iter)
+        if cut.any():
+            first = min(c for c, one in zip(C, cut, strict=True) if one)
             log.warning(
                 "path: not converged after max_iter=%d from C=%g on; raise it or tol",
                 self.max_iter, first,

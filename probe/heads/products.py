@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dgemm, sgemm, ssyrk
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from probe.heads.normalize import NormalizedRows, Rows32
 from probe.machine import usable_cores
 
 ROWS = 2048  # a block: its scores stay in cache, its products are still well shaped
@@ -65,7 +66,32 @@ def matmul(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
     return product
 
 
-def covariance(X: Matrix) -> Array64:
+def column_means(X: Rows32) -> Array64:
+    """Return the mean row, float64, (D,)."""
+    if not isinstance(X, NormalizedRows):
+        mean: Array64 = X.mean(axis=0, dtype=np.float64)
+        return mean
+    starts = range(0, len(X), ROWS)
+    total = sum(X[start : start + ROWS].sum(axis=0, dtype=np.float64) for start in starts)
+    return np.asarray(total) / len(X)
+
+
+def minus(X: Rows32, mean: Array64) -> Rows32:
+    """Return the rows less a row, float32; those that stay in their file when they are read."""
+    row = mean.astype(np.float32)
+    return replace(X, shift=row) if isinstance(X, NormalizedRows) else X - row
+
+
+def squares(X: Rows32) -> Array64:
+    """Return the sum of squares of each column, float64, (D,)."""
+    total = np.zeros(X.shape[1])
+    for start in range(0, len(X), ROWS):
+        block = X[start : start + ROWS]
+        total += np.einsum("nd,nd->d", block, block, dtype=np.float64)
+    return total
+
+
+def covariance(X: Rows32) -> Array64:
     """Return ``X.T @ X / n``, float64, (D, D), of centred rows; float32 blocks, float64 sums."""
     total = np.zeros((X.shape[1], X.shape[1]))
     for start in range(0, len(X), 4 * ROWS):
@@ -83,27 +109,29 @@ class Rows:
     Parameters
     ----------
     X : float32, (n_rows, n_features), C order
+        An array, or rows that are read a block at a time.
     y : int, (n_rows,)
         0 to n_classes - 1.
     n_classes : int
     """
 
-    X: Matrix
+    X: Rows32
     y: NDArray[np.intp]
     n_classes: int
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def scores(self, weights: Matrix, biases: Matrix, part: slice) -> Matrix:
-        """Return the logits of P heads for some rows, float32, (K, P, rows).
+    @staticmethod
+    def scores(weights: Matrix, biases: Matrix, X: Matrix) -> Matrix:
+        """Return the logits of P heads for some rows X, float32, (K, P, rows).
 
         weights is (P, K, D), biases (P, K). Long rows of scores: a maximum or a sum over the
         classes then runs along memory, four times as fast as over ten neighbours.
         """
         n_heads, n_classes, n_features = weights.shape
         columns = np.swapaxes(weights, 0, 1).reshape(-1, n_features)  # (K P, D)
-        scores = sgemm(1.0, np.asfortranarray(columns), self.X[part].T)  # (K P, rows)
+        scores = sgemm(1.0, np.asfortranarray(columns), X.T)  # (K P, rows)
         shaped: Matrix = np.ascontiguousarray(scores).reshape(n_classes, n_heads, -1)
         shaped += biases.T[:, :, None]
         return shaped
@@ -139,10 +167,11 @@ class Rows:
         gradient = np.zeros((n_classes, n_heads, n_features + 1))
         for start in starts:
             part = slice(start, start + ROWS)
-            scores = self.scores(weights, biases, part)
+            X = self.X[part]
+            scores = self.scores(weights, biases, X)
             loss += _cross_entropy_in_place(scores, self.y[part])
             flat = scores.reshape(n_classes * n_heads, -1)
-            product = sgemm(1.0, flat.T, self.X[part].T, trans_a=1, trans_b=1)  # (K P, D)
+            product = sgemm(1.0, flat.T, X.T, trans_a=1, trans_b=1)  # (K P, D)
             gradient[..., :-1] += product.reshape(n_classes, n_heads, n_features)
             gradient[..., -1] += scores.sum(axis=2, dtype=np.float64)
         return loss, gradient

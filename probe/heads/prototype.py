@@ -8,8 +8,9 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.heads.linear import LinearHead, OnEpoch, Validation, one_of, require
-from probe.heads.normalize import NORMALIZATIONS, Features, Normalization, blocks, fit_normalizer
+from probe.heads.base import OnEpoch, RowsLike, Validation, one_of, require
+from probe.heads.linear import LinearHead
+from probe.heads.normalize import Features, Normalization, blocks
 
 Distance = Literal["lda", "mean"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
@@ -57,23 +58,19 @@ class PrototypeHead(LinearHead):
 
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
     ) -> Self:
         """Take the means; `validation` is checked, but with no epochs nothing is measured."""
-        one_of("normalize", self.normalize, NORMALIZATIONS)
         one_of("distance", self.distance, DISTANCES)
         require(
             isinstance(self.shrinkage, Real) and 0 <= self.shrinkage <= 1,
             "shrinkage", self.shrinkage, "a number from 0 to 1",
         )  # fmt: skip
-        rows, labels = self._training_rows(X, y)
-        if validation is not None:
-            self._validation_rows(validation)
-        self.normalizer_ = fit_normalizer(self.normalize, rows)
+        rows, labels = self._prepare(X, y, validation)
         counts = np.bincount(labels)
         means = self._class_means(rows, labels, counts)
         centre = means.mean(axis=0)  # scores are the same around any point, and rounding is least
@@ -87,7 +84,6 @@ class PrototypeHead(LinearHead):
             prior = np.zeros(len(counts))
         self.intercept_ = prior - 0.5 * np.einsum("kd,kd->k", self.coef_, around)
         self.intercept_ -= self.coef_ @ centre
-        self.history_ = []
         return self
 
     def _class_means(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
-from probe.heads.linear import LinearHead, OnEpoch, Validation, one_of, require
+from probe.heads.base import OnEpoch, RowsLike, Validation, one_of, require
+from probe.heads.linear import LinearHead
+from probe.heads.moments import Moments, moments_of, normalizer_from
 from probe.heads.normalize import (
     NORMALIZATIONS,
     Features,
@@ -19,6 +21,7 @@ from probe.heads.normalize import (
     blocks,
     fit_normalizer,
 )
+from probe.parts import Part
 
 Array64 = NDArray[np.float64]
 
@@ -52,7 +55,7 @@ class RidgeHead(LinearHead):
 
     def fit(
         self,
-        X: ArrayLike,
+        X: RowsLike,
         y: ArrayLike,
         *,
         validation: Validation | None = None,
@@ -69,7 +72,21 @@ class RidgeHead(LinearHead):
             self._validation_rows(validation)
         return self
 
-    def fit_grid(self, X: ArrayLike, y: ArrayLike, alpha: Sequence[float]) -> list[RidgeHead]:
+    def fit_candidates(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        candidates: Sequence[Mapping[str, Any]],
+        *,
+        validation: Validation | None = None,
+        jobs: int = 1,
+    ) -> list[Self | None]:
+        """Return a fitted head for each alpha from one decomposition; see `BaseHead`."""
+        if any(set(one) != {"alpha"} for one in candidates):
+            return super().fit_candidates(X, y, candidates, validation=validation, jobs=jobs)
+        return list(self.fit_grid(X, y, [one["alpha"] for one in candidates]))
+
+    def fit_grid(self, X: RowsLike, y: ArrayLike, alpha: Sequence[float]) -> list[Self]:
         """Return a fitted head for each alpha; this head stays unfitted.
 
         Raises
@@ -77,19 +94,67 @@ class RidgeHead(LinearHead):
         HeadError
             As `fit`.
         """
-        return RidgeHead(normalize=self.normalize)._solve(X, y, alpha)
+        return type(self)(normalize=self.normalize)._solve(X, y, alpha)
 
-    def _solve(self, X: ArrayLike, y: ArrayLike, alphas: Sequence[float]) -> list[RidgeHead]:
+    def fit_folds(
+        self,
+        train: Part,
+        folds: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+        candidates: Sequence[Mapping[str, Any]],
+    ) -> list[list[Self | None]] | None:
+        """Fit every alpha without each fold: its moments are taken off those of all rows.
+
+        Two passes over the rows serve all folds, and each fold's normalisation is learnt from its
+        own moments. None where there are fewer rows than features, or a fold lacks a class.
+        """
+        X, y = train.xy()
+        n_classes = len(np.unique(y))
+        whole = all(len(np.unique(train.y[rows])) == n_classes for rows, _ in folds)
+        fewest = min(len(rows) for rows, _ in folds) * train.views
+        if not whole or fewest < X.shape[1] or any(set(one) != {"alpha"} for one in candidates):
+            return None
+        _, labels = self._check(X, y)
+        # rows of length 1 are so in any fold; means and scales are each fold's own
+        rowwise = fit_normalizer("l2" if self.normalize == "l2" else "none", X)
+        targets = np.eye(n_classes)[labels]
+        total = moments_of(X, targets, rowwise)
+        fitted: list[list[Self | None]] = []
+        for _, held_out in folds:
+            out = train.take(held_out).xy()
+            own = np.eye(n_classes)[np.searchsorted(self.classes_, out[1])]
+            rest = total - moments_of(out[0], own, rowwise, total.offset)
+            self.normalizer_ = normalizer_from(self.normalize, rest, total.variances())
+            fitted.append(list(self._from_moments(rest, [one["alpha"] for one in candidates])))
+        return fitted
+
+    def _from_moments(self, moments: Moments, alphas: Sequence[float]) -> list[Self]:
+        """Return a head an alpha, for moments of rows that the normaliser has not seen yet."""
+        mean, covariance, cross, target = moments.centred()
+        scale = self.normalizer_.scale
+        covariance /= np.outer(scale, scale)
+        cross /= scale[:, None]
+        flat = np.diagonal(covariance) <= 0  # a constant feature, and rounding
+        covariance[flat], covariance[:, flat], cross[flat] = 0, 0, 0
+        mean = (mean - self.normalizer_.mean) / scale
+        coef, intercept = _solutions(covariance, cross, mean, target, alphas)
+        return self._heads(coef, intercept, alphas)
+
+    def _check(self, X: RowsLike, y: ArrayLike) -> tuple[Features, NDArray[np.intp]]:
         one_of("normalize", self.normalize, NORMALIZATIONS)
-        rows, labels = self._training_rows(X, y)
-        normalizer = fit_normalizer(self.normalize, rows)
-        coef, intercept = ridge_path(rows, np.eye(len(self.classes_))[labels], alphas, normalizer)
-        shared = {**self.__dict__, "normalizer_": normalizer, "history_": []}
+        self.history_ = []
+        return self._training_rows(X, y)
+
+    def _solve(self, X: RowsLike, y: ArrayLike, alphas: Sequence[float]) -> list[Self]:
+        rows, labels = self._prepare(X, y)
+        targets = np.eye(len(self.classes_))[labels]
+        return self._heads(*ridge_path(rows, targets, alphas, self.normalizer_), alphas)
+
+    def _heads(self, coef: Array64, intercept: Array64, alphas: Sequence[float]) -> list[Self]:
         heads = []
         for index, alpha in enumerate(alphas):
-            head = RidgeHead(alpha=alpha, normalize=self.normalize)
+            head = type(self)()
             own = {"alpha": alpha, "coef_": coef[index], "intercept_": intercept[index]}
-            head.__dict__.update({**shared, **own})
+            head.__dict__.update({**self.__dict__, **own})
             heads.append(head)
         return heads
 
@@ -121,44 +186,37 @@ def ridge_path(
     ----------
     Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning", 3.4.1 and 12.3.7.
     """
-    from scipy.linalg import eigh
+    if len(X) >= X.shape[1]:
+        mean, covariance, cross, target = moments_of(X, Y, normalizer).centred()
+        return _solutions(covariance, cross, mean, target, alphas)
+    rows = np.concatenate([normalizer.apply(block) for _, block in blocks(X)])
+    mean, target = rows.mean(axis=0), Y.mean(axis=0)
+    rows -= mean
+    spectrum, basis = _eigen(rows @ rows.T / len(X))
+    shrunk = _shrunk(basis.T @ (Y - target) / len(X), spectrum, alphas)
+    coef = np.swapaxes(rows.T @ basis @ shrunk, 1, 2)
+    return np.ascontiguousarray(coef), target - coef @ mean
 
+
+def _solutions(
+    covariance: Array64, cross: Array64, mean: Array64, target: Array64, alphas: Sequence[float]
+) -> tuple[Array64, Array64]:
+    """Solve for every alpha; covariance (D, D), cross (D, K), mean (D,), target (K,)."""
+    spectrum, basis = _eigen(covariance)
+    coef = np.swapaxes(basis @ _shrunk(basis.T @ cross, spectrum, alphas), 1, 2)
+    return np.ascontiguousarray(coef), target - coef @ mean
+
+
+def _shrunk(answer: Array64, spectrum: Array64, alphas: Sequence[float]) -> Array64:
+    """Return ``answer / (spectrum + alpha)``, (n_alphas, axes, K)."""
     if not all(0 < alpha < np.inf for alpha in alphas):
         raise HeadError(f"alpha must be numbers above 0, not {list(alphas)!r}")
-    target_mean, shifts = Y.mean(axis=0), np.asarray(alphas)[:, None]
-    if len(X) < X.shape[1]:
-        rows = np.concatenate([normalizer.apply(block) for _, block in blocks(X)])
-        mean = rows.mean(axis=0)
-        rows -= mean
-        spectrum, basis = eigh(rows @ rows.T / len(X), check_finite=False)
-        answer, back = basis.T @ (Y - target_mean) / len(X), rows.T @ basis
-    else:
-        mean, gram, cross = _moments(X, Y, normalizer)
-        spectrum, back = eigh(gram, check_finite=False)
-        answer = back.T @ cross
-    shrunk = answer / (np.maximum(spectrum, 0) + shifts)[:, :, None]  # (A, axes, targets)
-    coef = np.swapaxes(back @ shrunk, 1, 2)
-    return np.ascontiguousarray(coef), target_mean - coef @ mean
+    shrunk: Array64 = answer / (np.maximum(spectrum, 0) + np.asarray(alphas)[:, None])[:, :, None]
+    return shrunk
 
 
-def _moments(X: Features, Y: Array64, normalizer: Normalizer) -> tuple[Array64, Array64, Array64]:
-    """Return mean, covariance and covariance with Y of normalised rows, in one pass.
+def _eigen(symmetric: Array64) -> tuple[Array64, Array64]:
+    from scipy.linalg import eigh
 
-    Sums are taken around the first block's mean: the features may lie far from zero.
-    """
-    from scipy.linalg.blas import dgemm
-
-    n_features = X.shape[1]
-    total, gram = np.zeros(n_features), np.zeros((n_features, n_features))
-    cross, offset = np.zeros((n_features, Y.shape[1])), np.zeros(n_features)
-    centred = Y - Y.mean(axis=0)
-    for start, block in blocks(X):
-        rows = normalizer.apply(block)
-        if start == 0:
-            offset = rows.mean(axis=0)
-        rows -= offset
-        total += rows.sum(axis=0)
-        gram += dgemm(1.0, rows.T, rows.T, trans_b=1)
-        cross += rows.T @ centred[start : start + len(rows)]
-    shift = total / len(X)
-    return offset + shift, gram / len(X) - np.outer(shift, shift), cross / len(X)
+    values, vectors = eigh(symmetric, driver="evd", check_finite=False)
+    return values, vectors

@@ -9,7 +9,7 @@ against Gluon's usual record / backward / Trainer.step in benchmarks/dense_head.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -38,13 +38,11 @@ class Optimizer:
     momentum: float  # of sgd
 
     def create(self, mx: Any) -> Any:
-        """Return MXNet's optimizer for weight (0) and bias (1), which is never decayed."""
+        """Return MXNet's optimizer; who uses it takes the decay off the biases."""
         options = {"learning_rate": self.lr, "wd": self.wd}
         if self.name == "sgd":
             options["momentum"] = self.momentum
-        optimizer = mx.optimizer.create(self.name, **options)
-        optimizer.set_wd_mult({1: 0.0})
-        return optimizer
+        return mx.optimizer.create(self.name, **options)
 
 
 class SoftmaxLayer:
@@ -58,6 +56,8 @@ class SoftmaxLayer:
         0 to n_classes - 1.
     batch_size : int
         The last batch of an epoch may be smaller.
+    smoothing : float
+        That part of each target is spread over all classes.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class SoftmaxLayer:
         n_classes: int,
         batch_size: int,
         optimizer: Optimizer,
+        smoothing: float = 0.0,
     ) -> None:
         from probe.mx import mx
 
@@ -76,6 +77,8 @@ class SoftmaxLayer:
                 f"{X.shape[0]} x {X.shape[1]} features are more than MXNet can index; take fewer"
             )
         self._mx = mx
+        # MXNet spreads its constant over the other classes, Szegedy et al. theirs over all
+        self._smoothing = smoothing * (n_classes - 1) / n_classes
         self._X, self._y = share(mx, X), mx.nd.array(y, dtype="float32")
         # The problem is convex, so it starts at zero: the seed moves nothing but the rows' order.
         self._layer = mx.gluon.nn.Dense(n_classes, in_units=X.shape[1], weight_initializer="zeros")
@@ -83,6 +86,7 @@ class SoftmaxLayer:
         parameters = (self._layer.weight, self._layer.bias)
         self._weight, self._bias = (parameter.data() for parameter in parameters)
         self._optimizer = optimizer.create(mx)
+        self._optimizer.set_wd_mult({1: 0.0})  # the bias, by its index below
         self._updates = [
             (index, p.data(), p.grad(), self._optimizer.create_state(index, p.data()))
             for index, p in enumerate(parameters)
@@ -99,7 +103,9 @@ class SoftmaxLayer:
         mx = self._mx
         X, y, rows = (mx.sym.var(name) for name in ("X", "y", "rows"))
         # Forward it is the softmax, backward the gradient of its cross-entropy summed over rows.
-        graph = mx.sym.SoftmaxOutput(self._layer(mx.sym.take(X, rows)), mx.sym.take(y, rows))
+        graph = mx.sym.SoftmaxOutput(
+            self._layer(mx.sym.take(X, rows)), mx.sym.take(y, rows), smooth_alpha=self._smoothing
+        )
         arrays = {"X": self._X, "y": self._y, "rows": mx.nd.zeros(size, dtype="int32")}
         parameters = (self._layer.weight, self._layer.bias)
         gradients = {p.name: p.grad() for p in parameters}
@@ -112,14 +118,15 @@ class SoftmaxLayer:
             )
         return arrays["rows"], executor
 
-    def train_epoch(self, order: NDArray[np.integer[Any]]) -> None:
-        """Take one step a batch over the rows in this order."""
-        with limit_threads(self._mx, _threads_for(self._batches[0][1] * self._weight.size)):
-            self._train_batches(order)
+    def train_epoch(self, order: NDArray[np.integer[Any]], rates: Sequence[float]) -> None:
+        """Take one step a batch over the rows in this order, each at its learning rate."""
+        with limit_threads(self._mx, threads_for(self._batches[0][1] * self._weight.size)):
+            self._train_batches(order, rates)
 
-    def _train_batches(self, order: NDArray[np.integer[Any]]) -> None:
+    def _train_batches(self, order: NDArray[np.integer[Any]], rates: Sequence[float]) -> None:
         self._order[:] = order.astype(np.int32)
-        for batch, size in self._batches:
+        for (batch, size), rate in zip(self._batches, rates, strict=True):
+            self._optimizer.lr = rate
             rows, executor = self._steps[size]
             batch.copyto(rows)
             executor.forward(is_train=True)
@@ -134,11 +141,11 @@ class SoftmaxLayer:
         step = max(1, EVALUATE_ELEMENTS // n_classes)
         loss, correct = 0.0, 0
         for start in range(0, len(y), step):
-            with limit_threads(self._mx, _threads_for(min(step, len(y)) * self._weight.size)):
+            with limit_threads(self._mx, threads_for(min(step, len(y)) * self._weight.size)):
                 logits = self._mx.nd.FullyConnected(
                     X[start : start + step], self._weight, self._bias, num_hidden=n_classes
                 ).asnumpy()
-            block_loss, block_correct = _loss_and_correct(logits, y[start : start + step])
+            block_loss, block_correct = loss_and_correct(logits, y[start : start + step])
             loss, correct = loss + block_loss, correct + block_correct
         return loss / len(y), correct / len(y)
 
@@ -146,9 +153,13 @@ class SoftmaxLayer:
         """Return mean cross-entropy and top-1 on the training rows."""
         return self.evaluate(self._X, y)
 
-    def parameters(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def share(self, X: NDArray[np.float32]) -> Any:
+        """Return rows as `evaluate` takes them."""
+        return share(self._mx, X)
+
+    def parameters(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Return copies of the weight, (n_classes, n_features), and the bias, (n_classes,)."""
-        return self._weight.asnumpy(), self._bias.asnumpy()
+        return [(self._weight.asnumpy(), self._bias.asnumpy())]
 
 
 @contextmanager
@@ -170,7 +181,7 @@ def share(mx: Any, X: NDArray[np.float32]) -> Any:
     return mx.nd.from_numpy(X.view(np.ndarray))  # a view: from_numpy makes what it gets read-only
 
 
-def _threads_for(multiply_adds: int) -> int:
+def threads_for(multiply_adds: int) -> int:
     """Return 1 for work so small that threads get in each other's way, else all there are.
 
     On a busy machine it matters more still: OpenMP's threads wait for each other by spinning.
@@ -180,7 +191,7 @@ def _threads_for(multiply_adds: int) -> int:
     return 1 if multiply_adds < SMALL_STEP else threads()
 
 
-def _loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[float, int]:
+def loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[float, int]:
     """Return the summed cross-entropy and how many rows are right; (n_rows, n_classes)."""
     scores = np.ascontiguousarray(logits.T)  # few long rows: four times as fast as many short ones
     correct = int(np.count_nonzero(scores.argmax(axis=0) == y))

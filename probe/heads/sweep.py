@@ -1,16 +1,17 @@
-"""Many dense heads at once: every learning rate and weight decay in one matrix product a step.
+"""Many dense heads at once: learning rates and weight decays share one matrix product a step.
 
 Heads that share the row order share each batch, so their scores are one product with all their
 weights side by side. A step of one head is mostly dispatch and memory; fifty cost some ten times
-one, not fifty times.
+one, not fifty times. Heads of other seeds have other batches: each seed is a product of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,10 +19,12 @@ from scipy.linalg.blas import sgemm
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from probe.errors import HeadError
+from probe.errors import HeadError, OverflowHeadError
+from probe.heads.base import RowsLike
 from probe.heads.dense import DenseHead
-from probe.heads.normalize import fit_normalizer
+from probe.heads.normalize import Rows32
 from probe.heads.products import one_thread_a_product
+from probe.heads.schedule import epoch_order, step_sizes
 from probe.heads.softmax import Optimizer
 from probe.machine import usable_cores
 
@@ -31,7 +34,7 @@ Array = NDArray[np.float32]
 
 
 def fit_dense_sweep(
-    head: DenseHead, X: ArrayLike, y: ArrayLike, *, lr: Sequence[float], wd: Sequence[float]
+    head: DenseHead, X: RowsLike, y: ArrayLike, *, lr: Sequence[float], wd: Sequence[float]
 ) -> list[DenseHead]:
     """Train a dense head for each learning rate and weight decay, all in one pass over the rows.
 
@@ -41,7 +44,7 @@ def fit_dense_sweep(
     Parameters
     ----------
     head : DenseHead
-        Epochs, batch size, optimizer, seed (a whole number) and normalisation; it stays unfitted.
+        Epochs, batch size, optimizer, seed and normalisation; it stays unfitted.
     X : float, (n_rows, n_features); y : labels, (n_rows,)
     lr, wd : sequences of float
         Every pair is a head.
@@ -53,55 +56,93 @@ def fit_dense_sweep(
 
     Raises
     ------
+    OverflowHeadError
+        A head's weights overflow; it is named.
     HeadError
-        As `DenseHead.fit`; a head whose weights overflow is named.
+        As `DenseHead.fit`.
     """
-    heads = [clone(head).set_params(lr=float(a), wd=float(b)) for a, b in product(lr, wd)]
-    if not heads:
+    candidates = [{"lr": float(a), "wd": float(b)} for a, b in product(lr, wd)]
+    if not candidates:
         raise HeadError("lr and wd must each hold at least one number")
-    rules = [one._checked_parameters() for one in heads]
-    rows, labels = heads[0]._training_rows(X, y)
-    normalizer = fit_normalizer(head.normalize, rows)
-    groups = np.array_split(np.arange(len(heads)), min(usable_cores(), len(heads)))
-    shape = len(heads[0].classes_), rows.shape[1]
-    shares = [_ManyHeads([rules[i] for i in group], *shape) for group in groups]
-    _train_all(shares, normalizer.transform(rows), labels, head)
-    weight = np.concatenate([many.weight for many in shares], axis=1)
-    bias = np.concatenate([many.bias for many in shares], axis=1)
-    for number, one in enumerate(heads):
-        one.__dict__.update(
-            {
-                "classes_": heads[0].classes_,
-                "n_features_in_": heads[0].n_features_in_,
-                "normalizer_": normalizer,
-                "coef_": np.ascontiguousarray(weight[:, number]),
-                "intercept_": np.ascontiguousarray(bias[:, number]),
-                "history_": [],
-            }
-        )
-        if not np.isfinite(one.coef_).all():
-            raise HeadError(f"the weights overflow with lr={one.lr:g}, wd={one.wd:g}; lower lr")
+    heads = []
+    for one, fitted in zip(candidates, fit_swept(head, X, y, candidates), strict=True):
+        if fitted is None:
+            raise OverflowHeadError(
+                f"the weights overflow with lr={one['lr']:g}, wd={one['wd']:g}; lower lr"
+            )
+        heads.append(fitted)
     return heads
 
 
-def _train_all(shares: list[_ManyHeads], X: Array, y: NDArray[np.intp], head: DenseHead) -> None:
-    """Train each share of the heads on a core of its own: they never wait for each other."""
-    seed = head.random_state
-    if not isinstance(seed, int | np.integer):  # every share has to draw the same orders
-        seed = int(check_random_state(seed).randint(2**31 - 1))
-    with one_thread_a_product(), ThreadPoolExecutor(len(shares)) as pool:
-        list(pool.map(lambda many: _train(many, X, y, head, seed), shares))
+def fit_swept(
+    head: DenseHead, X: RowsLike, y: ArrayLike, candidates: Sequence[Mapping[str, Any]]
+) -> list[DenseHead | None]:
+    """Train a linear dense head for each candidate; those of one seed share every batch.
+
+    Parameters
+    ----------
+    candidates : sequence of mapping
+        Of ``lr``, ``wd`` and ``random_state``.
+
+    Returns
+    -------
+    list of DenseHead
+        None where the weights overflowed.
+
+    Raises
+    ------
+    HeadError
+        As `DenseHead.fit`.
+    """
+    heads: list[DenseHead] = [clone(head).set_params(**one) for one in candidates]
+    rules = [one.checked() for one in heads]
+    rows, labels = heads[0]._prepare(X, y)
+    seeds = _seeds(heads)
+    shares = []
+    for seed in sorted(set(seeds)):
+        numbers = np.flatnonzero(np.array(seeds) == seed)
+        for group in np.array_split(numbers, min(usable_cores(), len(numbers))):
+            many = _ManyHeads([rules[i] for i in group], len(heads[0].classes_), rows.shape[1])
+            shares.append((seed, group, many))
+    normalized = heads[0].normalizer_.transform(rows)
+    with one_thread_a_product(), ThreadPoolExecutor(usable_cores()) as pool:
+        work = [
+            pool.submit(_train, many, normalized, labels, head, seed) for seed, _, many in shares
+        ]
+        for one in work:
+            one.result()
+    for _, group, many in shares:
+        for place, number in enumerate(group):
+            own = {
+                "coef_": np.ascontiguousarray(many.weight[:, place]),
+                "intercept_": np.ascontiguousarray(many.bias[:, place]),
+                "hidden_": [],
+                "best_epoch_": head.epochs,
+            }
+            shared = {n: v for n, v in vars(heads[0]).items() if n.endswith("_")}
+            heads[number].__dict__.update({**shared, **own})
+    return [one if np.isfinite(one.coef_).all() else None for one in heads]
 
 
-def _train(many: _ManyHeads, X: Array, y: NDArray[np.intp], head: DenseHead, seed: int) -> None:
-    """Take every step of every epoch, in the row order that `head` alone would take."""
-    random = check_random_state(seed)
+def _seeds(heads: Sequence[DenseHead]) -> list[int]:
+    """Return a whole number for each head; those without one share a fresh one."""
+    states = [head.random_state for head in heads]
+    fresh = int(check_random_state(states[0]).randint(2**31 - 1))
+    return [int(s) if isinstance(s, int | np.integer) else fresh for s in states]
+
+
+def _train(many: _ManyHeads, X: Rows32, y: NDArray[np.intp], head: DenseHead, seed: int) -> None:
+    """Take every step of every epoch, in the row order that a head alone would take."""
+    random, smoothing = check_random_state(seed), np.float32(head.label_smoothing)
+    size = int(head.batch_size)
+    steps = -(-len(X) // size)
+    rates = step_sizes(head.schedule, steps * head.epochs).reshape(-1, steps)
     with np.errstate(over="ignore", invalid="ignore"):  # of a fit that diverged: the caller checks
-        for _ in range(head.epochs):
-            order = random.permutation(len(X))
-            for start in range(0, len(X), head.batch_size):
-                batch = order[start : start + head.batch_size]
-                many.step(X[batch], y[batch])
+        for of_epoch in rates:
+            order = epoch_order(random, y, head.sampling)
+            for number, rate in enumerate(of_epoch):
+                batch = order[number * size : (number + 1) * size]
+                many.step(X[batch], y[batch], float(rate), smoothing)
 
 
 @dataclass(eq=False)
@@ -131,7 +172,7 @@ class _ManyHeads:
         self._wd = np.array([rule.wd for rule in rules], np.float32)
         self._weight = _State.zeros(n_classes, len(rules), n_features)
         self._bias = _State.zeros(n_classes, len(rules))
-        self._steps = 0
+        self._steps, self._part = 0, 1.0
 
     @property
     def weight(self) -> Array:
@@ -143,9 +184,13 @@ class _ManyHeads:
         """The biases, (K, H)."""
         return self._bias.value
 
-    def step(self, X: Array, y: NDArray[np.intp]) -> None:
-        """Move all heads by one batch: X float32, (m, D), C order; y int, (m,)."""
+    def step(self, X: Array, y: NDArray[np.intp], part: float, smoothing: np.float32) -> None:
+        """Move all heads by one batch: X float32, (m, D), C order; y int, (m,).
+
+        `part` is what the schedule leaves of the learning rates.
+        """
         self._steps += 1
+        self._part = part
         n_classes, n_heads, n_features = self.weight.shape
         flat = self.weight.reshape(-1, n_features)  # (K H, D)
         p = sgemm(1.0, flat.T, X.T, trans_a=1).T.reshape(len(X), n_classes, n_heads)
@@ -153,7 +198,9 @@ class _ManyHeads:
         p -= p.max(axis=1, keepdims=True)
         np.exp(p, out=p)
         p /= p.sum(axis=1, keepdims=True)
-        p[np.arange(len(y)), y] -= 1
+        p[np.arange(len(y)), y] -= 1 - smoothing
+        if smoothing:
+            p -= smoothing / n_classes
         p /= len(X)
         gradient = sgemm(1.0, X.T, p.reshape(len(X), -1).T, trans_b=1).T  # (K H, D)
         self._update(self._weight, gradient.reshape(self.weight.shape), self._wd[:, None])
@@ -166,12 +213,12 @@ class _ManyHeads:
             np.multiply(state.value, wd, out=scratch)
             gradient += scratch
         if self._kind == "sgd":
-            lr = self._across(self._lr, gradient)
+            lr = self._across(self._lr * self._part, gradient)
             state.first *= self._momentum
             state.first -= np.multiply(gradient, lr, out=scratch)
             state.value += state.first
             return
-        rate = self._lr * np.sqrt(1 - BETA2**self._steps) / (1 - BETA1**self._steps)
+        rate = self._lr * self._part * np.sqrt(1 - BETA2**self._steps) / (1 - BETA1**self._steps)
         state.first *= np.float32(BETA1)
         state.first += np.multiply(gradient, np.float32(1 - BETA1), out=scratch)
         np.multiply(gradient, gradient, out=scratch)

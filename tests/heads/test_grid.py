@@ -8,50 +8,130 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from probe.errors import UsageError
-from probe.heads import LogisticHead, PathHead, RidgeHead, grid
+from probe.errors import HeadError, UsageError
+from probe.heads import (
+    BaseHead,
+    DenseHead,
+    KNNHead,
+    LogisticHead,
+    PathHead,
+    PrototypeHead,
+    RidgeHead,
+    grid,
+)
+from probe.parts import Part
 from probe.splitting import fold_split
 from tests.heads.data import make_features
 
 C = np.logspace(-5, 2, 8).tolist()
 
 
+def part(n_rows: int, seed: int = 0) -> Part:
+    X, y = make_features(n_rows, seed=seed)
+    return Part(X=X, y=y, ids=[str(row) for row in range(n_rows)])
+
+
 @pytest.mark.parametrize(
-    ("head", "penalty", "values"),
-    [(PathHead(tol=1e-9), "C", C), (RidgeHead(), "alpha", [1e-3, 0.1, 10.0])],
+    ("head", "name", "values", "close"),
+    [
+        (PathHead(tol=1e-9), "C", C, 0.006),
+        (RidgeHead(), "alpha", [1e-3, 0.1, 10.0], 0.006),
+        (KNNHead(), "k", [1, 10, 500], 0),
+        (PrototypeHead(), "shrinkage", [0.0, 0.5], 0.006),
+        (DenseHead(epochs=3, random_state=0), "lr", [1e-3, 1e-2], 0.006),
+    ],
+    ids=["path", "ridge", "knn", "prototype", "dense"],
 )
 def test_the_best_on_validation_is_chosen_and_scored_as_it_scores_itself(
-    head: PathHead | RidgeHead, penalty: grid.Penalty, values: list[float]
+    head: BaseHead, name: str, values: list[float], close: float
 ) -> None:
-    X, y = make_features(200)
-    validation = make_features(400, seed=1)
-    found = grid.choose_on_validation(head, X, y, validation, penalty=penalty, grid=values)
+    train, val = part(200), part(400, seed=1)
+    search = grid.Search(candidates=[{name: value} for value in values])
+    found = grid.choose(head, train, val, search)
     for value, top1, loss in zip(values, found.top1, found.log_loss, strict=True):
-        alone = clone(head).set_params(**{penalty: value}).fit(X, y)
-        p = alone.predict_proba(validation[0])
-        assert top1 == pytest.approx(alone.score(*validation), abs=0.006)
-        assert loss == pytest.approx(-np.log(p[range(400), validation[1]]).mean(), abs=2e-3)
+        alone = clone(head).set_params(**{name: value}).fit(train.X, train.y)
+        p = alone.predict_proba(val.X)[range(400), val.y]
+        assert top1 == pytest.approx(alone.score(val.X, val.y), abs=close)
+        assert loss == pytest.approx(
+            -np.log(np.maximum(p, np.finfo(np.float64).eps)).mean(), abs=2e-3
+        )
     assert found.top1[found.best] == found.top1.max()
-    assert found.heads[0].score(*validation) == pytest.approx(found.top1.max(), abs=1e-12)
-    assert found.chosen == values[found.best]
+    assert found.heads[0].score(val.X, val.y) == pytest.approx(found.top1.max(), abs=1e-12)
+    assert found.chosen == {name: values[found.best]}
 
 
-def test_among_equals_the_strongest_penalty_wins() -> None:
-    scores = np.array([0.5, 0.9, 0.9, 0.9])
-    assert grid._best(scores, [1.0, 3.0, 2.0, 4.0], "C") == 2
-    assert grid._best(scores, [1.0, 3.0, 2.0, 4.0], "alpha") == 3
+def test_among_equals_the_one_that_holds_back_most_wins() -> None:
+    train, val = part(40), part(40)
+    same = [{"C": 1e-9}, {"C": 1e-10}, {"C": 1e-8}]
+    assert grid.choose(PathHead(), train, val, grid.Search(candidates=same)).best == 1
+    strong = [{"alpha": 1e9}, {"alpha": 1e10}, {"alpha": 1e8}]
+    assert grid.choose(RidgeHead(), train, val, grid.Search(candidates=strong)).best == 1
 
 
-def test_folds_average_heads_that_never_saw_their_rows() -> None:
-    X, y = make_features(200)
-    folds = fold_split(y, 4, seed=0)
-    found = grid.choose_by_folds(PathHead(), X, y, folds, penalty="C", grid=C)
+@pytest.mark.parametrize(
+    ("head", "name", "values"),
+    [(PathHead(), "C", C), (RidgeHead(), "alpha", [1e-3, 1.0]), (KNNHead(), "k", [3, 9])],
+    ids=["path", "ridge", "knn"],
+)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_folds_average_heads_that_never_saw_their_rows(
+    head: BaseHead, name: str, values: list[float], jobs: int
+) -> None:
+    train = part(200)
+    folds = fold_split(train.y, 4, seed=0)
+    candidates = [{name: value} for value in values]
+    found = grid.choose(
+        head, train, None, grid.Search(candidates=candidates, folds=folds, jobs=jobs)
+    )
     expected = [
-        PathHead(C=found.chosen).fit(X[train], y[train]).score(X[out], y[out])
-        for train, out in folds
+        clone(head)
+        .set_params(**found.chosen)
+        .fit(train.X[rows], train.y[rows])
+        .score(train.X[out], train.y[out])
+        for rows, out in folds
     ]
     assert found.top1[found.best] == pytest.approx(np.mean(expected), abs=0.006)
     assert len(found.heads) == 4
+
+
+def test_folds_alone_measure_without_choosing() -> None:
+    train = part(200)
+    folds = fold_split(train.y, 4, seed=0)
+    for head, jobs in ((PrototypeHead(), 1), (LogisticHead(), 2)):
+        found = grid.choose(head, train, None, grid.Search(candidates=[{}], folds=folds, jobs=jobs))
+        assert found.chosen == {}
+        assert len(found.heads) == 4
+        assert 0 < found.error[0] < 0.1
+
+
+def test_a_candidate_that_overflows_is_left_out_and_the_others_stay() -> None:
+    train, val = part(200), part(100, seed=1)
+    head = DenseHead(epochs=30, optimizer="sgd", random_state=0, normalize="none")
+    rates = [{"lr": 1e-3}, {"lr": 1e38}, {"lr": 1e-2}]
+    for folds in (None, fold_split(train.y, 2, seed=0)):
+        found = grid.choose(head, train, val, grid.Search(candidates=rates, folds=folds))
+        assert found.candidates == ({"lr": 1e-3}, {"lr": 1e-2})
+        assert found.failed == ({"lr": 1e38},)
+    with pytest.raises(HeadError, match="every candidate overflowed"):
+        grid.choose(head, train, val, grid.Search(candidates=[{"lr": 1e38}]))
+
+
+def test_seeds_are_averaged_and_their_spread_is_told() -> None:
+    train, val = part(80), part(400, seed=1)
+    head = DenseHead(epochs=2, lr=0.05, batch_size=8)
+    search = grid.Search(candidates=[{"lr": 0.05}, {"lr": 0.2}], seeds=(5, 6, 7))
+    found = grid.choose(head, train, val, search)
+    for candidate, mean, deviation in zip(
+        search.candidates, found.top1, found.seed_deviation, strict=True
+    ):
+        scores = [
+            clone(head).set_params(random_state=seed, **candidate).fit(train.X, train.y)
+            .score(val.X, val.y)
+            for seed in (5, 6, 7)
+        ]  # fmt: skip
+        assert mean == pytest.approx(np.mean(scores), abs=0.004)
+        assert deviation == pytest.approx(np.std(scores, ddof=1), abs=0.004)
+    assert found.heads[0].random_state == 5
 
 
 def test_scikit_learns_head_fits_a_grid_in_processes() -> None:
@@ -63,13 +143,13 @@ def test_scikit_learns_head_fits_a_grid_in_processes() -> None:
 
 
 def test_nothing_that_chooses_has_a_place_for_test_rows() -> None:
-    for function in (grid.choose_on_validation, grid.choose_by_folds, grid.score_heads):
+    for function in (grid.choose, grid.fit_and_score, grid.score_heads):
         assert not [name for name in inspect.signature(function).parameters if "test" in name]
 
 
 def test_a_solver_without_a_grid_says_which_have_one() -> None:
-    with pytest.raises(UsageError, match="path, logistic, ridge, dense"):
-        grid.default_grid("prototype")
+    with pytest.raises(UsageError, match=r"--C with path.*--k with knn"):
+        grid.default_grid("prototype", "shrinkage")
 
 
 def test_folds_hold_each_row_out_once_a_repeat_and_keep_classes_and_groups_apart() -> None:

@@ -10,6 +10,8 @@ from probe.errors import HeadError
 from probe.heads import RidgeHead, normalize
 from probe.heads.normalize import fit_normalizer
 from probe.heads.ridge import ridge_path
+from probe.parts import Part
+from probe.splitting import fold_split
 from tests.heads.data import make_features
 
 
@@ -57,3 +59,33 @@ def test_alpha_must_be_positive() -> None:
         RidgeHead(alpha=0).fit(*make_features())
     with pytest.raises(HeadError, match="alpha must be"):
         RidgeHead().fit_grid(*make_features(), [1.0, 0.0])
+
+
+@pytest.mark.parametrize("normalize", ["standard", "l2", "none"])
+@pytest.mark.parametrize("views", [1, 2])
+def test_folds_by_subtraction_are_those_fitted_alone(normalize: str, views: int) -> None:
+    X, y = make_features(240)
+    X = np.column_stack([X, np.full(len(X), 3.3), np.where(np.arange(len(X)) == 5, 1e3, 0)])
+    X = X.astype(np.float32) + 50  # far from zero; the last feature varies in one row alone
+    rows = np.repeat(X, views, axis=0)
+    train = Part(X=rows, y=y, ids=[str(i) for i in range(240)], views=views)
+    folds = fold_split(y, 3, seed=0)
+    candidates = [{"alpha": alpha} for alpha in (1e-3, 0.1, 10.0)]
+    fitted = RidgeHead(normalize=normalize).fit_folds(train, folds, candidates)
+    assert fitted is not None
+    for heads, (inside, held_out) in zip(fitted, folds, strict=True):
+        for head, candidate in zip(heads, candidates, strict=True):
+            alone = RidgeHead(normalize=normalize, **candidate).fit(*train.take(inside).xy())
+            assert head is not None
+            assert head.get_params() == alone.get_params()
+            clean = held_out[held_out != 5]
+            np.testing.assert_allclose(
+                head.predict_proba(X[clean]), alone.predict_proba(X[clean]), atol=1e-7
+            )
+
+
+def test_folds_with_fewer_rows_than_features_are_fitted_one_by_one() -> None:
+    X, y = make_features(30, width=40)
+    train = Part(X=X, y=y, ids=[str(i) for i in range(30)])
+    folds = fold_split(y, 3, seed=0)
+    assert RidgeHead().fit_folds(train, folds, [{"alpha": 0.1}]) is None

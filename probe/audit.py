@@ -1,0 +1,137 @@
+"""What an audit of an entry found: `audit.json` in a folder beside the runs.
+
+    from probe.audit import load_audit
+    audit = load_audit(Path("cache/runs/20260131-235959-001"))
+    [one.id for one in audit.label_errors]
+
+The finding is in `probe.duplicates` and `probe.label_errors`; here is only what is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from probe.errors import DataError
+from probe.files import write_text
+
+SCHEMA = 1
+FILE_NAME = "audit.json"
+THUMBNAILS = {"near_duplicates": "near-duplicates.png", "label_errors": "label-errors.png"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicate:
+    """Two images whose features point almost the same way.
+
+    Parameters
+    ----------
+    a, b : str
+        Ids; `a` is the one that training sees.
+    split_a, split_b : str
+        ``train`` and ``test`` where the pair leaks, ``train`` twice where it contradicts itself.
+    label_a, label_b : str
+        Class names.
+    similarity : float
+        Cosine, up to 1.
+    """
+
+    a: str
+    split_a: str
+    label_a: str
+    b: str
+    split_b: str
+    label_b: str
+    similarity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelError:
+    """An image whose label heads that never saw it confidently disagree with.
+
+    Parameters
+    ----------
+    id, split : str
+    given, suggested : str
+        Class names.
+    given_probability, probability : float
+        Of the given and of the suggested class, out of fold.
+    """
+
+    id: str
+    split: str
+    given: str
+    suggested: str
+    given_probability: float
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """All that was found in one entry.
+
+    Parameters
+    ----------
+    entry, dataset, command, created : str
+    threshold : float
+        Cosine from which a pair is a near-duplicate.
+    n_train, n_test : int
+    near_duplicates : tuple of NearDuplicate
+        The most alike first. Of each test image its closest training image; within train, pairs
+        with different labels.
+    label_errors : tuple of LabelError
+        The surest first.
+    scores : mapping of str to float
+        ``test_top1`` and ``test_top1_without`` (the near-duplicates' test images left out),
+        ``duplicates_top1`` (those alone), ``oof_top1``; ``n_leaked`` test images. Absent where not
+        measured.
+    """
+
+    entry: str
+    dataset: str
+    command: str
+    created: str
+    threshold: float
+    n_train: int
+    n_test: int
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    label_errors: tuple[LabelError, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers, as `--json` prints them."""
+        return {"schema": self.schema, **asdict(self)}
+
+
+def save_audit(folder: Path, audit: Audit) -> Path:
+    """Write `audit.json` by rename and return its path."""
+    path = folder / FILE_NAME
+    write_text(path, json.dumps(audit.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def load_audit(folder: Path) -> Audit:
+    """Read a folder's `audit.json`.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is not what `save_audit` writes; the message has the path.
+    """
+    path = folder / FILE_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
+        pairs = tuple(NearDuplicate(**one) for one in data["near_duplicates"])
+        errors = tuple(LabelError(**one) for one in data["label_errors"])
+        known = {one.name: data[one.name] for one in fields(Audit)}
+        return Audit(**known | {"near_duplicates": pairs, "label_errors": errors})
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `probe audit` writes one") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{path}: not an audit ({reason})") from error

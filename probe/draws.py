@@ -1,0 +1,160 @@
+"""Learning curves: the same head on draws of 5, 10, 20, ... images a class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+from probe.evaluation import measure
+from probe.learning_curve import LearningCurve, Point
+from probe.parts import HeadData, Part
+from probe.splitting import Labels, fold_split
+
+if TYPE_CHECKING:
+    from probe.heads.base import BaseHead
+    from probe.heads.grid import Candidate
+
+INNER_FOLDS = 5  # inside a draw, where its parameters are chosen anew
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CurvePlan:
+    """What a learning curve is made of.
+
+    Parameters
+    ----------
+    counts : sequence of int
+        Images a class.
+    draws : int
+        Of each size. Draw d of a larger size holds draw d of the smaller ones.
+    candidates : sequence of mapping
+        Parameters to choose from inside each draw, by folds of its own rows; empty: the head's own
+        parameters everywhere.
+    seed : int
+    jobs : int
+        Draws at a time, for heads that are fitted one by one.
+    """
+
+    counts: Sequence[int]
+    draws: int
+    candidates: Sequence[Candidate] = ()
+    seed: int = 0
+    jobs: int = 1
+
+
+def learning_curve(
+    data: HeadData,
+    head: BaseHead,
+    plan: CurvePlan,
+    *,
+    entry: str,
+    dataset: str,
+    name: str,
+    on_point: Callable[[Point], None] | None = None,
+) -> LearningCurve:
+    """Fit a head on every draw; score it on all validation rows, or on test where there are none.
+
+    Parameters
+    ----------
+    data : HeadData
+    head : BaseHead
+        Its parameters are taken; it stays as it is.
+    entry, dataset, name : str
+        Of the features and of the head, for the record.
+    on_point : callable, optional
+        Called with each point when it is there.
+
+    Raises
+    ------
+    UsageError
+        There is nothing to score on, or no class has so many images.
+    HeadError
+        A head cannot be fitted.
+    """
+    split, scored = "val", data.val
+    if scored is None or not len(scored):
+        split, scored = "test", data.test
+    if scored is None or not len(scored):
+        raise UsageError("--per-class needs rows to score on; give --val-size above 0")
+    most = int(np.bincount(data.train.y).max())
+    if min(plan.counts) > most:
+        raise UsageError(f"--per-class {min(plan.counts)}: no class has more than {most} images")
+    work = [(count, draw) for count in plan.counts if count <= most for draw in range(plan.draws)]
+    points = []
+    for point in _points(data, scored, head, plan, work):
+        points.append(point)
+        if on_point is not None:
+            on_point(point)
+    return LearningCurve(
+        entry=entry, dataset=dataset, head=name, split=split, n_split=len(scored),
+        points=tuple(points),
+    )  # fmt: skip
+
+
+def draw_rows(labels: Labels, per_class: int, seed: int, draw: int) -> NDArray[np.intp]:
+    """Return the rows of one draw, ascending: `per_class` of each class, or all where it has fewer.
+
+    The same seed and draw with a larger number returns these rows and more.
+    """
+    random = np.random.default_rng([seed, draw])
+    order = random.permutation(len(labels))
+    chosen = [order[labels[order] == label][:per_class] for label in np.unique(labels)]
+    return np.sort(np.concatenate(chosen)).astype(np.intp)
+
+
+def _points(
+    data: HeadData, scored: Part, head: BaseHead, plan: CurvePlan, work: list[tuple[int, int]]
+) -> Any:
+    one_after_another = (_point(data.train, scored, head, plan, one) for one in work)
+    if plan.jobs == 1 or not head.one_by_one:
+        return one_after_another
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", inner_max_num_threads=1):
+        return Parallel(plan.jobs)(
+            delayed(_point)(data.train, scored, head, plan, one) for one in work
+        )
+
+
+def _point(
+    train: Part, scored: Part, head: BaseHead, plan: CurvePlan, of: tuple[int, int]
+) -> Point:
+    count, draw = of
+    from sklearn.base import clone
+
+    drawn = train.take(draw_rows(train.y, count, plan.seed, draw))
+    one: BaseHead = clone(head)
+    if "random_state" in one.get_params():
+        one.set_params(random_state=plan.seed + draw)
+    if "patience" in one.get_params():
+        one.set_params(patience=None)  # the rows it would go by are those it is scored on
+    chosen = _choose_inside(one, drawn, plan)
+    one.set_params(**chosen)
+    n_classes = int(max(train.y.max(), scored.y.max())) + 1
+    one.fit(*drawn.xy())
+    metrics = measure(scored.predict_proba(one, n_classes), scored.y).metrics
+    return Point(
+        per_class=count,
+        draw=draw,
+        n_train=len(drawn),
+        top1=metrics.top1,
+        mean_recall=metrics.mean_recall,
+        log_loss=metrics.log_loss,
+        params=dict(chosen),
+    )
+
+
+def _choose_inside(head: BaseHead, drawn: Part, plan: CurvePlan) -> Candidate:
+    """Choose by folds of the draw's own rows: what it is scored on stays out of the choice."""
+    least = int(np.unique(drawn.y, return_counts=True)[1].min())
+    if len(plan.candidates) < 2 or least < 2:  # a single image cannot be held out
+        return {}
+    from probe.heads.grid import Search, choose
+
+    folds = fold_split(drawn.y, min(INNER_FOLDS, least), plan.seed)
+    return choose(head, drawn, None, Search(candidates=plan.candidates, folds=folds)).chosen

@@ -1,0 +1,184 @@
+"""What `probe head` was asked for, and the search that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.draws import CurvePlan
+from probe.errors import HeadError, UsageError
+from probe.heads import HEADS
+from probe.parts import Part
+from probe.splitting import fold_split
+
+if TYPE_CHECKING:
+    from probe.heads import BaseHead
+    from probe.heads.ensemble import How
+    from probe.heads.grid import Search
+
+VAL_SIZE = 0.3
+FEW_SHOT = 20  # images a class, on average: with fewer, validation rows would be other shots
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRequest:
+    """What `probe head` was asked for.
+
+    Parameters
+    ----------
+    solver : str
+        A name in the catalog of heads.
+    params : mapping
+        Of the estimator, those that were named.
+    val_size : float, optional
+        See `plan_splits`; 0.3 unless given, and nothing with folds.
+    grid : bool
+        Choose the solver's first parameter that has a grid, on validation rows or by folds.
+    grids : mapping of str to sequence of float
+        Parameters to choose and their values; every combination is a candidate.
+    seeds : int
+        Fit each candidate with so many seeds, from `seed` on, and choose by the means.
+    folds, repeats : int
+        Choose, or only measure, by so many folds, so often; 0 folds choose on validation rows.
+    groups : mapping of id to group, optional
+        Rows of one group are held out together.
+    refit : bool, optional
+        Fit once more on train and val after choosing. Default: where something was chosen, unless
+        the training images are fewer than FEW_SHOT a class: then their number is the point.
+    ensemble : {"average", "vote"}, optional
+        The final head is the heads of all folds together.
+    jobs : int
+        Fits at a time, for solvers that fit candidates one by one.
+    per_class : sequence of int
+        Also make a learning curve over so many images a class.
+    draws : int
+        Of each size of the learning curve.
+    max_memory : int, optional
+        Bytes the process may take; features that do not fit are read from their file as needed.
+    seed : int
+        Of the split, and of the head where there is chance in it.
+    command : str
+        What was typed; recorded.
+    """
+
+    solver: str = "dense"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    val_size: float | None = None
+    grid: bool = False
+    grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    seeds: int = 1
+    folds: int = 0
+    repeats: int = 1
+    groups: Mapping[str, str] | None = None
+    refit: bool | None = None
+    ensemble: How | None = None
+    jobs: int = 1
+    per_class: Sequence[int] = ()
+    draws: int = 5
+    max_memory: int | None = None
+    seed: int = 42
+    command: str = ""
+
+    def estimator(self) -> BaseHead:
+        """Return the unfitted head.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such solver; the message lists those that there are.
+        """
+        head = HEADS[self.solver].load()(**self.params)
+        if "random_state" in head.get_params():
+            head.set_params(random_state=self.seed)
+        return head
+
+    def searched(self) -> dict[str, tuple[float, ...]]:
+        """Return the parameters to choose and their values; empty where nothing is chosen.
+
+        Raises
+        ------
+        UsageError
+            The solver has no grid.
+        """
+        if self.grids or not self.grid:
+            return {name: tuple(values) for name, values in self.grids.items()}
+        from probe.heads.grid import GRIDS, default_grid
+
+        first = next(iter(GRIDS.get(self.solver, {"": ()})))
+        return {first: default_grid(self.solver, first)}
+
+    def search(self, train: Part) -> Search | None:
+        """Return what is to be chosen and how, for these training rows.
+
+        Raises
+        ------
+        UsageError
+            The solver has no grid, there are too few rows for the folds, or a row has no group.
+        """
+        for option, needs in (("--groups", self.groups), ("--ensemble", self.ensemble)):
+            if needs is not None and not self.folds:
+                raise UsageError(f"{option} is about folds: add --folds 5")
+        if not (self.searched() or self.folds or self.seeds > 1):
+            return None
+        from probe.heads.grid import Search
+
+        seeds = range(self.seed, self.seed + self.seeds) if self.seeds > 1 else ()
+        folds = None
+        if self.folds:
+            folds = fold_split(
+                train.y, self.folds, self.seed, repeats=self.repeats, groups=self._groups(train)
+            )
+        return Search(
+            candidates=self._candidates(), folds=folds, seeds=tuple(seeds), jobs=self.jobs
+        )
+
+    def curve_plan(self) -> CurvePlan | None:
+        """Return what the learning curve is made of; None where none is wanted."""
+        if not self.per_class:
+            return None
+        return CurvePlan(
+            counts=self.per_class,
+            draws=self.draws,
+            candidates=self._candidates(),
+            seed=self.seed,
+            jobs=self.jobs,
+        )
+
+    def _candidates(self) -> list[dict[str, float]]:
+        grids = self.searched()
+        return [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
+
+    def refits(self, train: Part) -> bool:
+        """Return whether to fit once more on training and validation rows."""
+        if self.ensemble is not None:
+            return False
+        if self.refit is not None:
+            return self.refit
+        return bool(self.searched()) and not is_few_shot(train)
+
+    def _groups(self, train: Part) -> list[str] | None:
+        if self.groups is None:
+            return None
+        lacking = [one for one in train.ids if one not in self.groups]
+        if lacking:
+            raise UsageError(f"--groups: {len(lacking)} rows have no group; first {lacking[0]!r}")
+        return [self.groups[one] for one in train.ids]
+
+
+def is_few_shot(train: Part) -> bool:
+    """Return whether there are so few images a class that their number is what is studied."""
+    return len(train) < FEW_SHOT * len(np.unique(train.y))
+
+
+def require_two_classes(train: Part, classes: Sequence[str]) -> None:
+    """Raise HeadError, with the class's name, unless training rows are of two classes or more."""
+    found = np.unique(train.y)
+    if len(found) == 1:
+        raise HeadError(
+            f"all {len(train):,} training images are of one class, {classes[found[0]]!r}; "
+            "a head needs at least 2 classes to tell apart"
+        )

@@ -1,0 +1,261 @@
+"""What all heads share: scikit-learn's rules, checked input, and labels from scores."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from probe.errors import HeadError, OverflowHeadError
+from probe.heads.normalize import (
+    NORMALIZATIONS,
+    Features,
+    Normalization,
+    Normalizer,
+    fit_normalizer,
+)
+from probe.history import Epoch
+from probe.parts import Part
+from probe.streaming import StreamedRows
+
+log = logging.getLogger(__name__)
+
+KEPT_DTYPES = [np.float32, np.float64, np.float16]  # anything else becomes float32
+
+RowsLike = ArrayLike | StreamedRows
+Validation = tuple[RowsLike, ArrayLike]
+OnEpoch = Callable[[Epoch], None]
+
+
+class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped base classes
+    """A classifier on rows of features.
+
+    Attributes
+    ----------
+    classes_ : (n_classes,)
+        The labels seen in training, sorted.
+    normalizer_ : Normalizer
+        Learnt from the training rows.
+    history_ : list of Epoch
+        Empty for solvers that know no epochs.
+    """
+
+    one_by_one = False  # whether candidates are fitted alone, and so gain from several processes
+    keeps_rows = False  # whether it keeps its training rows, and so knows them by heart
+
+    normalize: Normalization
+    classes_: NDArray[Any]
+    normalizer_: Normalizer
+    history_: list[Epoch]
+    n_features_in_: int
+
+    def fit(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        *,
+        validation: Validation | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> Self:
+        """Fit the head; every subclass takes the same arguments.
+
+        Parameters
+        ----------
+        X : float, (n_rows, n_features); y : labels, (n_rows,)
+            X may be StreamedRows, which are read a block at a time.
+        validation : pair of such arrays, optional
+            Measured after each epoch, never learnt from.
+        on_epoch : callable, optional
+            Called with an Epoch after each one.
+
+        Raises
+        ------
+        HeadError
+            NaN, infinity, shapes that do not fit together, fewer than two classes.
+        """
+        raise NotImplementedError
+
+    def decision_function(self, X: RowsLike) -> NDArray[np.float64]:
+        """Return the scores before the softmax.
+
+        Returns
+        -------
+        float64, (n_rows, n_classes)
+            With two classes (n_rows,): the second one's score minus the first one's, as
+            scikit-learn has it.
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict_proba(self, X: RowsLike) -> NDArray[np.float64]:
+        """Return the probability of each class, float64, (n_rows, n_classes); rows sum to 1."""
+        logits = self._logits(X)
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        return logits
+
+    def predict(self, X: RowsLike) -> NDArray[Any]:
+        """Return the most probable class of each row; the first of equals."""
+        winners = self._logits(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[winners]
+        return labels
+
+    def fit_candidates(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        candidates: Sequence[Mapping[str, Any]],
+        *,
+        validation: Validation | None = None,
+        jobs: int = 1,
+    ) -> list[Self | None]:
+        """Return a fitted copy for each set of parameters; this head stays unfitted.
+
+        Solvers override it where many heads cost little more than one.
+
+        Parameters
+        ----------
+        candidates : sequence of mapping
+            Parameters to set; the others stay as they are.
+        validation : pair of arrays, optional
+            For heads that stop by it.
+        jobs : int
+            Fits at a time, each with one thread, where candidates are fitted one by one.
+
+        Returns
+        -------
+        list of fitted heads
+            None where a candidate's numbers overflowed.
+        """
+        heads = [clone(self).set_params(**one) for one in candidates]
+        if jobs == 1 or len(heads) == 1:
+            return [_fit_or_none(head, X, y, validation) for head in heads]
+        from joblib import Parallel, delayed, parallel_config
+
+        with parallel_config("loky", inner_max_num_threads=1):
+            fitted: list[Self | None] = Parallel(min(jobs, len(heads)))(
+                delayed(_fit_or_none)(head, X, y, validation) for head in heads
+            )
+        return fitted
+
+    def fit_folds(
+        self,
+        train: Part,
+        folds: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+        candidates: Sequence[Mapping[str, Any]],
+    ) -> list[list[Self | None]] | None:
+        """Fit every candidate without each fold in turn; None where folds share no work."""
+        del train, folds, candidates
+        return None
+
+    def for_refit(self) -> Self:
+        """Return an unfitted copy for more rows of the same kind, without validation rows."""
+        fresh: Self = clone(self)
+        return fresh
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what was learnt, by name, besides classes and normaliser; floats."""
+        raise NotImplementedError
+
+    def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `arrays` gave; classes and normaliser are there already.
+
+        Raises
+        ------
+        ValueError
+            They contradict each other.
+        """
+        raise NotImplementedError
+
+    def _logits(self, X: RowsLike) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+    def _checked(self, X: RowsLike) -> Features:
+        """Check rows to predict, or to validate on, against those of the fit."""
+        check_is_fitted(self)
+        if isinstance(X, StreamedRows):
+            if X.shape[1] != self.n_features_in_:
+                raise HeadError(f"{X.shape[1]} features, fitted on {self.n_features_in_}")
+            return X
+        rows: Features = _as_head_error(
+            validate_data, self, X, reset=False, dtype=KEPT_DTYPES, ensure_all_finite=False
+        )
+        return rows
+
+    def _prepare(
+        self, X: RowsLike, y: ArrayLike, validation: Validation | None = None
+    ) -> tuple[Features, NDArray[np.intp]]:
+        """Check what `fit` got; set `classes_` and `normalizer_`; return X and label indices.
+
+        Solvers without epochs have no use for validation rows; that they fit is checked all the
+        same, so that a mistake shows with every solver.
+        """
+        one_of("normalize", self.normalize, NORMALIZATIONS)
+        rows, labels = self._training_rows(X, y)
+        if validation is not None:
+            self._validation_rows(validation)
+        self.normalizer_ = fit_normalizer(self.normalize, rows)
+        self.history_ = []
+        return rows, labels
+
+    def _training_rows(self, X: RowsLike, y: ArrayLike) -> tuple[Features, NDArray[np.intp]]:
+        """Check what `fit` got; set `classes_` and return X and the labels as their indices."""
+        if isinstance(X, StreamedRows):
+            rows, labels = X, np.asarray(y)
+            if labels.shape != (len(rows),):
+                raise HeadError(f"{len(rows)} rows but labels of shape {labels.shape}")
+            self.n_features_in_ = rows.shape[1]
+        else:
+            rows, labels = _as_head_error(
+                validate_data, self, X, y, dtype=KEPT_DTYPES, ensure_all_finite=False
+            )
+        _as_head_error(check_classification_targets, labels)
+        self.classes_, encoded = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise HeadError(
+                f"all {len(rows)} training rows are of one class, {self.classes_[0]!r}; "
+                "a head needs at least 2 classes to tell apart"
+            )
+        return rows, encoded.astype(np.intp)
+
+    def _validation_rows(self, validation: Validation) -> tuple[Features, NDArray[np.intp]]:
+        """Check the validation rows; a class that training lacks becomes -1, always wrong."""
+        rows, labels = self._checked(validation[0]), np.asarray(validation[1])
+        if labels.shape != (len(rows),):
+            raise HeadError(f"validation: {len(rows)} rows but labels of shape {labels.shape}")
+        found = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
+        return rows, np.where(self.classes_[found] == labels, found, -1).astype(np.intp)
+
+
+def _fit_or_none(head: Any, X: Any, y: Any, validation: Validation | None) -> Any:
+    try:
+        return head.fit(X, y, validation=validation)
+    except OverflowHeadError as error:
+        log.warning("left out: %s", error)
+        return None
+
+
+def _as_head_error(check: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run one of scikit-learn's checks; its ValueError becomes a HeadError of one line."""
+    try:
+        return check(*args, **options)
+    except ValueError as error:
+        raise HeadError(" ".join(str(error).split())) from error
+
+
+def require(condition: bool, name: str, value: object, wanted: str) -> None:
+    """Raise HeadError unless a parameter is what it should be."""
+    if not condition:
+        raise HeadError(f"{name} must be {wanted}, not {value!r}")
+
+
+def one_of(name: str, value: object, names: Sequence[str]) -> None:
+    """Raise HeadError unless a parameter is one of the names."""
+    require(value in names, name, value, f"one of {', '.join(names)}")

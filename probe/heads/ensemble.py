@@ -1,0 +1,104 @@
+"""Several fitted heads as one: their probabilities averaged, or a vote."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probe.errors import HeadError
+from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation, one_of
+
+How = Literal["average", "vote"]
+HOWS: tuple[How, ...] = get_args(How)
+
+
+class EnsembleHead(BaseHead):
+    """Heads that were fitted on other rows, as the folds of a cross-validation leave them.
+
+    Parameters
+    ----------
+    how : {"average", "vote"}, default="average"
+        ``average`` takes the mean of the members' probabilities; with ``vote`` each member has one
+        vote, and the probability of a class is its share of them.
+
+    Attributes
+    ----------
+    members_ : list of BaseHead
+    classes_ : (n_classes,)
+        All labels that any member saw, sorted.
+
+    References
+    ----------
+    Breiman, "Bagging predictors", Mach. Learn. 24, 1996: averaging and voting.
+    """
+
+    members_: list[BaseHead]
+
+    def __init__(self, *, how: How = "average") -> None:
+        self.how = how
+
+    @classmethod
+    def of(cls, members: Sequence[BaseHead], *, how: How = "average") -> Self:
+        """Return an ensemble of heads that are fitted already.
+
+        Raises
+        ------
+        HeadError
+            There are none, or they take other numbers of features.
+        """
+        one_of("how", how, HOWS)
+        if len({member.n_features_in_ for member in members}) != 1:
+            raise HeadError("an ensemble needs one or more heads on the same features")
+        head = cls(how=how)
+        head.members_ = list(members)
+        head.classes_ = np.unique(np.concatenate([member.classes_ for member in members]))
+        head.n_features_in_ = members[0].n_features_in_
+        head.normalizer_ = members[0].normalizer_
+        head.history_ = []
+        return head
+
+    def fit(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        *,
+        validation: Validation | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> Self:
+        """Refuse: members are fitted on their own, see `of`."""
+        del X, y, validation, on_epoch
+        raise HeadError("fit the members and join them with EnsembleHead.of")
+
+    def predict_proba(self, X: RowsLike) -> NDArray[np.float64]:
+        """Return mean probabilities or shares of votes, float64, (n_rows, n_classes)."""
+        rows = self._checked(X)
+        found = np.zeros((len(rows), len(self.classes_)))
+        for member in self.members_:
+            p = member.predict_proba(rows)
+            if self.how == "vote":
+                p = np.eye(p.shape[1])[p.argmax(axis=1)]
+            found[:, np.searchsorted(self.classes_, member.classes_)] += p
+        found /= len(self.members_)
+        return found
+
+    def predict(self, X: RowsLike) -> NDArray[Any]:
+        """Return the most probable class of each row; the first of equals."""
+        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return labels
+
+    def _logits(self, X: RowsLike) -> NDArray[np.float64]:
+        p = self.predict_proba(X)
+        logits: NDArray[np.float64] = np.log(np.maximum(p, np.finfo(np.float64).tiny))
+        return logits
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Refuse: the members have them."""
+        raise HeadError("an ensemble's arrays are its members'")
+
+    def set_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Refuse: the members have them."""
+        del arrays
+        raise HeadError("an ensemble's arrays are its members'")

@@ -1,0 +1,158 @@
+"""A Gluon network of fully connected layers, trained by mini-batches that are fetched one by one.
+
+The general case beside `softmax.SoftmaxLayer`, which is the fast one: hidden layers, dropout,
+weighted rows, and rows that stay in their file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.heads.normalize import Rows32
+from probe.heads.softmax import Optimizer, loss_and_correct, threads_for
+from probe.heads.threads import limit_threads
+
+EVALUATE_NUMBERS = 1 << 22  # features or activations at a time: 16 MB
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """The layers of a network.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Units of each ReLU layer.
+    dropout : float
+        Chance that a unit is left out of a step: of hidden layers, or where there are none of the
+        features.
+    """
+
+    hidden: tuple[int, ...]
+    dropout: float
+
+
+class Network:
+    """Fully connected layers under a softmax cross-entropy, and what is needed to train them.
+
+    Parameters
+    ----------
+    X : float32, (n_rows, n_features)
+        An array, or rows that are read when their batch comes.
+    y : int, (n_rows,)
+        0 to n_classes - 1.
+    shape : Shape
+    batch_size : int
+        The last batch of an epoch may be smaller.
+    smoothing : float
+        That part of each target is spread over all classes.
+    weights : float64, (n_classes,)
+        How much a row of each class counts.
+    random : RandomState
+        Of the hidden layers' first weights and of dropout.
+
+    References
+    ----------
+    He et al., "Delving deep into rectifiers", arXiv:1502.01852: the first weights. Srivastava et
+    al., "Dropout", JMLR 15, 2014. Szegedy et al., arXiv:1512.00567, 7: label smoothing.
+    """
+
+    def __init__(
+        self,
+        X: Rows32,
+        y: NDArray[np.intp],
+        *,
+        n_classes: int,
+        shape: Shape,
+        batch_size: int,
+        optimizer: Optimizer,
+        smoothing: float,
+        weights: NDArray[np.float64],
+        random: np.random.RandomState,
+    ) -> None:
+        from probe.mx import mx
+
+        self._mx, self._X, self._y, self._batch_size = mx, X, y, batch_size
+        self._dropout, self._random = shape.dropout, random
+        targets = (1 - smoothing) * np.eye(n_classes) + smoothing / n_classes
+        self._targets = (targets * weights[:, None]).astype(np.float32)  # one row a class
+        self._layers = _layers(mx, (X.shape[1], *shape.hidden, n_classes), random)
+        parameters = [p for layer in self._layers for p in (layer.weight, layer.bias)]
+        for layer in self._layers:
+            layer.bias.wd_mult = 0.0
+        self._trainer = mx.gluon.Trainer(parameters, optimizer.create(mx))
+        self._work = sum(layer.weight.data().size for layer in self._layers)  # a row
+
+    def train_epoch(self, order: NDArray[np.intp], rates: Sequence[float]) -> None:
+        """Take one step a batch over the rows in this order, each at its learning rate."""
+        mx, size = self._mx, self._batch_size
+        with limit_threads(mx, threads_for(min(size, len(order)) * self._work)):
+            for number, rate in enumerate(rates):
+                batch = order[number * size : (number + 1) * size]
+                X, targets = mx.nd.array(self._X[batch]), mx.nd.array(self._targets[self._y[batch]])
+                with mx.autograd.record():
+                    loss = -(mx.nd.log_softmax(self._forward(X, train=True)) * targets).sum()
+                loss.backward()
+                self._trainer.set_learning_rate(rate)
+                self._trainer.step(len(batch))
+
+    def _forward(self, h: Any, *, train: bool) -> Any:
+        """Return the scores of rows, (n, n_classes); dropout is NumPy's, so that a seed decides."""
+        *hidden, last = self._layers
+        for layer in hidden:
+            h = self._mx.nd.relu(layer(h))
+            if train:
+                h = self._drop(h)
+        return last(self._drop(h) if train and not hidden else h)
+
+    def _drop(self, h: Any) -> Any:
+        if not self._dropout:
+            return h
+        kept = self._random.random_sample(h.shape) >= self._dropout
+        return h * self._mx.nd.array(kept / (1 - self._dropout))
+
+    def evaluate(self, X: Rows32, y: NDArray[np.intp]) -> tuple[float, float]:
+        """Return mean cross-entropy in nats and top-1; -1 is a class that training lacks."""
+        widest = max(X.shape[1], *(len(layer.bias.data()) for layer in self._layers))
+        step = max(1, EVALUATE_NUMBERS // widest)
+        loss, correct = 0.0, 0
+        for start in range(0, len(y), step):
+            block = self._mx.nd.array(X[start : start + step])
+            with limit_threads(self._mx, threads_for(len(block) * self._work)):
+                logits = self._forward(block, train=False).asnumpy()
+            block_loss, block_correct = loss_and_correct(logits, y[start : start + step])
+            loss, correct = loss + block_loss, correct + block_correct
+        return loss / len(y), correct / len(y)
+
+    def evaluate_training(self, y: NDArray[np.intp]) -> tuple[float, float]:
+        """Return mean cross-entropy and top-1 on the training rows, without dropout."""
+        return self.evaluate(self._X, y)
+
+    def share(self, X: Rows32) -> Rows32:
+        """Return rows as `evaluate` takes them."""
+        return X
+
+    def parameters(self) -> list[tuple[Array, Array]]:
+        """Return copies of each layer's weight, (units, width), and bias, (units,)."""
+        return [(a.weight.data().asnumpy(), a.bias.data().asnumpy()) for a in self._layers]
+
+
+def _layers(mx: Any, widths: tuple[int, ...], random: np.random.RandomState) -> list[Any]:
+    """Return Dense layers: hidden ones start at random, the last at zero."""
+    layers = []
+    for number, (width, units) in enumerate(pairwise(widths), start=1):
+        layer = mx.gluon.nn.Dense(units, in_units=width, weight_initializer="zeros")
+        layer.initialize(ctx=mx.cpu())
+        if number < len(widths) - 1:
+            first = random.normal(scale=np.sqrt(2 / width), size=(units, width))
+            layer.weight.set_data(mx.nd.array(first))
+        layers.append(layer)
+    return layers

@@ -1,0 +1,72 @@
+"""Top-1 and log loss of many heads at once, on rows that they were not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.heads.base import BaseHead
+from probe.heads.knn import KNNHead, vote_of_many
+from probe.heads.linear import LinearHead
+from probe.heads.normalize import blocks
+from probe.parts import Part
+
+UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))  # scikit-learn clips probabilities there
+BLOCK_SCORES = 1 << 22  # numbers at a time: 16 MB
+
+Array64 = NDArray[np.float64]
+
+
+def score_heads(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64]:
+    """Return top-1 and log loss of heads that were fitted on the same rows, (n_heads,) each.
+
+    Probabilities are averaged over an image's views. A class that training lacks is always wrong.
+    """
+    n_classes, labels = len(heads[0].classes_), heads[0]._validation_rows(part.xy())[1]
+    labels = labels[:: part.views]
+    right, loss = np.zeros(len(heads)), np.zeros(len(heads))
+    for start, p in _probabilities(heads, part, n_classes):
+        own = labels[start : start + len(p)]
+        right += (p.argmax(axis=2) == own[:, None]).sum(axis=0)
+        likely = np.take_along_axis(p, own.clip(0)[:, None, None], axis=2)[..., 0]
+        losses = -np.log(np.maximum(likely, np.finfo(np.float64).eps))
+        loss += np.where(own[:, None] < 0, UNSEEN_LOSS, losses).sum(axis=0)
+    return right / len(labels), loss / len(labels)
+
+
+def _probabilities(
+    heads: Sequence[BaseHead], part: Part, n_classes: int
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (first image, probabilities (images, heads, classes)), averaged over views."""
+    step = max(1, BLOCK_SCORES // (len(heads) * n_classes * part.views))
+    for start in range(0, len(part), step):
+        X = part.X[start * part.views : (start + step) * part.views]
+        p = _of_rows(heads, X)
+        yield start, p.reshape(-1, part.views, len(heads), n_classes).mean(axis=1)
+
+
+def _of_rows(heads: Sequence[BaseHead], X: NDArray[Any]) -> NDArray[Any]:
+    """Return probabilities, (rows, heads, classes)."""
+    if all(isinstance(head, LinearHead) and len(head.layers()) == 1 for head in heads):
+        return _of_linear(heads, X)
+    if all(isinstance(head, KNNHead) for head in heads):
+        return vote_of_many(heads, X)
+    return np.stack([head.predict_proba(X) for head in heads], axis=1)
+
+
+def _of_linear(heads: Sequence[LinearHead], X: NDArray[Any]) -> NDArray[np.float32]:
+    """One product scores them all: heads that were fitted on the same rows share a normaliser."""
+    weights = np.concatenate([head.coef_ for head in heads]).T.astype(np.float32)
+    biases = np.concatenate([head.intercept_ for head in heads]).astype(np.float32)
+    scores = np.empty((len(X), weights.shape[1]), np.float32)
+    for start, block in blocks(X):
+        rows = heads[0].normalizer_.apply(block).astype(np.float32)
+        scores[start : start + len(block)] = rows @ weights + biases
+    p = scores.reshape(len(X), len(heads), -1)
+    p -= p.max(axis=2, keepdims=True)
+    np.exp(p, out=p)
+    p /= p.sum(axis=2, keepdims=True)
+    return p

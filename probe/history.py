@@ -1,0 +1,92 @@
+"""The course of a training: `history.csv` in a run's folder, one row an epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+from probe.errors import DataError
+from probe.files import write_text
+
+FILE_NAME = "history.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One pass over the training rows, measured with the parameters at its end.
+
+    Parameters
+    ----------
+    epoch : int
+        From 1.
+    train_loss, val_loss : float or None
+        Mean cross-entropy in nats, without the penalty; None where there is no validation.
+    train_top1, val_top1 : float or None
+        Fraction of rows whose label has the highest score.
+    lr : float, optional
+        Step size of the epoch's first step.
+    seconds : float
+        Wall time of this epoch, the measuring included.
+    """
+
+    epoch: int
+    train_loss: float
+    train_top1: float
+    val_loss: float | None = None
+    val_top1: float | None = None
+    lr: float | None = None
+    seconds: float = field(default=0.0, compare=False)  # the same run twice is the same history
+
+
+COLUMNS = tuple(one.name for one in fields(Epoch))
+NEEDED = COLUMNS[:3]
+
+
+def save_history(folder: Path, history: Iterable[Epoch]) -> None:
+    """Write `history.csv` by rename; what was not measured is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for epoch in history:
+        values = [getattr(epoch, name) for name in COLUMNS]
+        writer.writerow(["" if value is None else value for value in values])
+    write_text(folder / FILE_NAME, text.getvalue())
+
+
+def load_history(folder: Path) -> list[Epoch]:
+    """Read a run's history; empty where it has none. Columns that are not Epoch's are left out.
+
+    Raises
+    ------
+    DataError
+        The file is damaged.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return [_epoch(row) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{path}: not a training history ({reason})") from error
+
+
+def _epoch(row: dict[str, str]) -> Epoch:
+    found = {name: float(row[name]) for name in COLUMNS[1:] if row.get(name)}
+    lacking = [name for name in NEEDED if not row.get(name)]
+    if lacking:
+        raise ValueError(f"{lacking[0]} is missing")
+    return Epoch(
+        epoch=int(row["epoch"]),
+        train_loss=found["train_loss"],
+        train_top1=found["train_top1"],
+        val_loss=found.get("val_loss"),
+        val_top1=found.get("val_top1"),
+        lr=found.get("lr"),
+        seconds=found.get("seconds", 0.0),
+    )

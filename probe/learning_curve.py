@@ -1,0 +1,114 @@
+"""How good a head gets with so many images a class: `learning_curve.json` in a run's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from probe.errors import DataError
+from probe.files import write_text
+from probe.statistics import Spread, spread
+
+SCHEMA = 1
+FILE_NAME = "learning_curve.json"
+PICTURE = "learning_curve.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One head, fitted on one draw of training images.
+
+    Parameters
+    ----------
+    per_class : int
+        Images drawn of each class; a class with fewer gives all it has.
+    draw : int
+        From 0.
+    n_train : int
+        Images drawn in all.
+    top1, mean_recall : float
+        On all rows of the curve's split.
+    log_loss : float
+    params : mapping
+        What was chosen for this draw; empty where nothing was.
+    """
+
+    per_class: int
+    draw: int
+    n_train: int
+    top1: float
+    mean_recall: float
+    log_loss: float
+    params: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """Points of one head on one entry, smallest draws first.
+
+    Parameters
+    ----------
+    entry, dataset, head : str
+    split : {"val", "test"}
+        What every point was scored on.
+    n_split : int
+        Its images.
+    points : tuple of Point
+    """
+
+    entry: str
+    dataset: str
+    head: str
+    split: str
+    n_split: int
+    points: tuple[Point, ...]
+    schema: int = SCHEMA
+
+    def bands(self, metric: str = "top1") -> dict[int, Spread]:
+        """Return mean and standard deviation over the draws for each number of images a class.
+
+        A single draw has no spread: its deviation is NaN.
+        """
+        found = {}
+        for count in sorted({point.per_class for point in self.points}):
+            values = [getattr(p, metric) for p in self.points if p.per_class == count]
+            alone = Spread(mean=values[0], deviation=float("nan"), count=1)
+            found[count] = spread(values) if len(values) > 1 else alone
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers."""
+        return {"schema": self.schema, **asdict(self)}
+
+
+def save_learning_curve(folder: Path, curve: LearningCurve) -> Path:
+    """Write `learning_curve.json` by rename and return its path."""
+    path = folder / FILE_NAME
+    write_text(path, json.dumps(curve.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def load_learning_curve(folder: Path) -> LearningCurve | None:
+    """Read a run's learning curve; None where it has none.
+
+    Raises
+    ------
+    DataError
+        The file is damaged.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
+        points = tuple(Point(**one) for one in data["points"])
+        known = {one.name: data[one.name] for one in fields(LearningCurve)}
+        return LearningCurve(**known | {"points": points})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{path}: not a learning curve ({reason})") from error

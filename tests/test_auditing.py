@@ -1,0 +1,113 @@
+"""Leaks and labels to doubt, planted and found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe import auditing
+from probe.audit import Audit, load_audit, save_audit
+from probe.errors import DataError, UsageError
+from probe.parts import Part
+from probe.predictions import Predictions
+from tests.heads.data import make_features
+
+CLASSES = ("ant", "bee", "cat", "dog")
+
+
+def part(name: str, seed: int, n_rows: int = 300) -> Part:
+    X, y = make_features(n_rows, width=40, seed=seed)
+    return Part(X=X + 5, y=y.copy(), ids=[f"{name}/{row:03d}" for row in range(n_rows)])
+
+
+def planted() -> tuple[Part, Part]:
+    """Return train and test; test rows 3 and 8 are in train, train 11 and 250 are one image."""
+    train, test = part("train", 0), part("test", 1, 40)
+    noise = np.random.default_rng(0).normal(scale=0.01, size=(2, 40))
+    test.X[[3, 8]] = train.X[[100, 201]] + noise
+    train.X[250] = train.X[11]  # 250 is a cat, 11 a dog
+    return train, test
+
+
+def test_planted_duplicates_are_found_and_nothing_else() -> None:
+    train, test = planted()
+    found = auditing.leaks(train, test, CLASSES)
+    assert {(pair.a, pair.b) for pair in found} == {
+        ("train/100", "test/003"), ("train/201", "test/008"),
+    }  # fmt: skip
+    assert all(0.99 < pair.similarity <= 1 for pair in found)
+    (pair,) = auditing.contradictions(train, CLASSES)
+    assert (pair.a, pair.b) == ("train/011", "train/250")
+    assert (pair.label_a, pair.label_b) == ("dog", "cat")
+    assert auditing.leaks(train, test, CLASSES, threshold=1.0) == []
+
+
+def test_of_several_views_the_plain_one_counts() -> None:
+    train, test = planted()
+    plain = auditing.leaks(train, test, CLASSES)
+    rng = np.random.default_rng(1)
+
+    def with_views(one: Part) -> Part:
+        rows = np.stack([one.X, rng.normal(size=one.X.shape)], axis=1).reshape(-1, 40)
+        return Part(X=rows.astype(np.float32), y=one.y, ids=one.ids, views=2)
+
+    found = auditing.leaks(with_views(train), with_views(test), CLASSES)
+    assert [(p.a, p.b) for p in found] == [(p.a, p.b) for p in plain]
+
+
+def test_wrong_labels_are_doubted_first() -> None:
+    train = part("train", 0, 400)
+    wrong = [7, 98, 205, 333]
+    true = train.y[wrong].copy()
+    train.y[wrong] = (true + 1) % 4
+    p = auditing.out_of_fold_probabilities(train, 4, folds=4, seed=0, C=1.0)
+    found = auditing.label_errors(p, train, CLASSES)
+    # the fourth is less sure than an average image of that class, so it is not doubted
+    assert len(found) == 3
+    for one in found:
+        row = int(one.id[-3:])
+        assert one.suggested == CLASSES[true[wrong.index(row)]]
+        assert one.given == CLASSES[train.y[row]]
+        assert one.given_probability < one.probability
+
+
+def test_accuracy_is_told_with_and_without_what_leaked() -> None:
+    train, test = planted()
+    pairs = auditing.leaks(train, test, CLASSES)
+    p = np.eye(4, dtype=np.float32)[test.y]
+    p[8] = np.roll(p[8], 1)
+    p[20:30] = np.roll(p[20:30], 1, axis=1)
+    kept = Predictions(ids=np.array(test.ids), labels=test.y, probabilities=p)
+    assert auditing.leak_scores(kept, pairs) == pytest.approx(
+        {
+            "test_top1": 29 / 40,
+            "test_top1_without": 28 / 38,
+            "duplicates_top1": 1 / 2,
+            "n_leaked": 2,
+        }
+    )
+    with pytest.raises(UsageError, match="no prediction of test/003"):
+        auditing.leak_scores(
+            Predictions(ids=kept.ids[10:], labels=kept.labels[10:], probabilities=p[10:]), pairs
+        )
+
+
+def test_an_audit_reads_back_and_rubbish_is_refused(tmp_path: Path) -> None:
+    train, test = planted()
+    pairs = auditing.leaks(train, test, CLASSES)
+    p = np.full((300, 4), 0.25)
+    p[4] = (0, 0, 0.9, 0.1)
+    audit = Audit(
+        entry="e", dataset="d", command="probe audit", created="now", threshold=0.9, n_train=300,
+        n_test=40, near_duplicates=tuple(pairs), scores={"oof_top1": 0.5},
+        label_errors=tuple(auditing.label_errors(p, train, CLASSES)),
+    )  # fmt: skip
+    save_audit(tmp_path, audit)
+    assert load_audit(tmp_path) == audit
+    (tmp_path / "audit.json").write_text("{}")
+    with pytest.raises(DataError, match="not an audit"):
+        load_audit(tmp_path)
+    with pytest.raises(DataError, match="probe audit"):
+        load_audit(tmp_path / "none")

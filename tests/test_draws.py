@@ -1,0 +1,93 @@
+"""Learning curves: nested draws, choices inside the draw, and what is kept of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.draws import CurvePlan, draw_rows, learning_curve
+from probe.errors import DataError, UsageError
+from probe.heads import DenseHead, LogisticHead, PathHead, RidgeHead
+from probe.learning_curve import FILE_NAME, LearningCurve, load_learning_curve, save_learning_curve
+from probe.parts import HeadData, Part
+from probe.report.learning import draw_learning_curve
+from tests.heads.data import make_features
+
+
+def part(seed: int, n_rows: int = 300) -> Part:
+    X, y = make_features(n_rows, seed=seed)
+    return Part(X=X, y=y, ids=[f"{seed}/{row}" for row in range(n_rows)])
+
+
+DATA = HeadData(train=part(0), val=part(1), test=part(2), classes=tuple("abcd"))
+
+
+def curve(head: object, data: HeadData = DATA, **plan: object) -> LearningCurve:
+    asked = CurvePlan(**{"counts": [2, 10, 50], "draws": 3, **plan})  # type: ignore[arg-type]
+    return learning_curve(data, head, asked, entry="e", dataset="d", name="path")  # type: ignore[arg-type]
+
+
+def test_draws_are_stratified_nested_and_differ() -> None:
+    labels = np.repeat([0, 1, 2], [100, 50, 4])
+    small, large = draw_rows(labels, 3, 0, 0), draw_rows(labels, 20, 0, 0)
+    assert np.bincount(labels[small]).tolist() == [3, 3, 3]
+    assert np.bincount(labels[large]).tolist() == [20, 20, 4]
+    assert set(small) <= set(large)
+    assert set(small) != set(draw_rows(labels, 3, 0, 1))
+    assert set(small) != set(draw_rows(labels, 3, 1, 0))
+
+
+def test_more_images_are_better_and_each_point_is_the_head_of_its_draw() -> None:
+    found = curve(RidgeHead(alpha=0.3))
+    assert found.split == "val"
+    bands = found.bands()
+    assert bands[2].mean < bands[10].mean < bands[50].mean
+    assert bands[2].deviation > bands[50].deviation
+    for point in found.points:
+        rows = draw_rows(DATA.train.y, point.per_class, 0, point.draw)
+        alone = RidgeHead(alpha=0.3).fit(DATA.train.X[rows], DATA.train.y[rows])
+        assert point.n_train == 4 * point.per_class
+        assert point.top1 == pytest.approx(alone.score(DATA.val.X, DATA.val.y))
+
+
+def test_a_grid_is_chosen_from_inside_each_draw() -> None:
+    candidates = [{"C": 1e-6}, {"C": 1e-1}]
+    found = curve(PathHead(C=1e-6), counts=[1, 10], candidates=candidates)
+    for point in found.points:
+        assert dict(point.params) == ({} if point.per_class == 1 else {"C": 0.1})
+
+
+def test_seeds_follow_the_draw_and_patience_has_no_say() -> None:
+    head = DenseHead(epochs=2, patience=1, hidden="8", random_state=0)
+    assert len({point.top1 for point in curve(head, counts=[20], draws=3).points}) > 1
+
+
+def test_processes_give_the_same_points() -> None:
+    assert curve(LogisticHead(), counts=[3], jobs=2) == curve(LogisticHead(), counts=[3])
+
+
+def test_test_rows_are_scored_only_where_there_are_no_others() -> None:
+    data = HeadData(train=DATA.train, val=None, test=DATA.test, classes=DATA.classes)
+    assert curve(RidgeHead(), data, counts=[5]).split == "test"
+    nothing = HeadData(train=DATA.train, val=None, test=None, classes=DATA.classes)
+    with pytest.raises(UsageError, match="--val-size"):
+        curve(RidgeHead(), nothing)
+    with pytest.raises(UsageError, match="no class has more than 75"):
+        curve(RidgeHead(), counts=[100])
+
+
+def test_it_is_kept_and_drawn(tmp_path: Path) -> None:
+    found = curve(RidgeHead())
+    assert load_learning_curve(tmp_path) is None
+    save_learning_curve(tmp_path, found)
+    assert load_learning_curve(tmp_path) == found
+    for name, one in (("a", found), ("b", curve(RidgeHead(), counts=[4], draws=1))):
+        draw_learning_curve(one, tmp_path / f"{name}.png", title="ridge on " + "digits " * 30)
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert np.asarray(image.convert("L")).std() > 5
+    (tmp_path / FILE_NAME).write_text('{"schema": 2}')
+    with pytest.raises(DataError, match="not a learning curve"):
+        load_learning_curve(tmp_path)
