@@ -1,0 +1,215 @@
+"""What is compared, from what a person types.
+
+A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE][=WEIGHTS]``:
+
+    vgg16                           its own layer, size and weights at hand
+    vgg16@64                        64 pixels
+    vgg16/pool4+pool5@64            two layers, filled by one pass
+    vgg16/conv5_3:flatten@32        a map as it is
+    resnet18@32=random:0            weights: a file, a name of the catalog or random:SEED
+
+What a candidate leaves open comes from `--size`, `--layers`, `--weights` and `--preprocess`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from probe.backbones.catalog import BACKBONES
+from probe.datasets import DATASETS
+from probe.errors import UsageError
+
+SPEC = re.compile(
+    r"(?P<backbone>\w+)(/(?P<layers>\w+(\+\w+)*)(:(?P<pool>\w+))?)?(@(?P<size>\d+))?"
+    r"(=(?P<weights>.+))?"
+)
+GRAMMAR = "BACKBONE[/LAYER[+LAYER][:POOL]][@SIZE][=WEIGHTS]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One forward pass to compare; what is None or empty is the weights' own.
+
+    Parameters
+    ----------
+    backbone : str
+    layers : tuple of str
+    pool : str, optional
+    size : int, optional
+        Side of the network's input in pixels.
+    weights : str, optional
+        None means ``auto``.
+    preprocess : str, optional
+    """
+
+    backbone: str
+    layers: tuple[str, ...] = ()
+    pool: str | None = None
+    size: int | None = None
+    weights: str | None = None
+    preprocess: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What it is called until layer and size are known; a file of weights goes unsaid."""
+        layers = f"/{'+'.join(self.layers)}" if self.layers else ""
+        pool = f":{self.pool}" if self.pool else ""
+        size = f"@{self.size}" if self.size else ""
+        drawn = (self.weights or "").startswith("random:")
+        return self.backbone + layers + pool + size + (f"={self.weights}" if drawn else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """What candidates take where they say nothing themselves.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        Each candidate without a size of its own is taken at each.
+    layers : tuple of str
+        Each backbone takes those of its own; one that has none of them keeps its default.
+    weights, preprocess : mapping of backbone to str
+    """
+
+    sizes: tuple[int, ...] = ()
+    layers: tuple[str, ...] = ()
+    weights: Mapping[str, str]
+    preprocess: Mapping[str, str]
+
+
+def parse_candidate(text: str) -> Candidate:
+    """Read one candidate.
+
+    Raises
+    ------
+    UsageError
+        The text does not follow the grammar.
+    UnknownNameError
+        There is no such backbone or layer; the message lists those that there are.
+    """
+    found = SPEC.fullmatch(text.strip())
+    if found is None:
+        raise UsageError(f"--backbones {text!r}: expected {GRAMMAR}, as vgg16/pool5@64")
+    backbone, layers = found["backbone"], tuple((found["layers"] or "").split("+"))
+    for layer in filter(None, layers):
+        BACKBONES[backbone].layer(layer)
+    return Candidate(
+        backbone=BACKBONES[backbone].name,
+        layers=tuple(filter(None, layers)),
+        pool=found["pool"],
+        size=int(found["size"]) if found["size"] else None,
+        weights=found["weights"],
+    )
+
+
+def candidates(texts: Sequence[str], defaults: Defaults) -> list[Candidate]:
+    """Return what is compared, in the order it was typed, each once.
+
+    Raises
+    ------
+    UsageError
+        Nothing was named, or an option speaks of a backbone or a layer that no candidate has.
+    """
+    named = [parse_candidate(text) for text in texts if text.strip()]
+    if not named:
+        raise UsageError("--backbones: name at least one; `probe backbones list` has them all")
+    _check_defaults(named, defaults)
+    found: dict[Candidate, None] = {}
+    for one in named:
+        own = [layer.name for layer in BACKBONES[one.backbone].layers]
+        filled = replace(
+            one,
+            layers=one.layers or tuple(layer for layer in defaults.layers if layer in own),
+            weights=one.weights or defaults.weights.get(one.backbone),
+            preprocess=defaults.preprocess.get(one.backbone),
+        )
+        for size in (one.size,) if one.size or not defaults.sizes else defaults.sizes:
+            found[replace(filled, size=size)] = None
+    return list(found)
+
+
+def _check_defaults(named: Sequence[Candidate], defaults: Defaults) -> None:
+    backbones = {one.backbone for one in named}
+    for option, given in (("--weights", defaults.weights), ("--preprocess", defaults.preprocess)):
+        for name in given.keys() - backbones:
+            raise UsageError(f"{option} {name}=...: {name} is not among --backbones")
+    known = {layer.name for name in backbones for layer in BACKBONES[name].layers}
+    for layer in defaults.layers:
+        if layer not in known:
+            raise UsageError(f"--layers {layer}: none of {', '.join(sorted(backbones))} has it")
+
+
+def assignments(option: str, texts: Sequence[str], named: Sequence[str]) -> dict[str, str]:
+    """Return the mapping of options like ``--weights NAME=FILE``.
+
+    Parameters
+    ----------
+    named : sequence of str
+        Candidates as they were typed; where all are of one backbone, its name may be left out.
+
+    Raises
+    ------
+    UsageError
+        There is no name, or it is given twice.
+    """
+    found: dict[str, str] = {}
+    backbones = {parse_candidate(text).backbone for text in named if text.strip()}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if name not in BACKBONES and len(backbones) == 1:
+            (name,), equals, value = backbones, "=", text
+        if not (name and equals and value):
+            raise UsageError(f"{option} {text}: expected NAME=VALUE, as vgg16=FILE")
+        if name in found:
+            raise UsageError(f"{option} {name}=...: given twice")
+        found[name] = value
+    return found
+
+
+def dataset_labels(texts: Sequence[str]) -> list[str]:
+    """Return what datasets are called in tables: their names, or their folders' names.
+
+    Two folders of one name keep their paths.
+    """
+    short = [text if text in DATASETS else Path(text).resolve().name for text in texts]
+    return [one if short.count(one) == 1 else text for one, text in zip(short, texts, strict=True)]
+
+
+def feature_name(backbone: str, layer: str, pool: str, size: int, weights: str) -> str:
+    """Return what features are called everywhere; `parse_candidate` reads it.
+
+    An average of a map goes without saying, and so do weights, unless they are random.
+    """
+    reduced = f":{pool}" if pool in ("max", "flatten") else ""
+    return f"{backbone}/{layer}{reduced}@{size}" + (
+        f"={weights}" if weights.startswith("random:") else ""
+    )
+
+
+def matching(text: str, names: Sequence[str]) -> str:
+    """Return the one name of features that a candidate's text means.
+
+    Raises
+    ------
+    UsageError
+        None does, or more than one; the message lists them.
+    """
+    wanted = parse_candidate(text)
+    found = []
+    for name in names:
+        one = parse_candidate(name)
+        asked = (wanted.pool, wanted.size, wanted.weights, *wanted.layers)
+        has = (one.pool, one.size, one.weights, *one.layers)
+        agrees = all(a in (None, h) for a, h in zip(asked, has, strict=False))
+        if one.backbone == wanted.backbone and agrees:
+            found.append(name)
+    if len(found) == 1:
+        return found[0]
+    listed = ", ".join(found or names)
+    raise UsageError(
+        f"{text!r} means {'several' if found else 'none'} of the features compared: {listed}"
+    )

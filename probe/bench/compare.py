@@ -1,0 +1,264 @@
+"""Which features win on a dataset, and whether that is more than chance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import DataError
+from probe.outcome import DONE, Agreement, Comparison, Matrix, Pair, Protocol, Row, Score
+from probe.paired import NEMENYI_LEAST, average_ranks, compact_letters, compare_pair, friedman, holm
+from probe.predictions import load_predictions
+
+NAMED = 3  # rows that a sentence lists
+COMPARABLE = 3  # features below which a rank correlation is no figure
+
+
+def compare_rows(
+    rows: Sequence[Row],
+    runs: Path,
+    protocol: Protocol,
+    *,
+    n_classes: int,
+    images: Mapping[str, int],
+    scores: Sequence[Score] = (),
+) -> tuple[list[Row], Comparison]:
+    """Rank the rows of one dataset, test every pair, and say which to take.
+
+    Only predictions of the protocol's split are read: test rows choose nothing.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        Of one dataset, failed ones included.
+    runs : Path
+        The folder of runs.
+
+    Returns
+    -------
+    rows : list of Row
+        As given, with rank and letters.
+    comparison : Comparison
+
+    Raises
+    ------
+    DataError
+        A run kept no predictions, or two speak of different images.
+    """
+    done = [row for row in rows if row.status == DONE]
+    right = {row.id: _right(runs, row, protocol.split) for row in done}
+    _check_same_rows(right)
+    accuracy = {name: float(np.mean(hits)) for name, (_, hits) in right.items()}
+    order = sorted(done, key=lambda row: (-accuracy[row.id], _price(row)))
+    ids = [row.id for row in order]
+    pairs = _pairs(ids, right, protocol)
+    place = {name: number for number, name in enumerate(ids)}
+    letters = compact_letters(
+        len(ids), [(place[pair.a], place[pair.b]) for pair in pairs if pair.different]
+    )
+    beaten = {pair.b for pair in pairs if ids[:1] == [pair.a] and pair.different}
+    tied = [name for name in ids if name not in beaten]
+    ranks = {name: 1 + sum(one > accuracy[name] for one in accuracy.values()) for name in ids}
+    ranked = [
+        replace(row, rank=ranks[row.id], letters=letters[place[row.id]]) if row.id in place else row
+        for row in rows
+    ]
+    by_id = {row.id: row for row in ranked}
+    cheapest = min(tied, key=lambda name: _price(by_id[name])) if tied else None
+    comparison = Comparison(
+        dataset=rows[0].dataset,
+        n_classes=n_classes,
+        images=dict(images),
+        rows=tuple(ids),
+        pairs=tuple(pairs),
+        tied=tuple(tied),
+        verdict="",
+        scores=tuple(scores),
+        agreement=tuple(agreement(scores, [by_id[name] for name in ids], accuracy)),
+        winner=ids[0] if ids else None,
+        cheapest=cheapest,
+    )
+    return ranked, replace(comparison, verdict=verdict(comparison, by_id, protocol))
+
+
+def _right(runs: Path, row: Row, split: str) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return ids in order, and whether each image was right."""
+    found = load_predictions(runs / (row.run or "")).get(split)
+    if found is None:
+        raise DataError(f"{runs / (row.run or '')}: keeps no {split} predictions; fit it again")
+    order = np.argsort(found.ids, kind="stable")
+    hits = found.probabilities.argmax(axis=1) == found.labels
+    return found.ids[order].tolist(), hits[order]
+
+
+def _check_same_rows(right: Mapping[str, tuple[list[str], NDArray[np.bool_]]]) -> None:
+    all_ids = [ids for ids, _ in right.values()]
+    if any(ids != all_ids[0] for ids in all_ids):
+        raise DataError("two rows were measured on different images; they cannot be compared")
+
+
+def _pairs(
+    ids: Sequence[str],
+    right: Mapping[str, tuple[list[str], NDArray[np.bool_]]],
+    protocol: Protocol,
+) -> list[Pair]:
+    tests = [
+        (a, b, compare_pair(right[a][1], right[b][1], seed=protocol.seed, level=protocol.level))
+        for a, b in combinations(ids, 2)
+    ]
+    adjusted = holm([test.p for _, _, test in tests])
+    return [
+        Pair(
+            a=a, b=b, n=test.n, only_a=test.only_a, only_b=test.only_b, difference=test.difference,
+            low=test.interval.low, high=test.interval.high, p=test.p, p_adjusted=p,
+            different=p <= 1 - protocol.level,
+        )
+        for (a, b, test), p in zip(tests, adjusted, strict=True)
+    ]  # fmt: skip
+
+
+def _price(row: Row) -> tuple[float, float, float]:
+    """What makes one of several equals the cheapest: the pass, then the head's size and time."""
+    cost = row.cost
+    passes = float("inf") if cost.multiply_adds is None else float(cost.multiply_adds)
+    return passes, float(row.feature_dim or 0), cost.head_seconds or 0.0
+
+
+def agreement(
+    scores: Sequence[Score], rows: Sequence[Row], accuracy: Mapping[str, float]
+) -> list[Agreement]:
+    """Return how well each score ranked the features, each taken with its best head."""
+    from scipy.stats import kendalltau, weightedtau
+
+    best: dict[str, float] = {}
+    for row in rows:
+        best[row.name] = max(best.get(row.name, 0.0), accuracy[row.id])
+    found = []
+    for name in dict.fromkeys(score.name for score in scores):
+        own = {one.features: one.value for one in scores if one.name == name}
+        names = [one for one in own if one in best]
+        if len(names) < COMPARABLE:
+            continue
+        values, reached = [own[one] for one in names], [best[one] for one in names]
+        tau = kendalltau(values, reached)
+        weighted = float(weightedtau(values, reached).statistic)
+        if not (np.isfinite(tau.statistic) and np.isfinite(weighted)):
+            continue  # all equal: nothing was ranked
+        chosen = max(names, key=lambda one: own[one])
+        found.append(
+            Agreement(
+                score=name, n=len(names), kendall=float(tau.statistic), weighted=weighted,
+                p=float(tau.pvalue), best=chosen, loss=max(reached) - best[chosen],
+            )
+        )  # fmt: skip
+    return found
+
+
+def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol) -> str:
+    """Return the answer: what to take, by how much, how sure, at what cost."""
+    if comparison.winner is None:
+        return f"Nothing could be compared on {comparison.dataset}."
+    best = rows[comparison.winner]
+    text = f"Take {_called(best, protocol)}: {_figure(best, protocol.split)}."
+    others = [rows[name] for name in comparison.tied[1:]]
+    if others:
+        names = ", ".join(_called(row, protocol) for row in others[:NAMED])
+        if len(others) > NAMED:
+            names += f" and {len(others) - NAMED} more"
+        text += f" Not distinguishable from it with these data: {names}."
+        if comparison.cheapest and comparison.cheapest != comparison.winner:
+            cheapest = rows[comparison.cheapest]
+            text += f" The cheapest of them is {_called(cheapest, protocol)} ({_cost(cheapest)})."
+    first = _next_beaten(comparison, best, rows)
+    if first is not None:
+        count = len(comparison.pairs)
+        p = "< 0.001" if first.p_adjusted < 0.001 else f"= {first.p_adjusted:.3f}"
+        corrected = f", corrected for {count} comparisons" if count > 1 else ""
+        text += (
+            f" It beats {_called(rows[first.b], protocol)} by {100 * first.difference:.2f} points "
+            f"({100 * first.low:.2f} to {100 * first.high:.2f}; McNemar p {p}{corrected})."
+        )
+    text += f" Cost: {_cost(best)}."
+    if "test" in best.metrics:
+        text += f" On test images, which chose nothing: {_figure(best, 'test')}."
+    return text
+
+
+def _next_beaten(comparison: Comparison, best: Row, rows: Mapping[str, Row]) -> Pair | None:
+    """Return the best row that the winner is told apart from; other features before other heads."""
+    beaten = [pair for pair in comparison.pairs if pair.a == best.id and pair.different]
+    others = [pair for pair in beaten if rows[pair.b].name != best.name]
+    return next(iter(others or beaten), None)
+
+
+def _called(row: Row, protocol: Protocol) -> str:
+    return row.name if len(protocol.heads) == 1 else f"{row.name} with {row.head}"
+
+
+def _figure(row: Row, split: str) -> str:
+    counts = {"val": row.n_val, "test": row.n_test, "oof": row.n_train}
+    words = {"val": "validation images", "test": "images", "oof": "training images, out of fold,"}
+    text = f"{100 * row.metrics[split]['top1']:.2f} %"
+    if bounds := row.intervals.get(split, {}).get("top1"):
+        text += f" ({100 * bounds[0]:.2f} to {100 * bounds[1]:.2f})"
+    return f"{text} of {counts[split]:,} {words[split]} right"
+
+
+def _cost(row: Row) -> str:
+    cost, parts = row.cost, []
+    if cost.multiply_adds is not None:
+        parts.append(f"{_si(cost.multiply_adds)} multiply-adds an image")
+    if cost.images_per_second is not None:
+        parts.append(f"{cost.images_per_second:,.0f} images/s here")
+    parts.append(f"{row.feature_dim:,} features")
+    return ", ".join(parts)
+
+
+def _si(count: float) -> str:
+    for unit, word in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= unit:
+            return f"{count / unit:.3g} {word}"
+    return f"{count:.3g}"
+
+
+def make_matrix(rows: Sequence[Row], protocol: Protocol) -> Matrix | None:
+    """Return accuracy by features and dataset, with average ranks; None for one dataset alone.
+
+    Features that lack a figure on some dataset are left out: an average rank over other datasets
+    would be another figure.
+    """
+    datasets = tuple(dict.fromkeys(row.dataset for row in rows))
+    if len(datasets) < 2:
+        return None
+    figures: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.status == DONE:
+            own = figures.setdefault(_called(row, protocol), {})
+            own[row.dataset] = row.metrics[protocol.split][protocol.metric]
+    names = [name for name, own in figures.items() if len(own) == len(datasets)]
+    if not names:
+        return None
+    values = np.array([[figures[name][dataset] for dataset in datasets] for name in names])
+    ranks = average_ranks(values)
+    tested = friedman(values, level=protocol.level)
+    note = (
+        "Friedman's test with Iman and Davenport's correction, and Nemenyi's critical difference."
+        if tested
+        else f"Average ranks only: with {len(datasets)} datasets and {len(names)} rows, Friedman's "
+        f"and Nemenyi's tests say nothing (at least {NEMENYI_LEAST} and 3 are needed)."
+    )
+    order = np.argsort(ranks, kind="stable")
+    return Matrix(
+        datasets=datasets,
+        names=tuple(names[i] for i in order),
+        values=tuple(tuple(float(value) for value in values[i]) for i in order),
+        average_ranks=tuple(float(ranks[i]) for i in order),
+        note=note,
+        friedman_p=tested[0] if tested else None,
+        critical_difference=tested[1] if tested else None,
+    )

@@ -1,0 +1,160 @@
+"""The heads of a bench: ordinary runs, found again by a digest of all that moves their numbers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from probe.bench.sources import Source
+from probe.cache.key import canonical_json, digest_text
+from probe.cache.store import Joined
+from probe.errors import DataError, UsageError
+from probe.files import write_text
+from probe.outcome import Protocol
+from probe.parts import SplitPlan, plan_splits
+from probe.predictions import FILE_NAME as PREDICTIONS
+from probe.predictions import load_predictions
+from probe.results import FILE_NAME as RESULT
+from probe.results import RunResult, read_run, versions
+from probe.runs import HeadRequest, fit_head, keep_run, plan_head, run_folder
+from probe.splitting import Labels, fold_split
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "protocol.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A finished run, and whether it was there already."""
+
+    run: str
+    result: RunResult
+    found: bool
+
+
+def head_request(head: str, protocol: Protocol, command: str) -> HeadRequest:
+    """Return what `probe head` would be asked for: a grid wherever the head has one."""
+    from probe.heads.grid import GRIDS
+
+    return HeadRequest(
+        solver=head,
+        grid=head in GRIDS,
+        val_size=None if protocol.folds else protocol.val_size,
+        folds=protocol.folds,
+        repeats=protocol.repeats,
+        seed=protocol.seed,
+        command=command,
+    )
+
+
+def check_protocol(protocol: Protocol, labels: Mapping[str, Labels]) -> None:
+    """Refuse a protocol that a dataset cannot follow, before hours go into its features.
+
+    Parameters
+    ----------
+    labels : mapping of split name to int, (n_images,)
+
+    Raises
+    ------
+    UsageError
+        There are no training images, a class has fewer than the folds, or nothing is held out.
+    """
+    plan = plan_splits(labels, val_size=protocol.val_size, seed=protocol.seed)
+    if protocol.folds:
+        fold_split(labels["train"], protocol.folds, protocol.seed, repeats=protocol.repeats)
+    else:
+        _require_held_out(plan)
+
+
+def _require_held_out(plan: SplitPlan) -> None:
+    if plan.val is None:
+        raise UsageError("--val-size 0 leaves nothing to compare on; hold rows out, or --folds 5")
+
+
+def plan_rows(source: Source, protocol: Protocol) -> SplitPlan:
+    """Decide which rows are trained on and held out: the same for all features of a dataset.
+
+    Raises
+    ------
+    UsageError
+        Nothing would be held out, so nothing could be compared.
+    """
+    request = head_request(protocol.heads[0], protocol, "")
+    plan = plan_head(_joined(source), request)
+    if not protocol.folds:
+        _require_held_out(plan)
+    return plan
+
+
+def _joined(source: Source) -> Joined:
+    return cast("Joined", source)  # it has the parts that are used: entry and splits
+
+
+class Runs:
+    """The runs of a cache folder, by the digest of their protocol."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self.folder, self._ledger = cache_dir / "runs", cache_dir / "ledger"
+        self._known: dict[str, Path] = {}
+        for path in sorted(self.folder.glob(f"*/{FILE_NAME}")):
+            run = path.parent
+            if (run / RESULT).is_file() and (run / PREDICTIONS).is_file():
+                self._known[_read_digest(path)] = run
+
+    def fit(self, source: Source, head: str, protocol: Protocol, command: str) -> Fitted:
+        """Return the run of a head on features, fitted now unless it was before.
+
+        Raises
+        ------
+        ProbeError
+            The head cannot be fitted on these rows, or an entry is damaged.
+        """
+        request = head_request(head, protocol, command)
+        about = _identity(source, request)
+        digest = digest_text(canonical_json(about))
+        found = self._known.get(digest)
+        if found is not None:
+            try:
+                if protocol.split in load_predictions(found):
+                    return Fitted(run=found.name, result=read_run(found), found=True)
+            except DataError as error:
+                log.warning("fitted again: %s", error)
+            del self._known[digest]
+        plan = plan_rows(source, protocol)
+        with run_folder(None, self.folder) as target:
+            run = fit_head(_joined(source), request, plan, ledger=self._ledger)
+            write_text(target / FILE_NAME, json.dumps({"digest": digest, **about}, indent=1) + "\n")
+            keep_run(target, run, source.entry.classes)
+        self._known[digest] = target
+        return Fitted(run=target.name, result=run.result, found=False)
+
+    def knows(self, source: Source, head: str, protocol: Protocol) -> bool:
+        """Whether such a run is there."""
+        about = _identity(source, head_request(head, protocol, ""))
+        return digest_text(canonical_json(about)) in self._known
+
+
+def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:
+    """Return all that moves a run's numbers: another value of any of it is another run."""
+    usual = asdict(HeadRequest())
+    asked = {name: value for name, value in asdict(request).items() if value != usual[name]}
+    grids = {name: list(values) for name, values in request.searched().items()}
+    return {
+        "entries": [entry.key.digest for entry in source.entries],
+        "labels": source.labels_digest,
+        "pca": source.pca,
+        "request": {**asked, "command": "", "grids": grids},
+        "probe": versions()["probe"],
+    }
+
+
+def _read_digest(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # nobody asks for it: the head is fitted again

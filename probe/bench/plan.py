@@ -1,0 +1,267 @@
+"""What a bench has to do, decided before anything runs: rows to forward, time, disk."""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones.spec import Layer, Pool
+from probe.bench.candidates import Candidate, feature_name
+from probe.cache.features import FeatureSet
+from probe.cache.pending import unfinished_files
+from probe.cache.store import Store
+from probe.cache.unfinished import progress
+from probe.errors import ProbeError, UsageError
+from probe.extract import find_entries, forward_rows
+from probe.job import Cut, Job
+from probe.request import Prepared, Request, prepare
+
+log = logging.getLogger(__name__)
+
+TIMED_BATCHES = 2  # after one that also allocates
+PATIENCE = 20.0  # seconds after which one timed batch has to do
+RESERVE = 200_000_000  # bytes that a disk keeps for everybody else
+BESIDE_ROWS = 1.05  # ids, labels, hashes and checksums stand beside the rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One backbone over one dataset: the entries it fills, and what that takes.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    request : Request
+        What `probe extract` would be asked for.
+    names : tuple of str
+        Of the features, one a cut; the candidate's text where it cannot be prepared.
+    entries : tuple of FeatureSet or None
+        Those that are complete.
+    images, missing : int
+        In all splits; those to be forwarded.
+    disk : int
+        Bytes to be written.
+    rate, seconds : float, optional
+        Images a second, as measured, and what the missing ones take; None where nothing, or next
+        to nothing, is missing.
+    reason : str, optional
+        Why it cannot be done.
+    """
+
+    candidate: Candidate
+    request: Request
+    names: tuple[str, ...]
+    cuts: tuple[tuple[Layer, Pool], ...] = ()
+    entries: tuple[FeatureSet | None, ...] = ()
+    images: int = 0
+    missing: int = 0
+    disk: int = 0
+    rate: float | None = None
+    seconds: float | None = None
+    reason: str | None = None
+    size: int | None = None
+    weights: str = ""
+    imagenet: tuple[float, str] | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all its entries are there."""
+        return self.reason is None and None not in self.entries
+
+
+def plan_pass(
+    candidate: Candidate, request: Request, store: Store, *, measure: bool = True
+) -> Pass:
+    """Decide one pass; what stands in its way becomes its reason.
+
+    Parameters
+    ----------
+    measure : bool
+        Time a few real batches where rows are missing; this loads the weights.
+    """
+    planned = Pass(candidate=candidate, request=request, names=(candidate.text,))
+    try:
+        prepared = prepare(request)
+        planned = _described(planned, prepared, store)
+        if planned.missing and measure:
+            planned = _timed(planned, prepared, store)
+    except ProbeError as error:
+        log.info("%s: %s", candidate.text, error)
+        return replace(planned, reason=" ".join(str(error).split()))
+    return planned
+
+
+def _described(planned: Pass, prepared: Prepared, store: Store) -> Pass:
+    job, spec = prepared.job, prepared.weights.spec
+    entries = find_entries(job, store)
+    missing = missing_rows(prepared, store, entries)
+    names = tuple(
+        feature_name(job.backbone.name, cut.layer.name, cut.pool, job.preprocess.size,
+                     prepared.weights.name)
+        for cut in job.cuts
+    )  # fmt: skip
+    return replace(
+        planned,
+        names=names,
+        cuts=tuple((cut.layer, cut.pool) for cut in job.cuts),
+        entries=tuple(entries),
+        images=job.count,
+        missing=min(int(missing.sum()), job.count - _finished(job, store, entries)),
+        disk=sum(
+            _bytes(job, cut) for cut, entry in zip(job.cuts, entries, strict=True) if entry is None
+        ),
+        size=job.preprocess.size,
+        weights=prepared.weights.name,
+        imagenet=(spec.top1, spec.top1_by) if spec is not None and spec.top1 is not None else None,
+    )
+
+
+def missing_rows(
+    prepared: Prepared, store: Store, entries: Sequence[FeatureSet | None]
+) -> NDArray[np.bool_]:
+    """Return which images of a job no complete entry of the same recipes holds, bool, (count,)."""
+    job = prepared.job
+    content = np.concatenate([table.content for table in job.tables.values()])
+    hashes = np.ascontiguousarray(content).view("V16")[:, 0]
+    missing = np.zeros(len(hashes), bool)
+    for cut, entry in zip(job.cuts, entries, strict=True):
+        if entry is not None:
+            continue
+        known = [
+            np.ascontiguousarray(split.content).view("V16")[:, 0]
+            for donor in store.donors(cut.key)
+            for split in donor.splits.values()
+        ]
+        missing |= ~np.isin(hashes, np.concatenate(known)) if known else True
+    return missing
+
+
+def _finished(job: Job, store: Store, entries: Sequence[FeatureSet | None]) -> int:
+    """Return how many images an interrupted pass got through, in all of its open entries."""
+    partials = [
+        unfinished_files(store.path_of(cut.key, job.dataset.name))[0]
+        for cut, entry in zip(job.cuts, entries, strict=True)
+        if entry is None
+    ]
+    return min((progress(partial)[0] for partial in partials), default=0)
+
+
+def _bytes(job: Job, cut: Cut) -> int:
+    """Return about how large the entry of a cut will be."""
+    if cut.layer.kind != "map" or cut.pool in ("avg", "max"):
+        values = cut.layer.width
+    else:
+        from probe.backbones.network import feature_shapes
+
+        (shape,) = feature_shapes(job.backbone, [(cut.layer, cut.pool)], job.preprocess)
+        values = math.prod(shape)
+    width = values * np.dtype(cut.key.dtype).itemsize
+    return int(job.count * job.views * width * BESIDE_ROWS)
+
+
+def _timed(planned: Pass, prepared: Prepared, store: Store) -> Pass:
+    """Forward a few of the missing rows and see how long that takes; nothing is kept."""
+    rows = np.flatnonzero(missing_rows(prepared, store, planned.entries))
+    per_batch = prepared.batch_size // prepared.job.views
+    if len(rows) <= per_batch * TIMED_BATCHES:  # the measurement would be the work
+        return planned
+    cuts = [cut for cut, one in zip(planned.cuts, planned.entries, strict=True) if one is None]
+    engine = prepared.engine_for(cuts)
+    batches = [rows[i * per_batch : (i + 1) * per_batch] for i in range(TIMED_BATCHES + 1)]
+    since, taken = time.perf_counter(), []
+    for forwarded, _ in forward_rows(
+        prepared.job, engine, [one for one in batches if len(one)],
+        workers=prepared.request.workers,
+    ):  # fmt: skip
+        taken.append((time.perf_counter() - since) / len(forwarded))
+        since = time.perf_counter()
+        if len(taken) > 1 and sum(taken) * per_batch > PATIENCE:
+            break
+    each = min(taken[1:] or taken)  # the first also allocates
+    return replace(planned, rate=1 / each, seconds=len(rows) * each)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All passes of a bench, dataset by dataset."""
+
+    passes: tuple[tuple[Pass, ...], ...]
+
+    @property
+    def disk(self) -> int:
+        """Bytes to be written."""
+        return sum(one.disk for passes in self.passes for one in passes)
+
+    @property
+    def seconds(self) -> float:
+        """What forwarding takes, as far as it was measured."""
+        return sum(one.seconds or 0.0 for passes in self.passes for one in passes)
+
+    def check_disk(self, cache_dir: Path) -> None:
+        """Refuse what does not fit.
+
+        Raises
+        ------
+        UsageError
+            Says how much is missing and what would make it less.
+        """
+        there = cache_dir
+        while not there.exists():
+            there = there.parent
+        free = shutil.disk_usage(there).free
+        if self.disk + RESERVE > free:
+            raise UsageError(
+                f"{cache_dir}: the features take {self.disk / 1e9:.2f} GB and {free / 1e9:.2f} GB "
+                "are free; name fewer backbones or layers, take --dtype float16 or --per-class N, "
+                "or another --cache-dir"
+            )
+
+
+def make_plan(
+    wanted: Sequence[Sequence[tuple[Candidate, Request]]],
+    store: Store,
+    *,
+    measure: bool = True,
+    on_pass: Callable[[str, str], None] | None = None,
+) -> Plan:
+    """Plan every pass; features that two candidates mean alike are planned once.
+
+    Parameters
+    ----------
+    wanted : sequence of sequence of (Candidate, Request)
+        A sequence a dataset.
+    on_pass : callable, optional
+        Told dataset and candidate before each.
+    """
+    found = []
+    for requests in wanted:
+        passes: list[Pass] = []
+        for candidate, request in requests:
+            if on_pass is not None:
+                on_pass(request.dataset, candidate.text)
+            passes.append(plan_pass(candidate, request, store, measure=measure))
+        found.append(tuple(_distinct(passes)))
+    return Plan(passes=tuple(found))
+
+
+def _distinct(passes: Sequence[Pass]) -> list[Pass]:
+    """Drop passes that say the same as an earlier one; tell apart those with other weights."""
+    kept: list[Pass] = []
+    for one in passes:
+        alike = (one.names, one.weights, one.reason)
+        if alike not in [(other.names, other.weights, other.reason) for other in kept]:
+            kept.append(one)
+    counts = Counter(name for one in kept for name in one.names)
+    return [
+        replace(one, names=tuple(n if counts[n] == 1 else f"{n}={one.weights}" for n in one.names))
+        for one in kept
+    ]

@@ -1,0 +1,108 @@
+"""Rows of the leaderboard: their figures, and what their passes, entries and heads cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from probe.bench.fitting import Fitted
+from probe.bench.network_cost import network_cost
+from probe.bench.plan import Pass
+from probe.bench.sources import Source
+from probe.cache.features import FeatureSet
+from probe.cache.store import Store
+from probe.outcome import DONE, FAILED, Cost, Row
+from probe.results import RunResult
+
+LEAST_TIMED = 100  # images: fewer time the start of the pass
+
+
+def done_row(dataset: str, source: Source, head: str, fitted: Fitted, cost: Cost) -> Row:
+    """Return the row of a finished run; its id comes later."""
+    result = fitted.result
+    chosen = result.selection or {}
+    return Row(
+        id="",
+        dataset=dataset,
+        name=source.name,
+        kind=source.kind,
+        head=head,
+        status=DONE,
+        backbone=result.backbone,
+        weights=result.weights,
+        layer=result.layer,
+        pool=result.pool,
+        size=source.size,
+        pca=source.pca,
+        entries=tuple(entry.name for entry in source.entries),
+        run=fitted.run,
+        feature_dim=source.width,
+        penalty=chosen.get("penalty"),
+        best=None if chosen.get("chosen") is None else float(chosen["chosen"]),
+        n_train=result.n_train,
+        n_val=result.n_val,
+        n_test=result.n_test,
+        metrics=result.metrics,
+        intervals=result.intervals or {},
+        cost=cost,
+    )
+
+
+def failed_row(
+    dataset: str, name: str, head: str, reason: str, *, kind: str = "backbone", backbone: str = "",
+    weights: str = "",
+) -> Row:  # fmt: skip
+    """Return the row of what could not be done."""
+    return Row(
+        id="", dataset=dataset, name=name, kind=kind, head=head, status=FAILED, backbone=backbone,
+        weights=weights, layer="", pool="", entries=(), metrics={}, intervals={}, cost=Cost(),
+        reason=reason,
+    )  # fmt: skip
+
+
+def row_cost(source: Source, passes: Sequence[Pass], store: Store, result: RunResult) -> Cost:
+    """Return what some features and a head on them cost; several passes add up."""
+    parameters = multiply_adds = 0
+    seconds: float | None = 0.0
+    for one, entries in _by_pass(passes, source.entries):
+        network = network_cost(one.candidate.backbone, one.cuts, one.size)
+        parameters += network.parameters
+        multiply_adds += network.multiply_adds
+        rates = [rate for entry in entries if (rate := forward_rate(entry, store)) is not None]
+        seconds = seconds + 1 / min(rates) if rates and seconds is not None else None
+    images = sum(len(split) for split in source.splits.values())
+    published = passes[0].imagenet if len(passes) == 1 else None
+    return Cost(
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        images_per_second=1 / seconds if seconds else None,
+        extract_seconds=images * seconds if seconds else None,
+        head_seconds=result.seconds,
+        disk=sum(entry.path.stat().st_size for entry in source.entries),
+        imagenet_top1=published[0] if published else None,
+        imagenet_by=published[1] if published else None,
+    )
+
+
+def _by_pass(
+    passes: Sequence[Pass], entries: Sequence[FeatureSet]
+) -> list[tuple[Pass, list[FeatureSet]]]:
+    """Return each pass once, with all its cuts: two layers of one network cost it once."""
+    found: dict[tuple[str, str, int | None], tuple[Pass, list[FeatureSet]]] = {}
+    for one, entry in zip(passes, entries, strict=True):
+        key = (one.candidate.backbone, one.weights, one.size)
+        known, own = found.get(key, (replace(one, cuts=()), []))
+        found[key] = replace(known, cuts=known.cuts + one.cuts), [*own, entry]
+    return list(found.values())
+
+
+def forward_rate(entry: FeatureSet, store: Store) -> float | None:
+    """Return the images a second of the pass that made an entry, or another of its recipe.
+
+    The one that forwarded most tells best; None where none forwarded LEAST_TIMED.
+    """
+    passes = [entry.seal]
+    if entry.seal[1] < LEAST_TIMED:
+        passes += [donor.seal for donor in store.donors(entry.key)]
+    seconds, forwarded = max(passes, key=lambda one: one[1])
+    return forwarded / seconds if forwarded >= LEAST_TIMED and seconds > 0 else None

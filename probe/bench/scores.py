@@ -1,0 +1,137 @@
+"""Ranking without training, on the rows that heads are trained on; a figure is computed once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.bench.sources import Source
+from probe.cache.key import canonical_json, digest_text
+from probe.errors import DataError, ProbeError
+from probe.files import write_text
+from probe.outcome import Score
+from probe.parts import Rows
+from probe.plain import from_plain, to_plain
+from probe.request import Prepared
+from probe.results import versions
+from probe.splitting import validation_split
+from probe.transferability import NEIGHBOURS, h_score, knn_score, leep, logme, nce
+
+MOST_ROWS, MOST_NEIGHBOURS = 10_000, 5_000  # beyond, figures hardly move and time grows
+LEAST_ROWS = 2 * NEIGHBOURS
+MOST_WIDTH = 8192  # features: beyond, their covariance does not fit anywhere
+
+Scorer = Callable[[], float]
+
+
+def score_features(
+    source: Source, train: Rows, prepared: Callable[[], Prepared], *, seed: int, folder: Path
+) -> list[Score]:
+    """Return what can be said of features before a head is trained on them.
+
+    NCE and LEEP need the backbone's own classifier: they are there where the weights hold it and
+    the features are its input.
+
+    Parameters
+    ----------
+    train : Rows
+        Those that heads are trained on; at most MOST_ROWS of them are looked at, stratified.
+    prepared : callable
+        Returns the request of this pass, answered; called only where something is computed.
+    folder : Path
+        Where figures are kept between benches.
+    """
+    rows = np.arange(len(source.splits[train.split])) if train.rows is None else train.rows
+    identity = {
+        "entries": [entry.key.digest for entry in source.entries],
+        "labels": source.labels_digest,
+        "rows": digest_text(rows.tobytes().hex()),
+        "seed": seed,
+        "probe": versions()["probe"],
+    }
+    path = folder / f"{digest_text(canonical_json(identity))}.json"
+    found = _read(path)
+    if found is None:
+        found = _compute(source, train.split, rows, prepared, seed)
+        write_text(path, json.dumps([to_plain(one) for one in found]))
+    return found
+
+
+def _read(path: Path) -> list[Score] | None:
+    try:
+        return [from_plain(Score, one) for one in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, DataError):
+        return None  # not there, or damaged: computed anew
+
+
+def _compute(
+    source: Source, split: str, rows: NDArray[np.intp], prepared: Callable[[], Prepared], seed: int
+) -> list[Score]:
+    whole = source.splits[split]
+    rows = _some(rows, whole.labels, MOST_ROWS, seed)
+    if len(rows) < LEAST_ROWS or source.width > MOST_WIDTH:
+        return []
+    views = len(whole.features.reshape(len(whole), -1, source.width)[0])
+    plain = whole.features.reshape(len(whole), views, -1)[:, 0]  # the first view is the image
+    X, y = plain[rows].astype(np.float32), whole.labels[rows]
+    few = _some(np.arange(len(rows)), y, MOST_NEIGHBOURS, seed)
+    tasks: list[tuple[str, int, Scorer]] = [
+        ("logme", len(X), lambda: logme(X, y)),
+        ("h_score", len(X), lambda: h_score(X, y)),
+        ("h_score_shrunk", len(X), lambda: h_score(X, y, shrink=True)),
+        ("knn", len(few), lambda: knn_score(X[few], y[few])),
+    ]
+    top = _classifier(prepared(), source)
+    if top is not None:
+        p = _softmax(X @ top[0].T + top[1])
+        tasks += [
+            ("nce", len(X), lambda: nce(p.argmax(axis=1), y)),
+            ("leep", len(X), lambda: leep(p, y)),
+        ]
+    found = []
+    for name, count, compute in tasks:
+        started = time.perf_counter()
+        value = compute()
+        if np.isfinite(value):
+            seconds = time.perf_counter() - started
+            found.append(
+                Score(name=name, features=source.name, value=value, seconds=seconds, n_rows=count)
+            )
+    return found
+
+
+def _some(rows: NDArray[np.intp], labels: NDArray[Any], most: int, seed: int) -> NDArray[np.intp]:
+    """Return at most so many of the rows, stratified."""
+    if len(rows) <= most:
+        return rows
+    return rows[validation_split(labels[rows], most, seed)[1]]
+
+
+def _classifier(prepared: Prepared, source: Source) -> tuple[Any, Any] | None:
+    """Return weight, (1000, d), and bias of the backbone's own classifier on these features."""
+    key, backbone = source.entries[0].key, prepared.backbone
+    if key.layer != backbone.layers[-1].name or backbone.layers[-1].kind == "map":
+        return None
+    try:
+        if not prepared.weights.has_top(backbone):
+            return None
+        loaded = prepared.weights.load(backbone, backbone.logits).parameters
+    except ProbeError:
+        return None  # the file went away since; the features are here all the same
+    weight, bias = loaded.get("output.weight"), loaded.get("output.bias")
+    if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] != source.width:
+        return None  # a convolution, or something comes between
+    return weight, bias
+
+
+def _softmax(scores: NDArray[Any]) -> NDArray[Any]:
+    scores = scores - scores.max(axis=1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=1, keepdims=True)
+    return scores

@@ -1,0 +1,257 @@
+"""Features as the heads see them: an entry, several entries side by side, or either after a PCA.
+
+Each has the parts of `probe.cache.store.Joined` that fitting a head needs, so that all of them go
+the way of `probe head`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache.features import FeatureSet
+from probe.cache.key import FeatureKey, digest_text
+from probe.errors import DataError, UsageError
+
+BLOCK = 4096  # rows at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What a result records of features: the part of a FeatureSet that is not rows."""
+
+    name: str
+    dataset: str
+    key: FeatureKey
+    provenance: Mapping[str, Any]
+    classes: tuple[str, ...]
+    row_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SplitRows:
+    """Rows of one split with what belongs to each; `make` computes them when they are needed.
+
+    A head that was fitted before is found without them.
+    """
+
+    make: Callable[[], NDArray[Any]]
+    labels: NDArray[np.int32]
+    ids: Sequence[str]
+    content: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def features(self) -> NDArray[Any]:
+        """All rows, (n, d)."""
+        return self.make()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """Features of a dataset, by name.
+
+    Parameters
+    ----------
+    name : str
+        As the leaderboard has it.
+    kind : {"backbone", "concat", "pca"}
+    entry : Meta
+    splits : mapping of split name to FeatureSplit or SplitRows
+    entries : tuple of FeatureSet
+        The cache entries that the rows come from.
+    size, pca : int, optional
+        Side of the network's input in pixels; width after a PCA.
+    """
+
+    name: str
+    kind: str
+    entry: Meta
+    splits: Mapping[str, Any]
+    entries: tuple[FeatureSet, ...]
+    size: int | None
+    pca: int | None = None
+
+    @cached_property
+    def width(self) -> int:
+        """Features an image has; views are rows of their own."""
+        return self.pca or sum(_width(entry) for entry in self.entries)
+
+    @cached_property
+    def labels_digest(self) -> str:
+        """Stands for classes, labels and ids, which no entry's digest holds."""
+        parts = [repr(self.entry.classes)]
+        for name, split in self.splits.items():
+            parts += [name, digest_text(split.labels.tobytes().hex()), "\n".join(split.ids)]
+        return digest_text("\0".join(parts))
+
+
+def of_entry(name: str, entry: FeatureSet) -> Source:
+    """Return the features of one entry."""
+    meta = Meta(
+        name=entry.name, dataset=entry.dataset, key=entry.key, provenance=entry.provenance,
+        classes=entry.classes, row_shape=entry.row_shape,
+    )  # fmt: skip
+    return Source(
+        name=name, kind="backbone", entry=meta, splits=entry.splits, entries=(entry,),
+        size=int(entry.provenance["size"]),
+    )  # fmt: skip
+
+
+def side_by_side(parts: Sequence[Source]) -> Source:
+    """Return the features of several entries side by side, rows matched by id and content.
+
+    Raises
+    ------
+    DataError
+        An entry has other images than the first, or images with other contents.
+    UsageError
+        An entry holds several views of each image: rows of different views do not belong together.
+    """
+    first, *others = parts
+    if any(part.entry.key.views != "none" for part in parts):
+        raise UsageError("features with --views cannot be put side by side")
+    splits = {}
+    for name, split in first.splits.items():
+        rows = [_matched(split, part, name) for part in others]
+        splits[name] = SplitRows(
+            make=partial(_side_by_side, split, rows), labels=split.labels, ids=split.ids,
+            content=split.content,
+        )  # fmt: skip
+    keys = [part.entry.key for part in parts]
+    key = replace(
+        first.entry.key,
+        backbone="+".join(key.backbone for key in keys),
+        layer="+".join(key.layer for key in keys),
+        pool="+".join(key.pool for key in keys),
+    )
+    weights = "+".join(str(part.entry.provenance.get("weights", "")) for part in parts)
+    meta = replace(
+        first.entry,
+        name="+".join(part.entry.name for part in parts),
+        key=key,
+        provenance={"weights": weights},
+        row_shape=(sum(part.width for part in parts),),
+    )
+    sizes = {part.size for part in parts}
+    return Source(
+        name="+".join(part.name for part in parts), kind="concat", entry=meta, splits=splits,
+        entries=tuple(entry for part in parts for entry in part.entries),
+        size=sizes.pop() if len(sizes) == 1 else None,
+    )  # fmt: skip
+
+
+def _side_by_side(first: Any, others: Sequence[tuple[Any, NDArray[np.intp]]]) -> NDArray[Any]:
+    blocks = [_flat(first.features), *(_flat(one.features)[rows] for one, rows in others)]
+    return np.concatenate(blocks, axis=1)
+
+
+def _matched(split: Any, part: Source, name: str) -> tuple[Any, NDArray[np.intp]]:
+    """Return a source's split, and which of its rows are the images of another's, in its order."""
+    other = part.splits.get(name)
+    place = {} if other is None else {one: row for row, one in enumerate(other.ids)}
+    lacking = [one for one in split.ids if one not in place]
+    if other is None or lacking:
+        raise DataError(f"{part.name} has no features of {len(lacking):,} images of {name}")
+    rows = np.array([place[one] for one in split.ids], np.intp)
+    if not np.array_equal(other.content[rows], split.content):
+        raise DataError(f"{part.name}: images of {name} have the same ids and other contents")
+    return other, rows
+
+
+def reduced(source: Source, width: int, train: Any) -> Source:
+    """Return features after a PCA to `width` that was fitted on some training rows.
+
+    Parameters
+    ----------
+    train : probe.parts.Rows
+        The rows that heads are trained on: validation and test rows do not move the projection.
+
+    Raises
+    ------
+    UsageError
+        There are fewer rows than `width`.
+    """
+    split = source.splits[train.split]
+    count = len(split) if train.rows is None else len(train.rows)
+    if width > min(count - 1, source.width):
+        raise UsageError(
+            f"--pca {width}: {count:,} rows of {source.width} features have fewer axes"
+        )
+
+    @cache
+    def axes() -> tuple[NDArray[Any], NDArray[Any]]:
+        X = _flat(split.features)
+        X = X if train.rows is None else X[train.rows]
+        scale = _block_scale(X, [_width(entry) for entry in source.entries])
+        mean, basis = principal_axes(X / scale, width)
+        return mean * scale, basis / scale[:, None]
+
+    def project(one: Any) -> NDArray[Any]:
+        return _projected(_flat(one.features), *axes())
+
+    splits = {
+        name: SplitRows(
+            make=partial(project, one), labels=one.labels, ids=one.ids, content=one.content
+        )
+        for name, one in source.splits.items()
+    }
+    ending = f"-pca{width}"
+    return replace(
+        source, name=source.name + ending, kind="pca", pca=width, splits=splits,
+        entry=replace(source.entry, name=source.entry.name + ending, row_shape=(width,)),
+    )  # fmt: skip
+
+
+def _block_scale(X: NDArray[Any], widths: Sequence[int]) -> NDArray[np.float32]:
+    """Return what each feature is divided by, (d,), so that every backbone varies as much.
+
+    Else the axes of features side by side are those of the backbone with the largest numbers. One
+    backbone alone is left as it is.
+    """
+    if len(widths) == 1:
+        return np.ones(X.shape[1], np.float32)
+    spread = X.var(axis=0, dtype=np.float64)
+    blocks = np.split(spread, np.cumsum(widths)[:-1])
+    scales = [np.sqrt(block.sum()) or 1.0 for block in blocks]
+    return np.repeat(scales, widths).astype(np.float32)
+
+
+def principal_axes(X: NDArray[Any], width: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the mean, (d,), and the `width` directions of most variance, (d, width), float64.
+
+    References
+    ----------
+    Pearson, "On lines and planes of closest fit to systems of points in space", Phil. Mag. 2, 1901.
+    """
+    mean = X.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((X.shape[1], X.shape[1]))
+    for start in range(0, len(X), BLOCK):
+        block = X[start : start + BLOCK] - mean
+        covariance += block.T @ block
+    _, axes = np.linalg.eigh(covariance)
+    return mean, np.ascontiguousarray(axes[:, ::-1][:, :width])
+
+
+def _projected(X: NDArray[Any], mean: NDArray[Any], basis: NDArray[Any]) -> NDArray[np.float32]:
+    found = np.empty((len(X), basis.shape[1]), np.float32)
+    for start in range(0, len(X), BLOCK):
+        found[start : start + BLOCK] = (X[start : start + BLOCK] - mean) @ basis
+    return found
+
+
+def _flat(features: NDArray[Any]) -> NDArray[Any]:
+    return features.reshape(len(features), -1)
+
+
+def _width(entry: FeatureSet) -> int:
+    from probe.cache.key import view_count
+
+    return int(np.prod(entry.row_shape)) // view_count(entry.key.views)

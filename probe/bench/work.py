@@ -1,0 +1,284 @@
+"""A whole bench: extract what is missing, fit the heads, compare. Interrupt it where you like.
+
+What was finished lies in the cache and among the runs, and is found there the next time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol as Interface
+
+from probe.bench.candidates import dataset_labels, matching
+from probe.bench.compare import compare_rows, make_matrix
+from probe.bench.fitting import Fitted, Runs, plan_rows
+from probe.bench.plan import Pass, Plan
+from probe.bench.rows import done_row, failed_row, row_cost
+from probe.bench.scores import score_features
+from probe.bench.sources import Source, of_entry, reduced, side_by_side
+from probe.bench.table import write_table
+from probe.cache.features import FeatureSet
+from probe.cache.store import Store
+from probe.errors import ProbeError, UsageError
+from probe.extract import Observer, extract_features
+from probe.outcome import Bench, Comparison, Protocol, Row, Score, save_bench
+from probe.request import prepare
+from probe.results import new_run_folder, now, versions
+
+log = logging.getLogger(__name__)
+
+
+class Watcher(Interface):
+    """Told what happens; the command line draws it."""
+
+    def extracting(self, dataset: str, one: Pass) -> AbstractContextManager[Observer]:
+        """A pass begins; the observer is told how it goes."""
+
+    def fitting(self, dataset: str, name: str, head: str) -> None:
+        """A head is about to be fitted."""
+
+    def fitted(self, fitted: Fitted) -> None:
+        """It was, or it was found."""
+
+    def failed(self, dataset: str, name: str, reason: str) -> None:
+        """Something could not be done; the rest goes on."""
+
+    def left_out(self, dataset: str, name: str, reason: str) -> None:
+        """Something would have made no sense; nothing failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchRequest:
+    """What `probe bench` was asked for, beside its passes.
+
+    Parameters
+    ----------
+    cache_dir : Path
+    protocol : Protocol
+    concat : tuple of tuple of str
+        Candidates, by their text, whose features are put side by side; a tuple a row. An empty
+        tuple means all.
+    pca : tuple of int
+        Widths; every features wider than that get a row of their own.
+    command : str
+    """
+
+    cache_dir: Path
+    protocol: Protocol
+    concat: tuple[tuple[str, ...], ...] = ()
+    pca: tuple[int, ...] = ()
+    command: str = ""
+
+
+def check_request(request: BenchRequest, plan: Plan) -> None:
+    """Refuse what cannot be, before anything runs.
+
+    Raises
+    ------
+    UsageError
+        A concat speaks of features that are not compared, or folds and a PCA meet.
+    """
+    if request.pca and request.protocol.folds:
+        raise UsageError(
+            "--pca and --folds: rows that a fold holds out would have a part in the projection; "
+            "leave --folds out"
+        )
+    for passes in plan.passes:
+        sound = [name for one in passes if one.reason is None for name in one.names]
+        broken = [one.candidate.backbone for one in passes if one.reason is not None]
+        for texts in request.concat:
+            if len(texts) == 1 or (not texts and len(sound) + len(broken) < 2):
+                raise UsageError("--concat: name two candidates or more, as vgg16@64+resnet50")
+            for text in texts:
+                if text.partition("/")[0].partition("@")[0] not in broken:
+                    matching(text, sound)
+
+
+def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path, Bench]:
+    """Do what was planned and write `bench.json` and `results.csv`.
+
+    Returns
+    -------
+    folder : Path
+    bench : Bench
+        With a row for everything that failed, and why.
+
+    Raises
+    ------
+    UsageError
+        Nothing would be held out to compare on.
+    CacheError
+        The state folder cannot be written.
+    """
+    started, runs = time.perf_counter(), Runs(request.cache_dir)
+    rows: list[Row] = []
+    comparisons: list[Comparison] = []
+    labels = dataset_labels([passes[0].request.dataset for passes in plan.passes])
+    for label, passes in zip(labels, plan.passes, strict=True):
+        one = _Dataset(label, request, passes, runs, watcher)
+        own, comparison = one.compare(first=len(rows) + 1)
+        rows += own
+        comparisons.append(comparison)
+    folder = new_run_folder(request.cache_dir / "benches")
+    bench = Bench(
+        id=folder.name,
+        command=request.command,
+        created=now(),
+        seconds=time.perf_counter() - started,
+        protocol=request.protocol,
+        rows=tuple(rows),
+        comparisons=tuple(comparisons),
+        matrix=make_matrix(rows, request.protocol),
+        versions=versions(),
+    )
+    write_table(folder, bench)
+    save_bench(folder, bench)
+    return folder, bench
+
+
+class _Dataset:
+    """The part of a bench that one dataset is."""
+
+    def __init__(
+        self,
+        label: str,
+        request: BenchRequest,
+        passes: Sequence[Pass],
+        runs: Runs,
+        watcher: Watcher,
+    ) -> None:
+        self._request, self._passes, self._runs, self._watcher = request, passes, runs, watcher
+        self._store = Store(request.cache_dir)
+        self._dataset = label
+        self._rows: list[Row] = []
+        self._scores: list[Score] = []
+
+    def compare(self, *, first: int) -> tuple[list[Row], Comparison]:
+        made: list[tuple[Pass, Source]] = []
+        for one in self._passes:
+            made += self._extracted(one)
+        for one, source in made:
+            self._fit(source, [one])
+            self._score(one, source)
+        for parts in self._concats(made):
+            self._side_by_side(parts)
+        images, n_classes = {}, 0
+        if made:
+            source = made[0][1]
+            images = {name: len(split) for name, split in source.splits.items()}
+            n_classes = len(source.entry.classes)
+        rows = [replace(row, id=f"r{first + i:02d}") for i, row in enumerate(self._rows)]
+        return compare_rows(
+            rows, self._runs.folder, self._request.protocol, n_classes=n_classes, images=images,
+            scores=self._scores,
+        )  # fmt: skip
+
+    def _extracted(self, one: Pass) -> list[tuple[Pass, Source]]:
+        """Return the features of a pass, forwarding what is missing."""
+        if one.reason is None:
+            try:
+                entries = self._entries(one)
+                return [
+                    (replace(one, cuts=(cut,)), of_entry(name, entry))
+                    for name, cut, entry in zip(one.names, one.cuts, entries, strict=True)
+                ]
+            except ProbeError as error:
+                one = replace(one, reason=" ".join(str(error).split()))
+                self._watcher.failed(self._dataset, ", ".join(one.names), one.reason or "")
+        for name in one.names:  # what the plan said already is not said again
+            self._add_failed(
+                name, one.reason or "", backbone=one.candidate.backbone, weights=one.weights
+            )
+        return []
+
+    def _entries(self, one: Pass) -> list[FeatureSet]:
+        if one.complete:
+            return [entry for entry in one.entries if entry is not None]
+        prepared = prepare(one.request)  # again: the plan does not keep the images of all passes
+        with self._watcher.extracting(self._dataset, one) as observer:
+            return list(
+                extract_features(
+                    prepared.job, self._store, prepared.engine_for, observer,
+                    workers=one.request.workers,
+                )
+            )  # fmt: skip
+
+    def _concats(self, made: Sequence[tuple[Pass, Source]]) -> Iterator[list[tuple[Pass, Source]]]:
+        names = [source.name for _, source in made]
+        for texts in self._request.concat:
+            try:
+                wanted = [matching(text, names) for text in texts] if texts else names
+            except UsageError as error:  # it was there in the plan: its pass failed since
+                self._fail("+".join(texts), error, kind="concat")
+                continue
+            if len(wanted) > 1:
+                yield [made[names.index(name)] for name in wanted]
+
+    def _side_by_side(self, parts: list[tuple[Pass, Source]]) -> None:
+        name = "+".join(source.name for _, source in parts)
+        try:
+            joined = side_by_side([source for _, source in parts])
+        except ProbeError as error:
+            self._fail(name, error, kind="concat")
+        else:
+            self._fit(joined, [one for one, _ in parts])
+
+    def _fit(self, source: Source, passes: Sequence[Pass]) -> None:
+        """Make the rows of some features: each head, and again after each PCA."""
+        self._fit_heads(source, passes)
+        for width in self._request.pca:
+            if width >= source.width:
+                reason = f"it has {source.width:,} features, no more than --pca {width}"
+                self._watcher.left_out(self._dataset, source.name, reason)
+            else:
+                try:
+                    plan = plan_rows(source, self._request.protocol)
+                    narrow = reduced(source, width, plan.train)
+                except ProbeError as error:
+                    self._fail(f"{source.name}-pca{width}", error, kind="pca")
+                else:
+                    self._fit_heads(narrow, passes)
+
+    def _fit_heads(self, source: Source, passes: Sequence[Pass]) -> None:
+        request, dataset = self._request, self._dataset
+        for head in request.protocol.heads:
+            try:
+                if not self._runs.knows(source, head, request.protocol):
+                    self._watcher.fitting(dataset, source.name, head)
+                fitted = self._runs.fit(source, head, request.protocol, request.command)
+            except ProbeError as error:
+                self._fail(source.name, error, kind=source.kind, heads=(head,))
+                continue
+            self._watcher.fitted(fitted)
+            cost = row_cost(source, passes, self._store, fitted.result)
+            self._rows.append(done_row(dataset, source, head, fitted, cost))
+
+    def _score(self, one: Pass, source: Source) -> None:
+        protocol = self._request.protocol
+        try:
+            self._scores += score_features(
+                source, plan_rows(source, protocol).train, lambda: prepare(one.request),
+                seed=protocol.seed, folder=self._request.cache_dir / "benches" / ".scores",
+            )  # fmt: skip
+        except ProbeError as error:  # the row has failed with the same reason
+            log.info("%s: no scores without training: %s", source.name, error)
+
+    def _fail(self, name: str, error: ProbeError, *, kind: str, heads: Sequence[str] = ()) -> None:
+        reason = " ".join(str(error).split())
+        self._watcher.failed(self._dataset, name, reason)
+        self._add_failed(name, reason, kind=kind, heads=heads)
+
+    def _add_failed(
+        self, name: str, reason: str, *, kind: str = "backbone", heads: Sequence[str] = (),
+        backbone: str = "", weights: str = "",
+    ) -> None:  # fmt: skip
+        for head in heads or self._request.protocol.heads:
+            self._rows.append(
+                failed_row(
+                    self._dataset, name, head, reason, kind=kind, backbone=backbone, weights=weights
+                )
+            )

@@ -1,0 +1,374 @@
+"""What a comparison of backbones leaves behind: `bench.json`, and one long `results.csv` beside it.
+
+    from probe.outcome import load_bench
+    bench = load_bench(Path("cache/benches/20260131-235959-001"))
+    bench.comparisons[0].winner, bench.row(bench.comparisons[0].winner).metrics["val"]["top1"]
+
+The comparing is in `probe.bench`; here is only what is kept, so that reports need nothing else.
+Every figure of a row is also in the `result.json` of its run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from probe.errors import DataError
+from probe.files import write_text
+from probe.plain import from_plain, to_plain
+
+SCHEMA = 1
+FILE_NAME, TABLE_NAME = "bench.json", "results.csv"
+DONE, FAILED = "done", "failed"
+
+Figures = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What all rows have in common.
+
+    Parameters
+    ----------
+    heads : tuple of str
+    split : str
+        Whose predictions choose: ``val``, or ``oof`` (out of fold).
+    val_size : float
+        0 where the folds hold rows out in turn.
+    folds, repeats, seed : int
+    metric : str
+        What is compared: ``top1``.
+    level : float
+        Of the intervals, 0 to 1; differences are tested at 1 - level.
+    """
+
+    heads: tuple[str, ...]
+    split: str
+    val_size: float
+    folds: int
+    repeats: int
+    seed: int
+    metric: str = "top1"
+    level: float = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a row costs; absent where it was not measured or cannot be known.
+
+    Parameters
+    ----------
+    parameters, multiply_adds : int, optional
+        Of the network as it was cut, the latter an image at this size. Sums for several backbones.
+    images_per_second : float, optional
+        Of the forward pass, decoding included, as the cache entry records it. Layers that were
+        filled by one pass share it.
+    extract_seconds : float, optional
+        All of this dataset's images at that rate.
+    head_seconds : float, optional
+        Fitting, the choice of the penalty included.
+    disk : int, optional
+        Bytes of the cache entries.
+    imagenet_top1 : float, optional
+        0 to 1, as the publisher of the weights states it; `imagenet_by` says who that is.
+    """
+
+    parameters: int | None = None
+    multiply_adds: int | None = None
+    images_per_second: float | None = None
+    extract_seconds: float | None = None
+    head_seconds: float | None = None
+    disk: int | None = None
+    imagenet_top1: float | None = None
+    imagenet_by: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the leaderboard: features of a dataset and a head on them.
+
+    Parameters
+    ----------
+    id : str
+        Unique in this bench: ``r01``, ``r02`` ...
+    dataset, head : str
+    name : str
+        As `--backbones` takes it, with layer and size filled in: ``vgg16/pool5@64``. The same
+        features have the same name on every dataset.
+    kind : str
+        ``backbone``, ``concat`` (features of several side by side) or ``pca``.
+    status : str
+        ``done`` or ``failed``; then `reason` says why, and figures are absent.
+    backbone, weights, layer, pool : str
+        Joined by ``+`` for a concat.
+    size : int, optional
+        Side of the network's input in pixels; absent where the backbones of a concat differ.
+    pca : int, optional
+        Width after a PCA that was fitted on training rows.
+    entries : tuple of str
+        Names in the cache.
+    run : str, optional
+        Folder under ``CACHE/runs``.
+    feature_dim : int, optional
+    best : float, optional
+        The chosen value of `penalty` (C, alpha ...).
+    n_train, n_val, n_test : int, optional
+    metrics, intervals : mapping
+        As in the run's `result.json`: ``metrics["val"]["top1"]``, ``intervals["val"]["top1"]`` =
+        (low, high).
+    cost : Cost
+    rank : int, optional
+        1 for the best of this dataset by the protocol's metric and split.
+    letters : str
+        Rows of a dataset that share a letter are not distinguishable with these data.
+    """
+
+    id: str
+    dataset: str
+    name: str
+    kind: str
+    head: str
+    status: str
+    backbone: str
+    weights: str
+    layer: str
+    pool: str
+    entries: tuple[str, ...]
+    metrics: Figures
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]]
+    cost: Cost
+    letters: str = ""
+    reason: str | None = None
+    size: int | None = None
+    pca: int | None = None
+    run: str | None = None
+    feature_dim: int | None = None
+    penalty: str | None = None
+    best: float | None = None
+    n_train: int | None = None
+    n_val: int | None = None
+    n_test: int | None = None
+    rank: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two rows compared on the same images.
+
+    Parameters
+    ----------
+    a, b : str
+        Row ids, `a` the one that ranks higher.
+    n, only_a, only_b : int
+        Images; those that only `a`, or only `b`, got right.
+    difference, low, high : float
+        Accuracy of `a` less that of `b`, and the paired bootstrap interval.
+    p, p_adjusted : float
+        McNemar's exact test, two-sided, and after Holm's correction for all pairs of the dataset.
+    different : bool
+        Whether `p_adjusted` is at most 1 - level.
+    """
+
+    a: str
+    b: str
+    n: int
+    only_a: int
+    only_b: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+    different: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """A figure of features that no head was trained for, on training rows alone; more is better.
+
+    Parameters
+    ----------
+    name : str
+        ``logme``, ``h_score``, ``h_score_shrunk``, ``nce``, ``leep`` or ``knn``.
+    features : str
+        `Row.name` of the rows it speaks of.
+    n_rows : int
+        Training rows it was computed on.
+    """
+
+    name: str
+    features: str
+    value: float
+    seconds: float
+    n_rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How well a score ranked these features, against each one's best head.
+
+    Parameters
+    ----------
+    score : str
+    n : int
+        Features that have both, at least 3.
+    kendall, weighted : float
+        Kendall's tau-b, and the weighted one of Vigna 2015, where the top counts most; -1 to 1.
+    p : float
+        Of tau-b: how often as much agreement, or disagreement, comes by chance.
+    best : str
+        The features that the score would have taken.
+    loss : float
+        What that choice loses against the best, in accuracy.
+    """
+
+    score: str
+    n: int
+    kendall: float
+    weighted: float
+    p: float
+    best: str
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The answer for one dataset.
+
+    Parameters
+    ----------
+    dataset : str
+    n_classes : int
+    images : mapping of split to int
+    rows : tuple of str
+        Ids of finished rows, the best first.
+    pairs : tuple of Pair
+    winner : str, optional
+        Row id; absent where no row is finished.
+    tied : tuple of str
+        Rows that do not differ significantly from the winner, itself first.
+    cheapest : str, optional
+        The one of `tied` with the fewest multiply-adds an image (then: the narrowest features).
+    verdict : str
+        The answer in one or two sentences.
+    """
+
+    dataset: str
+    n_classes: int
+    images: Mapping[str, int]
+    rows: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    tied: tuple[str, ...]
+    verdict: str
+    scores: tuple[Score, ...]
+    agreement: tuple[Agreement, ...]
+    winner: str | None = None
+    cheapest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """Several datasets: each feature's best accuracy on each, and average ranks.
+
+    Parameters
+    ----------
+    datasets, names : tuple of str
+        Columns; rows (`Row.name` and head), those with a figure on every dataset.
+    values : tuple of tuple of float
+        A row a name: the protocol's metric on its split.
+    average_ranks : tuple of float
+        1 is best; ties share.
+    friedman_p : float, optional
+    critical_difference : float, optional
+        Nemenyi's: average ranks that differ by less are not distinguishable. Absent where the
+        datasets are too few for either to mean something; `note` says so.
+    """
+
+    datasets: tuple[str, ...]
+    names: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    average_ranks: tuple[float, ...]
+    note: str
+    friedman_p: float | None = None
+    critical_difference: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """One comparison; the fields are those of the JSON.
+
+    Parameters
+    ----------
+    id : str
+        The folder's name under ``CACHE/benches``.
+    command : str
+    created : str
+        UTC, ISO 8601.
+    seconds : float
+        Wall time; what was reused took none.
+    rows : tuple of Row
+        Of all datasets, failed ones included.
+    matrix : Matrix, optional
+        Where there are several datasets.
+    versions : mapping of package name to version
+    """
+
+    id: str
+    command: str
+    created: str
+    seconds: float
+    protocol: Protocol
+    rows: tuple[Row, ...]
+    comparisons: tuple[Comparison, ...]
+    versions: Mapping[str, str]
+    matrix: Matrix | None = None
+    schema: int = SCHEMA
+
+    def row(self, id: str) -> Row:  # noqa: A002 - what the field is called
+        """Return a row by its id."""
+        return next(row for row in self.rows if row.id == id)
+
+    @property
+    def failed(self) -> tuple[Row, ...]:
+        """Rows that could not be made."""
+        return tuple(row for row in self.rows if row.status == FAILED)
+
+
+def save_bench(folder: Path, bench: Bench) -> Path:
+    """Write `bench.json` by rename and return its path; do it last, it marks a complete bench."""
+    path = folder / FILE_NAME
+    text = json.dumps(to_plain(bench), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+    return path
+
+
+def load_bench(folder: Path) -> Bench:
+    """Read a bench.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is not what `save_bench` writes; the message has the path.
+    """
+    path = folder / FILE_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise DataError(f"the schema is not {SCHEMA}, which is what this version reads")
+        return from_plain(Bench, data)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; the bench did not finish") from None
+    except (DataError, ValueError, OSError) as error:
+        raise DataError(f"{path}: not a bench: {' '.join(str(error).split())}") from error
+
+
+def newest_bench(benches: Path) -> Bench | None:
+    """Return the newest complete bench of a folder, or None; damaged ones are passed over."""
+    for path in sorted(benches.glob(f"*/{FILE_NAME}"), reverse=True):
+        try:
+            return load_bench(path.parent)
+        except DataError:
+            continue
+    return None

@@ -1,0 +1,249 @@
+"""Ranking features without training a head. Each takes training rows; more is better.
+
+References stand with each function. They are cheap, and often wrong: `probe bench` says how well
+each ranked the backbones on the dataset at hand.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+
+Features = NDArray[np.floating[Any]]
+Labels = NDArray[np.integer[Any]]
+Array64 = NDArray[np.float64]
+
+STEPS = 100  # LogME's fixed point; it settles in a few
+NEIGHBOURS = 5
+BLOCK = 1024  # rows of similarities at a time
+SINGULAR = 1e-12  # of a covariance's largest direction: less is none
+
+
+def logme(X: Features, y: Labels) -> float:
+    """Return the log of the maximum evidence a row, averaged over the classes' indicators.
+
+    Each class's indicator is modelled as a Bayesian linear regression on the features, without a
+    bias; alpha (of the weights) and beta (of the noise) are those that make it most likely.
+
+    Parameters
+    ----------
+    X : float, (n_rows, n_features)
+    y : int, (n_rows,)
+
+    References
+    ----------
+    You et al., "LogME: practical assessment of pre-trained models for transfer learning", ICML
+    2021, arXiv:2102.11005, algorithm 1; You et al., arXiv:2110.10545: its fixed point converges.
+    """
+    tiny, squares, basis = _spectrum(X)
+    n_rows, width = X.shape
+    evidences = []
+    for label in _classes(y):
+        target = (y == label).astype(np.float64)
+        along = (basis.T @ _product(X, target)) ** 2  # s_i^2 z_i^2, with z the left coordinates
+        z2 = np.divide(along, squares, out=np.zeros_like(along), where=squares > tiny)
+        evidences.append(_evidence(z2, squares, float(target.sum()), n_rows, width))
+    return float(np.mean(evidences))
+
+
+def _spectrum(X: Features) -> tuple[float, Array64, Array64]:
+    """Return what counts as zero, the squared singular values and right vectors, (d,), (d, d)."""
+    squares, basis = np.linalg.eigh(_moments(X, np.zeros(X.shape[1]))[0])
+    squares = np.maximum(squares, 0)
+    return float(squares[-1] * len(squares) * np.finfo(np.float64).eps), squares, basis
+
+
+def _moments(X: Features, centre: Array64) -> tuple[Array64, float]:
+    """Return the sum of the outer products of rows less a centre, (d, d), and of |row|^4."""
+    from scipy.linalg.blas import dsyrk  # NumPy's own BLAS may be five times slower
+
+    upper, fourth = np.zeros((X.shape[1], X.shape[1])), 0.0
+    for start in range(0, len(X), BLOCK * 4):
+        block = np.ascontiguousarray(X[start : start + BLOCK * 4] - centre, np.float64)
+        upper += dsyrk(1.0, block.T)
+        fourth += float(((block**2).sum(axis=1) ** 2).sum())
+    return upper + np.triu(upper, 1).T, fourth
+
+
+def _product(X: Features, target: Array64) -> Array64:
+    rows = np.flatnonzero(target)
+    summed: Array64 = np.asarray(X[rows], np.float64).sum(axis=0)
+    return summed
+
+
+def _evidence(z2: Array64, squares: Array64, y2: float, n: int, width: int) -> float:
+    """Return the maximum log evidence a row of one indicator; `y2` is its squared length."""
+    alpha, beta, outside = 1.0, 1.0, max(y2 - float(z2.sum()), 0.0)
+    for _ in range(STEPS):
+        ratio = alpha / beta
+        shrunk = squares / (squares + ratio)
+        gamma = float(shrunk.sum())
+        m2 = float((squares * z2 / (squares + ratio) ** 2).sum())
+        residual = outside + float((z2 * (ratio / (squares + ratio)) ** 2).sum())
+        alpha, beta = gamma / max(m2, 1e-300), (n - gamma) / max(residual, 1e-300)
+        if abs(alpha / beta - ratio) <= 1e-9 * ratio:
+            break
+    ratio = alpha / beta
+    m2 = float((squares * z2 / (squares + ratio) ** 2).sum())
+    residual = outside + float((z2 * (ratio / (squares + ratio)) ** 2).sum())
+    log_det = float(np.log(alpha + beta * squares).sum())
+    evidence = (
+        n * np.log(beta) + width * np.log(alpha) - n * np.log(2 * np.pi)
+        - beta * residual - alpha * m2 - log_det
+    )  # fmt: skip
+    return float(evidence / (2 * n))
+
+
+def h_score(X: Features, y: Labels, *, shrink: bool = False) -> float:
+    """Return tr(cov(f)^-1 cov(E[f|y])): variance between classes in units of all variance.
+
+    Parameters
+    ----------
+    X : float, (n_rows, n_features)
+    y : int, (n_rows,)
+    shrink : bool
+        Ledoit and Wolf's shrunk covariance: with few rows a feature the plain one is noise. Both
+        covariances shrink, as Ibrahim et al. do it.
+
+    Returns
+    -------
+    float
+        0 to n_classes - 1.
+
+    References
+    ----------
+    Bao et al., "An information-theoretic approach to transferability in task transfer learning",
+    ICIP 2019. Ibrahim, Ponomareva, Mazumder, "Newer is not always better", arXiv:2110.06893.
+    """
+    classes = _classes(y)
+    mean = np.asarray(X.mean(axis=0, dtype=np.float64))
+    n_rows = len(X)
+    covariance, fourth = _moments(X, mean)
+    covariance /= n_rows
+    counts = np.array([np.sum(y == label) for label in classes])
+    means = np.stack([np.asarray(X[y == c].mean(axis=0, dtype=np.float64)) for c in classes])
+    between = (means - mean) * np.sqrt(counts / n_rows)[:, None]  # (n_classes, d)
+    if not shrink:
+        return float(np.sum(between.T * _solved(covariance, between.T)))
+    amount = _ledoit_wolf(covariance, fourth, n_rows)
+    scale = np.trace(covariance) / len(covariance)
+    shrunk = (1 - amount) * covariance + amount * scale * np.eye(len(covariance))
+    return float((1 - amount) * np.sum(between.T * _solved(shrunk, between.T)))
+
+
+def _solved(covariance: Array64, right: Array64) -> Array64:
+    """Return the (pseudo)inverse of a covariance times some columns."""
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+
+    try:
+        factor, lower = cho_factor(covariance)
+        pivots = np.diagonal(factor) ** 2
+        if pivots.min() > SINGULAR * pivots.max():
+            found: Array64 = cho_solve((factor, lower), right)
+            return found
+    except LinAlgError:
+        pass  # fewer rows than features, or one that never moves
+    inverse: Array64 = np.linalg.pinv(covariance, rcond=SINGULAR, hermitian=True)
+    return inverse @ right
+
+
+def _ledoit_wolf(covariance: Array64, fourth: float, n: int) -> float:
+    """Return how much of the covariance is replaced by a sphere.
+
+    References
+    ----------
+    Ledoit, Wolf, "A well-conditioned estimator for large-dimensional covariance matrices", J.
+    Multivar. Anal. 88, 2004.
+    """
+    d, square = len(covariance), float(np.sum(covariance**2))
+    scale = float(np.trace(covariance)) / d
+    distance = square - d * scale**2
+    noise = min((fourth / n - square) / n, distance)
+    return noise / distance if distance > 0 else 0.0
+
+
+def nce(source: Labels, y: Labels) -> float:
+    """Return minus the entropy of the labels that is left when the source's label is known, nats.
+
+    Parameters
+    ----------
+    source : int, (n_rows,)
+        Classes that the backbone's own classifier sees.
+
+    References
+    ----------
+    Tran, Nguyen, Hassner, "Transferability and hardness of supervised classification tasks", ICCV
+    2019, arXiv:1908.08142.
+    """
+    _, y_index = np.unique(y, return_inverse=True)
+    _, z_index = np.unique(source, return_inverse=True)
+    joint = np.zeros((z_index.max() + 1, y_index.max() + 1))
+    np.add.at(joint, (z_index, y_index), 1 / len(y))
+    given = joint / joint.sum(axis=1, keepdims=True)
+    logs = np.log(given, out=np.zeros_like(given), where=given > 0)
+    return float((joint * logs).sum())
+
+
+def leep(probabilities: Features, y: Labels) -> float:
+    """Return the mean log likelihood of labels guessed from the source's probabilities alone.
+
+    Parameters
+    ----------
+    probabilities : float, (n_rows, n_source_classes)
+        What the backbone's own classifier says of each row.
+
+    References
+    ----------
+    Nguyen et al., "LEEP: a new measure to evaluate transferability of learned representations",
+    ICML 2020, arXiv:2002.12462.
+    """
+    classes = _classes(y)
+    joint = np.stack([probabilities[y == c].sum(axis=0, dtype=np.float64) for c in classes])
+    total = joint.sum(axis=0)
+    given = np.divide(joint, total, out=np.zeros_like(joint), where=total > 0)  # P(y | z)
+    index = np.searchsorted(classes, y)
+    own = np.einsum("nz,nz->n", np.asarray(probabilities, np.float64), given[index])
+    return float(np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean())
+
+
+def knn_score(X: Features, y: Labels, *, k: int = NEIGHBOURS) -> float:
+    """Return how often most of a row's k nearest others have its label, by cosine; ties: nearest.
+
+    Parameters
+    ----------
+    X : float, (n_rows, n_features)
+    y : int, (n_rows,)
+
+    References
+    ----------
+    Renggli et al., "Which model to transfer? Finding the needle in the growing haystack", CVPR
+    2022, arXiv:2010.06402: a nearest-neighbour proxy. Leaving one out is ours.
+    """
+    classes, index = np.unique(y, return_inverse=True)
+    if not 1 <= k < len(X):
+        raise UsageError(f"{k} neighbours of {len(X)} rows: give 1 to {len(X) - 1}")
+    unit = np.asarray(X, np.float32)
+    unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+    right = 0
+    for start in range(0, len(unit), BLOCK):
+        near = unit[start : start + BLOCK] @ unit.T
+        rows = np.arange(len(near))
+        near[rows, start + rows] = -np.inf  # not itself
+        best = np.argpartition(-near, k - 1, axis=1)[:, :k]
+        votes = np.zeros((len(near), len(classes)))
+        # a nearer neighbour's vote weighs a little more: that decides ties and nothing else
+        close = np.take_along_axis(near, best, axis=1).astype(np.float64)
+        np.add.at(votes, (rows[:, None], index[best]), 1 + (close + 1) / (4 * k))
+        right += int(np.sum(votes.argmax(axis=1) == index[start : start + BLOCK]))
+    return right / len(unit)
+
+
+def _classes(y: Labels) -> Labels:
+    classes: Labels = np.unique(y)
+    if len(classes) < 2:
+        raise UsageError("one class alone cannot be told apart from others")
+    return classes
