@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.report.figure import FAINT, INK, RULE, fit, new_figure, save, shorten, text_width
+from probe.report.glyphs import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +91,7 @@ def draw_confusion(
     totals = confusion.sum(axis=1, keepdims=True)
     percent = np.full(confusion.shape, np.nan)
     np.divide(100.0 * confusion, totals, out=percent, where=totals > 0)
-    names = [shorten(name, NAME_LENGTH) for name in classes]
+    names = [shorten(name, NAME_LENGTH) for name in readable(classes)]
     lines = worst_confusions(confusion, names)
     layout = _layout(names, lines)
     figure = new_figure(layout.width, layout.height)

@@ -12,7 +12,7 @@ from probe.report.figure import BLUE, FAINT, INK, fit, new_figure, quiet_axes, s
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from probe.heads.linear import Epoch
+    from probe.history import Epoch
 
 WIDTH, HEIGHT = 7.8, 6.6  # inches
 LEFT, RIGHT = 0.085, 0.80  # the labels of the lines stand right of the panels

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probe.files import replacing
+from probe.report.glyphs import family_for, lacking, mend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG by rename."""
+    mend(figure)
     with replacing(path) as temporary, _glyphs_may_be_missing():
         figure.savefig(temporary, format="png", dpi=DPI)
 
@@ -44,7 +46,7 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    font = FontProperties(size=size, weight=weight)
+    font = FontProperties(family=list(family_for(lacking(text))), size=size, weight=weight)
     with _glyphs_may_be_missing():
         path = TextPath((0, 0), text.replace("$", r"\$"), prop=font)  # $ would start a formula
     return float(path.get_extents().width) / 72 if len(path.vertices) else 0.0

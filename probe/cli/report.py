@@ -1,0 +1,243 @@
+"""`probe report`: one HTML file to look at, send and keep."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+    from probe.outcome import Bench
+    from probe.report.material import Material
+
+
+class MapMethod(StrEnum):
+    """How the feature map is drawn."""
+
+    pca = "pca"
+    tsne = "tsne"
+
+
+def report(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="RUN",
+            help="Runs: their names, the beginnings of them, or folders.",
+            show_default="the newest bench; without one, all runs on the newest run's dataset",
+        ),
+    ] = None,
+    bench: Annotated[
+        str | None, typer.Option(help="A bench: its name, or `newest`.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset", "-d", help="Which of a bench's datasets.", show_default="the first"
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page.", dir_okay=False)] = Path("report.html"),
+    open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    png: Annotated[
+        Path | None,
+        typer.Option(help="Write the pieces as pictures for a paper, too.", file_okay=False),
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Write every figure, one a line, too.", dir_okay=False),
+    ] = None,
+    method: Annotated[
+        MapMethod,
+        typer.Option("--map", help="tsne adds t-SNE: minutes for 10,000 points."),
+    ] = MapMethod.pca,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="Whose images the map shows: train, val, test, or several with commas.",
+            show_default="an equal share of each",
+        ),
+    ] = None,
+    max_points: Annotated[int, typer.Option(min=3, help="Images on the map.")] = 10_000,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write one HTML file about a bench or some runs: it opens from disk and needs no network.
+
+    Ranks come from rows that were held out from training. Test figures stand beside them as they
+    were reported; nothing is scored again, so the ledger counts no look.
+    """
+    from probe.cli import console
+    from probe.report.page import read_views, write_page
+    from probe.report.pairing import compared
+    from probe.report.papers import write_pictures
+    from probe.report.pictures import Options, make_pictures
+
+    started = time.perf_counter()
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: the page is HTML; give a name that ends with .html")
+    folder = cache_folder(cache_dir)
+    splits = tuple(one.strip() for one in split.split(",")) if split else ()
+    options = Options(method=method.value, max_points=max_points, splits=splits)
+    material = _material(folder, runs or [], bench, dataset)
+    err = console.stderr()
+    if not as_json:
+        err.print(f"{material.dataset}: {material.why}", soft_wrap=True)
+    with _Bars() as bars:
+        views = read_views(material, bars.advance)
+        material = compared(material, views)
+        pictures = make_pictures(material, views, options, cache_dir=folder, advance=bars.advance)
+    page = write_page(out, material, views, pictures, command="probe " + shlex.join(sys.argv[1:]))
+    pieces = write_pictures(png, material, views, pictures) if png else []
+    if csv:
+        _write_table(csv, material)
+    done = {
+        "page": str(page.path),
+        "bytes": page.size,
+        "dataset": material.dataset,
+        "bench": material.bench.id if material.bench else None,
+        "runs": [row.run for row in material.rows if row.run],
+        "points": page.points,
+        "thumbnails": page.thumbnails,
+        "notes": list(page.notes),
+        "pictures": [str(path) for path in pieces],
+        "csv": str(csv) if csv else None,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+    if as_json:
+        console.print_json(done)
+    else:
+        _show(done)
+    if open_it:
+        typer.launch(page.path.resolve().as_uri())
+
+
+def _show(done: Mapping[str, Any]) -> None:
+    """Say what was written, and what is not on the page."""
+    from probe.cli import console
+
+    for note in done["notes"]:
+        console.stderr().print(f"note: {note}", soft_wrap=True)
+    what = f"{console.size(done['bytes'])}, {len(done['runs']):,} runs, {done['points']:,} points, "
+    what += f"{done['thumbnails']:,} thumbnails, in {console.duration(done['seconds'])}"
+    facts = {"page": f"{done['page']}: {what}"}
+    if done["pictures"]:
+        folder = Path(done["pictures"][0]).parent
+        facts["png"] = f"{folder}: {', '.join(Path(one).name for one in done['pictures'])}"
+    if done["csv"]:
+        facts["csv"] = done["csv"]
+    console.facts(console.stdout(), facts)
+
+
+def _material(
+    cache_dir: Path, names: list[str], bench: str | None, dataset: str | None
+) -> Material:
+    """Return what the page is about: what was named, or else what was made last."""
+    from probe.outcome import load_bench
+    from probe.report.material import (
+        named_runs,
+        newest_bench,
+        newest_dataset,
+        of_bench,
+        of_runs,
+        read_runs,
+        without_repeats,
+    )
+
+    if names and bench:
+        raise UsageError("a page is about runs or about a bench: leave out one of them")
+    runs = cache_dir / "runs"
+    if names:
+        if dataset:
+            raise UsageError("--dataset chooses within a bench; the runs named have theirs")
+        return of_runs(cache_dir, named_runs(names, runs), "the runs that were named")
+    folder = newest_bench(cache_dir / "benches")
+    if bench and bench != "newest":
+        folder = cache_dir / "benches" / bench if Path(bench).name == bench else Path(bench)
+    if folder is not None:
+        loaded = load_bench(folder)
+        why = f"bench {loaded.id}" if bench else f"the newest bench, {loaded.id}"
+        return of_bench(cache_dir, loaded, dataset, why)
+    if bench:
+        raise UsageError(f"{cache_dir / 'benches'}: no bench yet; `probe bench` makes one")
+    found = read_runs(runs)
+    if not found:
+        raise UsageError(f"{runs}: no runs yet; `probe head` or `probe bench` makes some")
+    if dataset:
+        found = [run for run in found if run.result.dataset == dataset]
+        if not found:
+            raise UsageError(f"{runs}: no run is of {dataset}; leave out --dataset")
+    everything = newest_dataset(found)
+    chosen = without_repeats(everything)
+    why = f"all runs on {chosen[0].result.dataset}"
+    if repeats := len(everything) - len(chosen):
+        why += f", less {repeats} older with the same settings and figures"
+    return of_runs(cache_dir, chosen, why)
+
+
+class _Bars:
+    """A progress bar a slow part, on stderr, where that is a terminal."""
+
+    def __init__(self) -> None:
+        from probe.cli import console
+
+        self._progress = console.progress("{task.description}", "")
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def advance(self, what: str, count: int, total: int) -> None:
+        """Note that `count` more of `total` are done."""
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total)
+        self._progress.advance(self._tasks[what], count)
+
+
+def _write_table(path: Path, material: Material) -> None:
+    """Write every figure, one a line, in the columns of a bench's `results.csv`."""
+    import csv
+    import io
+
+    from probe.bench.table import COLUMNS, lines
+    from probe.files import write_text
+
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines(material.bench or _as_bench(material)))
+    write_text(path, text.getvalue())
+
+
+def _as_bench(material: Material) -> Bench:
+    """Return runs that no bench made as one, for the table."""
+    from probe.outcome import Bench, Protocol
+    from probe.results import now
+
+    first = next(iter(material.runs.values())).result
+    heads = tuple(sorted({row.head for row in material.rows}))
+    protocol = Protocol(heads=heads, split="val", val_size=0, folds=0, repeats=1, seed=first.seed)
+    return Bench(
+        id="",
+        command="",
+        created=now(),
+        seconds=0.0,
+        protocol=protocol,
+        rows=material.rows,
+        comparisons=(material.tested,) if material.tested else (),
+        versions={},
+    )

@@ -1,0 +1,82 @@
+// What Python packed, unpacked; and small helpers that all other scripts use.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const NONE = 0xffff;
+const NOBODY = 0xffffffff;
+const SPLIT_NAMES = { oof: "out of fold", val: "validation", test: "test (reported)" };
+
+function unpack(text, Kind) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  return new Kind(bytes.buffer);
+}
+
+const ITEMS = DATA.items;
+ITEMS.split = unpack(ITEMS.split, Uint8Array);
+ITEMS.part = unpack(ITEMS.part, Uint8Array);
+ITEMS.label = unpack(ITEMS.label, Uint16Array);
+ITEMS.there = unpack(ITEMS.there, Uint8Array);
+for (const run of DATA.runs) {
+  run.predicted = unpack(run.predicted, Uint16Array);
+  run.confidence = unpack(run.confidence, Uint8Array);
+  for (const split of run.splits) {
+    split.pairs = unpack(split.pairs, Uint32Array);
+  }
+}
+for (const map of DATA.maps) {
+  map.coordinates = unpack(map.coordinates, Float32Array);
+  map.neighbours = unpack(map.neighbours, Uint32Array);
+  map.similarity = unpack(map.similarity, Uint8Array);
+}
+
+const byId = (id) => document.getElementById(id);
+const percent = (fraction, digits = 1) => `${(100 * fraction).toFixed(digits)} %`;
+const whole = (count) => count.toLocaleString("en");
+const className = (number) => (number === NONE ? "unknown" : DATA.classes[number] ?? `class ${number}`);
+
+// Text goes in as text: nothing of the data is ever parsed as HTML.
+function make(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+function fill(select, options, chosen = 0) {
+  select.replaceChildren(...options.map((text, i) => make("option", { value: i }, text)));
+  select.value = String(chosen);
+  select.closest("label").hidden = options.length < 2;
+}
+
+function say(text) {
+  byId("status").textContent = text;
+}
+
+function thumbnail(item, shown = 96, alt = ITEMS.ids[item]) {
+  const made = make("span", { class: "thumb", role: "img", "aria-label": alt });
+  made.style.setProperty("--shown", `${shown}px`);
+  if (!ITEMS.there[item]) {
+    made.classList.add("none");
+    made.setAttribute("aria-label", `no picture: ${alt}`);
+    return made;
+  }
+  const sheet = Math.floor(item / ITEMS.perSheet);
+  const place = item % ITEMS.perSheet;
+  const columns = Math.min(ITEMS.columns, ITEMS.ids.length - sheet * ITEMS.perSheet);
+  const x = (place % ITEMS.columns) * shown;
+  const y = Math.floor(place / ITEMS.columns) * shown;
+  made.classList.add(`s${sheet}`);
+  made.style.backgroundSize = `${columns * shown}px auto`;
+  made.style.backgroundPosition = `-${x}px -${y}px`;
+  return made;
+}
+
+// A run's verdict on an image, in words; nothing where it was trained on it.
+function verdict(run, item) {
+  const predicted = run.predicted[item];
+  if (predicted === NONE) {
+    return null;
+  }
+  const right = predicted === ITEMS.label[item];
+  return { right, text: `${className(predicted)}, ${percent(run.confidence[item] / 255, 0)} sure` };
+}

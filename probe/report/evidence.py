@@ -1,0 +1,129 @@
+"""The paired tests behind a leaderboard, and how well scores without training foretold it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from probe.outcome import Agreement, Comparison, Matrix, Pair
+from probe.report.markup import DASH, Markup, element, join, number, percent, table
+from probe.report.material import Material
+
+MOST_PAIRS = 200
+
+
+def tests(material: Material) -> Markup:
+    """Return the paired tests, and how well scores without training ranked the features."""
+    comparison = material.comparison
+    if comparison is None:
+        return Markup("")
+    parts = []
+    if comparison.pairs:
+        parts += _pairs(comparison, material.labels)
+    if comparison.agreement or comparison.scores:
+        parts.append(_scores(comparison))
+    if material.bench and material.bench.matrix:
+        parts.append(_matrix(material.bench.matrix))
+    return join(parts)
+
+
+def _pairs(comparison: Comparison, names: Mapping[str, str]) -> list[Markup]:
+    """Return the tests against the winner, and all others folded away."""
+    note = (
+        "Each row was tested on the same held-out images: McNemar's exact test, two-sided, with "
+        f"Holm's correction for all {len(comparison.pairs):,} pairs; the interval is a paired "
+        "bootstrap. Rows that share a letter in the leaderboard are not distinguishable with "
+        "these data."
+    )
+    columns = [*map(_number, ("difference", "95 %", "only one right", "p, Holm")), "different?"]
+    first = [pair for pair in comparison.pairs if pair.a == comparison.winner]
+    others = [pair for pair in comparison.pairs if pair.a != comparison.winner]
+    winner = names[comparison.winner] if comparison.winner else ""
+    rows = [[element("td", names[one.b], {"class": "name"}), *_pair(one)] for one in first]
+    parts = [
+        element("h3", "Is the difference real?"),
+        element("p", note),
+        table(["against", *columns], rows, caption=f"{winner} against each other row"),
+    ]
+    if others:
+        rows = [
+            [element("td", names[name], {"class": "name"}) for name in (one.a, one.b)] + _pair(one)
+            for one in others[:MOST_PAIRS]
+        ]
+        caption = f"{len(rows):,} of {len(others):,} pairs"
+        made = table(["higher", "lower", *columns], rows, caption=caption)
+        summary = element("summary", f"The other pairs: {len(others):,}")
+        attributes = {"class": "more"}
+        parts.append(element("details", [summary, element("div", made)], attributes))
+    return parts
+
+
+def _number(text: str) -> Markup:
+    return element("th", text, {"scope": "col", "class": "number"})
+
+
+def _pair(pair: Pair) -> list[Markup]:
+    between = f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}"
+    p = "< 0.0001" if pair.p_adjusted < 1e-4 else f"{pair.p_adjusted:.4f}"
+    return [
+        number(f"{100 * pair.difference:+.2f} points", pair.difference),
+        number(between, None),
+        number(f"{pair.only_a:,} / {pair.only_b:,}", None),
+        number(p, pair.p_adjusted),
+        element("td", element("strong", "yes") if pair.different else "not shown"),
+    ]
+
+
+def _scores(comparison: Comparison) -> Markup:
+    names = list(dict.fromkeys(score.name for score in comparison.scores))
+    features = list(dict.fromkeys(score.features for score in comparison.scores))
+    values = {(score.features, score.name): score.value for score in comparison.scores}
+    rows = []
+    for one in features:
+        figures = [values.get((one, name)) for name in names]
+        cells = [number(DASH if value is None else f"{value:.4g}", value) for value in figures]
+        rows.append([one, *cells])
+    agreement = [_agreement(one) for one in comparison.agreement]
+    columns = ["score", *map(_number, ("features", "Kendall's τ", "weighted τ", "p"))]
+    columns += ["would have taken", _number("loses")]
+    parts = [
+        element("h3", "Ranking without training"),
+        element("p", "Scores of the features alone, on training rows; more is better."),
+        table(["features", *map(_number, names)], rows, caption="Scores"),
+    ]
+    if agreement:
+        caption = "How well each score ranked the features, against each one's best head"
+        parts.append(table(columns, agreement, caption=caption))
+    return join(parts)
+
+
+def _agreement(one: Agreement) -> list[object]:
+    return [
+        one.score,
+        number(str(one.n), one.n),
+        number(f"{one.kendall:+.2f}", one.kendall),
+        number(f"{one.weighted:+.2f}", one.weighted),
+        number(f"{one.p:.3f}", one.p),
+        one.best,
+        number(f"{100 * one.loss:.2f} points", one.loss),
+    ]
+
+
+def _matrix(matrix: Matrix) -> Markup:
+    rows = []
+    for name, values, rank in zip(matrix.names, matrix.values, matrix.average_ranks, strict=True):
+        cells = [number(percent(value), value) for value in values]
+        rows.append([name, *cells, number(f"{rank:.2f}", rank)])
+    columns = ["features and head", *map(_number, matrix.datasets), _number("average rank")]
+    note = matrix.note
+    if matrix.friedman_p is not None:
+        note += f" Friedman's p {matrix.friedman_p:.4f}."
+    if matrix.critical_difference is not None:
+        note += f" Nemenyi's critical difference {matrix.critical_difference:.2f} ranks."
+    caption = "Top-1 on held-out rows of each dataset"
+    return join(
+        [
+            element("h3", "Several datasets"),
+            element("p", note),
+            table(columns, rows, caption=caption),
+        ]
+    )

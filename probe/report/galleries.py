@@ -1,0 +1,125 @@
+"""Lists with pictures: likely label errors, and images that are nearly the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from probe.audit import Audit, LabelError, NearDuplicate
+from probe.report.markup import Markup, element, join, percent
+from probe.report.pictures import MOST_LISTED, Pictures
+from probe.report.provenance import command_line
+from probe.report.thumbnails import COLUMNS, PER_SHEET
+
+SHOWN = 96  # CSS pixels of a thumbnail's side
+
+
+def thumbnail(pictures: Pictures, split: str, name: str, words: str, shown: int = SHOWN) -> Markup:
+    """Return an image's thumbnail, or an empty frame that says that there is none."""
+    number = pictures.items.numbers.get((split, name))
+    sheets = pictures.sheets
+    if number is None or sheets is None or not sheets.there[number]:
+        attributes = {"class": "thumb none", "role": "img", "aria-label": f"no picture: {words}"}
+        return element("span", "", attributes)
+    sheet, place = divmod(number, PER_SHEET)
+    columns = min(COLUMNS, len(pictures.items) - PER_SHEET * sheet)
+    x, y = place % COLUMNS * shown, place // COLUMNS * shown
+    style = f"--shown:{shown}px;background-size:{columns * shown}px auto;"
+    style += f"background-position:-{x}px -{y}px"
+    attributes = {"class": f"thumb s{sheet}", "style": style, "role": "img", "aria-label": words}
+    return element("span", "", attributes)
+
+
+def audits(found: Sequence[Audit], pictures: Pictures) -> Markup:
+    """Return what the audits of the entries say."""
+    return join([_audit(audit, pictures) for audit in found])
+
+
+def _audit(audit: Audit, pictures: Pictures) -> Markup:
+    return join(
+        [
+            element("h3", f"Likely label errors: {len(audit.label_errors):,}"),
+            element(
+                "p",
+                f"Among {audit.n_train:,} training images of {audit.entry}: heads that never saw "
+                "the image are confident that it is of another class. Look before you relabel.",
+            ),
+            _listed([_error(one, pictures) for one in audit.label_errors[:MOST_LISTED]], "gallery"),
+            _more(len(audit.label_errors)),
+            element("h3", f"Near-duplicates: {len(audit.near_duplicates):,}"),
+            element("p", _leak(audit)),
+            _listed(
+                [_pair(one, pictures) for one in audit.near_duplicates[:MOST_LISTED]],
+                "gallery wide",
+            ),
+            _more(len(audit.near_duplicates)),
+            command_line(audit.command),
+        ]
+    )
+
+
+def _leak(audit: Audit) -> str:
+    text = f"Pairs whose features have a cosine of {audit.threshold:.3g} or more. "
+    scores = audit.scores
+    if "n_leaked" in scores:
+        text += f"{int(scores['n_leaked']):,} of {audit.n_test:,} test images have one in train. "
+    if "test_top1" in scores and "test_top1_without" in scores:
+        text += (
+            f"Top-1 on test is {percent(scores['test_top1'])}, and without those images "
+            f"{percent(scores['test_top1_without'])}."
+        )
+    return text
+
+
+def _error(one: LabelError, pictures: Pictures) -> Markup:
+    words = f"{one.id}: labelled {one.given}, suggested {one.suggested}"
+    text = [
+        "labelled ",
+        element("span", one.given, {"class": "wrong"}),
+        element("br"),
+        "looks like ",
+        element("strong", one.suggested),
+        element(
+            "small", f"{percent(one.probability, 1)} against {percent(one.given_probability, 1)}"
+        ),
+        element("small", one.id),
+    ]
+    return _button(pictures, (one.split, one.id), words, text)
+
+
+def _pair(one: NearDuplicate, pictures: Pictures) -> Markup:
+    sides = ((one.split_a, one.a, one.label_a), (one.split_b, one.b, one.label_b))
+    both = [
+        _button(pictures, (split, name), f"{name}: {label}", "") for split, name, label in sides
+    ]
+    labels = one.label_a if one.label_a == one.label_b else f"{one.label_a} / {one.label_b}"
+    return join(
+        [
+            element("div", both, {"class": "two"}),
+            element("span", labels, {"class": None if one.label_a == one.label_b else "wrong"}),
+            element("small", f"{one.split_a} {one.a}"),
+            element("small", f"{one.split_b} {one.b}"),
+            element("small", f"cosine {one.similarity:.4f}"),
+        ]
+    )
+
+
+def _button(pictures: Pictures, key: tuple[str, str], words: str, text: object) -> Markup:
+    picture = thumbnail(pictures, *key, words)
+    number = pictures.items.numbers.get(key)
+    if number is None:
+        return join([picture, element("div", text)])
+    inner = [picture, element("div", text) if text else ""]
+    return element("button", inner, {"type": "button", "data-item": number, "title": words})
+
+
+def _listed(parts: Sequence[Markup], css: str) -> Markup:
+    if not parts:
+        return element("p", "None found.", {"class": "note"})
+    return element("ul", [element("li", part) for part in parts], {"class": css})
+
+
+def _more(count: int) -> Markup:
+    if count <= MOST_LISTED:
+        return Markup("")
+    text = f"The first {MOST_LISTED} of {count:,}; audit.json has them all."
+    return element("p", text, {"class": "note"})

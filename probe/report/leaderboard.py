@@ -1,0 +1,200 @@
+"""The answer in words, and the leaderboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from probe.outcome import Row
+from probe.report.markup import DASH, Markup, element, join, number, percent
+from probe.report.material import Material
+
+SPLIT_NAMES = {"val": "validation", "oof": "out of fold", "test": "test"}
+Column = tuple[str, Callable[[Row], float | None], Callable[[float], str]]
+
+
+def count(value: float) -> str:
+    """Return a large number as people say it: 4.65 M."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def seconds(value: float) -> str:
+    """Return a time as people say it."""
+    if value < 60:
+        return f"{value:.3g} s"
+    return f"{value / 60:.3g} min" if value < 3600 else f"{value / 3600:.3g} h"
+
+
+COSTS: tuple[Column, ...] = (
+    ("features", lambda row: row.feature_dim, lambda value: f"{value:,.0f}"),
+    ("images/s", lambda row: row.cost.images_per_second, lambda value: f"{value:,.3g}"),
+    ("extraction", lambda row: row.cost.extract_seconds, seconds),
+    ("head fit", lambda row: row.cost.head_seconds, seconds),
+    ("multiply-adds", lambda row: row.cost.multiply_adds, count),
+    ("parameters", lambda row: row.cost.parameters, count),
+    ("disk", lambda row: row.cost.disk, lambda value: f"{count(value)}B"),
+    ("ImageNet top-1", lambda row: row.cost.imagenet_top1, lambda value: percent(value, 1)),
+)
+
+
+def answer(material: Material) -> Markup:
+    """Return the heading's paragraph: which features to take, by what right."""
+    comparison, leader = material.comparison, material.leader
+    if comparison and comparison.verdict:
+        return element("p", comparison.verdict, {"class": "lead"})
+    if leader is None:
+        text = (
+            "No run held rows out from training, so nothing is ranked: fit heads with --val-size "
+            "or --folds. Test figures choose nothing."
+        )
+        return element("p", text, {"class": "lead"})
+    split = material.choosing(leader) or ""
+    words: list[object] = [
+        "Best on held-out rows: ",
+        element("strong", material.labels[leader.id]),
+        f", {percent(leader.metrics[split]['top1'])} top-1 ({SPLIT_NAMES[split]}).",
+    ]
+    if len([row for row in material.rows if row.rank is not None]) > 1:
+        words.append(" No paired tests were made: probe bench says which differences are real.")
+    return element("p", words, {"class": "lead"})
+
+
+def key_figures(material: Material, n_classes: int) -> Markup:
+    """Return the leader's few figures in large type."""
+    leader, facts = material.leader, list[tuple[str, str, str]]()
+    if leader:
+        split = material.choosing(leader) or ""
+        metrics, bounds = leader.metrics[split], leader.intervals.get(split, {}).get("top1")
+        between = "" if bounds is None else f"95 %: {100 * bounds[0]:.2f} to {percent(bounds[1])}"
+        facts.append((f"top-1, {SPLIT_NAMES[split]}", percent(metrics["top1"]), between))
+        if "test" in leader.metrics:
+            test = percent(leader.metrics["test"]["top1"])
+            facts.append(("top-1, test", test, "reported; chose nothing"))
+        if leader.cost.images_per_second:
+            rate = f"{leader.cost.images_per_second:,.0f}"
+            facts.append(("images per second", rate, "forward pass, decoding included"))
+    facts.append(("classes", f"{n_classes:,}", f"dataset {material.dataset}"))
+    facts.append(("runs", f"{len(material.rows):,}", material.why))
+    return element(
+        "dl",
+        [
+            element(
+                "div",
+                [element("dt", word), element("dd", [value, element("small", more)])],
+            )
+            for word, value, more in facts
+        ],
+        {"class": "key"},
+    )
+
+
+def leaderboard(material: Material) -> Markup:
+    """Return the sortable table; its order on arrival is that of the held-out rows."""
+    rows = material.rows
+    splits = [material.choosing(row) for row in rows]
+    costs = [column for column in COSTS if any(column[1](row) is not None for row in rows)]
+    tests = any("test" in row.metrics for row in rows)
+    letters = any(row.letters for row in rows)
+    named = {split for split in splits if split}
+    where = SPLIT_NAMES[named.pop()] if len(named) == 1 else "held out"
+    headers = [_header("#", "ascending"), _header("features and head", css="")]
+    headers += [_header("ties")] if letters else []
+    headers += [_header(f"top-1, {where}"), element("th", "95 % interval", {"scope": "col"})]
+    headers += [_header("mean recall"), _header("log loss"), _header("calibration error")]
+    headers += [_header("top-1, test, reported", css="number reported")] if tests else []
+    headers += [_header(name) for name, _, _ in costs]
+    scale = _scale(material)
+    body = [
+        element(
+            "tr",
+            _cells(material, row, costs, tests=tests, letters=letters, scale=scale),
+            {"class": "first" if material.leader is row else None},
+        )
+        for row in rows
+    ]
+    caption = element("caption", "Click a heading to sort. The order is by held-out rows.")
+    content = [caption, element("thead", element("tr", headers)), element("tbody", body)]
+    made = element("table", content, {"id": "leaderboard-table", "class": "sortable"})
+    attributes = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": "Leaderboard"}
+    return element("div", made, attributes)
+
+
+def _header(text: str, sort: str | None = None, *, css: str = "number") -> Markup:
+    button = element("button", text, {"type": "button"})
+    return element("th", button, {"scope": "col", "class": css or None, "aria-sort": sort})
+
+
+def _scale(material: Material) -> tuple[float, float]:
+    """Return the least and the greatest accuracy that the intervals reach."""
+    values = []
+    for row in material.rows:
+        split = material.choosing(row)
+        if split and row.rank is not None:
+            values += [row.metrics[split]["top1"], *row.intervals.get(split, {}).get("top1", ())]
+    return (min(values), max(values)) if values else (0.0, 1.0)
+
+
+def _cells(
+    material: Material,
+    row: Row,
+    costs: Sequence[Column],
+    *,
+    tests: bool,
+    letters: bool,
+    scale: tuple[float, float],
+) -> list[Markup]:
+    split = material.choosing(row)
+    figures = row.metrics.get(split, {}) if split else {}
+    cells = [number("" if row.rank is None else str(row.rank), row.rank), _name(material, row)]
+    if letters:
+        tie = element("span", row.letters, {"class": "tie"}) if row.letters else DASH
+        cells.append(element("td", tie, {"class": "number", "data-value": row.letters or "~"}))
+    top1 = figures.get("top1")
+    cells.append(number(percent(top1), top1))
+    bounds = row.intervals.get(split, {}).get("top1") if split else None
+    cells.append(element("td", _whisker(top1, bounds, scale)))
+    cells.append(number(percent(figures.get("mean_recall")), figures.get("mean_recall")))
+    loss = figures.get("log_loss")
+    cells.append(number(DASH if loss is None else f"{loss:.4f}", loss))
+    error = figures.get("calibration_error")
+    cells.append(number(percent(error), error))
+    if tests:
+        test = row.metrics.get("test", {}).get("top1")
+        cells.append(number(percent(test), test, css="reported"))
+    for _, of, say in costs:
+        value = of(row)
+        cells.append(number(DASH if value is None else say(value), value))
+    return cells
+
+
+def _name(material: Material, row: Row) -> Markup:
+    title: object = row.name
+    if row.id in material.runs:
+        title = element("a", row.name, {"href": f"#run-{row.id}"})
+    about = f"{row.head} head, {row.weights} weights"
+    if row.penalty and row.best is not None:
+        about += f", {row.penalty} {row.best:.3g}"
+    small = [element("small", about)]
+    if row.reason:
+        summary = element("summary", "failed: why")
+        small = [element("details", [summary, element("div", row.reason)])]
+    return element("td", [title, *small], {"class": "name", "data-value": row.name})
+
+
+def _whisker(
+    value: float | None, bounds: tuple[float, float] | None, scale: tuple[float, float]
+) -> Markup:
+    """Return an interval as a small picture, all rows on one scale, and in words."""
+    if value is None or bounds is None:
+        return element("span", DASH)
+    low, high = scale
+    span = max(high - low, 1e-9)
+    x = [4 + 112 * (one - low) / span for one in (bounds[0], value, bounds[1])]
+    words = f"{100 * bounds[0]:.2f} to {percent(bounds[1])}"
+    line = element("line", "", {"x1": f"{x[0]:.1f}", "x2": f"{x[2]:.1f}", "y1": 8, "y2": 8})
+    middle = {"class": "value", "x1": f"{x[1]:.1f}", "x2": f"{x[1]:.1f}", "y1": 3, "y2": 13}
+    tick = element("line", "", middle)
+    attributes = {"class": "whisker", "viewBox": "0 0 120 16", "role": "img", "aria-label": words}
+    return join([element("svg", [line, tick], attributes), element("small", words)])

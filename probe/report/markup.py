@@ -1,0 +1,124 @@
+"""HTML from Python values: whatever is not markup already is escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+REPLACEMENT, DASH = "\N{REPLACEMENT CHARACTER}", "\N{EN DASH}"
+VOID = {"br", "hr", "img", "input", "meta"}
+
+
+class Markup(str):
+    """Text that is HTML already and is not escaped again."""
+
+    __slots__ = ()
+
+
+def element(
+    name: str, content: object = "", attributes: Mapping[str, object] | None = None
+) -> Markup:
+    """Return one element.
+
+    Parameters
+    ----------
+    content : str, Markup or iterable of them
+        Plain text is escaped; so are the values of attributes.
+    attributes : mapping, optional
+        True stands for a bare attribute, None and False leave it out.
+    """
+    opening = name
+    for key, value in (attributes or {}).items():
+        if value is True:
+            opening += f" {key}"
+        elif value is not None and value is not False:
+            opening += f' {key}="{escape(printable(str(value)))}"'
+    if name in VOID:
+        return Markup(f"<{opening}>")
+    return Markup(f"<{opening}>{join(content)}</{name}>")
+
+
+def join(content: object) -> Markup:
+    """Return the parts one after another, those that are plain text escaped."""
+    if isinstance(content, Markup):
+        return content
+    if isinstance(content, str) or not isinstance(content, Iterable):
+        return Markup(escape(printable(str(content)), quote=False))
+    return Markup("".join(join(part) for part in content))
+
+
+def printable(text: str) -> str:
+    """Return the text without control characters, which HTML does not allow."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+def script_json(value: Any) -> Markup:
+    """Return JSON that may stand inside ``<script>``: no character in it can end the element.
+
+    Raises
+    ------
+    ValueError
+        A number is NaN or infinite.
+
+    References
+    ----------
+    HTML Living Standard, "Restrictions for contents of script elements".
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    # lone surrogates (file names that are no UTF-8) cannot be written to a file
+    return Markup(text.encode("utf-8", "replace").decode())
+
+
+def table(
+    columns: Iterable[object],
+    rows: Iterable[Iterable[object]],
+    *,
+    caption: str,
+    css: str = "",
+) -> Markup:
+    """Return a table in a box that scrolls sideways by itself, with a caption for everybody."""
+    head = element("tr", [as_header(column) for column in columns])
+    body = [element("tr", [as_cell(cell) for cell in row]) for row in rows]
+    made = element(
+        "table",
+        [element("caption", caption), element("thead", head), element("tbody", body)],
+        {"class": css or None},
+    )
+    return scrolling(made, caption)
+
+
+def scrolling(content: Markup, label: str) -> Markup:
+    """Return a box that can be scrolled with the keyboard where it is too wide."""
+    attributes = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": label}
+    return element("div", content, attributes)
+
+
+def as_cell(cell: object) -> Markup:
+    """Return a ``td``, unless it is a cell already."""
+    if isinstance(cell, Markup) and cell.startswith(("<td", "<th")):
+        return cell
+    return element("td", cell)
+
+
+def as_header(cell: object) -> Markup:
+    """Return a ``th`` of a column, unless it is a cell already."""
+    if isinstance(cell, Markup) and cell.startswith("<th"):
+        return cell
+    return element("th", cell, {"scope": "col"})
+
+
+def number(text: str, value: float | None, *, css: str = "") -> Markup:
+    """Return a cell with a number that columns are sorted by; None sorts last."""
+    attributes = {"class": f"number {css}".strip(), "data-value": None if value is None else value}
+    return element("td", text, attributes)
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """Return a fraction in percent, or a dash where it was not measured."""
+    return DASH if value is None else f"{100 * value:.{digits}f} %"

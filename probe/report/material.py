@@ -1,0 +1,280 @@
+"""What a page is made of: runs, the entries they were fitted on, and what lies beside them."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from probe.audit import FILE_NAME as AUDIT
+from probe.audit import Audit, load_audit
+from probe.cache.store import Joined, Store, join
+from probe.errors import ProbeError, UnknownNameError, UsageError
+from probe.learning_curve import FILE_NAME as LEARNING_CURVE
+from probe.learning_curve import LearningCurve, load_learning_curve
+from probe.ledger import read_looks
+from probe.outcome import FILE_NAME as BENCH
+from probe.outcome import Bench, Comparison, Row
+from probe.report.ranking import CHOOSING, Run, ranked
+from probe.results import FILE_NAME as RESULT
+from probe.results import read_run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """All that a page shows of one dataset.
+
+    Parameters
+    ----------
+    dataset : str
+    rows : tuple of Row
+        Of the leaderboard: those that are ranked, best first, then the others.
+    runs : mapping of Row.id to Run
+        Without those whose folder is gone.
+    bench : Bench or None
+    why : str
+        How the runs were chosen, for the user.
+    entries : mapping of entry name to Joined
+        Those that are still in the cache.
+    curves : tuple of LearningCurve
+    audits : tuple of Audit
+        The newest of each entry.
+    looks : list of mapping
+        At the test rows, oldest first.
+    notes : list of str
+        What the page has to say about what could not be read.
+    tested : Comparison, optional
+        Of runs that no bench compared; see `probe.report.pairing`.
+    """
+
+    dataset: str
+    rows: tuple[Row, ...]
+    runs: Mapping[str, Run]
+    bench: Bench | None
+    why: str
+    entries: Mapping[str, Joined]
+    curves: tuple[LearningCurve, ...]
+    audits: tuple[Audit, ...]
+    looks: Sequence[Mapping[str, Any]]
+    notes: list[str]
+    tested: Comparison | None = None
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What the bench says of this dataset, or the tests made where there is no bench."""
+        if self.tested is not None:
+            return self.tested
+        found = self.bench.comparisons if self.bench else ()
+        return next((one for one in found if one.dataset == self.dataset), None)
+
+    @property
+    def leader(self) -> Row | None:
+        """The best row by what was held out from training; None where nothing was."""
+        return next((row for row in self.rows if row.rank is not None), None)
+
+    def choosing(self, row: Row) -> str | None:
+        """Return the split that a row is ranked by; None where nothing was held out."""
+        splits = (self.bench.protocol.split,) if self.bench else CHOOSING
+        return next((split for split in splits if split in row.metrics), None)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """A short name for each row, by its id; no two are alike."""
+        short = {row.id: f"{row.name} {row.head}" for row in self.rows}
+        counts = Counter(short.values())
+        return {
+            row.id: short[row.id]
+            + ("" if counts[short[row.id]] == 1 else f" ({row.run or row.id})")
+            for row in self.rows
+        }
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Return the complete runs of a folder, oldest first; what cannot be read is logged."""
+    found = []
+    for path in sorted(folder.glob(f"*/{RESULT}")):
+        try:
+            found.append(Run(folder=path.parent, result=read_run(path.parent)))
+        except ProbeError as error:
+            log.warning("%s", error)
+    return found
+
+
+def named_runs(names: Sequence[str], folder: Path) -> list[Run]:
+    """Return the runs of those names, beginnings of names, or folders.
+
+    Raises
+    ------
+    UnknownNameError
+        None is called so, or more than one.
+    DataError
+        The run did not finish.
+    """
+    chosen: dict[Path, Run] = {}
+    for name in names:
+        path = Path(name)
+        if not (path / RESULT).is_file():
+            close = sorted(folder.glob(f"{name}*/{RESULT}")) if path.name == name else []
+            if len(close) != 1:
+                what = "more than one run starts with" if close else "there is no run called"
+                raise UnknownNameError(f"{what} {name!r} in {folder}; `ls {folder}` names them")
+            path = close[0].parent
+        chosen[path.resolve()] = Run(folder=path, result=read_run(path))
+    return list(chosen.values())
+
+
+def newest_dataset(runs: Sequence[Run]) -> list[Run]:
+    """Return all runs on the dataset of the newest one."""
+    newest = max(runs, key=lambda run: (run.result.created, run.id))
+    return [run for run in runs if run.result.dataset == newest.result.dataset]
+
+
+def without_repeats(runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, of those with the same settings and figures the newest alone."""
+    newest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda one: (one.result.created, one.id)):
+        one = run.result
+        fit = (one.entry, one.head, sorted(one.params.items(), key=str), one.seed, one.n_train)
+        newest[repr((*fit, one.n_val, one.metrics))] = run
+    return list(newest.values())
+
+
+def newest_bench(folder: Path) -> Path | None:
+    """Return the folder of the newest complete bench."""
+    return max((path.parent for path in folder.glob(f"*/{BENCH}")), default=None)
+
+
+def of_bench(cache_dir: Path, bench: Bench, dataset: str | None, why: str) -> Material:
+    """Read all that belongs to a bench, on one of its datasets; by default the first.
+
+    Raises
+    ------
+    UnknownNameError
+        The bench did not use that dataset.
+    """
+    datasets = list(dict.fromkeys(row.dataset for row in bench.rows))
+    if not datasets:
+        raise UsageError(f"the bench {bench.id} has no rows; run `probe bench` again")
+    if dataset is not None and dataset not in datasets:
+        raise UnknownNameError(f"the bench {bench.id} is of {', '.join(datasets)}, not {dataset}")
+    chosen, notes, runs = dataset or datasets[0], list[str](), dict[str, Run]()
+    rows = [row for row in bench.rows if row.dataset == chosen]
+    rows.sort(key=lambda row: (row.rank is None, row.rank or 0))
+    for row in rows:
+        if row.run is None:
+            continue
+        try:
+            folder = cache_dir / "runs" / row.run
+            runs[row.id] = Run(folder=folder, result=read_run(folder))
+        except ProbeError as error:
+            notes.append(f"Of {row.name}, {row.head}, only the figures in the table: {error}")
+    if len(datasets) > 1:
+        others = ", ".join(one for one in datasets if one != chosen)
+        notes.append(f"This page is about {chosen}. --dataset shows the bench's others: {others}.")
+    return _material(cache_dir, rows, runs, bench=bench, why=why, notes=notes)
+
+
+def of_runs(cache_dir: Path, runs: Sequence[Run], why: str) -> Material:
+    """Read all that belongs to some runs of one dataset.
+
+    Raises
+    ------
+    UsageError
+        The runs are of several datasets.
+    """
+    datasets = sorted({run.result.dataset for run in runs})
+    if len(datasets) > 1:
+        raise UsageError(
+            f"a page is about one dataset, and these runs are of {', '.join(datasets)}; "
+            "name runs of one"
+        )
+    made = {run.id: run for run in runs}
+    return _material(cache_dir, [], made, bench=None, why=why, notes=[])
+
+
+def _material(
+    cache_dir: Path,
+    rows: Sequence[Row],
+    runs: Mapping[str, Run],
+    *,
+    bench: Bench | None,
+    why: str,
+    notes: list[str],
+) -> Material:
+    names = [name for row in rows for name in row.entries]
+    names += [run.result.entry for run in runs.values() if not rows]
+    entries = _entries(Store(cache_dir), dict.fromkeys(names), notes)
+    there = rows or ranked(runs.values(), entries)
+    folder = cache_dir / "runs"
+    return Material(
+        dataset=there[0].dataset,
+        rows=tuple(there),
+        runs=runs,
+        bench=bench,
+        why=why,
+        entries=entries,
+        curves=_curves(folder, runs.values(), set(names), notes),
+        audits=_audits(folder, set(names), notes),
+        looks=_looks(cache_dir / "ledger", entries),
+        notes=notes,
+    )
+
+
+def _entries(store: Store, names: Iterable[str], notes: list[str]) -> dict[str, Joined]:
+    there = {entry.name: entry for entry in store.entries()}
+    found: dict[str, Joined] = {}
+    for name in names:
+        if name not in there:
+            notes.append(f"The entry {name} is no longer in the cache: no map of its features.")
+            continue
+        try:
+            found[name] = join(store, there[name])
+        except ProbeError as error:
+            notes.append(f"The entry {name} cannot be read: {error}")
+    return found
+
+
+def _curves(
+    folder: Path, runs: Iterable[Run], names: set[str], notes: list[str]
+) -> tuple[LearningCurve, ...]:
+    found: dict[tuple[str, str, str], LearningCurve] = {}
+    folders = {path.parent for path in folder.glob(f"*/{LEARNING_CURVE}")}
+    for place in sorted(folders | {run.folder for run in runs}):
+        try:
+            curve = load_learning_curve(place)
+        except ProbeError as error:
+            notes.append(str(error))
+            continue
+        if curve is not None and curve.entry in names:  # a newer one of the same replaces it
+            found[curve.entry, curve.head, curve.split] = curve
+    return tuple(found.values())
+
+
+def _audits(folder: Path, names: set[str], notes: list[str]) -> tuple[Audit, ...]:
+    found: dict[str, Audit] = {}
+    for path in sorted(folder.glob(f"*/{AUDIT}")):
+        try:
+            audit = load_audit(path.parent)
+        except ProbeError as error:
+            notes.append(str(error))
+            continue
+        if audit.entry in names:
+            found[audit.entry] = audit
+    return tuple(found.values())
+
+
+def _looks(ledger: Path, entries: Mapping[str, Joined]) -> list[dict[str, Any]]:
+    """Return the looks at every set of test rows that these entries hold, each set once."""
+    contents = {
+        joined.splits["test"].content.tobytes(): joined.splits["test"].content
+        for joined in entries.values()
+        if "test" in joined.splits
+    }
+    looks = [look for content in contents.values() for look in read_looks(ledger, content)]
+    return sorted(looks, key=lambda look: str(look.get("time", "")))

@@ -1,0 +1,231 @@
+"""The images of a page, put together: items, what runs said of them, maps and thumbnails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache.store import Joined
+from probe.errors import ProbeError, UsageError
+from probe.report.analysis import SplitView
+from probe.report.feature_map import FeatureMap, Method, draw_map
+from probe.report.items import Items, choose_points, content_of, labels_of, origin, rows_of
+from probe.report.material import Material
+from probe.report.thumbnails import Sheets, find_images, make_sheets
+
+log = logging.getLogger(__name__)
+
+MOST_DETAILED = 12  # runs whose predictions are shown row by row
+MOST_MAPS = 4
+MOST_LISTED = 60  # label errors, and near-duplicates, with their pictures
+SPLITS = ("train", "val", "test")
+
+Views = Mapping[str, Mapping[str, SplitView]]  # by Row.id, then by split
+Advance = Callable[[str, int, int], None]  # what, how many more, of how many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the page is to hold.
+
+    Parameters
+    ----------
+    method : {"pca", "tsne"}
+        Of the first map; the others are always PCA.
+    max_points : int
+        Points of the map, at least 3.
+    splits : tuple of {"train", "val", "test"}
+        Parts of the dataset that points are drawn from; all where it is empty.
+    """
+
+    method: Method = "pca"
+    max_points: int = 10_000
+    splits: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.max_points < 3:
+            raise UsageError(f"--max-points is {self.max_points}; give at least 3")
+        unknown = [one for one in self.splits if one not in SPLITS]
+        if unknown:
+            raise UsageError(f"no split is called {unknown[0]!r}; there are {', '.join(SPLITS)}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pictures:
+    """Everything about single images.
+
+    Parameters
+    ----------
+    items : Items
+    labels : int64, (n_items,)
+        -1 where nobody knows.
+    classes : tuple of str
+    worst : mapping of (Row.id, split) to list of int
+        Items that were confidently wrong, the surest first.
+    maps : tuple of FeatureMap
+        The best run's first.
+    sheets : Sheets or None
+    notes : tuple of str
+        What is not there, and why.
+    """
+
+    items: Items
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    worst: Mapping[tuple[str, str], list[int]]
+    maps: tuple[FeatureMap, ...]
+    sheets: Sheets | None
+    notes: tuple[str, ...]
+
+
+def make_pictures(
+    material: Material, views: Views, options: Options, *, cache_dir: Path, advance: Advance
+) -> Pictures:
+    """Choose the images of a page, and draw maps and thumbnails of them.
+
+    Parameters
+    ----------
+    advance : callable
+        Told (what, how many more, of how many) as the slow parts go on.
+    """
+    notes: list[str] = []
+    base = base_entry(material)
+    first = views.get(material.leader.id, {}) if material.leader else {}
+    items = choose_points(base, first, options.max_points, options.splits) if base else Items()
+    there = tuple(base.splits) if base else ()
+    worst = _add_worst(items, views, there)
+    if base:
+        _add_audits(items, material)
+        rows = rows_of(items, base)
+        labels = labels_of(items, base, rows)
+        maps = _draw_maps(material, base, items, options=options, notes=notes, advance=advance)
+        sheets = _sheets(base, items, rows, cache_dir=cache_dir, notes=notes, advance=advance)
+    else:
+        notes.append("None of the entries is in the cache any more: no map and no pictures.")
+        labels, maps, sheets = np.full(len(items), -1, np.int64), (), None
+    for by_split in views.values():
+        _fill_labels(labels, items, by_split, there)
+    return Pictures(
+        items=items,
+        labels=labels,
+        classes=class_names(material),
+        worst=worst,
+        maps=maps,
+        sheets=sheets,
+        notes=tuple(notes),
+    )
+
+
+def base_entry(material: Material) -> Joined | None:
+    """Return the entry that images are looked up in: the best row's that is there."""
+    names = [name for row in material.rows for name in row.entries]
+    return next((material.entries[name] for name in names if name in material.entries), None)
+
+
+def class_names(material: Material) -> tuple[str, ...]:
+    """Return the classes in the order of the labels.
+
+    Without an entry those of the runs' recalls, which lack classes that have no rows.
+    """
+    base = base_entry(material)
+    if base:
+        return base.entry.classes
+    recalls = [tuple(run.result.per_class.recall) for run in material.runs.values()]
+    return max(recalls, key=len, default=())
+
+
+def _add_worst(
+    items: Items, views: Views, splits: Sequence[str]
+) -> dict[tuple[str, str], list[int]]:
+    found = {}
+    for one, by_split in views.items():
+        for split, view in by_split.items():
+            own, part = origin(split, splits), "val" if split == "val" else None
+            names = view.ids[view.worst].tolist()
+            found[one, split] = [items.add(own, name, part) for name in names]
+    return found
+
+
+def _add_audits(items: Items, material: Material) -> None:
+    for audit in material.audits:
+        for error in audit.label_errors[:MOST_LISTED]:
+            items.add(error.split, error.id)
+        for pair in audit.near_duplicates[:MOST_LISTED]:
+            items.add(pair.split_a, pair.a)
+            items.add(pair.split_b, pair.b)
+
+
+def _fill_labels(
+    labels: NDArray[np.int64],
+    items: Items,
+    by_split: Mapping[str, SplitView],
+    splits: Sequence[str],
+) -> None:
+    """Take labels that no entry gave from what the runs kept."""
+    if not (labels < 0).any():
+        return
+    for split, view in by_split.items():
+        own = origin(split, splits)
+        for name, label in zip(view.ids.tolist(), view.labels.tolist(), strict=True):
+            number = items.numbers.get((own, name))
+            if number is not None and labels[number] < 0:
+                labels[number] = label
+
+
+def _draw_maps(
+    material: Material,
+    base: Joined,
+    items: Items,
+    *,
+    options: Options,
+    notes: list[str],
+    advance: Advance,
+) -> tuple[FeatureMap, ...]:
+    names = dict.fromkeys(name for row in material.rows for name in row.entries)
+    wanted = [material.entries[name] for name in names if name in material.entries][:MOST_MAPS]
+    if base not in wanted:
+        wanted.insert(0, base)
+    plans: list[tuple[Joined, Method]] = [(joined, "pca") for joined in wanted]
+    if options.method == "tsne":
+        plans.insert(0, (base, "tsne"))
+    total, splits, found = len(plans) * len(items), [split for split, _ in items.keys], []
+    for joined, method in plans:
+        try:
+            rows = rows_of(items, joined)
+            found.append(
+                draw_map(joined, splits, rows, lambda n: advance("maps", n, total), method=method)
+            )
+        except ProbeError as error:
+            notes.append(f"No map of {joined.entry.name}: {error}")
+    return tuple(found)
+
+
+def _sheets(
+    base: Joined,
+    items: Items,
+    rows: NDArray[np.intp],
+    *,
+    cache_dir: Path,
+    notes: list[str],
+    advance: Advance,
+) -> Sheets | None:
+    try:
+        dataset = find_images(base.entry.provenance, cache_dir)
+        content = content_of(items, base, rows)
+        sheets = make_sheets(
+            dataset, items, content, lambda n: advance("thumbnails", n, len(items))
+        )
+    except ProbeError as error:
+        notes.append(f"No thumbnails: {error}")
+        return None
+    if missing := int((~sheets.there).sum()):
+        notes.append(
+            f"{missing:,} of {len(items):,} images have no thumbnail: they are gone, unreadable, "
+            "or not the ones that were extracted."
+        )
+    return sheets if sheets.there.any() else None

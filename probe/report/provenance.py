@@ -1,0 +1,156 @@
+"""Where every number comes from: the commands, and the ledger of looks at test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from probe.cache.store import Joined
+from probe.outcome import Bench, Row
+from probe.report.markup import Markup, element, join, number, percent, table
+from probe.report.material import Material
+from probe.report.ranking import Run
+
+METRICS = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_recall": "mean recall",
+    "macro_f1": "macro F1",
+    "macro_auc": "macro AUC",
+    "log_loss": "log loss, nats",
+    "calibration_error": "calibration error",
+    "calibration_error_scaled": "after temperature",
+}
+
+
+def command_line(command: str) -> Markup:
+    """Return a command with a button that copies it."""
+    if not command:
+        return element("p", "The command was not recorded.", {"class": "note"})
+    button = element("button", "Copy", {"type": "button", "data-copy": True, "class": "screen"})
+    return element("div", [element("code", command), button], {"class": "command"})
+
+
+def provenance(material: Material) -> Markup:
+    """Return a block for the bench, each run and each entry."""
+    parts = [_bench(material.bench)] if material.bench else []
+    parts += [
+        _run(material, row, material.runs[row.id])
+        for row in material.rows
+        if row.id in material.runs
+    ]
+    return join([*parts, *(_entry(joined) for joined in material.entries.values())])
+
+
+def _bench(bench: Bench) -> Markup:
+    protocol = bench.protocol
+    how = f"{protocol.folds} folds" if protocol.folds else f"val-size {protocol.val_size:g}"
+    facts = {
+        "finished": f"{bench.created}, in {bench.seconds:.0f} s; what was reused took none",
+        "protocol": f"{how}, seed {protocol.seed}, ranked by {protocol.metric} on {protocol.split}",
+        "versions": _pairs(bench.versions),
+    }
+    return _block(
+        f"bench-{bench.id}", f"Bench {bench.id}", [command_line(bench.command), _facts(facts)]
+    )
+
+
+def _run(material: Material, row: Row, run: Run) -> Markup:
+    one = run.result
+    facts = {
+        "run": str(run.folder),
+        "entry": one.entry,
+        "weights": one.weights,
+        "parameters": _pairs({k: v for k, v in one.params.items() if v is not None}),
+        "rows": f"train {one.n_train:,}, val {one.n_val:,}, test {one.n_test:,}; seed {one.seed}",
+        "chosen": _chosen(one.selection),
+        "temperature": "" if one.temperature is None else f"{one.temperature:.4g}",
+        "looks": "" if one.test_looks is None else f"look {one.test_looks} at these test rows",
+        "fitted": f"{one.created}, in {one.seconds:.1f} s",
+        "versions": _pairs(one.versions),
+    }
+    content = [command_line(one.command), _facts(facts), _figures(row)]
+    return _block(f"run-{row.id}", material.labels[row.id], content)
+
+
+def _chosen(selection: Mapping[str, Any] | None) -> str:
+    if not selection:
+        return ""
+    how = f"{selection['fits']} folds" if selection["by"] == "folds" else "validation rows"
+    refit = "; fitted again on train + val" if selection.get("refit") else ""
+    values = len(selection["values"])
+    return f"{selection['penalty']} {selection['chosen']:.4g} of {values} values, by {how}{refit}"
+
+
+def _figures(row: Row) -> Markup:
+    used = [name for name in METRICS if any(name in one for one in row.metrics.values())]
+    rows = []
+    for split, figures in row.metrics.items():
+        cells: list[object] = [element("th", split, {"scope": "row"})]
+        for name in used:
+            value, bounds = figures.get(name), row.intervals.get(split, {}).get(name)
+            text = percent(value) if name != "log_loss" or value is None else f"{value:.4f}"
+            if bounds:
+                scale, digits = (1, 4) if name == "log_loss" else (100, 2)
+                text += f" ({scale * bounds[0]:.{digits}f} to {scale * bounds[1]:.{digits}f})"
+            cells.append(number(text, value))
+        rows.append(cells)
+    heads = [element("th", METRICS[name], {"scope": "col", "class": "number"}) for name in used]
+    return table(["split", *heads], rows, caption="All figures, with 95 % bootstrap intervals")
+
+
+def _entry(joined: Joined) -> Markup:
+    entry = joined.entry
+    known = entry.provenance
+    facts = {
+        "file": str(entry.path),
+        "backbone": f"{entry.key.backbone}, {entry.key.layer}, pool {entry.key.pool}",
+        "weights": str(known.get("weights", "")),
+        "preprocessing": _pairs(entry.key.to_json()["preprocess"]),
+        "images": ", ".join(f"{name} {len(split):,}" for name, split in joined.splits.items()),
+        "joined from": ", ".join(sorted(set(joined.sources.values()) - {entry.name})),
+        "features": f"{' x '.join(map(str, entry.row_shape))}, {entry.key.dtype}",
+        "key": entry.key.digest,
+        "forward pass": f"{entry.seconds:.1f} s",
+        "versions": _pairs(known.get("versions") or {}),
+    }
+    command = str(known.get("command") or "")
+    return _block(
+        f"entry-{entry.name}", f"Entry {entry.name}", [command_line(command), _facts(facts)]
+    )
+
+
+def _block(name: str, title: str, content: Sequence[Markup]) -> Markup:
+    inner = [element("summary", title), element("div", content)]
+    return element("details", inner, {"id": name})
+
+
+def _facts(facts: Mapping[str, str]) -> Markup:
+    """Return a list of words and values; what is empty is left out."""
+    rows = [
+        join([element("dt", word), element("dd", value)]) for word, value in facts.items() if value
+    ]
+    return element("dl", rows)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def ledger(looks: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the looks at the test rows, oldest first."""
+    if not looks:
+        text = "Nobody has scored these test rows, as far as this cache folder knows."
+        return element("p", text, {"class": "note"})
+    rows = [
+        [
+            number(str(count), count),
+            str(look.get("time", "")),
+            number(f"{look['rows']:,}" if isinstance(look.get("rows"), int) else "", None),
+            element("td", str(look.get("entry", "")), {"class": "long"}),
+            element("td", element("code", str(look.get("command", ""))), {"class": "long"}),
+        ]
+        for count, look in enumerate(looks, start=1)
+    ]
+    columns = ["look", "time, UTC", "rows", "entry", "command"]
+    return table(columns, rows, caption=f"{len(looks):,} looks at these test rows")

@@ -1,0 +1,97 @@
+"""Runs as rows of a leaderboard, ranked by what was held out from training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from probe.cache.store import Joined
+from probe.history import Epoch, load_history
+from probe.outcome import DONE, Cost, Row
+from probe.predictions import Predictions, load_predictions
+from probe.results import RunResult
+
+CHOOSING = ("oof", "val")  # what a choice may rest on, the larger evidence first
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """A complete run; what is large is read when it is asked for."""
+
+    folder: Path
+    result: RunResult
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @cached_property
+    def history(self) -> list[Epoch]:
+        return load_history(self.folder)
+
+    def predictions(self) -> dict[str, Predictions]:
+        """Read what it said of rows that it did not see; not kept."""
+        return load_predictions(self.folder)
+
+
+def ranked(runs: Iterable[Run], entries: Mapping[str, Joined]) -> list[Row]:
+    """Return runs as rows of a leaderboard, best first by what was held out from training."""
+    rows = [_row(run, entries.get(run.result.entry)) for run in sorted(runs, key=lambda r: r.id)]
+
+    def score(row: Row) -> float:
+        split = next((split for split in CHOOSING if split in row.metrics), None)
+        return -1.0 if split is None else row.metrics[split]["top1"]
+
+    rows.sort(key=score, reverse=True)
+    return [
+        replace(row, rank=number if score(row) >= 0 else None)
+        for number, row in enumerate(rows, start=1)
+    ]
+
+
+def _row(run: Run, joined: Joined | None) -> Row:
+    one = run.result
+    size = joined.entry.provenance.get("size") if joined else None
+    penalty = one.selection["penalty"] if one.selection else None
+    return Row(
+        id=run.id,
+        dataset=one.dataset,
+        name=f"{one.backbone}/{one.layer}" + (f"@{size}" if size else ""),
+        kind="backbone",
+        head=one.head,
+        status=DONE,
+        backbone=one.backbone,
+        weights=one.weights,
+        layer=one.layer,
+        pool=one.pool,
+        entries=(one.entry,),
+        metrics=one.metrics,
+        intervals=one.intervals or {},
+        cost=_cost(one, joined),
+        size=size if isinstance(size, int) else None,
+        run=run.id,
+        feature_dim=int(np.prod(joined.entry.row_shape)) if joined else None,
+        penalty=penalty,
+        best=one.params.get(penalty) if penalty else None,
+        n_train=one.n_train,
+        n_val=one.n_val,
+        n_test=one.n_test,
+    )
+
+
+def _cost(result: RunResult, joined: Joined | None) -> Cost:
+    if joined is None:
+        return Cost(head_seconds=result.seconds)
+    seconds, forwarded = joined.entry.seal
+    rate = forwarded / seconds if seconds > 0 and forwarded else None
+    images = sum(len(split) for split in joined.splits.values())
+    return Cost(
+        images_per_second=rate,
+        extract_seconds=images / rate if rate else None,
+        head_seconds=result.seconds,
+        disk=joined.entry.path.stat().st_size,
+    )

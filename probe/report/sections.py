@@ -1,0 +1,169 @@
+"""The sections of the page, those that there is something to show in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+from probe.report import evidence, galleries, leaderboard
+from probe.report.markup import Markup, element, join
+from probe.report.material import Material
+from probe.report.payload import COSTS
+from probe.report.pictures import Pictures, Views
+from probe.report.provenance import ledger, provenance
+
+ASSETS = files("probe.report") / "assets"
+MANY_CLASSES = 40  # beyond, the map colours only some of them
+
+
+def asset(name: str) -> str:
+    """Return a file that belongs to the page: HTML, CSS or JavaScript."""
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A part of the page.
+
+    Parameters
+    ----------
+    name : str
+        Its id.
+    title, why : str
+        Heading, and one or two sentences on how to read it.
+    content : Markup
+    """
+
+    name: str
+    title: str
+    why: str
+    content: Markup
+
+    def link(self) -> Markup:
+        """Return its entry in the navigation."""
+        return element("li", element("a", self.title, {"href": f"#{self.name}"}))
+
+    def element(self) -> Markup:
+        """Return the whole section."""
+        heading = element("h2", self.title, {"id": f"{self.name}-heading"})
+        content = [heading, element("p", self.why), self.content]
+        attributes = {"id": self.name, "aria-labelledby": f"{self.name}-heading"}
+        return element("section", content, attributes)
+
+
+def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Section]:
+    """Return the sections in the order of the page."""
+    found = [_leaderboard(material)]
+    if any(row.rank is not None for row in material.rows):
+        found.append(_cost(material))
+    if material.curves:
+        found.append(_learning(material))
+    if any(views.values()):
+        found.append(_runs())
+    if any(material.runs[one].history for one in material.runs):
+        found.append(_training())
+    if pictures.maps:
+        found.append(_map(pictures))
+    if material.audits:
+        why = "What an audit of the features found; every one is for your eyes to judge."
+        content = galleries.audits(material.audits, pictures)
+        found.append(Section(name="audit", title="Label errors", why=why, content=content))
+    found.append(_provenance(material))
+    found.append(_ledger(material))
+    return found
+
+
+def _leaderboard(material: Material) -> Section:
+    why = (
+        "Ranks and groups come from rows that were held out from training. Test figures stand "
+        "beside them as they were reported; they chose nothing."
+    )
+    content = join([leaderboard.leaderboard(material), evidence.tests(material)])
+    return Section(name="leaderboard", title="Leaderboard", why=why, content=content)
+
+
+def _cost(material: Material) -> Section:
+    values = {name: [getattr(row.cost, name, None) for row in material.rows] for name in COSTS}
+    values["feature_dim"] = [row.feature_dim for row in material.rows]
+    known = [name for name, ones in values.items() if any(one is not None for one in ones)]
+    options = [element("option", COSTS[name], {"value": name}) for name in known]
+    why = (
+        "Top-1 on held-out rows, with 95 % bootstrap intervals. The line joins what nothing "
+        "cheaper beats."
+    )
+    content = Markup(asset("cost.html").replace("<!-- options -->", join(options)))
+    return Section(name="cost", title="Accuracy and cost", why=why, content=content)
+
+
+def _learning(material: Material) -> Section:
+    splits = sorted({curve.split for curve in material.curves})
+    why = (
+        f"Top-1 ({' and '.join(splits)}) of heads fitted on so many training images a class. The "
+        "line is the mean over draws, the band one standard deviation over them."
+    )
+    content = Markup(asset("learning.html"))
+    return Section(name="learning", title="Learning curves", why=why, content=content)
+
+
+def _runs() -> Section:
+    why = (
+        "What one run gets wrong, and how far its confidence can be trusted. Held-out rows come "
+        "first; test rows are there to be looked at, not to choose by."
+    )
+    return Section(name="runs", title="Errors", why=why, content=Markup(asset("runs.html")))
+
+
+def _training() -> Section:
+    why = "Cross-entropy and top-1, epoch by epoch, of heads that are trained so."
+    content = Markup(asset("training.html"))
+    return Section(name="training", title="Training curves", why=why, content=content)
+
+
+def _map(pictures: Pictures) -> Section:
+    items = pictures.items
+    counts = {part: items.parts[: items.n_points].count(part) for part in ("train", "val", "test")}
+    shown = ", ".join(f"{count:,} {part}" for part, count in counts.items() if count)
+    why = f"{items.n_points:,} images ({shown}); of a part with more, a random sample, seed 0. "
+    why += (
+        "Rows are scaled to unit length; near means alike to the backbone. Point at one to see it, "
+        "click to keep it with its nearest neighbours by cosine, among all images of this page. "
+        "UMAP is not offered: --map tsne adds t-SNE. Distances between far groups mean little in "
+        "t-SNE, and two components of PCA hold only the part of the variance that is stated."
+    )
+    content = Markup(asset("map.html"))
+    return Section(name="map", title="Feature map", why=why, content=content)
+
+
+def _provenance(material: Material) -> Section:
+    why = "Every figure of a run comes from its result.json, made by the command that stands here."
+    return Section(name="provenance", title="Provenance", why=why, content=provenance(material))
+
+
+def _ledger(material: Material) -> Section:
+    why = (
+        "Each look at test rows makes their figures a little less honest. The ledger counts by "
+        "the images' content, whatever the backbone or the dataset is called."
+    )
+    return Section(name="ledger", title="Test ledger", why=why, content=ledger(material.looks))
+
+
+def limits(material: Material, views: Views) -> list[str]:
+    """Return what the page leaves out because there is so much of it."""
+    notes, there = [], [row for row in material.rows if row.id in material.runs]
+    if len(there) > len(views):
+        notes.append(f"Details of the first {len(views)} runs; the table has all {len(there)}.")
+    lacking = [material.labels[one] for one, by_split in views.items() if not by_split]
+    if lacking:
+        notes.append(f"Runs that kept no predictions: {', '.join(lacking)}.")
+    leader = material.leader
+    split = material.choosing(leader) if leader else None
+    if leader and split and material.bench is None and split in views.get(leader.id, {}):
+        ids = set(views[leader.id][split].ids.tolist())
+        other = [
+            material.labels[one]
+            for one, by_split in views.items()
+            if split not in by_split or set(by_split[split].ids.tolist()) != ids
+        ]
+        if other:
+            notes.append(f"Ranked on other held-out rows than the first: {', '.join(other)}.")
+    return notes

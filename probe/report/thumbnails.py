@@ -1,0 +1,188 @@
+"""Small pictures of the items, many in one sheet, as a page embeds them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from probe.datasets import Dataset, load_dataset
+from probe.datasets.spec import Images
+from probe.errors import ProbeError
+from probe.report.items import Items
+
+log = logging.getLogger(__name__)
+
+COLUMNS = 32  # thumbnails along a side of a sheet
+PER_SHEET = COLUMNS * COLUMNS
+SIDES = ((2000, 64), (5000, 48))  # images up to which a thumbnail has so many pixels a side
+USUAL, SMALLEST = 32, 24
+QUALITIES = (75, 55, 35, 20)  # of WebP, tried until the sheets fit
+MOST_BYTES = 6_500_000  # of all sheets; a third more in base64
+PAPER = (128, 128, 128)  # beside a picture that is not square
+CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheets:
+    """Thumbnails of items in rows of COLUMNS, item after item.
+
+    Parameters
+    ----------
+    sheets : tuple of str
+        WebP in base64.
+    side : int
+        Pixels of a thumbnail's side.
+    there : bool, (n_items,)
+        Whose picture was found; the others' places are empty.
+    quality : int
+    """
+
+    sheets: tuple[str, ...]
+    side: int
+    there: NDArray[np.bool_]
+    quality: int
+
+
+def find_images(provenance: Mapping[str, Any], cache_dir: Path) -> Dataset:
+    """Load the dataset that an entry was made from, without a download.
+
+    Raises
+    ------
+    ProbeError
+        The entry does not say where it is, or it is no longer there.
+    """
+    recorded = provenance.get("request")
+    if not isinstance(recorded, dict) or "dataset" not in recorded:
+        raise ProbeError("the entry does not record where its images lie")
+    root = recorded.get("dataset_root")
+    return load_dataset(
+        recorded["dataset"],
+        root=None if root is None else Path(root),
+        cache_dir=cache_dir,
+        coarse=bool(recorded.get("coarse")),
+        download=False,
+    )
+
+
+def make_sheets(
+    dataset: Dataset,
+    items: Items,
+    content: NDArray[np.uint8],
+    advance: Callable[[int], None],
+) -> Sheets:
+    """Draw the thumbnails of the items.
+
+    An image that is gone, cannot be read or is no longer the one that was forwarded has none.
+
+    Parameters
+    ----------
+    content : uint8, (n_items, 16)
+        What the images' content hashes were.
+    advance : callable
+        Told how many more items were done.
+    """
+    side = _side(dataset, len(items))
+    there = np.zeros(len(items), np.bool_)
+    n_sheets = -(-len(items) // PER_SHEET)
+    sheets = [_empty(min(PER_SHEET, len(items) - PER_SHEET * n), side) for n in range(n_sheets)]
+    for split, numbers in _by_split(items).items():
+        if split not in dataset.splits:
+            advance(len(numbers))
+            continue
+        found = dataset.splits[split]
+        row_of = {name: row for row, name in enumerate(found.ids)}
+        for start in range(0, len(numbers), CHUNK):
+            chunk = numbers[start : start + CHUNK]
+            known = [number for number in chunk if items.keys[number][1] in row_of]
+            rows = np.array([row_of[items.keys[number][1]] for number in known], np.intp)
+            for row, picture in _pictures(found.images.take(rows), content[known], side):
+                place = known[row] % PER_SHEET
+                corner = (place % COLUMNS * side, place // COLUMNS * side)
+                sheets[known[row] // PER_SHEET].paste(picture, corner)
+                there[known[row]] = True
+            advance(len(chunk))
+    encoded, quality = _encode(sheets)
+    return Sheets(sheets=encoded, side=side, there=there, quality=quality)
+
+
+def _side(dataset: Dataset, count: int) -> int:
+    """Return a thumbnail's side: the more there are the smaller, and not larger than the images."""
+    side = next((side for most, side in SIDES if count <= most), USUAL)
+    for split in dataset.splits.values():
+        try:
+            return min(side, max(SMALLEST, *split.images.image(0).shape[:2]))
+        except (ProbeError, OSError, IndexError):
+            continue
+    return side
+
+
+def _by_split(items: Items) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = {}
+    for number, (split, _) in enumerate(items.keys):
+        numbers.setdefault(split, []).append(number)
+    return numbers
+
+
+def _empty(count: int, side: int) -> Image.Image:
+    rows = -(-count // COLUMNS)
+    return Image.new("RGB", (min(count, COLUMNS) * side, rows * side), PAPER)
+
+
+def _pictures(
+    images: Images, wanted: NDArray[np.uint8], side: int
+) -> Iterator[tuple[int, Image.Image]]:
+    """Yield (row, thumbnail) of those images whose content is still what it was."""
+    try:
+        same = (images.content() == wanted).all(axis=1)
+    except (ProbeError, OSError) as error:
+        if len(wanted) == 1:
+            log.info("no thumbnail: %s", error)
+            return
+        for row in range(len(wanted)):  # one that is gone does not take the others with it
+            one = images.take(np.array([row], np.intp))
+            for _, picture in _pictures(one, wanted[row : row + 1], side):
+                yield row, picture
+        return
+    for row in np.flatnonzero(same).tolist():
+        try:
+            yield row, thumbnail(images.image(row), side)
+        except (ProbeError, OSError) as error:
+            log.info("no thumbnail: %s", error)
+
+
+def thumbnail(pixels: NDArray[np.uint8], side: int) -> Image.Image:
+    """Return a whole image, uint8 (height, width, 3), in a square of `side` pixels."""
+    image = Image.fromarray(pixels)
+    scale = side / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image.resize(size, Image.Resampling.BICUBIC if scale > 1 else Image.Resampling.LANCZOS)
+    if size == (side, side):
+        return small
+    square = Image.new("RGB", (side, side), PAPER)
+    square.paste(small, ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square
+
+
+def _encode(sheets: Sequence[Image.Image]) -> tuple[tuple[str, ...], int]:
+    """Return the sheets in base64 at the best quality that fits, and that quality."""
+    encoded: list[bytes] = []
+    for quality in QUALITIES:
+        encoded = [_webp(sheet, quality) for sheet in sheets]
+        if sum(map(len, encoded)) <= MOST_BYTES:
+            break
+    return tuple(base64.b64encode(one).decode() for one in encoded), quality
+
+
+def _webp(sheet: Image.Image, quality: int) -> bytes:
+    data = io.BytesIO()
+    sheet.save(data, "WEBP", quality=quality, method=4)
+    return data.getvalue()

@@ -1,0 +1,196 @@
+"""The page in a real browser: Chromium without a window, one for all tests of this file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.test_page import build
+from tests.report.world import CLASSES, make_world
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-swiftshader",
+]
+READY = "document.documentElement.dataset.ready"
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("world")
+    page, _ = build(make_world(folder), folder / "page #1.html")
+    return page.path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Iterator[Any]:
+    """Yield the open page; whatever the browser complained of, or asked the network for, fails."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
+    opened = context.new_page()
+    complaints: list[str] = []
+    requests: list[str] = []
+    opened.on(
+        "console", lambda said: complaints.append(said.text) if said.type == "error" else None
+    )
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+    opened.on("request", lambda request: requests.append(request.url))
+    opened.goto(address)
+    opened.wait_for_function(READY, timeout=60_000)
+    yield opened
+    context.close()
+    assert complaints == []
+    assert [one for one in requests if not one.startswith(("file:", "data:", "blob:"))] == []
+
+
+def point_at_the_map(page: Any) -> tuple[float, float]:
+    """Move the mouse over a point of the map and return where that is."""
+    plot = page.locator("#map-plot")
+    plot.scroll_into_view_if_needed()
+    x, y = page.evaluate(
+        """() => {
+          const plot = document.getElementById("map-plot"), box = plot.getBoundingClientRect();
+          const trace = plot.data.find((one) => one.x.length > 1), l = plot._fullLayout;
+          return [box.left + l.xaxis._offset + l.xaxis.d2p(trace.x[0]),
+                  box.top + l.yaxis._offset + l.yaxis.d2p(trace.y[0])];
+        }"""
+    )
+    for attempt in range(50):  # a hand does not stop at once either
+        page.mouse.move(x + attempt % 2, y)
+        page.wait_for_timeout(100)
+        if page.locator("#tip").is_visible():
+            return x + attempt % 2, y
+    raise AssertionError("no point answered")
+
+
+def test_sorting(page: Any) -> None:
+    def names() -> list[str]:
+        return page.locator("#leaderboard-table tbody tr td:first-child").all_text_contents()
+
+    assert names() == ["1", "2", "3"]
+    header = page.locator("#leaderboard-table th", has_text="log loss")
+    button = header.locator("button")
+    button.focus()
+    page.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "ascending"
+    losses = page.eval_on_selector_all(
+        "#leaderboard-table tbody tr", f"(rows) => rows.map((r) => +r.cells[{6}].dataset.value)"
+    )
+    assert losses == sorted(losses)
+    button.click()
+    assert header.get_attribute("aria-sort") == "descending"
+
+
+def test_hover_shows_a_picture_and_a_click_its_neighbours(page: Any) -> None:
+    at = point_at_the_map(page)
+    image = page.eval_on_selector(
+        "#tip .thumb", "(one) => getComputedStyle(one).backgroundImage.slice(0, 22)"
+    )
+    assert image == 'url("data:image/webp;b'
+    page.mouse.click(*at, delay=60)
+    page.wait_for_selector("#chosen:not([hidden]) #neighbours")
+    assert page.locator("#neighbours li").count() == 8
+    first = page.locator("#chosen h3").first.text_content()
+    page.locator("#neighbours button").first.click()
+    assert page.locator("#chosen h3").first.text_content() != first
+    page.keyboard.press("Escape")
+    assert page.locator("#chosen").is_hidden()
+
+
+def test_the_keyboard_walks_over_the_map(page: Any) -> None:
+    page.locator("#map-plot").focus()
+    page.keyboard.press("ArrowRight")
+    said = page.locator("#status").text_content()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#status").text_content() != said
+    page.keyboard.press("Enter")
+    assert page.locator("#chosen").is_visible()
+
+
+def test_colours_and_filters_of_the_map(page: Any) -> None:
+    def traces() -> list[str]:
+        return page.evaluate("document.getElementById('map-plot').data.map((one) => one.name)")
+
+    assert sum(one is not None for one in traces()) == len(CLASSES)
+    page.select_option("#map-by", "split")
+    assert {one.split(" (")[0] for one in traces() if one} == {"trained on", "validation", "test"}
+    page.select_option("#map-by", "error")
+    assert any(one.startswith("right") for one in traces() if one)
+    page.fill("#map-class", CLASSES[3])
+    page.keyboard.press("Enter")
+    shown = page.evaluate(
+        "document.getElementById('map-plot').data.reduce((sum, one) => sum + one.x.length, 0)"
+    )
+    assert shown == 24
+
+
+def test_the_theme_is_kept(page: Any) -> None:
+    def ground() -> str:
+        return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    assert ground() == "rgb(255, 255, 255)"
+    page.click("#theme")
+    assert ground() == "rgb(21, 24, 28)"
+    page.reload()
+    page.wait_for_function(READY, timeout=60_000)
+    assert ground() == "rgb(21, 24, 28)"
+    assert page.get_attribute("#theme", "aria-pressed") == "true"
+
+
+def test_runs_splits_and_the_images_of_a_confusion(page: Any) -> None:
+    page.select_option("#run", "2")
+    page.select_option("#split", "1")
+    assert "of 60 right" in page.locator("#confusion-list caption").text_content()
+    page.locator("#confusion-list button").first.click()
+    pictures = page.locator("#cell li").count()
+    assert pictures == int(page.locator("#confusion-list tbody td").nth(2).text_content())
+    assert page.locator("#worst li").count() > 0
+
+
+def test_a_link_of_the_table_opens_the_provenance(page: Any) -> None:
+    page.locator("#leaderboard-table a").first.click()
+    assert page.locator("details[open] code").first.is_visible()
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_a_phone_scrolls_one_way(browser: Any, address: str, width: int) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, is_mobile=True, has_touch=True
+    )
+    opened = context.new_page()
+    opened.goto(address)
+    opened.wait_for_function(READY, timeout=60_000)
+    assert opened.evaluate("document.documentElement.scrollWidth") == width
+    context.close()
+
+
+def test_paper_has_the_tables_open(page: Any, tmp_path: Path) -> None:
+    page.pdf(path=tmp_path / "page.pdf")
+    assert (tmp_path / "page.pdf").stat().st_size > 50_000
+    assert page.locator("#provenance details:not([open])").count() == 0
