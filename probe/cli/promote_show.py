@@ -1,0 +1,192 @@
+"""What `probe promote` shows: the start, the epochs as they come, and what was gained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from probe.cli import console
+
+if TYPE_CHECKING:
+    from probe.history import Epoch
+    from probe.promote.advice import Estimate
+    from probe.promote.asked import Asked
+    from probe.promote.compare import Course
+    from probe.promote.finish import Promoted
+    from probe.promote.gain import Gain
+    from probe.promote.promotion import Begun
+    from probe.promote.source import Source
+
+CERTAIN = 0.05
+PIPED_EVERY = 30.0  # seconds between lines where there is no bar
+
+
+def show_start(
+    begun: Begun, asked: Asked, needed: Estimate | None, sentences: Sequence[str]
+) -> None:
+    """Tell stderr what is about to be trained, how long it takes and what to expect."""
+    source, options, training = begun.source, asked.options, begun.training
+    head = {"probe": "from the probe", "fresh": "fresh", "scratch": "fresh"}[options.start]
+    network = f"{source.backbone.name} to {source.layer.name}, {source.result.weights}"
+    if options.start == "scratch":
+        network = f"{source.backbone.name} to {source.layer.name}, random weights"
+    frozen = "" if options.freeze == "none" else f", frozen: {options.freeze}"
+    facts = {
+        "run": str(source.folder),
+        "network": f"{network}; head {head}{frozen}",
+        "images": f"{len(source.train):,} to train on, {len(source.val):,} held out by the run",
+        "start": f"top-1 {100 * begun.top1:.2f} % on validation, loss {begun.loss:.4f}",
+        "steps": f"{options.optimizer}, lr {options.rate:g}, {options.schedule}, batches of "
+        f"{training.feed.batch_size}, {training.updates} steps an epoch, augment {options.augment}",
+    }
+    if begun.difference is not None:
+        facts["check"] = (
+            f"the probe's {len(source.val):,} validation predictions from pixels, within "
+            f"{begun.difference:.1g}"
+        )
+    if training.progress.updates:
+        at = training.progress
+        facts["resumed"] = f"epoch {min(at.epoch, options.epochs)}, after {at.updates} steps"
+    if needed is not None:
+        batch = f"{1000 * needed.batch_seconds:.0f} ms a batch"
+        facts["time"] = (
+            f"about {console.duration(needed.seconds)} ({batch}, "
+            f"{console.duration(needed.epoch_seconds)} an epoch)"
+        )
+    facts["advice"] = ". ".join(one[0].upper() + one[1:] for one in sentences)
+    console.facts(console.stderr(), facts)
+
+
+class Live:
+    """A line an epoch, and below it, on a terminal, a bar with loss, rate and time left.
+
+    Parameters
+    ----------
+    begun : Begun
+    quiet : bool
+        Nothing is shown.
+    title : str
+        Of a control; empty for the run itself.
+    """
+
+    def __init__(self, begun: Begun, *, quiet: bool, title: str = "") -> None:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._quiet, self._console = quiet, console.stderr()
+        self._batch = begun.training.feed.batch_size
+        self._bar = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total} batches"),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self._console, disable=quiet or not self._console.is_terminal, transient=True,
+        )  # fmt: skip
+        total = begun.training.options.epochs * begun.training.feed.batches
+        self._task = self._bar.add_task("", total=total, completed=begun.training.log.shape[0],
+                                        figures="")  # fmt: skip
+        self._last = time.perf_counter()
+        self._said = self._last
+        if not quiet:
+            if title:
+                self._console.print(f"\n{title}", style="bold")
+            self._console.print(
+                "epoch      loss      top-1   val loss  val top-1        lr      time",
+                style="bold cyan",
+            )
+            for epoch in begun.training.progress.history:
+                self._line(epoch, best=epoch.epoch == begun.training.progress.best_epoch)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None:
+        """See Observer."""
+        now = time.perf_counter()
+        speed = self._batch / max(now - self._last, 1e-9)
+        self._last = now
+        text = f"loss {loss:.3f}  top-1 {100 * top1:.0f} %  {console.rate(speed)} images/s"
+        self._bar.update(self._task, completed=done, figures=text)
+        silent = self._quiet or self._console.is_terminal
+        if not silent and now - self._said > PIPED_EVERY:
+            self._said = now
+            self._console.print(f"       batch {done:,} of {total:,}, {text}, lr {lr:.2g}")
+
+    def epoch_done(self, epoch: Epoch, best: bool) -> None:
+        """See Observer."""
+        self._last = self._said = time.perf_counter()
+        if not self._quiet:
+            self._line(epoch, best=best)
+
+    def _line(self, epoch: Epoch, *, best: bool) -> None:
+        assert epoch.val_loss is not None
+        assert epoch.val_top1 is not None
+        self._console.print(
+            f"{epoch.epoch:>5}  {epoch.train_loss:>8.4f}  {100 * epoch.train_top1:>7.2f} %"
+            f"   {epoch.val_loss:>8.4f}  {100 * epoch.val_top1:>7.2f} %  {epoch.lr or 0:>8.2g}"
+            f"  {console.duration(epoch.seconds):>8}{' *' if best else ''}"
+        )
+
+
+def show_comparison(courses: Sequence[Course], folder: Path) -> None:
+    """Print a row a training."""
+    out = console.stdout()
+    rows = []
+    for one in courses:
+        first, best = one.history[0], one.best
+        rows.append([
+            one.name, _percent(one.top1), _percent(first.val_top1 or 0),
+            _percent(best.val_top1 or 0), str(best.epoch),
+            console.duration(sum(epoch.seconds for epoch in one.history)),
+        ])  # fmt: skip
+    columns = ["val top-1", "at start", "epoch 1", "best", "epoch", "time"]
+    console.table(out, columns, rows, right=range(1, 6))
+    out.print()
+    console.facts(out, {"picture": str(folder / "comparison.png")})
+    out.print()
+
+
+def show_promoted(done: Promoted, source: Source) -> None:
+    """Print what was gained, image by image, what it cost, and what to do next."""
+    out = console.stdout()
+    rows = [
+        [gain.split, _percent(gain.before), _percent(gain.after),
+         f"{100 * (gain.after - gain.before):+.2f}",
+         f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}", str(gain.repaired), str(gain.broken)]
+        for gain in done.gains
+    ]  # fmt: skip
+    columns = ["top-1", "probe", "tuned", "points", "95 %", "repaired", "broken"]
+    console.table(out, columns, rows, right=range(1, 7))
+    out.print()
+    last = done.gains[-1]
+    facts = {
+        "verdict": _verdict(last),
+        "cost": f"{console.duration(done.seconds)} of training; the probe's head took "
+        f"{console.duration(source.result.seconds)}",
+    }
+    if last.split == "val":
+        facts["caution"] = "the best epoch was chosen on these images, so its figure flatters"
+    if done.result.test_looks:
+        facts["looks"] = f"this was look {done.result.test_looks} at these test rows"
+    best = done.result.params["best_epoch"]
+    facts["run"] = f"{done.folder} (epoch {best} is kept)"
+    facts["next"] = f"probe bundle {done.folder}"
+    console.facts(out, facts)
+
+
+def _verdict(gain: Gain) -> str:
+    points = 100 * (gain.after - gain.before)
+    p = f"p {gain.p:.2g}, McNemar's exact test" if gain.p >= 1e-4 else "p < 0.0001, McNemar's test"
+    if gain.p >= CERTAIN:
+        return f"no difference that {gain.split} images can show ({points:+.2f} points, {p})"
+    what = "better than the probe" if points > 0 else "worse than the probe: keep the probe"
+    return f"{what}, by {abs(points):.2f} points on {gain.split} ({p})"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"

@@ -1,0 +1,113 @@
+"""Before: how long it will take, and whether it is likely to be worth it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from probe.errors import DataError
+from probe.learning_curve import load_learning_curve
+from probe.promote.options import NONE
+from probe.promote.promotion import Begun
+from probe.promote.source import Source
+
+MEASURED = 3  # batches that are timed, after one that also allocates
+FEW, LITTLE_LEFT = 20, 0.02  # images a class; error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """How long a training takes, from a few measured batches.
+
+    Parameters
+    ----------
+    batch_seconds : float
+        Of one batch, its update left out.
+    epoch_seconds : float
+        All batches and the validation images.
+    seconds : float
+        All epochs that are left.
+    """
+
+    batch_seconds: float
+    epoch_seconds: float
+    seconds: float
+
+
+def estimate(begun: Begun) -> Estimate:
+    """Time a few batches, as the last stage of unfreezing has them; nothing learns from them."""
+    training = begun.training
+    state, options = training.network.state, training.options
+    training.enter_stage(options.epochs)
+    kept, times = state.aux.array.copy(), []
+    batches = training.batches(1, 0)
+    started = time.perf_counter()
+    for number, batch in enumerate(batches):
+        training.forward(batch).wait_to_read()
+        state.norm()  # waits for the gradient
+        if number:
+            times.append(time.perf_counter() - started)
+        if number >= MEASURED:
+            break
+        started = time.perf_counter()
+    batches.close()
+    state.aux.array[:] = kept  # statistics that move with each batch
+    state.gradients[:] = 0
+    each = float(np.median(times)) if times else time.perf_counter() - started
+    epoch = each * training.feed.batches + begun.predict_seconds * len(begun.source.val)
+    left = options.epochs + 1 - training.progress.epoch
+    return Estimate(batch_seconds=each, epoch_seconds=epoch, seconds=epoch * left)
+
+
+def advice(source: Source, freeze: str) -> list[str]:
+    """Return what is known before the first step, a sentence each, and what follows from it."""
+    figures = source.result.metrics
+    val, train = figures["val"]["top1"], figures.get("train", {}).get("top1")
+    each = len(source.train) / len(source.head.classes_)
+    found = [f"the frozen probe gets {_percent(val)} of the validation images right"]
+    if train is not None:
+        found[0] += f", {_percent(train)} of its training images"
+    if 1 - val < LITTLE_LEFT:
+        found.append("little is left to gain: one image in fifty or fewer is wrong")
+    elif each < FEW and freeze == NONE:
+        found.append(
+            f"{each:.0f} images a class are few for training every layer: compare with "
+            "--freeze and a lower layer's name, or --compare last-layer"
+        )
+    elif train is not None and train < 0.5 * (1 + val):
+        found.append(
+            "the probe does not even fit its training images, so the frozen features are the "
+            "limit: training them is likely to help"
+        )
+    else:
+        found.append(
+            "the probe fits its training images better than new ones: training all layers helps "
+            "where its images look unlike those of the weights, and overfits where they are few"
+        )
+    return [*found, *_curve(source)]
+
+
+def _curve(source: Source) -> list[str]:
+    """Return what the learning curve promises of more images, as a measure of what to expect."""
+    try:
+        curve = load_learning_curve(source.folder)
+    except DataError:
+        return []
+    bands = sorted(curve.bands().items()) if curve is not None else []
+    if len(bands) < 2:
+        return []
+    (less, low), (more, high) = bands[-2:]
+    return [
+        f"from {less} to {more} images a class the frozen probe gained "
+        f"{100 * (high.mean - low.mean):+.1f} points: collecting as many again may be worth as "
+        "much as training the network"
+        if high.mean - low.mean >= 0.01
+        else f"from {less} to {more} images a class the frozen probe gained "
+        f"{100 * (high.mean - low.mean):+.1f} points: more images alone will not help much"
+    ]
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"
