@@ -1,4 +1,4 @@
-"""`probe bundle`, `predict` and `evaluate`: a run that stands alone, and what it says of images."""
+"""`probe predict`: what bundles say of images."""
 
 from __future__ import annotations
 
@@ -6,186 +6,195 @@ import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, cache_folder
+from probe.cli.options import CacheDir, cache_folder
+from probe.cli.pass_options import Device, Workers
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
+    from probe.bundle import Bundle
     from probe.datasets import BadImage
-    from probe.predict import Prediction
+    from probe.predict import Prediction, Predictor
 
 FORMATS = ("table", "csv", "jsonl")
 MANY_IMAGES, MANY_BATCH = 16, 16
 
-
-def bundle(
-    run: Annotated[
-        Path | None, typer.Argument(help="The folder of a run.", show_default="the newest")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to make.", show_default="RUN/bundle")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Where the weights are now.", show_default="where extract found them"),
-    ] = None,
-    cache_dir: CacheDir = None,
-) -> None:
-    """Make a bundle of a run: a folder that predicts without cache and dataset."""
-    from probe.cli import console
-    from probe.export import bundle_run, newest_run
-
-    folder = cache_folder(cache_dir)
-    source = run if run is not None else newest_run(folder / "runs")
-    target = out if out is not None else source / "bundle"
-    made = bundle_run(source, target, cache_dir=folder, weights=weights)
-    size = sum(path.stat().st_size for path in target.iterdir())
-    classes = made.about.classes
-    console.facts(
-        console.stdout(),
-        {
-            "bundle": f"{target}  ({console.size(size)})",
-            "network": f"{made.about.backbone} to {made.about.layer}, {made.about.weights}",
-            "licence": made.about.licence,
-            "classes": f"{len(classes)}: {', '.join(classes[:8])}" + " ..." * (len(classes) > 8),
-            "next": f"probe predict {target} IMAGE",
-        },
-    )
+Also = Annotated[
+    list[Path] | None,
+    typer.Option("--also", help="Another bundle of the same classes: an ensemble. Repeatable."),
+]
+Weighting = Annotated[
+    str, typer.Option(help="Of an ensemble: val (accuracy on validation rows) or equal.")
+]
+Tta = Annotated[
+    str, typer.Option(help="Views of each image: none, flip, crops5, crops10 or scales.")
+]
+Combine = Annotated[
+    str, typer.Option(help="Of views and bundles: mean of probabilities or logits, or vote.")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", "-b", min=1, show_default="1, or 16 for many images"),
+]
 
 
 def predict(
-    bundle: Annotated[Path, typer.Argument(help="A folder made by `probe bundle`.")],
-    images: Annotated[
+    inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Images, folders, 'patterns*', lists (.txt, .lst), or - for paths on stdin."
+            metavar="BUNDLE IMAGE...",
+            help="A bundle, then images, folders, 'patterns*', lists (.txt, .lst), or - for paths "
+            "on stdin.",
         ),
     ],
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="No bundle: this backbone with its weights' own classifier (ImageNet)."),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="With --backbone: which weights.")] = "auto",
+    preprocess: Annotated[
+        str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
+    ] = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes an image.")] = 5,
     form: Annotated[str, typer.Option("--format", "-f", help="table, csv or jsonl.")] = "table",
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", "-b", min=1, show_default="1, or 16 for many images"),
-    ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", "-j", min=1)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:1.")] = "auto",
+    tta: Tta = "none",
+    combine: Combine = "probabilities",
+    also: Also = None,
+    weighting: Weighting = "val",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
 ) -> None:
     """Tell the most probable classes of images.
 
     An image that cannot be read is reported, the rest is answered, and the exit code is 1.
     """
-    from probe.bundle import Bundle
     from probe.cli.extract import default_workers
     from probe.predict import find_images, predict_images
 
+    check_options(tta, combine, weighting)
     if form not in FORMATS:
         raise UsageError(f"--format {form}: expected {', '.join(FORMATS)}")
-    paths = find_images(images, sys.stdin if "-" in images else ())
+    names = inputs if backbone is not None else inputs[1:]
+    if not names:
+        raise UsageError("name a bundle and then images; `probe bundle` makes a bundle of a run")
+    paths = find_images(names, sys.stdin if "-" in names else ())
     size = batch_size or (1 if len(paths) < MANY_IMAGES else MANY_BATCH)
-    loaded = Bundle.load(bundle, batch_size=size, device=device)
-    found = predict_images(loaded, paths, top_k=top_k, workers=workers or default_workers())
-    writer = {"table": _table, "csv": _csv, "jsonl": _json_lines}[form]
-    bad: list[BadImage] = []
-    writer(_watched(found, len(paths), bad))
-    if bad:
-        sys.stderr.write(f"probe: {len(bad)} of {len(paths)} images could not be read\n")
+    folder = cache_folder(cache_dir)
+    if backbone is not None:
+        first = _own_top(backbone, weights, preprocess, folder, size, device)
+    else:
+        if weights != "auto" or preprocess is not None:
+            raise UsageError("--weights and --preprocess are for --backbone; a bundle has its own")
+        first = _load(inputs[0], size, device)
+    bundles = [first, *(_load(str(one), size, device) for one in also or ())]
+    predictor = make_predictor(bundles, tta, combine, weighting, folder)
+    found = predict_images(predictor, paths, top_k=top_k, workers=workers or default_workers())
+    watch = _Watch(total=len(paths))
+    {"table": _table, "csv": _csv, "jsonl": _json_lines}[form](watch.over(found))
+    if watch.bad:
+        sys.stderr.write(f"probe: {watch.bad} of {len(paths)} images could not be read\n")
         raise typer.Exit(1)
 
 
-def evaluate(
-    bundle: Annotated[Path, typer.Argument(help="A folder made by `probe bundle`.")],
-    dataset: DatasetName,
-    dataset_root: DatasetRoot = None,
-    split: Annotated[
-        str | None, typer.Option(help="train, val or test.", show_default="test, else the only one")
-    ] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = MANY_BATCH,
-    workers: Annotated[int | None, typer.Option("--workers", "-j", min=1)] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:1.")] = "auto",
-    cache_dir: CacheDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score a bundle on a labelled dataset; classes are matched by name."""
+def check_options(tta: str, combine: str, weighting: str) -> None:
+    """Refuse unknown words before anything is loaded."""
+    from probe.predict.predictor import check_words
+
+    check_words(tta, combine)
+    if weighting not in ("val", "equal"):
+        raise UsageError(f"--weighting {weighting}: expected val or equal")
+
+
+def make_predictor(
+    bundles: list[Bundle], tta: str, combine: str, weighting: str, cache_dir: Path
+) -> Predictor:
+    """Return what answers for some bundles, features of the cache included."""
+    from probe.cache.store import Store
+    from probe.predict import Predictor
+
+    return Predictor(
+        bundles, tta=tta, combination=combine, equal=weighting == "equal", store=Store(cache_dir)
+    )
+
+
+def _load(path: str, batch_size: int, device: str) -> Bundle:
     from probe.bundle import Bundle
-    from probe.cli import console
-    from probe.cli.extract import default_workers
-    from probe.datasets import load_dataset
-    from probe.predict import evaluate as score_bundle
 
-    found = load_dataset(dataset, root=dataset_root, cache_dir=cache_folder(cache_dir))
-    name = split or ("test" if "test" in found.splits else next(iter(found.splits)))
-    if name not in found.splits:
-        raise UsageError(f"--split {name}: {found.name} has {', '.join(found.splits)}")
-    loaded, rows = Bundle.load(bundle, batch_size=batch_size, device=device), found.splits[name]
-    with console.progress("evaluate", "images") as bar:
-        task = bar.add_task("evaluate", total=len(rows))
-        metrics = score_bundle(
-            loaded,
-            rows,
-            found.classes,
-            workers=workers or default_workers(),
-            on_rows=lambda count: bar.advance(task, count),
-        )
-    if as_json:
-        about = {"bundle": str(bundle), "dataset": found.name, "split": name, "n": len(rows)}
-        console.print_json({**about, "metrics": metrics.summary()})
-        return
-    figures = {"images": f"{found.name} {name}, {len(rows):,}"} | {
-        word: f"{value:.4f}" if word == "log_loss" else f"{100 * value:.2f} %"
-        for word, value in metrics.summary().items()
-    }
-    console.facts(console.stdout(), figures)
+    return Bundle.load(path, batch_size=batch_size, device=device)
 
 
-def _watched(
-    found: Iterable[Prediction | BadImage], total: int, bad: list[BadImage]
-) -> Iterator[Prediction]:
-    """Pass predictions on behind a progress bar; tell of images that cannot be read."""
-    from probe.cli import console
-    from probe.predict import Prediction
+def _own_top(
+    backbone: str, weights: str, preprocess: str | None, folder: Path, batch_size: int, device: str
+) -> Bundle:
+    from probe.bundling import own_top
 
-    bar = console.progress("predict", "images")
-    if total > MANY_IMAGES and not sys.stdout.isatty():  # on a terminal the answers are progress
-        bar.start()
-    task = bar.add_task("predict", total=total)
-    try:
-        for one in found:
-            bar.advance(task)
-            if isinstance(one, Prediction):
-                yield one
-            else:
-                bad.append(one)
-                sys.stderr.write(f"{one.id}: {one.reason}\n")
-    finally:
-        bar.stop()
+    top = own_top(backbone, cache_dir=folder, weights=weights, preprocess=preprocess)
+    return top.load(batch_size=batch_size, device=device)
 
 
-def _table(found: Iterable[Prediction]) -> None:
+@dataclass
+class _Watch:
+    """Passes predictions on behind a progress bar; tells of images that cannot be read."""
+
+    total: int
+    bad: int = field(default=0, init=False)
+
+    def over(self, found: Iterable[Prediction | BadImage]) -> Iterator[Prediction]:
+        from probe.cli import console
+        from probe.predict import Prediction
+
+        bar = console.progress("predict", "images")
+        if self.total > MANY_IMAGES and not sys.stdout.isatty():
+            bar.start()  # on a terminal the answers themselves are progress
+        task = bar.add_task("predict", total=self.total)
+        try:
+            for one in found:
+                bar.advance(task)
+                if isinstance(one, Prediction):
+                    yield one
+                else:
+                    self.bad += 1
+                    sys.stderr.write(f"{one.id}: {one.reason}\n")
+        finally:
+            bar.stop()
+
+
+def _table(found: Iterable[Prediction], out: TextIO | None = None) -> None:
+    out = out or sys.stdout
     for one in found:
+        flags = f"  [{', '.join(one.flags)}]" if one.flags else ""
+        out.write(f"{one.image}{flags}\n")
         answers = zip(one.labels, one.probabilities, strict=True)
-        sys.stdout.write(f"{one.image}\n")
-        sys.stdout.writelines(f"  {100 * value:6.2f} %  {label}\n" for label, value in answers)
+        out.writelines(f"  {100 * value:6.2f} %  {label}\n" for label, value in answers)
 
 
 def _csv(found: Iterable[Prediction]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["image", "rank", "label", "probability"])
+    writer.writerow(["image", "rank", "label", "probability", "flags"])
     for one in found:
         for rank, (label, value) in enumerate(
             zip(one.labels, one.probabilities, strict=True), start=1
         ):
-            writer.writerow([one.image, rank, label, f"{value:.6g}"])
+            writer.writerow([one.image, rank, label, f"{value:.6g}", " ".join(one.flags)])
 
 
 def _json_lines(found: Iterable[Prediction]) -> None:
     for one in found:
-        answers = [
-            {"label": label, "probability": value}
-            for label, value in zip(one.labels, one.probabilities, strict=True)
-        ]
-        line = {"image": one.image, "predictions": answers}
-        sys.stdout.write(json.dumps(line, ensure_ascii=False) + "\n")
+        sys.stdout.write(json.dumps(to_json(one), ensure_ascii=False) + "\n")
+
+
+def to_json(one: Prediction) -> dict[str, object]:
+    """Return the object of one image."""
+    answers = [
+        {"label": label, "probability": value}
+        for label, value in zip(one.labels, one.probabilities, strict=True)
+    ]
+    distance = {} if one.distance is None else {"distance": one.distance}
+    return {"image": one.image, "predictions": answers, "flags": list(one.flags), **distance}

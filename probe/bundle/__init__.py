@@ -1,0 +1,32 @@
+"""What a finished model is on disk: a folder, or one file, that predicts without a cache.
+
+    bundle.json             what it is, and the digests of the other files
+    weights.safetensors     the cut network's parameters, float32, canonical names
+    head.safetensors        the head with its normalisation; with folds head-fold01 ... instead
+    reference.safetensors   synthetic images, and the features and probabilities they gave
+    neighbours.safetensors  training features as float16, for the flag `stranger`; may be left out
+    README.md               the model card
+
+A name that ends in `.probe` is one file: the same, as an uncompressed zip archive. Nothing in it is
+code, and no image of the user's is in it unless small pictures of neighbours were asked for.
+"""
+
+from probe.bundle.about import ABOUT, OWN_TOP, About, Rejection
+from probe.bundle.bundle import Bundle
+from probe.bundle.files import ENDING, bundle_size
+from probe.bundle.neighbours import Neighbours
+from probe.bundle.reject import Verdicts
+from probe.bundle.write import write_bundle
+
+__all__ = [
+    "ABOUT",
+    "ENDING",
+    "OWN_TOP",
+    "About",
+    "Bundle",
+    "Neighbours",
+    "Rejection",
+    "Verdicts",
+    "bundle_size",
+    "write_bundle",
+]

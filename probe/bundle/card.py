@@ -1,0 +1,170 @@
+"""The model card: what a bundle is, for people, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from probe.bundle.about import OWN_TOP, About, Rejection
+from probe.bundle.neighbours import Neighbours
+from probe.preprocess import PreprocessSpec
+
+NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "mean_recall": "mean recall",
+    "log_loss": "log loss",
+    "calibration_error": "calibration error",
+    "calibration_error_scaled": "the same, with the temperature",
+}
+
+
+def model_card(about: About, name: str, neighbours: Neighbours | None) -> str:
+    """Return the card; every figure in it is one that the run measured.
+
+    Parameters
+    ----------
+    name : str
+        The bundle's own, for the examples.
+    """
+    parts = [
+        _title(about, name),
+        _measured(about),
+        _answers(about),
+        _unknown(about.rejection),
+        _kept(about, neighbours),
+        _input(about),
+        _classes(about),
+        _terms(about),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _title(about: About, name: str) -> str:
+    if about.head == OWN_TOP:
+        title, made = about.backbone, f"{about.backbone} with the classifier its weights came with."
+    else:
+        title = f"{about.backbone} on {about.dataset}"
+        tuned = "fine-tuned" if about.head == "promoted" else "frozen"
+        several = f"{len(about.heads)} {about.head} heads" if len(about.heads) > 1 else None
+        head = several or ("its head" if tuned == "fine-tuned" else f"a {about.head} head")
+        made = (
+            f"A {tuned} {about.backbone}, cut at {about.layer}, and {head} fitted on "
+            f"{about.dataset}. Made by `probe` from run {about.run}."
+        )
+    return f"# {title}\n\n{made}\n\n    probe predict {name} image.jpg"
+
+
+def _measured(about: About) -> str:
+    shown = [name for name in NAMES if any(name in split for split in about.metrics.values())]
+    if not shown:
+        return "## Measured\n\nNothing was measured by `probe`."
+    header = "| split | " + " | ".join(NAMES[name] for name in shown) + " |"
+    rows = [
+        f"| {split} | "
+        + " | ".join(
+            _figure(name, figures.get(name), _bounds(about, split, name)) for name in shown
+        )
+        + " |"
+        for split, figures in about.metrics.items()
+    ]
+    notes = ["Log loss is in nats."]
+    if any(about.intervals.values()):
+        notes.append("Brackets are 95 % intervals over the rows, the head staying as it is.")
+    if len(about.heads) > 1:
+        notes.append("The figures are those of the run's own head, not of the mean of the folds'.")
+    table = "\n".join([header, "|---" * (len(shown) + 1) + "|", *rows])
+    return f"## Measured\n\n{table}\n\n{' '.join(notes)}"
+
+
+def _answers(about: About) -> str:
+    if about.temperature is None:
+        calibrated = (
+            "Probabilities are the softmax as it is; nothing was held out to calibrate it on."
+        )
+    else:
+        calibrated = (
+            f"Probabilities are calibrated: scores are divided by {about.temperature:.4g} before "
+            "the softmax, a temperature fitted on held-out rows."
+        )
+    several = (
+        f" They are the mean over {len(about.heads)} heads, one a fold, all alike in weight."
+        if len(about.heads) > 1
+        else ""
+    )
+    return f"## Answers\n\n{calibrated}{several} A probability is not a promise."
+
+
+def _unknown(rejection: Rejection | None) -> str:
+    if rejection is None:
+        return (
+            "## What it does not know\n\n"
+            "It has no thresholds: images unlike the training data are answered all the same."
+        )
+    share = f"{100 * rejection.rate:g} %"
+    lines = []
+    if rejection.confidence is not None:
+        line = (
+            f"- `unsure`: the highest probability is below {rejection.confidence:.4f}, as for "
+            f"{share} of {rejection.confidence_rows:,} held-out images."
+        )
+        if rejection.top1_answered is not None and rejection.errors_caught is not None:
+            line += (
+                f" Of the wrong answers there {100 * rejection.errors_caught:.1f} % are unsure; of "
+                f"the rest {100 * rejection.top1_answered:.2f} % are right."
+            )
+        lines.append(line)
+    if rejection.distance is not None:
+        lines.append(
+            f"- `stranger`: the distance to the {rejection.k}th nearest training image is above "
+            f"{rejection.distance:.4f}, as for {share} of "
+            f"{rejection.distance_rows:,} held-out images. How many "
+            "strangers that catches depends on the strangers."
+        )
+    return "## What it does not know\n\n" + "\n".join(lines)
+
+
+def _kept(about: About, neighbours: Neighbours | None) -> str:
+    if neighbours is None:
+        return "## What it keeps of the training data\n\nThe head, and nothing of any one image."
+    what = {
+        "labels": "their classes",
+        "ids": "their classes and names",
+        "pictures": "their classes, names and small pictures",
+    }[about.remembers or "labels"]
+    size = neighbours.features.nbytes / 1e6
+    return (
+        f"## What it keeps of the training data\n\nThe features of {len(neighbours):,} training "
+        f"images as float16 ({size:.1f} MB), {what}."
+    )
+
+
+def _input(about: About) -> str:
+    preprocess = PreprocessSpec.from_json(dict(about.preprocess), "bundle")
+    return f"## Input\n\nRGB images of any size. {preprocess.describe()}."
+
+
+def _classes(about: About) -> str:
+    classes: Sequence[str] = about.classes[:50]
+    more = " ..." if len(about.classes) > 50 else ""
+    return f"## Classes ({len(about.classes)})\n\n{', '.join(classes)}{more}"
+
+
+def _terms(about: About) -> str:
+    lines = [f"Backbone weights: {about.weights}, {about.licence}."]
+    if about.head != OWN_TOP:
+        lines.append(f"The terms of {about.dataset} hold for the head.")
+    return "## Terms\n\n" + "\n".join(lines)
+
+
+def _bounds(about: About, split: str, name: str) -> tuple[float, float] | None:
+    found = about.intervals.get(split, {}).get(name)
+    return (found[0], found[1]) if found else None
+
+
+def _figure(name: str, value: float | None, bounds: tuple[float, float] | None) -> str:
+    if value is None:
+        return "-"
+    if name == "log_loss":
+        return f"{value:.4f}" + (f" [{bounds[0]:.4f}, {bounds[1]:.4f}]" if bounds else "")
+    text = f"{100 * value:.2f} %"
+    return text + (f" [{100 * bounds[0]:.2f}, {100 * bounds[1]:.2f}]" if bounds else "")

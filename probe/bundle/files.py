@@ -1,0 +1,187 @@
+"""A bundle's files, in a folder or in one uncompressed zip archive, read by name only.
+
+Nothing is extracted, no name of the archive becomes a path, and each file is read once: the bytes
+whose digest was checked are the bytes that are used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.bundle.about import ABOUT, About
+from probe.errors import BundleError, WeightsError
+from probe.files import replacing, sync
+from probe.weights.zip_members import Member, stored_members
+
+ENDING = ".probe"
+CARD = "README.md"
+MOST_BYTES = 8 << 30
+MOST_ABOUT = 64 << 20  # of bundle.json: the names of a million classes fit
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bundle twice is the same bytes
+
+
+class BundleFiles:
+    """Where a bundle lies.
+
+    Parameters
+    ----------
+    path : Path
+        A folder, or a file.
+
+    Raises
+    ------
+    BundleError
+        It is not there, or no bundle.
+    UnsafeFileError
+        The archive is compressed, overlaps itself or ends beyond the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._members: dict[str, Member] | None = None
+        if path.is_file():
+            self._members = _members(path)
+        elif not path.is_dir():
+            raise BundleError(f"{path}: no such bundle; `probe bundle` makes one of a run")
+
+    def about(self) -> About:
+        """Read `bundle.json`; see `About.from_json`."""
+        if not self.has(ABOUT):
+            raise BundleError(
+                f"{self.path}: not a bundle, {ABOUT} is missing; `probe bundle` makes one of a run"
+            )
+        about = About.from_json(self._read(ABOUT, MOST_ABOUT), str(self.path))
+        if set(about.files) != about.expected_files:
+            raise BundleError(f"{self.path}: {ABOUT} names other files than a bundle has")
+        return about
+
+    def has(self, name: str) -> bool:
+        """Whether a file of that name is there."""
+        if self._members is not None:
+            return name in self._members
+        return (self.path / name).is_file()
+
+    def checked(self, name: str, about: About) -> bytes:
+        """Return a file's bytes if they are those that `about` has the digest of.
+
+        Raises
+        ------
+        BundleError
+        """
+        if not self.has(name):
+            raise BundleError(f"{self.path}: {name} is missing; copy the whole bundle again")
+        data = self._read(name, MOST_BYTES)
+        if hashlib.sha256(data).hexdigest() != about.files[name]:
+            raise BundleError(
+                f"{self.path}: {name} is not what was written, by its SHA256; copy the bundle again"
+            )
+        return data
+
+    def _read(self, name: str, limit: int) -> bytes:
+        try:
+            if self._members is not None:
+                return self._members[name].read(self.path, limit)
+            return (self.path / name).read_bytes()
+        except OSError as error:
+            raise BundleError(f"{self.path}: {name} cannot be read ({error.strerror})") from error
+
+
+def _members(path: Path) -> dict[str, Member]:
+    try:
+        return stored_members(path)
+    except WeightsError as error:
+        raise BundleError(
+            f"{path}: not a bundle; name a folder, or a {ENDING} file, made by `probe bundle`"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_arrays(data: bytes, where: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a safetensors file."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        return dict(load(data))
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{where}: not arrays that can be read ({error})") from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a safetensors file."""
+    from safetensors.numpy import save_file
+
+    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, path)
+
+
+def write_about(about: About, folder: Path) -> None:
+    """Write `bundle.json` with the digests of the files beside it."""
+    digests = {name: _sha256(folder / name) for name in sorted(about.expected_files)}
+    text = json.dumps({**json.loads(about.to_json()), "files": digests}, indent=2,
+                      ensure_ascii=False, allow_nan=False)  # fmt: skip
+    (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
+
+
+def working_folder(out: Path) -> Path:
+    """Make an empty hidden folder beside `out`, to be published or removed.
+
+    Raises
+    ------
+    BundleError
+        `out` is there already, or cannot be written.
+    """
+    if out.exists():
+        raise BundleError(f"{out}: is there already; name another place with --out")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise BundleError(f"{out}: cannot be written ({error.strerror})") from error
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Turn a finished working folder into `out`, by rename: a folder, or one file by its ending."""
+    if out.name.endswith(ENDING):
+        _archive(folder, out)
+        shutil.rmtree(folder)
+        return
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.iterdir():
+        path.chmod(0o666 & ~mask)  # safetensors writes what only its owner can read
+        sync(path)
+    folder.chmod(0o777 & ~mask)
+    folder.rename(out)
+    sync(out.parent)
+
+
+def _archive(folder: Path, out: Path) -> None:
+    paths = sorted(folder.iterdir(), key=lambda path: (path.name != ABOUT, path.name))
+    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for path in paths:
+            info = zipfile.ZipInfo(path.name, EPOCH)  # stored, not compressed
+            info.external_attr = 0o644 << 16
+            with path.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+
+def bundle_size(path: Path) -> int:
+    """Return the bytes that a bundle takes on disk."""
+    return sum(one.stat().st_size for one in ([path] if path.is_file() else path.iterdir()))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

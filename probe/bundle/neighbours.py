@@ -1,0 +1,152 @@
+"""The training features that a bundle remembers, and how far an image is from them.
+
+The distance is that of features scaled to length one to the k-th nearest remembered row. Images of
+a kind that training never showed lie further away than held-out images of the right kind.
+
+References
+----------
+Sun, Ming, Zhu, Li, "Out-of-distribution detection with deep nearest neighbors", ICML 2022.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import BundleError
+
+K = 10
+MOST_ROWS, MOST_BYTES = 2000, 32 << 20  # remembered: what is smaller
+BLOCK = 1024
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Neighbours:
+    """Training rows at hand.
+
+    Parameters
+    ----------
+    features : float16, (n_rows, n_features)
+        Each of length one.
+    labels : int32, (n_rows,)
+        Indices into the bundle's classes.
+    ids : tuple of str
+        Empty unless they were asked for.
+    pictures : tuple of bytes
+        A small JPEG each; empty unless they were asked for.
+    """
+
+    features: NDArray[np.float16]
+    labels: NDArray[np.int32]
+    ids: tuple[str, ...] = ()
+    pictures: tuple[bytes, ...] = field(default=(), repr=False)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def _rows(self) -> NDArray[np.float32]:
+        return self.features.astype(np.float32)
+
+    def nearest(
+        self, features: NDArray[Any], k: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Find the k nearest rows of each image.
+
+        Parameters
+        ----------
+        features : float, (n, n_features)
+
+        Returns
+        -------
+        distances : float64, (n, k), ascending, from 0 to 2
+        rows : intp, (n, k)
+        """
+        k = min(k, len(self))
+        distances, rows = np.empty((len(features), k)), np.empty((len(features), k), np.intp)
+        for start in range(0, len(features), BLOCK):
+            cosines = unit(features[start : start + BLOCK]) @ self._rows.T  # (block, n_rows)
+            best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+            near = np.take_along_axis(cosines, best, axis=1)
+            order = np.argsort(-near, axis=1, kind="stable")
+            here = slice(start, start + len(cosines))
+            rows[here] = np.take_along_axis(best, order, axis=1)
+            # |a - b|^2 = 2 - 2 a.b for vectors of length one; rounding may pass 1
+            gaps = 2 - 2 * np.take_along_axis(near, order, axis=1).astype(np.float64)
+            distances[here] = np.sqrt(np.maximum(gaps, 0))
+        return distances, rows
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what `from_arrays` takes, for a file."""
+        arrays: dict[str, NDArray[Any]] = {"features": self.features, "labels": self.labels}
+        if self.ids:
+            arrays |= _packed("ids", [one.encode() for one in self.ids])
+        if self.pictures:
+            arrays |= _packed("pictures", self.pictures)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], n_classes: int, where: str) -> Neighbours:
+        """Read what `to_arrays` gave.
+
+        Raises
+        ------
+        BundleError
+            Shapes, types or numbers do not go together.
+        """
+        try:
+            features, labels = arrays["features"], arrays["labels"]
+            fits = features.ndim == 2 and labels.shape == (len(features),) and len(labels) > 0
+            if not fits or features.dtype != np.float16 or labels.dtype != np.int32:
+                raise ValueError("features and labels do not go together")
+            if not np.isfinite(features).all() or labels.min() < 0 or labels.max() >= n_classes:
+                raise ValueError("a feature is not finite, or a label is of no class")
+            ids = tuple(one.decode() for one in _unpacked("ids", arrays))
+            pictures = tuple(_unpacked("pictures", arrays))
+            if any(many and len(many) != len(labels) for many in (ids, pictures)):
+                raise ValueError("ids or pictures are not one a row")
+        except (ValueError, KeyError) as error:
+            raise BundleError(f"{where}: its neighbours cannot be read ({error})") from error
+        return cls(features=features, labels=labels, ids=ids, pictures=pictures)
+
+
+def unit(features: NDArray[Any]) -> NDArray[np.float32]:
+    """Return rows scaled to length one, float32; a row of zeros stays."""
+    rows = features.astype(np.float32)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    scaled: NDArray[np.float32] = rows / np.where(norms == 0, 1, norms)
+    return scaled
+
+
+def rows_to_remember(labels: NDArray[Any], width: int, seed: int = 0) -> NDArray[np.intp]:
+    """Choose rows at random, every class by its share, and at least one of each."""
+    limit = max(min(MOST_ROWS, MOST_BYTES // (2 * width)), 10 * K)
+    if len(labels) <= limit:
+        return np.arange(len(labels))
+    rng = np.random.default_rng(seed)
+    chosen = []
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        count = max(round(limit * len(own) / len(labels)), 1)
+        chosen.append(rng.choice(own, min(count, len(own)), replace=False))
+    return np.sort(np.concatenate(chosen))
+
+
+def _packed(name: str, values: Sequence[bytes]) -> dict[str, NDArray[Any]]:
+    ends = np.cumsum([len(one) for one in values]).astype(np.int64)
+    return {name: np.frombuffer(b"".join(values), np.uint8), f"{name}.ends": ends}
+
+
+def _unpacked(name: str, arrays: dict[str, NDArray[Any]]) -> list[bytes]:
+    if name not in arrays:
+        return []
+    data, ends = arrays[name].tobytes(), arrays[f"{name}.ends"].tolist()
+    starts = [0, *ends[:-1]]
+    if sorted(ends) != ends or (ends and (ends[0] < 0 or ends[-1] != len(data))):
+        raise ValueError(f"{name} end where they should not")
+    return [data[start:end] for start, end in zip(starts, ends, strict=True)]

@@ -1,0 +1,111 @@
+"""What a bundle may keep of the rows that its head was fitted on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.bundle import Neighbours
+from probe.bundle.neighbours import rows_to_remember, unit
+from probe.bundle.reject import LEAST_HELD_OUT
+from probe.bundling.source import Source
+from probe.cache.features import FeatureSet
+from probe.cache.store import Joined, Store
+from probe.errors import BundleError, ProbeError
+from probe.predictions import Predictions
+from probe.request import repeat, requested_dataset
+
+THUMBNAIL = 96  # pixels of the longer side
+MOST_HELD_OUT = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Training:
+    """Training rows of the bundle's own network."""
+
+    entry: FeatureSet
+    features: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    ids: Sequence[str]
+
+
+def training_features(source: Source, joined: Joined, store: Store) -> Training | None:
+    """Return the training rows' plain features, or None where the network's own are not cached.
+
+    A promoted run's features are there only if somebody extracted them with its weights.
+    """
+    entry, splits = joined.entry, joined.splits
+    if source.key.recipe != entry.key.recipe and source.key.views == "none":
+        others = [one for one in store.donors(source.key) if "train" in one]
+        if not others or others[0].classes != entry.classes:
+            return None
+        entry, splits = others[0], others[0].splits
+    if "train" not in splits:
+        return None
+    split = splits["train"]
+    rows = split.features
+    if entry.key.views != "none":
+        rows = rows[:, 0]  # the plain view comes first
+    return Training(
+        entry=entry, features=rows.reshape(len(split), -1), labels=split.labels, ids=split.ids
+    )
+
+
+def remembered(
+    training: Training | None,
+    validation: Predictions | None,
+    remember: str | None,
+    cache_dir: Path,
+) -> tuple[Neighbours | None, NDArray[np.float32] | None]:
+    """Return what is kept of training rows, and features of rows held out from that.
+
+    Those are the run's validation rows where it had some; else training rows that are not kept.
+    """
+    if remember is None or training is None:
+        return None, None
+    known = set(validation.ids.tolist()) if validation is not None else set()
+    own = np.array([one in known for one in training.ids], bool)
+    train = np.flatnonzero(~own)
+    if not own.any() and len(train) > 4 * LEAST_HELD_OUT:  # a tenth stands in for validation
+        order = np.random.default_rng(0).permutation(train)
+        rest, train = np.sort(order[: len(order) // 10]), np.sort(order[len(order) // 10 :])
+    else:
+        rest = np.flatnonzero(own)
+    kept = train[rows_to_remember(training.labels[train], training.features.shape[1])]
+    named = remember != "labels"
+    pictures = remember == "pictures"
+    neighbours = Neighbours(
+        features=unit(training.features[kept]).astype(np.float16),
+        labels=training.labels[kept].astype(np.int32),
+        ids=tuple(training.ids[row] for row in kept) if named else (),
+        pictures=_thumbnails(training, kept, cache_dir) if pictures else (),
+    )
+    if len(rest) > MOST_HELD_OUT:
+        rest = np.sort(np.random.default_rng(0).choice(rest, MOST_HELD_OUT, replace=False))
+    return neighbours, training.features[rest]
+
+
+def _thumbnails(training: Training, rows: NDArray[np.intp], cache_dir: Path) -> tuple[bytes, ...]:
+    """Return small JPEGs of training images, read from where the entry was made from."""
+    from PIL import Image
+
+    entry = training.entry
+    try:
+        dataset = requested_dataset(repeat(entry.key, entry.provenance, cache_dir=cache_dir))
+    except ProbeError as error:
+        raise BundleError(f"--remember pictures needs the images: {error}") from error
+    split = dataset.splits["train"]
+    place: Mapping[str, int] = {one: row for row, one in enumerate(split.ids)}
+    made = []
+    for row in rows.tolist():
+        image = Image.fromarray(split.images.image(place[training.ids[row]]))
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=85)
+        made.append(stream.getvalue())
+    return tuple(made)

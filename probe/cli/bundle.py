@@ -1,0 +1,122 @@
+"""`probe bundle`: a run, or weights with their own classifier, as something that stands alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.errors import UsageError
+
+if TYPE_CHECKING:
+    from probe.bundle import Bundle
+
+
+def bundle(
+    run: Annotated[
+        Path | None, typer.Argument(help="The folder of a run.", show_default="the newest")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder to make, or a file NAME.probe.",
+            show_default="RUN/bundle, or BACKBONE.probe",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Where the weights are now.", show_default="where extract found them"),
+    ] = None,
+    folds: Annotated[
+        bool, typer.Option("--folds", help="The heads of all folds, averaged, not the final one.")
+    ] = False,
+    reject_rate: Annotated[
+        float,
+        typer.Option(
+            help="Share of held-out images that each of `unsure` and `stranger` may flag; "
+            "0 for no flags."
+        ),
+    ] = 0.05,
+    remember: Annotated[
+        str,
+        typer.Option(
+            help="What to keep of some training images: nothing, labels (with features), ids too, "
+            "or pictures too."
+        ),
+    ] = "labels",
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="No run: this backbone with its weights' own classifier (ImageNet)."),
+    ] = None,
+    preprocess: Annotated[
+        str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
+    ] = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a bundle: a folder or a file that predicts without cache and dataset."""
+    from probe.bundling import BundleRequest, bundle_run, newest_run, own_top
+
+    folder = cache_folder(cache_dir)
+    if backbone is not None:
+        if run is not None:
+            raise UsageError("name a run or --backbone, not both")
+        target = out if out is not None else Path(f"{backbone}.probe")
+        top = own_top(backbone, cache_dir=folder, weights=weights or "auto", preprocess=preprocess)
+        made = top.bundle(target)
+    else:
+        if preprocess is not None:
+            raise UsageError("--preprocess is for --backbone; a run knows its own")
+        request = BundleRequest(
+            weights=weights,
+            folds=folds,
+            reject_rate=reject_rate,
+            remember=None if remember == "nothing" else remember,
+        )
+        source = run if run is not None else newest_run(folder / "runs")
+        target = out if out is not None else source / "bundle"
+        made = bundle_run(source, target, cache_dir=folder, request=request)
+    _show(made, target, as_json=as_json)
+
+
+def _show(made: Bundle, target: Path, *, as_json: bool) -> None:
+    import json
+
+    from probe.bundle import bundle_size
+    from probe.cli import console
+
+    about, size = made.about, bundle_size(target)
+    if as_json:
+        console.print_json({"bundle": str(target), "bytes": size, **json.loads(about.to_json())})
+        return
+    classes = about.classes
+    rows = {
+        "bundle": f"{target}  ({console.size(size)})",
+        "network": f"{about.backbone} to {about.layer}, {about.weights}",
+        "licence": about.licence,
+        "classes": f"{len(classes)}: {', '.join(classes[:8])}" + " ..." * (len(classes) > 8),
+    }
+    if about.heads:
+        rows |= {"answers": _answers(made), "flags": _flags(made)}
+    console.facts(console.stdout(), rows | {"next": f"probe predict {target} IMAGE"})
+
+
+def _answers(made: Bundle) -> str:
+    heads, temperature = len(made.heads), made.about.temperature
+    several = f"mean of {heads} heads, " if heads > 1 else ""
+    how = "not calibrated" if temperature is None else f"temperature {temperature:.4g}"
+    return several + how
+
+
+def _flags(made: Bundle) -> str:
+    rejection = made.about.rejection
+    if rejection is None:
+        return "none"
+    words = []
+    if rejection.confidence is not None:
+        words.append(f"unsure below {rejection.confidence:.4f}")
+    if rejection.distance is not None:
+        words.append(f"stranger beyond {rejection.distance:.4f}")
+    return f"{', '.join(words)}: {100 * rejection.rate:g} % of held-out images each"

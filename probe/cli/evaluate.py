@@ -1,0 +1,112 @@
+"""`probe evaluate`: how good bundles are on a labelled dataset."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, cache_folder
+from probe.cli.pass_options import Device, Limit, PerClass, Workers
+from probe.cli.predict import (
+    MANY_BATCH,
+    Also,
+    Combine,
+    Tta,
+    Weighting,
+    check_options,
+    make_predictor,
+)
+from probe.errors import UsageError
+
+if TYPE_CHECKING:
+    from probe.datasets import Split
+    from probe.predict import Evaluation
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="What `probe bundle` made.")],
+    dataset: DatasetName,
+    dataset_root: DatasetRoot = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test.", show_default="test, else the only one")
+    ] = None,
+    per_class: PerClass = None,
+    limit: Limit = None,
+    tta: Tta = "none",
+    combine: Combine = "probabilities",
+    also: Also = None,
+    weighting: Weighting = "val",
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = MANY_BATCH,
+    workers: Workers = None,
+    device: Device = "auto",
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a bundle on a labelled dataset; classes are matched by name.
+
+    Features that the cache holds are not computed again. A look at test rows is counted.
+    """
+    from probe.bundle import Bundle
+    from probe.cli import console
+    from probe.cli.extract import default_workers
+    from probe.datasets import load_dataset
+    from probe.predict import evaluate as score_bundle
+
+    check_options(tta, combine, weighting)
+    folder = cache_folder(cache_dir)
+    found = load_dataset(
+        dataset, root=dataset_root, cache_dir=folder, per_class=per_class, limit=limit
+    )
+    name = split or ("test" if "test" in found.splits else next(iter(found.splits)))
+    if name not in found.splits:
+        raise UsageError(f"--split {name}: {found.name} has {', '.join(found.splits)}")
+    paths, rows = [bundle, *(also or ())], found.splits[name]
+    loaded = [Bundle.load(path, batch_size=batch_size, device=device) for path in paths]
+    predictor = make_predictor(loaded, tta, combine, weighting, folder)
+    looks = _look(folder, rows, str(bundle)) if name == "test" else None
+    with console.progress("evaluate", "images") as bar:
+        task = bar.add_task("evaluate", total=len(rows))
+        outcome = score_bundle(
+            predictor,
+            rows,
+            found.classes,
+            workers=workers or default_workers(),
+            on_rows=lambda count: bar.advance(task, count),
+        )
+    if as_json:
+        about = {"bundle": str(bundle), "dataset": found.name, "split": name, "n": len(rows)}
+        counted = {} if looks is None else {"test_looks": looks}
+        console.print_json({**about, **outcome.to_json(), **counted})
+        return
+    console.facts(console.stdout(), _facts(outcome, f"{found.name} {name}, {len(rows):,}", looks))
+
+
+def _look(folder: Path, rows: Split, bundle: str) -> int:
+    from probe.ledger import record_look
+
+    command = "probe " + shlex.join(sys.argv[1:])
+    return record_look(folder / "ledger", rows.images.content(), command=command, entry=bundle)
+
+
+def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str]:
+    figures = {"images": images}
+    for name, value in outcome.scored.metrics.summary().items():
+        share = name != "log_loss"
+        text = f"{100 * value:.2f} %" if share else f"{value:.4f}"
+        if bounds := outcome.intervals.get(name):
+            low, high = (f"{100 * one:.2f}" if share else f"{one:.4f}" for one in bounds)
+            text += f"  [{low}, {high}]"
+        figures[name] = text
+    for name in ("unsure", "stranger", "top1_answered"):
+        value = getattr(outcome, name)
+        if value is not None:
+            figures[name] = f"{100 * value:.2f} %"
+    if outcome.from_cache:
+        figures["from cache"] = f"{outcome.from_cache:,} images were not forwarded"
+    if looks is not None:
+        figures["test looks"] = str(looks)
+    return figures

@@ -1,0 +1,103 @@
+"""`probe explain`: why a bundle says what it says of an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
+
+if TYPE_CHECKING:
+    from probe.bundle import Bundle
+    from probe.predict.explain import Explanation, TrainingImages
+
+
+def explain(
+    bundle: Annotated[Path, typer.Argument(help="What `probe bundle` made.")],
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    out: Annotated[
+        Path | None, typer.Option(help="PNG to write.", show_default="IMAGE-explained.png")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(help="The class to explain.", show_default="the most probable")
+    ] = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--map", help="cam (exact, linear heads on averaged maps), occlusion, none or auto."
+        ),
+    ] = "auto",
+    neighbours: Annotated[int, typer.Option("--neighbours", "-k", min=1, max=50)] = 8,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Find neighbours, with pictures, among its training images; their features have "
+            "to be in the cache.",
+            show_default="those that the bundle remembers",
+        ),
+    ] = None,
+    dataset_root: DatasetRoot = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the nearest training images, and what in the image speaks for the class."""
+    from probe.bundle import Bundle
+    from probe.cli import console
+    from probe.datasets import decode_file
+    from probe.predict.explain import explain as explained
+    from probe.predict.explain_picture import draw_explanation
+
+    loaded, folder = Bundle.load(bundle, batch_size=8), cache_folder(cache_dir)
+    training = _training(loaded, dataset, dataset_root, folder) if dataset else None
+    found = explained(
+        loaded,
+        decode_file(str(image)),
+        name=image.name,
+        label=label,
+        wanted=form,
+        k=neighbours,
+        training=training,
+    )
+    target = out if out is not None else image.with_name(f"{image.stem}-explained.png")
+    draw_explanation(found, target)
+    if as_json:
+        console.print_json({**_to_json(found), "picture": str(target)})
+        return
+    answers = zip(found.prediction.labels, found.prediction.probabilities, strict=True)
+    near = [
+        f"{one.label} {one.distance:.3f}" + (f" ({one.id})" if one.id else "")
+        for one in found.neighbours
+    ]
+    console.facts(
+        console.stdout(),
+        {
+            "answer": ", ".join(f"{name} {100 * value:.1f} %" for name, value in answers),
+            "flags": ", ".join(found.prediction.flags) or "none",
+            "nearest": ", ".join(near) or "the bundle remembers no training images",
+            "map": f"{found.kind} of {found.label}" if found.kind else "none",
+            "picture": str(target),
+        },
+    )
+
+
+def _training(bundle: Bundle, dataset: str, root: Path | None, folder: Path) -> TrainingImages:
+    from probe.cache.store import Store
+    from probe.datasets import load_dataset
+    from probe.predict.explain import TrainingImages
+
+    return TrainingImages(bundle, load_dataset(dataset, root=root, cache_dir=folder), Store(folder))
+
+
+def _to_json(found: Explanation) -> dict[str, Any]:
+    from probe.cli.predict import to_json
+
+    near = [
+        {"label": one.label, "distance": one.distance, **({"id": one.id} if one.id else {})}
+        for one in found.neighbours
+    ]
+    heat = {} if found.heat is None else {"map": found.kind, "heat": found.heat.tolist()}
+    return {**to_json(found.prediction), "label": found.label, "neighbours": near, **heat}

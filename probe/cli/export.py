@@ -1,0 +1,66 @@
+"""`probe export`: a bundle in other people's formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from probe.cli.options import AsJson
+from probe.errors import UsageError
+
+ENDINGS = {"onnx": ".onnx", "mxnet": "", "sklearn": ".joblib"}
+SAY = {
+    "onnx": "data uint8 (N, S, S, 3) -> probabilities, features; classes are in its metadata",
+    "mxnet": 'SymbolBlock.imports(SYMBOL, ["data"], PARAMS) -> probabilities, features',
+    "sklearn": "joblib.load(FILE).predict(features); a joblib file is a pickle, which runs code "
+    "when loaded",
+}
+
+
+def export(
+    bundle: Annotated[Path, typer.Argument(help="What `probe bundle` made.")],
+    to: Annotated[
+        str, typer.Option("--to", help="onnx, mxnet (symbol and params) or sklearn (the head).")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Argument(
+            help="File to make; for mxnet what the files' names begin with.",
+            show_default="the bundle's name",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a bundle for other programs, checked against it first.
+
+    Resizing stays outside: the input is an RGB image of the network's size. (Cache entries have
+    `probe cache export`.)
+    """
+    from probe.bundle import Bundle
+    from probe.cli import console
+    from probe.export import FORMATS
+
+    if to not in FORMATS:
+        raise UsageError(f"--to {to}: expected {', '.join(FORMATS)}")
+    target = out
+    if target is None:
+        name = bundle.name.removesuffix(".probe")
+        target = Path(f"{name}{ENDINGS[to]}")
+    loaded = Bundle.load(bundle)
+    paths = FORMATS[to](loaded, target)
+    if as_json:
+        files = {str(path): path.stat().st_size for path in paths}
+        console.print_json({"format": to, "files": files})
+        return
+    rows = {
+        ("made" if number == 0 else "and"): f"{path}  ({console.size(path.stat().st_size)})"
+        for number, path in enumerate(paths[:1])
+    }
+    for path in paths[1:]:
+        rows[path.name] = console.size(path.stat().st_size)
+    console.facts(
+        console.stdout(),
+        {**rows, "checked": "it answers as the bundle does, within 1e-4", "use": SAY[to]},
+    )

@@ -1,0 +1,76 @@
+"""`probe serve`: a bundle as a small page and an endpoint on this machine."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from probe.cli.pass_options import Device
+from probe.errors import UsageError
+
+WARNING = (
+    "WARNING: {host} can be reached from other machines. Whoever reaches it may send images and "
+    "see what the bundle says, names of training images included where it keeps them. There is no "
+    "password and no encryption here: put a proxy in front that has both."
+)
+
+
+def serve(
+    bundle: Annotated[Path, typer.Argument(help="What `probe bundle` made.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; beyond loopback others can reach it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    max_megabytes: Annotated[float, typer.Option(help="Of a request.")] = 20.0,
+    max_megapixels: Annotated[float, typer.Option(help="Of an image.")] = 40.0,
+    rate: Annotated[str, typer.Option(help="Images a client may ask about.")] = "120/minute",
+    queue: Annotated[int, typer.Option(min=1, help="Images that may wait.")] = 16,
+    device: Device = "auto",
+) -> None:
+    """Serve a page where images can be dropped, and an endpoint for programs."""
+    from probe.bundle import Bundle
+    from probe.cli import console
+
+    try:
+        import uvicorn
+
+        from probe.serve import Limits, create_app, is_loopback
+    except ImportError as error:
+        raise UsageError(
+            f"{error.name} is not installed; run `pip install 'probe[serve]'`"
+        ) from error
+    limits = Limits(megabytes=max_megabytes, megapixels=max_megapixels, rate=rate, queue=queue)
+    listening = _listen(host, port)
+    name = bundle.resolve().name.removesuffix(".probe")
+    app = create_app(Bundle.load(bundle, device=device), name=name, limits=limits, host=host)
+    err = console.stderr()
+    if not is_loopback(host):
+        err.print(WARNING.format(host=host))
+    shown = f"[{host}]" if ":" in host else host
+    err.print(f"{name}: http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops it)")
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, limit_concurrency=256,
+        timeout_keep_alive=5, timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> Any:
+    """Return a listening socket, so that a port that is taken is known before the model loads."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)  # who connects before the server runs waits instead of failing
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host}, port {port} ({error.strerror}); name others with --host "
+            "and --port, 0 for any free port"
+        ) from error
+    return listening

@@ -1,0 +1,112 @@
+"""ONNX: one file with the arithmetic of the preprocessing, the network and the head."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probe.bundle import Bundle
+from probe.errors import BundleError
+from probe.export.check import about_json, free, reference_rows, require_same
+from probe.export.onnx_ops import Node, Translation, translate
+from probe.files import replacing
+
+OPSET, IR_VERSION = 13, 8  # old enough for runtimes of 2021 on
+MOST_BYTES = 2_000_000_000  # protobuf's limit on one message, less a little
+
+
+def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
+    """Write a bundle as an ONNX model, run by ONNX Runtime on the reference images first.
+
+    The input `data` is uint8 (N, S, S, 3) RGB, already resized, N free; the outputs are
+    `probabilities` (N, n_classes) and `features`. Class names and preprocessing are in the model's
+    metadata.
+
+    Parameters
+    ----------
+    out : Path
+        The file.
+
+    Returns
+    -------
+    list of Path
+        That file.
+
+    Raises
+    ------
+    UsageError
+        It is there already.
+    BundleError
+        onnx is not installed, the head is no stack of layers, or ONNX Runtime answers otherwise
+        than the bundle.
+    """
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise BundleError(
+            f"{error.name} is not installed; run `pip install 'probe[onnx]'`"
+        ) from error
+    free(out)
+    model = _model(bundle)
+    onnx.checker.check_model(model)
+    data = model.SerializeToString()
+    rows = reference_rows(bundle)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    found = session.run(["probabilities", "features"], {"data": rows.images})
+    require_same(str(out), rows, found[0], found[1])
+    with replacing(out) as temporary:
+        temporary.write_bytes(data)
+    return [out]
+
+
+def _model(bundle: Bundle) -> Any:
+    from onnx import TensorProto, helper, numpy_helper
+
+    from probe.export.graph import build_graph
+
+    graph = build_graph(bundle, bundle.parameters())
+    made = Translation(values={**graph.arguments, **graph.states})
+    outputs = _translate_all(json.loads(graph.symbol.tojson()), made)
+    used = {name for node in made.nodes for name in node.input}
+    if sum(value.nbytes for value in made.values.values()) > MOST_BYTES:
+        raise BundleError("the network is larger than one ONNX file may be (2 GB)")
+    side, width = bundle.preprocess.size, len(bundle.about.classes)
+    shapes = {"probabilities": ["N", width], "features": ["N", None]}
+    model = helper.make_model(
+        helper.make_graph(
+            made.nodes,
+            bundle.about.backbone,
+            [helper.make_tensor_value_info("data", TensorProto.UINT8, ["N", side, side, 3])],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
+                for name in outputs
+            ],
+            [
+                numpy_helper.from_array(np.ascontiguousarray(value), name)
+                for name, value in made.values.items()
+                if name in used
+            ],
+        ),
+        producer_name="probe",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
+    about = {key: json.dumps(value) for key, value in about_json(bundle).items()}
+    helper.set_model_props(model, about)
+    return model
+
+
+def _translate_all(symbol: dict[str, Any], made: Translation) -> list[str]:
+    """Translate every node, in the graph's order, and return the names of the outputs."""
+    nodes = symbol["nodes"]
+    for node in nodes:
+        if node["op"] == "null":
+            continue
+        inputs = [nodes[number]["name"] for number, _, _ in node["inputs"]]
+        attributes = node.get("attrs", {})
+        translate(node["op"], Node(name=node["name"], inputs=inputs, attributes=attributes), made)
+    return [nodes[number]["name"] for number, _, _ in symbol["heads"]]

@@ -1,0 +1,116 @@
+"""The head alone, as a scikit-learn pipeline on the backbone's features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probe.bundle import Bundle
+from probe.errors import BundleError
+from probe.export.check import free, linear_heads, reference_rows, require_same
+from probe.files import replacing
+from probe.heads.linear import LinearHead
+
+
+def export_sklearn(bundle: Bundle, out: Path) -> list[Path]:
+    """Write the head as a joblib file: features in, class names and probabilities out.
+
+    `probe` is not needed to load it, but joblib files are pickles: loading one runs what is in it,
+    so load only those from people you trust.
+
+    Parameters
+    ----------
+    out : Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        It is there already.
+    BundleError
+        There is no head, or several, or the pipeline answers otherwise than the bundle.
+    """
+    import joblib
+
+    free(out)
+    pipeline = head_pipeline(bundle)
+    rows = reference_rows(bundle)
+    found = pipeline.predict_proba(rows.features.astype(np.float64))
+    order = [list(pipeline.classes_).index(name) for name in bundle.about.classes
+             if name in pipeline.classes_]  # fmt: skip
+    places = [name in pipeline.classes_ for name in bundle.about.classes]
+    whole = np.zeros_like(rows.probabilities)
+    whole[:, places] = found[:, order]
+    require_same(str(out), rows, whole, None)
+    with replacing(out) as temporary:
+        joblib.dump(pipeline, temporary)
+    return [out]
+
+
+def head_pipeline(bundle: Bundle) -> Any:
+    """Return normaliser and classifier as fitted scikit-learn estimators.
+
+    The temperature is in the coefficients. Classes come in the order of their names, as
+    scikit-learn has them.
+    """
+    from sklearn.pipeline import make_pipeline
+
+    heads = linear_heads(bundle)
+    if len(heads) != 1:
+        raise BundleError(
+            "scikit-learn's file holds one head, and this bundle has "
+            + (f"{len(heads)}; bundle the run without --folds" if heads else "none of its own")
+        )
+    (head,) = heads
+    return make_pipeline(*_normalizer(head), _classifier(head, bundle))
+
+
+def _normalizer(head: LinearHead) -> list[Any]:
+    from sklearn.preprocessing import Normalizer, StandardScaler
+
+    normalizer = head.normalizer_
+    if normalizer.kind == "l2":
+        return [Normalizer("l2").fit(normalizer.mean[None])]
+    if normalizer.kind == "none":
+        return []
+    scaler = StandardScaler()
+    scaler.mean_, scaler.scale_ = normalizer.mean, normalizer.scale
+    scaler.var_, scaler.n_features_in_ = normalizer.scale**2, len(normalizer.mean)
+    scaler.n_samples_seen_ = 0  # nobody knows any more; only partial_fit would ask
+    return [scaler]
+
+
+def _classifier(head: LinearHead, bundle: Bundle) -> Any:
+    names = np.array([bundle.about.classes[int(label)] for label in head.classes_])
+    order = np.argsort(names)
+    names, temperature = names[order], bundle.about.temperature or 1.0
+    *hidden, (coef, intercept) = head.layers()
+    coef = coef[order].astype(np.float64) / temperature
+    intercept = intercept[order].astype(np.float64) / temperature
+    if len(names) == 2:  # one row of scores: the second class against the first
+        coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+    if hidden:
+        return _perceptron(names, [*hidden, (coef, intercept)])
+    from sklearn.linear_model import LogisticRegression
+
+    made = LogisticRegression()
+    made.classes_, made.coef_, made.intercept_ = names, coef, intercept
+    made.n_features_in_, made.n_iter_ = coef.shape[1], np.array([0], np.int32)
+    return made
+
+
+def _perceptron(names: Any, layers: list[tuple[Any, Any]]) -> Any:
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.preprocessing import LabelBinarizer
+
+    made = MLPClassifier(hidden_layer_sizes=[len(bias) for _, bias in layers[:-1]])
+    made.coefs_ = [np.asarray(weight, np.float64).T for weight, _ in layers]
+    made.intercepts_ = [np.asarray(bias, np.float64) for _, bias in layers]
+    made._label_binarizer = LabelBinarizer().fit(names)
+    made.classes_, made.n_outputs_ = names, len(layers[-1][1])
+    made.out_activation_ = "softmax" if len(names) > 2 else "logistic"
+    made.n_layers_, made.n_features_in_ = len(layers) + 1, layers[0][0].shape[1]
+    made.n_iter_ = 0
+    return made

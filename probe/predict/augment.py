@@ -1,0 +1,108 @@
+"""Test-time augmentation: several views of an image, and one answer from what they give.
+
+    none     the plain image
+    flip     plain; mirrored left to right
+    crops5   plain; four corners of the image with a margin
+    crops10  the same five, and each of them mirrored
+    scales   plain; the central 7/8 and 3/4 of the sides, enlarged to the input size
+
+The first view is the plain image, as without augmentation. `flip` and `crops5` are the views that
+`probe extract --views` keeps, so that a cache may hold them.
+
+References
+----------
+Krizhevsky, Sutskever, Hinton, NIPS 2012: ten crops. Simonyan, Zisserman, arXiv:1409.1556, 3.2:
+scale jittering at test time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.preprocess import PreprocessSpec, UInt8Image
+from probe.resize import resize_image
+from probe.views import image_views
+
+TTA = {"none": 1, "flip": 2, "crops5": 5, "crops10": 10, "scales": 3}
+CACHED = ("none", "flip", "crops5")  # those that an entry of the cache may hold
+COMBINATIONS = ("probabilities", "logits", "vote")
+ZOOMS = (7 / 8, 3 / 4)
+
+
+def augmented(image: UInt8Image, spec: PreprocessSpec, tta: str) -> list[UInt8Image]:
+    """Return the views of an image at the network's input size, the plain one first.
+
+    Parameters
+    ----------
+    image : uint8, (height, width, 3), RGB
+    tta : str
+        A name in `TTA`.
+    """
+    if tta in CACHED:
+        return image_views(image, spec, tta)
+    if tta == "crops10":
+        five = image_views(image, spec, "crops5")
+        return [*five, *(np.ascontiguousarray(one[:, ::-1]) for one in five)]
+    return [resize_image(image, spec), *(_zoomed(image, spec, keep) for keep in ZOOMS)]
+
+
+def _zoomed(image: UInt8Image, spec: PreprocessSpec, keep: float) -> UInt8Image:
+    """Return what the plain view shows of the image's centre, `keep` of each side, enlarged."""
+    height, width = (max(round(side * keep), 1) for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return resize_image(np.ascontiguousarray(image[top : top + height, left : left + width]), spec)
+
+
+def combine(
+    every: NDArray[np.float64], weights: NDArray[np.float64], how: str
+) -> NDArray[np.float64]:
+    """Return one answer a row from those of several views or models.
+
+    Parameters
+    ----------
+    every : float64, (m, n, n_classes)
+        Probabilities; rows sum to 1.
+    weights : float64, (m,)
+        At least 0, not all 0.
+    how : {"probabilities", "logits", "vote"}
+        Their mean; the softmax of the mean of their logarithms (a product of experts); or the
+        share of the weight whose first choice is the class, which breaks ties by the mean.
+
+    Returns
+    -------
+    float64, (n, n_classes)
+        Rows sum to 1.
+    """
+    return _COMBINE[how](every, weights / weights.sum())
+
+
+def _mean(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = np.einsum("m,mnc->nc", weights, every)
+    return mean
+
+
+def _logits(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    logs = np.einsum("m,mnc->nc", weights, np.log(np.maximum(every, np.finfo(np.float64).tiny)))
+    logs -= logs.max(axis=1, keepdims=True)
+    np.exp(logs, out=logs)
+    found: NDArray[np.float64] = logs / logs.sum(axis=1, keepdims=True)
+    return found
+
+
+def _vote(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    votes = np.zeros(every.shape[1:])
+    rows = np.arange(every.shape[1])
+    for one, weight in zip(every, weights, strict=True):
+        votes[rows, one.argmax(axis=1)] += weight
+    # too small to outvote anything, large enough to order what got as many votes
+    return (votes + 1e-6 * _mean(every, weights)) / (1 + 1e-6)
+
+
+_COMBINE: dict[str, Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]] = {
+    "probabilities": _mean,
+    "logits": _logits,
+    "vote": _vote,
+}

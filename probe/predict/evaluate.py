@@ -1,0 +1,140 @@
+"""How good bundles are on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.datasets import Split
+from probe.errors import UsageError
+from probe.evaluation import Scored, intervals_of, measure
+from probe.loader import load_batches
+from probe.predict.predictor import Answers, Predictor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """What `evaluate` found.
+
+    Parameters
+    ----------
+    scored : Scored
+        Probabilities, labels and metrics.
+    intervals : mapping of metric to (low, high)
+        95 % bootstrap intervals over the rows.
+    unsure, stranger : float or None
+        The share of rows with each flag; None where the bundle has no such threshold.
+    top1_answered : float or None
+        Accuracy on the rows without a flag.
+    from_cache : int
+        Rows whose features were at hand.
+    """
+
+    scored: Scored
+    intervals: dict[str, tuple[float, float]]
+    unsure: float | None
+    stranger: float | None
+    top1_answered: float | None
+    from_cache: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; what was not measured is absent."""
+        flags = {
+            "unsure": self.unsure,
+            "stranger": self.stranger,
+            "top1_answered": self.top1_answered,
+        }
+        return {
+            "metrics": self.scored.metrics.summary(),
+            "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
+            **{name: value for name, value in flags.items() if value is not None},
+            "from_cache": self.from_cache,
+        }
+
+
+def evaluate(
+    predictor: Predictor,
+    split: Split,
+    classes: Sequence[str],
+    *,
+    workers: int = 1,
+    on_rows: Callable[[int], None] = lambda _: None,
+) -> Evaluation:
+    """Score bundles on labelled images; classes are matched by name.
+
+    Parameters
+    ----------
+    split : Split
+    classes : sequence of str
+        What the split's labels stand for; every one of them has to be one of the bundle's.
+    on_rows : callable, optional
+        Told how many more images are done.
+
+    Raises
+    ------
+    UsageError
+        The dataset has a class that the bundle does not know, or no images.
+    ImageError
+        An image cannot be read.
+    """
+    labels = _labels(predictor, split, classes)
+    contents = _contents(predictor, split)
+    step, numbers = predictor.batch_size, np.arange(len(split))
+    batches = [numbers[start : start + step] for start in range(0, len(split), step)]
+    nothing = np.zeros(predictor.pixels, np.uint8)
+
+    def load(row: int) -> NDArray[np.uint8]:
+        if contents[row] is not None:
+            return nothing
+        return predictor.pack(split.images.image(row))
+
+    answers = []
+    for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):
+        here = [contents[row] for row in rows.tolist()]
+        answers.append(predictor.answer(predictor.features(batch[: len(rows)], here)))
+        on_rows(len(rows))
+    return _evaluation(predictor, answers, labels, sum(one is not None for one in contents))
+
+
+def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> NDArray[np.int64]:
+    if not len(split):
+        raise UsageError("no images to score; name another split with --split")
+    known = {name: number for number, name in enumerate(predictor.classes)}
+    if strangers := [name for name in classes if name not in known]:
+        raise UsageError(
+            f"the bundle knows no class {strangers[0]!r} ({len(strangers)} of {len(classes)} are "
+            f"strange to it); its classes are {', '.join(predictor.classes[:10])}"
+        )
+    return np.array([known[name] for name in classes])[split.labels].astype(np.int64)
+
+
+def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
+    """Return the content hash of each image whose features are at hand."""
+    if not predictor.remembers:
+        return [None] * len(split)
+    every = [row.tobytes() for row in split.images.content()]
+    return [one if predictor.knows(one) else None for one in every]
+
+
+def _evaluation(
+    predictor: Predictor, answers: list[Answers], labels: NDArray[np.int64], from_cache: int
+) -> Evaluation:
+    probabilities = np.concatenate([one.probabilities for one in answers])
+    unsure = np.concatenate([one.verdicts.unsure for one in answers])
+    stranger = np.concatenate([one.verdicts.stranger for one in answers])
+    scored = measure(probabilities, labels)
+    found = [b.about.rejection for b in predictor.bundles if b.about.rejection is not None]
+    fine, right = ~(unsure | stranger), probabilities.argmax(axis=1) == labels
+    confident = any(one.confidence is not None for one in found)
+    return Evaluation(
+        scored=scored,
+        intervals=(intervals_of({"test": scored}) or {}).get("test", {}),
+        unsure=float(unsure.mean()) if confident else None,
+        stranger=float(stranger.mean()) if any(one.distance for one in found) else None,
+        top1_answered=float(right[fine].mean()) if found and fine.any() else None,
+        from_cache=from_cache,
+    )

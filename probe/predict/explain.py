@@ -1,0 +1,279 @@
+"""Why a bundle says what it says: where in the image, and which training images are near."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones.spec import LOGITS, Layer
+from probe.bundle import Bundle, Neighbours
+from probe.bundle.neighbours import unit
+from probe.cache.store import Store
+from probe.datasets import Dataset
+from probe.errors import UsageError
+from probe.heads.linear import LinearHead
+from probe.predict.predictor import Predictor, recipe_of
+from probe.predict.stream import Prediction, told
+from probe.recall import Recall
+
+MapKind = Literal["cam", "occlusion"]
+MAPS = ("auto", "cam", "occlusion", "none")
+LEAST_CAM = 4  # cells on a side: a coarser map shows less than occlusion does
+GRID = 11  # positions of the patch on a side
+PATCH = 0.2  # of the image's side
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Neighbour:
+    """A training image near the one in question.
+
+    Parameters
+    ----------
+    label : str
+    distance : float
+        Of features of length one, 0 to 2.
+    id : str or None
+    picture : uint8, (height, width, 3), or None
+    """
+
+    label: str
+    distance: float
+    id: str | None = None
+    picture: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """One answer with its reasons.
+
+    Parameters
+    ----------
+    image : uint8, (S, S, 3)
+        As the network saw it.
+    prediction : Prediction
+    label : str
+        The class that the map is about.
+    kind : {"cam", "occlusion"} or None
+    heat : float64, (h, w), or None
+        What speaks for the class, cell by cell: positive for, negative against. For ``cam`` its
+        mean is the class's score less the mean of all classes' scores, but for a constant; for
+        ``occlusion`` it is how far the logarithm of the class's probability falls when a patch
+        there is made grey.
+    neighbours : tuple of Neighbour
+        The nearest first.
+    """
+
+    image: NDArray[np.uint8]
+    prediction: Prediction
+    label: str
+    kind: MapKind | None
+    heat: NDArray[np.float64] | None
+    neighbours: tuple[Neighbour, ...]
+
+
+class TrainingImages:
+    """A dataset whose training features are in the cache: neighbours with names and pictures.
+
+    Parameters
+    ----------
+    bundle : Bundle
+    dataset : Dataset
+    store : Store
+
+    Raises
+    ------
+    UsageError
+        It has no training split, or none of its features are in the cache.
+    """
+
+    def __init__(self, bundle: Bundle, dataset: Dataset, store: Store) -> None:
+        if "train" not in dataset.splits:
+            raise UsageError(f"{dataset.name}: has no train split to find neighbours in")
+        split = dataset.splits["train"]
+        recall = Recall([store], recipe_of(bundle, "none"))
+        contents = [row.tobytes() for row in split.images.content()]
+        rows = [row for row, content in enumerate(contents) if content in recall]
+        if not rows:
+            raise UsageError(
+                f"{dataset.name}: the cache has no features of it from this network; "
+                "`probe extract` makes them, or leave --dataset out"
+            )
+        features = recall.rows([contents[row] for row in rows])
+        self._split, self._rows, self._classes = split, rows, dataset.classes
+        self._neighbours = Neighbours(
+            features=unit(features.reshape(len(rows), -1)).astype(np.float16),
+            labels=split.labels[rows].astype(np.int32),
+        )
+
+    def nearest(self, features: NDArray[np.float32], k: int) -> tuple[Neighbour, ...]:
+        """Return the k nearest training images of one image, (1, n_features)."""
+        distances, found = self._neighbours.nearest(features, k)
+        rows = [self._rows[one] for one in found[0]]
+        return tuple(
+            Neighbour(
+                label=self._classes[self._split.labels[row]],
+                distance=float(distance),
+                id=self._split.ids[row],
+                picture=self._split.images.image(row),
+            )
+            for row, distance in zip(rows, distances[0], strict=True)
+        )
+
+
+def nearest_remembered(
+    bundle: Bundle, features: NDArray[np.float32], k: int
+) -> tuple[Neighbour, ...]:
+    """Return the nearest of the training images that the bundle remembers; none where it has none.
+
+    Parameters
+    ----------
+    features : float32, (1, n_features)
+    """
+    known = bundle.neighbours
+    if known is None:
+        return ()
+    distances, rows = known.nearest(features, k)
+    return tuple(
+        Neighbour(
+            label=bundle.about.classes[known.labels[row]],
+            distance=float(distance),
+            id=known.ids[row] if known.ids else None,
+            picture=_picture(known.pictures[row]) if known.pictures else None,
+        )
+        for row, distance in zip(rows[0].tolist(), distances[0], strict=True)
+    )
+
+
+def explain(
+    bundle: Bundle,
+    image: NDArray[np.uint8],
+    *,
+    name: str = "image",
+    label: str | None = None,
+    wanted: str = "auto",
+    k: int = 8,
+    training: TrainingImages | None = None,
+) -> Explanation:
+    """Explain the answer to one image.
+
+    Parameters
+    ----------
+    image : uint8, (height, width, 3), RGB
+    label : str, optional
+        The class to explain. Default: the most probable one.
+    wanted : {"auto", "cam", "occlusion", "none"}
+        ``cam`` is exact, and there for linear heads on averaged maps; ``auto`` takes it where it
+        has at least 4 x 4 cells, else occlusion.
+    k : int
+        Neighbours.
+    training : TrainingImages, optional
+        Where to find them; else the bundle's own memory.
+
+    Raises
+    ------
+    UsageError
+        The class is unknown, or there is no class-activation map for this network and head.
+
+    References
+    ----------
+    Zhou et al., "Learning deep features for discriminative localization", arXiv:1512.04150: class
+    activation maps. Zeiler, Fergus, arXiv:1311.2901: occlusion.
+    """
+    if wanted not in MAPS:
+        raise UsageError(f"--map {wanted}: expected {', '.join(MAPS)}")
+    seen = bundle.resized(image)
+    features = bundle.features(seen[None])
+    predictor = Predictor([bundle])
+    prediction = told(name, predictor.answer([features[:, None]]), 0, bundle.about.classes, 5)
+    chosen = label if label is not None else prediction.labels[0]
+    if chosen not in bundle.about.classes:
+        raise UsageError(f"--label {chosen}: the bundle knows no such class")
+    number = bundle.about.classes.index(chosen)
+    kind, heat = _map(bundle, seen, number, wanted)
+    near = training.nearest(features, k) if training else nearest_remembered(bundle, features, k)
+    return Explanation(
+        image=seen, prediction=prediction, label=chosen, kind=kind, heat=heat, neighbours=near
+    )
+
+
+def _map(
+    bundle: Bundle, seen: NDArray[np.uint8], number: int, wanted: str
+) -> tuple[MapKind | None, NDArray[np.float64] | None]:
+    if wanted == "none":
+        return None, None
+    if wanted in ("auto", "cam"):
+        reason = _why_no_cam(bundle)
+        if reason is None:
+            heat = activation_map(bundle, seen, number)
+            if wanted == "cam" or min(heat.shape) >= LEAST_CAM:
+                return "cam", heat
+        elif wanted == "cam":
+            raise UsageError(f"--map cam: {reason}; take --map occlusion")
+    return "occlusion", occlusion_map(bundle, seen, number)
+
+
+def _why_no_cam(bundle: Bundle) -> str | None:
+    layer, pool = bundle.about.cut
+    if layer.name == LOGITS or not (layer.kind == "gap" or (layer.kind == "map" and pool == "avg")):
+        return "the features are no averages of a map"
+    linear = all(isinstance(h, LinearHead) and len(h.layers()) == 1 for h in bundle.heads)
+    return None if linear else "the head is not linear"
+
+
+def activation_map(bundle: Bundle, seen: NDArray[np.uint8], number: int) -> NDArray[np.float64]:
+    """Return what each place of the last map adds to a class's score, (h, w).
+
+    With features f_d = mean over places of the map m_d, and a head that scores
+    sum_d w_cd (f_d - mean_d) / scale_d + b_c, place p adds sum_d (w_cd - mean_c w_cd) m_d(p) /
+    scale_d: less what it adds to all classes alike, which the softmax does not see.
+    """
+    from probe.backbones.network import forward
+
+    layer, _ = bundle.about.cut
+    whole: Layer = replace(layer, kind="map")
+    (maps,) = forward(
+        bundle.about.spec, bundle.parameters(), [(whole, "none")], bundle.preprocess, seen[None]
+    )
+    cells = maps[0].astype(np.float64)  # (D, h, w)
+    total = np.zeros(cells.shape[1:])
+    for head in bundle.heads:
+        assert isinstance(head, LinearHead)
+        labels = head.classes_.astype(np.intp).tolist()
+        if number not in labels:
+            continue
+        ((coef, _),) = head.layers()
+        weights = coef[labels.index(number)].astype(np.float64) - coef.mean(axis=0)
+        if head.normalizer_.kind == "standard":
+            weights = weights / head.normalizer_.scale
+        elif head.normalizer_.kind == "l2":
+            norm = np.linalg.norm(cells.mean(axis=(1, 2)))
+            weights = weights / (norm if norm else 1.0)
+        total += np.einsum("d,dhw->hw", weights, cells)
+    return total / len(bundle.heads)
+
+
+def occlusion_map(bundle: Bundle, seen: NDArray[np.uint8], number: int) -> NDArray[np.float64]:
+    """Return how much the log-probability of a class falls when a grey patch hides a place."""
+    side = len(seen)
+    patch = max(round(PATCH * side), 1)
+    starts = np.unique(np.linspace(0, side - patch, min(GRID, side - patch + 1)).round()).astype(
+        int
+    )
+    grey = seen.reshape(-1, 3).mean(axis=0).astype(np.uint8)
+    copies = np.repeat(seen[None], len(starts) ** 2 + 1, axis=0)
+    for row, (top, left) in enumerate((t, s) for t in starts for s in starts):
+        copies[row, top : top + patch, left : left + patch] = grey
+    probabilities = bundle.probabilities(bundle.features(copies))[:, number]
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
+    fall: NDArray[np.float64] = (logs[-1] - logs[:-1]).reshape(len(starts), len(starts))
+    return fall
+
+
+def _picture(data: bytes) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

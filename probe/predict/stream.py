@@ -1,0 +1,98 @@
+"""Image files to answers, decoded beside the network, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.datasets import BadImage, decode
+from probe.datasets.decode import read_file
+from probe.errors import ImageError
+from probe.loader import load_batches
+from probe.predict.predictor import Answers, Predictor
+from probe.recall import file_content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The most probable classes of one image, best first.
+
+    Parameters
+    ----------
+    image : str
+        As it was named.
+    labels : tuple of str
+    probabilities : tuple of float
+    flags : tuple of str
+        ``unsure`` and ``stranger``, where they apply.
+    distance : float or None
+        To the training images, where the bundle remembers some.
+    """
+
+    image: str
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    flags: tuple[str, ...] = ()
+    distance: float | None = None
+
+
+def predict_images(
+    predictor: Predictor, images: Sequence[str], *, top_k: int = 5, workers: int = 1
+) -> Iterator[Prediction | BadImage]:
+    """Predict image files in order, decoding them beside the network.
+
+    Parameters
+    ----------
+    images : sequence of str
+        Paths.
+    top_k : int, default=5
+        Classes told for each, at least 1; all of them where there are fewer.
+    workers : int, default=1
+        Threads that decode.
+
+    Yields
+    ------
+    Prediction or BadImage
+        One for each image; one that cannot be read does not keep the rest from being predicted.
+    """
+    bad: dict[int, str] = {}
+    known: dict[int, bytes] = {}
+    nothing = np.zeros(predictor.pixels, np.uint8)
+
+    def load(row: int) -> NDArray[np.uint8]:
+        try:
+            data = read_file(images[row])
+            if predictor.remembers and predictor.knows(content := file_content(data)):
+                known[row] = content
+                return nothing
+            return predictor.pack(decode(data, images[row]))
+        except ImageError as error:
+            bad[row] = error.reason
+            return nothing
+
+    step, numbers = predictor.batch_size, np.arange(len(images))
+    batches = [numbers[start : start + step] for start in range(0, len(images), step)]
+    for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):
+        contents = [known.pop(row, None) for row in rows.tolist()]
+        answers = predictor.answer(predictor.features(batch[: len(rows)], contents))
+        for place, row in enumerate(rows.tolist()):
+            if row in bad:
+                yield BadImage(id=images[row], reason=bad.pop(row))
+            else:
+                yield told(images[row], answers, place, predictor.classes, top_k)
+
+
+def told(image: str, answers: Answers, row: int, classes: Sequence[str], top_k: int) -> Prediction:
+    """Return what is said of one image."""
+    probabilities, distances = answers.probabilities[row], answers.verdicts.distances
+    best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+    return Prediction(
+        image=image,
+        labels=tuple(classes[number] for number in best),
+        probabilities=tuple(float(probabilities[number]) for number in best),
+        flags=answers.verdicts.flags(row),
+        distance=float(distances[row]) if distances is not None else None,
+    )

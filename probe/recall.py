@@ -1,0 +1,93 @@
+"""Features that the cache has already, found by what an image is and not by where it lies.
+
+Any entry of a recipe will do: content hashes tell which row is which image's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache.features import FeatureSet, FeatureSplit
+from probe.cache.key import FeatureKey
+from probe.cache.store import Store
+from probe.datasets.spec import CONTENT_BYTES
+from probe.errors import CacheError
+
+log = logging.getLogger(__name__)
+
+
+class Recall:
+    """The rows of all entries of one recipe, by content hash.
+
+    Parameters
+    ----------
+    stores : sequence of Store
+    key : FeatureKey
+        Its recipe counts; its rows do not.
+    """
+
+    def __init__(self, stores: Sequence[Store], key: FeatureKey) -> None:
+        self._splits: list[FeatureSplit] = []
+        self._places: dict[bytes, tuple[int, int]] = {}
+        for entry in [one for store in stores for one in _entries(store, key)]:
+            for split in entry.splits.values():
+                number = len(self._splits)
+                self._splits.append(split)
+                table = split.content.tobytes()
+                for row in range(len(split)):
+                    one = table[CONTENT_BYTES * row : CONTENT_BYTES * (row + 1)]
+                    self._places.setdefault(one, (number, row))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, content: bytes) -> bool:
+        return content in self._places
+
+    def rows(self, content: list[bytes]) -> NDArray[np.float32]:
+        """Return the features of images that are all here, (n, ...).
+
+        Raises
+        ------
+        CorruptEntryError
+            A row does not match its checksum.
+        KeyError
+            An image is not here.
+        """
+        places = np.array([self._places[one] for one in content], np.intp).reshape(-1, 2)
+        found: NDArray[Any] | None = None
+        for number in np.unique(places[:, 0]).tolist():
+            here = places[:, 0] == number
+            rows = self._splits[number].rows(places[here, 1])
+            if found is None:
+                found = np.empty((len(places), *rows.shape[1:]), np.float32)
+            found[here] = rows
+        return found if found is not None else np.empty((0,), np.float32)
+
+
+def _entries(store: Store, key: FeatureKey) -> list[FeatureSet]:
+    if not store.folder.is_dir():
+        return []
+    try:
+        return store.donors(replace(key, rows=()))
+    except CacheError as error:  # a cache that cannot be read costs time, not the answer
+        log.warning("cache not used: %s", error)
+        return []
+
+
+def file_content(data: bytes) -> bytes:
+    """Return what identifies an image file, as entries made of files record it."""
+    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).digest()
+
+
+def pixel_content(image: NDArray[np.uint8]) -> bytes:
+    """Return what identifies an RGB image in memory, as entries made of packed files record it."""
+    shape = np.array(image.shape, "<u4").tobytes()
+    return hashlib.blake2b(shape + image.tobytes(), digest_size=CONTENT_BYTES).digest()

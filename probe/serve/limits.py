@@ -1,0 +1,161 @@
+"""What a request may cost, and which requests are not answered at all.
+
+A page anywhere on the web can make its visitor's browser send requests to loopback. It cannot read
+the answers, since nothing here allows other origins to, but it could keep the machine busy, or
+reach the server under a name of its own (DNS rebinding). So the Host header has to name this
+server, and requests that a browser marks as coming from another site are refused.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from probe.datasets.decode import FORMATS
+from probe.errors import UsageError
+
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+MEGA = 1_000_000
+
+
+class RefusedError(Exception):
+    """A request that is not answered: status, a word for programs, a sentence for people."""
+
+    def __init__(self, status: int, code: str, message: str, retry_after: int | None = None):
+        super().__init__(status, code, message, retry_after)
+        self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the body of the answer."""
+        return {"error": {"code": self.code, "message": self.message}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the server puts up with.
+
+    Parameters
+    ----------
+    megabytes : float
+        Of a request's body.
+    megapixels : float
+        Of an image; read from its header, before anything is decoded.
+    rate : str
+        Predictions that one client may ask for, as in ``120/minute``.
+    queue : int
+        Images that may wait; more are refused at once.
+    """
+
+    megabytes: float = 20.0
+    megapixels: float = 40.0
+    rate: str = "120/minute"
+    queue: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("megabytes", "megapixels", "queue"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"--{name.replace('mega', 'max-mega')}: expected more than 0")
+
+
+class Pace:
+    """How often each client asks, in a moving window in memory.
+
+    Raises
+    ------
+    UsageError
+        The rate cannot be read.
+    """
+
+    def __init__(self, rate: str) -> None:
+        from limits import parse
+        from limits.storage import MemoryStorage
+        from limits.strategies import MovingWindowRateLimiter
+
+        try:
+            self._rate = parse(rate)
+        except ValueError as error:
+            raise UsageError(
+                f"--rate {rate}: expected a rate like 120/minute or 5/second"
+            ) from error
+        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+
+    def count(self, client: str) -> None:
+        """Count one request; raise RefusedError where that is one too many."""
+        import time
+
+        if not self._limiter.hit(self._rate, client):
+            reset = self._limiter.get_window_stats(self._rate, client).reset_time
+            wait = max(int(reset - time.time()) + 1, 1)
+            raise RefusedError(
+                429, "too_many_requests", f"more than {self._rate} from one client; wait", wait
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens on `host`."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_origin(headers: Mapping[str, str], bound_to: str) -> None:
+    """Refuse requests under a foreign name, and those that another site's page makes.
+
+    Parameters
+    ----------
+    bound_to : str
+        The address that the server listens on. Beyond loopback any Host will do, since nobody here
+        knows the names that the machine has; the origin is checked all the same.
+    """
+    host = headers.get("host", "")
+    name = urlsplit(f"//{host}").hostname if _splits(host) else None
+    if is_loopback(bound_to) and (name is None or not is_loopback(name)):
+        raise RefusedError(
+            421, "wrong_host", "this server answers as localhost only; see --host of probe serve"
+        )
+    origin = headers.get("origin")
+    foreign = origin is not None and (not _splits(origin) or urlsplit(origin).netloc != host)
+    if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise RefusedError(403, "cross_origin", "requests from other sites' pages are not answered")
+
+
+def _splits(text: str) -> bool:
+    try:
+        urlsplit(text if "//" in text else f"//{text}").port  # noqa: B018 - raises if it is none
+    except ValueError:
+        return False
+    return True
+
+
+def check_pixels(data: bytes, limits: Limits) -> None:
+    """Refuse an image whose header claims too many pixels; 93 bytes can claim gigapixels."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+    except Image.DecompressionBombError:
+        width = height = 1 << 20
+    except Exception:  # decoding it will tell what is wrong
+        return
+    if width * height > limits.megapixels * MEGA:
+        raise RefusedError(
+            413,
+            "too_many_pixels",
+            f"the image claims {width} x {height} pixels; at most {limits.megapixels:g} million "
+            "are taken",
+        )

@@ -1,0 +1,125 @@
+"""What the endpoint takes and gives, as its OpenAPI description says it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+
+from probe.serve.worker import Answer
+
+BINARY = {"type": "string", "format": "binary"}
+REQUEST_BODY = {
+    "required": True,
+    "content": {
+        "application/octet-stream": {"schema": BINARY},
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": BINARY},
+                "required": ["image"],
+                "additionalProperties": False,
+            }
+        },
+    },
+}
+
+
+class Label(BaseModel):
+    """A class and its probability."""
+
+    label: str
+    probability: float = Field(ge=0, le=1)
+
+
+class Near(BaseModel):
+    """A training image nearby."""
+
+    label: str
+    distance: float = Field(ge=0, description="of features of length one")
+    id: str | None = None
+    picture: str | None = Field(None, description="a data: URL, if the bundle keeps pictures")
+
+
+class Reply(BaseModel):
+    """What the bundle says of an image."""
+
+    predictions: list[Label] = Field(description="most probable first")
+    flags: list[str] = Field(description="unsure, stranger")
+    distance: float | None = Field(None, description="to the training images")
+    neighbours: list[Near]
+    milliseconds: float = Field(ge=0)
+
+
+class Health(BaseModel):
+    """Whether images are answered."""
+
+    status: str
+    waiting: int = Field(ge=0)
+
+
+class BundleFacts(BaseModel):
+    """What the bundle is."""
+
+    name: str
+    backbone: str
+    dataset: str
+    classes: list[str]
+    size: int
+    calibrated: bool
+    flags: list[str]
+    weights: str
+    licence: str
+
+
+class Problem(BaseModel):
+    """Why there is no answer."""
+
+    code: str
+    message: str
+
+
+class Failure(BaseModel):
+    """The body of every answer that is no success."""
+
+    error: Problem
+
+
+def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the entries of an OpenAPI description for some failures."""
+    return {status: {"model": Failure} for status in statuses}
+
+
+def reply_of(answer: Answer) -> Reply:
+    """Return an answer as the endpoint gives it."""
+    told = answer.prediction
+    return Reply(
+        predictions=[
+            Label(label=label, probability=min(max(value, 0.0), 1.0))
+            for label, value in zip(told.labels, told.probabilities, strict=True)
+        ],
+        flags=list(told.flags),
+        distance=told.distance,
+        neighbours=[
+            Near(
+                label=one.label,
+                distance=one.distance,
+                id=one.id,
+                picture=_data_url(one.picture) if one.picture is not None else None,
+            )
+            for one in answer.neighbours
+        ],
+        milliseconds=1000 * answer.seconds,
+    )
+
+
+def _data_url(picture: NDArray[np.uint8]) -> str:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,110 @@
+"""The one thread that runs the network: MXNet's compiled networks are not safe in several."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from probe.bundle import Bundle
+from probe.datasets import decode
+from probe.predict import Prediction, Predictor
+from probe.predict.explain import Neighbour, nearest_remembered
+from probe.predict.stream import told
+from probe.serve.limits import Limits, RefusedError, check_pixels
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What is said of one image.
+
+    Parameters
+    ----------
+    prediction : Prediction
+    neighbours : tuple of Neighbour
+    seconds : float
+        Decoding and the network; waiting is not in it.
+    """
+
+    prediction: Prediction
+    neighbours: tuple[Neighbour, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Task:
+    data: bytes
+    top_k: int
+    neighbours: int
+    answer: Future[Answer]
+
+
+class Worker:
+    """Answers images one after another; encoded they wait, decoded there is one at a time.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        From now on this thread's alone.
+    limits : Limits
+    """
+
+    def __init__(self, bundle: Bundle, limits: Limits) -> None:
+        self._bundle, self._limits, self._predictor = bundle, limits, Predictor([bundle])
+        self._tasks: queue.Queue[_Task | None] = queue.Queue(maxsize=limits.queue)
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Images in the queue."""
+        return self._tasks.qsize()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still answers."""
+        return self._thread.is_alive()
+
+    def submit(self, data: bytes, *, top_k: int, neighbours: int) -> Future[Answer]:
+        """Queue an encoded image.
+
+        Raises
+        ------
+        RefusedError
+            Too many are waiting.
+        """
+        task = _Task(data=data, top_k=top_k, neighbours=neighbours, answer=Future())
+        try:
+            self._tasks.put_nowait(task)
+        except queue.Full:
+            raise RefusedError(503, "busy", "too many images are waiting; try again", 1) from None
+        return task.answer
+
+    def close(self) -> None:
+        """Finish what waits, and stop."""
+        self._tasks.put(None)
+        self._thread.join(timeout=10)
+
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            if not task.answer.set_running_or_notify_cancel():
+                continue  # whoever asked has gone
+            try:
+                task.answer.set_result(self._answer(task))
+            except BaseException as error:
+                task.answer.set_exception(error)
+
+    def _answer(self, task: _Task) -> Answer:
+        started = time.perf_counter()
+        check_pixels(task.data, self._limits)
+        packed = self._predictor.pack(decode(task.data, "image"))[None]
+        features = self._predictor.features(packed, [None])
+        prediction = told(
+            "image", self._predictor.answer(features), 0, self._predictor.classes, task.top_k
+        )
+        near: tuple[Neighbour, ...] = ()
+        if task.neighbours:
+            near = nearest_remembered(self._bundle, features[0][:, 0], task.neighbours)
+        return Answer(prediction=prediction, neighbours=near, seconds=time.perf_counter() - started)

@@ -1,0 +1,273 @@
+"""A bundle made of real weights and a real head, and what happens to a damaged one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.bundle import ABOUT, Bundle
+from probe.bundle.about import NEIGHBOURS, REFERENCE, WEIGHTS
+from probe.bundle.files import CARD, BundleFiles
+from probe.bundle.write import synthetic_images
+from probe.bundling import BundleRequest, bundle_run, newest_run
+from probe.cache.store import Store, join
+from probe.errors import BundleError, ProbeError, UnsafeFileError, UsageError
+from probe.heads import load_head, save_head
+from probe.predictions import load_predictions
+from probe.runs import HEAD
+from probe.statistics import apply_temperature
+from tests.finished import make_bundle, save_digits
+
+
+def test_a_bundle_answers_as_the_run_did_with_its_temperature(
+    digits_cache: Path, digits_run: Path, digits_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = Bundle.load(digits_bundle, batch_size=8)
+    entry = join(Store(digits_cache), Store(digits_cache).choose(None)).entry["train"]
+    head = load_head(digits_run / HEAD)
+    assert bundle.about.temperature is not None
+    expected = apply_temperature(head.predict_proba(entry.features[:20]), bundle.about.temperature)
+    paths = save_digits(tmp_path, 20)
+    found = bundle.predict_proba(paths)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert bundle.predict(paths) == [bundle.about.classes[row.argmax()] for row in expected]
+
+
+def test_it_stands_alone_as_a_folder_and_as_a_file(
+    digits_cache: Path, digits_run: Path, digits_bundle: Path, tmp_path: Path
+) -> None:
+    alone = shutil.copytree(digits_bundle, tmp_path / "elsewhere")
+    names = {ABOUT, WEIGHTS, HEAD, REFERENCE, NEIGHBOURS, CARD}
+    assert {path.name for path in alone.iterdir()} == names
+    card = (alone / CARD).read_text()
+    figures = json.loads((alone / ABOUT).read_text())["metrics"]["val"]
+    assert f"{100 * figures['top1']:.2f} %" in card
+    assert "Apache-2.0" in card
+    assert "temperature" in card
+    assert "float16" in card
+    assert str(tmp_path.parents[1]) not in card + (alone / ABOUT).read_text()  # no path of ours
+    one = make_bundle(digits_cache, digits_run, tmp_path / "one.probe")
+    image = synthetic_images(3, 50)
+    whole, packed = Bundle.load(alone), Bundle.load(one)
+    np.testing.assert_allclose(
+        whole.predict_proba(list(image)), packed.predict_proba(list(image)), atol=1e-6
+    )
+    again = make_bundle(digits_cache, digits_run, tmp_path / "again" / "one.probe")
+    assert one.read_bytes() == again.read_bytes()
+
+
+def test_nothing_of_the_users_images_is_kept_unless_asked_for(
+    digits_cache: Path, digits_run: Path, digits_bundle: Path, tmp_path: Path
+) -> None:
+    plain = Bundle.load(digits_bundle).neighbours
+    assert plain is not None
+    assert (plain.ids, plain.pictures) == ((), ())
+    assert b"train/" not in (digits_bundle / NEIGHBOURS).read_bytes()
+    asked = make_bundle(digits_cache, digits_run, tmp_path / "b", remember="pictures")
+    kept = Bundle.load(asked).neighbours
+    assert kept is not None
+    assert len(kept.pictures) == len(kept.ids) == len(kept)
+    held_out = set(load_predictions(digits_run)["val"].ids.tolist())
+    assert held_out.isdisjoint(kept.ids)
+    none = make_bundle(digits_cache, digits_run, tmp_path / "c", remember=None)
+    assert not (none / NEIGHBOURS).exists()
+    assert "nothing of any one image" in (none / CARD).read_text()
+
+
+def test_its_flags_hit_the_stated_share_of_held_out_rows(
+    digits_cache: Path, digits_run: Path, tmp_path: Path
+) -> None:
+    bundle = Bundle.load(make_bundle(digits_cache, digits_run, tmp_path / "b", reject_rate=0.1))
+    entry = join(Store(digits_cache), Store(digits_cache).choose(None)).entry["train"]
+    held_out = set(load_predictions(digits_run)["val"].ids.tolist())
+    rows = [row for row, one in enumerate(entry.ids) if one in held_out]
+    features = entry.rows(rows)
+    verdicts = bundle.verdicts(features, bundle.probabilities(features))
+    assert 0.05 <= verdicts.unsure.mean() <= 0.1
+    assert 0.05 <= verdicts.stranger.mean() <= 0.1
+    noise = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
+    strange = bundle.features(noise)
+    assert bundle.verdicts(strange, bundle.probabilities(strange)).stranger.all()
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+
+
+def other_head(folder: Path, *, width: int, classes: int) -> None:
+    from probe.heads import LogisticHead
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % classes
+    head = LogisticHead(max_iter=5).fit(rng.standard_normal((60, width)).astype(np.float32), labels)
+    save_head(head, folder / HEAD)
+    reseal(folder, HEAD)
+
+
+def reseal(folder: Path, name: str) -> None:
+    about = json.loads((folder / ABOUT).read_text())
+    about["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / ABOUT).write_text(json.dumps(about))
+
+
+def change(folder: Path, **fields: object) -> None:
+    about = json.loads((folder / ABOUT).read_text())
+    (folder / ABOUT).write_text(json.dumps({**about, **fields}))
+
+
+def other_preprocessing(folder: Path) -> None:
+    about = json.loads((folder / ABOUT).read_text())
+    change(folder, preprocess={**about["preprocess"], "channels": "BGR"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda folder: flip(folder / WEIGHTS), r"weights\.safetensors is not what was written"),
+        (lambda folder: flip(folder / HEAD), r"head\.safetensors is not what was written"),
+        (lambda folder: flip(folder / NEIGHBOURS), r"neighbours\.safetensors is not what"),
+        (lambda folder: (folder / REFERENCE).unlink(), r"reference\.safetensors is missing"),
+        (lambda folder: (folder / ABOUT).unlink(), r"not a bundle, bundle\.json is missing"),
+        (lambda folder: (folder / ABOUT).write_text("{"), "cannot be read"),
+        (lambda folder: (folder / ABOUT).write_text('{"schema": 99}'), r"schema 2"),
+        (lambda folder: other_head(folder, width=7, classes=10), "the head takes 7 features"),
+        (lambda folder: other_head(folder, width=1280, classes=12), "12 classes apart"),
+        (lambda folder: other_head(folder, width=1280, classes=10), "other probabilities"),
+        (other_preprocessing, "reference images give other"),
+        (lambda folder: change(folder, temperature=9.0), "other probabilities"),
+        (lambda folder: change(folder, temperature="hot"), "temperature"),
+        (lambda folder: change(folder, backbone="resnet18", layer="gap"), "not those of resnet18"),
+        (lambda folder: change(folder, backbone="resnet1"), "makes no sense"),
+        (lambda folder: change(folder, heads=["../head.safetensors"]), "no files of a bundle"),
+        (lambda folder: change(folder, heads=[]), "no head"),
+        (lambda folder: change(folder, classes=["a", "a"]), "classes"),
+    ],
+)
+def test_a_bundle_that_is_not_what_it_was_is_refused(
+    digits_bundle: Path, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    folder = shutil.copytree(digits_bundle, tmp_path / "b")
+    damage(folder)
+    with pytest.raises(BundleError, match=message) as caught:
+        Bundle.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_hostile_archives_are_refused(digits_bundle: Path, tmp_path: Path) -> None:
+    squeezed = tmp_path / "squeezed.probe"
+    with zipfile.ZipFile(squeezed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in digits_bundle.iterdir():
+            archive.write(path, path.name)
+    with pytest.raises(UnsafeFileError, match="compressed"):
+        Bundle.load(squeezed)
+    upward = tmp_path / "upward.probe"
+    with zipfile.ZipFile(upward, "w") as archive:
+        archive.write(digits_bundle / ABOUT, "../bundle.json")
+    with pytest.raises(BundleError, match=r"bundle\.json is missing"):
+        Bundle.load(upward)
+    cut = tmp_path / "cut.probe"
+    with zipfile.ZipFile(cut, "w") as archive:
+        for path in digits_bundle.iterdir():
+            archive.write(path, path.name)
+    cut.write_bytes(cut.read_bytes()[:-100])
+    with pytest.raises(ProbeError, match="not a bundle"):
+        Bundle.load(cut)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "cut.probe", "squeezed.probe", "upward.probe",
+    ]  # fmt: skip
+
+
+def test_nothing_is_overwritten_or_half_written(
+    digits_cache: Path, digits_run: Path, digits_bundle: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match="is there already"):
+        bundle_run(digits_run, digits_bundle, cache_dir=digits_cache)
+    with pytest.raises(BundleError, match="not the weights that"):
+        bundle_run(
+            digits_run,
+            tmp_path / "b",
+            cache_dir=digits_cache,
+            request=BundleRequest(weights="random:0"),
+        )
+    with pytest.raises(BundleError, match="no heads of folds"):
+        make_bundle(digits_cache, digits_run, tmp_path / "b", folds=True)
+    with pytest.raises(UsageError, match="reject-rate"):
+        BundleRequest(reject_rate=0.7)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(BundleError, match="no runs yet"):
+        newest_run(tmp_path)
+
+
+def test_an_unfitted_head_is_refused(digits_bundle: Path, tmp_path: Path) -> None:
+    from probe.bundle import write_bundle
+    from probe.heads import DenseHead
+
+    bundle = Bundle.load(digits_bundle)
+    with pytest.raises(BundleError, match="not fitted"):
+        write_bundle(tmp_path / "b", bundle.about, bundle.parameters(), [DenseHead()])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_reference_images_are_the_same_everywhere() -> None:
+    images = synthetic_images(12, 64)
+    assert images.shape == (12, 64, 64, 3)
+    assert 100 < images.mean() < 155
+    assert images.std() > 30
+    np.testing.assert_array_equal(images, synthetic_images(12, 64))
+
+
+def test_a_promoted_run_is_bundled_with_its_own_network(
+    digits_cache: Path, digits_run: Path, digits_bundle: Path, tmp_path: Path
+) -> None:
+    from probe.weights.safetensors_file import write_safetensors
+    from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY
+
+    run = shutil.copytree(digits_run, tmp_path / "run")
+    known = Bundle.load(digits_bundle)
+    tuned = dict(known.parameters())
+    first = sorted(name for name in tuned if name.endswith("weight"))[0]
+    tuned[first] = tuned[first] * np.float32(1.01)  # so that it is not the frozen one
+    write_safetensors(
+        run / "backbone.safetensors",
+        tuned,
+        {name: array.shape for name, array in tuned.items()},
+        {
+            BACKBONE_KEY: "efficientnet_lite0",
+            PREPROCESS_KEY: json.dumps(known.preprocess.to_json()),
+        },
+    )
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, "head": "promoted"}))
+    made = Bundle.load(make_bundle(digits_cache, run, tmp_path / "b"))
+    np.testing.assert_array_equal(made.parameters()[first], tuned[first])
+    assert made.neighbours is None  # the cache has no features of the tuned network
+    assert made.about.rejection is not None
+    assert made.about.rejection.confidence is not None
+    assert "fine-tuned" in (tmp_path / "b" / CARD).read_text()
+
+
+def test_damaged_archives_never_end_in_anything_but_an_error_of_ours(
+    digits_cache: Path, digits_run: Path, tmp_path: Path
+) -> None:
+    whole = make_bundle(digits_cache, digits_run, tmp_path / "b.probe").read_bytes()
+    rng = np.random.default_rng(0)
+    about_bytes, directory_bytes = 2500, 700
+    for number in range(60):
+        data = bytearray(whole)
+        at = int(rng.integers(0, about_bytes))
+        if number % 2:
+            at = len(data) - int(rng.integers(1, directory_bytes))
+        data[at] ^= int(rng.integers(1, 256))
+        (tmp_path / "damaged.probe").write_bytes(data)
+        with contextlib.suppress(ProbeError):  # some bytes say nothing: a date, a comment
+            BundleFiles(tmp_path / "damaged.probe").about()

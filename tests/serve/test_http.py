@@ -1,0 +1,211 @@
+"""The server as programs meet it: answers, limits, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx")
+
+import httpx
+
+from probe.bundle import Bundle
+from probe.errors import UsageError
+from probe.serve import Limits, create_app, is_loopback
+from tests.serve.running import running
+
+
+def png(size: tuple[int, int] = (40, 30)) -> bytes:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def claiming(width: int, height: int) -> bytes:
+    """Return a tiny PNG whose header claims a large image."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(b"\0")), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.fixture(scope="module")
+def bundle(digits_bundle: Path) -> Bundle:
+    return Bundle.load(digits_bundle)
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Bundle) -> Iterator[httpx.Client]:
+    limits = Limits(megabytes=0.5, megapixels=1, rate="100000/minute")
+    with running(create_app(bundle, name="digits", limits=limits)) as made:
+        yield made
+
+
+def failed(response: object, status: int, code: str) -> str:
+    assert response.status_code == status, response.text  # type: ignore[attr-defined]
+    error = response.json()["error"]  # type: ignore[attr-defined]
+    assert error["code"] == code
+    return str(error["message"])
+
+
+def test_an_answer_is_that_of_python(client: httpx.Client, bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "i.png").write_bytes(png())
+    expected = np.sort(bundle.predict_proba([tmp_path / "i.png"])[0])[::-1]
+    as_body = client.post(
+        "/api/predict?top_k=10&neighbours=3",
+        content=png(),
+        headers={"content-type": "application/octet-stream"},
+    )
+    as_form = client.post("/api/predict?top_k=10", files={"image": ("i.png", png())})
+    for response in (as_body, as_form):
+        assert response.status_code == 200
+        found = [one["probability"] for one in response.json()["predictions"]]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    near = as_body.json()["neighbours"]
+    assert len(near) == 3
+    assert set(near[0]) == {"label", "distance"}  # nothing of the user's images
+    assert as_form.json()["neighbours"] == []
+
+
+def test_what_is_no_image_is_told_so(client: httpx.Client) -> None:
+    raw = {"content-type": "application/octet-stream"}
+    for body in (b"", b"not an image", png()[:60]):
+        failed(client.post("/api/predict", content=body, headers=raw), 422, "unreadable_image")
+    failed(client.post("/api/predict", json={"image": 1}), 415, "unsupported_media_type")
+    failed(client.post("/api/predict", files={"other": ("i.png", png())}), 422, "no_image")
+    broken = {"content-type": "multipart/form-data"}
+    failed(client.post("/api/predict", content=b"x", headers=broken), 400, "bad_request")
+    many = client.post("/api/predict?top_k=0", content=png(), headers=raw)
+    assert "top_k" in failed(many, 422, "invalid_parameter")
+    failed(client.get("/api/predict"), 405, "method_not_allowed")
+    failed(client.get("/nothing"), 404, "not_found")
+
+
+def test_sizes_are_limited_before_anything_is_decoded(client: httpx.Client) -> None:
+    raw = {"content-type": "application/octet-stream"}
+    large = client.post("/api/predict", content=bytes(600_000), headers=raw)
+    failed(large, 413, "too_large")
+    chunked = client.post("/api/predict", content=iter([bytes(300_000)] * 3), headers=raw)
+    failed(chunked, 413, "too_large")
+    as_form = client.post("/api/predict", files={"image": ("i.png", bytes(600_000))})
+    failed(as_form, 413, "too_large")
+    for side in (2_000, 60_000):
+        claim = client.post("/api/predict", content=claiming(side, side), headers=raw)
+        failed(claim, 413, "too_many_pixels")
+
+
+def test_other_names_and_other_sites_are_refused(client: httpx.Client) -> None:
+    failed(client.get("/", headers={"host": "evil.example"}), 421, "wrong_host")
+    failed(client.get("/", headers={"host": "127.0.0.1.evil.example"}), 421, "wrong_host")
+    failed(client.get("/", headers={"host": "[::1"}), 421, "wrong_host")
+    for headers in ({"origin": "https://evil.example"}, {"origin": "null"},
+                    {"sec-fetch-site": "cross-site"}):  # fmt: skip
+        failed(client.post("/api/predict", content=png(), headers=headers), 403, "cross_origin")
+    for host in ("localhost:8000", "127.0.0.1", "[::1]:8000"):
+        headers = {"host": host, "origin": f"http://{host}"}
+        response = client.get("/healthz", headers=headers)
+        assert response.json() == {"status": "ok", "waiting": 0}
+        assert "access-control-allow-origin" not in response.headers
+    assert "default-src 'none'" in client.get("/").headers["content-security-policy"]
+
+
+def test_a_client_that_asks_too_often_is_told_when_to_come_back(bundle: Bundle) -> None:
+    app = create_app(bundle, name="digits", limits=Limits(rate="2/hour"))
+    with running(app) as client:
+        for _ in range(2):
+            assert client.post("/api/predict", files={"image": png()}).status_code == 200
+        refused = client.post("/api/predict", files={"image": png()})
+        failed(refused, 429, "too_many_requests")
+        assert 0 < int(refused.headers["retry-after"]) <= 3601
+        assert client.get("/healthz").status_code == 200
+    with pytest.raises(UsageError, match="--rate"):
+        create_app(bundle, name="digits", limits=Limits(rate="often"))
+    with pytest.raises(UsageError, match="max-megapixels"):
+        Limits(megapixels=0)
+
+
+def test_a_full_queue_answers_at_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, begun, submit = threading.Event(), threading.Event(), bundle.engine.submit
+
+    def slow(batch: np.ndarray) -> object:
+        begun.set()
+        go.wait(30)
+        return submit(batch)
+
+    monkeypatch.setattr(bundle.engine, "submit", slow)
+    app = create_app(bundle, name="digits", limits=Limits(queue=1))
+    with running(app) as client:
+        statuses: list[int] = []
+
+        def ask() -> None:
+            statuses.append(client.post("/api/predict", files={"image": png()}).status_code)
+
+        asking = [threading.Thread(target=ask)]
+        asking[0].start()
+        assert begun.wait(30)
+        asking.append(threading.Thread(target=ask))
+        asking[1].start()
+        while client.get("/healthz").json()["waiting"] < 1:
+            pass
+        refused = client.post("/api/predict", files={"image": png()})
+        failed(refused, 503, "busy")
+        assert refused.headers["retry-after"] == "1"
+        go.set()
+        for thread in asking:
+            thread.join()
+        assert statuses == [200, 200]
+
+
+def test_loopback_is_told_from_the_rest() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "127.8.8.8", "::1", "localhost")))
+    assert not any(map(is_loopback, ("0.0.0.0", "::", "192.168.0.7", "example.org", "")))
+
+
+def test_a_fuzzer_finds_nothing_that_the_description_does_not_say(bundle: Bundle) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
+    limits = Limits(megabytes=0.05, rate="1000000/minute")
+    with running(create_app(bundle, name="digits", limits=limits)) as client:
+        assert fuzzed(schemathesis.openapi.from_url(f"{client.base_url}/openapi.json")) > 15
+
+
+def fuzzed(schema: Any) -> int:
+    """Ask what the description allows, and what it does not; return how often."""
+    from hypothesis import HealthCheck, Phase, given, settings
+    from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+    tried = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
+
+        @settings(
+            max_examples=15,
+            deadline=None,
+            derandomize=True,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def ask(case: Any) -> None:
+            nonlocal tried
+            tried += 1
+            # that bytes have to be an image is more than the description can say
+            excluded = [positive_data_acceptance] if case.method == "POST" else []
+            case.call_and_validate(excluded_checks=excluded)
+
+        ask()
+    return tried
