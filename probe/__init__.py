@@ -11,31 +11,48 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probe.backbones.catalog import BACKBONES
+    from probe.bundle import Bundle
     from probe.cache.features import FeatureSet
     from probe.cache.key import FeatureKey
     from probe.cache.store import Store
     from probe.datasets import DATASETS, Dataset, load_dataset
     from probe.errors import ProbeError
     from probe.extract import extract_features
-    from probe.heads import DenseHead, LogisticHead
+    from probe.frozen import FrozenBackbone
+    from probe.heads import (
+        DenseHead,
+        KNNHead,
+        LogisticHead,
+        PathHead,
+        PrototypeHead,
+        RidgeHead,
+    )
+    from probe.outcome import load_bench
     from probe.preprocess import PreprocessSpec
     from probe.request import Request, prepare
     from probe.weights import WEIGHTS
 
 _HOME = {
     "BACKBONES": "probe.backbones.catalog",
+    "Bundle": "probe.bundle",
     "DATASETS": "probe.datasets",
     "Dataset": "probe.datasets",
     "DenseHead": "probe.heads",
     "FeatureKey": "probe.cache.key",
     "FeatureSet": "probe.cache.features",
+    "FrozenBackbone": "probe.frozen",
+    "KNNHead": "probe.heads",
     "LogisticHead": "probe.heads",
+    "PathHead": "probe.heads",
     "PreprocessSpec": "probe.preprocess",
     "ProbeError": "probe.errors",
+    "PrototypeHead": "probe.heads",
     "Request": "probe.request",
+    "RidgeHead": "probe.heads",
     "Store": "probe.cache.store",
     "WEIGHTS": "probe.weights",
     "extract_features": "probe.extract",
+    "load_bench": "probe.outcome",
     "load_dataset": "probe.datasets",
     "prepare": "probe.request",
 }
@@ -44,16 +61,23 @@ __all__ = [
     "BACKBONES",
     "DATASETS",
     "WEIGHTS",
+    "Bundle",
     "Dataset",
     "DenseHead",
     "FeatureKey",
     "FeatureSet",
+    "FrozenBackbone",
+    "KNNHead",
     "LogisticHead",
+    "PathHead",
     "PreprocessSpec",
     "ProbeError",
+    "PrototypeHead",
     "Request",
+    "RidgeHead",
     "Store",
     "extract_features",
+    "load_bench",
     "load_dataset",
     "prepare",
 ]

@@ -13,7 +13,9 @@
     │   ├── CacheMismatchError             an entry records another key than its name stands for
     │   └── CorruptEntryError              bytes of an entry do not match their checksum
     ├── HeadError (ValueError)             a head cannot be fitted on these features
+    │   └── OverflowHeadError              its numbers overflowed: a smaller learning rate
     ├── BundleError (ValueError)           a bundle cannot be made, read or trusted
+    ├── PromoteError (RuntimeError)        the network to fine-tune is another, or training diverged
     └── EngineError (RuntimeError)         the network cannot run here
 
 Each message says what, where and what to do, on one line. `probe` prints it and exits 2. All
@@ -34,7 +36,9 @@ __all__ = [
     "HeadError",
     "ImageError",
     "MissingFilesError",
+    "OverflowHeadError",
     "ProbeError",
+    "PromoteError",
     "UnknownNameError",
     "UnsafeFileError",
     "UsageError",
@@ -137,8 +141,16 @@ class HeadError(ProbeError, ValueError):
     """A head cannot be fitted on these features or labels."""
 
 
+class OverflowHeadError(HeadError):
+    """Training overflowed: the learning rate is too large for these features."""
+
+
 class BundleError(ProbeError, ValueError):
     """A bundle cannot be made, is damaged, or gives other numbers than it did."""
+
+
+class PromoteError(ProbeError, RuntimeError):
+    """The network to fine-tune does not give the probe's predictions, or training diverged."""
 
 
 class EngineError(ProbeError, RuntimeError):

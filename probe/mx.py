@@ -51,8 +51,19 @@ def _hidden(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+def _threads() -> str:
+    """Return how many threads MXNet is to use; it aborts the process if it cannot read that."""
+    given = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if not given:
+        return str(usable_cores())  # unset, x86 builds use half
+    outermost = given.partition(",")[0].strip()  # OpenMP has one number a level of nesting
+    if not outermost.isdecimal() or not 0 < int(outermost) < 10_000:
+        raise EngineError(f"OMP_NUM_THREADS is {given!r}; set it to a number of threads, as 2")
+    return outermost
+
+
 def _import() -> Any:
-    os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # unset, x86 builds use half
+    os.environ["OMP_NUM_THREADS"] = _threads()
     os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
     if int(np.__version__.split(".")[0]) >= 2:
         raise EngineError(f"NumPy is {np.__version__}; {NEEDS}: run `pip install 'numpy<2'`")

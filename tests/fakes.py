@@ -108,5 +108,5 @@ class Silent:
     def advanced(self, rows: int) -> None:
         self.forwarded += rows
 
-    def waiting(self) -> None:
+    def waiting(self, holder: object, done: int, rows: int) -> None:
         self.waits += 1

@@ -6,6 +6,8 @@ command imports what it needs when it runs.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import sys
@@ -13,8 +15,28 @@ from typing import Annotated
 
 import typer
 
-from probe.cli import backbones, cache, dataset, demo, doctor, extract, head, predict, weights
-from probe.errors import ProbeError
+from probe.cli import (
+    audit,
+    backbones,
+    bench,
+    bundle,
+    cache,
+    dataset,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    export,
+    extract,
+    head,
+    predict,
+    promote,
+    report,
+    serve,
+    weights,
+)
+from probe.cli.sections import SectionedCommand
+from probe.errors import ProbeError, UsageError
 
 EPILOG = "Start with `probe demo`. State lies in ./cache; PROBE_CACHE or --cache-dir moves it."
 
@@ -29,10 +51,17 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("extract")(extract.extract)
-app.command("head")(head.head)
-app.command("bundle")(predict.bundle)
+app.command("head", cls=SectionedCommand)(head.head)
+app.command("audit")(audit.audit)
+app.command("bench")(bench.bench)
+app.command("report")(report.report)
+app.command("promote", cls=SectionedCommand)(promote.promote)
+app.command("bundle")(bundle.bundle)
 app.command("predict")(predict.predict)
-app.command("evaluate")(predict.evaluate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
+app.command("export")(export.export)
+app.command("serve")(serve.serve)
 app.add_typer(backbones.app, name="backbones")
 app.add_typer(weights.app, name="weights")
 app.add_typer(cache.app, name="cache")
@@ -72,7 +101,11 @@ def _options(
 def main() -> None:
     """Run the command line; the exit code is 0, 1 (partly failed), 2 (error) or 130 (Ctrl-C)."""
     try:
-        app()
+        _check_place()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a full disk can still be told
     except ProbeError as error:
         sys.stderr.write(f"probe: {' '.join(str(error).split())}\n")
         sys.exit(2)
@@ -80,5 +113,24 @@ def main() -> None:
         sys.stderr.write("probe: interrupted\n")
         sys.exit(130)
     except BrokenPipeError:  # `probe cache list | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
+            raise
+        _drop_output()
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"probe: the output cannot be written ({error.strerror})\n")
+        sys.exit(2)
+
+
+def _check_place() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("the working directory was removed; `cd` to another and repeat") from None
+
+
+def _drop_output() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not try again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

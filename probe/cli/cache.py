@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from probe.cli import cache_files, cache_sync
-from probe.cli.cache_sync import MovedDataset, MovedWeights, Name
-from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
-from probe.cli.pass_options import Device
+from probe.cli import cache_files, cache_space, cache_sync, cache_verify
+from probe.cli.cache_sync import Name
+from probe.cli.options import AsJson, CacheDir, cache_folder
 
 if TYPE_CHECKING:
     from probe.cache.store import Entry
-    from probe.upkeep import Drift
+    from probe.cache.unfinished import Unfinished
 
 app = typer.Typer(
     help="Look after cache entries, and bring features in and out.", no_args_is_help=True
@@ -23,20 +21,33 @@ app = typer.Typer(
 
 @app.command("list")
 def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
-    """List the complete entries, the newest first."""
+    """List the complete entries, the newest first, and what is unfinished."""
     from probe.cache.store import Store
+    from probe.cache.unfinished import list_unfinished
     from probe.cli import console
 
     store = Store(cache_folder(cache_dir))
-    entries = store.entries()
+    entries, unfinished = store.entries(), list_unfinished(store)
     if as_json:
-        console.print_json({"entries": [_as_json(entry) for entry in entries]})
-        return
-    if not entries:
-        console.stdout().print(
-            f"{store.folder}: no entries yet; `probe extract` or `probe demo` makes one"
+        console.print_json(
+            {
+                "entries": [_as_json(entry) for entry in entries],
+                "unfinished": [cache_space.unfinished_json(one) for one in unfinished],
+            }
         )
         return
+    out = console.stdout()
+    if entries:
+        _show_entries(entries)
+    else:
+        out.print(f"{store.folder}: no entries yet; `probe extract` or `probe demo` makes one")
+    if unfinished:
+        _show_unfinished(unfinished)
+
+
+def _show_entries(entries: list[Entry]) -> None:
+    from probe.cli import console
+
     rows = [
         [
             entry.name,
@@ -48,16 +59,34 @@ def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         ]
         for entry in entries
     ]
-    console.table(
-        console.stdout(),
-        ["entry", "images", "features", "dtype", "weights", "size"],
-        rows,
-        right=(5,),
-    )
-    if partials := store.partials():
+    columns = ["entry", "images", "features", "dtype", "weights", "size"]
+    console.table(console.stdout(), columns, rows, right=(5,))
+
+
+def _show_unfinished(unfinished: list[Unfinished]) -> None:
+    import datetime
+
+    from probe.cli import console
+
+    rows = [
+        [
+            one.name,
+            f"{one.done:,} of {one.rows:,}" if one.rows else "none",
+            "being written"
+            if one.writing
+            else f"left at {datetime.datetime.fromtimestamp(one.modified):%Y-%m-%d %H:%M}",
+            console.size(one.size),
+        ]
+        for one in unfinished
+    ]
+    out = console.stdout()
+    out.print()
+    console.table(out, ["unfinished, no entry yet", "images", "", "size"], rows, right=(3,))
+    if any(not one.writing for one in unfinished):
         console.stderr().print(
-            f"{len(partials)} unfinished; the command that made it goes on from there: "
-            + ", ".join(path.name for path in partials)
+            "\nthe command that made one goes on from there, others of its recipe copy its rows; "
+            "`probe cache prune --partial` removes those that nobody is writing",
+            soft_wrap=True,
         )
 
 
@@ -86,181 +115,10 @@ def show_entry(name: Name = None, cache_dir: CacheDir = None, as_json: AsJson = 
     console.facts(console.stdout(), facts)
 
 
-@app.command("verify")
-def verify_entry(
-    name: Name = None,
-    every: Annotated[bool, typer.Option("--all", help="All entries.")] = False,
-    sample: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Forward N random rows again too, and report the largest difference."
-        ),
-    ] = None,
-    dataset_root: MovedDataset = None,
-    weights: MovedWeights = None,
-    device: Device = "auto",
-    seed: Seed = 42,
-    cache_dir: CacheDir = None,
-) -> None:
-    """Read all of an entry and check it against its checksums."""
-    from probe.cache.store import Store
-    from probe.cli import console
-    from probe.errors import ProbeError
-    from probe.upkeep import measure_drift
-
-    folder = cache_folder(cache_dir)
-    store = Store(folder)
-
-    def is_good(path: Path) -> bool:
-        _verify(path)
-        if sample is None:
-            return True
-        entry, prepared = cache_sync.reopen(
-            path.stem, folder, dataset_root, weights,
-            strict=False, batch_size=None, workers=None, device=device,
-        )  # fmt: skip
-        drift = measure_drift(entry, prepared, count=sample, seed=seed)
-        _show_drift(drift)
-        return drift.agrees
-
-    if not every:
-        if not is_good(store.choose(name).path):
-            raise typer.Exit(1)
-        return
-    paths, bad = store.files(), 0
-    for path in paths:
-        try:
-            bad += not is_good(path)
-        except ProbeError as error:  # the others are looked at all the same
-            console.stderr().print(f"probe: {error}", soft_wrap=True)
-            bad += 1
-    console.stdout().print(f"{len(paths)} entries, {bad} of them not as they should be")
-    if bad:
-        raise typer.Exit(1)
-
-
-def _verify(path: Path) -> None:
-    from probe.cache.features import FeatureSet
-    from probe.cli import console
-
-    entry = FeatureSet.open(path)
-    entry.verify()
-    rows = sum(len(split) for split in entry.splits.values())
-    console.stdout().print(
-        f"{entry.path}: all {rows:,} rows, labels, ids and the key match their checksums"
-    )
-
-
-def _show_drift(drift: Drift) -> None:
-    from probe.cli import console
-
-    facts = {
-        "forwarded": f"{drift.rows:,} rows again"
-        + (f"; {drift.gone:,} more are no longer there" if drift.gone else ""),
-        "largest": f"difference of a feature {drift.largest:.3g}",
-        "relative": f"{drift.relative:.3g} of a row's norm ({drift.worst}); "
-        f"{'within' if drift.relative <= drift.tolerance else 'BEYOND'} {drift.tolerance:g}",
-    }
-    if drift.recipe:
-        facts["changed"] = "; ".join(drift.recipe)
-    console.facts(console.stdout(), facts)
-
-
-@app.command("rm")
-def remove_entry(
-    name: Annotated[str, typer.Argument(help="An entry's name or the start of it.")],
-    cache_dir: CacheDir = None,
-) -> None:
-    """Remove an entry. A process that is reading it is not disturbed."""
-    from probe.cache.store import Store
-    from probe.cli import console
-
-    store = Store(cache_folder(cache_dir))
-    path = store.remove(name)
-    console.stdout().print(f"removed {path}")
-
-
-@app.command("prune")
-def prune_entries(
-    max_size: Annotated[
-        str | None,
-        typer.Option(help="Keep at most this much, as 500MB or 20GB; the longest unused go first."),
-    ] = None,
-    older_than: Annotated[
-        float | None, typer.Option(min=0, help="Remove what was made more than N days ago.")
-    ] = None,
-    unused: Annotated[
-        float | None, typer.Option(min=0, help="Remove what was not used for N days.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")
-    ] = False,
-    cache_dir: CacheDir = None,
-) -> None:
-    """Remove entries that are too many, too old or not used. Readers are not disturbed."""
-    from probe.cache.prune import plan_prune, prune
-    from probe.cache.store import Store
-    from probe.cli import console
-    from probe.errors import UsageError
-
-    if max_size is None and older_than is None and unused is None:
-        raise UsageError("prune what? give --max-size, --older-than or --unused")
-    store = Store(cache_folder(cache_dir))
-    going = plan_prune(
-        store,
-        max_size=None if max_size is None else _bytes(max_size),
-        older_than=older_than,
-        unused=unused,
-    )
-    if not dry_run:
-        prune(store, going)
-    out, word = console.stdout(), "would remove" if dry_run else "removed"
-    for one in going:
-        out.print(f"{word} {one.path} ({console.size(one.size)}, {one.why})", soft_wrap=True)
-    out.print(f"{word} {len(going)} files, {console.size(sum(one.size for one in going))}")
-
-
-def _bytes(text: str) -> int:
-    import re
-
-    from probe.errors import UsageError
-
-    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
-    if found is None:
-        raise UsageError(f"--max-size {text}: expected a size as 500MB or 20GB")
-    return int(float(found[1]) * units[found[2]])
-
-
-@app.command("du")
-def disk_use(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
-    """Show what takes how much disk, and when it was last used."""
-    import datetime
-
-    from probe.cache.store import Store
-    from probe.cli import console
-
-    store = Store(cache_folder(cache_dir))
-    entries = sorted(store.entries(), key=lambda entry: -entry.size)
-    unfinished = sum(path.stat().st_size for path in store.partials())
-    total = sum(entry.size for entry in entries) + unfinished
-    if as_json:
-        sizes = {entry.name: {"bytes": entry.size, "used": entry.used} for entry in entries}
-        console.print_json({"entries": sizes, "unfinished": unfinished, "total": total})
-        return
-    rows = [
-        [
-            console.size(entry.size),
-            datetime.datetime.fromtimestamp(entry.used).strftime("%Y-%m-%d %H:%M"),
-            entry.name,
-        ]
-        for entry in entries
-    ]
-    rows += [[console.size(unfinished), "", "unfinished"]] if unfinished else []
-    rows.append([console.size(total), "", f"in {store.folder}"])
-    console.table(console.stdout(), ["size", "last used", "entry"], rows, right=(0,))
-
-
+app.command("verify")(cache_verify.verify)
+app.command("rm")(cache_space.remove)
+app.command("prune")(cache_space.prune)
+app.command("du")(cache_space.disk_use)
 app.command("explain")(cache_sync.explain)
 app.command("sync")(cache_sync.sync)
 app.command("pack")(cache_files.pack)

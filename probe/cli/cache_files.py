@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from probe.cli.cache_sync import Name
-from probe.cli.options import CacheDir, cache_folder
+from probe.cli.options import AsJson, CacheDir, cache_folder
 
 
 def pack(
@@ -23,6 +23,7 @@ def pack(
         ),
     ] = None,
     cache_dir: CacheDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Compress an entry; heads read it as before. Says how far the stored features moved."""
     from probe.cache import pack as packing
@@ -36,6 +37,18 @@ def pack(
     store = Store(cache_folder(cache_dir))
     entry = FeatureSet.open(store.choose(name).path)
     done = packing.pack(entry, store, codec=codec, dtype=dtype)
+    if as_json:
+        console.print_json(
+            {
+                "name": done.entry.name,
+                "path": str(done.entry.path),
+                "before": done.before,
+                "after": done.after,
+                "largest": done.largest,
+                "relative": done.relative,
+            }
+        )
+        return
     facts = {
         "entry": str(done.entry.path),
         "size": f"{console.size(done.before)} -> {console.size(done.after)} "
@@ -69,11 +82,12 @@ def import_files(
     backbone: Annotated[str | None, typer.Option(help="What it was made with, if known.")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names, as a,b,c.")] = None,
     cache_dir: CacheDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make an entry of features that somebody has already. No code in a pickle is run."""
     from probe.cache.store import Store
     from probe.cli import console
-    from probe.cli.extract import words
+    from probe.cli.pass_options import words
     from probe.transfer import Names, import_features
 
     entry = import_features(
@@ -85,6 +99,17 @@ def import_files(
         backbone=backbone,
         classes=words(classes) or None,
     )
+    if as_json:
+        console.print_json(
+            {
+                "name": entry.name,
+                "path": str(entry.path),
+                "splits": {name: len(one) for name, one in entry.splits.items()},
+                "row_shape": list(entry.row_shape),
+                "classes": list(entry.classes),
+            }
+        )
+        return
     counts = ", ".join(f"{name} {len(one):,}" for name, one in entry.splits.items())
     shape = "x".join(map(str, entry.row_shape))
     console.facts(
@@ -102,6 +127,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="Ends in .npz, .parquet or .safetensors.")],
     name: Name = None,
     cache_dir: CacheDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write an entry, checked on its way, as a file that other tools read."""
     from probe.cache.features import FeatureSet
@@ -111,4 +137,8 @@ def export(
 
     entry = FeatureSet.open(Store(cache_folder(cache_dir)).choose(name).path)
     export_features(entry, file)
+    if as_json:
+        size = file.stat().st_size
+        console.print_json({"name": entry.name, "path": str(file), "bytes": size})
+        return
     console.stdout().print(f"{file}: {entry.name}, {console.size(file.stat().st_size)}")

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probe.cli import extract as passing
-from probe.cli import pass_options
-from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
+from probe.cli import pass_options, screen
+from probe.cli.options import AsJson, CacheDir, cache_folder
 
 if TYPE_CHECKING:
     from probe.cache.features import FeatureSet
@@ -35,61 +34,16 @@ MovedWeights = Annotated[
 ]
 
 
-def explain(
-    backbone: pass_options.BackboneName,
-    dataset: DatasetName,
-    dataset_root: DatasetRoot = None,
-    weights: pass_options.Weights = "auto",
-    preprocess: pass_options.Preprocess = None,
-    layer: pass_options.LayerNames = None,
-    pool: pass_options.PoolName = None,
-    size: pass_options.Size = None,
-    split: pass_options.SplitNames = None,
-    per_class: pass_options.PerClass = None,
-    limit: pass_options.Limit = None,
-    coarse: pass_options.Coarse = False,
-    skip_bad: pass_options.SkipBad = False,
-    seed: Seed = 42,
-    batch_size: pass_options.BatchSize = None,
-    workers: pass_options.Workers = None,
-    device: pass_options.Device = "auto",
-    dtype: pass_options.Dtype = "float32",
-    views: pass_options.Views = "none",
-    strict: pass_options.Strict = False,
-    cache_dir: CacheDir = None,
-    as_json: AsJson = False,
-) -> None:
+@pass_options.takes_pass_options
+def explain(options: pass_options.PassOptions, as_json: AsJson = False) -> None:
     """Say what `probe extract` with the same options would reuse, and why not more."""
     from probe.cache.store import Store
     from probe.cli import console
-    from probe.request import Request, prepare
+    from probe.request import prepare
     from probe.upkeep import explain as explained
 
-    folder = cache_folder(cache_dir)
-    request = Request(
-        backbone=backbone,
-        dataset=dataset,
-        dataset_root=dataset_root,
-        weights=weights,
-        preprocess=preprocess,
-        layers=passing.words(layer),
-        pool=pool,
-        size=size,
-        splits=passing.words(split),
-        per_class=per_class,
-        limit=limit,
-        coarse=coarse,
-        skip_bad=skip_bad,
-        seed=seed,
-        batch_size=batch_size,
-        workers=workers or passing.default_workers(),
-        device=device,
-        dtype=dtype,
-        views=views,
-        strict=strict,
-        cache_dir=folder,
-    )
-    made = explained(prepare(request), Store(folder))
+    prepared = prepare(options.request(), progress=console.download_bar)
+    made = explained(prepared, Store(options.folder))
     if as_json:
         console.print_json({"cuts": [_as_json(one) for one in made]})
         return
@@ -114,7 +68,8 @@ def _show(one: Explanation) -> None:
     facts = {
         "layer": cut,
         "entry": "none has exactly these features",
-        "rows": f"{one.copied:,} would be copied from other entries, {one.forwarded:,} forwarded",
+        "rows": f"{one.copied:,} would be copied from other or unfinished entries, "
+        f"{one.forwarded:,} forwarded",
     }
     console.facts(out, facts)
     for near in one.near:
@@ -146,6 +101,10 @@ def sync(
     dataset_root: MovedDataset = None,
     weights: MovedWeights = None,
     strict: pass_options.Strict = False,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Read all rows, and forward those of damaged blocks again."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what has changed, and change nothing.")
     ] = False,
@@ -169,7 +128,7 @@ def sync(
         name, folder, dataset_root, weights,
         strict=strict, batch_size=batch_size, workers=workers, device=device,
     )  # fmt: skip
-    plan = plan_sync(entry, prepared)
+    plan = plan_sync(entry, prepared, repair=repair)
     if not as_json:
         console.facts(
             console.stderr(),
@@ -181,9 +140,9 @@ def sync(
         )
     made, forwarded = entry, 0
     if plan.changes and not dry_run:
-        with passing.interruptible(), passing.Screen() as screen:
-            made = synced(entry, prepared, plan, Store(folder), screen)
-        forwarded = screen.forwarded
+        with screen.interruptible(), screen.Screen() as shown:
+            made = synced(entry, prepared, plan, Store(folder), shown)
+        forwarded = shown.forwarded
     if as_json:
         console.print_json(_synced_json(made, plan, forwarded))
         return
@@ -232,7 +191,7 @@ def reopen(
         request,
         strict=strict,
         batch_size=batch_size,
-        workers=workers or passing.default_workers(),
+        workers=workers or pass_options.default_workers(),
         device=device,
         command="probe " + shlex.join(sys.argv[1:]),
     )

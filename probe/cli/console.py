@@ -161,6 +161,11 @@ class DownloadBar:
         self._bar.stop()
 
 
+def download_bar(name: str) -> DownloadBar:
+    """Return a bar that is drawn already, for `probe.datasets.load_dataset`."""
+    return DownloadBar(name).__enter__()
+
+
 def rate(value: float) -> str:
     """Return a rate to three figures."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

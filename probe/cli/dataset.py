@@ -14,12 +14,20 @@ app = typer.Typer(
 
 
 @app.command("list")
-def list_datasets(cache_dir: CacheDir = None) -> None:
+def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """List the datasets that have a name; any folder of class folders is one too."""
     from probe.cli import console
     from probe.datasets import DATASETS
 
     folder = cache_folder(cache_dir) / "datasets"
+    if as_json:
+        listed = [
+            {"name": one.name, "title": one.title, "classes": len(one.classes),
+             "splits": list(one.splits), "licence": one.licence}
+            for one in DATASETS.values()
+        ]  # fmt: skip
+        console.print_json({"datasets": listed})
+        return
     rows = [
         [
             one.name,
@@ -51,7 +59,12 @@ def show_dataset(
     from probe.cli import console
     from probe.datasets import load_dataset
 
-    found = load_dataset(dataset, root=dataset_root, cache_dir=cache_folder(cache_dir))
+    found = load_dataset(
+        dataset,
+        root=dataset_root,
+        cache_dir=cache_folder(cache_dir),
+        progress=console.download_bar,
+    )
     counts = {
         name: np.bincount(split.labels, minlength=len(found.classes)).tolist()
         for name, split in found.splits.items()

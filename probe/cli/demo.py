@@ -20,9 +20,10 @@ def demo(
     """
     from probe.cache.store import Store, join
     from probe.cli import console
-    from probe.cli.extract import default_workers, run
+    from probe.cli.extract import run
     from probe.cli.head import fit
     from probe.cli.head_figures import show
+    from probe.cli.pass_options import default_workers
     from probe.request import Request, prepare
     from probe.runs import HeadRequest
 
@@ -55,7 +56,5 @@ def demo(
         command = f"probe head {entry.name} --solver {solver}{options}"
         step(command)
         asked = HeadRequest(solver=solver, params=params, command=command)
-        head_run, path = fit(
-            join(store, entry), asked, folder=None, runs=folder / "runs", quiet=False
-        )
+        head_run, path = fit(join(store, entry), asked, folder=None, runs=folder / "runs")
         show(head_run, path, outcome.entries[0].classes)

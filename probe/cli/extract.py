@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
-from probe.cli.pass_options import (
-    BackboneName,
-    BatchSize,
-    Coarse,
-    Device,
-    Dtype,
-    LayerNames,
-    Limit,
-    PerClass,
-    PoolName,
-    Preprocess,
-    Size,
-    SkipBad,
-    SplitNames,
-    Strict,
-    Views,
-    Weights,
-    Workers,
-)
+from probe.cli.options import AsJson
+from probe.cli.pass_options import PassOptions, default_workers, takes_pass_options, words
+from probe.cli.screen import Screen, interruptible
 
 if TYPE_CHECKING:
     from probe.backbones.spec import Layer, Pool
@@ -44,31 +23,15 @@ if TYPE_CHECKING:
     from probe.request import Prepared
 
 
+__all__ = ["Outcome", "Screen", "default_workers", "extract", "interruptible", "run", "words"]
+
+
+@takes_pass_options
 def extract(
-    backbone: BackboneName,
-    dataset: DatasetName,
-    dataset_root: DatasetRoot = None,
-    weights: Weights = "auto",
-    preprocess: Preprocess = None,
-    layer: LayerNames = None,
-    pool: PoolName = None,
-    size: Size = None,
-    split: SplitNames = None,
-    per_class: PerClass = None,
-    limit: Limit = None,
-    coarse: Coarse = False,
-    skip_bad: SkipBad = False,
-    seed: Seed = 42,
-    batch_size: BatchSize = None,
-    workers: Workers = None,
-    device: Device = "auto",
-    dtype: Dtype = "float32",
-    views: Views = "none",
-    strict: Strict = False,
+    options: PassOptions,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Forward all images, whatever is at hand.")
     ] = False,
-    cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a frozen backbone over a dataset once and keep its features.
@@ -76,52 +39,16 @@ def extract(
     The same command again finds the entry; whatever moves the numbers makes another one.
     """
     from probe.cache.store import Store
-    from probe.cli.console import print_json
-    from probe.request import Request, prepare
+    from probe.cli.console import download_bar, print_json
+    from probe.request import prepare
 
-    folder = cache_folder(cache_dir)
-    request = Request(
-        backbone=backbone,
-        dataset=dataset,
-        dataset_root=dataset_root,
-        weights=weights,
-        preprocess=preprocess,
-        layers=words(layer),
-        pool=pool,
-        size=size,
-        splits=words(split),
-        per_class=per_class,
-        limit=limit,
-        coarse=coarse,
-        skip_bad=skip_bad,
-        seed=seed,
-        batch_size=batch_size,
-        workers=workers or default_workers(),
-        device=device,
-        dtype=dtype,
-        views=views,
-        strict=strict,
-        cache_dir=folder,
-        command="probe " + shlex.join(sys.argv[1:]),
-    )
     reuse: Reuse = "nothing" if overwrite else "entry"
-    outcome = run(prepare(request), Store(folder), reuse=reuse)
+    prepared = prepare(options.request(), progress=download_bar)
+    outcome = run(prepared, Store(options.folder), reuse=reuse)
     if as_json:
         print_json(outcome.to_json())
     else:
         outcome.show()
-
-
-def words(text: str | None) -> tuple[str, ...]:
-    """Return the words of ``a,b``."""
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
-
-
-def default_workers() -> int:
-    """Return how many threads decode images: one a core, at most 8."""
-    from probe.machine import usable_cores
-
-    return min(usable_cores(), 8)
 
 
 @dataclass(frozen=True)
@@ -215,20 +142,6 @@ def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) ->
     return prepared.engine_for(cuts, loaded)
 
 
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Turn Ctrl-C during a pass into a message and exit code 130; finished rows are kept."""
-    from probe.cli import console
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.stderr().print(
-            "interrupted; the finished rows are kept, the same command goes on from there"
-        )
-        raise typer.Exit(130) from None
-
-
 def _facts(prepared: Prepared) -> dict[str, str]:
     dataset, weights = prepared.dataset, prepared.weights
     counts = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
@@ -242,52 +155,3 @@ def _facts(prepared: Prepared) -> dict[str, str]:
         "weights": weights.name + (f" ({weights.path})" if weights.path else ""),
         "input": f"{prepared.preprocess.describe()}  [{weights.decided_by}]",
     }
-
-
-class Screen:
-    """Draws a pass on stderr: estimate, bar, rate, time left. A `probe.extract.Observer`."""
-
-    def __init__(self) -> None:
-        from probe.cli import console
-
-        self._console = console
-        self._bar = console.progress("extract", "images")
-        self._task: Any = None
-        self._left = self.forwarded = 0
-
-    def __enter__(self) -> Screen:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bar.stop()
-
-    def _say(self, text: str) -> None:
-        self._console.stderr().print(text)
-
-    def waiting(self) -> None:
-        self._say("another process is writing this entry; waiting for it")
-
-    def copied(self, rows: int, left: int) -> None:
-        if rows:
-            self._say(f"{rows:,} rows are at hand already; {left:,} are to be forwarded")
-        self._left = left
-
-    def estimated(self, rows: int, seconds: float, device: str) -> None:
-        if not rows:  # it was over before there was anything to tell
-            return
-        self._say(
-            f"{rows:,} images to go: about {self._console.duration(seconds)} "
-            f"({self._console.rate(rows / seconds)} images/s on {device})"
-        )
-        self._bar.start()
-        self._task = self._bar.add_task("extract", total=self._left, completed=self.forwarded)
-
-    def advanced(self, rows: int) -> None:
-        self.forwarded += rows
-        if self._task is not None:
-            self._bar.update(self._task, completed=self.forwarded)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-import typer
-
+from probe.cli import head_options as of
+from probe.cli import head_texts as texts
 from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
 from probe.errors import UsageError
 
@@ -20,116 +21,49 @@ if TYPE_CHECKING:
     from probe.runs import HeadRequest
     from probe.selection import HeadRun
 
-SOLVER_OPTIONS = {
-    "dense": ("epochs", "batch_size", "optimizer", "lr", "wd", "momentum"),
-    "logistic": ("C", "max_iter"),
-    "path": ("C", "max_iter"),
-    "ridge": ("alpha",),
-    "prototype": ("distance", "shrinkage"),
-}
-GRID = ("grid", "auto")  # what --C, --alpha and --lr take besides a number
+UNSAID = (None, "", 0.0, "all", "constant")  # parameters that leave something out
+CHOSEN = ("lr", "wd", "C", "alpha", "k")  # options that take several values
 
 
 def head(
-    entry: Annotated[
-        str | None,
-        typer.Argument(help="A cache entry or the start of its name.", show_default="the newest"),
-    ] = None,
-    solver: Annotated[
-        str,
-        typer.Option(
-            help="dense (a Gluon layer), path (logistic regression, fast), logistic "
-            "(scikit-learn's), ridge or prototype."
-        ),
-    ] = "dense",
-    epochs: Annotated[
-        int | None,
-        typer.Option(min=1, help="dense: passes over the training rows.", show_default="50"),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", "-b", min=1, help="dense: rows a step.", show_default="256"),
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help="dense: adam or sgd.", show_default="adam")
-    ] = None,
-    lr: Annotated[
-        str | None,
-        typer.Option(
-            help="dense: step size, or `grid`: the best of 13, trained at once.",
-            show_default="0.001 for adam, 0.01 for sgd",
-        ),
-    ] = None,
-    wd: Annotated[
-        float | None, typer.Option(help="dense: weight decay, not on biases.", show_default="0")
-    ] = None,
-    momentum: Annotated[
-        float | None, typer.Option(help="dense: of sgd.", show_default="0.9")
-    ] = None,
-    c: Annotated[
-        str | None,
-        typer.Option(
-            "--C",
-            help="path, logistic: inverse of the L2 penalty, or `grid`: the best of 45.",
-            show_default="0.01",
-        ),
-    ] = None,
-    alpha: Annotated[
-        str | None,
-        typer.Option(
-            help="ridge: the L2 penalty a row, or `grid`: the best of 33.", show_default="0.1"
-        ),
-    ] = None,
-    distance: Annotated[
-        str | None, typer.Option(help="prototype: lda or mean.", show_default="lda")
-    ] = None,
-    shrinkage: Annotated[
-        float | None,
-        typer.Option(help="prototype: of lda's covariance, 0 to 1.", show_default="0.1"),
-    ] = None,
-    folds: Annotated[
-        int,
-        typer.Option(min=0, help="Choose by so many stratified folds, not on validation rows."),
-    ] = 0,
-    repeats: Annotated[int, typer.Option(min=1, help="Draw the folds so many times.")] = 1,
-    groups: Annotated[
-        Path | None,
-        typer.Option(
-            help="CSV of `id,group`: rows of a group stay on one side of a fold.",
-            dir_okay=False,
-            exists=True,
-        ),
-    ] = None,
-    refit: Annotated[
-        bool | None,
-        typer.Option(
-            "--refit/--no-refit",
-            help="Fit again on train + val at the end; test is that head's.",
-            show_default="where a grid was searched",
-        ),
-    ] = None,
-    max_iter: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="path, logistic: at most so many iterations.", show_default="300, 1000"
-        ),
-    ] = None,
-    normalize: Annotated[
-        str, typer.Option(help="standard, l2 or none; learnt from training rows only.")
-    ] = "standard",
-    val_size: Annotated[
-        float,
-        typer.Option(
-            min=0,
-            help="Part of the training rows held out, a fraction or a number; 0 trains on all.",
-        ),
-    ] = 0.3,
+    entry: of.Entry = None,
+    solver: of.Solver = "dense",
+    normalize: of.Normalize = None,
+    jobs: of.Jobs = None,
+    max_memory: of.MaxMemory = None,
     seed: Seed = 42,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run.", show_default="CACHE/runs/ID")
-    ] = None,
+    out: of.Out = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
+    val_size: of.ValSize = None,
+    folds: of.Folds = 0,
+    repeats: of.Repeats = 1,
+    groups: of.Groups = None,
+    seeds: of.Seeds = None,
+    refit: of.Refit = None,
+    ensemble: of.Ensemble = None,
+    per_class: of.PerClass = None,
+    draws: of.Draws = 5,
+    c: of.Penalty = None,
+    max_iter: of.MaxIter = None,
+    epochs: of.Epochs = None,
+    batch_size: of.BatchSize = None,
+    optimizer: of.OptimizerName = None,
+    lr: of.Lr = None,
+    wd: of.Wd = None,
+    momentum: of.Momentum = None,
+    schedule: of.Schedule = None,
+    hidden: of.Hidden = None,
+    dropout: of.Dropout = None,
+    label_smoothing: of.LabelSmoothing = None,
+    class_weight: of.ClassWeight = None,
+    balanced: of.Balanced = False,
+    patience: of.Patience = None,
+    alpha: of.Alpha = None,
+    distance: of.Distance = None,
+    shrinkage: of.Shrinkage = None,
+    k: of.Neighbours = None,
+    temperature: of.Temperature = None,
 ) -> None:
     """Fit a head on cached features: seconds, no image is read.
 
@@ -139,82 +73,68 @@ def head(
     from probe.cache.store import Store, join
     from probe.cli import console
     from probe.cli.head_figures import show
+    from probe.machine import usable_cores
     from probe.runs import HeadRequest
 
     given = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "optimizer": optimizer,
-        "lr": _penalty("--lr", lr),
-        "wd": wd,
-        "momentum": momentum,
-        "C": _penalty("--C", c),
-        "alpha": _penalty("--alpha", alpha),
-        "max_iter": max_iter,
-        "distance": distance,
-        "shrinkage": shrinkage,
-    }
-    params = _params(solver, {name: value for name, value in given.items() if value is not None})
-    searched = [name for name, value in params.items() if value == GRID[0]]
+        "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "wd": wd,
+        "momentum": momentum, "schedule": schedule, "hidden": hidden, "dropout": dropout,
+        "label_smoothing": label_smoothing, "class_weight": class_weight,
+        "balanced": balanced or None, "patience": patience, "seeds": seeds, "C": c,
+        "max_iter": max_iter, "alpha": alpha, "distance": distance, "shrinkage": shrinkage, "k": k,
+        "temperature": temperature,
+    }  # fmt: skip
+    params, grids = _read(solver, given, normalize)
+    if ensemble not in {None, "average", "vote"}:
+        raise UsageError(f"--ensemble {ensemble}: it is average or vote")
     request = HeadRequest(
         solver=solver,
-        params={n: v for n, v in params.items() if n not in searched} | {"normalize": normalize},
+        params=params,
         val_size=val_size,
-        grid=bool(searched),
+        grids=grids,
+        seeds=seeds or 1,
         folds=folds,
         repeats=repeats,
-        groups=_read_groups(groups) if groups else None,
+        groups=texts.read_groups(groups) if groups else None,
         refit=refit,
+        ensemble=cast("Literal['average', 'vote'] | None", ensemble),
+        jobs=jobs or usable_cores(),
+        max_memory=texts.read_bytes(max_memory) if max_memory else None,
+        per_class=tuple(texts.read_counts(per_class)) if per_class else (),
+        draws=draws,
         seed=seed,
         command="probe " + shlex.join(sys.argv[1:]),
     )
     folder = cache_folder(cache_dir)
     store = Store(folder)
     joined = join(store, store.choose(entry))
-    run, path = fit(
-        joined, request, folder=out, runs=folder / "runs", ledger=folder / "ledger", quiet=as_json
-    )
+    run, path = fit(joined, request, folder=out, runs=folder / "runs", ledger=folder / "ledger")
     if as_json:
-        console.print_json(run.result.to_dict())
+        console.print_json({"run": str(path), **run.result.to_dict()})
     else:
         show(run, path, joined.entry.classes)
 
 
-def _params(solver: str, given: dict[str, Any]) -> dict[str, Any]:
-    from probe.heads import HEADS
-
-    name = HEADS[solver].name  # an unknown one says which there are
-    for option in given:
-        if option not in SOLVER_OPTIONS[name]:
-            owners = [one for one, options in SOLVER_OPTIONS.items() if option in options]
-            raise UsageError(
-                f"--{option.replace('_', '-')} belongs to --solver {' or '.join(owners)}; "
-                f"leave it out with {solver}"
-            )
-    return given
-
-
-def _penalty(option: str, text: str | None) -> float | str | None:
-    """Return a number, or the word for a grid."""
-    if text is None:
-        return None
-    if text in GRID:
-        return GRID[0]
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"{option} {text}: give a number above 0, or `grid`") from None
-
-
-def _read_groups(path: Path) -> dict[str, str]:
-    import csv
-
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != 2:
-            raise UsageError(f"--groups {path}: line {number} is not `id,group`")
-    return {one: group for one, group in rows}  # noqa: C416  # two columns, checked
+def _read(
+    solver: str, given: Mapping[str, Any], normalize: str | None
+) -> tuple[dict[str, Any], dict[str, tuple[float, ...]]]:
+    """Return parameters of the head, and those to choose with their values."""
+    options = texts.own_options(solver, given)
+    options.pop("seeds", None)
+    params: dict[str, Any] = {} if normalize is None else {"normalize": normalize}
+    grids = {}
+    for name, value in options.items():
+        if name not in CHOSEN:
+            params[name] = value
+            continue
+        values = texts.values_of(solver, name, value)
+        if len(values) == 1:
+            params[name] = values[0]
+        else:
+            grids[name] = values
+    if params.pop("balanced", False):
+        params["sampling"] = "balanced"
+    return params, grids
 
 
 def fit(
@@ -224,31 +144,30 @@ def fit(
     folder: Path | None,
     runs: Path,
     ledger: Path | None = None,
-    quiet: bool,
 ) -> tuple[HeadRun, Path]:
-    """Fit, score and keep a head; tell stderr about it unless `quiet`."""
+    """Fit, score and keep a head; tell stderr about it."""
     from probe.cli import console
     from probe.runs import fit_head, keep_run, plan_head, run_folder
 
     plan, estimator, err = plan_head(joined, request), request.estimator(), console.stderr()
-    if not quiet:
-        name = joined.entry.name
-        others = sorted(set(joined.sources.values()) - {name})
-        params = {k: v for k, v in estimator.get_params().items() if v is not None}
-        if request.grid:
-            from probe.heads.grid import default_grid
-
-            penalty, values = default_grid(request.solver)
-            params[penalty] = f"the best of {len(values)}"
-        facts = {
-            "entry": name + (f", joined with {', '.join(others)}" if others else ""),
-            "head": f"{request.solver}, " + ", ".join(f"{k} {v}" for k, v in params.items()),
-            "rows": plan.why,
-        }
-        console.facts(err, facts)
+    name = joined.entry.name
+    others = sorted(set(joined.sources.values()) - {name})
+    params = {k: v for k, v in estimator.get_params().items() if v not in UNSAID}
+    for searched, values in request.searched().items():
+        params[searched] = f"the best of {len(values)}"
+    facts = {
+        "entry": name + (f", joined with {', '.join(others)}" if others else ""),
+        "head": f"{request.solver}, " + ", ".join(f"{k} {v}" for k, v in params.items()),
+        "rows": plan.why,
+    }
+    console.facts(err, facts)
     with run_folder(folder, runs) as target:
-        on_epoch = None if quiet else _EpochTable(err)
-        run = fit_head(joined, request, plan, on_epoch=on_epoch, ledger=ledger)
+        with console.progress("learning curve", "fits") as bar:
+            task = bar.add_task("", total=len(request.per_class) * request.draws, visible=False)
+            run = fit_head(
+                joined, request, plan, on_epoch=_EpochTable(err), ledger=ledger,
+                on_point=lambda _: bar.update(task, advance=1, visible=True),
+            )  # fmt: skip
         keep_run(target, run, joined.entry.classes)
     return run, target
 

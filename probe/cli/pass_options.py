@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import functools
+import inspect
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from probe.cli.options import CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
+
+if TYPE_CHECKING:
+    from probe.request import Request
 
 BackboneName = Annotated[
     str, typer.Option("--backbone", help="A name; `probe backbones list` has them all.")
@@ -80,3 +92,105 @@ Strict = Annotated[
         "--strict", help="Hash all images again, whatever their sizes and times say of them."
     ),
 ]
+
+
+def words(text: str | None) -> tuple[str, ...]:
+    """Return the words of ``a,b``."""
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
+def default_workers() -> int:
+    """Return how many threads decode images: one a core, at most 8."""
+    from probe.machine import usable_cores
+
+    return min(usable_cores(), 8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassOptions:
+    """The options of `probe extract` and of `probe cache explain`, in the order of their help."""
+
+    backbone: BackboneName
+    dataset: DatasetName
+    dataset_root: DatasetRoot = None
+    weights: Weights = "auto"
+    preprocess: Preprocess = None
+    layer: LayerNames = None
+    pool: PoolName = None
+    size: Size = None
+    split: SplitNames = None
+    per_class: PerClass = None
+    limit: Limit = None
+    coarse: Coarse = False
+    skip_bad: SkipBad = False
+    seed: Seed = 42
+    batch_size: BatchSize = None
+    workers: Workers = None
+    device: Device = "auto"
+    dtype: Dtype = "float32"
+    views: Views = "none"
+    strict: Strict = False
+    cache_dir: CacheDir = None
+
+    @property
+    def folder(self) -> Path:
+        """The state folder."""
+        return cache_folder(self.cache_dir)
+
+    def request(self) -> Request:
+        """Return what they ask for."""
+        from probe.request import Request
+
+        return Request(
+            backbone=self.backbone,
+            dataset=self.dataset,
+            dataset_root=self.dataset_root,
+            weights=self.weights,
+            preprocess=self.preprocess,
+            layers=words(self.layer),
+            pool=self.pool,
+            size=self.size,
+            splits=words(self.split),
+            per_class=self.per_class,
+            limit=self.limit,
+            coarse=self.coarse,
+            skip_bad=self.skip_bad,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            workers=self.workers or default_workers(),
+            device=self.device,
+            dtype=self.dtype,
+            views=self.views,
+            strict=self.strict,
+            cache_dir=self.folder,
+            command="probe " + shlex.join(sys.argv[1:]),
+        )
+
+
+def takes_pass_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command, whose first parameter is a `PassOptions`, those options.
+
+    Typer reads options from a function's signature, so the command gets one that has them all.
+    """
+    hints = get_type_hints(PassOptions, include_extras=True)
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+    shared = [
+        inspect.Parameter(
+            one.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            annotation=hints[one.name],
+            default=getattr(PassOptions, one.name, inspect.Parameter.empty),
+        )
+        for one in fields(PassOptions)
+    ]
+    names = {one.name for one in shared}
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        options = PassOptions(**{name: given.pop(name) for name in names})
+        command(options, **given)
+
+    both = [*shared, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own)]
+    run.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in both}
+    return run

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probe.cli.options import AsJson, CacheDir, cache_folder
-from probe.errors import UsageError
+from probe.cli.weights_show import show
 
 if TYPE_CHECKING:
     from probe.backbones.spec import BackboneSpec
     from probe.memo import Memo
     from probe.weights import ResolvedWeights, WeightsSpec
 
-CLOSEST = 5  # backbones that a file nearly fits
-
 app = typer.Typer(
     help="Which pretrained weights are known; fetch, show, check and convert them.",
     no_args_is_help=True,
 )
+
+
+app.command("show")(show)
 
 
 @app.command("list")
@@ -90,77 +91,6 @@ def fetch_weights(
     with console.DownloadBar(name) as bar:
         path = fetch(name, cache_folder(cache_dir), mirrors=mirror or (), progress=bar)
     console.stdout().print(str(path))
-
-
-@app.command("show")
-def show_weights(
-    file: Annotated[Path, typer.Argument(help="A weight file of any known format.")],
-    backbone: Annotated[
-        str | None, typer.Option(help="Say why it does or does not fit this one.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a file holds, and which backbones it fits."""
-    from probe.backbones.catalog import BACKBONES
-    from probe.cli import console
-    from probe.memo import Memo
-    from probe.weights import (
-        fitting_backbones,
-        hash_file,
-        held_layers,
-        identify,
-        open_tensors,
-        why_not,
-    )
-
-    if not file.is_file():
-        raise UsageError(f"{file}: no such file")
-    opened = open_tensors(file)
-    known = identify(*hash_file(file))
-    fits = [backbone] if backbone else list(fitting_backbones(opened))
-    nowhere = Memo(Path("/nonexistent/memo"))
-    held = {name: held_layers(file, BACKBONES[name], nowhere) for name in fits}
-    others = {} if backbone else why_not(opened)
-    if as_json:
-        console.print_json(
-            {
-                "path": str(file),
-                "format": opened.format,
-                "name": known.name if known else None,
-                "fits": {name: list(layers) for name, layers in held.items()},
-                "fits_not": others,
-                "tensors": {
-                    name: {"shape": list(one.shape), "dtype": str(one.dtype)}
-                    for name, one in opened.tensors.items()
-                },
-            }
-        )
-        return
-    out = console.stdout()
-    facts = {
-        "file": str(file),
-        "format": opened.format,
-        "known as": known.name if known else "nothing in the catalog",
-    }
-    inside = opened.metadata.get("probe.preprocess")
-    facts["input"] = (
-        known.preprocess.describe()
-        if known
-        else f"inside the file: {inside}"
-        if inside
-        else "not known; give it with --preprocess"
-    )
-    for name, layers in held.items():
-        facts[f"fits {name}"] = f"up to {layers[-1]}" if layers else "no layer"
-    if not held:
-        facts["fits"] = "no backbone of the catalog"
-    facts |= {f"not {name}": reason for name, reason in list(others.items())[:CLOSEST]}
-    console.facts(out, facts)
-    rows = [
-        [name, "x".join(map(str, one.shape)), str(one.dtype)]
-        for name, one in opened.tensors.items()
-    ]
-    console.table(out, ["tensor", "shape", "dtype"], rows)
 
 
 Backbone = Annotated[

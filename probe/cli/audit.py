@@ -1,0 +1,245 @@
+"""`probe audit`: what the cached features tell of a dataset, without a forward pass."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from probe.cli.head_options import Entry
+from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
+from probe.errors import ProbeError, UsageError
+
+if TYPE_CHECKING:
+    from probe.audit import Audit
+    from probe.cache.store import Joined
+
+log = logging.getLogger(__name__)
+
+LISTED = 10  # of each kind on the terminal; audit.json has all
+PICTURED = 36
+
+
+def audit(
+    entry: Entry = None,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Cosine of standardised features from which images are duplicates."
+        ),
+    ] = 0.95,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Folds of the cross-validation that doubts labels.")
+    ] = 5,
+    c: Annotated[
+        float, typer.Option("--C", help="Inverse of the penalty of its logistic regression.")
+    ] = 0.01,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="A run whose test accuracy is told with and without leaked images.",
+            show_default="the newest of the entry",
+        ),
+    ] = None,
+    seed: Seed = 42,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to.", show_default="CACHE/runs/ID")
+    ] = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for test images that are in train, and for labels that are likely wrong.
+
+    Both come from the cached features: no image is forwarded. Nothing is changed; audit.json lists
+    the images, and two sheets show the first of them where the dataset is still at hand.
+    """
+    from probe.cache.store import Store, join
+    from probe.cli import console
+    from probe.runs import run_folder
+
+    folder = cache_folder(cache_dir)
+    store = Store(folder)
+    joined = join(store, store.choose(entry))
+    scored = _scored_run(folder / "runs", joined.entry.name, run)
+    with run_folder(out, folder / "runs") as target:
+        found = _find(joined, threshold, folds, c, seed=seed, scored=scored, folder=folder)
+        _keep(found, target, joined, folder)
+    if as_json:
+        console.print_json({"folder": str(target), **found.to_dict()})
+    else:
+        _show(found, target)
+
+
+def _find(
+    joined: Joined, threshold: float, folds: int, c: float, *, seed: int, scored: Path | None,
+    folder: Path,
+) -> Audit:  # fmt: skip
+    from probe import auditing
+    from probe.audit import Audit
+    from probe.cli import console
+    from probe.ledger import record_look
+    from probe.memory import parts_of
+    from probe.predictions import load_predictions
+    from probe.results import now
+
+    err, entry = console.stderr(), joined.entry
+    parts = parts_of(joined, solver="path", max_memory=None)
+    if "train" not in parts:
+        raise UsageError(f"{entry.name} has no training rows to audit")
+    train, test = parts["train"], parts.get("test")
+    command = "probe " + shlex.join(sys.argv[1:])
+    pairs, scores = [], {}
+    err.print(f"comparing {len(train):,} training images with each other and the test images")
+    if test is not None:
+        pairs = auditing.leaks(train, test, entry.classes, threshold=threshold)
+        if scored is not None:
+            look = joined.splits["test"].content
+            record_look(folder / "ledger", look, command=command, entry=entry.name)
+            scores = auditing.leak_scores(load_predictions(scored)["test"], pairs)
+        scores["n_leaked"] = float(len(pairs))
+    pairs += auditing.contradictions(train, entry.classes, threshold=threshold)
+    err.print(f"doubting labels by {folds} folds")
+    p = auditing.out_of_fold_probabilities(train, len(entry.classes), folds=folds, seed=seed, C=c)
+    scores["oof_top1"] = auditing.top1(p, train.y)
+    return Audit(
+        entry=entry.name, dataset=entry.dataset, command=command, created=now(),
+        threshold=threshold, n_train=len(train), n_test=len(test) if test is not None else 0,
+        near_duplicates=tuple(pairs),
+        label_errors=tuple(auditing.label_errors(p, train, entry.classes)), scores=scores,
+    )  # fmt: skip
+
+
+def _scored_run(runs: Path, entry: str, wanted: str | None) -> Path | None:
+    """Return the folder of a run of the entry that has test predictions."""
+    from probe.predictions import load_predictions
+    from probe.results import read_run
+
+    if wanted is not None:
+        folder = Path(wanted) if Path(wanted).is_dir() else runs / wanted
+        if read_run(folder).entry != entry or "test" not in load_predictions(folder):
+            raise UsageError(f"--run {wanted}: it has no test predictions of {entry}")
+        return folder
+    for result in sorted(runs.glob("*/result.json"), reverse=True):
+        try:
+            if read_run(result.parent).entry == entry and "test" in load_predictions(result.parent):
+                return result.parent
+        except ProbeError as error:
+            log.info("%s", error)
+    return None
+
+
+def _keep(found: Audit, target: Path, joined: Joined, folder: Path) -> None:
+    """Write audit.json, and sheets of thumbnails where the images can be had."""
+    from probe.audit import THUMBNAILS, save_audit
+    from probe.report.contact_sheet import draw_contact_sheet
+    from probe.report.thumbnails import find_images
+
+    save_audit(target, found)
+    try:
+        dataset = find_images(joined.entry.provenance, folder)
+    except ProbeError as error:
+        log.warning("no thumbnails: %s", error)
+        return
+    errors, pairs = found.label_errors[:PICTURED], found.near_duplicates[: PICTURED // 2]
+    images = _Images(dataset)
+    if cells := images.cells(
+        [
+            (
+                [(e.split, e.id)], f"{e.given} → {e.suggested}",
+                f"{100 * e.given_probability:.1f} → {100 * e.probability:.1f} %",
+            )
+            for e in errors
+        ]
+    ):  # fmt: skip
+        about = f"{found.dataset}, given → suggested; {len(found.label_errors):,} in all"
+        path = target / THUMBNAILS["label_errors"]
+        draw_contact_sheet(cells, path, title="Labels to doubt, the surest first", about=about)
+    if cells := images.cells(
+        [
+            (
+                [(p.split_a, p.a), (p.split_b, p.b)], f"{p.label_a} | {p.label_b}",
+                f"{p.split_a} | {p.split_b}, {p.similarity:.3f}",
+            )
+            for p in pairs
+        ]
+    ):  # fmt: skip
+        about = f"{found.dataset}; {len(found.near_duplicates):,} pairs from {found.threshold:g} on"
+        path = target / THUMBNAILS["near_duplicates"]
+        draw_contact_sheet(cells, path, title="Near-duplicates, the most alike first", about=about)
+
+
+class _Images:
+    """The images of a dataset by split and id; one that is gone leaves its cell out."""
+
+    def __init__(self, dataset: object) -> None:
+        self._splits = dataset.splits  # type: ignore[attr-defined]
+        self._rows = {
+            name: {one: row for row, one in enumerate(split.ids)}
+            for name, split in self._splits.items()
+        }
+
+    def cells(self, wanted: Sequence[tuple[list[tuple[str, str]], str, str]]) -> list:  # type: ignore[type-arg]
+        import numpy as np
+
+        made = []
+        for places, first, second in wanted:
+            try:
+                pictures = []
+                for split, name in places:
+                    row = np.array([self._rows[split][name]])
+                    pictures.append(self._splits[split].images.take(row).image(0))
+                made.append((pictures, first, second))
+            except (KeyError, OSError, ProbeError) as error:
+                log.info("no thumbnail: %s", error)
+        return made
+
+
+def _show(found: Audit, target: Path) -> None:
+    from probe.cli import console
+
+    out = console.stdout()
+    leaked = [pair for pair in found.near_duplicates if pair.split_b == "test"]
+    within = [pair for pair in found.near_duplicates if pair.split_b != "test"]
+    facts = {"entry": found.entry}
+    if found.n_test:
+        facts["leaks"] = (
+            f"{len(leaked):,} of {found.n_test:,} test images have a near-duplicate in train "
+            f"(cosine from {found.threshold:g})"
+        )
+    facts["contradictions"] = f"{len(within):,} near-duplicates in train with other labels"
+    facts["labels"] = (
+        f"{len(found.label_errors):,} of {found.n_train:,} training labels to doubt "
+        f"(top-1 out of fold {100 * found.scores['oof_top1']:.2f} %)"
+    )
+    if "test_top1_without" in found.scores:
+        facts["accuracy"] = (
+            f"{100 * found.scores['test_top1']:.2f} % of the test images, "
+            f"{100 * found.scores['test_top1_without']:.2f} % without those that leaked, "
+            f"{100 * found.scores['duplicates_top1']:.2f} % of those"
+        )
+    console.facts(out, facts)
+    if found.near_duplicates:
+        out.print()
+        rows = [
+            [f"{pair.similarity:.3f}", pair.a, pair.label_a, pair.b, pair.label_b]
+            for pair in [*leaked[:LISTED], *within[:LISTED]]
+        ]
+        console.table(out, ["cosine", "image", "label", "and", "label"], rows, right=(0,), fold=1)
+    if found.label_errors:
+        out.print()
+        rows = [
+            [
+                one.id, one.given, f"{100 * one.given_probability:.1f} %", one.suggested,
+                f"{100 * one.probability:.1f} %",
+            ]
+            for one in found.label_errors[:LISTED]
+        ]  # fmt: skip
+        header = ["image", "given", "", "suggested", ""]
+        console.table(out, header, rows, right=(2, 4), fold=0)
+    out.print()
+    console.facts(out, {"kept": f"{target}: {', '.join(sorted(p.name for p in target.iterdir()))}"})

@@ -1,0 +1,249 @@
+"""What `probe bench` shows: the plan, what it is doing, and the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probe.cli import console
+
+if TYPE_CHECKING:
+    from probe.bench.fitting import Fitted
+    from probe.bench.plan import Pass, Plan
+    from probe.bench.work import BenchRequest
+    from probe.cli.screen import Screen
+    from probe.outcome import Bench, Comparison, Row
+
+SCORES = {
+    "logme": "LogME", "h_score": "H-score", "h_score_shrunk": "H-score, shrunk", "nce": "NCE",
+    "leep": "LEEP", "knn": "5-NN",
+}  # fmt: skip
+SPLITS = {"val": "val", "oof": "out of fold"}
+
+
+class BenchScreen:
+    """Says on stderr what a bench does. A `probe.bench.work.Watcher`."""
+
+    def __init__(self) -> None:
+        self._err = console.stderr()
+
+    def measuring(self, dataset: str, name: str) -> None:
+        self._err.print(f"plan      {Path(dataset).name}: {name}")
+
+    def plan(self, plan: Plan, request: BenchRequest) -> None:
+        """Show what is to be done."""
+        self._err.print()
+        several = len(plan.passes) > 1
+        rows = [
+            [Path(one.request.dataset).name] * several + _planned(one)
+            for passes in plan.passes
+            for one in passes
+        ]
+        head = ["dataset"] * several + ["features", "to forward", "rate", "about", "disk"]
+        shift = int(several)
+        console.table(self._err, head, rows, right=[i + shift for i in range(1, 5)], fold=shift)
+        for passes in plan.passes:
+            for one in passes:
+                if one.reason:
+                    self._err.print(f"cannot    {one.candidate.text}: {one.reason}")
+        todo = sum(one.missing for passes in plan.passes for one in passes)
+        if todo:
+            self._err.print(
+                f"in all    {todo:,} images to forward, "
+                + (f"about {console.duration(plan.seconds)}, " if plan.seconds else "")
+                + f"{console.size(plan.disk)} on disk; then heads: "
+                + ", ".join(request.protocol.heads)
+            )
+        elif any(one.complete for passes in plan.passes for one in passes):
+            self._err.print("in all    nothing to forward; heads that were fitted are found again")
+        else:
+            self._err.print("in all    nothing that can be done")
+        self._err.print()
+
+    @contextmanager
+    def extracting(self, dataset: str, one: Pass) -> Iterator[Screen]:
+        from probe.cli.screen import Screen
+
+        self._err.print(f"extract   {dataset}: {', '.join(one.names)}")
+        with Screen() as screen:
+            yield screen
+
+    def fitting(self, dataset: str, name: str, head: str) -> None:
+        self._err.print(f"fit       {dataset}: {head} on {name}")
+
+    def fitted(self, fitted: Fitted) -> None:
+        if not fitted.found:
+            self._err.print(
+                f"          in {console.duration(fitted.result.seconds)}, run {fitted.run}"
+            )
+
+    def failed(self, dataset: str, name: str, reason: str) -> None:
+        self._err.print(f"failed    {dataset}: {name}: {reason}")
+
+    def left_out(self, dataset: str, name: str, reason: str) -> None:
+        self._err.print(f"left out  {dataset}: {name} after a PCA: {reason}")
+
+
+def _planned(one: Pass) -> list[str]:
+    names = ", ".join(one.names)
+    if one.reason:
+        return [names, "-", "-", "-", "-"]
+    if one.complete:
+        return [names, "nothing", "-", "-", "-"]
+    rate = f"{console.rate(one.rate)}/s" if one.rate else "-"
+    about = console.duration(one.seconds) if one.seconds else "a moment"
+    return [names, f"{one.missing:,} of {one.images:,}", rate, about, console.size(one.disk)]
+
+
+def plan_object(plan: Plan) -> dict[str, Any]:
+    """Return the plan for `--json`."""
+    passes = [
+        {
+            "dataset": one.request.dataset,
+            "candidate": one.candidate.text,
+            "features": list(one.names),
+            "images": one.images,
+            "missing": one.missing,
+            "complete": one.complete,
+            "disk": one.disk,
+            "images_per_second": one.rate,
+            "seconds": one.seconds,
+            "reason": one.reason,
+        }
+        for passes in plan.passes
+        for one in passes
+    ]
+    return {"passes": passes, "disk": plan.disk, "seconds": plan.seconds}
+
+
+def show(bench: Bench, folder: Path) -> None:
+    """Print the leaderboards, what they cost, how the scores did, and the answer."""
+    out = console.stdout()
+    for comparison in bench.comparisons:
+        rows = [bench.row(name) for name in comparison.rows]
+        if not rows:
+            continue
+        images = ", ".join(f"{name} {count:,}" for name, count in comparison.images.items())
+        out.print(f"{comparison.dataset}: {images} images, {comparison.n_classes} classes\n")
+        _leaderboard(bench, rows)
+        out.print()
+        _costs(rows)
+        if comparison.agreement:
+            out.print()
+            _agreement(comparison)
+        out.print()
+    for text in dict.fromkeys(f"{row.dataset}: {row.name}: {row.reason}" for row in bench.failed):
+        out.print(f"failed    {text}\n", soft_wrap=True)
+    if bench.matrix:
+        _matrix(bench)
+    for comparison in bench.comparisons:
+        several = f"{comparison.dataset}: " if len(bench.comparisons) > 1 else ""
+        out.print(f"{several}{comparison.verdict}\n", style="bold")
+    console.facts(out, {"kept": f"{folder}: bench.json, results.csv"})
+
+
+def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
+    split = bench.protocol.split
+    several, tested = len(bench.protocol.heads) > 1, any("test" in row.metrics for row in rows)
+    columns = [
+        "",
+        "features",
+        *["head"] * several,
+        SPLITS[split],
+        "95 %",
+        "recall",
+        "calib.",
+    ]
+    columns += ["test"] * tested + ["ties"]
+    lines = []
+    for row in rows:
+        figures = row.metrics[split]
+        low, high = row.intervals.get(split, {}).get("top1", (None, None))
+        line = [str(row.rank), row.name, *[row.head] * several, _percent(figures["top1"])]
+        line += [_interval(low, high), _percent(figures["mean_recall"])]
+        line += [_percent(figures["calibration_error"])]
+        line += [_percent(row.metrics.get("test", {}).get("top1"))] * tested
+        lines.append([*line, row.letters])
+    numbers = range(2 + several, len(columns) - 1)
+    console.table(console.stdout(), columns, lines, right=(0, *numbers), fold=1)
+    below = "in percent"
+    if len(rows) > 1:
+        below += "; rows that share a letter are not distinguishable with these data"
+    console.stdout().print(below, style="dim")
+
+
+def _costs(rows: Sequence[Row]) -> None:
+    """Print what each features cost; those after a PCA cost the pass they come from."""
+    columns = ["features", "width", "img/s", "extract", "disk", "params", "MACs", "ImageNet"]
+    lines = {}
+    for row in rows:
+        cost = row.cost
+        if row.pca is None:
+            lines[row.name] = [
+                row.name,
+                f"{row.feature_dim:,}",
+                _or_dash(cost.images_per_second, console.rate),
+                _or_dash(cost.extract_seconds, lambda value: f"{value:,.0f} s"),
+                _or_dash(cost.disk, console.size),
+                _or_dash(cost.parameters, _count),
+                _or_dash(cost.multiply_adds, _count),
+                _percent(cost.imagenet_top1),
+            ]
+    out = console.stdout()
+    console.table(out, columns, list(lines.values()), right=range(1, len(columns)), fold=0)
+    fits = []
+    for head in dict.fromkeys(row.head for row in rows):
+        taken = sorted(row.cost.head_seconds or 0 for row in rows if row.head == head)
+        upto = f" to {console.duration(taken[-1])}" if len(taken) > 1 else ""
+        fits.append(f"{head} {console.duration(taken[0])}{upto}")
+    out.print(f"heads were fitted in: {', '.join(fits)}", style="dim")
+
+
+def _agreement(comparison: Comparison) -> None:
+    lines = [
+        [SCORES.get(one.score, one.score), f"{one.kendall:+.2f}", f"{one.weighted:+.2f}",
+         f"{one.p:.2f}", one.best, f"{100 * one.loss:.2f}"]
+        for one in comparison.agreement
+    ]  # fmt: skip
+    columns = ["without training", "tau", "weighted", "p", "it would take", "points lost"]
+    console.table(console.stdout(), columns, lines, right=(1, 2, 3, 5), fold=4)
+
+
+def _matrix(bench: Bench) -> None:
+    out, matrix = console.stdout(), bench.matrix
+    assert matrix is not None
+    lines = [
+        [name, *(_percent(value) for value in values), f"{rank:.2f}"]
+        for name, values, rank in zip(
+            matrix.names, matrix.values, matrix.average_ranks, strict=True
+        )
+    ]
+    columns = ["features", *matrix.datasets, "mean rank"]
+    console.table(out, columns, lines, right=range(1, len(columns)), fold=0)
+    if matrix.friedman_p is not None:
+        out.print(
+            f"Friedman p {matrix.friedman_p:.3g}; mean ranks that differ by less than "
+            f"{matrix.critical_difference:.2f} are not distinguishable"
+        )
+    out.print(f"{matrix.note}\n", style="dim", soft_wrap=True)
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "-" if low is None or high is None else f"{100 * low:.1f}-{100 * high:.1f}"
+
+
+def _or_dash(value: Any, form: Any) -> str:
+    return "-" if value is None else str(form(value))
+
+
+def _count(value: float) -> str:
+    for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= unit:
+            return f"{value / unit:.3g} {letter}"
+    return f"{value:.0f}"

@@ -1,0 +1,163 @@
+"""`probe cache du | rm | prune`: what takes how much disk, and making room."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probe.cli.options import AsJson, CacheDir, cache_folder
+
+if TYPE_CHECKING:
+    from probe.cache.prune import Removal
+    from probe.cache.unfinished import Unfinished
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
+
+
+def remove(
+    name: Annotated[str, typer.Argument(help="An entry's name; the start of it is asked about.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Take the start of a name for the whole.")
+    ] = False,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove an entry. A process that is reading it is not disturbed."""
+    from probe.cache.store import Store
+    from probe.cli import console
+
+    store = Store(cache_folder(cache_dir))
+    path = store.named(name)
+    if not yes and not store.is_exact(name):
+        _confirm(path.stem)
+    size = path.stat().st_size
+    store.discard(path)
+    if as_json:
+        console.print_json({"removed": str(path), "bytes": size})
+    else:
+        console.stdout().print(f"removed {path} ({console.size(size)})", soft_wrap=True)
+
+
+def _confirm(name: str) -> None:
+    from probe.errors import UsageError
+
+    if not sys.stdin.isatty():
+        raise UsageError(f"remove {name}? give its whole name, or --yes")
+    if not typer.confirm(f"remove {name}?", err=True):
+        raise typer.Exit(1)
+
+
+def prune(
+    max_size: Annotated[
+        str | None,
+        typer.Option(help="Keep at most this much, as 500MB or 20GB; the longest unused go first."),
+    ] = None,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, help="Remove what was made more than N days ago.")
+    ] = None,
+    unused: Annotated[
+        float | None, typer.Option(min=0, help="Remove what was not used for N days.")
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option("--partial", help="Remove what was left unfinished and nobody is writing."),
+    ] = False,
+    dry_run: DryRun = False,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove entries that are too many, too old or not used. Readers are not disturbed.
+
+    --older-than and --unused also remove what was left unfinished that long ago. What a process
+    is writing always stays.
+    """
+    from probe.cache import prune as pruning
+    from probe.cache.store import Store
+    from probe.errors import UsageError
+
+    if max_size is None and older_than is None and unused is None and not partial:
+        raise UsageError("prune what? give --max-size, --older-than, --unused or --partial")
+    store = Store(cache_folder(cache_dir))
+    going = pruning.plan_prune(
+        store,
+        max_size=None if max_size is None else _bytes(max_size),
+        older_than=older_than,
+        unused=unused,
+        partial=partial,
+    )
+    _show_removals(going if dry_run else pruning.prune(store, going), dry_run, as_json)
+
+
+def _show_removals(gone: list[Removal], dry_run: bool, as_json: bool) -> None:
+    from probe.cli import console
+
+    total = sum(one.size for one in gone)
+    if as_json:
+        files = [{"path": str(one.path), "bytes": one.size, "why": one.why} for one in gone]
+        console.print_json({"removed": not dry_run, "files": files, "bytes": total})
+        return
+    out, word = console.stdout(), "would remove" if dry_run else "removed"
+    for one in gone:
+        out.print(f"{word} {one.path} ({console.size(one.size)}, {one.why})", soft_wrap=True)
+    out.print(f"{word} {len(gone)} {'file' if len(gone) == 1 else 'files'}, {console.size(total)}")
+
+
+def _bytes(text: str) -> int:
+    import re
+
+    from probe.errors import UsageError
+
+    units = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if found is None:
+        raise UsageError(f"--max-size {text}: expected a size as 500MB or 20GB")
+    return int(float(found[1]) * units[found[2]])
+
+
+def disk_use(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
+    """Show what takes how much disk, and when it was last used."""
+    from probe.cache.store import Store
+    from probe.cache.unfinished import list_unfinished
+    from probe.cli import console
+
+    store = Store(cache_folder(cache_dir))
+    entries = sorted(store.entries(), key=lambda entry: -entry.size)
+    unfinished = list_unfinished(store)
+    total = sum(entry.size for entry in entries) + sum(one.size for one in unfinished)
+    if as_json:
+        console.print_json(
+            {
+                "entries": {e.name: {"bytes": e.size, "used": e.used} for e in entries},
+                "unfinished": [unfinished_json(one) for one in unfinished],
+                "total": total,
+            }
+        )
+        return
+    rows = [[console.size(one.size), _when(one.used), one.name] for one in entries]
+    rows += [
+        [console.size(one.size), _when(one.modified), f"{one.name} (unfinished)"]
+        for one in unfinished
+    ]
+    rows.append([console.size(total), "", f"in {store.folder}"])
+    console.table(console.stdout(), ["size", "last used", "entry"], rows, right=(0,))
+
+
+def _when(seconds: float) -> str:
+    import datetime
+
+    return f"{datetime.datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M}"
+
+
+def unfinished_json(one: Unfinished) -> dict[str, Any]:
+    """Return what ``--json`` says of an entry that is not finished."""
+    return {
+        "name": one.name,
+        "path": str(one.path),
+        "done": one.done,
+        "rows": one.rows,
+        "bytes": one.size,
+        "modified": one.modified,
+        "writing": one.writing,
+    }

@@ -1,0 +1,167 @@
+"""`probe cache verify`: whether entries are what was written, and what would be computed today."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from probe.cli import cache_sync
+from probe.cli.cache_sync import MovedDataset, MovedWeights, Name
+from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
+from probe.cli.pass_options import Device
+
+if TYPE_CHECKING:
+    from probe.upkeep import Drift
+
+
+def verify(
+    name: Name = None,
+    every: Annotated[bool, typer.Option("--all", help="All entries.")] = False,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Forward N random rows again too, and report the largest difference."
+        ),
+    ] = None,
+    dataset_root: MovedDataset = None,
+    weights: MovedWeights = None,
+    device: Device = "auto",
+    seed: Seed = 42,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read all of an entry and check it against its checksums; exit 1 if it does not match.
+
+    A checksum covers a block of rows, about 1 MiB, so that is how exactly damage is placed.
+    """
+    from probe.cache.store import Store
+    from probe.cli import console
+    from probe.errors import ProbeError
+
+    folder = cache_folder(cache_dir)
+    store = Store(folder)
+
+    def look(path: Path) -> dict[str, Any]:
+        report = _read(path)
+        if sample is None or not report["good"]:
+            return report
+        try:
+            drift = _drift(path, folder, dataset_root, weights, device, sample, seed)
+        except ProbeError as error:  # the images or the weights are gone
+            if not every:
+                raise
+            return report | {"good": False, "error": str(error)}
+        return report | {"good": drift.agrees, "sample": _drift_json(drift)}
+
+    reports = []
+    for path in store.files() if every else [store.choose(name).path]:
+        reports.append(look(path))
+        if not as_json:
+            _show(reports[-1])
+    if as_json:
+        console.print_json({"entries": reports})
+    elif every:
+        bad = sum(not one["good"] for one in reports)
+        console.stdout().print(f"{len(reports)} entries, {bad} of them not as they should be")
+    if not all(one["good"] for one in reports):
+        raise typer.Exit(1)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read all of an entry and return what there is to say of it."""
+    from probe.cache.features import FeatureSet
+    from probe.errors import CacheError
+
+    try:
+        entry = FeatureSet.open(path)
+    except CacheError as error:
+        return {"name": path.stem, "path": str(path), "good": False, "error": str(error)}
+    damage = entry.damage()
+    return {
+        "name": entry.name,
+        "path": str(entry.path),
+        "rows": sum(len(split) for split in entry.splits.values()),
+        "good": not damage,
+        "damage": [
+            {"split": bad.split, "start": bad.start, "stop": bad.stop, "first": bad.first}
+            for bad in damage
+        ],
+    }
+
+
+def _drift(
+    path: Path, folder: Path, dataset_root: Path | None, weights: str | None,
+    device: str, sample: int, seed: int,
+) -> Drift:  # fmt: skip
+    from probe.upkeep import measure_drift
+
+    entry, prepared = cache_sync.reopen(
+        path.stem, folder, dataset_root, weights,
+        strict=False, batch_size=None, workers=None, device=device,
+    )  # fmt: skip
+    return measure_drift(entry, prepared, count=sample, seed=seed)
+
+
+def _drift_json(drift: Drift) -> dict[str, Any]:
+    return {
+        "rows": drift.rows,
+        "gone": drift.gone,
+        "largest": drift.largest,
+        "relative": drift.relative,
+        "tolerance": drift.tolerance,
+        "worst": drift.worst,
+        "changed": list(drift.recipe),
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    from probe.cli import console
+
+    out = console.stdout()
+    if "error" in report:
+        console.stderr().print(f"probe: {report['error']}", soft_wrap=True)
+        return
+    if report["damage"]:
+        blocks = len(report["damage"])
+        out.print(
+            f"{report['path']}: damaged, {blocks} {'block' if blocks == 1 else 'blocks'} of rows "
+            "do not match their checksums:",
+            soft_wrap=True,
+        )
+        for bad in report["damage"]:
+            out.print(
+                f"  {bad['split']} rows {bad['start']:,} to {bad['stop'] - 1:,} "
+                f"(the first is {bad['first']})",
+                soft_wrap=True,
+            )
+        console.stderr().print(
+            f"`probe cache sync --repair {report['name']}` forwards these rows again and keeps "
+            "the others",
+            soft_wrap=True,
+        )
+        return
+    out.print(
+        f"{report['path']}: all {report['rows']:,} rows, labels, ids and the key match their "
+        "checksums",
+        soft_wrap=True,
+    )
+    if "sample" in report:
+        _show_drift(report["sample"])
+
+
+def _show_drift(drift: dict[str, Any]) -> None:
+    from probe.cli import console
+
+    gone = f"; {drift['gone']:,} more are no longer there" if drift["gone"] else ""
+    within = "within" if drift["relative"] <= drift["tolerance"] else "BEYOND"
+    facts = {
+        "forwarded": f"{drift['rows']:,} rows again{gone}",
+        "largest": f"difference of a feature {drift['largest']:.3g}",
+        "relative": f"{drift['relative']:.3g} of a row's norm ({drift['worst']}); "
+        f"{within} {drift['tolerance']:g}",
+    }
+    if drift["changed"]:
+        facts["changed"] = "; ".join(drift["changed"])
+    console.facts(console.stdout(), facts)

