@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +20,10 @@ from probe.heads.normalize import Normalization, NormalizedRows, Rows32
 from probe.heads.schedule import (
     SAMPLINGS,
     SCHEDULES,
+    ClassWeight,
     Sampling,
     Schedule,
-    balanced_weights,
+    class_weights,
     epoch_order,
     step_sizes,
 )
@@ -60,8 +61,8 @@ class DenseHead(LinearHead):
         Chance that a unit is left out of a step: of hidden layers, or else of the features.
     label_smoothing : float, default=0.0
         That part of each target is spread over all classes.
-    class_weight : {"balanced"} or None, default=None
-        Rows of rare classes count more, so that all classes count alike.
+    class_weight : {"balanced"}, mapping of class to float, or None, default=None
+        What a row of a class counts; ``balanced``: so much that all classes count alike.
     sampling : {"all", "balanced"}, default="all"
         Each epoch has every row once, or as many rows drawn so that classes are equally frequent.
     patience : int, optional
@@ -99,7 +100,7 @@ class DenseHead(LinearHead):
         hidden: Sequence[int] | str = "",
         dropout: float = 0.0,
         label_smoothing: float = 0.0,
-        class_weight: Literal["balanced"] | None = None,
+        class_weight: ClassWeight = None,
         sampling: Sampling = "all",
         patience: int | None = None,
         normalize: Normalization = "standard",
@@ -228,12 +229,11 @@ class DenseHead(LinearHead):
                 X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
                 smoothing=self.label_smoothing,
             )  # fmt: skip
-        alike = np.ones(n_classes)
         return Network(
             X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
             shape=Shape(hidden=self.units(), dropout=self.dropout), random=random,
             smoothing=self.label_smoothing,
-            weights=balanced_weights(labels) if self.class_weight == "balanced" else alike,
+            weights=class_weights(self.class_weight, self.classes_, labels),
         )  # fmt: skip
 
     def _held_out(self, layers: Any, validation: Validation) -> tuple[Any, NDArray[np.intp]]:
@@ -291,8 +291,6 @@ class DenseHead(LinearHead):
             require(below, name, part, "a number from 0 to below 1")
         if self.optimizer == "adam" and self.momentum is not None:
             raise HeadError("momentum is of sgd; adam has none: leave it out, or optimizer='sgd'")
-        if self.class_weight not in {None, "balanced"}:
-            raise HeadError(f"class_weight must be 'balanced' or None, not {self.class_weight!r}")
         self.units()
         return Optimizer(
             name=self.optimizer, lr=float(lr), wd=float(self.wd), momentum=float(momentum)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.errors import HeadError
+
+ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 Schedule = Literal["constant", "cosine", "step"]
 SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
 DROPS = (0.5, 0.75)  # parts of the training after which `step` takes a tenth
@@ -50,12 +54,35 @@ def epoch_order(
     return drawn.astype(np.intp)
 
 
-def balanced_weights(labels: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return a weight a class that lets all classes count alike; of rows they average to 1.
+def class_weights(
+    wanted: ClassWeight, classes: NDArray[Any], labels: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return what a row of each class counts; balanced ones average to 1 over the rows.
+
+    Parameters
+    ----------
+    wanted : {"balanced"}, mapping of class to float, or None
+        As in scikit-learn; a class that the mapping leaves out counts 1.
+    classes : (n_classes,)
+    labels : int, (n_rows,)
+        Indices into `classes`.
+
+    Raises
+    ------
+    HeadError
+        It is neither, or a weight is not a number from 0.
 
     References
     ----------
     King, Zeng, "Logistic regression in rare events data", Political Analysis 9, 2001.
     """
-    counts = np.bincount(labels)
-    return np.asarray(len(labels) / (len(counts) * counts), np.float64)
+    from sklearn.utils.class_weight import compute_class_weight
+
+    try:
+        found = compute_class_weight(wanted, classes=classes, y=classes[labels])
+    except (TypeError, ValueError) as error:
+        raise HeadError(f"class_weight {wanted!r}: {error}") from error
+    weights = np.asarray(found, np.float64)
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise HeadError(f"class_weight {wanted!r}: weights are numbers from 0")
+    return weights

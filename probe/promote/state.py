@@ -27,6 +27,15 @@ STATISTICS = ("running_mean", "running_var")
 Float32 = NDArray[np.float32]
 
 
+def finish() -> None:
+    """Wait for all that was dispatched.
+
+    MXNet's engine does not count the backward pass of a BatchNorm as a writer of its running
+    statistics: who reads them next may read them before they moved.
+    """
+    mx.nd.waitall()
+
+
 class Buffer:
     """One float32 array and its slices by name."""
 
@@ -58,6 +67,7 @@ class Buffer:
 
     def values(self, array: Any | None = None) -> dict[str, Float32]:
         """Return copies by name."""
+        finish()
         whole = (self.array if array is None else array).asnumpy()
         return {
             name: whole[start : start + math.prod(shape)].reshape(shape).copy()
@@ -157,12 +167,15 @@ class State:
                 for array in (self.weights.array, self.gradients, *self.moments)
             ]
             step(shared, arrays, lr * group.rate.factor, wd if group.rate.decayed else 0.0)
+        if self.averages:
+            finish()
         for average, now in zip(self.averages, (self.weights.array, self.aux.array), strict=False):
             # ema * average + (1 - ema) * now, by the one operator that does both in place
             mx.nd.sgd_update(average, now, out=average, lr=1 - self.ema, wd=1.0, rescale_grad=-1.0)
 
     def snapshot(self) -> dict[str, Float32]:
         """Return copies of all buffers by name, for a checkpoint."""
+        finish()
         return {name: array.asnumpy() for name, array in self._buffers().items()}
 
     def restore(self, saved: Mapping[str, Float32], steps: int) -> None:

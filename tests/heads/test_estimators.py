@@ -36,7 +36,10 @@ def unfitted(spec: HeadSpec, **params: Any) -> Any:
 
 @each_head
 def test_a_head_keeps_scikit_learns_rules(spec: HeadSpec) -> None:
-    results = check_estimator(spec.load()(), on_fail=None, on_skip=None)
+    head = spec.load()()
+    if spec.name == "dense":
+        head.set_params(lr=0.05)  # the checks have a few dozen rows: 50 steps, not thousands
+    results = check_estimator(head, on_fail=None, on_skip=None)
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
     assert not failed
     assert sum(r["status"] == "passed" for r in results) > 40

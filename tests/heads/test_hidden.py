@@ -10,7 +10,7 @@ import pytest
 
 from probe.errors import HeadError
 from probe.heads import DenseHead, load_head, save_head
-from probe.heads.schedule import balanced_weights, epoch_order, step_sizes
+from probe.heads.schedule import class_weights, epoch_order, step_sizes
 from tests.heads.data import make_features
 
 
@@ -111,7 +111,12 @@ def test_rare_classes_count_more_with_weights_or_draws() -> None:
         recalls.append((head.predict(X[y == 1]) == 1).mean())
     assert recalls[0] < 0.3
     assert min(recalls[1:]) > 0.5
-    assert balanced_weights(np.array([0, 0, 0, 1])).tolist() == pytest.approx([2 / 3, 2])
+    labels, classes = np.array([0, 0, 0, 1]), np.array(["cat", "dog"])
+    assert class_weights("balanced", classes, labels).tolist() == pytest.approx([2 / 3, 2])
+    assert class_weights({"dog": 5.0}, classes, labels).tolist() == [1, 5]
+    for wrong in ("heavy", {"horse": 1.0}, {"dog": -1.0}):
+        with pytest.raises(HeadError, match="class_weight"):
+            class_weights(wrong, classes, labels)  # type: ignore[arg-type]
     order = epoch_order(np.random.RandomState(0), np.repeat([0, 1], [900, 100]), "balanced")
     assert len(order) == 1000
     assert 440 < (order >= 900).sum() < 560

@@ -91,7 +91,7 @@ def told(page: Any) -> str:
 def test_a_chosen_image_is_answered(
     page: Any, served: tuple[str, Bundle], pictures: list[str]
 ) -> None:
-    assert page.inner_text("#name") == "digits"
+    api.expect(page.locator("#name")).to_have_text("digits")
     for path, name in zip(pictures, served[1].predict(pictures), strict=True):
         page.set_input_files("#file", path)
         api.expect(page.locator("#status")).to_have_text(re.compile(f"^{name},"))
