@@ -68,7 +68,7 @@ def _import() -> Any:
     if int(np.__version__.split(".")[0]) >= 2:
         raise EngineError(f"NumPy is {np.__version__}; {NEEDS}: run `pip install 'numpy<2'`")
     try:
-        with _numpy_bool_alias(), _hidden("sklearn", "scipy"), warnings.catch_warnings():
+        with _numpy_bool_alias(), _hidden("sklearn", "scipy", "onnx"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import mxnet
     except (ImportError, OSError, AttributeError) as error:

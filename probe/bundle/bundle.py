@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,22 +81,23 @@ class Bundle:
         files = BundleFiles(Path(path))
         about = files.about()
         preprocess = PreprocessSpec.from_json(dict(about.preprocess), str(path))
-        heads = tuple(_load_head(files, about, name) for name in about.heads)
-        neighbours = None
-        if about.remembers:
-            arrays = read_arrays(files.checked(NEIGHBOURS, about), str(path))
-            neighbours = Neighbours.from_arrays(arrays, len(about.classes), str(path))
-        known = read_arrays(files.checked(REFERENCE, about), str(path))
+        known = _reference(read_arrays(files.checked(REFERENCE, about), str(path)), str(path))
         parameters = read_arrays(files.checked(WEIGHTS, about), str(path))
         _check_parameters(str(path), about, parameters)
         engine = GluonEngine(
             about.spec, parameters, [about.cut], preprocess, batch_size=batch_size, device=device
         )
+        started = _submit(engine, known["images"])  # runs while the head's packages are imported
+        heads = tuple(_load_head(files, about, name) for name in about.heads)
+        neighbours = None
+        if about.remembers:
+            arrays = read_arrays(files.checked(NEIGHBOURS, about), str(path))
+            neighbours = Neighbours.from_arrays(arrays, len(about.classes), str(path))
         made = cls(
             about=about, preprocess=preprocess, heads=heads, engine=engine, neighbours=neighbours,
             files=files,
         )  # fmt: skip
-        made.check_reference(known, str(path))
+        made.check_reference(known, _collect(engine, started, len(known["images"])), str(path))
         return made
 
     def parameters(self) -> dict[str, NDArray[np.float32]]:
@@ -119,14 +120,7 @@ class Bundle:
         -------
         float32, (n, n_features)
         """
-        size, rows = self.engine.batch_size, []
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            if len(batch) < size:  # a network of one shape costs no memory for another
-                batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-            (output,) = self.engine.collect(self.engine.submit(batch))
-            rows.append(output[: len(images) - start].reshape(min(size, len(images) - start), -1))
-        return np.concatenate(rows)
+        return _collect(self.engine, _submit(self.engine, images), len(images))
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Return calibrated probabilities, (n, n_classes), in the order of `about.classes`.
@@ -187,16 +181,20 @@ class Bundle:
             )
         return resize_image(image, self.preprocess)
 
-    def check_reference(self, known: dict[str, NDArray[Any]], where: str) -> None:
-        """Raise BundleError unless the reference images give what they gave when it was made."""
-        try:
-            images, features, probabilities = (
-                known[name] for name in ("images", "features", "probabilities")
-            )
-        except KeyError as error:
-            raise BundleError(f"{where}: {REFERENCE} lacks {error}") from None
+    def check_reference(
+        self, known: Mapping[str, NDArray[Any]], found: NDArray[np.float32], where: str
+    ) -> None:
+        """Raise BundleError unless the reference images give what they gave when it was made.
+
+        Parameters
+        ----------
+        known : mapping of str to array
+            Images, their features and their probabilities.
+        found : float32, (n, n_features)
+            The features that they have here.
+        """
+        features, probabilities = known["features"], known["probabilities"]
         self._check_widths(features.shape[-1], where)
-        found = self.features(images)
         norms = np.linalg.norm(features, axis=1)
         worst = float((np.linalg.norm(found - features, axis=1) / norms).max())
         if not worst <= FEATURE_TOLERANCE:
@@ -225,6 +223,31 @@ class Bundle:
         found = np.zeros((len(features), len(self.about.classes)))  # 0: never seen in training
         found[:, head.classes_.astype(np.intp)] = head.predict_proba(features)
         return found
+
+
+def _submit(engine: Engine, images: NDArray[np.uint8]) -> list[Any]:
+    """Start forward passes over images of the network's size, a batch each."""
+    size, tickets = engine.batch_size, []
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        if len(batch) < size:  # a network of one shape costs no memory for another
+            batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+        tickets.append(engine.submit(batch))
+    return tickets
+
+
+def _collect(engine: Engine, tickets: list[Any], n_images: int) -> NDArray[np.float32]:
+    """Wait for passes that were started; return features, (n_images, n_features)."""
+    rows = [engine.collect(ticket)[0] for ticket in tickets]
+    joined: NDArray[np.float32] = np.concatenate(rows)[:n_images]
+    return joined.reshape(n_images, -1)
+
+
+def _reference(arrays: dict[str, NDArray[Any]], where: str) -> dict[str, NDArray[Any]]:
+    for name in ("images", "features", "probabilities"):
+        if name not in arrays:
+            raise BundleError(f"{where}: {REFERENCE} lacks {name}")
+    return arrays
 
 
 def check_head(where: str, head: BaseHead, n_classes: int) -> None:
