@@ -7,14 +7,16 @@ JPEG file, decodes, resizes, forwards, and gives calibrated probabilities; or st
 of the network's size. Calls alternate, medians are compared. Cold is the whole command: imports,
 digests, twelve reference images, the answer.
 
-Seen on two cores with five times their number of other processes at work (load 13 to 18), two runs:
+Seen on two cores of a Xeon with one other job beside it:
 
-    resnet18             warm, pixels 1.05 and 1.01, file 1.24 and 1.18 of the bare network
-    efficientnet_lite0   warm, pixels 1.17, file 1.49: decoding a 640 x 427 JPEG counts beside it
-    resnet18             cold 11.6 and 13.5 s, of which 4.3 s processor time
+    resnet18             warm, pixels 1.05, file 1.22 of the bare network's 28 ms
+    efficientnet_lite0   warm, pixels 1.11, file 1.38 of the bare network's 18 ms: decoding a 640 x
+                         427 JPEG takes 5 ms, whatever the network
+    resnet18             cold, median 3.64 s, best 3.39 s, of which 3.6 s processor time
 
-So from pixels the limit holds, from a file it does for networks that are not small, and three
-seconds from cold were not shown: that needs a quiet machine.
+So from pixels the limit of 1.2 holds, and from a file it is missed, the more the smaller the
+network. The limit of 3 s from cold was missed too: importing MXNet takes 0.9 s, scikit-learn 0.75 s.
+Since then the reference images are forwarded while scikit-learn is imported.
 """
 
 from __future__ import annotations

@@ -10,17 +10,19 @@ is a process of its own; rounds of a few steps alternate between them, and the b
 of the steps are printed. `fed` is our step with batches loaded, augmented (flip, crop) and mixed
 into targets by the feed, which is what an epoch costs.
 
-Showed, with MXNet 1.9.1 and torch 2.13 on two cores that five other jobs were using, so that no
-time here is that of an idle machine:
+Showed, with MXNet 1.9.1 and torch 2.13, two threads each, on two cores of a Xeon with one other job
+beside it (best, ratio to torch; median, ratio):
 
-    OMP_NUM_THREADS=1, 3 rounds of 3 steps, ResNet-18 (best, median; ratio to torch)
-    ours     1236 ms  1.03    1560 ms  0.96
-    fed      1160 ms  0.97    1439 ms  0.89
-    torch    1196 ms          1621 ms
+    resnet18   ours      69 ms  0.86      76 ms  0.87
+               fed       68 ms  0.85      76 ms  0.88
+               torch     79 ms            87 ms
+    vgg16      ours     215 ms  0.71     254 ms  0.70
+               fed      213 ms  0.70     260 ms  0.72
+               torch    303 ms           363 ms
 
-With two threads torch's steps took seconds there (its threads spin while they wait for each
-other) against 0.2 to 0.4 s of ours; believe that only on an idle machine. VGG16 was not measured
-by this script yet.
+The input pipeline costs nothing that shows: its threads work while the engine does. On an
+overloaded machine (five other jobs) ResNet-18 was at 0.96 to 1.03 with one thread each, and torch's
+two threads, which spin while they wait for each other, took seconds a step.
 """
 
 from __future__ import annotations
