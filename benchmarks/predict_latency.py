@@ -15,8 +15,8 @@ Seen on two cores of a Xeon with one other job beside it:
     resnet18             cold, median 3.64 s, best 3.39 s, of which 3.6 s processor time
 
 So from pixels the limit of 1.2 holds, and from a file it is missed, the more the smaller the
-network. The limit of 3 s from cold was missed too: importing MXNet takes 0.9 s, scikit-learn 0.75 s.
-Since then the reference images are forwarded while scikit-learn is imported.
+network. The limit of 3 s from cold was missed too: importing MXNet takes 0.9 s, scikit-learn
+0.75 s. Since then the reference images are forwarded while scikit-learn is imported.
 """
 
 from __future__ import annotations

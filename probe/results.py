@@ -16,7 +16,7 @@ from platform import python_version
 from types import NoneType
 from typing import Any
 
-from probe.errors import DataError
+from probe.errors import DataError, UnknownNameError
 from probe.files import write_text
 
 SCHEMA = 1
@@ -219,6 +219,20 @@ def new_run_folder(runs: Path) -> Path:
             return folder
 
 
+def find_run(runs: Path, wanted: Path) -> Path:
+    """Return the folder of a run that was named by its path, or by its name among `runs`.
+
+    Raises
+    ------
+    UnknownNameError
+        There is neither.
+    """
+    for folder in (wanted, runs / wanted):
+        if folder.is_dir():
+            return folder
+    raise UnknownNameError(f"{wanted}: no such folder, and no such run in {runs}")
+
+
 def write_run(folder: Path, result: RunResult) -> Path:
     """Write `result.json` by rename and return its path; do it last, it marks a complete run."""
     path = folder / FILE_NAME
@@ -238,7 +252,7 @@ def read_run(folder: Path) -> RunResult:
     try:
         return RunResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; the run did not finish") from None
+        raise DataError(f"{path}: no such file: no run, or one that did not finish") from None
     except (DataError, ValueError, OSError) as error:
         raise DataError(f"{path}: not a result of a run: {' '.join(str(error).split())}") from error
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.errors import DataError
+from probe.errors import DataError, UnknownNameError
 from probe.results import (
     OPTIONAL_TYPES,
     PerClass,
     RunResult,
+    find_run,
     new_run_folder,
     read_run,
     versions,
@@ -134,3 +135,11 @@ def test_folders_made_at_once_differ_and_sort_by_the_time_they_were_made(tmp_pat
 
 def test_versions_say_what_moved_the_numbers() -> None:
     assert {"python", "numpy", "mxnet", "scikit-learn"} <= versions().keys()
+
+
+def test_a_run_is_found_by_path_or_name(tmp_path: Path) -> None:
+    folder = new_run_folder(tmp_path / "runs")
+    assert find_run(tmp_path / "runs", Path(folder.name)) == folder
+    assert find_run(tmp_path / "elsewhere", folder) == folder
+    with pytest.raises(UnknownNameError, match="nope: no such folder, and no such run in"):
+        find_run(tmp_path / "runs", Path("nope"))

@@ -50,24 +50,38 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract")(extract.extract)
-app.command("head", cls=SectionedCommand)(head.head)
-app.command("audit")(audit.audit)
-app.command("bench")(bench.bench)
-app.command("report")(report.report)
-app.command("promote", cls=SectionedCommand)(promote.promote)
-app.command("bundle")(bundle.bundle)
-app.command("predict")(predict.predict)
-app.command("evaluate")(evaluate.evaluate)
-app.command("explain")(explain.explain)
-app.command("export")(export.export)
-app.command("serve")(serve.serve)
-app.add_typer(backbones.app, name="backbones")
-app.add_typer(weights.app, name="weights")
-app.add_typer(cache.app, name="cache")
-app.add_typer(dataset.app, name="dataset")
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
+app.command("extract", short_help="Run a frozen backbone over a dataset once.")(extract.extract)
+app.command("head", cls=SectionedCommand, short_help="Fit a head on cached features, in seconds.")(
+    head.head
+)
+app.command("audit", short_help="Find test images that are in train, and doubtful labels.")(
+    audit.audit
+)
+app.command("bench", short_help="Compare backbones on your images, under one protocol.")(
+    bench.bench
+)
+app.command("report", short_help="Write one HTML page about a bench or some runs.")(report.report)
+app.command(
+    "promote", cls=SectionedCommand, short_help="Fine-tune the network from where its probe ended."
+)(promote.promote)
+app.command("bundle", short_help="Make one file or folder that predicts alone.")(bundle.bundle)
+app.command("predict", short_help="Tell the most probable classes of images.")(predict.predict)
+app.command("evaluate", short_help="Score a bundle on a labelled dataset.")(evaluate.evaluate)
+app.command("explain", short_help="Show why a bundle says so, as a picture.")(explain.explain)
+app.command("export", short_help="Write a bundle for ONNX, MXNet or scikit-learn.")(export.export)
+app.command("serve", short_help="Serve a bundle as a page and an endpoint.")(serve.serve)
+app.add_typer(
+    backbones.app,
+    name="backbones",
+    short_help="Which backbones there are, and where they can be cut.",
+)
+app.add_typer(
+    weights.app, name="weights", short_help="Find, fetch, check and convert pretrained weights."
+)
+app.add_typer(cache.app, name="cache", short_help="Look after cache entries; features in and out.")
+app.add_typer(dataset.app, name="dataset", short_help="Which datasets are known by name.")
+app.command("doctor", short_help="Show versions, threads and devices.")(doctor.doctor)
+app.command("demo", short_help="See it work, offline, in about a minute.")(demo.demo)
 
 
 def _version(value: bool) -> None:

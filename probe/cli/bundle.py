@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def bundle(
     run: Annotated[
-        Path | None, typer.Argument(help="The folder of a run.", show_default="the newest")
+        Path | None,
+        typer.Argument(help="A run: its folder, or its name.", show_default="the newest"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -58,6 +59,7 @@ def bundle(
 ) -> None:
     """Make a bundle: a folder or a file that predicts without cache and dataset."""
     from probe.bundling import BundleRequest, bundle_run, newest_run, own_top
+    from probe.results import find_run
 
     folder = cache_folder(cache_dir)
     if backbone is not None:
@@ -75,7 +77,8 @@ def bundle(
             reject_rate=reject_rate,
             remember=None if remember == "nothing" else remember,
         )
-        source = run if run is not None else newest_run(folder / "runs")
+        runs = folder / "runs"
+        source = newest_run(runs) if run is None else find_run(runs, run)
         target = out if out is not None else source / "bundle"
         made = bundle_run(source, target, cache_dir=folder, request=request)
     _show(made, target, as_json=as_json)

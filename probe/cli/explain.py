@@ -18,7 +18,7 @@ def explain(
     bundle: Annotated[Path, typer.Argument(help="What `probe bundle` made.")],
     image: Annotated[Path, typer.Argument(help="An image file.")],
     out: Annotated[
-        Path | None, typer.Option(help="PNG to write.", show_default="IMAGE-explained.png")
+        Path | None, typer.Option(help="PNG to write.", show_default="./IMAGE-explained.png")
     ] = None,
     label: Annotated[
         str | None, typer.Option(help="The class to explain.", show_default="the most probable")
@@ -62,7 +62,7 @@ def explain(
         k=neighbours,
         training=training,
     )
-    target = out if out is not None else image.with_name(f"{image.stem}-explained.png")
+    target = out if out is not None else Path(f"{image.stem}-explained.png")
     draw_explanation(found, target)
     if as_json:
         console.print_json({**_to_json(found), "picture": str(target)})

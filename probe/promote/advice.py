@@ -78,8 +78,8 @@ def advice(source: Source, freeze: str) -> list[str]:
         )
     elif train is not None and train < 0.5 * (1 + val):
         found.append(
-            "the probe does not even fit its training images, so the frozen features are the "
-            "limit: training them is likely to help"
+            "the probe does not fit its training images either: the features are the limit, "
+            "unless the head was trained too briefly; training all layers is likely to help"
         )
     else:
         found.append(

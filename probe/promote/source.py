@@ -24,7 +24,7 @@ from probe.outcome import newest_bench
 from probe.predictions import Predictions, load_predictions
 from probe.preprocess import PreprocessSpec
 from probe.request import Prepared, prepare, repeat
-from probe.results import RunResult, read_run
+from probe.results import RunResult, find_run, read_run
 from probe.runs import HEAD, TRAIN_HEAD
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def open_source(folder: Path, places: Places) -> Source:
     try:
         head = _head(folder, result, predictions)
     except UsageError as error:
-        raise UsageError(f"{error}{_offer(places.cache_dir)}") from error
+        raise UsageError(f"{error}{_offer(places.cache_dir, result.dataset)}") from error
     joined, prepared = _inputs(result, places)
     main = prepared[joined.entry.name]
     cut = main.job.cuts[0]
@@ -143,10 +143,7 @@ def choose_run(cache_dir: Path, wanted: Path | None) -> Path:
     """
     runs = cache_dir / "runs"
     if wanted is not None:
-        found = next((p for p in (wanted, runs / wanted) if p.is_dir()), None)
-        if found is None:
-            raise UnknownNameError(f"{wanted}: no such folder, and no such run in {runs}")
-        return found
+        return find_run(runs, wanted)
     winner = _winner(cache_dir)
     if winner is not None:
         return winner
@@ -202,13 +199,18 @@ def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions
     return head
 
 
-def _offer(cache_dir: Path) -> str:
-    """Return the best linear run, as the end of a refusal."""
+def _offer(cache_dir: Path, dataset: str) -> str:
+    """Return a dataset's best run that has a network, as the end of a refusal."""
+    store = Store(cache_dir)
     best: tuple[float, str] | None = None
     for folder, result in _runs(cache_dir):
+        if result.dataset != dataset:
+            continue
         try:
             _head(folder, result, load_predictions(folder))
-        except (UsageError, DataError, ValueError):
+            if store.choose(result.entry).key.views != "none":
+                continue
+        except (UsageError, UnknownNameError, CacheError, DataError, ValueError):
             continue
         score = result.metrics.get("val", {}).get("top1", 0.0)
         if best is None or score > best[0]:
@@ -226,7 +228,8 @@ def _inputs(result: RunResult, places: Places) -> tuple[Joined, dict[str, Prepar
     if entry.key.views != "none":
         raise UsageError(
             f"{entry.name}: features of several views ({entry.key.views}) are averaged over them, "
-            f"which a network does not do; extract without --views{_offer(places.cache_dir)}"
+            f"which a network does not do; extract without --views"
+            f"{_offer(places.cache_dir, result.dataset)}"
         )
     joined = join(store, entry)
     prepared = {}
@@ -253,7 +256,7 @@ def _entry(store: Store, result: RunResult) -> Entry:
         raise UsageError(
             f"{result.entry}: this run's entry is not in {store.folder}; several entries together, "
             "reduced or imported features have no network behind them, so they cannot be fine-tuned"
-            f"{_offer(store.folder.parent)}"
+            f"{_offer(store.folder.parent, result.dataset)}"
         ) from None
 
 

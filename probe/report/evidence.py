@@ -28,11 +28,12 @@ def tests(material: Material) -> Markup:
 
 def _pairs(comparison: Comparison, names: Mapping[str, str]) -> list[Markup]:
     """Return the tests against the winner, and all others folded away."""
+    n_pairs = len(comparison.pairs)
     note = (
         "Each row was tested on the same held-out images: McNemar's exact test, two-sided, with "
-        f"Holm's correction for all {len(comparison.pairs):,} pairs; the interval is a paired "
-        "bootstrap. Rows that share a letter in the leaderboard are not distinguishable with "
-        "these data."
+        f"Holm's correction for {n_pairs:,} {'pair' if n_pairs == 1 else 'pairs'}; the interval "
+        "is a paired bootstrap. Rows that share a letter in the leaderboard are not "
+        "distinguishable with these data."
     )
     columns = [*map(_number, ("difference", "95 %", "only one right", "p, Holm")), "different?"]
     first = [pair for pair in comparison.pairs if pair.a == comparison.winner]

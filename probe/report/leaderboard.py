@@ -20,6 +20,11 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
+def rate(value: float) -> str:
+    """Return images a second."""
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
 def seconds(value: float) -> str:
     """Return a time as people say it."""
     if value < 60:
@@ -29,7 +34,7 @@ def seconds(value: float) -> str:
 
 COSTS: tuple[Column, ...] = (
     ("features", lambda row: row.feature_dim, lambda value: f"{value:,.0f}"),
-    ("images/s", lambda row: row.cost.images_per_second, lambda value: f"{value:,.3g}"),
+    ("images/s", lambda row: row.cost.images_per_second, rate),
     ("extraction", lambda row: row.cost.extract_seconds, seconds),
     ("head fit", lambda row: row.cost.head_seconds, seconds),
     ("multiply-adds", lambda row: row.cost.multiply_adds, count),

@@ -143,3 +143,12 @@ def test_explain_writes_a_picture(digits_bundle: Path, folder: Path, tmp_path: P
     assert len(found["neighbours"]) == 8
     with Image.open(tmp_path / "why.png") as picture:
         assert picture.format == "PNG"
+
+
+def test_explain_leaves_the_folder_of_the_image_alone(
+    digits_bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    before = sorted((folder / "pictures").iterdir())
+    probe("explain", str(digits_bundle), str(folder / "pictures" / "01.png"), cwd=tmp_path)
+    assert (tmp_path / "01-explained.png").is_file()
+    assert sorted((folder / "pictures").iterdir()) == before

@@ -174,6 +174,16 @@ def test_a_head_that_is_no_layer_is_refused_and_the_best_other_offered(cache: Pa
         promote(cache, *QUICK)
 
 
+def test_features_side_by_side_are_refused_and_never_offered(cache: Path) -> None:
+    folder = fit(cache, "20270101-000000-001", HeadRequest(params={"epochs": 1}))
+    said = json.loads((folder / "result.json").read_text())
+    said["entry"] += "+" + said["entry"]
+    said["metrics"]["val"]["top1"] = 1.0
+    (folder / "result.json").write_text(json.dumps(said))
+    with pytest.raises(UsageError, match=f"no network behind them.*`probe promote {RUN}`"):
+        promote(cache, *QUICK)
+
+
 def test_an_mlp_head_starts_where_it_ended(cache: Path, tmp_path: Path) -> None:
     folder = fit(cache, "20270101-000000-001", HeadRequest(params={"epochs": 3, "hidden": (9,)}))
     source = open_source(folder, Places(cache_dir=cache))
