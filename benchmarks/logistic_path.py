@@ -25,9 +25,16 @@ too (load 3 to 5; both sides are faster on an idle machine):
 
 scikit-learn reports convergence at all five. From C of about 1 on, its stop (a slope of 1e-4)
 leaves it above the minimum, which acts like a penalty: that, not an error, is the 0.3 points there,
-6 points below the best C's accuracy. It multiplies with NumPy, whose OpenBLAS did not know this
-processor; with OPENBLAS_CORETYPE=SKYLAKEX and one thread an iteration took 0.3 to 0.5 s instead of
-0.45 to 0.65 s, so that the ratio would be some 35 to 60.
+6 points below the best C's accuracy. In the runs above NumPy's OpenBLAS did not know this
+processor. With OPENBLAS_CORETYPE=SKYLAKEX, so that both sides ran the same kernel,
+and other work beside both:
+
+    path, all 45 and the choice      54 and 85 s; chosen C=0.00178; within one standard error of
+                                     its 68.03 %: C from 0.001 to 0.00562
+    scikit-learn, 4 of 45 fitted     6776 s by interpolation: 79 times the slower, 125 the faster
+
+and at C=178 and 1e5 the same 0.26 points. Its warm-started loop was cut off after two fits (9 and
+65 s, where cold ones took 6 and 60 s): starting from another C did not help it there.
 
 What the parts bought (68 s with all of them, in the same run; the excess is over that run's):
 
