@@ -16,7 +16,8 @@ Seen on two cores of a Xeon with one other job beside it:
 
 So from pixels the limit of 1.2 holds, and from a file it is missed, the more the smaller the
 network. The limit of 3 s from cold was missed too: importing MXNet takes 0.9 s, scikit-learn
-0.75 s. Since then the reference images are forwarded while scikit-learn is imported.
+0.75 s. With the reference images forwarded
+meanwhile it was 3.35 to 3.9 s in five single runs.
 """
 
 from __future__ import annotations
