@@ -7,7 +7,8 @@ run folder that has one is complete.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +19,8 @@ from typing import Any
 
 from probe.errors import DataError, UnknownNameError
 from probe.files import write_text
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 FILE_NAME = "result.json"
@@ -231,6 +234,15 @@ def find_run(runs: Path, wanted: Path) -> Path:
         if folder.is_dir():
             return folder
     raise UnknownNameError(f"{wanted}: no such folder, and no such run in {runs}")
+
+
+def finished_runs(runs: Path) -> Iterator[tuple[Path, RunResult]]:
+    """Yield the folders and results of finished runs, the newest first; damaged ones are logged."""
+    for path in sorted(runs.glob(f"*/{FILE_NAME}"), reverse=True):
+        try:
+            yield path.parent, read_run(path.parent)
+        except DataError as error:
+            log.info("%s", error)
 
 
 def write_run(folder: Path, result: RunResult) -> Path:

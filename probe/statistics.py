@@ -156,11 +156,15 @@ def fit_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
 
 def apply_temperature(probabilities: NDArray[Any], temperature: float) -> Array64:
     """Return probabilities whose logits are divided by a temperature; the ranking stays."""
-    scaled = _logits(probabilities) / temperature
-    scaled -= scaled.max(axis=1, keepdims=True)
-    np.exp(scaled, out=scaled)
-    scaled /= scaled.sum(axis=1, keepdims=True)
-    return scaled
+    return softmax(_logits(probabilities) / temperature)
+
+
+def softmax(scores: NDArray[Any]) -> NDArray[Any]:
+    """Turn scores into probabilities along the last axis, in place, and return them."""
+    scores -= scores.max(axis=-1, keepdims=True)
+    np.exp(scores, out=scores)
+    scores /= scores.sum(axis=-1, keepdims=True)
+    return scores
 
 
 def _logits(probabilities: NDArray[Any]) -> Array64:

@@ -21,6 +21,7 @@ from probe.plain import from_plain, to_plain
 from probe.request import Prepared
 from probe.results import versions
 from probe.splitting import validation_split
+from probe.statistics import softmax
 from probe.transferability import NEIGHBOURS, h_score, knn_score, leep, logme, nce
 
 MOST_ROWS, MOST_NEIGHBOURS = 10_000, 5_000  # beyond, figures hardly move and time grows
@@ -89,7 +90,7 @@ def _compute(
     ]
     top = _classifier(prepared(), source)
     if top is not None:
-        p = _softmax(X @ top[0].T + top[1])
+        p = softmax(X @ top[0].T + top[1])
         tasks += [
             ("nce", len(X), lambda: nce(p.argmax(axis=1), y)),
             ("leep", len(X), lambda: leep(p, y)),
@@ -128,10 +129,3 @@ def _classifier(prepared: Prepared, source: Source) -> tuple[Any, Any] | None:
     if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] != source.width:
         return None  # a convolution, or something comes between
     return weight, bias
-
-
-def _softmax(scores: NDArray[Any]) -> NDArray[Any]:
-    scores = scores - scores.max(axis=1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores

@@ -17,7 +17,7 @@ from probe.bundle.neighbours import Neighbours
 from probe.bundle.reject import Verdicts, judge
 from probe.errors import BundleError, HeadError
 from probe.preprocess import PreprocessSpec
-from probe.statistics import apply_temperature
+from probe.statistics import apply_temperature, softmax
 
 if TYPE_CHECKING:
     from probe.engines import Engine
@@ -130,7 +130,9 @@ class Bundle:
         features : float, (n, n_features)
             As `features` gives them.
         """
-        every = [self._one_head(head, features) for head in self.heads] or [_softmax(features)]
+        every = [self._one_head(head, features) for head in self.heads] or [
+            softmax(features.astype(np.float64))
+        ]
         if self.about.temperature is not None:
             every = [apply_temperature(one, self.about.temperature) for one in every]
         mean: NDArray[np.float64] = np.mean(every, axis=0)
@@ -299,11 +301,3 @@ def _check_parameters(where: str, about: About, parameters: dict[str, NDArray[An
                 f"{where}: its weights are not those of {about.backbone} to {about.layer}: {name} "
                 f"is {found}, expected {shape}"
             )
-
-
-def _softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    scores = logits.astype(np.float64)
-    scores -= scores.max(axis=1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=1, keepdims=True)
-    return scores

@@ -117,17 +117,17 @@ def _find(
 def _scored_run(runs: Path, entry: str, wanted: str | None) -> Path | None:
     """Return the folder of a run of the entry that has test predictions."""
     from probe.predictions import load_predictions
-    from probe.results import read_run
+    from probe.results import find_run, finished_runs, read_run
 
     if wanted is not None:
-        folder = Path(wanted) if Path(wanted).is_dir() else runs / wanted
+        folder = find_run(runs, Path(wanted))
         if read_run(folder).entry != entry or "test" not in load_predictions(folder):
             raise UsageError(f"--run {wanted}: it has no test predictions of {entry}")
         return folder
-    for result in sorted(runs.glob("*/result.json"), reverse=True):
+    for folder, result in finished_runs(runs):
         try:
-            if read_run(result.parent).entry == entry and "test" in load_predictions(result.parent):
-                return result.parent
+            if result.entry == entry and "test" in load_predictions(folder):
+                return folder
         except ProbeError as error:
             log.info("%s", error)
     return None

@@ -22,6 +22,7 @@ from probe.heads.normalize import (
 )
 from probe.history import Epoch
 from probe.parts import Part
+from probe.statistics import softmax
 from probe.streaming import StreamedRows
 
 log = logging.getLogger(__name__)
@@ -95,11 +96,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
 
     def predict_proba(self, X: RowsLike) -> NDArray[np.float64]:
         """Return the probability of each class, float64, (n_rows, n_classes); rows sum to 1."""
-        logits = self._logits(X)
-        logits -= logits.max(axis=1, keepdims=True)
-        np.exp(logits, out=logits)
-        logits /= logits.sum(axis=1, keepdims=True)
-        return logits
+        return softmax(self._logits(X))
 
     def predict(self, X: RowsLike) -> NDArray[Any]:
         """Return the most probable class of each row; the first of equals."""

@@ -13,6 +13,7 @@ from probe.heads.knn import KNNHead, vote_of_many
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import blocks
 from probe.parts import Part
+from probe.statistics import softmax
 
 UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))  # scikit-learn clips probabilities there
 BLOCK_SCORES = 1 << 22  # numbers at a time: 16 MB
@@ -65,8 +66,4 @@ def _of_linear(heads: Sequence[LinearHead], X: NDArray[Any]) -> NDArray[np.float
     for start, block in blocks(X):
         rows = heads[0].normalizer_.apply(block).astype(np.float32)
         scores[start : start + len(block)] = rows @ weights + biases
-    p = scores.reshape(len(X), len(heads), -1)
-    p -= p.max(axis=2, keepdims=True)
-    np.exp(p, out=p)
-    p /= p.sum(axis=2, keepdims=True)
-    return p
+    return softmax(scores.reshape(len(X), len(heads), -1))

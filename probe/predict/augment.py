@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
+from probe.statistics import softmax
 from probe.views import image_views
 
 TTA = {"none": 1, "flip": 2, "crops5": 5, "crops10": 10, "scales": 3}
@@ -86,10 +87,7 @@ def _mean(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[n
 
 def _logits(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     logs = np.einsum("m,mnc->nc", weights, np.log(np.maximum(every, np.finfo(np.float64).tiny)))
-    logs -= logs.max(axis=1, keepdims=True)
-    np.exp(logs, out=logs)
-    found: NDArray[np.float64] = logs / logs.sum(axis=1, keepdims=True)
-    return found
+    return softmax(logs)
 
 
 def _vote(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

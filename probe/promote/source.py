@@ -24,7 +24,7 @@ from probe.outcome import newest_bench
 from probe.predictions import Predictions, load_predictions
 from probe.preprocess import PreprocessSpec
 from probe.request import Prepared, prepare, repeat
-from probe.results import RunResult, find_run, read_run
+from probe.results import RunResult, find_run, finished_runs, read_run
 from probe.runs import HEAD, TRAIN_HEAD
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def choose_run(cache_dir: Path, wanted: Path | None) -> Path:
     winner = _winner(cache_dir)
     if winner is not None:
         return winner
-    for folder, result in _runs(cache_dir):
+    for folder, result in finished_runs(runs):
         if result.head != PROMOTED:
             return folder
     raise UsageError(f"{runs}: no finished run to promote; `probe head` makes one")
@@ -165,17 +165,6 @@ def _winner(cache_dir: Path) -> Path | None:
         raise UsageError(f"the newest bench has a winner for each dataset; name one ({named})")
     folder = cache_dir / "runs" / found[0] if found else None
     return folder if folder is not None and (folder / "result.json").is_file() else None
-
-
-def _runs(cache_dir: Path) -> list[tuple[Path, RunResult]]:
-    """Return the finished runs, the newest first; damaged ones are left out."""
-    found = []
-    for path in sorted((cache_dir / "runs").glob("*/result.json"), reverse=True):
-        try:
-            found.append((path.parent, read_run(path.parent)))
-        except DataError:
-            continue
-    return found
 
 
 def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions]) -> LinearHead:
@@ -203,7 +192,7 @@ def _offer(cache_dir: Path, dataset: str) -> str:
     """Return a dataset's best run that has a network, as the end of a refusal."""
     store = Store(cache_dir)
     best: tuple[float, str] | None = None
-    for folder, result in _runs(cache_dir):
+    for folder, result in finished_runs(cache_dir / "runs"):
         if result.dataset != dataset:
             continue
         try:
