@@ -84,6 +84,13 @@ class Cost:
     imagenet_top1: float | None = None
     imagenet_by: str | None = None
 
+    @property
+    def total_seconds(self) -> float | None:
+        """From images to a fitted head, or to a fine-tuned network; None where a part is absent."""
+        if self.extract_seconds is None or self.head_seconds is None:
+            return None
+        return self.extract_seconds + self.head_seconds
+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

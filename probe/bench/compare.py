@@ -171,8 +171,8 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
         if len(others) > NAMED:
             names += f" and {len(others) - NAMED} more"
         text += f" Not distinguishable from it with these data: {names}."
-        if comparison.cheapest and comparison.cheapest != comparison.winner:
-            cheapest = rows[comparison.cheapest]
+        cheapest = rows[comparison.cheapest or best.id]
+        if _price(cheapest)[0] < _price(best)[0]:  # another head on the same pass saves nothing
             text += f" The cheapest of them is {_called(cheapest, protocol)} ({_cost(cheapest)})."
     first = _next_beaten(comparison, best, rows)
     if first is not None:

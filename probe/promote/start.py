@@ -88,8 +88,14 @@ def _check(source: Source, options: Options, feed: Feed) -> None:
         raise UsageError(
             f"--accumulate {options.accumulate}: an epoch has only {feed.batches} batches"
         )
+    own = source.preprocess.size
     for size in feed.sizes:
         source.backbone.check_size(source.layer, size)
+        if not own <= 2 * size <= 4 * own:
+            raise UsageError(
+                f"--sizes {size}: the run's own size is {own}, at which every epoch is validated; "
+                f"train on sides from {(own + 1) // 2} to {2 * own}"
+            )
     fixed_size = source.layer.kind == "vector" or source.pool in ("flatten", "none")
     if feed.sizes != (source.preprocess.size,) and fixed_size and source.layer.kind != "gap":
         raise UsageError(

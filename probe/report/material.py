@@ -13,7 +13,7 @@ from typing import Any
 from probe.audit import FILE_NAME as AUDIT
 from probe.audit import Audit, load_audit
 from probe.cache.store import Joined, Store, join
-from probe.errors import ProbeError, UnknownNameError, UsageError
+from probe.errors import DataError, ProbeError, UnknownNameError, UsageError
 from probe.learning_curve import FILE_NAME as LEARNING_CURVE
 from probe.learning_curve import LearningCurve, load_learning_curve
 from probe.ledger import read_looks
@@ -122,11 +122,18 @@ def named_runs(names: Sequence[str], folder: Path) -> list[Run]:
         if not (path / RESULT).is_file():
             close = sorted(folder.glob(f"{name}*/{RESULT}")) if path.name == name else []
             if len(close) != 1:
-                what = "more than one run starts with" if close else "there is no run called"
-                raise UnknownNameError(f"{what} {name!r} in {folder}; `ls {folder}` names them")
+                raise _no_such_run(name, folder, several=bool(close))
             path = close[0].parent
         chosen[path.resolve()] = Run(folder=path, result=read_run(path))
     return list(chosen.values())
+
+
+def _no_such_run(name: str, folder: Path, *, several: bool) -> ProbeError:
+    started = [one for one in (Path(name), folder / name) if one.is_dir()]
+    if started and not several:
+        return DataError(f"{started[0]}: the run did not finish; take it up again or run it anew")
+    what = "more than one run starts with" if several else "there is no run called"
+    return UnknownNameError(f"{what} {name!r} in {folder}; `ls {folder}` names them")
 
 
 def newest_dataset(runs: Sequence[Run]) -> list[Run]:

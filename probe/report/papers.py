@@ -77,7 +77,7 @@ def _plans(
     leader, about = material.leader, f"on {material.dataset}"
     if ranked:
         yield "leaderboard", partial(draw_leaderboard, material, ranked)
-    if any(row.cost.extract_seconds for row in ranked):
+    if any(row.cost.total_seconds for row in ranked):
         yield "cost", partial(draw_cost, material, ranked)
     if material.curves:
         yield "learning-curves", partial(draw_learning, material)
@@ -127,16 +127,16 @@ def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> Non
 
 
 def draw_cost(material: Material, rows: Sequence[Row], path: Path) -> None:
-    """Draw accuracy on held-out rows against the time that extraction takes."""
-    groups = list(dict.fromkeys(row.name for row in rows if row.cost.extract_seconds))
+    """Draw accuracy on held-out rows against the time from images to a fitted head."""
+    groups = list(dict.fromkeys(row.name for row in rows if row.cost.total_seconds))
     axes = _panel([shorten(group, NAME_LENGTH) for group in groups])
     for number, group in enumerate(groups):
-        for row in [row for row in rows if row.name == group and row.cost.extract_seconds]:
+        for row in [row for row in rows if row.name == group and row.cost.total_seconds]:
             split = material.choosing(row) or ""
             value = row.metrics[split]["top1"]
             low, high = row.intervals.get(split, {}).get("top1", (value, value))
             axes.errorbar(
-                [row.cost.extract_seconds or 0.0], [100 * value],
+                [row.cost.total_seconds or 0.0], [100 * value],
                 yerr=[[100 * max(0, value - low)], [100 * max(0, high - value)]],
                 color=_colour(number), marker=_mark(number), markersize=6, capsize=3,
                 linewidth=1.2, label=shorten(group, NAME_LENGTH),
@@ -144,7 +144,7 @@ def draw_cost(material: Material, rows: Sequence[Row], path: Path) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda *_: "")
-    axes.set_xlabel("seconds to extract the dataset", color=FAINT, fontsize=9)
+    axes.set_xlabel("seconds to extract the dataset and fit", color=FAINT, fontsize=9)
     axes.set_ylabel("top-1 on held-out rows, %", color=FAINT, fontsize=9)
     _legend(axes)
     save(cast("Figure", axes.figure), path)

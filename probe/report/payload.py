@@ -22,6 +22,7 @@ NONE = 0xFFFF  # no label, no prediction
 NOBODY = 0xFFFFFFFF
 COSTS = {
     "multiply_adds": "multiply-adds an image",
+    "total_seconds": "seconds to extract the dataset and fit",
     "extract_seconds": "seconds to extract the dataset",
     "images_per_second": "images per second",
     "parameters": "parameters",

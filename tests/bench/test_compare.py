@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,16 @@ def test_the_cheapest_of_the_tied_is_named(three: tuple[Path, list[Row]]) -> Non
     assert "Not distinguishable from it with these data: near." in found.verdict
     assert "The cheapest of them is near (10 multiply-adds an image" in found.verdict
     assert "It beats far by 30.00 points" in found.verdict
+
+
+def test_another_head_on_the_same_pass_is_not_called_cheaper(tmp_path: Path) -> None:
+    predict(tmp_path, "a", hits(320))
+    predict(tmp_path, "b", hits(318))
+    rows = [row("a", 0.8, macs=10), replace(row("b", 318 / N, macs=10), feature_dim=1)]
+    _, found = compare(tmp_path, rows)
+    assert found.tied == ("a", "b")
+    assert found.cheapest == "b"  # a smaller head, but nobody waits for that
+    assert "cheapest" not in found.verdict
 
 
 def test_a_difference_that_is_real_alone_may_not_be_among_many(tmp_path: Path) -> None:

@@ -285,6 +285,7 @@ def test_a_training_that_diverges_says_so(made: Path, tmp_path: Path) -> None:
         (("--lr-mult", "conv9=2"), "no parameter and no layer"),
         (("--lr-mult", "stage1"), "PATTERN=FACTOR"),
         (("--sizes", "big"), "sides in pixels"),
+        (("--sizes", "7"), "the run's own size is 32"),
         (("--optimizer", "lion"), "--optimizer lion"),
         (("--bn", "maybe"), "--bn maybe"),
         (("--lr", "-1"), "--lr -1"),
