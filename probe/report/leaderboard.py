@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from probe.outcome import Row
-from probe.report.markup import DASH, Markup, element, join, number, percent
+from probe.report.costs import COSTS, Column
+from probe.report.markup import (
+    DASH,
+    Markup,
+    column_header,
+    element,
+    join,
+    number,
+    percent,
+    scrolling,
+)
 from probe.report.material import Material
 
 SPLIT_NAMES = {"val": "validation", "oof": "out of fold", "test": "test"}
-Column = tuple[str, Callable[[Row], float | None], Callable[[float], str]]
-
-
-def count(value: float) -> str:
-    """Return a large number as people say it: 4.65 M."""
-    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {unit}"
-    return f"{value:.3g}"
-
-
-def rate(value: float) -> str:
-    """Return images a second."""
-    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
-
-
-def seconds(value: float) -> str:
-    """Return a time as people say it."""
-    if value < 60:
-        return f"{value:.3g} s"
-    return f"{value / 60:.3g} min" if value < 3600 else f"{value / 3600:.3g} h"
-
-
-COSTS: tuple[Column, ...] = (
-    ("features", lambda row: row.feature_dim, lambda value: f"{value:,.0f}"),
-    ("images/s", lambda row: row.cost.images_per_second, rate),
-    ("extraction", lambda row: row.cost.extract_seconds, seconds),
-    ("head fit", lambda row: row.cost.head_seconds, seconds),
-    ("multiply-adds", lambda row: row.cost.multiply_adds, count),
-    ("parameters", lambda row: row.cost.parameters, count),
-    ("disk", lambda row: row.cost.disk, lambda value: f"{count(value)}B"),
-    ("ImageNet top-1", lambda row: row.cost.imagenet_top1, lambda value: percent(value, 1)),
-)
+HERE = ("extraction", "head fit")  # what a choice turns on; the table of costs has the others
 
 
 def answer(material: Material) -> Markup:
@@ -99,17 +77,21 @@ def leaderboard(material: Material) -> Markup:
     """Return the sortable table; its order on arrival is that of the held-out rows."""
     rows = material.rows
     splits = [material.choosing(row) for row in rows]
-    costs = [column for column in COSTS if any(column[1](row) is not None for row in rows)]
+    costs = [one for one in COSTS if one[0] in HERE and any(one[1](row) for row in rows)]
     tests = any("test" in row.metrics for row in rows)
     letters = any(row.letters for row in rows)
     named = {split for split in splits if split}
     where = SPLIT_NAMES[named.pop()] if len(named) == 1 else "held out"
-    headers = [_header("#", "ascending"), _header("features and head", css="")]
-    headers += [_header("ties")] if letters else []
-    headers += [_header(f"top-1, {where}"), element("th", "95 % interval", {"scope": "col"})]
-    headers += [_header("mean recall"), _header("log loss"), _header("calibration error")]
-    headers += [_header("top-1, test, reported", css="number reported")] if tests else []
-    headers += [_header(name) for name, _, _ in costs]
+    headers = [column_header("#", "ascending"), column_header("features and head", css="")]
+    headers += [column_header("ties")] if letters else []
+    headers += [column_header(f"top-1, {where}"), element("th", "95 % interval", {"scope": "col"})]
+    headers += [
+        column_header("mean recall"),
+        column_header("log loss"),
+        column_header("calibration error"),
+    ]
+    headers += [column_header("top-1, test, reported", css="number reported")] if tests else []
+    headers += [column_header(name) for name, _, _ in costs]
     scale = _scale(material)
     body = [
         element(
@@ -122,13 +104,7 @@ def leaderboard(material: Material) -> Markup:
     caption = element("caption", "Click a heading to sort. The order is by held-out rows.")
     content = [caption, element("thead", element("tr", headers)), element("tbody", body)]
     made = element("table", content, {"id": "leaderboard-table", "class": "sortable"})
-    attributes = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": "Leaderboard"}
-    return element("div", made, attributes)
-
-
-def _header(text: str, sort: str | None = None, *, css: str = "number") -> Markup:
-    button = element("button", text, {"type": "button"})
-    return element("th", button, {"scope": "col", "class": css or None, "aria-sort": sort})
+    return scrolling(made, "Leaderboard")
 
 
 def _scale(material: Material) -> tuple[float, float]:

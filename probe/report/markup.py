@@ -113,6 +113,12 @@ def as_header(cell: object) -> Markup:
     return element("th", cell, {"scope": "col"})
 
 
+def column_header(text: str, sort: str | None = None, *, css: str = "number") -> Markup:
+    """Return a ``th`` whose click sorts; `sort` is the order on arrival, in ARIA's words."""
+    button = element("button", text, {"type": "button"})
+    return element("th", button, {"scope": "col", "class": css or None, "aria-sort": sort})
+
+
 def number(text: str, value: float | None, *, css: str = "") -> Markup:
     """Return a cell with a number that columns are sorted by; None sorts last."""
     attributes = {"class": f"number {css}".strip(), "data-value": None if value is None else value}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from probe.report import evidence, galleries, leaderboard
+from probe.report.costs import cost_table
 from probe.report.markup import Markup, element, join
 from probe.report.material import Material
 from probe.report.payload import COSTS
@@ -53,9 +54,7 @@ class Section:
 
 def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Section]:
     """Return the sections in the order of the page."""
-    found = [_leaderboard(material)]
-    if any(row.rank is not None for row in material.rows):
-        found.append(_cost(material))
+    found = [_leaderboard(material), _cost(material)]
     if material.curves:
         found.append(_learning(material))
     if any(views.values()):
@@ -83,6 +82,9 @@ def _leaderboard(material: Material) -> Section:
 
 
 def _cost(material: Material) -> Section:
+    if not any(row.rank is not None for row in material.rows):
+        why = "Nothing was held out from training, so there is no accuracy to set against it."
+        return Section(name="cost", title="Cost", why=why, content=cost_table(material))
     values = {name: [getattr(row.cost, name, None) for row in material.rows] for name in COSTS}
     values["feature_dim"] = [row.feature_dim for row in material.rows]
     known = [name for name, ones in values.items() if any(one is not None for one in ones)]
@@ -91,7 +93,8 @@ def _cost(material: Material) -> Section:
         "Top-1 on held-out rows, with 95 % bootstrap intervals. The line joins what nothing "
         "cheaper beats."
     )
-    content = Markup(asset("cost.html").replace("<!-- options -->", join(options)))
+    plot = Markup(asset("cost.html").replace("<!-- options -->", join(options)))
+    content = join([plot, cost_table(material)])
     return Section(name="cost", title="Accuracy and cost", why=why, content=content)
 
 

@@ -107,6 +107,13 @@ def test_sorting(page: Any) -> None:
     assert header.get_attribute("aria-sort") == "descending"
 
 
+def test_the_leaderboard_is_whole_on_a_laptop(page: Any) -> None:
+    wide, room = page.eval_on_selector(
+        "#leaderboard-table", "(table) => [table.scrollWidth, table.parentElement.clientWidth]"
+    )
+    assert wide <= room
+
+
 def test_hover_shows_a_picture_and_a_click_its_neighbours(page: Any) -> None:
     at = point_at_the_map(page)
     image = page.eval_on_selector(
