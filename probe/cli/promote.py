@@ -194,7 +194,7 @@ def _begin(source: Source, asked: Asked, target: Path, *, workers: int, quiet: b
     begun.training.resume()
     if not quiet:
         needed = None if begun.training.done else estimate(begun)
-        show_start(begun, asked, needed, advice(source, asked.options.freeze))
+        show_start(begun, asked, needed, advice(begun))
     return begun
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from probe.errors import DataError
 from probe.learning_curve import load_learning_curve
+from probe.promote.mirror import mirror_test
 from probe.promote.options import NONE
 from probe.promote.promotion import Begun
 from probe.promote.source import Source
@@ -61,8 +62,9 @@ def estimate(begun: Begun) -> Estimate:
     return Estimate(batch_seconds=each, epoch_seconds=epoch, seconds=epoch * left)
 
 
-def advice(source: Source, freeze: str) -> list[str]:
+def advice(begun: Begun) -> list[str]:
     """Return what is known before the first step, a sentence each, and what follows from it."""
+    source, freeze = begun.source, begun.training.options.freeze
     figures = source.result.metrics
     val, train = figures["val"]["top1"], figures.get("train", {}).get("top1")
     each = len(source.train) / len(source.head.classes_)
@@ -86,7 +88,23 @@ def advice(source: Source, freeze: str) -> list[str]:
             "the probe fits its training images better than new ones: training all layers helps "
             "where its images look unlike those of the weights, and overfits where they are few"
         )
-    return [*found, *_curve(source)]
+    return [*found, *_curve(source), *_mirror(begun)]
+
+
+def _mirror(begun: Begun) -> list[str]:
+    """Return a warning where augmentation mirrors images that a mirror changes."""
+    options = begun.training.options
+    if not options.policy().flip or options.start != "probe" or begun.training.progress.updates:
+        return []
+    test = mirror_test(begun)
+    if not test.harmful:
+        return []
+    sentence = (
+        f"of {test.n} validation images the probe gets {_percent(test.top1)} right, mirrored "
+        f"{_percent(test.mirrored)}: a mirror changes what they show, so train without it, "
+        "as with --augment crop"
+    )
+    return [sentence]
 
 
 def _curve(source: Source) -> list[str]:

@@ -40,6 +40,8 @@ class Begun:
         from random weights, which have nothing to agree with.
     loss, top1 : float
         On validation, before the first step.
+    right : bool, (n_val,)
+        Which validation images were right, before the first step.
     predict_seconds : float
         Of one validation image.
     """
@@ -49,6 +51,7 @@ class Begun:
     difference: float | None
     loss: float
     top1: float
+    right: NDArray[np.bool_]
     predict_seconds: float
 
 
@@ -81,7 +84,7 @@ def begin(
     loss, top1 = score(p, targets)
     return Begun(
         source=source, training=training, difference=difference, loss=loss, top1=top1,
-        predict_seconds=seconds,
+        right=p.argmax(axis=1) == targets, predict_seconds=seconds,
     )  # fmt: skip
 
 

@@ -338,3 +338,11 @@ def test_a_dry_run_says_how_long_and_leaves_nothing(cache: Path) -> None:
     assert "about" in done.stderr
     assert "advice" in done.stderr
     assert [one.name for one in (cache / "runs").iterdir()] == [RUN]
+
+
+def test_digits_in_a_mirror_are_advised_against(cache: Path) -> None:
+    advised = "a mirror changes what they show"
+    done = promote(cache, *QUICK, "--dry-run", "--augment", "light")
+    assert advised in " ".join(done.stderr.split())
+    done = promote(cache, *QUICK, "--dry-run", "--augment", "crop")
+    assert advised not in " ".join(done.stderr.split())
