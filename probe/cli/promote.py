@@ -186,10 +186,13 @@ def _resume(run: Path | None, cache: Path, *, workers: int, quiet: bool) -> None
 
 
 def _begin(source: Source, asked: Asked, target: Path, *, workers: int, quiet: bool) -> Begun:
+    from probe.cli import console
     from probe.cli.promote_show import show_start
     from probe.promote.advice import advice, estimate
     from probe.promote.promotion import begin
 
+    if not quiet:
+        console.stderr().print(f"checking the network on {len(source.val):,} validation images ...")
     begun = begin(source, asked.options, target, weights=_weights(source, asked), workers=workers)
     begun.training.resume()
     if not quiet:
