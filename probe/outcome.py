@@ -23,6 +23,11 @@ SCHEMA = 1
 FILE_NAME, TABLE_NAME = "bench.json", "results.csv"
 DONE, FAILED = "done", "failed"
 
+SCORE_TITLES = {  # as people write them
+    "logme": "LogME", "h_score": "H-score", "h_score_shrunk": "H-score, shrunk", "nce": "NCE",
+    "leep": "LEEP", "knn": "5-NN",
+}  # fmt: skip
+
 Figures = Mapping[str, Mapping[str, float]]
 
 

@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from probe.cli.screen import Screen
     from probe.outcome import Bench, Comparison, Row
 
-SCORES = {
-    "logme": "LogME", "h_score": "H-score", "h_score_shrunk": "H-score, shrunk", "nce": "NCE",
-    "leep": "LEEP", "knn": "5-NN",
-}  # fmt: skip
 SPLITS = {"val": "val", "oof": "out of fold"}
 
 
@@ -202,8 +198,10 @@ def _costs(rows: Sequence[Row]) -> None:
 
 
 def _agreement(comparison: Comparison) -> None:
+    from probe.outcome import SCORE_TITLES
+
     lines = [
-        [SCORES.get(one.score, one.score), f"{one.kendall:+.2f}", f"{one.weighted:+.2f}",
+        [SCORE_TITLES.get(one.score, one.score), f"{one.kendall:+.2f}", f"{one.weighted:+.2f}",
          f"{one.p:.2f}", one.best, f"{100 * one.loss:.2f}"]
         for one in comparison.agreement
     ]  # fmt: skip

@@ -125,6 +125,7 @@ class Live:
 
     def _line(self, epoch: Epoch, *, best: bool) -> None:
         assert epoch.val_loss is not None
+        assert epoch.train_top1 is not None
         assert epoch.val_top1 is not None
         self._console.print(
             f"{epoch.epoch:>5}  {epoch.train_loss:>8.4f}  {100 * epoch.train_top1:>7.2f} %"
@@ -165,18 +166,27 @@ def show_promoted(done: Promoted, source: Source) -> None:
     out.print()
     last = done.gains[-1]
     facts = {
-        "verdict": _verdict(last),
+        "verdict": _verdict(last) if done.better else _kept(done.gains[0]),
         "cost": f"{console.duration(done.seconds)} of training; the probe's head took "
         f"{console.duration(source.result.seconds)}",
     }
-    if last.split == "val":
+    if last.split == "val" and done.better:
         facts["caution"] = "the best epoch was chosen on these images, so its figure flatters"
     if done.result.test_looks:
         facts["looks"] = f"this was look {done.result.test_looks} at these test rows"
     best = done.result.params["best_epoch"]
     facts["run"] = f"{done.folder} (epoch {best} is kept)"
-    facts["next"] = f"probe bundle {done.folder}"
+    facts["next"] = f"probe bundle {done.folder if done.better else source.folder}"
     console.facts(out, facts)
+
+
+def _kept(gain: Gain) -> str:
+    """Say so where the network was best before the first step."""
+    return (
+        f"keep the probe: on the held-out images that choose, the best epoch has "
+        f"{_percent(gain.after)}, the probe {_percent(gain.before)}; fewer layers (--freeze), a "
+        "smaller --lr or more images may do better"
+    )
 
 
 def _verdict(gain: Gain) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from probe.outcome import Agreement, Comparison, Matrix, Pair
+from probe.outcome import SCORE_TITLES, Agreement, Comparison, Matrix, Pair
 from probe.report.markup import DASH, Markup, element, join, number, percent, table
 from probe.report.material import Material
 
@@ -89,7 +89,11 @@ def _scores(comparison: Comparison) -> Markup:
     parts = [
         element("h3", "Ranking without training"),
         element("p", "Scores of the features alone, on training rows; more is better."),
-        table(["features", *map(_number, names)], rows, caption="Scores"),
+        table(
+            ["features", *(_number(SCORE_TITLES.get(name, name)) for name in names)],
+            rows,
+            caption="Scores",
+        ),
     ]
     if agreement:
         caption = "How well each score ranked the features, against each one's best head"
@@ -99,7 +103,7 @@ def _scores(comparison: Comparison) -> Markup:
 
 def _agreement(one: Agreement) -> list[object]:
     return [
-        one.score,
+        SCORE_TITLES.get(one.score, one.score),
         number(str(one.n), one.n),
         number(f"{one.kendall:+.2f}", one.kendall),
         number(f"{one.weighted:+.2f}", one.weighted),

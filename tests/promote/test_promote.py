@@ -346,3 +346,10 @@ def test_digits_in_a_mirror_are_advised_against(cache: Path) -> None:
     assert advised in " ".join(done.stderr.split())
     done = promote(cache, *QUICK, "--dry-run", "--augment", "crop")
     assert advised not in " ".join(done.stderr.split())
+
+
+def test_a_network_no_better_on_held_out_images_is_not_recommended(cache: Path) -> None:
+    done = promote(cache, *QUICK, "--lr", "1e-12")  # nothing is learnt, so nothing is gained
+    said = "".join(done.stdout.split())
+    assert "keeptheprobe" in said
+    assert f"probebundle{cache / 'runs' / RUN}" in said

@@ -306,7 +306,7 @@ def test_a_bench_has_its_verdict_its_groups_and_its_failures(world: Path, tmp_pa
     page = write_page(tmp_path / "page.html", material, views, pictures, command="probe report")
     parsed = Parsed(page.path.read_text(encoding="utf-8"))
     assert parsed.open == []
-    for words in ("Take <b>the first</b>.", "no <weights>", "logme", f"Bench {bench.id}"):
+    for words in ("Take <b>the first</b>.", "no <weights>", "LogME", f"Bench {bench.id}"):
         assert words in parsed.words
     assert any("--dataset shows the bench's others: other" in note for note in page.notes)
     with pytest.raises(UnknownNameError, match="not toy"):
