@@ -10,9 +10,9 @@ and keeps the parameters, less that of one that stops before, over the file's si
 
 Seen on two cores that others used too: torch zip 0.67 and 1.00, torch stream 0.86 and 1.00,
 safetensors 0.83 and 1.00, Gluon 0.92 and 1.00, Caffe 0.79 and 1.00, ONNX 0.81 and 1.00. Keras's
-kernels have to be turned around, which is done in tiles and on several threads: .h5 1.78 and 1.07,
-.weights.h5 1.91 and 1.07, best of four rounds while other work kept the two cores at a load of 16.
-In processor time it is 2.6 times the plain read, so a machine with one core misses the limit.
+kernels have to be turned around, which is done in tiles and on several threads; on the same machine
+when idle: .h5 1.69 to 1.76 and 1.07, .weights.h5 1.60 to 1.79 and 1.07. In
+processor time it is 2.6 times the plain read, so a machine with one core misses the limit.
 """
 
 from __future__ import annotations

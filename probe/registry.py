@@ -28,6 +28,8 @@ class Registry(Mapping[str, T], Generic[T]):
         What the names stand for, as used in messages ("backbone").
     specs : iterable of T
         In the order in which a listing shows them.
+    listing : str
+        The command that shows them all, for messages where they are too many to name.
 
     Raises
     ------
@@ -35,8 +37,8 @@ class Registry(Mapping[str, T], Generic[T]):
         Two specs share a name: a mistake in the catalog, never silently resolved.
     """
 
-    def __init__(self, kind: str, specs: Iterable[T]) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, specs: Iterable[T], *, listing: str = "") -> None:
+        self.kind, self._listing = kind, listing
         self._specs: dict[str, T] = {}
         for spec in specs:
             if spec.name in self._specs:
@@ -65,4 +67,6 @@ class Registry(Mapping[str, T], Generic[T]):
         close = difflib.get_close_matches(name.lower(), self._specs, n=3, cutoff=0.5)
         if close:
             return f"did you mean {' or '.join(close)}?"
+        if self._listing:
+            return f"`{self._listing}` lists all {len(self)}"
         return f"there are {', '.join(self._specs)}"

@@ -23,6 +23,7 @@ from tests.weights.writers_proto import write_caffe
 
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
+TOPS = (("fc", "fc6", "4096"), ("fc", "fc7", "4096"), ("fc", "fc8", "1000"))
 CAFFENET = (  # kind, name, settings
     ("conv", "conv1", "num_output: 96 kernel_size: 11 stride: 4"), ("pool", "pool1", ""),
     ("norm", "norm1", ""),
@@ -31,7 +32,7 @@ CAFFENET = (  # kind, name, settings
     ("conv", "conv3", "num_output: 384 pad: 1 kernel_size: 3"),
     ("conv", "conv4", "num_output: 384 pad: 1 kernel_size: 3 group: 2"),
     ("conv", "conv5", "num_output: 256 pad: 1 kernel_size: 3 group: 2"), ("pool", "pool5", ""),
-    ("fc", "fc6", "4096"), ("fc", "fc7", "4096"), ("fc", "fc8", "1000"),
+    *TOPS,
 )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def layer(kind: str, name: str, bottom: str, settings: str = "") -> str:
 
 
 def prototxt(name: str, size: int) -> str:
-    """Return the deploy prototxt: without the dense layers for VGG, whole for CaffeNet."""
+    """Return the deploy prototxt."""
     text = f'name: "{name}"\ninput: "data"\ninput_dim: 1\ninput_dim: 3\n'
     text += f"input_dim: {size}\ninput_dim: {size}\n"
     rows: list[tuple[str, str, str]] = list(CAFFENET)
@@ -62,6 +63,7 @@ def prototxt(name: str, size: int) -> str:
             settings = f"num_output: {width} pad: 1 kernel_size: 3"
             rows += [("conv", f"conv{block}_{i}", settings) for i in range(1, count + 1)]
             rows.append(("pool2", f"pool{block}", ""))
+        rows += TOPS
     bottom = "data"
     for kind, one, settings in rows:
         text += layer(kind, one, bottom, settings)
@@ -71,23 +73,22 @@ def prototxt(name: str, size: int) -> str:
 
 def golden(name: str, folder: Path) -> dict[str, Any]:
     """Return one model's size and the digest of each of its layers."""
-    whole = name == "caffenet"
-    size = 227 if whole else 64
-    names = caffenet() if whole else caffe_vgg(name)
-    arrays = {one: draw(one, s) for one, s in names.items() if whole or one.startswith("conv")}
+    size = 227 if name == "caffenet" else 224
+    names = caffenet() if name == "caffenet" else caffe_vgg(name)
+    arrays = {one: draw(one, shape) for one, shape in names.items()}
     model = write_caffe(folder / f"{name}.caffemodel", arrays, old=name != "vgg19")
     (folder / "net.prototxt").write_text(prototxt(name, size))
     net = cv2.dnn.readNetFromCaffe(str(folder / "net.prototxt"), str(model))
     net.enableFusion(False)
     net.setInput((image(size).transpose(0, 3, 1, 2) / np.float32(127.5) - 1).astype(np.float32))
-    layers = {f"pool{i}": f"pool{i}" for i in range(1, 6)}
-    if whole:
-        layers = {one: one for one in ("conv1", "norm1", "norm2", "pool5", "fc6", "fc7")}
-        layers["logits"] = "fc8"
+    maps = ("conv1", "norm1", "norm2", "pool5")
+    if name != "caffenet":
+        maps = tuple(f"pool{i}" for i in range(1, 6))
+    layers = {one: one for one in (*maps, "fc6", "fc7")} | {"logits": "fc8"}
     wanted = [f"relu_{one}" if one in ("conv1", "fc6", "fc7") else one for one in layers.values()]
     outputs = net.forward(wanted)
     digests = {ours: digest(out) for ours, out in zip(layers, outputs, strict=True)}
-    return {"size": size, "only": "" if whole else "conv", "layers": digests}
+    return {"size": size, "layers": digests}
 
 
 def main() -> None:

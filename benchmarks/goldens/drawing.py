@@ -1,7 +1,7 @@
 """What the golden features are made of, the same on every machine and with every NumPy.
 
-Parameters are drawn from a generator that their name seeds, images likewise; features are projected
-on a few fixed directions, so that a model's golden is a few hundred numbers. Needs NumPy alone:
+Parameters are drawn from a generator that their name seeds, images likewise; features are reduced
+to a few signed sums, so that a model's golden is a few hundred numbers. Needs NumPy alone:
 the scripts beside this file import it in another framework's environment, the tests in ours.
 """
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 FOLDER = Path(__file__).parents[2] / "tests" / "weights" / "goldens"
 NUMBERS = 32  # a layer
 BLOCK = 1 << 20
+PERIOD = 4_194_301  # a prime: of a larger parameter, no two rows are the same
 VARIANCES, MEANS = ("running_var", "moving_variance"), ("running_mean", "moving_mean")
 
 
@@ -51,19 +52,26 @@ def image(size: int) -> NDArray[np.uint8]:
 
 
 def digest(features: NDArray[Any]) -> list[float]:
-    """Return 32 numbers: the features, flattened, times fixed signs, over the root of their count.
+    """Return 32 numbers: number i of the features, flattened, goes to sum i mod 32 with a sign.
 
     References
     ----------
-    Achlioptas, Database-friendly random projections (2003): lengths are kept on average.
+    Charikar, Chen and Farach-Colton, Finding frequent items in data streams (2002): of such a
+    sketch the squared length is on average that of what went in, so differences show.
     """
     flat = np.asarray(features, np.float64).reshape(-1)
-    stream = hashlib.shake_256(b"golden").digest(-(-NUMBERS * flat.size // 8))
-    bits = np.unpackbits(np.frombuffer(stream, np.uint8), count=NUMBERS * flat.size)
-    signs = bits.reshape(NUMBERS, flat.size)
-    whole = flat.sum()
-    sums = [2 * flat[row.astype(bool)].sum() - whole for row in signs]
-    return [float(f"{value / math.sqrt(flat.size):.7g}") for value in sums]
+    stream = hashlib.shake_256(b"golden").digest(-(-flat.size // 8))
+    signs = np.unpackbits(np.frombuffer(stream, np.uint8), count=flat.size) * 2.0 - 1.0
+    padded = np.zeros(-(-flat.size // NUMBERS) * NUMBERS)
+    padded[: flat.size] = flat * signs
+    sums = padded.reshape(-1, NUMBERS).sum(axis=0)
+    return [float(f"{value * math.sqrt(NUMBERS / flat.size):.7g}") for value in sums]
+
+
+def names_digest(shapes: Mapping[str, Sequence[int]]) -> str:
+    """Return 16 hex digits over names and shapes, in whatever order they come."""
+    lines = sorted(f"{name} {'x'.join(map(str, shape))}" for name, shape in shapes.items())
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
 
 
 def write(name: str, versions: Mapping[str, str], models: Mapping[str, Mapping[str, Any]]) -> None:
@@ -78,11 +86,12 @@ def _uniform(name: str, count: int) -> NDArray[np.float32]:
     # PCG64's raw stream is what NumPy promises to keep; its distributions may change
     seed = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=16).digest(), "little")
     raw = np.random.PCG64(seed)
-    unit = np.empty(count + count % 2, np.float32)
+    drawn = min(count, PERIOD)
+    unit = np.empty(drawn + drawn % 2, np.float32)
     for start in range(0, len(unit), BLOCK):
         part = unit[start : start + BLOCK]
         bits = np.asarray(raw.random_raw(len(part) // 2), "<u8").view("<u4")
         part[:] = (bits >> 8).astype(np.float32)
         part *= np.float32(2.0**-23)
         part -= np.float32(1)
-    return unit[:count]
+    return np.resize(unit[:drawn], count)  # which repeats what there is

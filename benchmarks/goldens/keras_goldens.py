@@ -18,7 +18,9 @@ import numpy as np
 
 from benchmarks.goldens.drawing import digest, draw, image, write
 
-POOLS = {f"block{i}_pool": f"pool{i}" for i in range(1, 6)}
+VGG = {f"block{i}_pool": f"pool{i}" for i in range(1, 6)} | {
+    "fc1": "fc6", "fc2": "fc7", "predictions": "logits",
+}  # fmt: skip
 INCEPTION = {"mixed0": "mixed_5b", "mixed2": "mixed_5d", "mixed3": "mixed_6a", "mixed7": "mixed_6e",
              "mixed8": "mixed_7a", "mixed10": "mixed_7c"}  # fmt: skip
 
@@ -30,16 +32,13 @@ def resnet(depth: int) -> dict[str, str]:
     return outs | {"avg_pool": "gap", "predictions": "logits"}
 
 
-TABLE: dict[str, tuple[str, int, bool, dict[str, str]]] = {
-    "vgg16": ("VGG16", 224, True, {
-        "block1_conv1": "conv1_1", "block5_pool": "pool5", "fc1": "fc6", "fc2": "fc7",
-        "predictions": "logits",
-    }),
-    "vgg19": ("VGG19", 64, False, POOLS),
-    "resnet50_v1": ("ResNet50", 64, True, resnet(50)),
-    "resnet101_v1": ("ResNet101", 64, True, resnet(101)),
-    "resnet152_v1": ("ResNet152", 64, True, resnet(152)),
-    "inception_v3_keras": ("InceptionV3", 299, True, INCEPTION | {
+TABLE: dict[str, tuple[str, int, dict[str, str]]] = {
+    "vgg16": ("VGG16", 224, VGG),
+    "vgg19": ("VGG19", 224, VGG),
+    "resnet50_v1": ("ResNet50", 64, resnet(50)),
+    "resnet101_v1": ("ResNet101", 64, resnet(101)),
+    "resnet152_v1": ("ResNet152", 64, resnet(152)),
+    "inception_v3_keras": ("InceptionV3", 299, INCEPTION | {
         "avg_pool": "gap", "predictions": "logits",
     }),
 }  # fmt: skip
@@ -57,11 +56,10 @@ def fill(net: Any) -> None:
 
 def golden(name: str) -> dict[str, Any]:
     """Return one model's size, the digest of each of its layers, and the list of all layers."""
-    function, size, top, layers = TABLE[name]
+    function, size, layers = TABLE[name]
     keras.backend.clear_session()  # layers without a name are counted
-    options = {"classifier_activation": None} if top else {}
     net = getattr(keras.applications, function)(
-        weights=None, include_top=top, input_shape=(size, size, 3), **options
+        weights=None, input_shape=(size, size, 3), classifier_activation=None
     )
     fill(net)
     cut = keras.Model(net.input, [net.get_layer(one).output for one in layers])
@@ -70,7 +68,7 @@ def golden(name: str) -> dict[str, Any]:
     arrays = [np.moveaxis(one, -1, 1) if np.ndim(one) == 4 else one for one in outputs]
     digests = {ours: digest(one) for ours, one in zip(layers.values(), arrays, strict=True)}
     listed = [layer.name for layer in net.layers if layer.weights]
-    return {"size": size, "top": top, "layers": digests, "listed": listed}
+    return {"size": size, "layers": digests, "listed": listed}
 
 
 def main() -> None:

@@ -248,4 +248,5 @@ BACKBONES = Registry(
             first=1, head=18, paper="arXiv:1905.11946",
         ),
     ],
+    listing="probe backbones list",
 )  # fmt: skip

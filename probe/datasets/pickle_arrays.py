@@ -7,29 +7,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UnsafeFileError
+from probe.pickles import Allowed
 
 SCALARS = (str, bytes, int, float, complex, bool, type(None), np.generic)
 DTYPE = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,9}")  # numbers and text; no objects, no records
 MAX_DIMENSIONS = 32
-
-
-class Allowed:
-    """A function that a pickle may call. It has no state that BUILD could set."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
 
 
 class PendingDtype:

@@ -5,6 +5,7 @@ Importing this, and asking for a digest that the memo knows, does not import MXN
 
 from __future__ import annotations
 
+from probe.weights.at_hand import locate, serves
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.check import check_first_use, check_weights, require_agreement, verified_by
 from probe.weights.convert import convert_weights, with_mean
@@ -24,7 +25,7 @@ from probe.weights.load import (
 )
 from probe.weights.open_file import open_tensors
 from probe.weights.spec import WeightsSpec
-from probe.weights.store import ResolvedWeights, locate, resolve_weights, serves
+from probe.weights.store import ResolvedWeights, resolve_weights
 from probe.weights.target import backbone_for
 from probe.weights.tensors import LazyTensor, TensorFile
 

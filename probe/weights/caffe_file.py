@@ -80,11 +80,14 @@ def read_mean(path: Path) -> Float32:
     Raises
     ------
     WeightsError, UnsafeFileError
-        It is no blob, or not of three channels.
+        It cannot be read, is no blob, or not of three channels.
     """
-    with path.open("rb") as file:
-        wire = Wire(path, file)
-        mean = _tensor(wire, "the mean", wire.whole())
+    try:
+        with path.open("rb") as file:
+            wire = Wire(path, file)
+            mean = _tensor(wire, "the mean", wire.whole())
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror or error})") from None
     shape = mean.shape[1:] if len(mean.shape) == 4 and mean.shape[0] == 1 else mean.shape
     if len(shape) != 3 or shape[0] != 3 or 0 in shape:
         raise WeightsError(f"{path}: no mean of three channels, but of shape {mean.shape}")

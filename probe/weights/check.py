@@ -165,7 +165,7 @@ def find_answer(
     answers = _answers(backbone, cache_dir)
     if not answers:
         return None
-    sha256, _ = file_digests(weights.path, memo)
+    sha256 = file_digests(weights.path, memo).sha256
     for answer in answers:
         if answer.sha256 == sha256:
             return answer
@@ -210,7 +210,7 @@ def answer_now(
         name=weights.name,
         backbone=backbone.name,
         layer=layer.name,
-        sha256=file_digests(weights.path, memo)[0],
+        sha256=file_digests(weights.path, memo).sha256,
         parameters=weights.digest(backbone, layer, memo),
         preprocess=weights.preprocess,
         pixels=hashlib.blake2b(batch.tobytes(), digest_size=8).hexdigest(),

@@ -14,7 +14,7 @@ from probe.weights.caffe_file import read_mean
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import fit_file, holds_layers, refuse, shapes_of
 from probe.weights.gluon_file import write_gluon
-from probe.weights.load import check_finite
+from probe.weights.load import check_finite, strangers
 from probe.weights.naming import Naming
 from probe.weights.open_file import open_tensors
 from probe.weights.safetensors_file import write_safetensors
@@ -80,7 +80,7 @@ def convert_weights(
     fit = fit_file(file, backbone)
     held = holds_layers(file, backbone)
     if fit is None or not held or fit.unknown:
-        problems = fit.problems(backbone, backbone.layers[0]) if fit else ["no name is known"]
+        problems = fit.problems(backbone, backbone.layers[0]) if fit else [strangers(file)]
         raise refuse(file, backbone, problems)
     bad = {*fit.missing, *fit.misshapen}
     names = [name for name in fit.naming.sources if name not in bad]

@@ -10,9 +10,9 @@ from typing import Any
 
 from probe.errors import WeightsError, WeightsNotFoundError
 from probe.files import sync
+from probe.weights.at_hand import locate
 from probe.weights.catalog import WEIGHTS
 from probe.weights.file_digest import hash_file
-from probe.weights.store import locate
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +48,9 @@ def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: 
     """
     spec = WEIGHTS[name]
     target = cache_dir / "weights" / spec.file_name
-    if (there := locate(spec, cache_dir)) is not None:
-        return there
+    there = locate(spec, cache_dir)
+    if there is not None and (there == target or spec.has_digest(hash_file(there))):
+        return there  # a framework's folder can hold an older file of the same name
     urls = [f"{one.rstrip('/')}/{spec.file_name}" for one in mirrors] + list(spec.urls)
     if not urls:
         get = f"run `pip install {spec.install}`" if spec.install else f"put it at {target}"
@@ -64,7 +65,7 @@ def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: 
             log.info("%s: %s", url, error)
             failures.append(f"{url} ({type(error).__name__})")
             continue
-        if spec.has_digest(*hash_file(part)):
+        if spec.has_digest(hash_file(part)):
             sync(part)
             part.replace(target)
             sync(target.parent)

@@ -72,7 +72,7 @@ def fit_file(file: TensorFile, backbone: BackboneSpec) -> Fit | None:
         score = (hits, -len(naming.known))
         if hits and score > best_score:
             best, best_score = (naming, tensors), score
-    return None if best is None else _fit(*best, file)
+    return None if best is None else _fit(*best, file, shapes_of(backbone.name))
 
 
 def holds_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
@@ -174,8 +174,11 @@ def _namings(name: str) -> tuple[Naming, ...]:
     return tuple(namings(BACKBONES[name], shapes_of(name)))
 
 
-def _fit(naming: Naming, tensors: Mapping[str, LazyTensor], file: TensorFile) -> Fit:
-    missing, misshapen = {}, {}
+def _fit(
+    naming: Naming, tensors: Mapping[str, LazyTensor], file: TensorFile, shapes: Mapping[str, Shape]
+) -> Fit:
+    missing = {name: f"{name}, which they do not have" for name in shapes.keys() - naming.sources}
+    misshapen = {}
     for canonical, source in naming.sources.items():
         absent = [name for name in source.names if name not in tensors]
         if absent:
@@ -194,7 +197,9 @@ def _fit(naming: Naming, tensors: Mapping[str, LazyTensor], file: TensorFile) ->
         if count:
             labels.append(omission.label.format(count=count))
     unknown = [name for name in spare if not any(o.matches(name) for o in naming.omissions)]
-    labels += _absent_tops(naming, missing)
+    labels += _absent_tops(naming, missing, labels)
+    if any(name.startswith("output.") for name in misshapen):
+        labels.append("a classifier of another shape left out")
     accepted = naming.unless is not None and naming.unless(file)
     return Fit(
         naming=naming, tensors=tensors, missing=missing, misshapen=misshapen,
@@ -203,14 +208,16 @@ def _fit(naming: Naming, tensors: Mapping[str, LazyTensor], file: TensorFile) ->
     )  # fmt: skip
 
 
-def _absent_tops(naming: Naming, missing: Mapping[str, str]) -> list[str]:
+def _absent_tops(naming: Naming, missing: Mapping[str, str], told: list[str]) -> list[str]:
     labels = []
-    if any(name.startswith("output.") for name in missing):
+    if any(name.startswith("output.") for name in missing) and not any(
+        "the classifier" in label for label in told
+    ):
         labels.append("no classifier")
     # fully connected layers are the two-dimensional ones inside `features`
     if any(
         name.startswith("features.") and len(naming.sources[name].shapes[0]) == 2
-        for name in missing
+        for name in missing.keys() & naming.sources
     ):
         labels.append("no fully connected layers")
     return labels

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UnsafeFileError, WeightsError
-from probe.weights.hdf5_heaps import check_heaps
+from probe.hdf5_heaps import check_heaps
 from probe.weights.tensors import ITEM_BYTES, LazyTensor, TensorFile, check_shape, raw_tensor
 from probe.weights.zip_members import stored_members
 

@@ -64,7 +64,7 @@ def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
     file = open_tensors(path)
     fit = fit_file(file, backbone)
     if fit is None:
-        raise refuse(file, backbone, [_strangers(file)])
+        raise refuse(file, backbone, [strangers(file)])
     if problems := fit.problems(backbone, layer):
         raise refuse(file, backbone, problems)
     parameters = {}
@@ -142,7 +142,7 @@ def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
         fit = fit_file(file, backbone)
         first = backbone.layers[0]
         raise refuse(
-            file, backbone, [_strangers(file)] if fit is None else fit.problems(backbone, first)
+            file, backbone, [strangers(file)] if fit is None else fit.problems(backbone, first)
         )
     return held
 
@@ -161,7 +161,8 @@ def _remembered(path: Path, kind: str, memo: Memo, compute: Callable[[], str]) -
     return value
 
 
-def _strangers(file: TensorFile) -> str:
+def strangers(file: TensorFile) -> str:
+    """Return what to say of a file none of whose names is known."""
     names = ", ".join(list(file.tensors)[:3]) or "nothing"
     return f"none of its {len(file.tensors)} tensors is called as expected ({names} ...)"
 

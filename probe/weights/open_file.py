@@ -28,6 +28,13 @@ KNOWN = (
 )
 
 
+BESIDE = {  # files that lie beside weights and are taken for them
+    ".prototxt": "a Caffe network without its weights; name the .caffemodel instead",
+    ".json": "a graph without its weights; name the .params, .h5 or .safetensors beside it",
+    ".binaryproto": "a mean image; it goes with `probe weights convert MODEL OUT --mean`",
+}
+
+
 def open_tensors(path: Path) -> TensorFile:
     """Return the tensors of a weight file, none of them read yet.
 
@@ -57,6 +64,8 @@ def _open(path: Path) -> TensorFile:
     with path.open("rb") as file:
         start = file.read(16)
     reader = _reader(path, start)
+    if reader in (None, onnx_file.read_onnx) and path.suffix in BESIDE:
+        raise WeightsError(f"{path}: {BESIDE[path.suffix]}")
     if reader is None:
         raise WeightsError(f"{path}: not a weight file of a known format; known are {KNOWN}")
     return reader(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probe.preprocess import PreprocessSpec
+from probe.weights.file_digest import Digests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +17,7 @@ class WeightsSpec:
     name : str
         ``BACKBONE.SOURCE``, for example ``resnet50.torchvision_v1``.
     backbone : str
-    format : {"torch", "keras", "gluon", "safetensors"}
+    format : {"torch", "keras", "gluon", "caffe"}
     preprocess : PreprocessSpec
         What the weights were trained and are evaluated with.
     layers : tuple of str
@@ -30,10 +31,10 @@ class WeightsSpec:
     install : str
         What to install to have that package.
     size : int or None
-        In bytes, where known.
+        In bytes, where known; of a download as its publisher states it, rounded.
     sha256 : str
         In hex: all 64 digits, or as many as the publisher states.
-    md5 : str
+    md5, sha1 : str
         In hex, where that is what the publisher states.
     licence : str
     top1 : float or None
@@ -54,11 +55,12 @@ class WeightsSpec:
     size: int | None = None
     sha256: str = ""
     md5: str = ""
+    sha1: str = ""
     top1: float | None = None
     top1_by: str = ""
 
-    def has_digest(self, sha256: str, md5: str) -> bool:
+    def has_digest(self, found: Digests) -> bool:
         """Whether a file with those digests is this one, as far as its publisher's digest tells."""
         if self.sha256:
-            return sha256.startswith(self.sha256)
-        return bool(self.md5) and md5 == self.md5
+            return found.sha256.startswith(self.sha256)
+        return (self.md5 or self.sha1) in {found.md5, found.sha1} - {""}

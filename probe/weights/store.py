@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from probe.backbones.spec import BackboneSpec, Layer
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.memo import Memo
 from probe.preprocess import TORCHVISION, PreprocessSpec
+from probe.weights.at_hand import locate, published, same_network, serves
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.file_digest import file_digests
 from probe.weights.fit import fit_file
@@ -115,8 +115,8 @@ def resolve_weights(
     ----------
     argument : str
         ``auto``; a name of the catalog; a file; or ``random:SEED``. ``auto`` takes, in the order
-        of the catalog, the first published file in ``cache_dir/weights``, then the first in an
-        installed package.
+        of the catalog, the first published file in ``cache_dir/weights``, then the first in the
+        folder where torch, Keras or Gluon keeps its downloads or in an installed package.
     preprocess : PreprocessSpec, optional
         Asked for by the user: it wins, with a warning where it contradicts what is known.
 
@@ -154,19 +154,6 @@ def resolve_weights(
     )  # fmt: skip
 
 
-def locate(spec: WeightsSpec, cache_dir: Path) -> Path | None:
-    """Return where a published file is at hand, the cache folder first, or None."""
-    cached = cache_dir / "weights" / spec.file_name
-    if cached.is_file():
-        return cached
-    if not spec.package:
-        return None
-    module, inside = spec.package
-    found = importlib.util.find_spec(module)  # a top-level name: nothing of it is imported
-    folders = (found.submodule_search_locations if found else None) or []
-    return next((path for folder in folders if (path := Path(folder, inside)).is_file()), None)
-
-
 def _random(
     backbone: BackboneSpec, argument: str, preprocess: PreprocessSpec | None
 ) -> ResolvedWeights:
@@ -182,28 +169,26 @@ def _random(
     )  # fmt: skip
 
 
-def _candidates(backbone: BackboneSpec) -> list[WeightsSpec]:
-    return [spec for spec in WEIGHTS.values() if serves(spec, backbone)]
-
-
 def _at_hand(backbone: BackboneSpec, cache_dir: Path, memo: Memo) -> tuple[WeightsSpec, Path]:
-    specs = _candidates(backbone)
+    specs = published(backbone)
+    own = cache_dir / "weights"
     found = [(spec, path) for spec in specs if (path := locate(spec, cache_dir))]
-    # a file that somebody put into the cache folder was meant; a package may just be there
-    found.sort(key=lambda pair: pair[1].parent != cache_dir / "weights")
-    if found:
-        spec, path = found[0]
+    # a file that somebody put into the cache folder was meant; others may just be there
+    for spec, path in sorted(found, key=lambda pair: pair[1].parent != own):
+        if path.parent != own and not spec.has_digest(file_digests(path, memo)):
+            log.warning("%s: called like %s, but by its digest not that file", path, spec.name)
+            continue
         log.info("weights: %s (%s)", spec.name, path)
         return spec, _verified(spec, path, memo)
     looked = (
         ", ".join(spec.file_name for spec in specs) or "nothing, for no published file is known"
     )
     packages = [spec.package[0] for spec in specs if spec.package]
-    beside = f", and for the package {packages[0]}" if packages else ""
+    beside = f", for the package {packages[0]}" if packages else ""
     get = f"{_how_to_get(specs[0], cache_dir)}; or " if specs else ""
     raise WeightsNotFoundError(
         f"no weights for {backbone.name} at hand: looked in {cache_dir / 'weights'} for "
-        f"{looked}{beside}; "
+        f"{looked}{beside}, and where torch, Keras and Gluon keep downloads; "
         f"{get}name a file with --weights FILE, or take --weights random:0, untrained"
     )
 
@@ -218,7 +203,7 @@ def _how_to_get(spec: WeightsSpec, cache_dir: Path) -> str:
 
 
 def _verified(spec: WeightsSpec, path: Path, memo: Memo) -> Path:
-    if not spec.has_digest(*file_digests(path, memo)):
+    if not spec.has_digest(file_digests(path, memo)):
         raise WeightsError(
             f"{path}: by its digest not the file that {spec.name} is; remove it and download it "
             "again, or give it another name and use it with --weights FILE --preprocess NAME"
@@ -226,30 +211,16 @@ def _verified(spec: WeightsSpec, path: Path, memo: Memo) -> Path:
     return path
 
 
-def serves(spec: WeightsSpec, backbone: BackboneSpec) -> bool:
-    """Whether a published file is for the backbone.
-
-    Without bottlenecks ResNet v1 and v1b are one network, so those weights go both ways.
-    """
-    return same_network(spec.backbone, backbone.name)
-
-
-def same_network(one: str, other: str) -> bool:
-    """Whether two backbones are the same network under two names."""
-    same = ({"resnet18", "resnet18_v1"}, {"resnet34", "resnet34_v1"})
-    return one == other or {one, other} in same
-
-
 def _from_file(
     backbone: BackboneSpec, path: Path, memo: Memo, preprocess: PreprocessSpec | None
 ) -> ResolvedWeights:
     if not path.is_file():
-        close = ", ".join(spec.name for spec in _candidates(backbone)) or "none"
+        close = ", ".join(spec.name for spec in published(backbone)) or "none"
         raise WeightsNotFoundError(
             f"--weights {path}: neither a file nor a name in the catalog, which has {close} for "
             f"{backbone.name}"
         )
-    spec = identify(*file_digests(path, memo))
+    spec = identify(file_digests(path, memo))
     if spec is not None and not serves(spec, backbone):
         raise WeightsError(
             f"{path}: these are {spec.name}, weights of {spec.backbone}, not of {backbone.name}"

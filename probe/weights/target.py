@@ -34,7 +34,7 @@ def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
         raise WeightsNotFoundError(
             f"{argument}: neither a file nor a name in the catalog (`probe weights list`)"
         )
-    known = identify(*file_digests(path, memo))
+    known = identify(file_digests(path, memo))
     if known is not None:
         return BACKBONES[known.backbone]
     file = open_tensors(path)

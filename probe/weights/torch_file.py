@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from probe.errors import UnsafeFileError, WeightsError
-from probe.weights.safe_pickle import BoundedStream, Callee, load
+from probe.pickles import COMMON, Allowed, BoundedStream, Dialect, Stream, read_pickle
 from probe.weights.tensors import ITEM_BYTES, LazyTensor, Shape, TensorFile, check_shape, raw_tensor
 from probe.weights.zip_members import Member, stored_members
-
-T = TypeVar("T")
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_PROTOCOL = 1001
 NESTED_UNDER = ("state_dict", "model", "model_state_dict")
+WRAPPERS = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
 MAX_PICKLE = 1 << 26  # of the largest networks here it is below 1 MB
 
 _STORAGES = {
@@ -75,9 +74,7 @@ def read_torch_zip(path: Path) -> TensorFile:
     order = members.get(root + "byteorder")
     if order is not None and order.read(path, 16) != b"little":
         raise WeightsError(f"{path}: written on a big-endian machine, which is not supported")
-    found = _unpickle(
-        path, lambda: load(members[pickles[0]].read(path, MAX_PICKLE), _ALLOWED, _storage)
-    )
+    found = _unpickle(path, io.BytesIO(members[pickles[0]].read(path, MAX_PICKLE)))
     places = {
         name.removeprefix(root + "data/"): member
         for name, member in members.items()
@@ -99,9 +96,7 @@ def read_torch_stream(path: Path) -> TensorFile:
     size = path.stat().st_size
     with path.open("rb") as file:
         stream = BoundedStream(file, size)
-        magic, protocol, system, found, keys = _unpickle(
-            path, lambda: [load(stream, _ALLOWED, _storage) for _ in range(5)]
-        )
+        magic, protocol, system, found, keys = (_unpickle(path, stream) for _ in range(5))
         if magic != STREAM_MAGIC or protocol != STREAM_PROTOCOL:
             raise WeightsError(f"{path}: torch stream of an unknown version {protocol!r}")
         if not isinstance(system, dict) or system.get("little_endian") is not True:
@@ -134,11 +129,13 @@ def _stream_places(
     return places
 
 
-def _unpickle(path: Path, read: Callable[[], T]) -> T:
+def _unpickle(path: Path, stream: Stream) -> object:
     try:
-        return read()
+        return read_pickle(stream, _TORCH)
     except UnsafeFileError as error:
-        raise UnsafeFileError(f"{path}: {error}") from None
+        raise UnsafeFileError(f"{path}: {error}; nothing was run") from None
+    except ValueError as error:
+        raise UnsafeFileError(f"{path}: the pickle is damaged ({error})") from None
 
 
 def _storage(reference: object) -> _Storage:
@@ -179,14 +176,33 @@ def _size(*sides: object) -> object:
     return sides[0] if sides else ()
 
 
-_ALLOWED: dict[str, object] = {
-    "collections.OrderedDict": Callee(_ordered_dict),
-    "torch._utils._rebuild_tensor": Callee(_rebuild_tensor),
-    "torch._utils._rebuild_tensor_v2": Callee(_rebuild_tensor),
-    "torch._utils._rebuild_parameter": Callee(lambda tensor, *_: tensor),
-    "torch.Size": Callee(_size),
-    **{f"torch.{name}": _StorageType(dtype) for name, dtype in _STORAGES.items()},
-}
+def _build(target: object, _: object) -> None:
+    if type(target) is not dict:  # torch hangs module versions on its OrderedDict: left out
+        raise UnsafeFileError("the pickle sets the state of something that is no dict")
+
+
+def _key(key: Any) -> Any:
+    if type(key) not in (str, int):  # hashing a nested tuple can take for ever
+        raise UnsafeFileError("the pickle has a dict key that is neither text nor a number")
+    return key
+
+
+_TORCH = Dialect(
+    instructions=COMMON | {"BINPERSID"},
+    table={
+        ("collections", "OrderedDict"): Allowed(_ordered_dict),
+        ("torch._utils", "_rebuild_tensor"): Allowed(_rebuild_tensor),
+        ("torch._utils", "_rebuild_tensor_v2"): Allowed(_rebuild_tensor),
+        ("torch._utils", "_rebuild_parameter"): Allowed(lambda tensor, *_: tensor),
+        ("torch", "Size"): Allowed(_size),
+        **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
+    },
+    build=_build,
+    key=_key,
+    persistent=_storage,
+    encoding="latin1",
+    purpose="weights",
+)
 
 
 def _all_tensors(found: object) -> list[_Tensor]:
@@ -223,9 +239,14 @@ def _state_dict(path: Path, found: object) -> dict[str, _Tensor]:
             else type(found).__name__
         )
         raise WeightsError(f"{path}: no state dict in it (found {keys}); save model.state_dict()")
-    while all(name.startswith("module.") for name in tensors):  # torch's DataParallel adds it
-        tensors = {name.removeprefix("module."): one for name, one in tensors.items()}
+    while prefix := _wrapper(tensors):
+        tensors = {name.removeprefix(prefix): one for name, one in tensors.items()}
     return tensors
+
+
+def _wrapper(tensors: Mapping[str, _Tensor]) -> str:
+    """What all names begin with because the network was wrapped in another, or nothing."""
+    return next((one for one in WRAPPERS if all(name.startswith(one) for name in tensors)), "")
 
 
 def _tensor_file(path: Path, found: object, places: Mapping[str, Member]) -> TensorFile:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.weights.published import VGG, Names, convolution, joined, linear, norm
+from tests.weights.published import (
+    VGG,
+    Names,
+    convolution,
+    joined,
+    linear,
+    norm,
+    resnet,
+    torchvision,
+    vgg,
+)
 
 # (entered, out, kernel) in the order in which Keras's InceptionV3 builds its convolutions
 _ROW, _COLUMN = (1, 7), (7, 1)
@@ -57,12 +67,24 @@ def keras_inception_v3(first: int = 0) -> Names:
     return names | {"predictions/kernel": (2048, 1000), "predictions/bias": (1000,)}
 
 
+LITE0 = ((1, 3, 1, 16), (2, 3, 6, 24), (2, 5, 6, 40), (3, 3, 6, 80), (3, 5, 6, 112), (4, 5, 6, 192),
+         (1, 3, 6, 320))  # fmt: skip
+MOBILENET_V2 = ((1, 3, 1, 16), (2, 3, 6, 24), (3, 3, 6, 32), (4, 3, 6, 64), (3, 3, 6, 96),
+                (3, 3, 6, 160), (1, 3, 6, 320))  # fmt: skip
+
+
 def timm_lite0() -> Names:
     """State dict of timm's efficientnet_lite0, tf_ or not."""
-    groups = (
-        (1, 3, 1, 16), (2, 3, 6, 24), (2, 5, 6, 40), (3, 3, 6, 80), (3, 5, 6, 112), (4, 5, 6, 192),
-        (1, 3, 6, 320),
-    )  # fmt: skip
+    return _timm_inverted(LITE0)
+
+
+def timm_mobilenet_v2() -> Names:
+    """State dict of timm's mobilenetv2_100."""
+    return _timm_inverted(MOBILENET_V2)
+
+
+def _timm_inverted(groups: tuple[tuple[int, int, int, int], ...]) -> Names:
+    """Inverted residuals, a group (blocks, kernel, expansion, width)."""
     parts = [convolution("conv_stem", 3, 32, 3), norm("bn1", 32)]
     entered = 32
     for stage, (count, kernel, expansion, width) in enumerate(groups):
@@ -80,6 +102,64 @@ def timm_lite0() -> Names:
             entered = width
     parts += [convolution("conv_head", 320, 1280, 1), norm("bn2", 1280)]
     return joined([*parts, linear("classifier", 1280, 1000)])
+
+
+TIMM_TOPS = {
+    "classifier.0": "pre_logits.fc1", "classifier.3": "pre_logits.fc2", "classifier.6": "head.fc",
+}  # fmt: skip
+
+
+def timm_vgg(backbone: str) -> Names:
+    """As torchvision's, but the first two dense layers are convolutions."""
+    names = {}
+    for one, shape in vgg(backbone).items():
+        module, _, leaf = one.rpartition(".")
+        if leaf == "weight" and module in ("classifier.0", "classifier.3"):
+            side = 7 if module == "classifier.0" else 1
+            shape = (4096, shape[1] // side**2, side, side)  # noqa: PLW2901
+        names[f"{TIMM_TOPS.get(module, module)}.{leaf}"] = shape
+    return names
+
+
+def transformers_resnet(depth: int) -> Names:
+    """State dict of ResNetForImageClassification."""
+
+    def rename(one: str) -> str:
+        module, _, leaf = one.rpartition(".")
+        if module in ("conv1", "bn1"):
+            kind = {"conv1": "convolution", "bn1": "normalization"}[module]
+            return f"resnet.embedder.embedder.{kind}.{leaf}"
+        if module == "fc":
+            return f"classifier.1.{leaf}"
+        stage, block, *inner = module.split(".")
+        at = f"resnet.encoder.stages.{int(stage[-1]) - 1}.layers.{block}"
+        if inner[0] == "downsample":
+            return f"{at}.shortcut.{('convolution', 'normalization')[int(inner[1])]}.{leaf}"
+        kind = "convolution" if inner[0].startswith("conv") else "normalization"
+        return f"{at}.layer.{int(inner[0][-1]) - 1}.{kind}.{leaf}"
+
+    return {rename(one): shape for one, shape in resnet(depth).items()}
+
+
+def gluoncv_resnet(depth: int) -> Names:
+    """Structural names of GluonCV's resnetDEPTH_v1b: torchvision's, with Gluon's leaves."""
+    names = {}
+    for one, shape in resnet(depth).items():
+        module, _, leaf = one.rpartition(".")
+        if leaf != "num_batches_tracked":
+            normed = len(shape) == 1 and module != "fc"
+            leaves = {"weight": "gamma", "bias": "beta"} if normed else {}
+            names[f"{module}.{leaves.get(leaf, leaf)}"] = shape
+    return names
+
+
+def timm(backbone: str) -> Names:
+    """State dict of the network that timm calls so, or alike."""
+    if backbone.startswith("vgg"):
+        return timm_vgg(backbone)
+    own = {"mobilenet_v2": timm_mobilenet_v2, "efficientnet_lite0": timm_lite0}
+    names = own[backbone]() if backbone in own else torchvision(backbone)
+    return {one: shape for one, shape in names.items() if not one.startswith("AuxLogits")}
 
 
 def caffe_vgg(backbone: str) -> Names:

@@ -9,6 +9,7 @@ import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.weights import WEIGHTS, identify
+from probe.weights.file_digest import Digests
 from tests.weights.helpers import lite0_file, shared
 
 
@@ -18,12 +19,10 @@ def test_entries_are_consistent(name: str) -> None:
     backbone = BACKBONES[spec.backbone]
     assert name.startswith(spec.backbone + ".")
     assert all(backbone.layer(layer) for layer in spec.layers)
-    assert bool(spec.sha256) != bool(spec.md5)
-    assert re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", spec.sha256) or re.fullmatch(
-        r"[0-9a-f]{32}", spec.md5
-    )
-    assert spec.urls or spec.package or spec.size
-    assert all(url.startswith("https://") and url.endswith(spec.file_name) for url in spec.urls)
+    stated = [(spec.sha256, "8}|[0-9a-f]{64"), (spec.md5, "32"), (spec.sha1, "40")]
+    ((digest, digits),) = [pair for pair in stated if pair[0]]
+    assert re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest)
+    assert all(re.match("https?://", url) and url.endswith(spec.file_name) for url in spec.urls)
     assert (spec.top1 is None) == (spec.top1_by == "")
     assert spec.top1 is None or 0.5 < spec.top1 < 0.9
     assert spec.preprocess.size == backbone.input_size
@@ -33,11 +32,7 @@ def test_entries_are_consistent(name: str) -> None:
 def test_every_backbone_that_somebody_publishes_is_there() -> None:
     published = {spec.backbone for spec in WEIGHTS.values()}
     missing = set(BACKBONES) - published
-    assert missing == {
-        "resnet18_v1", "resnet34_v1",  # share the files of v1b
-        "mobilenet_v1", "caffenet",  # the second's publisher states a SHA1
-        "resnet18_v2", "resnet34_v2", "resnet50_v2", "resnet101_v2", "resnet152_v2",
-    }  # fmt: skip
+    assert missing == set()
 
 
 def test_digests_identify_the_files_at_hand() -> None:
@@ -47,10 +42,12 @@ def test_digests_identify_the_files_at_hand() -> None:
     ):
         data = path.read_bytes()
         assert WEIGHTS[name].size == len(data)
-        assert identify(hashlib.sha256(data).hexdigest(), "") is WEIGHTS[name]
-    assert identify("0" * 64, "6d6bbae143d832006294945121d1f1fc") is WEIGHTS["vgg16.keras_notop"]
-    assert identify("0" * 64, "0" * 32) is None
-    assert identify("", "") is None
+        assert identify(Digests(hashlib.sha256(data).hexdigest(), "", "")) is WEIGHTS[name]
+    keras, zoo = WEIGHTS["vgg16.keras_notop"], WEIGHTS["resnet50_v2.gluon"]
+    assert identify(Digests("0" * 64, "6d6bbae143d832006294945121d1f1fc", "0" * 40)) is keras
+    assert identify(Digests("0" * 64, "0" * 32, zoo.sha1)) is zoo
+    assert identify(Digests("0" * 64, "0" * 32, "0" * 40)) is None
+    assert identify(Digests("", "", "")) is None
 
 
 def test_first_choices_hold_the_whole_network() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from probe.errors import WeightsError, WeightsNotFoundError
 from probe.weights import WEIGHTS, download, fetch
+from probe.weights.file_digest import Digests
 
 
 def test_fetch_keeps_nothing_that_its_digest_denies(
@@ -43,7 +44,7 @@ def test_fetch_downloads_once_and_says_when_it_cannot(
     monkeypatch.setattr(
         download, "_download", lambda _, target, __: calls.append(target.write_bytes(b"w"))
     )
-    monkeypatch.setattr(download, "hash_file", lambda _: ("f37072fd" + "0" * 56, ""))
+    monkeypatch.setattr(download, "hash_file", lambda _: Digests("f37072fd" + "0" * 56, "", ""))
     assert (
         fetch(name, tmp_path)
         == fetch(name, tmp_path)

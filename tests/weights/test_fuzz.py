@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights import open_tensors
+from probe.weights.caffe_file import read_mean
 from tests.weights import writers, writers_proto
 
 ARRAYS = {
@@ -21,12 +22,14 @@ ARRAYS = {
     "n.num_batches_tracked": np.array([3], np.int64),
 }
 CAFFE = {"conv1/0": np.ones((2, 3, 1, 1), np.float32), "conv1/1": np.ones(2, np.float32)}
+MEAN = np.ones((3, 2, 2), np.float32)
 NODE = writers_proto.onnx_node("Conv", "/a/Conv", ["x", "a.weight", "a.bias"])
 WRITERS = {
     "torch zip": writers.write_torch_zip, "torch stream": writers.write_torch_stream,
     "gluon": writers.write_gluon, "safetensors": writers.write_safetensors,
     "caffe": lambda path, arrays: writers_proto.write_caffe(path, CAFFE),
     "caffe, old": lambda path, arrays: writers_proto.write_caffe(path, CAFFE, old=True),
+    "caffe's mean": lambda path, arrays: writers_proto.write_mean(path, MEAN),
     "onnx": lambda path, arrays: writers_proto.write_onnx(path, arrays, nodes=[NODE]),
 }  # fmt: skip
 QUICK = settings(
@@ -45,8 +48,11 @@ def damage(data: bytes, edits: list[tuple[float, bytes]], keep: float) -> bytes:
     return bytes(out[: max(1, int(keep * len(out)))])
 
 
-def survive(path: Path) -> None:
+def survive(path: Path, kind: str = "") -> None:
     try:
+        if kind == "caffe's mean":
+            assert read_mean(path).ndim == 3
+            return
         for tensor in open_tensors(path).tensors.values():
             if tensor.dtype.startswith(("float", "bfloat")):
                 assert tensor.read().shape == tensor.shape
@@ -75,7 +81,15 @@ def test_damaged_files_raise_or_read(
     path = tmp_path / "w"
     WRITERS[kind](path, ARRAYS)
     path.write_bytes(damage(path.read_bytes(), edits, keep))
-    survive(path)
+    survive(path, kind)
+
+
+@QUICK
+@given(body=st.binary(max_size=200))
+def test_random_bytes_are_no_mean(body: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "m.binaryproto"
+    path.write_bytes(body)
+    survive(path, "caffe's mean")
 
 
 @pytest.mark.parametrize(
@@ -96,27 +110,41 @@ def test_random_pickles_run_nothing(body: bytes, tmp_path: Path) -> None:
     survive(writers.write_zip(tmp_path / "w", b"\x80\x02" + body + b".", [b"\0" * 16]))
 
 
+HDF5 = {"c/kernel": np.ones((3, 3, 2, 4), np.float32), "c/bias": np.ones(4, np.float32)}
+HDF5_WRITERS = {
+    "keras": writers.write_keras,
+    "keras 3": writers.write_keras3,
+    "keras 3, counted": lambda path, arrays: writers.write_keras3(path, arrays, listed=["c"]),
+    "keras zip": writers.write_keras_zip,
+}
 HDF5_SCRIPT = """
-import sys, random
+import sys
 from pathlib import Path
-from tests.weights.test_fuzz import damage, survive
-source, target = Path(sys.argv[1]), Path(sys.argv[2])
-data, draw = source.read_bytes(), random.Random(0)
-for _ in range(250):
-    edits = [(draw.random(), draw.randbytes(draw.randint(1, 4))) for _ in range(draw.randint(0, 3))]
-    target.write_bytes(damage(data, edits, draw.choice([1, 1, draw.random()])))
-    survive(target)
+from tests.weights.test_fuzz import HDF5, HDF5_WRITERS, fuzz_hdf5
+folder = Path(sys.argv[1])
+for kind, write in HDF5_WRITERS.items():
+    write(folder / "whole", HDF5)
+    fuzz_hdf5((folder / "whole").read_bytes(), folder / "damaged")
 """
+
+
+def fuzz_hdf5(whole: bytes, target: Path) -> None:
+    @settings(QUICK, max_examples=100)
+    @given(
+        edits=st.lists(st.tuples(PLACES, INTERESTING), max_size=3),
+        keep=st.one_of(st.just(1.0), st.floats(0, 1)),
+    )
+    def damaged(edits: list[tuple[float, bytes]], keep: float) -> None:
+        target.write_bytes(damage(whole, edits, keep))
+        survive(target)
+
+    damaged()
 
 
 def test_damaged_hdf5_files_raise_or_read(tmp_path: Path) -> None:
     """In a process of its own, since the HDF5 library is C and not ours."""
-    path = writers.write_keras(
-        tmp_path / "w.h5",
-        {"c/kernel": np.ones((3, 3, 2, 4), np.float32), "c/bias": np.ones(4, np.float32)},
-    )
     done = subprocess.run(
-        [sys.executable, "-c", HDF5_SCRIPT, str(path), str(tmp_path / "damaged.h5")],
+        [sys.executable, "-c", HDF5_SCRIPT, str(tmp_path)],
         capture_output=True, text=True, check=False, timeout=120, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")

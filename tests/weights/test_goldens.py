@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from benchmarks.goldens.drawing import FOLDER, digest, draw, image
+from benchmarks.goldens.drawing import FOLDER, digest, draw, image, names_digest
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.network import forward, last_of
+from probe.backbones.network import build, forward, last_of
 from probe.backbones.spec import LOGITS
 from probe.preprocess import PreprocessSpec
 from probe.weights import load_parameters
+from probe.weights.fit import shapes_of
 from tests.weights import published, published_more, writers, writers_proto
 
 TOLERANCE = 1e-4  # of the norm
@@ -31,7 +33,9 @@ def goldens(framework: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{framework}.json").read_text())["models"]
 
 
-TORCH, KERAS, CAFFE = goldens("torchvision"), goldens("keras"), goldens("caffe")
+TORCH, TIMM, TRANSFORMERS = goldens("torchvision"), goldens("timm"), goldens("transformers")
+GLUON, GLUONCV, KERAS, CAFFE = (goldens(one) for one in ("gluon", "gluoncv", "keras", "caffe"))
+LITE = goldens("lite")
 
 
 def agree(name: str, path: Path, golden: dict[str, Any]) -> None:
@@ -51,29 +55,92 @@ def agree(name: str, path: Path, golden: dict[str, Any]) -> None:
         image(size),  # type: ignore[arg-type]
     )
     for (layer, expected), output in zip(golden["layers"].items(), outputs, strict=True):
-        found = np.array(digest(output))
-        off = np.linalg.norm(found - expected) / np.linalg.norm(expected)
+        off = distance(digest(output), expected)
         assert off < TOLERANCE, f"{layer} is off by {off:.2g} of its norm"
 
 
-@pytest.mark.parametrize("name", TORCH)
-def test_torch_weights_give_torchs_features(name: str, tmp_path: Path) -> None:
-    """Zip or stream, bare or nested, by turns: what is in them is the same."""
-    names = published_more.timm_lite0() if "lite0" in name else published.torchvision(name)
-    arrays = {
-        one: draw(one, shape)
-        for one, shape in names.items()
-        if one.startswith(TORCH[name]["only"]) and not one.endswith("num_batches_tracked")
-    }
-    turn = list(TORCH).index(name)
-    path = tmp_path / ("tf_efficientnet_lite0.pth" if "lite0" in name else "w.pth")
+def drawn(names: published.Names, golden: dict[str, Any]) -> dict[str, NDArray[np.float32]]:
+    """Draw the parameters of a network, whose names and shapes are the framework's own."""
+    kept = without_counters(names)
+    assert names_digest(kept) == golden["names"]
+    return {one: draw(one, shape) for one, shape in kept.items()}
+
+
+def write_turn(turn: int, path: Path, arrays: dict[str, NDArray[np.float32]]) -> None:
+    """Zip, stream or safetensors, bare or nested, by turns: what is in them is the same."""
     if turn % 3 == 0:
         writers.write_torch_zip(path, arrays, under="state_dict")
     elif turn % 3 == 1:
         writers.write_torch_stream(path, arrays)
     else:
         writers.write_safetensors(path, arrays)
+
+
+def distance(found: list[float], expected: list[float]) -> float:
+    """How far two digests are apart, as a share of the expected one's length."""
+    return float(np.linalg.norm(np.subtract(found, expected)) / np.linalg.norm(expected))
+
+
+def without_counters(names: published.Names) -> published.Names:
+    return {one: shape for one, shape in names.items() if not one.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_torch_weights_give_torchs_features(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    arrays = drawn(published.torchvision(name), TORCH[name])
+    write_turn(list(TORCH).index(name), path, arrays)
     agree(name, path, TORCH[name])
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timms_weights_give_timms_features(name: str, tmp_path: Path) -> None:
+    golden, names = TIMM[name], published_more.timm(name)
+    maps_only = name.startswith("vgg") and "logits" not in golden["layers"]
+    if name in TORCH and (maps_only or golden["names"] == TORCH[name]["names"]):
+        # parameters of the same names, so the test above has read and run them
+        assert names_digest(without_counters(names)) == golden["names"]
+        for layer, numbers in golden["layers"].items():
+            assert distance(TORCH[name]["layers"][layer], numbers) < TOLERANCE
+        return
+    path = tmp_path / ("tf_efficientnet_lite0.pth" if "lite0" in name else "w.pth")
+    write_turn(list(TIMM).index(name), path, drawn(names, golden))
+    agree(name, path, golden)
+
+
+@pytest.mark.parametrize("name", LITE)
+def test_the_packages_lite0_gives_its_features(name: str, tmp_path: Path) -> None:
+    path = writers.write_torch_stream(
+        tmp_path / "w.pth", drawn(published.efficientnet_lite0(), LITE[name])
+    )
+    agree(name, path, LITE[name])
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_transformers_weights_give_its_features(name: str, tmp_path: Path) -> None:
+    names = published_more.transformers_resnet(int(name.removeprefix("resnet")))
+    path = tmp_path / "model.safetensors"
+    writers.write_safetensors(path, drawn(names, TRANSFORMERS[name]), {"format": "pt"})
+    agree(name, path, TRANSFORMERS[name])
+
+
+@pytest.mark.parametrize("name", GLUON)
+def test_gluons_weights_give_the_zoos_features(name: str, tmp_path: Path) -> None:
+    """Structural names or prefixed ones, by turns; every backbone's names: see test_naming."""
+    backbone = BACKBONES[name]
+    arrays = drawn(dict(shapes_of(name)), GLUON[name])
+    if list(GLUON).index(name) % 2:
+        named = build(backbone)._collect_params_with_prefix()
+        arrays = {named[one].name: array for one, array in arrays.items()}
+    path = writers.write_gluon(tmp_path / "w.params", arrays)
+    agree(name, path, GLUON[name])
+
+
+@pytest.mark.parametrize("name", GLUONCV)
+def test_gluoncvs_weights_give_its_features(name: str, tmp_path: Path) -> None:
+    names = published_more.gluoncv_resnet(int(name.removeprefix("resnet")))
+    path = writers.write_gluon(tmp_path / "w.params", drawn(names, GLUONCV[name]))
+    agree(name, path, GLUONCV[name])
 
 
 def keras_names(name: str) -> published.Names:
@@ -86,11 +153,8 @@ def keras_names(name: str) -> published.Names:
 
 @pytest.mark.parametrize("name", KERAS)
 def test_keras_weights_give_keras_features(name: str, tmp_path: Path) -> None:
-    tops = ("fc1", "fc2", "predictions")
     arrays = {
-        one: draw(one, shape, math.prod(shape[:-1]))
-        for one, shape in keras_names(name).items()
-        if KERAS[name]["top"] or not one.startswith(tops)
+        one: draw(one, shape, math.prod(shape[:-1])) for one, shape in keras_names(name).items()
     }
     path = tmp_path / "w.h5"
     if list(KERAS).index(name) % 2:
@@ -103,17 +167,16 @@ def test_keras_weights_give_keras_features(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["vgg19", "resnet50_v1", "inception_v3_keras"])
 def test_keras_files_that_count_layers_hold_the_same_parameters(name: str, tmp_path: Path) -> None:
     """The order is Keras's own: `model.layers`, as the script that makes the goldens saw it."""
-    backbone, top = BACKBONES[name], KERAS[name]["top"]
+    backbone = BACKBONES[name]
     arrays = {
         one: np.full(shape, number, np.float32)
         for number, (one, shape) in enumerate(keras_names(name).items())
-        if top or not one.startswith(("fc1", "fc2", "predictions"))
     }
     writers.write_keras3(tmp_path / "named.h5", arrays)
     writers.write_keras3(tmp_path / "counted.h5", arrays, listed=KERAS[name]["listed"])
-    last = backbone.logits if top else backbone.layer("pool5")
     named, counted = (
-        load_parameters(tmp_path / f"{one}.h5", backbone, last) for one in ("named", "counted")
+        load_parameters(tmp_path / f"{one}.h5", backbone, backbone.logits)
+        for one in ("named", "counted")
     )
     assert named.digest == counted.digest
 
@@ -121,9 +184,7 @@ def test_keras_files_that_count_layers_hold_the_same_parameters(name: str, tmp_p
 @pytest.mark.parametrize("name", CAFFE)
 def test_caffe_weights_give_caffes_features(name: str, tmp_path: Path) -> None:
     names = published_more.caffenet() if name == "caffenet" else published_more.caffe_vgg(name)
-    arrays = {
-        one: draw(one, shape) for one, shape in names.items() if one.startswith(CAFFE[name]["only"])
-    }
+    arrays = {one: draw(one, shape) for one, shape in names.items()}
     path = writers_proto.write_caffe(tmp_path / "w.caffemodel", arrays, old=name != "vgg16")
     agree(name, path, CAFFE[name])
 

@@ -133,6 +133,25 @@ def bomb(h5py: Any, file: Any) -> None:
     file.create_dataset("b/kernel:0", data=np.zeros((1024, 1024), "f4"), compression="gzip")
 
 
+def inside_keras(
+    fill: Callable[[Any, Any], object], name: str = "model.weights.h5", method: int = 0
+) -> Callable[[Path], object]:
+    """A `.keras` archive around an HDF5 file."""
+
+    def write(path: Path) -> None:
+        h5(fill)(path)
+        inner = path.read_bytes()
+        with zipfile.ZipFile(path, "w", method) as archive:
+            archive.writestr("../../owned", "x")
+            archive.writestr(name, inner)
+
+    return write
+
+
+def external_link(h5py: Any, file: Any) -> None:
+    file["x"] = h5py.ExternalLink("/etc/hosts", "/")
+
+
 def never_written(h5py: Any, file: Any) -> None:
     file.create_dataset("b/kernel:0", (HUGE,), "f4")
 
@@ -217,10 +236,11 @@ HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
         safe({"a": f32([HUGE], 0, 16)}),
         "header does not match",
     ),
-    "h5, external link": (
-        h5(lambda h, f: f.__setitem__("x", h.ExternalLink("/etc/hosts", "/"))),
-        "link",
-    ),
+    "h5, external link": (h5(external_link), "link"),
+    "keras zip, external link": (inside_keras(external_link), "link"),
+    "keras zip, never written": (inside_keras(never_written), "claims"),
+    "keras zip, compressed": (inside_keras(circle, method=zipfile.ZIP_DEFLATED), "compressed"),
+    "keras zip, path traversal": (inside_keras(circle, "../model.weights.h5"), "without one data"),
     "h5, external link where weights are": (
         h5(lambda h, f: f.__setitem__("model_weights", h.ExternalLink("/etc/hosts", "/"))),
         "link",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from probe.errors import UnsafeFileError
-from probe.weights.hdf5_heaps import SIGNATURE, check_heaps
+from probe.hdf5_heaps import SIGNATURE, check_heaps
 from probe.weights.keras_file import _Part
 
 ENDLESS = SIGNATURE + struct.pack("<Q", 64) + struct.pack("<HH4xQ", 1, 1, 2**40) + bytes(32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -284,4 +285,26 @@ def test_the_command_line_checks_records_and_lists(tmp_path: Path) -> None:
     assert "channels is BGR, not RGB" in wrong.stderr
     listed = json.loads(probe("weights", "list", "--json").stdout)["weights"]
     assert {one["proof"] for one in listed} == {"known answer", "unverified"}
-    assert all(one["md5"] or one["sha256"] for one in listed)
+    assert all(one["md5"] or one["sha256"] or one["sha1"] for one in listed)
+
+
+def test_the_list_says_everything_in_80_columns(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "probe", "weights", "list", "--cache-dir", str(tmp_path)],
+        stdout=theirs, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2],
+        env={**os.environ, "COLUMNS": "80", "TERM": "dumb"}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(theirs)
+    text = ""
+    with contextlib.suppress(OSError):  # what Linux raises at a terminal's end
+        while block := os.read(ours, 1 << 16):
+            text += block.decode()
+    os.close(ours)
+    lines = text.splitlines()
+    assert running.wait() == 0
+    assert max(map(len, lines)) <= 80
+    assert len(lines) == 2 * len(WEIGHTS) + 1
+    at = next(i for i, line in enumerate(lines) if line.startswith("resnet50.torchvision_v1 "))
+    assert lines[at].split()[1:] == ["103", "MB", "76.13", "%", "-"]
+    assert lines[at + 1].strip() == "torchvision, BSD-3-Clause, unverified"

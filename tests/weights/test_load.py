@@ -124,6 +124,8 @@ def test_a_classifier_of_another_task_does_not_matter(tmp_path: Path) -> None:
     tuned = squeezenet(**{"classifier.1.weight": np.ones((7, 512, 1, 1), np.float32)})
     path = writers.write_torch_zip(tmp_path / "s.pth", tuned)
     plain = writers.write_torch_zip(tmp_path / "p.pth", squeezenet())
+    told = load_parameters(path, *at(SQUEEZE, "gap")).omitted
+    assert "a classifier of another shape left out" in told
     assert (
         load_parameters(path, *at(SQUEEZE, "gap")).digest
         == load_parameters(plain, *at(SQUEEZE, "gap")).digest
@@ -200,7 +202,9 @@ def test_mobilenets_first_expansion_is_the_identity(tmp_path: Path) -> None:
     path = writers.write_torch_zip(tmp_path / "m.pth", draw(names))
     backbone = BACKBONES["mobilenet_v2"]
     loaded = load_parameters(path, *at(backbone, "block1"))
-    assert loaded.omitted == ("the classifier's bias left out",)
+    assert loaded.omitted == ("the classifier left out, since Gluon's has no bias",)
+    with pytest.raises(WeightsError, match=r"1 missing .output.0.weight, which they do not have"):
+        load_parameters(path, backbone, backbone.logits)
     from probe.backbones.network import build
 
     block = build(backbone).features[3]

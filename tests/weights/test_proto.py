@@ -17,7 +17,7 @@ from probe.weights.caffe_file import read_mean
 from probe.weights.fit import fit_file, fitting_backbones
 from tests.weights import published, published_more, writers
 from tests.weights.helpers import pretend
-from tests.weights.test_goldens import KERAS, TORCH, agree
+from tests.weights.test_goldens import KERAS, TIMM, TORCH, agree
 from tests.weights.writers_proto import (
     block,
     number,
@@ -55,6 +55,30 @@ def test_mean_images_are_read(packed: bool, tmp_path: Path) -> None:
         read_mean(write_mean(tmp_path / "grey.binaryproto", mean[:1]))
 
 
+BAD_MEANS = {
+    "empty": (b"", "no mean of three channels"),
+    "a shape that lies": (
+        b"".join(number(i, 2**31 - 1) for i in range(1, 5)),
+        "in 0 numbers|not packed",
+    ),
+    "a length beyond the end": (b"\x2a\xff\xff\xff\x7fx", "claims a field of"),
+    "too few numbers": (number(2, 3) + number(3, 2) + number(4, 2) + block(5, b"\0" * 8), "in 8"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_MEANS)
+def test_bad_means_raise_one_line(case: str, tmp_path: Path) -> None:
+    data, message = BAD_MEANS[case]
+    path = tmp_path / "mean.binaryproto"
+    path.write_bytes(data)
+    with pytest.raises((WeightsError, UnsafeFileError), match=message) as raised:
+        read_mean(path)
+    assert "\n" not in str(raised.value)
+    for missing in (tmp_path, tmp_path / "none"):
+        with pytest.raises(WeightsError, match="cannot be read"):
+            read_mean(missing)
+
+
 def test_alexnet_is_not_taken_for_caffenet(tmp_path: Path) -> None:
     """Every name and shape is the same; the order of pool and norm is not."""
     names, backbone = published_more.caffenet(), BACKBONES["caffenet"]
@@ -84,7 +108,7 @@ def torch_arrays(name: str) -> dict[str, NDArray[np.float32]]:
     return {
         one: draw(one, shape)
         for one, shape in names.items()
-        if one.startswith(TORCH[name]["only"]) and not one.endswith("num_batches_tracked")
+        if not one.endswith("num_batches_tracked")
     }
 
 
@@ -157,7 +181,7 @@ def test_timms_onnx_with_folded_norms_gives_the_same_features(tmp_path: Path) ->
     out |= {one: arrays[one] for one in held}
     nodes.append(onnx_node("Gemm", "/classifier/Gemm", ["x", *held]))
     path = write_onnx(tmp_path / "tf_efficientnet_lite0.onnx", out, nodes=nodes)
-    agree("efficientnet_lite0", path, TORCH["efficientnet_lite0"])
+    agree("efficientnet_lite0", path, TIMM["efficientnet_lite0"])
     other = path.rename(tmp_path / "w.onnx")
     with pytest.raises(WeightsError, match="put tf_efficientnet_lite0 into the file's name"):
         load_parameters(
@@ -184,16 +208,23 @@ def test_gluons_onnx_has_its_prefixed_names(tmp_path: Path) -> None:
 
 
 def test_kerass_onnx_of_vgg_gives_kerass_features(tmp_path: Path) -> None:
+    """As Keras 3.15 writes it: convolutions are turned around, dense layers are not."""
     arrays, nodes = {}, []
     for one, shape in published.keras_vgg("vgg19").items():
         layer, _, role = one.partition("/")
-        if role != "kernel" or not layer.startswith("block"):
-            continue
-        kernel = f"vgg19_1/{layer}_1/convolution/ReadVariableOp:0"
-        bias = f"vgg19_1/{layer}_1/Squeeze:0"
-        arrays[kernel] = draw(one, shape, int(np.prod(shape[:-1]))).transpose(3, 2, 0, 1)
-        arrays[bias] = draw(f"{layer}/bias", shape[-1:])
-        nodes.append(onnx_node("Conv", f"vgg19_1/{layer}_1/convolution", ["x", kernel, bias]))
+        at, drawn = f"vgg19_1/{layer}_1", draw(one, shape, int(np.prod(shape[:-1])))
+        if role == "bias":
+            place = "Squeeze:0" if layer.startswith("block") else "BiasAdd/ReadVariableOp:0"
+            arrays[f"{at}/{place}"] = drawn
+        elif len(shape) == 4:
+            kernel = f"{at}/convolution/ReadVariableOp:0"
+            arrays[kernel] = drawn.transpose(3, 2, 0, 1)
+            nodes.append(onnx_node("Conv", f"{at}/BiasAdd", ["x", kernel, f"{at}/Squeeze:0"]))
+        else:
+            kernel, bias = f"{at}/Cast/ReadVariableOp:0", f"{at}/BiasAdd/ReadVariableOp:0"
+            arrays[kernel] = drawn
+            nodes.append(onnx_node("MatMul", f"{at}/MatMul", ["x", kernel]))
+            nodes.append(onnx_node("Add", f"{at}/BiasAdd", [f"{at}/MatMul:0", bias]))
     path = write_onnx(tmp_path / "w.onnx", arrays, nodes=nodes, producer="tf2onnx")
     agree("vgg19", path, KERAS["vgg19"])
 

@@ -72,10 +72,11 @@ def test_torch_strides_are_followed(write: Callable[..., Path], tmp_path: Path) 
     np.testing.assert_array_equal(tensor.rows(1, 2), array[1:2])
 
 
+@pytest.mark.parametrize("wrapped", ["module.", "model.", "_orig_mod.", "_orig_mod.module.", ""])
 @pytest.mark.parametrize("under", ["state_dict", "model", "model_state_dict"])
-def test_torch_checkpoints_are_unwrapped(under: str, tmp_path: Path) -> None:
+def test_torch_checkpoints_are_unwrapped(under: str, wrapped: str, tmp_path: Path) -> None:
     arrays = {
-        f"module.{name}": array
+        f"{wrapped}{name}": array
         for name, array in draw({"a.weight": (2, 3), "a.bias": (2,)}).items()
     }
     path = writers.write_torch_zip(tmp_path / "c.pt", arrays, under=under, parameters=True)
@@ -155,6 +156,22 @@ def test_unknown_files_are_refused_with_the_known_formats(content: bytes, tmp_pa
     path.write_bytes(content)
     with pytest.raises(WeightsError, match="known are torch"):
         open_tensors(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("deploy.prototxt", b'name: "CaffeNet"\n', "name the .caffemodel instead"),
+        ("net-symbol.json", b'{"nodes": []}', "name the .params, .h5 or .safetensors beside it"),
+        ("mean.binaryproto", b"\x08\x01\x10\x03", "it goes with `probe weights convert"),
+    ],
+)
+def test_files_that_lie_beside_weights_are_told(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        open_tensors(tmp_path / name)
 
 
 def test_missing_files_and_folders_are_told(tmp_path: Path) -> None:

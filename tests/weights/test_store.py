@@ -23,7 +23,7 @@ from probe.weights import (
     resolve_weights,
     why_not,
 )
-from probe.weights.file_digest import file_digests
+from probe.weights.file_digest import Digests, file_digests
 from tests.weights import published, writers
 from tests.weights.helpers import draw, lite0_file, shared
 
@@ -66,6 +66,33 @@ def test_auto_takes_the_cache_folder_before_a_package(tmp_path: Path) -> None:
         resolve(tmp_path, "efficientnet_lite0", "auto")
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("squeezenet1_1.torchvision_v1", "TORCH_HOME/hub/checkpoints"),
+        ("vgg16.keras", "KERAS_HOME/models"),
+        ("resnet50_v2.gluon", "MXNET_HOME/models"),
+    ],
+)
+def test_auto_looks_where_frameworks_keep_their_downloads(
+    name: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    spec = WEIGHTS[name]
+    variable, _, inside = place.partition("/")
+    path = tmp_path / inside / spec.file_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"an older file of that name")
+    monkeypatch.setenv(variable, str(tmp_path))
+    with pytest.raises(WeightsNotFoundError, match=f"no weights for {spec.backbone} at hand"):
+        resolve(tmp_path, spec.backbone, "auto")
+    assert "by its digest not that file" in caplog.text
+    digests = Digests(spec.sha256.ljust(64, "0"), spec.md5, spec.sha1)
+    monkeypatch.setattr("probe.weights.store.file_digests", lambda path, memo: digests)
+    found = resolve(tmp_path, spec.backbone, "auto")
+    assert (found.name, found.path, found.preprocess) == (name, path, spec.preprocess)
+
+
 def test_auto_says_where_it_looked_and_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(WeightsNotFoundError) as raised:
         resolve(tmp_path, "resnet50", "auto")
@@ -79,7 +106,7 @@ def test_auto_says_where_it_looked_and_what_to_type(tmp_path: Path) -> None:
     ):
         assert part in message
     assert "\n" not in message
-    with pytest.raises(WeightsNotFoundError, match="no published file is known"):
+    with pytest.raises(WeightsNotFoundError, match=r"put resnet50_v2-ecdde353.params into"):
         resolve(tmp_path, "resnet50_v2", "auto")
 
 
@@ -176,7 +203,7 @@ def test_file_digests_are_remembered_until_the_file_changes(
     first = file_digests(path, memo)
     assert first[1] == "0cc175b9c0f1b6a831c399e269772661"
     with monkeypatch.context() as patch:  # nothing but the stamp is looked at
-        patch.setattr("probe.weights.file_digest.hash_file", lambda _: ("read", "again"))
+        patch.setattr("probe.weights.file_digest.hash_file", lambda _: ("read", "it", "again"))
         assert file_digests(path, memo) == first
     path.write_bytes(b"b")
     os.utime(path, (2, 2))

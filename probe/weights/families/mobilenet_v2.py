@@ -2,6 +2,7 @@
 
 Gluon's first bottleneck expands by 1 with a 1x1 convolution, which the others leave out. It is set
 to the identity: a unit kernel, a BatchNorm that undoes its epsilon, and a ReLU6 after a ReLU6.
+Gluon's classifier has no bias, so theirs cannot be had.
 
 References
 ----------
@@ -11,7 +12,7 @@ torchvision/models/mobilenetv2.py; timm/models/efficientnet.py: mobilenetv2_100.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +29,6 @@ from probe.weights.naming import (
     Source,
     constant,
     filled,
-    plain,
     renamed,
 )
 
@@ -37,32 +37,29 @@ GROUPS = (1, 2, 3, 4, 3, 3, 1)  # blocks a stage, as timm groups them
 _IDENTITY = f"features.{FIRST}.out.0", f"features.{FIRST}.out.1"
 
 
-def _torchvision(module: str) -> str | None:
-    simple = {
-        "features.0": "features.0.0", "features.1": "features.0.1", "features.20": "features.18.0",
-        "features.21": "features.18.1", "output.0": "classifier.1",
-    }  # fmt: skip
-    if module in simple or module in _IDENTITY:
-        return simple.get(module)
-    block, step = (int(part) for part in module.split(".")[1::2])
-    inner = {0: "conv.0.0", 1: "conv.0.1", 3: "conv.1.0", 4: "conv.1.1", 6: "conv.2", 7: "conv.3"}
-    if block == FIRST:
-        inner = {3: "conv.0.0", 4: "conv.0.1", 6: "conv.1", 7: "conv.2"}
-    return f"features.{block - FIRST + 1}.{inner[step]}"
+def _renamer(
+    stem: Mapping[str, str], inner: Mapping[int, str], first: Mapping[int, str],
+    place: Callable[[int], str],
+) -> Callable[[str], str | None]:  # fmt: skip
+    """Return what renames modules: those around the blocks, and the steps inside one.
 
+    Parameters
+    ----------
+    inner, first : mapping of int to str
+        Place in a block's `out` -> name there; of the first block, which they build without the
+        expansion, in particular.
+    place : callable
+        Number of a block, from 0 -> its path.
+    """
 
-def _timm(module: str) -> str | None:
-    simple = {
-        "features.0": "conv_stem", "features.1": "bn1", "features.20": "conv_head",
-        "features.21": "bn2", "output.0": "classifier",
-    }  # fmt: skip
-    if module in simple or module in _IDENTITY:
-        return simple.get(module)
-    block, step = (int(part) for part in module.split(".")[1::2])
-    inner = {0: "conv_pw", 1: "bn1", 3: "conv_dw", 4: "bn2", 6: "conv_pwl", 7: "bn3"}
-    if block == FIRST:
-        inner = {3: "conv_dw", 4: "bn1", 6: "conv_pw", 7: "bn2"}
-    return f"{grouped(block - FIRST, GROUPS)}.{inner[step]}"
+    def rename(module: str) -> str | None:
+        if module in stem or module in _IDENTITY:
+            return stem.get(module)
+        block, step = (int(part) for part in module.split(".")[1::2])
+        names = first if block == FIRST else inner
+        return f"{place(block - FIRST)}.{names[step]}"
+
+    return rename
 
 
 def grouped(index: int, groups: tuple[int, ...]) -> str:
@@ -72,6 +69,26 @@ def grouped(index: int, groups: tuple[int, ...]) -> str:
             return f"blocks.{stage}.{index}"
         index -= count
     raise ValueError("there are no more blocks")
+
+
+_torchvision = _renamer(
+    {
+        "features.0": "features.0.0", "features.1": "features.0.1", "features.20": "features.18.0",
+        "features.21": "features.18.1", "output.0": "classifier.1",
+    },
+    {0: "conv.0.0", 1: "conv.0.1", 3: "conv.1.0", 4: "conv.1.1", 6: "conv.2", 7: "conv.3"},
+    {3: "conv.0.0", 4: "conv.0.1", 6: "conv.1", 7: "conv.2"},
+    lambda number: f"features.{number + 1}",
+)  # fmt: skip
+_timm = _renamer(
+    {
+        "features.0": "conv_stem", "features.1": "bn1", "features.20": "conv_head",
+        "features.21": "bn2", "output.0": "classifier",
+    },
+    {0: "conv_pw", 1: "bn1", 3: "conv_dw", 4: "bn2", 6: "conv_pwl", 7: "bn3"},
+    {3: "conv_dw", 4: "bn1", 6: "conv_pw", 7: "bn2"},
+    lambda number: grouped(number, GROUPS),
+)  # fmt: skip
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
@@ -92,12 +109,13 @@ def _with_dot(rename: Callable[[str], str | None]) -> Callable[[str], str | None
 
 
 def _completed(naming: Naming, top: str, shapes: Shapes) -> Naming:
-    """Add what Gluon's network has besides: an identity, and a classifier that is a convolution."""
-    out, entered = shapes["output.0.weight"][:2]
-    classifier = plain(f"{top}.weight", (out, entered, 1, 1), (out, entered))
-    sources = {**naming.sources, **_identity(shapes), "output.0.weight": classifier}
-    bias = Omission(rf"{top}\.bias", "the classifier's bias left out")
-    return replace(naming, sources=sources, omissions=(BATCH_COUNTERS, bias))
+    """Add the identity; leave out the classifier, whose bias has no place in Gluon's network."""
+    sources = {**naming.sources, **_identity(shapes)}
+    del sources["output.0.weight"]  # without its bias it would be another classifier
+    left_out = Omission(
+        rf"{top}\.(weight|bias)", "the classifier left out, since Gluon's has no bias"
+    )
+    return replace(naming, sources=sources, omissions=(BATCH_COUNTERS, left_out))
 
 
 def _identity(shapes: Shapes) -> dict[str, Source]:

@@ -11,7 +11,13 @@ from probe.weights.families.keras_resnet import (
     keras_v1_naming,
     listed,
 )
-from probe.weights.families.resnet_v1b import depth, torchvision_name, transformers_name
+from probe.weights.families.resnet_v1b import (
+    depth,
+    folded_namings,
+    headless_name,
+    torchvision_name,
+    transformers_name,
+)
 from probe.weights.naming import Naming, Shapes, torch_naming
 
 
@@ -21,9 +27,10 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
     torch = [
         torch_naming("torchvision", shapes, torchvision_name),
         torch_naming("transformers", shapes, transformers_name),
+        torch_naming("transformers (no classifier)", shapes, headless_name),
     ]
     if depth(backbone) < 50:  # without bottlenecks v1 and v1b are the same network
-        return torch
+        return [*torch, *folded_namings(shapes)]
     refusal = (
         "its ResNet strides in the 3x3 convolution of a block and has no biases, where "
         f"{backbone.name} strides in the first 1x1 and has some; it is the backbone {other}"

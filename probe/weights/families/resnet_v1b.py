@@ -45,6 +45,20 @@ def transformers_name(module: str) -> str | None:
     )
 
 
+def headless_name(module: str) -> str | None:
+    """Canonical module path -> that of Hugging Face's ResNetModel, which has no classifier."""
+    name = transformers_name(module)
+    return name and name.removeprefix("resnet.") if module != "output" else None
+
+
+def folded_namings(shapes: Shapes) -> list[Naming]:
+    """Return the namings of ONNX files whose exporter folded the norms."""
+    return [
+        folded_naming("torchvision", shapes, lambda module: f"{torchvision_name(module)}."),
+        folded_naming("transformers", shapes, lambda module: f"{transformers_name(module)}."),
+    ]
+
+
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
     """Return the namings of every publisher, Keras's with the reason to refuse it."""
     gluoncv = Naming(
@@ -53,9 +67,9 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
     found = [
         torch_naming("torchvision", shapes, torchvision_name),
         torch_naming("transformers", shapes, transformers_name),
+        torch_naming("transformers (no classifier)", shapes, headless_name),
         gluoncv,
-        folded_naming("torchvision", shapes, lambda module: f"{torchvision_name(module)}."),
-        folded_naming("transformers", shapes, lambda module: f"{transformers_name(module)}."),
+        *folded_namings(shapes),
     ]
     if depth(backbone) >= 50:
         found.append(

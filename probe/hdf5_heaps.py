@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from probe.errors import UnsafeFileError
 
@@ -36,6 +36,16 @@ class Visible(Protocol):
 
     def read(self, count: int, /) -> bytes | None:
         """Return the bytes from there on."""
+
+
+class Beginning:
+    """The first bytes of a plain file, as something `Visible`."""
+
+    def __init__(self, raw: BinaryIO, size: int) -> None:
+        self.seek, self.read, self._size = raw.seek, raw.read, size
+
+    def visible(self) -> Iterator[tuple[int, int]]:
+        yield 0, self._size
 
 
 def check_heaps(path: Path, file: Visible) -> None:
