@@ -6,17 +6,14 @@ Peers: `np.memmap` over the same rows, h5py's own fancy indexing on the same con
 a chunked, compressed one. Rounds are interleaved and the best of each counts, since other work
 runs on the same machine. `cold` drops the file from the page cache first (posix_fadvise).
 
-Seen with --gb 4 on two busy cores (best of 4; cold from runs with --gb 1.6 to 4): a million rows
-open in 10 ms, 30 ms cold. Warm, of memmap's rate (7 GB/s): once checked 1.08, the first read with
-its check 0.77 by `blocks()` and 0.53 by `features`, which checks all before it returns. Cold, of
-memmap's 1.6 GB/s: 0.90 to 1.02 by `blocks()`, 0.76 to 0.95 by `features`. A shuffled mini-batch of
-256 rows of 8 KB: 0.9 to 1.8 ms, as memmap; h5py needs 3.5 times as long on the same file and 2,800
-times on a chunked, compressed one.
+Seen with --gb 4 on two idle cores, two runs. A million rows open in 9 and 7 ms. Of memmap's rate,
+warm: once checked 1.19 and 1.13, the first read with its check 0.69 and 0.75 by `blocks()`, 0.71 by
+`features`, which checks all before it returns; cold: 1.28 and 1.05 by `blocks()`, 1.11 and 1.01 by
+`features`. Shuffled mini-batches of 256 rows of 8 KB are 4.3 and 4.4 times as fast as h5py's on the
+same file, and 2,900 times as fast as on a chunked, compressed one.
 
-`features` checks on several threads since, which helps where a core is free: cold, 1.6 GB, medians
-of interleaved rounds with a load of 2 to 5 on the two cores, 0.93 and 0.85 of memmap's rate where
-one thread gave 0.74 and 0.81. Where none is free it is one thread's. Asking the kernel to read
-ahead (madvise, posix_fadvise) and reading into a buffer were no faster.
+With other work on both cores `features`, which checks on several threads, falls to 0.53 of memmap's
+rate warm and 0.76 to 0.95 cold: there is no idle core left to check on.
 """
 
 from __future__ import annotations

@@ -6,8 +6,10 @@ Both write the same rows, 8 MiB at a time, and fsync once at the end. Rounds are
 best of each counts.
 
 Seen on two busy cores with --gb 2, three times: 0.92, 0.98 and 1.21 of the plain rate, the plain
-file at 1.25 to 1.77 GB/s. The disk is reserved at once, and checksums are taken from the rows on
-their way, so that nothing is read back.
+file at 1.25 to 1.77 GB/s. The disk is reserved at once; checksums and folds are taken from the rows
+on their way, a block at a time while it is in the processor's cache, so that nothing is read back.
+That order took the processor time of 0.84 GB on a tmpfs from 0.77 s without folds to 0.60 s with
+them. On a machine with a load of 8 to 20: 0.90, 1.06 and 1.20 of the plain rate.
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,12 +58,49 @@ def _is_refusal(error: Exception) -> bool:
         return False
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _REFUSALS
-    return any(f"os error {code})" in str(error) for code in _REFUSALS)
+    return _code_in(error) in _REFUSALS
+
+
+def _code_in(error: BaseException) -> int | None:
+    """Return the error number that a library's own error mentions."""
+    found = re.search(r"(?:os error|errno =|\[errno) (\d+)", str(error))
+    return int(found[1]) if found else None
+
+
+def reason_of(error: BaseException) -> str:
+    """Return in a few words why a file cannot be written; HDF5 would say it in ten lines."""
+    code = getattr(error, "errno", None) or _code_in(error)
+    return os.strerror(code) if code else str(error)
 
 
 def _unwritable(path: Path, error: Exception) -> CacheError:
-    reason = getattr(error, "strerror", None) or str(error)
-    return CacheError(f"{path}: cannot be written ({reason}); make room, or name another place")
+    return CacheError(
+        f"{path}: cannot be written ({reason_of(error)}); make room, or name another place"
+    )
+
+
+def share(path: Path) -> None:
+    """Let whoever may write a folder write a new file or folder in it too, whatever the umask.
+
+    A cache that a group shares (``chmod g+ws``) stays one, and one that is private does too.
+    """
+    with contextlib.suppress(OSError):  # another user's, or a file system without permissions
+        writable = path.parent.stat().st_mode & (0o777 if path.is_dir() else 0o666)
+        mode = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode | (writable & _granted(path.parent)))
+
+
+def _granted(folder: Path) -> int:
+    """Return the permissions of those of group and others who may write a folder."""
+    mode = folder.stat().st_mode
+    return sum(part for part in (0o070, 0o007) if mode & part & 0o022)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that is shared as the one it is in; those above it as the umask says."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True)
+        share(path)
 
 
 def write_text(path: Path, text: str) -> None:

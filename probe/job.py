@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.cache.checksum import SplitTable, encode_strings
 from probe.cache.key import FeatureKey, digest_rows, preprocess_identity, view_count
@@ -115,7 +113,7 @@ def decide(
 def _tables(dataset: Dataset) -> dict[str, SplitTable]:
     return {
         name: SplitTable(
-            labels=np.asarray(split.labels, np.int32),
+            labels=split.labels,
             ids=encode_strings(split.ids),
             content=split.images.content(),
         )

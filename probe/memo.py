@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from probe.errors import CacheError
+from probe.files import share
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,7 @@ class Memo:
                     " mtime INTEGER, inode INTEGER, ctime INTEGER, value BLOB,"
                     " PRIMARY KEY (kind, path)) WITHOUT ROWID"
                 )
+                share(self._path)
                 db.executemany("INSERT OR REPLACE INTO stamps VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
         except (sqlite3.Error, OSError) as error:
             self._failed(error)

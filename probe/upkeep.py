@@ -1,23 +1,20 @@
-"""Keeping entries true: explaining what a request would find, syncing, forwarding samples again."""
+"""Keeping entries true: explaining what a request would find, syncing, mending."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe.cache.compare import Near, nearest, recipe_differences, row_differences
 from probe.cache.features import FeatureSet
 from probe.cache.filling import as_bytes, locate, relabelled, row_sources, splits_of
 from probe.cache.pack import pack
-from probe.cache.store import Store
-from probe.errors import CacheError
-from probe.extract import Cut, Job, Observer, extract_features, forward_rows
+from probe.cache.store import Entry, Store
+from probe.cache.unfinished import proven_rows
+from probe.errors import CacheError, CorruptEntryError
+from probe.extract import Cut, Observer, extract_features
 from probe.request import Prepared
-
-TOLERANCE = {"float32": 1e-4, "float16": 1e-3}  # of a row's norm; engines agree to the first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,12 +101,7 @@ def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) ->
     """
     job = prepared.job
     key = job.cuts[0].key
-    named = str(entry.provenance.get("weights", "")), prepared.weights.name
-    if differences := recipe_differences(entry.key, key, weights=named):
-        raise CacheError(
-            f"{entry.path}: {differences[0]}, so no row can be kept; `probe extract` makes another "
-            "entry, or name the weights it was made with (--weights)"
-        )
+    _check_recipe(entry, prepared)
     content = np.concatenate([table.content for table in job.tables.values()])
     where = locate(splits_of([entry]), content)
     kept = int((where[:, 0] >= 0).sum())
@@ -125,22 +117,65 @@ def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) ->
     if repair and (damage := entry.damage()):
         rows = sum(bad.stop - bad.start for bad in damage)
         changes.append(f"{rows:,} rows in damaged blocks")
+    if repair and entry.opened.folds_damaged:
+        changes.append("the folds of the rows")
     return SyncPlan(kept=kept, new=job.count - kept, gone=gone, changes=tuple(changes))
 
 
+def plan_mend(entry: Entry, prepared: Prepared, error: CorruptEntryError) -> SyncPlan:
+    """Find what is good of an entry that cannot be opened; touch nothing.
+
+    Parameters
+    ----------
+    error : CorruptEntryError
+        What opening it raised.
+
+    Raises
+    ------
+    CacheError
+        As `plan_sync`.
+    """
+    _check_recipe(entry, prepared)
+    content = np.concatenate([table.content for table in prepared.job.tables.values()])
+    kept = int((locate(proven_rows(entry.path), content)[:, 0] >= 0).sum())
+    return SyncPlan(
+        kept=kept, new=prepared.job.count - kept, gone=0, changes=(f"damage: {error.what}",)
+    )
+
+
+def _check_recipe(entry: FeatureSet | Entry, prepared: Prepared) -> None:
+    named = str(entry.provenance.get("weights", "")), prepared.weights.name
+    if differences := recipe_differences(entry.key, prepared.job.cuts[0].key, weights=named):
+        raise CacheError(
+            f"{entry.path}: {differences[0]}, so no row can be kept; `probe extract` makes another "
+            "entry, or name the weights it was made with (--weights)"
+        )
+
+
 def sync(
-    entry: FeatureSet, prepared: Prepared, plan: SyncPlan, store: Store, observer: Observer
+    entry: FeatureSet | Entry,
+    prepared: Prepared,
+    plan: SyncPlan,
+    store: Store,
+    observer: Observer,
 ) -> FeatureSet:
     """Bring an entry in step with its dataset: forward new content, copy the rest.
 
     The old entry goes after the new one is in place; processes that read it are not disturbed.
+
+    Parameters
+    ----------
+    entry : FeatureSet or Entry
+        An Entry where it is too damaged to be opened.
+    plan : SyncPlan
+        By `plan_sync` or `plan_mend`.
 
     Raises
     ------
     ProbeError
         As `extract_features`. The old entry is still there then.
     """
-    if not plan.changes:
+    if not plan.changes and isinstance(entry, FeatureSet):
         return entry
     same_images = entry.key == prepared.job.cuts[0].key
     (made,) = extract_features(
@@ -151,7 +186,7 @@ def sync(
         workers=prepared.request.workers,
         reuse="rows" if same_images else "entry",
     )
-    if entry.header.packed and not made.header.packed:
+    if entry.packed and not made.packed:
         made = pack(made, store).entry
     if made.path == entry.path:
         return made
@@ -160,104 +195,3 @@ def sync(
         return FeatureSet.open(entry.path)
     store.discard(entry.path)
     return made
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drift:
-    """How far rows that were forwarded again are from those that are stored.
-
-    Parameters
-    ----------
-    rows : int
-        How many were compared.
-    gone : int
-        How many more were drawn whose images are no longer there.
-    largest : float
-        Largest absolute difference of a feature.
-    relative : float
-        Largest norm of a row's difference, as a part of the row's norm.
-    worst : str
-        Id of the image where that is.
-    tolerance : float
-        What `relative` may be.
-    recipe : tuple of str
-        What differs in how they were made, for example the parameters of the weight file.
-    """
-
-    rows: int
-    gone: int
-    largest: float
-    relative: float
-    worst: str
-    tolerance: float
-    recipe: tuple[str, ...]
-
-    @property
-    def agrees(self) -> bool:
-        """Whether the entry can still be had from its dataset and weights."""
-        return self.relative <= self.tolerance and not self.recipe
-
-
-def measure_drift(entry: FeatureSet, prepared: Prepared, *, count: int, seed: int) -> Drift:
-    """Forward some random rows of an entry again and compare.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        Of the request that made the entry, see `probe.request.repeat`.
-    count : int
-        How many rows, of all splits together.
-
-    Raises
-    ------
-    CacheError
-        None of the images drawn is there any more.
-    """
-    job, cut = prepared.job, prepared.job.cuts[0]
-    drawn = _draw(entry, count, seed)
-    content = np.concatenate([table.content for table in job.tables.values()])
-    row_of = {one: row for row, one in enumerate(as_bytes(content))}
-    hashes = [entry[split].content[row].tobytes() for split, row in drawn]
-    pairs = [
-        (place, row_of[one]) for place, one in zip(drawn, hashes, strict=True) if one in row_of
-    ]
-    if not pairs:
-        raise CacheError(
-            f"{entry.path}: none of {len(drawn)} images drawn is in {job.dataset.name} any more; "
-            "`probe cache sync` brings the entry in step"
-        )
-    stored = np.stack([entry[split].rows([row])[0] for (split, row), _ in pairs])
-    again = _forward(job, prepared, np.array([row for _, row in pairs], np.intp))
-    difference = _flat(again.astype(entry.key.dtype)) - _flat(stored)
-    norms = np.maximum(np.linalg.norm(_flat(stored), axis=1), np.finfo(np.float32).tiny)
-    relative = np.linalg.norm(difference, axis=1) / norms
-    split, row = pairs[int(relative.argmax())][0]
-    named = str(entry.provenance.get("weights", "")), prepared.weights.name
-    return Drift(
-        rows=len(pairs),
-        gone=len(drawn) - len(pairs),
-        largest=float(np.abs(difference).max()),
-        relative=float(relative.max()),
-        worst=entry[split].ids[row],
-        tolerance=TOLERANCE[entry.key.dtype],
-        recipe=recipe_differences(entry.key, cut.key, weights=named),
-    )
-
-
-def _draw(entry: FeatureSet, count: int, seed: int) -> list[tuple[str, int]]:
-    places = [(split, row) for split, one in entry.splits.items() for row in range(len(one))]
-    chosen = np.random.default_rng(seed).permutation(len(places))[:count]
-    return [places[number] for number in sorted(chosen.tolist())]
-
-
-def _forward(job: Job, prepared: Prepared, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    cut = job.cuts[0]
-    engine = prepared.engine_for([(cut.layer, cut.pool)])
-    size = engine.batch_size // job.views
-    batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-    outputs = forward_rows(job, engine, batches, workers=prepared.request.workers)
-    return np.concatenate([output for _, (output,) in outputs])
-
-
-def _flat(rows: NDArray[Any]) -> NDArray[np.float64]:
-    return rows.reshape(len(rows), -1).astype(np.float64)

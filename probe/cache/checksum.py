@@ -17,12 +17,12 @@ class SplitTable:
 
     Parameters
     ----------
-    labels : int32, (n,)
+    labels : int32, (n,), or uint8, (n, n_classes)
     ids : fixed-length UTF-8, (n,)
     content : uint8, (n, 16)
     """
 
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | NDArray[np.uint8]
     ids: NDArray[np.bytes_]
     content: NDArray[np.uint8]
 

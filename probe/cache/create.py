@@ -1,8 +1,7 @@
 """Making the file of an entry: its structure, with room for the rows that come later.
 
 The structure is written once, flushed, and never touched again: rows go straight to the file
-offset of `features`, so that a kill can cost rows but never the file. It has HDF5 1.8's object
-headers, which carry checksums of their own; the older ones, still h5py's default, do not.
+offset of `features`, so that a kill can cost rows but never the file.
 """
 
 from __future__ import annotations
@@ -18,18 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.checksum import SplitTable, encode_strings
+from probe.cache.disk import ALIGNMENT, FILE_OPTIONS
 from probe.cache.file import MAGIC
+from probe.cache.folds import FOLDED
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
 from probe.errors import CacheError
+from probe.files import reason_of, share
 
 BLOCK_BYTES = 1 << 20
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 16, 1024
-ALIGNMENT = 4096  # arrays of a page or more start at a page
-FILE_OPTIONS: dict[str, Any] = {
-    "libver": ("v108", "v108"),
-    "alignment_threshold": ALIGNMENT,
-    "alignment_interval": ALIGNMENT,
-}
 
 
 def rows_per_block(row_bytes: int) -> int:
@@ -63,6 +59,7 @@ def create(
         with path.open("r+b") as raw:
             _reserve(raw.fileno(), path.stat().st_size)
             os.fsync(raw.fileno())
+        share(path)  # whoever finishes it may be another user
     except (OSError, RuntimeError) as error:  # h5py raises either when it cannot flush
         path.unlink(missing_ok=True)
         raise unwritable(path, error) from error
@@ -70,18 +67,17 @@ def create(
 
 def unwritable(path: Path, error: BaseException) -> CacheError:
     """Return what to raise where the disk refuses."""
-    reason = getattr(error, "strerror", None) or str(error)
     return CacheError(
-        f"{path}: cannot be written ({reason}); finished rows are kept, make room or name another "
-        "folder with --cache-dir, and run the same command again"
+        f"{path}: cannot be written ({reason_of(error)}); finished rows are kept, make room or "
+        "name another folder with --cache-dir, and run the same command again"
     )
 
 
 def _check_room(
     path: Path, tables: Mapping[str, SplitTable], row_shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
-    """Reserve all the disk once, since HDF5 does not get over a disk that fills while it writes."""
-    row = int(np.prod(row_shape, dtype=np.int64)) * dtype.itemsize + 32
+    """Reserve all the disk once, since HDF5 does not get over a disk that fills."""
+    row = int(np.prod(row_shape, dtype=np.int64)) * dtype.itemsize + 48
     size = sum(len(t.labels) * row + t.ids.nbytes + t.content.nbytes for t in tables.values())
     with path.open("wb") as raw:
         _reserve(raw.fileno(), size + ALIGNMENT)
@@ -102,14 +98,15 @@ def write_structure(
     block_rows: int, classes: tuple[str, ...], provenance: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Write all of an entry but its features; checksums and seal are allocated, not filled."""
-    file.attrs["format"] = MAGIC
+    _write_text(file, "format", MAGIC)
     file.attrs["version"] = FORMAT
-    file.attrs["digest"] = key.digest
+    _write_text(file, "digest", key.digest)
     file.attrs["block_rows"] = block_rows
-    file.attrs["key"] = canonical_json(key.to_json())
-    file.attrs["provenance"] = canonical_json(dict(provenance))
+    _write_text(file, "key", canonical_json(key.to_json()))
+    _write_text(file, "provenance", canonical_json(dict(provenance)))
     _write_strings(file, "classes", encode_strings(classes))
     allocate(file, "checksum", (2,), np.dtype(np.uint64))
+    allocate(file, "fold_checksum", (2,), np.dtype(np.uint64))
     allocate(file, "seal", (2,), np.dtype(np.float64))
     for split, table in tables.items():
         group, count = file.create_group(split), len(table.labels)
@@ -117,6 +114,14 @@ def write_structure(
         _write_strings(group, "ids", table.ids)
         group.create_dataset("content", data=table.content)
         allocate(group, "blocks", (-(-count // block_rows),), np.dtype(np.uint64))
+        allocate(group, "folds", (count, len(FOLDED)), np.dtype(np.uint32))
+
+
+def _write_text(file: Any, name: str, text: str) -> None:
+    # of fixed length: the others lie in a heap without a checksum, and in a damaged one HDF5 may
+    # look for ever
+    data = text.encode()
+    file.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))
 
 
 def _write_strings(group: Any, name: str, values: NDArray[np.bytes_]) -> None:

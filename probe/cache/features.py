@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.checksum import SplitTable, checksum_tables
+from probe.cache.damage import BadBlock, bad_tables
 from probe.cache.file import Header, OpenFile, open_file
 from probe.cache.key import FeatureKey, view_count
-from probe.cache.rows import BadBlock, MappedRows, PackedRows, bad_block
+from probe.cache.rows import MappedRows, PackedRows
 from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError, UsageError
 
 
@@ -26,7 +27,7 @@ class FeatureSplit:
 
     Attributes
     ----------
-    labels : int32, (n,)
+    labels : int32, (n,), or uint8, (n, n_classes), where images may have several
     content : uint8, (n, 16)
         Hash of each image.
     """
@@ -35,7 +36,7 @@ class FeatureSplit:
         self._header, self._name, self._table = opened.header, name, opened.table(name)
         self.labels, self.content = self._table.labels, self._table.content
         kind = PackedRows if opened.header.packed else MappedRows
-        self._rows: MappedRows | PackedRows = kind(opened, name, sums, self._table.ids)
+        self._rows: MappedRows | PackedRows = kind(opened, name, sums)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -83,7 +84,7 @@ class FeatureSplit:
         """Give mapped rows back to the system; they are read again when they are touched."""
         self._rows.release()
 
-    def as_xy(self, *, view: int | None = None) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    def as_xy(self, *, view: int | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return what scikit-learn's estimators fit on.
 
         Parameters
@@ -95,7 +96,7 @@ class FeatureSplit:
         -------
         X : float32 or float16, (n * views, d), read-only
             Without a copy where the layout allows it. `average_views` undoes the repetition.
-        y : int32, (n * views,)
+        y : int32, (n * views,), or uint8, (n * views, n_classes)
         """
         views = view_count(self._header.key.views)
         if view is not None and not 0 <= view < views:
@@ -103,18 +104,19 @@ class FeatureSplit:
         features = self.features.reshape(len(self), views, -1)
         if view is not None:
             return features[:, view], self.labels
-        labels = self.labels if views == 1 else np.repeat(self.labels, views)
+        labels = self.labels if views == 1 else np.repeat(self.labels, views, axis=0)
         return features.reshape(len(self) * views, -1), labels
 
-    def __getitem__(self, row: int) -> tuple[NDArray[Any], int]:
+    def __getitem__(self, row: int) -> tuple[NDArray[Any], Any]:
         (one,) = self.__getitems__([row])
         return one
 
-    def __getitems__(self, rows: list[int]) -> list[tuple[NDArray[Any], int]]:
+    def __getitems__(self, rows: list[int]) -> list[tuple[NDArray[Any], Any]]:
         """Return several (row, label) at once; PyTorch's loader asks for batches like this."""
         index = np.asarray(rows, np.intp)
         index = np.where(index < 0, index + len(self), index)
-        labels = self.labels[index].tolist()
+        own = self.labels[index]
+        labels = list(own) if own.ndim == 2 else own.tolist()
         return list(zip(self.rows(index), labels, strict=True))
 
     def verify(self) -> None:
@@ -123,15 +125,13 @@ class FeatureSplit:
         Raises
         ------
         CorruptEntryError
-            Names the first bad block by its rows, and counts the others.
+            Names the first bad row, and counts the other bad blocks.
         """
         _raise_for(self._header.path, self.damage())
 
     def damage(self) -> list[BadBlock]:
         """Read and check every row, and return the blocks that are not what was written."""
-        header, name, ids = self._header, self._name, self._table.ids
-        bad = self._rows.damaged(range(header.block_count(name)))
-        return [bad_block(header, name, block, ids) for block in bad]
+        return self._rows.damaged(range(self._header.block_count(self._name)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +141,7 @@ class FeatureSet:
     Index it by split name: ``FeatureSet.open(path)["train"].features``.
     """
 
-    header: Header
+    opened: OpenFile
     splits: Mapping[str, FeatureSplit]
     seal: tuple[float, int]
 
@@ -164,12 +164,10 @@ class FeatureSet:
         sums = {split: opened.array(header.blocks[split]) for split in header.features}
         found = checksum_tables(header.texts, tables, sums)
         if tuple(opened.array(header.checksum).tolist()) != found:
-            raise CorruptEntryError(
-                header.path, "key, provenance, labels, ids or a block's checksum"
-            )
+            raise CorruptEntryError(header.path, bad_tables(opened))
         seconds, forwarded = opened.array(header.seal).tolist()
         return cls(
-            header=header,
+            opened=opened,
             splits={split: FeatureSplit(opened, split, sums[split]) for split in tables},
             seal=(seconds, int(forwarded)),
         )
@@ -183,6 +181,14 @@ class FeatureSet:
 
     def __contains__(self, split: object) -> bool:
         return split in self.splits
+
+    @property
+    def header(self) -> Header:
+        return self.opened.header
+
+    @property
+    def packed(self) -> bool:
+        return self.header.packed
 
     @property
     def path(self) -> Path:
@@ -225,9 +231,13 @@ class FeatureSet:
         Raises
         ------
         CorruptEntryError
-            Names the first bad block by its rows, and counts the others.
+            Names the first bad row, and counts the other bad blocks.
         """
         _raise_for(self.path, self.damage())
+        if self.opened.folds_damaged:
+            raise CorruptEntryError(
+                self.path, "the folds (they only place damage; all else is good)"
+            )
 
     def damage(self) -> list[BadBlock]:
         """Read and check every row, and return the blocks that are not what was written."""

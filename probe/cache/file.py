@@ -5,10 +5,12 @@
     /seal             float64 (2,): forward seconds, forwarded rows; informs, is not checked
     /checksum         uint64 (2,): xxh3-128 of all but features and seal, low word first
     /<split>/features float32 or float16, (n, ...), contiguous; in compressed chunks where packed
-    /<split>/labels   int32 (n,)
+    /<split>/labels   int32 (n,), or uint8 (n, n_classes) of 0 and 1: several labels an image
     /<split>/ids      fixed-length UTF-8 (n,)
     /<split>/content  uint8 (n, 16), hash of each image
     /<split>/blocks   uint64 (ceil(n / block_rows),): xxh3-64 of each block of feature rows
+    /<split>/folds    uint32 (n, 4): XOR of a row's words in features, labels, ids, content
+    /fold_checksum    uint64 (2,): xxh3-128 of all folds; an older probe's file has none of these
 
 `FORMAT.md` beside this file says the same to those who write a reader in another language.
 """
@@ -20,6 +22,7 @@ import mmap
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.checksum import SplitTable
+from probe.cache.folds import FOLDED, checksum_folds
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
 from probe.errors import CacheError
+from probe.hdf5_heaps import Beginning, check_heaps
 
 MAGIC = "probe-features"
+HEAPS_END = 1 << 20  # heaps of strings lie before this place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +69,8 @@ class Header:
     texts : tuple of str
         Key, class names and provenance as the file has them, for the checksum.
     features, labels, ids, content, blocks : mapping of split to Region
+    folds, fold_checksum
+        Empty and None in files of an older probe.
     """
 
     path: Path
@@ -77,7 +85,9 @@ class Header:
     ids: Mapping[str, Region]
     content: Mapping[str, Region]
     blocks: Mapping[str, Region]
+    folds: Mapping[str, Region]
     checksum: Region
+    fold_checksum: Region | None
     seal: Region
 
     @property
@@ -119,6 +129,20 @@ class OpenFile:
             ids=self.array(header.ids[split]),
             content=self.array(header.content[split]),
         )
+
+    @cached_property
+    def folds(self) -> Mapping[str, NDArray[np.uint32]] | None:
+        """The folds of each split, (n, 4); None where there are none, or none to be believed."""
+        if self.header.fold_checksum is None:
+            return None
+        found = {split: self.array(region) for split, region in self.header.folds.items()}
+        good = tuple(self.array(self.header.fold_checksum).tolist()) == checksum_folds(found)
+        return found if good else None
+
+    @property
+    def folds_damaged(self) -> bool:
+        """Whether there are folds that do not match their checksum."""
+        return self.header.fold_checksum is not None and self.folds is None
 
 
 def read_header(path: Path) -> Header:
@@ -164,43 +188,65 @@ def _open(path: Path) -> tuple[Any, Header]:
             file.close()
         if isinstance(error, CacheError):
             raise
+        reason = str(error).removeprefix(f"{path}: ")
         raise CacheError(
-            f"{path}: not a readable feature file ({error}); remove it and extract again"
+            f"{path}: not a readable feature file ({reason}); remove it and extract again"
         ) from error
 
 
 def _header(path: Path, file: Any, size: int) -> Header:
-    if file.attrs.get("format") != MAGIC:
+    _check_old_text(path, file)
+    if "format" not in file.attrs or _text(file, "format") != MAGIC:
         raise CacheError(f"{path}: not a feature file of this tool; `probe cache list` names those")
     if file.attrs["version"] != FORMAT:
         raise CacheError(
             f"{path}: format version {file.attrs['version']}, this probe reads {FORMAT}; "
             "extract again"
         )
-    for text in ("key", "provenance", "digest"):
-        file.attrs[text].encode()  # h5py hands on what is no UTF-8, and nothing later expects it
-    key = FeatureKey.from_json(json.loads(file.attrs["key"]))
+    texts = {name: _text(file, name) for name in ("key", "provenance", "digest")}
+    key = FeatureKey.from_json(json.loads(texts["key"]))
     splits = [name for name, _ in key.rows]
     classes = tuple(name.decode() for name in file["classes"][()])
     header = Header(
         path=path,
         key=key,
-        digest=str(file.attrs["digest"]),
+        digest=texts["digest"],
         classes=classes,
-        provenance=json.loads(file.attrs["provenance"]),
-        texts=(file.attrs["key"], canonical_json(list(classes)), file.attrs["provenance"]),
+        provenance=json.loads(texts["provenance"]),
+        texts=(texts["key"], canonical_json(list(classes)), texts["provenance"]),
         block_rows=int(file.attrs["block_rows"]),
         features={split: _region(file[split]["features"], size) for split in splits},
         labels={split: _region(file[split]["labels"], size) for split in splits},
         ids={split: _region(file[split]["ids"], size) for split in splits},
         content={split: _region(file[split]["content"], size) for split in splits},
         blocks={split: _region(file[split]["blocks"], size) for split in splits},
+        folds={s: _region(file[s]["folds"], size) for s in splits if "fold_checksum" in file},
+        fold_checksum=_region(file["fold_checksum"], size) if "fold_checksum" in file else None,
         checksum=_region(file["checksum"], size),
         seal=_region(file["seal"], size),
     )
     for split in splits:
         _check_shapes(header, split)
     return header
+
+
+def _text(file: Any, name: str) -> str:
+    value = file.attrs[name]
+    # an older probe's strings have no fixed length; h5py hands on what is no UTF-8 in them
+    data: bytes = value if isinstance(value, bytes) else value.encode()
+    return data.decode()
+
+
+def _check_old_text(path: Path, file: Any) -> None:
+    """Refuse a damaged heap, in which HDF5 might look for a string for ever.
+
+    Strings without a fixed length, as an older probe wrote them, lie in one at the file's start.
+    """
+    names = [name for name in ("format", "key", "provenance", "digest") if name in file.attrs]
+    kinds = [h5py.check_string_dtype(file.attrs.get_id(name).dtype) for name in names]
+    if any(kind is not None and kind.length is None for kind in kinds):
+        with path.open("rb") as raw:
+            check_heaps(path, Beginning(raw, HEAPS_END))
 
 
 def _region(dataset: Any, size: int) -> Region:
@@ -218,13 +264,16 @@ def _region(dataset: Any, size: int) -> Region:
 def _check_shapes(header: Header, split: str) -> None:
     """Refuse arrays that are not what the format says; the checksums cover bytes, not types."""
     count = header.features[split].shape[0]
+    several = header.labels[split].dtype == np.uint8
     expected = {
         "features": ((count, *header.features[split].shape[1:]), header.key.dtype),
-        "labels": ((count,), "int32"),
+        "labels": ((count, len(header.classes)), "uint8") if several else ((count,), "int32"),
         "ids": ((count,), header.ids[split].dtype if header.ids[split].dtype.kind == "S" else "S"),
         "content": ((count, 16), "uint8"),
         "blocks": ((-(-count // max(header.block_rows, 1)),), "uint64"),
     }
+    if header.folds:
+        expected["folds"] = ((count, len(FOLDED)), "uint32")
     for name, (shape, dtype) in expected.items():
         region: Region = getattr(header, name)[split]
         if region.shape != shape or region.dtype != np.dtype(dtype):

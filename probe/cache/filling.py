@@ -14,14 +14,14 @@ from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
-from probe.cache.unfinished import finished_rows
+from probe.cache.unfinished import finished_rows, rows_of_damaged
 from probe.errors import CorruptEntryError
 
 log = logging.getLogger(__name__)
 
 
 class RowSource(Protocol):
-    """Rows that may be copied: of a complete entry, or the finished ones of an unfinished one."""
+    """Rows that may be copied: of a sound entry, or the proven ones of any other file."""
 
     content: NDArray[np.uint8]  # (n, 16)
 
@@ -30,14 +30,18 @@ class RowSource(Protocol):
 
 
 def row_sources(store: Store, key: FeatureKey, *, own: bool = True) -> list[RowSource]:
-    """Return all rows of a key's recipe that are at hand, those of complete entries first.
+    """Return all rows of a key's recipe that are at hand, those of sound entries first.
 
     Parameters
     ----------
     own : bool, default=True
         Count the unfinished entry of the key itself.
     """
-    return [*splits_of(store.donors(key)), *finished_rows(store, key, own=own)]
+    return [
+        *splits_of(store.donors(key)),
+        *finished_rows(store, key, own=own),
+        *rows_of_damaged(store, key),
+    ]
 
 
 def splits_of(entries: Iterable[FeatureSet]) -> list[RowSource]:
@@ -101,7 +105,9 @@ class Filling:
                 try:
                     features = self._sources[number].rows(where[here, 1])
                 except CorruptEntryError as error:
-                    log.warning("not reused: %s", error)
+                    log.warning(
+                        "%s: %s is damaged; its block is forwarded again", error.path, error.what
+                    )
                     self.missing[rows.start + here] = True
                     self.unknown[rows.start + here] = True
                     continue

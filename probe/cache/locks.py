@@ -20,6 +20,7 @@ from pathlib import Path
 import filelock
 
 from probe.errors import CacheError
+from probe.files import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,8 @@ def hold(place: Path, on_wait: Callable[[Holder | None], None] | None) -> Iterat
         The folder cannot be written.
     """
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent.parent)
+        make_folder(place.parent)
         lock = filelock.FileLock(place, mode=EVERYONE)
         _acquire(lock, place, on_wait)
         _leave_note(place)

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.checksum import SplitTable, checksum_rows, checksum_tables
-from probe.cache.create import FILE_OPTIONS, allocate, rows_per_block, unwritable, write_structure
+from probe.cache.create import allocate, rows_per_block, unwritable, write_structure
+from probe.cache.disk import new_file
 from probe.cache.features import FeatureSet
+from probe.cache.folds import checksum_folds, fold_rows, fold_tables
 from probe.cache.key import FeatureKey, canonical_json
 from probe.cache.rows import require_filters
 from probe.cache.store import Store
@@ -112,8 +113,8 @@ def _write(path: Path, entry: FeatureSet, key: FeatureKey, codec: str, errors: _
     dtype = np.dtype(key.dtype)
     block_rows = rows_per_block(int(np.prod(entry.row_shape, dtype=np.int64)) * dtype.itemsize)
     tables: dict[str, SplitTable] = {name: split.table for name, split in entry.splits.items()}
-    sums = {}
-    with h5py.File(path, "w", **FILE_OPTIONS) as file:
+    sums, folds = {}, {}
+    with new_file(path) as (file, disk):
         write_structure(
             file, key, tables,
             block_rows=block_rows, classes=entry.classes, provenance=entry.provenance,
@@ -121,14 +122,19 @@ def _write(path: Path, entry: FeatureSet, key: FeatureKey, codec: str, errors: _
         for name, table in tables.items():
             rows = _allocate(file[name], (len(table), *entry.row_shape), dtype, block_rows, codec)
             found = np.zeros(file[name]["blocks"].shape, np.uint64)
+            folded = np.zeros(len(table), np.uint32)
             for number, block in enumerate(_converted(entry, name, dtype, block_rows, errors)):
                 start = number * block_rows
                 rows[start : start + len(block)] = block
+                disk.check()
                 found[number] = checksum_rows(block)
+                folded[start : start + len(block)] = fold_rows(block)
             file[name]["blocks"][...] = sums[name] = found
+            file[name]["folds"][...] = folds[name] = fold_tables(folded, table)
         classes = canonical_json(list(entry.classes))
-        texts = file.attrs["key"], classes, file.attrs["provenance"]
+        texts = canonical_json(key.to_json()), classes, canonical_json(dict(entry.provenance))
         file["checksum"][...] = np.array(checksum_tables(texts, tables, sums), np.uint64)
+        file["fold_checksum"][...] = np.array(checksum_folds(folds), np.uint64)
         file["seal"][...] = entry.seal
 
 

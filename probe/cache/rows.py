@@ -7,13 +7,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.checksum import checksum_rows
+from probe.cache.damage import BadBlock, bad_block, corrupt
 from probe.cache.file import Header, OpenFile
 from probe.errors import CacheError, CorruptEntryError
 from probe.machine import usable_cores
@@ -28,16 +28,11 @@ class MappedRows:
     Parameters
     ----------
     sums : uint64, (n_blocks,)
-    ids : bytes, (n,)
-        For messages.
     """
 
-    def __init__(
-        self, opened: OpenFile, split: str, sums: NDArray[np.uint64], ids: NDArray[np.bytes_]
-    ) -> None:
-        self._header, self._split, self._sums, self._ids = opened.header, split, sums, ids
+    def __init__(self, opened: OpenFile, split: str, sums: NDArray[np.uint64]) -> None:
+        self._opened, self._header, self._split, self._sums = opened, opened.header, split, sums
         self._map = opened.array(opened.header.features[split])
-        self._data = opened.data
         self._checked = np.zeros(len(sums), bool)
 
     def all(self) -> NDArray[Any]:
@@ -54,7 +49,7 @@ class MappedRows:
     def release(self) -> None:
         """Give the file's pages back to the system; rows are read again when they are touched."""
         if hasattr(mmap, "MADV_DONTNEED"):
-            self._data.madvise(mmap.MADV_DONTNEED)
+            self._opened.data.madvise(mmap.MADV_DONTNEED)
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Yield the blocks, each checked just before, while it is in the processor's cache."""
@@ -68,25 +63,34 @@ class MappedRows:
         Raises
         ------
         CorruptEntryError
-            Names the first bad one.
+            Names the first bad row.
         """
-        for block in self.damaged(blocks):
-            raise corrupt(self._header, self._split, block, self._ids)
+        for block in self._bad_among(blocks):
+            rows = self._map[self._header.block_slice(self._split, block)]
+            raise corrupt(self._opened, self._split, block, rows)
 
-    def damaged(self, blocks: Iterable[int]) -> list[int]:
-        """Return those of some blocks that are not what was written.
+    def damaged(self, blocks: Iterable[int]) -> list[BadBlock]:
+        """Return those of some blocks that are not what was written."""
+        return [
+            bad_block(self._opened, self._split, block, self._map[where])
+            for block in self._bad_among(blocks)
+            for where in [self._header.block_slice(self._split, block)]
+        ]
+
+    def _bad_among(self, blocks: Iterable[int]) -> list[int]:
+        """Check blocks that were not checked yet.
 
         Many are read on several threads: hashing lets go of the interpreter, and a disk is faster
         when it is asked for two places at once.
         """
         waiting = [block for block in blocks if not self._checked[block]]
         if len(waiting) < MANY_BLOCKS:
-            return self._damaged(waiting)
+            return self._check(waiting)
         strides = [waiting[i : i + STRIDE] for i in range(0, len(waiting), STRIDE)]
         with ThreadPoolExecutor(min(usable_cores(), MOST_THREADS)) as pool:
-            return [block for found in pool.map(self._damaged, strides) for block in found]
+            return [block for found in pool.map(self._check, strides) for block in found]
 
-    def _damaged(self, blocks: Iterable[int]) -> list[int]:
+    def _check(self, blocks: Iterable[int]) -> list[int]:
         bad = []
         for block in blocks:
             where = self._header.block_slice(self._split, block)
@@ -103,14 +107,11 @@ class PackedRows:
     ----------
     sums : uint64, (n_blocks,)
         Of the rows as they come out.
-    ids : bytes, (n,)
     """
 
-    def __init__(
-        self, opened: OpenFile, split: str, sums: NDArray[np.uint64], ids: NDArray[np.bytes_]
-    ) -> None:
+    def __init__(self, opened: OpenFile, split: str, sums: NDArray[np.uint64]) -> None:
         require_filters(opened.header)
-        self._header, self._split, self._sums, self._ids = opened.header, split, sums, ids
+        self._opened, self._header, self._split, self._sums = opened, opened.header, split, sums
         self._dataset = opened.hdf5[split]["features"]
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()  # loaders read from several threads
@@ -141,14 +142,14 @@ class PackedRows:
         for block in range(len(self._sums)):
             yield self._unpacked(block)
 
-    def damaged(self, blocks: Iterable[int]) -> list[int]:
+    def damaged(self, blocks: Iterable[int]) -> list[BadBlock]:
         """Return those of some blocks that are not what was written, or cannot be unpacked."""
         bad = []
         for block in blocks:
             try:
                 self._unpacked(block)
             except CorruptEntryError:
-                bad.append(block)
+                bad.append(bad_block(self._opened, self._split, block, self._as_found(block)))
         return bad
 
     def _unpacked(self, block: int) -> NDArray[Any]:
@@ -159,21 +160,33 @@ class PackedRows:
         if block in self._kept:
             self._kept.move_to_end(block)
             return self._kept[block]
-        where = self._header.block_slice(self._split, block)
-        rows = np.empty((where.stop - where.start, *self._dataset.shape[1:]), self._dataset.dtype)
+        rows = self._empty(block)
         self._read(block, rows)
         self._kept[block] = rows
         if len(self._kept) > KEPT_BLOCKS:
             self._kept.popitem(last=False)
         return rows
 
+    def _empty(self, block: int) -> NDArray[Any]:
+        where = self._header.block_slice(self._split, block)
+        return np.empty((where.stop - where.start, *self._dataset.shape[1:]), self._dataset.dtype)
+
     def _read(self, block: int, into: NDArray[Any]) -> None:
         try:
             self._dataset.read_direct(into, self._header.block_slice(self._split, block))
         except (OSError, RuntimeError) as error:  # the filter met bytes it cannot unpack
-            raise corrupt(self._header, self._split, block, self._ids) from error
+            raise corrupt(self._opened, self._split, block, None) from error
         if checksum_rows(into) != self._sums[block]:
-            raise corrupt(self._header, self._split, block, self._ids)
+            raise corrupt(self._opened, self._split, block, into)
+
+    def _as_found(self, block: int) -> NDArray[Any] | None:
+        """Return a damaged block as it comes out, if it does."""
+        rows = self._empty(block)
+        try:
+            self._dataset.read_direct(rows, self._header.block_slice(self._split, block))
+        except (OSError, RuntimeError):
+            return None
+        return rows
 
 
 def require_filters(header: Header) -> None:
@@ -188,43 +201,6 @@ def require_filters(header: Header) -> None:
         import hdf5plugin  # noqa: F401 - importing it registers the filters
     except ImportError:
         raise CacheError(
-            f"{header.path}: is packed, and reading it needs hdf5plugin; "
+            f"{header.path}: packed rows are written and read with hdf5plugin; "
             "install it with `pip install 'probe[pack]'`"
         ) from None
-
-
-def corrupt(header: Header, split: str, block: int, ids: NDArray[np.bytes_]) -> CorruptEntryError:
-    """Return the error that names a bad block by its first row."""
-    return CorruptEntryError(header.path, str(bad_block(header, split, block, ids)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class BadBlock:
-    """Rows that do not match their checksum; which of them changed, a block's checksum cannot say.
-
-    Parameters
-    ----------
-    start, stop : int
-        Row numbers, `stop` excluded.
-    first : str
-        Id of the first row.
-    """
-
-    split: str
-    start: int
-    stop: int
-    first: str
-
-    def __str__(self) -> str:
-        return f"{self.split} rows {self.start} to {self.stop - 1} (the first is {self.first})"
-
-
-def bad_block(header: Header, split: str, block: int, ids: NDArray[np.bytes_]) -> BadBlock:
-    """Return a block by its rows."""
-    where = header.block_slice(split, block)
-    return BadBlock(
-        split=split,
-        start=where.start,
-        stop=where.stop,
-        first=ids[where.start].decode("utf-8", "replace"),
-    )

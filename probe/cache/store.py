@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from probe.cache import locks
-from probe.cache.features import FeatureSet, FeatureSplit
+from probe.cache.features import FeatureSet
 from probe.cache.file import read_header
-from probe.cache.key import SPLIT_ORDER, FeatureKey
+from probe.cache.key import FeatureKey
 from probe.errors import CacheError, UnknownNameError
+from probe.files import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Store:
             try:
                 found.append(FeatureSet.open(entry.path))
             except CacheError as error:
-                log.warning("not reused: %s", error)
+                log.warning("%s", error)
         return found
 
     def lock(
@@ -250,7 +251,7 @@ class Store:
         """
         mark = self._use_mark(path)
         with contextlib.suppress(OSError):
-            mark.parent.mkdir(exist_ok=True)
+            make_folder(mark.parent)
             mark.touch()
             mark.chmod(0o666)  # so that other users of the folder can move its time too
 
@@ -284,47 +285,3 @@ def removing(path: Path) -> Iterator[None]:
 def default_cache_dir() -> Path:
     """Return ``PROBE_CACHE``, or ``./cache``."""
     return Path(os.environ.get("PROBE_CACHE") or "cache")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Joined:
-    """The splits of an entry and of those that were extracted apart from it.
-
-    Attributes
-    ----------
-    entry : FeatureSet
-        The one that was asked for.
-    splits : mapping of split name to FeatureSplit
-    sources : mapping of split name to entry name
-    """
-
-    entry: FeatureSet
-    splits: Mapping[str, FeatureSplit]
-    sources: Mapping[str, str]
-
-
-def join(store: Store, entry: Entry) -> Joined:
-    """Open an entry, and take splits that it lacks from others of its recipe and dataset.
-
-    The newest other entry that has a split gives it. Another dataset never does, whatever its
-    recipe: name, folder and class names have to agree.
-    """
-    opened = FeatureSet.open(entry.path)
-    store.note_use(entry.path)
-    splits, sources = dict(opened.splits), dict.fromkeys(opened.splits, opened.name)
-    for other in store.entries():
-        lacking = set(other.counts) - set(splits)
-        if not lacking or other.key.recipe != entry.key.recipe or other.dataset != entry.dataset:
-            continue
-        if other.provenance.get("root") != entry.provenance.get("root"):
-            continue
-        candidate = FeatureSet.open(other.path)
-        if candidate.classes == opened.classes:
-            for name in lacking:
-                splits[name], sources[name] = candidate[name], candidate.name
-    ordered = [name for name in SPLIT_ORDER if name in splits]
-    return Joined(
-        entry=opened,
-        splits={n: splits[n] for n in ordered},
-        sources={n: sources[n] for n in ordered},
-    )

@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache import locks
+from probe.cache.features import FeatureSet
 from probe.cache.file import Header, OpenFile, open_file, read_header
 from probe.cache.journal import read_records
 from probe.cache.key import FeatureKey, digest_rows
-from probe.cache.rows import MappedRows
+from probe.cache.rows import MappedRows, PackedRows
 from probe.cache.store import Store, removing
-from probe.errors import CacheError
+from probe.errors import CacheError, CorruptEntryError
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def _finished(header: Header) -> dict[tuple[str, int], int]:
 
 
 class FinishedRows:
-    """The rows of one split of an unfinished entry that are in finished blocks.
+    """The rows of one split that are in finished blocks, of a file that is not sound as a whole.
 
     Attributes
     ----------
@@ -149,16 +150,16 @@ class FinishedRows:
         sums[list(blocks)] = list(blocks.values())
         places = [header.block_slice(split, block) for block in sorted(blocks)]
         self._index = np.concatenate([np.arange(one.start, one.stop) for one in places])
-        self._rows = MappedRows(opened, split, sums, table.ids)
+        self._rows = (PackedRows if header.packed else MappedRows)(opened, split, sums)
         self.content: NDArray[np.uint8] = table.content[self._index]
 
     def rows(self, index: NDArray[np.intp]) -> NDArray[Any]:
-        """Return a copy of some of them, checked against the journal.
+        """Return a copy of some of them, checked against their blocks' checksums.
 
         Raises
         ------
         CorruptEntryError
-            The file does not hold what the journal says.
+            The file does not hold what they say.
         """
         return self._rows.take(self._index[index])
 
@@ -186,11 +187,56 @@ def finished_rows(
 
 
 def _sources(opened: OpenFile) -> list[FinishedRows]:
+    return _proven(opened, _finished(opened.header))
+
+
+def _proven(opened: OpenFile, finished: Mapping[tuple[str, int], int]) -> list[FinishedRows]:
+    """Return rows of blocks with a checksum, whose content hashes give the key's digest.
+
+    No checksum holds for the tables of such a file; the digest does for which image a row is of.
+    """
     header, made = opened.header, []
-    finished = _finished(header) if header.key.digest == header.digest else {}
+    if header.key.digest != header.digest:
+        return []
     for split, digest in header.key.rows:
         blocks = {block: sum_ for (name, block), sum_ in finished.items() if name == split}
-        # no checksum holds for the tables of an unfinished file; the key's digest does
         if blocks and digest_rows(opened.array(header.content[split])) == digest:
             made.append(FinishedRows(opened, split, blocks))
     return made
+
+
+def rows_of_damaged(store: Store, key: FeatureKey) -> list[FinishedRows]:
+    """Return what is good of a recipe's entries that cannot be opened any more.
+
+    A flipped bit in a label or an id makes an entry unusable. Its features are proven by their
+    blocks' checksums and its content hashes by the key, and a dataset has the labels.
+    """
+    found = []
+    for path in store.files():
+        try:
+            if read_header(path).key.recipe != key.recipe:
+                continue
+            FeatureSet.open(path)
+        except CorruptEntryError:
+            found += proven_rows(path)
+        except CacheError as error:
+            log.debug("not reused: %s", error)
+    return found
+
+
+def proven_rows(path: Path) -> list[FinishedRows]:
+    """Return the rows of a complete entry whose tables need not be as they were written.
+
+    Raises
+    ------
+    CacheError
+        Its structure or its key is damaged.
+    """
+    opened = open_file(path)
+    header = opened.header
+    sums = {
+        (split, block): checksum
+        for split in header.features
+        for block, checksum in enumerate(opened.array(header.blocks[split]).tolist())
+    }
+    return _proven(opened, sums)

@@ -7,6 +7,7 @@ with its checksum; `seal` moves those checksums into the file, and only then it 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from probe.cache.checksum import bytes_of, checksum_tables
+from probe.cache.checksum import SplitTable, bytes_of, checksum_rows, checksum_tables
 from probe.cache.create import unwritable
 from probe.cache.file import OpenFile
+from probe.cache.folds import checksum_folds, fold_rows, fold_tables
 from probe.cache.journal import RECORD_BYTES, pack_record, read_records
 from probe.errors import CacheError
-from probe.files import sync
+from probe.files import share, sync
 
 
 class _Running:
@@ -62,10 +64,13 @@ class Writer:
         self._splits = list(self.header.features)
         counts = {split: self.header.block_count(split) for split in self._splits}
         self._sums = {split: np.zeros(count, np.uint64) for split, count in counts.items()}
+        rows = {split: region.shape[0] for split, region in self.header.features.items()}
+        self._folds = {split: np.zeros(count, np.uint32) for split, count in rows.items()}
         self.done = {split: np.zeros(count, bool) for split, count in counts.items()}
         try:
             self._file = self.header.path.open("r+b", buffering=0)
             self._log = journal.open("a+b", buffering=0)
+            share(journal)
         except OSError as error:
             raise unwritable(self.header.path, error) from error
         self._data, self._journal = self._file.fileno(), self._log.fileno()
@@ -77,24 +82,27 @@ class Writer:
             if number >= len(self._splits) or block >= len(self._sums[self._splits[number]]):
                 continue
             split = self._splits[number]
-            if self._checksum(split, block) == checksum:
+            data = self._read(split, block)
+            if checksum_rows(data) == checksum:
                 self._sums[split][block], self.done[split][block] = checksum, True
+                self._folds[split][self.header.block_slice(split, block)] = fold_rows(data)
         # a torn last record would shift those after it
         os.ftruncate(self._journal, len(text) // RECORD_BYTES * RECORD_BYTES)
 
-    def _checksum(self, split: str, block: int) -> int:
-        """Return the checksum of a block as the file holds it."""
+    def _read(self, split: str, block: int) -> NDArray[np.uint8]:
+        """Return the bytes of a block as the file holds them, (n, bytes), until the next call."""
         where, region = self.header.block_slice(split, block), self.header.features[split]
-        size = (where.stop - where.start) * region.row_bytes
+        count = where.stop - where.start
+        size = count * region.row_bytes
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
         # read, not mapped: mapped pages would count as this process's memory
         view = memoryview(self._buffer)[:size]
         os.preadv(self._data, [view], region.start + where.start * region.row_bytes)
-        return xxhash.xxh3_64_intdigest(view)
+        return np.frombuffer(view, np.uint8).reshape(count, region.row_bytes)
 
     def write(self, split: str, rows: NDArray[np.intp], features: NDArray[Any]) -> None:
-        """Store features of ascending rows; runs of neighbours become one write each.
+        """Store features of ascending rows; neighbours of a block become one write.
 
         Raises
         ------
@@ -106,26 +114,30 @@ class Writer:
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         starts = [0, *breaks.tolist()]
         for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-            first = int(rows[start])
-            self._pwrite(bytes_of(data[start:stop]), region.start + first * region.row_bytes)
-            self._note(split, first, data[start:stop])
+            self._write_run(split, int(rows[start]), data[start:stop])
 
-    def _note(self, split: str, first: int, data: NDArray[Any]) -> None:
-        """Keep the checksum of a block up to date while its rows come in order."""
-        size = self.header.block_rows
+    def _write_run(self, split: str, first: int, data: NDArray[Any]) -> None:
+        """Write neighbouring rows, block by block: what was hashed is still in the fast memory."""
+        size, region = self.header.block_rows, self.header.features[split]
         while len(data):
-            block, within = divmod(first, size)
-            piece = data[: size - within]
-            self._ready.pop((split, block), None)
-            if within == 0:
-                self._running = _Running(split, block)
-            if self._running is not None and self._running.add(split, block, within, piece):
-                where = self.header.block_slice(split, block)
-                if within + len(piece) == where.stop - where.start:
-                    self._ready[split, block] = self._running.hasher.intdigest()
-            else:
-                self._running = None
+            piece = data[: size - first % size]
+            self._note(split, first, piece)
+            self._pwrite(bytes_of(piece), region.start + first * region.row_bytes)
             first, data = first + len(piece), data[len(piece) :]
+
+    def _note(self, split: str, first: int, piece: NDArray[Any]) -> None:
+        """Fold rows of one block, and keep its checksum up to date while they come in order."""
+        block, within = divmod(first, self.header.block_rows)
+        self._folds[split][first : first + len(piece)] = fold_rows(piece)
+        self._ready.pop((split, block), None)
+        if within == 0:
+            self._running = _Running(split, block)
+        if self._running is not None and self._running.add(split, block, within, piece):
+            where = self.header.block_slice(split, block)
+            if within + len(piece) == where.stop - where.start:
+                self._ready[split, block] = self._running.hasher.intdigest()
+        else:
+            self._running = None
 
     def finish_block(self, split: str, block: int) -> None:
         """Note that all rows of a block are written.
@@ -137,7 +149,7 @@ class Writer:
         """
         checksum = self._ready.pop((split, block), None)
         if checksum is None:
-            checksum = self._checksum(split, block)
+            checksum = checksum_rows(self._read(split, block))
         number = self._splits.index(split)
         record = pack_record(number, block, checksum)
         try:
@@ -163,11 +175,22 @@ class Writer:
         tables = {split: self._opened.table(split) for split in self._splits}
         words = np.array(checksum_tables(header.texts, tables, self._sums), np.uint64)
         self._pwrite(bytes_of(words), header.checksum.start)
+        self._seal_folds(tables)
         self._pwrite(bytes_of(np.array([seconds, forwarded], np.float64)), header.seal.start)
         try:
             os.fsync(self._data)
         except OSError as error:
             raise unwritable(self.header.path, error) from error
+
+    def _seal_folds(self, tables: Mapping[str, SplitTable]) -> None:
+        header = self.header
+        if header.fold_checksum is None:  # an older probe began the file
+            return
+        folds = {name: fold_tables(self._folds[name], table) for name, table in tables.items()}
+        for split, one in folds.items():
+            self._pwrite(bytes_of(one), header.folds[split].start)
+        words = np.array(checksum_folds(folds), np.uint64)
+        self._pwrite(bytes_of(words), header.fold_checksum.start)
 
     def close(self) -> None:
         """Release the files; a second call does nothing."""

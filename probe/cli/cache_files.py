@@ -64,7 +64,8 @@ def pack(
 
 def import_files(
     files: Annotated[
-        list[Path], typer.Argument(help="Pickles, .npy, .npz or HDF5 files of one dataset.")
+        list[Path],
+        typer.Argument(help="Pickles, .npy, .npz, HDF5 or .safetensors files of one dataset."),
     ],
     features: Annotated[
         str | None, typer.Option(help="Name of the features.", show_default="features or X")

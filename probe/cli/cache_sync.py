@@ -15,6 +15,7 @@ from probe.cli.options import AsJson, CacheDir, cache_folder
 
 if TYPE_CHECKING:
     from probe.cache.features import FeatureSet
+    from probe.cache.store import Entry
     from probe.request import Prepared
     from probe.upkeep import Explanation, SyncPlan
 
@@ -103,7 +104,7 @@ def sync(
     strict: pass_options.Strict = False,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Read all rows, and forward those of damaged blocks again."),
+        typer.Option("--repair", help="Read all, and make again what is damaged and no more."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what has changed, and change nothing.")
@@ -120,15 +121,14 @@ def sync(
     """
     from probe.cache.store import Store
     from probe.cli import console
-    from probe.upkeep import plan_sync
     from probe.upkeep import sync as synced
 
     folder = cache_folder(cache_dir)
-    entry, prepared = reopen(
+    chosen, prepared = reopen(
         name, folder, dataset_root, weights,
         strict=strict, batch_size=batch_size, workers=workers, device=device,
     )  # fmt: skip
-    plan = plan_sync(entry, prepared, repair=repair)
+    entry, plan = _planned(chosen, prepared, repair=repair)
     if not as_json:
         console.facts(
             console.stderr(),
@@ -155,7 +155,23 @@ def sync(
     console.stdout().print(done, soft_wrap=True)
 
 
-def _synced_json(made: FeatureSet, plan: SyncPlan, forwarded: int) -> dict[str, Any]:
+def _planned(
+    chosen: Entry, prepared: Prepared, *, repair: bool
+) -> tuple[FeatureSet | Entry, SyncPlan]:
+    from probe.cache.features import FeatureSet
+    from probe.errors import CorruptEntryError
+    from probe.upkeep import plan_mend, plan_sync
+
+    try:
+        entry = FeatureSet.open(chosen.path)
+    except CorruptEntryError as error:
+        if not repair:
+            raise
+        return chosen, plan_mend(chosen, prepared, error)
+    return entry, plan_sync(entry, prepared, repair=repair)
+
+
+def _synced_json(made: FeatureSet | Entry, plan: SyncPlan, forwarded: int) -> dict[str, Any]:
     return {
         "name": made.name,
         "path": str(made.path),
@@ -177,13 +193,12 @@ def reopen(
     batch_size: int | None,
     workers: int | None,
     device: str,
-) -> tuple[FeatureSet, Prepared]:
-    """Open an entry together with the request that made it, asked again today."""
-    from probe.cache.features import FeatureSet
+) -> tuple[Entry, Prepared]:
+    """Return an entry with the request that made it, asked again today."""
     from probe.cache.store import Store
     from probe.request import prepare, repeat
 
-    entry = FeatureSet.open(Store(folder).choose(name).path)
+    entry = Store(folder).choose(name)
     request = repeat(
         entry.key, entry.provenance, cache_dir=folder, dataset_root=dataset_root, weights=weights
     )

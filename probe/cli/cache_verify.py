@@ -13,7 +13,12 @@ from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
 from probe.cli.pass_options import Device
 
 if TYPE_CHECKING:
-    from probe.upkeep import Drift
+    from probe.cache.damage import BadBlock
+    from probe.cache.features import FeatureSet
+    from probe.drift import Drift
+
+
+MOST_ROWS = 20  # named on the screen
 
 
 def verify(
@@ -34,7 +39,7 @@ def verify(
 ) -> None:
     """Read all of an entry and check it against its checksums; exit 1 if it does not match.
 
-    A checksum covers a block of rows, about 1 MiB, so that is how exactly damage is placed.
+    Damaged rows are named; `probe cache sync --repair` makes their blocks again.
     """
     from probe.cache.store import Store
     from probe.cli import console
@@ -83,11 +88,20 @@ def _read(path: Path) -> dict[str, Any]:
         "name": entry.name,
         "path": str(entry.path),
         "rows": sum(len(split) for split in entry.splits.values()),
-        "good": not damage,
-        "damage": [
-            {"split": bad.split, "start": bad.start, "stop": bad.stop, "first": bad.first}
-            for bad in damage
-        ],
+        "good": not damage and not entry.opened.folds_damaged,
+        "damage": [_damage_json(entry, bad) for bad in damage],
+        "folds_damaged": entry.opened.folds_damaged,
+    }
+
+
+def _damage_json(entry: FeatureSet, bad: BadBlock) -> dict[str, Any]:
+    ids = entry[bad.split].ids
+    return {
+        "split": bad.split,
+        "start": bad.start,
+        "stop": bad.stop,
+        "first": bad.first,
+        "rows": [{"row": row, "id": ids[row]} for row in bad.rows],
     }
 
 
@@ -95,13 +109,14 @@ def _drift(
     path: Path, folder: Path, dataset_root: Path | None, weights: str | None,
     device: str, sample: int, seed: int,
 ) -> Drift:  # fmt: skip
-    from probe.upkeep import measure_drift
+    from probe.cache.features import FeatureSet
+    from probe.drift import measure_drift
 
-    entry, prepared = cache_sync.reopen(
+    chosen, prepared = cache_sync.reopen(
         path.stem, folder, dataset_root, weights,
         strict=False, batch_size=None, workers=None, device=device,
     )  # fmt: skip
-    return measure_drift(entry, prepared, count=sample, seed=seed)
+    return measure_drift(FeatureSet.open(chosen.path), prepared, count=sample, seed=seed)
 
 
 def _drift_json(drift: Drift) -> dict[str, Any]:
@@ -124,21 +139,16 @@ def _show(report: dict[str, Any]) -> None:
         console.stderr().print(f"probe: {report['error']}", soft_wrap=True)
         return
     if report["damage"]:
-        blocks = len(report["damage"])
+        _show_damage(report)
+    if report["folds_damaged"]:
         out.print(
-            f"{report['path']}: damaged, {blocks} {'block' if blocks == 1 else 'blocks'} of rows "
-            "do not match their checksums:",
+            f"{report['path']}: the folds, which only say where damage is, are damaged",
             soft_wrap=True,
         )
-        for bad in report["damage"]:
-            out.print(
-                f"  {bad['split']} rows {bad['start']:,} to {bad['stop'] - 1:,} "
-                f"(the first is {bad['first']})",
-                soft_wrap=True,
-            )
+    if not report["good"] and "sample" not in report:
         console.stderr().print(
-            f"`probe cache sync --repair {report['name']}` forwards these rows again and keeps "
-            "the others",
+            f"`probe cache sync --repair {report['name']}` makes again what is damaged and keeps "
+            "the rest",
             soft_wrap=True,
         )
         return
@@ -149,6 +159,29 @@ def _show(report: dict[str, Any]) -> None:
     )
     if "sample" in report:
         _show_drift(report["sample"])
+
+
+def _show_damage(report: dict[str, Any]) -> None:
+    from probe.cli import console
+
+    out, damage = console.stdout(), report["damage"]
+    rows = [(bad["split"], one["row"], one["id"]) for bad in damage for one in bad["rows"]]
+    vague = [bad for bad in damage if not bad["rows"]]
+    blocks = f"{len(damage):,} {'block' if len(damage) == 1 else 'blocks'}"
+    count = f"{len(rows):,} bad {'row' if len(rows) == 1 else 'rows'}, in " if rows else ""
+    out.print(f"{report['path']}: damaged; {count}{blocks} of rows:", soft_wrap=True)
+    for split, row, name in rows[:MOST_ROWS]:
+        out.print(f"  {split} row {row:,} ({name})", soft_wrap=True)
+    if rows[MOST_ROWS:]:
+        out.print(f"  and {len(rows) - MOST_ROWS:,} more; --json has them all")
+    for bad in vague[:MOST_ROWS]:
+        out.print(
+            f"  something in {bad['split']} rows {bad['start']:,} to {bad['stop'] - 1:,} "
+            f"(the first is {bad['first']})",
+            soft_wrap=True,
+        )
+    if vague[MOST_ROWS:]:
+        out.print(f"  and {len(vague) - MOST_ROWS:,} more blocks; --json has them all")
 
 
 def _show_drift(drift: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ def export_features(entry: FeatureSet, path: Path) -> None:
     """Write an entry in the format that the file's ending names.
 
         .npz          {split}_features, {split}_labels, {split}_ids, classes; key and provenance
-        .parquet      a row an image: split, id, label, class, features (a fixed-size list); the
+        .parquet      a row an image: split, id, label and class (of several: labels, a list of
+                      names), features (a fixed-size list); the
                       shape of a row, key and provenance in the schema's metadata
         .safetensors  {split}.features, {split}.labels; the rest as JSON in the metadata
 
@@ -50,8 +52,12 @@ def _npz(entry: FeatureSet, path: Path) -> None:
         arrays[f"{name}_features"], arrays[f"{name}_labels"] = split.features, split.labels
         arrays[f"{name}_ids"] = np.array(split.ids)
     arrays["key"], arrays["provenance"] = (np.array(text) for text in _texts(entry))
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    with zipfile.ZipFile(path, "w") as archive:  # np.savez leaves its own open where a disk is full
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(  # type: ignore[no-untyped-call]
+                    member, array, allow_pickle=False
+                )
 
 
 def _safetensors(entry: FeatureSet, path: Path) -> None:
@@ -78,12 +84,13 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
     width = int(np.prod(entry.row_shape))
     kind = pa.from_numpy_dtype(np.dtype(entry.key.dtype))
     texts = dict(zip(("key", "provenance"), _texts(entry), strict=True))
+    several = any(split.labels.ndim == 2 for split in entry.splits.values())
+    one_label = {"label": pa.int32(), "class": pa.string()}
     schema = pa.schema(
         {
             "split": pa.string(),
             "id": pa.string(),
-            "label": pa.int32(),
-            "class": pa.string(),
+            **({"labels": pa.list_(pa.string())} if several else one_label),
             "features": pa.list_(kind, width),
         },
         metadata={**texts, "row_shape": json.dumps(entry.row_shape)},
@@ -98,12 +105,18 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
                 columns = [
                     pa.array([name] * len(block)),
                     pa.array(split.ids[start:stop]),
-                    pa.array(labels),
-                    pa.array([entry.classes[label] for label in labels.tolist()]),
+                    *_label_columns(pa, entry.classes, labels),
                     pa.FixedSizeListArray.from_arrays(flat, width),
                 ]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
                 start = stop
+
+
+def _label_columns(pa: Any, classes: tuple[str, ...], labels: Any) -> list[Any]:
+    """Return number and name of each label; of several labels an image a list of names."""
+    if labels.ndim == 2:
+        return [pa.array([[classes[i] for i in np.flatnonzero(row)] for row in labels])]
+    return [pa.array(labels), pa.array([classes[label] for label in labels.tolist()])]
 
 
 def _texts(entry: FeatureSet) -> tuple[str, str]:

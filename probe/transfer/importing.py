@@ -52,7 +52,8 @@ def import_features(
     dataset, backbone : str, optional
         Default: from ``{network}_{dataset}[_100]_bottleneck_features_{train,validation}.p``.
     classes : sequence of str, optional
-        Default: those of a known dataset of that name, or the labels themselves.
+        Default: an array `classes` of the file, those of a known dataset of that name, or the
+        labels themselves.
 
     Raises
     ------
@@ -73,6 +74,7 @@ def import_features(
         dataset = dataset or found["dataset"] + (found["small"] or "")
     dataset = dataset or paths[0].stem
     parts = {name: parts[name] for name in SPLIT_ORDER if name in parts}
+    classes = classes or next((one.classes for one in parts.values() if one.classes), None)
     labels, known = class_numbers(parts, classes, dataset)
     return _write(store, parts, labels, known, dataset=dataset, backbone=backbone or UNKNOWN)
 

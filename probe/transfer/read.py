@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from probe.cache.key import SPLIT_ORDER
 from probe.datasets.pickles import load_pickle, text_keys
 from probe.errors import DataError, UsageError
+from probe.hdf5_heaps import Beginning, check_heaps
 
 SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 FEATURES, LABELS, IDS = ("features", "X", "x"), ("labels", "y"), ("ids",)
@@ -36,12 +38,16 @@ class Names:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One split as it was found: features (n, ...), labels (n,) or one-hot, ids or None."""
+    """One split as it was found: features (n, ...), labels (n,) or one-hot.
+
+    Ids, and the names of the classes that labels count, are there where the file has them.
+    """
 
     source: Path
     features: NDArray[Any]
     labels: NDArray[Any]
     ids: Sequence[str] | None
+    classes: tuple[str, ...] | None = None
 
 
 def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
@@ -58,7 +64,7 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
         As `probe.transfer.import_features`.
     """
     readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
-        ".npz": _npz, ".npy": _npy, ".h5": _hdf5, ".hdf5": _hdf5,
+        ".npz": _npz, ".npy": _npy, ".h5": _hdf5, ".hdf5": _hdf5, ".safetensors": _safetensors,
         ".p": _pickle, ".pkl": _pickle, ".pickle": _pickle,
     }  # fmt: skip
     reader = readers.get(path.suffix.lower())
@@ -114,11 +120,28 @@ def _hdf5(path: Path) -> Mapping[str, Any]:
         if isinstance(item, h5py.Dataset):
             found[name] = item[()]
 
+    with path.open("rb") as raw:  # damaged ones can keep HDF5 busy for ever
+        check_heaps(path, Beginning(raw, path.stat().st_size))
     try:
         with h5py.File(path, "r", locking=False) as file:
             file.visititems(visit)
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path}: not a readable HDF5 file ({error})") from error
+    return found
+
+
+def _safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            found: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            texts = file.metadata() or {}
+        for name, text in texts.items():  # as `probe cache export` writes them
+            if name == "classes" or name.endswith(".ids"):
+                found[name] = np.array(json.loads(text), np.str_)
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: not a readable .safetensors file ({error})") from error
     return found
 
 
@@ -134,7 +157,7 @@ def _part(path: Path, arrays: Mapping[str, Any], names: Names, split: str | None
         for name in (given,) if given else usual:
             spellings = (
                 [name] if split is None
-                else [f"{split}_{name}", f"{split}/{name}", f"{name}_{split}"]
+                else [f"{split}_{name}", f"{split}/{name}", f"{split}.{name}", f"{name}_{split}"]
             )  # fmt: skip
             for spelling in spellings:
                 if spelling in arrays:
@@ -146,9 +169,21 @@ def _part(path: Path, arrays: Mapping[str, Any], names: Names, split: str | None
         return None
     ids = find(IDS, names.ids)
     texts = None if ids is None else [text_of(one) for one in np.asarray(ids).tolist()]
-    part = Part(source=path, features=np.asarray(features), labels=np.asarray(labels), ids=texts)
+    part = Part(
+        source=path, features=np.asarray(features), labels=np.asarray(labels), ids=texts,
+        classes=_class_names(arrays.get("classes")),
+    )  # fmt: skip
     _check(part)
     return part
+
+
+def _class_names(found: Any) -> tuple[str, ...] | None:
+    """Return the array of that name where it is one of different texts."""
+    values = None if found is None else np.asarray(found)
+    if values is None or values.ndim != 1 or values.dtype.kind not in "SUO":
+        return None
+    names = tuple(text_of(value) for value in values.tolist())
+    return names if len(set(names)) == len(names) else None
 
 
 def _check(part: Part) -> None:

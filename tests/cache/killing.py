@@ -1,28 +1,43 @@
-"""Extractions in real processes that are killed at random moments.
+"""Commands that write entries, in real processes that are killed at random moments.
 
-Run as a script it imports once and forks a process an extraction, so that hundreds of kills take
-seconds: ``python -m tests.cache.killing FOLDER SEED SEQUENCES`` prints one JSON object a sequence.
-`benchmarks/cache_kill.py` runs hundreds, `test_kill.py` dozens.
+Run as a script it imports once and forks a process a command, so that hundreds of kills take
+seconds: ``python -m tests.cache.killing FOLDER SEED SEQUENCES [KIND...]`` prints one JSON object a
+sequence. `benchmarks/cache_kill.py` runs hundreds, `test_kill.py` dozens.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+
+from probe.cache.features import FeatureSet
+from probe.cache.pack import pack
 from probe.cache.store import Store
+from probe.cache.unfinished import discard_unfinished, list_unfinished
+from probe.datasets.spec import Dataset
 from probe.errors import CacheError
-from probe.extract import extract_features
+from probe.extract import Job, extract_features
+from probe.transfer import import_features
+from probe.upkeep import plan_sync, sync
 from tests.cache.toy import bytes_without_seal
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
 TRAIN, TEST, BLOCK, BATCH = 1500, 130, 512, 32
 MOST_KILLS = 6  # of one entry
+IMPORTED = "features.npz"
 
 
 class Telling(Silent):
@@ -36,8 +51,67 @@ class Telling(Silent):
         os.write(self._pipe, bytes([rows]))
 
 
-def start(folder: Path) -> tuple[int, int]:
-    """Extract in a forked process; return its id and what it tells."""
+def run_job(job: Job, folder: Path, pipe: int) -> None:
+    extract_features(job, Store(folder), FakeEngine, Telling(pipe), workers=1)
+
+
+def changed() -> Dataset:
+    """Return the images after a day's work: every tenth is another one, and ten are new."""
+    dataset, other = make_dataset(train=TRAIN + 10, test=TEST), make_dataset(train=99)
+    pixels = dataset.splits["train"].images
+    pixels.pixels[::10][:99] = other.splits["train"].images.pixels[:99, ::-1]  # type: ignore[attr-defined]
+    return dataset
+
+
+def run_sync(folder: Path, pipe: int) -> None:
+    store, job = Store(folder), make_job(changed())
+    old = make_job(make_dataset(train=TRAIN, test=TEST)).cuts[0].key
+    # after a kill both may be there; whoever repeats the command names the old one
+    path = store.path_of(old, "toy")
+    entry = FeatureSet.open(path if path.exists() else store.path_of(job.cuts[0].key, "toy"))
+    job = replace(job, provenance={**job.provenance, "request": None})  # as the entry has it
+    prepared: Any = SimpleNamespace(
+        job=job, weights=SimpleNamespace(name=""), engine_for=FakeEngine,
+        request=SimpleNamespace(workers=1),
+    )  # fmt: skip
+    sync(entry, prepared, plan_sync(entry, prepared), store, Telling(pipe))
+
+
+def run_pack(folder: Path, pipe: int, **options: Any) -> None:
+    store = Store(folder)
+    entry = make_job(make_dataset(train=TRAIN, test=TEST)).cuts[0].key
+    pack(FeatureSet.open(store.path_of(entry, "toy")), store, **options)
+
+
+def run_import(folder: Path, pipe: int) -> None:
+    import_features([folder.parent / IMPORTED], Store(folder))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A command, and whether it starts from an entry that is there already."""
+
+    run: Callable[[Path, int], None]
+    begun: bool = True
+
+
+def forwarding(**options: str) -> Kind:
+    job = make_job(make_dataset(train=TRAIN, test=TEST), **options)
+    return Kind(lambda folder, pipe: run_job(job, folder, pipe), begun=False)
+
+
+KINDS: dict[str, Callable[[], Kind]] = {
+    "extract": forwarding,
+    "extract --views flip": lambda: forwarding(views="flip"),
+    "sync": lambda: Kind(run_sync),
+    "pack": lambda: Kind(run_pack),
+    "pack --dtype float16": lambda: Kind(lambda f, p: run_pack(f, p, dtype="float16")),
+    "import": lambda: Kind(run_import, begun=False),
+}
+
+
+def start(kind: Kind, folder: Path) -> tuple[int, int]:
+    """Run a command in a forked process; return its id and what it tells."""
     told, tell = os.pipe()
     child = os.fork()
     if child:
@@ -45,8 +119,8 @@ def start(folder: Path) -> tuple[int, int]:
         return child, told
     status = 1
     try:
-        job = make_job(make_dataset(train=TRAIN, test=TEST))
-        extract_features(job, Store(folder), FakeEngine, Telling(tell), workers=1)
+        os.close(told)
+        kind.run(folder, tell)
         status = 0
     finally:
         os._exit(status)
@@ -62,43 +136,84 @@ def finish(child: int, told: int) -> tuple[int, int]:
     return os.waitstatus_to_exitcode(status), rows
 
 
-def sequence(folder: Path, whole: bytes, seconds: float, dice: random.Random) -> dict[str, object]:
-    """Kill an extraction again and again, let the last one end, and compare."""
-    kills = forwarded = listed = 0
+def listed(folder: Path) -> dict[str, str]:
+    """Return the entries that a listing shows, each with a hash of all its bytes but the seal."""
+    return {
+        entry.name: hashlib.blake2b(bytes_without_seal(entry.path)).hexdigest()
+        for entry in Store(folder).entries()
+    }
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a command starts from and comes to where nobody interrupts it."""
+
+    kind: Kind
+    before: Path
+    old: dict[str, str]
+    new: dict[str, str]
+    forwarded: int
+    seconds: float
+
+
+def course(kind: Kind, base: Path) -> Course:
+    base.mkdir(parents=True)
+    before, whole = base / "before", base / "whole"
+    before.mkdir()
+    if kind.begun:
+        run_job(
+            make_job(make_dataset(train=TRAIN, test=TEST)), before, os.open(os.devnull, os.O_WRONLY)
+        )
+    else:
+        rows = np.random.default_rng(0).standard_normal((TRAIN, 512), np.float32)
+        np.savez(base / IMPORTED, features=rows, labels=np.arange(TRAIN) % 3)
+    shutil.copytree(before, whole)
+    began = time.perf_counter()
+    code, forwarded = finish(*start(kind, whole))
+    if code:
+        raise CacheError("the run that nobody interrupts failed")
+    seconds = time.perf_counter() - began
+    return Course(kind, before, listed(before), listed(whole), forwarded, seconds)
+
+
+def sequence(made: Course, folder: Path, dice: random.Random) -> dict[str, object]:
+    """Kill a command again and again, let the last one end, and compare."""
+    shutil.copytree(made.before, folder)
+    good = {*made.old.items(), *made.new.items()}
+    kills = forwarded = wrong = 0
     for _ in range(dice.randint(1, MOST_KILLS)):
-        child, told = start(folder)
-        time.sleep(dice.uniform(0, seconds))
+        child, told = start(made.kind, folder)
+        time.sleep(dice.uniform(0, made.seconds))
         os.kill(child, signal.SIGKILL)
         code, rows = finish(child, told)
         forwarded += rows
         kills += code == -signal.SIGKILL
-        for entry in Store(folder).entries():  # what is listed is whole, at any time
-            listed += bytes_without_seal(entry.path) != whole
-    code, rows = finish(*start(folder))
-    (entry,) = Store(folder).entries()
+        wrong += len(set(listed(folder).items()) - good)  # what is listed is whole, at any time
+    code, rows = finish(*start(made.kind, folder))
+    store = Store(folder)
+    # of a killed `pack` a temporary file stays, which `cache list` shows and this removes
+    removed = all(discard_unfinished(store, one.path) for one in list_unfinished(store))
+    same = listed(folder) == made.new
+    shutil.rmtree(folder)
     return {
         "kills": kills,
         "code": code,
-        "wrongly_listed": listed,
-        "same": bytes_without_seal(entry.path) == whole,
-        "left_over": len(Store(folder).partials()),
-        "lost_rows_a_kill": (forwarded + rows - TRAIN - TEST) / max(kills, 1),
+        "wrongly_listed": wrong,
+        "same": same,
+        "left_over": len(store.partials()) + len(store.temporaries()) + (not removed),
+        "lost_rows_a_kill": (forwarded + rows - made.forwarded) / max(kills, 1),
     }
 
 
 def main() -> None:
-    """Run the sequences that the command line asks for."""
+    """Run the sequences that the command line asks for, of each kind in turn."""
     base, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    began = time.perf_counter()
-    code, _ = finish(*start(base / "whole"))
-    seconds = time.perf_counter() - began
-    if code:
-        raise CacheError("the run that nobody interrupts failed")
-    (entry,) = Store(base / "whole").entries()
-    whole, dice = bytes_without_seal(entry.path), random.Random(seed)
-    for number in range(count):
-        done = sequence(base / f"sequence {number}", whole, seconds, dice)
-        sys.stdout.write(json.dumps(done) + "\n")
+    dice = random.Random(seed)
+    for name in sys.argv[4:] or KINDS:
+        made = course(KINDS[name](), base / name.replace(" ", "_"))
+        for _ in range(count):
+            done = sequence(made, made.before.with_name("sequence"), dice)
+            sys.stdout.write(json.dumps({"kind": name, **done}) + "\n")
 
 
 if __name__ == "__main__":

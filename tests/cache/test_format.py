@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
+import operator
 import struct
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,12 @@ from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
+from probe.errors import CorruptEntryError
 from tests.cache.toy import extract
 from tests.fakes import make_dataset
 
 GOLDEN = Path(__file__).with_name("golden.h5")
+OLDER = Path(__file__).with_name("golden_without_folds.h5")
 COUNTS = {"train": 35, "test": 4}
 NOT_ASCII = "zoë"
 
@@ -72,13 +76,28 @@ def test_our_own_code_still_writes_the_golden_file_byte_for_byte(tmp_path: Path)
     assert make(tmp_path).read_bytes() == GOLDEN.read_bytes()
 
 
-def test_our_own_code_reads_it() -> None:
-    entry = FeatureSet.open(GOLDEN)
+@pytest.mark.parametrize("path", [GOLDEN, OLDER], ids=["golden", "of an older probe"])
+def test_our_own_code_reads_it(path: Path) -> None:
+    entry = FeatureSet.open(path)
     entry.verify()
     assert entry.key == draft().key
     assert entry.seal == (2.5, 39)
     for split in COUNTS:
         np.testing.assert_array_equal(entry[split].features, features(split))
+
+
+def test_damage_in_a_file_without_folds_is_placed_by_its_block(tmp_path: Path) -> None:
+    header = FeatureSet.open(OLDER).header
+    for name, said in (
+        ("features", "something in train rows 0 to 34 (the first is train/0.png)"),
+        ("labels", "key, provenance, class names, labels, ids, content or a block's checksum"),
+    ):
+        data = bytearray(OLDER.read_bytes())
+        data[getattr(header, name)["train"].start + 100] ^= 1
+        (tmp_path / f"{name}.h5").write_bytes(data)
+        with pytest.raises(CorruptEntryError) as caught:
+            FeatureSet.open(tmp_path / f"{name}.h5").verify()
+        assert caught.value.what == said
 
 
 @pytest.fixture
@@ -89,13 +108,13 @@ def golden() -> Any:
 
 def test_h5py_alone_reads_every_array(golden: Any) -> None:
     attributes = dict(golden.attrs)
-    assert attributes["format"] == "probe-features"
+    assert attributes["format"] == b"probe-features"
     assert attributes["version"] == 1
     key = json.loads(attributes["key"])
     assert attributes["digest"] == hashlib.blake2b(
         json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(),
         digest_size=16,
-    ).hexdigest()  # fmt: skip
+    ).hexdigest().encode()  # fmt: skip
     assert [name.decode() for name in golden["classes"]] == ["cat", NOT_ASCII]
     for split, count in COUNTS.items():
         group = golden[split]
@@ -131,7 +150,7 @@ def check_checksums(golden: Any) -> None:
         [name.decode() for name in golden["classes"]], separators=(",", ":"), ensure_ascii=False
     )
     for text in (golden.attrs["key"], names, golden.attrs["provenance"]):
-        whole.update(text.encode())
+        whole.update(text.encode() if isinstance(text, str) else text)
     for split in ("train", "test"):
         group = golden[split]
         rows = group["features"][()]
@@ -145,4 +164,23 @@ def check_checksums(golden: Any) -> None:
             whole.update(shape.encode())
             whole.update(array.tobytes())
     low, high = (int(word) for word in golden["checksum"][()])
+    assert whole.intdigest() == low | high << 64
+    check_folds(golden)
+
+
+def check_folds(golden: Any) -> None:
+    whole = xxhash.xxh3_128()
+    for split in ("train", "test"):
+        folds = golden[split]["folds"][()]
+        whole.update(folds.tobytes())
+        for column, name in enumerate(("features", "labels", "ids", "content")):
+            array = golden[split][name][()]
+            for row, fold in zip(array, folds[:, column].tolist(), strict=True):
+                # h5py strips a string's zeros, which fold to nothing
+                data = row if isinstance(row, bytes) else row.tobytes()
+                data += bytes(-len(data) % 4)
+                assert fold == functools.reduce(
+                    operator.xor, struct.unpack(f"<{len(data) // 4}I", data)
+                )
+    low, high = (int(word) for word in golden["fold_checksum"][()])
     assert whole.intdigest() == low | high << 64

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from probe.cache import locks
 from probe.cache.features import FeatureSet
 from probe.cache.locks import Holder
 from probe.cache.store import Store
@@ -135,11 +140,92 @@ def test_a_split_opens_the_file_for_itself_in_another_process(tmp_path: Path) ->
         pickle.loads(sent)
 
 
+TOGETHER = """
+import os, sys
+from pathlib import Path
+from probe.cache.prune import plan_prune, prune
+from probe.cache.store import Store
+from probe.errors import DataError
+from probe.extract import extract_features
+from probe.memo import Memo
+from tests.cache.toy import extract
+from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job
+
+folder, user, what = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+os.umask(0o022)  # the usual one, which shuts the group out
+os.setgroups([]); os.setgid(2000); os.setuid(user)
+store, memo = Store(folder), Memo(folder / "memo.sqlite")
+memo.put_many("kind", [(f"/image of {user}", (1, 1, 1, 1), b"x")])
+
+class Stop(MemoryImages):
+    def image(self, row):
+        if row == 600:
+            raise DataError("stopped")
+        return super().image(row)
+
+if what == "begin":
+    dataset = make_dataset(train=700)
+    job = make_job(dataset)
+    train = dataset.splits["train"]
+    object.__setattr__(train, "images", Stop(train.images.pixels))
+    try:
+        extract_features(job, store, FakeEngine, Silent(), workers=1)
+    except DataError:
+        print("stopped")
+elif what == "finish":
+    entry, seen = extract(make_dataset(train=700), store)
+    known = memo.get_many("kind", {f"/image of {one}": (1, 1, 1, 1) for one in (1001, 1002)})
+    print(seen.taken, len(known))
+else:
+    print(len(prune(store, plan_prune(store, max_size=0))), len(store.entries()))
+"""
+
+
+def test_users_of_one_group_go_on_with_and_remove_each_others_work(open_folder: Path) -> None:
+    folder = open_folder / "shared"
+    folder.mkdir()
+    os.chown(folder, 0, 2000)
+    folder.chmod(0o2775)
+
+    def run(user: int, what: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-B", "-c", TOGETHER, str(folder), str(user), what],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        return done.stdout.strip()
+
+    assert run(1001, "begin") == "stopped"
+    assert run(1002, "finish") == "512 2"  # the finished block of the other, and its memo
+    assert run(1001, "finish") == "0 2"
+    assert run(1001, "prune") == "1 0"
+    private = open_folder / "private"
+    private.mkdir(mode=0o700)
+    extract(make_dataset(train=40, test=10), Store(private))
+    open_to_others = [path for path in private.rglob("*") if path.stat().st_mode & 0o022]
+    assert [path for path in open_to_others if path.parent.name not in (".locks", ".used")] == []
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter; what pytest makes is shut, again at each session."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become other users")
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 READ_ONLY = f"""
 import os, sys
 from pathlib import Path
+from PIL import Image
+
+from probe.cache import locks
 from probe.cache.features import FeatureSet
-from probe.cache.store import Store, join
+from probe.cache.joining import join
+from probe.cache.store import Store
 from probe.errors import CacheError
 from tests.cache.toy import extract
 from tests.fakes import make_dataset
@@ -163,16 +249,10 @@ except CacheError as error:
 """
 
 
-def test_a_folder_that_is_read_only_for_the_reader_is_still_a_cache(tmp_path: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can become a user who may read and not write")
-    entry = small_entry(tmp_path / "cache dir")
-    for path in [entry.path, *entry.path.parents]:
-        if path == Path("/tmp") or path == Path("/"):
-            break
-        path.chmod(0o755 if path.is_dir() else 0o644)
+def test_a_folder_that_is_read_only_for_the_reader_is_still_a_cache(open_folder: Path) -> None:
+    small_entry(open_folder / "cache dir")
     done = subprocess.run(
-        [sys.executable, "-B", "-c", READ_ONLY, str(tmp_path / "cache dir")],
+        [sys.executable, "-B", "-c", READ_ONLY, str(open_folder / "cache dir")],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -180,3 +260,30 @@ def test_a_folder_that_is_read_only_for_the_reader_is_still_a_cache(tmp_path: Pa
     assert first == "0 40"
     assert "cannot be written" in second
     assert "--cache-dir" in second
+
+
+def test_whoever_waits_can_be_interrupted_and_is_told_for_whom(tmp_path: Path) -> None:
+    images = tmp_path / "pics" / "a"
+    images.mkdir(parents=True)
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(images / "1.png")
+    asked = ["--backbone", "squeezenet1_1", "--weights", "random:0", "--size", "32"]
+    asked += ["--dataset", str(tmp_path / "pics"), "--cache-dir", str(tmp_path / "cache")]
+    script = [sys.executable, "-m", "probe"]
+    explained = subprocess.run(
+        [*script, "cache", "explain", *asked, "--json"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    digest = json.loads(explained.stdout)["cuts"][0]["digest"]
+    with locks.hold(tmp_path / "cache" / "features" / ".locks" / f"{digest}.lock", None):
+        waiting = subprocess.Popen(
+            [*script, "extract", *asked], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert waiting.stderr is not None
+        said = next(line for line in waiting.stderr if "waiting for it" in line)
+        assert said.startswith(f"process {os.getpid()} of ")
+        waiting.send_signal(signal.SIGINT)
+        rest = waiting.communicate()[1]
+    assert waiting.returncode == 130
+    assert "the same command goes on from there" in rest
+    assert "Traceback" not in rest
+    assert Store(tmp_path / "cache").entries() == []

@@ -10,10 +10,11 @@ import pytest
 
 from probe.cache.checksum import SplitTable, encode_strings
 from probe.cache.features import FeatureSet
+from probe.cache.joining import join
 from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
-from probe.cache.store import Store, join
+from probe.cache.store import Store
 from probe.errors import CacheError, UnknownNameError
 from probe.memo import stamp_of
 from tests.cache.toy import extract

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from probe.cache.features import FeatureSet
-from probe.cache.store import Store, join
+from probe.cache.joining import join
+from probe.cache.store import Store
 from probe.datasets import DATASETS
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
 from probe.transfer import Names, export_features, import_features
@@ -174,8 +175,29 @@ def test_a_damaged_entry_is_not_exported(tmp_path: Path) -> None:
         file.seek(entry.header.features["test"].start)
         file.write(b"\xff")
     for ending in ("npz", "safetensors"):
-        with pytest.raises(ProbeError, match="test rows 0 to 9"):
+        with pytest.raises(ProbeError, match="test row 0 "):
             export_features(FeatureSet.open(entry.path), tmp_path / f"out.{ending}")
         assert not (tmp_path / f"out.{ending}").exists()
     with pytest.raises(UsageError, match="expected one of"):
         export_features(entry, tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors"])
+def test_what_was_exported_is_read_with_its_names(tmp_path: Path, ending: str) -> None:
+    entry = small_entry(tmp_path)
+    path = tmp_path / f"out.{ending}"
+    export_features(entry, path)
+    again = import_features([path], Store(tmp_path / "other"))
+    assert again.classes == entry.classes
+    assert list(again.splits) == list(entry.splits)
+    for name, split in entry.splits.items():
+        assert list(again[name].ids) == list(split.ids)
+        np.testing.assert_array_equal(again[name].labels, split.labels)
+        np.testing.assert_array_equal(again[name].features, split.features)
+
+
+def test_a_broken_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"\xff" * 64)
+    with pytest.raises(DataError, match=r"not a readable \.safetensors"):
+        import_features([path], Store(tmp_path / "cache"))

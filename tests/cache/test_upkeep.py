@@ -18,12 +18,13 @@ from probe.cache.pack import pack
 from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.datasets.files import HASH_KIND
+from probe.drift import measure_drift
 from probe.errors import CacheError
 from probe.extract import decide, extract_features
 from probe.memo import Memo, stamp_of
 from probe.preprocess import TORCHVISION
 from probe.request import Request, repeat
-from probe.upkeep import SyncPlan, explain, measure_drift, plan_sync, sync
+from probe.upkeep import SyncPlan, explain, plan_sync, sync
 from tests.fakes import SIZE, FakeEngine, Silent
 
 
