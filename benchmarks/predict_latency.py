@@ -7,22 +7,28 @@ JPEG file, decodes, resizes, forwards, and gives calibrated probabilities; or st
 of the network's size. Calls alternate, medians are compared. Cold is the whole command: imports,
 digests, twelve reference images, the answer.
 
-Seen on two cores of a Xeon with one other job beside it:
+Seen on two cores of a Xeon that was idle, before scikit-learn left the way of a prediction:
 
-    resnet18             warm, pixels 1.05, file 1.22 of the bare network's 28 ms
-    efficientnet_lite0   warm, pixels 1.11, file 1.38 of the bare network's 18 ms: decoding a 640 x
-                         427 JPEG takes 5 ms, whatever the network
-    resnet18             cold, median 3.64 s, best 3.39 s, of which 3.6 s processor time
+    resnet18             warm, pixels 1.10, file 1.43 of the bare network
+    efficientnet_lite0   warm, pixels 1.16, file 1.67 of the bare network
+    resnet18             cold, median 3.31 s, best 3.23 s, of which 3.99 s processor time
 
-So from pixels the limit of 1.2 holds, and from a file it is missed, the more the smaller the
-network. The limit of 3 s from cold was missed too: importing MXNet takes 0.9 s, scikit-learn
-0.75 s. With the reference images forwarded
-meanwhile it was 3.35 to 3.9 s in five single runs.
+From pixels the limit of 1.2 holds; from a 640 x 427 JPEG file it is missed, the more the smaller
+the network. Of the 6 to 8 ms that such a file takes (processor time of the thread), libjpeg needs
+3 to 3.6, which no tool gets around without decoding other pixels (a draft at half the size would
+move the features away from those of the cache), resizing in Pillow 1.9, and copies between Pillow
+and NumPy the rest.
+
+Cold, with a head answered from its arrays, no random weights drawn before the real ones are set
+and no setuptools for three comparisons of versions: 3.04 s of processor time against 5.20 s of the
+version before (medians of five, taking turns, with ten other processes on the two cores: wall time
+says nothing there).
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import resource
 import statistics
 import subprocess
@@ -30,6 +36,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from PIL import Image
 
 from benchmarks.common import PROBE
 
@@ -61,19 +69,31 @@ def medians(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, fl
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def bare_decode(data: bytes) -> None:
+    """Decode a JPEG in memory with Pillow: what no tool gets around."""
+    with Image.open(io.BytesIO(data)) as image:
+        image.load()
+
+
 def warm(path: Path, photograph: Path, rounds: int) -> None:
     """Print how long an answer takes in a process that has the bundle loaded."""
     from probe import Bundle
 
     bundle = Bundle.load(path)
-    pixels = bundle.resized(photograph)
+    pixels, data = bundle.resized(photograph), photograph.read_bytes()
     found = medians(
         {
+            "decoding": lambda: bare_decode(data),
             "network": lambda: bundle.engine.collect(bundle.engine.submit(pixels[None])),
             "pixels": lambda: bundle.predict_proba([pixels]),
             "file": lambda: bundle.predict_proba([photograph]),
         },
         rounds,
+    )
+    network, decoding = found["network"], found["decoding"]
+    print(
+        f"{path.stem:20} decoding alone {1000 * decoding:.1f} ms; from a file without it "
+        f"{(found['file'] - decoding) / network:.2f} of the bare network's {1000 * network:.1f} ms"
     )
     for name in ("pixels", "file"):
         print(

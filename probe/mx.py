@@ -8,10 +8,12 @@ import it; a test keeps every other file from doing so.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -51,6 +53,34 @@ def _hidden(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
+class _Version(tuple[int, ...]):
+    """A version as its numbers."""
+
+    def __new__(cls, text: str) -> _Version:
+        return super().__new__(cls, map(int, re.findall(r"\d+", text)))
+
+
+@contextmanager
+def _without_distutils() -> Iterator[None]:
+    """Give MXNet the one thing that it wants of distutils, to compare NumPy's version.
+
+    Python 3.12 has no distutils, and setuptools puts its own in the place of the one that 3.11
+    has: 150 modules for three comparisons, a tenth of the time that MXNet's import takes.
+    """
+    if "distutils" in sys.modules:
+        yield
+        return
+    package, version = ModuleType("distutils"), ModuleType("distutils.version")
+    vars(version).update(LooseVersion=_Version, StrictVersion=_Version)
+    vars(package).update(version=version, __path__=[])
+    sys.modules |= {"distutils": package, "distutils.version": version}
+    try:
+        yield
+    finally:
+        for name in ("distutils.version", "distutils"):
+            del sys.modules[name]
+
+
 def _threads() -> str:
     """Return how many threads MXNet is to use; it aborts the process if it cannot read that."""
     given = os.environ.get("OMP_NUM_THREADS", "").strip()
@@ -68,7 +98,12 @@ def _import() -> Any:
     if int(np.__version__.split(".")[0]) >= 2:
         raise EngineError(f"NumPy is {np.__version__}; {NEEDS}: run `pip install 'numpy<2'`")
     try:
-        with _numpy_bool_alias(), _hidden("sklearn", "scipy", "onnx"), warnings.catch_warnings():
+        with (
+            _numpy_bool_alias(),
+            _hidden("sklearn", "scipy", "onnx"),
+            _without_distutils(),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             import mxnet
     except (ImportError, OSError, AttributeError) as error:

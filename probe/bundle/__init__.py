@@ -1,11 +1,11 @@
 """What a finished model is on disk: a folder, or one file, that predicts without a cache.
 
-    bundle.json             what it is, and the digests of the other files
+    bundle.json             what it is, and the digests of the other files and of itself
     weights.safetensors     the cut network's parameters, float32, canonical names
     head.safetensors        the head with its normalisation; with folds head-fold01 ... instead
     reference.safetensors   synthetic images, and the features and probabilities they gave
     neighbours.safetensors  training features as float16, for the flag `stranger`; may be left out
-    README.md               the model card
+    README.md               the model card, for people: the one file that may be edited
 
 A name that ends in `.probe` is one file: the same, as an uncompressed zip archive. Nothing in it is
 code, and no image of the user's is in it unless small pictures of neighbours were asked for.

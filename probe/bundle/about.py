@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from probe.backbones.spec import LOGITS, POOLS, BackboneSpec, Layer, Pool, resol
 from probe.errors import BundleError, ProbeError
 from probe.preprocess import PreprocessSpec
 
-SCHEMA = 2
+SCHEMA = 3
+SEAL = "seal"  # a digest of all the rest: a class name that changed on the way changes answers
 ABOUT = "bundle.json"
 WEIGHTS = "weights.safetensors"
 REFERENCE = "reference.safetensors"
@@ -110,7 +112,8 @@ class About:
 
     def to_json(self) -> str:
         """Return the text of `bundle.json`."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        data = json.loads(json.dumps(asdict(self), allow_nan=False))
+        return json.dumps({**data, SEAL: seal_of(data)}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: bytes, where: str) -> About:
@@ -119,7 +122,7 @@ class About:
         Raises
         ------
         BundleError
-            It is something else, of another version, or contradicts itself.
+            It is something else, of another version, was changed, or contradicts itself.
         """
         try:
             data = json.loads(text)
@@ -129,6 +132,11 @@ class About:
             raise BundleError(
                 f"{where}: {ABOUT} is not of a bundle that this version reads (schema {SCHEMA}); "
                 "make the bundle again with `probe bundle`"
+            )
+        if data.pop(SEAL, None) != seal_of(data):
+            raise BundleError(
+                f"{where}: {ABOUT} is not what was written, by its own digest; copy the bundle "
+                "again, or make it anew with `probe bundle`"
             )
         if odd := sorted(set(data) ^ {field.name for field in fields(cls)}):
             raise BundleError(f"{where}: {ABOUT} lacks fields or has strange ones: {odd[0]}")
@@ -155,6 +163,11 @@ class About:
         """The files that have to be there, `bundle.json` and the card not counted."""
         beside = {NEIGHBOURS} if self.remembers else set()
         return {WEIGHTS, REFERENCE, *self.heads} | beside
+
+
+def seal_of(data: Mapping[str, Any]) -> str:
+    """Return the SHA256 of what `bundle.json` says, however it is laid out."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _checked(data: dict[str, Any]) -> About:

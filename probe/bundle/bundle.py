@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bundle.about import NEIGHBOURS, REFERENCE, WEIGHTS, About
+from probe.bundle.about import WEIGHTS, About
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
+from probe.bundle.parts import check_parameters, read_head, read_neighbours, read_reference
 from probe.bundle.reject import Verdicts, judge
-from probe.errors import BundleError, HeadError
+from probe.errors import BundleError
 from probe.preprocess import PreprocessSpec
 from probe.statistics import apply_temperature, softmax
 
 if TYPE_CHECKING:
     from probe.engines import Engine
-    from probe.heads.base import BaseHead
+    from probe.heads import FittedHead
 
 FEATURE_TOLERANCE = 1e-4  # of a row's norm: the contract between engines
 PROBABILITY_TOLERANCE = 1e-3
@@ -39,7 +39,7 @@ class Bundle:
     ----------
     about : About
     preprocess : PreprocessSpec
-    heads : tuple of BaseHead
+    heads : tuple of FittedHead
         Their probabilities are averaged; none where the network ends in probabilities' logits.
     engine : Engine
     neighbours : Neighbours or None
@@ -49,21 +49,22 @@ class Bundle:
 
     about: About
     preprocess: PreprocessSpec
-    heads: tuple[BaseHead, ...]
+    heads: tuple[FittedHead, ...]
     engine: Engine = field(repr=False)
     neighbours: Neighbours | None = None
     files: BundleFiles | None = field(default=None, repr=False)
 
     @classmethod
-    def load(cls, path: Path | str, *, batch_size: int = 1, device: str = "auto") -> Bundle:
+    def load(cls, path: Path | str, *, batch_size: int | None = 1, device: str = "auto") -> Bundle:
         """Read a bundle, check its digests and reproduce its reference rows.
 
         Parameters
         ----------
         path : Path or str
             A folder, or a ``.probe`` file.
-        batch_size : int, default=1
-            Images a forward pass; one image costs as much as a full batch.
+        batch_size : int or None, default=1
+            Images a forward pass; one image costs as much as a full batch. None for what a pass
+            over a dataset takes, by input size.
         device : str, default="auto"
 
         Raises
@@ -77,27 +78,25 @@ class Bundle:
             The network cannot run here.
         """
         from probe.engines.gluon import GluonEngine
+        from probe.extract import default_batch_size
 
         files = BundleFiles(Path(path))
         about = files.about()
         preprocess = PreprocessSpec.from_json(dict(about.preprocess), str(path))
-        known = _reference(read_arrays(files.checked(REFERENCE, about), str(path)), str(path))
+        known = read_reference(files, about)
+        heads = tuple(read_head(files, about, name) for name in about.heads)
+        neighbours = read_neighbours(files, about)
         parameters = read_arrays(files.checked(WEIGHTS, about), str(path))
-        _check_parameters(str(path), about, parameters)
+        check_parameters(str(path), about, parameters)
         engine = GluonEngine(
-            about.spec, parameters, [about.cut], preprocess, batch_size=batch_size, device=device
-        )
-        started = _submit(engine, known["images"])  # runs while the head's packages are imported
-        heads = tuple(_load_head(files, about, name) for name in about.heads)
-        neighbours = None
-        if about.remembers:
-            arrays = read_arrays(files.checked(NEIGHBOURS, about), str(path))
-            neighbours = Neighbours.from_arrays(arrays, len(about.classes), str(path))
+            about.spec, parameters, [about.cut], preprocess,
+            batch_size=batch_size or default_batch_size(preprocess.size), device=device,
+        )  # fmt: skip
         made = cls(
             about=about, preprocess=preprocess, heads=heads, engine=engine, neighbours=neighbours,
             files=files,
         )  # fmt: skip
-        made.check_reference(known, _collect(engine, started, len(known["images"])), str(path))
+        made._check_reference(known, str(path))
         return made
 
     def parameters(self) -> dict[str, NDArray[np.float32]]:
@@ -120,7 +119,15 @@ class Bundle:
         -------
         float32, (n, n_features)
         """
-        return _collect(self.engine, _submit(self.engine, images), len(images))
+        size, tickets = self.engine.batch_size, []
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            if len(batch) < size:  # a network of one shape costs no memory for another
+                batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+            tickets.append(self.engine.submit(batch))
+        rows = [self.engine.collect(ticket)[0] for ticket in tickets]
+        joined: NDArray[np.float32] = np.concatenate(rows)[: len(images)]
+        return joined.reshape(len(images), -1)
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Return calibrated probabilities, (n, n_classes), in the order of `about.classes`.
@@ -183,20 +190,11 @@ class Bundle:
             )
         return resize_image(image, self.preprocess)
 
-    def check_reference(
-        self, known: Mapping[str, NDArray[Any]], found: NDArray[np.float32], where: str
-    ) -> None:
-        """Raise BundleError unless the reference images give what they gave when it was made.
-
-        Parameters
-        ----------
-        known : mapping of str to array
-            Images, their features and their probabilities.
-        found : float32, (n, n_features)
-            The features that they have here.
-        """
+    def _check_reference(self, known: Mapping[str, NDArray[Any]], where: str) -> None:
+        """Raise BundleError unless the reference images give what they gave when it was made."""
         features, probabilities = known["features"], known["probabilities"]
         self._check_widths(features.shape[-1], where)
+        found = self.features(known["images"])
         norms = np.linalg.norm(features, axis=1)
         worst = float((np.linalg.norm(found - features, axis=1) / norms).max())
         if not worst <= FEATURE_TOLERANCE:
@@ -221,83 +219,7 @@ class Bundle:
         if self.neighbours is not None and self.neighbours.features.shape[1] != width:
             raise BundleError(f"{where}: its neighbours have other features than the network gives")
 
-    def _one_head(self, head: BaseHead, features: NDArray[Any]) -> NDArray[np.float64]:
+    def _one_head(self, head: FittedHead, features: NDArray[Any]) -> NDArray[np.float64]:
         found = np.zeros((len(features), len(self.about.classes)))  # 0: never seen in training
         found[:, head.classes_.astype(np.intp)] = head.predict_proba(features)
         return found
-
-
-def _submit(engine: Engine, images: NDArray[np.uint8]) -> list[Any]:
-    """Start forward passes over images of the network's size, a batch each."""
-    size, tickets = engine.batch_size, []
-    for start in range(0, len(images), size):
-        batch = images[start : start + size]
-        if len(batch) < size:  # a network of one shape costs no memory for another
-            batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-        tickets.append(engine.submit(batch))
-    return tickets
-
-
-def _collect(engine: Engine, tickets: list[Any], n_images: int) -> NDArray[np.float32]:
-    """Wait for passes that were started; return features, (n_images, n_features)."""
-    rows = [engine.collect(ticket)[0] for ticket in tickets]
-    joined: NDArray[np.float32] = np.concatenate(rows)[:n_images]
-    return joined.reshape(n_images, -1)
-
-
-def _reference(arrays: dict[str, NDArray[Any]], where: str) -> dict[str, NDArray[Any]]:
-    for name in ("images", "features", "probabilities"):
-        if name not in arrays:
-            raise BundleError(f"{where}: {REFERENCE} lacks {name}")
-    return arrays
-
-
-def check_head(where: str, head: BaseHead, n_classes: int) -> None:
-    """Refuse a head that is not fitted, or tells other classes apart than the bundle names.
-
-    Raises
-    ------
-    BundleError
-    """
-    if not hasattr(head, "classes_"):
-        raise BundleError(f"{where}: the head is not fitted; fit it with `probe head` first")
-    labels = head.classes_
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise BundleError(f"{where}: the head's labels are no class numbers")
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise BundleError(
-            f"{where}: the head tells {labels.max() + 1} classes apart, the bundle names "
-            f"{n_classes}"
-        )
-
-
-def _load_head(files: BundleFiles, about: About, name: str) -> BaseHead:
-    from probe.heads import load_head
-
-    data = files.checked(name, about)
-    with tempfile.TemporaryDirectory() as folder:  # the bytes that were checked, not the file again
-        path = Path(folder, name)
-        path.write_bytes(data)
-        try:
-            head = load_head(path)
-        except HeadError as error:
-            reason = str(error).removeprefix(f"{path}: ")
-            raise BundleError(f"{files.path}: {name}: {reason}") from error
-    check_head(f"{files.path}: {name}", head, len(about.classes))
-    return head
-
-
-def _check_parameters(where: str, about: About, parameters: dict[str, NDArray[Any]]) -> None:
-    """Refuse weights of another backbone before the network is built with them."""
-    from probe.backbones.network import parameter_shapes
-
-    layer, _ = about.cut
-    for name, shape in parameter_shapes(about.spec).items():
-        if about.spec.uses(layer, name) and (
-            name not in parameters or parameters[name].shape != shape
-        ):
-            found = parameters[name].shape if name in parameters else "missing"
-            raise BundleError(
-                f"{where}: its weights are not those of {about.backbone} to {about.layer}: {name} "
-                f"is {found}, expected {shape}"
-            )

@@ -7,12 +7,12 @@ whose digest was checked are the bytes that are used.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ def _members(path: Path) -> dict[str, Member]:
         return stored_members(path)
     except WeightsError as error:
         raise BundleError(
-            f"{path}: not a bundle; name a folder, or a {ENDING} file, made by `probe bundle`"
+            f"{path}: not a bundle, or not all of one; name a folder or a {ENDING} file that "
+            "`probe bundle` made, or copy it again"
         ) from error
     except OSError as error:
         raise BundleError(f"{path}: cannot be read ({error.strerror})") from error
@@ -129,9 +130,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 def write_about(about: About, folder: Path) -> None:
     """Write `bundle.json` with the digests of the files beside it."""
     digests = {name: _sha256(folder / name) for name in sorted(about.expected_files)}
-    text = json.dumps({**json.loads(about.to_json()), "files": digests}, indent=2,
-                      ensure_ascii=False, allow_nan=False)  # fmt: skip
-    (folder / ABOUT).write_text(text + "\n", encoding="utf-8")
+    (folder / ABOUT).write_text(replace(about, files=digests).to_json(), encoding="utf-8")
 
 
 def working_folder(out: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle.about import NEIGHBOURS, REFERENCE, WEIGHTS, About
-from probe.bundle.bundle import Bundle, check_head
+from probe.bundle.bundle import Bundle
 from probe.bundle.card import model_card
-from probe.bundle.files import CARD, publish, working_folder, write_about, write_arrays
+from probe.bundle.files import (
+    CARD,
+    BundleFiles,
+    publish,
+    working_folder,
+    write_about,
+    write_arrays,
+)
 from probe.bundle.neighbours import Neighbours
+from probe.bundle.parts import check_head
 from probe.errors import BundleError
 from probe.preprocess import PreprocessSpec
 
 if TYPE_CHECKING:
-    from probe.heads.base import BaseHead
+    from probe.heads import BaseHead, FittedHead
 
 REFERENCE_IMAGES = 12
 
@@ -48,7 +57,7 @@ def write_bundle(
     BundleError
         `out` exists or cannot be written, a head is not fitted or does not fit the network.
     """
-    from probe.heads import save_head
+    from probe.heads import load_fitted, save_head
 
     for name, head in zip(about.heads, heads, strict=True):
         check_head(name, head, len(about.classes))
@@ -59,7 +68,8 @@ def write_bundle(
             save_head(head, folder / name)
         if neighbours is not None:
             write_arrays(folder / NEIGHBOURS, neighbours.to_arrays())
-        write_arrays(folder / REFERENCE, _reference(about, parameters, heads))
+        saved = [load_fitted(folder / name) for name in about.heads]
+        write_arrays(folder / REFERENCE, _reference(about, parameters, saved))
         (folder / CARD).write_text(model_card(about, out.name, neighbours), encoding="utf-8")
         write_about(about, folder)
         loaded = Bundle.load(folder)
@@ -67,11 +77,11 @@ def write_bundle(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return loaded
+    return replace(loaded, files=BundleFiles(out))
 
 
 def _reference(
-    about: About, parameters: Mapping[str, NDArray[np.float32]], heads: Sequence[BaseHead]
+    about: About, parameters: Mapping[str, NDArray[np.float32]], heads: Sequence[FittedHead]
 ) -> dict[str, NDArray[Any]]:
     from probe.engines.gluon import GluonEngine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from probe.bundle import About, Bundle, Neighbours, Rejection, write_bundle
 from probe.bundle.about import REMEMBERED
 from probe.bundle.neighbours import K
 from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distance
+from probe.bundling.forwarding import OnRows, forwarded_training
 from probe.bundling.source import source_of
-from probe.bundling.training import remembered, training_features
-from probe.cache.store import Store, join
+from probe.bundling.training import cached_training, remembered
+from probe.cache.joining import join
+from probe.cache.store import Store
 from probe.errors import BundleError, UsageError
 from probe.heads import load_head
 from probe.predictions import Predictions, load_predictions
-from probe.results import RunResult, read_run
+from probe.results import RunResult, read_run, require_one_label
 from probe.runs import HEAD
 from probe.statistics import apply_temperature, fit_temperature
 
@@ -67,9 +70,17 @@ def newest_run(runs: Path) -> Path:
 
 
 def bundle_run(
-    run: Path, out: Path, *, cache_dir: Path, request: BundleRequest | None = None
+    run: Path,
+    out: Path,
+    *,
+    cache_dir: Path,
+    request: BundleRequest | None = None,
+    on_rows: OnRows = lambda _done, _total: None,
 ) -> Bundle:
     """Make a bundle of a run: network, weights, head, classes and what the run measured.
+
+    What it remembers of training images comes from the cache, or of a promoted run, whose features
+    nobody extracted yet, from a forward pass over at most 4,000 of them.
 
     Parameters
     ----------
@@ -77,6 +88,8 @@ def bundle_run(
         The folder of a head run or of a promoted one.
     out : Path
         A folder that is not there yet, or with the ending ``.probe`` a file.
+    on_rows : callable, optional
+        Told (done, of how many) while training images are forwarded.
 
     Raises
     ------
@@ -87,15 +100,19 @@ def bundle_run(
     if out.exists():
         raise BundleError(f"{out}: is there already; name another place with --out")
     result, store = read_run(run), Store(cache_dir)
+    _require_one_network(run, result)
+    require_one_label(result, "probe bundle")
     joined = join(store, store.choose(result.entry))
     source = source_of(run, result, joined.entry, request.weights, cache_dir)
     names = _head_files(run, request.folds)
     heads = [load_head(run / name) for name in names]
-    features = training_features(source, joined, store)
+    training = cached_training(source, joined, store)
+    if training is None and request.remember is not None:
+        training = forwarded_training(source, joined, cache_dir, on_rows)
     predictions = load_predictions(run)
     held_out = predictions.get("val") or predictions.get("oof")
     temperature = _temperature(result, held_out)
-    neighbours, rest = remembered(features, predictions.get("val"), request.remember, cache_dir)
+    neighbours, rest = remembered(training, predictions.get("val"), request.remember, cache_dir)
     about = About(
         backbone=source.key.backbone,
         layer=source.key.layer,
@@ -117,6 +134,14 @@ def bundle_run(
         files={},
     )
     return write_bundle(out, about, source.loaded.parameters, heads, neighbours)
+
+
+def _require_one_network(run: Path, result: RunResult) -> None:
+    if "+" in result.backbone or re.search(r"-pca\d+$", result.entry):
+        raise BundleError(
+            f"{run}: fitted on {result.entry}; features of several backbones side by side, or "
+            "after a PCA, can be compared, not bundled yet: name the run of a plain row"
+        )
 
 
 def _head_files(run: Path, folds: bool) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.spec import POOLS, Layer, Pool, resolve_pool
 from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.errors import BundleError, UsageError, WeightsError
@@ -26,6 +27,14 @@ class Source:
     weights: ResolvedWeights
     loaded: Loaded
     licence: str
+
+    @property
+    def cut(self) -> tuple[Layer, Pool]:
+        """Where the network ends."""
+        layer = BACKBONES[self.key.backbone].layer(self.key.layer)
+        return layer, resolve_pool(
+            layer, next((one for one in POOLS if one == self.key.pool), None)
+        )
 
 
 def source_of(

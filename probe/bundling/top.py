@@ -29,14 +29,15 @@ class OwnTop:
         """Write it as a bundle; see `write_bundle`."""
         return write_bundle(out, self.about, self.parameters, [])
 
-    def load(self, *, batch_size: int = 1, device: str = "auto") -> Bundle:
-        """Return it ready to predict, without writing anything."""
+    def load(self, *, batch_size: int | None = 1, device: str = "auto") -> Bundle:
+        """Return it ready to predict, without writing anything; see `Bundle.load`."""
         from probe.engines.gluon import GluonEngine
+        from probe.extract import default_batch_size
 
         preprocess = PreprocessSpec.from_json(dict(self.about.preprocess), "weights")
         engine = GluonEngine(
             self.about.spec, self.parameters, [self.about.cut], preprocess,
-            batch_size=batch_size, device=device,
+            batch_size=batch_size or default_batch_size(preprocess.size), device=device,
         )  # fmt: skip
         return Bundle(about=self.about, preprocess=preprocess, heads=(), engine=engine)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ from probe.bundle.neighbours import rows_to_remember, unit
 from probe.bundle.reject import LEAST_HELD_OUT
 from probe.bundling.source import Source
 from probe.cache.features import FeatureSet
-from probe.cache.store import Joined, Store
+from probe.cache.joining import Joined
+from probe.cache.store import Store
 from probe.errors import BundleError, ProbeError
 from probe.predictions import Predictions
 from probe.request import repeat, requested_dataset
@@ -26,18 +28,34 @@ MOST_HELD_OUT = 20_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """Training rows of the bundle's own network."""
+    """Training rows of the bundle's own network.
+
+    Parameters
+    ----------
+    entry : FeatureSet
+        What says which images they are.
+    labels : (n_rows,)
+    ids : sequence of str
+    width : int
+        Features a row.
+    read : callable
+        Row numbers -> features of the plain view, float32, (n, width).
+    most_held_out : int
+        Rows that are worth reading to choose a threshold on.
+    """
 
     entry: FeatureSet
-    features: NDArray[np.float32]
-    labels: NDArray[np.int32]
+    labels: NDArray[Any]
     ids: Sequence[str]
+    width: int
+    read: Callable[[NDArray[np.intp]], NDArray[np.float32]]
+    most_held_out: int = MOST_HELD_OUT
 
 
-def training_features(source: Source, joined: Joined, store: Store) -> Training | None:
-    """Return the training rows' plain features, or None where the network's own are not cached.
+def cached_training(source: Source, joined: Joined, store: Store) -> Training | None:
+    """Return the training rows that the cache has of the bundle's own network, if it has some.
 
-    A promoted run's features are there only if somebody extracted them with its weights.
+    A promoted run's are there only if somebody extracted them with its weights.
     """
     entry, splits = joined.entry, joined.splits
     if source.key.recipe != entry.key.recipe and source.key.views == "none":
@@ -48,12 +66,15 @@ def training_features(source: Source, joined: Joined, store: Store) -> Training 
     if "train" not in splits:
         return None
     split = splits["train"]
-    rows = split.features
-    if entry.key.views != "none":
-        rows = rows[:, 0]  # the plain view comes first
-    return Training(
-        entry=entry, features=rows.reshape(len(split), -1), labels=split.labels, ids=split.ids
-    )
+    several = entry.key.views != "none"
+
+    def read(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        found = split.rows(rows)
+        plain = found[:, 0] if several else found  # the plain view comes first
+        return plain.reshape(len(rows), -1).astype(np.float32)
+
+    width = read(np.zeros(1, np.intp)).shape[1]
+    return Training(entry=entry, labels=split.labels, ids=split.ids, width=width, read=read)
 
 
 def remembered(
@@ -76,18 +97,19 @@ def remembered(
         rest, train = np.sort(order[: len(order) // 10]), np.sort(order[len(order) // 10 :])
     else:
         rest = np.flatnonzero(own)
-    kept = train[rows_to_remember(training.labels[train], training.features.shape[1])]
+    kept = train[rows_to_remember(training.labels[train], training.width)]
+    if len(rest) > training.most_held_out:
+        rest = np.sort(np.random.default_rng(0).choice(rest, training.most_held_out, replace=False))
+    features = training.read(np.concatenate([kept, rest]))
     named = remember != "labels"
     pictures = remember == "pictures"
     neighbours = Neighbours(
-        features=unit(training.features[kept]).astype(np.float16),
+        features=unit(features[: len(kept)]).astype(np.float16),
         labels=training.labels[kept].astype(np.int32),
         ids=tuple(training.ids[row] for row in kept) if named else (),
         pictures=_thumbnails(training, kept, cache_dir) if pictures else (),
     )
-    if len(rest) > MOST_HELD_OUT:
-        rest = np.sort(np.random.default_rng(0).choice(rest, MOST_HELD_OUT, replace=False))
-    return neighbours, training.features[rest]
+    return neighbours, features[len(kept) :]
 
 
 def _thumbnails(training: Training, rows: NDArray[np.intp], cache_dir: Path) -> tuple[bytes, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import logging
 import os
 import sys
@@ -114,6 +115,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; the exit code is 0, 1 (partly failed), 2 (error) or 130 (Ctrl-C)."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is no UTF-8 can be told, too
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _check_place()
         try:

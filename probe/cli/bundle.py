@@ -12,6 +12,7 @@ from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.bundle import Bundle
+    from probe.bundling import BundleRequest
 
 
 def bundle(
@@ -58,7 +59,7 @@ def bundle(
     as_json: AsJson = False,
 ) -> None:
     """Make a bundle: a folder or a file that predicts without cache and dataset."""
-    from probe.bundling import BundleRequest, bundle_run, newest_run, own_top
+    from probe.bundling import BundleRequest, newest_run, own_top
     from probe.results import find_run
 
     folder = cache_folder(cache_dir)
@@ -80,8 +81,25 @@ def bundle(
         runs = folder / "runs"
         source = newest_run(runs) if run is None else find_run(runs, run)
         target = out if out is not None else source / "bundle"
-        made = bundle_run(source, target, cache_dir=folder, request=request)
+        made = _bundled(source, target, folder, request)
     _show(made, target, as_json=as_json)
+
+
+def _bundled(source: Path, target: Path, folder: Path, request: BundleRequest) -> Bundle:
+    from probe.bundling import bundle_run
+    from probe.cli import console
+
+    bar = console.progress("training images", "images")
+    task = bar.add_task("forward", total=None)
+
+    def on_rows(done: int, total: int) -> None:
+        bar.start()  # most runs have their features in the cache, and nothing to wait for
+        bar.update(task, completed=done, total=total)
+
+    try:
+        return bundle_run(source, target, cache_dir=folder, request=request, on_rows=on_rows)
+    finally:
+        bar.stop()
 
 
 def _show(made: Bundle, target: Path, *, as_json: bool) -> None:

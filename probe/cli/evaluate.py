@@ -12,7 +12,6 @@ import typer
 from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, cache_folder
 from probe.cli.pass_options import Device, Limit, PerClass, Workers
 from probe.cli.predict import (
-    MANY_BATCH,
     Also,
     Combine,
     Tta,
@@ -40,7 +39,9 @@ def evaluate(
     combine: Combine = "probabilities",
     also: Also = None,
     weighting: Weighting = "val",
-    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = MANY_BATCH,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", "-b", min=1, show_default="by input size")
+    ] = None,
     workers: Workers = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,

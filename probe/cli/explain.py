@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,10 @@ def explain(
     bundle: Annotated[Path, typer.Argument(help="What `probe bundle` made.")],
     image: Annotated[Path, typer.Argument(help="An image file.")],
     out: Annotated[
-        Path | None, typer.Option(help="PNG to write.", show_default="./IMAGE-explained.png")
+        Path | None,
+        typer.Option(
+            help="PNG to write.", show_default="./IMAGE-explained.png, numbered where it is there"
+        ),
     ] = None,
     label: Annotated[
         str | None, typer.Option(help="The class to explain.", show_default="the most probable")
@@ -47,6 +51,7 @@ def explain(
     """Show the nearest training images, and what in the image speaks for the class."""
     from probe.bundle import Bundle
     from probe.cli import console
+    from probe.cli.predict import one_line
     from probe.datasets import decode_file
     from probe.predict.explain import explain as explained
     from probe.predict.explain_picture import draw_explanation
@@ -62,7 +67,7 @@ def explain(
         k=neighbours,
         training=training,
     )
-    target = out if out is not None else Path(f"{image.stem}-explained.png")
+    target = out if out is not None else _free(f"{image.stem}-explained")
     draw_explanation(found, target)
     if as_json:
         console.print_json({**_to_json(found), "picture": str(target)})
@@ -72,16 +77,20 @@ def explain(
         f"{one.label} {one.distance:.3f}" + (f" ({one.id})" if one.id else "")
         for one in found.neighbours
     ]
-    console.facts(
-        console.stdout(),
-        {
-            "answer": ", ".join(f"{name} {100 * value:.1f} %" for name, value in answers),
-            "flags": ", ".join(found.prediction.flags) or "none",
-            "nearest": ", ".join(near) or "the bundle remembers no training images",
-            "map": f"{found.kind} of {found.label}" if found.kind else "none",
-            "picture": str(target),
-        },
-    )
+    facts = {
+        "answer": ", ".join(f"{name} {100 * value:.1f} %" for name, value in answers),
+        "flags": ", ".join(found.prediction.flags) or "none",
+        "nearest": ", ".join(near) or "the bundle remembers no training images",
+        "map": f"{found.kind} of {found.label}" if found.kind else "none",
+        "picture": str(target),
+    }
+    console.facts(console.stdout(), {word: one_line(text) for word, text in facts.items()})
+
+
+def _free(stem: str) -> Path:
+    """Return a name that is not taken: images of two folders may be called the same."""
+    names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
+    return next(path for path in map(Path, names) if not path.exists())
 
 
 def _training(bundle: Bundle, dataset: str, root: Path | None, folder: Path) -> TrainingImages:

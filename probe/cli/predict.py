@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
+from unicodedata import category
 
 import typer
 
-from probe.cli.options import CacheDir, cache_folder
+from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Device, Workers
 from probe.errors import UsageError
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from probe.predict import Prediction, Predictor
 
 FORMATS = ("table", "csv", "jsonl")
-MANY_IMAGES, MANY_BATCH = 16, 16
+MANY_IMAGES = 16
+UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's controls, formats, halves and separators
 
 Also = Annotated[
     list[Path] | None,
@@ -39,7 +41,9 @@ Combine = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option("--batch-size", "-b", min=1, show_default="1, or 16 for many images"),
+    typer.Option(
+        "--batch-size", "-b", min=1, show_default="by input size; 1 for fewer than 16 images"
+    ),
 ]
 
 
@@ -70,10 +74,12 @@ def predict(
     workers: Workers = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell the most probable classes of images.
 
-    An image that cannot be read is reported, the rest is answered, and the exit code is 1.
+    An image that cannot be read is reported, the rest is answered, and the exit code is 1. Answers
+    come one by one as a table, CSV or JSON lines; --json prints one object at the end.
     """
     from probe.cli.extract import default_workers
     from probe.predict import find_images, predict_images
@@ -81,11 +87,13 @@ def predict(
     check_options(tta, combine, weighting)
     if form not in FORMATS:
         raise UsageError(f"--format {form}: expected {', '.join(FORMATS)}")
+    if as_json and form != "table":
+        raise UsageError("--json prints one object, --format a line an answer: choose one of them")
     names = inputs if backbone is not None else inputs[1:]
     if not names:
         raise UsageError("name a bundle and then images; `probe bundle` makes a bundle of a run")
     paths = find_images(names, sys.stdin if "-" in names else ())
-    size = batch_size or (1 if len(paths) < MANY_IMAGES else MANY_BATCH)
+    size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
     folder = cache_folder(cache_dir)
     if backbone is not None:
         first = _own_top(backbone, weights, preprocess, folder, size, device)
@@ -97,9 +105,12 @@ def predict(
     predictor = make_predictor(bundles, tta, combine, weighting, folder)
     found = predict_images(predictor, paths, top_k=top_k, workers=workers or default_workers())
     watch = _Watch(total=len(paths))
-    {"table": _table, "csv": _csv, "jsonl": _json_lines}[form](watch.over(found))
+    if as_json:
+        _json_object(watch, found)
+    else:
+        {"table": _table, "csv": _csv, "jsonl": _json_lines}[form](watch.over(found))
     if watch.bad:
-        sys.stderr.write(f"probe: {watch.bad} of {len(paths)} images could not be read\n")
+        sys.stderr.write(f"probe: {len(watch.bad)} of {len(paths)} images could not be read\n")
         raise typer.Exit(1)
 
 
@@ -124,14 +135,19 @@ def make_predictor(
     )
 
 
-def _load(path: str, batch_size: int, device: str) -> Bundle:
+def _load(path: str, batch_size: int | None, device: str) -> Bundle:
     from probe.bundle import Bundle
 
     return Bundle.load(path, batch_size=batch_size, device=device)
 
 
 def _own_top(
-    backbone: str, weights: str, preprocess: str | None, folder: Path, batch_size: int, device: str
+    backbone: str,
+    weights: str,
+    preprocess: str | None,
+    folder: Path,
+    batch_size: int | None,
+    device: str,
 ) -> Bundle:
     from probe.bundling import own_top
 
@@ -144,7 +160,7 @@ class _Watch:
     """Passes predictions on behind a progress bar; tells of images that cannot be read."""
 
     total: int
-    bad: int = field(default=0, init=False)
+    bad: list[BadImage] = field(default_factory=list, init=False)
 
     def over(self, found: Iterable[Prediction | BadImage]) -> Iterator[Prediction]:
         from probe.cli import console
@@ -160,8 +176,8 @@ class _Watch:
                 if isinstance(one, Prediction):
                     yield one
                 else:
-                    self.bad += 1
-                    sys.stderr.write(f"{one.id}: {one.reason}\n")
+                    self.bad.append(one)
+                    sys.stderr.write(f"{one_line(one.id)}: {one_line(one.reason)}\n")
         finally:
             bar.stop()
 
@@ -170,9 +186,9 @@ def _table(found: Iterable[Prediction], out: TextIO | None = None) -> None:
     out = out or sys.stdout
     for one in found:
         flags = f"  [{', '.join(one.flags)}]" if one.flags else ""
-        out.write(f"{one.image}{flags}\n")
+        out.write(f"{one_line(one.image)}{flags}\n")
         answers = zip(one.labels, one.probabilities, strict=True)
-        out.writelines(f"  {100 * value:6.2f} %  {label}\n" for label, value in answers)
+        out.writelines(f"  {100 * value:6.2f} %  {one_line(label)}\n" for label, value in answers)
 
 
 def _csv(found: Iterable[Prediction]) -> None:
@@ -188,6 +204,25 @@ def _csv(found: Iterable[Prediction]) -> None:
 def _json_lines(found: Iterable[Prediction]) -> None:
     for one in found:
         sys.stdout.write(json.dumps(to_json(one), ensure_ascii=False) + "\n")
+
+
+def _json_object(watch: _Watch, found: Iterable[Prediction | BadImage]) -> None:
+    from probe.cli import console
+
+    answers = [to_json(one) for one in watch.over(found)]
+    bad = [{"image": one.id, "reason": one.reason} for one in watch.bad]
+    console.print_json({"images": answers, "unreadable": bad})
+
+
+def one_line(text: str) -> str:
+    """Return text that a terminal shows as it is: control characters become their escapes.
+
+    File and class names come from anywhere, and one with a line break or an escape sequence would
+    break a table, or change what the terminal shows after it.
+    """
+    return "".join(
+        one.encode("unicode_escape").decode() if category(one) in UNSEEN else one for one in text
+    )
 
 
 def to_json(one: Prediction) -> dict[str, object]:

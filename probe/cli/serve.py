@@ -30,7 +30,14 @@ def serve(
     queue: Annotated[int, typer.Option(min=1, help="Images that may wait.")] = 16,
     device: Device = "auto",
 ) -> None:
-    """Serve a page where images can be dropped, and an endpoint for programs."""
+    """Serve a page where images can be dropped, and an endpoint for programs.
+
+    \b
+    Open http://127.0.0.1:8000/ in a browser, or send an image file:
+    curl --data-binary @photo.jpg 'http://127.0.0.1:8000/api/predict?top_k=3'
+
+    The answer is JSON; /openapi.json describes it, /healthz tells whether the server is well.
+    """
     from probe.bundle import Bundle
     from probe.cli import console
 

@@ -99,11 +99,11 @@ class GluonEngine:
         deepest = max((layer for layer, _ in cuts), key=lambda layer: layer.after)
         for name, parameter in net._collect_params_with_prefix().items():
             if spec.uses(deepest, name):
-                # set_data would keep a deferred shape; giving the shape first allocates exactly it
-                parameter.shape = parameters[name].shape
-                parameter.initialize(ctx=self._context, force_reinit=True)
+                # set_data would keep a deferred shape; giving the shape first allocates exactly it,
+                # without a gradient and without drawing random weights that nobody wants
+                parameter.shape, parameter.grad_req = parameters[name].shape, "null"
+                parameter.initialize(mx.init.Zero(), ctx=self._context, force_reinit=True)
                 parameter.set_data(mx.nd.array(parameters[name], ctx=self._context))
-                parameter.grad_req = "null"
         self._network.gain.initialize(ctx=self._context)
         self._network.shift.initialize(ctx=self._context)
         self._compile(preprocess.size)

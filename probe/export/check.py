@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from probe.bundle import Bundle
 from probe.bundle.write import REFERENCE_IMAGES, synthetic_images
 from probe.errors import BundleError, UsageError
-from probe.heads.linear import LinearHead
+from probe.heads import LayeredHead
 
 TOLERANCE = 1e-4  # of a probability, and of a feature row's norm
 
@@ -63,7 +63,7 @@ def require_same(
         )
 
 
-def linear_heads(bundle: Bundle) -> tuple[LinearHead, ...]:
+def linear_heads(bundle: Bundle) -> tuple[LayeredHead, ...]:
     """Return the heads as layers of numbers.
 
     Raises
@@ -73,7 +73,7 @@ def linear_heads(bundle: Bundle) -> tuple[LinearHead, ...]:
     """
     found = []
     for head in bundle.heads:
-        if not isinstance(head, LinearHead):
+        if not isinstance(head, LayeredHead):
             raise BundleError(
                 f"a {bundle.about.head} head is no stack of layers and cannot be exported; fit a "
                 "linear one with `probe head`"

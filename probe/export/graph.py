@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from probe.backbones.network import CutNetwork, build
 from probe.bundle import Bundle
 from probe.export.check import linear_heads
-from probe.heads.linear import LinearHead
+from probe.heads import LayeredHead
 from probe.mx import mx
 
 NEVER = -1e30  # the score of a class without training rows: its probability is exactly 0
@@ -100,7 +100,7 @@ def build_graph(bundle: Bundle, parameters: dict[str, NDArray[np.float32]]) -> G
 
 def _head(
     rows: Any,
-    head: LinearHead,
+    head: LayeredHead,
     *,
     name: str,
     n_classes: int,

@@ -11,7 +11,7 @@ from probe.bundle import Bundle
 from probe.errors import BundleError
 from probe.export.check import free, linear_heads, reference_rows, require_same
 from probe.files import replacing
-from probe.heads.linear import LinearHead
+from probe.heads import LayeredHead
 
 
 def export_sklearn(bundle: Bundle, out: Path) -> list[Path]:
@@ -67,7 +67,7 @@ def head_pipeline(bundle: Bundle) -> Any:
     return make_pipeline(*_normalizer(head), _classifier(head, bundle))
 
 
-def _normalizer(head: LinearHead) -> list[Any]:
+def _normalizer(head: LayeredHead) -> list[Any]:
     from sklearn.preprocessing import Normalizer, StandardScaler
 
     normalizer = head.normalizer_
@@ -82,7 +82,7 @@ def _normalizer(head: LinearHead) -> list[Any]:
     return [scaler]
 
 
-def _classifier(head: LinearHead, bundle: Bundle) -> Any:
+def _classifier(head: LayeredHead, bundle: Bundle) -> Any:
     names = np.array([bundle.about.classes[int(label)] for label in head.classes_])
     order = np.argsort(names)
     names, temperature = names[order], bundle.about.temperature or 1.0

@@ -1,16 +1,18 @@
 """A fitted head as one safetensors file: arrays, and a JSON header for the rest. No pickle.
 
-The header's `__metadata__` has one item, `probe.head`: the JSON of format, head, params, classes
-and history. The arrays are the normaliser's `mean` and `scale` and the head's own: `coef` and
-`intercept` of the last layer and `hidden.N.weight` and `hidden.N.bias` of ReLU layers before it.
-An ensemble has its members' JSON in a list, and their arrays under `member.N.`. Loading needs NumPy
-and scikit-learn, not MXNet.
+The header's `__metadata__` has one item, `probe.head`: the JSON of format (1, or 2 where a row may
+have several labels), head, params, classes and history. The arrays are the normaliser's `mean` and
+`scale` and the head's own: `coef` and `intercept` of the last layer and `hidden.N.weight` and
+`hidden.N.bias` of ReLU layers before it. An ensemble has its members' JSON in a list, and their
+arrays under `member.N.`. Loading an estimator needs NumPy and scikit-learn, not MXNet; predicting
+with a stack of layers NumPy alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +23,14 @@ from numpy.typing import NDArray
 from probe.errors import HeadError, UnknownNameError
 from probe.files import replacing
 from probe.heads.catalog import HEADS
+from probe.heads.fitted import FittedHead, LayeredHead, layers_of
+from probe.heads.normalize import NORMALIZATIONS, Normalizer
 from probe.results import plain_params
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead
 
-FORMAT = 1
+FORMAT, MULTILABEL_FORMAT = 1, 2  # the second: a sigmoid a class, which older versions lack
 KEY = "probe.head"
 ENSEMBLE = "ensemble"
 SAVED_ROWS = 4096  # at a time, of rows that are not in memory
@@ -68,12 +72,39 @@ def load_head(path: Path) -> BaseHead:
     HeadError
         The file is missing, is something else, or contradicts itself.
     """
-    path = Path(path)
-    about, arrays = _read(path)
-    try:
+    about, arrays = _read(Path(path))
+    with _one_line(path):
         if about["head"] == ENSEMBLE:
             return _restore_ensemble(about, arrays)
         return _restore(about, arrays)
+
+
+def load_fitted(path: Path) -> FittedHead:
+    """Read a head to predict with, the same bits as `load_head`'s.
+
+    A stack of layers comes without its estimator, and so without scikit-learn.
+
+    Raises
+    ------
+    HeadError
+        As `load_head`.
+    """
+    about, arrays = _read(Path(path))
+    if "coef" not in arrays:  # nearest neighbours, and ensembles
+        return load_head(path)
+    with _one_line(path):
+        classes, normalizer, own = _common(about, arrays)
+        layers = layers_of(own, len(normalizer.mean), len(classes))
+        return LayeredHead(
+            classes_=classes, normalizer_=normalizer, stack=layers,
+            multilabel_=about["format"] == MULTILABEL_FORMAT,
+        )  # fmt: skip
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (KeyError, TypeError, ValueError, UnknownNameError) as error:
         raise HeadError(
             f"{path}: not a head that this version can load: {_reason(error)}"
@@ -88,7 +119,7 @@ def _describe(head: BaseHead) -> tuple[dict[str, Any], Arrays]:
         )
     classes, kind = _labels_to_json(head.classes_)
     about = {
-        "format": FORMAT,
+        "format": MULTILABEL_FORMAT if head.multilabel_ else FORMAT,
         "head": name,
         "params": plain_params(head.get_params(deep=False)),
         "classes": classes,
@@ -134,7 +165,8 @@ def _describe_ensemble(head: Any) -> tuple[dict[str, Any], Arrays]:
         for name, array in own.items()
     }
     members = [about for about, _ in described]
-    return {"format": FORMAT, "head": ENSEMBLE, "how": head.how, "members": members}, arrays
+    number = members[0]["format"]
+    return {"format": number, "head": ENSEMBLE, "how": head.how, "members": members}, arrays
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
@@ -148,15 +180,15 @@ def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise HeadError(f"{path}: not a head written by probe ({_reason(error)})") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise HeadError(f"{path}: a head of another format than {FORMAT}; fit it again")
+    if not isinstance(about, dict) or about.get("format") not in (FORMAT, MULTILABEL_FORMAT):
+        raise HeadError(
+            f"{path}: a head of another format than {FORMAT} or {MULTILABEL_FORMAT}; fit it again"
+        )
     return about, arrays
 
 
-def _restore(about: Mapping[str, Any], arrays: Arrays) -> BaseHead:
-    from probe.heads.normalize import NORMALIZATIONS, Normalizer
-    from probe.history import Epoch
-
+def _common(about: Mapping[str, Any], arrays: Arrays) -> tuple[NDArray[Any], Normalizer, Arrays]:
+    """Return what every head has, classes and normaliser, and the arrays of its own."""
     own = dict(arrays)
     mean, scale = own.pop("mean"), own.pop("scale")
     if mean.ndim != 1 or scale.shape != mean.shape:
@@ -166,13 +198,23 @@ def _restore(about: Mapping[str, Any], arrays: Arrays) -> BaseHead:
             raise ValueError(f"{name} is not finite numbers")
     if about["normalize"] not in NORMALIZATIONS:
         raise ValueError(f"normalize is {about['normalize']!r}")
+    classes = _labels_from_json(about["classes"], about["classes_dtype"])
+    if len(classes) < 2:
+        raise ValueError(f"{len(classes)} classes")
+    if about["format"] == MULTILABEL_FORMAT and classes.tolist() != list(range(len(classes))):
+        raise ValueError("several labels a row, and the classes are not their columns")
+    return classes, Normalizer(kind=about["normalize"], mean=mean, scale=scale), own
+
+
+def _restore(about: Mapping[str, Any], arrays: Arrays) -> BaseHead:
+    from probe.history import Epoch
+
+    classes, normalizer, own = _common(about, arrays)
     head = HEADS[str(about["head"])].load()(**about["params"])
-    head.classes_ = _labels_from_json(about["classes"], about["classes_dtype"])
-    if len(head.classes_) < 2:
-        raise ValueError(f"{len(head.classes_)} classes")
-    head.normalizer_ = Normalizer(kind=about["normalize"], mean=mean, scale=scale)
+    head.classes_, head.normalizer_ = classes, normalizer
+    head.multilabel_ = about["format"] == MULTILABEL_FORMAT
     head.history_ = [Epoch(**epoch) for epoch in about["history"]]
-    head.n_features_in_ = len(mean)
+    head.n_features_in_ = len(normalizer.mean)
     head.set_arrays(own)
     return head
 

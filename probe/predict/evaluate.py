@@ -103,6 +103,8 @@ def evaluate(
 def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> NDArray[np.int64]:
     if not len(split):
         raise UsageError("no images to score; name another split with --split")
+    if split.labels.ndim == 2:
+        raise UsageError("these images may have several labels, and a bundle gives one")
     known = {name: number for number, name in enumerate(predictor.classes)}
     if strangers := [name for name in classes if name not in known]:
         raise UsageError(

@@ -15,7 +15,7 @@ from probe.bundle.neighbours import unit
 from probe.cache.store import Store
 from probe.datasets import Dataset
 from probe.errors import UsageError
-from probe.heads.linear import LinearHead
+from probe.heads import LayeredHead
 from probe.predict.predictor import Predictor, recipe_of
 from probe.predict.stream import Prediction, told
 from probe.recall import Recall
@@ -94,6 +94,8 @@ class TrainingImages:
         if "train" not in dataset.splits:
             raise UsageError(f"{dataset.name}: has no train split to find neighbours in")
         split = dataset.splits["train"]
+        if split.labels.ndim == 2:
+            raise UsageError(f"{dataset.name}: its images may have several labels, a bundle's one")
         recall = Recall([store], recipe_of(bundle, "none"))
         contents = [row.tobytes() for row in split.images.content()]
         rows = [row for row, content in enumerate(contents) if content in recall]
@@ -220,7 +222,7 @@ def _why_no_cam(bundle: Bundle) -> str | None:
     layer, pool = bundle.about.cut
     if layer.name == LOGITS or not (layer.kind == "gap" or (layer.kind == "map" and pool == "avg")):
         return "the features are no averages of a map"
-    linear = all(isinstance(h, LinearHead) and len(h.layers()) == 1 for h in bundle.heads)
+    linear = all(isinstance(h, LayeredHead) and len(h.layers()) == 1 for h in bundle.heads)
     return None if linear else "the head is not linear"
 
 
@@ -241,7 +243,7 @@ def activation_map(bundle: Bundle, seen: NDArray[np.uint8], number: int) -> NDAr
     cells = maps[0].astype(np.float64)  # (D, h, w)
     total = np.zeros(cells.shape[1:])
     for head in bundle.heads:
-        assert isinstance(head, LinearHead)
+        assert isinstance(head, LayeredHead)
         labels = head.classes_.astype(np.intp).tolist()
         if number not in labels:
             continue

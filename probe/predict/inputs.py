@@ -62,9 +62,11 @@ def _listed(path: Path) -> list[str]:
 
 
 def _below(folder: str) -> list[str]:
-    return sorted(
+    found = [
         os.path.join(root, name)
         for root, _, names in os.walk(folder)
         for name in names
         if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
-    )
+    ]
+    # reading a pipe or a device would wait for ever; a link to nothing is told as unreadable
+    return sorted(path for path in found if os.path.isfile(path) or not os.path.exists(path))

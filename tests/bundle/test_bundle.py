@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 from probe.bundle import ABOUT, Bundle
-from probe.bundle.about import NEIGHBOURS, REFERENCE, WEIGHTS
+from probe.bundle.about import NEIGHBOURS, REFERENCE, WEIGHTS, seal_of
 from probe.bundle.files import CARD, BundleFiles
 from probe.bundle.write import synthetic_images
 from probe.bundling import BundleRequest, bundle_run, newest_run
-from probe.cache.store import Store, join
+from probe.cache.joining import join
+from probe.cache.store import Store
 from probe.errors import BundleError, ProbeError, UnsafeFileError, UsageError
 from probe.heads import load_head, save_head
 from probe.predictions import load_predictions
@@ -116,13 +117,20 @@ def other_head(folder: Path, *, width: int, classes: int) -> None:
 
 def reseal(folder: Path, name: str) -> None:
     about = json.loads((folder / ABOUT).read_text())
-    about["files"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    (folder / ABOUT).write_text(json.dumps(about))
+    digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    change(folder, files={**about["files"], name: digest})
 
 
 def change(folder: Path, **fields: object) -> None:
     about = json.loads((folder / ABOUT).read_text())
-    (folder / ABOUT).write_text(json.dumps({**about, **fields}))
+    del about["seal"]
+    changed = {**about, **fields}
+    (folder / ABOUT).write_text(json.dumps({**changed, "seal": seal_of(changed)}))
+
+
+def rename_a_class(folder: Path) -> None:
+    path = folder / ABOUT
+    path.write_text(path.read_text().replace('"7"', '"9 "'))
 
 
 def other_preprocessing(folder: Path) -> None:
@@ -139,10 +147,11 @@ def other_preprocessing(folder: Path) -> None:
         (lambda folder: (folder / REFERENCE).unlink(), r"reference\.safetensors is missing"),
         (lambda folder: (folder / ABOUT).unlink(), r"not a bundle, bundle\.json is missing"),
         (lambda folder: (folder / ABOUT).write_text("{"), "cannot be read"),
-        (lambda folder: (folder / ABOUT).write_text('{"schema": 99}'), r"schema 2"),
+        (lambda folder: (folder / ABOUT).write_text('{"schema": 99}'), r"schema 3"),
         (lambda folder: other_head(folder, width=7, classes=10), "the head takes 7 features"),
         (lambda folder: other_head(folder, width=1280, classes=12), "12 classes apart"),
         (lambda folder: other_head(folder, width=1280, classes=10), "other probabilities"),
+        (rename_a_class, r"bundle\.json is not what was written"),
         (other_preprocessing, "reference images give other"),
         (lambda folder: change(folder, temperature=9.0), "other probabilities"),
         (lambda folder: change(folder, temperature="hot"), "temperature"),
@@ -208,6 +217,21 @@ def test_nothing_is_overwritten_or_half_written(
         newest_run(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"backbone": "vgg16+resnet18"}, {"entry": "digits-vgg16-pool5-avg-0123456789ab-pca64"}],
+)
+def test_features_of_several_networks_or_after_a_pca_are_refused(
+    digits_cache: Path, digits_run: Path, tmp_path: Path, fields: dict[str, str]
+) -> None:
+    run = shutil.copytree(digits_run, tmp_path / "run")
+    result = json.loads((run / "result.json").read_text())
+    (run / "result.json").write_text(json.dumps({**result, **fields}))
+    with pytest.raises(BundleError, match="compared, not bundled") as caught:
+        bundle_run(run, tmp_path / "b", cache_dir=digits_cache)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_unfitted_head_is_refused(digits_bundle: Path, tmp_path: Path) -> None:
     from probe.bundle import write_bundle
     from probe.heads import DenseHead
@@ -226,40 +250,19 @@ def test_reference_images_are_the_same_everywhere() -> None:
     np.testing.assert_array_equal(images, synthetic_images(12, 64))
 
 
-def test_a_promoted_run_is_bundled_with_its_own_network(
-    digits_cache: Path, digits_run: Path, digits_bundle: Path, tmp_path: Path
-) -> None:
-    from probe.weights.safetensors_file import write_safetensors
-    from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY
-
-    run = shutil.copytree(digits_run, tmp_path / "run")
-    known = Bundle.load(digits_bundle)
-    tuned = dict(known.parameters())
-    first = sorted(name for name in tuned if name.endswith("weight"))[0]
-    tuned[first] = tuned[first] * np.float32(1.01)  # so that it is not the frozen one
-    write_safetensors(
-        run / "backbone.safetensors",
-        tuned,
-        {name: array.shape for name, array in tuned.items()},
-        {
-            BACKBONE_KEY: "efficientnet_lite0",
-            PREPROCESS_KEY: json.dumps(known.preprocess.to_json()),
-        },
-    )
-    result = json.loads((run / "result.json").read_text())
-    (run / "result.json").write_text(json.dumps({**result, "head": "promoted"}))
-    made = Bundle.load(make_bundle(digits_cache, run, tmp_path / "b"))
-    np.testing.assert_array_equal(made.parameters()[first], tuned[first])
-    assert made.neighbours is None  # the cache has no features of the tuned network
-    assert made.about.rejection is not None
-    assert made.about.rejection.confidence is not None
-    assert "fine-tuned" in (tmp_path / "b" / CARD).read_text()
-
-
 def test_damaged_archives_never_end_in_anything_but_an_error_of_ours(
     digits_cache: Path, digits_run: Path, tmp_path: Path
 ) -> None:
     whole = make_bundle(digits_cache, digits_run, tmp_path / "b.probe").read_bytes()
+    with zipfile.ZipFile(tmp_path / "b.probe") as archive:
+        members = {name: archive.read(name) for name in archive.namelist() if name != CARD}
+    assert set(members) == {ABOUT, WEIGHTS, HEAD, REFERENCE, NEIGHBOURS}
+    for name, content in members.items():  # one byte in the middle of each
+        data = bytearray(whole)
+        data[whole.index(content) + len(content) // 2] ^= 1
+        (tmp_path / "damaged.probe").write_bytes(data)
+        with pytest.raises(BundleError, match=name):
+            Bundle.load(tmp_path / "damaged.probe")
     rng = np.random.default_rng(0)
     about_bytes, directory_bytes = 2500, 700
     for number in range(60):

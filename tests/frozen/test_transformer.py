@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
 
 from probe import FrozenBackbone
-from probe.cache.store import Store, join
+from probe.cache.joining import join
+from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.engines.gluon import GluonEngine
 from probe.errors import DataError, UnknownNameError, UsageError, WeightsError
@@ -83,6 +84,22 @@ def test_one_pass_serves_all_folds_clones_and_parameters(
     np.testing.assert_array_equal(again.predict(images), search.predict(images))
     assert sum(counted) == 60
     assert (pickle.dumps(search.best_estimator_)).__len__() < 200_000  # no network inside
+
+
+def test_a_search_in_forked_processes_after_the_network_ran_here(tmp_path: Path) -> None:
+    images, digit = digits(24, tmp_path)
+    labels = digit >= 5
+    backbone = FrozenBackbone(size=32, cache_dir=tmp_path, batch_size=8)
+    backbone.fit_transform(images[:8])  # MXNet's threads are there now, and not in a fork
+    model = make_pipeline(backbone, RidgeClassifier())
+    search = GridSearchCV(
+        model, {"ridgeclassifier__alpha": [1.0, 10.0]}, cv=2, n_jobs=2, error_score="raise"
+    )
+    with joblib.parallel_config(backend="multiprocessing"):
+        forked = search.fit(images, labels).cv_results_["mean_test_score"]
+    search.set_params(n_jobs=1)
+    alone = search.fit(images, labels).cv_results_["mean_test_score"]
+    np.testing.assert_array_equal(forked, alone)
 
 
 def test_an_image_given_twice_is_forwarded_once(tmp_path: Path, counted: list[int]) -> None:

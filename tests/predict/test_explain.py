@@ -12,6 +12,7 @@ from probe.bundle import Bundle
 from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.errors import UsageError
+from probe.heads.fitted import LayeredHead, layered_scores
 from probe.predict.explain import TrainingImages, activation_map, explain, occlusion_map
 from probe.predict.explain_picture import draw_explanation
 
@@ -25,7 +26,8 @@ def test_the_activation_map_adds_up_to_the_score(bundle: Bundle, tmp_path: Path)
     split = load_dataset("digits", cache_dir=tmp_path, limit=5).splits["train"]
     images = np.stack([bundle.resized(split.images.image(row)) for row in (0, 1)])
     (head,) = bundle.heads
-    scores = head.decision_function(bundle.features(images))
+    assert isinstance(head, LayeredHead)
+    scores = layered_scores(bundle.features(images), head.normalizer_, head.layers())
     centred = scores - scores.mean(axis=1, keepdims=True)
     means = [[activation_map(bundle, one, c).mean() for c in (0, 5)] for one in images]
     # mean, scale and intercept of the head add the same to every image

