@@ -4,7 +4,7 @@
     audit = load_audit(Path("cache/runs/20260131-235959-001"))
     [one.id for one in audit.label_errors]
 
-The finding is in `probe.duplicates` and `probe.label_errors`; here is only what is kept.
+The finding is in `probe.duplicates` and `probe.auditing`; here is only what is kept.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ class Audit:
     n_train, n_test : int
     near_duplicates : tuple of NearDuplicate
         The most alike first. Of each test image its closest training image; within train, pairs
-        with different labels.
+        with different labels, at most `probe.duplicates.MOST`.
     label_errors : tuple of LabelError
         The surest first.
     scores : mapping of str to float
         ``test_top1`` and ``test_top1_without`` (the near-duplicates' test images left out),
-        ``duplicates_top1`` (those alone), ``oof_top1``; ``n_leaked`` test images. Absent where not
-        measured.
+        ``duplicates_top1`` (those alone), ``oof_top1``; ``n_leaked`` test images, and how many
+        with lower thresholds, as ``n_from_0.90``. Absent where not measured.
     """
 
     entry: str

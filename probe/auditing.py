@@ -1,4 +1,7 @@
-"""What cached features tell of a dataset without a forward pass: leaks, and labels to doubt."""
+"""What cached features tell of a dataset without a forward pass: labels to doubt, and what leaked.
+
+Leaks themselves are found in `duplicates`.
+"""
 
 from __future__ import annotations
 
@@ -13,82 +16,7 @@ from probe.parts import Part
 from probe.predictions import Predictions
 from probe.splitting import Labels
 
-CLOSEST = 6  # rows looked at for each row within train, itself included
-THRESHOLD = 0.95  # of the cosine between standardised rows
-
 Array64 = NDArray[np.float64]
-
-
-def leaks(
-    train: Part, test: Part, classes: Sequence[str], *, threshold: float = THRESHOLD
-) -> list[NearDuplicate]:
-    """Return the test images that have a near-duplicate in train, each with its closest.
-
-    Features are standardised by the training rows first: as they come from a network, all are
-    positive, and any two images point much the same way. Of several views the plain one counts.
-
-    Parameters
-    ----------
-    threshold : float
-        Cosine from which a pair counts.
-
-    Returns
-    -------
-    list of NearDuplicate
-        The most alike first.
-    """
-    from probe.heads.knn import nearest
-
-    reference, queries = _directions(train, train), _directions(test, train)
-    similarity, numbers = nearest(reference, queries, 1)
-    found = [
-        NearDuplicate(
-            a=train.ids[near], split_a="train", label_a=classes[train.y[near]],
-            b=test.ids[row], split_b="test", label_b=classes[test.y[row]],
-            similarity=min(1.0, float(cosine)),
-        )
-        for row, (cosine, near) in enumerate(zip(similarity[:, 0], numbers[:, 0], strict=True))
-        if cosine >= threshold
-    ]  # fmt: skip
-    return sorted(found, key=lambda pair: -pair.similarity)
-
-
-def contradictions(
-    train: Part, classes: Sequence[str], *, threshold: float = THRESHOLD
-) -> list[NearDuplicate]:
-    """Return near-duplicates within train whose labels differ; see `leaks`.
-
-    Of each image the CLOSEST - 1 nearest others are looked at.
-    """
-    from probe.heads.knn import nearest
-
-    rows = _directions(train, train)
-    similarity, numbers = nearest(rows, rows, min(CLOSEST, len(rows)))
-    pairs: dict[tuple[int, int], float] = {}
-    for row, column in np.argwhere(similarity >= threshold):
-        near = int(numbers[row, column])
-        if train.y[row] != train.y[near]:
-            pairs[min(row, near), max(row, near)] = min(1.0, float(similarity[row, column]))
-    found = [
-        NearDuplicate(
-            a=train.ids[a], split_a="train", label_a=classes[train.y[a]],
-            b=train.ids[b], split_b="train", label_b=classes[train.y[b]], similarity=cosine,
-        )
-        for (a, b), cosine in pairs.items()
-    ]  # fmt: skip
-    return sorted(found, key=lambda pair: -pair.similarity)
-
-
-def _directions(part: Part, train: Part) -> NDArray[np.float32]:
-    """Return the plain view of each image, standardised as train is, at length 1."""
-    from probe.heads.normalize import blocks, fit_normalizer, to_length_one
-
-    normalizer = fit_normalizer("standard", train.X[:: train.views])
-    plain = part.X[:: part.views]
-    rows = np.empty(plain.shape, np.float32)
-    for start, block in blocks(plain):
-        rows[start : start + len(block)] = to_length_one(normalizer.apply(block))
-    return rows
 
 
 def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) -> list[LabelError]:

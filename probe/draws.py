@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
-from probe.evaluation import measure
 from probe.learning_curve import LearningCurve, Point
+from probe.metrics import score
 from probe.parts import HeadData, Part
 from probe.splitting import Labels, fold_split
 
@@ -76,14 +76,7 @@ def learning_curve(
     HeadError
         A head cannot be fitted.
     """
-    split, scored = "val", data.val
-    if scored is None or not len(scored):
-        split, scored = "test", data.test
-    if scored is None or not len(scored):
-        raise UsageError("--per-class needs rows to score on; give --val-size above 0")
-    most = int(np.bincount(data.train.y).max())
-    if min(plan.counts) > most:
-        raise UsageError(f"--per-class {min(plan.counts)}: no class has more than {most} images")
+    split, scored, most = check_curve(data, plan)
     work = [(count, draw) for count in plan.counts if count <= most for draw in range(plan.draws)]
     points = []
     for point in _points(data, scored, head, plan, work):
@@ -94,6 +87,25 @@ def learning_curve(
         entry=entry, dataset=dataset, head=name, split=split, n_split=len(scored),
         points=tuple(points),
     )  # fmt: skip
+
+
+def check_curve(data: HeadData, plan: CurvePlan) -> tuple[str, Part, int]:
+    """Return the split to score on, its rows, and the images of the largest class.
+
+    Raises
+    ------
+    UsageError
+        There is nothing to score on, or no class has so many images.
+    """
+    split, scored = "val", data.val
+    if scored is None or not len(scored):
+        split, scored = "test", data.test
+    if scored is None or not len(scored):
+        raise UsageError("--per-class needs rows to score on; give --val-size above 0")
+    most = int(np.bincount(data.train.y).max())
+    if min(plan.counts) > most:
+        raise UsageError(f"--per-class {min(plan.counts)}: no class has more than {most} images")
+    return split, scored, most
 
 
 def draw_rows(labels: Labels, per_class: int, seed: int, draw: int) -> NDArray[np.intp]:
@@ -137,7 +149,7 @@ def _point(
     one.set_params(**chosen)
     n_classes = int(max(train.y.max(), scored.y.max())) + 1
     one.fit(*drawn.xy())
-    metrics = measure(scored.predict_proba(one, n_classes), scored.y).metrics
+    metrics = score(scored.predict_proba(one, n_classes), scored.y, n_classes)
     return Point(
         per_class=count,
         draw=draw,

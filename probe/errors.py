@@ -133,7 +133,7 @@ class CorruptEntryError(CacheError):
     def __str__(self) -> str:
         return (
             f"{self.path}: {self.what} does not match its checksum; "
-            f"run `probe cache rm {self.path.stem}` and extract again"
+            f"`probe cache sync --repair {self.path.stem}` forwards again what is damaged"
         )
 
 

@@ -1,76 +1,210 @@
-"""What is measured on each split of a fitted head, and how sure it is."""
+"""What is measured on each split of a fitted head, and how sure it is.
+
+Labels are class numbers, (n_rows,), or where a row may have several a matrix of 0 and 1.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.metrics import Metrics, calibration_error, score
+from probe.multilabel import (
+    HALF,
+    LabelFigures,
+    MultiLabelMetrics,
+    best_thresholds,
+    binary_calibration_error,
+    binary_losses,
+    bootstrap_map,
+    label_figures,
+    mean_of,
+    micro_f1,
+    score_labels,
+)
 from probe.results import PerClass
 from probe.splitting import Labels
-from probe.statistics import apply_temperature, bootstrap_mean, fit_temperature
+from probe.statistics import (
+    COLDEST,
+    HOTTEST,
+    apply_binary_temperature,
+    apply_temperature,
+    bootstrap_mean,
+    fit_binary_temperature,
+    fit_temperature,
+)
 
+log = logging.getLogger(__name__)
+
+AT_END = 0.01  # of the range of temperatures, in logarithms
 Bounds = dict[str, dict[str, tuple[float, float]]]
+Array64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
     """A head's probabilities on one split, float64, (n_rows, n_classes), and their metrics."""
 
-    probabilities: NDArray[np.float64]
+    probabilities: Array64
     labels: Labels
-    metrics: Metrics
+    metrics: Metrics | MultiLabelMetrics
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.labels.ndim == 2
 
 
-def measure(probabilities: NDArray[np.float64], labels: Labels) -> Scored:
-    """Score probabilities, (n_rows, n_classes), on a split; see `probe.metrics.score`."""
-    metrics = score(probabilities, labels, probabilities.shape[1])
+def measure(probabilities: Array64, labels: Labels) -> Scored:
+    """Score probabilities, (n_rows, n_classes), on a split; see `score` and `score_labels`."""
+    metrics: Metrics | MultiLabelMetrics
+    if labels.ndim == 2:
+        metrics = score_labels(probabilities, labels)
+    else:
+        metrics = score(probabilities, labels, probabilities.shape[1])
     return Scored(probabilities=probabilities, labels=labels, metrics=metrics)
 
 
 def temperature_of(splits: Mapping[str, Scored]) -> float | None:
-    """Return the temperature that fits the held-out rows best; None without such rows."""
-    held_out = splits.get("val", splits.get("oof"))
+    """Return the temperature that fits the held-out rows best; None without such rows.
+
+    None also, with a warning, where the best is an end of the range: then none fits.
+    """
+    held_out = _held_out(splits)
     if held_out is None:
         return None
-    return fit_temperature(held_out.probabilities, held_out.labels)
+    fit = fit_binary_temperature if held_out.multilabel else fit_temperature
+    temperature = fit(held_out.probabilities, held_out.labels)
+    if min(np.log(temperature) - COLDEST, HOTTEST - np.log(temperature)) < AT_END:
+        log.warning(
+            "no temperature makes these probabilities fit the held-out rows (the best is beyond "
+            "%.3g), so they stay as they are: look at the log loss before you use them",
+            temperature,
+        )
+        return None
+    return temperature
+
+
+def thresholds_of(splits: Mapping[str, Scored]) -> Array64 | None:
+    """Return the probability from which each label is given, (n_classes,), for the best F1.
+
+    Chosen on held-out rows. None without such rows, or where a row has one label.
+    """
+    held_out = _held_out(splits)
+    if held_out is None or not held_out.multilabel:
+        return None
+    return best_thresholds(held_out.probabilities, held_out.labels)
 
 
 def figures_of(
-    splits: Mapping[str, Scored], temperature: float | None
+    splits: Mapping[str, Scored], temperature: float | None, thresholds: Array64 | None = None
 ) -> dict[str, dict[str, float]]:
     """Return the single figures of each split by name.
 
-    Calibration after temperature scaling is measured on test rows alone: the temperature was
-    fitted on the held-out rows.
+    Calibration after temperature scaling, and F1 at chosen thresholds, are measured on test rows
+    alone: both were fitted on the held-out rows.
     """
     figures = {name: one.metrics.summary() for name, one in splits.items()}
-    if temperature is not None and "test" in splits:
-        scaled = apply_temperature(splits["test"].probabilities, temperature)
-        error = calibration_error(scaled, splits["test"].labels)
-        figures["test"]["calibration_error_scaled"] = error
+    if "test" not in splits:
+        return figures
+    test, more = splits["test"], figures["test"]
+    if temperature is not None and test.multilabel:
+        scaled = apply_binary_temperature(test.probabilities, temperature)
+        more["calibration_error_scaled"] = binary_calibration_error(scaled, test.labels)
+    elif temperature is not None:
+        scaled = apply_temperature(test.probabilities, temperature)
+        more["calibration_error_scaled"] = calibration_error(scaled, test.labels)
+    if thresholds is not None:
+        given = test.probabilities >= thresholds
+        at = {
+            "micro_f1_chosen": micro_f1(given, test.labels),
+            "macro_f1_chosen": mean_of(
+                label_figures(test.probabilities, test.labels, thresholds).f1
+            ),
+        }
+        more |= {name: value for name, value in at.items() if value is not None}
     return figures
 
 
 def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
     """Return 95 % bootstrap intervals, (low, high), over rows that were not trained on."""
-    found: Bounds = {}
-    for name in ("val", "test", "oof"):
-        if name in splits:
-            p, labels = splits[name].probabilities, splits[name].labels
-            own = np.take_along_axis(p, labels[:, None].astype(np.intp), axis=1)[:, 0]
-            losses = -np.log(np.clip(own, np.finfo(np.float64).eps, 1))
-            rows = {"top1": p.argmax(axis=1) == labels, "log_loss": losses}
-            bounds = {metric: bootstrap_mean(values) for metric, values in rows.items()}
-            found[name] = {metric: (one.low, one.high) for metric, one in bounds.items()}
+    found = {name: _bounds(splits[name]) for name in ("val", "test", "oof") if name in splits}
     return found or None
 
 
-def per_class_of(splits: Mapping[str, Scored], classes: Sequence[str]) -> PerClass:
+def _bounds(one: Scored) -> dict[str, tuple[float, float]]:
+    p, labels = one.probabilities, one.labels
+    if one.multilabel:
+        rows = {"log_loss": binary_losses(p, labels).mean(axis=1)}
+    else:
+        own = np.take_along_axis(p, labels[:, None].astype(np.intp), axis=1)[:, 0]
+        losses = -np.log(np.clip(own, np.finfo(np.float64).eps, 1))
+        rows = {"top1": p.argmax(axis=1) == labels, "log_loss": losses}
+    bounds = {metric: bootstrap_mean(values) for metric, values in rows.items()}
+    found = {metric: (one.low, one.high) for metric, one in bounds.items()}
+    precision = bootstrap_map(p, labels) if one.multilabel else None
+    return found if precision is None else {"map": precision, **found}
+
+
+def per_class_of(
+    splits: Mapping[str, Scored], classes: Sequence[str], thresholds: Array64 | None = None
+) -> PerClass:
     """Return the recall of each class on the most honest split there is."""
-    split = next(name for name in ("test", "val", "oof", "train") if name in splits)
-    recall = zip(classes, splits[split].metrics.per_class_recall, strict=True)
+    split = _honest(splits)
+    if splits[split].multilabel:
+        values = _at_thresholds(splits[split], thresholds).recall
+    else:
+        metrics = splits[split].metrics
+        assert isinstance(metrics, Metrics)
+        values = metrics.per_class_recall
+    recall = zip(classes, values, strict=True)
     return PerClass(split=split, recall={c: float(r) for c, r in recall if not np.isnan(r)})
+
+
+def describe_labels(
+    splits: Mapping[str, Scored], classes: Sequence[str], thresholds: Array64 | None
+) -> dict[str, Any] | None:
+    """Return the figures of each class as `RunResult.multilabel` has them.
+
+    None where a row has one label.
+    """
+    one = splits[_honest(splits)]
+    if not one.multilabel:
+        return None
+    figures = _at_thresholds(one, thresholds)
+    chosen = np.full(len(classes), HALF) if thresholds is None else thresholds
+    names = ("average_precision", "auc", "precision", "recall", "f1")
+    of_class = {}
+    for number, name in enumerate(classes):
+        values = {each: float(getattr(figures, each)[number]) for each in names}
+        of_class[name] = {
+            "positives": int(figures.positives[number]),
+            "threshold": float(chosen[number]),
+            **{each: value for each, value in values.items() if not np.isnan(value)},
+        }
+    without = {
+        split: [classes[i] for i in np.flatnonzero(~scored.labels.any(axis=0))]
+        for split, scored in splits.items()
+    }
+    return {
+        "classes": of_class,
+        "without_positives": {split: names for split, names in without.items() if names},
+    }
+
+
+def _at_thresholds(one: Scored, thresholds: Array64 | None) -> LabelFigures:
+    at = HALF if thresholds is None else thresholds
+    return label_figures(one.probabilities, one.labels, at)
+
+
+def _held_out(splits: Mapping[str, Scored]) -> Scored | None:
+    return splits.get("val", splits.get("oof"))
+
+
+def _honest(splits: Mapping[str, Scored]) -> str:
+    return next(name for name in ("test", "val", "oof", "train") if name in splits)

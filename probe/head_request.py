@@ -12,6 +12,7 @@ import numpy as np
 from probe.draws import CurvePlan
 from probe.errors import HeadError, UsageError
 from probe.heads import HEADS
+from probe.memory import Fitting
 from probe.parts import Part
 from probe.splitting import fold_split
 
@@ -122,6 +123,8 @@ class HeadRequest:
         for option, needs in (("--groups", self.groups), ("--ensemble", self.ensemble)):
             if needs is not None and not self.folds:
                 raise UsageError(f"{option} is about folds: add --folds 5")
+        if self.repeats > 1 and not self.folds:
+            raise UsageError(f"--repeats {self.repeats} is about folds: add --folds 5")
         if not (self.searched() or self.folds or self.seeds > 1):
             return None
         from probe.heads.grid import Search
@@ -148,6 +151,13 @@ class HeadRequest:
             jobs=self.jobs,
         )
 
+    def fitting(self) -> Fitting:
+        """Return what is fitted, as far as it takes memory."""
+        heads = len(self._candidates()) * self.seeds * max(1, self.folds * self.repeats)
+        head = self.estimator()
+        hidden = head.units() if hasattr(head, "units") else ()
+        return Fitting(solver=self.solver, heads=heads, hidden=hidden)
+
     def _candidates(self) -> list[dict[str, float]]:
         grids = self.searched()
         return [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
@@ -171,11 +181,19 @@ class HeadRequest:
 
 def is_few_shot(train: Part) -> bool:
     """Return whether there are so few images a class that their number is what is studied."""
-    return len(train) < FEW_SHOT * len(np.unique(train.y))
+    n_classes = train.y.shape[1] if train.y.ndim == 2 else len(np.unique(train.y))
+    return len(train) < FEW_SHOT * n_classes
 
 
 def require_two_classes(train: Part, classes: Sequence[str]) -> None:
-    """Raise HeadError, with the class's name, unless training rows are of two classes or more."""
+    """Raise HeadError unless training rows are of two classes or more, or differ in a label."""
+    if train.y.ndim == 2:
+        if (train.y == train.y[:1]).all():
+            raise HeadError(
+                f"all {len(train):,} training images have the same labels; a head needs at least "
+                "one class that some of them have and others have not"
+            )
+        return
     found = np.unique(train.y)
     if len(found) == 1:
         raise HeadError(

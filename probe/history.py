@@ -25,7 +25,7 @@ class Epoch:
     train_loss, val_loss : float or None
         Mean cross-entropy in nats, without the penalty; None where there is no validation.
     train_top1, val_top1 : float or None
-        Fraction of rows whose label has the highest score.
+        Fraction of rows whose label has the highest score; None where rows may have several.
     lr : float, optional
         Step size of the epoch's first step.
     seconds : float
@@ -34,7 +34,7 @@ class Epoch:
 
     epoch: int
     train_loss: float
-    train_top1: float
+    train_top1: float | None = None
     val_loss: float | None = None
     val_top1: float | None = None
     lr: float | None = None
@@ -43,6 +43,7 @@ class Epoch:
 
 COLUMNS = tuple(one.name for one in fields(Epoch))
 NEEDED = COLUMNS[:3]
+OPEN = ("train_top1", "")  # the column is there, and rows may have several labels
 
 
 def save_history(folder: Path, history: Iterable[Epoch]) -> None:
@@ -78,13 +79,13 @@ def load_history(folder: Path) -> list[Epoch]:
 
 def _epoch(row: dict[str, str]) -> Epoch:
     found = {name: float(row[name]) for name in COLUMNS[1:] if row.get(name)}
-    lacking = [name for name in NEEDED if not row.get(name)]
+    lacking = [one for one in NEEDED if not row.get(one) and (one, row.get(one)) != OPEN]
     if lacking:
         raise ValueError(f"{lacking[0]} is missing")
     return Epoch(
         epoch=int(row["epoch"]),
         train_loss=found["train_loss"],
-        train_top1=found["train_top1"],
+        train_top1=found.get("train_top1"),
         val_loss=found.get("val_loss"),
         val_top1=found.get("val_top1"),
         lr=found.get("lr"),

@@ -13,6 +13,8 @@ from probe.errors import UsageError
 from probe.splitting import Labels, RowNumbers, validation_split
 from probe.streaming import StreamedRows
 
+SCORED = 1 << 15  # images at a time, of those whose rows stay in their file
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
@@ -25,8 +27,8 @@ class Part:
     ----------
     X : float, (n_images * views, n_features)
         An array, a memory map, or rows that stay in their file.
-    y : int, (n_images,)
-        Indices into the classes.
+    y : int, (n_images,), or (n_images, n_classes)
+        Indices into the classes; where an image may have several, 1 for each of them, else 0.
     ids : sequence of str, (n_images,)
     views : int
         Rows an image has.
@@ -42,7 +44,7 @@ class Part:
 
     def xy(self) -> tuple[Any, Labels]:
         """Return what a head is fitted on: all rows, each with its image's label."""
-        return self.X, self.y if self.views == 1 else np.repeat(self.y, self.views)
+        return self.X, self.y if self.views == 1 else np.repeat(self.y, self.views, axis=0)
 
     def take(self, images: RowNumbers) -> Part:
         """Return those images; their rows are copied, unless they stay in their file."""
@@ -70,8 +72,12 @@ class Part:
         A class that the head was not trained on gets 0.
         """
         found = np.zeros((len(self), n_classes))
-        p = head.predict_proba(self.X)
-        found[:, head.classes_] = p.reshape(len(self), self.views, -1).mean(axis=1)
+        step = SCORED if isinstance(self.X, StreamedRows) else max(1, len(self))
+        for start in range(0, len(self), step):
+            images = np.arange(start, min(start + step, len(self)))
+            X = self.X.take(images) if isinstance(self.X, StreamedRows) else self.X
+            p = head.predict_proba(X).reshape(len(images), self.views, -1).mean(axis=1)
+            found[start : start + step, head.classes_] = p
         return found
 
 
@@ -125,7 +131,7 @@ def plan_splits(labels: Mapping[str, Labels], *, val_size: float, seed: int) -> 
 
     Parameters
     ----------
-    labels : mapping of split name to int, (n_rows,)
+    labels : mapping of split name to int, (n_rows,) or (n_rows, n_classes)
         The splits that there are.
     val_size : float
         A fraction below 1, a whole number of rows, or 0 to hold nothing out.

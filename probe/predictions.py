@@ -26,14 +26,15 @@ class Predictions:
     ----------
     ids : str, (n_rows,)
         As in the entry.
-    labels : int64, (n_rows,)
-        Indices into the entry's classes.
+    labels : int64, (n_rows,), or uint8, (n_rows, n_classes)
+        Indices into the entry's classes; where a row may have several, 1 for each, else 0.
     probabilities : float32, (n_rows, n_classes)
-        Columns in the order of the entry's classes; 0 for a class without training rows.
+        Columns in the order of the entry's classes; 0 for a class without training rows. Rows sum
+        to 1 unless they may have several labels.
     """
 
     ids: NDArray[np.str_]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.uint8]
     probabilities: NDArray[np.float32]
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from platform import python_version
 from types import NoneType
 from typing import Any
 
-from probe.errors import DataError, UnknownNameError
+from probe.errors import DataError, UnknownNameError, UsageError
 from probe.files import write_text
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class FeatureSource:
 
 @dataclass(frozen=True, kw_only=True)
 class PerClass:
-    """Recall of each class on one split.
+    """Recall of each class on one split; where an image may have several labels, at thresholds.
 
     Parameters
     ----------
@@ -81,13 +81,21 @@ class RunResult:
         UTC, ISO 8601.
     selection : mapping, optional
         How the penalty was chosen: by, fits, penalty, values, top1, top1_error, log_loss (a figure
-        a value), chosen, refit.
+        a value), chosen, refit. With several labels ``map`` stands for top1.
     intervals : mapping of split to mapping of metric to (low, high), optional
         95 % bootstrap intervals over that split's rows, the head staying as it is.
     temperature : float, optional
         Fitted on validation rows; `calibration_error_scaled` is after it.
     test_looks : int, optional
         How often these test rows have been scored, this time included.
+    spread : mapping, optional
+        Where folds or seeds were fitted and nothing was chosen: ``over`` ("folds" or "seeds"),
+        their ``count``, and ``mean`` and ``deviation`` (standard) of the ``metric`` over them.
+    multilabel : mapping, optional
+        Only where an image may have several labels: ``classes``, a mapping of class name to its
+        figures on the split of `per_class` (positives, average_precision, auc, threshold,
+        precision, recall, f1), and ``without_positives``, a mapping of split to class names.
+        `metrics` has other names then, ``map`` first, and no top-1.
     """
 
     schema: int = SCHEMA
@@ -113,6 +121,8 @@ class RunResult:
     intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None
     temperature: float | None = None
     test_looks: int | None = None
+    spread: Mapping[str, Any] | None = None
+    multilabel: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, as `--json` prints them."""
@@ -184,6 +194,8 @@ OPTIONAL_TYPES: dict[str, type | tuple[type, ...]] = {
     "intervals": dict,
     "temperature": (int, float),
     "test_looks": int,
+    "spread": dict,
+    "multilabel": dict,
 }
 
 
@@ -201,6 +213,15 @@ def _intervals(data: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, floa
             )
             found[split][name] = (float(bounds[0]), float(bounds[1]))
     return found
+
+
+def require_one_label(result: RunResult, command: str) -> None:
+    """Raise UsageError for a run whose images may have several labels."""
+    if result.multilabel is not None:
+        raise UsageError(
+            f"{command}: the run is of images that may have several labels, and this command knows "
+            "one label an image; `probe.heads.load_head` predicts with its head in Python"
+        )
 
 
 def new_run_folder(runs: Path) -> Path:

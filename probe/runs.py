@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probe.cache.store import Joined
-from probe.draws import learning_curve
+from probe.cache.joining import Joined
+from probe.draws import check_curve, learning_curve
 from probe.errors import UsageError
 from probe.head_request import VAL_SIZE, HeadRequest, require_two_classes
 from probe.heads import save_head
@@ -18,10 +18,12 @@ from probe.learning_curve import PICTURE as LEARNING_CURVE
 from probe.learning_curve import Point, save_learning_curve
 from probe.ledger import record_look
 from probe.memory import parts_of
+from probe.metrics import Metrics
 from probe.parts import SplitPlan, plan_splits
 from probe.predictions import save_predictions
 from probe.report.confusion import draw_confusion
 from probe.report.curves import draw_curves
+from probe.report.label_bars import draw_label_bars
 from probe.report.learning import draw_learning_curve
 from probe.results import FeatureSource, new_run_folder, write_run
 from probe.selection import HeadRun, run_head
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from probe.heads import Epoch
 
 HEAD, CURVES, CONFUSION = "head.safetensors", "curves.png", "confusion.png"
+LABEL_BARS = "average_precision.png"  # where an image may have several labels
 TRAIN_HEAD, FOLD_HEAD = "head-train.safetensors", "head-fold{:02d}.safetensors"
 
 __all__ = [
@@ -86,8 +89,12 @@ def fit_head(
         Rows of the entry do not match their checksum.
     """
     entry, key = joined.entry, joined.entry.key
-    parts = parts_of(joined, solver=request.solver, max_memory=request.max_memory)
+    parts = parts_of(joined, request.fitting(), max_memory=request.max_memory)
     data = plan.apply(parts, entry.classes)
+    if data.train.y.ndim == 2 and request.per_class:
+        raise UsageError(
+            "--per-class counts images of one label each, and these may have several; leave it out"
+        )
     require_two_classes(data.train, entry.classes)
     if request.params.get("patience") is not None and data.val is None:
         raise UsageError(
@@ -95,6 +102,10 @@ def fit_head(
             "or leave it out with --folds"
         )
 
+    wanted = request.curve_plan()
+    if wanted is not None:
+        check_curve(data, wanted)  # before anything is fitted, and before test rows are looked at
+    search = request.search(data.train)
     counted = ledger is not None and "test" in joined.splits
 
     def look() -> int:
@@ -105,7 +116,7 @@ def fit_head(
     run = run_head(
         data,
         request.estimator(),
-        search=request.search(data.train),
+        search=search,
         refit=request.refits(data.train),
         ensemble=request.ensemble,
         before_test=look if counted else None,
@@ -122,7 +133,6 @@ def fit_head(
         seed=request.seed,
         on_epoch=on_epoch,
     )
-    wanted = request.curve_plan()
     if wanted is None:
         return run
     if counted and not (data.val and len(data.val)):
@@ -181,8 +191,7 @@ def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:
     save_predictions(folder, run.predictions)
     result, split = run.result, run.result.per_class.split
     about = f"{result.backbone} {result.layer} on {result.dataset}, {result.head} head"
-    matrix = run.metrics[split].confusion
-    draw_confusion(matrix, classes, folder / CONFUSION, title=f"{about}: {split}")
+    _draw_classes(folder, run, classes, title=f"{about}: {split}")
     history = run.train_head.history_  # the one that was watched
     if history:  # a solver without epochs has no curve to show
         save_history(folder, history)
@@ -191,3 +200,14 @@ def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:
         save_learning_curve(folder, run.curve)
         draw_learning_curve(run.curve, folder / LEARNING_CURVE, title=about)
     write_run(folder, result)
+
+
+def _draw_classes(folder: Path, run: HeadRun, classes: tuple[str, ...], *, title: str) -> None:
+    """Draw what is confused with what, or of several labels an image how well each is found."""
+    several, split = run.result.multilabel, run.result.per_class.split
+    metrics = run.metrics[split]
+    if isinstance(metrics, Metrics):
+        draw_confusion(metrics.confusion, classes, folder / CONFUSION, title=title)
+    elif several is not None and metrics.map is not None:
+        n_rows = len(run.predictions[split]) if split in run.predictions else run.result.n_train
+        draw_label_bars(several["classes"], n_rows, folder / LABEL_BARS, title=title)

@@ -15,14 +15,17 @@ import numpy as np
 
 from probe.evaluation import (
     Scored,
+    describe_labels,
     figures_of,
     intervals_of,
     measure,
     per_class_of,
     temperature_of,
+    thresholds_of,
 )
 from probe.learning_curve import LearningCurve
 from probe.metrics import Metrics
+from probe.multilabel import MultiLabelMetrics
 from probe.parts import HeadData, Part
 from probe.predictions import Predictions
 from probe.results import FeatureSource, RunResult, now, plain_params, versions
@@ -45,7 +48,7 @@ class HeadRun:
     train_head: BaseHead
     choice: Choice | None
     result: RunResult
-    metrics: Mapping[str, Metrics]
+    metrics: Mapping[str, Metrics | MultiLabelMetrics]
     predictions: Mapping[str, Predictions]
     curve: LearningCurve | None = None
 
@@ -112,7 +115,7 @@ def run_head(
     folds = search.folds if search is not None else None
     if choice is not None and folds is not None:
         splits["oof"] = out_of_fold(data.train, choice.heads, folds, len(data.classes))
-    temperature = temperature_of(splits)
+    temperature, thresholds = temperature_of(splits), thresholds_of(splits)
     params = plain_params(train_head.get_params(deep=False))
     result = RunResult(
         command=command,
@@ -123,8 +126,8 @@ def run_head(
         n_train=len(data.train),
         n_val=len(data.val) if data.val is not None else 0,
         n_test=len(data.test) if data.test is not None else 0,
-        metrics=figures_of(splits, temperature),
-        per_class=per_class_of(splits, data.classes),
+        metrics=figures_of(splits, temperature, thresholds),
+        per_class=per_class_of(splits, data.classes, thresholds),
         seconds=seconds,
         versions=versions(),
         created=now(),
@@ -132,6 +135,8 @@ def run_head(
         intervals=intervals_of(splits),
         temperature=temperature,
         test_looks=looks,
+        spread=_spread(choice, search) if choice and search else None,
+        multilabel=describe_labels(splits, data.classes, thresholds),
     )
     return HeadRun(
         head=final,
@@ -219,12 +224,28 @@ def _predictions(data: HeadData, splits: Mapping[str, Scored]) -> dict[str, Pred
     return {
         name: Predictions(
             ids=np.asarray(part.ids, dtype=np.str_),
-            labels=np.asarray(part.y, dtype=np.int64),
+            labels=part.y.astype(np.uint8) if part.y.ndim == 2 else part.y.astype(np.int64),
             probabilities=splits[name].probabilities.astype(np.float32),
         )
         for name, part in parts.items()
         if part is not None and name in splits
     }
+
+
+def _spread(choice: Choice, search: Search) -> dict[str, Any] | None:
+    """Return how much the figure varies over folds or seeds; None where something was chosen."""
+    if choice.chosen:
+        return None
+    count = len(search.folds) if search.folds is not None else len(search.seeds)
+    over, deviation = "seeds", choice.seed_deviation
+    if search.folds is not None and choice.error is not None:
+        over, deviation = "folds", choice.error * np.sqrt(count)
+    if deviation is None:
+        return None
+    return {
+        "over": over, "count": count, "metric": choice.metric, "mean": float(choice.score[0]),
+        "deviation": float(deviation[0]),
+    }  # fmt: skip
 
 
 def _describe(choice: Choice, search: Search, *, refit: bool) -> dict[str, Any] | None:
@@ -237,18 +258,19 @@ def _describe(choice: Choice, search: Search, *, refit: bool) -> dict[str, Any] 
         "fits": len(search.folds) if search.folds is not None else 1,
         "penalty": first,
         "values": [one[first] for one in choice.candidates],
-        "top1": choice.top1.tolist(),
-        "top1_error": choice.error.tolist(),
+        choice.metric: choice.score.tolist(),
         "log_loss": choice.log_loss.tolist(),
         "chosen": choice.chosen[first],
         "refit": refit,
     }
+    if choice.error is not None:
+        found[f"{choice.metric}_error"] = choice.error.tolist()
     if others:  # the second parameter, value by value beside the first
         found["also"] = {name: [one[name] for one in choice.candidates] for name in others}
         found["also_chosen"] = {name: choice.chosen[name] for name in others}
     if choice.seed_deviation is not None:
         found["seeds"] = len(search.seeds)
-        found["top1_seed_deviation"] = choice.seed_deviation.tolist()
+        found[f"{choice.metric}_seed_deviation"] = choice.seed_deviation.tolist()
     if choice.failed:
         found["overflowed"] = [dict(one) for one in choice.failed]
     return found

@@ -1,4 +1,8 @@
-"""Rows divided into parts: one that is held out, or folds. Classes keep their shares."""
+"""Rows divided into parts: one that is held out, or folds. Classes keep their shares.
+
+Rows with several labels, (n_rows, n_classes) of 0 and 1, are divided by iterative stratification,
+see `probe.stratify`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
+from probe.stratify import stratified_parts
 
 Labels = NDArray[np.integer[Any]]
 RowNumbers = NDArray[np.intp]
@@ -19,11 +24,12 @@ def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNum
 
     Every class gives its share, rounded so that the total is exact (largest remainders first).
     A class of two or more rows has at least one on each side; a class of one is trained on. Where
-    a fraction comes to fewer rows than there are such classes, each of them gives one.
+    a fraction comes to fewer rows than there are such classes, each of them gives one. With several
+    labels a row the total is exact, and classes come as close to their shares as they can.
 
     Parameters
     ----------
-    labels : int, (n_rows,)
+    labels : int, (n_rows,) or (n_rows, n_classes)
     val_size : float
         A fraction below 1, a whole number of rows, or 0 to hold nothing out.
     seed : int
@@ -38,6 +44,8 @@ def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNum
     UsageError
         `val_size` is no such number, or leaves a class without training rows.
     """
+    if labels.ndim == 2:
+        return _several_labels_split(labels, val_size, seed)
     classes, encoded, counts = np.unique(labels, return_inverse=True, return_counts=True)
     wanted = _rows_to_hold_out(val_size, len(labels))
     if wanted == 0:
@@ -59,6 +67,20 @@ def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNum
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def _several_labels_split(
+    labels: Labels, val_size: float, seed: int
+) -> tuple[RowNumbers, RowNumbers]:
+    wanted, total = _rows_to_hold_out(val_size, len(labels)), len(labels)
+    if wanted == 0:
+        return np.arange(total), np.empty(0, np.intp)
+    if wanted >= total:
+        raise UsageError(f"--val-size {val_size:g} holds out {wanted} of {total} rows; give fewer")
+    train, held_out = stratified_parts(
+        labels, (total - wanted, wanted), np.random.default_rng(seed)
+    )
+    return train, held_out
+
+
 def fold_split(
     labels: Labels,
     folds: int,
@@ -71,7 +93,7 @@ def fold_split(
 
     Parameters
     ----------
-    labels : int, (n_rows,)
+    labels : int, (n_rows,) or (n_rows, n_classes)
     folds : int
         At least 2.
     seed : int
@@ -87,8 +109,10 @@ def fold_split(
     Raises
     ------
     UsageError
-        A class, or all groups, are fewer than the folds.
+        A class, or all groups, are fewer than the folds. With several labels a row: all rows.
     """
+    if labels.ndim == 2:
+        return _several_labels_folds(labels, folds, seed, repeats, groups)
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     least = int(np.unique(labels, return_counts=True)[1].min())
@@ -106,6 +130,26 @@ def fold_split(
             (train.astype(np.intp), held_out.astype(np.intp))
             for train, held_out in splitter.split(np.empty((len(labels), 0)), labels, groups)
         ]
+    return found
+
+
+def _several_labels_folds(
+    labels: Labels, folds: int, seed: int, repeats: int, groups: Sequence[str] | None
+) -> list[tuple[RowNumbers, RowNumbers]]:
+    numbers = None if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.intp)
+    most = len(labels) if numbers is None else int(numbers.max()) + 1
+    if not (2 <= folds <= most and repeats >= 1):
+        raise UsageError(
+            f"--folds {folds}: it must be from 2 to {most}, the number of rows or of groups"
+        )
+    sizes = [len(labels) // folds + (fold < len(labels) % folds) for fold in range(folds)]
+    found = []
+    for repeat in range(repeats):
+        random = np.random.default_rng(seed + repeat)
+        for held_out in stratified_parts(labels, sizes, random, numbers):
+            if not len(held_out):
+                raise UsageError(f"--folds {folds}: large groups leave a fold empty; give fewer")
+            found.append((np.setdiff1d(np.arange(len(labels)), held_out), held_out))
     return found
 
 

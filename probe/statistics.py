@@ -13,7 +13,7 @@ from probe.errors import UsageError
 
 DRAWS = 2000
 LEVEL = 0.95
-BLOCK = 1 << 22  # drawn row numbers at a time: 32 MB
+BLOCK = 1 << 20  # drawn row numbers at a time: 8 MB, and as much again of figures
 COLDEST, HOTTEST = np.log(0.01), np.log(100.0)  # of temperatures tried
 
 Array64 = NDArray[np.float64]
@@ -157,6 +157,34 @@ def fit_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
 def apply_temperature(probabilities: NDArray[Any], temperature: float) -> Array64:
     """Return probabilities whose logits are divided by a temperature; the ranking stays."""
     return softmax(_logits(probabilities) / temperature)
+
+
+def fit_binary_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
+    """Return `fit_temperature` for probabilities that are independent, each of a yes.
+
+    Parameters
+    ----------
+    probabilities : float, (n_rows, n_classes)
+    labels : int, (n_rows, n_classes)
+        0 or 1.
+    """
+    scores = _log_odds(probabilities)
+
+    def loss(log_temperature: float) -> float:
+        scaled = scores * np.exp(-log_temperature)
+        return float((np.logaddexp(0, scaled) - labels * scaled).mean())
+
+    return float(np.exp(_golden_section(loss, COLDEST, HOTTEST)))
+
+
+def apply_binary_temperature(probabilities: NDArray[Any], temperature: float) -> Array64:
+    """Return probabilities of a yes whose log odds are divided by a temperature."""
+    scaled: Array64 = np.exp(-np.logaddexp(0, -_log_odds(probabilities) / temperature))
+    return scaled
+
+
+def _log_odds(probabilities: NDArray[Any]) -> Array64:
+    return _logits(probabilities) - _logits(1 - probabilities.astype(np.float64))
 
 
 def softmax(scores: NDArray[Any]) -> NDArray[Any]:

@@ -8,6 +8,16 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+READ_BYTES = 4 << 20  # of float32 rows that a solver asks for at a time
+
+
+def rows_at_once(X: Any, most: int) -> int:
+    """Return how many rows to take at a time: fewer than `most` of wide ones not in memory."""
+    if isinstance(X, np.ndarray):  # a slice of it is no copy
+        return most
+    at_once: int = READ_BYTES // (4 * max(1, X.shape[1]))
+    return max(1, min(most, at_once))
+
 
 class RowSource(Protocol):
     """Where rows come from: a split of a cache entry."""

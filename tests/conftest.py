@@ -22,6 +22,8 @@ def pytest_configure() -> None:
     A shell's background job starts with SIGINT ignored, and so do its children.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in ("TORCH_HOME", "KERAS_HOME", "MXNET_HOME"):  # what lies there must not matter
+        os.environ[name] = "/nonexistent"
 
 
 @pytest.fixture(scope="session")

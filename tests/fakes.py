@@ -56,7 +56,9 @@ def make_dataset(name: str = "toy", *, train: int = 700, test: int = 130) -> Dat
     return Dataset(name=name, classes=("ant", "bee", "cat"), splits=splits, root=None)
 
 
-def make_job(dataset: Dataset, *, dtype: str = "float32", parameters: str = "p" * 32) -> Job:
+def make_job(
+    dataset: Dataset, *, dtype: str = "float32", parameters: str = "p" * 32, views: str = "none"
+) -> Job:
     backbone = BACKBONES["resnet18"]
     layer = backbone.layer("gap")
     return decide(
@@ -65,6 +67,7 @@ def make_job(dataset: Dataset, *, dtype: str = "float32", parameters: str = "p" 
         TORCHVISION.with_size(SIZE),
         [(layer, "none", parameters)],
         dtype=dtype,
+        views=views,
         provenance={"dataset": dataset.name},
     )
 

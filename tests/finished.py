@@ -7,7 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from probe.bundling import BundleRequest, bundle_run
-from probe.cache.store import Store, join
+from probe.cache.joining import join
+from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.extract import extract_features
 from probe.request import Request, prepare

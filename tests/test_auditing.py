@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from probe import auditing
+from probe import auditing, duplicates
 from probe.audit import Audit, load_audit, save_audit
 from probe.errors import DataError, UsageError
+from probe.heads import tiles
 from probe.parts import Part
 from probe.predictions import Predictions
 from tests.heads.data import make_features
+from tests.heads.test_streaming import streamed
 
 CLASSES = ("ant", "bee", "cat", "dog")
 
@@ -33,28 +37,62 @@ def planted() -> tuple[Part, Part]:
 
 def test_planted_duplicates_are_found_and_nothing_else() -> None:
     train, test = planted()
-    found = auditing.leaks(train, test, CLASSES)
+    found = duplicates.leaks(train, test, CLASSES)
     assert {(pair.a, pair.b) for pair in found} == {
         ("train/100", "test/003"), ("train/201", "test/008"),
     }  # fmt: skip
     assert all(0.99 < pair.similarity <= 1 for pair in found)
-    (pair,) = auditing.contradictions(train, CLASSES)
+    (pair,) = duplicates.contradictions(train, CLASSES)
     assert (pair.a, pair.b) == ("train/011", "train/250")
     assert (pair.label_a, pair.label_b) == ("dog", "cat")
-    assert auditing.leaks(train, test, CLASSES, threshold=1.0) == []
+    assert duplicates.leaks(train, test, CLASSES, threshold=1.0) == []
 
 
 def test_of_several_views_the_plain_one_counts() -> None:
     train, test = planted()
-    plain = auditing.leaks(train, test, CLASSES)
+    plain = duplicates.leaks(train, test, CLASSES)
     rng = np.random.default_rng(1)
 
     def with_views(one: Part) -> Part:
         rows = np.stack([one.X, rng.normal(size=one.X.shape)], axis=1).reshape(-1, 40)
         return Part(X=rows.astype(np.float32), y=one.y, ids=one.ids, views=2)
 
-    found = auditing.leaks(with_views(train), with_views(test), CLASSES)
+    found = duplicates.leaks(with_views(train), with_views(test), CLASSES)
     assert [(p.a, p.b) for p in found] == [(p.a, p.b) for p in plain]
+
+
+def _between(values: Any, count: int) -> float:
+    """Return a threshold that so many of the values are above."""
+    lower, upper = np.sort(values)[-count - 1 : -count + 1 or None]
+    return float(lower + upper) / 2
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_all_pairs_are_compared_whatever_the_blocks(
+    streams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = part("train", 0), part("test", 1, 40)
+    directions = [(one.X - train.X.mean(axis=0)) / train.X.std(axis=0) for one in (train, test)]
+    rows, queries = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in directions)
+    cosines = np.triu(rows @ rows.T, 1) * (train.y[:, None] != train.y)
+    close = queries @ rows.T
+    least, near = _between(cosines.ravel(), 12), _between(close.max(axis=1), 10)
+    wanted = [(train.ids[a], train.ids[b]) for a, b in np.argwhere(cosines > least)]
+    leaked = np.flatnonzero(close.max(axis=1) > near)
+    assert (len(wanted), len(leaked)) == (12, 10)
+    monkeypatch.setattr(tiles, "QUERY_ROWS", 7)
+    monkeypatch.setattr(tiles, "QUERY_BYTES", 4 * 40 * 50)
+    monkeypatch.setattr(tiles, "REFERENCE_ROWS", 23)
+    if streams:
+        train, test = (replace(one, X=streamed(one.X)) for one in (train, test))
+    found = duplicates.contradictions(train, CLASSES, threshold=least)
+    assert sorted((pair.a, pair.b) for pair in found) == sorted(wanted)
+    assert [p.similarity for p in found] == sorted((p.similarity for p in found), reverse=True)
+    pairs = {pair.b: pair.a for pair in duplicates.leaks(train, test, CLASSES, threshold=near)}
+    assert pairs == {test.ids[row]: train.ids[close[row].argmax()] for row in leaked}
+    monkeypatch.setattr(duplicates, "MOST", 4)  # a low threshold has too many: the first are kept
+    few = duplicates.contradictions(train, CLASSES, threshold=0.0)
+    assert [(p.a, p.b) for p in few] == [(p.a, p.b) for p in found[:4]]
 
 
 def test_wrong_labels_are_doubted_first() -> None:
@@ -75,7 +113,7 @@ def test_wrong_labels_are_doubted_first() -> None:
 
 def test_accuracy_is_told_with_and_without_what_leaked() -> None:
     train, test = planted()
-    pairs = auditing.leaks(train, test, CLASSES)
+    pairs = duplicates.leaks(train, test, CLASSES)
     p = np.eye(4, dtype=np.float32)[test.y]
     p[8] = np.roll(p[8], 1)
     p[20:30] = np.roll(p[20:30], 1, axis=1)
@@ -96,7 +134,7 @@ def test_accuracy_is_told_with_and_without_what_leaked() -> None:
 
 def test_an_audit_reads_back_and_rubbish_is_refused(tmp_path: Path) -> None:
     train, test = planted()
-    pairs = auditing.leaks(train, test, CLASSES)
+    pairs = duplicates.leaks(train, test, CLASSES)
     p = np.full((300, 4), 0.25)
     p[4] = (0, 0, 0.9, 0.1)
     audit = Audit(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,12 @@ def test_importing_mxnet_leaves_numpy_as_it_was() -> None:
     import probe.mx  # noqa: F401
 
     assert "bool" not in vars(np)
+
+
+def test_importing_mxnet_loads_neither_setuptools_nor_scipy() -> None:
+    code = "import sys, probe.mx; print({'setuptools', 'distutils', 'scipy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def every_error() -> list[Exception]:

@@ -276,7 +276,7 @@ def test_a_small_budget_streams_and_finds_the_same(
     from probe import memory
     from probe.streaming import StreamedRows
 
-    monkeypatch.setattr(memory, "_workspace", lambda *_: 0)
+    monkeypatch.setattr(memory.Fitting, "workspace", lambda *_: 0)
     monkeypatch.setattr(memory, "resident", lambda: 0)
     params = {"epochs": 2} if solver == "dense" else {}
     tops = []
@@ -285,12 +285,38 @@ def test_a_small_budget_streams_and_finds_the_same(
         for split in data.splits.values():
             split.rows = split.features.__getitem__
             split.release = lambda: None
-        parts = memory.parts_of(data, solver=solver, max_memory=budget)
+        parts = memory.parts_of(data, memory.Fitting(solver=solver), max_memory=budget)
         assert isinstance(parts["train"].X, StreamedRows) is (budget is not None)
         asked = HeadRequest(solver=solver, params=params, refit=True, max_memory=budget)
         (tmp_path / str(number) / "run").mkdir(parents=True)
         tops.append(run(asked, data, tmp_path / str(number)).predictions["test"].probabilities)
     np.testing.assert_allclose(tops[0], tops[1], atol=2e-4)
     monkeypatch.setattr(memory, "resident", lambda: 2000)
-    with pytest.raises(UsageError, match="--max-memory"):
-        memory.parts_of(data, solver=solver, max_memory=1000)
+    with pytest.raises(UsageError, match="takes up to 10 MB even when rows stay in their file"):
+        memory.parts_of(data, memory.Fitting(solver=solver), max_memory=1000)
+
+
+def test_a_head_that_needs_all_rows_in_memory_says_how_much_that_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from probe import memory
+
+    monkeypatch.setattr(memory, "resident", lambda: 0)
+    fitting, data = memory.Fitting(solver="logistic"), joined("train", "test")
+    with pytest.raises(UsageError, match="--solver path is the same model") as caught:
+        memory.parts_of(data, fitting, max_memory=1000)
+    wanted = int(str(caught.value).split("takes up to ")[1].split(" MB")[0])
+    assert isinstance(
+        memory.parts_of(data, fitting, max_memory=wanted * 10**6)["train"].X, np.ndarray
+    )
+
+
+def test_more_heads_and_wider_ones_are_promised_more_memory() -> None:
+    from probe.memory import Fitting
+
+    def of(solver: str, heads: int = 1, hidden: tuple[int, ...] = ()) -> int:
+        return Fitting(solver=solver, heads=heads, hidden=hidden).workspace(2048, 1000, 100)
+
+    assert of("path", 45) > of("path") + 44 * 100 * 2048 * 8
+    assert of("dense", hidden=(4096,)) > of("dense") + 4096 * 2048 * 8
+    assert of("ridge") > 4 * 2048**2 * 8

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from probe.backbones.catalog import BACKBONES
 from probe.datasets import DATASETS
+from probe.datasets.table import is_table
 from probe.errors import UsageError
 
 SPEC = re.compile(
@@ -171,11 +172,13 @@ def assignments(option: str, texts: Sequence[str], named: Sequence[str]) -> dict
 
 
 def dataset_labels(texts: Sequence[str]) -> list[str]:
-    """Return what datasets are called in tables: their names, or their folders' names.
+    """Return what datasets are called in tables: their names, or those of their folder or list.
 
-    Two folders of one name keep their paths.
+    Two of one name keep their paths.
     """
-    short = [text if text in DATASETS else Path(text).resolve().name for text in texts]
+    paths = [Path(text).resolve() for text in texts]
+    own = [path.stem if is_table(path) else path.name for path in paths]
+    short = [text if text in DATASETS else name for text, name in zip(texts, own, strict=True)]
     return [one if short.count(one) == 1 else text for one, text in zip(short, texts, strict=True)]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from probe.bench.sources import Source
+from probe.cache.joining import Joined
 from probe.cache.key import canonical_json, digest_text
-from probe.cache.store import Joined
 from probe.errors import DataError, UsageError
 from probe.files import write_text
 from probe.outcome import Protocol
@@ -62,8 +62,14 @@ def check_protocol(protocol: Protocol, labels: Mapping[str, Labels]) -> None:
     Raises
     ------
     UsageError
-        There are no training images, a class has fewer than the folds, or nothing is held out.
+        Images may have several labels, there are no training images, a class has fewer than the
+        folds, or nothing is held out.
     """
+    if any(one.ndim > 1 for one in labels.values()):
+        raise UsageError(
+            "probe bench compares by top-1, and these images may have several labels; `probe "
+            "extract` and `probe head` take each backbone, and print its mean average precision"
+        )
     plan = plan_splits(labels, val_size=protocol.val_size, seed=protocol.seed)
     if protocol.folds:
         fold_split(labels["train"], protocol.folds, protocol.seed, repeats=protocol.repeats)

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probe.cli.head_options import Entry
+from probe.cli.head_options import Entry, MaxMemory
+from probe.cli.head_texts import read_bytes
 from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
 from probe.errors import ProbeError, UsageError
 
 if TYPE_CHECKING:
     from probe.audit import Audit
-    from probe.cache.store import Joined
+    from probe.cache.joining import Joined
 
 log = logging.getLogger(__name__)
 
+LOOSER = (0.9, 0.85, 0.8)  # cosines whose pairs are counted too: what is alike depends on features
 LISTED = 10  # of each kind on the terminal; audit.json has all
 PICTURED = 36
 
@@ -46,6 +48,7 @@ def audit(
             show_default="the newest of the entry",
         ),
     ] = None,
+    max_memory: MaxMemory = None,
     seed: Seed = 42,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write to.", show_default="CACHE/runs/ID")
@@ -53,12 +56,13 @@ def audit(
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for test images that are in train, and for labels that are likely wrong.
+    """Look for test images that are in train, and for labels worth a second look.
 
     Both come from the cached features: no image is forwarded. Nothing is changed; audit.json lists
     the images, and two sheets show the first of them where the dataset is still at hand.
     """
-    from probe.cache.store import Store, join
+    from probe.cache.joining import join
+    from probe.cache.store import Store
     from probe.cli import console
     from probe.runs import run_folder
 
@@ -67,7 +71,10 @@ def audit(
     joined = join(store, store.choose(entry))
     scored = _scored_run(folder / "runs", joined.entry.name, run)
     with run_folder(out, folder / "runs") as target:
-        found = _find(joined, threshold, folds, c, seed=seed, scored=scored, folder=folder)
+        found = _find(
+            joined, threshold, folds, c, seed=seed, scored=scored, folder=folder,
+            limit=read_bytes(max_memory) if max_memory else None,
+        )  # fmt: skip
         _keep(found, target, joined, folder)
     if as_json:
         console.print_json({"folder": str(target), **found.to_dict()})
@@ -77,32 +84,39 @@ def audit(
 
 def _find(
     joined: Joined, threshold: float, folds: int, c: float, *, seed: int, scored: Path | None,
-    folder: Path,
+    folder: Path, limit: int | None,
 ) -> Audit:  # fmt: skip
-    from probe import auditing
+    from probe import auditing, duplicates
     from probe.audit import Audit
     from probe.cli import console
     from probe.ledger import record_look
-    from probe.memory import parts_of
+    from probe.memory import Fitting, parts_of
     from probe.predictions import load_predictions
     from probe.results import now
 
     err, entry = console.stderr(), joined.entry
-    parts = parts_of(joined, solver="path", max_memory=None)
+    parts = parts_of(joined, Fitting(solver="path", heads=folds), max_memory=limit)
     if "train" not in parts:
         raise UsageError(f"{entry.name} has no training rows to audit")
     train, test = parts["train"], parts.get("test")
+    if train.y.ndim > 1:
+        raise UsageError(f"{entry.name}: an audit needs one label an image, and these have several")
     command = "probe " + shlex.join(sys.argv[1:])
     pairs, scores = [], {}
     err.print(f"comparing {len(train):,} training images with each other and the test images")
     if test is not None:
-        pairs = auditing.leaks(train, test, entry.classes, threshold=threshold)
+        low = min(threshold, *LOOSER)
+        close = duplicates.leaks(train, test, entry.classes, threshold=low)
+        pairs = [pair for pair in close if pair.similarity >= threshold]
         if scored is not None:
             look = joined.splits["test"].content
             record_look(folder / "ledger", look, command=command, entry=entry.name)
             scores = auditing.leak_scores(load_predictions(scored)["test"], pairs)
         scores["n_leaked"] = float(len(pairs))
-    pairs += auditing.contradictions(train, entry.classes, threshold=threshold)
+        for looser in (one for one in LOOSER if one < threshold):
+            count = sum(pair.similarity >= looser for pair in close)
+            scores[f"n_from_{looser:.2f}"] = float(count)
+    pairs += duplicates.contradictions(train, entry.classes, threshold=threshold)
     err.print(f"doubting labels by {folds} folds")
     p = auditing.out_of_fold_probabilities(train, len(entry.classes), folds=folds, seed=seed, C=c)
     scores["oof_top1"] = auditing.top1(p, train.y)
@@ -199,6 +213,16 @@ class _Images:
         return made
 
 
+def _looser(found: Audit) -> str:
+    """Say how many images lower thresholds would name."""
+    counts = {
+        name.removeprefix("n_from_"): int(count)
+        for name, count in found.scores.items()
+        if name.startswith("n_from_")
+    }
+    return "".join(f"; from {cosine}: {count:,}" for cosine, count in counts.items())
+
+
 def _show(found: Audit, target: Path) -> None:
     from probe.cli import console
 
@@ -209,12 +233,14 @@ def _show(found: Audit, target: Path) -> None:
     if found.n_test:
         facts["leaks"] = (
             f"{len(leaked):,} of {found.n_test:,} test images have a near-duplicate in train "
-            f"(cosine from {found.threshold:g})"
+            f"(cosine from {found.threshold:g}{_looser(found)})"
         )
     facts["contradictions"] = f"{len(within):,} near-duplicates in train with other labels"
     facts["labels"] = (
-        f"{len(found.label_errors):,} of {found.n_train:,} training labels to doubt "
-        f"(top-1 out of fold {100 * found.scores['oof_top1']:.2f} %)"
+        f"{len(found.label_errors):,} of {found.n_train:,} training labels worth a look, the "
+        "surest first; out of fold the heads get "
+        f"{100 * (1 - found.scores['oof_top1']):.2f} % wrong themselves, so most are hard images, "
+        "not wrong labels"
     )
     if "test_top1_without" in found.scores:
         facts["accuracy"] = (

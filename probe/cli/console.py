@@ -51,7 +51,8 @@ def facts(console: Console, rows: Mapping[str, str]) -> None:
     """Print what was decided, one word and its value a line."""
     width = max(map(len, rows))
     for word, value in rows.items():
-        console.print(Text(f"{word:<{width}}  ", style="bold cyan") + Text(value), soft_wrap=True)
+        line = Text.assemble((f"{word:<{width}}  ", "bold cyan"), value)
+        console.print(line, soft_wrap=True)
 
 
 def table(

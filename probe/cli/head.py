@@ -16,7 +16,7 @@ from probe.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from probe.cache.store import Joined
+    from probe.cache.joining import Joined
     from probe.heads import Epoch
     from probe.runs import HeadRequest
     from probe.selection import HeadRun
@@ -43,7 +43,7 @@ def head(
     refit: of.Refit = None,
     ensemble: of.Ensemble = None,
     per_class: of.PerClass = None,
-    draws: of.Draws = 5,
+    draws: of.Draws = None,
     c: of.Penalty = None,
     max_iter: of.MaxIter = None,
     epochs: of.Epochs = None,
@@ -70,7 +70,8 @@ def head(
     Validation is the dataset's own, or else a stratified part of the training rows. The test split,
     where there is one, is scored once, at the end.
     """
-    from probe.cache.store import Store, join
+    from probe.cache.joining import join
+    from probe.cache.store import Store
     from probe.cli import console
     from probe.cli.head_figures import show
     from probe.machine import usable_cores
@@ -84,7 +85,11 @@ def head(
         "max_iter": max_iter, "alpha": alpha, "distance": distance, "shrinkage": shrinkage, "k": k,
         "temperature": temperature,
     }  # fmt: skip
+    if draws and not per_class:
+        raise UsageError("--draws is about a learning curve: add --per-class 5,10,20")
     params, grids = _read(solver, given, normalize)
+    if class_weight not in {None, "balanced"}:
+        raise UsageError(f"--class-weight {class_weight}: it is balanced, or left out")
     if ensemble not in {None, "average", "vote"}:
         raise UsageError(f"--ensemble {ensemble}: it is average or vote")
     request = HeadRequest(
@@ -101,7 +106,7 @@ def head(
         jobs=jobs or usable_cores(),
         max_memory=texts.read_bytes(max_memory) if max_memory else None,
         per_class=tuple(texts.read_counts(per_class)) if per_class else (),
-        draws=draws,
+        draws=draws or 5,
         seed=seed,
         command="probe " + shlex.join(sys.argv[1:]),
     )
@@ -179,10 +184,17 @@ class _EpochTable:
         self._console = console
 
     def __call__(self, epoch: Epoch) -> None:
+        several = epoch.train_top1 is None  # labels an image: no top-1
         if epoch.epoch == 1:
-            watched = "   val loss  val top-1" if epoch.val_loss is not None else ""
-            self._console.print(f"epoch      loss      top-1{watched}", style="bold cyan")
-        line = f"{epoch.epoch:>5}  {epoch.train_loss:>8.4f}  {100 * epoch.train_top1:>7.2f} %"
-        if epoch.val_loss is not None and epoch.val_top1 is not None:
-            line += f"   {epoch.val_loss:>8.4f}  {100 * epoch.val_top1:>7.2f} %"
+            header = "epoch      loss" + ("" if several else "      top-1")
+            if epoch.val_loss is not None:
+                header += "   val loss" + ("" if several else "  val top-1")
+            self._console.print(header, style="bold cyan")
+        line = f"{epoch.epoch:>5}  {epoch.train_loss:>8.4f}"
+        if epoch.train_top1 is not None:
+            line += f"  {100 * epoch.train_top1:>7.2f} %"
+        if epoch.val_loss is not None:
+            line += f"   {epoch.val_loss:>8.4f}"
+        if epoch.val_top1 is not None:
+            line += f"  {100 * epoch.val_top1:>7.2f} %"
         self._console.print(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,28 +20,25 @@ NAMES = {
     "macro_f1": "macro F1",
     "macro_auc": "macro AUC",
     "log_loss": "log loss",
-    "calibration_error": "calib. error",
-    "calibration_error_scaled": "after scaling",
+    "calibration_error": "calibration error",
+    "calibration_error_scaled": "... after scaling",
 }
+METRIC_WORDS = {"top1": "top-1", "map": "mAP"}
 WORST = 20  # classes listed where there are more
 
 
 def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     """Print the figures of a run, split by split and class by class, and where it is kept."""
     from probe.cli import console
+    from probe.cli.label_figures import show_labels
 
     out, result = console.stdout(), run.result
-    counts = {"train": result.n_train, "val": result.n_val, "test": result.n_test}
-    counts["oof"] = result.n_train  # each by the heads of the folds that did not see it
-    used = [name for name in NAMES if any(name in figures for figures in result.metrics.values())]
-    rows = [
-        [split, f"{counts[split]:,}"]
-        + [_figure(name, figures[name]) if name in figures else "-" for name in used]
-        for split, figures in result.metrics.items()
-    ]
-    right = range(1, len(used) + 2)
-    console.table(out, ["split", "images", *(NAMES[name] for name in used)], rows, right=right)
-    about = _about(result)
+    if result.multilabel is not None:
+        show_labels(out, result, classes)
+        _show_files(out, result, folder)
+        return
+    show_metrics(out, result, NAMES)
+    about = about_run(result)
     if about:
         out.print()
         console.facts(out, about)
@@ -57,8 +55,31 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     if run.curve is not None:
         out.print()
         _show_curve(out, run.curve)
+    _show_files(out, result, folder)
+
+
+def show_metrics(out: Console, result: RunResult, names: Mapping[str, str]) -> None:
+    """Print the figures that have a name, a line each, and a column a split."""
+    from probe.cli import console
+
+    counts = {"train": result.n_train, "val": result.n_val, "test": result.n_test}
+    counts["oof"] = result.n_train  # each by the heads of the folds that did not see it
+    splits = list(result.metrics)
+    rows = [["images", *(f"{counts[split]:,}" for split in splits)]]
+    for name, word in names.items():
+        values = [result.metrics[split].get(name) for split in splits]
+        if any(value is not None for value in values):
+            rows.append([word, *("-" if one is None else _figure(name, one) for one in values)])
+    console.table(out, ["", *splits], rows, right=range(1, len(splits) + 1))
+
+
+def _show_files(out: Console, result: RunResult, folder: Path) -> None:
+    from probe.cli import console
+
     out.print()
-    files = sorted(path.name for path in folder.iterdir())
+    files = sorted(path.name for path in folder.iterdir() if "-fold" not in path.name)
+    if folds := len(list(folder.glob("*-fold*"))):
+        files.append(f"{folds} heads of folds")
     console.facts(
         out,
         {
@@ -86,31 +107,38 @@ def _show_curve(out: Console, curve: LearningCurve) -> None:
     console.table(out, header, rows, right=(0, 1, 2, 3))
 
 
-def _about(result: RunResult) -> dict[str, str]:
+def about_run(result: RunResult) -> dict[str, str]:
     """Return how the penalty was chosen, how sure the accuracy is, and how often test was seen."""
-    about = {}
+    about, metric = {}, "map" if result.multilabel else "top1"
+    word = METRIC_WORDS[metric]
     if chosen := result.selection:
         how = f"{chosen['fits']} folds" if chosen["by"] == "folds" else "validation"
-        best = max(chosen["top1"])
+        best = max(chosen[metric])
         also = "".join(f", {k} {v:.3g}" for k, v in chosen.get("also_chosen", {}).items())
         about["chosen"] = (
             f"{chosen['penalty']} {chosen['chosen']:.3g}{also} of {len(chosen['values'])} by {how} "
-            f"(top-1 {100 * best:.2f} %)" + (", refit on train + val" if chosen["refit"] else "")
+            f"({word} {100 * best:.2f} %)" + (", refit on train + val" if chosen["refit"] else "")
         )
         if "seeds" in chosen:
-            spread = chosen["top1_seed_deviation"][chosen["top1"].index(best)]
+            spread = chosen[f"{metric}_seed_deviation"][chosen[metric].index(best)]
             about["seeds"] = (
-                f"top-1 varies by {100 * spread:.2f} points (standard deviation) over "
+                f"{word} varies by {100 * spread:.2f} points (standard deviation) over "
                 f"{chosen['seeds']} seeds"
             )
         if "overflowed" in chosen:
             about["left out"] = f"{len(chosen['overflowed'])} candidates that overflowed"
+    if spread := result.spread:
+        about[spread["over"]] = (
+            f"{METRIC_WORDS[spread['metric']]} {100 * spread['mean']:.2f} ± "
+            f"{100 * spread['deviation']:.2f} % (standard deviation over {spread['count']})"
+        )
     if ensemble := result.params.get("ensemble"):
         about["ensemble"] = f"test is the {ensemble} of the heads of all folds"
-    if result.intervals and result.per_class.split in result.intervals:
-        low, high = result.intervals[result.per_class.split]["top1"]
+    bounds = (result.intervals or {}).get(result.per_class.split, {}).get(metric)
+    if bounds is not None:
+        low, high = bounds
         about["interval"] = (
-            f"top-1 on {result.per_class.split}: {100 * low:.2f} to {100 * high:.2f} % "
+            f"{word} on {result.per_class.split}: {100 * low:.2f} to {100 * high:.2f} % "
             "(95 %, bootstrap over its rows)"
         )
     if result.test_looks:

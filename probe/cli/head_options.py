@@ -43,7 +43,7 @@ Jobs = Annotated[
 MaxMemory = Annotated[
     str | None,
     typer.Option(
-        help="About what the process may take, as 1GB or 2GiB: features that do not fit stay "
+        help="What the process may take, as 1GB or 2GiB: features that do not fit stay "
         "in their file and are read as needed.",
         show_default="as much as the features take",
     ),
@@ -107,7 +107,10 @@ PerClass = Annotated[
         "chosen; with folds inside each draw where a grid was given.",
     ),
 ]
-Draws = Annotated[int, typer.Option(min=1, rich_help_panel=CURVE, help="Draws of each size.")]
+Draws = Annotated[
+    int | None,
+    typer.Option(min=1, rich_help_panel=CURVE, help="Draws of each size.", show_default="5"),
+]
 
 Epochs = Annotated[
     int | None,

@@ -17,9 +17,11 @@ AsJson = Annotated[
 DatasetName = Annotated[
     str,
     typer.Option(
-        "--dataset", "-d", help="A name (`probe dataset list`) or a folder of class folders."
+        "--dataset", "-d",
+        help="A name (`probe dataset list`), a folder of class folders, or a .csv or .tsv list of "
+        "images and labels.",
     ),
-]
+]  # fmt: skip
 DatasetRoot = Annotated[
     Path | None,
     typer.Option(help="Where a named dataset's files lie.", show_default="CACHE/datasets/NAME"),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from probe.memo import Memo
     from probe.weights import ResolvedWeights, WeightsSpec
 
+WIDE = 143  # columns that a row of the list needs; where there are fewer it takes two lines
+
 app = typer.Typer(
     help="Which pretrained weights are known; fetch, show, check and convert them.",
     no_args_is_help=True,
@@ -49,21 +51,15 @@ def list_weights(
         listed = [_as_json(one, found[one.name], proof[one.name]) for one in wanted]
         console.print_json({"weights": listed})
         return
-    rows = [
-        [
-            one.name,
-            console.size(one.size) if one.size else "?",
-            f"{100 * one.top1:.2f} %" if one.top1 is not None else "-",
-            one.preprocess.name,
-            one.licence,
-            _stated(one),
-            proof[one.name],
-            "at hand" if found[one.name] else "-",
-        ]
-        for one in wanted
-    ]
-    columns = ["weights", "size", "ImageNet top-1", "preprocessing", "licence", "digest"]
-    console.table(console.stdout(), [*columns, "proof", ""], rows, right=(1, 2), fold=4)
+    out = console.stdout()
+    rows = [_row(one, proof[one.name], here=found[one.name] is not None) for one in wanted]
+    if out.is_terminal and out.width < WIDE:
+        narrow = [[f"{row[0]}\n  {row[3]}, {row[4].partition(' (')[0]}, {row[6]}", row[1], row[2],
+                   row[7]] for row in rows]  # fmt: skip
+        console.table(out, ["weights", "size", "top-1", ""], narrow, right=(1, 2))
+    else:
+        columns = ["weights", "size", "ImageNet top-1", "preprocessing", "licence", "digest"]
+        console.table(out, [*columns, "proof", ""], rows, right=(1, 2), fold=4)
     publishers = sorted({one.top1_by for one in wanted if one.top1_by})
     if publishers:
         console.stderr().print(f"top-1 as published by {'; '.join(publishers)}")
@@ -196,9 +192,25 @@ def _resolved(
     return weights, spec, memo, folder
 
 
+def _row(spec: WeightsSpec, proof: str, *, here: bool) -> list[str]:
+    from probe.cli import console
+
+    return [
+        spec.name,
+        console.size(spec.size) if spec.size else "?",
+        f"{100 * spec.top1:.2f} %" if spec.top1 is not None else "-",
+        spec.preprocess.name,
+        spec.licence,
+        _stated(spec),
+        proof,
+        "at hand" if here else "-",
+    ]
+
+
 def _stated(spec: WeightsSpec) -> str:
     """The digest that the publisher states, as short as it tells."""
-    return f"md5:{spec.md5[:8]}" if spec.md5 else f"sha256:{spec.sha256[:8]}"
+    stated = {"sha256": spec.sha256, "md5": spec.md5, "sha1": spec.sha1}
+    return next(f"{kind}:{digest[:8]}" for kind, digest in stated.items() if digest)
 
 
 def _as_json(spec: WeightsSpec, path: Path | None, proof: str) -> dict[str, Any]:
@@ -213,6 +225,7 @@ def _as_json(spec: WeightsSpec, path: Path | None, proof: str) -> dict[str, Any]
         "top1_by": spec.top1_by or None,
         "sha256": spec.sha256 or None,
         "md5": spec.md5 or None,
+        "sha1": spec.sha1 or None,
         "proof": proof,
         "preprocess": spec.preprocess.to_json(),
         "urls": list(spec.urls),

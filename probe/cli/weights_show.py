@@ -39,7 +39,7 @@ def show(
     if not file.is_file():
         raise UsageError(f"{file}: no such file")
     opened = open_tensors(file)
-    known = identify(*hash_file(file))
+    known = identify(hash_file(file))
     fits = [backbone] if backbone else list(fitting_backbones(opened))
     held = {name: require_layers(opened, BACKBONES[name]) for name in fits}
     others = {} if backbone else why_not(opened)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -27,7 +28,7 @@ class FileImages:
     root : str
         Absolute.
     ids : sequence of str
-        Paths below it.
+        Paths below it, or absolute ones.
     memo : Memo
     workers : int
         Threads that hash and check files.
@@ -64,7 +65,7 @@ class FileImages:
         DataError
             The file is not the one that `content` told of: its features would get a wrong name.
         """
-        path = f"{self._root}/{self._ids[row]}"
+        path = os.path.join(self._root, self._ids[row])
         data = read_file(path)
         if self._content is not None and _hash(data) != self._content[row].tobytes():
             raise DataError(
@@ -93,7 +94,7 @@ class FileImages:
         return dict(sorted(bad.items()))
 
     def _paths(self) -> list[str]:
-        return [f"{self._root}/{id_}" for id_ in self._ids]
+        return [os.path.join(self._root, id_) for id_ in self._ids]
 
     def _each(
         self,

@@ -15,9 +15,11 @@ from probe.datasets.catalog import DATASETS
 from probe.datasets.fetch import Progress
 from probe.datasets.files import FileImages
 from probe.datasets.folder import load_folder
+from probe.datasets.listed import load_listed
 from probe.datasets.named import load_named
 from probe.datasets.sample import sample
-from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
+from probe.datasets.spec import SPLITS, BadImage, Dataset, Split, classes_in
+from probe.datasets.table import is_table
 from probe.errors import DataError, UnknownNameError, UsageError
 from probe.memo import Memo
 
@@ -44,8 +46,9 @@ def load_dataset(
     Parameters
     ----------
     name_or_folder : str
-        A name of the catalog, or else a folder of class folders (`load_folder` says which). A
-        folder that is called like a dataset is meant with a slash: ``./cifar10``.
+        A name of the catalog, a folder of class folders (`load_folder` says which), or a .csv or
+        .tsv file that lists images and labels (`load_listed`). A folder that is called like a
+        dataset is meant with a slash: ``./cifar10``.
     root : Path or None
         Where a named dataset lies: the folder of its official files or the one above. Default:
         ``cache_dir/datasets/NAME``. Missing files are downloaded to there.
@@ -97,8 +100,11 @@ def load_dataset(
             splits=splits, coarse=coarse, download=download, memo=memo, progress=progress,
         )  # fmt: skip
     else:
-        folder = _folder(name_or_folder, root=root, coarse=coarse)
-        dataset = load_folder(folder, memo=memo, workers=workers)
+        place = _place(name_or_folder, root=root, coarse=coarse)
+        if place.is_dir():
+            dataset = load_folder(place, memo=memo, workers=workers)
+        else:
+            dataset = load_listed(place, memo=memo, workers=workers, skip_bad=skip_bad)
         _check_splits(name_or_folder, splits, tuple(dataset.splits))
     for each in dataset.splits.values():
         _check_ids(dataset.name, each)
@@ -132,18 +138,24 @@ def _check_splits(name: str, wanted: Sequence[str] | None, there: Sequence[str])
         raise DataError(f"{name}: has no split {missing[0]!r}; it has {', '.join(there)}")
 
 
-def _folder(text: str, *, root: Path | None, coarse: bool) -> Path:
+def _place(text: str, *, root: Path | None, coarse: bool) -> Path:
+    """Return the folder, or the list of images, that a text names."""
     path = Path(text).expanduser()
-    if path.is_dir():
+    if path.is_dir() or (path.exists() and is_table(path)):
+        kind = "a folder" if path.is_dir() else "a list of images"
         if root is not None:
-            raise UsageError(f"{text} is a folder, so --dataset-root {root} makes no sense")
+            raise UsageError(f"{text} is {kind}, so --dataset-root {root} makes no sense")
         if coarse:
-            raise UsageError(f"{text} is a folder, which has no coarse labels; leave out --coarse")
+            raise UsageError(f"{text} is {kind}, which has no coarse labels; leave out --coarse")
         return path
     if path.exists():
-        raise DataError(f"{text}: is a file; give the folder that holds the class folders")
-    if os.sep in text:
-        raise DataError(f"{text}: there is no such folder; check the path")
+        raise DataError(
+            f"{text}: is a file; give the folder that holds the class folders, or a .csv or .tsv "
+            "file that lists images and labels"
+        )
+    if os.sep in text or is_table(path):
+        kind = "file" if is_table(path) else "folder"
+        raise DataError(f"{text}: there is no such {kind}; check the path")
     try:
         DATASETS[text]
     except UnknownNameError as error:
@@ -169,7 +181,7 @@ def _without_bad(dataset: Dataset) -> Dataset:
         if not bad:
             continue
         splits[name] = split.take(np.setdiff1d(np.arange(len(split)), list(bad)))
-        lost = set(split.labels.tolist()) - set(splits[name].labels.tolist())
+        lost = classes_in(split.labels) - classes_in(splits[name].labels)
         if lost:
             what = dataset.classes[min(lost)]
             raise DataError(

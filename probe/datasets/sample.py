@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.spec import Split
+from probe.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +42,20 @@ def sample(
     limit : int or None
         At most that many in all, after `per_class`: one of each class in the classes' order,
         then a second of each, and so on. So classes differ by at most one while they last, and
-        a smaller limit chooses among what a larger one does.
+        a smaller limit chooses among what a larger one does. Where images have several labels
+        each counts the same.
     seed : int, default=42
+
+    Raises
+    ------
+    UsageError
+        `per_class` of images that have several labels.
     """
     if per_class is None and limit is None:
         return split
-    ranks = _ranks(name, split, classes, seed)
+    if split.labels.ndim == 2:
+        return _sample_whole(name, split, per_class, limit, seed)
+    ranks = _ranks(name, split.ids, split.labels, classes, seed)
     keep = np.ones(len(split), bool)
     if per_class is not None:
         keep &= ranks < per_class
@@ -56,19 +66,34 @@ def sample(
     return split.take(np.flatnonzero(keep))
 
 
-def _ranks(name: str, split: Split, classes: Sequence[str], seed: int) -> NDArray[np.intp]:
+def _sample_whole(
+    name: str, split: Split, per_class: int | None, limit: int | None, seed: int
+) -> Split:
+    """Return some images of a split whose images have several labels: each counts the same."""
+    if per_class is not None or limit is None:
+        raise UsageError(
+            "--per-class counts images of one label each, and these may have several; --limit "
+            "takes a part of them"
+        )
+    ranks = _ranks(name, split.ids, np.zeros(len(split), np.int32), ("",), seed)
+    return split.take(np.flatnonzero(ranks < limit))
+
+
+def _ranks(
+    name: str, ids: Sequence[str], labels: NDArray[Any], classes: Sequence[str], seed: int
+) -> NDArray[np.intp]:
     """Return each image's place in the shuffled order of its class, (n_images,)."""
     prefixes = [f"{seed}\0{name}\0{each}\0" for each in classes]
     keys = [
         hashlib.blake2b((prefixes[label] + id_).encode(), digest_size=16).digest()
-        for id_, label in zip(split.ids, split.labels.tolist(), strict=True)
+        for id_, label in zip(ids, labels.tolist(), strict=True)
     ]
     words = np.frombuffer(b"".join(keys), ">u8").reshape(-1, 2)
-    order = np.lexsort((words[:, 1], words[:, 0], split.labels))
-    counts = np.bincount(split.labels, minlength=len(classes))
+    order = np.lexsort((words[:, 1], words[:, 0], labels))
+    counts = np.bincount(labels, minlength=len(classes))
     starts = np.cumsum(counts) - counts
-    ranks = np.empty(len(split), np.intp)
-    ranks[order] = np.arange(len(split)) - np.repeat(starts, counts)
+    ranks = np.empty(len(ids), np.intp)
+    ranks[order] = np.arange(len(ids)) - np.repeat(starts, counts)
     return ranks
 
 

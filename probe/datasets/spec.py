@@ -50,13 +50,14 @@ class Split:
     ----------
     ids : sequence of str
         Unique; the path relative to the dataset's folder, or ``train/00000`` for packed formats.
-    labels : int32, (n_images,)
-        Indices into the dataset's `classes`.
+    labels : int32, (n_images,), or uint8, (n_images, n_classes)
+        Indices into the dataset's `classes`. Where an image may have several labels or none: 1
+        for each of its classes, 0 for the others.
     images : Images
     """
 
     ids: Sequence[str]
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | NDArray[np.uint8]
     images: Images
 
     def __len__(self) -> int:
@@ -87,7 +88,7 @@ class Dataset:
     Parameters
     ----------
     name : str
-        The catalog's name, or the folder's.
+        The catalog's name, the folder's, or that of the list without its ending.
     classes : tuple of str
     splits : mapping of split name to Split
         In the order train, val, test; those that there are.
@@ -101,3 +102,24 @@ class Dataset:
     splits: Mapping[str, Split]
     root: Path | None
     skipped: tuple[BadImage, ...] = ()
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether an image may have several labels, or none."""
+        return any(split.labels.ndim == 2 for split in self.splits.values())
+
+
+def classes_in(labels: NDArray[np.int32] | NDArray[np.uint8]) -> set[int]:
+    """Return the numbers of the classes that some labels name."""
+    if labels.ndim == 2:
+        return set(np.flatnonzero(labels.any(axis=0)).tolist())
+    return set(labels.tolist())
+
+
+def class_counts(
+    labels: NDArray[np.int32] | NDArray[np.uint8], n_classes: int
+) -> NDArray[np.int64]:
+    """Return how many images each class has, (n_classes,)."""
+    if labels.ndim == 2:
+        return np.asarray(labels.sum(axis=0, dtype=np.int64))
+    return np.bincount(labels, minlength=n_classes)

@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from probe.heads.catalog import HEADS, HeadSpec
-from probe.heads.io import load_head, save_head
+from probe.heads.fitted import FittedHead, LayeredHead
+from probe.heads.io import load_fitted, load_head, save_head
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead
@@ -32,13 +33,16 @@ __all__ = [
     "DenseHead",
     "EnsembleHead",
     "Epoch",
+    "FittedHead",
     "HeadSpec",
     "KNNHead",
+    "LayeredHead",
     "LinearHead",
     "LogisticHead",
     "PathHead",
     "PrototypeHead",
     "RidgeHead",
+    "load_fitted",
     "load_head",
     "save_head",
 ]

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probe.errors import HeadError, OverflowHeadError
+from probe.heads.fitted import from_scores
 from probe.heads.normalize import (
     NORMALIZATIONS,
     Features,
@@ -22,7 +23,6 @@ from probe.heads.normalize import (
 )
 from probe.history import Epoch
 from probe.parts import Part
-from probe.statistics import softmax
 from probe.streaming import StreamedRows
 
 log = logging.getLogger(__name__)
@@ -37,10 +37,15 @@ OnEpoch = Callable[[Epoch], None]
 class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped base classes
     """A classifier on rows of features.
 
+    Where a row may have several labels, y is scikit-learn's indicator matrix, (n_rows, n_classes)
+    of 0 and 1, `predict` gives one, and the probabilities of a row are independent.
+
     Attributes
     ----------
     classes_ : (n_classes,)
-        The labels seen in training, sorted.
+        The labels seen in training, sorted; with an indicator matrix its column numbers.
+    multilabel_ : bool
+        It was fitted on an indicator matrix.
     normalizer_ : Normalizer
         Learnt from the training rows.
     history_ : list of Epoch
@@ -48,10 +53,13 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     """
 
     one_by_one = False  # whether candidates are fitted alone, and so gain from several processes
+    takes_several = True  # whether rows may have several labels
+    together: str | None = None  # a parameter for whose values `fit_grid` solves at once
     keeps_rows = False  # whether it keeps its training rows, and so knows them by heart
 
     normalize: Normalization
     classes_: NDArray[Any]
+    multilabel_: bool = False  # until a fit says otherwise
     normalizer_: Normalizer
     history_: list[Epoch]
     n_features_in_: int
@@ -68,7 +76,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
 
         Parameters
         ----------
-        X : float, (n_rows, n_features); y : labels, (n_rows,)
+        X : float, (n_rows, n_features); y : labels, (n_rows,) or (n_rows, n_classes)
             X may be StreamedRows, which are read a block at a time.
         validation : pair of such arrays, optional
             Measured after each epoch, never learnt from.
@@ -83,24 +91,34 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         raise NotImplementedError
 
     def decision_function(self, X: RowsLike) -> NDArray[np.float64]:
-        """Return the scores before the softmax.
+        """Return the scores before the softmax, or before the sigmoid.
 
         Returns
         -------
         float64, (n_rows, n_classes)
             With two classes (n_rows,): the second one's score minus the first one's, as
-            scikit-learn has it.
+            scikit-learn has it. Not so where a row may have several labels.
         """
         logits = self._logits(X)
-        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+        two = logits.shape[1] == 2 and not self.multilabel_
+        return logits[:, 1] - logits[:, 0] if two else logits
 
     def predict_proba(self, X: RowsLike) -> NDArray[np.float64]:
-        """Return the probability of each class, float64, (n_rows, n_classes); rows sum to 1."""
-        return softmax(self._logits(X))
+        """Return the probability of each class, float64, (n_rows, n_classes).
+
+        Rows sum to 1, unless a row may have several labels.
+        """
+        return from_scores(self._logits(X), self.multilabel_)
 
     def predict(self, X: RowsLike) -> NDArray[Any]:
-        """Return the most probable class of each row; the first of equals."""
-        winners = self._logits(X).argmax(axis=1)
+        """Return the most probable class of each row, the first of equals.
+
+        Where a row may have several labels: 1 for those with a probability above 0.5, else 0.
+        """
+        logits = self._logits(X)
+        if self.multilabel_:
+            return (logits > 0).astype(np.intp)
+        winners = logits.argmax(axis=1)
         labels: NDArray[Any] = self.classes_[winners]
         return labels
 
@@ -115,7 +133,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     ) -> list[Self | None]:
         """Return a fitted copy for each set of parameters; this head stays unfitted.
 
-        Solvers override it where many heads cost little more than one.
+        Where they differ in `together` alone, they are fitted at once.
 
         Parameters
         ----------
@@ -131,6 +149,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         list of fitted heads
             None where a candidate's numbers overflowed.
         """
+        if self.together is not None and all(set(one) == {self.together} for one in candidates):
+            return self.fit_grid(X, y, [one[self.together] for one in candidates])
         heads = [clone(self).set_params(**one) for one in candidates]
         if jobs == 1 or len(heads) == 1:
             return [_fit_or_none(head, X, y, validation) for head in heads]
@@ -141,6 +161,10 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
                 delayed(_fit_or_none)(head, X, y, validation) for head in heads
             )
         return fitted
+
+    def fit_grid(self, X: RowsLike, y: ArrayLike, values: Sequence[float], /) -> list[Any]:
+        """Return a fitted copy for each value of the parameter that the solver has a grid of."""
+        raise NotImplementedError
 
     def fit_folds(
         self,
@@ -171,6 +195,11 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         """
         raise NotImplementedError
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = self.takes_several
+        return tags
+
     def _logits(self, X: RowsLike) -> NDArray[np.float64]:
         raise NotImplementedError
 
@@ -191,6 +220,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     ) -> tuple[Features, NDArray[np.intp]]:
         """Check what `fit` got; set `classes_` and `normalizer_`; return X and label indices.
 
+        Indicators instead, (n_rows, n_classes), where a row may have several labels.
         Solvers without epochs have no use for validation rows; that they fit is checked all the
         same, so that a mistake shows with every solver.
         """
@@ -204,16 +234,21 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
 
     def _training_rows(self, X: RowsLike, y: ArrayLike) -> tuple[Features, NDArray[np.intp]]:
         """Check what `fit` got; set `classes_` and return X and the labels as their indices."""
+        shape = _as_head_error(np.asarray, y).shape
+        self.multilabel_ = len(shape) == 2 and shape[1] > 1
         if isinstance(X, StreamedRows):
             rows, labels = X, np.asarray(y)
-            if labels.shape != (len(rows),):
+            if len(labels) != len(rows) or not (labels.ndim == 1 or self.multilabel_):
                 raise HeadError(f"{len(rows)} rows but labels of shape {labels.shape}")
             self.n_features_in_ = rows.shape[1]
         else:
             rows, labels = _as_head_error(
-                validate_data, self, X, y, dtype=KEPT_DTYPES, ensure_all_finite=False
-            )
+                validate_data, self, X, y,
+                dtype=KEPT_DTYPES, ensure_all_finite=False, multi_output=self.multilabel_,
+            )  # fmt: skip
         _as_head_error(check_classification_targets, labels)
+        if self.multilabel_:
+            return rows, self._indicators(labels)
         self.classes_, encoded = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise HeadError(
@@ -222,9 +257,25 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             )
         return rows, encoded.astype(np.intp)
 
+    def _indicators(self, labels: NDArray[Any]) -> NDArray[np.intp]:
+        """Check a matrix of 0 and 1; set `classes_`, and return it as whole numbers."""
+        if not np.isin(labels, (0, 1)).all():
+            raise HeadError("labels of several classes a row must be a matrix of 0 and 1")
+        if not self.takes_several:
+            raise HeadError(
+                f"{type(self).__name__} has a mean a class, of rows that are of this class alone, "
+                "and these may have several labels; dense, ridge, path, logistic and knn take them"
+            )
+        self.classes_ = np.arange(labels.shape[1])
+        return labels.astype(np.intp)
+
     def _validation_rows(self, validation: Validation) -> tuple[Features, NDArray[np.intp]]:
         """Check the validation rows; a class that training lacks becomes -1, always wrong."""
         rows, labels = self._checked(validation[0]), np.asarray(validation[1])
+        if self.multilabel_:
+            if labels.shape != (len(rows), len(self.classes_)) or not np.isin(labels, (0, 1)).all():
+                raise HeadError(f"validation: {len(rows)} rows but labels of shape {labels.shape}")
+            return rows, labels.astype(np.intp)
         if labels.shape != (len(rows),):
             raise HeadError(f"validation: {len(rows)} rows but labels of shape {labels.shape}")
         found = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)

@@ -1,4 +1,4 @@
-"""The dense head: fully connected layers and softmax cross-entropy, by mini-batches with Gluon."""
+"""The dense head: fully connected layers and cross-entropy, by mini-batches with Gluon."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from probe.heads.schedule import (
     Schedule,
     class_weights,
     epoch_order,
+    prior_scores,
     step_sizes,
+    yes_weights,
 )
 from probe.heads.softmax import Optimizer, OptimizerName, SoftmaxLayer
 
@@ -37,6 +39,9 @@ MOMENTUM = 0.9
 
 class DenseHead(LinearHead):
     """Fully connected layers under a softmax, trained by mini-batches with MXNet.
+
+    Where a row may have several labels, under a sigmoid a class; the loss is then the sum of the
+    classes' cross-entropies, so that another class changes nothing for a linear head's others.
 
     Fitting needs MXNet, predicting only NumPy. The same `random_state` gives the same bits on the
     same machine and thread count.
@@ -60,18 +65,21 @@ class DenseHead(LinearHead):
     dropout : float, default=0.0
         Chance that a unit is left out of a step: of hidden layers, or else of the features.
     label_smoothing : float, default=0.0
-        That part of each target is spread over all classes.
+        That part of each target is spread over all classes, or over yes and no.
     class_weight : {"balanced"}, mapping of class to float, or None, default=None
-        What a row of a class counts; ``balanced``: so much that all classes count alike.
+        What a row of a class counts; ``balanced``: so much that all classes count alike. Where a
+        row may have several: what a class's yes counts; ``balanced``: as much as all its noes.
     sampling : {"all", "balanced"}, default="all"
-        Each epoch has every row once, or as many rows drawn so that classes are equally frequent.
+        Each epoch has every row once, or as many rows drawn so that classes are equally frequent,
+        which needs one label a row.
     patience : int, optional
         Stop after so many epochs without a lower loss on the validation rows, and keep the best
         epoch's weights.
     normalize : {"standard", "l2", "none"}, default="standard"
         What is done to the features first; learnt from the training rows alone.
     random_state : int, RandomState or None, default=None
-        The order of rows, hidden layers' first weights and dropout. The last layer starts at zero.
+        The order of rows, hidden layers' first weights and dropout. The last layer starts at zero,
+        see also `first_biases`.
 
     Attributes
     ----------
@@ -145,6 +153,7 @@ class DenseHead(LinearHead):
         if self.patience is not None and validation is None:
             raise HeadError("patience goes by validation rows, and there are none")
         rows, labels = self._prepare(X, y)
+        self.check_sampling()
         random = check_random_state(self.random_state)
         layers = self._layers(self.normalizer_.transform(rows), labels, optimizer, random)
         held_out = self._held_out(layers, validation) if validation is not None else None
@@ -166,7 +175,8 @@ class DenseHead(LinearHead):
                     self._keep(layers)
             elif number - self.best_epoch_ >= int(self.patience or 0):
                 break
-        if self.history_[-1].train_loss > np.log(len(self.classes_)):  # where it started
+        guessing = np.log(2 if self.multilabel_ else len(self.classes_))  # where it started
+        if self.class_weight is None and self.history_[-1].train_loss > guessing:
             log.warning("dense: ended worse than guessing; lower lr=%g", optimizer.lr)
         return self
 
@@ -227,13 +237,15 @@ class DenseHead(LinearHead):
         if self._is_plain() and not isinstance(X, NormalizedRows):
             return SoftmaxLayer(
                 X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
-                smoothing=self.label_smoothing,
+                smoothing=self.label_smoothing, start=self.first_biases(labels),
             )  # fmt: skip
         return Network(
             X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
             shape=Shape(hidden=self.units(), dropout=self.dropout), random=random,
-            smoothing=self.label_smoothing,
-            weights=class_weights(self.class_weight, self.classes_, labels),
+            smoothing=self.label_smoothing, start=self.first_biases(labels),
+            weights=(yes_weights if self.multilabel_ else class_weights)(
+                self.class_weight, self.classes_, labels
+            ),
         )  # fmt: skip
 
     def _held_out(self, layers: Any, validation: Validation) -> tuple[Any, NDArray[np.intp]]:
@@ -242,6 +254,20 @@ class DenseHead(LinearHead):
 
     def _keep(self, layers: SoftmaxLayer | Network) -> None:
         *self.hidden_, (self.coef_, self.intercept_) = layers.parameters()
+
+    def first_biases(self, labels: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """Return the biases that training starts at, (n_classes,); None for zeros."""
+        if not self.multilabel_:
+            return None
+        return prior_scores(labels, yes_weights(self.class_weight, self.classes_, labels))
+
+    def check_sampling(self) -> None:
+        """Raise HeadError where rows of several labels should be drawn by their label."""
+        if self.multilabel_ and self.sampling == "balanced":
+            raise HeadError(
+                "sampling='balanced' (--balanced) draws rows by their label, and these may have "
+                "several; class_weight='balanced' lets rare ones count more"
+            )
 
     def units(self) -> tuple[int, ...]:
         """Return the units of the hidden layers.

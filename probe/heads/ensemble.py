@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation, one_of
+from probe.heads.fitted import scores_of
 
 How = Literal["average", "vote"]
 HOWS: tuple[How, ...] = get_args(How)
@@ -55,6 +56,7 @@ class EnsembleHead(BaseHead):
         head = cls(how=how)
         head.members_ = list(members)
         head.classes_ = np.unique(np.concatenate([member.classes_ for member in members]))
+        head.multilabel_ = members[0].multilabel_
         head.n_features_in_ = members[0].n_features_in_
         head.normalizer_ = members[0].normalizer_
         head.history_ = []
@@ -79,20 +81,25 @@ class EnsembleHead(BaseHead):
         for member in self.members_:
             p = member.predict_proba(rows)
             if self.how == "vote":
-                p = np.eye(p.shape[1])[p.argmax(axis=1)]
+                p = (
+                    member.predict(rows)
+                    if self.multilabel_
+                    else np.eye(p.shape[1])[p.argmax(axis=1)]
+                )
             found[:, np.searchsorted(self.classes_, member.classes_)] += p
         found /= len(self.members_)
         return found
 
     def predict(self, X: RowsLike) -> NDArray[Any]:
-        """Return the most probable class of each row; the first of equals."""
-        labels: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        """Return the most probable class of each row, or all above 0.5; see `BaseHead.predict`."""
+        p = self.predict_proba(X)
+        if self.multilabel_:
+            return (p > 0.5).astype(np.intp)
+        labels: NDArray[Any] = self.classes_[p.argmax(axis=1)]
         return labels
 
     def _logits(self, X: RowsLike) -> NDArray[np.float64]:
-        p = self.predict_proba(X)
-        logits: NDArray[np.float64] = np.log(np.maximum(p, np.finfo(np.float64).tiny))
-        return logits
+        return scores_of(self.predict_proba(X), self.multilabel_)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Refuse: the members have them."""

@@ -1,6 +1,7 @@
 """Choose among candidates on validation rows or by folds. Test rows cannot get here.
 
-The candidate with the best top-1 is chosen; among equals the one that holds back the most.
+The candidate with the best top-1 is chosen, or where an image may have several labels the best mean
+average precision; among equals the one that holds back the most.
 """
 
 from __future__ import annotations
@@ -68,27 +69,30 @@ class Choice:
 
     Parameters
     ----------
+    metric : {"top1", "map"}
+        What `score` is: top-1, or where an image may have several labels mean average precision.
     candidates : tuple of mapping
         Those that could be fitted.
     failed : tuple of mapping
         Those whose loss or weights overflowed, in any fold.
-    top1, log_loss : float64, (n_candidates,)
+    score, log_loss : float64, (n_candidates,)
         Means over the folds and seeds, or on the validation rows.
-    error : float64, (n_candidates,)
-        Standard error of `top1`: over folds their spread, else binomial.
+    error : float64, (n_candidates,), optional
+        Standard error of `score`: over folds their spread, else binomial, which only top-1 has.
     seed_deviation : float64, (n_candidates,), optional
-        Standard deviation of `top1` over the seeds.
+        Standard deviation of `score` over the seeds.
     best : int
         Index of the chosen candidate.
     heads : tuple of BaseHead
         Of the chosen candidate: the one fitted on the training rows, or one a fold.
     """
 
+    metric: str
     candidates: tuple[Candidate, ...]
     failed: tuple[Candidate, ...]
-    top1: Array64
+    score: Array64
     log_loss: Array64
-    error: Array64
+    error: Array64 | None
     seed_deviation: Array64 | None
     best: int
     heads: tuple[BaseHead, ...]
@@ -121,7 +125,8 @@ def choose(head: BaseHead, train: Part, val: Part | None, search: Search) -> Cho
     head : BaseHead
         Its other parameters are kept; it stays unfitted.
     train, val : Part
-        `val` is asked where there are no folds.
+        `val` is asked where there are no folds; with folds, early stopping goes by it, for the
+        rows that a fold holds out only score.
 
     Raises
     ------
@@ -135,9 +140,9 @@ def choose(head: BaseHead, train: Part, val: Part | None, search: Search) -> Cho
             raise UsageError(
                 "nothing is held out to choose on; give --val-size above 0, or --folds"
             )
-        fits = [fit_and_score(head, train, val, search)]
+        fits = [fit_and_score(head, train, val, search, val)]
     else:
-        fits = _over_folds(head, train, search)
+        fits = _over_folds(head, train, val, search)
     return _best_of(fits, search, len(val) if val is not None and search.folds is None else None)
 
 
@@ -149,19 +154,26 @@ class Fit:
     ----------
     heads : list of BaseHead or None
         None for a candidate that overflowed; the first seed's where there are several.
-    top1, log_loss : float64, (n_candidates, n_seeds)
+    score, log_loss : float64, (n_candidates, n_seeds)
+        See Choice.
     """
 
     heads: list[BaseHead | None]
-    top1: Array64
+    score: Array64
     log_loss: Array64
 
 
-def fit_and_score(head: BaseHead, train: Part, held_out: Part, search: Search) -> Fit:
-    """Fit every candidate, with every seed, on the training rows, and score it on the others."""
+def fit_and_score(
+    head: BaseHead, train: Part, held_out: Part, search: Search, watched: Part | None
+) -> Fit:
+    """Fit every candidate, with every seed, on the training rows, and score it on the others.
+
+    `watched` has the rows that early stopping goes by.
+    """
     seeds: list[dict[str, Any]] = [{"random_state": seed} for seed in search.seeds] or [{}]
     asked = [{**candidate, **seed} for candidate in search.candidates for seed in seeds]
-    fitted = head.fit_candidates(*train.xy(), asked, validation=held_out.xy(), jobs=search.jobs)
+    validation = watched.xy() if watched is not None and len(watched) else None
+    fitted = head.fit_candidates(*train.xy(), asked, validation=validation, jobs=search.jobs)
     return score_fit(fitted, held_out, len(seeds))
 
 
@@ -172,13 +184,13 @@ def score_fit(fitted: Sequence[BaseHead | None], held_out: Part, n_seeds: int = 
     if whole:
         there = np.array([one is not None for one in fitted])
         figures[:, there] = score_heads(whole, held_out)
-    top1, loss = figures.reshape(2, -1, n_seeds)
+    score, loss = figures.reshape(2, -1, n_seeds)
     failed = np.array([one is None for one in fitted]).reshape(-1, n_seeds).any(axis=1)
     heads = [None if bad else one for bad, one in zip(failed, fitted[::n_seeds], strict=True)]
-    return Fit(heads=heads, top1=top1, log_loss=loss)
+    return Fit(heads=heads, score=score, log_loss=loss)
 
 
-def _over_folds(head: BaseHead, train: Part, search: Search) -> list[Fit]:
+def _over_folds(head: BaseHead, train: Part, val: Part | None, search: Search) -> list[Fit]:
     from joblib import Parallel, delayed, parallel_config
     from sklearn.base import clone
 
@@ -193,12 +205,12 @@ def _over_folds(head: BaseHead, train: Part, search: Search) -> list[Fit]:
         alone = replace(search, jobs=1)
         with parallel_config("loky", inner_max_num_threads=1):
             fits: list[Fit] = Parallel(search.jobs)(
-                delayed(fit_and_score)(head, train.take(rows), train.take(held_out), alone)
+                delayed(fit_and_score)(head, train.take(rows), train.take(held_out), alone, val)
                 for rows, held_out in search.folds
             )
         return fits
     return [
-        fit_and_score(head, train.take(rows), train.take(held_out), search)
+        fit_and_score(head, train.take(rows), train.take(held_out), search, val)
         for rows, held_out in search.folds
     ]
 
@@ -210,17 +222,20 @@ def _best_of(fits: Sequence[Fit], search: Search, n_rows: int | None) -> Choice:
     failed = [one for i, one in enumerate(search.candidates) if i not in good]
     if not good:
         raise HeadError(f"every candidate overflowed, from {_say(failed[0])} to {_say(failed[-1])}")
-    top1 = np.stack([fit.top1[good] for fit in fits])  # (folds, candidates, seeds)
-    mean, over_seeds = top1.mean(axis=(0, 2)), top1.mean(axis=0)
+    score = np.stack([fit.score[good] for fit in fits])  # (folds, candidates, seeds)
+    mean, over_seeds = score.mean(axis=(0, 2)), score.mean(axis=0)
+    several = cast("BaseHead", fits[0].heads[good[0]]).multilabel_
+    error = None
     if n_rows is None:
-        error = top1.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(fits))
-    else:
+        error = score.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(fits))
+    elif not several:
         error = np.sqrt(mean * (1 - mean) / n_rows)
     best = min(range(len(good)), key=lambda i: (-mean[i], *_strength(candidates[i])))
     return Choice(
+        metric="map" if several else "top1",
         candidates=tuple(candidates),
         failed=tuple(failed),
-        top1=mean,
+        score=mean,
         log_loss=np.mean([fit.log_loss[good].mean(axis=1) for fit in fits], axis=0),
         error=error,
         seed_deviation=over_seeds.std(axis=1, ddof=1) if len(search.seeds) > 1 else None,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg.blas import sgemm
 
 from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation, require
+from probe.heads.fitted import scores_of
 from probe.heads.normalize import (
     Features,
     Normalization,
@@ -21,13 +20,10 @@ from probe.heads.normalize import (
     check_finite,
     to_length_one,
 )
-from probe.heads.products import one_thread_a_product
-from probe.machine import usable_cores
+from probe.heads.tiles import each_tile
 from probe.streaming import StreamedRows
 
 QUERY_BYTES = 16 << 20  # of rows that ask, at a time
-REFERENCE_ROWS = 4096  # that are compared with them, at a time
-QUERY_ROWS = 512  # a core compares at a time: its similarities are 8 MB
 
 Array32 = NDArray[np.float32]
 
@@ -35,7 +31,8 @@ Array32 = NDArray[np.float32]
 class KNNHead(BaseHead):
     """Votes of the `k` training rows with the highest cosine, weighed by ``exp(cosine / T)``.
 
-    A class's probability is its share of the weights. The head keeps the training rows.
+    A class's probability is its share of the weights, also where a row may have several labels. The
+    head keeps the training rows.
 
     Parameters
     ----------
@@ -52,7 +49,7 @@ class KNNHead(BaseHead):
     rows_ : float32, (n_rows, n_features)
         The training rows, normalised, each of length 1.
     targets_ : int32, (n_rows,)
-        Indices into `classes_`.
+        Indices into `classes_`; where a row may have several, (n_rows, n_classes) of 0 and 1.
     classes_, normalizer_, history_ :
         See BaseHead; `history_` is empty.
 
@@ -118,14 +115,17 @@ class KNNHead(BaseHead):
         return heads
 
     def predict_proba(self, X: RowsLike) -> NDArray[np.float64]:
-        """Return each class's share of the votes, float64, (n_rows, n_classes)."""
+        """Return each class's share of k + 1 votes, one of them spread evenly over the classes.
+
+        Returns
+        -------
+        float64, (n_rows, n_classes)
+        """
         p: NDArray[np.float64] = vote_of_many([self], X)[:, 0]
         return p
 
     def _logits(self, X: RowsLike) -> NDArray[np.float64]:
-        p = self.predict_proba(X)
-        logits: NDArray[np.float64] = np.log(np.maximum(p, np.finfo(np.float64).tiny))
-        return logits
+        return scores_of(self.predict_proba(X), self.multilabel_)
 
     def arrays(self) -> dict[str, Any]:
         """Return the rows and their classes' numbers."""
@@ -140,7 +140,8 @@ class KNNHead(BaseHead):
             They contradict each other.
         """
         rows, targets = arrays["rows"], arrays["targets"]
-        if rows.shape != (len(targets), self.n_features_in_) or targets.ndim != 1:
+        wanted = (len(rows), len(self.classes_)) if self.multilabel_ else (len(rows),)
+        if rows.shape != (len(rows), self.n_features_in_) or targets.shape != wanted:
             raise ValueError(f"rows have the shape {rows.shape}, targets {targets.shape}")
         if not ((targets >= 0) & (targets < len(self.classes_))).all():
             raise ValueError("targets are not numbers of classes")
@@ -162,18 +163,38 @@ def vote_of_many(heads: Sequence[KNNHead], X: RowsLike) -> NDArray[np.float64]:
     first, rows = heads[0], heads[0]._checked(X)
     most = min(max(int(head.k) for head in heads), len(first.targets_))
     found = np.zeros((len(rows), len(heads), len(first.classes_)))
-    step = max(1, QUERY_BYTES // (4 * max(1, rows.shape[1])))
+    wide = first.targets_[:1].size * most if first.multilabel_ else 1  # labels a query looks up
+    step = max(1, QUERY_BYTES // (4 * max(1, rows.shape[1], 2 * wide)))
     for start in range(0, len(rows), step):
         queries = first._directions(rows[start : start + step])
         similarity, neighbours = nearest(first.rows_, queries, most)
-        labels = first.targets_[neighbours]
+        labels = first.targets_[neighbours]  # (queries, k), or with the classes behind
         for number, head in enumerate(heads):
             own = slice(0, min(int(head.k), most))
             shares = np.exp((similarity[:, own] - similarity[:, :1]) / head.temperature)
             shares /= shares.sum(axis=1, keepdims=True)
             into = found[start : start + len(queries), number]
-            np.add.at(into, (np.arange(len(queries))[:, None], labels[:, own]), shares)
+            if first.multilabel_:
+                into[:] = _shares_of_each(shares, labels[:, own])
+            else:
+                np.add.at(into, (np.arange(len(queries))[:, None], labels[:, own]), shares)
+            _add_a_vote(into, shares.shape[1], 0.5 if first.multilabel_ else 1 / into.shape[1])
     return found
+
+
+def _add_a_vote(shares: NDArray[np.float64], k: int, even: float) -> None:
+    """Let one more vote than `k` be spread evenly: no neighbour of a class is no proof against it.
+
+    A probability of 0 would make every log loss, and with it every temperature, infinite.
+    """
+    shares *= k / (k + 1)
+    shares += even / (k + 1)
+
+
+def _shares_of_each(shares: NDArray[np.float64], labels: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return the votes for each class, (q, C), of neighbours with labels (q, k, C) of 0 and 1."""
+    found: NDArray[np.float64] = (shares[:, None, :] @ labels)[:, 0]
+    return np.minimum(found, 1.0)  # a sum of shares may round to above one
 
 
 def nearest(
@@ -197,12 +218,11 @@ def nearest(
     similarity : float64, (m, k); numbers : intp, (m, k)
         The closest first.
     """
-    parts = [slice(i, i + QUERY_ROWS) for i in range(0, len(queries), QUERY_ROWS)]
     best = np.full((len(queries), k), -np.inf, np.float32)
     which = np.zeros((len(queries), k), np.intp)
 
-    def compare(part: slice, block: Array32, start: int) -> None:
-        cosines = sgemm(1.0, block.T, queries[part].T, trans_a=1).T  # (rows of part, rows of block)
+    def compare(first: int, start: int, cosines: Array32) -> None:
+        part = slice(first, first + len(cosines))
         if cosines.shape[1] > k:
             near = np.argpartition(cosines, -k, axis=1)[:, -k:]
         else:
@@ -213,8 +233,5 @@ def nearest(
         best[part] = np.take_along_axis(both, kept, axis=1)
         which[part] = np.take_along_axis(numbers, kept, axis=1)
 
-    with one_thread_a_product(), ThreadPoolExecutor(usable_cores()) as pool:
-        for start in range(0, len(reference), REFERENCE_ROWS):
-            block = reference[start : start + REFERENCE_ROWS]
-            list(pool.map(lambda part, b=block, s=start: compare(part, b, s), parts))
+    each_tile(queries, reference, compare)
     return best.astype(np.float64), which

@@ -10,7 +10,8 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-MEMORY = 20  # pairs of steps and gradient changes
+from probe.heads.limits import L_BFGS_PAIRS
+
 ARMIJO = 1e-4  # of the decrease that the slope promises
 SHORTEST = 1e-8  # a step below it: the value is flat to rounding
 
@@ -49,7 +50,7 @@ class Lbfgs:
         self.value, self.n_iter = np.inf, 0
         self.done = self.converged = False
         self._tolerance, self._max_iter = tolerance, max_iter
-        self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=MEMORY)
+        self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=L_BFGS_PAIRS)
         self._gradient = self._direction = np.zeros_like(start)
         self._step, self._slope = 1.0, 0.0
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.base import BaseHead, RowsLike
-from probe.heads.normalize import blocks
-
-Array = NDArray[np.floating[Any]]
+from probe.heads.fitted import Array, layered_scores, layers_of
 
 
 class LinearHead(BaseHead):
@@ -35,16 +32,7 @@ class LinearHead(BaseHead):
     hidden_: list[tuple[Array, Array]]
 
     def _logits(self, X: RowsLike) -> NDArray[np.float64]:
-        rows = self._checked(X)
-        layers = [(w.astype(np.float64), b.astype(np.float64)) for w, b in self.layers()]
-        *hidden, (coef, intercept) = layers
-        logits = np.empty((len(rows), len(coef)))
-        for start, block in blocks(rows):
-            h = self.normalizer_.apply(block)
-            for weight, bias in hidden:
-                h = np.maximum(h @ weight.T + bias, 0)
-            logits[start : start + len(block)] = h @ coef.T + intercept
-        return logits
+        return layered_scores(self._checked(X), self.normalizer_, self.layers())
 
     def layers(self) -> list[tuple[Array, Array]]:
         """Return (W, b) of all layers, the hidden ones first; a ReLU stands between them."""
@@ -65,18 +53,13 @@ class LinearHead(BaseHead):
         ValueError
             Shapes contradict each other, or a name is unknown.
         """
-        n_hidden, width = (len(arrays) - 2) // 2, self.n_features_in_
-        names = [(f"hidden.{n}.weight", f"hidden.{n}.bias") for n in range(n_hidden)]
-        names.append(("coef", "intercept"))
-        if set(arrays) != {name for pair in names for name in pair}:
-            raise ValueError(f"it holds {', '.join(sorted(arrays))}")
-        if any(array.dtype.kind != "f" for array in arrays.values()):
-            raise ValueError("weights are not floats")
-        layers = [(arrays[weight], arrays[bias]) for weight, bias in names]
-        for (name, _), (weight, bias) in zip(names, layers, strict=True):
-            if weight.ndim != 2 or weight.shape[1] != width or bias.shape != weight.shape[:1]:
-                raise ValueError(f"{name} has the shape {weight.shape} after {width} numbers")
-            width = len(weight)
-        if width != len(self.classes_):
-            raise ValueError(f"coef has {width} rows for {len(self.classes_)} classes")
+        layers = layers_of(arrays, self.n_features_in_, len(self.classes_))
         *self.hidden_, (self.coef_, self.intercept_) = layers
+
+
+def constant_score(yes: int, n_rows: int) -> float:
+    """Return the score of a class that all training rows have, or none: no row tells more.
+
+    Half a row is added to either side, so that the score is finite (Haldane's correction).
+    """
+    return float(np.log((yes + 0.5) / (n_rows - yes + 0.5)))

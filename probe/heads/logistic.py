@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 from probe.heads.base import OnEpoch, RowsLike, Validation, require
-from probe.heads.linear import LinearHead
+from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
 from probe.streaming import StreamedRows
 
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 class LogisticHead(LinearHead):
     """Multinomial logistic regression, fitted to convergence by L-BFGS.
+
+    Where a row may have several labels: one binary regression a class, against all others.
 
     Minimises ``sum of cross-entropies + |coef|^2 / (2 C)``; biases are not penalised. There is no
     chance in it, hence no seed.
@@ -67,7 +69,6 @@ class LogisticHead(LinearHead):
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
     ) -> Self:
         """Fit until converged; `validation` is checked, but with no epochs nothing is measured."""
-        from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
         require(isinstance(self.C, Real) and 0 < self.C < np.inf, "C", self.C, "a number above 0")
@@ -81,18 +82,36 @@ class LogisticHead(LinearHead):
                 "model and reads them from their file"
             )
         rows, labels = self._prepare(X, y, validation)
-        solver = LogisticRegression(C=self.C, max_iter=self.max_iter)
+        normalized = self.normalizer_.transform(rows)
+        coef, intercept, steps = [], [], [0]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            solver.fit(self.normalizer_.transform(rows), labels)
+            for own in labels.T if self.multilabel_ else [labels]:
+                if own.min() == own.max():
+                    coef.append(np.zeros((1, rows.shape[1])))
+                    intercept.append(np.array([constant_score(int(own.sum()), len(own))]))
+                    continue
+                solver = LogisticRegression(C=self.C, max_iter=self.max_iter)
+                solver.fit(normalized, own)
+                coef.append(solver.coef_)
+                intercept.append(solver.intercept_)
+                steps.append(int(np.max(solver.n_iter_)))
+        self._log(caught)
+        self.n_iter_ = max(steps)
+        self.coef_, self.intercept_ = np.concatenate(coef), np.concatenate(intercept)
+        if not self.multilabel_:
+            self.coef_, self.intercept_ = _per_class(self.coef_, self.intercept_)
+        return self
+
+    def _log(self, caught: Sequence[warnings.WarningMessage]) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+
         for warning in caught:
             if issubclass(warning.category, ConvergenceWarning):
-                log.warning("logistic: not converged after max_iter=%d; raise it", self.max_iter)
+                message = "logistic: not converged after max_iter=%d with C=%g"
+                log.warning(message, self.max_iter, self.C)
             else:
                 log.warning("logistic: %s", warning.message)
-        self.n_iter_ = int(np.max(solver.n_iter_))
-        self.coef_, self.intercept_ = _per_class(solver.coef_, solver.intercept_)
-        return self
 
     def fit_grid(
         self, X: RowsLike, y: ArrayLike, C: Sequence[float], n_jobs: int | None = None

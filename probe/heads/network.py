@@ -15,8 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.normalize import Rows32
-from probe.heads.softmax import Optimizer, loss_and_correct, threads_for
+from probe.heads.softmax import (
+    Optimizer,
+    loss_and_correct,
+    loss_and_top1,
+    smoothed,
+    threads_for,
+)
 from probe.heads.threads import limit_threads
+from probe.streaming import rows_at_once
 
 EVALUATE_NUMBERS = 1 << 22  # features or activations at a time: 16 MB
 
@@ -41,21 +48,23 @@ class Shape:
 
 
 class Network:
-    """Fully connected layers under a softmax cross-entropy, and what is needed to train them.
+    """Fully connected layers under a cross-entropy, and what is needed to train them.
 
     Parameters
     ----------
     X : float32, (n_rows, n_features)
         An array, or rows that are read when their batch comes.
     y : int, (n_rows,)
-        0 to n_classes - 1.
+        0 to n_classes - 1. Or (n_rows, n_classes) of 0 and 1: a sigmoid a class.
     shape : Shape
     batch_size : int
         The last batch of an epoch may be smaller.
     smoothing : float
-        That part of each target is spread over all classes.
+        That part of each target is spread over all classes, or over yes and no.
     weights : float64, (n_classes,)
-        How much a row of each class counts.
+        How much a row of each class counts; with sigmoids, how much its yes counts.
+    start : float, (n_classes,), optional
+        The first biases of the last layer, else 0.
     random : RandomState
         Of the hidden layers' first weights and of dropout.
 
@@ -77,6 +86,7 @@ class Network:
         smoothing: float,
         weights: NDArray[np.float64],
         random: np.random.RandomState,
+        start: NDArray[np.float64] | None = None,
     ) -> None:
         from probe.mx import mx
 
@@ -84,10 +94,13 @@ class Network:
         self._dropout, self._random = shape.dropout, random
         targets = (1 - smoothing) * np.eye(n_classes) + smoothing / n_classes
         self._targets = (targets * weights[:, None]).astype(np.float32)  # one row a class
+        self._smoothing, self._weights = smoothing, weights.astype(np.float32)
         self._layers = _layers(mx, (X.shape[1], *shape.hidden, n_classes), random)
         parameters = [p for layer in self._layers for p in (layer.weight, layer.bias)]
         for layer in self._layers:
             layer.bias.wd_mult = 0.0
+        if start is not None:
+            self._layers[-1].bias.set_data(mx.nd.array(start))
         self._trainer = mx.gluon.Trainer(parameters, optimizer.create(mx))
         self._work = sum(layer.weight.data().size for layer in self._layers)  # a row
 
@@ -97,12 +110,24 @@ class Network:
         with limit_threads(mx, threads_for(min(size, len(order)) * self._work)):
             for number, rate in enumerate(rates):
                 batch = order[number * size : (number + 1) * size]
-                X, targets = mx.nd.array(self._X[batch]), mx.nd.array(self._targets[self._y[batch]])
+                X = mx.nd.array(self._X[batch])
+                loss_of = self._binary_loss if self._y.ndim == 2 else self._loss
                 with mx.autograd.record():
-                    loss = -(mx.nd.log_softmax(self._forward(X, train=True)) * targets).sum()
+                    loss = loss_of(self._forward(X, train=True), self._y[batch])
                 loss.backward()
                 self._trainer.set_learning_rate(rate)
                 self._trainer.step(len(batch))
+
+    def _loss(self, scores: Any, y: NDArray[np.intp]) -> Any:
+        targets = self._mx.nd.array(self._targets[y])
+        return -(self._mx.nd.log_softmax(scores) * targets).sum()
+
+    def _binary_loss(self, scores: Any, y: NDArray[np.intp]) -> Any:
+        """Return the sum of all classes' losses: each is a problem of its own."""
+        nd = self._mx.nd
+        targets = nd.array(smoothed(y, self._smoothing))
+        losses = nd.Activation(scores, act_type="softrelu") - scores * targets  # log(1 + e^s) - ts
+        return (losses * nd.array(np.where(y == 1, self._weights, np.float32(1)))).sum()
 
     def _forward(self, h: Any, *, train: bool) -> Any:
         """Return the scores of rows, (n, n_classes); dropout is NumPy's, so that a seed decides."""
@@ -119,20 +144,22 @@ class Network:
         kept = self._random.random_sample(h.shape) >= self._dropout
         return h * self._mx.nd.array(kept / (1 - self._dropout))
 
-    def evaluate(self, X: Rows32, y: NDArray[np.intp]) -> tuple[float, float]:
-        """Return mean cross-entropy in nats and top-1; -1 is a class that training lacks."""
+    def evaluate(self, X: Rows32, y: NDArray[np.intp]) -> tuple[float, float | None]:
+        """Return mean cross-entropy in nats and top-1; -1 is a class that training lacks.
+
+        No top-1 where rows may have several labels.
+        """
         widest = max(X.shape[1], *(len(layer.bias.data()) for layer in self._layers))
-        step = max(1, EVALUATE_NUMBERS // widest)
-        loss, correct = 0.0, 0
+        step = rows_at_once(X, max(1, EVALUATE_NUMBERS // widest))
+        totals = []
         for start in range(0, len(y), step):
             block = self._mx.nd.array(X[start : start + step])
             with limit_threads(self._mx, threads_for(len(block) * self._work)):
                 logits = self._forward(block, train=False).asnumpy()
-            block_loss, block_correct = loss_and_correct(logits, y[start : start + step])
-            loss, correct = loss + block_loss, correct + block_correct
-        return loss / len(y), correct / len(y)
+            totals.append(loss_and_correct(logits, y[start : start + step]))
+        return loss_and_top1(totals, len(y))
 
-    def evaluate_training(self, y: NDArray[np.intp]) -> tuple[float, float]:
+    def evaluate_training(self, y: NDArray[np.intp]) -> tuple[float, float | None]:
         """Return mean cross-entropy and top-1 on the training rows, without dropout."""
         return self.evaluate(self._X, y)
 

@@ -97,7 +97,7 @@ class NormalizedRows:
         return len(self.rows)
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
-        block = self.rows[rows].astype(np.float32)
+        block = self.rows[rows].astype(np.float32, copy=False)  # it is a copy already
         _check_block(block, rows.start or 0 if isinstance(rows, slice) else 0)
         one = self.normalizer
         if one.kind == "standard":  # float64 means and scales, but no float64 copy of the rows

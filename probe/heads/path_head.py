@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.heads.base import OnEpoch, RowsLike, Validation, require
-from probe.heads.linear import LinearHead
+from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization, Rows32
-from probe.heads.path import DEFAULT_GRID, MAX_ITER, TOLERANCE, fit_path
+from probe.heads.path import DEFAULT_GRID, MAX_ITER, TOLERANCE, PathSpace, fit_path
 
 log = logging.getLogger(__name__)
 
 
 class PathHead(LinearHead):
     """Multinomial logistic regression by covariance-preconditioned L-BFGS.
+
+    Where a row may have several labels: one binary regression a class, as in LogisticHead.
 
     The same model as LogisticHead, sooner; `fit_grid` gives a head for every C of a grid in the
     time of a few. There is no chance in it, hence no seed.
@@ -40,11 +42,13 @@ class PathHead(LinearHead):
         See LinearHead; `coef_` and `intercept_` are float64, `history_` is empty.
     n_iter_ : int
     objective_ : float
-        Mean cross-entropy plus penalty, on the training rows.
+        Mean cross-entropy plus penalty, on the training rows; of several labels a row their sum.
     """
 
     n_iter_: int
     objective_: float
+
+    together = "C"
 
     def __init__(
         self,
@@ -88,20 +92,6 @@ class PathHead(LinearHead):
         rows, labels = one._ready(X, y, None)
         return one._solve(rows, labels, C)
 
-    def fit_candidates(
-        self,
-        X: RowsLike,
-        y: ArrayLike,
-        candidates: Sequence[Mapping[str, Any]],
-        *,
-        validation: Validation | None = None,
-        jobs: int = 1,
-    ) -> list[PathHead | None]:
-        """Return a fitted head for each value of C, solved together; see `BaseHead`."""
-        if any(set(one) != {"C"} for one in candidates):
-            return super().fit_candidates(X, y, candidates, validation=validation, jobs=jobs)
-        return list(self.fit_grid(X, y, [one["C"] for one in candidates]))
-
     def _ready(
         self, X: RowsLike, y: ArrayLike, validation: Validation | None
     ) -> tuple[Rows32, NDArray[np.intp]]:
@@ -113,19 +103,28 @@ class PathHead(LinearHead):
         rows, labels = self._prepare(X, y, validation)
         return self.normalizer_.transform(rows), labels
 
-    def _solve(self, rows: Rows32, labels: NDArray[np.intp], C: Sequence[float]) -> list[PathHead]:
+    def _solve(
+        self,
+        rows: Rows32,
+        labels: NDArray[np.intp],
+        C: Sequence[float],
+        space: PathSpace | None = None,
+    ) -> list[PathHead]:
+        if self.multilabel_:
+            return self._solve_each(rows, labels, C)
         n_classes = len(self.classes_)
         # scikit-learn gives two classes one row a; as rows -a/2 and a/2 it is penalised by half.
         shares = [value / 2 for value in C] if n_classes == 2 else C
         solution = fit_path(
-            rows, labels, n_classes, shares, tol=self.tol, max_iter=int(self.max_iter)
-        )
+            rows, labels, n_classes, shares,
+            tol=self.tol, max_iter=int(self.max_iter), space=space,
+        )  # fmt: skip
         # One that stopped earlier is at its minimum as far as float32 products can tell.
         cut = ~solution.converged & (solution.n_iter >= self.max_iter)
         if cut.any():
             first = min(c for c, one in zip(C, cut, strict=True) if one)
             log.warning(
-                "path: not converged after max_iter=%d from C=%g on; raise it or tol",
+                "path: not converged after max_iter=%d from C=%g on: short of the minimum there",
                 self.max_iter, first,
             )  # fmt: skip
         heads = []
@@ -141,4 +140,35 @@ class PathHead(LinearHead):
             }
             head.__dict__.update({**self.__dict__, **own})
             heads.append(head)
+        return heads
+
+    def _solve_each(
+        self, rows: Rows32, labels: NDArray[np.intp], C: Sequence[float]
+    ) -> list[PathHead]:
+        """Solve a binary problem for each column of labels, (n_rows, n_classes)."""
+        one = PathHead(tol=self.tol, max_iter=self.max_iter)
+        one.multilabel_, one.classes_ = False, np.arange(2)
+        n_classes, width = len(self.classes_), rows.shape[1]
+        coef = np.zeros((len(C), n_classes, width))
+        intercept, objective = np.zeros((len(C), n_classes)), np.zeros(len(C))
+        steps = np.zeros(len(C), np.intp)
+        space = PathSpace.of(rows)
+        for number, own in enumerate(labels.T):
+            yes = int(own.sum())
+            if not 0 < yes < len(own):
+                intercept[:, number] = constant_score(yes, len(own))
+                continue
+            for index, fitted in enumerate(one._solve(rows, own, C, space)):
+                coef[index, number] = fitted.coef_[1] - fitted.coef_[0]
+                intercept[index, number] = fitted.intercept_[1] - fitted.intercept_[0]
+                steps[index] = max(steps[index], fitted.n_iter_)
+                objective[index] += fitted.objective_
+        heads = [PathHead() for _ in C]
+        for index, head in enumerate(heads):
+            own_values = {
+                "C": C[index], "coef_": coef[index], "intercept_": intercept[index],
+                "n_iter_": int(steps[index]), "objective_": float(objective[index]),
+                "history_": [],
+            }  # fmt: skip
+            head.__dict__.update({**self.__dict__, **own_values})
         return heads

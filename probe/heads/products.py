@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from probe.heads.normalize import NormalizedRows, Rows32
 from probe.machine import usable_cores
+from probe.streaming import rows_at_once
 
 ROWS = 2048  # a block: its scores stay in cache, its products are still well shaped
 
@@ -44,12 +45,11 @@ def one_thread_a_product() -> Iterator[None]:
         yield
 
 
-def each_share(function: Callable[[range], T], n_rows: int) -> list[T]:
-    """Call a function on the starts of blocks of rows, each core a share of them, in order."""
-    starts = range(0, n_rows, ROWS)
-    cores = max(1, min(usable_cores(), len(starts)))
-    edges = [len(starts) * core // cores for core in range(cores + 1)]
-    shares = [starts[low:high] for low, high in pairwise(edges)]
+def each_share(function: Callable[[list[slice]], T], blocks: list[slice]) -> list[T]:
+    """Call a function on blocks of rows, each core a share of them, in order."""
+    cores = max(1, min(usable_cores(), len(blocks)))
+    edges = [len(blocks) * core // cores for core in range(cores + 1)]
+    shares = [blocks[low:high] for low, high in pairwise(edges)]
     if cores == 1:
         return [function(shares[0])]
     with ThreadPoolExecutor(cores) as pool:  # NumPy and BLAS let go of the interpreter
@@ -66,14 +66,21 @@ def matmul(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
     return product
 
 
+def parts(X: Rows32, most: int | None = None) -> list[slice]:
+    """Return slices that cover all rows, each of a block."""
+    step = rows_at_once(X, most or ROWS)
+    return [slice(start, start + step) for start in range(0, len(X), step)]
+
+
 def column_means(X: Rows32) -> Array64:
     """Return the mean row, float64, (D,)."""
     if not isinstance(X, NormalizedRows):
         mean: Array64 = X.mean(axis=0, dtype=np.float64)
         return mean
-    starts = range(0, len(X), ROWS)
-    total = sum(X[start : start + ROWS].sum(axis=0, dtype=np.float64) for start in starts)
-    return np.asarray(total) / len(X)
+    total: Array64 = np.zeros(X.shape[1])
+    for part in parts(X):
+        total += X[part].sum(axis=0, dtype=np.float64)
+    return total / len(X)
 
 
 def minus(X: Rows32, mean: Array64) -> Rows32:
@@ -85,8 +92,8 @@ def minus(X: Rows32, mean: Array64) -> Rows32:
 def squares(X: Rows32) -> Array64:
     """Return the sum of squares of each column, float64, (D,)."""
     total = np.zeros(X.shape[1])
-    for start in range(0, len(X), ROWS):
-        block = X[start : start + ROWS]
+    for part in parts(X):
+        block = X[part]
         total += np.einsum("nd,nd->d", block, block, dtype=np.float64)
     return total
 
@@ -94,12 +101,11 @@ def squares(X: Rows32) -> Array64:
 def covariance(X: Rows32) -> Array64:
     """Return ``X.T @ X / n``, float64, (D, D), of centred rows; float32 blocks, float64 sums."""
     total = np.zeros((X.shape[1], X.shape[1]))
-    for start in range(0, len(X), 4 * ROWS):
-        block = X[start : start + 4 * ROWS].T
-        total += ssyrk(1.0, block)  # the upper triangle
-    upper = np.triu(total) / len(X)
-    whole: Array64 = upper + np.triu(upper, 1).T
-    return whole
+    for part in parts(X, 4 * ROWS):
+        total += ssyrk(1.0, X[part].T)  # the upper triangle
+    total /= len(X)
+    total += np.triu(total, 1).T
+    return total
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -155,18 +161,19 @@ class Rows:
         the cross-entropy is X.T @ (P - Y).
         """
         narrow, narrow_biases = weights.astype(np.float32), biases.astype(np.float32)
-        shares = each_share(lambda starts: self._share(narrow, narrow_biases, starts), len(self))
+        shares = each_share(lambda own: self._share(narrow, narrow_biases, own), parts(self.X))
         loss = np.sum([share[0] for share in shares], axis=0) / len(self)
         gradient = np.sum([share[1] for share in shares], axis=0) / len(self)
         return loss, np.ascontiguousarray(np.swapaxes(gradient, 0, 1))
 
-    def _share(self, weights: Matrix, biases: Matrix, starts: range) -> tuple[Array64, Array64]:
+    def _share(
+        self, weights: Matrix, biases: Matrix, blocks: list[slice]
+    ) -> tuple[Array64, Array64]:
         """Return loss, (P,), and gradient, (K, P, D + 1), summed over some blocks of rows."""
         n_heads, n_classes, n_features = weights.shape
         loss = np.zeros(n_heads)
         gradient = np.zeros((n_classes, n_heads, n_features + 1))
-        for start in starts:
-            part = slice(start, start + ROWS)
+        for part in blocks:
             X = self.X[part]
             scores = self.scores(weights, biases, X)
             loss += _cross_entropy_in_place(scores, self.y[part])

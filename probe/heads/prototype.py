@@ -45,6 +45,8 @@ class PrototypeHead(LinearHead):
     nearest class mean on fixed features.
     """
 
+    takes_several = False  # a class's mean is of rows that are of this class alone
+
     def __init__(
         self,
         *,

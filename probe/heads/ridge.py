@@ -32,6 +32,9 @@ class RidgeHead(LinearHead):
     Minimises ``|Y - X W - b|^2 + alpha n_rows |W|^2``; biases are not penalised. The scores are
     estimates of probabilities that may leave [0, 1]; the softmax over them is far too even.
 
+    Where a row may have several labels the targets are 2 and -2: a score is then ``4 (p - 1/2)`` of
+    the least-squares estimate p, whose sigmoid has p's value and slope at one half.
+
     Parameters
     ----------
     alpha : float, default=0.1
@@ -48,6 +51,8 @@ class RidgeHead(LinearHead):
     Hoerl, Kennard, "Ridge regression", Technometrics 12, 1970. Rifkin, Yeo, Poggio, "Regularized
     least-squares classification", 2003: as a classifier.
     """
+
+    together = "alpha"
 
     def __init__(self, *, alpha: float = 0.1, normalize: Normalization = "standard") -> None:
         self.alpha = alpha
@@ -72,20 +77,6 @@ class RidgeHead(LinearHead):
             self._validation_rows(validation)
         return self
 
-    def fit_candidates(
-        self,
-        X: RowsLike,
-        y: ArrayLike,
-        candidates: Sequence[Mapping[str, Any]],
-        *,
-        validation: Validation | None = None,
-        jobs: int = 1,
-    ) -> list[Self | None]:
-        """Return a fitted head for each alpha from one decomposition; see `BaseHead`."""
-        if any(set(one) != {"alpha"} for one in candidates):
-            return super().fit_candidates(X, y, candidates, validation=validation, jobs=jobs)
-        return list(self.fit_grid(X, y, [one["alpha"] for one in candidates]))
-
     def fit_grid(self, X: RowsLike, y: ArrayLike, alpha: Sequence[float]) -> list[Self]:
         """Return a fitted head for each alpha; this head stays unfitted.
 
@@ -108,20 +99,22 @@ class RidgeHead(LinearHead):
         own moments. None where there are fewer rows than features, or a fold lacks a class.
         """
         X, y = train.xy()
-        n_classes = len(np.unique(y))
-        whole = all(len(np.unique(train.y[rows])) == n_classes for rows, _ in folds)
+        whole = train.y.ndim == 2 or all(
+            len(np.unique(train.y[rows])) == len(np.unique(y)) for rows, _ in folds
+        )
         fewest = min(len(rows) for rows, _ in folds) * train.views
         if not whole or fewest < X.shape[1] or any(set(one) != {"alpha"} for one in candidates):
             return None
         _, labels = self._check(X, y)
         # rows of length 1 are so in any fold; means and scales are each fold's own
         rowwise = fit_normalizer("l2" if self.normalize == "l2" else "none", X)
-        targets = np.eye(n_classes)[labels]
+        targets = self._targets(labels)
         total = moments_of(X, targets, rowwise)
         fitted: list[list[Self | None]] = []
         for _, held_out in folds:
             out = train.take(held_out).xy()
-            own = np.eye(n_classes)[np.searchsorted(self.classes_, out[1])]
+            one_label = train.y.ndim == 1
+            own = self._targets(np.searchsorted(self.classes_, out[1]) if one_label else out[1])
             rest = total - moments_of(out[0], own, rowwise, total.offset)
             self.normalizer_ = normalizer_from(self.normalize, rest, total.variances())
             fitted.append(list(self._from_moments(rest, [one["alpha"] for one in candidates])))
@@ -146,8 +139,15 @@ class RidgeHead(LinearHead):
 
     def _solve(self, X: RowsLike, y: ArrayLike, alphas: Sequence[float]) -> list[Self]:
         rows, labels = self._prepare(X, y)
-        targets = np.eye(len(self.classes_))[labels]
+        targets = self._targets(labels)
         return self._heads(*ridge_path(rows, targets, alphas, self.normalizer_), alphas)
+
+    def _targets(self, labels: NDArray[Any]) -> Array64:
+        """Return what is fitted, (n_rows, n_classes)."""
+        if self.multilabel_:
+            return 4.0 * labels - 2.0
+        targets: Array64 = np.eye(len(self.classes_))[labels]
+        return targets
 
     def _heads(self, coef: Array64, intercept: Array64, alphas: Sequence[float]) -> list[Self]:
         heads = []

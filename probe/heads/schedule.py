@@ -86,3 +86,51 @@ def class_weights(
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
         raise HeadError(f"class_weight {wanted!r}: weights are numbers from 0")
     return weights
+
+
+def yes_weights(
+    wanted: ClassWeight, classes: NDArray[Any], labels: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return what a yes of each class counts, where a no counts 1; labels (n_rows, n_classes).
+
+    Balanced: as many times as there are noes for each yes; 1 for a class without a yes.
+
+    Raises
+    ------
+    HeadError
+        It is neither "balanced", None nor a mapping, or a weight is not a number from 0.
+    """
+    yes = labels.sum(axis=0)
+    if wanted is None:
+        return np.ones(len(classes))
+    if isinstance(wanted, str) and wanted == "balanced":
+        return np.where(yes > 0, (len(labels) - yes) / np.maximum(yes, 1), 1.0)
+    if not isinstance(wanted, Mapping):
+        raise HeadError(f"class_weight {wanted!r}: it is 'balanced' or a weight a class")
+    try:
+        weights = np.array([float(wanted.get(one, 1.0)) for one in classes.tolist()])
+    except (TypeError, ValueError) as error:
+        raise HeadError(f"class_weight {wanted!r}: {error}") from error
+    if not (np.isfinite(weights).all() and (weights >= 0).all()):
+        raise HeadError(f"class_weight {wanted!r}: weights are numbers from 0")
+    return weights
+
+
+def prior_scores(labels: NDArray[np.intp], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the log odds of a yes of each class, (n_classes,): where a sigmoid's bias starts.
+
+    Steps are then for what the features tell, not for how rare a label is.
+
+    Parameters
+    ----------
+    labels : int, (n_rows, n_classes)
+    weights : float64, (n_classes,)
+        What a yes of each class counts.
+
+    References
+    ----------
+    Lin et al., "Focal loss for dense object detection", arXiv:1708.02002, 3.3: the prior.
+    """
+    yes = labels.sum(axis=0)
+    scores: NDArray[np.float64] = np.log((yes * weights + 0.5) / (len(labels) - yes + 0.5))
+    return scores

@@ -1,4 +1,4 @@
-"""Top-1 and log loss of many heads at once, on rows that they were not fitted on."""
+"""How good many heads are, all at once, on rows that they were not fitted on."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.base import BaseHead
+from probe.heads.fitted import from_scores
 from probe.heads.knn import KNNHead, vote_of_many
 from probe.heads.linear import LinearHead
-from probe.heads.normalize import blocks
+from probe.heads.normalize import Features, blocks
+from probe.multilabel import average_precisions, binary_losses, mean_of
 from probe.parts import Part
-from probe.statistics import softmax
+from probe.streaming import StreamedRows
 
 UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))  # scikit-learn clips probabilities there
 BLOCK_SCORES = 1 << 22  # numbers at a time: 16 MB
+RANKED_SCORES = 1 << 24  # likewise where all rows are ranked: 64 MB
 
 Array64 = NDArray[np.float64]
 
@@ -25,7 +28,10 @@ def score_heads(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64
     """Return top-1 and log loss of heads that were fitted on the same rows, (n_heads,) each.
 
     Probabilities are averaged over an image's views. A class that training lacks is always wrong.
+    Where an image may have several labels: mean average precision, and mean binary log loss.
     """
+    if heads[0].multilabel_:
+        return _score_several(heads, part)
     n_classes, labels = len(heads[0].classes_), heads[0]._validation_rows(part.xy())[1]
     labels = labels[:: part.views]
     right, loss = np.zeros(len(heads)), np.zeros(len(heads))
@@ -38,18 +44,40 @@ def score_heads(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64
     return right / len(labels), loss / len(labels)
 
 
+def _score_several(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64]:
+    """Score heads that give several labels; a ranking needs all rows, so a few heads at a time."""
+    n_classes, labels = len(heads[0].classes_), heads[0]._validation_rows(part.xy())[1]
+    labels = labels[:: part.views]
+    precision, loss = np.zeros(len(heads)), np.zeros(len(heads))
+    step = max(1, RANKED_SCORES // labels.size)
+    for first in range(0, len(heads), step):
+        some = heads[first : first + step]
+        p = np.concatenate([block for _, block in _probabilities(some, part, n_classes)])
+        for number in range(len(some)):
+            own = p[:, number]
+            precision[first + number] = mean_of(average_precisions(own, labels)) or 0.0
+            loss[first + number] = binary_losses(own, labels).mean()
+    return precision, loss
+
+
 def _probabilities(
     heads: Sequence[BaseHead], part: Part, n_classes: int
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield (first image, probabilities (images, heads, classes)), averaged over views."""
     step = max(1, BLOCK_SCORES // (len(heads) * n_classes * part.views))
     for start in range(0, len(part), step):
-        X = part.X[start * part.views : (start + step) * part.views]
-        p = _of_rows(heads, X)
+        p = _of_rows(heads, _some(part, start, min(start + step, len(part))))
         yield start, p.reshape(-1, part.views, len(heads), n_classes).mean(axis=1)
 
 
-def _of_rows(heads: Sequence[BaseHead], X: NDArray[Any]) -> NDArray[Any]:
+def _some(part: Part, start: int, stop: int) -> Features:
+    """Return some images' rows: a view of an array, or rows that are still unread."""
+    if isinstance(part.X, StreamedRows):
+        return part.X.take(np.arange(start, stop, dtype=np.intp))
+    return part.X[start * part.views : stop * part.views]
+
+
+def _of_rows(heads: Sequence[BaseHead], X: Features) -> NDArray[Any]:
     """Return probabilities, (rows, heads, classes)."""
     if all(isinstance(head, LinearHead) and len(head.layers()) == 1 for head in heads):
         return _of_linear(heads, X)
@@ -58,7 +86,7 @@ def _of_rows(heads: Sequence[BaseHead], X: NDArray[Any]) -> NDArray[Any]:
     return np.stack([head.predict_proba(X) for head in heads], axis=1)
 
 
-def _of_linear(heads: Sequence[LinearHead], X: NDArray[Any]) -> NDArray[np.float32]:
+def _of_linear(heads: Sequence[LinearHead], X: Features) -> NDArray[Any]:
     """One product scores them all: heads that were fitted on the same rows share a normaliser."""
     weights = np.concatenate([head.coef_ for head in heads]).T.astype(np.float32)
     biases = np.concatenate([head.intercept_ for head in heads]).astype(np.float32)
@@ -66,4 +94,5 @@ def _of_linear(heads: Sequence[LinearHead], X: NDArray[Any]) -> NDArray[np.float
     for start, block in blocks(X):
         rows = heads[0].normalizer_.apply(block).astype(np.float32)
         scores[start : start + len(block)] = rows @ weights + biases
-    return softmax(scores.reshape(len(X), len(heads), -1))
+    shaped = scores.reshape(len(X), len(heads), -1)
+    return from_scores(shaped, heads[0].multilabel_)

@@ -1,4 +1,4 @@
-"""One Gluon Dense layer under a softmax cross-entropy, trained by mini-batches on rows in memory.
+"""One Gluon Dense layer under a cross-entropy, trained by mini-batches on rows in memory.
 
 A step of this size is some 5 MFLOP: dispatch, not arithmetic, is what takes the time. So the
 Gluon block is traced once, with the gathering of the batch inside, and bound to the block's own
@@ -53,11 +53,13 @@ class SoftmaxLayer:
     X : float32, (n_rows, n_features), C order
         Shared with MXNet, not copied.
     y : int, (n_rows,)
-        0 to n_classes - 1.
+        0 to n_classes - 1. Or (n_rows, n_classes) of 0 and 1: a sigmoid a class, see `sigmoid`.
     batch_size : int
         The last batch of an epoch may be smaller.
     smoothing : float
-        That part of each target is spread over all classes.
+        That part of each target is spread over all classes, or over yes and no.
+    start : float, (n_classes,), optional
+        The first biases, else 0.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class SoftmaxLayer:
         batch_size: int,
         optimizer: Optimizer,
         smoothing: float = 0.0,
+        start: NDArray[np.float64] | None = None,
     ) -> None:
         from probe.mx import mx
 
@@ -79,12 +82,15 @@ class SoftmaxLayer:
         self._mx = mx
         # MXNet spreads its constant over the other classes, Szegedy et al. theirs over all
         self._smoothing = smoothing * (n_classes - 1) / n_classes
-        self._X, self._y = share(mx, X), mx.nd.array(y, dtype="float32")
+        targets = smoothed(y, smoothing) if y.ndim == 2 else y
+        self._X, self._y = share(mx, X), mx.nd.array(targets, dtype="float32")
         # The problem is convex, so it starts at zero: the seed moves nothing but the rows' order.
         self._layer = mx.gluon.nn.Dense(n_classes, in_units=X.shape[1], weight_initializer="zeros")
         self._layer.initialize(ctx=mx.cpu())
         parameters = (self._layer.weight, self._layer.bias)
         self._weight, self._bias = (parameter.data() for parameter in parameters)
+        if start is not None:
+            self._bias[:] = mx.nd.array(start)
         self._optimizer = optimizer.create(mx)
         self._optimizer.set_wd_mult({1: 0.0})  # the bias, by its index below
         self._updates = [
@@ -103,9 +109,12 @@ class SoftmaxLayer:
         mx = self._mx
         X, y, rows = (mx.sym.var(name) for name in ("X", "y", "rows"))
         # Forward it is the softmax, backward the gradient of its cross-entropy summed over rows.
-        graph = mx.sym.SoftmaxOutput(
-            self._layer(mx.sym.take(X, rows)), mx.sym.take(y, rows), smooth_alpha=self._smoothing
-        )
+        scores, targets = self._layer(mx.sym.take(X, rows)), mx.sym.take(y, rows)
+        if self._y.ndim == 2:  # likewise of the sigmoids, which MXNet averages over the classes
+            classes = self._y.shape[1]
+            graph = mx.sym.LogisticRegressionOutput(scores, targets, grad_scale=classes)
+        else:
+            graph = mx.sym.SoftmaxOutput(scores, targets, smooth_alpha=self._smoothing)
         arrays = {"X": self._X, "y": self._y, "rows": mx.nd.zeros(size, dtype="int32")}
         parameters = (self._layer.weight, self._layer.bias)
         gradients = {p.name: p.grad() for p in parameters}
@@ -135,21 +144,23 @@ class SoftmaxLayer:
             for update in self._updates:
                 self._optimizer.update(*update)
 
-    def evaluate(self, X: Any, y: NDArray[np.intp]) -> tuple[float, float]:
-        """Return mean cross-entropy in nats and top-1 on rows given by `share`; -1 is no class."""
+    def evaluate(self, X: Any, y: NDArray[np.intp]) -> tuple[float, float | None]:
+        """Return mean cross-entropy in nats and top-1 on rows given by `share`; -1 is no class.
+
+        None where rows may have several labels.
+        """
         n_classes = len(self._bias)
         step = max(1, EVALUATE_ELEMENTS // n_classes)
-        loss, correct = 0.0, 0
+        totals = []
         for start in range(0, len(y), step):
             with limit_threads(self._mx, threads_for(min(step, len(y)) * self._weight.size)):
                 logits = self._mx.nd.FullyConnected(
                     X[start : start + step], self._weight, self._bias, num_hidden=n_classes
                 ).asnumpy()
-            block_loss, block_correct = loss_and_correct(logits, y[start : start + step])
-            loss, correct = loss + block_loss, correct + block_correct
-        return loss / len(y), correct / len(y)
+            totals.append(loss_and_correct(logits, y[start : start + step]))
+        return loss_and_top1(totals, len(y))
 
-    def evaluate_training(self, y: NDArray[np.intp]) -> tuple[float, float]:
+    def evaluate_training(self, y: NDArray[np.intp]) -> tuple[float, float | None]:
         """Return mean cross-entropy and top-1 on the training rows."""
         return self.evaluate(self._X, y)
 
@@ -191,8 +202,31 @@ def threads_for(multiply_adds: int) -> int:
     return 1 if multiply_adds < SMALL_STEP else threads()
 
 
-def loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[float, int]:
-    """Return the summed cross-entropy and how many rows are right; (n_rows, n_classes)."""
+def smoothed(y: NDArray[np.intp], smoothing: float) -> NDArray[np.float32]:
+    """Return targets of 0 and 1 with that part of each spread over yes and no."""
+    targets: NDArray[np.float32] = y.astype(np.float32) * np.float32(1 - smoothing)
+    return targets + np.float32(smoothing / 2)
+
+
+def loss_and_top1(
+    totals: Sequence[tuple[float, int | None]], n_rows: int
+) -> tuple[float, float | None]:
+    """Return the means of what `loss_and_correct` gave for blocks of rows."""
+    loss = sum(loss for loss, _ in totals) / n_rows
+    right = [one for _, one in totals if one is not None]
+    return loss, sum(right) / n_rows if right else None
+
+
+def loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[float, int | None]:
+    """Return the summed cross-entropy and how many rows are right; (n_rows, n_classes).
+
+    With a matrix of 0 and 1 for `y` the loss of a row is the mean over its classes, and there is no
+    one label that could be right.
+    """
+    if y.ndim == 2:
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses = np.logaddexp(0, logits) - y * logits
+        return float(losses.sum(dtype=np.float64)) / y.shape[1], None
     scores = np.ascontiguousarray(logits.T)  # few long rows: four times as fast as many short ones
     correct = int(np.count_nonzero(scores.argmax(axis=0) == y))
     own = logits[np.arange(len(y)), y]  # for -1 some other class's, replaced below

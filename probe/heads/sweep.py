@@ -25,7 +25,7 @@ from probe.heads.dense import DenseHead
 from probe.heads.normalize import Rows32
 from probe.heads.products import one_thread_a_product
 from probe.heads.schedule import epoch_order, step_sizes
-from probe.heads.softmax import Optimizer
+from probe.heads.softmax import Optimizer, smoothed
 from probe.machine import usable_cores
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as MXNet has them
@@ -97,12 +97,15 @@ def fit_swept(
     heads: list[DenseHead] = [clone(head).set_params(**one) for one in candidates]
     rules = [one.checked() for one in heads]
     rows, labels = heads[0]._prepare(X, y)
-    seeds = _seeds(heads)
+    heads[0].check_sampling()
+    seeds, start = _seeds(heads), heads[0].first_biases(labels)
     shares = []
     for seed in sorted(set(seeds)):
         numbers = np.flatnonzero(np.array(seeds) == seed)
         for group in np.array_split(numbers, min(usable_cores(), len(numbers))):
             many = _ManyHeads([rules[i] for i in group], len(heads[0].classes_), rows.shape[1])
+            if start is not None:
+                many.bias[:] = start[:, None]
             shares.append((seed, group, many))
     normalized = heads[0].normalizer_.transform(rows)
     with one_thread_a_product(), ThreadPoolExecutor(usable_cores()) as pool:
@@ -185,7 +188,7 @@ class _ManyHeads:
         return self._bias.value
 
     def step(self, X: Array, y: NDArray[np.intp], part: float, smoothing: np.float32) -> None:
-        """Move all heads by one batch: X float32, (m, D), C order; y int, (m,).
+        """Move all heads by one batch: X float32, (m, D), C order; y int, (m,) or (m, K).
 
         `part` is what the schedule leaves of the learning rates.
         """
@@ -195,12 +198,19 @@ class _ManyHeads:
         flat = self.weight.reshape(-1, n_features)  # (K H, D)
         p = sgemm(1.0, flat.T, X.T, trans_a=1).T.reshape(len(X), n_classes, n_heads)
         p += self.bias
-        p -= p.max(axis=1, keepdims=True)
-        np.exp(p, out=p)
-        p /= p.sum(axis=1, keepdims=True)
-        p[np.arange(len(y)), y] -= 1 - smoothing
-        if smoothing:
-            p -= smoothing / n_classes
+        if y.ndim == 2:
+            p *= np.float32(-1)  # a sigmoid each; a large score overflows to 1 / inf, which is 0
+            np.exp(p, out=p)
+            p += np.float32(1)
+            np.reciprocal(p, out=p)
+            p -= smoothed(y, float(smoothing))[:, :, None]
+        else:
+            p -= p.max(axis=1, keepdims=True)
+            np.exp(p, out=p)
+            p /= p.sum(axis=1, keepdims=True)
+            p[np.arange(len(y)), y] -= 1 - smoothing
+            if smoothing:
+                p -= smoothing / n_classes
         p /= len(X)
         gradient = sgemm(1.0, X.T, p.reshape(len(X), -1).T, trans_b=1).T  # (K H, D)
         self._update(self._weight, gradient.reshape(self.weight.shape), self._wd[:, None])

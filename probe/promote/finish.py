@@ -32,6 +32,7 @@ from probe.files import replacing, write_text
 from probe.heads import save_head
 from probe.history import save_history
 from probe.ledger import record_look
+from probe.metrics import Metrics
 from probe.predictions import Predictions, save_predictions
 from probe.promote.asked import SCHEMA, Asked
 from probe.promote.checkpoint import load_best
@@ -67,10 +68,16 @@ class Promoted:
     gains: tuple[Gain, ...]
     seconds: float
 
+    @property
+    def better(self) -> bool:
+        """Whether the best epoch beat the probe on validation; test images have no say in it."""
+        return self.gains[0].after > self.gains[0].before
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, as `--json` prints them."""
         gains = {one.split: one.to_json() for one in self.gains}
-        return {**self.result.to_dict(), "folder": str(self.folder), "gain": gains}
+        about = {"folder": str(self.folder), "better_than_probe": self.better, "gain": gains}
+        return {**self.result.to_dict(), **about}
 
 
 def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
@@ -166,8 +173,10 @@ def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None
     folder, split = begun.training.folder, result.per_class.split
     about = f"{result.backbone} to {result.layer} on {result.dataset}, fine-tuned"
     draw_curves(begun.training.progress.history, folder / CURVES, title=about)
-    matrix = scored[split].metrics.confusion
-    draw_confusion(matrix, begun.source.classes, folder / CONFUSION, title=f"{about}: {split}")
+    metrics = scored[split].metrics
+    assert isinstance(metrics, Metrics)  # images of several labels are refused at the start
+    title = f"{about}: {split}"
+    draw_confusion(metrics.confusion, begun.source.classes, folder / CONFUSION, title=title)
 
 
 def _write_gains(begun: Begun, asked: Asked, gains: tuple[Gain, ...]) -> None:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.cache.features import FeatureSplit
-from probe.cache.store import Entry, Joined, Store, join
+from probe.cache.joining import Joined, join
+from probe.cache.store import Entry, Store
 from probe.datasets import Dataset, Split
 from probe.errors import CacheError, DataError, UnknownNameError, UsageError
 from probe.heads import load_head
@@ -24,7 +25,7 @@ from probe.outcome import newest_bench
 from probe.predictions import Predictions, load_predictions
 from probe.preprocess import PreprocessSpec
 from probe.request import Prepared, prepare, repeat
-from probe.results import RunResult, find_run, finished_runs, read_run
+from probe.results import RunResult, find_run, finished_runs, read_run, require_one_label
 from probe.runs import HEAD, TRAIN_HEAD
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def open_source(folder: Path, places: Places) -> Source:
         Weights or images are not to be found.
     """
     result = read_run(folder)
+    require_one_label(result, "probe promote")
     predictions = load_predictions(folder)
     try:
         head = _head(folder, result, predictions)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from probe.history import Epoch
 
 WIDTH, HEIGHT = 7.8, 6.6  # inches
+ONE_PANEL = 3.9
 LEFT, RIGHT = 0.085, 0.80  # the labels of the lines stand right of the panels
 LABEL_GAP = 0.085  # of a panel's height: two lines' labels closer than this are moved apart
 TRAIN, VALIDATION = "train", "validation"
@@ -24,8 +25,9 @@ COLOURS = {TRAIN: FAINT, VALIDATION: BLUE}
 def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     """Draw a head's history as a PNG.
 
-    Two panels share the epoch axis: cross-entropy in nats above, top-1 in percent below. Each line
-    is named, with its last value, where it ends; the best epoch on validation is marked.
+    Two panels share the epoch axis: cross-entropy in nats above, top-1 in percent below, where
+    there is one. Each line is named, with its last value, where it ends; the best epoch on
+    validation is marked.
 
     Parameters
     ----------
@@ -42,26 +44,41 @@ def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     """
     if not history:
         raise UsageError("there is no training curve: this head was not fitted epoch by epoch")
-    figure = new_figure(WIDTH, HEIGHT)
-    upper = figure.add_axes((LEFT, 0.515, RIGHT - LEFT, 0.315))
-    lower = figure.add_axes((LEFT, 0.085, RIGHT - LEFT, 0.335), sharex=upper)
+    train = [one.train_top1 for one in history if one.train_top1 is not None]
+    height = HEIGHT if train else ONE_PANEL
+    figure = new_figure(WIDTH, height)
+
+    def panel(bottom: float, tall: float) -> Axes:  # inches of a picture of two panels
+        room = HEIGHT - height
+        box = (LEFT, (bottom * HEIGHT - room) / height, RIGHT - LEFT, tall * HEIGHT / height)
+        return figure.add_axes(box)
+
+    lowest = upper = panel(0.515, 0.315)
     epochs = [epoch.epoch for epoch in history]
     losses = _lines([e.train_loss for e in history], [e.val_loss for e in history])
-    top1 = _lines([e.train_top1 for e in history], [e.val_top1 for e in history])
-    percent = {name: [100 * value for value in values] for name, values in top1.items()}
     _panel(upper, epochs, losses, heading="Cross-entropy, nats", form="{:.3f}", lowest=True)
     _at_least(upper, 0.2, top=None)
-    _panel(lower, epochs, percent, heading="Top-1 accuracy, %", form="{:.1f} %", lowest=False)
-    _at_least(lower, 5.0, top=100.0)
     _name_lines(upper, losses, "{:.3f}")
-    _name_lines(lower, percent, "{:.1f} %")
-    upper.tick_params(labelbottom=False)
-    lower.set_xlabel("epoch", color=FAINT, fontsize=9.5, labelpad=4)
-    _epoch_axis(lower, epochs)
+    if train:
+        lowest = panel(0.085, 0.335)
+        lowest.sharex(upper)
+        _draw_top1(lowest, epochs, _lines(train, [e.val_top1 for e in history]))
+        upper.tick_params(labelbottom=False)
+    lowest.set_xlabel("epoch", color=FAINT, fontsize=9.5, labelpad=4)
+    _epoch_axis(lowest, epochs)
     line = fit(title, WIDTH * (0.97 - LEFT), 13, "bold")
-    figure.text(LEFT, 0.945, line, color=INK, fontsize=13, weight="bold", parse_math=False)
-    figure.text(LEFT, 0.905, _subtitle(history), color=FAINT, fontsize=10)
+    top = 1 - 0.055 * HEIGHT / height
+    figure.text(LEFT, top, line, color=INK, fontsize=13, weight="bold", parse_math=False)
+    below = 1 - 0.095 * HEIGHT / height
+    figure.text(LEFT, below, _subtitle(history), color=FAINT, fontsize=10)
     save(figure, path)
+
+
+def _draw_top1(axes: Axes, epochs: list[int], top1: dict[str, list[float]]) -> None:
+    percent = {name: [100 * value for value in values] for name, values in top1.items()}
+    _panel(axes, epochs, percent, heading="Top-1 accuracy, %", form="{:.1f} %", lowest=False)
+    _at_least(axes, 5.0, top=100.0)
+    _name_lines(axes, percent, "{:.1f} %")
 
 
 def _lines(train: Sequence[float], validation: Sequence[float | None]) -> dict[str, list[float]]:
@@ -155,7 +172,12 @@ def _epoch_axis(axes: Axes, epochs: list[int]) -> None:
 def _subtitle(history: Sequence[Epoch]) -> str:
     last, seconds = history[-1], sum(epoch.seconds for epoch in history)
     count = f"{len(history)} epoch{'' if len(history) == 1 else 's'}"
-    figures = f"top-1 {100 * last.train_top1:.1f} % on train"
+    if last.train_top1 is None:
+        figures = f"cross-entropy {last.train_loss:.3f} on train"
+        if last.val_loss is not None:
+            figures += f", {last.val_loss:.3f} on validation"
+    else:
+        figures = f"top-1 {100 * last.train_top1:.1f} % on train"
     if last.val_top1 is not None:
         figures += f", {100 * last.val_top1:.1f} % on validation"
     timing = f" in {seconds:.1f} s" if seconds > 0 else ""

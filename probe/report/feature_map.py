@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.cache.joining import Joined
 from probe.cache.key import view_count
-from probe.cache.store import Joined
 from probe.errors import UsageError
 
 Method = Literal["pca", "tsne"]

@@ -46,6 +46,8 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
+    if not text.strip():
+        return 0.0  # TextPath fails on what has no outlines
     font = FontProperties(family=list(family_for(lacking(text))), size=size, weight=weight)
     with _glyphs_may_be_missing():
         path = TextPath((0, 0), text.replace("$", r"\$"), prop=font)  # $ would start a formula

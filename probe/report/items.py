@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.store import Joined
+from probe.cache.joining import Joined
 from probe.report.analysis import SplitView
 
 NO_ROW = -1

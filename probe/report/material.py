@@ -12,7 +12,8 @@ from typing import Any
 
 from probe.audit import FILE_NAME as AUDIT
 from probe.audit import Audit, load_audit
-from probe.cache.store import Joined, Store, join
+from probe.cache.joining import Joined, join
+from probe.cache.store import Store
 from probe.errors import DataError, ProbeError, UnknownNameError, UsageError
 from probe.learning_curve import FILE_NAME as LEARNING_CURVE
 from probe.learning_curve import LearningCurve, load_learning_curve
@@ -21,7 +22,7 @@ from probe.outcome import FILE_NAME as BENCH
 from probe.outcome import Bench, Comparison, Row
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.results import FILE_NAME as RESULT
-from probe.results import read_run
+from probe.results import read_run, require_one_label
 
 log = logging.getLogger(__name__)
 
@@ -96,13 +97,22 @@ class Material:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Return the complete runs of a folder, oldest first; what cannot be read is logged."""
-    found = []
+    """Return the complete runs of a folder, oldest first; what cannot be read is logged.
+
+    Runs whose images may have several labels are left out: a page ranks by top-1.
+    """
+    found, several = [], 0
     for path in sorted(folder.glob(f"*/{RESULT}")):
         try:
-            found.append(Run(folder=path.parent, result=read_run(path.parent)))
+            result = read_run(path.parent)
+            require_one_label(result, "probe report")
+            found.append(Run(folder=path.parent, result=result))
+        except UsageError:
+            several += 1
         except ProbeError as error:
             log.warning("%s", error)
+    if several:
+        log.warning("%d runs left out: their images may have several labels", several)
     return found
 
 
@@ -124,7 +134,9 @@ def named_runs(names: Sequence[str], folder: Path) -> list[Run]:
             if len(close) != 1:
                 raise _no_such_run(name, folder, several=bool(close))
             path = close[0].parent
-        chosen[path.resolve()] = Run(folder=path, result=read_run(path))
+        result = read_run(path)
+        require_one_label(result, "probe report")
+        chosen[path.resolve()] = Run(folder=path, result=result)
     return list(chosen.values())
 
 

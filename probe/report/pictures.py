@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.store import Joined
+from probe.cache.joining import Joined
 from probe.errors import ProbeError, UsageError
 from probe.report.analysis import SplitView
 from probe.report.feature_map import FeatureMap, Method, draw_map

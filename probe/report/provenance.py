@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from probe.cache.store import Joined
+from probe.cache.joining import Joined
 from probe.outcome import Bench, Row
 from probe.report.markup import Markup, element, join, number, percent, table
 from probe.report.material import Material

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.cache.store import Joined
+from probe.cache.joining import Joined
 from probe.history import Epoch, load_history
 from probe.outcome import DONE, Cost, Row
 from probe.predictions import Predictions, load_predictions

@@ -103,6 +103,48 @@ def test_a_batch_goes_on_past_a_bad_image_and_exits_1(digits_bundle: Path, folde
     assert listed.stdout.startswith(f"{pictures}/00.png")
 
 
+WITHOUT_SKLEARN = """
+import sys
+from probe.cli.app import main
+try:
+    main()
+finally:
+    print(sorted({"sklearn", "scipy", "matplotlib"} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+def test_odd_names_one_object_and_no_scikit_learn(digits_bundle: Path, tmp_path: Path) -> None:
+    digit = Path(save_digits(tmp_path / "digits", 1)[0])
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    for name in (b"a\nb \x1b[31m.png", "猫\u3000\u202e.png".encode(), b"\xff.png"):
+        Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(digit.read_bytes())
+    os.mkfifo(folder / "pipe.png")
+    (folder / "loop").symlink_to(folder)
+    (folder / "nowhere.png").symlink_to(tmp_path / "gone")
+    command = [sys.executable, "-c", WITHOUT_SKLEARN, "predict", str(digits_bundle), str(folder)]
+    done = subprocess.run(
+        [*command, "-k", "2", "--json"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    *messages, imported = done.stderr.splitlines()
+    assert imported == "[]"  # neither is needed, and both are slow to import
+    assert len(messages) == 2
+    assert "nowhere.png: cannot be opened" in messages[0]
+    found = json.loads(done.stdout)
+    assert [Path(one["image"]).name for one in found["unreadable"]] == ["nowhere.png"]
+    names = [Path(one["image"]).name for one in found["images"]]
+    assert names == ["a\nb \x1b[31m.png", "猫\u3000\u202e.png", "\udcff.png"]
+    assert len({json.dumps(one["predictions"]) for one in found["images"]}) == 1
+
+
+def test_names_in_a_table_do_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from probe.cli.predict import one_line
+
+    assert one_line("a\x1b[31m\nb\u2028") == "a\\x1b[31m\\nb\\u2028"
+    assert one_line("Zürich 日本\u3000猫") == "Zürich 日本\u3000猫"
+
+
 def test_mistakes_are_one_line(digits_bundle: Path, folder: Path) -> None:
     image = str(folder / "pictures" / "00.png")
     for arguments, message in (
@@ -111,6 +153,7 @@ def test_mistakes_are_one_line(digits_bundle: Path, folder: Path) -> None:
         (("predict", image, image), "not a bundle"),
         (("predict", str(digits_bundle), image, "--tta", "spin"), "--tta spin"),
         (("predict", str(digits_bundle), image, "--weights", "x"), "for --backbone"),
+        (("predict", str(digits_bundle), image, "--json", "-f", "csv"), "choose one"),
         (("export", str(digits_bundle), "--to", "tflite"), "--to tflite"),
         (("serve", str(digits_bundle), "--host", "no.such.host.invalid"), "cannot listen"),
     ):
@@ -150,5 +193,9 @@ def test_explain_leaves_the_folder_of_the_image_alone(
 ) -> None:
     before = sorted((folder / "pictures").iterdir())
     probe("explain", str(digits_bundle), str(folder / "pictures" / "01.png"), cwd=tmp_path)
-    assert (tmp_path / "01-explained.png").is_file()
+    first = (tmp_path / "01-explained.png").read_bytes()
+    other = save_digits(tmp_path / "other", 2)[1]
+    probe("explain", str(digits_bundle), other, cwd=tmp_path)
+    assert (tmp_path / "01-explained.png").read_bytes() == first  # another image of that name
+    assert (tmp_path / "01-explained-2.png").is_file()
     assert sorted((folder / "pictures").iterdir()) == before

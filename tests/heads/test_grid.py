@@ -48,15 +48,15 @@ def test_the_best_on_validation_is_chosen_and_scored_as_it_scores_itself(
     train, val = part(200), part(400, seed=1)
     search = grid.Search(candidates=[{name: value} for value in values])
     found = grid.choose(head, train, val, search)
-    for value, top1, loss in zip(values, found.top1, found.log_loss, strict=True):
+    for value, top1, loss in zip(values, found.score, found.log_loss, strict=True):
         alone = clone(head).set_params(**{name: value}).fit(train.X, train.y)
         p = alone.predict_proba(val.X)[range(400), val.y]
         assert top1 == pytest.approx(alone.score(val.X, val.y), abs=close)
         assert loss == pytest.approx(
             -np.log(np.maximum(p, np.finfo(np.float64).eps)).mean(), abs=2e-3
         )
-    assert found.top1[found.best] == found.top1.max()
-    assert found.heads[0].score(val.X, val.y) == pytest.approx(found.top1.max(), abs=1e-12)
+    assert found.score[found.best] == found.score.max()
+    assert found.heads[0].score(val.X, val.y) == pytest.approx(found.score.max(), abs=1e-12)
     assert found.chosen == {name: values[found.best]}
 
 
@@ -90,7 +90,7 @@ def test_folds_average_heads_that_never_saw_their_rows(
         .score(train.X[out], train.y[out])
         for rows, out in folds
     ]
-    assert found.top1[found.best] == pytest.approx(np.mean(expected), abs=0.006)
+    assert found.score[found.best] == pytest.approx(np.mean(expected), abs=0.006)
     assert len(found.heads) == 4
 
 
@@ -122,7 +122,7 @@ def test_seeds_are_averaged_and_their_spread_is_told() -> None:
     search = grid.Search(candidates=[{"lr": 0.05}, {"lr": 0.2}], seeds=(5, 6, 7))
     found = grid.choose(head, train, val, search)
     for candidate, mean, deviation in zip(
-        search.candidates, found.top1, found.seed_deviation, strict=True
+        search.candidates, found.score, found.seed_deviation, strict=True
     ):
         scores = [
             clone(head).set_params(random_state=seed, **candidate).fit(train.X, train.y)
@@ -145,6 +145,17 @@ def test_scikit_learns_head_fits_a_grid_in_processes() -> None:
 def test_nothing_that_chooses_has_a_place_for_test_rows() -> None:
     for function in (grid.choose, grid.fit_and_score, grid.score_heads):
         assert not [name for name in inspect.signature(function).parameters if "test" in name]
+
+
+def test_early_stopping_in_a_fold_goes_by_validation_rows_not_by_those_that_score() -> None:
+    train, val = part(150), part(80, seed=1)
+    head = DenseHead(epochs=4, patience=2, random_state=0)
+    search = grid.Search(candidates=[{}], folds=fold_split(train.y, 3, seed=0))
+    for fitted in grid.choose(head, train, val, search).heads:
+        best = fitted.history_[fitted.best_epoch_ - 1]
+        assert best.val_top1 == pytest.approx(fitted.score(val.X, val.y))
+    with pytest.raises(HeadError, match="there are none"):
+        grid.choose(head, train, None, search)
 
 
 def test_a_solver_without_a_grid_says_which_have_one() -> None:

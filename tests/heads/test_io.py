@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from probe.errors import HeadError
-from probe.heads import HEADS, HeadSpec, load_head, save_head
+from probe.heads import HEADS, HeadSpec, load_fitted, load_head, save_head
 from probe.heads.io import KEY
 from tests.heads.data import make_features
 
@@ -42,12 +42,18 @@ def test_a_loaded_head_predicts_the_same_bits(
     assert loaded.history_ == head.history_
     assert loaded.predict_proba(X).tobytes() == head.predict_proba(X).tobytes()
     assert (loaded.predict(X) == head.predict(X)).all()
+    fitted = load_fitted(tmp_path / "head.safetensors")
+    assert fitted.predict_proba(X).tobytes() == head.predict_proba(X).tobytes()
+    assert (fitted.classes_ == head.classes_).all()
+    assert fitted.n_features_in_ == X.shape[1]
 
 
 def test_predicting_from_a_file_does_not_load_mxnet(saved: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from probe.heads import load_head\n"
+        "from probe.heads import load_fitted, load_head\n"
+        "load_fitted(Path(sys.argv[1])).predict_proba(np.ones((2, 12)))\n"
+        "assert not {'mxnet', 'sklearn', 'scipy'} & set(sys.modules)\n"
         "load_head(Path(sys.argv[1])).predict_proba(np.ones((2, 12)))\n"
         "assert 'mxnet' not in sys.modules"
     )
@@ -90,7 +96,7 @@ def test_a_truncated_head_is_refused(saved: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"head": "forest"}, {"head": 3}, {"format": 2}, {"classes": ["a"]}, {"classes": None},
+        {"head": "forest"}, {"head": 3}, {"format": 3}, {"classes": ["a"]}, {"classes": None},
         {"classes_dtype": "O"}, {"classes_dtype": "V9"}, {"normalize": "zca"},
         {"params": {"unknown": 1}}, {"params": None}, {"history": [{"no": 1}]},
     ],

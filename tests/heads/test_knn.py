@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from probe.errors import HeadError
-from probe.heads import KNNHead, knn, load_head, save_head
+from probe.heads import KNNHead, knn, load_head, save_head, tiles
+from probe.statistics import fit_temperature
 from tests.heads.data import make_features
 
 
 def expected(X: np.ndarray, y: np.ndarray, Q: np.ndarray, k: int, T: float) -> np.ndarray:
-    """Return the vote as it is written down, in float64 and one piece."""
+    """Return the vote as it is written down, in float64 and one piece, and one more vote."""
     a = Q / np.linalg.norm(Q, axis=1, keepdims=True)
     b = X / np.linalg.norm(X, axis=1, keepdims=True)
     cosine = a.astype(np.float64) @ b.T.astype(np.float64)
@@ -21,7 +22,8 @@ def expected(X: np.ndarray, y: np.ndarray, Q: np.ndarray, k: int, T: float) -> n
     for row, near in enumerate(np.argsort(-cosine, axis=1)[:, :k]):
         for one in near:
             p[row, y[one]] += np.exp(cosine[row, one] / T)
-    return p / p.sum(axis=1, keepdims=True)
+    p /= p.sum(axis=1, keepdims=True)
+    return (k * p + 1 / p.shape[1]) / (k + 1)
 
 
 @pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (20, 0.07), (20, 5.0), (1000, 0.5)])
@@ -39,8 +41,8 @@ def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     Q, _ = make_features(100, seed=1)
     whole = KNNHead(k=30).fit(X, y).predict_proba(Q)
     monkeypatch.setattr(knn, "QUERY_BYTES", 4 * 12 * 17)
-    monkeypatch.setattr(knn, "QUERY_ROWS", 5)
-    monkeypatch.setattr(knn, "REFERENCE_ROWS", 23)
+    monkeypatch.setattr(tiles, "QUERY_ROWS", 5)
+    monkeypatch.setattr(tiles, "REFERENCE_ROWS", 23)
     np.testing.assert_allclose(KNNHead(k=30).fit(X, y).predict_proba(Q), whole, atol=1e-6)
 
 
@@ -76,3 +78,13 @@ def test_a_saved_head_whose_arrays_contradict_each_other_is_refused(tmp_path: Pa
     save_head(head, tmp_path / "head.safetensors")
     with pytest.raises(HeadError, match="targets"):
         load_head(tmp_path / "head.safetensors")
+
+
+def test_one_temperature_fits_votes_that_were_all_for_one_class() -> None:
+    """A class without a neighbour has a little probability left, so that logits are numbers."""
+    X, y = make_features()
+    Q, truth = make_features(200, seed=1)
+    p = KNNHead(k=3).fit(X, y).predict_proba(Q)
+    assert p.min() >= 1 / (4 * p.shape[1]) - 1e-12
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert 0.1 < fit_temperature(p, truth) < 10

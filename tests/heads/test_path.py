@@ -10,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from probe.errors import HeadError
-from probe.heads import LogisticHead, PathHead
+from probe.heads import LogisticHead, PathHead, path
 from probe.heads.path import DEFAULT_GRID, fit_path, waves
 from tests.heads.data import make_features
 
@@ -99,3 +99,16 @@ def test_stopping_early_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 def test_c_must_be_positive(C: list[float]) -> None:
     with pytest.raises(HeadError, match="C must be"):
         PathHead().fit_grid(*make_features(), C)
+
+
+def test_few_heads_at_a_time_give_the_same_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = np.logspace(-3, 1, 11)
+    for most in (1, 3, 5):
+        found = waves(grid, most)
+        assert sorted(index for wave in found for index in wave) == list(range(11))
+        assert max(len(wave) for wave in found) <= most
+    X, y = make_features()
+    whole = fit_path(X, y, 4, grid, tol=1e-9)
+    monkeypatch.setattr(path, "HELD_BYTES", 1)
+    alone = fit_path(X, y, 4, grid, tol=1e-9)
+    np.testing.assert_allclose(alone.objective, whole.objective, rtol=1e-6)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from probe.backbones.spec import BackboneSpec, Layer
-from probe.cache.store import Store, join
+from probe.cache.joining import join
+from probe.cache.store import Store
 from probe.extract import extract_features
 from probe.history import Epoch
 from probe.preprocess import TORCHVISION

@@ -11,7 +11,8 @@ from PIL import Image
 
 from probe.audit import Audit, LabelError, NearDuplicate, save_audit
 from probe.backbones.catalog import BACKBONES
-from probe.cache.store import Joined, Store, join
+from probe.cache.joining import Joined, join
+from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.evaluation import figures_of, intervals_of, measure, per_class_of, temperature_of
 from probe.extract import decide, extract_features

@@ -1,0 +1,247 @@
+"""A CSV or TSV file that lists images and their labels, read and checked line by line."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import DataError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+IMAGE_COLUMNS = ("image", "file", "path", "filename")
+LABEL, LABELS, SPLIT = "label", "labels", "split"
+BAR = "|"  # between the labels of one image
+EXPECTED = "expected a line of names: image,label or image,labels or image and a column a class"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What a list of images says, in its order.
+
+    Parameters
+    ----------
+    paths : list of str
+        As written.
+    lines : list of int
+        Where each was read, from 1.
+    splits : list of str or None
+        As written; None without such a column.
+    labels : int32, (n_images,), or uint8, (n_images, n_classes)
+        Class numbers, or 1 where an image is of a class and 0 where it is not.
+    classes : tuple of str
+        Sorted; columns of 0s and 1s keep their order.
+    """
+
+    paths: list[str]
+    lines: list[int]
+    splits: list[str] | None
+    labels: NDArray[np.int32] | NDArray[np.uint8]
+    classes: tuple[str, ...]
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a path is called like a list of images."""
+    return path.suffix.lower() in DELIMITERS
+
+
+def read_table(path: Path) -> Table:
+    """Read a list of images.
+
+    The first line names the columns, in any order. The image is ``image``, ``file``, ``path`` or
+    ``filename``; these names, ``label``, ``labels`` and ``split`` may be written in any case.
+    ``label`` is one class. ``labels`` are several, or none, with bars between them: ``cat|dog``.
+    Where there is neither, every column but the image's and ``split`` is a class, and holds 1 or
+    0. With ``label`` or ``labels`` all other columns are ignored. Spaces around a cell do not
+    count, empty lines neither, and a byte order mark is skipped.
+
+    Raises
+    ------
+    DataError
+        It is something else; the message has the line.
+    """
+    lines = _lines(path)
+    try:
+        _, header = next(lines)
+    except StopIteration:
+        raise DataError(f"{path}: is empty; {EXPECTED}") from None
+    names = [name.strip() for name in header]
+    columns = _columns(path, names)
+    rows = list(lines)
+    if not rows:
+        raise DataError(f"{path}: has no images, only the names of its columns")
+    for line, row in rows:
+        if len(row) != len(names):
+            raise DataError(f"{path}: line {line} has {len(row)} cells, the first {len(names)}")
+    paths = [row[columns.image].strip() for _, row in rows]
+    for (line, _), one in zip(rows, paths, strict=True):
+        if not one:
+            raise DataError(f"{path}: line {line} names no image")
+    labels, classes = _targets(path, names, columns, rows)
+    splits = None
+    if columns.split is not None:
+        splits = [row[columns.split].strip() for _, row in rows]
+    return Table(
+        paths=paths, lines=[line for line, _ in rows], splits=splits, labels=labels, classes=classes
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """Where the columns are; `flags` are those of 0s and 1s."""
+
+    image: int
+    split: int | None
+    label: int | None
+    labels: int | None
+    flags: tuple[int, ...]
+
+
+Rows = Sequence[tuple[int, list[str]]]  # with the number of the line
+
+
+def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and cells of each line that is not empty."""
+    reader = csv.reader(
+        io.StringIO(_text(path), newline=""),
+        delimiter=DELIMITERS[path.suffix.lower()],
+        strict=True,
+    )
+    while True:
+        line = reader.line_num + 1  # of a row in quotes that spans lines, the first
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{path}: line {line} cannot be read: {error}") from error
+        if any(cell.strip() for cell in row):
+            yield line, row
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        raise DataError(f"{path}: is UTF-16; save it as UTF-8")
+    for bad, what in ((data.find(b"\0"), "holds a NUL byte"), (_not_utf8(data), "is not UTF-8")):
+        if bad >= 0:
+            line = data.count(b"\n", 0, bad) + 1
+            raise DataError(f"{path}: line {line} {what}; save it as UTF-8 text")
+    return data.decode("utf-8-sig")
+
+
+def _not_utf8(data: bytes) -> int:
+    """Return where the bytes stop being UTF-8, or -1."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return -1
+
+
+def _columns(path: Path, names: list[str]) -> _Columns:
+    lower = [name.lower() for name in names]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: line 1 names the column {twice!r} twice")
+    images = [number for number, name in enumerate(lower) if name in IMAGE_COLUMNS]
+    if not images:
+        found = ", ".join(names[:6])
+        raise DataError(f"{path}: line 1 has no column `image`, it has {found!r}; {EXPECTED}")
+    if len(images) > 1:
+        both = " and ".join(names[number] for number in images)
+        raise DataError(f"{path}: line 1 names the image twice, {both}; keep one of them")
+    places = {name: lower.index(name) if name in lower else None for name in (LABEL, LABELS, SPLIT)}
+    if places[LABEL] is not None and places[LABELS] is not None:
+        raise DataError(f"{path}: line 1 has `label` and `labels`; keep one of them")
+    named = places[LABEL] is not None or places[LABELS] is not None
+    taken = {images[0], places[SPLIT]}
+    flags = () if named else tuple(n for n in range(len(names)) if n not in taken)
+    if not named and not flags:
+        raise DataError(f"{path}: line 1 has no labels; {EXPECTED}")
+    nameless = next((number for number in flags if not names[number]), None)
+    if nameless is not None:
+        raise DataError(
+            f"{path}: column {nameless + 1} has no name; without `label` or `labels` every other "
+            "column is a class (pandas writes no numbers of rows with index=False)"
+        )
+    return _Columns(
+        image=images[0], split=places[SPLIT], label=places[LABEL], labels=places[LABELS],
+        flags=flags,
+    )  # fmt: skip
+
+
+def _targets(
+    path: Path, names: list[str], columns: _Columns, rows: Rows
+) -> tuple[NDArray[np.int32] | NDArray[np.uint8], tuple[str, ...]]:
+    """Return labels and class names."""
+    if columns.label is not None:
+        return _one_label(path, columns.label, rows)
+    if columns.labels is not None:
+        several = [_split_labels(row[columns.labels]) for _, row in rows]
+        classes = tuple(sorted({name for one in several for name in one}))
+        matrix = _matrix(several, classes)
+    else:
+        classes = tuple(names[number] for number in columns.flags)
+        matrix = _flags(path, names, columns.flags, rows)
+    if len(classes) < 2:
+        what = f"only the class {classes[0]!r}" if classes else "no class at all"
+        raise DataError(f"{path}: has {what}; a `label` column with two names is what tells two")
+    never = np.flatnonzero(~matrix.any(axis=0))
+    if len(never):
+        raise DataError(f"{path}: no image is of the class {classes[never[0]]!r}; remove it")
+    return matrix, classes
+
+
+def _one_label(path: Path, column: int, rows: Rows) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    texts = [row[column].strip() for _, row in rows]
+    for (line, _), text in zip(rows, texts, strict=True):
+        if not text:
+            raise DataError(
+                f"{path}: line {line} has no label; where images may have none or several, call "
+                "the column `labels`"
+            )
+        if BAR in text:
+            raise DataError(
+                f"{path}: line {line} has the label {text!r}; for several labels an image call "
+                "the column `labels`"
+            )
+    classes = tuple(sorted(set(texts)))
+    place = {name: number for number, name in enumerate(classes)}
+    return np.array([place[text] for text in texts], np.int32), classes
+
+
+def _split_labels(cell: str) -> set[str]:
+    return {name.strip() for name in cell.split(BAR) if name.strip()}
+
+
+def _matrix(several: Sequence[set[str]], classes: Sequence[str]) -> NDArray[np.uint8]:
+    place = {name: number for number, name in enumerate(classes)}
+    matrix = np.zeros((len(several), len(classes)), np.uint8)
+    for row, names in enumerate(several):
+        matrix[row, [place[name] for name in names]] = 1
+    return matrix
+
+
+def _flags(path: Path, names: list[str], flags: Sequence[int], rows: Rows) -> NDArray[np.uint8]:
+    """Return the columns of 0s and 1s, (n_images, n_classes)."""
+    matrix = np.zeros((len(rows), len(flags)), np.uint8)
+    values = {"0": 0, "1": 1}
+    for number, (line, row) in enumerate(rows):
+        for place, column in enumerate(flags):
+            value = values.get(row[column].strip())
+            if value is None:
+                raise DataError(
+                    f"{path}: line {line}, column {names[column]!r}: {row[column].strip()!r:.40} "
+                    "is not 0 or 1; without `label` or `labels` every other column is a class"
+                )
+            matrix[number, place] = value
+    return matrix

@@ -1,0 +1,299 @@
+"""How good predictions are where an image may have several labels, or none.
+
+Every figure is a fraction from 0 to 1, log loss is in nats. N rows, C classes; labels are (N, C) of
+0 and 1, scores or probabilities (N, C), each column on its own. A class without a positive row has
+no average precision, no area and no F1: it is left out of means over classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import DataError
+
+Probabilities = NDArray[np.floating[Any]]
+Indicators = NDArray[np.integer[Any]]
+Array64 = NDArray[np.float64]
+
+HALF = 0.5
+N_BINS = 15
+DRAWS, LEAST_DRAWS = 1000, 200
+MOST_DRAWN = 50_000  # decisions: with more there are fewer draws
+BLOCK = 1 << 20  # counts at a time: 4 MB
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelFigures:
+    """What is measured of each class, (C,) each; NaN where it cannot be.
+
+    Parameters
+    ----------
+    positives : int64
+    average_precision, auc : float64
+    precision, recall, f1 : float64
+        At the thresholds that were given.
+    """
+
+    positives: NDArray[np.int64]
+    average_precision: Array64
+    auc: Array64
+    precision: Array64
+    recall: Array64
+    f1: Array64
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MultiLabelMetrics:
+    """What `score_labels` measures on one split.
+
+    Parameters
+    ----------
+    map : float or None
+        Mean average precision: the mean over classes. None where no class has a positive row.
+    micro_f1, macro_f1 : float or None
+        Of all decisions together, and the mean over classes; a label is given from 0.5 on.
+    subset_accuracy : float
+        Rows all of whose labels are right, at 0.5.
+    hamming_loss : float
+        Decisions that are wrong, at 0.5.
+    macro_auc : float or None
+    log_loss : float
+        Mean binary cross-entropy of all decisions.
+    calibration_error : float
+        Expected calibration error of all decisions' probabilities.
+    labels : LabelFigures
+        At 0.5.
+    """
+
+    map: float | None
+    micro_f1: float | None
+    macro_f1: float | None
+    subset_accuracy: float
+    hamming_loss: float
+    macro_auc: float | None
+    log_loss: float
+    calibration_error: float
+    labels: LabelFigures
+
+    def summary(self) -> dict[str, float]:
+        """Return the single figures by name, without those that were not measured."""
+        names = (
+            "map", "micro_f1", "macro_f1", "subset_accuracy", "hamming_loss", "macro_auc",
+            "log_loss", "calibration_error",
+        )  # fmt: skip
+        found = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def score_labels(probabilities: Probabilities, labels: Indicators) -> MultiLabelMetrics:
+    """Measure predictions on one split.
+
+    Raises
+    ------
+    DataError
+        No rows, shapes that do not fit, labels that are not 0 or 1, or no probabilities.
+    """
+    check_indicators(probabilities, labels)
+    given = probabilities >= HALF
+    figures = label_figures(probabilities, labels, HALF)
+    return MultiLabelMetrics(
+        map=mean_of(figures.average_precision),
+        micro_f1=micro_f1(given, labels),
+        macro_f1=mean_of(figures.f1),
+        subset_accuracy=float((given == labels).all(axis=1).mean()),
+        hamming_loss=float((given != labels).mean()),
+        macro_auc=mean_of(figures.auc),
+        log_loss=float(binary_losses(probabilities, labels).mean()),
+        calibration_error=binary_calibration_error(probabilities, labels),
+        labels=figures,
+    )
+
+
+def check_indicators(probabilities: Probabilities, labels: Indicators) -> None:
+    """Raise DataError unless probabilities and 0/1 labels belong together."""
+    if labels.ndim != 2 or not labels.size or probabilities.shape != labels.shape:
+        raise DataError(f"labels of shape {labels.shape}, probabilities {probabilities.shape}")
+    if not np.isin(labels, (0, 1)).all():
+        raise DataError("labels of several classes are 0 or 1")
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise DataError("probabilities are numbers from 0 to 1")
+
+
+def label_figures(
+    probabilities: Probabilities, labels: Indicators, thresholds: float | Array64
+) -> LabelFigures:
+    """Measure each class; `thresholds` is one for all, or (C,)."""
+    given = probabilities >= thresholds
+    hits = (given & (labels == 1)).sum(axis=0)
+    positives, predicted = labels.sum(axis=0, dtype=np.int64), given.sum(axis=0)
+    return LabelFigures(
+        positives=positives,
+        average_precision=average_precisions(probabilities, labels),
+        auc=label_aucs(probabilities, labels),
+        precision=_ratio(hits, predicted),
+        recall=_ratio(hits, positives),
+        f1=np.where(positives > 0, _ratio(2 * hits, positives + predicted), np.nan),
+    )
+
+
+def average_precisions(scores: Probabilities, labels: Indicators) -> Array64:
+    """Return each class's average precision, (C,); NaN for a class without a positive row.
+
+    The sum over distinct scores of precision there times the recall gained there: scikit-learn's
+    definition, without interpolation.
+
+    References
+    ----------
+    Manning, Raghavan, Schütze, "Introduction to Information Retrieval", 2008, 8.4. Su, Yuan, Zhu,
+    "A relationship between the average precision and the area under the ROC curve", ICTIR 2015.
+    """
+    found = np.full(labels.shape[1], np.nan)
+    for column in np.flatnonzero(labels.any(axis=0)):
+        order, ends = _ranking(scores[:, column])
+        hits = np.cumsum(labels[order, column], dtype=np.int64)[ends]
+        gained = np.diff(hits, prepend=0) / hits[-1]
+        found[column] = float((gained * hits / (ends + 1)).sum())
+    return found
+
+
+def label_aucs(scores: Probabilities, labels: Indicators) -> Array64:
+    """Return each class's area under the ROC curve, (C,); NaN without positives or negatives.
+
+    References
+    ----------
+    Hand, Till, Mach. Learn. 45, 2001: the area from ranks, ties counting half.
+    """
+    found = np.full(labels.shape[1], np.nan)
+    for column in range(labels.shape[1]):
+        own = labels[:, column] == 1
+        n_own, n_rest = int(own.sum()), int((~own).sum())
+        if n_own and n_rest:
+            _, group, count = np.unique(scores[:, column], return_inverse=True, return_counts=True)
+            ranks = (np.cumsum(count) - (count - 1) / 2)[group]  # equal scores share a mean rank
+            found[column] = (ranks[own].sum() - n_own * (n_own + 1) / 2) / (n_own * n_rest)
+    return found
+
+
+def best_thresholds(probabilities: Probabilities, labels: Indicators) -> Array64:
+    """Return for each class the threshold with the best F1 on these rows, (C,).
+
+    It lies halfway between two probabilities that occur, and of equals it is the highest; 0.5 for a
+    class without a positive row. Choose on held-out rows, never on test rows.
+
+    References
+    ----------
+    Lipton, Elkan, Naryanaswamy, "Optimal thresholding of classifiers to maximize F1 measure",
+    arXiv:1402.1892.
+    """
+    found = np.full(labels.shape[1], HALF)
+    for column in np.flatnonzero(labels.any(axis=0)):
+        order, ends = _ranking(probabilities[:, column])
+        ranked = probabilities[order, column].astype(np.float64)
+        hits = np.cumsum(labels[order, column], dtype=np.int64)
+        best = ends[np.argmax(2 * hits[ends] / (ends + 1 + hits[-1]))]
+        below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+        found[column] = (ranked[best] + below) / 2
+    return found
+
+
+def bootstrap_map(
+    scores: Probabilities, labels: Indicators, *, seed: int = 0, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Return an interval of the mean average precision over draws of rows; None without positives.
+
+    1,000 draws; from 50,000 rows times classes on fewer, at least 200. A class that a draw has
+    no positive row of is left out of that draw's mean.
+
+    References
+    ----------
+    Efron, "Bootstrap methods", Ann. Statist. 7, 1979: the percentile interval.
+    """
+    if not labels.any():
+        return None
+    random, n_rows = np.random.default_rng(seed), len(labels)
+    draws = int(np.clip(DRAWS * MOST_DRAWN // labels.size, LEAST_DRAWS, DRAWS))
+    step = max(1, BLOCK // n_rows)
+    found = []
+    for start in range(0, draws, step):
+        counts = np.zeros((n_rows, min(step, draws - start)), np.int32)
+        for draw in range(counts.shape[1]):
+            drawn = random.integers(0, n_rows, n_rows)
+            counts[:, draw] = np.bincount(drawn, minlength=n_rows)
+        found.append(_drawn_maps(scores, labels, counts))
+    low, high = np.nanquantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def _drawn_maps(scores: Probabilities, labels: Indicators, counts: NDArray[np.int32]) -> Array64:
+    """Return the mean average precision of draws; counts (N, draws) say how often a row is in.
+
+    Only rows that are positive add to it: each the precision down to its score.
+    """
+    total, classes = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
+    for column in np.flatnonzero(labels.any(axis=0)):
+        order, ends = _ranking(scores[:, column])
+        positive = np.flatnonzero(labels[order, column])
+        down_to = ends[np.searchsorted(ends, positive)]  # the last row with the same score
+        rows = np.cumsum(counts[order], axis=0, dtype=np.int32)[down_to]
+        weights = counts[order[positive]]
+        same = np.searchsorted(down_to, down_to, side="right") - 1
+        hits = np.cumsum(weights, axis=0, dtype=np.int32)[same]
+        there = hits[-1] > 0
+        sums = (weights * hits / np.maximum(rows, 1)).sum(axis=0)
+        total += np.where(there, sums / np.maximum(hits[-1], 1), 0)
+        classes += there
+    return np.divide(total, classes, out=np.full(len(total), np.nan), where=classes > 0)
+
+
+def micro_f1(given: NDArray[np.bool_], labels: Indicators) -> float | None:
+    """Return the F1 of all decisions together; None where no label is right and none is given."""
+    both = int(given.sum()) + int(labels.sum())
+    return 2 * int((given & (labels == 1)).sum()) / both if both else None
+
+
+def binary_losses(probabilities: Probabilities, labels: Indicators) -> Array64:
+    """Return each decision's cross-entropy in nats, (N, C), clipped as in scikit-learn."""
+    p = probabilities.astype(np.float64)
+    right = np.where(labels == 1, p, 1 - p)
+    losses: Array64 = -np.log(np.maximum(right, np.finfo(probabilities.dtype).eps))
+    return losses
+
+
+def binary_calibration_error(probabilities: Probabilities, labels: Indicators) -> float:
+    """Return the expected calibration error of all decisions' probabilities.
+
+    They are put into fifteen bins of equal width; the gaps between a bin's mean probability and its
+    part of positives are averaged, weighed by its decisions.
+
+    References
+    ----------
+    Naeini et al., AAAI 2015; Niculescu-Mizil, Caruana, ICML 2005: of a probability, not of the
+    predicted class's confidence.
+    """
+    p = probabilities.reshape(-1).astype(np.float64)
+    bins = np.clip(np.ceil(p * N_BINS).astype(np.intp) - 1, 0, N_BINS - 1)
+    gaps = np.bincount(bins, weights=p - labels.reshape(-1), minlength=N_BINS)
+    return float(np.abs(gaps).sum() / len(p))
+
+
+def mean_of(values: Array64) -> float | None:
+    """Return the mean of what was measured; None where nothing was."""
+    measured = values[~np.isnan(values)]
+    return float(measured.mean()) if len(measured) else None
+
+
+def _ranking(scores: Probabilities) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows by falling score, and the place of the last row of each distinct score."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order]) != 0)
+    return order, np.append(ends, len(order) - 1)
+
+
+def _ratio(part: NDArray[Any], whole: NDArray[Any]) -> Array64:
+    found = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found

@@ -1,0 +1,223 @@
+"""Datasets that a CSV or TSV file lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.cache.store import Store
+from probe.datasets import Dataset, load_dataset
+from probe.errors import DataError, UsageError
+from probe.extract import extract_features
+from tests.fakes import FakeEngine, Silent, make_job
+
+Make = Callable[..., Path]
+IMAGES = ("a.png", "b.png", "deep/c.png", "d.png")
+
+
+@pytest.fixture
+def listed(make_folder: Make) -> Callable[..., Path]:
+    """Write a list beside four images and return its path."""
+
+    def write(text: str | bytes, name: str = "birds.csv") -> Path:
+        root = make_folder("deep/c.png")
+        for path in IMAGES:
+            (root / path).write_bytes(path.encode() + b" is no image, and nobody opens it")
+        data = text.encode() if isinstance(text, str) else text
+        (root / name).write_bytes(data)
+        return root / name
+
+    return write
+
+
+def load(path: Path, *, splits: list[str] | None = None, limit: int | None = None) -> Dataset:
+    cache = path.parent.parent / "cache"
+    return load_dataset(str(path), cache_dir=cache, splits=splits, limit=limit)
+
+
+def test_one_label_an_image(listed: Callable[..., Path]) -> None:
+    dataset = load(listed("image,label\nd.png,owl\ndeep/c.png,finch\na.png,owl\n"))
+    assert (dataset.name, dataset.classes) == ("birds", ("finch", "owl"))
+    assert not dataset.multilabel
+    train = dataset.splits["train"]
+    assert list(train.ids) == ["d.png", "deep/c.png", "a.png"]  # in the order of the lines
+    assert train.labels.tolist() == [1, 0, 1]
+    assert train.labels.dtype == np.int32
+
+
+SAME = {
+    "byte order mark": b"\xef\xbb\xbfimage,label\na.png,x\nb.png,y\n",
+    "carriage returns": b"image,label\r\na.png,x\r\nb.png,y\r\n",
+    "no end": b"image,label\na.png,x\nb.png,y",
+    "quotes": b'"image","label"\n"a.png","x"\n"b.png","y"\n',
+    "empty lines": b"image,label\n\na.png,x\n\n  \nb.png,y\n\n",
+    "spaces": b"image, label\na.png, x\n b.png ,y \n",
+    "other columns": b"width,LABEL,Filename,\n7,x,a.png,0\n7,y,b.png,1\n",
+}
+
+
+@pytest.mark.parametrize("data", SAME.values(), ids=SAME)
+def test_the_same_list_in_other_words(listed: Callable[..., Path], data: bytes) -> None:
+    dataset = load(listed(data))
+    assert dataset.classes == ("x", "y")
+    assert list(dataset.splits["train"].ids) == ["a.png", "b.png"]
+    assert dataset.splits["train"].labels.tolist() == [0, 1]
+
+
+def test_cells_may_hold_commas_quotes_and_line_ends(listed: Callable[..., Path]) -> None:
+    path = listed('image,label\na.png,"owl, the ""tawny"""\nb.png,"two\nlines"\nno.png,x\n')
+    with pytest.raises(DataError, match=r"line 5: there is no file .*no\.png"):
+        load(path)
+    path.write_text('image,label\na.png,"owl, the ""tawny"""\nb.png,"two\nlines"\n')
+    assert load(path).classes == ('owl, the "tawny"', "two\nlines")
+
+
+def test_tabs(listed: Callable[..., Path]) -> None:
+    path = listed("file\tlabels\na.png\tx|y\nb.png\t\n", "birds.TSV")
+    assert load(path).splits["train"].labels.tolist() == [[1, 1], [0, 0]]
+
+
+def test_several_labels_an_image(listed: Callable[..., Path]) -> None:
+    dataset = load(listed("image,labels\na.png,sea| sky \nb.png,\nd.png,sky|cat|\n"))
+    assert dataset.multilabel
+    assert dataset.classes == ("cat", "sea", "sky")
+    labels = dataset.splits["train"].labels
+    assert labels.dtype == np.uint8
+    assert labels.tolist() == [[0, 1, 1], [0, 0, 0], [1, 0, 1]]
+
+
+def test_a_column_a_class_keeps_the_columns_order(listed: Callable[..., Path]) -> None:
+    text = "split,image,sky,cat\ntrain,a.png,1,0\nTest,b.png,0, 1\ntrain,d.png,0,1\n"
+    dataset = load(listed(text))
+    assert dataset.classes == ("sky", "cat")
+    assert dataset.splits["train"].labels.tolist() == [[1, 0], [0, 1]]
+    assert dataset.splits["test"].labels.tolist() == [[0, 1]]
+
+
+def test_splits(listed: Callable[..., Path]) -> None:
+    text = "image,label,split\nd.png,x,TEST\na.png,x,train\nb.png,y,train\ndeep/c.png,y,valid\n"
+    path = listed(text)
+    assert {name: list(split.ids) for name, split in load(path).splits.items()} == {
+        "train": ["a.png", "b.png"], "val": ["deep/c.png"], "test": ["d.png"],
+    }  # fmt: skip
+    assert list(load(path, splits=["test"]).splits) == ["test"]
+    with pytest.raises(DataError, match="has no split 'val'; it has train"):
+        load(listed("image,label\na.png,x\nb.png,y\n"), splits=["val"])
+
+
+def test_absolute_paths(listed: Callable[..., Path]) -> None:
+    path = listed("image,label\na.png,x\n")
+    there = str(path.parent / "b.png")
+    path.write_text(f"image,label\na.png,x\n{there},y\n")
+    train = load(path).splits["train"]
+    assert list(train.ids) == ["a.png", there]
+    assert len(set(map(bytes, train.images.content()))) == 2
+
+
+WRONG = {
+    "empty": (b"", "is empty; expected a line of names"),
+    "no rows": (b"image,label\n\n", "has no images"),
+    "no image column": (b"name,label\na.png,x\n", "line 1 has no column `image`"),
+    "two image columns": (b"image,file,label\na.png,a.png,x\n", "names the image twice"),
+    "no labels": (b"image,split\na.png,train\n", "line 1 has no labels"),
+    "both": (b"image,label,labels\na.png,x,x\n", "has `label` and `labels`"),
+    "a column twice": (b"image,cat,cat\na.png,1,0\n", "names the column 'cat' twice"),
+    "row numbers": (b",image,cat,dog\n0,a.png,1,0\n", "column 1 has no name.*index=False"),
+    "short": (b"image,label\na.png,x\nb.png\n", "line 3 has 1 cells, the first 2"),
+    "semicolons": (b"image;label\na.png;x\n", "no column `image`, it has 'image;label'"),
+    "no path": (b"image,label\na.png,x\n,y\n", "line 3 names no image"),
+    "no label": (b"image,label\na.png,x\nb.png, \n", "line 3 has no label"),
+    "bar": (b"image,label\na.png,x|y\n", r"line 2 has the label 'x\|y'.*`labels`"),
+    "not 0 or 1": (b"image,cat,age\na.png,1,27\n", "line 2, column 'age': '27' is not 0 or 1"),
+    "never": (b"image,cat,dog,cow\na.png,1,0,0\nb.png,0,1,0\n", "no image is of the class 'cow'"),
+    "one class": (b"image,labels\na.png,x\nb.png,\n", "has only the class 'x'"),
+    "no class": (b"image,labels\na.png,\n", "has no class at all"),
+    "missing": (b"image,label\na.png,x\nno.png,y\n", "line 3: there is no file"),
+    "again": (b"image,label\na.png,x\n./a.png,x\n", "line 3 .* after line 2, with the same"),
+    "otherwise": (b"image,label\na.png,x\na.png,y\n", "again, after line 2, with another label"),
+    "in two splits": (b"image,label,split\na.png,x,train\na.png,x,test\n", "again, after line 2"),
+    "split": (b"image,label,split\na.png,x,dev\n", "line 2: the split 'dev' is not"),
+    "untrained": (b"image,label,split\na.png,x,train\nb.png,y,test\n", "line 3: the class 'y' is"),
+    "untrained label": (b"image,labels,split\na.png,x,train\nb.png,x,test\nd.png,x|y,test\n",
+                        "line 4: the class 'y' is in test but not in train"),
+    "latin 1": ("image,label\na.png,café\n".encode("latin-1"), "line 2 is not UTF-8"),
+    "utf 16": ("image,label\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+    "nul": (b"image,label\na.png,x\n\0\n", "line 3 holds a NUL byte"),
+    "quote": (b'image,label\na.png,"x\n', "line 2 cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "message"), WRONG.values(), ids=WRONG)
+def test_a_wrong_list_is_named_with_its_line(
+    listed: Callable[..., Path], data: bytes, message: str
+) -> None:
+    with pytest.raises(DataError, match=message) as raised:
+        load(listed(data))
+    assert "birds.csv" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_list(listed: Callable[..., Path], tmp_path: Path) -> None:
+    path = listed("image,label\na.png,x\nb.png,y\n")
+    with pytest.raises(DataError, match=r"nothere\.csv: there is no such file"):
+        load(path.with_name("nothere.csv"))
+    with pytest.raises(DataError, match=r"is a file; give the folder .* or a \.csv or \.tsv file"):
+        load(path.with_name("a.png"))
+    with pytest.raises(UsageError, match="is a list of images, so --dataset-root"):
+        load_dataset(str(path), root=tmp_path)
+
+
+def test_skip_bad_leaves_out_what_is_missing_or_no_image(make_folder: Make) -> None:
+    root = make_folder("a.png", "b.png", "c.png")
+    (root / "c.png").write_bytes(b"no image")
+    (root / "list.csv").write_text("image,labels\na.png,x|y\nb.png,x\nc.png,x\nno.png,y\n")
+    cache = root.parent / "cache"
+    dataset = load_dataset(str(root / "list.csv"), cache_dir=cache, skip_bad=True)
+    assert list(dataset.splits["train"].ids) == ["a.png", "b.png"]
+    assert [bad.id for bad in dataset.skipped] == ["c.png", "no.png"]
+
+
+def test_a_limit_on_images_of_several_labels(listed: Callable[..., Path]) -> None:
+    path = listed("image,labels\na.png,x\nb.png,y\nd.png,x|y\ndeep/c.png,\n")
+    two, three = (list(load(path, limit=n).splits["train"].ids) for n in (2, 3))
+    assert (len(two), len(three)) == (2, 3)
+    assert set(two) < set(three)
+    with pytest.raises(UsageError, match="--per-class counts images of one label each"):
+        load_dataset(str(path), cache_dir=path.parent / "cache", per_class=1)
+
+
+def test_a_list_of_a_folders_images_reuses_its_features(make_folder: Make, tmp_path: Path) -> None:
+    """The same images in the same order have the same key, and other labels forward nothing."""
+    ids = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png"]
+    root, store = make_folder(*ids), Store(tmp_path / "store")
+    for number, id_ in enumerate(ids):
+        data = (root / id_).read_bytes()
+        (root / id_).write_bytes(data + bytes([number]))  # four contents
+
+    def extract(dataset: Dataset) -> tuple[int, str]:
+        observer = Silent()
+        job = make_job(dataset)
+        engine = lambda cuts: FakeEngine(cuts, 32)  # noqa: E731
+        (entry,) = extract_features(job, store, engine, observer, workers=1)
+        train = entry["train"]
+        np.testing.assert_array_equal(train.labels, dataset.splits["train"].labels)
+        assert train.ids == list(dataset.splits["train"].ids)
+        return observer.forwarded, entry.key.digest
+
+    folder = load_dataset(str(root), cache_dir=tmp_path / "cache")
+    assert extract(folder)[0] == 4
+    for name, text in {
+        "same.csv": "image,label\n" + "".join(f"{id_},{id_[:3]}\n" for id_ in ids),
+        "several.csv": "image,labels\n" + "".join(f"{id_},{id_[:3]}|pet\n" for id_ in ids),
+    }.items():
+        (root / name).write_text(text)
+        forwarded, digest = extract(load_dataset(str(root / name), cache_dir=tmp_path / "cache"))
+        assert forwarded == 0
+        assert digest == make_job(folder).cuts[0].key.digest
+    (root / "same.csv").write_text(
+        "image,label\n" + "".join(f"{i},x{n % 2}\n" for n, i in enumerate(reversed(ids)))
+    )
+    assert extract(load_dataset(str(root / "same.csv"), cache_dir=tmp_path / "cache"))[0] == 0
