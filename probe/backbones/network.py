@@ -121,14 +121,23 @@ def forward(
     """
     net = build(spec, preprocess.size)
     network = CutNetwork(net, cuts, preprocess)
-    for name, parameter in net._collect_params_with_prefix().items():
-        if spec.uses(last_of(cuts), name):
-            parameter.shape = parameters[name].shape
-            parameter.initialize(ctx=mx.cpu())
-            parameter.set_data(mx.nd.array(parameters[name]))
+    set_parameters(net, spec, last_of(cuts), parameters, mx.cpu())
     network.gain.initialize(ctx=mx.cpu())
     network.shift.initialize(ctx=mx.cpu())
     return [output.asnumpy() for output in network(mx.nd.array(batch, dtype="uint8"))]
+
+
+def set_parameters(
+    net: Any, spec: BackboneSpec, last: Layer, parameters: Parameters, context: Any
+) -> None:
+    """Give a network that nobody trains the parameters that it uses up to a layer."""
+    for name, parameter in net._collect_params_with_prefix().items():
+        if spec.uses(last, name):
+            # set_data would keep a deferred shape; giving the shape first allocates exactly it,
+            # without a gradient and without drawing random weights that nobody wants
+            parameter.shape, parameter.grad_req = parameters[name].shape, "null"
+            parameter.initialize(mx.init.Zero(), ctx=context, force_reinit=True)
+            parameter.set_data(mx.nd.array(parameters[name], ctx=context))
 
 
 def reduce_map(F: Any, x: Any, layer: Layer, pool: Pool) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.network import CutNetwork, Parameters, build
+from probe.backbones.network import CutNetwork, Parameters, build, last_of, set_parameters
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.errors import EngineError, UsageError
 from probe.mx import mx
@@ -96,14 +96,7 @@ class GluonEngine:
         )
         net = build(spec, preprocess.size)
         self._network = CutNetwork(net, cuts, preprocess)
-        deepest = max((layer for layer, _ in cuts), key=lambda layer: layer.after)
-        for name, parameter in net._collect_params_with_prefix().items():
-            if spec.uses(deepest, name):
-                # set_data would keep a deferred shape; giving the shape first allocates exactly it,
-                # without a gradient and without drawing random weights that nobody wants
-                parameter.shape, parameter.grad_req = parameters[name].shape, "null"
-                parameter.initialize(mx.init.Zero(), ctx=self._context, force_reinit=True)
-                parameter.set_data(mx.nd.array(parameters[name], ctx=self._context))
+        set_parameters(net, spec, last_of(cuts), parameters, self._context)
         self._network.gain.initialize(ctx=self._context)
         self._network.shift.initialize(ctx=self._context)
         self._compile(preprocess.size)

@@ -148,12 +148,12 @@ def gluon_array(array: NDArray[Any], magic: int | None = 0xF993FAC9) -> bytes:
 
 
 def write_gluon(path: Path, arrays: Arrays, magic: int | None = 0xF993FAC9) -> Path:
-    data = struct.pack("<QQQ", 0x112, 0, len(arrays))
-    data += b"".join(gluon_array(array, magic) for array in arrays.values())
-    data += struct.pack("<Q", len(arrays))
-    for name in arrays:
-        data += struct.pack("<Q", len(name.encode())) + name.encode()
-    path.write_bytes(data)
+    names = [struct.pack("<Q", len(name.encode())) + name.encode() for name in arrays]
+    with path.open("wb") as file:
+        file.write(struct.pack("<QQQ", 0x112, 0, len(arrays)))
+        file.writelines(gluon_array(array, magic) for array in arrays.values())
+        file.write(struct.pack("<Q", len(arrays)))
+        file.writelines(names)
     return path
 
 
