@@ -23,7 +23,7 @@ from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.datasets import Split
-    from probe.predict import Evaluation
+    from probe.predict.evaluate import Evaluation
 
 
 def evaluate(
@@ -55,7 +55,7 @@ def evaluate(
     from probe.cli import console
     from probe.cli.extract import default_workers
     from probe.datasets import load_dataset
-    from probe.predict import evaluate as score_bundle
+    from probe.predict.evaluate import evaluate as score_bundle
 
     check_options(tta, combine, weighting)
     folder = cache_folder(cache_dir)

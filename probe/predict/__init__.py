@@ -1,7 +1,9 @@
-"""Images to labels: finding them, answering them, scoring the answers, showing why."""
+"""Images to labels: finding them, answering them, scoring the answers, showing why.
+
+Scoring is in `probe.predict.evaluate`, which an answer need not wait for.
+"""
 
 from probe.predict.augment import COMBINATIONS, TTA
-from probe.predict.evaluate import Evaluation, evaluate
 from probe.predict.inputs import find_images
 from probe.predict.predictor import Answers, Predictor
 from probe.predict.stream import Prediction, predict_images
@@ -10,10 +12,8 @@ __all__ = [
     "COMBINATIONS",
     "TTA",
     "Answers",
-    "Evaluation",
     "Prediction",
     "Predictor",
-    "evaluate",
     "find_images",
     "predict_images",
 ]

@@ -13,8 +13,9 @@ from probe.cache.store import Store
 from probe.datasets import BadImage, load_dataset
 from probe.errors import BundleError, UsageError
 from probe.heads import load_head
-from probe.predict import Prediction, Predictor, evaluate, find_images, predict_images
+from probe.predict import Prediction, Predictor, find_images, predict_images
 from probe.predict.augment import COMBINATIONS, TTA, augmented, combine
+from probe.predict.evaluate import evaluate
 from probe.preprocess import TORCHVISION
 from probe.runs import HEAD, HeadRequest
 from probe.statistics import apply_temperature
