@@ -12,6 +12,9 @@ warm: once checked 1.19 and 1.13, the first read with its check 0.69 and 0.75 by
 `features`. Shuffled mini-batches of 256 rows of 8 KB are 4.3 and 4.4 times as fast as h5py's on the
 same file, and 2,900 times as fast as on a chunked, compressed one.
 
+Once more with --gb 2, since each row has a fold: warm once checked 1.26, first read 0.78 and 0.75;
+cold 0.95 and 0.94.
+
 With other work on both cores `features`, which checks on several threads, falls to 0.53 of memmap's
 rate warm and 0.76 to 0.95 cold: there is no idle core left to check on.
 """
