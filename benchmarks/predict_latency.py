@@ -14,8 +14,8 @@ Seen on two cores of a Xeon with nothing else of ours on them, three runs one af
     efficientnet_lite0   (one run) warm, pixels 1.12, file 1.57; cold, median 2.00 s, best 1.86 s
 
 Medians of two more series of ResNet-18 from cold: 3.19 and 2.58 s. The machine's own speed moves
-that much, so the limit of 3 s holds on most runs and not on all. Before scikit-learn left the way of
-a prediction it was 3.31 s, best 3.23 s.
+that much, so the limit of 3 s holds in most series and not in all. Before scikit-learn left the way
+of a prediction it was 3.31 s, best 3.23 s.
 
 From pixels the limit of 1.2 holds; from a 640 x 427 JPEG file it is missed, the more the smaller
 the network. Of the 6 to 8 ms that such a file takes (processor time of the thread), libjpeg needs

@@ -4,7 +4,7 @@
     gluon/bin/python -m benchmarks.goldens.gluon_goldens        # in the repository's root
 
 writes tests/weights/goldens/gluon.json and gluoncv.json. Made with MXNet 1.9.1 and GluonCV
-0.10.5.post0 on Python 3.11 and two cores of an x86-64, in about a minute. Nothing of `probe`
+0.10.5.post0 on Python 3.11 and two cores of an x86-64, in two minutes. Nothing of `probe`
 runs here.
 """
 
@@ -22,14 +22,13 @@ from benchmarks.goldens.drawing import digest, draw, image, names_digest, write
 DEPTHS = (18, 34, 50, 101, 152)
 # ours -> the zoo's name, the size, and what `features` gives
 ZOO: dict[str, tuple[str, int, str]] = {
-    "vgg11": ("vgg11", 224, "fc7"),  # two stand for all eight, since half a gigabyte takes seconds
-    "vgg16_bn": ("vgg16_bn", 224, "fc7"),
+    **{f"vgg{d}{bn}": (f"vgg{d}{bn}", 224, "fc7") for d in (11, 13, 16, 19) for bn in ("", "_bn")},
     **{f"resnet{d}_{v}": (f"resnet{d}_{v}", 64, "gap") for v in ("v1", "v2") for d in DEPTHS},
     "inception_v3": ("inceptionv3", 299, "gap"),
     "alexnet": ("alexnet", 224, "fc7"),
     "squeezenet1_0": ("squeezenet1.0", 224, "fire9"),
     "squeezenet1_1": ("squeezenet1.1", 224, "fire9"),
-    "densenet121": ("densenet121", 224, "gap"),  # for all four, as with VGG
+    **{f"densenet{d}": (f"densenet{d}", 224, "gap") for d in (121, 161, 169, 201)},
     "mobilenet_v1": ("mobilenet1.0", 64, "gap"),
     "mobilenet_v2": ("mobilenetv2_1.0", 64, "gap"),
 }  # fmt: skip
