@@ -9,8 +9,8 @@ Seen on two busy cores with --gb 2, three times: 0.92, 0.98 and 1.21 of the plai
 file at 1.25 to 1.77 GB/s. The disk is reserved at once; checksums and folds are taken from the rows
 on their way, a block at a time while it is in the processor's cache, so that nothing is read back.
 That order took the processor time of 0.84 GB on a tmpfs from 0.77 s without folds to 0.60 s with
-them. On a machine with a load of 8 to 20: 0.90, 1.06 and 1.20 of the plain rate; on an idle one 1.10
-(the plain file at 1.04 GB/s).
+them. On a machine with a load of 8 to 20: 0.90, 1.06 and 1.20 of the plain rate; on an idle one
+1.10 (the plain file at 1.04 GB/s).
 """
 
 from __future__ import annotations

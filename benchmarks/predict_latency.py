@@ -13,8 +13,8 @@ Seen on two cores of a Xeon with nothing else of ours on them, three runs one af
                          cold, median 3.79, 3.05, 2.29 s, best 2.62, 2.73, 2.08 s
     efficientnet_lite0   (one run) warm, pixels 1.12, file 1.57; cold, median 2.00 s, best 1.86 s
 
-Medians of five more series of ResNet-18 from cold: 3.19, 2.58, 2.92, 3.16 and 2.98 s. The machine's
-own speed moves that much: the limit of 3 s holds in four of the eight, so it is not met for certain.
+Medians of five more series of ResNet-18 from cold: 3.19, 2.58, 2.92, 3.16 and 2.98 s. Its own
+speed moves that much: the limit of 3 s holds in four of the eight, so it is not met for certain.
 Before scikit-learn left the way of a prediction it was 3.31 s, best 3.23 s.
 
 From pixels the limit of 1.2 holds; from a 640 x 427 JPEG file it is missed, the more the smaller
