@@ -190,17 +190,26 @@ def macro_auc(scores: Probabilities, labels: Labels) -> float | None:
     References
     ----------
     Fawcett, "An introduction to ROC analysis", Pattern Recognit. Lett. 27, 2006: 9, by prevalence
-    and not; Hand, Till, Mach. Learn. 45, 2001: the area from ranks, ties counting half.
+    and not.
     """
-    areas = []
-    for label in np.unique(labels):
-        own = labels == label
-        n_own, n_rest = int(own.sum()), int((~own).sum())
-        if n_rest:
-            _, group, count = np.unique(scores[:, label], return_inverse=True, return_counts=True)
-            ranks = (np.cumsum(count) - (count - 1) / 2)[group]  # equal scores share a mean rank
-            areas.append((ranks[own].sum() - n_own * (n_own + 1) / 2) / (n_own * n_rest))
-    return float(np.mean(areas)) if areas else None
+    areas = [area_under_roc(scores[:, label], labels == label) for label in np.unique(labels)]
+    measured = [area for area in areas if not np.isnan(area)]
+    return float(np.mean(measured)) if measured else None
+
+
+def area_under_roc(scores: NDArray[Any], own: NDArray[np.bool_]) -> float:
+    """Return the area under the ROC curve of one class, from scores (n,); NaN without two sides.
+
+    References
+    ----------
+    Hand, Till, Mach. Learn. 45, 2001: the area from ranks, ties counting half.
+    """
+    n_own, n_rest = int(own.sum()), int((~own).sum())
+    if not (n_own and n_rest):
+        return float("nan")
+    _, group, count = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(count) - (count - 1) / 2)[group]  # equal scores share a mean rank
+    return float((ranks[own].sum() - n_own * (n_own + 1) / 2) / (n_own * n_rest))
 
 
 def calibration_error(probabilities: Probabilities, labels: Labels, n_bins: int = 15) -> float:
@@ -214,11 +223,16 @@ def calibration_error(probabilities: Probabilities, labels: Labels, n_bins: int 
     Naeini et al., AAAI 2015; Guo et al., "On calibration of modern neural networks",
     arXiv:1706.04599: fifteen bins.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * n_bins).astype(np.intp) - 1, 0, n_bins - 1)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=n_bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    return calibration_gap(probabilities.max(axis=1), right, n_bins)
+
+
+def calibration_gap(confidence: NDArray[Any], right: NDArray[Any], n_bins: int = 15) -> float:
+    """Return how far confidences, (n,), are from what came true, averaged over bins of them."""
+    sure = confidence.astype(np.float64)
+    bins = np.clip(np.ceil(sure * n_bins).astype(np.intp) - 1, 0, n_bins - 1)
+    gaps = np.bincount(bins, weights=sure - right, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(right))
 
 
 def log_loss(probabilities: Probabilities, labels: Labels) -> float:

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError
+from probe.metrics import area_under_roc, calibration_gap
 
 Probabilities = NDArray[np.floating[Any]]
 Indicators = NDArray[np.integer[Any]]
 Array64 = NDArray[np.float64]
 
 HALF = 0.5
-N_BINS = 15
 DRAWS, LEAST_DRAWS = 1000, 200
 MOST_DRAWN = 50_000  # decisions: with more there are fewer draws
 BLOCK = 1 << 20  # counts at a time: 4 MB
@@ -161,21 +161,9 @@ def average_precisions(scores: Probabilities, labels: Indicators) -> Array64:
 
 
 def label_aucs(scores: Probabilities, labels: Indicators) -> Array64:
-    """Return each class's area under the ROC curve, (C,); NaN without positives or negatives.
-
-    References
-    ----------
-    Hand, Till, Mach. Learn. 45, 2001: the area from ranks, ties counting half.
-    """
-    found = np.full(labels.shape[1], np.nan)
-    for column in range(labels.shape[1]):
-        own = labels[:, column] == 1
-        n_own, n_rest = int(own.sum()), int((~own).sum())
-        if n_own and n_rest:
-            _, group, count = np.unique(scores[:, column], return_inverse=True, return_counts=True)
-            ranks = (np.cumsum(count) - (count - 1) / 2)[group]  # equal scores share a mean rank
-            found[column] = (ranks[own].sum() - n_own * (n_own + 1) / 2) / (n_own * n_rest)
-    return found
+    """Return each class's area under the ROC curve, (C,); NaN without positives or negatives."""
+    columns = zip(scores.T, labels.T, strict=True)
+    return np.array([area_under_roc(own, given == 1) for own, given in columns])
 
 
 def best_thresholds(probabilities: Probabilities, labels: Indicators) -> Array64:
@@ -274,10 +262,7 @@ def binary_calibration_error(probabilities: Probabilities, labels: Indicators) -
     Naeini et al., AAAI 2015; Niculescu-Mizil, Caruana, ICML 2005: of a probability, not of the
     predicted class's confidence.
     """
-    p = probabilities.reshape(-1).astype(np.float64)
-    bins = np.clip(np.ceil(p * N_BINS).astype(np.intp) - 1, 0, N_BINS - 1)
-    gaps = np.bincount(bins, weights=p - labels.reshape(-1), minlength=N_BINS)
-    return float(np.abs(gaps).sum() / len(p))
+    return calibration_gap(probabilities.reshape(-1), labels.reshape(-1))
 
 
 def mean_of(values: Array64) -> float | None:

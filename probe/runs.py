@@ -19,7 +19,7 @@ from probe.learning_curve import Point, save_learning_curve
 from probe.ledger import record_look
 from probe.memory import parts_of
 from probe.metrics import Metrics
-from probe.parts import SplitPlan, plan_splits
+from probe.parts import HeadData, SplitPlan, plan_splits
 from probe.predictions import save_predictions
 from probe.report.confusion import draw_confusion
 from probe.report.curves import draw_curves
@@ -91,21 +91,8 @@ def fit_head(
     entry, key = joined.entry, joined.entry.key
     parts = parts_of(joined, request.fitting(), max_memory=request.max_memory)
     data = plan.apply(parts, entry.classes)
-    if data.train.y.ndim == 2 and request.per_class:
-        raise UsageError(
-            "--per-class counts images of one label each, and these may have several; leave it out"
-        )
-    require_two_classes(data.train, entry.classes)
-    if request.params.get("patience") is not None and data.val is None:
-        raise UsageError(
-            "--patience goes by validation rows, and none are held out: give --val-size above 0, "
-            "or leave it out with --folds"
-        )
-
-    wanted = request.curve_plan()
-    if wanted is not None:
-        check_curve(data, wanted)  # before anything is fitted, and before test rows are looked at
-    search = request.search(data.train)
+    _check(request, data)
+    search, wanted = request.search(data.train), request.curve_plan()
     counted = ledger is not None and "test" in joined.splits
 
     def look() -> int:
@@ -142,6 +129,23 @@ def fit_head(
         name=request.solver, on_point=on_point,
     )  # fmt: skip
     return replace(run, curve=curve)
+
+
+def _check(request: HeadRequest, data: HeadData) -> None:
+    """Refuse what cannot be done before anything is fitted, or test rows are looked at."""
+    if data.train.y.ndim == 2 and request.per_class:
+        raise UsageError(
+            "--per-class counts images of one label each, and these may have several; leave it out"
+        )
+    require_two_classes(data.train, data.classes)
+    if request.params.get("patience") is not None and data.val is None:
+        raise UsageError(
+            "--patience goes by validation rows, and none are held out: give --val-size above 0, "
+            "or leave it out with --folds"
+        )
+    wanted = request.curve_plan()
+    if wanted is not None:
+        check_curve(data, wanted)
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -113,3 +114,26 @@ class Silent:
 
     def waiting(self, holder: object, done: int, rows: int) -> None:
         self.waits += 1
+
+
+class _Rows(SimpleNamespace):
+    """One split as `probe head` reads it from an entry."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def joined(rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], classes: Sequence[str]) -> Any:
+    """Return what `probe.cache.joining.join` gives, of features and labels that a test made."""
+    splits = {}
+    for seed, (name, (X, y)) in enumerate(rows.items()):
+        content = np.random.default_rng(seed).integers(0, 256, (len(X), 16), dtype=np.uint8)
+        ids = [f"{name}/{row:05d}" for row in range(len(X))]
+        splits[name] = _Rows(features=X, labels=y, ids=ids, content=content)
+    key = SimpleNamespace(
+        backbone="vgg16", layer="pool5", pool="avg", views="none", dtype="float32"
+    )
+    entry = SimpleNamespace(
+        name="e", dataset="d", key=key, provenance={}, classes=classes, row_shape=(12,)
+    )
+    return SimpleNamespace(entry=entry, splits=splits)

@@ -26,31 +26,15 @@ from probe.runs import (
     plan_head,
     run_folder,
 )
+from tests import fakes
 from tests.heads.data import make_features
 
 CLASSES = tuple("abcd")
 
 
 def joined(*splits: str) -> Any:
-    """Return what `join` gives, of features made here."""
-
-    class Split(SimpleNamespace):
-        def __len__(self) -> int:
-            return len(self.labels)
-
-    made = {}
-    for seed, name in enumerate(splits):
-        X, y = make_features(160, seed=seed)
-        content = np.random.default_rng(seed).integers(0, 256, (160, 16), dtype=np.uint8)
-        ids = [f"{name}/{row:05d}" for row in range(160)]
-        made[name] = Split(features=X, labels=y.astype(np.int32), ids=ids, content=content)
-    key = SimpleNamespace(
-        backbone="vgg16", layer="pool5", pool="avg", views="none", dtype="float32"
-    )
-    entry = SimpleNamespace(
-        name="e", dataset="d", key=key, provenance={}, classes=CLASSES, row_shape=(12,)
-    )
-    return SimpleNamespace(entry=entry, splits=made)
+    made = {name: make_features(160, seed=seed) for seed, name in enumerate(splits)}
+    return fakes.joined({name: (X, y.astype(np.int32)) for name, (X, y) in made.items()}, CLASSES)
 
 
 def run(asked: HeadRequest, data: Any, folder: Path) -> Any:

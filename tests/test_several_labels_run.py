@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,31 +23,15 @@ from probe.promote.source import Places, open_source
 from probe.report.material import named_runs, read_runs
 from probe.results import read_run
 from probe.runs import HEAD, HeadRequest, fit_head, keep_run, plan_head
+from tests import fakes
 from tests.heads.test_several_labels import make
 
 CLASSES = tuple("abcde")
 
 
 def joined(*splits: str, n_rows: int = 160) -> Any:
-    """Return what `join` gives, of features made here."""
-
-    class Split(SimpleNamespace):
-        def __len__(self) -> int:
-            return len(self.labels)
-
-    made = {}
-    for seed, name in enumerate(splits):
-        X, Y = make(n_rows, seed=seed)
-        content = np.random.default_rng(seed).integers(0, 256, (n_rows, 16), dtype=np.uint8)
-        ids = [f"{name}/{row:05d}" for row in range(n_rows)]
-        made[name] = Split(features=X, labels=Y, ids=ids, content=content)
-    key = SimpleNamespace(
-        backbone="vgg16", layer="pool5", pool="avg", views="none", dtype="float32"
-    )
-    entry = SimpleNamespace(
-        name="e", dataset="d", key=key, provenance={}, classes=CLASSES, row_shape=(12,)
-    )
-    return SimpleNamespace(entry=entry, splits=made)
+    made = {name: make(n_rows, seed=seed) for seed, name in enumerate(splits)}
+    return fakes.joined(made, CLASSES)
 
 
 def run(asked: HeadRequest, data: Any, folder: Path) -> Any:

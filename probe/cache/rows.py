@@ -66,16 +66,17 @@ class MappedRows:
             Names the first bad row.
         """
         for block in self._bad_among(blocks):
-            rows = self._map[self._header.block_slice(self._split, block)]
-            raise corrupt(self._opened, self._split, block, rows)
+            raise corrupt(self._opened, self._split, block, self._as_found(block))
 
     def damaged(self, blocks: Iterable[int]) -> list[BadBlock]:
         """Return those of some blocks that are not what was written."""
         return [
-            bad_block(self._opened, self._split, block, self._map[where])
+            bad_block(self._opened, self._split, block, self._as_found(block))
             for block in self._bad_among(blocks)
-            for where in [self._header.block_slice(self._split, block)]
         ]
+
+    def _as_found(self, block: int) -> NDArray[Any]:
+        return self._map[self._header.block_slice(self._split, block)]
 
     def _bad_among(self, blocks: Iterable[int]) -> list[int]:
         """Check blocks that were not checked yet.
