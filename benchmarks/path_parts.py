@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.linalg.blas import dgemm
+from scipy.linalg.blas import sgemm
 
-from probe.heads import path, products, whitened
+from probe.heads import blas, path, products, whitened
 
 Undo = Callable[[], None]
 
@@ -43,8 +43,13 @@ def counted() -> Iterator[Count]:
         products.Rows.loss_and_gradient = evaluate  # type: ignore[method-assign]
 
 
-def _numpy_gemm(_alpha: float, A: Any, B: Any, trans_a: int = 0, trans_b: int = 0) -> Any:
-    return np.asfortranarray((A.T if trans_a else A) @ (B.T if trans_b else B))
+def _locked(A: Any, B: Any) -> Any:
+    """SciPy's product as its users know it: it holds the interpreter's lock."""
+    return sgemm(1.0, B.T, A.T).T
+
+
+def _double(A: Any, B: Any) -> Any:
+    return blas.matmul(A.astype(np.float64), B.astype(np.float64, copy=False))
 
 
 def _rows_first(self: Any, weights: Any, biases: Any, blocks: list[slice]) -> Any:
@@ -85,14 +90,15 @@ STAND_INS: dict[str, tuple[tuple[Any, str, Any], ...]] = {
     "the looser stop at large C": ((path, "LOOSEST", 1),),
     "float32": (
         (path, "minus", lambda X, mean: X.astype(np.float64) - mean),
-        (products, "sgemm", dgemm),
+        (products, "matmul", _double),
     ),
     "scores as (classes, heads, rows)": ((products.Rows, "_share", _rows_first),),
     "cores sharing rows": (
         (products, "usable_cores", lambda: 1),
         (path, "one_thread_a_product", nullcontext),
     ),
-    "SciPy's BLAS": ((products, "sgemm", _numpy_gemm),),
+    "letting go of the interpreter's lock": ((products, "matmul", _locked),),
+    "SciPy's BLAS": ((products, "matmul", np.matmul),),
 }
 PARTS = tuple(STAND_INS)
 

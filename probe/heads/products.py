@@ -1,11 +1,8 @@
-"""Matrix products through SciPy's BLAS, and the softmax cross-entropy of many heads in two of them.
+"""The softmax cross-entropy of many heads and its gradient, in two matrix products.
 
 A product with ten columns reads all of X for ten multiply-adds a number: memory decides. With 360
 columns, 36 heads of ten classes at once, it takes some three times as long, not 36 times. So many
 penalties share each pass over the rows.
-
-SciPy's BLAS and not NumPy's, since NumPy 1.26 carries OpenBLAS 0.3.23, which takes a processor that
-is newer than itself for one of 2004 (`Prescott`) and runs a fifth as fast on it.
 """
 
 from __future__ import annotations
@@ -15,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemm, sgemm, ssyrk
+from scipy.linalg.blas import ssyrk
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from probe.heads.blas import matmul
 from probe.heads.normalize import NormalizedRows, Rows32
 from probe.machine import usable_cores
 from probe.streaming import rows_at_once
@@ -52,18 +50,8 @@ def each_share(function: Callable[[list[slice]], T], blocks: list[slice]) -> lis
     shares = [blocks[low:high] for low, high in pairwise(edges)]
     if cores == 1:
         return [function(shares[0])]
-    with ThreadPoolExecutor(cores) as pool:  # NumPy and BLAS let go of the interpreter
+    with ThreadPoolExecutor(cores) as pool:  # NumPy and `blas` let go of the interpreter
         return list(pool.map(function, shares))
-
-
-def matmul(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
-    """Return ``A @ B`` for C-ordered A, (n, m), and B, (m, k), both float32 or both float64.
-
-    BLAS counts columns first, so it is asked for the transpose, ``B.T @ A.T``, without a copy.
-    """
-    gemm = sgemm if A.dtype == np.float32 else dgemm
-    product: NDArray[Any] = gemm(1.0, B.T, A.T).T
-    return product
 
 
 def parts(X: Rows32, most: int | None = None) -> list[slice]:
@@ -137,8 +125,8 @@ class Rows:
         """
         n_heads, n_classes, n_features = weights.shape
         columns = np.swapaxes(weights, 0, 1).reshape(-1, n_features)  # (K P, D)
-        scores = sgemm(1.0, np.asfortranarray(columns), X.T)  # (K P, rows)
-        shaped: Matrix = np.ascontiguousarray(scores).reshape(n_classes, n_heads, -1)
+        scores = matmul(columns, X.T)  # (K P, rows)
+        shaped: Matrix = scores.reshape(n_classes, n_heads, -1)
         shaped += biases.T[:, :, None]
         return shaped
 
@@ -178,7 +166,7 @@ class Rows:
             scores = self.scores(weights, biases, X)
             loss += _cross_entropy_in_place(scores, self.y[part])
             flat = scores.reshape(n_classes * n_heads, -1)
-            product = sgemm(1.0, flat.T, X.T, trans_a=1, trans_b=1)  # (K P, D)
+            product = matmul(flat, X)  # (K P, D)
             gradient[..., :-1] += product.reshape(n_classes, n_heads, n_features)
             gradient[..., -1] += scores.sum(axis=2, dtype=np.float64)
         return loss, gradient

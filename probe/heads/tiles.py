@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import sgemm
 
+from probe.heads.blas import matmul
 from probe.heads.normalize import Rows32
 from probe.heads.products import one_thread_a_product
 from probe.machine import usable_cores
@@ -42,7 +42,7 @@ def each_tile(queries: Rows32, reference: Rows32, visit: Visit, *, upper: bool =
     step = rows_at_once(reference, REFERENCE_ROWS)
 
     def compare(at: int, asked: Array32, start: int, block: Array32) -> None:
-        visit(at, start, sgemm(1.0, block.T, asked.T, trans_a=1).T)
+        visit(at, start, matmul(asked, block.T))
 
     with one_thread_a_product(), ThreadPoolExecutor(usable_cores()) as pool:
         for first in range(0, len(queries), most):

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from probe.heads.blas import matmul
 from probe.heads.normalize import Rows32
 from probe.heads.products import (
     Array64,
     Matrix,
     Rows,
     covariance,
-    matmul,
     parts,
     squares,
 )
