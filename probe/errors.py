@@ -79,8 +79,8 @@ class ImageError(DataError):
 
     def __str__(self) -> str:
         return (
-            f"{self.image}: {self.reason}; mend or remove it, or leave such images out "
-            "with --skip-bad"
+            f"{self.image}: {self.reason}; mend or remove it (on the command line --skip-bad "
+            "leaves such images out)"
         )
 
 

@@ -97,6 +97,24 @@ class HeadRequest:
             head.set_params(random_state=self.seed)
         return head
 
+    def check(self) -> None:
+        """Refuse what can be refused without a row: before anything is read, fitted or printed.
+
+        Raises
+        ------
+        UsageError
+            An option is about folds, and there are none; or the solver has no grid.
+        HeadError
+            A parameter makes no sense.
+        """
+        for option, needs in (("--groups", self.groups), ("--ensemble", self.ensemble)):
+            if needs is not None and not self.folds:
+                raise UsageError(f"{option} is about folds: add --folds 5")
+        if self.repeats > 1 and not self.folds:
+            raise UsageError(f"--repeats {self.repeats} is about folds: add --folds 5")
+        for candidate in self._candidates():
+            self.estimator().set_params(**candidate).check_params()
+
     def searched(self) -> dict[str, tuple[float, ...]]:
         """Return the parameters to choose and their values; empty where nothing is chosen.
 
@@ -118,13 +136,8 @@ class HeadRequest:
         Raises
         ------
         UsageError
-            The solver has no grid, there are too few rows for the folds, or a row has no group.
+            There are too few rows for the folds, or a row has no group.
         """
-        for option, needs in (("--groups", self.groups), ("--ensemble", self.ensemble)):
-            if needs is not None and not self.folds:
-                raise UsageError(f"{option} is about folds: add --folds 5")
-        if self.repeats > 1 and not self.folds:
-            raise UsageError(f"--repeats {self.repeats} is about folds: add --folds 5")
         if not (self.searched() or self.folds or self.seeds > 1):
             return None
         from probe.heads.grid import Search

@@ -16,6 +16,8 @@ Labels = NDArray[np.integer[Any]]
 TOP = 5
 MOST_RANKED = 1 << 26  # scores: beyond, sorting them for the area takes minutes
 BLOCK_ELEMENTS = 1 << 22  # scores compared at a time
+# of a row whose class the head does not know, in nats: scikit-learn clips probabilities there
+UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -15,12 +15,12 @@ from pathlib import Path
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, resolve_pool
 from probe.cache.key import VIEWS, view_count
-from probe.datasets import DATASETS, Dataset, load_dataset
+from probe.datasets import DATASETS, Dataset, load_dataset, require_dataset
 from probe.datasets.fetch import Progress
 from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
 from probe.engines import Engine
-from probe.errors import UsageError
+from probe.errors import ProbeError, UsageError
 from probe.extract import Job, decide, default_batch_size
 from probe.memo import Memo
 from probe.preprocess import PreprocessSpec, load_preprocess
@@ -93,9 +93,7 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
     if request.strict:
         _forget(request, memo)
     given = load_preprocess(request.preprocess) if request.preprocess else None
-    weights = resolve_weights(
-        backbone, request.weights, cache_dir=request.cache_dir, memo=memo, preprocess=given
-    )
+    weights = _weights(request, backbone, memo, given)
     preprocess = (
         weights.preprocess if request.size is None else weights.preprocess.with_size(request.size)
     )
@@ -128,6 +126,28 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
         batch_size=batch_size,
         job=job,
     )
+
+
+def _weights(
+    request: Request, backbone: BackboneSpec, memo: Memo, preprocess: PreprocessSpec | None
+) -> ResolvedWeights:
+    """Find the weights, and see whether the dataset is there: neither mistake hides the other."""
+    missing: ProbeError | None = None
+    try:
+        require_dataset(request.dataset, root=request.dataset_root, coarse=request.coarse)
+    except ProbeError as error:
+        missing = error
+    try:
+        weights = resolve_weights(
+            backbone, request.weights, cache_dir=request.cache_dir, memo=memo, preprocess=preprocess
+        )
+    except ProbeError as error:
+        if missing is None:
+            raise
+        raise UsageError(f"{missing}; and of the weights: {error}") from error
+    if missing is not None:
+        raise missing
+    return weights
 
 
 def _check_words(request: Request) -> None:

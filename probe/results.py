@@ -14,16 +14,16 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from types import NoneType
 from typing import Any
 
-from probe.errors import DataError, UnknownNameError, UsageError
+from probe.errors import DataError, UnknownNameError
 from probe.files import write_text
+from probe.result_fields import OPTIONAL_TYPES, SCHEMA, check_fields, read_intervals
 
 log = logging.getLogger(__name__)
 
-SCHEMA = 1
 FILE_NAME = "result.json"
+METRIC_WORDS = {"top1": "top-1", "map": "mAP"}  # what runs are ranked by, as people write it
 REPORTED_VERSIONS = ("probe", "mxnet", "numpy", "scikit-learn")
 
 
@@ -124,6 +124,11 @@ class RunResult:
     spread: Mapping[str, Any] | None = None
     multilabel: Mapping[str, Any] | None = None
 
+    @property
+    def metric(self) -> str:
+        """What it is ranked by: ``top1``, or ``map`` where an image may have several labels."""
+        return "top1" if self.multilabel is None else "map"
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, as `--json` prints them."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -163,65 +168,11 @@ class RunResult:
         DataError
             A field is missing, unknown or of another type; the message names it.
         """
-        if not isinstance(data, dict):
-            raise DataError("not an object")
-        if data.get("schema") != SCHEMA:
-            raise DataError(f"schema is {data.get('schema')!r}, this version reads {SCHEMA}")
-        optional = {k: wanted for k, wanted in OPTIONAL_TYPES.items() if k in data}
-        _check_object(data, FIELD_TYPES | optional, "")
-        _check_object(data["per_class"], {"split": str, "recall": dict}, "per_class.")
-        _check_values(data["per_class"]["recall"], (int, float), "per_class.recall.")
-        _check_values(data["params"], (str, int, float, bool, NoneType), "params.")
-        _check_values(data["metrics"], (dict,), "metrics.")
-        for split, figures in data["metrics"].items():
-            _check_values(figures, (int, float), f"metrics.{split}.")
-        _check_values(data["versions"], (str,), "versions.")
-        made = {**data, "per_class": PerClass(**data["per_class"])}
-        if "intervals" in data:
-            made["intervals"] = _intervals(data["intervals"])
+        found = check_fields(data)
+        made = {**found, "per_class": PerClass(**found["per_class"])}
+        if "intervals" in found:
+            made["intervals"] = read_intervals(found["intervals"])
         return cls(**made)
-
-
-FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("schema", "seed", "n_train", "n_val", "n_test"), int),
-    **dict.fromkeys(("command", "entry", "dataset", "backbone", "weights", "layer", "pool"), str),
-    **dict.fromkeys(("head", "created"), str),
-    **dict.fromkeys(("params", "metrics", "per_class", "versions"), dict),
-    "seconds": (int, float),
-}
-OPTIONAL_TYPES: dict[str, type | tuple[type, ...]] = {
-    "selection": dict,
-    "intervals": dict,
-    "temperature": (int, float),
-    "test_looks": int,
-    "spread": dict,
-    "multilabel": dict,
-}
-
-
-def _intervals(data: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float]]]:
-    _check_values(data, (dict,), "intervals.")
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for split, figures in data.items():
-        found[split] = {}
-        for name, bounds in figures.items():
-            where = f"intervals.{split}.{name}"
-            if not isinstance(bounds, list) or len(bounds) != 2:
-                raise DataError(f"{where} is {bounds!r}, not [low, high]")
-            _check_values(
-                dict(zip(("low", "high"), bounds, strict=True)), (int, float), f"{where}."
-            )
-            found[split][name] = (float(bounds[0]), float(bounds[1]))
-    return found
-
-
-def require_one_label(result: RunResult, command: str) -> None:
-    """Raise UsageError for a run whose images may have several labels."""
-    if result.multilabel is not None:
-        raise UsageError(
-            f"{command}: the run is of images that may have several labels, and this command knows "
-            "one label an image; `probe.heads.load_head` predicts with its head in Python"
-        )
 
 
 def new_run_folder(runs: Path) -> Path:
@@ -316,25 +267,3 @@ def versions() -> dict[str, str]:
 def now() -> str:
     """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _check_object(data: object, types: Mapping[str, type | tuple[type, ...]], prefix: str) -> None:
-    if not isinstance(data, dict):
-        raise DataError(f"{prefix.rstrip('.')} is not an object")
-    for name in types.keys() - data.keys():
-        raise DataError(f"{prefix}{name} is missing")
-    for name in data.keys() - types.keys():
-        raise DataError(f"{prefix}{name} is not a field of schema {SCHEMA}")
-    for name, wanted in types.items():
-        _check_type(data[name], wanted, prefix + name)
-
-
-def _check_values(data: Mapping[str, object], wanted: tuple[type, ...], prefix: str) -> None:
-    for name, value in data.items():
-        _check_type(value, wanted, prefix + name)
-
-
-def _check_type(value: object, wanted: type | tuple[type, ...], name: str) -> None:
-    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise DataError(f"{name} is {value!r}, not {' or '.join(kind.__name__ for kind in kinds)}")

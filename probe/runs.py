@@ -50,7 +50,14 @@ __all__ = [
 
 
 def plan_head(joined: Joined, request: HeadRequest) -> SplitPlan:
-    """Decide which rows a head is trained, watched and tested on; see `plan_splits`."""
+    """Decide which rows a head is trained, watched and tested on; see `plan_splits`.
+
+    Raises
+    ------
+    UsageError, HeadError
+        The request makes no sense, see `HeadRequest.check`, or the rows cannot be had.
+    """
+    request.check()
     labels = {name: split.labels for name, split in joined.splits.items()}
     default = 0.0 if request.folds else VAL_SIZE  # the folds hold rows out in turn
     size = default if request.val_size is None else request.val_size

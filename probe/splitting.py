@@ -53,7 +53,12 @@ def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNum
     least, most = np.minimum(counts - 1, 1), counts - 1
     if val_size < 1:
         wanted = max(wanted, int(least.sum()))
-    if not 0 < int(least.sum()) <= wanted <= int(most.sum()):
+    if not least.any():
+        raise UsageError(
+            "every class has one training row, so none can be held out; train on all with "
+            "--val-size 0"
+        )
+    if not int(least.sum()) <= wanted <= int(most.sum()):
         raise UsageError(
             f"--val-size {val_size:g} holds out {wanted} of {len(labels)} rows; with "
             f"{len(classes)} classes it must be from {least.sum()} to {most.sum()} rows, or 0"
@@ -116,6 +121,11 @@ def fold_split(
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     least = int(np.unique(labels, return_counts=True)[1].min())
+    if least < 2:
+        raise UsageError(
+            f"--folds {folds}: a class has one training row alone, and a fold that holds it out "
+            "would leave none to train on; add images of it, or remove the class"
+        )
     n_groups = len(set(groups)) if groups is not None else least
     if not (2 <= folds <= least and repeats >= 1 and n_groups >= folds):
         raise UsageError(

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.errors import DataError, UnknownNameError
+from probe.result_fields import OPTIONAL_TYPES
 from probe.results import (
-    OPTIONAL_TYPES,
     PerClass,
     RunResult,
     find_run,

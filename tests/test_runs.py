@@ -108,6 +108,44 @@ def test_what_makes_no_sense_is_said(asked: HeadRequest, message: str) -> None:
         fit_head(data, asked, plan_head(data, asked))
 
 
+@pytest.mark.parametrize(
+    ("labels", "asked", "message"),
+    [
+        ([0, 1, 2], HeadRequest(), "none can be held out; train on all with --val-size 0"),
+        ([0, 0, 0, 1], HeadRequest(folds=3), "a class has one training row alone"),
+    ],
+)
+def test_too_few_rows_to_hold_out_say_what_to_do(
+    labels: list[int], asked: HeadRequest, message: str
+) -> None:
+    rows = np.arange(2.0 * len(labels), dtype=np.float32).reshape(-1, 2)
+    data = fakes.joined({"train": (rows, np.array(labels, np.int32))}, CLASSES)
+    with pytest.raises(UsageError, match=message):
+        fit_head(data, asked, plan_head(data, asked))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (HeadRequest(params={"lr": 0.0}), "lr must be a number above 0"),
+        (HeadRequest(grids={"lr": (0.1, -1.0)}), "lr must be a number above 0"),
+        (HeadRequest(params={"normalize": "minmax"}), "normalize must be one of"),
+        (HeadRequest(solver="knn", params={"k": 0}), "k must be a whole number from 1"),
+        (HeadRequest(solver="knn", grids={"k": (0, 20)}), "k must be a whole number from 1"),
+        (HeadRequest(solver="path", grids={"C": (0.0, 1.0)}), "C must be a number above 0"),
+        (HeadRequest(solver="logistic", params={"max_iter": 0}), "max_iter must be"),
+        (HeadRequest(solver="ridge", params={"alpha": -1.0}), "alpha must be"),
+        (HeadRequest(solver="prototype", params={"shrinkage": 2.0}), "shrinkage must be"),
+        (HeadRequest(ensemble="vote"), "--ensemble is about folds"),
+    ],
+)
+def test_a_value_that_makes_no_sense_is_refused_before_any_row_is_read(
+    asked: HeadRequest, message: str
+) -> None:
+    with pytest.raises((HeadError, UsageError), match=message):
+        plan_head(SimpleNamespace(), asked)  # type: ignore[arg-type]  # it has no rows at all
+
+
 def test_folds_keep_what_each_row_was_told_by_the_head_that_did_not_see_it(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     data = joined("train", "test")

@@ -9,6 +9,7 @@ from probe.errors import UnknownNameError, UsageError
 
 Pool = Literal["avg", "max", "flatten", "none"]
 LOGITS = "logits"
+CELLS = 7  # a side of the last map, at the input size that an architecture was designed for
 WHOLE = 1 << 30  # more blocks than any network's `features` have
 POOLS: tuple[Pool, ...] = ("avg", "max", "flatten", "none")
 
@@ -123,6 +124,14 @@ class BackboneSpec:
                 f"connected layer takes {layer.min_size} to {layer.max_size}; "
                 f"{largest_map} takes any larger size"
             )
+
+    def is_tiny(self, layer: Layer, size: int) -> bool:
+        """Whether the layer comes after the last map, of which the whole input is less than a cell.
+
+        At their own sizes the networks end in maps of 7 x 7 cells or about as many.
+        """
+        last = max(one.after for one in self.layers if one.kind == "map")
+        return layer.after >= last and size * CELLS < self.input_size
 
 
 def resolve_pool(layer: Layer, pool: Pool | None) -> Pool:

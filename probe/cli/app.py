@@ -11,6 +11,8 @@ import errno
 import io
 import logging
 import os
+import select
+import signal
 import sys
 from typing import Annotated
 
@@ -103,24 +105,33 @@ def _options(
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
 ) -> None:
+    name = " %(name)s" if verbose else ""
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
+        level=logging.WARNING, format=f"%(levelname)s{name}: %(message)s", stream=sys.stderr
     )
-    if not verbose:
+    if verbose:
+        logging.getLogger("probe").setLevel(logging.DEBUG)  # matplotlib's words are thousands
+    else:
         for noisy in ("matplotlib", "PIL", "filelock", "h5py"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
 def main() -> None:
-    """Run the command line; the exit code is 0, 1 (partly failed), 2 (error) or 130 (Ctrl-C)."""
+    """Run the command line; the exit code is 0, 1 (partly failed), 2 (error) or 130 (Ctrl-C).
+
+    Where nobody reads the output on, as in ``probe cache list | head -1``, it dies of SIGPIPE.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by `>&-`: nobody wants to hear
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file name that is no UTF-8 can be told, too
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _check_place()
         try:
             app()
+        except SystemExit as stop:
+            raise _behind(stop) from None
         finally:
             sys.stdout.flush()  # here, where a full disk can still be told
     except ProbeError as error:
@@ -129,9 +140,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("probe: interrupted\n")
         sys.exit(130)
-    except BrokenPipeError:  # `probe cache list | head`: nobody reads on
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
         _drop_output()
-        sys.exit(0)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGPIPE)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
             raise
@@ -141,11 +155,27 @@ def main() -> None:
         sys.exit(2)
 
 
+def _behind(stop: SystemExit) -> BaseException:
+    """Return the closed pipe or the Ctrl-C that typer made a silent exit code of, else `stop`."""
+    seen = stop.__context__
+    if seen is not None and isinstance(seen.__cause__, KeyboardInterrupt):
+        return seen.__cause__
+    return seen if isinstance(seen, BrokenPipeError) else stop
+
+
 def _check_place() -> None:
     try:
         os.getcwd()
     except FileNotFoundError:
         raise UsageError("the working directory was removed; `cd` to another and repeat") from None
+
+
+def _nobody_reads() -> bool:
+    """Return whether stdout or stderr is a pipe whose other end is closed."""
+    watched = select.poll()
+    for number in (1, 2):
+        watched.register(number, 0)  # errors and hang-ups are told unasked
+    return bool(watched.poll(0))
 
 
 def _drop_output() -> None:

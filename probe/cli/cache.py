@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from probe.cache.store import Entry
     from probe.cache.unfinished import Unfinished
 
+WIDE = 120  # columns that a list of entries takes, or about as many
+
 app = typer.Typer(
     help="Look after cache entries, and bring features in and out.", no_args_is_help=True
 )
@@ -59,8 +61,16 @@ def _show_entries(entries: list[Entry]) -> None:
         ]
         for entry in entries
     ]
-    columns = ["entry", "images", "features", "dtype", "weights", "size"]
-    console.table(console.stdout(), columns, rows, right=(5,))
+    out = console.stdout()
+    if out.is_terminal and out.width < WIDE:
+        narrow = [
+            [f"{name}\n  {images}; {shape} {dtype}", size]
+            for name, images, shape, dtype, _, size in rows
+        ]
+        console.table(out, ["entry", "size"], narrow, right=(1,))
+    else:
+        columns = ["entry", "images", "features", "dtype", "weights", "size"]
+        console.table(out, columns, rows, right=(5,))
 
 
 def _show_unfinished(unfinished: list[Unfinished]) -> None:

@@ -52,7 +52,10 @@ def _confirm(name: str) -> None:
 def prune(
     max_size: Annotated[
         str | None,
-        typer.Option(help="Keep at most this much, as 500MB or 20GB; the longest unused go first."),
+        typer.Option(
+            help="Keep at most this much, as 500MB or 20GB: entries used longest ago go first, "
+            "whatever they cost to make."
+        ),
     ] = None,
     older_than: Annotated[
         float | None, typer.Option(min=0, help="Remove what was made more than N days ago.")

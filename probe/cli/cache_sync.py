@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import typer
 
 from probe.cli import pass_options, screen
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.errors import DataError
 
 if TYPE_CHECKING:
     from probe.cache.features import FeatureSet
@@ -196,12 +198,16 @@ def reopen(
 ) -> tuple[Entry, Prepared]:
     """Return an entry with the request that made it, asked again today."""
     from probe.cache.store import Store
+    from probe.datasets import DATASETS
     from probe.request import prepare, repeat
 
     entry = Store(folder).choose(name)
     request = repeat(
         entry.key, entry.provenance, cache_dir=folder, dataset_root=dataset_root, weights=weights
     )
+    place = request.dataset
+    if place not in DATASETS and not os.path.exists(place):
+        raise DataError(f"{place}: no images there; say where they are now by --dataset-root")
     request = replace(
         request,
         strict=strict,

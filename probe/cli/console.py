@@ -37,9 +37,15 @@ def stderr() -> Console:
     return _console(sys.stderr)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `probe.cli.app.main`, where rich would exit with 1."""
+        raise  # noqa: PLE0704 - called while a BrokenPipeError is handled
+
+
 def _console(file: TextIO) -> Console:
     width = None if file.isatty() else PIPED_WIDTH
-    return Console(file=file, highlight=False, markup=False, emoji=False, width=width)
+    return _Console(file=file, highlight=False, markup=False, emoji=False, width=width)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -89,7 +95,13 @@ def table(
     if fold is not None:
         widths[fold] = min(widths[fold], FOLDED_WIDTH)
     console.width = max(console.width, sum(widths) + 2 * len(widths))
-    console.print(made, crop=False)
+    if console.is_terminal:
+        console.print(made, crop=False)
+        return
+    with console.capture() as printed:
+        console.print(made, crop=False)
+    lines = [line.rstrip() for line in printed.get().splitlines()]
+    console.file.write("\n".join(lines) + "\n")
 
 
 class _Rate(ProgressColumn):

@@ -53,8 +53,12 @@ def extract(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pass came to; `found` where there was nothing to do at all."""
+    """What a pass came to; `found` where there was nothing to do at all.
 
+    `asked` is the dataset's name: an entry of the same images and labels may have another.
+    """
+
+    asked: str
     entries: list[FeatureSet]
     found: bool
     forwarded: int
@@ -92,14 +96,10 @@ class Outcome:
             done = f"made of rows at hand, nothing to forward ({console.duration(self.seconds)})"
         for entry in self.entries:
             size = console.size(entry.path.stat().st_size)
-            console.facts(
-                out,
-                {
-                    "entry": f"{entry.path}  ({size})",
-                    "done": done,
-                    "next": f"probe head {entry.name}",
-                },
-            )
+            facts = {"entry": f"{entry.path}  ({size})", "done": done}
+            if entry.dataset != self.asked:
+                facts["note"] = f"the same images and labels as {entry.dataset}, kept as its entry"
+            console.facts(out, facts | {"next": f"probe head {entry.name}"})
 
 
 def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
@@ -114,13 +114,14 @@ def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
     from probe.extract import extract_features, find_entries
 
     started, skipped = time.perf_counter(), prepared.dataset.skipped
+    asked = prepared.dataset.name
     console.facts(console.stderr(), _facts(prepared))
     for one in skipped:
         console.stderr().print(f"skipped   {one.id}: {one.reason}")
     entries = find_entries(prepared.job, store) if reuse == "entry" else []
     found = [entry for entry in entries if entry is not None]
     if len(found) == len(prepared.job.cuts):
-        return Outcome(found, True, 0, time.perf_counter() - started, skipped)
+        return Outcome(asked, found, True, 0, time.perf_counter() - started, skipped)
     with interruptible(), Screen() as screen:
         made = extract_features(
             prepared.job,
@@ -130,7 +131,7 @@ def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
             workers=prepared.request.workers,
             reuse=reuse,
         )
-    return Outcome(made, False, screen.forwarded, time.perf_counter() - started, skipped)
+    return Outcome(asked, made, False, screen.forwarded, time.perf_counter() - started, skipped)
 
 
 def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) -> Engine:
@@ -138,7 +139,7 @@ def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) ->
 
     loaded = prepared.load(cuts)
     if loaded.omitted:
-        console.facts(console.stderr(), {"omitted ": ", ".join(loaded.omitted)})
+        console.facts(console.stderr(), {"note    ": ", ".join(loaded.omitted)})
     return prepared.engine_for(cuts, loaded)
 
 
@@ -149,9 +150,17 @@ def _facts(prepared: Prepared) -> dict[str, str]:
         cut.layer.name + ("" if cut.pool == "none" else f" ({cut.pool})")
         for cut in prepared.job.cuts
     )
-    return {
-        "dataset": f"{dataset.name}: {counts} images, {len(dataset.classes)} classes",
+    facts = {
+        "dataset": f"{dataset.name}: {counts} images, {len(dataset.classes)} "
+        + ("class" if len(dataset.classes) == 1 else "classes"),
         "backbone": f"{prepared.backbone.name}, layer {cuts}",
         "weights": weights.name + (f" ({weights.path})" if weights.path else ""),
         "input": f"{prepared.preprocess.describe()}  [{weights.decided_by}]",
     }
+    spec, size = prepared.backbone, prepared.preprocess.size
+    if any(spec.is_tiny(cut.layer, size) for cut in prepared.job.cuts):
+        facts["note"] = (
+            f"{size} pixels are less than one cell of the network's last map ({spec.input_size} is "
+            "its own size): such features say little; take a larger --size or an earlier --layer"
+        )
+    return facts

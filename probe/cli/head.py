@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -74,6 +74,7 @@ def head(
     from probe.cache.store import Store
     from probe.cli import console
     from probe.cli.head_figures import show
+    from probe.heads import HEADS
     from probe.machine import usable_cores
     from probe.runs import HeadRequest
 
@@ -113,7 +114,10 @@ def head(
     folder = cache_folder(cache_dir)
     store = Store(folder)
     joined = join(store, store.choose(entry))
-    run, path = fit(joined, request, folder=out, runs=folder / "runs", ledger=folder / "ledger")
+    notes = [] if jobs is None or HEADS[solver].load().one_by_one else [texts.no_jobs(solver, jobs)]
+    run, path = fit(
+        joined, request, folder=out, runs=folder / "runs", ledger=folder / "ledger", notes=notes
+    )
     if as_json:
         console.print_json({"run": str(path), **run.result.to_dict()})
     else:
@@ -149,6 +153,7 @@ def fit(
     folder: Path | None,
     runs: Path,
     ledger: Path | None = None,
+    notes: Sequence[str] = (),
 ) -> tuple[HeadRun, Path]:
     """Fit, score and keep a head; tell stderr about it."""
     from probe.cli import console
@@ -165,8 +170,10 @@ def fit(
         "head": f"{request.solver}, " + ", ".join(f"{k} {v}" for k, v in params.items()),
         "rows": plan.why,
     }
-    console.facts(err, facts)
+    n_train = len(joined.splits["train"].labels if plan.train.rows is None else plan.train.rows)
+    notes = [*notes, *texts.too_many_neighbours(request, n_train)]
     with run_folder(folder, runs) as target:
+        console.facts(err, facts | ({"note": "; ".join(notes)} if notes else {}))
         with console.progress("learning curve", "fits") as bar:
             task = bar.add_task("", total=len(request.per_class) * request.draws, visible=False)
             run = fit_head(
@@ -190,11 +197,15 @@ class _EpochTable:
             if epoch.val_loss is not None:
                 header += "   val loss" + ("" if several else "  val top-1")
             self._console.print(header, style="bold cyan")
-        line = f"{epoch.epoch:>5}  {epoch.train_loss:>8.4f}"
+        line = f"{epoch.epoch:>5}  {_loss(epoch.train_loss)}"
         if epoch.train_top1 is not None:
             line += f"  {100 * epoch.train_top1:>7.2f} %"
         if epoch.val_loss is not None:
-            line += f"   {epoch.val_loss:>8.4f}"
+            line += f"   {_loss(epoch.val_loss)}"
         if epoch.val_top1 is not None:
             line += f"  {100 * epoch.val_top1:>7.2f} %"
         self._console.print(line)
+
+
+def _loss(value: float) -> str:
+    return f"{value:>8.4f}" if value < 1000 else f"{value:>8.2e}"  # of a fit that diverged

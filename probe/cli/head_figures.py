@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probe.results import METRIC_WORDS
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -23,7 +25,6 @@ NAMES = {
     "calibration_error": "calibration error",
     "calibration_error_scaled": "... after scaling",
 }
-METRIC_WORDS = {"top1": "top-1", "map": "mAP"}
 WORST = 20  # classes listed where there are more
 
 
@@ -126,7 +127,8 @@ def about_run(result: RunResult) -> dict[str, str]:
                 f"{chosen['seeds']} seeds"
             )
         if "overflowed" in chosen:
-            about["left out"] = f"{len(chosen['overflowed'])} candidates that overflowed"
+            count = len(chosen["overflowed"])
+            about["diverged"] = f"{count} candidate{'s' if count > 1 else ''}, left out"
     if spread := result.spread:
         about[spread["over"]] = (
             f"{METRIC_WORDS[spread['metric']]} {100 * spread['mean']:.2f} ± "

@@ -63,7 +63,10 @@ Limit = Annotated[
 ]
 Coarse = Annotated[bool, typer.Option("--coarse", help="cifar100: the 20 superclasses.")]
 SkipBad = Annotated[
-    bool, typer.Option("--skip-bad", help="Leave out and list images that cannot be read.")
+    bool,
+    typer.Option(
+        "--skip-bad", help="Leave out and list images that cannot be read, and empty classes."
+    ),
 ]
 BatchSize = Annotated[
     int | None,

@@ -172,7 +172,7 @@ def convert(
         "input": weights.preprocess.describe(),
     }
     if done.omitted:
-        facts["without"] = "; ".join(done.omitted)
+        facts["note"] = "; ".join(done.omitted)
     console.facts(console.stdout(), facts)
 
 

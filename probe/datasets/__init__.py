@@ -2,7 +2,7 @@
 
 from probe.datasets.catalog import DATASETS
 from probe.datasets.decode import decode, decode_file
-from probe.datasets.load import load_dataset
+from probe.datasets.load import load_dataset, require_dataset
 from probe.datasets.pickles import load_pickle
 from probe.datasets.sources import DatasetSpec
 from probe.datasets.spec import CONTENT_BYTES, SPLITS, BadImage, Dataset, Images, Split
@@ -20,4 +20,5 @@ __all__ = [
     "decode_file",
     "load_dataset",
     "load_pickle",
+    "require_dataset",
 ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from probe.datasets.decode import EXTENSIONS
 from probe.datasets.files import FileImages
-from probe.datasets.spec import SPLITS, Dataset, Split
+from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.errors import DataError
 from probe.memo import Memo
 
@@ -24,15 +24,21 @@ SPLIT_FOLDERS = {
     "validation": "val",
     "test": "test",
 }
+EMPTY = "a class folder without an image"
 EXAMPLE = "expected CLASS/IMAGE or train/CLASS/IMAGE"
 
 
-def load_folder(root: Path, *, memo: Memo, workers: int = 1) -> Dataset:
+def load_folder(root: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = False) -> Dataset:
     """Read the names in a folder of class folders; no image is opened.
 
     Classes are sorted by name, images by class and then by id. Folders within a class folder
     belong to that class. A class may be missing from ``val`` or ``test``, but one that is there
     must be in ``train``, where there is a ``train``. Split folders may be written in any case.
+
+    Parameters
+    ----------
+    skip_bad : bool
+        Leave out class folders without an image and list them in `Dataset.skipped`.
 
     Raises
     ------
@@ -40,7 +46,9 @@ def load_folder(root: Path, *, memo: Memo, workers: int = 1) -> Dataset:
         The folder is laid out in another way; the message says what is wrong where.
     """
     _check_root(root)
-    found = {split: _classes_in(root, folder) for split, folder in _split_folders(root).items()}
+    folders = _split_folders(root)
+    listed = {split: _classes_in(root, folder) for split, folder in folders.items()}
+    found, empty = _without_empty(root, folders, listed, skip_bad=skip_bad)
     classes = sorted({name for by_class in found.values() for name in by_class})
     _check_trained(root, found, classes)
     there = [name for name in SPLITS if name in found]
@@ -50,6 +58,7 @@ def load_folder(root: Path, *, memo: Memo, workers: int = 1) -> Dataset:
         classes=tuple(classes),
         splits={each: _split(root, found[each], classes, memo, workers) for each in there},
         root=root,
+        skipped=tuple(BadImage(id=one, reason=EMPTY) for one in empty),
     )
 
 
@@ -74,7 +83,8 @@ def _split_folders(root: Path) -> dict[str, str]:
     folders, images = _top(str(root))
     named = {name: SPLIT_FOLDERS[name.lower()] for name in folders if name.lower() in SPLIT_FOLDERS}
     if images:
-        raise DataError(f"{root}: images lie beside the folders ({images[0]}); {EXAMPLE}")
+        where = "beside the folders" if folders else "in no class folder"
+        raise DataError(f"{root}: images lie {where} ({images[0]}); {EXAMPLE}")
     if not folders:
         raise DataError(f"{root}: has no class folders; {EXAMPLE}")
     if not named:
@@ -94,11 +104,12 @@ def _split_folders(root: Path) -> dict[str, str]:
 
 
 def _classes_in(root: Path, folder: str) -> dict[str, list[str]]:
-    """Return class -> sorted ids."""
+    """Return class -> sorted ids, which may be none."""
     base = os.path.join(root, folder) if folder else str(root)
     names, images = _top(base)
     if images:
-        raise DataError(f"{base}: images lie beside the class folders ({images[0]}); {EXAMPLE}")
+        where = "beside the class folders" if names else "in no class folder"
+        raise DataError(f"{base}: images lie {where} ({images[0]}); {EXAMPLE}")
     if not names:
         raise DataError(f"{base}: has no class folders; {EXAMPLE}")
     found = {}
@@ -106,13 +117,36 @@ def _classes_in(root: Path, folder: str) -> dict[str, list[str]]:
         prefix = f"{folder}/{name}/" if folder else f"{name}/"
         ids: list[str] = []
         _list_images(os.path.join(base, name), prefix, ids, set())
-        if not ids:
-            raise DataError(
-                f"{os.path.join(base, name)}: a class folder without an image; remove it or fill it"
-            )
         ids.sort()
         found[name] = ids
     return found
+
+
+def _without_empty(
+    root: Path,
+    folders: dict[str, str],
+    listed: dict[str, dict[str, list[str]]],
+    *,
+    skip_bad: bool,
+) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    """Return the splits and classes that have images, and the folders of those that have none."""
+    empty = [
+        os.path.join(folders[split], name)
+        for split, by_class in listed.items()
+        for name, ids in by_class.items()
+        if not ids
+    ]
+    filled = {
+        split: {name: ids for name, ids in by_class.items() if ids}
+        for split, by_class in listed.items()
+        if any(by_class.values())
+    }
+    if empty and not (skip_bad and filled):
+        raise DataError(
+            f"{os.path.join(root, empty[0])}: {EMPTY}; remove it or fill it"
+            + ("" if skip_bad else " (--skip-bad leaves it out)")
+        )
+    return filled, empty
 
 
 def _top(folder: str) -> tuple[list[str], list[str]]:

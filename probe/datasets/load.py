@@ -60,7 +60,8 @@ def load_dataset(
         See `probe.datasets.sample.sample`; they hold for each split.
     skip_bad : bool, default=False
         Decode every image (of those chosen) once beforehand, and leave out and list in
-        `Dataset.skipped` those that cannot be read. Otherwise they raise when they are read.
+        `Dataset.skipped` those that cannot be read, and class folders without an image.
+        Otherwise they raise when they are read.
     coarse : bool, default=False
         The 20 superclasses of CIFAR-100.
     download : bool, default=True
@@ -102,7 +103,7 @@ def load_dataset(
     else:
         place = _place(name_or_folder, root=root, coarse=coarse)
         if place.is_dir():
-            dataset = load_folder(place, memo=memo, workers=workers)
+            dataset = load_folder(place, memo=memo, workers=workers, skip_bad=skip_bad)
         else:
             dataset = load_listed(place, memo=memo, workers=workers, skip_bad=skip_bad)
         _check_splits(name_or_folder, splits, tuple(dataset.splits))
@@ -115,6 +116,18 @@ def load_dataset(
     }
     dataset = replace(dataset, splits=chosen)
     return _without_bad(dataset) if skip_bad else dataset
+
+
+def require_dataset(name_or_folder: str, *, root: Path | None = None, coarse: bool = False) -> None:
+    """Refuse at once what `load_dataset` would: no such name, and no such folder or list.
+
+    Raises
+    ------
+    UnknownNameError, DataError, UsageError
+        As `load_dataset`.
+    """
+    if name_or_folder not in DATASETS:
+        _place(name_or_folder, root=root, coarse=coarse)
 
 
 def _check_options(
@@ -189,5 +202,5 @@ def _without_bad(dataset: Dataset) -> Dataset:
                 f"({split.ids[min(bad)]}: {bad[min(bad)]}); mend them, or remove the class"
             )
     if skipped:
-        log.info("%s: left out %d images that cannot be read", dataset.name, len(skipped))
+        log.info("%s: left out %d that cannot be read", dataset.name, len(skipped))
     return replace(dataset, splits=splits, skipped=tuple(skipped))

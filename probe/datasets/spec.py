@@ -75,7 +75,7 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class BadImage:
-    """An image that was left out because it cannot be read."""
+    """An image that cannot be read, or a class folder without one: it was left out."""
 
     id: str
     reason: str

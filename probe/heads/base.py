@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
@@ -12,7 +11,9 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.errors import HeadError, OverflowHeadError
+from probe.errors import HeadError
+from probe.heads.checks import as_head_error, one_of
+from probe.heads.each import fit_each
 from probe.heads.fitted import from_scores
 from probe.heads.normalize import (
     NORMALIZATIONS,
@@ -24,8 +25,6 @@ from probe.heads.normalize import (
 from probe.history import Epoch
 from probe.parts import Part
 from probe.streaming import StreamedRows
-
-log = logging.getLogger(__name__)
 
 KEPT_DTYPES = [np.float32, np.float64, np.float16]  # anything else becomes float32
 
@@ -50,6 +49,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         Learnt from the training rows.
     history_ : list of Epoch
         Empty for solvers that know no epochs.
+    diverged_ : bool
+        Its loss ended above that of guessing: the head is of no use, and is never chosen.
     """
 
     one_by_one = False  # whether candidates are fitted alone, and so gain from several processes
@@ -60,6 +61,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     normalize: Normalization
     classes_: NDArray[Any]
     multilabel_: bool = False  # until a fit says otherwise
+    diverged_: bool = False  # likewise
     normalizer_: Normalizer
     history_: list[Epoch]
     n_features_in_: int
@@ -89,6 +91,16 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             NaN, infinity, shapes that do not fit together, fewer than two classes.
         """
         raise NotImplementedError
+
+    def check_params(self) -> None:
+        """Check the parameters, not in `__init__` as scikit-learn wants it; `fit` does so first.
+
+        Raises
+        ------
+        HeadError
+            One of them makes no sense, or two contradict each other.
+        """
+        one_of("normalize", self.normalize, NORMALIZATIONS)
 
     def decision_function(self, X: RowsLike) -> NDArray[np.float64]:
         """Return the scores before the softmax, or before the sigmoid.
@@ -147,20 +159,12 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         Returns
         -------
         list of fitted heads
-            None where a candidate's numbers overflowed.
+            None where a candidate's fit diverged.
         """
         if self.together is not None and all(set(one) == {self.together} for one in candidates):
             return self.fit_grid(X, y, [one[self.together] for one in candidates])
         heads = [clone(self).set_params(**one) for one in candidates]
-        if jobs == 1 or len(heads) == 1:
-            return [_fit_or_none(head, X, y, validation) for head in heads]
-        from joblib import Parallel, delayed, parallel_config
-
-        with parallel_config("loky", inner_max_num_threads=1):
-            fitted: list[Self | None] = Parallel(min(jobs, len(heads)))(
-                delayed(_fit_or_none)(head, X, y, validation) for head in heads
-            )
-        return fitted
+        return fit_each(heads, X, y, validation=validation, jobs=jobs)
 
     def fit_grid(self, X: RowsLike, y: ArrayLike, values: Sequence[float], /) -> list[Any]:
         """Return a fitted copy for each value of the parameter that the solver has a grid of."""
@@ -210,7 +214,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             if X.shape[1] != self.n_features_in_:
                 raise HeadError(f"{X.shape[1]} features, fitted on {self.n_features_in_}")
             return X
-        rows: Features = _as_head_error(
+        rows: Features = as_head_error(
             validate_data, self, X, reset=False, dtype=KEPT_DTYPES, ensure_all_finite=False
         )
         return rows
@@ -224,7 +228,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         Solvers without epochs have no use for validation rows; that they fit is checked all the
         same, so that a mistake shows with every solver.
         """
-        one_of("normalize", self.normalize, NORMALIZATIONS)
+        self.check_params()
         rows, labels = self._training_rows(X, y)
         if validation is not None:
             self._validation_rows(validation)
@@ -234,7 +238,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
 
     def _training_rows(self, X: RowsLike, y: ArrayLike) -> tuple[Features, NDArray[np.intp]]:
         """Check what `fit` got; set `classes_` and return X and the labels as their indices."""
-        shape = _as_head_error(np.asarray, y).shape
+        shape = as_head_error(np.asarray, y).shape
         self.multilabel_ = len(shape) == 2 and shape[1] > 1
         if isinstance(X, StreamedRows):
             rows, labels = X, np.asarray(y)
@@ -242,11 +246,11 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
                 raise HeadError(f"{len(rows)} rows but labels of shape {labels.shape}")
             self.n_features_in_ = rows.shape[1]
         else:
-            rows, labels = _as_head_error(
+            rows, labels = as_head_error(
                 validate_data, self, X, y,
                 dtype=KEPT_DTYPES, ensure_all_finite=False, multi_output=self.multilabel_,
             )  # fmt: skip
-        _as_head_error(check_classification_targets, labels)
+        as_head_error(check_classification_targets, labels)
         if self.multilabel_:
             return rows, self._indicators(labels)
         self.classes_, encoded = np.unique(labels, return_inverse=True)
@@ -280,30 +284,3 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             raise HeadError(f"validation: {len(rows)} rows but labels of shape {labels.shape}")
         found = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         return rows, np.where(self.classes_[found] == labels, found, -1).astype(np.intp)
-
-
-def _fit_or_none(head: Any, X: Any, y: Any, validation: Validation | None) -> Any:
-    try:
-        return head.fit(X, y, validation=validation)
-    except OverflowHeadError as error:
-        log.warning("left out: %s", error)
-        return None
-
-
-def _as_head_error(check: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """Run one of scikit-learn's checks; its ValueError becomes a HeadError of one line."""
-    try:
-        return check(*args, **options)
-    except ValueError as error:
-        raise HeadError(" ".join(str(error).split())) from error
-
-
-def require(condition: bool, name: str, value: object, wanted: str) -> None:
-    """Raise HeadError unless a parameter is what it should be."""
-    if not condition:
-        raise HeadError(f"{name} must be {wanted}, not {value!r}")
-
-
-def one_of(name: str, value: object, names: Sequence[str]) -> None:
-    """Raise HeadError unless a parameter is one of the names."""
-    require(value in names, name, value, f"one of {', '.join(names)}")

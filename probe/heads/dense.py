@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -12,14 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from probe.errors import HeadError, OverflowHeadError
-from probe.heads.base import OnEpoch, RowsLike, Validation, one_of, require
+from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.dense_rules import checked_optimizer, divergence, hidden_units
 from probe.heads.epoch import run_epoch
 from probe.heads.linear import LinearHead
 from probe.heads.network import Network, Shape
 from probe.heads.normalize import Normalization, NormalizedRows, Rows32
 from probe.heads.schedule import (
-    SAMPLINGS,
-    SCHEDULES,
     ClassWeight,
     Sampling,
     Schedule,
@@ -32,9 +30,6 @@ from probe.heads.schedule import (
 from probe.heads.softmax import Optimizer, OptimizerName, SoftmaxLayer
 
 log = logging.getLogger(__name__)
-
-LEARNING_RATES: dict[OptimizerName, float] = {"adam": 1e-3, "sgd": 1e-2}
-MOMENTUM = 0.9
 
 
 class DenseHead(LinearHead):
@@ -149,7 +144,7 @@ class DenseHead(LinearHead):
         EngineError
             MXNet cannot be imported.
         """
-        optimizer = self.checked()
+        optimizer = checked_optimizer(self)
         if self.patience is not None and validation is None:
             raise HeadError("patience goes by validation rows, and there are none")
         rows, labels = self._prepare(X, y)
@@ -175,9 +170,13 @@ class DenseHead(LinearHead):
                     self._keep(layers)
             elif number - self.best_epoch_ >= int(self.patience or 0):
                 break
-        guessing = np.log(2 if self.multilabel_ else len(self.classes_))  # where it started
-        if self.class_weight is None and self.history_[-1].train_loss > guessing:
-            log.warning("dense: ended worse than guessing; lower lr=%g", optimizer.lr)
+        loss = self.history_[self.best_epoch_ - 1].train_loss
+        self.diverged_ = loss > divergence(self)
+        if self.diverged_:
+            log.warning(
+                "dense: the fit diverged, training loss %.3g is worse than guessing; lower lr=%g",
+                loss, optimizer.lr,
+            )  # fmt: skip
         return self
 
     def for_refit(self) -> Self:
@@ -198,7 +197,7 @@ class DenseHead(LinearHead):
         fitted = self.fit_candidates(X, y, [{"lr": float(one)} for one in lr])
         for one, head in zip(lr, fitted, strict=True):
             if head is None:
-                raise OverflowHeadError(f"the weights overflow with lr={one:g}; lower it")
+                raise OverflowHeadError(f"the fit diverges with lr={one:g}; lower it")
         return [head for head in fitted if head is not None]
 
     def fit_candidates(
@@ -210,7 +209,7 @@ class DenseHead(LinearHead):
         validation: Validation | None = None,
         jobs: int = 1,
     ) -> list[DenseHead | None]:
-        """Return a fitted head for each candidate, None where it overflowed; see `BaseHead`.
+        """Return a fitted head for each candidate, None where it diverged; see `BaseHead`.
 
         Linear heads of any learning rates, weight decays and seeds are trained at once.
         """
@@ -270,54 +269,10 @@ class DenseHead(LinearHead):
             )
 
     def units(self) -> tuple[int, ...]:
-        """Return the units of the hidden layers.
+        """Return the units of the hidden layers; see `hidden_units`."""
+        return hidden_units(self.hidden)
 
-        Raises
-        ------
-        HeadError
-            They are not whole numbers from 1.
-        """
-        asked = self.hidden.split(",") if isinstance(self.hidden, str) else self.hidden
-        try:
-            units = tuple(int(one) for one in asked if one != "")
-        except (TypeError, ValueError):
-            units = (0,)
-        wanted = "whole numbers from 1, as in 256 or 256,128"
-        require(all(one >= 1 for one in units), "hidden", self.hidden, wanted)
-        return units
-
-    def checked(self) -> Optimizer:
-        """Check the parameters, here and not in `__init__` as scikit-learn wants it.
-
-        Raises
-        ------
-        HeadError
-            One of them makes no sense, or two contradict each other.
-        """
-        one_of("optimizer", self.optimizer, tuple(LEARNING_RATES))
-        one_of("schedule", self.schedule, SCHEDULES)
-        one_of("sampling", self.sampling, SAMPLINGS)
-        lr = LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
-        wanted = "a whole number from 1"
-        for name in ("epochs", "batch_size", "patience"):
-            value = getattr(self, name)
-            whole = isinstance(value, Integral) and int(value) >= 1
-            require(whole or (name == "patience" and value is None), name, value, wanted)
-        require(isinstance(lr, Real) and 0 < lr < np.inf, "lr", lr, "a number above 0")
-        require(
-            isinstance(self.wd, Real) and 0 <= self.wd < np.inf, "wd", self.wd, "a number from 0"
-        )
-        momentum = MOMENTUM if self.momentum is None else self.momentum
-        for name, part in (
-            ("momentum", momentum),
-            ("dropout", self.dropout),
-            ("label_smoothing", self.label_smoothing),
-        ):
-            below = isinstance(part, Real) and 0 <= part < 1
-            require(below, name, part, "a number from 0 to below 1")
-        if self.optimizer == "adam" and self.momentum is not None:
-            raise HeadError("momentum is of sgd; adam has none: leave it out, or optimizer='sgd'")
-        self.units()
-        return Optimizer(
-            name=self.optimizer, lr=float(lr), wd=float(self.wd), momentum=float(momentum)
-        )
+    def check_params(self) -> None:
+        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
+        super().check_params()
+        checked_optimizer(self)

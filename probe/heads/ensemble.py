@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
-from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation, one_of
+from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation
+from probe.heads.checks import one_of
 from probe.heads.fitted import scores_of
 
 How = Literal["average", "vote"]

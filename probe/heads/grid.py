@@ -74,7 +74,7 @@ class Choice:
     candidates : tuple of mapping
         Those that could be fitted.
     failed : tuple of mapping
-        Those whose loss or weights overflowed, in any fold.
+        Those whose fit diverged, in any fold.
     score, log_loss : float64, (n_candidates,)
         Means over the folds and seeds, or on the validation rows.
     error : float64, (n_candidates,), optional
@@ -131,7 +131,7 @@ def choose(head: BaseHead, train: Part, val: Part | None, search: Search) -> Cho
     Raises
     ------
     HeadError
-        A candidate cannot be fitted for another reason than overflow, or all overflow.
+        A candidate cannot be fitted for another reason than divergence, or all diverge.
     UsageError
         There are neither folds nor validation rows.
     """
@@ -153,7 +153,7 @@ class Fit:
     Parameters
     ----------
     heads : list of BaseHead or None
-        None for a candidate that overflowed; the first seed's where there are several.
+        None for a candidate that diverged; the first seed's where there are several.
     score, log_loss : float64, (n_candidates, n_seeds)
         See Choice.
     """
@@ -178,7 +178,7 @@ def fit_and_score(
 
 
 def score_fit(fitted: Sequence[BaseHead | None], held_out: Part, n_seeds: int = 1) -> Fit:
-    """Score candidates that are fitted already; overflown ones count as never right."""
+    """Score candidates that are fitted already; diverged ones count as never right."""
     whole = [one for one in fitted if one is not None]
     figures = np.zeros((2, len(fitted)))
     if whole:
@@ -221,7 +221,8 @@ def _best_of(fits: Sequence[Fit], search: Search, n_rows: int | None) -> Choice:
     candidates = [search.candidates[i] for i in good]
     failed = [one for i, one in enumerate(search.candidates) if i not in good]
     if not good:
-        raise HeadError(f"every candidate overflowed, from {_say(failed[0])} to {_say(failed[-1])}")
+        names = dict.fromkeys(_say(one) for one in (failed[0], failed[-1]) if one)
+        raise HeadError("every fit diverged" + (": " + " to ".join(names) if names else ""))
     score = np.stack([fit.score[good] for fit in fits])  # (folds, candidates, seeds)
     mean, over_seeds = score.mean(axis=(0, 2)), score.mean(axis=0)
     several = cast("BaseHead", fits[0].heads[good[0]]).multilabel_

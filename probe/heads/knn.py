@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation, require
+from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation
+from probe.heads.checks import above_zero, whole
 from probe.heads.fitted import scores_of
 from probe.heads.normalize import (
     Features,
@@ -72,6 +72,12 @@ class KNNHead(BaseHead):
         self.temperature = temperature
         self.normalize = normalize
 
+    def check_params(self) -> None:
+        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
+        super().check_params()
+        whole("k", self.k)
+        above_zero("temperature", self.temperature)
+
     def fit(
         self,
         X: RowsLike,
@@ -81,11 +87,6 @@ class KNNHead(BaseHead):
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
     ) -> Self:
         """Keep the rows; `validation` is checked, but with no epochs nothing is measured."""
-        require(isinstance(self.k, Integral) and self.k >= 1, "k", self.k, "a whole number from 1")
-        require(
-            isinstance(self.temperature, Real) and 0 < self.temperature < np.inf,
-            "temperature", self.temperature, "a number above 0",
-        )  # fmt: skip
         rows, labels = self._prepare(X, y, validation)
         self.targets_ = labels.astype(np.int32)
         if isinstance(rows, StreamedRows):
@@ -110,6 +111,7 @@ class KNNHead(BaseHead):
         heads: list[Self | None] = []
         for candidate in candidates:
             head = type(self)(**{**self.get_params(), **candidate})
+            head.check_params()
             head.__dict__.update({n: v for n, v in vars(first).items() if n.endswith("_")})
             heads.append(head)
         return heads

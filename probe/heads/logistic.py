@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
-from numbers import Integral, Real
+from contextlib import nullcontext
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
-from probe.heads.base import OnEpoch, RowsLike, Validation, require
+from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.checks import above_zero, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
+from probe.heads.products import one_thread_a_product
 from probe.streaming import StreamedRows
 
 log = logging.getLogger(__name__)
+
+SMALL = 1 << 23  # numbers: below, BLAS's threads wait for each other longer than they compute
 
 
 class LogisticHead(LinearHead):
@@ -60,6 +64,12 @@ class LogisticHead(LinearHead):
         self.max_iter = max_iter
         self.normalize = normalize
 
+    def check_params(self) -> None:
+        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
+        super().check_params()
+        above_zero("C", self.C)
+        whole("max_iter", self.max_iter)
+
     def fit(
         self,
         X: RowsLike,
@@ -71,11 +81,6 @@ class LogisticHead(LinearHead):
         """Fit until converged; `validation` is checked, but with no epochs nothing is measured."""
         from sklearn.linear_model import LogisticRegression
 
-        require(isinstance(self.C, Real) and 0 < self.C < np.inf, "C", self.C, "a number above 0")
-        require(
-            isinstance(self.max_iter, Integral) and self.max_iter >= 1,
-            "max_iter", self.max_iter, "a whole number from 1",
-        )  # fmt: skip
         if isinstance(X, StreamedRows):
             raise HeadError(
                 f"logistic holds all rows in memory, {X.size * 4 / 1e6:,.0f} MB; path is the same "
@@ -84,7 +89,8 @@ class LogisticHead(LinearHead):
         rows, labels = self._prepare(X, y, validation)
         normalized = self.normalizer_.transform(rows)
         coef, intercept, steps = [], [], [0]
-        with warnings.catch_warnings(record=True) as caught:
+        threads = one_thread_a_product() if rows.size <= SMALL else nullcontext()
+        with threads, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for own in labels.T if self.multilabel_ else [labels]:
                 if own.min() == own.max():

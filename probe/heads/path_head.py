@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.heads.base import OnEpoch, RowsLike, Validation, require
+from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.checks import above_zero, require, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization, Rows32
 from probe.heads.path import DEFAULT_GRID, MAX_ITER, TOLERANCE, PathSpace, fit_path
@@ -63,6 +64,13 @@ class PathHead(LinearHead):
         self.max_iter = max_iter
         self.normalize = normalize
 
+    def check_params(self) -> None:
+        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
+        super().check_params()
+        above_zero("C", self.C)
+        require(isinstance(self.tol, Real) and 0 < self.tol < 1, "tol", self.tol, "from 0 to 1")
+        whole("max_iter", self.max_iter)
+
     def fit(
         self,
         X: RowsLike,
@@ -72,7 +80,6 @@ class PathHead(LinearHead):
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
     ) -> Self:
         """Fit until converged; `validation` is checked, but with no epochs nothing is measured."""
-        require(isinstance(self.C, Real) and 0 < self.C < np.inf, "C", self.C, "a number above 0")
         rows, labels = self._ready(X, y, validation)
         fitted = self._solve(rows, labels, [self.C])[0]
         self.__dict__.update(fitted.__dict__)
@@ -88,6 +95,8 @@ class PathHead(LinearHead):
         HeadError
             As `fit`.
         """
+        for value in C:
+            above_zero("C", value)
         one = PathHead(C=self.C, tol=self.tol, max_iter=self.max_iter, normalize=self.normalize)
         rows, labels = one._ready(X, y, None)
         return one._solve(rows, labels, C)
@@ -95,11 +104,6 @@ class PathHead(LinearHead):
     def _ready(
         self, X: RowsLike, y: ArrayLike, validation: Validation | None
     ) -> tuple[Rows32, NDArray[np.intp]]:
-        require(isinstance(self.tol, Real) and 0 < self.tol < 1, "tol", self.tol, "from 0 to 1")
-        require(
-            isinstance(self.max_iter, Integral) and self.max_iter >= 1,
-            "max_iter", self.max_iter, "a whole number from 1",
-        )  # fmt: skip
         rows, labels = self._prepare(X, y, validation)
         return self.normalizer_.transform(rows), labels
 

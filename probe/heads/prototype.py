@@ -8,9 +8,11 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.heads.base import OnEpoch, RowsLike, Validation, one_of, require
+from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.checks import one_of, require
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, Normalization, blocks
+from probe.heads.products import one_thread_a_product
 
 Distance = Literal["lda", "mean"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
@@ -58,6 +60,15 @@ class PrototypeHead(LinearHead):
         self.shrinkage = shrinkage
         self.normalize = normalize
 
+    def check_params(self) -> None:
+        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
+        super().check_params()
+        one_of("distance", self.distance, DISTANCES)
+        require(
+            isinstance(self.shrinkage, Real) and 0 <= self.shrinkage <= 1,
+            "shrinkage", self.shrinkage, "a number from 0 to 1",
+        )  # fmt: skip
+
     def fit(
         self,
         X: RowsLike,
@@ -67,19 +78,15 @@ class PrototypeHead(LinearHead):
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
     ) -> Self:
         """Take the means; `validation` is checked, but with no epochs nothing is measured."""
-        one_of("distance", self.distance, DISTANCES)
-        require(
-            isinstance(self.shrinkage, Real) and 0 <= self.shrinkage <= 1,
-            "shrinkage", self.shrinkage, "a number from 0 to 1",
-        )  # fmt: skip
         rows, labels = self._prepare(X, y, validation)
         counts = np.bincount(labels)
         means = self._class_means(rows, labels, counts)
         centre = means.mean(axis=0)  # scores are the same around any point, and rounding is least
         around = means - centre
         if self.distance == "lda":
-            within = self._within(rows, labels, means)
-            self.coef_ = np.linalg.lstsq(within, around.T, rcond=None)[0].T
+            with one_thread_a_product():
+                within = self._within(rows, labels, means)
+                self.coef_ = np.linalg.lstsq(within, around.T, rcond=None)[0].T
             prior = np.log(counts / len(rows))
         else:
             self.coef_ = around / max(LEAST, self._variance(rows, labels, means))
@@ -100,12 +107,12 @@ class PrototypeHead(LinearHead):
 
     def _within(self, X: Features, labels: NDArray[np.intp], means: Array64) -> Array64:
         """Return the shrunk covariance within classes, (D, D)."""
-        from scipy.linalg.blas import dgemm
+        from probe.heads.blas import matmul  # SciPy is slow to import
 
         total = np.zeros((X.shape[1], X.shape[1]))
         for start, block in blocks(X):
             rows = self.normalizer_.apply(block) - means[labels[start : start + len(block)]]
-            total += dgemm(1.0, rows.T, rows.T, trans_b=1)
+            total += matmul(rows.T, rows)
         covariance = (1 - self.shrinkage) * total / len(X)
         varying = np.diagonal(total)[np.diagonal(total) > LEAST * len(X)]
         level = max(LEAST, float(varying.mean()) / len(X) if len(varying) else 0.0)

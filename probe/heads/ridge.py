@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
-from probe.heads.base import OnEpoch, RowsLike, Validation, one_of, require
+from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.checks import above_zero
 from probe.heads.linear import LinearHead
 from probe.heads.moments import Moments, moments_of, normalizer_from
 from probe.heads.normalize import (
-    NORMALIZATIONS,
     Features,
     Normalization,
     Normalizer,
     blocks,
     fit_normalizer,
 )
+from probe.heads.products import one_thread_a_product
 from probe.parts import Part
 
 Array64 = NDArray[np.float64]
@@ -58,6 +58,11 @@ class RidgeHead(LinearHead):
         self.alpha = alpha
         self.normalize = normalize
 
+    def check_params(self) -> None:
+        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
+        super().check_params()
+        above_zero("alpha", self.alpha)
+
     def fit(
         self,
         X: RowsLike,
@@ -67,10 +72,6 @@ class RidgeHead(LinearHead):
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
     ) -> Self:
         """Solve; `validation` is checked, but with no epochs nothing is measured."""
-        require(
-            isinstance(self.alpha, Real) and 0 < self.alpha < np.inf,
-            "alpha", self.alpha, "a number above 0",
-        )  # fmt: skip
         fitted = self._solve(X, y, [self.alpha])[0]
         self.__dict__.update(fitted.__dict__)
         if validation is not None:
@@ -129,18 +130,21 @@ class RidgeHead(LinearHead):
         flat = np.diagonal(covariance) <= 0  # a constant feature, and rounding
         covariance[flat], covariance[:, flat], cross[flat] = 0, 0, 0
         mean = (mean - self.normalizer_.mean) / scale
-        coef, intercept = _solutions(covariance, cross, mean, target, alphas)
+        with one_thread_a_product():
+            coef, intercept = _solutions(covariance, cross, mean, target, alphas)
         return self._heads(coef, intercept, alphas)
 
     def _check(self, X: RowsLike, y: ArrayLike) -> tuple[Features, NDArray[np.intp]]:
-        one_of("normalize", self.normalize, NORMALIZATIONS)
+        self.check_params()
         self.history_ = []
         return self._training_rows(X, y)
 
     def _solve(self, X: RowsLike, y: ArrayLike, alphas: Sequence[float]) -> list[Self]:
         rows, labels = self._prepare(X, y)
         targets = self._targets(labels)
-        return self._heads(*ridge_path(rows, targets, alphas, self.normalizer_), alphas)
+        with one_thread_a_product():
+            coef, intercept = ridge_path(rows, targets, alphas, self.normalizer_)
+        return self._heads(coef, intercept, alphas)
 
     def _targets(self, labels: NDArray[Any]) -> Array64:
         """Return what is fitted, (n_rows, n_classes)."""

@@ -13,11 +13,11 @@ from probe.heads.fitted import from_scores
 from probe.heads.knn import KNNHead, vote_of_many
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, blocks
+from probe.metrics import UNSEEN_LOSS
 from probe.multilabel import average_precisions, binary_losses, mean_of
 from probe.parts import Part
 from probe.streaming import StreamedRows
 
-UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))  # scikit-learn clips probabilities there
 BLOCK_SCORES = 1 << 22  # numbers at a time: 16 MB
 RANKED_SCORES = 1 << 24  # likewise where all rows are ranked: 64 MB
 

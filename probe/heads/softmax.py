@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from probe.errors import HeadError
 from probe.heads.threads import limit_threads
+from probe.metrics import UNSEEN_LOSS
 
 LARGEST = 2**31 - 1  # elements of an array, and so the offset of a row, in MXNet's standard build
 SMALL_STEP = 4_000_000  # multiply-adds: below, a second thread costs more to wake than it does
 EVALUATE_ELEMENTS = 1 << 22  # scores at a time: 16 MB
-UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))  # scikit-learn clips probabilities there
 
 OptimizerName = Literal["adam", "sgd"]
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg.blas import sgemm
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from probe.errors import HeadError, OverflowHeadError
 from probe.heads.base import RowsLike
+from probe.heads.blas import matmul
 from probe.heads.dense import DenseHead
+from probe.heads.dense_rules import checked_optimizer, divergence
 from probe.heads.normalize import Rows32
 from probe.heads.products import one_thread_a_product
 from probe.heads.schedule import epoch_order, step_sizes
@@ -29,6 +30,7 @@ from probe.heads.softmax import Optimizer, smoothed
 from probe.machine import usable_cores
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as MXNet has them
+MEASURED = 1 << 20  # scores, or features, at a time: 4 MB
 
 Array = NDArray[np.float32]
 
@@ -57,7 +59,7 @@ def fit_dense_sweep(
     Raises
     ------
     OverflowHeadError
-        A head's weights overflow; it is named.
+        A head's fit diverges; it is named.
     HeadError
         As `DenseHead.fit`.
     """
@@ -68,7 +70,7 @@ def fit_dense_sweep(
     for one, fitted in zip(candidates, fit_swept(head, X, y, candidates), strict=True):
         if fitted is None:
             raise OverflowHeadError(
-                f"the weights overflow with lr={one['lr']:g}, wd={one['wd']:g}; lower lr"
+                f"the fit diverges with lr={one['lr']:g}, wd={one['wd']:g}; lower lr"
             )
         heads.append(fitted)
     return heads
@@ -87,7 +89,7 @@ def fit_swept(
     Returns
     -------
     list of DenseHead
-        None where the weights overflowed.
+        None where the loss ended above that of guessing, or overflowed.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def fit_swept(
         As `DenseHead.fit`.
     """
     heads: list[DenseHead] = [clone(head).set_params(**one) for one in candidates]
-    rules = [one.checked() for one in heads]
+    rules = [checked_optimizer(one) for one in heads]
     rows, labels = heads[0]._prepare(X, y)
     heads[0].check_sampling()
     seeds, start = _seeds(heads), heads[0].first_biases(labels)
@@ -112,9 +114,9 @@ def fit_swept(
         work = [
             pool.submit(_train, many, normalized, labels, head, seed) for seed, _, many in shares
         ]
-        for one in work:
-            one.result()
-    for _, group, many in shares:
+        losses = [one.result() for one in work]
+    fitted: list[DenseHead | None] = [None] * len(heads)
+    for (_, group, many), loss in zip(shares, losses, strict=True):
         for place, number in enumerate(group):
             own = {
                 "coef_": np.ascontiguousarray(many.weight[:, place]),
@@ -124,7 +126,9 @@ def fit_swept(
             }
             shared = {n: v for n, v in vars(heads[0]).items() if n.endswith("_")}
             heads[number].__dict__.update({**shared, **own})
-    return [one if np.isfinite(one.coef_).all() else None for one in heads]
+            if loss[place] <= divergence(heads[number]):  # False for NaN
+                fitted[number] = heads[number]
+    return fitted
 
 
 def _seeds(heads: Sequence[DenseHead]) -> list[int]:
@@ -134,8 +138,13 @@ def _seeds(heads: Sequence[DenseHead]) -> list[int]:
     return [int(s) if isinstance(s, int | np.integer) else fresh for s in states]
 
 
-def _train(many: _ManyHeads, X: Rows32, y: NDArray[np.intp], head: DenseHead, seed: int) -> None:
-    """Take every step of every epoch, in the row order that a head alone would take."""
+def _train(
+    many: _ManyHeads, X: Rows32, y: NDArray[np.intp], head: DenseHead, seed: int
+) -> NDArray[np.float64]:
+    """Take every step of every epoch, in the row order that a head alone would take.
+
+    Return the mean losses at the end, (H,).
+    """
     random, smoothing = check_random_state(seed), np.float32(head.label_smoothing)
     size = int(head.batch_size)
     steps = -(-len(X) // size)
@@ -146,6 +155,7 @@ def _train(many: _ManyHeads, X: Rows32, y: NDArray[np.intp], head: DenseHead, se
             for number, rate in enumerate(of_epoch):
                 batch = order[number * size : (number + 1) * size]
                 many.step(X[batch], y[batch], float(rate), smoothing)
+        return many.losses(X, y)
 
 
 @dataclass(eq=False)
@@ -194,10 +204,8 @@ class _ManyHeads:
         """
         self._steps += 1
         self._part = part
-        n_classes, n_heads, n_features = self.weight.shape
-        flat = self.weight.reshape(-1, n_features)  # (K H, D)
-        p = sgemm(1.0, flat.T, X.T, trans_a=1).T.reshape(len(X), n_classes, n_heads)
-        p += self.bias
+        n_classes = len(self.weight)
+        p = self._scores(X)
         if y.ndim == 2:
             p *= np.float32(-1)  # a sigmoid each; a large score overflows to 1 / inf, which is 0
             np.exp(p, out=p)
@@ -212,9 +220,34 @@ class _ManyHeads:
             if smoothing:
                 p -= smoothing / n_classes
         p /= len(X)
-        gradient = sgemm(1.0, X.T, p.reshape(len(X), -1).T, trans_b=1).T  # (K H, D)
+        gradient = matmul(p.reshape(len(X), -1).T, X)  # (K H, D)
         self._update(self._weight, gradient.reshape(self.weight.shape), self._wd[:, None])
         self._update(self._bias, p.sum(axis=0), None)
+
+    def losses(self, X: Rows32, y: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return each head's mean cross-entropy, (H,), in nats; of several labels a class's."""
+        n_classes, n_heads, n_features = self.weight.shape
+        total = np.zeros(n_heads)
+        step = max(1, MEASURED // max(n_classes * n_heads, n_features))
+        for start in range(0, len(X), step):
+            rows = np.arange(start, min(start + step, len(X)))
+            scores, own = self._scores(X[rows]), y[rows]  # (m, K, H)
+            if y.ndim == 2:
+                losses = (np.logaddexp(0, scores) - own[:, :, None] * scores).mean(axis=1)
+            else:
+                top = scores.max(axis=1)
+                right = scores[np.arange(len(own)), own]
+                losses = np.log(np.exp(scores - top[:, None]).sum(axis=1)) + (top - right)
+            total += losses.sum(axis=0, dtype=np.float64)
+        return total / len(X)
+
+    def _scores(self, X: Array) -> Array:
+        """Return what the heads say of rows, (m, K, H); X float32, (m, D), C order."""
+        n_classes, n_heads, n_features = self.weight.shape
+        flat = self.weight.reshape(-1, n_features)  # (K H, D)
+        scores: Array = matmul(X, flat.T).reshape(len(X), n_classes, n_heads)
+        scores += self.bias
+        return scores
 
     def _update(self, state: _State, gradient: Array, wd: Array | None) -> None:
         """Move one parameter in place, as MXNet's `adam_update` or `sgd_mom_update` do."""

@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 OWN = "DejaVu Sans"  # comes with matplotlib
 EMPTY = ("Last Resort",)  # fonts that draw a box for every letter
+MOST_TOLD = 10  # class names in a message
 MOST_FONTS = 500  # opened in search of letters
 
 
@@ -80,11 +81,13 @@ def _readable(names: tuple[str, ...]) -> list[str]:
         f"class {number}" if undrawable(lacking(name)) else name
         for number, name in enumerate(names)
     ]
-    if made != [*names]:
+    numbered = [f"{one} for {name}" for one, name in zip(made, names, strict=True) if one != name]
+    if numbered:
+        more = " ..." if len(numbered) > MOST_TOLD else ""
         log.warning(
-            "no installed font has the letters of %d class names: the pictures number them; "
-            "a font such as Noto Sans CJK would show them",
-            sum(one != other for one, other in zip(made, names, strict=True)),
+            "no installed font has the letters of these class names: the pictures say %s; a font "
+            "such as Noto Sans CJK would show them",
+            ", ".join(numbered[:MOST_TOLD]) + more,
         )
     return made
 

@@ -69,6 +69,7 @@ def find_images(provenance: Mapping[str, Any], cache_dir: Path) -> Dataset:
         root=None if root is None else Path(root),
         cache_dir=cache_dir,
         coarse=bool(recorded.get("coarse")),
+        skip_bad=bool(recorded.get("skip_bad")),
         download=False,
     )
 

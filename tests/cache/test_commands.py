@@ -70,6 +70,10 @@ def test_a_day_with_the_cache(work: Path) -> None:
     done = json.loads(probe("cache", "sync", "--json", cwd=work).stdout)
     assert (done["kept"], done["new"], done["gone"], done["forwarded"]) == (23, 1, 1, 1)
     assert "nothing to do" in probe("cache", "sync", "--strict", cwd=work).stdout
+    (work / "pics").rename(work / "moved")
+    lost = probe("cache", "sync", cwd=work, code=2).exception
+    assert "say where they are now by --dataset-root" in str(lost)
+    (work / "moved").rename(work / "pics")
     listed = json.loads(probe("cache", "list", "--json", cwd=work).stdout)["entries"]
     assert [one["name"] for one in listed] == [done["name"]]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -255,6 +256,10 @@ def test_splits_that_were_extracted_apart_are_joined(tmp_path: Path) -> None:
             ),
             "--device gpu",
         ),
+        (
+            ("extract", "--backbone", "vgg16", "--dataset", "./nowhere", "--weights", "gone.h5"),
+            "nowhere: there is no such folder; check the path; and of the weights: --weights gone",
+        ),
         (("head",), "no entries yet"),
         (("head", "--solver", "svm"), "dense, logistic"),
         (("head", "--solver", "logistic", "--epochs", "3"), "belongs to --solver dense"),
@@ -271,6 +276,21 @@ def test_a_mistake_costs_one_line_and_exit_code_2(
     assert len(complaint) == 1
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "my cache").glob("features/*.h5"))
+
+
+def test_what_a_newcomer_would_miss_is_noted(tmp_path: Path) -> None:
+    for number, name in enumerate(("first/cat", "first/owl"), start=1):
+        (tmp_path / name).mkdir(parents=True)
+        pixels = np.full((40, 40, 3), 60 * number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / name / "1.png")
+    shutil.copytree(tmp_path / "first", tmp_path / "second")
+    command = ("extract", "--backbone", "resnet18", "--weights", "random:0", "--size", "16")
+    done = probe(*command, "--dataset", "first", cwd=tmp_path)
+    assert "16 pixels are less than one cell" in done.stderr
+    assert "kept as" not in done.stdout
+    done = probe(*command, "--dataset", "second", cwd=tmp_path)
+    assert "found, nothing to forward" in done.stdout
+    assert "the same images and labels as first, kept as its entry" in done.stdout
 
 
 def test_ctrl_c_exits_130_and_the_same_command_goes_on(tmp_path: Path) -> None:

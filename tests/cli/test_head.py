@@ -93,6 +93,16 @@ def test_neighbours_are_chosen_and_the_head_is_a_file(digits_cache: Path, tmp_pa
     assert load_head(tmp_path / "run" / "head.safetensors").rows_.shape == (300, 1280)
 
 
+def test_options_that_do_nothing_here_are_noted(digits_cache: Path, tmp_path: Path) -> None:
+    done = probe(
+        "head", "--solver", "knn", "--k", "5,500", "-j", "3",
+        "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
+    )  # fmt: skip
+    note = next(line for line in done.stderr.splitlines() if line.startswith("note"))
+    assert "-j 3 is for --solver logistic" in note
+    assert "--k 500: all 210 training rows vote" in note
+
+
 def test_an_audit_lists_doubts_and_shows_them(digits_cache: Path, tmp_path: Path) -> None:
     done = probe(
         "audit", "--cache-dir", str(digits_cache), "--out", str(tmp_path / "audit"), cwd=tmp_path

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from probe.cache.store import Store
+from probe.cli.app import main
 
 PROBE = [sys.executable, "-m", "probe"]
 BASE = ["extract", "--backbone", "squeezenet1_1", "--weights", "random:0", "--size", "32"]
@@ -30,6 +34,53 @@ def test_output_that_cannot_be_written(tmp_path: Path, arguments: tuple[str, ...
         done = run(*arguments, cwd=tmp_path, stdout=full)
     assert done.returncode == 2
     assert done.stderr == "probe: the output cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("backbones", "list"), ("backbones", "list", "--json")]
+)
+def test_it_dies_quietly_where_nobody_reads_on(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        done = run(*arguments, cwd=tmp_path, stdout=closed)
+    assert done.returncode == -signal.SIGPIPE  # as `cat` and `git log` do
+    assert done.stderr == ""
+
+
+def test_verbose_tells_of_this_package_alone(tmp_path: Path) -> None:
+    code = (
+        "import logging, sys; sys.argv = ['probe', '-v', 'cache', 'list']\n"
+        "from probe.cli.app import app\n"
+        "try: app()\nexcept SystemExit: pass\n"
+        "[logging.getLogger(name).debug('from %s', name) for name in ('probe.x', 'matplotlib')]"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "DEBUG probe.x: from probe.x\n"
+
+
+def test_ctrl_c_is_one_line_and_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: Store) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "entries", interrupted)
+    monkeypatch.setattr(sys, "argv", ["probe", "cache", "list", "--cache-dir", str(tmp_path)])
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert capsys.readouterr() == ("", "probe: interrupted\n")
+
+
+def test_a_closed_stdout_is_no_error(tmp_path: Path) -> None:
+    command = ["/bin/sh", "-c", '"$0" -m probe cache list >&-', sys.executable]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stderr == ""
 
 
 def test_a_working_directory_that_was_removed(tmp_path: Path) -> None:

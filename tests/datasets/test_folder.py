@@ -12,8 +12,9 @@ from probe.errors import DataError
 Make = Callable[..., Path]
 
 
-def load(root: Path, splits: list[str] | None = None) -> Dataset:
-    return load_dataset(str(root), cache_dir=root.parent / "cache", splits=splits)
+def load(root: Path, splits: list[str] | None = None, *, skip_bad: bool = False) -> Dataset:
+    cache = root.parent / "cache"
+    return load_dataset(str(root), cache_dir=cache, splits=splits, skip_bad=skip_bad)
 
 
 def test_class_folders_alone_are_train(make_folder: Make) -> None:
@@ -58,7 +59,8 @@ WRONG = {
     "mixed": (["train/cat/1.png", "dog/1.png"], r"both split folders \(train\) and others \(dog\)"),
     "beside the classes": (["cat/1.png", "2.png"], r"images lie beside the folders \(2\.png\)"),
     "beside in a split": (["train/cat/1.png", "train/2.png"], r"train: images lie beside"),
-    "no class folder": (["train/2.png"], r"train: images lie beside the class folders"),
+    "no class folder": (["train/2.png"], r"train: images lie in no class folder"),
+    "no folder at all": (["2.png"], r"images lie in no class folder \(2\.png\); expected CLASS"),
     "only in test": (["train/a/1.png", "test/b/1.png"], "class 'b' is in test but not in train"),
     "twice": (["val/a/1.png", "valid/a/1.png"], "are all 'val'; keep one"),
 }
@@ -76,8 +78,21 @@ def test_an_empty_class_folder_is_named(make_folder: Make) -> None:
     root = make_folder("cat/1.png")
     (root / "dog").mkdir()
     (root / "dog" / "readme.txt").write_text("none yet")
-    with pytest.raises(DataError, match="dog: a class folder without an image"):
+    with pytest.raises(DataError, match=r"dog: a class folder without an image.*--skip-bad"):
         load(root)
+
+
+def test_empty_class_folders_are_left_out_when_asked(make_folder: Make, tmp_path: Path) -> None:
+    root = make_folder("train/cat/1.png", "train/owl/2.png", "test/cat/3.png")
+    (root / "train" / "dog").mkdir()
+    (root / "val" / "cat").mkdir(parents=True)
+    found = load(root, skip_bad=True)
+    assert found.classes == ("cat", "owl")
+    assert list(found.splits) == ["train", "test"]
+    assert [one.id for one in found.skipped] == ["train/dog", "val/cat"]
+    (tmp_path / "bare" / "dog").mkdir(parents=True)
+    with pytest.raises(DataError, match="dog: a class folder without an image; remove it"):
+        load(tmp_path / "bare", skip_bad=True)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

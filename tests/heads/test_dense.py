@@ -119,10 +119,14 @@ def test_a_learning_rate_that_overflows_says_so() -> None:
         fit(optimizer="sgd", lr=1e38, normalize="none")
 
 
-def test_ending_worse_than_guessing_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_fit_that_diverged_says_so(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        fit(optimizer="sgd", lr=1e4)
+        assert fit(optimizer="sgd", lr=1e4).diverged_
+    assert "diverged" in caplog.text
     assert "worse than guessing; lower lr=10000" in caplog.text
+    assert not fit().diverged_
+    assert not fit(sampling="balanced", class_weight="balanced", lr=0.1).diverged_
+    assert fit(sampling="balanced", lr=1e30).diverged_
 
 
 def test_fitting_says_nothing_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:

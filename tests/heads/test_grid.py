@@ -112,8 +112,19 @@ def test_a_candidate_that_overflows_is_left_out_and_the_others_stay() -> None:
         found = grid.choose(head, train, val, grid.Search(candidates=rates, folds=folds))
         assert found.candidates == ({"lr": 1e-3}, {"lr": 1e-2})
         assert found.failed == ({"lr": 1e38},)
-    with pytest.raises(HeadError, match="every candidate overflowed"):
+    with pytest.raises(HeadError, match=r"every fit diverged: lr=1e\+38$"):
         grid.choose(head, train, val, grid.Search(candidates=[{"lr": 1e38}]))
+
+
+@pytest.mark.parametrize("hidden", ["", "8"])
+def test_a_candidate_worse_than_guessing_is_never_chosen(hidden: str) -> None:
+    train, val = part(200), part(100, seed=1)
+    head = DenseHead(epochs=3, optimizer="sgd", hidden=hidden, random_state=0)
+    rates = [{"lr": 1e-12}, {"lr": 1e3}]  # the first learns nothing, the second jumps about
+    found = grid.choose(head, train, val, grid.Search(candidates=rates))
+    assert found.failed == ({"lr": 1e3},)
+    assert found.chosen == {"lr": 1e-12}
+    assert clone(head).set_params(lr=1e3).fit(*train.xy()).diverged_
 
 
 def test_seeds_are_averaged_and_their_spread_is_told() -> None:

@@ -27,6 +27,7 @@ from probe.heads import (
     load_head,
     save_head,
 )
+from probe.heads.dense_rules import checked_optimizer
 from probe.heads.grid import Search, choose
 from probe.heads.network import Network, Shape
 from probe.heads.scoring import score_heads
@@ -214,7 +215,7 @@ def test_another_label_changes_nothing_for_the_others() -> None:
 def test_the_fast_layer_and_the_network_take_the_same_steps(smoothing: float) -> None:
     X, Y = make()
     y, start = Y.astype(np.intp), np.linspace(-1, 1, 5)
-    optimizer = DenseHead(lr=0.01).checked()
+    optimizer = checked_optimizer(DenseHead(lr=0.01))
     fast = SoftmaxLayer(
         X, y, n_classes=5, batch_size=64, optimizer=optimizer, smoothing=smoothing, start=start
     )

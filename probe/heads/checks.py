@@ -1,0 +1,46 @@
+"""What a head refuses, in one line each: parameters that make no sense, and malformed rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from probe.errors import HeadError
+
+
+def require(condition: bool, name: str, value: object, wanted: str) -> None:
+    """Raise HeadError unless a parameter is what it should be."""
+    if not condition:
+        raise HeadError(f"{name} must be {wanted}, not {value!r}")
+
+
+def one_of(name: str, value: object, names: Sequence[str]) -> None:
+    """Raise HeadError unless a parameter is one of the names."""
+    require(value in names, name, value, f"one of {', '.join(names)}")
+
+
+def above_zero(name: str, value: object) -> None:
+    """Raise HeadError unless a parameter is a finite number above 0."""
+    require(isinstance(value, Real) and 0 < float(value) < np.inf, name, value, "a number above 0")
+
+
+def whole(name: str, value: object) -> None:
+    """Raise HeadError unless a parameter is a whole number from 1."""
+    require(isinstance(value, Integral) and int(value) >= 1, name, value, "a whole number from 1")
+
+
+def part(name: str, value: object) -> None:
+    """Raise HeadError unless a parameter is a fraction below 1."""
+    below = isinstance(value, Real) and 0 <= float(value) < 1
+    require(below, name, value, "a number from 0 to below 1")
+
+
+def as_head_error(check: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run one of scikit-learn's checks; its ValueError becomes a HeadError of one line."""
+    try:
+        return check(*args, **options)
+    except ValueError as error:
+        raise HeadError(" ".join(str(error).split())) from error
