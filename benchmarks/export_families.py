@@ -23,9 +23,8 @@ import numpy as np
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import resolve_pool
-from probe.bundle import About, Bundle, write_bundle
+from probe.bundle import WEIGHTS, About, Bundle, NetworkAbout, build_networks, write_bundle
 from probe.bundle.write import synthetic_images
-from probe.engines.gluon import GluonEngine
 from probe.errors import ProbeError
 from probe.export import export_mxnet, export_onnx
 from probe.heads import PrototypeHead
@@ -42,20 +41,23 @@ def random_bundle(backbone: str, folder: Path, size: int | None = None) -> Bundl
     preprocess = weights.preprocess.with_size(size) if size else weights.preprocess
     layer = spec.layers[-1]
     loaded, pool = weights.load(spec, layer), resolve_pool(layer, None)
-    engine = GluonEngine(spec, loaded.parameters, [(layer, pool)], preprocess, batch_size=6)
+    network = NetworkAbout(
+        backbone=backbone, layer=layer.name, pool=pool, preprocess=preprocess.to_json(),
+        parameters=loaded.digest, weights=weights.name, licence="none",
+    )  # fmt: skip
     images = synthetic_images(6, preprocess.size)
-    rows = engine.collect(engine.submit(images))[0].reshape(6, -1)
+    (built,) = build_networks([network], {WEIGHTS: loaded.parameters}, batch_size=6)
+    rows = built.features(images)
     # random weights map all images to nearly the same features: a head that was fitted on them
     # would answer to rounding, so this one has random weights, too, on rows of length one
     head = PrototypeHead(normalize="l2").fit(rows, np.arange(6) % 3)
     head.coef_ = np.random.default_rng(0).normal(size=head.coef_.shape)
     about = About(
-        backbone=backbone, layer=layer.name, pool=pool, preprocess=preprocess.to_json(),
-        classes=("a", "b", "c"), parameters=loaded.digest, weights=weights.name, licence="none",
-        dataset="synthetic", head="prototype", run="", heads=("head.safetensors",),
-        temperature=None, rejection=None, remembers=None, metrics={}, intervals={}, files={},
+        networks=(network,), classes=("a", "b", "c"), dataset="synthetic", head="prototype",
+        run="", heads=("head.safetensors",), temperature=None, rejection=None,
+        remembers=None, metrics={}, intervals={}, files={},
     )  # fmt: skip
-    return write_bundle(folder / f"{backbone}.probe", about, loaded.parameters, [head])
+    return write_bundle(folder / f"{backbone}.probe", about, {WEIGHTS: loaded.parameters}, [head])
 
 
 def main() -> None:

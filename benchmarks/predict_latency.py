@@ -84,11 +84,12 @@ def warm(path: Path, photograph: Path, rounds: int) -> None:
     from probe import Bundle
 
     bundle = Bundle.load(path)
-    pixels, data = bundle.resized(photograph), photograph.read_bytes()
+    network = bundle.networks[0]
+    pixels, data = network.resized(photograph), photograph.read_bytes()
     found = medians(
         {
             "decoding": lambda: bare_decode(data),
-            "network": lambda: bundle.engine.collect(bundle.engine.submit(pixels[None])),
+            "network": lambda: network.engine.collect(network.engine.submit(pixels[None])),
             "pixels": lambda: bundle.predict_proba([pixels]),
             "file": lambda: bundle.predict_proba([photograph]),
         },

@@ -78,16 +78,22 @@ def temperature_of(splits: Mapping[str, Scored]) -> float | None:
     held_out = _held_out(splits)
     if held_out is None:
         return None
-    fit = fit_binary_temperature if held_out.multilabel else fit_temperature
-    temperature = fit(held_out.probabilities, held_out.labels)
-    if min(np.log(temperature) - COLDEST, HOTTEST - np.log(temperature)) < AT_END:
+    temperature = usable_temperature(held_out.probabilities, held_out.labels)
+    if temperature is None:
         log.warning(
-            "no temperature makes these probabilities fit the held-out rows (the best is beyond "
-            "%.3g), so they stay as they are: look at the log loss before you use them",
-            temperature,
+            "no temperature from %.3g to %.3g makes these probabilities fit the held-out rows, so "
+            "they stay as they are: look at the log loss before you use them",
+            *np.exp([COLDEST, HOTTEST]),
         )
-        return None
     return temperature
+
+
+def usable_temperature(probabilities: NDArray[np.floating[Any]], labels: Labels) -> float | None:
+    """Return the temperature that fits rows best; None where that is an end of the range."""
+    fit = fit_binary_temperature if labels.ndim == 2 else fit_temperature
+    temperature = fit(probabilities, labels)
+    at_end = min(np.log(temperature) - COLDEST, HOTTEST - np.log(temperature)) < AT_END
+    return None if at_end else temperature
 
 
 def thresholds_of(splits: Mapping[str, Scored]) -> Array64 | None:

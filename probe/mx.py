@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from probe.errors import EngineError
-from probe.machine import usable_cores
+from probe.mx_library import settle_threads
 
 NEEDS = "MXNet 1.9.1 needs Python 3.11 or 3.12, NumPy 1.26 and, from Python 3.12 on, setuptools"
 
@@ -81,20 +81,8 @@ def _without_distutils() -> Iterator[None]:
             del sys.modules[name]
 
 
-def _threads() -> str:
-    """Return how many threads MXNet is to use; it aborts the process if it cannot read that."""
-    given = os.environ.get("OMP_NUM_THREADS", "").strip()
-    if not given:
-        return str(usable_cores())  # unset, x86 builds use half
-    outermost = given.partition(",")[0].strip()  # OpenMP has one number a level of nesting
-    if not outermost.isdecimal() or not 0 < int(outermost) < 10_000:
-        raise EngineError(f"OMP_NUM_THREADS is {given!r}; set it to a number of threads, as 2")
-    return outermost
-
-
 def _import() -> Any:
-    os.environ["OMP_NUM_THREADS"] = _threads()
-    os.environ.setdefault("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "0")
+    settle_threads()
     if int(np.__version__.split(".")[0]) >= 2:
         raise EngineError(f"NumPy is {np.__version__}; {NEEDS}: run `pip install 'numpy<2'`")
     try:

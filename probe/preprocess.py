@@ -107,6 +107,15 @@ class PreprocessSpec:
         for field in ("mean", "std"):
             object.__setattr__(self, field, tuple(map(float, getattr(self, field))))
 
+    def arithmetic(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return gain and shift of ``image[channels] * gain - shift``, (1, 3, 1, 1) both."""
+        std = np.array(self.std, np.float64)
+        gain, shift = self.scale / std, np.array(self.mean, np.float64) / std
+        return (
+            gain.astype(np.float32).reshape(1, 3, 1, 1),
+            shift.astype(np.float32).reshape(1, 3, 1, 1),
+        )
+
     def with_size(self, size: int) -> PreprocessSpec:
         """Return the spec for another input size; the crop fraction goes.
 
@@ -153,19 +162,20 @@ class PreprocessSpec:
 
     def describe(self) -> str:
         """Return one line for people, for example in `probe weights list`."""
-        side = (
-            self.size
-            if self.resize == "squash"
-            else f"{self.short_side} then centre crop {self.size}"
-        )
-        how = f"{self.resize} to {side}" if self.resize == "squash" else f"shorter side to {side}"
-        smooth = "antialiased " if self.antialias else ""
         numbers = "{}, x{:.6g}, mean {}, std {}".format(
             self.channels,
             self.scale,
             *(",".join(f"{v:g}" for v in t) for t in (self.mean, self.std)),
         )
-        return f"{self.name}: {how}, {smooth}{self.interpolation}, {numbers}"
+        return f"{self.name}: {self.describe_resizing()}, {numbers}"
+
+    def describe_resizing(self) -> str:
+        """Return the half of `describe` that is done beside the network."""
+        if self.resize == "squash":
+            how = f"squash to {self.size}"
+        else:
+            how = f"shorter side to {self.short_side} then centre crop {self.size}"
+        return f"{how}, {'antialiased ' if self.antialias else ''}{self.interpolation}"
 
     @property
     def short_side(self) -> int:

@@ -14,7 +14,8 @@ from probe.errors import UsageError
 DRAWS = 2000
 LEVEL = 0.95
 BLOCK = 1 << 20  # drawn row numbers at a time: 8 MB, and as much again of figures
-COLDEST, HOTTEST = np.log(0.01), np.log(100.0)  # of temperatures tried
+# of temperatures tried; a head that a penalty holds back strongly needs a very cold one
+COLDEST, HOTTEST = np.log(1e-6), np.log(100.0)
 
 Array64 = NDArray[np.float64]
 Labels = NDArray[np.integer[Any]]
@@ -136,7 +137,7 @@ def fit_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
     Returns
     -------
     float
-        0.01 to 100; above 1 where the head is too sure of itself.
+        1e-6 to 100; above 1 where the head is too sure of itself.
 
     References
     ----------

@@ -109,7 +109,7 @@ def in_onnx(bundle: Bundle, path: str, out: Path) -> dict[str, float]:
     onnxruntime = pytest.importorskip("onnxruntime")
     export_onnx(bundle, out)
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
-    return named(bundle, session.run(None, {"data": bundle.resized(path)[None]})[0][0])
+    return named(bundle, session.run(None, {"data": bundle.networks[0].resized(path)[None]})[0][0])
 
 
 def in_mxnet(bundle: Bundle, path: str, out: Path) -> dict[str, float]:
@@ -118,12 +118,12 @@ def in_mxnet(bundle: Bundle, path: str, out: Path) -> dict[str, float]:
     symbol, params, _ = export_mxnet(bundle, out)
     with pytest.warns(UserWarning, match="Cannot decide type"):  # MXNet's own, always
         block = mx.gluon.SymbolBlock.imports(str(symbol), ["data"], str(params))
-    pixels = mx.nd.array(bundle.resized(path)[None], dtype="uint8")
+    pixels = mx.nd.array(bundle.networks[0].resized(path)[None], dtype="uint8")
     return named(bundle, block(pixels)[0].asnumpy()[0])
 
 
 def in_sklearn(bundle: Bundle, path: str, out: Path) -> dict[str, float]:
     export_sklearn(bundle, out)
     pipeline = joblib.load(out)
-    row = pipeline.predict_proba(bundle.features(bundle.resized(path)[None]))[0]
+    row = pipeline.predict_proba(bundle.features(bundle.pack(path)[None]))[0]
     return dict(zip(pipeline.classes_.tolist(), row.tolist(), strict=True))

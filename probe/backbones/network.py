@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.graph import GAIN, INPUT, SHIFT, FrozenGraph, described
 from probe.backbones.spec import LOGITS, BackboneSpec, Layer, Pool
 from probe.mx import mx
 from probe.preprocess import PreprocessSpec
@@ -66,9 +68,7 @@ class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
             for block in list(net.features)[:last]:
                 self.features.add(block)
         self.output = net.output if any(layer.name == LOGITS for layer, _ in cuts) else None
-        std = np.array(preprocess.std, np.float64)
-        gain = (preprocess.scale / std).astype(np.float32).reshape(1, 3, 1, 1)
-        shift = (np.array(preprocess.mean, np.float64) / std).astype(np.float32).reshape(1, 3, 1, 1)
+        gain, shift = preprocess.arithmetic()
         self._reverse = preprocess.channels == "BGR"
         self.gain = self.params.get_constant("gain", mx.nd.array(gain))
         self.shift = self.params.get_constant("shift", mx.nd.array(shift))
@@ -87,6 +87,36 @@ class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
         if self.output is not None:
             taken[last_of(self._cuts).after] = self.output(x)
         return [reduce_map(F, taken[layer.after], layer, pool) for layer, pool in self._cuts]
+
+
+def freeze(
+    spec: BackboneSpec, cuts: Sequence[tuple[Layer, Pool]], preprocess: PreprocessSpec
+) -> FrozenGraph:
+    """Write down the network cut at some layers, for images of the preprocessing's size."""
+    net = build(spec, preprocess.size)
+    network = CutNetwork(net, cuts, preprocess)
+    outputs = mx.sym.Group(network(mx.sym.var(INPUT)))
+    names = {
+        parameter.name: name for name, parameter in net._collect_params_with_prefix().items()
+    } | {network.gain.name: GAIN, network.shift.name: SHIFT}
+    side = preprocess.size
+    arguments, _, states = outputs.infer_shape(data=(1, side, side, 3))
+    given = dict(zip(outputs.list_arguments(), map(tuple, arguments), strict=True))
+    kept = dict(zip(outputs.list_auxiliary_states(), map(tuple, states), strict=True))
+    symbol, shapes = json.loads(outputs.tojson()), given | kept
+    for number, node in enumerate(symbol["nodes"]):
+        if node["op"] != "null":
+            node["name"] = f"{node['op'].lower()}{number}"  # Gluon counts what a process has built
+        elif node["name"] != INPUT:  # how it is trained is left out
+            node["attrs"] = {"__shape__": str(shapes[node["name"]])}
+            node["name"] = names[node["name"]]
+    return FrozenGraph(
+        made_of=described(spec, cuts, preprocess),
+        symbol=json.dumps(symbol),
+        arguments={names[name]: shape for name, shape in given.items() if name != INPUT},
+        states={names[name]: shape for name, shape in kept.items()},
+        outputs=len(cuts),
+    )
 
 
 def last_of(cuts: Sequence[tuple[Layer, Pool]]) -> Layer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +14,9 @@ from probe.cache.joining import Joined
 from probe.cache.key import canonical_json, digest_text
 from probe.errors import DataError, UsageError
 from probe.files import write_text
+from probe.heads import HEADS
+from probe.heads.projection import FILE_NAME as PROJECTION
+from probe.heads.projection import save_projection
 from probe.outcome import Protocol
 from probe.parts import SplitPlan, plan_splits
 from probe.predictions import FILE_NAME as PREDICTIONS
@@ -62,19 +65,26 @@ def check_protocol(protocol: Protocol, labels: Mapping[str, Labels]) -> None:
     Raises
     ------
     UsageError
-        Images may have several labels, there are no training images, a class has fewer than the
-        folds, or nothing is held out.
+        There are no training images, a class has fewer than the folds, nothing is held out, or a
+        head takes one label an image and these may have several.
     """
-    if any(one.ndim > 1 for one in labels.values()):
-        raise UsageError(
-            "probe bench compares by top-1, and these images may have several labels; `probe "
-            "extract` and `probe head` take each backbone, and print its mean average precision"
-        )
+    if any(one.ndim == 2 for one in labels.values()):
+        _require_several(protocol.heads)
     plan = plan_splits(labels, val_size=protocol.val_size, seed=protocol.seed)
     if protocol.folds:
         fold_split(labels["train"], protocol.folds, protocol.seed, repeats=protocol.repeats)
     else:
         _require_held_out(plan)
+
+
+def _require_several(heads: Sequence[str]) -> None:
+    for name in heads:
+        if not HEADS[name].load().takes_several:
+            others = ", ".join(one for one in HEADS if HEADS[one].load().takes_several)
+            raise UsageError(
+                f"--heads {name}: these images may have several labels, and this head knows one an "
+                f"image; take some of {others}"
+            )
 
 
 def _require_held_out(plan: SplitPlan) -> None:
@@ -110,7 +120,9 @@ class Runs:
         for path in sorted(self.folder.glob(f"*/{FILE_NAME}")):
             run = path.parent
             if (run / RESULT).is_file() and (run / PREDICTIONS).is_file():
-                self._known[_read_digest(path)] = run
+                digest = _read_digest(path)
+                if digest is not None:
+                    self._known[digest] = run
 
     def fit(self, source: Source, head: str, protocol: Protocol, command: str) -> Fitted:
         """Return the run of a head on features, fitted now unless it was before.
@@ -135,6 +147,8 @@ class Runs:
         with run_folder(None, self.folder) as target:
             run = fit_head(_joined(source), request, plan, ledger=self._ledger)
             write_text(target / FILE_NAME, json.dumps({"digest": digest, **about}, indent=1) + "\n")
+            if source.projection is not None:  # else nobody could use the head on other images
+                save_projection(source.projection(), target / PROJECTION)
             keep_run(target, run, source.entry.classes)
         self._known[digest] = target
         return Fitted(run=target.name, result=run.result, found=False)
@@ -159,8 +173,12 @@ def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:
     }
 
 
-def _read_digest(path: Path) -> str:
+def _read_digest(path: Path) -> str | None:
+    """Return a run's digest; None where it has to be fitted again."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
+        about = json.loads(path.read_text(encoding="utf-8"))
+        if about["pca"] is not None and not path.with_name(PROJECTION).is_file():
+            return None  # of a version that did not keep what the PCA learnt
+        return str(about["digest"])
     except (OSError, ValueError, KeyError, TypeError):
-        return ""  # nobody asks for it: the head is fitted again
+        return None

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.cache.beside import features_name, matching_rows
 from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, digest_text
-from probe.errors import DataError, UsageError
-
-BLOCK = 4096  # rows at a time
+from probe.errors import UsageError
+from probe.heads.projection import BLOCK, Projection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +69,8 @@ class Source:
         The cache entries that the rows come from.
     size, pca : int, optional
         Side of the network's input in pixels; width after a PCA.
+    projection : callable, optional
+        Returns what the PCA learnt.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Source:
     entries: tuple[FeatureSet, ...]
     size: int | None
     pca: int | None = None
+    projection: Callable[[], Projection] | None = None
 
     @cached_property
     def width(self) -> int:
@@ -120,7 +123,11 @@ def side_by_side(parts: Sequence[Source]) -> Source:
         raise UsageError("features with --views cannot be put side by side")
     splits = {}
     for name, split in first.splits.items():
-        rows = [_matched(split, part, name) for part in others]
+        rows = [
+            (part.splits.get(name),
+             matching_rows(split, part.splits.get(name), name=part.name, split_name=name))
+            for part in others
+        ]  # fmt: skip
         splits[name] = SplitRows(
             make=partial(_side_by_side, split, rows), labels=split.labels, ids=split.ids,
             content=split.content,
@@ -135,14 +142,14 @@ def side_by_side(parts: Sequence[Source]) -> Source:
     weights = "+".join(str(part.entry.provenance.get("weights", "")) for part in parts)
     meta = replace(
         first.entry,
-        name="+".join(part.entry.name for part in parts),
+        name=features_name([part.entry.name for part in parts]),
         key=key,
         provenance={"weights": weights},
         row_shape=(sum(part.width for part in parts),),
     )
     sizes = {part.size for part in parts}
     return Source(
-        name="+".join(part.name for part in parts), kind="concat", entry=meta, splits=splits,
+        name=features_name([part.name for part in parts]), kind="concat", entry=meta, splits=splits,
         entries=tuple(entry for part in parts for entry in part.entries),
         size=sizes.pop() if len(sizes) == 1 else None,
     )  # fmt: skip
@@ -151,19 +158,6 @@ def side_by_side(parts: Sequence[Source]) -> Source:
 def _side_by_side(first: Any, others: Sequence[tuple[Any, NDArray[np.intp]]]) -> NDArray[Any]:
     blocks = [_flat(first.features), *(_flat(one.features)[rows] for one, rows in others)]
     return np.concatenate(blocks, axis=1)
-
-
-def _matched(split: Any, part: Source, name: str) -> tuple[Any, NDArray[np.intp]]:
-    """Return a source's split, and which of its rows are the images of another's, in its order."""
-    other = part.splits.get(name)
-    place = {} if other is None else {one: row for row, one in enumerate(other.ids)}
-    lacking = [one for one in split.ids if one not in place]
-    if other is None or lacking:
-        raise DataError(f"{part.name} has no features of {len(lacking):,} images of {name}")
-    rows = np.array([place[one] for one in split.ids], np.intp)
-    if not np.array_equal(other.content[rows], split.content):
-        raise DataError(f"{part.name}: images of {name} have the same ids and other contents")
-    return other, rows
 
 
 def reduced(source: Source, width: int, train: Any) -> Source:
@@ -187,15 +181,15 @@ def reduced(source: Source, width: int, train: Any) -> Source:
         )
 
     @cache
-    def axes() -> tuple[NDArray[Any], NDArray[Any]]:
+    def learnt() -> Projection:
         X = _flat(split.features)
         X = X if train.rows is None else X[train.rows]
         scale = _block_scale(X, [_width(entry) for entry in source.entries])
-        mean, basis = principal_axes(X / scale, width)
-        return mean * scale, basis / scale[:, None]
+        mean, axes = principal_axes(X / scale, width)
+        return Projection(mean=mean * scale, scale=scale.astype(np.float64), axes=axes)
 
     def project(one: Any) -> NDArray[Any]:
-        return _projected(_flat(one.features), *axes())
+        return learnt().apply(_flat(one.features))
 
     splits = {
         name: SplitRows(
@@ -203,10 +197,10 @@ def reduced(source: Source, width: int, train: Any) -> Source:
         )
         for name, one in source.splits.items()
     }
-    ending = f"-pca{width}"
+    name, entry_name = (features_name([one], width) for one in (source.name, source.entry.name))
     return replace(
-        source, name=source.name + ending, kind="pca", pca=width, splits=splits,
-        entry=replace(source.entry, name=source.entry.name + ending, row_shape=(width,)),
+        source, name=name, kind="pca", pca=width, splits=splits, projection=learnt,
+        entry=replace(source.entry, name=entry_name, row_shape=(width,)),
     )  # fmt: skip
 
 
@@ -232,19 +226,15 @@ def principal_axes(X: NDArray[Any], width: int) -> tuple[NDArray[Any], NDArray[A
     Pearson, "On lines and planes of closest fit to systems of points in space", Phil. Mag. 2, 1901.
     """
     mean = X.mean(axis=0, dtype=np.float64)
+    if len(X) <= X.shape[1]:  # the axes lie in the space of the rows, which is smaller
+        _, _, rows = np.linalg.svd(X - mean, full_matrices=False)
+        return mean, np.ascontiguousarray(rows[:width].T)
     covariance = np.zeros((X.shape[1], X.shape[1]))
     for start in range(0, len(X), BLOCK):
         block = X[start : start + BLOCK] - mean
         covariance += block.T @ block
     _, axes = np.linalg.eigh(covariance)
     return mean, np.ascontiguousarray(axes[:, ::-1][:, :width])
-
-
-def _projected(X: NDArray[Any], mean: NDArray[Any], basis: NDArray[Any]) -> NDArray[np.float32]:
-    found = np.empty((len(X), basis.shape[1]), np.float32)
-    for start in range(0, len(X), BLOCK):
-        found[start : start + BLOCK] = (X[start : start + BLOCK] - mean) @ basis
-    return found
 
 
 def _flat(features: NDArray[Any]) -> NDArray[Any]:

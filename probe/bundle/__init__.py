@@ -1,7 +1,9 @@
 """What a finished model is on disk: a folder, or one file, that predicts without a cache.
 
     bundle.json             what it is, and the digests of the other files and of itself
-    weights.safetensors     the cut network's parameters, float32, canonical names
+    weights.safetensors     the cut network's parameters, float32, canonical names; of several
+                            networks weights-1.safetensors ...
+    projection.safetensors  the PCA between features and head; most bundles have none
     head.safetensors        the head with its normalisation; with folds head-fold01 ... instead
     reference.safetensors   synthetic images, and the features and probabilities they gave
     neighbours.safetensors  training features as float16, for the flag `stranger`; may be left out
@@ -15,6 +17,7 @@ from probe.bundle.about import ABOUT, OWN_TOP, About, Rejection
 from probe.bundle.bundle import Bundle
 from probe.bundle.files import ENDING, bundle_size
 from probe.bundle.neighbours import Neighbours
+from probe.bundle.network import WEIGHTS, Network, NetworkAbout, build_networks
 from probe.bundle.reject import Verdicts
 from probe.bundle.write import write_bundle
 
@@ -22,11 +25,15 @@ __all__ = [
     "ABOUT",
     "ENDING",
     "OWN_TOP",
+    "WEIGHTS",
     "About",
     "Bundle",
     "Neighbours",
+    "Network",
+    "NetworkAbout",
     "Rejection",
     "Verdicts",
+    "build_networks",
     "bundle_size",
     "write_bundle",
 ]

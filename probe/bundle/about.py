@@ -5,24 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import LOGITS, POOLS, BackboneSpec, Layer, Pool, resolve_pool
+from probe.backbones.spec import LOGITS
+from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, graph_file, passes_of
 from probe.errors import BundleError, ProbeError
-from probe.preprocess import PreprocessSpec
+from probe.heads.projection import FILE_NAME as PROJECTION
 
-SCHEMA = 3
+SCHEMA = 4
 SEAL = "seal"  # a digest of all the rest: a class name that changed on the way changes answers
 ABOUT = "bundle.json"
-WEIGHTS = "weights.safetensors"
 REFERENCE = "reference.safetensors"
 NEIGHBOURS = "neighbours.safetensors"
 OWN_TOP = "own top"
 REMEMBERED = ("labels", "ids", "pictures")
-TEXTS = ("backbone", "layer", "pool", "parameters", "weights", "licence", "dataset", "head", "run")
+TEXTS = ("dataset", "head", "run")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,16 @@ class About:
 
     Parameters
     ----------
-    backbone, layer, pool : str
-        `layer` is ``logits`` where the weights' own classifier is kept.
-    preprocess : mapping
-        Fields of a PreprocessSpec.
+    networks : tuple of NetworkAbout
+        One or more; the head takes their features side by side, in this order.
+    pca : int or None
+        Width of the features after a PCA, which is in a file of its own; None without one.
     classes : tuple of str
         In the order of the probabilities.
-    parameters : str
-        Digest of the network's parameters, as in a cache key.
-    weights, licence : str
-        Where the parameters came from, and under which terms.
+    several : bool
+        An image may have several labels: a probability a class, and a row's need not sum to 1.
+    thresholds : tuple of float, or None
+        From which probability on each class is given, chosen on held-out rows; only with `several`.
     dataset, head, run : str
         What it was fitted on, with which solver, in which run.
     heads : tuple of str
@@ -90,14 +90,8 @@ class About:
     schema : int
     """
 
-    backbone: str
-    layer: str
-    pool: str
-    preprocess: Mapping[str, Any]
+    networks: tuple[NetworkAbout, ...]
     classes: tuple[str, ...]
-    parameters: str
-    weights: str
-    licence: str
     dataset: str
     head: str
     run: str
@@ -108,6 +102,9 @@ class About:
     metrics: Mapping[str, Mapping[str, float]]
     intervals: Mapping[str, Mapping[str, tuple[float, float]]]
     files: Mapping[str, str]
+    pca: int | None = None
+    several: bool = False
+    thresholds: tuple[float, ...] | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -129,10 +126,7 @@ class About:
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{where}: {ABOUT} cannot be read ({_line(error)})") from None
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise BundleError(
-                f"{where}: {ABOUT} is not of a bundle that this version reads (schema {SCHEMA}); "
-                "make the bundle again with `probe bundle`"
-            )
+            raise BundleError(f"{where}: {_other_schema(data)}")
         if data.pop(SEAL, None) != seal_of(data):
             raise BundleError(
                 f"{where}: {ABOUT} is not what was written, by its own digest; copy the bundle "
@@ -146,23 +140,30 @@ class About:
             raise BundleError(f"{where}: {ABOUT} makes no sense: {_line(error)}") from None
 
     @property
-    def spec(self) -> BackboneSpec:
-        """The architecture."""
-        return BACKBONES[self.backbone]
+    def backbone(self) -> str:
+        """The backbones' names, joined by ``+``."""
+        return "+".join(one.backbone for one in self.networks)
 
     @property
-    def cut(self) -> tuple[Layer, Pool]:
-        """Where the network ends."""
-        if self.layer == LOGITS:
-            return self.spec.logits, "none"
-        layer = self.spec.layer(self.layer)
-        return layer, resolve_pool(layer, next((one for one in POOLS if one == self.pool), None))
+    def weights(self) -> str:
+        """Where the networks' parameters came from, each place once."""
+        return ", ".join(dict.fromkeys(one.weights for one in self.networks))
+
+    @property
+    def licence(self) -> str:
+        """The terms of the networks' parameters; where they differ, each network's."""
+        terms = {one.licence for one in self.networks}
+        each = dict.fromkeys(f"{one.backbone}: {one.licence}" for one in self.networks)
+        return terms.pop() if len(terms) == 1 else "; ".join(each)
 
     @property
     def expected_files(self) -> set[str]:
         """The files that have to be there, `bundle.json` and the card not counted."""
         beside = {NEIGHBOURS} if self.remembers else set()
-        return {WEIGHTS, REFERENCE, *self.heads} | beside
+        learnt = {PROJECTION} if self.pca else set()
+        weights = {one.file for one in self.networks}
+        graphs = {graph_file(number) for number in range(len(passes_of(self.networks)))}
+        return {REFERENCE, *weights, *graphs, *self.heads} | learnt | beside
 
 
 def seal_of(data: Mapping[str, Any]) -> str:
@@ -184,12 +185,45 @@ def _checked(data: dict[str, Any]) -> About:
     for name in ("metrics", "intervals", "files"):
         _require(isinstance(data[name], dict), f"{name} are no JSON object")
     _require(all(isinstance(one, str) for one in data["files"].values()), "files have no digests")
-    PreprocessSpec.from_json(data["preprocess"], "preprocess")
+    _require(isinstance(data["networks"], list) and data["networks"] != [], "there are no networks")
+    _require(data["pca"] is None or _whole(data["pca"]), "the width after a PCA is no number")
     about = About(
-        **{**data, "classes": classes, "heads": heads, "rejection": _rejection(data["rejection"])}
+        **{
+            **data,
+            "networks": tuple(_network(one) for one in data["networks"]),
+            "classes": classes,
+            "heads": heads,
+            "rejection": _rejection(data["rejection"]),
+            "thresholds": _thresholds(data["thresholds"], data["several"], len(classes)),
+        }
     )
-    _check_cut(about)
+    _check_networks(about)
     return about
+
+
+def _network(data: Any) -> NetworkAbout:
+    """Return what is said of a network, if it can be built."""
+    _require(isinstance(data, dict), "a network is no JSON object")
+    found = NetworkAbout(**data)
+    for field in fields(found):
+        value = getattr(found, field.name)
+        _require(isinstance(value, str) != (field.name == "preprocess"), f"{field.name} is no text")
+    _require(WEIGHTS_FILE.fullmatch(found.file) is not None, "weights are no file of a bundle")
+    try:
+        _, _ = found.preprocessing, found.cut
+    except ProbeError as error:  # an unknown backbone, layer or pool
+        raise ValueError(str(error)) from error
+    return found
+
+
+def _thresholds(data: Any, several: Any, n_classes: int) -> tuple[float, ...] | None:
+    _require(isinstance(several, bool), "whether images have several labels is not said")
+    if data is None:
+        return None
+    _require(several, "thresholds are for images of several labels")
+    _require(isinstance(data, list) and len(data) == n_classes, "thresholds are not one a class")
+    _require(all(_number(one) and 0 <= one <= 1 for one in data), "a threshold is not from 0 to 1")
+    return tuple(float(one) for one in data)
 
 
 def _rejection(data: Any) -> Rejection | None:
@@ -202,14 +236,33 @@ def _rejection(data: Any) -> Rejection | None:
     return found
 
 
-def _check_cut(about: About) -> None:
-    try:
-        layer, _ = about.cut
-    except ProbeError as error:  # an unknown backbone, layer or pool
-        raise ValueError(str(error)) from error
-    _require(bool(about.heads) == (about.layer != LOGITS), "it has no head, or one too many")
-    if about.layer == LOGITS:
+def _check_networks(about: About) -> None:
+    """Refuse networks that contradict each other or the heads."""
+    own = [one for one in about.networks if one.layer == LOGITS]
+    _require(bool(about.heads) == (not own), "it has no head, or one too many")
+    if own:
+        _require(len(about.networks) == 1 and not about.pca, "a network with its own top is alone")
+        layer, _ = own[0].cut
         _require(len(about.classes) == layer.width, f"its top has {layer.width} classes")
+    held = {one.file: one.backbone for one in about.networks}
+    shared = all(held[one.file] == one.backbone for one in about.networks)
+    _require(shared, "networks of two backbones have one file of weights")
+
+
+def _other_schema(data: Any) -> str:
+    """Return what to do with a bundle of another version, or with what is none."""
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if not isinstance(schema, int) or isinstance(schema, bool):
+        return f"{ABOUT} is not of a bundle"
+    made = f"made by {'a newer' if schema > SCHEMA else 'an older'} probe (schema {schema})"
+    if schema > SCHEMA:
+        return f"{made}, and this one reads schema {SCHEMA}; update probe"
+    run = data.get("run")
+    name = run if isinstance(run, str) and re.fullmatch(r"[\w.-]+", run) else "RUN"
+    return (
+        f"{made}, and this one reads schema {SCHEMA}; make it again with "
+        f"`probe bundle {name} --out ...`"
+    )
 
 
 def _strings(value: object, name: str) -> tuple[str, ...]:
@@ -218,9 +271,16 @@ def _strings(value: object, name: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _positive(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value > 0  # type: ignore[arg-type, operator]
+    return _number(value) and value > 0  # type: ignore[operator]
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _require(condition: bool, what: str) -> None:

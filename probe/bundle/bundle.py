@@ -2,55 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bundle.about import WEIGHTS, About
+from probe.bundle.about import About
+from probe.bundle.check import check_reference
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
-from probe.bundle.parts import check_parameters, read_head, read_neighbours, read_reference
+from probe.bundle.network import Image, Network, build_networks, passes_of, read_image, resizing
+from probe.bundle.parts import (
+    check_parameters,
+    read_graphs,
+    read_head,
+    read_neighbours,
+    read_projection,
+    read_reference,
+)
 from probe.bundle.reject import Verdicts, judge
-from probe.errors import BundleError
-from probe.preprocess import PreprocessSpec
-from probe.statistics import apply_temperature, softmax
+from probe.errors import BundleError, DataError
+from probe.heads.projection import Projection
+from probe.preprocess import PreprocessSpec, UInt8Image
+from probe.resize import resize_image
+from probe.statistics import apply_binary_temperature, apply_temperature, softmax
 
 if TYPE_CHECKING:
-    from probe.engines import Engine
     from probe.heads import FittedHead
 
-FEATURE_TOLERANCE = 1e-4  # of a row's norm: the contract between engines
-PROBABILITY_TOLERANCE = 1e-3
-
-Image = Path | str | NDArray[np.uint8]
+HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bundle:
     """A finished model, ready to predict. `Bundle.load` reads and checks one.
 
+    An image goes the way ``pack`` (pixels) -> ``features`` -> ``probabilities``. Most bundles have
+    one network; with several their features stand side by side, and may go through a PCA.
+
     Not for several threads at once: MXNet's compiled networks are not safe in them.
 
     Parameters
     ----------
     about : About
-    preprocess : PreprocessSpec
+    networks : tuple of Network
+        As in `about.networks`.
     heads : tuple of FittedHead
         Their probabilities are averaged; none where the network ends in probabilities' logits.
-    engine : Engine
+    projection : Projection or None
     neighbours : Neighbours or None
     files : BundleFiles or None
         Where it was loaded from.
     """
 
     about: About
-    preprocess: PreprocessSpec
+    networks: tuple[Network, ...]
     heads: tuple[FittedHead, ...]
-    engine: Engine = field(repr=False)
+    projection: Projection | None = None
     neighbours: Neighbours | None = None
     files: BundleFiles | None = field(default=None, repr=False)
 
@@ -75,62 +87,139 @@ class Bundle:
         UnsafeFileError
             The archive lies about its contents. Nothing was run.
         EngineError
-            The network cannot run here.
+            A network cannot run here.
         """
-        from probe.engines.gluon import GluonEngine
-        from probe.extract import default_batch_size
-
         files = BundleFiles(Path(path))
         about = files.about()
-        preprocess = PreprocessSpec.from_json(dict(about.preprocess), str(path))
         known = read_reference(files, about)
         heads = tuple(read_head(files, about, name) for name in about.heads)
-        neighbours = read_neighbours(files, about)
-        parameters = read_arrays(files.checked(WEIGHTS, about), str(path))
-        check_parameters(str(path), about, parameters)
-        engine = GluonEngine(
-            about.spec, parameters, [about.cut], preprocess,
-            batch_size=batch_size or default_batch_size(preprocess.size), device=device,
-        )  # fmt: skip
+        projection, neighbours = read_projection(files, about), read_neighbours(files, about)
+        parameters = {
+            name: read_arrays(files.checked(name, about), str(path))
+            for name in {one.file for one in about.networks}
+        }
+        graphs = read_graphs(files, about)
+        for numbers, graph in zip(passes_of(about.networks), graphs, strict=True):
+            one = about.networks[numbers[-1]]
+            check_parameters(str(path), one, graph, parameters[one.file])
+        networks = build_networks(
+            about.networks, parameters, graphs, batch_size=batch_size, device=device
+        )
         made = cls(
-            about=about, preprocess=preprocess, heads=heads, engine=engine, neighbours=neighbours,
-            files=files,
+            about=about, networks=networks, heads=heads, projection=projection,
+            neighbours=neighbours, files=files,
         )  # fmt: skip
-        made._check_reference(known, str(path))
+        check_reference(made, known, str(path))
         return made
 
-    def parameters(self) -> dict[str, NDArray[np.float32]]:
-        """Return the network's parameters by canonical name, read again from the bundle.
+    def parameters(self, network: int = 0) -> dict[str, NDArray[np.float32]]:
+        """Return a network's parameters by canonical name, read again from the bundle.
 
         They are not kept in memory beside the engine's own copy.
         """
         if self.files is None:
             raise BundleError("this model was not loaded from a bundle; write it first")
-        return read_arrays(self.files.checked(WEIGHTS, self.about), str(self.files.path))
+        file = self.about.networks[network].file
+        return read_arrays(self.files.checked(file, self.about), str(self.files.path))
 
-    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the features of images that have the network's size already.
+    @cached_property
+    def inputs(self) -> tuple[PreprocessSpec, ...]:
+        """The ways an image is resized; networks whose images are resized alike share one."""
+        distinct: dict[object, PreprocessSpec] = {}
+        for one in self.networks:
+            distinct.setdefault(resizing(one.preprocess), one.preprocess)
+        return tuple(distinct.values())
+
+    @cached_property
+    def fed_by(self) -> tuple[int, ...]:
+        """Which of `inputs` each network takes."""
+        ways = [resizing(spec) for spec in self.inputs]
+        return tuple(ways.index(resizing(one.preprocess)) for one in self.networks)
+
+    @cached_property
+    def passes(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of the networks that each forward pass serves, in the order of its outputs."""
+        found: dict[int, list[int]] = {}
+        for number, one in enumerate(self.networks):
+            found.setdefault(id(one.engine), []).append(number)
+        return tuple(map(tuple, found.values()))
+
+    @property
+    def pixels(self) -> int:
+        """How many numbers `pack` returns."""
+        return sum(3 * spec.size**2 for spec in self.inputs)
+
+    def pack(self, image: Image) -> NDArray[np.uint8]:
+        """Return an image as `features` takes it, (pixels,): once for each of `inputs`.
 
         Parameters
         ----------
-        images : uint8, (n, S, S, 3), RGB
+        image : path, or uint8 (height, width, 3), RGB
+
+        Raises
+        ------
+        ImageError
+            It cannot be read, or is something else.
+        """
+        whole = read_image(image)
+        packed: NDArray[np.uint8] = self.pack_views(lambda spec: [resize_image(whole, spec)])[0]
+        return packed
+
+    def pack_views(
+        self, views: Callable[[PreprocessSpec], Sequence[UInt8Image]]
+    ) -> NDArray[np.uint8]:
+        """Return several views of an image as `features` takes them, (n_views, pixels).
+
+        Parameters
+        ----------
+        views : callable
+            One of `inputs` -> n_views images of its size.
+        """
+        each = [np.stack(views(spec)) for spec in self.inputs]
+        return np.concatenate([one.reshape(len(one), -1) for one in each], axis=1)
+
+    def unpack(self, packed: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Return the images in what `pack` gave, (n, S, S, 3) for each of `inputs`."""
+        rows = packed.reshape(len(packed), self.pixels)
+        ends = np.cumsum([3 * spec.size**2 for spec in self.inputs])[:-1]
+        sides = [spec.size for spec in self.inputs]
+        return [
+            part.reshape(len(rows), side, side, 3)
+            for part, side in zip(np.split(rows, ends, axis=1), sides, strict=True)
+        ]
+
+    def features(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the features that the head takes.
+
+        Parameters
+        ----------
+        packed : uint8, (n, pixels)
+            Rows of `pack`; where all networks are fed alike also (n, S, S, 3), RGB.
 
         Returns
         -------
         float32, (n, n_features)
         """
-        size, tickets = self.engine.batch_size, []
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            if len(batch) < size:  # a network of one shape costs no memory for another
-                batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-            tickets.append(self.engine.submit(batch))
-        rows = [self.engine.collect(ticket)[0] for ticket in tickets]
-        joined: NDArray[np.float32] = np.concatenate(rows)[: len(images)]
-        return joined.reshape(len(images), -1)
+        return self.joined(self.network_features(packed))
+
+    def network_features(self, packed: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Return each network's own features, (n, d) each; see `features`."""
+        images = self.unpack(packed)
+        found: dict[int, NDArray[np.float32]] = {}
+        for numbers in self.passes:
+            outputs = self.networks[numbers[0]].outputs(images[self.fed_by[numbers[0]]])
+            found |= {number: outputs[self.networks[number].output] for number in numbers}
+        return [found[number] for number in range(len(self.networks))]
+
+    def joined(self, features: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the networks' features as the head takes them: side by side, after the PCA."""
+        rows = features[0] if len(features) == 1 else np.concatenate(features, axis=1)
+        return rows if self.projection is None else self.projection.apply(rows)
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Return calibrated probabilities, (n, n_classes), in the order of `about.classes`.
+
+        Rows sum to 1, unless an image may have several labels.
 
         Parameters
         ----------
@@ -141,9 +230,18 @@ class Bundle:
             softmax(features.astype(np.float64))
         ]
         if self.about.temperature is not None:
-            every = [apply_temperature(one, self.about.temperature) for one in every]
+            scaled = apply_binary_temperature if self.about.several else apply_temperature
+            every = [scaled(one, self.about.temperature) for one in every]
         mean: NDArray[np.float64] = np.mean(every, axis=0)
         return mean
+
+    @cached_property
+    def thresholds(self) -> NDArray[np.float64]:
+        """From which probability on each label is given, (n_classes,).
+
+        Where an image may have several; 0.5 where nothing was held out to choose them on.
+        """
+        return np.array(self.about.thresholds or [HALF] * len(self.about.classes))
 
     def verdicts(self, features: NDArray[Any], probabilities: NDArray[np.float64]) -> Verdicts:
         """Say which images the bundle does not know; see `probe.bundle.reject`."""
@@ -164,60 +262,28 @@ class Bundle:
         winners = self.predict_proba(images).argmax(axis=1)
         return [self.about.classes[winner] for winner in winners]
 
+    def labels(self, images: Sequence[Image]) -> list[tuple[str, ...]]:
+        """Return the labels of each image, the most probable first; see `predict`.
+
+        Where an image may have several they are those whose thresholds are reached, maybe none;
+        else the most probable class alone.
+        """
+        if not self.about.several:
+            return [(name,) for name in self.predict(images)]
+        found = []
+        for p in self.predict_proba(images):
+            order = np.argsort(-p, kind="stable")
+            given = order[p[order] >= self.thresholds[order]]
+            found.append(tuple(self.about.classes[number] for number in given))
+        return found
+
     def predict_proba(self, images: Sequence[Image]) -> NDArray[np.float64]:
         """Return the probabilities of images, (n, n_classes); see `predict`."""
+        if isinstance(images, str | Path):
+            raise DataError(f"{images}: one path; give a list of paths or images")
         if not len(images):
             return np.zeros((0, len(self.about.classes)))
-        return self.probabilities(self.features(np.stack([self.resized(one) for one in images])))
-
-    def resized(self, image: Image) -> NDArray[np.uint8]:
-        """Return an image as the network takes it, (S, S, 3); a path is read first.
-
-        Raises
-        ------
-        ImageError
-            It cannot be read, or is no uint8 (height, width, 3) array.
-        """
-        from probe.datasets import decode_file
-        from probe.errors import ImageError
-        from probe.resize import resize_image
-
-        if not isinstance(image, np.ndarray):
-            image = decode_file(str(image))
-        elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ImageError(
-                "image", f"is {image.dtype} of shape {image.shape}, not uint8 (height, width, 3)"
-            )
-        return resize_image(image, self.preprocess)
-
-    def _check_reference(self, known: Mapping[str, NDArray[Any]], where: str) -> None:
-        """Raise BundleError unless the reference images give what they gave when it was made."""
-        features, probabilities = known["features"], known["probabilities"]
-        self._check_widths(features.shape[-1], where)
-        found = self.features(known["images"])
-        norms = np.linalg.norm(features, axis=1)
-        worst = float((np.linalg.norm(found - features, axis=1) / norms).max())
-        if not worst <= FEATURE_TOLERANCE:
-            raise BundleError(
-                f"{where}: its reference images give other features here, by {worst:.2g} of their "
-                f"norm (at most {FEATURE_TOLERANCE:g}); `probe doctor` shows the versions at work"
-            )
-        drift = float(np.abs(self.probabilities(found) - probabilities).max())
-        if not drift <= PROBABILITY_TOLERANCE:
-            raise BundleError(
-                f"{where}: its head gives other probabilities than it did, by {drift:.2g}; "
-                "it is not the head that was bundled"
-            )
-
-    def _check_widths(self, width: int, where: str) -> None:
-        for head in self.heads:
-            if head.n_features_in_ != width:
-                raise BundleError(
-                    f"{where}: the head takes {head.n_features_in_} features, the network gives "
-                    f"{width}"
-                )
-        if self.neighbours is not None and self.neighbours.features.shape[1] != width:
-            raise BundleError(f"{where}: its neighbours have other features than the network gives")
+        return self.probabilities(self.features(np.stack([self.pack(one) for one in images])))
 
     def _one_head(self, head: FittedHead, features: NDArray[Any]) -> NDArray[np.float64]:
         found = np.zeros((len(features), len(self.about.classes)))  # 0: never seen in training

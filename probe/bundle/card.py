@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from probe.bundle.about import OWN_TOP, About, Rejection
 from probe.bundle.neighbours import Neighbours
-from probe.preprocess import PreprocessSpec
 
 NAMES = {
+    "map": "mAP",
+    "micro_f1": "micro F1 at 0.5",
+    "micro_f1_chosen": "micro F1 at the thresholds",
+    "macro_auc": "macro AUC",
     "top1": "top-1",
     "top5": "top-5",
     "mean_recall": "mean recall",
@@ -48,10 +51,18 @@ def _title(about: About, name: str) -> str:
         several = f"{len(about.heads)} {about.head} heads" if len(about.heads) > 1 else None
         head = several or ("its head" if tuned == "fine-tuned" else f"a {about.head} head")
         made = (
-            f"A {tuned} {about.backbone}, cut at {about.layer}, and {head} fitted on "
-            f"{about.dataset}. Made by `probe` from run {about.run}."
+            f"{_networks(about, tuned)}, and {head} fitted on {about.dataset}. Made by `probe` "
+            f"from run {about.run}."
         )
     return f"# {title}\n\n{made}\n\n    probe predict {name} image.jpg"
+
+
+def _networks(about: About, tuned: str) -> str:
+    each = [f"a {tuned} {one.backbone}, cut at {one.layer}" for one in about.networks]
+    text = ", beside ".join(each)
+    if about.pca is not None:
+        text += f", reduced to {about.pca} features by a PCA"
+    return text[0].upper() + text[1:]
 
 
 def _measured(about: About) -> str:
@@ -77,21 +88,31 @@ def _measured(about: About) -> str:
 
 
 def _answers(about: About) -> str:
+    function = "sigmoid" if about.several else "softmax"
     if about.temperature is None:
         calibrated = (
-            "Probabilities are the softmax as it is; nothing was held out to calibrate it on."
+            f"Probabilities are the {function} as it is; no temperature was fitted to calibrate it."
         )
     else:
         calibrated = (
             f"Probabilities are calibrated: scores are divided by {about.temperature:.4g} before "
-            "the softmax, a temperature fitted on held-out rows."
+            f"the {function}, a temperature fitted on held-out rows."
         )
     several = (
         f" They are the mean over {len(about.heads)} heads, one a fold, all alike in weight."
         if len(about.heads) > 1
         else ""
     )
-    return f"## Answers\n\n{calibrated}{several} A probability is not a promise."
+    labels = ""
+    if about.several:
+        labels = "An image may have several labels, or none: each has a probability of its own. "
+        labels += (
+            "It is given from a threshold on that was chosen on held-out images, for its best F1; "
+            "they stand with the classes. "
+            if about.thresholds
+            else "It is given from 0.5 on: nothing was held out to choose thresholds on. "
+        )
+    return f"## Answers\n\n{labels}{calibrated}{several} A probability is not a promise."
 
 
 def _unknown(rejection: Rejection | None) -> str:
@@ -139,18 +160,25 @@ def _kept(about: About, neighbours: Neighbours | None) -> str:
 
 
 def _input(about: About) -> str:
-    preprocess = PreprocessSpec.from_json(dict(about.preprocess), "bundle")
-    return f"## Input\n\nRGB images of any size. {preprocess.describe()}."
+    told = [one.preprocessing.describe() for one in about.networks]
+    if len(told) == 1:
+        return f"## Input\n\nRGB images of any size. {told[0]}."
+    lines = [f"- {one.backbone}: {text}." for one, text in zip(about.networks, told, strict=True)]
+    return "## Input\n\nRGB images of any size.\n\n" + "\n".join(lines)
 
 
 def _classes(about: About) -> str:
     classes: Sequence[str] = about.classes[:50]
     more = " ..." if len(about.classes) > 50 else ""
+    if about.thresholds is not None:  # as many as there are classes
+        pairs = zip(classes, about.thresholds, strict=False)
+        classes = [f"{name} (from {100 * threshold:.1f} %)" for name, threshold in pairs]
     return f"## Classes ({len(about.classes)})\n\n{', '.join(classes)}{more}"
 
 
 def _terms(about: About) -> str:
-    lines = [f"Backbone weights: {about.weights}, {about.licence}."]
+    terms = dict.fromkeys(f"{one.weights}, {one.licence}" for one in about.networks)
+    lines = [f"Backbone weights: {text}." for text in terms]
     if about.head != OWN_TOP:
         lines.append(f"The terms of {about.dataset} hold for the head.")
     return "## Terms\n\n" + "\n".join(lines)

@@ -33,8 +33,8 @@ class Neighbours:
     ----------
     features : float16, (n_rows, n_features)
         Each of length one.
-    labels : int32, (n_rows,)
-        Indices into the bundle's classes.
+    labels : int32, (n_rows,), or where an image may have several uint8, (n_rows, n_classes)
+        Indices into the bundle's classes, or 1 for each label that it has, else 0.
     ids : tuple of str
         Empty unless they were asked for.
     pictures : tuple of bytes
@@ -42,7 +42,7 @@ class Neighbours:
     """
 
     features: NDArray[np.float16]
-    labels: NDArray[np.int32]
+    labels: NDArray[np.int32] | NDArray[np.uint8]
     ids: tuple[str, ...] = ()
     pictures: tuple[bytes, ...] = field(default=(), repr=False)
 
@@ -101,10 +101,13 @@ class Neighbours:
         """
         try:
             features, labels = arrays["features"], arrays["labels"]
-            fits = features.ndim == 2 and labels.shape == (len(features),) and len(labels) > 0
-            if not fits or features.dtype != np.float16 or labels.dtype != np.int32:
+            one = labels.shape == (len(features),) and labels.dtype == np.int32
+            several = labels.shape == (len(features), n_classes) and labels.dtype == np.uint8
+            fits = features.ndim == 2 and len(features) > 0 and (one or several)
+            if not fits or features.dtype != np.float16:
                 raise ValueError("features and labels do not go together")
-            if not np.isfinite(features).all() or labels.min() < 0 or labels.max() >= n_classes:
+            most = n_classes - 1 if one else 1
+            if not np.isfinite(features).all() or labels.min() < 0 or labels.max() > most:
                 raise ValueError("a feature is not finite, or a label is of no class")
             ids = tuple(one.decode() for one in _unpacked("ids", arrays))
             pictures = tuple(_unpacked("pictures", arrays))
@@ -123,12 +126,22 @@ def unit(features: NDArray[Any]) -> NDArray[np.float32]:
     return scaled
 
 
+def kept_labels(labels: NDArray[Any]) -> NDArray[np.int32] | NDArray[np.uint8]:
+    """Return labels as `Neighbours` keeps them."""
+    return labels.astype(np.uint8) if labels.ndim == 2 else labels.astype(np.int32)
+
+
 def rows_to_remember(labels: NDArray[Any], width: int, seed: int = 0) -> NDArray[np.intp]:
-    """Choose rows at random, every class by its share, and at least one of each."""
+    """Choose rows at random, every class by its share, and at least one of each.
+
+    Where rows may have several labels each row counts alike.
+    """
     limit = max(min(MOST_ROWS, MOST_BYTES // (2 * width)), 10 * K)
     if len(labels) <= limit:
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
+    if labels.ndim == 2:
+        return np.sort(rng.choice(len(labels), limit, replace=False))
     chosen = []
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

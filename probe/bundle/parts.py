@@ -10,17 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bundle.about import NEIGHBOURS, REFERENCE, About
+from probe.backbones.graph import FrozenGraph
+from probe.bundle.about import ABOUT, NEIGHBOURS, REFERENCE, About
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
-from probe.errors import BundleError, HeadError
+from probe.bundle.network import NetworkAbout, describe_pass, graph_file, passes_of
+from probe.errors import BundleError, HeadError, WeightsError
+from probe.heads.projection import FILE_NAME as PROJECTION
+from probe.heads.projection import Projection
 
 if TYPE_CHECKING:
     from probe.heads import FittedHead
 
 
 def read_reference(files: BundleFiles, about: About) -> dict[str, NDArray[Any]]:
-    """Return the synthetic images, their features and their probabilities."""
+    """Return the synthetic images, all networks' features of them and their probabilities."""
     arrays = read_arrays(files.checked(REFERENCE, about), str(files.path))
     for name in ("images", "features", "probabilities"):
         if name not in arrays:
@@ -36,6 +40,22 @@ def read_neighbours(files: BundleFiles, about: About) -> Neighbours | None:
     return Neighbours.from_arrays(arrays, len(about.classes), str(files.path))
 
 
+def read_projection(files: BundleFiles, about: About) -> Projection | None:
+    """Return the PCA between features and head, if there is one."""
+    if about.pca is None:
+        return None
+    arrays = read_arrays(files.checked(PROJECTION, about), str(files.path))
+    try:
+        found = Projection.from_arrays(arrays)
+    except HeadError as error:
+        raise BundleError(f"{files.path}: {PROJECTION}: {error}") from error
+    if found.width != about.pca:
+        raise BundleError(
+            f"{files.path}: {PROJECTION} gives {found.width} features, not {about.pca}"
+        )
+    return found
+
+
 def read_head(files: BundleFiles, about: About, name: str) -> FittedHead:
     """Return a head of the bundle, ready to predict."""
     from probe.heads import load_fitted
@@ -49,12 +69,12 @@ def read_head(files: BundleFiles, about: About, name: str) -> FittedHead:
         except HeadError as error:
             reason = str(error).removeprefix(f"{path}: ")
             raise BundleError(f"{files.path}: {name}: {reason}") from error
-    check_head(f"{files.path}: {name}", head, len(about.classes))
+    check_head(f"{files.path}: {name}", head, about)
     return head
 
 
-def check_head(where: str, head: FittedHead, n_classes: int) -> None:
-    """Refuse a head that is not fitted, or tells other classes apart than the bundle names.
+def check_head(where: str, head: FittedHead, about: About) -> None:
+    """Refuse a head that is not fitted, or gives other labels than the bundle names.
 
     Raises
     ------
@@ -62,7 +82,13 @@ def check_head(where: str, head: FittedHead, n_classes: int) -> None:
     """
     if not hasattr(head, "classes_"):
         raise BundleError(f"{where}: the head is not fitted; fit it with `probe head` first")
-    labels = head.classes_
+    labels, n_classes = head.classes_, len(about.classes)
+    if (several := getattr(head, "multilabel_", False)) != about.several:
+        words = {True: "several labels", False: "one label"}
+        raise BundleError(
+            f"{where}: the head gives {words[several]} an image, the bundle "
+            f"{words[about.several].partition(' ')[0]}"
+        )
     if not np.issubdtype(labels.dtype, np.integer):
         raise BundleError(f"{where}: the head's labels are no class numbers")
     if labels.min() < 0 or labels.max() >= n_classes:
@@ -72,22 +98,43 @@ def check_head(where: str, head: FittedHead, n_classes: int) -> None:
         )
 
 
-def check_parameters(where: str, about: About, parameters: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse weights of another backbone before the network is built with them.
+def read_graphs(files: BundleFiles, about: About) -> list[FrozenGraph]:
+    """Return the graph of each forward pass, see `passes_of`.
+
+    Raises
+    ------
+    BundleError
+        One is of another network than the bundle names.
+    """
+    found = []
+    for number, members in enumerate(passes_of(about.networks)):
+        name = graph_file(number)
+        try:
+            graph = FrozenGraph.from_json(files.checked(name, about))
+        except WeightsError as error:
+            raise BundleError(f"{files.path}: {name}: {error}") from error
+        said = describe_pass([about.networks[one] for one in members])
+        if graph.made_of != said:
+            raise BundleError(
+                f"{files.path}: {name} is the network {graph.made_of}, not {said}, as {ABOUT} says"
+            )
+        found.append(graph)
+    return found
+
+
+def check_parameters(
+    where: str, network: NetworkAbout, graph: FrozenGraph, parameters: Mapping[str, NDArray[Any]]
+) -> None:
+    """Refuse weights of another backbone before the network is made with them.
 
     Raises
     ------
     BundleError
     """
-    from probe.backbones.network import parameter_shapes
-
-    layer, _ = about.cut
-    for name, shape in parameter_shapes(about.spec).items():
-        if about.spec.uses(layer, name) and (
-            name not in parameters or parameters[name].shape != shape
-        ):
+    for name, shape in graph.parameters.items():
+        if name not in parameters or parameters[name].shape != shape:
             found = parameters[name].shape if name in parameters else "missing"
             raise BundleError(
-                f"{where}: its weights are not those of {about.backbone} to {about.layer}: {name} "
-                f"is {found}, expected {shape}"
+                f"{where}: its weights are not those of {network.backbone} to {network.layer}: "
+                f"{name} is {found}, expected {shape}"
             )

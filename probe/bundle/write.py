@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bundle.about import NEIGHBOURS, REFERENCE, WEIGHTS, About
+from probe.bundle.about import NEIGHBOURS, REFERENCE, About
 from probe.bundle.bundle import Bundle
 from probe.bundle.card import model_card
 from probe.bundle.files import (
@@ -23,9 +23,11 @@ from probe.bundle.files import (
     write_arrays,
 )
 from probe.bundle.neighbours import Neighbours
+from probe.bundle.network import Parameters, build_networks, graph_file, passes_of
 from probe.bundle.parts import check_head
 from probe.errors import BundleError
-from probe.preprocess import PreprocessSpec
+from probe.heads.projection import FILE_NAME as PROJECTION
+from probe.heads.projection import Projection, save_projection
 
 if TYPE_CHECKING:
     from probe.heads import BaseHead, FittedHead
@@ -36,9 +38,11 @@ REFERENCE_IMAGES = 12
 def write_bundle(
     out: Path,
     about: About,
-    parameters: Mapping[str, NDArray[np.float32]],
+    parameters: Mapping[str, Parameters],
     heads: Sequence[BaseHead],
+    *,
     neighbours: Neighbours | None = None,
+    projection: Projection | None = None,
 ) -> Bundle:
     """Write a bundle and return it, loaded from what was written; all of it or nothing.
 
@@ -48,9 +52,12 @@ def write_bundle(
         A folder that is not there yet, or with the ending ``.probe`` a file.
     about : About
         `files` is filled in here.
-    parameters : mapping of canonical name to float32 array
+    parameters : mapping of file to mapping of canonical name to float32 array
+        As `about.networks` names the files; `WEIGHTS` is the one of a single network.
     heads : sequence of BaseHead
         One for each name in `about.heads`.
+    projection : Projection, optional
+        The PCA between features and head, where `about.pca` says that there is one.
 
     Raises
     ------
@@ -60,16 +67,21 @@ def write_bundle(
     from probe.heads import load_fitted, save_head
 
     for name, head in zip(about.heads, heads, strict=True):
-        check_head(name, head, len(about.classes))
+        check_head(name, head, about)
     folder = working_folder(out)
     try:
-        write_arrays(folder / WEIGHTS, parameters)
+        for name, arrays in parameters.items():
+            write_arrays(folder / name, arrays)
+        _write_graphs(about, folder)
+        if projection is not None:
+            save_projection(projection, folder / PROJECTION)
         for name, head in zip(about.heads, heads, strict=True):
             save_head(head, folder / name)
         if neighbours is not None:
             write_arrays(folder / NEIGHBOURS, neighbours.to_arrays())
         saved = [load_fitted(folder / name) for name in about.heads]
-        write_arrays(folder / REFERENCE, _reference(about, parameters, saved))
+        reference = _reference(about, parameters, saved, projection)
+        write_arrays(folder / REFERENCE, reference)
         (folder / CARD).write_text(model_card(about, out.name, neighbours), encoding="utf-8")
         write_about(about, folder)
         loaded = Bundle.load(folder)
@@ -80,27 +92,48 @@ def write_bundle(
     return replace(loaded, files=BundleFiles(out))
 
 
-def _reference(
-    about: About, parameters: Mapping[str, NDArray[np.float32]], heads: Sequence[FittedHead]
-) -> dict[str, NDArray[Any]]:
-    from probe.engines.gluon import GluonEngine
+def _write_graphs(about: About, folder: Path) -> None:
+    from probe.backbones.network import freeze
 
-    preprocess = PreprocessSpec.from_json(dict(about.preprocess), "bundle")
-    engine = GluonEngine(about.spec, parameters, [about.cut], preprocess, batch_size=4)
-    bundle = Bundle(about=about, preprocess=preprocess, heads=tuple(heads), engine=engine)
-    images = synthetic_images(REFERENCE_IMAGES, preprocess.size)
-    features = bundle.features(images)
+    for number, members in enumerate(passes_of(about.networks)):
+        networks = [about.networks[one] for one in members]
+        first = networks[0]
+        graph = freeze(first.spec, [one.cut for one in networks], first.preprocessing)
+        (folder / graph_file(number)).write_text(graph.to_json(), encoding="utf-8")
+
+
+def _reference(
+    about: About,
+    parameters: Mapping[str, Parameters],
+    heads: Sequence[FittedHead],
+    projection: Projection | None,
+) -> dict[str, NDArray[Any]]:
+    networks = build_networks(about.networks, parameters, batch_size=4)
+    bundle = Bundle(about=about, networks=networks, heads=tuple(heads), projection=projection)
+    images = reference_images(bundle)
+    every = bundle.network_features(images)
+    features = bundle.joined(every)
     for head in heads:
         if head.n_features_in_ != features.shape[1]:
+            cuts = ", ".join(f"{one.backbone} to {one.layer}" for one in about.networks)
             raise BundleError(
-                f"the head takes {head.n_features_in_} features, {about.backbone} to "
-                f"{about.layer} gives {features.shape[1]}"
+                f"the head takes {head.n_features_in_} features, {cuts} gives {features.shape[1]}"
             )
     return {
         "images": images,
-        "features": features,
+        "features": np.concatenate(every, axis=1),
         "probabilities": bundle.probabilities(features),
     }
+
+
+def reference_images(bundle: Bundle) -> NDArray[np.uint8]:
+    """Return the synthetic pictures that a bundle is checked on, as `Bundle.features` takes them.
+
+    Each input has its own of its size: they are no one picture resized.
+    """
+    sizes = [spec.size for spec in bundle.inputs]
+    each = [synthetic_images(REFERENCE_IMAGES, size) for size in sizes]
+    return np.concatenate([one.reshape(len(one), -1) for one in each], axis=1)
 
 
 def synthetic_images(count: int, size: int) -> NDArray[np.uint8]:

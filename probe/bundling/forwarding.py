@@ -55,7 +55,7 @@ def forwarded_training(
         return _forward(source, images.take(rows), on_rows)
 
     return Training(
-        entry=joined.entry, labels=known.labels, ids=known.ids, width=_width(source), read=read,
+        entry=joined.entry, split=known, width=_width(source), read=read,
         most_held_out=MOST_HELD_OUT,
     )  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,16 +14,20 @@ from probe.bundle.about import REMEMBERED
 from probe.bundle.neighbours import K
 from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distance
 from probe.bundling.forwarding import OnRows, forwarded_training
-from probe.bundling.source import source_of
-from probe.bundling.training import cached_training, remembered
-from probe.cache.joining import join
+from probe.bundling.source import Source, share_parameters, source_of, weights_of
+from probe.bundling.training import Training, cached_training, joined_training, remembered
+from probe.cache.beside import parse_features_name
+from probe.cache.joining import Joined, join
 from probe.cache.store import Store
-from probe.errors import BundleError, UsageError
+from probe.errors import BundleError, UnknownNameError, UsageError
+from probe.evaluation import usable_temperature
 from probe.heads import load_head
+from probe.heads.projection import FILE_NAME as PROJECTION
+from probe.heads.projection import Projection, load_projection
 from probe.predictions import Predictions, load_predictions
-from probe.results import RunResult, read_run, require_one_label
+from probe.results import RunResult, read_run
 from probe.runs import HEAD
-from probe.statistics import apply_temperature, fit_temperature
+from probe.statistics import apply_binary_temperature, apply_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,9 @@ class BundleRequest:
 
     Parameters
     ----------
-    weights : str, optional
-        Where the weights are now, if not where the pass found them.
+    weights : tuple of str
+        Where weights are now, if not where the pass found them: ``FILE``, or of several backbones
+        ``BACKBONE=FILE``.
     folds : bool
         Take the heads of all folds instead of the final one.
     reject_rate : float
@@ -42,7 +47,7 @@ class BundleRequest:
         What to keep of training images beside features: one of `REMEMBERED`; None for nothing.
     """
 
-    weights: str | None = None
+    weights: tuple[str, ...] = ()
     folds: bool = False
     reject_rate: float = 0.05
     remember: str | None = "labels"
@@ -55,20 +60,6 @@ class BundleRequest:
             raise UsageError(f"--remember {self.remember}: expected {names}")
 
 
-def newest_run(runs: Path) -> Path:
-    """Return the newest complete run's folder.
-
-    Raises
-    ------
-    BundleError
-        There is none.
-    """
-    complete = sorted(path.parent for path in runs.glob("*/result.json"))
-    if not complete:
-        raise BundleError(f"{runs}: no runs yet; `probe head` makes one")
-    return complete[-1]
-
-
 def bundle_run(
     run: Path,
     out: Path,
@@ -77,10 +68,11 @@ def bundle_run(
     request: BundleRequest | None = None,
     on_rows: OnRows = lambda _done, _total: None,
 ) -> Bundle:
-    """Make a bundle of a run: network, weights, head, classes and what the run measured.
+    """Make a bundle of a run: networks, weights, head, classes and what the run measured.
 
-    What it remembers of training images comes from the cache, or of a promoted run, whose features
-    nobody extracted yet, from a forward pass over at most 4,000 of them.
+    A run of `probe bench` on features side by side has several networks, one on features after a
+    PCA has that, too. What it remembers of training images comes from the cache, or of a promoted
+    run, whose features nobody extracted yet, from a forward pass over at most 4,000 of them.
 
     Parameters
     ----------
@@ -100,48 +92,105 @@ def bundle_run(
     if out.exists():
         raise BundleError(f"{out}: is there already; name another place with --out")
     result, store = read_run(run), Store(cache_dir)
-    _require_one_network(run, result)
-    require_one_label(result, "probe bundle")
-    joined = join(store, store.choose(result.entry))
-    source = source_of(run, result, joined.entry, request.weights, cache_dir)
+    entries, pca = parse_features_name(result.entry)
+    parts = [_part(run, store, name) for name in entries]
+    projection = _projection(run, parts, pca)
+    sources = _sources(run, result, parts, request.weights, cache_dir)
     names = _head_files(run, request.folds)
     heads = [load_head(run / name) for name in names]
-    training = cached_training(source, joined, store)
-    if training is None and request.remember is not None:
-        training = forwarded_training(source, joined, cache_dir, on_rows)
     predictions = load_predictions(run)
     held_out = predictions.get("val") or predictions.get("oof")
     temperature = _temperature(result, held_out)
-    neighbours, rest = remembered(training, predictions.get("val"), request.remember, cache_dir)
+    neighbours = rest = None
+    if request.remember is not None:
+        training = _training(sources, parts, projection, cache_dir, on_rows)
+        validation = predictions.get("val")
+        neighbours, rest = remembered(training, validation, request.remember, cache_dir)
+    files, parameters = share_parameters(sources)
     about = About(
-        backbone=source.key.backbone,
-        layer=source.key.layer,
-        pool=source.key.pool,
-        preprocess=source.preprocess.to_json(),
-        classes=joined.entry.classes,
-        parameters=source.loaded.digest,
-        weights=source.weights.name,
-        licence=source.licence,
+        networks=tuple(one.about(file) for one, file in zip(sources, files, strict=True)),
+        pca=pca,
+        classes=parts[0].entry.classes,
         dataset=result.dataset,
         head=result.head,
         run=run.name,
         heads=tuple(names),
         temperature=temperature,
+        several=result.multilabel is not None,
+        thresholds=_thresholds(result, parts[0].entry.classes, temperature),
         rejection=_rejection(request.reject_rate, held_out, temperature, neighbours, rest),
         remembers=request.remember if neighbours is not None else None,
         metrics=result.metrics,
         intervals=result.intervals or {},
         files={},
     )
-    return write_bundle(out, about, source.loaded.parameters, heads, neighbours)
+    return write_bundle(out, about, parameters, heads, neighbours=neighbours, projection=projection)
 
 
-def _require_one_network(run: Path, result: RunResult) -> None:
-    if "+" in result.backbone or re.search(r"-pca\d+$", result.entry):
+def _part(run: Path, store: Store, name: str) -> Joined:
+    """Return one of the entries that a run was fitted on."""
+    try:
+        return join(store, store.choose(name))
+    except UnknownNameError:
         raise BundleError(
-            f"{run}: fitted on {result.entry}; features of several backbones side by side, or "
-            "after a PCA, can be compared, not bundled yet: name the run of a plain row"
+            f"{run}: fitted on {name}, which is not in {store.folder} any more; extract it again, "
+            "or name the folder that has it with --cache-dir"
+        ) from None
+
+
+def _projection(run: Path, parts: Sequence[Joined], pca: int | None) -> Projection | None:
+    """Return what the run's PCA learnt.
+
+    Raises
+    ------
+    BundleError
+        The run did not keep it.
+    HeadError
+        The file is damaged.
+    """
+    if pca is None:
+        return None
+    advice = "run the same `probe bench` again, which fits the head anew, and name the new run"
+    if not (run / PROJECTION).is_file():
+        raise BundleError(f"{run}: an older probe fitted it and did not keep the PCA; {advice}")
+    found = load_projection(run / PROJECTION)
+    width = sum(int(np.prod(one.entry.row_shape)) for one in parts)
+    if (found.n_features, found.width) != (width, pca):
+        raise BundleError(
+            f"{run}: {PROJECTION} is another run's, from {found.n_features} features to "
+            f"{found.width} and not from {width} to {pca}; {advice}"
         )
+    return found
+
+
+def _sources(
+    run: Path, result: RunResult, parts: Sequence[Joined], weights: Sequence[str], cache_dir: Path
+) -> list[Source]:
+    """Return the networks that the run's entries were made with, in the order of its features."""
+    places = weights_of(weights, [one.entry.key.backbone for one in parts])
+    return [
+        source_of(run, result, joined.entry, place, cache_dir)
+        for joined, place in zip(parts, places, strict=True)
+    ]
+
+
+def _training(
+    sources: Sequence[Source],
+    parts: Sequence[Joined],
+    projection: Projection | None,
+    cache_dir: Path,
+    on_rows: OnRows,
+) -> Training | None:
+    """Return the training rows as the head takes them; None where they cannot be had."""
+    store, known = Store(cache_dir), []
+    for source, joined in zip(sources, parts, strict=True):
+        found = cached_training(source, joined, store)
+        if found is None:
+            found = forwarded_training(source, joined, cache_dir, on_rows)
+        if found is None:
+            return None
+        known.append(found)
+    return joined_training(known, projection)
 
 
 def _head_files(run: Path, folds: bool) -> list[str]:
@@ -163,7 +212,21 @@ def _temperature(result: RunResult, held_out: Predictions | None) -> float | Non
         return result.temperature
     if held_out is None or len(held_out) < LEAST_HELD_OUT:
         return None
-    return fit_temperature(held_out.probabilities, held_out.labels)
+    return usable_temperature(held_out.probabilities, held_out.labels)
+
+
+def _thresholds(
+    result: RunResult, classes: Sequence[str], temperature: float | None
+) -> tuple[float, ...] | None:
+    """Return the run's thresholds of several labels; the temperature moves both them and answers.
+
+    None where an image has one label, or nothing was held out to choose them on.
+    """
+    if result.multilabel is None or not {"val", "oof"} & result.metrics.keys():
+        return None
+    chosen = np.array([result.multilabel["classes"][name]["threshold"] for name in classes])
+    moved = apply_binary_temperature(chosen[None], temperature or 1.0)[0]
+    return tuple(float(one) for one in moved)
 
 
 def _rejection(
@@ -177,7 +240,8 @@ def _rejection(
         return None
     confidence = answered = caught = distance = None
     confidence_rows = distance_rows = 0
-    if held_out is not None and len(held_out) >= LEAST_HELD_OUT:
+    one_label = held_out is not None and held_out.labels.ndim == 1
+    if held_out is not None and one_label and len(held_out) >= LEAST_HELD_OUT:
         probabilities = apply_temperature(held_out.probabilities, temperature or 1.0)
         confidence, answered, caught = choose_confidence(probabilities, held_out.labels, rate)
         confidence_rows = len(held_out)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import POOLS, Layer, Pool, resolve_pool
+from probe.bundle import WEIGHTS, NetworkAbout
+from probe.bundle.network import Parameters
 from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.errors import BundleError, UsageError, WeightsError
@@ -36,11 +41,79 @@ class Source:
             layer, next((one for one in POOLS if one == self.key.pool), None)
         )
 
+    def about(self, file: str) -> NetworkAbout:
+        """Return what a bundle says of the network, its parameters being in a file."""
+        return NetworkAbout(
+            backbone=self.key.backbone,
+            layer=self.key.layer,
+            pool=self.key.pool,
+            preprocess=self.preprocess.to_json(),
+            parameters=self.loaded.digest,
+            weights=self.weights.name,
+            licence=self.licence,
+            file=file,
+        )
+
+
+def weights_of(given: Sequence[str], backbones: Sequence[str]) -> list[str | None]:
+    """Return where the weights of each backbone are now, if that was said.
+
+    Parameters
+    ----------
+    given : sequence of str
+        ``BACKBONE=FILE``, or ``FILE`` for the only backbone.
+
+    Raises
+    ------
+    UsageError
+        Nobody knows which backbone a file is for.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        if equals and name in backbones:
+            found[name] = place
+        elif len(set(backbones)) == 1:
+            found[backbones[0]] = text
+        else:
+            raise UsageError(
+                f"--weights {text}: the run has {', '.join(backbones)}; say which of them, as "
+                f"{backbones[0]}={text}"
+            )
+    return [found.get(name) for name in backbones]
+
+
+def share_parameters(every: Sequence[Source]) -> tuple[list[str], dict[str, Parameters]]:
+    """Return each network's file, and what is in each file.
+
+    A network that is another one cut earlier needs no file of its own, nor does one that takes its
+    images at another size.
+    """
+    kept: list[int] = []
+    for number in sorted(range(len(every)), key=lambda n: -len(every[n].loaded.parameters)):
+        if not any(_holds(every[other], every[number]) for other in kept):
+            kept.append(number)
+    kept.sort()
+    names = [f"weights-{place}.safetensors" for place in range(1, len(kept) + 1)]
+    if len(kept) == 1:
+        names = [WEIGHTS]
+    held = {name: every[number] for name, number in zip(names, kept, strict=True)}
+    files = [next(name for name in names if _holds(held[name], source)) for source in every]
+    return files, {name: source.loaded.parameters for name, source in held.items()}
+
+
+def _holds(one: Source, other: Source) -> bool:
+    """Whether a network's parameters are among another's of the same backbone."""
+    if one.key.backbone != other.key.backbone:
+        return False
+    mine, its = one.loaded.parameters, other.loaded.parameters
+    return all(name in mine and np.array_equal(mine[name], its[name]) for name in its)
+
 
 def source_of(
     run: Path, result: RunResult, entry: FeatureSet, weights: str | None, cache_dir: Path
 ) -> Source:
-    """Return what a run's head was fitted on.
+    """Return the network that an entry of a run was made with.
 
     Raises
     ------

@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import LOGITS
-from probe.bundle import OWN_TOP, About, Bundle, write_bundle
+from probe.bundle import (
+    OWN_TOP,
+    WEIGHTS,
+    About,
+    Bundle,
+    NetworkAbout,
+    build_networks,
+    write_bundle,
+)
 from probe.errors import BundleError
 from probe.memo import Memo
-from probe.preprocess import PreprocessSpec, load_preprocess
+from probe.preprocess import load_preprocess
 from probe.weights import class_names, resolve_weights
 
 
@@ -27,19 +35,14 @@ class OwnTop:
 
     def bundle(self, out: Path) -> Bundle:
         """Write it as a bundle; see `write_bundle`."""
-        return write_bundle(out, self.about, self.parameters, [])
+        return write_bundle(out, self.about, {WEIGHTS: self.parameters}, [])
 
     def load(self, *, batch_size: int | None = 1, device: str = "auto") -> Bundle:
         """Return it ready to predict, without writing anything; see `Bundle.load`."""
-        from probe.engines.gluon import GluonEngine
-        from probe.extract import default_batch_size
-
-        preprocess = PreprocessSpec.from_json(dict(self.about.preprocess), "weights")
-        engine = GluonEngine(
-            self.about.spec, self.parameters, [self.about.cut], preprocess,
-            batch_size=batch_size or default_batch_size(preprocess.size), device=device,
-        )  # fmt: skip
-        return Bundle(about=self.about, preprocess=preprocess, heads=(), engine=engine)
+        networks = build_networks(
+            self.about.networks, {WEIGHTS: self.parameters}, batch_size=batch_size, device=device
+        )
+        return Bundle(about=self.about, networks=networks, heads=())
 
 
 def own_top(
@@ -65,15 +68,18 @@ def own_top(
     loaded, size = found.load(spec, spec.logits), found.preprocess.size
     if size != spec.input_size:
         raise BundleError(f"{backbone}: its classifier takes {spec.input_size} pixels, not {size}")
-    about = About(
+    network = NetworkAbout(
         backbone=backbone,
         layer=LOGITS,
         pool="none",
         preprocess=found.preprocess.to_json(),
-        classes=class_names(),
         parameters=loaded.digest,
         weights=found.name,
         licence=found.spec.licence if found.spec else "terms not known",
+    )
+    about = About(
+        networks=(network,),
+        classes=class_names(),
         dataset="imagenet",
         head=OWN_TOP,
         run="",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle import Neighbours
-from probe.bundle.neighbours import rows_to_remember, unit
+from probe.bundle.neighbours import kept_labels, rows_to_remember, unit
 from probe.bundle.reject import LEAST_HELD_OUT
 from probe.bundling.source import Source
-from probe.cache.features import FeatureSet
+from probe.cache.beside import matching_rows
+from probe.cache.features import FeatureSet, FeatureSplit
 from probe.cache.joining import Joined
 from probe.cache.store import Store
 from probe.errors import BundleError, ProbeError
+from probe.heads.projection import Projection
 from probe.predictions import Predictions
 from probe.request import repeat, requested_dataset
 
@@ -28,14 +30,14 @@ MOST_HELD_OUT = 20_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """Training rows of the bundle's own network.
+    """Training rows as the bundle's own networks give them.
 
     Parameters
     ----------
     entry : FeatureSet
         What says which images they are.
-    labels : (n_rows,)
-    ids : sequence of str
+    split : FeatureSplit
+        Its labels, ids and content are those of the rows.
     width : int
         Features a row.
     read : callable
@@ -45,15 +47,47 @@ class Training:
     """
 
     entry: FeatureSet
-    labels: NDArray[Any]
-    ids: Sequence[str]
+    split: FeatureSplit
     width: int
     read: Callable[[NDArray[np.intp]], NDArray[np.float32]]
     most_held_out: int = MOST_HELD_OUT
 
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Of each row, (n_rows,)."""
+        return self.split.labels
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of each row."""
+        return self.split.ids
+
+
+def joined_training(every: Sequence[Training], projection: Projection | None) -> Training:
+    """Return rows of several networks side by side, or after a PCA, as the head takes them.
+
+    Raises
+    ------
+    DataError
+        A network has no features of an image of the first.
+    """
+    first, *others = every
+    matched = [
+        (one, matching_rows(first.split, one.split, name=one.entry.name, split_name="train"))
+        for one in others
+    ]
+
+    def read(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        blocks = [first.read(rows), *(one.read(place[rows]) for one, place in matched)]
+        found = np.concatenate(blocks, axis=1)
+        return found if projection is None else projection.apply(found)
+
+    width = sum(one.width for one in every) if projection is None else projection.width
+    return replace(first, width=width, read=read)
+
 
 def cached_training(source: Source, joined: Joined, store: Store) -> Training | None:
-    """Return the training rows that the cache has of the bundle's own network, if it has some.
+    """Return the training rows that the cache has of one of the bundle's networks, if it has some.
 
     A promoted run's are there only if somebody extracted them with its weights.
     """
@@ -74,20 +108,20 @@ def cached_training(source: Source, joined: Joined, store: Store) -> Training | 
         return plain.reshape(len(rows), -1).astype(np.float32)
 
     width = read(np.zeros(1, np.intp)).shape[1]
-    return Training(entry=entry, labels=split.labels, ids=split.ids, width=width, read=read)
+    return Training(entry=entry, split=split, width=width, read=read)
 
 
 def remembered(
     training: Training | None,
     validation: Predictions | None,
-    remember: str | None,
+    remember: str,
     cache_dir: Path,
 ) -> tuple[Neighbours | None, NDArray[np.float32] | None]:
     """Return what is kept of training rows, and features of rows held out from that.
 
     Those are the run's validation rows where it had some; else training rows that are not kept.
     """
-    if remember is None or training is None:
+    if training is None:
         return None, None
     known = set(validation.ids.tolist()) if validation is not None else set()
     own = np.array([one in known for one in training.ids], bool)
@@ -105,7 +139,7 @@ def remembered(
     pictures = remember == "pictures"
     neighbours = Neighbours(
         features=unit(features[: len(kept)]).astype(np.float16),
-        labels=training.labels[kept].astype(np.int32),
+        labels=kept_labels(training.labels[kept]),
         ids=tuple(training.ids[row] for row in kept) if named else (),
         pictures=_thumbnails(training, kept, cache_dir) if pictures else (),
     )

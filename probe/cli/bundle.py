@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 def bundle(
     run: Annotated[
         Path | None,
-        typer.Argument(help="A run: its folder, or its name.", show_default="the newest"),
+        typer.Argument(
+            help="A run: its folder, or its name.", show_default="the newest, or the bench's winner"
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -28,8 +31,11 @@ def bundle(
         ),
     ] = None,
     weights: Annotated[
-        str | None,
-        typer.Option(help="Where the weights are now.", show_default="where extract found them"),
+        list[str] | None,
+        typer.Option(
+            help="Where the weights are now; of several backbones BACKBONE=FILE, repeatable.",
+            show_default="where extract found them",
+        ),
     ] = None,
     folds: Annotated[
         bool, typer.Option("--folds", help="The heads of all folds, averaged, not the final one.")
@@ -58,8 +64,11 @@ def bundle(
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a bundle: a folder or a file that predicts without cache and dataset."""
-    from probe.bundling import BundleRequest, newest_run, own_top
+    """Make a bundle: a folder or a file that predicts without cache and dataset.
+
+    A row of `probe bench --concat` or `--pca` becomes one too, with all its networks.
+    """
+    from probe.bundling import BundleRequest, default_run, own_top
     from probe.results import find_run
 
     folder = cache_folder(cache_dir)
@@ -67,19 +76,22 @@ def bundle(
         if run is not None:
             raise UsageError("name a run or --backbone, not both")
         target = out if out is not None else Path(f"{backbone}.probe")
-        top = own_top(backbone, cache_dir=folder, weights=weights or "auto", preprocess=preprocess)
+        if len(weights or ()) > 1:
+            raise UsageError("--weights: --backbone is one network, so name one file")
+        place = weights[0] if weights else "auto"
+        top = own_top(backbone, cache_dir=folder, weights=place, preprocess=preprocess)
         made = top.bundle(target)
     else:
         if preprocess is not None:
             raise UsageError("--preprocess is for --backbone; a run knows its own")
         request = BundleRequest(
-            weights=weights,
+            weights=tuple(weights or ()),
             folds=folds,
             reject_rate=reject_rate,
             remember=None if remember == "nothing" else remember,
         )
         runs = folder / "runs"
-        source = newest_run(runs) if run is None else find_run(runs, run)
+        source = default_run(runs) if run is None else find_run(runs, run)
         target = out if out is not None else source / "bundle"
         made = _bundled(source, target, folder, request)
     _show(made, target, as_json=as_json)
@@ -115,19 +127,42 @@ def _show(made: Bundle, target: Path, *, as_json: bool) -> None:
     classes = about.classes
     rows = {
         "bundle": f"{target}  ({console.size(size)})",
-        "network": f"{about.backbone} to {about.layer}, {about.weights}",
+        **_networks(made),
         "licence": about.licence,
         "classes": f"{len(classes)}: {', '.join(classes[:8])}" + " ..." * (len(classes) > 8),
     }
     if about.heads:
         rows |= {"answers": _answers(made), "flags": _flags(made)}
-    console.facts(console.stdout(), rows | {"next": f"probe predict {target} IMAGE"})
+    console.facts(
+        console.stdout(), rows | {"next": f"probe predict {shlex.quote(str(target))} IMAGE"}
+    )
+
+
+def _networks(made: Bundle) -> dict[str, str]:
+    each = [f"{one.backbone} to {one.layer}, {one.weights}" for one in made.about.networks]
+    if len(each) == 1:
+        rows = {"network": each[0]}
+    else:
+        sizes = [f" at {one.preprocess.size} pixels" for one in made.networks]
+        told = [text + size for text, size in zip(each, sizes, strict=True)]
+        rows = {f"network {number}": text for number, text in enumerate(told, start=1)}
+    projection = made.projection
+    if projection is not None:
+        rows["features"] = f"{projection.n_features:,}, after the PCA {projection.width:,}"
+    elif made.neighbours is not None and len(each) > 1:
+        rows["features"] = f"{made.neighbours.features.shape[1]:,} side by side"
+    return rows
 
 
 def _answers(made: Bundle) -> str:
     heads, temperature = len(made.heads), made.about.temperature
     several = f"mean of {heads} heads, " if heads > 1 else ""
     how = "not calibrated" if temperature is None else f"temperature {temperature:.4g}"
+    if made.about.several:
+        low, high = made.thresholds.min(), made.thresholds.max()
+        how += f"; each label from a threshold of its own, {low:.2f} to {high:.2f}"
+        if made.about.thresholds is None:
+            how = how.partition(";")[0] + "; each label from 0.5 on, for nothing was held out"
     return several + how
 
 

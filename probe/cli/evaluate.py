@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, cache_folder
-from probe.cli.pass_options import Device, Limit, PerClass, Workers
+from probe.cli.pass_options import Device, Limit, PerClass, SkipBad, Workers
 from probe.cli.predict import (
     Also,
     Combine,
@@ -18,6 +18,7 @@ from probe.cli.predict import (
     Weighting,
     check_options,
     make_predictor,
+    one_line,
 )
 from probe.errors import UsageError
 
@@ -35,6 +36,7 @@ def evaluate(
     ] = None,
     per_class: PerClass = None,
     limit: Limit = None,
+    skip_bad: SkipBad = False,
     tta: Tta = "none",
     combine: Combine = "probabilities",
     also: Also = None,
@@ -54,14 +56,18 @@ def evaluate(
     from probe.bundle import Bundle
     from probe.cli import console
     from probe.cli.extract import default_workers
+    from probe.cli.label_figures import show_each
     from probe.datasets import load_dataset
     from probe.predict.evaluate import evaluate as score_bundle
 
     check_options(tta, combine, weighting)
     folder = cache_folder(cache_dir)
     found = load_dataset(
-        dataset, root=dataset_root, cache_dir=folder, per_class=per_class, limit=limit
-    )
+        dataset, root=dataset_root, cache_dir=folder, per_class=per_class, limit=limit,
+        skip_bad=skip_bad, workers=workers or default_workers(),
+    )  # fmt: skip
+    for one in found.skipped:
+        sys.stderr.write(f"skipped   {one_line(one.id)}: {one.reason}\n")
     name = split or ("test" if "test" in found.splits else next(iter(found.splits)))
     if name not in found.splits:
         raise UsageError(f"--split {name}: {found.name} has {', '.join(found.splits)}")
@@ -83,7 +89,11 @@ def evaluate(
         counted = {} if looks is None else {"test_looks": looks}
         console.print_json({**about, **outcome.to_json(), **counted})
         return
-    console.facts(console.stdout(), _facts(outcome, f"{found.name} {name}, {len(rows):,}", looks))
+    out = console.stdout()
+    console.facts(out, _facts(outcome, f"{found.name} {name}, {len(rows):,}", looks))
+    if outcome.labels is not None:
+        out.print()
+        show_each(out, outcome.labels, predictor.classes, name)
 
 
 def _look(folder: Path, rows: Split, bundle: str) -> int:
@@ -93,19 +103,30 @@ def _look(folder: Path, rows: Split, bundle: str) -> int:
     return record_look(folder / "ledger", rows.images.content(), command=command, entry=bundle)
 
 
+FLAGS = {
+    "unsure": "flagged unsure",
+    "stranger": "flagged stranger",
+    "top1_answered": "top-1 without flags",
+}
+
+
 def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str]:
+    from probe.cli.head_figures import NAMES
+    from probe.cli.label_figures import NAMES as LABEL_NAMES
+
     figures = {"images": images}
-    for name, value in outcome.scored.metrics.summary().items():
+    names = NAMES if outcome.labels is None else LABEL_NAMES
+    for name, value in outcome.figures.items():
         share = name != "log_loss"
         text = f"{100 * value:.2f} %" if share else f"{value:.4f}"
         if bounds := outcome.intervals.get(name):
             low, high = (f"{100 * one:.2f}" if share else f"{one:.4f}" for one in bounds)
             text += f"  [{low}, {high}]"
-        figures[name] = text
-    for name in ("unsure", "stranger", "top1_answered"):
+        figures[names.get(name, name)] = text
+    for name, word in FLAGS.items():
         value = getattr(outcome, name)
         if value is not None:
-            figures[name] = f"{100 * value:.2f} %"
+            figures[word] = f"{100 * value:.2f} %"
     if outcome.from_cache:
         figures["from cache"] = f"{outcome.from_cache:,} images were not forwarded"
     if looks is not None:

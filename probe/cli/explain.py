@@ -30,7 +30,9 @@ def explain(
     form: Annotated[
         str,
         typer.Option(
-            "--map", help="cam (exact, linear heads on averaged maps), occlusion, none or auto."
+            "--map",
+            help="cam (exact; for linear heads on one network's averaged maps), occlusion, none or "
+            "auto.",
         ),
     ] = "auto",
     neighbours: Annotated[int, typer.Option("--neighbours", "-k", min=1, max=50)] = 8,
@@ -68,19 +70,21 @@ def explain(
         training=training,
     )
     target = out if out is not None else _free(f"{image.stem}-explained")
-    draw_explanation(found, target)
+    draw_explanation(found, target, loaded.about.classes)
     if as_json:
         console.print_json({**_to_json(found), "picture": str(target)})
         return
-    answers = zip(found.prediction.labels, found.prediction.probabilities, strict=True)
+    told = found.prediction
+    answers = zip(told.labels, told.probabilities, strict=True)
+    labels = {} if told.given is None else {"labels": ", ".join(told.given) or "none"}
     near = [
         f"{one.label} {one.distance:.3f}" + (f" ({one.id})" if one.id else "")
         for one in found.neighbours
     ]
-    facts = {
+    facts = labels | {
         "answer": ", ".join(f"{name} {100 * value:.1f} %" for name, value in answers),
         "flags": ", ".join(found.prediction.flags) or "none",
-        "nearest": ", ".join(near) or "the bundle remembers no training images",
+        "nearest": "; ".join(near) or "the bundle remembers no training images",
         "map": f"{found.kind} of {found.label}" if found.kind else "none",
         "picture": str(target),
     }
@@ -102,11 +106,16 @@ def _training(bundle: Bundle, dataset: str, root: Path | None, folder: Path) -> 
 
 
 def _to_json(found: Explanation) -> dict[str, Any]:
+    """Return plain values; `peak` is where most speaks for the class, 0 to 1 from the top left."""
     from probe.cli.predict import to_json
 
     near = [
         {"label": one.label, "distance": one.distance, **({"id": one.id} if one.id else {})}
         for one in found.neighbours
     ]
-    heat = {} if found.heat is None else {"map": found.kind, "heat": found.heat.tolist()}
+    heat: dict[str, Any] = {}
+    if found.heat is not None:  # the map itself is in the picture, and Explanation.heat in Python
+        rows, columns = found.heat.shape
+        y, x = divmod(int(found.heat.argmax()), columns)
+        heat = {"map": found.kind, "peak": [(x + 0.5) / columns, (y + 0.5) / rows]}
     return {**to_json(found.prediction), "label": found.label, "neighbours": near, **heat}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from probe.cli.options import AsJson
 from probe.errors import UsageError
 
+if TYPE_CHECKING:
+    from probe.bundle import Bundle
+
 ENDINGS = {"onnx": ".onnx", "mxnet": "", "sklearn": ".joblib"}
-SAY = {
-    "onnx": "data uint8 (N, S, S, 3) -> probabilities, features; classes are in its metadata",
-    "mxnet": 'SymbolBlock.imports(SYMBOL, ["data"], PARAMS) -> probabilities, features',
-    "sklearn": "joblib.load(FILE).predict(features); a joblib file is a pickle, which runs code "
+SAY = {  # with what goes in
+    "onnx": "{} uint8 (N, S, S, 3) -> probabilities, features; classes are in its metadata",
+    "mxnet": "SymbolBlock.imports(SYMBOL, [{}], PARAMS) -> probabilities, features",
+    "sklearn": "joblib.load(FILE).predict(features{}); a joblib file is a pickle, which runs code "
     "when loaded",
 }
 
@@ -60,7 +63,18 @@ def export(
     }
     for path in paths[1:]:
         rows[path.name] = console.size(path.stat().st_size)
-    console.facts(
-        console.stdout(),
-        {**rows, "checked": "it answers as the bundle does, within 1e-4", "use": SAY[to]},
-    )
+    rows |= {
+        "checked": "it answers as the bundle does, within 1e-4",
+        "use": SAY[to].format(_taken(loaded, to)),
+    }
+    console.facts(console.stdout(), rows)
+
+
+def _taken(loaded: Bundle, to: str) -> str:
+    """Return what an export takes, for `SAY`."""
+    from probe.export.check import input_names
+
+    if to == "sklearn":
+        parts = [f"{one.backbone}/{one.layer}" for one in loaded.about.networks]
+        return f" of {', '.join(parts)} side by side" if len(parts) > 1 else ""
+    return ", ".join(f'"{name}"' if to == "mxnet" else name for name in input_names(loaded))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 from unicodedata import category
@@ -31,7 +32,7 @@ Also = Annotated[
     typer.Option("--also", help="Another bundle of the same classes: an ensemble. Repeatable."),
 ]
 Weighting = Annotated[
-    str, typer.Option(help="Of an ensemble: val (accuracy on validation rows) or equal.")
+    str, typer.Option(help="Of an ensemble: val (accuracy, or mAP, on validation rows) or equal.")
 ]
 Tta = Annotated[
     str, typer.Option(help="Views of each image: none, flip, crops5, crops10 or scales.")
@@ -64,7 +65,16 @@ def predict(
     preprocess: Annotated[
         str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="Classes an image.")] = 5,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            "-k",
+            min=1,
+            help="Classes an image.",
+            show_default="5; of several labels those whose thresholds are reached",
+        ),
+    ] = None,
     form: Annotated[str, typer.Option("--format", "-f", help="table, csv or jsonl.")] = "table",
     tta: Tta = "none",
     combine: Combine = "probabilities",
@@ -76,7 +86,7 @@ def predict(
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell the most probable classes of images.
+    """Tell the most probable classes of images; of several labels those whose threshold is reached.
 
     An image that cannot be read is reported, the rest is answered, and the exit code is 1. Answers
     come one by one as a table, CSV or JSON lines; --json prints one object at the end.
@@ -103,12 +113,19 @@ def predict(
         first = _load(inputs[0], size, device)
     bundles = [first, *(_load(str(one), size, device) for one in also or ())]
     predictor = make_predictor(bundles, tta, combine, weighting, folder)
+    if top_k is not None and top_k > len(predictor.classes):
+        sys.stderr.write(f"probe: -k {top_k}: all {len(predictor.classes)} classes are told\n")
     found = predict_images(predictor, paths, top_k=top_k, workers=workers or default_workers())
     watch = _Watch(total=len(paths))
     if as_json:
         _json_object(watch, found)
     else:
-        {"table": _table, "csv": _csv, "jsonl": _json_lines}[form](watch.over(found))
+        writers: dict[str, Callable[[Iterable[Prediction]], None]] = {
+            "table": _table,
+            "csv": partial(_csv, several=predictor.several),
+            "jsonl": _json_lines,
+        }
+        writers[form](watch.over(found))
     if watch.bad:
         sys.stderr.write(f"probe: {len(watch.bad)} of {len(paths)} images could not be read\n")
         raise typer.Exit(1)
@@ -185,20 +202,25 @@ class _Watch:
 def _table(found: Iterable[Prediction], out: TextIO | None = None) -> None:
     out = out or sys.stdout
     for one in found:
+        nothing = "  no label" if one.given == () else ""
         flags = f"  [{', '.join(one.flags)}]" if one.flags else ""
-        out.write(f"{one_line(one.image)}{flags}\n")
-        answers = zip(one.labels, one.probabilities, strict=True)
-        out.writelines(f"  {100 * value:6.2f} %  {one_line(label)}\n" for label, value in answers)
+        out.write(f"{one_line(one.image)}{nothing}{flags}\n")
+        for label, value in zip(one.labels, one.probabilities, strict=True):
+            below = "" if one.given is None or label in one.given else "  (below its threshold)"
+            out.write(f"  {100 * value:6.2f} %  {one_line(label)}{below}\n")
 
 
-def _csv(found: Iterable[Prediction]) -> None:
+def _csv(found: Iterable[Prediction], *, several: bool) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["image", "rank", "label", "probability", "flags"])
+    given = ["given"] if several else []  # whether a label's threshold is reached
+    writer.writerow(["image", "rank", "label", "probability", "flags", *given])
     for one in found:
         for rank, (label, value) in enumerate(
             zip(one.labels, one.probabilities, strict=True), start=1
         ):
-            writer.writerow([one.image, rank, label, f"{value:.6g}", " ".join(one.flags)])
+            told = [] if one.given is None else [int(label in one.given)]
+            flags = " ".join(one.flags)
+            writer.writerow([one.image, rank, label, f"{value:.6g}", flags, *told])
 
 
 def _json_lines(found: Iterable[Prediction]) -> None:
@@ -231,5 +253,7 @@ def to_json(one: Prediction) -> dict[str, object]:
         {"label": label, "probability": value}
         for label, value in zip(one.labels, one.probabilities, strict=True)
     ]
+    given = {} if one.given is None else {"labels": list(one.given)}
     distance = {} if one.distance is None else {"distance": one.distance}
-    return {"image": one.image, "predictions": answers, "flags": list(one.flags), **distance}
+    flags = {"flags": list(one.flags)}
+    return {"image": one.image, **given, "predictions": answers, **flags, **distance}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle import Bundle
-from probe.bundle.write import REFERENCE_IMAGES, synthetic_images
+from probe.bundle.write import reference_images
 from probe.errors import BundleError, UsageError
 from probe.heads import LayeredHead
 
@@ -23,23 +23,53 @@ class ReferenceRows:
 
     Parameters
     ----------
-    images : uint8, (n, S, S, 3)
+    images : mapping of input name to uint8, (n, S, S, 3)
+    network_features : sequence of float32, (n, d)
+        Of each network.
     features : float32, (n, n_features)
+        As the head takes them.
+    norms : float64, (n,)
+        Of the features; after a PCA, before its mean was taken off.
     probabilities : float64, (n, n_classes)
     """
 
-    images: NDArray[np.uint8]
+    images: dict[str, NDArray[np.uint8]]
+    network_features: list[NDArray[np.float32]]
     features: NDArray[np.float32]
+    norms: NDArray[np.float64]
     probabilities: NDArray[np.float64]
 
 
 def reference_rows(bundle: Bundle) -> ReferenceRows:
     """Return what an export has to reproduce."""
-    images = synthetic_images(REFERENCE_IMAGES, bundle.preprocess.size)
-    features = bundle.features(images)
+    packed = reference_images(bundle)
+    every = bundle.network_features(packed)
+    features, whole = bundle.joined(every), bundle.joined(every).astype(np.float64)
+    if bundle.projection is not None:  # the engines' contract speaks of rows as they are
+        whole += bundle.projection.mean @ bundle.projection.basis
     return ReferenceRows(
-        images=images, features=features, probabilities=bundle.probabilities(features)
+        images=dict(zip(input_names(bundle), bundle.unpack(packed), strict=True)),
+        network_features=every,
+        features=features,
+        norms=np.linalg.norm(whole, axis=1),
+        probabilities=bundle.probabilities(features),
     )
+
+
+def input_names(bundle: Bundle) -> list[str]:
+    """Return what the inputs of an export are called: `data`, or where there are several the
+    backbones that take each.
+    """
+    if len(bundle.inputs) == 1:
+        return ["data"]
+    names = []
+    for number, spec in enumerate(bundle.inputs):
+        fed = zip(bundle.networks, bundle.fed_by, strict=True)
+        own = dict.fromkeys(one.about.backbone for one, way in fed if way == number)
+        names.append("_".join([*own, str(spec.size)]))
+    if len(set(names)) < len(names):  # one size, resized in two ways
+        names = [f"{name}_{number}" for number, name in enumerate(names, start=1)]
+    return names
 
 
 def require_same(
@@ -55,7 +85,7 @@ def require_same(
     drift = float(np.abs(probabilities - rows.probabilities).max())
     if features is not None:
         off = np.linalg.norm(features.reshape(len(rows.features), -1) - rows.features, axis=1)
-        drift = max(drift, float((off / np.linalg.norm(rows.features, axis=1)).max()))
+        drift = max(drift, float((off / rows.norms).max()))
     if not drift <= TOLERANCE:
         raise BundleError(
             f"{what}: the export answers otherwise than the bundle, by {drift:.2g} on its "
@@ -91,13 +121,29 @@ def free(out: Path, *others: Path) -> None:
 
 def about_json(bundle: Bundle) -> dict[str, Any]:
     """Return what somebody who has the export alone needs to know."""
-    about = bundle.about
+    about, names = bundle.about, input_names(bundle)
+    networks = [
+        {
+            "input": names[number],
+            "backbone": one.backbone,
+            "layer": one.layer,
+            "pool": one.pool,
+            "preprocess": dict(one.preprocess),
+            "weights": one.weights,
+            "licence": one.licence,
+        }
+        for one, number in zip(about.networks, bundle.fed_by, strict=True)
+    ]
+    inputs = {
+        name: f"uint8 RGB, (N, {spec.size}, {spec.size}, 3): {spec.describe_resizing()}"
+        for name, spec in zip(names, bundle.inputs, strict=True)
+    }
     return {
         "classes": list(about.classes),
-        "preprocess": dict(about.preprocess),
-        "input": f"uint8 RGB, (N, {bundle.preprocess.size}, {bundle.preprocess.size}, 3), resized "
-        f"and cropped: {bundle.preprocess.describe()}",
-        "weights": about.weights,
+        "several": about.several,
+        **({"thresholds": bundle.thresholds.tolist()} if about.several else {}),
+        "inputs": inputs,
+        "networks": networks,
         "licence": about.licence,
         "dataset": about.dataset,
     }

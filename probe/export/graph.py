@@ -1,9 +1,12 @@
 """A whole bundle as one MXNet graph: pixels in, features and probabilities out.
 
     data (N, S, S, 3) uint8 -> arithmetic of the preprocessing -> network -> features
-         -> normaliser -> layers with ReLU between -> scores / temperature -> softmax
+         -> normaliser -> layers with ReLU between -> scores / temperature -> softmax, or
+         of several labels an image a sigmoid each
 
-With several heads their probabilities are averaged.
+Several networks have an input each, or share one where their images are resized alike; their
+features stand side by side, and may go through a PCA. With several heads their probabilities are
+averaged.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import CutNetwork, build
-from probe.bundle import Bundle
-from probe.export.check import linear_heads
+from probe.bundle import Bundle, Network
+from probe.export.check import input_names, linear_heads
 from probe.heads import LayeredHead
+from probe.heads.projection import Projection
 from probe.mx import mx
 
 NEVER = -1e30  # the score of a class without training rows: its probability is exactly 0
@@ -40,34 +44,28 @@ class Graph:
     states: dict[str, NDArray[np.float32]]
 
 
-def build_graph(bundle: Bundle, parameters: dict[str, NDArray[np.float32]]) -> Graph:
-    """Return the graph of a bundle.
-
-    Parameters
-    ----------
-    parameters : mapping of canonical name to float32 array
-        The bundle's weights.
+def build_graph(bundle: Bundle) -> Graph:
+    """Return the graph of a bundle that was loaded.
 
     Raises
     ------
     BundleError
         The head is no stack of layers.
     """
-    heads = linear_heads(bundle)
-    size = bundle.preprocess.size
-    net = build(bundle.about.spec, size)
-    network = CutNetwork(net, [bundle.about.cut], bundle.preprocess)
-    output = network(mx.sym.var("data"))
-    features = mx.sym.Flatten(output[0] if isinstance(output, list | tuple) else output)
-    values = {
-        parameter.name: parameters[name]
-        for name, parameter in net._collect_params_with_prefix().items()
-        if name in parameters
-    }
-    for constant in (network.gain, network.shift):
-        values[constant.name] = constant.value.asnumpy()
+    heads, names = linear_heads(bundle), input_names(bundle)
+    inputs = [mx.sym.var(name) for name in names]
+    values: dict[str, NDArray[Any]] = {}
+    found: dict[int, Any] = {}
+    for numbers in bundle.passes:
+        own = [bundle.networks[number] for number in numbers]
+        data, parameters = inputs[bundle.fed_by[numbers[0]]], bundle.parameters(numbers[0])
+        found |= zip(numbers, _pass(own, parameters, data, values), strict=True)
+    every = [found[number] for number in range(len(bundle.networks))]
+    features = every[0] if len(every) == 1 else mx.sym.concat(*every, dim=1, name="side_by_side")
+    if bundle.projection is not None:
+        features = _projected(features, bundle.projection, values)
     temperature = bundle.about.temperature or 1.0
-    every = [
+    answers = [
         _head(
             features,
             head,
@@ -78,11 +76,11 @@ def build_graph(bundle: Bundle, parameters: dict[str, NDArray[np.float32]]) -> G
         )
         for number, head in enumerate(heads)
     ]
-    mean = every[0] if every else mx.sym.softmax(features / temperature)
-    for other in every[1:]:
+    mean = answers[0] if answers else mx.sym.softmax(features / temperature)
+    for other in answers[1:]:
         mean = mean + other
-    if len(every) > 1:
-        mean = mean / float(len(every))
+    if len(answers) > 1:
+        mean = mean / float(len(answers))
     symbol = mx.sym.Group(
         [mx.sym.identity(mean, name="probabilities"), mx.sym.identity(features, name="features")]
     )
@@ -92,10 +90,42 @@ def build_graph(bundle: Bundle, parameters: dict[str, NDArray[np.float32]]) -> G
         arguments={
             name: np.asarray(values[name], np.float32)
             for name in symbol.list_arguments()
-            if name != "data"
+            if name not in names
         },
         states={name: np.asarray(values[name], np.float32) for name in sorted(states)},
     )
+
+
+def _pass(
+    networks: list[Network],
+    parameters: dict[str, NDArray[np.float32]],
+    data: Any,
+    values: dict[str, NDArray[Any]],
+) -> list[Any]:
+    """Return the features of networks that share a pass, (N, d) each.
+
+    Its numbers go into `values`.
+    """
+    spec, preprocess = networks[0].about.spec, networks[0].preprocess
+    net = build(spec, preprocess.size)
+    cut = CutNetwork(net, [one.about.cut for one in networks], preprocess)
+    outputs = cut(data)
+    values |= {
+        parameter.name: parameters[name]
+        for name, parameter in net._collect_params_with_prefix().items()
+        if name in parameters
+    }
+    for constant in (cut.gain, cut.shift):
+        values[constant.name] = constant.value.asnumpy()
+    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+    return [mx.sym.Flatten(output) for output in outputs]
+
+
+def _projected(rows: Any, projection: Projection, values: dict[str, NDArray[Any]]) -> Any:
+    """Return the features after the PCA; the mean goes first, for float32's sake."""
+    values |= {"pca_mean": projection.mean.reshape(1, -1), "pca_weight": projection.basis.T}
+    rows = mx.sym.broadcast_sub(rows, mx.sym.var("pca_mean"))
+    return mx.sym.FullyConnected(rows, num_hidden=projection.width, no_bias=True, name="pca")
 
 
 def _head(
@@ -124,7 +154,8 @@ def _head(
     labels = head.classes_.astype(np.intp)
     weight, bias = np.zeros((n_classes, coef.shape[1])), np.full(n_classes, NEVER)
     weight[labels], bias[labels] = coef / temperature, intercept / temperature
-    return mx.sym.softmax(_dense(rows, weight, bias, name, values), axis=-1)
+    scores = _dense(rows, weight, bias, name, values)
+    return mx.sym.sigmoid(scores) if head.multilabel_ else mx.sym.softmax(scores, axis=-1)
 
 
 def _dense(

@@ -15,7 +15,8 @@ from probe.files import replacing, write_text
 def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
     """Write a bundle for `mx.gluon.SymbolBlock.imports(symbol, ["data"], params)`.
 
-    Outputs are probabilities and features; the input is uint8 (N, S, S, 3), already resized.
+    Outputs are probabilities and features; the input is uint8 (N, S, S, 3), already resized. Where
+    networks take their images in several ways, there is an input for each; see `input_names`.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
         out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params", "-about.json")
     ]
     free(*paths)
-    graph = build_graph(bundle, bundle.parameters())
+    graph = build_graph(bundle)
     arrays = {f"arg:{name}": mx.nd.array(value) for name, value in graph.arguments.items()}
     arrays |= {f"aux:{name}": mx.nd.array(value) for name, value in graph.states.items()}
     rows = reference_rows(bundle)
@@ -51,8 +52,9 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
         mx.nd.save(params, arrays)
         with warnings.catch_warnings():  # MXNet infers types, and says that it starts with none
             warnings.simplefilter("ignore", UserWarning)
-            block = mx.gluon.SymbolBlock.imports(symbol, ["data"], params)
-        found = [one.asnumpy() for one in block(mx.nd.array(rows.images, dtype="uint8"))]
+            block = mx.gluon.SymbolBlock.imports(symbol, list(rows.images), params)
+        images = [mx.nd.array(one, dtype="uint8") for one in rows.images.values()]
+        found = [one.asnumpy() for one in block(*images)]
         require_same(str(out), rows, found[0], found[1])
     with replacing(paths[1]) as temporary:
         mx.nd.save(str(temporary), arrays)

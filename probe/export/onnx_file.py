@@ -10,7 +10,7 @@ import numpy as np
 
 from probe.bundle import Bundle
 from probe.errors import BundleError
-from probe.export.check import about_json, free, reference_rows, require_same
+from probe.export.check import about_json, free, input_names, reference_rows, require_same
 from probe.export.onnx_ops import Node, Translation, translate
 from probe.files import replacing
 
@@ -22,7 +22,8 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
     """Write a bundle as an ONNX model, run by ONNX Runtime on the reference images first.
 
     The input `data` is uint8 (N, S, S, 3) RGB, already resized, N free; the outputs are
-    `probabilities` (N, n_classes) and `features`. Class names and preprocessing are in the model's
+    `probabilities` (N, n_classes) and `features`. Where networks take their images in several ways,
+    there is an input for each; see `input_names`. Class names and preprocessing are in the model's
     metadata.
 
     Parameters
@@ -56,7 +57,7 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
     data = model.SerializeToString()
     rows = reference_rows(bundle)
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    found = session.run(["probabilities", "features"], {"data": rows.images})
+    found = session.run(["probabilities", "features"], rows.images)
     require_same(str(out), rows, found[0], found[1])
     with replacing(out) as temporary:
         temporary.write_bytes(data)
@@ -68,19 +69,24 @@ def _model(bundle: Bundle) -> Any:
 
     from probe.export.graph import build_graph
 
-    graph = build_graph(bundle, bundle.parameters())
+    graph = build_graph(bundle)
     made = Translation(values={**graph.arguments, **graph.states})
     outputs = _translate_all(json.loads(graph.symbol.tojson()), made)
     used = {name for node in made.nodes for name in node.input}
     if sum(value.nbytes for value in made.values.values()) > MOST_BYTES:
         raise BundleError("the network is larger than one ONNX file may be (2 GB)")
-    side, width = bundle.preprocess.size, len(bundle.about.classes)
-    shapes = {"probabilities": ["N", width], "features": ["N", None]}
+    shapes = {"probabilities": ["N", len(bundle.about.classes)], "features": ["N", None]}
+    inputs = zip(input_names(bundle), bundle.inputs, strict=True)
     model = helper.make_model(
         helper.make_graph(
             made.nodes,
             bundle.about.backbone,
-            [helper.make_tensor_value_info("data", TensorProto.UINT8, ["N", side, side, 3])],
+            [
+                helper.make_tensor_value_info(
+                    name, TensorProto.UINT8, ["N", spec.size, spec.size, 3]
+                )
+                for name, spec in inputs
+            ],
             [
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
                 for name in outputs

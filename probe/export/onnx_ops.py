@@ -161,6 +161,7 @@ def _by_scalar(op: str) -> Callable[[Node, Translation], None]:
 
 SIMPLE = {
     "relu": "Relu",
+    "sigmoid": "Sigmoid",
     "elemwise_add": "Add",
     "broadcast_add": "Add",
     "broadcast_sub": "Sub",

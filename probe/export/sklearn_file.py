@@ -1,4 +1,7 @@
-"""The head alone, as a scikit-learn pipeline on the backbone's features."""
+"""The head alone, as a scikit-learn pipeline on the backbone's features.
+
+Of several backbones it takes their features side by side, in the order that `bundle.json` has.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.bundle import Bundle
 from probe.errors import BundleError
 from probe.export.check import free, linear_heads, reference_rows, require_same
 from probe.files import replacing
 from probe.heads import LayeredHead
+from probe.heads.projection import Projection
 
 
 def export_sklearn(bundle: Bundle, out: Path) -> list[Path]:
@@ -37,7 +42,8 @@ def export_sklearn(bundle: Bundle, out: Path) -> list[Path]:
     free(out)
     pipeline = head_pipeline(bundle)
     rows = reference_rows(bundle)
-    found = pipeline.predict_proba(rows.features.astype(np.float64))
+    features = np.concatenate(rows.network_features, axis=1)
+    found = pipeline.predict_proba(features.astype(np.float64))
     order = [list(pipeline.classes_).index(name) for name in bundle.about.classes
              if name in pipeline.classes_]  # fmt: skip
     places = [name in pipeline.classes_ for name in bundle.about.classes]
@@ -50,10 +56,10 @@ def export_sklearn(bundle: Bundle, out: Path) -> list[Path]:
 
 
 def head_pipeline(bundle: Bundle) -> Any:
-    """Return normaliser and classifier as fitted scikit-learn estimators.
+    """Return PCA, normaliser and classifier as fitted scikit-learn estimators.
 
     The temperature is in the coefficients. Classes come in the order of their names, as
-    scikit-learn has them.
+    scikit-learn has them; of several labels an image in the bundle's.
     """
     from sklearn.pipeline import make_pipeline
 
@@ -64,22 +70,38 @@ def head_pipeline(bundle: Bundle) -> Any:
             + (f"{len(heads)}; bundle the run without --folds" if heads else "none of its own")
         )
     (head,) = heads
-    return make_pipeline(*_normalizer(head), _classifier(head, bundle))
+    learnt = _projection(bundle.projection) if bundle.projection is not None else []
+    classifier = _of_several if bundle.about.several else _classifier
+    return make_pipeline(*learnt, *_normalizer(head), classifier(head, bundle))
+
+
+def _projection(projection: Projection) -> list[Any]:
+    """Return the projection as a scaler and a PCA without a mean."""
+    from sklearn.decomposition import PCA
+
+    made = PCA(projection.width)
+    made.components_, made.mean_ = projection.axes.T, np.zeros(projection.n_features)
+    made.n_components_, made.n_features_in_ = projection.width, projection.n_features
+    return [_scaler(projection.mean, projection.scale), made]
 
 
 def _normalizer(head: LayeredHead) -> list[Any]:
-    from sklearn.preprocessing import Normalizer, StandardScaler
+    from sklearn.preprocessing import Normalizer
 
     normalizer = head.normalizer_
     if normalizer.kind == "l2":
         return [Normalizer("l2").fit(normalizer.mean[None])]
-    if normalizer.kind == "none":
-        return []
+    return [] if normalizer.kind == "none" else [_scaler(normalizer.mean, normalizer.scale)]
+
+
+def _scaler(mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Any:
+    from sklearn.preprocessing import StandardScaler
+
     scaler = StandardScaler()
-    scaler.mean_, scaler.scale_ = normalizer.mean, normalizer.scale
-    scaler.var_, scaler.n_features_in_ = normalizer.scale**2, len(normalizer.mean)
+    scaler.mean_, scaler.scale_ = mean, scale
+    scaler.var_, scaler.n_features_in_ = scale**2, len(mean)
     scaler.n_samples_seen_ = 0  # nobody knows any more; only partial_fit would ask
-    return [scaler]
+    return scaler
 
 
 def _classifier(head: LayeredHead, bundle: Bundle) -> Any:
@@ -93,11 +115,44 @@ def _classifier(head: LayeredHead, bundle: Bundle) -> Any:
         coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
     if hidden:
         return _perceptron(names, [*hidden, (coef, intercept)])
+    return _logistic(names, coef, intercept)
+
+
+def _logistic(names: Any, coef: NDArray[np.float64], intercept: NDArray[np.float64]) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     made = LogisticRegression()
     made.classes_, made.coef_, made.intercept_ = names, coef, intercept
     made.n_features_in_, made.n_iter_ = coef.shape[1], np.array([0], np.int32)
+    return made
+
+
+def _of_several(head: LayeredHead, bundle: Bundle) -> Any:
+    """Return the classifier of a head that gives several labels, in the bundle's order.
+
+    Its `predict` gives a label from 0.5 on; `thresholds_` are the bundle's.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.preprocessing import LabelBinarizer
+
+    *hidden, (coef, intercept) = head.layers()
+    temperature, count = bundle.about.temperature or 1.0, len(bundle.about.classes)
+    coef = coef.astype(np.float64) / temperature
+    intercept = intercept.astype(np.float64) / temperature
+    binarizer = LabelBinarizer().fit(np.eye(count, dtype=np.int64))
+    binarizer.classes_ = np.array(bundle.about.classes)
+    if hidden:
+        made = _perceptron(binarizer.classes_, [*hidden, (coef, intercept)])
+        made._label_binarizer, made.out_activation_ = binarizer, "logistic"
+    else:
+        made = OneVsRestClassifier(LogisticRegression())
+        made.label_binarizer_, made.n_features_in_ = binarizer, coef.shape[1]
+        made.classes_ = binarizer.classes_
+        made.estimators_ = [
+            _logistic(np.arange(2), coef[[i]], intercept[[i]]) for i in range(count)
+        ]
+    made.thresholds_ = bundle.thresholds
     return made
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.heads.fitted import from_scores, scores_of
 from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
 from probe.statistics import softmax
@@ -31,6 +32,7 @@ TTA = {"none": 1, "flip": 2, "crops5": 5, "crops10": 10, "scales": 3}
 CACHED = ("none", "flip", "crops5")  # those that an entry of the cache may hold
 COMBINATIONS = ("probabilities", "logits", "vote")
 ZOOMS = (7 / 8, 3 / 4)
+HALF = 0.5
 
 
 def augmented(image: UInt8Image, spec: PreprocessSpec, tta: str) -> list[UInt8Image]:
@@ -55,6 +57,46 @@ def _zoomed(image: UInt8Image, spec: PreprocessSpec, keep: float) -> UInt8Image:
     height, width = (max(round(side * keep), 1) for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return resize_image(np.ascontiguousarray(image[top : top + height, left : left + width]), spec)
+
+
+def combine_labels(
+    every: NDArray[np.float64],
+    thresholds: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    how: str,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return one answer a row from several, and its thresholds, where rows may have several labels.
+
+    Parameters
+    ----------
+    every : float64, (m, n, n_classes)
+        Probabilities, each column on its own.
+    thresholds : float64, (m, n_classes)
+    weights : float64, (m,)
+        At least 0, not all 0.
+    how : {"probabilities", "logits", "vote"}
+        Their mean; the sigmoid of the mean of their log odds; or the share of the weight that gives
+        the label, which is given from a half on. Thresholds are combined as probabilities are.
+
+    Returns
+    -------
+    probabilities : float64, (n, n_classes)
+    thresholds : float64, (n_classes,)
+    """
+    share = weights / weights.sum()
+    if how == "vote":
+        votes = _mean((every >= thresholds[:, None]).astype(np.float64), share)
+        # too small to outvote anything, large enough to order what got as many votes
+        return np.minimum(votes + 1e-6 * _mean(every, share), 1), np.full(every.shape[2], HALF)
+    both = np.concatenate([every, thresholds[:, None]], axis=1)
+    found = _mean(both, share) if how == "probabilities" else _odds(both, share)
+    return found[:-1], found[-1]
+
+
+def _odds(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    scores = np.einsum("m,mnc->nc", weights, scores_of(every, multilabel=True))
+    found: NDArray[np.float64] = from_scores(scores, multilabel=True)
+    return found
 
 
 def combine(

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from probe.datasets import Split
 from probe.errors import UsageError
-from probe.evaluation import Scored, intervals_of, measure
+from probe.evaluation import Scored, describe_labels, figures_of, intervals_of, measure
 from probe.loader import load_batches
 from probe.predict.predictor import Answers, Predictor
+from probe.splitting import Labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -24,17 +25,23 @@ class Evaluation:
     ----------
     scored : Scored
         Probabilities, labels and metrics.
+    figures : mapping of name to float
+        The single figures; where images may have several labels also F1 at the thresholds.
+    labels : mapping of class name to its figures, or None
+        Of several labels, as `RunResult.multilabel` has them.
     intervals : mapping of metric to (low, high)
         95 % bootstrap intervals over the rows.
     unsure, stranger : float or None
         The share of rows with each flag; None where the bundle has no such threshold.
     top1_answered : float or None
-        Accuracy on the rows without a flag.
+        Accuracy on the rows without a flag; None of several labels.
     from_cache : int
         Rows whose features were at hand.
     """
 
     scored: Scored
+    figures: dict[str, float]
+    labels: dict[str, Any] | None
     intervals: dict[str, tuple[float, float]]
     unsure: float | None
     stranger: float | None
@@ -49,7 +56,8 @@ class Evaluation:
             "top1_answered": self.top1_answered,
         }
         return {
-            "metrics": self.scored.metrics.summary(),
+            "metrics": self.figures,
+            **({} if self.labels is None else {"labels": self.labels}),
             "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
             **{name: value for name, value in flags.items() if value is not None},
             "from_cache": self.from_cache,
@@ -77,7 +85,8 @@ def evaluate(
     Raises
     ------
     UsageError
-        The dataset has a class that the bundle does not know, or no images.
+        The dataset has a class that the bundle does not know, no images, or images with several
+        labels for a bundle that gives one, or the other way round.
     ImageError
         An image cannot be read.
     """
@@ -100,18 +109,38 @@ def evaluate(
     return _evaluation(predictor, answers, labels, sum(one is not None for one in contents))
 
 
-def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> NDArray[np.int64]:
+def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> Labels:
     if not len(split):
         raise UsageError("no images to score; name another split with --split")
-    if split.labels.ndim == 2:
-        raise UsageError("these images may have several labels, and a bundle gives one")
+    check_kind(predictor, split.labels)
     known = {name: number for number, name in enumerate(predictor.classes)}
     if strangers := [name for name in classes if name not in known]:
         raise UsageError(
             f"the bundle knows no class {strangers[0]!r} ({len(strangers)} of {len(classes)} are "
             f"strange to it); its classes are {', '.join(predictor.classes[:10])}"
         )
-    return np.array([known[name] for name in classes])[split.labels].astype(np.int64)
+    places = np.array([known[name] for name in classes])
+    if split.labels.ndim == 1:
+        return places[split.labels].astype(np.int32)
+    matrix = np.zeros((len(split), len(known)), np.uint8)  # nobody has a class that is not listed
+    matrix[:, places] = split.labels
+    return matrix
+
+
+def check_kind(predictor: Predictor, labels: Labels) -> None:
+    """Refuse labels of another kind than a bundle's.
+
+    Raises
+    ------
+    UsageError
+    """
+    if labels.ndim == 2 and not predictor.several:
+        raise UsageError("these images may have several labels, and the bundle gives one")
+    if labels.ndim == 1 and predictor.several:
+        raise UsageError(
+            "these images have one label each, and the bundle gives several: score it on a list "
+            "whose column is called `labels`"
+        )
 
 
 def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
@@ -123,20 +152,26 @@ def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
 
 
 def _evaluation(
-    predictor: Predictor, answers: list[Answers], labels: NDArray[np.int64], from_cache: int
+    predictor: Predictor, answers: list[Answers], labels: Labels, from_cache: int
 ) -> Evaluation:
     probabilities = np.concatenate([one.probabilities for one in answers])
     unsure = np.concatenate([one.verdicts.unsure for one in answers])
     stranger = np.concatenate([one.verdicts.stranger for one in answers])
-    scored = measure(probabilities, labels)
+    splits, thresholds = {"test": measure(probabilities, labels)}, answers[0].thresholds
+    scored = splits["test"]
+    several = describe_labels(splits, predictor.classes, thresholds)
     found = [b.about.rejection for b in predictor.bundles if b.about.rejection is not None]
-    fine, right = ~(unsure | stranger), probabilities.argmax(axis=1) == labels
     confident = any(one.confidence is not None for one in found)
+    answered = None
+    if found and several is None and (fine := ~(unsure | stranger)).any():
+        answered = float((probabilities.argmax(axis=1) == labels)[fine].mean())
     return Evaluation(
         scored=scored,
-        intervals=(intervals_of({"test": scored}) or {}).get("test", {}),
+        figures=figures_of(splits, None, thresholds)["test"],
+        labels=several["classes"] if several else None,
+        intervals=(intervals_of(splits) or {}).get("test", {}),
         unsure=float(unsure.mean()) if confident else None,
         stranger=float(stranger.mean()) if any(one.distance for one in found) else None,
-        top1_answered=float(right[fine].mean()) if found and fine.any() else None,
+        top1_answered=answered,
         from_cache=from_cache,
     )

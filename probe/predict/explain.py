@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 
 from probe.backbones.spec import LOGITS, Layer
 from probe.bundle import Bundle, Neighbours
-from probe.bundle.neighbours import unit
+from probe.bundle.neighbours import kept_labels, unit
 from probe.cache.store import Store
 from probe.datasets import Dataset
 from probe.errors import UsageError
 from probe.heads import LayeredHead
-from probe.predict.predictor import Predictor, recipe_of
+from probe.multilabel import label_text
+from probe.predict.occlusion import occlusion_map, widest_input
+from probe.predict.predictor import Predictor
+from probe.predict.recalled import Recalled
 from probe.predict.stream import Prediction, told
-from probe.recall import Recall
+from probe.preprocess import UInt8Image
+from probe.resize import resize_image
 
 MapKind = Literal["cam", "occlusion"]
 MAPS = ("auto", "cam", "occlusion", "none")
 LEAST_CAM = 4  # cells on a side: a coarser map shows less than occlusion does
-GRID = 11  # positions of the patch on a side
-PATCH = 0.2  # of the image's side
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +36,7 @@ class Neighbour:
     Parameters
     ----------
     label : str
+        Its class; of several labels all of them: ``cat, dog``.
     distance : float
         Of features of length one, 0 to 2.
     id : str or None
@@ -53,7 +56,7 @@ class Explanation:
     Parameters
     ----------
     image : uint8, (S, S, 3)
-        As the network saw it.
+        As the network saw it; of several the one that saw most of it.
     prediction : Prediction
     label : str
         The class that the map is about.
@@ -94,9 +97,7 @@ class TrainingImages:
         if "train" not in dataset.splits:
             raise UsageError(f"{dataset.name}: has no train split to find neighbours in")
         split = dataset.splits["train"]
-        if split.labels.ndim == 2:
-            raise UsageError(f"{dataset.name}: its images may have several labels, a bundle's one")
-        recall = Recall([store], recipe_of(bundle, "none"))
+        recall = Recalled(bundle, store)
         contents = [row.tobytes() for row in split.images.content()]
         rows = [row for row, content in enumerate(contents) if content in recall]
         if not rows:
@@ -107,8 +108,8 @@ class TrainingImages:
         features = recall.rows([contents[row] for row in rows])
         self._split, self._rows, self._classes = split, rows, dataset.classes
         self._neighbours = Neighbours(
-            features=unit(features.reshape(len(rows), -1)).astype(np.float16),
-            labels=split.labels[rows].astype(np.int32),
+            features=unit(features[:, 0]).astype(np.float16),
+            labels=kept_labels(split.labels[rows]),
         )
 
     def nearest(self, features: NDArray[np.float32], k: int) -> tuple[Neighbour, ...]:
@@ -117,7 +118,7 @@ class TrainingImages:
         rows = [self._rows[one] for one in found[0]]
         return tuple(
             Neighbour(
-                label=self._classes[self._split.labels[row]],
+                label=label_text(self._split.labels[row], self._classes),
                 distance=float(distance),
                 id=self._split.ids[row],
                 picture=self._split.images.image(row),
@@ -141,7 +142,7 @@ def nearest_remembered(
     distances, rows = known.nearest(features, k)
     return tuple(
         Neighbour(
-            label=bundle.about.classes[known.labels[row]],
+            label=label_text(known.labels[row], bundle.about.classes),
             distance=float(distance),
             id=known.ids[row] if known.ids else None,
             picture=_picture(known.pictures[row]) if known.pictures else None,
@@ -168,8 +169,8 @@ def explain(
     label : str, optional
         The class to explain. Default: the most probable one.
     wanted : {"auto", "cam", "occlusion", "none"}
-        ``cam`` is exact, and there for linear heads on averaged maps; ``auto`` takes it where it
-        has at least 4 x 4 cells, else occlusion.
+        ``cam`` is exact, and there for linear heads on one network's averaged maps; ``auto`` takes
+        it where it has at least 4 x 4 cells, else occlusion.
     k : int
         Neighbours.
     training : TrainingImages, optional
@@ -187,58 +188,63 @@ def explain(
     """
     if wanted not in MAPS:
         raise UsageError(f"--map {wanted}: expected {', '.join(MAPS)}")
-    seen = bundle.resized(image)
-    features = bundle.features(seen[None])
+    features = bundle.features(bundle.pack(image)[None])
     predictor = Predictor([bundle])
     prediction = told(name, predictor.answer([features[:, None]]), 0, bundle.about.classes, 5)
     chosen = label if label is not None else prediction.labels[0]
     if chosen not in bundle.about.classes:
         raise UsageError(f"--label {chosen}: the bundle knows no such class")
     number = bundle.about.classes.index(chosen)
-    kind, heat = _map(bundle, seen, number, wanted)
+    kind, heat = _map(bundle, image, number, wanted)
     near = training.nearest(features, k) if training else nearest_remembered(bundle, features, k)
+    seen = resize_image(image, widest_input(bundle, image))
     return Explanation(
         image=seen, prediction=prediction, label=chosen, kind=kind, heat=heat, neighbours=near
     )
 
 
 def _map(
-    bundle: Bundle, seen: NDArray[np.uint8], number: int, wanted: str
+    bundle: Bundle, image: UInt8Image, number: int, wanted: str
 ) -> tuple[MapKind | None, NDArray[np.float64] | None]:
     if wanted == "none":
         return None, None
     if wanted in ("auto", "cam"):
         reason = _why_no_cam(bundle)
         if reason is None:
-            heat = activation_map(bundle, seen, number)
+            heat = activation_map(bundle, bundle.networks[0].resized(image), number)
             if wanted == "cam" or min(heat.shape) >= LEAST_CAM:
                 return "cam", heat
         elif wanted == "cam":
             raise UsageError(f"--map cam: {reason}; take --map occlusion")
-    return "occlusion", occlusion_map(bundle, seen, number)
+    return "occlusion", occlusion_map(bundle, image, number)
 
 
 def _why_no_cam(bundle: Bundle) -> str | None:
-    layer, pool = bundle.about.cut
+    if len(bundle.networks) > 1:
+        return "the answer comes from several networks"
+    layer, pool = bundle.networks[0].about.cut
     if layer.name == LOGITS or not (layer.kind == "gap" or (layer.kind == "map" and pool == "avg")):
         return "the features are no averages of a map"
     linear = all(isinstance(h, LayeredHead) and len(h.layers()) == 1 for h in bundle.heads)
     return None if linear else "the head is not linear"
 
 
-def activation_map(bundle: Bundle, seen: NDArray[np.uint8], number: int) -> NDArray[np.float64]:
+def activation_map(bundle: Bundle, seen: UInt8Image, number: int) -> NDArray[np.float64]:
     """Return what each place of the last map adds to a class's score, (h, w).
 
     With features f_d = mean over places of the map m_d, and a head that scores
     sum_d w_cd (f_d - mean_d) / scale_d + b_c, place p adds sum_d (w_cd - mean_c w_cd) m_d(p) /
-    scale_d: less what it adds to all classes alike, which the softmax does not see.
+    scale_d: less what it adds to all classes alike, which the softmax does not see. A sigmoid of
+    several labels sees it, and nothing is taken away. A PCA before the head is linear, too, and
+    taken into w.
     """
     from probe.backbones.network import forward
 
-    layer, _ = bundle.about.cut
+    (network,) = bundle.networks
+    layer, _ = network.about.cut
     whole: Layer = replace(layer, kind="map")
     (maps,) = forward(
-        bundle.about.spec, bundle.parameters(), [(whole, "none")], bundle.preprocess, seen[None]
+        network.about.spec, bundle.parameters(), [(whole, "none")], network.preprocess, seen[None]
     )
     cells = maps[0].astype(np.float64)  # (D, h, w)
     total = np.zeros(cells.shape[1:])
@@ -248,31 +254,17 @@ def activation_map(bundle: Bundle, seen: NDArray[np.uint8], number: int) -> NDAr
         if number not in labels:
             continue
         ((coef, _),) = head.layers()
-        weights = coef[labels.index(number)].astype(np.float64) - coef.mean(axis=0)
+        alike = 0.0 if head.multilabel_ else coef.mean(axis=0)
+        weights = coef[labels.index(number)].astype(np.float64) - alike
         if head.normalizer_.kind == "standard":
             weights = weights / head.normalizer_.scale
         elif head.normalizer_.kind == "l2":
-            norm = np.linalg.norm(cells.mean(axis=(1, 2)))
+            norm = np.linalg.norm(bundle.joined([cells.mean(axis=(1, 2))[None]]))
             weights = weights / (norm if norm else 1.0)
+        if bundle.projection is not None:
+            weights = bundle.projection.basis @ weights
         total += np.einsum("d,dhw->hw", weights, cells)
     return total / len(bundle.heads)
-
-
-def occlusion_map(bundle: Bundle, seen: NDArray[np.uint8], number: int) -> NDArray[np.float64]:
-    """Return how much the log-probability of a class falls when a grey patch hides a place."""
-    side = len(seen)
-    patch = max(round(PATCH * side), 1)
-    starts = np.unique(np.linspace(0, side - patch, min(GRID, side - patch + 1)).round()).astype(
-        int
-    )
-    grey = seen.reshape(-1, 3).mean(axis=0).astype(np.uint8)
-    copies = np.repeat(seen[None], len(starts) ** 2 + 1, axis=0)
-    for row, (top, left) in enumerate((t, s) for t in starts for s in starts):
-        copies[row, top : top + patch, left : left + patch] = grey
-    probabilities = bundle.probabilities(bundle.features(copies))[:, number]
-    logs = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    fall: NDArray[np.float64] = (logs[-1] - logs[:-1]).reshape(len(starts), len(starts))
-    return fall
 
 
 def _picture(data: bytes) -> NDArray[np.uint8]:

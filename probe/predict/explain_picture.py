@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from probe.predict.explain import Explanation
 from probe.report.figure import BLUE, FAINT, INK, RULE, fit, new_figure, save
+from probe.report.glyphs import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +21,12 @@ WIDTH, LEFT, TOP_ROW, NEAR_ROW, TITLE = 9.0, 0.25, 2.7, 1.55, 0.75  # inches
 NEAR = 8
 
 
-def draw_explanation(explanation: Explanation, out: Path) -> None:
-    """Write the picture of an explanation as PNG, by rename."""
+def draw_explanation(explanation: Explanation, out: Path, classes: Sequence[str] = ()) -> None:
+    """Write the picture of an explanation as PNG, by rename.
+
+    `classes` are all of the bundle's: those whose letters no font has are told by their numbers.
+    """
+    explanation = _drawable(explanation, classes)
     near = explanation.neighbours[:NEAR]
     height = TITLE + TOP_ROW + 0.35 + (NEAR_ROW + 0.55 if near else 0)
     figure = new_figure(WIDTH, height)
@@ -40,9 +47,9 @@ def draw_explanation(explanation: Explanation, out: Path) -> None:
             axes.set_facecolor("#f3f4f6")
             axes.text(0.5, 0.5, "no picture\nkept", ha="center", va="center", fontsize=7,
                       color=FAINT, transform=axes.transAxes)  # fmt: skip
-        caption = [fit(one.label, side, 8.5), f"{one.distance:.3f}"]
+        caption = [fit(one.label, side, 8), f"{one.distance:.3f}"]
         if one.id:
-            caption.append(fit(one.id, side, 6.5))
+            caption.append(fit(one.id, side, 8))
         axes.set_xlabel("\n".join(caption), fontsize=8, color=INK, labelpad=3)
     if near:
         figure.text(LEFT / WIDTH, (base - 0.42) / height, "Nearest training images, and how far",
@@ -50,11 +57,27 @@ def draw_explanation(explanation: Explanation, out: Path) -> None:
     save(figure, out)
 
 
+def _drawable(explanation: Explanation, classes: Sequence[str]) -> Explanation:
+    shown = dict(zip(classes, readable(classes), strict=True))
+    told = explanation.prediction
+    labels = tuple(shown.get(name, name) for name in told.labels)
+    given = None if told.given is None else tuple(shown.get(name, name) for name in told.given)
+    near = (replace(one, label=shown.get(one.label, one.label)) for one in explanation.neighbours)
+    return replace(
+        explanation,
+        label=shown.get(explanation.label, explanation.label),
+        prediction=replace(told, labels=labels, given=given),
+        neighbours=tuple(near),
+    )
+
+
 def _titles(figure: Figure, explanation: Explanation, height: float) -> None:
     prediction = explanation.prediction
     flags = f"   [{', '.join(prediction.flags)}]" if prediction.flags else ""
-    sure = f"{100 * prediction.probabilities[0]:.1f} %"
-    title = fit(f"{prediction.labels[0]}, {sure}{flags}", WIDTH - 2 * LEFT, 14, "bold")
+    answer = f"{prediction.labels[0]}, {100 * prediction.probabilities[0]:.1f} %"
+    if prediction.given is not None:
+        answer = ", ".join(prediction.given) or "no label"
+    title = fit(f"{answer}{flags}", WIDTH - 2 * LEFT, 14, "bold")
     about = {
         "cam": f"what speaks for {explanation.label} (blue: against), class activation map",
         "occlusion": f"what {explanation.label} loses when a grey patch hides it (blue: it gains)",

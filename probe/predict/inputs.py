@@ -21,16 +21,18 @@ def find_images(inputs: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
     inputs : iterable of str
         An image; a folder, searched to the bottom; a pattern with ``*``; a ``.txt`` file with a
         path a line, or a ``.lst`` file of RecordIO's tools, both relative to where it lies unless
-        the path is there as it stands; or ``-``, for `lines`.
+        the path is there as it stands; or ``-``, for `lines`. A name that stands for nothing is
+        returned as it is, for whoever reads it to report: the others shall be answered.
     lines : iterable of str
         One path each.
 
     Raises
     ------
     UsageError
-        A name stands for nothing, or nothing is left.
+        No name stands for anything, or they stand for no image.
     """
     found: list[str] = []
+    nothing: list[str] = []
     for name in inputs:
         if name == "-":
             found += _paths(lines)
@@ -41,7 +43,12 @@ def find_images(inputs: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
         elif matches := sorted(glob.glob(name, recursive=True)):
             found += [path for path in matches if os.path.isfile(path)]
         else:
-            raise UsageError(f"{name}: no such image, folder or list, and no pattern that matches")
+            nothing.append(name)
+            found.append(name)
+    if nothing and len(nothing) == len(found):
+        raise UsageError(
+            f"{', '.join(nothing)}: no such image, folder or list, and no pattern that matches"
+        )
     if not found:
         raise UsageError("no images found; name files, a folder, a pattern or a list")
     return found

@@ -5,17 +5,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle import Bundle, Verdicts
-from probe.cache.key import FeatureKey, preprocess_identity
 from probe.cache.store import Store
 from probe.errors import UsageError
-from probe.predict.augment import CACHED, COMBINATIONS, TTA, augmented, combine
-from probe.recall import Recall
+from probe.predict.augment import (
+    CACHED,
+    COMBINATIONS,
+    TTA,
+    augmented,
+    combine,
+    combine_labels,
+)
+from probe.predict.recalled import Recalled
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +38,13 @@ class Answers:
     probabilities : float64, (n, n_classes)
     verdicts : Verdicts
         Of the plain view; of several bundles what more than half of their weight say.
+    thresholds : float64, (n_classes,), optional
+        Where an image may have several labels: from which probability on each is given.
     """
 
     probabilities: NDArray[np.float64]
     verdicts: Verdicts
+    thresholds: NDArray[np.float64] | None = None
 
 
 class Predictor:
@@ -49,14 +59,15 @@ class Predictor:
     combination : str
         One of `COMBINATIONS`.
     equal : bool
-        Weigh several bundles alike; else by their accuracy on validation rows, where all have one.
+        Weigh several bundles alike; else by their accuracy (of several labels an image: mean
+        average precision) on validation rows, where all have one.
     store : Store, optional
         A cache whose features are taken instead of a forward pass.
 
     Raises
     ------
     UsageError
-        A word is unknown, or the bundles have other classes.
+        A word is unknown, or the bundles have other classes, or some give several labels.
     """
 
     def __init__(
@@ -71,20 +82,32 @@ class Predictor:
         check_words(tta, combination)
         self.bundles, self.tta, self.combination = tuple(bundles), tta, combination
         self.classes = bundles[0].about.classes
+        if len({bundle.about.several for bundle in bundles}) > 1:
+            raise UsageError(
+                "one of the bundles gives one label an image, another several: they cannot answer "
+                "together"
+            )
         self._columns = [_columns(self.classes, bundle) for bundle in bundles]
         self.weights = np.ones(len(bundles)) if equal else validation_weights(bundles)
-        self._recalls = _recalls(bundles, tta, store) if store is not None else []
-        self._sides = [bundle.preprocess.size for bundle in bundles]
+        self._recalls: list[Recalled] = []
+        if store is not None and tta in CACHED:
+            self._recalls = [Recalled(bundle, store, tta) for bundle in bundles]
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.bundles[0].about.several
 
     @property
     def batch_size(self) -> int:
-        """Images at a time."""
-        return max(self.bundles[0].engine.batch_size // TTA[self.tta], 1)
+        """Images at a time: a full batch for the network that takes most at once."""
+        sizes = [one.engine.batch_size for bundle in self.bundles for one in bundle.networks]
+        return max(max(sizes) // TTA[self.tta], 1)
 
     @property
     def pixels(self) -> int:
         """How many numbers `pack` returns."""
-        return sum(TTA[self.tta] * 3 * side * side for side in self._sides)
+        return sum(TTA[self.tta] * bundle.pixels for bundle in self.bundles)
 
     @property
     def remembers(self) -> bool:
@@ -97,8 +120,8 @@ class Predictor:
 
     def pack(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return all views of an image for all bundles, one after the other, (pixels,)."""
-        views = [augmented(image, bundle.preprocess, self.tta) for bundle in self.bundles]
-        return np.concatenate([one.reshape(-1) for each in views for one in each])
+        views = partial(augmented, image, tta=self.tta)
+        return np.concatenate([one.pack_views(views).reshape(-1) for one in self.bundles])
 
     def features(self, packed: NDArray[np.uint8], contents: Sequence[bytes | None]) -> Features:
         """Return each bundle's features of images.
@@ -116,14 +139,13 @@ class Predictor:
         """
         fresh = np.array([row for row, one in enumerate(contents) if one is None], np.intp)
         found: Features = []
-        start = 0
-        for number, (bundle, side) in enumerate(zip(self.bundles, self._sides, strict=True)):
-            views = TTA[self.tta]
-            size = views * 3 * side * side
+        start, views = 0, TTA[self.tta]
+        for number, bundle in enumerate(self.bundles):
+            size = views * bundle.pixels
             rows = None
             if len(fresh):
-                images = packed[fresh, start : start + size].reshape(-1, side, side, 3)
-                rows = bundle.features(images).reshape(len(fresh), views, -1)
+                own = packed[fresh, start : start + size].reshape(-1, bundle.pixels)
+                rows = bundle.features(own).reshape(len(fresh), views, -1)
             found.append(self._with_known(number, contents, fresh, rows))
             start += size
         return found
@@ -138,7 +160,7 @@ class Predictor:
         if rows is not None and len(fresh) == len(contents):
             return rows
         known = [one for one in contents if one is not None]
-        recalled = self._recalls[number].rows(known).reshape(len(known), TTA[self.tta], -1)
+        recalled = self._recalls[number].rows(known)
         every = np.empty((len(contents), *recalled.shape[1:]), np.float32)
         every[np.setdiff1d(np.arange(len(contents)), fresh)] = recalled
         if rows is not None:
@@ -157,13 +179,24 @@ class Predictor:
             verdicts.append(bundle.verdicts(rows[:, 0], each[:, 0]))
             every += [each[:, view][:, columns] for view in range(views)]
             weights += [weight / views] * views
-        stacked = np.stack(every)
-        found = (
-            stacked[0]
-            if len(stacked) == 1
-            else combine(stacked, np.array(weights), self.combination)
+        found, thresholds = self._combined(np.stack(every), np.array(weights))
+        return Answers(
+            probabilities=found, verdicts=self._majority(verdicts), thresholds=thresholds
         )
-        return Answers(probabilities=found, verdicts=self._majority(verdicts))
+
+    def _combined(
+        self, every: NDArray[np.float64], weights: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+        """Return one answer a row and, of several labels, its thresholds."""
+        if not self.several:
+            alone = len(every) == 1
+            return every[0] if alone else combine(every, weights, self.combination), None
+        pairs = zip(self.bundles, self._columns, strict=True)
+        thresholds = np.stack([bundle.thresholds[columns] for bundle, columns in pairs])
+        thresholds = np.repeat(thresholds, TTA[self.tta], axis=0)
+        if len(every) == 1:
+            return every[0], thresholds[0]
+        return combine_labels(every, thresholds, weights, self.combination)
 
     def answer_images(self, images: Sequence[NDArray[np.uint8]]) -> Answers:
         """Answer decoded images, uint8 (height, width, 3) each."""
@@ -188,33 +221,17 @@ def check_words(tta: str, combination: str) -> None:
 
 
 def validation_weights(bundles: Sequence[Bundle]) -> NDArray[np.float64]:
-    """Return each bundle's accuracy on its validation rows; ones where one of them has none."""
-    found: list[Any] = [bundle.about.metrics.get("val", {}).get("top1") for bundle in bundles]
+    """Return each bundle's accuracy on its validation rows; ones where one of them has none.
+
+    Of several labels an image it is the mean average precision.
+    """
+    metric = "map" if bundles[0].about.several else "top1"
+    found: list[Any] = [bundle.about.metrics.get("val", {}).get(metric) for bundle in bundles]
     if any(one is None for one in found) or not sum(found):
         if len(bundles) > 1:
             log.warning("not all bundles were validated: they are weighed alike")
         return np.ones(len(bundles))
     return np.array(found, np.float64)
-
-
-def recipe_of(bundle: Bundle, views: str) -> FeatureKey:
-    """Return the key, without rows, of entries that hold this bundle's features."""
-    about = bundle.about
-    return FeatureKey(
-        backbone=about.backbone,
-        layer=about.layer,
-        pool=about.pool,
-        parameters=about.parameters,
-        preprocess=preprocess_identity(bundle.preprocess),
-        rows=(),
-        views=views,
-    )
-
-
-def _recalls(bundles: Sequence[Bundle], tta: str, store: Store) -> list[Recall]:
-    if tta not in CACHED:
-        return []
-    return [Recall([store], recipe_of(bundle, tta)) for bundle in bundles]
 
 
 def _columns(classes: tuple[str, ...], bundle: Bundle) -> NDArray[np.intp]:

@@ -15,10 +15,12 @@ from probe.loader import load_batches
 from probe.predict.predictor import Answers, Predictor
 from probe.recall import file_content
 
+TOP_K = 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """The most probable classes of one image, best first.
+    """What is told of one image, the most probable first.
 
     Parameters
     ----------
@@ -26,6 +28,9 @@ class Prediction:
         As it was named.
     labels : tuple of str
     probabilities : tuple of float
+    given : tuple of str or None
+        Where an image may have several labels, those whose thresholds are reached; maybe none.
+        None where it has one label.
     flags : tuple of str
         ``unsure`` and ``stranger``, where they apply.
     distance : float or None
@@ -35,12 +40,13 @@ class Prediction:
     image: str
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
+    given: tuple[str, ...] | None = None
     flags: tuple[str, ...] = ()
     distance: float | None = None
 
 
 def predict_images(
-    predictor: Predictor, images: Sequence[str], *, top_k: int = 5, workers: int = 1
+    predictor: Predictor, images: Sequence[str], *, top_k: int | None = None, workers: int = 1
 ) -> Iterator[Prediction | BadImage]:
     """Predict image files in order, decoding them beside the network.
 
@@ -48,8 +54,9 @@ def predict_images(
     ----------
     images : sequence of str
         Paths.
-    top_k : int, default=5
-        Classes told for each, at least 1; all of them where there are fewer.
+    top_k : int, optional
+        Classes told for each, at least 1; all of them where there are fewer. By default TOP_K;
+        where an image may have several labels those that it is given, or if none the likeliest.
     workers : int, default=1
         Threads that decode.
 
@@ -85,14 +92,23 @@ def predict_images(
                 yield told(images[row], answers, place, predictor.classes, top_k)
 
 
-def told(image: str, answers: Answers, row: int, classes: Sequence[str], top_k: int) -> Prediction:
-    """Return what is said of one image."""
+def told(
+    image: str, answers: Answers, row: int, classes: Sequence[str], top_k: int | None
+) -> Prediction:
+    """Return what is said of one image; see `predict_images`."""
     probabilities, distances = answers.probabilities[row], answers.verdicts.distances
-    best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+    order, given = np.argsort(-probabilities, kind="stable"), None
+    best = order[: top_k or TOP_K]
+    if answers.thresholds is not None:
+        reached = order[probabilities[order] >= answers.thresholds[order]]
+        given = tuple(classes[number] for number in reached.tolist())
+        if top_k is None:
+            best = reached if len(reached) else order[:1]
     return Prediction(
         image=image,
-        labels=tuple(classes[number] for number in best),
+        labels=tuple(classes[number] for number in best.tolist()),
         probabilities=tuple(float(probabilities[number]) for number in best),
+        given=given,
         flags=answers.verdicts.flags(row),
         distance=float(distances[row]) if distances is not None else None,
     )

@@ -87,7 +87,7 @@ def create_app(
 def _add_predict(app: FastAPI, worker: Worker, pace: Pace) -> None:
     @app.post(
         "/api/predict",
-        summary="The most probable classes of one image",
+        summary="The most probable classes of one image, or its labels",
         response_model_exclude_none=True,
         responses=failures(400, 403, 413, 415, 421, 422, 429, 503),
         openapi_extra={"requestBody": REQUEST_BODY},
@@ -135,7 +135,8 @@ def _add_facts(app: FastAPI, bundle: Bundle, name: str, worker: Worker) -> None:
         backbone=about.backbone,
         dataset=about.dataset,
         classes=list(about.classes),
-        size=bundle.preprocess.size,
+        several=about.several,
+        sizes=[spec.size for spec in bundle.inputs],
         calibrated=about.temperature is not None,
         flags=flags,
         weights=about.weights,

@@ -48,6 +48,11 @@ class Near(BaseModel):
 class Reply(BaseModel):
     """What the bundle says of an image."""
 
+    labels: list[str] | None = Field(
+        None,
+        description="where an image may have several labels, those whose thresholds are reached, "
+        "most probable first; maybe none",
+    )
     predictions: list[Label] = Field(description="most probable first")
     flags: list[str] = Field(description="unsure, stranger")
     distance: float | None = Field(None, description="to the training images")
@@ -69,7 +74,8 @@ class BundleFacts(BaseModel):
     backbone: str
     dataset: str
     classes: list[str]
-    size: int
+    several: bool = Field(description="whether an image may have several labels")
+    sizes: list[int] = Field(description="sides of the networks' inputs, in pixels")
     calibrated: bool
     flags: list[str]
     weights: str
@@ -98,6 +104,7 @@ def reply_of(answer: Answer) -> Reply:
     """Return an answer as the endpoint gives it."""
     told = answer.prediction
     return Reply(
+        labels=None if told.given is None else list(told.given),
         predictions=[
             Label(label=label, probability=min(max(value, 0.0), 1.0))
             for label, value in zip(told.labels, told.probabilities, strict=True)

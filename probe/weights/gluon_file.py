@@ -21,6 +21,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.tensors import (
     ITEM_BYTES,
@@ -166,16 +168,21 @@ def write_gluon(path: Path, parameters: Mapping[str, Float32], metadata: Mapping
     parameters : mapping of name to float32 array
         Asked for one at a time, so that a lazy mapping needs memory for one.
     """
-    names = sorted(parameters)
     with path.open("wb") as file:
-        file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(names)))
-        for name in names:
-            array = parameters[name]
-            sides = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
-            file.write(struct.pack("<Ii", V2, 0) + sides + struct.pack("<iii", 1, 0, 0))
-            array.astype("<f4", copy=False).tofile(file)
-        file.write(struct.pack("<Q", len(names)))
-        for name in names:
-            file.write(struct.pack("<Q", len(name.encode())) + name.encode())
+        write_list(file, parameters)
         text = json.dumps(dict(metadata)).encode()
         file.write(METADATA + struct.pack("<Q", len(text)) + text)
+
+
+def write_list(file: BinaryIO, parameters: Mapping[str, Float32]) -> None:
+    """Write float32 arrays as MXNet 1.9.1 does, in the order of their names."""
+    names = sorted(parameters)
+    file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(names)))
+    for name in names:
+        array = parameters[name]
+        sides = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
+        file.write(struct.pack("<Ii", V2, 0) + sides + struct.pack("<iii", 1, 0, 0))
+        file.write(np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data)
+    file.write(struct.pack("<Q", len(names)))
+    for name in names:
+        file.write(struct.pack("<Q", len(name.encode())) + name.encode())

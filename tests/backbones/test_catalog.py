@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.network import build, feature_shapes, parameter_shapes
-from probe.backbones.spec import resolve_pool
+from probe.backbones.graph import FrozenGraph
+from probe.backbones.network import build, feature_shapes, freeze, parameter_shapes
+from probe.backbones.spec import Pool, resolve_pool
 from probe.engines.gluon import GluonEngine
 from probe.errors import UnknownNameError, UsageError
 from probe.preprocess import TORCHVISION
@@ -34,6 +35,11 @@ def test_the_catalog_states_the_network_that_is_built(name: str) -> None:
     )
     assert [shape[0] for shape in found] == [layer.width for layer in spec.layers]
     assert [len(shape) == 3 for shape in found] == [layer.kind == "map" for layer in spec.layers]
+    last = spec.layers[-1]
+    pool: Pool = "avg" if last.kind == "map" else "none"
+    graph = freeze(spec, [(last, pool)], TORCHVISION.with_size(spec.input_size))
+    assert graph.parameters == {name: s for name, s in shapes.items() if spec.uses(last, name)}
+    assert FrozenGraph.from_json(graph.to_json().encode()) == graph  # no operator is strange
 
 
 @pytest.mark.parametrize("name", ONE_A_FAMILY)

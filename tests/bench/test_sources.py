@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from probe.bench.sources import Source, SplitRows, of_entry, reduced, side_by_side
+from probe.bench.sources import (
+    Source,
+    SplitRows,
+    of_entry,
+    principal_axes,
+    reduced,
+    side_by_side,
+)
 from probe.cache.features import FeatureSet
 from probe.cache.store import Store
 from probe.errors import DataError, UsageError
@@ -68,6 +75,16 @@ def test_a_pca_is_scikit_learns_on_the_training_rows_alone(entry: FeatureSet) ->
         wanted = fitted.transform(entry[name].features.astype(np.float64))
         signs = np.sign((wanted * split.features).sum(axis=0))
         np.testing.assert_allclose(split.features * signs, wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (300, 20)])
+def test_axes_are_the_same_with_few_rows_and_with_many(shape: tuple[int, int]) -> None:
+    X = np.random.default_rng(0).normal(size=shape) @ np.diag(np.linspace(1, 9, shape[1]))
+    mean, axes = principal_axes(X.astype(np.float32), 7)
+    fitted = PCA(7, svd_solver="full").fit(X)
+    np.testing.assert_allclose(mean, X.mean(axis=0), atol=1e-5)
+    signs = np.sign(np.einsum("dk,kd->k", axes, fitted.components_))
+    np.testing.assert_allclose(axes * signs, fitted.components_.T, atol=1e-4)
 
 
 def test_a_backbone_with_large_numbers_does_not_take_all_axes_of_a_concat(

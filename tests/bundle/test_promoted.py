@@ -41,7 +41,7 @@ def promoted(run: Path, bundle: Bundle, out: Path) -> tuple[Path, str]:
         {name: array.shape for name, array in tuned.items()},
         {
             BACKBONE_KEY: "efficientnet_lite0",
-            PREPROCESS_KEY: json.dumps(bundle.preprocess.to_json()),
+            PREPROCESS_KEY: json.dumps(bundle.networks[0].preprocess.to_json()),
         },
     )
     result = json.loads((out / "result.json").read_text())
@@ -68,7 +68,7 @@ def test_it_has_its_own_network_and_forwards_training_images_to_know_strangers(
     digits = load_dataset("digits", cache_dir=tmp_path, limit=300).splits["train"]
     held_out = set(load_predictions(run)["val"].ids.tolist())
     kept = next(row for row, one in enumerate(digits.ids) if one not in held_out)
-    own = made.features(made.resized(digits.images.image(kept))[None])
+    own = made.features(made.pack(digits.images.image(kept))[None])
     assert made.neighbours.nearest(own, 1)[0][0, 0] < 0.02  # itself, but for float16
 
 

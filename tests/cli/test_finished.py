@@ -46,7 +46,7 @@ def test_one_image_has_one_answer(digits_bundle: Path, folder: Path, tmp_path: P
 
     onnxruntime = pytest.importorskip("onnxruntime")
     probe("export", str(digits_bundle), "--to", "onnx", str(tmp_path / "d.onnx"), cwd=folder)
-    pixels = Bundle.load(digits_bundle).resized(path)[None]
+    pixels = Bundle.load(digits_bundle).networks[0].resized(path)[None]
     session = onnxruntime.InferenceSession(str(tmp_path / "d.onnx"))
     close(dict(zip(classes, session.run(None, {"data": pixels})[0][0], strict=True)), "ONNX")
 
@@ -84,16 +84,18 @@ def test_a_batch_goes_on_past_a_bad_image_and_exits_1(digits_bundle: Path, folde
     save_digits(pictures, 2)
     (pictures / "zz.jpg").write_bytes(b"broken")
     arguments = ("predict", str(digits_bundle), str(pictures), "-k", "2")
-    table = probe(*arguments, cwd=folder, code=1)
+    table = probe(*arguments, "typo.jpg", cwd=folder, code=1)
     assert table.stdout.count(" %") == 4
     assert "zz.jpg: is not a JPEG" in table.stderr
-    assert "1 of 3 images could not be read" in table.stderr
+    assert "typo.jpg: cannot be opened: No such file" in table.stderr
+    assert "2 of 4 images could not be read" in table.stderr
+    assert "classes are told" not in table.stderr
     text = probe(*arguments, "--format", "csv", cwd=folder, code=1).stdout
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["rank"] for row in rows] == ["1", "2", "1", "2"]
     assert "\x1b" not in table.stdout + text
     listed = subprocess.run(
-        [sys.executable, "-m", "probe", "predict", str(digits_bundle), "-"],
+        [sys.executable, "-m", "probe", "predict", str(digits_bundle), "-", "-k", "99"],
         input=f"{pictures}/00.png\n",
         cwd=folder,
         capture_output=True,
@@ -101,6 +103,7 @@ def test_a_batch_goes_on_past_a_bad_image_and_exits_1(digits_bundle: Path, folde
         check=True,
     )
     assert listed.stdout.startswith(f"{pictures}/00.png")
+    assert listed.stderr == "probe: -k 99: all 10 classes are told\n"
 
 
 WITHOUT_SKLEARN = """

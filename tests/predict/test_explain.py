@@ -24,7 +24,7 @@ def bundle(digits_bundle: Path) -> Bundle:
 
 def test_the_activation_map_adds_up_to_the_score(bundle: Bundle, tmp_path: Path) -> None:
     split = load_dataset("digits", cache_dir=tmp_path, limit=5).splits["train"]
-    images = np.stack([bundle.resized(split.images.image(row)) for row in (0, 1)])
+    images = np.stack([bundle.networks[0].resized(split.images.image(row)) for row in (0, 1)])
     (head,) = bundle.heads
     assert isinstance(head, LayeredHead)
     scores = layered_scores(bundle.features(images), head.normalizer_, head.layers())
@@ -38,7 +38,7 @@ def test_the_activation_map_adds_up_to_the_score(bundle: Bundle, tmp_path: Path)
 
 def test_occlusion_finds_what_the_answer_hangs_on(bundle: Bundle, tmp_path: Path) -> None:
     split = load_dataset("digits", cache_dir=tmp_path, limit=5).splits["train"]
-    seen = bundle.resized(split.images.image(0))
+    seen = bundle.networks[0].resized(split.images.image(0))
     number = int(bundle.predict_proba([seen])[0].argmax())
     heat = occlusion_map(bundle, seen, number)
     assert heat.shape == (11, 11)

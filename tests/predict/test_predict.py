@@ -78,7 +78,7 @@ def test_features_at_hand_are_not_forwarded(
     def forward(images: object) -> None:
         raise AssertionError("a forward pass")
 
-    monkeypatch.setattr(bundle.engine, "submit", forward)
+    monkeypatch.setattr(bundle.networks[0].engine, "submit", forward)
     found = evaluate(predictor, dataset.splits["train"], dataset.classes)
     assert found.from_cache == 60
     np.testing.assert_allclose(found.scored.probabilities, plain.scored.probabilities, atol=1e-4)
@@ -104,7 +104,7 @@ def test_a_run_on_views_becomes_a_bundle_that_knows_the_plain_images(
     ids = load_dataset("digits", cache_dir=tmp_path, limit=300).splits["train"].ids[:12]
     rows = [row for row, one in enumerate(ids) if one in known.ids]
     assert rows
-    features = made.features(np.stack([made.resized(pictures[row]) for row in rows]))
+    features = made.features(np.stack([made.pack(pictures[row]) for row in rows]))
     distances, nearest = known.nearest(features, 1)
     assert [known.ids[row] for row in nearest[:, 0]] == [ids[row] for row in rows]
     assert distances.max() < 0.02  # the very image, not its mirror image
@@ -141,7 +141,7 @@ def test_the_mean_over_views_is_what_it_says(bundle: Bundle, pictures: list[str]
 
     image = decode_file(pictures[0])
     each = bundle.probabilities(
-        bundle.features(np.stack(augmented(image, bundle.preprocess, "crops10")))
+        bundle.features(np.stack(augmented(image, bundle.networks[0].preprocess, "crops10")))
     )
     found = Predictor([bundle], tta="crops10").answer_images([image]).probabilities
     np.testing.assert_allclose(found[0], each.mean(axis=0), atol=1e-6)
@@ -184,7 +184,7 @@ def test_the_heads_of_folds_are_averaged(
     run = make_run(digits_cache, HeadRequest(solver="ridge", grid=True, folds=3))
     folds = Bundle.load(make_bundle(digits_cache, run, tmp_path / "folds", folds=True))
     assert len(folds.heads) == 3
-    features = folds.features(np.stack([folds.resized(path) for path in pictures[:3]]))
+    features = folds.features(np.stack([folds.pack(path) for path in pictures[:3]]))
     from dataclasses import replace
 
     alone = [replace(folds, heads=(head,)).probabilities(features) for head in folds.heads]
@@ -234,5 +234,9 @@ def test_what_people_name_becomes_images(tmp_path: Path) -> None:
     for nothing in (f"{base}/none*.jpg", f"{base}/none.jpg"):
         with pytest.raises(UsageError, match="no such image"):
             find_images([nothing])
+    with pytest.raises(UsageError, match=r"x\.jpg, y\*: no such image"):
+        find_images(["x.jpg", "y*"])
+    typo = [f"{base}/a.jpg", f"{base}/typo.jpg", f"{base}/none*.png"]
+    assert find_images(typo) == typo  # the last two are reported when they are read
     with pytest.raises(UsageError, match="no images found"):
         find_images(["-"], [])

@@ -140,14 +140,15 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(bundle: Bundle) 
 
 
 def test_a_full_queue_answers_at_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    go, begun, submit = threading.Event(), threading.Event(), bundle.engine.submit
+    engine = bundle.networks[0].engine
+    go, begun, submit = threading.Event(), threading.Event(), engine.submit
 
     def slow(batch: np.ndarray) -> object:
         begun.set()
         go.wait(30)
         return submit(batch)
 
-    monkeypatch.setattr(bundle.engine, "submit", slow)
+    monkeypatch.setattr(engine, "submit", slow)
     app = create_app(bundle, name="digits", limits=Limits(queue=1))
     with running(app) as client:
         statuses: list[int] = []

@@ -30,9 +30,15 @@ function clear() {
   $("near").hidden = true;
 }
 
+// The headline: the class, or where an image may have several labels those that it is given.
+function answer(reply) {
+  if (reply.labels) return reply.labels.join(", ") || "No label";
+  return reply.predictions[0].label + ", " + percent(reply.predictions[0].probability);
+}
+
 function show(reply) {
   clear();
-  say(reply.predictions[0].label + ", " + percent(reply.predictions[0].probability));
+  say(answer(reply));
   for (const flag of reply.flags) {
     $("flags").append(element("p", FLAGS[flag] || flag, "flag"));
   }
@@ -40,7 +46,9 @@ function show(reply) {
     const item = element("li");
     const row = element("div", undefined, "row");
     row.append(element("span", one.label), element("span", percent(one.probability)));
-    const bar = element("div", undefined, "bar");
+    const below = reply.labels && !reply.labels.includes(one.label);
+    if (below) row.firstChild.append(element("span", " below its threshold", "small"));
+    const bar = element("div", undefined, below ? "bar below" : "bar");
     bar.setAttribute("role", "meter");
     bar.setAttribute("aria-label", one.label);
     bar.setAttribute("aria-valuemin", "0");
@@ -132,7 +140,7 @@ fetch("api/bundle").then((response) => response.json()).then((facts) => {
   $("name").textContent = facts.name;
   const classes = facts.classes.slice(0, 12).join(", ") + (facts.classes.length > 12 ? " ..." : "");
   $("facts").textContent = facts.backbone + " on " + facts.dataset + ", " + facts.classes.length +
-    " classes: " + classes;
+    (facts.several ? " labels: " : " classes: ") + classes;
   $("terms").textContent = "Weights: " + facts.weights + ", " + facts.licence + "." +
     (facts.calibrated ? " Probabilities are calibrated on held-out images." : "");
 }).catch(() => say("The server does not answer; is it still running?", true));

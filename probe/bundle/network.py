@@ -1,0 +1,215 @@
+"""One frozen network of a bundle: what `bundle.json` says of it, and the network itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.graph import FrozenGraph, described
+from probe.backbones.spec import LOGITS, POOLS, BackboneSpec, Layer, Pool, resolve_pool
+from probe.preprocess import PreprocessSpec, UInt8Image
+from probe.resize import resize_image
+
+if TYPE_CHECKING:
+    from probe.engines import Engine
+
+WEIGHTS = "weights.safetensors"
+WEIGHTS_FILE = re.compile(r"weights(-\d+)?\.safetensors")
+
+Image = Path | str | UInt8Image
+Parameters = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkAbout:
+    """What `bundle.json` says of one network.
+
+    Parameters
+    ----------
+    backbone, layer, pool : str
+        `layer` is ``logits`` where the weights' own classifier is kept.
+    preprocess : mapping
+        Fields of a PreprocessSpec.
+    parameters : str
+        Digest of the network's parameters, as in a cache key.
+    weights, licence : str
+        Where the parameters came from, and under which terms.
+    file : str
+        Where in the bundle they are.
+    """
+
+    backbone: str
+    layer: str
+    pool: str
+    preprocess: Mapping[str, Any]
+    parameters: str
+    weights: str
+    licence: str
+    file: str = WEIGHTS
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """The architecture."""
+        return BACKBONES[self.backbone]
+
+    @property
+    def cut(self) -> tuple[Layer, Pool]:
+        """Where the network ends."""
+        if self.layer == LOGITS:
+            return self.spec.logits, "none"
+        layer = self.spec.layer(self.layer)
+        return layer, resolve_pool(layer, next((one for one in POOLS if one == self.pool), None))
+
+    @property
+    def preprocessing(self) -> PreprocessSpec:
+        """The preprocessing, checked."""
+        return PreprocessSpec.from_json(dict(self.preprocess), "preprocess")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Network:
+    """A network that is ready to run; not for several threads at once.
+
+    Parameters
+    ----------
+    about : NetworkAbout
+    preprocess : PreprocessSpec
+    engine : Engine
+    output : int
+        Which of the engine's cuts is this network's: layers of one backbone come from one pass.
+    """
+
+    about: NetworkAbout
+    preprocess: PreprocessSpec
+    engine: Engine = field(repr=False)
+    output: int = 0
+
+    def resized(self, image: Image) -> UInt8Image:
+        """Return an image as this network takes it, (S, S, 3); a path is read first.
+
+        Raises
+        ------
+        ImageError
+            See `read_image`.
+        """
+        return resize_image(read_image(image), self.preprocess)
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the features of resized images, (n, S, S, 3): float32, (n, n_features)."""
+        return self.outputs(images)[self.output]
+
+    def outputs(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Return the features at all of the engine's cuts, (n, d) each."""
+        size, tickets = self.engine.batch_size, []
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            if len(batch) < size:  # a network of one shape costs no memory for another
+                batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+            tickets.append(self.engine.submit(batch))
+        each = zip(*[self.engine.collect(ticket) for ticket in tickets], strict=True)
+        return [np.concatenate(rows)[: len(images)].reshape(len(images), -1) for rows in each]
+
+
+def passes_of(abouts: Sequence[NetworkAbout]) -> list[list[int]]:
+    """Return the numbers of the networks that each forward pass serves: those cut from one."""
+    alike: dict[tuple[str, str, PreprocessSpec], list[int]] = {}
+    for number, about in enumerate(abouts):
+        alike.setdefault((about.backbone, about.file, about.preprocessing), []).append(number)
+    return list(alike.values())
+
+
+def graph_file(number: int) -> str:
+    """Return the name of the file with the graph of a pass."""
+    return f"graph-{number + 1}.json" if number else "graph.json"
+
+
+def describe_pass(abouts: Sequence[NetworkAbout]) -> str:
+    """Return what the graph of the networks of one pass is made of."""
+    first = abouts[0]
+    return described(first.spec, [one.cut for one in abouts], first.preprocessing)
+
+
+def build_networks(
+    abouts: Sequence[NetworkAbout],
+    parameters: Mapping[str, Parameters],
+    graphs: Sequence[FrozenGraph] = (),
+    *,
+    batch_size: int | None,
+    device: str = "auto",
+) -> tuple[Network, ...]:
+    """Return networks with their parameters.
+
+    Those that differ only in where they are cut share an engine, so that one pass serves them.
+
+    Parameters
+    ----------
+    parameters : mapping of file to parameters
+    graphs : sequence of FrozenGraph
+        One a pass, see `passes_of`: on the CPU they run without importing MXNet's Python package.
+        Without them the networks are built anew.
+    batch_size : int or None
+        None for what a pass over a dataset takes, by input size.
+
+    Raises
+    ------
+    EngineError
+        One cannot run here.
+    """
+    from probe.engines.native import NativeEngine, runs_here
+    from probe.extract import default_batch_size
+
+    made: dict[int, Network] = {}
+    for place, numbers in enumerate(passes_of(abouts)):
+        first = abouts[numbers[0]]
+        preprocess = first.preprocessing
+        size = batch_size or default_batch_size(preprocess.size)
+        engine: Engine
+        if graphs and runs_here(device):
+            engine = NativeEngine(
+                graphs[place], parameters[first.file], preprocess, batch_size=size
+            )
+        else:
+            from probe.engines.gluon import GluonEngine  # imports MXNet
+
+            engine = GluonEngine(
+                first.spec, parameters[first.file], [abouts[one].cut for one in numbers],
+                preprocess, batch_size=size, device=device,
+            )  # fmt: skip
+        for output, number in enumerate(numbers):
+            made[number] = Network(
+                about=abouts[number], preprocess=preprocess, engine=engine, output=output
+            )
+    return tuple(made[number] for number in range(len(abouts)))
+
+
+def read_image(image: Image) -> UInt8Image:
+    """Return an image's pixels; a path is read.
+
+    Raises
+    ------
+    ImageError
+        It cannot be read, or is no uint8 (height, width, 3) array.
+    """
+    from probe.datasets import decode_file
+    from probe.errors import ImageError
+
+    if not isinstance(image, np.ndarray):
+        return decode_file(str(image))
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ImageError(
+            "image", f"is {image.dtype} of shape {image.shape}, not uint8 (height, width, 3)"
+        )
+    return image
+
+
+def resizing(spec: PreprocessSpec) -> tuple[object, ...]:
+    """Return what tells two ways of resizing apart; the arithmetic after it is the network's."""
+    crop = spec.crop_fraction if spec.resize == "crop" else 1.0
+    return spec.size, spec.resize, crop, spec.interpolation, spec.antialias
