@@ -33,7 +33,7 @@ class NearDuplicate:
     split_a, split_b : str
         ``train`` and ``test`` where the pair leaks, ``train`` twice where it contradicts itself.
     label_a, label_b : str
-        Class names.
+        Class names; of several labels all of an image's, ``cat, dog``.
     similarity : float
         Cosine, up to 1.
     """
@@ -55,9 +55,10 @@ class LabelError:
     ----------
     id, split : str
     given, suggested : str
-        Class names.
+        Class names. Where an image may have several labels one of them is doubted: ``cat`` and
+        ``not cat``, or the other way round.
     given_probability, probability : float
-        Of the given and of the suggested class, out of fold.
+        Of the given and of the suggested, out of fold.
     """
 
     id: str
@@ -86,7 +87,8 @@ class Audit:
     scores : mapping of str to float
         ``test_top1`` and ``test_top1_without`` (the near-duplicates' test images left out),
         ``duplicates_top1`` (those alone), ``oof_top1``; ``n_leaked`` test images, and how many
-        with lower thresholds, as ``n_from_0.90``. Absent where not measured.
+        with lower thresholds, as ``n_from_0.90``. Where images may have several labels ``map``
+        stands for ``top1``, and ``oof_hamming_loss`` beside it. Absent where not measured.
     """
 
     entry: str

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from probe.audit import LabelError, NearDuplicate
 from probe.errors import UsageError
+from probe.multilabel import HALF
+from probe.pairs import figure, metric_of
 from probe.parts import Part
 from probe.predictions import Predictions
 from probe.splitting import Labels
@@ -24,7 +26,8 @@ def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) ->
 
     An image counts as confidently of class j where its probability of j is at least the mean
     probability of j over the images that are labelled j. Where the likeliest such class is not
-    the one that was given, the label is doubted.
+    the one that was given, the label is doubted. Where images may have several labels, having a
+    label and not having it are the two classes, label by label.
 
     Parameters
     ----------
@@ -34,8 +37,11 @@ def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) ->
     References
     ----------
     Northcutt, Jiang, Chuang, "Confident learning", arXiv:1911.00068: the thresholds and the
-    off-diagonal of the confident joint; ranked by the margin between the two classes.
+    off-diagonal of the confident joint; ranked by the margin between the two classes. Thyagarajan
+    et al., arXiv:2211.13895: of several labels, each by itself.
     """
+    if train.y.ndim == 2:
+        return _doubted_labels(probabilities, train, classes)
     given = train.y.astype(np.intp)
     own = np.take_along_axis(probabilities, given[:, None], axis=1)[:, 0]
     counts = np.bincount(given, minlength=len(classes))
@@ -56,6 +62,37 @@ def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) ->
         )
         for row in order
     ]  # fmt: skip
+
+
+def _doubted_labels(
+    probabilities: Array64, train: Part, classes: Sequence[str]
+) -> list[LabelError]:
+    """Return the decisions of images and labels that are confidently contradicted."""
+    there = train.y == 1
+    other = np.where(there, 1 - probabilities, probabilities)  # of what was not given
+    sure = np.stack([_mean_where(1 - probabilities, ~there), _mean_where(probabilities, there)])
+    least = np.where(there, sure[0], sure[1])
+    rows, columns = np.nonzero((other >= least) & (other > 1 - other))
+    order = np.argsort(-other[rows, columns], kind="stable")
+    found = []
+    for row, column in zip(rows[order], columns[order], strict=True):
+        has, has_not = classes[column], f"not {classes[column]}"
+        given, suggested = (has, has_not) if there[row, column] else (has_not, has)
+        p = float(other[row, column])
+        found.append(
+            LabelError(
+                id=train.ids[row], split="train", given=given, suggested=suggested,
+                given_probability=1 - p, probability=p,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _mean_where(values: Array64, wanted: NDArray[np.bool_]) -> Array64:
+    """Return each column's mean over the rows wanted, (n_classes,); infinite without any."""
+    counts = wanted.sum(axis=0)
+    sums = np.where(wanted, values, 0).sum(axis=0)
+    return np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
 
 
 def out_of_fold_probabilities(
@@ -84,7 +121,9 @@ def out_of_fold_probabilities(
 
 
 def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, float]:
-    """Return a head's accuracy on all test images, without those that leaked, and on those.
+    """Return a head's figure on all test images, without those that leaked, and on those.
+
+    That is the accuracy, or of several labels an image the mean average precision.
 
     Raises
     ------
@@ -95,14 +134,21 @@ def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, 
     if unknown := leaked - set(test.ids.tolist()):
         raise UsageError(f"the run has no prediction of {min(unknown)}; it is of other features")
     out = np.array([one in leaked for one in test.ids.tolist()])
-    right = test.probabilities.argmax(axis=1) == test.labels
-    scores = {"test_top1": float(right.mean()), "n_leaked": float(out.sum())}
+    metric, p, labels = metric_of(test.labels), test.probabilities, test.labels
+    scores: dict[str, float | None] = {
+        f"test_{metric}": figure(p, labels),
+        "n_leaked": float(out.sum()),
+    }
     if 0 < out.sum() < len(out):
-        scores["test_top1_without"] = float(right[~out].mean())
-        scores["duplicates_top1"] = float(right[out].mean())
+        scores[f"test_{metric}_without"] = figure(p[~out], labels[~out])
+        scores[f"duplicates_{metric}"] = figure(p[out], labels[out])
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def out_of_fold_scores(probabilities: Array64, labels: Labels) -> dict[str, float]:
+    """Return how good out-of-fold probabilities are, by the names that an audit keeps."""
+    value = figure(probabilities, labels)
+    scores = {} if value is None else {f"oof_{metric_of(labels)}": value}
+    if labels.ndim == 2:
+        scores["oof_hamming_loss"] = float(((probabilities >= HALF) != (labels == 1)).mean())
     return scores
-
-
-def top1(probabilities: Array64, labels: Labels) -> float:
-    """Return the fraction of rows whose label is the most probable class."""
-    return float((probabilities.argmax(axis=1) == labels).mean())

@@ -27,6 +27,7 @@ from probe.heads.normalize import (
     to_length_one,
 )
 from probe.heads.tiles import Array32, each_tile
+from probe.multilabel import label_text
 from probe.parts import Part
 from probe.splitting import Labels
 from probe.streaming import StreamedRows
@@ -60,8 +61,8 @@ def leaks(
     similarity, numbers = _closest(_directions(test, normalizer), _directions(train, normalizer))
     found = [
         NearDuplicate(
-            a=train.ids[near], split_a="train", label_a=classes[train.y[near]],
-            b=test.ids[row], split_b="test", label_b=classes[test.y[row]],
+            a=train.ids[near], split_a="train", label_a=label_text(train.y[near], classes),
+            b=test.ids[row], split_b="test", label_b=label_text(test.y[row], classes),
             similarity=min(1.0, float(cosine)),
         )
         for row, (cosine, near) in enumerate(zip(similarity, numbers, strict=True))
@@ -82,8 +83,8 @@ def contradictions(
         log.warning("%d pairs in train are kept, the most alike; raise the threshold", MOST)
     return [
         NearDuplicate(
-            a=train.ids[a], split_a="train", label_a=classes[train.y[a]],
-            b=train.ids[b], split_b="train", label_b=classes[train.y[b]],
+            a=train.ids[a], split_a="train", label_a=label_text(train.y[a], classes),
+            b=train.ids[b], split_b="train", label_b=label_text(train.y[b], classes),
             similarity=min(1.0, cosine),
         )
         for cosine, a, b in pairs
@@ -158,7 +159,9 @@ class _Pairs:
         a, b = np.divmod(np.flatnonzero(cosines >= self._least), cosines.shape[1])
         similar = cosines[a, b]
         a, b = a + first, b + start
-        wanted = np.flatnonzero((b > a) & (self._labels[a] != self._labels[b]))
+        differ = self._labels[a] != self._labels[b]
+        differ = differ if differ.ndim == 1 else differ.any(axis=1)  # of several, in one at least
+        wanted = np.flatnonzero((b > a) & differ)
         wanted = wanted[np.argsort(-similar[wanted], kind="stable")[:MOST]]
         found = (similar[wanted].tolist(), a[wanted].tolist(), b[wanted].tolist())
         with self._lock:

@@ -26,6 +26,8 @@ class Epoch:
         Mean cross-entropy in nats, without the penalty; None where there is no validation.
     train_top1, val_top1 : float or None
         Fraction of rows whose label has the highest score; None where rows may have several.
+    val_map : float or None
+        Where they may, the mean average precision, if it was measured.
     lr : float, optional
         Step size of the epoch's first step.
     seconds : float
@@ -37,8 +39,15 @@ class Epoch:
     train_top1: float | None = None
     val_loss: float | None = None
     val_top1: float | None = None
+    val_map: float | None = None
     lr: float | None = None
     seconds: float = field(default=0.0, compare=False)  # the same run twice is the same history
+
+    @property
+    def val_score(self) -> float:
+        """What epochs are ranked by: top-1 on validation, or mean average precision; 0 without."""
+        found = self.val_map if self.val_map is not None else self.val_top1
+        return found or 0.0
 
 
 COLUMNS = tuple(one.name for one in fields(Epoch))
@@ -88,6 +97,7 @@ def _epoch(row: dict[str, str]) -> Epoch:
         train_top1=found.get("train_top1"),
         val_loss=found.get("val_loss"),
         val_top1=found.get("val_top1"),
+        val_map=found.get("val_map"),
         lr=found.get("lr"),
         seconds=found.get("seconds", 0.0),
     )

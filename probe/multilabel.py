@@ -7,6 +7,7 @@ no average precision, no area and no F1: it is left out of means over classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -193,15 +194,24 @@ def bootstrap_map(
 ) -> tuple[float, float] | None:
     """Return an interval of the mean average precision over draws of rows; None without positives.
 
-    1,000 draws; from 50,000 rows times classes on fewer, at least 200. A class that a draw has
-    no positive row of is left out of that draw's mean.
-
     References
     ----------
     Efron, "Bootstrap methods", Ann. Statist. 7, 1979: the percentile interval.
     """
     if not labels.any():
         return None
+    found = drawn_maps(scores, labels, seed=seed)
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def drawn_maps(scores: Probabilities, labels: Indicators, *, seed: int = 0) -> Array64:
+    """Return the mean average precision on redrawn rows, (n_draws,); NaN without positives.
+
+    The draws depend on the seed and on the shape alone, so those of two heads can be paired.
+    1,000 draws; from 50,000 rows times classes on fewer, at least 200. A class that a draw has
+    no positive row of is left out of that draw's mean.
+    """
     random, n_rows = np.random.default_rng(seed), len(labels)
     draws = int(np.clip(DRAWS * MOST_DRAWN // labels.size, LEAST_DRAWS, DRAWS))
     step = max(1, BLOCK // n_rows)
@@ -212,8 +222,7 @@ def bootstrap_map(
             drawn = random.integers(0, n_rows, n_rows)
             counts[:, draw] = np.bincount(drawn, minlength=n_rows)
         found.append(_drawn_maps(scores, labels, counts))
-    low, high = np.nanquantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return np.concatenate(found)
 
 
 def _drawn_maps(scores: Probabilities, labels: Indicators, counts: NDArray[np.int32]) -> Array64:
@@ -263,6 +272,13 @@ def binary_calibration_error(probabilities: Probabilities, labels: Indicators) -
     predicted class's confidence.
     """
     return calibration_gap(probabilities.reshape(-1), labels.reshape(-1))
+
+
+def label_text(label: Any, classes: Sequence[str]) -> str:
+    """Return the name of a row's class, or the names of its several labels."""
+    if np.ndim(label) == 0:
+        return classes[int(label)]
+    return ", ".join(classes[place] for place in np.flatnonzero(label)) or "no label"
 
 
 def mean_of(values: Array64) -> float | None:

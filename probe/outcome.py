@@ -44,7 +44,7 @@ class Protocol:
         0 where the folds hold rows out in turn.
     folds, repeats, seed : int
     metric : str
-        What is compared: ``top1``.
+        What is compared: ``top1``, or ``map`` where images may have several labels.
     level : float
         Of the intervals, 0 to 1; differences are tested at 1 - level.
     """
@@ -173,12 +173,15 @@ class Pair:
     ----------
     a, b : str
         Row ids, `a` the one that ranks higher.
-    n, only_a, only_b : int
-        Images; those that only `a`, or only `b`, got right.
+    n : int
+        Images.
+    only_a, only_b : int, optional
+        Those that only `a`, or only `b`, got right; absent where images may have several labels.
     difference, low, high : float
-        Accuracy of `a` less that of `b`, and the paired bootstrap interval.
+        The protocol's metric of `a` less that of `b`, and the paired bootstrap interval.
     p, p_adjusted : float
-        McNemar's exact test, two-sided, and after Holm's correction for all pairs of the dataset.
+        Two-sided, and after Holm's correction for all pairs of the dataset: of McNemar's exact
+        test; for ``map`` of the difference in units of its bootstrap standard error.
     different : bool
         Whether `p_adjusted` is at most 1 - level.
     """
@@ -186,14 +189,14 @@ class Pair:
     a: str
     b: str
     n: int
-    only_a: int
-    only_b: int
     difference: float
     low: float
     high: float
     p: float
     p_adjusted: float
     different: bool
+    only_a: int | None = None
+    only_b: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +236,7 @@ class Agreement:
     best : str
         The features that the score would have taken.
     loss : float
-        What that choice loses against the best, in accuracy.
+        What that choice loses against the best, in the protocol's metric.
     """
 
     score: str
@@ -282,7 +285,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Matrix:
-    """Several datasets: each feature's best accuracy on each, and average ranks.
+    """Several datasets: each feature's figure on each, and average ranks.
 
     Parameters
     ----------

@@ -6,6 +6,7 @@ each ranked the backbones on the dataset at hand.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ def logme(X: Features, y: Labels) -> float:
     Parameters
     ----------
     X : float, (n_rows, n_features)
-    y : int, (n_rows,)
+    y : int, (n_rows,), or 0 and 1, (n_rows, n_classes)
+        Of several labels a row each one's column is an indicator; one that never changes is none.
 
     References
     ----------
@@ -42,8 +44,7 @@ def logme(X: Features, y: Labels) -> float:
     tiny, squares, basis = _spectrum(X)
     n_rows, width = X.shape
     evidences = []
-    for label in _classes(y):
-        target = (y == label).astype(np.float64)
+    for target in _indicators(y):
         along = (basis.T @ _product(X, target)) ** 2  # s_i^2 z_i^2, with z the left coordinates
         z2 = np.divide(along, squares, out=np.zeros_like(along), where=squares > tiny)
         evidences.append(_evidence(z2, squares, float(target.sum()), n_rows, width))
@@ -240,6 +241,17 @@ def knn_score(X: Features, y: Labels, *, k: int = NEIGHBOURS) -> float:
         np.add.at(votes, (rows[:, None], index[best]), 1 + (close + 1) / (4 * k))
         right += int(np.sum(votes.argmax(axis=1) == index[start : start + BLOCK]))
     return right / len(unit)
+
+
+def _indicators(y: Labels) -> Iterator[Array64]:
+    """Yield each class's indicator, (n_rows,)."""
+    if y.ndim == 1:
+        yield from ((y == label).astype(np.float64) for label in _classes(y))
+        return
+    varying = np.flatnonzero((y != y[:1]).any(axis=0))
+    if not len(varying):
+        raise UsageError("all rows have the same labels: there is nothing to tell apart")
+    yield from (y[:, column].astype(np.float64) for column in varying)
 
 
 def _classes(y: Labels) -> Labels:

@@ -149,3 +149,53 @@ def test_an_audit_reads_back_and_rubbish_is_refused(tmp_path: Path) -> None:
         load_audit(tmp_path)
     with pytest.raises(DataError, match="probe audit"):
         load_audit(tmp_path / "none")
+
+
+def several(n_rows: int = 240) -> tuple[Part, np.ndarray]:
+    """Return rows whose three labels their features tell, and the labels as they are."""
+    random = np.random.default_rng(4)
+    labels = (random.random((n_rows, 3)) < (0.5, 0.3, 0.2)).astype(np.uint8)
+    X = labels @ random.normal(size=(3, 40)) + random.normal(scale=0.3, size=(n_rows, 40))
+    ids = [f"train/{row:03d}" for row in range(n_rows)]
+    return Part(X=X.astype(np.float32), y=labels.copy(), ids=ids), labels
+
+
+def test_of_several_labels_each_is_doubted_by_itself() -> None:
+    train, _ = several()
+    wrong = [(7, 0), (98, 1), (205, 2)]
+    for row, label in wrong:
+        train.y[row, label] ^= 1
+    p = auditing.out_of_fold_probabilities(train, 3, folds=4, seed=0, C=1.0)
+    found = auditing.label_errors(p, train, CLASSES[:3])
+    for row, label in wrong:
+        name, has = CLASSES[label], train.y[row, label] == 1
+        pair = (name, f"not {name}") if has else (f"not {name}", name)
+        (one,) = [e for e in found[:6] if e.id == f"train/{row:03d}"]
+        assert (one.given, one.suggested) == pair
+        assert one.given_probability == pytest.approx(1 - one.probability)
+    assert [one.probability for one in found] == sorted(
+        (p.probability for p in found), reverse=True
+    )
+    scores = auditing.out_of_fold_scores(p, train.y)
+    assert scores["oof_map"] > 0.9
+    assert scores["oof_hamming_loss"] < 0.05
+
+
+def test_near_duplicates_with_other_labels_contradict_each_other() -> None:
+    train, labels = several()
+    alike = int(np.flatnonzero((labels == labels[3]).all(axis=1))[-1])
+    other = int(np.flatnonzero((labels != labels[3]).any(axis=1))[-1])
+    train.X[[alike, other]] = train.X[3]
+    found = duplicates.contradictions(train, CLASSES[:3], threshold=0.999)
+    assert {(pair.a, pair.b) for pair in found} == {
+        tuple(sorted((f"train/{one:03d}", f"train/{other:03d}"))) for one in (3, alike)
+    }
+    names = ", ".join(name for name, has in zip(CLASSES, labels[3], strict=False) if has)
+    assert found[0].label_a == (names or "no label")
+    kept = Predictions(
+        ids=np.array(train.ids), labels=train.y, probabilities=train.y.astype(np.float32)
+    )
+    leaked = [replace(pair, split_b="test") for pair in found]
+    assert auditing.leak_scores(kept, leaked) == {
+        "test_map": 1, "n_leaked": 1, "test_map_without": 1, "duplicates_map": 1,
+    }  # fmt: skip

@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
-from probe.bench.fitting import check_protocol
-from probe.bundling import bundle_run
 from probe.cli.head_figures import show
 from probe.errors import HeadError, UsageError
 from probe.heads import load_head
 from probe.history import load_history
 from probe.multilabel import best_thresholds
-from probe.outcome import Protocol
 from probe.predictions import load_predictions
-from probe.promote.source import Places, open_source
-from probe.report.material import named_runs, read_runs
 from probe.results import read_run
 from probe.runs import HEAD, HeadRequest, fit_head, keep_run, plan_head
 from tests import fakes
@@ -110,23 +105,6 @@ def test_a_class_that_a_split_lacks_is_named(
     assert "d: left out of means over labels there" in " ".join(printed.split())
     assert "top-1" not in printed
     assert max(map(len, printed.splitlines()[:20])) <= 80
-
-
-def test_nobody_compares_such_runs_by_top1(tmp_path: Path) -> None:
-    data = joined("train", "test")
-    run(HeadRequest(solver="ridge"), data, tmp_path)
-    folder = tmp_path / "runs" / "one"
-    with pytest.raises(UsageError, match=r"probe bundle: .* several labels"):
-        bundle_run(folder, tmp_path / "out", cache_dir=tmp_path)
-    with pytest.raises(UsageError, match=r"probe promote: .* several labels"):
-        open_source(folder, Places(cache_dir=tmp_path))
-    with pytest.raises(UsageError, match=r"probe report: .* several labels"):
-        named_runs(["one"], tmp_path / "runs")
-    assert read_runs(tmp_path / "runs") == []
-    labels = {name: split.labels for name, split in data.splits.items()}
-    protocol = Protocol(heads=("path",), split="val", val_size=0.3, folds=0, repeats=1, seed=0)
-    with pytest.raises(UsageError, match="probe bench compares by top-1"):
-        check_protocol(protocol, labels)
 
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:

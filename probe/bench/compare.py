@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe.errors import DataError
 from probe.outcome import DONE, Agreement, Comparison, Matrix, Pair, Protocol, Row, Score
-from probe.paired import NEMENYI_LEAST, average_ranks, compact_letters, compare_pair, friedman, holm
+from probe.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
+from probe.pairs import Evidence, compare_all, evidence
 from probe.predictions import load_predictions
+from probe.results import METRIC_WORDS
 
 NAMED = 3  # rows that a sentence lists
 COMPARABLE = 3  # features below which a rank correlation is no figure
@@ -51,19 +51,20 @@ def compare_rows(
         A run kept no predictions, or two speak of different images.
     """
     done = [row for row in rows if row.status == DONE]
-    right = {row.id: _right(runs, row, protocol.split) for row in done}
-    _check_same_rows(right)
-    accuracy = {name: float(np.mean(hits)) for name, (_, hits) in right.items()}
-    order = sorted(done, key=lambda row: (-accuracy[row.id], _price(row)))
+    found = {row.id: _evidence(runs, row, protocol) for row in done}
+    _check_same_rows([own for own, _ in found.values()])
+    value = {name: one.value for name, (_, one) in found.items()}
+    order = sorted(done, key=lambda row: (-value[row.id], _price(row)))
     ids = [row.id for row in order]
-    pairs = _pairs(ids, right, protocol)
+    ranking = {name: found[name][1] for name in ids}
+    pairs = compare_all(ranking, seed=protocol.seed, level=protocol.level)
     place = {name: number for number, name in enumerate(ids)}
     letters = compact_letters(
         len(ids), [(place[pair.a], place[pair.b]) for pair in pairs if pair.different]
     )
     beaten = {pair.b for pair in pairs if ids[:1] == [pair.a] and pair.different}
     tied = [name for name in ids if name not in beaten]
-    ranks = {name: 1 + sum(one > accuracy[name] for one in accuracy.values()) for name in ids}
+    ranks = {name: 1 + sum(one > value[name] for one in value.values()) for name in ids}
     ranked = [
         replace(row, rank=ranks[row.id], letters=letters[place[row.id]]) if row.id in place else row
         for row in rows
@@ -79,47 +80,28 @@ def compare_rows(
         tied=tuple(tied),
         verdict="",
         scores=tuple(scores),
-        agreement=tuple(agreement(scores, [by_id[name] for name in ids], accuracy)),
+        agreement=tuple(agreement(scores, [by_id[name] for name in ids], value)),
         winner=ids[0] if ids else None,
         cheapest=cheapest,
     )
     return ranked, replace(comparison, verdict=verdict(comparison, by_id, protocol))
 
 
-def _right(runs: Path, row: Row, split: str) -> tuple[list[str], NDArray[np.bool_]]:
-    """Return ids in order, and whether each image was right."""
-    found = load_predictions(runs / (row.run or "")).get(split)
+def _evidence(runs: Path, row: Row, protocol: Protocol) -> tuple[list[str], Evidence]:
+    """Return ids in order, and what was said of them."""
+    found = load_predictions(runs / (row.run or "")).get(protocol.split)
     if found is None:
-        raise DataError(f"{runs / (row.run or '')}: keeps no {split} predictions; fit it again")
+        raise DataError(
+            f"{runs / (row.run or '')}: keeps no {protocol.split} predictions; fit it again"
+        )
     order = np.argsort(found.ids, kind="stable")
-    hits = found.probabilities.argmax(axis=1) == found.labels
-    return found.ids[order].tolist(), hits[order]
+    said = evidence(found.probabilities[order], found.labels[order], seed=protocol.seed)
+    return found.ids[order].tolist(), said
 
 
-def _check_same_rows(right: Mapping[str, tuple[list[str], NDArray[np.bool_]]]) -> None:
-    all_ids = [ids for ids, _ in right.values()]
+def _check_same_rows(all_ids: Sequence[list[str]]) -> None:
     if any(ids != all_ids[0] for ids in all_ids):
         raise DataError("two rows were measured on different images; they cannot be compared")
-
-
-def _pairs(
-    ids: Sequence[str],
-    right: Mapping[str, tuple[list[str], NDArray[np.bool_]]],
-    protocol: Protocol,
-) -> list[Pair]:
-    tests = [
-        (a, b, compare_pair(right[a][1], right[b][1], seed=protocol.seed, level=protocol.level))
-        for a, b in combinations(ids, 2)
-    ]
-    adjusted = holm([test.p for _, _, test in tests])
-    return [
-        Pair(
-            a=a, b=b, n=test.n, only_a=test.only_a, only_b=test.only_b, difference=test.difference,
-            low=test.interval.low, high=test.interval.high, p=test.p, p_adjusted=p,
-            different=p <= 1 - protocol.level,
-        )
-        for (a, b, test), p in zip(tests, adjusted, strict=True)
-    ]  # fmt: skip
 
 
 def _price(row: Row) -> tuple[float, float, float]:
@@ -130,14 +112,14 @@ def _price(row: Row) -> tuple[float, float, float]:
 
 
 def agreement(
-    scores: Sequence[Score], rows: Sequence[Row], accuracy: Mapping[str, float]
+    scores: Sequence[Score], rows: Sequence[Row], value: Mapping[str, float]
 ) -> list[Agreement]:
     """Return how well each score ranked the features, each taken with its best head."""
     from scipy.stats import kendalltau, weightedtau
 
     best: dict[str, float] = {}
     for row in rows:
-        best[row.name] = max(best.get(row.name, 0.0), accuracy[row.id])
+        best[row.name] = max(best.get(row.name, 0.0), value[row.id])
     found = []
     for name in dict.fromkeys(score.name for score in scores):
         own = {one.features: one.value for one in scores if one.name == name}
@@ -164,7 +146,7 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
     if comparison.winner is None:
         return f"Nothing could be compared on {comparison.dataset}."
     best = rows[comparison.winner]
-    text = f"Take {_called(best, protocol)}: {_figure(best, protocol.split)}."
+    text = f"Take {_called(best, protocol)}: {_figure(best, protocol.split, protocol.metric)}."
     others = [rows[name] for name in comparison.tied[1:]]
     if others:
         names = ", ".join(_called(row, protocol) for row in others[:NAMED])
@@ -181,11 +163,12 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
         corrected = f", corrected for {count} comparisons" if count > 1 else ""
         text += (
             f" It beats {_called(rows[first.b], protocol)} by {100 * first.difference:.2f} points "
-            f"({100 * first.low:.2f} to {100 * first.high:.2f}; McNemar p {p}{corrected})."
+            f"({100 * first.low:.2f} to {100 * first.high:.2f}; {_test(first)} p {p}{corrected})."
         )
     text += f" Cost: {_cost(best)}."
-    if "test" in best.metrics:
-        text += f" On test images, which chose nothing: {_figure(best, 'test')}."
+    if protocol.metric in best.metrics.get("test", {}):  # test images without a label have no mAP
+        test = _figure(best, "test", protocol.metric)
+        text += f" On test images, which chose nothing: {test}."
     return text
 
 
@@ -196,17 +179,24 @@ def _next_beaten(comparison: Comparison, best: Row, rows: Mapping[str, Row]) -> 
     return next(iter(others or beaten), None)
 
 
+def _test(pair: Pair) -> str:
+    return "bootstrap" if pair.only_a is None else "McNemar"
+
+
 def _called(row: Row, protocol: Protocol) -> str:
     return row.name if len(protocol.heads) == 1 else f"{row.name} with {row.head}"
 
 
-def _figure(row: Row, split: str) -> str:
+def _figure(row: Row, split: str, metric: str) -> str:
     counts = {"val": row.n_val, "test": row.n_test, "oof": row.n_train}
-    words = {"val": "validation images", "test": "images", "oof": "training images, out of fold,"}
-    text = f"{100 * row.metrics[split]['top1']:.2f} %"
-    if bounds := row.intervals.get(split, {}).get("top1"):
+    words = {"val": "validation images", "test": "images", "oof": "training images, out of fold"}
+    text = f"{100 * row.metrics[split][metric]:.2f} %"
+    if bounds := row.intervals.get(split, {}).get(metric):
         text += f" ({100 * bounds[0]:.2f} to {100 * bounds[1]:.2f})"
-    return f"{text} of {counts[split]:,} {words[split]} right"
+    rows = f"{counts[split]:,} {words[split]}"
+    if metric == "map":
+        return f"{METRIC_WORDS[metric]} {text} on {rows}"
+    return f"{text} of {rows}{',' * (split == 'oof')} right"
 
 
 def _cost(row: Row) -> str:
@@ -227,7 +217,7 @@ def _si(count: float) -> str:
 
 
 def make_matrix(rows: Sequence[Row], protocol: Protocol) -> Matrix | None:
-    """Return accuracy by features and dataset, with average ranks; None for one dataset alone.
+    """Return figures by features and dataset, with average ranks; None for one dataset alone.
 
     Features that lack a figure on some dataset are left out: an average rank over other datasets
     would be another figure.

@@ -37,7 +37,8 @@ def score_features(
     """Return what can be said of features before a head is trained on them.
 
     NCE and LEEP need the backbone's own classifier: they are there where the weights hold it and
-    the features are its input.
+    the features are its input. Where images may have several labels there is LogME alone, its
+    indicators being the labels: the others are of one class an image.
 
     Parameters
     ----------
@@ -81,20 +82,10 @@ def _compute(
     views = len(whole.features.reshape(len(whole), -1, source.width)[0])
     plain = whole.features.reshape(len(whole), views, -1)[:, 0]  # the first view is the image
     X, y = plain[rows].astype(np.float32), whole.labels[rows]
-    few = _some(np.arange(len(rows)), y, MOST_NEIGHBOURS, seed)
-    tasks: list[tuple[str, int, Scorer]] = [
-        ("logme", len(X), lambda: logme(X, y)),
-        ("h_score", len(X), lambda: h_score(X, y)),
-        ("h_score_shrunk", len(X), lambda: h_score(X, y, shrink=True)),
-        ("knn", len(few), lambda: knn_score(X[few], y[few])),
-    ]
-    top = _classifier(prepared(), source)
-    if top is not None:
-        p = softmax(X @ top[0].T + top[1])
-        tasks += [
-            ("nce", len(X), lambda: nce(p.argmax(axis=1), y)),
-            ("leep", len(X), lambda: leep(p, y)),
-        ]
+    tasks: list[tuple[str, int, Scorer]] = [("logme", len(X), lambda: logme(X, y))]
+    if y.ndim == 1:
+        few = _some(np.arange(len(rows)), y, MOST_NEIGHBOURS, seed)
+        tasks += _of_one_label(X, y, few, _classifier(prepared(), source))
     found = []
     for name, count, compute in tasks:
         started = time.perf_counter()
@@ -105,6 +96,24 @@ def _compute(
                 Score(name=name, features=source.name, value=value, seconds=seconds, n_rows=count)
             )
     return found
+
+
+def _of_one_label(
+    X: NDArray[np.float32],
+    y: NDArray[Any],
+    few: NDArray[np.intp],
+    top: tuple[Any, Any] | None,
+) -> list[tuple[str, int, Scorer]]:
+    tasks: list[tuple[str, int, Scorer]] = [
+        ("h_score", len(X), lambda: h_score(X, y)),
+        ("h_score_shrunk", len(X), lambda: h_score(X, y, shrink=True)),
+        ("knn", len(few), lambda: knn_score(X[few], y[few])),
+    ]
+    if top is None:
+        return tasks
+    p = softmax(X @ top[0].T + top[1])
+    nce_of, leep_of = lambda: nce(p.argmax(axis=1), y), lambda: leep(p, y)
+    return [*tasks, ("nce", len(X), nce_of), ("leep", len(X), leep_of)]
 
 
 def _some(rows: NDArray[np.intp], labels: NDArray[Any], most: int, seed: int) -> NDArray[np.intp]:

@@ -99,8 +99,6 @@ def _find(
     if "train" not in parts:
         raise UsageError(f"{entry.name} has no training rows to audit")
     train, test = parts["train"], parts.get("test")
-    if train.y.ndim > 1:
-        raise UsageError(f"{entry.name}: an audit needs one label an image, and these have several")
     command = "probe " + shlex.join(sys.argv[1:])
     pairs, scores = [], {}
     err.print(f"comparing {len(train):,} training images with each other and the test images")
@@ -119,7 +117,7 @@ def _find(
     pairs += duplicates.contradictions(train, entry.classes, threshold=threshold)
     err.print(f"doubting labels by {folds} folds")
     p = auditing.out_of_fold_probabilities(train, len(entry.classes), folds=folds, seed=seed, C=c)
-    scores["oof_top1"] = auditing.top1(p, train.y)
+    scores |= auditing.out_of_fold_scores(p, train.y)
     return Audit(
         entry=entry.name, dataset=entry.dataset, command=command, created=now(),
         threshold=threshold, n_train=len(train), n_test=len(test) if test is not None else 0,
@@ -223,6 +221,22 @@ def _looser(found: Audit) -> str:
     return "".join(f"; from {cosine}: {count:,}" for cosine, count in counts.items())
 
 
+def _doubts(found: Audit) -> str:
+    """Say how many labels are doubted, and how far the doubt can be trusted."""
+    count = f"{len(found.label_errors):,}"
+    if (wrong := found.scores.get("oof_hamming_loss")) is not None:
+        return (
+            f"{count} decisions (a label is there, or not) worth a look in {found.n_train:,} "
+            f"training images, the surest first; out of fold the heads get {100 * wrong:.2f} % of "
+            "all decisions wrong themselves, so most are hard images, not wrong labels"
+        )
+    return (
+        f"{count} of {found.n_train:,} training labels worth a look, the surest first; out of fold "
+        f"the heads get {100 * (1 - found.scores['oof_top1']):.2f} % wrong themselves, so most are "
+        "hard images, not wrong labels"
+    )
+
+
 def _show(found: Audit, target: Path) -> None:
     from probe.cli import console
 
@@ -236,17 +250,17 @@ def _show(found: Audit, target: Path) -> None:
             f"(cosine from {found.threshold:g}{_looser(found)})"
         )
     facts["contradictions"] = f"{len(within):,} near-duplicates in train with other labels"
-    facts["labels"] = (
-        f"{len(found.label_errors):,} of {found.n_train:,} training labels worth a look, the "
-        "surest first; out of fold the heads get "
-        f"{100 * (1 - found.scores['oof_top1']):.2f} % wrong themselves, so most are hard images, "
-        "not wrong labels"
-    )
+    facts["labels"] = _doubts(found)
     if "test_top1_without" in found.scores:
         facts["accuracy"] = (
             f"{100 * found.scores['test_top1']:.2f} % of the test images, "
             f"{100 * found.scores['test_top1_without']:.2f} % without those that leaked, "
             f"{100 * found.scores['duplicates_top1']:.2f} % of those"
+        )
+    elif "test_map_without" in found.scores:
+        facts["mAP"] = (
+            f"{100 * found.scores['test_map']:.2f} % on the test images, "
+            f"{100 * found.scores['test_map_without']:.2f} % without those that leaked"
         )
     console.facts(out, facts)
     if found.near_duplicates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +43,8 @@ Datasets = Annotated[
     list[str],
     typer.Option(
         "--dataset", "-d",
-        help="A name (`probe dataset list`) or a folder of class folders; repeat it for several.",
+        help="A name (`probe dataset list`), a folder of class folders or a list (.csv); repeat "
+        "it for several.",
     ),
 ]  # fmt: skip
 Roots = Annotated[
@@ -126,8 +128,9 @@ def bench(
     """Compare backbones on your images, under one protocol and on the same rows.
 
     Missing features are extracted, heads are fitted, and paired tests say which differences are
-    real. The winner comes from validation or out-of-fold rows; test figures choose nothing.
-    Interrupt it at any time: the same command does only what is missing.
+    real. The winner comes from validation or out-of-fold rows; test figures choose nothing. Images
+    that may have several labels are ranked by mean average precision. Interrupt it at any time:
+    the same command does only what is missing.
     """
     from probe.bench.candidates import Defaults, assignments, candidates
     from probe.bench.work import BenchRequest
@@ -210,11 +213,20 @@ def _run(
     from probe.plain import to_plain
     from probe.request import requested_dataset
 
+    metrics = {}
     for passes in requests:
         # a dataset that is not there, or cannot be split, is no backbone's failure
         images = requested_dataset(passes[0][1])
         labels = {name: split.labels for name, split in images.splits.items()}
         check_protocol(request.protocol, labels)
+        metrics["map" if images.multilabel else "top1"] = images.name
+    if len(metrics) > 1:
+        raise UsageError(
+            f"images of {metrics['map']} may have several labels, those of {metrics['top1']} have "
+            "one: they are ranked by other figures; give each kind a bench of its own"
+        )
+    protocol = replace(request.protocol, metric=next(iter(metrics)))
+    request = replace(request, protocol=protocol)
     with interruptible():
         screen = bench_screen.BenchScreen()
         plan = make_plan(requests, Store(request.cache_dir), on_pass=screen.measuring)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.cli import console
+from probe.results import METRIC_WORDS
 
 if TYPE_CHECKING:
     from probe.bench.fitting import Fitted
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from probe.outcome import Bench, Comparison, Row
 
 SPLITS = {"val": "val", "oof": "out of fold"}
+SECOND = {"top1": ("mean_recall", "recall"), "map": ("macro_auc", "AUC")}  # beside the metric
 
 
 class BenchScreen:
@@ -122,7 +124,8 @@ def show(bench: Bench, folder: Path) -> None:
         if not rows:
             continue
         images = ", ".join(f"{name} {count:,}" for name, count in comparison.images.items())
-        out.print(f"{comparison.dataset}: {images} images, {comparison.n_classes} classes\n")
+        kinds = "labels, several an image" if bench.protocol.metric == "map" else "classes"
+        out.print(f"{comparison.dataset}: {images} images, {comparison.n_classes} {kinds}\n")
         _leaderboard(bench, rows)
         out.print()
         _costs(rows)
@@ -141,30 +144,26 @@ def show(bench: Bench, folder: Path) -> None:
 
 
 def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
-    split = bench.protocol.split
+    split, metric = bench.protocol.split, bench.protocol.metric
     several, tested = len(bench.protocol.heads) > 1, any("test" in row.metrics for row in rows)
-    columns = [
-        "",
-        "features",
-        *["head"] * several,
-        SPLITS[split],
-        "95 %",
-        "recall",
-        "calib.",
-    ]
-    columns += ["test"] * tested + ["ties"]
+    second, word = SECOND[metric]
+    of = f"{METRIC_WORDS[metric]}, " * (metric != "top1")
+    columns = ["", "features", *["head"] * several, of + SPLITS[split], "95 %", word, "calib."]
+    columns += [of + "test"] * tested + ["ties"]
     lines = []
     for row in rows:
         figures = row.metrics[split]
-        low, high = row.intervals.get(split, {}).get("top1", (None, None))
-        line = [str(row.rank), row.name, *[row.head] * several, _percent(figures["top1"])]
-        line += [_interval(low, high), _percent(figures["mean_recall"])]
+        low, high = row.intervals.get(split, {}).get(metric, (None, None))
+        line = [str(row.rank), row.name, *[row.head] * several, _percent(figures[metric])]
+        line += [_interval(low, high), _percent(figures.get(second))]
         line += [_percent(figures["calibration_error"])]
-        line += [_percent(row.metrics.get("test", {}).get("top1"))] * tested
+        line += [_percent(row.metrics.get("test", {}).get(metric))] * tested
         lines.append([*line, row.letters])
     numbers = range(2 + several, len(columns) - 1)
     console.table(console.stdout(), columns, lines, right=(0, *numbers), fold=1)
     below = "in percent"
+    if metric == "map":
+        below += "; mAP: mean average precision over the labels; AUC: the mean over them"
     if len(rows) > 1:
         below += "; rows that share a letter are not distinguishable with these data"
     console.stdout().print(below, style="dim")

@@ -40,12 +40,13 @@ def show_labels(out: Console, result: RunResult, classes: tuple[str, ...]) -> No
         out.print()
         console.facts(out, about)
     out.print()
-    _show_each(out, result.multilabel["classes"], classes, result.per_class.split)
+    show_each(out, result.multilabel["classes"], classes, result.per_class.split)
 
 
-def _show_each(
+def show_each(
     out: Console, figures: Mapping[str, Mapping[str, Any]], classes: tuple[str, ...], split: str
 ) -> None:
+    """Print a row a label; of many those with the lowest average precision."""
     from probe.cli import console
 
     shown, title = list(classes), f"label, on {split}"

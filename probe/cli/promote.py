@@ -157,7 +157,7 @@ def _show_batch(source: Source, asked: Asked, path: Path) -> None:
 
     training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
     names = [source.classes[int(one)] for one in source.head.classes_]
-    draw_batch(first_batch(training.feed), names, path)
+    draw_batch(first_batch(training.feed), names, path, several=training.feed.several)
     console.facts(console.stdout(), {"batch": str(path)})
 
 

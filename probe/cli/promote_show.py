@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from probe.cli import console
+from probe.results import METRIC_WORDS
 
 if TYPE_CHECKING:
     from probe.history import Epoch
@@ -28,6 +30,7 @@ def show_start(
 ) -> None:
     """Tell stderr what is about to be trained, how long it takes and what to expect."""
     source, options, training = begun.source, asked.options, begun.training
+    word = METRIC_WORDS[source.result.metric]
     head = {"probe": "from the probe", "fresh": "fresh", "scratch": "fresh"}[options.start]
     network = f"{source.backbone.name} to {source.layer.name}, {source.result.weights}"
     if options.start == "scratch":
@@ -37,7 +40,7 @@ def show_start(
         "run": str(source.folder),
         "network": f"{network}; head {head}{frozen}",
         "images": f"{len(source.train):,} to train on, {len(source.val):,} held out by the run",
-        "start": f"top-1 {100 * begun.top1:.2f} % on validation, loss {begun.loss:.4f}",
+        "start": f"{word} {_percent(begun.score)} on validation, loss {begun.loss:.4f}",
         "steps": f"{options.optimizer}, lr {options.rate:g}, {options.schedule}, batches of "
         f"{training.feed.batch_size}, {training.updates} steps an epoch, augment {options.augment}",
     }
@@ -75,7 +78,7 @@ class Live:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         self._quiet, self._console = quiet, console.stderr()
-        self._batch = begun.training.feed.batch_size
+        self._batch, self._several = begun.training.feed.batch_size, begun.training.feed.several
         self._bar = Progress(
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total} batches"),
@@ -91,9 +94,10 @@ class Live:
         if not quiet:
             if title:
                 self._console.print(f"\n{title}", style="bold")
+            top1 = "" if self._several else "      top-1"
+            value = "  val mAP" if self._several else "val top-1"
             self._console.print(
-                "epoch      loss      top-1   val loss  val top-1        lr      time",
-                style="bold cyan",
+                f"epoch      loss{top1}   val loss  {value}        lr      time", style="bold cyan"
             )
             for epoch in begun.training.progress.history:
                 self._line(epoch, best=epoch.epoch == begun.training.progress.best_epoch)
@@ -110,7 +114,8 @@ class Live:
         now = time.perf_counter()
         speed = self._batch / max(now - self._last, 1e-9)
         self._last = now
-        text = f"loss {loss:.3f}  top-1 {100 * top1:.0f} %  {console.rate(speed)} images/s"
+        right = f"{100 * top1:.0f} % of decisions" if self._several else f"top-1 {100 * top1:.0f} %"
+        text = f"loss {loss:.3f}  {right}  {console.rate(speed)} images/s"
         self._bar.update(self._task, completed=done, figures=text)
         silent = self._quiet or self._console.is_terminal
         if not silent and now - self._said > PIPED_EVERY:
@@ -125,11 +130,10 @@ class Live:
 
     def _line(self, epoch: Epoch, *, best: bool) -> None:
         assert epoch.val_loss is not None
-        assert epoch.train_top1 is not None
-        assert epoch.val_top1 is not None
+        top1 = "" if epoch.train_top1 is None else f"  {100 * epoch.train_top1:>7.2f} %"
         self._console.print(
-            f"{epoch.epoch:>5}  {epoch.train_loss:>8.4f}  {100 * epoch.train_top1:>7.2f} %"
-            f"   {epoch.val_loss:>8.4f}  {100 * epoch.val_top1:>7.2f} %  {epoch.lr or 0:>8.2g}"
+            f"{epoch.epoch:>5}  {epoch.train_loss:>8.4f}{top1}"
+            f"   {epoch.val_loss:>8.4f}  {100 * epoch.val_score:>7.2f} %  {epoch.lr or 0:>8.2g}"
             f"  {console.duration(epoch.seconds):>8}{' *' if best else ''}"
         )
 
@@ -141,11 +145,18 @@ def show_comparison(courses: Sequence[Course], folder: Path) -> None:
     for one in courses:
         first, best = one.history[0], one.best
         rows.append([
-            one.name, _percent(one.top1), _percent(first.val_top1 or 0),
-            _percent(best.val_top1 or 0), str(best.epoch),
+            one.name, _percent(one.score), _percent(first.val_score),
+            _percent(best.val_score), str(best.epoch),
             console.duration(sum(epoch.seconds for epoch in one.history)),
         ])  # fmt: skip
-    columns = ["val top-1", "at start", "epoch 1", "best", "epoch", "time"]
+    columns = [
+        f"val {METRIC_WORDS[courses[0].metric]}",
+        "at start",
+        "epoch 1",
+        "best",
+        "epoch",
+        "time",
+    ]
     console.table(out, columns, rows, right=range(1, 6))
     out.print()
     console.facts(out, {"picture": str(folder / "comparison.png")})
@@ -158,11 +169,13 @@ def show_promoted(done: Promoted, source: Source) -> None:
     rows = [
         [gain.split, _percent(gain.before), _percent(gain.after),
          f"{100 * (gain.after - gain.before):+.2f}",
-         f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}", str(gain.repaired), str(gain.broken)]
+         f"{100 * gain.low:+.2f} to {100 * gain.high:+.2f}",
+         *([] if gain.repaired is None else [str(gain.repaired), str(gain.broken)])]
         for gain in done.gains
     ]  # fmt: skip
-    columns = ["top-1", "probe", "tuned", "points", "95 %", "repaired", "broken"]
-    console.table(out, columns, rows, right=range(1, 7))
+    columns = [METRIC_WORDS[done.result.metric], "probe", "tuned", "points", "95 %"]
+    columns += ["repaired", "broken"] if done.gains[0].repaired is not None else []
+    console.table(out, columns, rows, right=range(1, len(columns)))
     out.print()
     last = done.gains[-1]
     facts = {
@@ -176,7 +189,9 @@ def show_promoted(done: Promoted, source: Source) -> None:
         facts["looks"] = f"this was look {done.result.test_looks} at these test rows"
     best = done.result.params["best_epoch"]
     facts["run"] = f"{done.folder} (epoch {best} is kept)"
-    facts["next"] = f"probe bundle {done.folder if done.better else source.folder}"
+    facts["next"] = (
+        f"probe bundle {shlex.quote(str(done.folder if done.better else source.folder))}"
+    )
     console.facts(out, facts)
 
 
@@ -191,7 +206,8 @@ def _kept(gain: Gain) -> str:
 
 def _verdict(gain: Gain) -> str:
     points = 100 * (gain.after - gain.before)
-    p = f"p {gain.p:.2g}, McNemar's exact test" if gain.p >= 1e-4 else "p < 0.0001, McNemar's test"
+    test = "McNemar's exact test" if gain.repaired is not None else "bootstrap"
+    p = f"p {gain.p:.2g}, {test}" if gain.p >= 1e-4 else f"p < 0.0001, {test}"
     if gain.p >= CERTAIN:
         return f"no difference that {gain.split} images can show ({points:+.2f} points, {p})"
     what = "better than the probe" if points > 0 else "worse than the probe: keep the probe"

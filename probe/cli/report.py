@@ -230,7 +230,10 @@ def _as_bench(material: Material) -> Bench:
 
     first = next(iter(material.runs.values())).result
     heads = tuple(sorted({row.head for row in material.rows}))
-    protocol = Protocol(heads=heads, split="val", val_size=0, folds=0, repeats=1, seed=first.seed)
+    protocol = Protocol(
+        heads=heads, split="val", val_size=0, folds=0, repeats=1, seed=first.seed,
+        metric=material.metric,
+    )  # fmt: skip
     return Bench(
         id="",
         command="",

@@ -13,6 +13,7 @@ from probe.promote.mirror import mirror_test
 from probe.promote.options import NONE
 from probe.promote.promotion import Begun
 from probe.promote.source import Source
+from probe.results import METRIC_WORDS
 
 MEASURED = 3  # batches that are timed, after one that also allocates
 FEW, LITTLE_LEFT = 20, 0.02  # images a class; error
@@ -65,14 +66,15 @@ def estimate(begun: Begun) -> Estimate:
 def advice(begun: Begun) -> list[str]:
     """Return what is known before the first step, a sentence each, and what follows from it."""
     source, freeze = begun.source, begun.training.options.freeze
-    figures = source.result.metrics
-    val, train = figures["val"]["top1"], figures.get("train", {}).get("top1")
+    figures, metric = source.result.metrics, source.result.metric
+    val, train = figures["val"][metric], figures.get("train", {}).get(metric)
     each = len(source.train) / len(source.head.classes_)
-    found = [f"the frozen probe gets {_percent(val)} of the validation images right"]
-    if train is not None:
-        found[0] += f", {_percent(train)} of its training images"
+    found = [_figures(source, val, train)]
     if 1 - val < LITTLE_LEFT:
-        found.append("little is left to gain: one image in fifty or fewer is wrong")
+        wrong = (
+            "one image in fifty or fewer is wrong" if metric == "top1" else "mAP is 98 % or more"
+        )
+        found.append(f"little is left to gain: {wrong}")
     elif each < FEW and freeze == NONE:
         found.append(
             f"{each:.0f} images a class are few for training every layer: compare with "
@@ -91,6 +93,15 @@ def advice(begun: Begun) -> list[str]:
     return [*found, *_curve(source), *_mirror(begun)]
 
 
+def _figures(source: Source, val: float, train: float | None) -> str:
+    metric = source.result.metric
+    if metric == "top1":
+        text = f"the frozen probe gets {_percent(val)} of the validation images right"
+        return text if train is None else f"{text}, {_percent(train)} of its training images"
+    text = f"the frozen probe has {METRIC_WORDS[metric]} {_percent(val)} on the validation images"
+    return text if train is None else f"{text}, {_percent(train)} on its training images"
+
+
 def _mirror(begun: Begun) -> list[str]:
     """Return a warning where augmentation mirrors images that a mirror changes."""
     options = begun.training.options
@@ -99,12 +110,11 @@ def _mirror(begun: Begun) -> list[str]:
     test = mirror_test(begun)
     if not test.harmful:
         return []
-    sentence = (
-        f"of {test.n} validation images the probe gets {_percent(test.top1)} right, mirrored "
-        f"{_percent(test.mirrored)}: a mirror changes what they show, so train without it, "
-        "as with --augment crop"
-    )
-    return [sentence]
+    told = f"of {test.n} validation images the probe gets {_percent(test.plain)} right"
+    if begun.training.feed.several:
+        told = f"on {test.n} validation images the probe has mAP {_percent(test.plain)}"
+    told += f", mirrored {_percent(test.mirrored)}: a mirror changes what they show, so train "
+    return [f"{told}without it, as with --augment crop"]
 
 
 def _curve(source: Source) -> list[str]:

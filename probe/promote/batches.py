@@ -90,8 +90,8 @@ class Feed:
     ----------
     split : Split
         The training images.
-    targets : intp, (n,)
-        Of each image its place among the head's classes.
+    targets : intp, (n,), or of several labels 0 and 1, (n, K)
+        Of each image its place among the head's classes, or which of them it has.
     n_classes : int
     preprocess : PreprocessSpec
     options : Options
@@ -108,6 +108,11 @@ class Feed:
     options: Options
     weights: NDArray[np.float64] | None = None
     workers: int = 2
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.targets.ndim == 2
 
     @property
     def batch_size(self) -> int:
@@ -139,6 +144,8 @@ class Feed:
     def target_rows(self, rows: Rows) -> NDArray[np.float32]:
         """Return smoothed targets, (N, K)."""
         smooth = self.options.label_smoothing
+        if self.several:
+            return ((1 - smooth) * self.targets[rows] + smooth / 2).astype(np.float32)
         found = np.full((len(rows), self.n_classes), smooth / self.n_classes, np.float32)
         found[np.arange(len(rows)), self.targets[rows]] += 1 - smooth
         return found

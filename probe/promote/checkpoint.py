@@ -65,7 +65,7 @@ class Progress:
     def with_epoch(self, done: Epoch, patience: int) -> Progress:
         """Return the progress after another epoch.
 
-        The best has the highest validation top-1, of equals the lowest loss, of those the first.
+        The best has the highest `Epoch.val_score`, of equals the lowest loss, of those the first.
         """
         history, best = (*self.history, done), self.best
         better = best is None or _rank(done) > _rank(best)
@@ -77,7 +77,7 @@ class Progress:
 
 
 def _rank(epoch: Epoch) -> tuple[float, float]:
-    return epoch.val_top1 or 0.0, -(epoch.val_loss or 0.0)
+    return epoch.val_score, -(epoch.val_loss or 0.0)
 
 
 def save_last(folder: Path, progress: Progress, arrays: Arrays, log: NDArray[np.float32]) -> None:

@@ -27,6 +27,7 @@ from probe.files import write_text
 from probe.history import Epoch
 from probe.promote.checkpoint import FOLDER
 from probe.promote.options import BACKBONE, Options
+from probe.results import METRIC_WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,23 +45,26 @@ class Course:
     Parameters
     ----------
     name : str
-    loss, top1 : float
+    metric : str
+        ``top1`` or ``map``: what `score` and the epochs are.
+    loss, score : float
         On validation before the first step.
     history : tuple of Epoch
     batches : float32, (n, 2)
-        Loss and top-1 of each training batch.
+        Loss and top-1 of each training batch; of several labels an image, of its decisions.
     """
 
     name: str
+    metric: str
     loss: float
-    top1: float
+    score: float
     history: tuple[Epoch, ...]
     batches: NDArray[np.float32]
 
     @property
     def best(self) -> Epoch:
-        """The epoch with the highest validation top-1, the first of equals."""
-        return max(self.history, key=lambda one: (one.val_top1 or 0.0, -one.epoch))
+        """The epoch with the highest figure on validation, the first of equals."""
+        return max(self.history, key=lambda one: (one.val_score, -one.epoch))
 
 
 def control_options(name: str, options: Options) -> Options:
@@ -89,7 +93,7 @@ def control_options(name: str, options: Options) -> Options:
 def save_course(folder: Path, course: Course) -> None:
     """Keep a control's course and drop its checkpoints, which are large and of no further use."""
     plain = {
-        "name": course.name, "loss": course.loss, "top1": course.top1,
+        "name": course.name, "loss": course.loss, course.metric: course.score,
         "history": [asdict(one) for one in course.history], "batches": course.batches.tolist(),
     }  # fmt: skip
     write_text(folder / STATE, json.dumps(plain) + "\n")
@@ -102,8 +106,9 @@ def load_course(folder: Path) -> Course | None:
     if not path.exists():
         return None
     plain = json.loads(path.read_text(encoding="utf-8"))
+    metric = "map" if "map" in plain else "top1"
     return Course(
-        name=plain["name"], loss=plain["loss"], top1=plain["top1"],
+        name=plain["name"], metric=metric, loss=plain["loss"], score=plain[metric],
         history=tuple(Epoch(**one) for one in plain["history"]),
         batches=np.array(plain["batches"], np.float32).reshape(-1, 2),
     )  # fmt: skip
@@ -113,10 +118,11 @@ def save_comparison(folder: Path, courses: Sequence[Course], *, title: str) -> N
     """Write the table and the picture of several courses."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = ("run", "epoch", "train_loss", "train_top1", "val_loss", "val_top1", "seconds")
+    value = f"val_{courses[0].metric}"
+    columns = ("run", "epoch", "train_loss", "train_top1", "val_loss", value, "seconds")
     writer.writerow(columns)
     for course in courses:
-        writer.writerow((course.name, 0, "", "", course.loss, course.top1, ""))
+        writer.writerow((course.name, 0, "", "", course.loss, course.score, ""))
         for one in course.history:
             writer.writerow((course.name, *(getattr(one, name) for name in columns[1:])))
     write_text(folder / TABLE, text.getvalue())
@@ -127,12 +133,14 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#6b7280", "#cc79a7", "#e69f00")  # 
 
 
 def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> None:
-    """Draw loss a training batch above and validation top-1 an epoch below, over iterations.
+    """Draw loss a training batch above and top-1, or mAP, on validation below, over iterations.
 
     The loss is a running mean; each line is named where it ends.
     """
     from probe.report.figure import FAINT, INK, fit, new_figure, quiet_axes, save
+    from probe.report.markup import capital
 
+    word = METRIC_WORDS[next(iter(courses.values())).metric]
     figure = new_figure(7.8, 6.8)
     upper = figure.add_axes((0.085, 0.5, 0.68, 0.36))
     lower = figure.add_axes((0.085, 0.085, 0.68, 0.33), sharex=upper)
@@ -146,14 +154,14 @@ def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> No
         ceiling = max(ceiling, float(np.quantile(smooth, 0.95)))
         per_epoch = len(losses) // len(course.history)
         steps = [0, *(one.epoch * per_epoch for one in course.history)]
-        top1 = [100 * course.top1, *(100 * (one.val_top1 or 0.0) for one in course.history)]
-        lower.plot(steps, top1, color=colour, lw=1.6, marker="o", ms=3)
+        values = [100 * course.score, *(100 * one.val_score for one in course.history)]
+        lower.plot(steps, values, color=colour, lw=1.6, marker="o", ms=3)
         ends["upper"].append((float(smooth[-1]), f"{name} {smooth[-1]:.2f}", colour))
-        ends["lower"].append((top1[-1], f"{name} {top1[-1]:.1f} %", colour))
+        ends["lower"].append((values[-1], f"{name} {values[-1]:.1f} %", colour))
     upper.set_ylim(0, 1.1 * ceiling)
     for axes, heading, which in (
         (upper, "Loss of training batches, nats (running mean)", "upper"),
-        (lower, "Top-1 on validation, %", "lower"),
+        (lower, f"{capital(word)} on validation, %", "lower"),
     ):
         quiet_axes(axes)
         axes.set_title(heading, loc="left", fontsize=10, color=INK)

@@ -2,7 +2,7 @@
 
 backbone.safetensors  the best epoch's backbone, which `probe extract --weights` takes
 head.safetensors      and the head on its features
-history.csv steps.csv predictions.npz curves.png confusion.png
+history.csv steps.csv predictions.npz curves.png, confusion.png or average_precision.png
 promotion.json        what was gained over the probe and what it cost
 result.json           last: the run is complete
 """
@@ -22,17 +22,20 @@ from probe.datasets import Split
 from probe.errors import PromoteError
 from probe.evaluation import (
     Scored,
+    describe_labels,
     figures_of,
     intervals_of,
     measure,
     per_class_of,
     temperature_of,
+    thresholds_of,
 )
 from probe.files import replacing, write_text
 from probe.heads import save_head
 from probe.history import save_history
 from probe.ledger import record_look
 from probe.metrics import Metrics
+from probe.pairs import figure
 from probe.predictions import Predictions, save_predictions
 from probe.promote.asked import SCHEMA, Asked
 from probe.promote.checkpoint import load_best
@@ -42,7 +45,7 @@ from probe.promote.promotion import Begun
 from probe.promote.source import PROMOTED, Source, describe
 from probe.promote.start import head_of
 from probe.results import RunResult, now, versions, write_run
-from probe.runs import CONFUSION, CURVES, HEAD
+from probe.runs import CONFUSION, CURVES, HEAD, LABEL_BARS
 from probe.weights.safetensors_file import write_safetensors
 from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY
 
@@ -110,13 +113,18 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
         name: measure(one.probabilities.astype(np.float64), one.labels)
         for name, one in predictions.items()
     }
-    gains = tuple(gain_of(n, source.predictions[n], one) for n, one in predictions.items())
+    gains = tuple(
+        gain_of(name, source.predictions[name], one)
+        for name, one in predictions.items()
+        if figure(one.probabilities, one.labels) is not None  # test images may have no label at all
+    )
     result = _result(begun, asked, scored, looks)
     _write_network(source, values, folder)
     save_head(head, folder / HEAD)
     save_predictions(folder, predictions)
     save_history(folder, training.progress.history)
-    save_steps(folder, training.log, training.feed.batches)
+    feed = training.feed
+    save_steps(folder, training.log, feed.batches, several=feed.several)
     _draw(begun, scored, result)
     _write_gains(begun, asked, gains)
     write_run(folder, result)
@@ -124,19 +132,20 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
 
 
 def _predictions(source: Source, split: Split, p: NDArray[np.float32]) -> Predictions:
-    whole = np.zeros((len(split), len(source.classes)), np.float32)
+    whole, labels = np.zeros((len(split), len(source.classes)), np.float32), split.labels
     whole[:, np.asarray(source.head.classes_)] = p
     return Predictions(
-        ids=np.asarray(split.ids, np.str_), labels=split.labels.astype(np.int64),
+        ids=np.asarray(split.ids, np.str_),
+        labels=labels.astype(np.uint8) if labels.ndim == 2 else labels.astype(np.int64),
         probabilities=whole,
-    )  # fmt: skip
+    )
 
 
 def _result(
     begun: Begun, asked: Asked, scored: Mapping[str, Scored], looks: int | None
 ) -> RunResult:
     source, training = begun.source, begun.training
-    temperature = temperature_of(scored)
+    temperature, thresholds = temperature_of(scored), thresholds_of(scored)
     params: dict[str, Any] = {
         name: value if isinstance(value, str | int | float | bool) or value is None else str(value)
         for name, value in asked.options.to_json().items()
@@ -149,7 +158,9 @@ def _result(
         weights=old.weights, layer=old.layer, pool=old.pool, head=PROMOTED, params=params,
         seed=asked.options.seed, n_train=len(source.train), n_val=len(source.val),
         n_test=len(source.test) if source.test is not None else 0,
-        metrics=figures_of(scored, temperature), per_class=per_class_of(scored, source.classes),
+        metrics=figures_of(scored, temperature, thresholds),
+        per_class=per_class_of(scored, source.classes, thresholds),
+        multilabel=describe_labels(scored, source.classes, thresholds),
         seconds=training.progress.seconds, versions=versions(), created=now(),
         intervals=intervals_of(scored), temperature=temperature, test_looks=looks,
     )  # fmt: skip
@@ -169,23 +180,27 @@ def _write_network(source: Source, values: Mapping[str, NDArray[np.float32]], fo
 def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None:
     from probe.report.confusion import draw_confusion
     from probe.report.curves import draw_curves
+    from probe.report.label_bars import draw_label_bars
 
     folder, split = begun.training.folder, result.per_class.split
     about = f"{result.backbone} to {result.layer} on {result.dataset}, fine-tuned"
     draw_curves(begun.training.progress.history, folder / CURVES, title=about)
-    metrics = scored[split].metrics
-    assert isinstance(metrics, Metrics)  # images of several labels are refused at the start
-    title = f"{about}: {split}"
-    draw_confusion(metrics.confusion, begun.source.classes, folder / CONFUSION, title=title)
+    metrics, title = scored[split].metrics, f"{about}: {split}"
+    if isinstance(metrics, Metrics):
+        draw_confusion(metrics.confusion, begun.source.classes, folder / CONFUSION, title=title)
+    elif result.multilabel is not None and metrics.map is not None:
+        figures, count = result.multilabel["classes"], len(scored[split].labels)
+        draw_label_bars(figures, count, folder / LABEL_BARS, title=title)
 
 
 def _write_gains(begun: Begun, asked: Asked, gains: tuple[Gain, ...]) -> None:
-    progress = begun.training.progress
+    progress, metric = begun.training.progress, begun.source.result.metric
+    start = {"difference": begun.difference, "val_loss": begun.loss, f"val_{metric}": begun.score}
     plain = {
         "schema": SCHEMA,
         "from": describe(begun.source),
         "options": asked.options.to_json(),
-        "start": {"difference": begun.difference, "val_loss": begun.loss, "val_top1": begun.top1},
+        "start": start,
         "epochs": len(progress.history),
         "best_epoch": progress.best_epoch,
         "seconds": progress.seconds,

@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from probe.errors import DataError
-from probe.paired import compare_pair
+from probe.pairs import compare_all, evidence
 from probe.predictions import Predictions
 
 
@@ -21,13 +20,14 @@ class Gain:
     ----------
     split : str
     before, after : float
-        Top-1.
+        Top-1, or of several labels an image the mean average precision.
     low, high : float
         95 % bootstrap interval of ``after - before`` over images.
-    repaired, broken : int
-        Images that only the second, only the first gets right.
+    repaired, broken : int or None
+        Images that only the second, only the first gets right; None of several labels.
     p : float
-        McNemar's exact two-sided test that both are equally likely.
+        Two-sided: McNemar's exact test that both are equally likely, or of several labels that of
+        `probe.pairs.compare_drawn`.
     """
 
     split: str
@@ -35,17 +35,17 @@ class Gain:
     after: float
     low: float
     high: float
-    repaired: int
-    broken: int
     p: float
+    repaired: int | None = None
+    broken: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def gain_of(split: str, before: Predictions, after: Predictions) -> Gain:
-    """Compare predictions of the same images; see `probe.paired`.
+    """Compare predictions of the same images; see `probe.pairs`.
 
     Raises
     ------
@@ -56,14 +56,10 @@ def gain_of(split: str, before: Predictions, after: Predictions) -> Gain:
     if set(place) != set(after.ids.tolist()) or not len(after):
         raise DataError(f"{split}: the two runs did not predict the same images")
     rows = np.array([place[one] for one in after.ids.tolist()], np.intp)
-    old, new = _right(before)[rows], _right(after)
-    test = compare_pair(new, old)
+    old = evidence(before.probabilities[rows], before.labels[rows])
+    new = evidence(after.probabilities, after.labels)
+    (pair,) = compare_all({"new": new, "old": old})
     return Gain(
-        split=split, before=float(old.mean()), after=float(new.mean()), low=test.interval.low,
-        high=test.interval.high, repaired=test.only_a, broken=test.only_b, p=test.p,
+        split=split, before=old.value, after=new.value, low=pair.low, high=pair.high, p=pair.p,
+        repaired=pair.only_a, broken=pair.only_b,
     )  # fmt: skip
-
-
-def _right(predictions: Predictions) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = predictions.probabilities.argmax(axis=1) == predictions.labels
-    return found

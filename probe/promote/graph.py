@@ -31,6 +31,7 @@ Shape = tuple[int, ...]
 DATA, TARGET = "data", "target"
 MEAN, INVERSE = "head.mean", "head.inverse_scale"
 UNUSED = "unused"
+HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,8 @@ class Architecture:
         BatchNorm takes its stored statistics while training, too.
     hardest : int
         Images of a batch that are learnt from; 0 for all.
+    several : bool
+        An image may have several labels: a sigmoid each.
     """
 
     spec: BackboneSpec
@@ -60,6 +63,7 @@ class Architecture:
     widths: tuple[int, ...]
     global_bn: bool
     hardest: int = 0
+    several: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -109,6 +113,8 @@ def training_graph(arch: Architecture, size: int, first: int) -> Graph:
     """Return the graph of the loss, from pixels or from the map after `first` frozen blocks.
 
     Its outputs are the mean loss and (2,): the mean loss and the part of images that are right.
+    With several labels an image the loss is the sum over them, as of the heads, and the figures are
+    those of a decision.
     """
     net = build(arch.spec, size)
     masks = []
@@ -119,18 +125,31 @@ def training_graph(arch: Architecture, size: int, first: int) -> Graph:
     if arch.global_bn:
         _take_stored_statistics(net.features)
     graph = _logits(net, arch, first)
-    target = mx.sym.var(TARGET)
-    log_p = mx.sym.log_softmax(graph.symbol)  # (N, K)
-    losses = -mx.sym.sum(target * log_p, axis=1)  # (N,)
-    right = mx.sym.argmax(log_p, axis=1) == mx.sym.argmax(target, axis=1)
+    losses, figures = (_of_labels if arch.several else _of_classes)(graph.symbol)
     learnt = losses
     if arch.hardest:
         hard = mx.sym.topk(mx.sym.BlockGrad(losses), axis=0, k=arch.hardest, ret_typ="mask")
         learnt = losses * mx.sym.BlockGrad(hard)
     loss = mx.sym.sum(learnt) / arch.hardest if arch.hardest else mx.sym.mean(learnt)
-    figures = mx.sym.concat(mx.sym.mean(losses), mx.sym.mean(right), dim=0)
     outputs = mx.sym.Group([mx.sym.MakeLoss(loss), mx.sym.BlockGrad(figures)])
     return Graph(symbol=outputs, names=graph.names, masks=tuple(masks))
+
+
+def _of_classes(scores: Any) -> tuple[Any, Any]:
+    """Return each image's cross-entropy, (N,), and the figures, (2,)."""
+    target = mx.sym.var(TARGET)
+    log_p = mx.sym.log_softmax(scores)  # (N, K)
+    losses = -mx.sym.sum(target * log_p, axis=1)
+    right = mx.sym.argmax(log_p, axis=1) == mx.sym.argmax(target, axis=1)
+    return losses, mx.sym.concat(mx.sym.mean(losses), mx.sym.mean(right), dim=0)
+
+
+def _of_labels(scores: Any) -> tuple[Any, Any]:
+    """Return each image's binary cross-entropy, summed over labels, (N,), and the figures, (2,)."""
+    target = mx.sym.var(TARGET)
+    each = mx.sym.Activation(scores, act_type="softrelu") - target * scores  # (N, K)
+    right = (scores > 0) == (target > HALF)
+    return mx.sym.sum(each, axis=1), mx.sym.concat(mx.sym.mean(each), mx.sym.mean(right), dim=0)
 
 
 def prediction_graph(arch: Architecture, size: int) -> Graph:
@@ -138,8 +157,8 @@ def prediction_graph(arch: Architecture, size: int) -> Graph:
     net = _for_prediction(arch, size)
     graph = _logits(net, arch, 0, with_features=True)
     features, logits = graph.symbol
-    outputs = mx.sym.Group([features, mx.sym.softmax(logits)])
-    return Graph(symbol=outputs, names=graph.names)
+    p = mx.sym.sigmoid(logits) if arch.several else mx.sym.softmax(logits)
+    return Graph(symbol=mx.sym.Group([features, p]), names=graph.names)
 
 
 def _logits(net: Any, arch: Architecture, first: int, *, with_features: bool = False) -> Graph:

@@ -26,7 +26,9 @@ from probe.promote.train import Observer, Training
 STEPS, EVENTS = "steps.csv", "tensorboard"
 
 
-def save_steps(folder: Path, log: NDArray[np.float32], batches: int) -> None:
+def save_steps(
+    folder: Path, log: NDArray[np.float32], batches: int, *, several: bool = False
+) -> None:
     """Write `steps.csv` by rename.
 
     Parameters
@@ -35,10 +37,12 @@ def save_steps(folder: Path, log: NDArray[np.float32], batches: int) -> None:
         Loss, top-1 and step size of each batch.
     batches : int
         Of an epoch.
+    several : bool
+        An image may have several labels: the part of decisions that are right stands for top-1.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("step", "epoch", "loss", "top1", "lr"))
+    writer.writerow(("step", "epoch", "loss", "decisions" if several else "top1", "lr"))
     for number, row in enumerate(log):
         figures = [f"{value:.6g}" for value in row.tolist()]
         writer.writerow((number + 1, number // batches + 1, *figures))
@@ -74,9 +78,10 @@ class Recorder:
         """See Observer."""
         training = self._training
         save_history(training.folder, training.progress.history)
-        save_steps(training.folder, training.log, training.feed.batches)
+        feed = training.feed
+        save_steps(training.folder, training.log, feed.batches, several=feed.several)
         if self._events is not None:
-            _add(self._events, epoch, training.log[-training.feed.batches :].tolist())
+            _add(self._events, epoch, training.log[-feed.batches :].tolist(), feed.several)
         self._observer.epoch_done(epoch, best)
 
     def close(self) -> None:
@@ -95,13 +100,14 @@ def _writer(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def _add(events: Any, epoch: Epoch, rows: Sequence[Sequence[float]]) -> None:
+def _add(events: Any, epoch: Epoch, rows: Sequence[Sequence[float]], several: bool) -> None:
     """Write an epoch's events at its end, so that one that was repeated is there once."""
     first = (epoch.epoch - 1) * len(rows)
     for number, (loss, top1, lr) in enumerate(rows, start=first + 1):
-        for name, value in (("loss", loss), ("top1", top1), ("lr", lr)):
+        right = "decisions" if several else "top1"
+        for name, value in (("loss", loss), (right, top1), ("lr", lr)):
             events.add_scalar(f"step/{name}", value, number)
-    for name in ("train_loss", "train_top1", "val_loss", "val_top1"):
+    for name in ("train_loss", "train_top1", "val_loss", "val_top1", "val_map"):
         value = getattr(epoch, name)
         if value is not None:
             events.add_scalar(f"epoch/{name}", value, epoch.epoch)

@@ -47,7 +47,7 @@ class Network:
         self._learning: Mapping[str, Rate] = {}
         self._lower: dict[int, Any] = {}
         self._upper: dict[int, Any] = {}
-        self._whole: dict[int, Any] = {}
+        self._whole: dict[tuple[int, ...], Any] = {}
         self._dropout: dict[int, tuple[str, ...]] = {}
 
     @property
@@ -79,7 +79,7 @@ class Network:
         Returns
         -------
         NDArray, (2,)
-            Mean loss and the part of images that are right; not waited for.
+            Mean loss and the part of images, or decisions, that are right; not waited for.
         """
         pixels = data.dtype == np.uint8
         given = self._map(data) if pixels and self._frozen else mx.nd.array(data, dtype=data.dtype)
@@ -137,9 +137,8 @@ class Network:
         return self._upper[size]
 
     def _prediction(self, shape: tuple[int, ...]) -> Any:
-        size = shape[1]
-        if size not in self._whole:
-            graph = prediction_graph(self.arch, size)
+        if shape not in self._whole:  # few validation images are a batch of their own size
+            graph = prediction_graph(self.arch, shape[1])
             arrays = self.state.arrays(averaged=True)
-            self._whole[size] = bind(graph, arrays, {DATA: (shape, "uint8")})
-        return self._whole[size]
+            self._whole[shape] = bind(graph, arrays, {DATA: (shape, "uint8")})
+        return self._whole[shape]

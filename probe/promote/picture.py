@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.files import replacing
 from probe.promote.batches import Batch, Feed
 
 LEAST = 96  # pixels that a picture is shown at, at the least
+LEAST_SHARE = 0.25  # of a label that is named; smoothing gives less, mixing up to a half
 GAP, LINE = 6, 14  # pixels between pictures, and of the text below each
 
 
@@ -23,7 +25,7 @@ def first_batch(feed: Feed) -> Batch:
         batches.close()
 
 
-def draw_batch(batch: Batch, names: Sequence[str], path: Path) -> None:
+def draw_batch(batch: Batch, names: Sequence[str], path: Path, *, several: bool = False) -> None:
     """Write a sheet of a batch's images as a PNG, by rename.
 
     Small images are enlarged by whole pixels, so that what is seen is what the network gets.
@@ -32,6 +34,8 @@ def draw_batch(batch: Batch, names: Sequence[str], path: Path) -> None:
     ----------
     names : sequence of str
         Of the classes, in the order of the targets.
+    several : bool
+        An image may have several labels.
     """
     from PIL import Image, ImageDraw
 
@@ -47,12 +51,18 @@ def draw_batch(batch: Batch, names: Sequence[str], path: Path) -> None:
         top = GAP + number // columns * step_y
         large = np.repeat(np.repeat(image, scale, axis=0), scale, axis=1)
         sheet.paste(Image.fromarray(large), (left, top))
-        draw.text((left, top + side * scale), _caption(target, names, step_x), fill="black")
+        caption = _caption(target, names, step_x, several=several)
+        draw.text((left, top + side * scale), caption, fill="black")
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
 
 
-def _caption(target: np.ndarray, names: Sequence[str], width: int) -> str:  # type: ignore[type-arg]
+def _caption(
+    target: NDArray[np.float32], names: Sequence[str], width: int, *, several: bool
+) -> str:
+    if several:
+        have = [names[int(one)] for one in np.flatnonzero(target >= LEAST_SHARE)]
+        return (", ".join(have) or "no label")[: width // 6]
     best = np.argsort(-target, kind="stable")[:2]
     shares = [(names[int(one)], float(target[one])) for one in best]
     if shares[1][1] < 0.05:

@@ -38,10 +38,10 @@ class Begun:
     difference : float or None
         Largest difference to the probe's validation probabilities, before the first step; None
         from random weights, which have nothing to agree with.
-    loss, top1 : float
-        On validation, before the first step.
-    right : bool, (n_val,)
-        Which validation images were right, before the first step.
+    loss, score : float
+        On validation, before the first step; see `probe.promote.train.score`.
+    probabilities : float32, (n_val, K)
+        Of the validation images, before the first step.
     predict_seconds : float
         Of one validation image.
     """
@@ -50,8 +50,8 @@ class Begun:
     training: Training
     difference: float | None
     loss: float
-    top1: float
-    right: NDArray[np.bool_]
+    score: float
+    probabilities: NDArray[np.float32]
     predict_seconds: float
 
 
@@ -81,10 +81,10 @@ def begin(
         known = p if options.start == "probe" else source.head.predict_proba(features)
         difference = check_start(source, known.astype(np.float32))
     targets = places_of(source.val.labels, np.asarray(source.head.classes_))
-    loss, top1 = score(p, targets)
+    loss, value = score(p, targets)
     return Begun(
-        source=source, training=training, difference=difference, loss=loss, top1=top1,
-        right=p.argmax(axis=1) == targets, predict_seconds=seconds,
+        source=source, training=training, difference=difference, loss=loss, score=value,
+        probabilities=p, predict_seconds=seconds,
     )  # fmt: skip
 
 
@@ -142,6 +142,6 @@ def train_controls(
 def _course(name: str, begun: Begun) -> Course:
     training = begun.training
     return Course(
-        name=name, loss=begun.loss, top1=begun.top1, history=training.progress.history,
-        batches=training.log[:, :2],
+        name=name, metric=begun.source.result.metric, loss=begun.loss, score=begun.score,
+        history=training.progress.history, batches=training.log[:, :2],
     )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.cache.beside import parse_features_name
 from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join
 from probe.cache.store import Entry, Store
@@ -25,7 +27,7 @@ from probe.outcome import newest_bench
 from probe.predictions import Predictions, load_predictions
 from probe.preprocess import PreprocessSpec
 from probe.request import Prepared, prepare, repeat
-from probe.results import RunResult, find_run, finished_runs, read_run, require_one_label
+from probe.results import METRIC_WORDS, RunResult, find_run, finished_runs, read_run
 from probe.runs import HEAD, TRAIN_HEAD
 
 if TYPE_CHECKING:
@@ -109,7 +111,6 @@ def open_source(folder: Path, places: Places) -> Source:
         Weights or images are not to be found.
     """
     result = read_run(folder)
-    require_one_label(result, "probe promote")
     predictions = load_predictions(folder)
     try:
         head = _head(folder, result, predictions)
@@ -193,7 +194,7 @@ def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions
 def _offer(cache_dir: Path, dataset: str) -> str:
     """Return a dataset's best run that has a network, as the end of a refusal."""
     store = Store(cache_dir)
-    best: tuple[float, str] | None = None
+    best: tuple[float, str, str] | None = None
     for folder, result in finished_runs(cache_dir / "runs"):
         if result.dataset != dataset:
             continue
@@ -203,14 +204,13 @@ def _offer(cache_dir: Path, dataset: str) -> str:
                 continue
         except (UsageError, UnknownNameError, CacheError, DataError, ValueError):
             continue
-        score = result.metrics.get("val", {}).get("top1", 0.0)
+        score = result.metrics.get("val", {}).get(result.metric, 0.0)
         if best is None or score > best[0]:
-            best = score, folder.name
+            best = score, folder.name, METRIC_WORDS[result.metric]
     if best is None:
         return ""
-    return (
-        f". The best run that can be: `probe promote {best[1]}` (val top-1 {100 * best[0]:.2f} %)"
-    )
+    value, name, word = best
+    return f". The best run that can be: `probe promote {name}` (val {word} {100 * value:.2f} %)"
 
 
 def _inputs(result: RunResult, places: Places) -> tuple[Joined, dict[str, Prepared]]:
@@ -241,13 +241,19 @@ def _inputs(result: RunResult, places: Places) -> tuple[Joined, dict[str, Prepar
 
 
 def _entry(store: Store, result: RunResult) -> Entry:
+    offer = partial(_offer, store.folder.parent, result.dataset)
+    entries, pca = parse_features_name(result.entry)
+    if len(entries) > 1 or pca:
+        raise UsageError(
+            f"{result.entry}: features of several backbones, or after a PCA, cannot be fine-tuned; "
+            f"`probe bundle` makes a model of them as they are{offer()}"
+        )
     try:
         return store.choose(result.entry)
     except (UnknownNameError, CacheError):
         raise UsageError(
-            f"{result.entry}: this run's entry is not in {store.folder}; several entries together, "
-            "reduced or imported features have no network behind them, so they cannot be fine-tuned"
-            f"{_offer(store.folder.parent, result.dataset)}"
+            f"{result.entry}: this run's entry is not in {store.folder}; without it, or with "
+            f"imported features, there is no network to fine-tune{offer()}"
         ) from None
 
 

@@ -73,7 +73,7 @@ def make_training(
     arch = Architecture(
         spec=source.backbone, layer=source.layer, pool=source.pool, preprocess=source.preprocess,
         normalize=normalizer.kind, widths=tuple(len(b) for _, b in source.head.layers()),
-        global_bn=options.batch_norm == "frozen", hardest=hardest,
+        global_bn=options.batch_norm == "frozen", hardest=hardest, several=feed.several,
     )  # fmt: skip
     network = Network(arch, state, batch_size=feed.batch_size, accumulate=options.accumulate > 1)
     return Training(network, feed, source.val, classes, folder)
@@ -84,6 +84,8 @@ def _check(source: Source, options: Options, feed: Feed) -> None:
         raise UsageError(f"{source.folder}: a class of the training images is not in the head")
     if (options.sampling == "weighted") != (feed.weights is not None):
         raise UsageError("--sampling weighted and --sample-weights FILE go together")
+    if feed.several and options.sampling == "balanced":
+        raise UsageError("--sampling balanced draws classes alike, and these images have several")
     if options.accumulate > feed.batches:
         raise UsageError(
             f"--accumulate {options.accumulate}: an epoch has only {feed.batches} batches"

@@ -16,6 +16,9 @@ from probe.datasets import Split
 from probe.errors import PromoteError
 from probe.history import Epoch
 from probe.loader import load_batches
+from probe.metrics import UNSEEN_LOSS
+from probe.multilabel import binary_losses
+from probe.pairs import figure
 from probe.preprocess import UInt8Image
 from probe.promote.batches import Batch, Feed
 from probe.promote.checkpoint import LOG, Progress, load_last, save_best, save_last
@@ -27,7 +30,6 @@ from probe.resize import resize_image
 
 KEEP = 0.5  # of units, as in every network here that has Dropout
 CACHED_BYTES = 1 << 30  # of the frozen part's output that is kept in memory
-UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))
 CHECKPOINT_SECONDS = 120.0  # between checkpoints within an epoch
 
 
@@ -49,7 +51,8 @@ class Figures:
     ----------
     progress : Progress
     log : float32, (n_batches, 3)
-        Loss, top-1 and step size of each batch, as it was when it was learnt from.
+        Loss, top-1 (of several labels an image: the part of decisions that are right) and step size
+        of each batch, as it was when it was learnt from.
     """
 
     progress: Progress
@@ -195,12 +198,16 @@ class Training:
     def _close_epoch(self, observer: Observer) -> None:
         epoch = self.progress.epoch
         rows = self.log[-self.feed.batches :].astype(np.float64)
-        loss, top1 = score(self.predict(self.val)[1], self._targets(self.val))
+        loss, value = score(self.predict(self.val)[1], self._targets(self.val))
         seconds = time.perf_counter() - self._clock
         done = Epoch(
-            epoch=epoch, train_loss=float(rows[:, 0].mean()), train_top1=float(rows[:, 1].mean()),
-            val_loss=loss, val_top1=top1, lr=float(rows[0, 2]), seconds=seconds,
+            epoch=epoch, train_loss=float(rows[:, 0].mean()), val_loss=loss, lr=float(rows[0, 2]),
+            seconds=seconds,
         )  # fmt: skip
+        if self.feed.several:
+            done = replace(done, val_map=value)
+        else:
+            done = replace(done, train_top1=float(rows[:, 1].mean()), val_top1=value)
         progress = self.progress.with_epoch(done, self.options.patience)
         best = progress.best_epoch == epoch
         if best:  # before the checkpoint that says so: what is killed in between is done again
@@ -280,7 +287,13 @@ class Training:
 
 
 def score(p: NDArray[np.float32], targets: NDArray[np.intp]) -> tuple[float, float]:
-    """Return mean cross-entropy in nats and top-1; a target of -1 is a class without an output."""
+    """Return mean cross-entropy in nats and top-1; a target of -1 is a class without an output.
+
+    Of several labels, targets (n, K) of 0 and 1, it is that of a decision and the mean average
+    precision.
+    """
+    if targets.ndim == 2:
+        return float(binary_losses(p, targets).mean()), figure(p, targets) or 0.0
     own = p[np.arange(len(p)), np.maximum(targets, 0)].astype(np.float64)
     losses = np.where(targets < 0, UNSEEN_LOSS, -np.log(np.clip(own, np.finfo(float).eps, 1)))
     return float(losses.mean()), float((p.argmax(axis=1) == targets).mean())
@@ -289,6 +302,11 @@ def score(p: NDArray[np.float32], targets: NDArray[np.intp]) -> tuple[float, flo
 def places_of(
     labels: NDArray[np.integer[Any]], classes: NDArray[np.integer[Any]]
 ) -> NDArray[np.intp]:
-    """Return the output that stands for each label; -1 for a class that training lacks."""
+    """Return the output that stands for each label; -1 for a class that training lacks.
+
+    Several labels an image, (n, K) of 0 and 1, are what the outputs should be already.
+    """
+    if labels.ndim == 2:
+        return labels.astype(np.intp)
     found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     return np.where(classes[found] == labels, found, -1).astype(np.intp)

@@ -9,35 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.metrics import confusion_matrix
+from probe.pairs import Evidence
 from probe.predictions import Predictions
+from probe.report.label_views import LabelView, label_view
 from probe.report.ranking import Run
+from probe.report.reliability import Reliability, reliability
 from probe.statistics import apply_temperature
 
-BINS = 15
 WORST = 24
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Reliability:
-    """Confidence against accuracy in bins of equal width; bins without rows are left out.
-
-    Parameters
-    ----------
-    confidence, accuracy : float64, (n_bins,)
-        Means over the bin's rows.
-    count : int64, (n_bins,)
-    error : float
-        Expected calibration error.
-
-    References
-    ----------
-    Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, section 2.
-    """
-
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    count: NDArray[np.int64]
-    error: float
+SPLITS = ("oof", "val", "test")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,20 +53,29 @@ class SplitView:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def evidence(self) -> Evidence:
+        """What was right, rows in the order of their ids."""
+        right = (self.predicted == self.labels)[np.argsort(self.ids, kind="stable")]
+        return Evidence(n=len(right), value=float(right.mean()), right=right)
+
     def confusion(self, n_classes: int) -> NDArray[np.int64]:
         """Return the whole matrix, rows being true classes."""
         return confusion_matrix(self.predicted, self.labels, n_classes)
 
 
-def views_of(run: Run, n_worst: int = WORST) -> dict[str, SplitView]:
+AnyView = SplitView | LabelView
+
+
+def views_of(run: Run, n_worst: int = WORST) -> dict[str, AnyView]:
     """Reduce a run's predictions, split by split; the probabilities themselves are let go."""
-    order = ("oof", "val", "test")
-    kept = run.predictions()
-    return {
-        split: _view(split, kept[split], run.result.temperature, n_worst)
-        for split in order
-        if split in kept and len(kept[split])
-    }
+    found: dict[str, AnyView] = {}
+    for split, kept in run.predictions().items():
+        if split in SPLITS and len(kept) and kept.labels.ndim == 2:
+            found[split] = label_view(split, kept, run.result, n_worst)
+        elif split in SPLITS and len(kept):
+            found[split] = _view(split, kept, run.result.temperature, n_worst)
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def _view(split: str, kept: Predictions, temperature: float | None, n_worst: int) -> SplitView:
@@ -120,24 +109,3 @@ def _scaled_confidence(
         for start in range(0, len(probabilities), rows)
     ]
     return np.concatenate(blocks)
-
-
-def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Reliability:
-    """Bin rows by confidence.
-
-    Parameters
-    ----------
-    confidence : float64, (n_rows,)
-    right : bool, (n_rows,)
-    """
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
-    count = np.bincount(bins, minlength=BINS)
-    kept = count > 0
-    sums = np.bincount(bins, weights=confidence, minlength=BINS)
-    hits = np.bincount(bins, weights=right, minlength=BINS)
-    return Reliability(
-        confidence=sums[kept] / count[kept],
-        accuracy=hits[kept] / count[kept],
-        count=count[kept],
-        error=float(np.abs(sums - hits).sum() / len(right)),
-    )

@@ -25,9 +25,9 @@ COLOURS = {TRAIN: FAINT, VALIDATION: BLUE}
 def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     """Draw a head's history as a PNG.
 
-    Two panels share the epoch axis: cross-entropy in nats above, top-1 in percent below, where
-    there is one. Each line is named, with its last value, where it ends; the best epoch on
-    validation is marked.
+    Two panels share the epoch axis: cross-entropy in nats above, top-1 in percent below, or mean
+    average precision, where there is one. Each line is named, with its last value, where it ends;
+    the best epoch on validation is marked.
 
     Parameters
     ----------
@@ -44,8 +44,8 @@ def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     """
     if not history:
         raise UsageError("there is no training curve: this head was not fitted epoch by epoch")
-    train = [one.train_top1 for one in history if one.train_top1 is not None]
-    height = HEIGHT if train else ONE_PANEL
+    below, heading = _below(history)
+    height = HEIGHT if below else ONE_PANEL
     figure = new_figure(WIDTH, height)
 
     def panel(bottom: float, tall: float) -> Axes:  # inches of a picture of two panels
@@ -59,24 +59,36 @@ def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     _panel(upper, epochs, losses, heading="Cross-entropy, nats", form="{:.3f}", lowest=True)
     _at_least(upper, 0.2, top=None)
     _name_lines(upper, losses, "{:.3f}")
-    if train:
+    if below:
         lowest = panel(0.085, 0.335)
         lowest.sharex(upper)
-        _draw_top1(lowest, epochs, _lines(train, [e.val_top1 for e in history]))
+        _draw_percent(lowest, epochs, below, heading)
         upper.tick_params(labelbottom=False)
     lowest.set_xlabel("epoch", color=FAINT, fontsize=9.5, labelpad=4)
     _epoch_axis(lowest, epochs)
     line = fit(title, WIDTH * (0.97 - LEFT), 13, "bold")
     top = 1 - 0.055 * HEIGHT / height
     figure.text(LEFT, top, line, color=INK, fontsize=13, weight="bold", parse_math=False)
-    below = 1 - 0.095 * HEIGHT / height
-    figure.text(LEFT, below, _subtitle(history), color=FAINT, fontsize=10)
+    under = 1 - 0.095 * HEIGHT / height
+    figure.text(LEFT, under, _subtitle(history), color=FAINT, fontsize=10)
     save(figure, path)
 
 
-def _draw_top1(axes: Axes, epochs: list[int], top1: dict[str, list[float]]) -> None:
-    percent = {name: [100 * value for value in values] for name, values in top1.items()}
-    _panel(axes, epochs, percent, heading="Top-1 accuracy, %", form="{:.1f} %", lowest=False)
+def _below(history: Sequence[Epoch]) -> tuple[dict[str, list[float]], str]:
+    """Return the lines of the second panel, none where nothing was measured, and its heading."""
+    train = [one.train_top1 for one in history if one.train_top1 is not None]
+    if train:
+        return _lines(train, [one.val_top1 for one in history]), "Top-1 accuracy, %"
+    maps = [one.val_map for one in history if one.val_map is not None]
+    complete = maps and len(maps) == len(history)
+    return ({VALIDATION: maps} if complete else {}), "Mean average precision, %"
+
+
+def _draw_percent(
+    axes: Axes, epochs: list[int], lines: dict[str, list[float]], heading: str
+) -> None:
+    percent = {name: [100 * value for value in values] for name, values in lines.items()}
+    _panel(axes, epochs, percent, heading=heading, form="{:.1f} %", lowest=False)
     _at_least(axes, 5.0, top=100.0)
     _name_lines(axes, percent, "{:.1f} %")
 
@@ -174,11 +186,13 @@ def _subtitle(history: Sequence[Epoch]) -> str:
     count = f"{len(history)} epoch{'' if len(history) == 1 else 's'}"
     if last.train_top1 is None:
         figures = f"cross-entropy {last.train_loss:.3f} on train"
-        if last.val_loss is not None:
+        if last.val_loss is not None and last.val_map is None:  # there is room for one of them
             figures += f", {last.val_loss:.3f} on validation"
     else:
         figures = f"top-1 {100 * last.train_top1:.1f} % on train"
     if last.val_top1 is not None:
         figures += f", {100 * last.val_top1:.1f} % on validation"
+    if last.val_map is not None:
+        figures += f", mAP {100 * last.val_map:.1f} % on validation"
     timing = f" in {seconds:.1f} s" if seconds > 0 else ""
     return f"{count}{timing}; at the end {figures}"

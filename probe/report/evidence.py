@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from probe.outcome import SCORE_TITLES, Agreement, Comparison, Matrix, Pair
-from probe.report.markup import DASH, Markup, element, join, number, percent, table
+from probe.report.markup import DASH, Markup, capital, element, join, number, percent, table
 from probe.report.material import Material
 
 MOST_PAIRS = 200
+MCNEMAR = "McNemar's exact test"
 
 
 def tests(material: Material) -> Markup:
@@ -22,20 +23,24 @@ def tests(material: Material) -> Markup:
     if comparison.agreement or comparison.scores:
         parts.append(_scores(comparison))
     if material.bench and material.bench.matrix:
-        parts.append(_matrix(material.bench.matrix))
+        parts.append(_matrix(material.bench.matrix, material.word))
     return join(parts)
 
 
 def _pairs(comparison: Comparison, names: Mapping[str, str]) -> list[Markup]:
     """Return the tests against the winner, and all others folded away."""
     n_pairs = len(comparison.pairs)
+    several = comparison.pairs[0].only_a is None
+    test = "the difference in units of its bootstrap standard error, the images redrawn for both"
     note = (
-        "Each row was tested on the same held-out images: McNemar's exact test, two-sided, with "
+        "Each row was tested on the same held-out images: "
+        f"{test if several else MCNEMAR}, two-sided, with "
         f"Holm's correction for {n_pairs:,} {'pair' if n_pairs == 1 else 'pairs'}; the interval "
         "is a paired bootstrap. Rows that share a letter in the leaderboard are not "
         "distinguishable with these data."
     )
-    columns = [*map(_number, ("difference", "95 %", "only one right", "p, Holm")), "different?"]
+    words = ("difference", "95 %", *["only one right"] * (not several), "p, Holm")
+    columns = [*map(_number, words), "different?"]
     first = [pair for pair in comparison.pairs if pair.a == comparison.winner]
     others = [pair for pair in comparison.pairs if pair.a != comparison.winner]
     winner = names[comparison.winner] if comparison.winner else ""
@@ -65,10 +70,11 @@ def _number(text: str) -> Markup:
 def _pair(pair: Pair) -> list[Markup]:
     between = f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}"
     p = "< 0.0001" if pair.p_adjusted < 1e-4 else f"{pair.p_adjusted:.4f}"
+    counts = None if pair.only_a is None else number(f"{pair.only_a:,} / {pair.only_b:,}", None)
     return [
         number(f"{100 * pair.difference:+.2f} points", pair.difference),
         number(between, None),
-        number(f"{pair.only_a:,} / {pair.only_b:,}", None),
+        *([counts] if counts else []),
         number(p, pair.p_adjusted),
         element("td", element("strong", "yes") if pair.different else "not shown"),
     ]
@@ -113,7 +119,7 @@ def _agreement(one: Agreement) -> list[object]:
     ]
 
 
-def _matrix(matrix: Matrix) -> Markup:
+def _matrix(matrix: Matrix, word: str) -> Markup:
     rows = []
     for name, values, rank in zip(matrix.names, matrix.values, matrix.average_ranks, strict=True):
         cells = [number(percent(value), value) for value in values]
@@ -124,7 +130,7 @@ def _matrix(matrix: Matrix) -> Markup:
         note += f" Friedman's p {matrix.friedman_p:.4f}."
     if matrix.critical_difference is not None:
         note += f" Nemenyi's critical difference {matrix.critical_difference:.2f} ranks."
-    caption = "Top-1 on held-out rows of each dataset"
+    caption = f"{capital(word)} on held-out rows of each dataset"
     return join(
         [
             element("h3", "Several datasets"),

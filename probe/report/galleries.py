@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from probe.audit import Audit, LabelError, NearDuplicate
-from probe.report.markup import Markup, element, join, percent
+from probe.report.markup import Markup, capital, element, join, percent
 from probe.report.pictures import MOST_LISTED, Pictures
 from probe.report.provenance import command_line
 from probe.report.thumbnails import COLUMNS, PER_SHEET
+from probe.results import METRIC_WORDS
 
 SHOWN = 96  # CSS pixels of a thumbnail's side
 
@@ -35,13 +36,15 @@ def audits(found: Sequence[Audit], pictures: Pictures) -> Markup:
 
 
 def _audit(audit: Audit, pictures: Pictures) -> Markup:
+    several = "oof_hamming_loss" in audit.scores
+    what = "lacks this label, or has it" if several else "is of another class"
     return join(
         [
             element("h3", f"Likely label errors: {len(audit.label_errors):,}"),
             element(
                 "p",
                 f"Among {audit.n_train:,} training images of {audit.entry}: heads that never saw "
-                "the image are confident that it is of another class. Look before you relabel.",
+                f"the image are confident that it {what}. Look before you relabel.",
             ),
             _listed([_error(one, pictures) for one in audit.label_errors[:MOST_LISTED]], "gallery"),
             _more(len(audit.label_errors)),
@@ -62,11 +65,11 @@ def _leak(audit: Audit) -> str:
     scores = audit.scores
     if "n_leaked" in scores:
         text += f"{int(scores['n_leaked']):,} of {audit.n_test:,} test images have one in train. "
-    if "test_top1" in scores and "test_top1_without" in scores:
-        text += (
-            f"Top-1 on test is {percent(scores['test_top1'])}, and without those images "
-            f"{percent(scores['test_top1_without'])}."
-        )
+    for metric, word in METRIC_WORDS.items():
+        whole, without = scores.get(f"test_{metric}"), scores.get(f"test_{metric}_without")
+        if whole is not None and without is not None:
+            text += f"{capital(word)} on test is {percent(whole)}, and without those images "
+            text += f"{percent(without)}."
     return text
 
 

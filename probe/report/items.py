@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.joining import Joined
-from probe.report.analysis import SplitView
+from probe.report.analysis import AnyView, SplitView
+from probe.report.label_views import LabelView
 
 NO_ROW = -1
 SEED = 0
@@ -54,14 +55,14 @@ def origin(split: str, splits: Iterable[str]) -> str:
 
 
 def choose_points(
-    joined: Joined, views: Mapping[str, SplitView], most: int, wanted: Sequence[str] = ()
+    joined: Joined, views: Mapping[str, AnyView], most: int, wanted: Sequence[str] = ()
 ) -> Items:
     """Draw the points of the map: an equal share of each part of the dataset, at random.
 
     Parameters
     ----------
     joined : Joined
-    views : mapping of split to SplitView
+    views : mapping of split to SplitView or LabelView
         Of the best run; they tell which training rows it held out.
     most : int
         Points in all.
@@ -83,9 +84,7 @@ def choose_points(
     return items
 
 
-def _parts(
-    joined: Joined, views: Mapping[str, SplitView]
-) -> dict[str, tuple[str, NDArray[np.intp]]]:
+def _parts(joined: Joined, views: Mapping[str, AnyView]) -> dict[str, tuple[str, NDArray[np.intp]]]:
     parts = {name: (name, np.arange(len(split))) for name, split in joined.splits.items()}
     if "val" in views and "val" not in parts and "train" in parts:
         ids = joined.splits["train"].table.ids
@@ -131,8 +130,9 @@ def content_of(items: Items, joined: Joined, rows: NDArray[np.intp]) -> NDArray[
 
 
 def labels_of(items: Items, joined: Joined, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Return each item's label, (n_items,); -1 where the entry does not have it."""
-    found = np.full(len(items), -1, np.int64)
+    """Return each item's label, (n_items,), or its labels; -1 where the entry does not have it."""
+    (width,) = {split.labels.shape[1:] for split in joined.splits.values()}
+    found = np.full((len(items), *width), -1, np.int64)
     for number, (split, _) in enumerate(items.keys):
         if rows[number] != NO_ROW:
             found[number] = joined.splits[split].labels[rows[number]]
@@ -140,7 +140,7 @@ def labels_of(items: Items, joined: Joined, rows: NDArray[np.intp]) -> NDArray[n
 
 
 def said_of(
-    items: Items, views: Mapping[str, SplitView], splits: Iterable[str]
+    items: Items, views: Mapping[str, AnyView], splits: Iterable[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return what a run predicted for each item, and how sure it was.
 
@@ -152,12 +152,39 @@ def said_of(
     """
     predicted = np.full(len(items), -1, np.int64)
     confidence = np.zeros(len(items), np.float32)
+    for view, rows, numbers in _where(items, views, splits):
+        if isinstance(view, SplitView):
+            predicted[numbers] = view.predicted[rows]
+            confidence[numbers] = view.confidence[rows]
+    return predicted, confidence
+
+
+def given_to(
+    items: Items, views: Mapping[str, AnyView], splits: Iterable[str], n_classes: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which labels a run gave each item, where an image may have several.
+
+    Returns
+    -------
+    given : bool, (n_items, n_classes)
+    known : bool, (n_items,)
+        False where the run was trained on the image, or kept no prediction of it.
+    """
+    given = np.zeros((len(items), n_classes), np.bool_)
+    known = np.zeros(len(items), np.bool_)
+    for view, rows, numbers in _where(items, views, splits):
+        if isinstance(view, LabelView):
+            given[numbers], known[numbers] = view.given[rows], True
+    return given, known
+
+
+def _where(
+    items: Items, views: Mapping[str, AnyView], splits: Iterable[str]
+) -> Iterator[tuple[AnyView, list[int], list[int]]]:
+    """Yield each view with those of its rows that are items, and the items' numbers."""
     there = tuple(splits)
     for split, view in views.items():
         own = origin(split, there)
-        for row, name in enumerate(view.ids.tolist()):
-            number = items.numbers.get((own, name))
-            if number is not None:
-                predicted[number] = view.predicted[row]
-                confidence[number] = view.confidence[row]
-    return predicted, confidence
+        found = [items.numbers.get((own, name)) for name in view.ids.tolist()]
+        rows = [row for row, number in enumerate(found) if number is not None]
+        yield view, rows, [number for number in found if number is not None]

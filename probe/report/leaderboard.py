@@ -19,6 +19,7 @@ from probe.report.markup import (
 from probe.report.material import Material
 
 SPLIT_NAMES = {"val": "validation", "oof": "out of fold", "test": "test"}
+SECOND = {"top1": ("mean_recall", "mean recall"), "map": ("macro_auc", "macro AUC")}
 HERE = ("extraction", "head fit")  # what a choice turns on; the table of costs has the others
 
 
@@ -34,10 +35,11 @@ def answer(material: Material) -> Markup:
         )
         return element("p", text, {"class": "lead"})
     split = material.choosing(leader) or ""
+    value = percent(leader.metrics[split][material.metric])
     words: list[object] = [
         "Best on held-out rows: ",
         element("strong", material.labels[leader.id]),
-        f", {percent(leader.metrics[split]['top1'])} top-1 ({SPLIT_NAMES[split]}).",
+        f", {value} {material.word} ({SPLIT_NAMES[split]}).",
     ]
     if len([row for row in material.rows if row.rank is not None]) > 1:
         words.append(" No paired tests were made: probe bench says which differences are real.")
@@ -49,16 +51,18 @@ def key_figures(material: Material, n_classes: int) -> Markup:
     leader, facts = material.leader, list[tuple[str, str, str]]()
     if leader:
         split = material.choosing(leader) or ""
-        metrics, bounds = leader.metrics[split], leader.intervals.get(split, {}).get("top1")
+        metric, word = material.metric, material.word
+        metrics, bounds = leader.metrics[split], leader.intervals.get(split, {}).get(metric)
         between = "" if bounds is None else f"95 %: {100 * bounds[0]:.2f} to {percent(bounds[1])}"
-        facts.append((f"top-1, {SPLIT_NAMES[split]}", percent(metrics["top1"]), between))
+        facts.append((f"{word}, {SPLIT_NAMES[split]}", percent(metrics[metric]), between))
         if "test" in leader.metrics:
-            test = percent(leader.metrics["test"]["top1"])
-            facts.append(("top-1, test", test, "reported; chose nothing"))
+            test = percent(leader.metrics["test"].get(metric))
+            facts.append((f"{word}, test", test, "reported; chose nothing"))
         if leader.cost.images_per_second:
             rate = f"{leader.cost.images_per_second:,.0f}"
             facts.append(("images per second", rate, "forward pass, decoding included"))
-    facts.append(("classes", f"{n_classes:,}", f"dataset {material.dataset}"))
+    kind = "labels" if material.several else "classes"
+    facts.append((kind, f"{n_classes:,}", f"dataset {material.dataset}"))
     facts.append(("runs", f"{len(material.rows):,}", material.why))
     return element(
         "dl",
@@ -84,13 +88,14 @@ def leaderboard(material: Material) -> Markup:
     where = SPLIT_NAMES[named.pop()] if len(named) == 1 else "held out"
     headers = [column_header("#", "ascending"), column_header("features and head", css="")]
     headers += [column_header("ties")] if letters else []
-    headers += [column_header(f"top-1, {where}"), element("th", "95 % interval", {"scope": "col"})]
+    word = material.word
+    headers += [column_header(f"{word}, {where}"), element("th", "95 % interval", {"scope": "col"})]
     headers += [
-        column_header("mean recall"),
+        column_header(SECOND[material.metric][1]),
         column_header("log loss"),
         column_header("calibration error"),
     ]
-    headers += [column_header("top-1, test, reported", css="number reported")] if tests else []
+    headers += [column_header(f"{word}, test, reported", css="number reported")] if tests else []
     headers += [column_header(name) for name, _, _ in costs]
     scale = _scale(material)
     body = [
@@ -108,12 +113,12 @@ def leaderboard(material: Material) -> Markup:
 
 
 def _scale(material: Material) -> tuple[float, float]:
-    """Return the least and the greatest accuracy that the intervals reach."""
-    values = []
+    """Return the least and the greatest figure that the intervals reach."""
+    values, metric = list[float](), material.metric
     for row in material.rows:
         split = material.choosing(row)
         if split and row.rank is not None:
-            values += [row.metrics[split]["top1"], *row.intervals.get(split, {}).get("top1", ())]
+            values += [row.metrics[split][metric], *row.intervals.get(split, {}).get(metric, ())]
     return (min(values), max(values)) if values else (0.0, 1.0)
 
 
@@ -132,21 +137,23 @@ def _cells(
     if letters:
         tie = element("span", row.letters, {"class": "tie"}) if row.letters else DASH
         cells.append(element("td", tie, {"class": "number", "data-value": row.letters or "~"}))
-    top1 = figures.get("top1")
-    cells.append(number(percent(top1), top1))
-    bounds = row.intervals.get(split, {}).get("top1") if split else None
-    cells.append(element("td", _whisker(top1, bounds, scale)))
-    cells.append(number(percent(figures.get("mean_recall")), figures.get("mean_recall")))
+    metric = material.metric
+    value = figures.get(metric)
+    cells.append(number(percent(value), value))
+    bounds = row.intervals.get(split, {}).get(metric) if split else None
+    cells.append(element("td", _whisker(value, bounds, scale)))
+    second = figures.get(SECOND[metric][0])
+    cells.append(number(percent(second), second))
     loss = figures.get("log_loss")
     cells.append(number(DASH if loss is None else f"{loss:.4f}", loss))
     error = figures.get("calibration_error")
     cells.append(number(percent(error), error))
     if tests:
-        test = row.metrics.get("test", {}).get("top1")
+        test = row.metrics.get("test", {}).get(metric)
         cells.append(number(percent(test), test, css="reported"))
     for _, of, say in costs:
-        value = of(row)
-        cells.append(number(DASH if value is None else say(value), value))
+        cost = of(row)
+        cells.append(number(DASH if cost is None else say(cost), cost))
     return cells
 
 

@@ -22,7 +22,7 @@ from probe.outcome import FILE_NAME as BENCH
 from probe.outcome import Bench, Comparison, Row
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.results import FILE_NAME as RESULT
-from probe.results import read_run, require_one_label
+from probe.results import METRIC_WORDS, read_run
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,23 @@ class Material:
     tested: Comparison | None = None
 
     @property
+    def metric(self) -> str:
+        """What rows are ranked by: ``top1``, or ``map`` where images may have several labels."""
+        if self.bench is not None:
+            return self.bench.protocol.metric
+        return next((run.result.metric for run in self.runs.values()), "top1")
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several labels."""
+        return self.metric == "map"
+
+    @property
+    def word(self) -> str:
+        """The metric as people write it."""
+        return METRIC_WORDS[self.metric]
+
+    @property
     def comparison(self) -> Comparison | None:
         """What the bench says of this dataset, or the tests made where there is no bench."""
         if self.tested is not None:
@@ -97,22 +114,13 @@ class Material:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Return the complete runs of a folder, oldest first; what cannot be read is logged.
-
-    Runs whose images may have several labels are left out: a page ranks by top-1.
-    """
-    found, several = [], 0
+    """Return the complete runs of a folder, oldest first; what cannot be read is logged."""
+    found = []
     for path in sorted(folder.glob(f"*/{RESULT}")):
         try:
-            result = read_run(path.parent)
-            require_one_label(result, "probe report")
-            found.append(Run(folder=path.parent, result=result))
-        except UsageError:
-            several += 1
+            found.append(Run(folder=path.parent, result=read_run(path.parent)))
         except ProbeError as error:
             log.warning("%s", error)
-    if several:
-        log.warning("%d runs left out: their images may have several labels", several)
     return found
 
 
@@ -134,9 +142,7 @@ def named_runs(names: Sequence[str], folder: Path) -> list[Run]:
             if len(close) != 1:
                 raise _no_such_run(name, folder, several=bool(close))
             path = close[0].parent
-        result = read_run(path)
-        require_one_label(result, "probe report")
-        chosen[path.resolve()] = Run(folder=path, result=result)
+        chosen[path.resolve()] = Run(folder=path, result=read_run(path))
     return list(chosen.values())
 
 
@@ -149,9 +155,10 @@ def _no_such_run(name: str, folder: Path, *, several: bool) -> ProbeError:
 
 
 def newest_dataset(runs: Sequence[Run]) -> list[Run]:
-    """Return all runs on the dataset of the newest one."""
-    newest = max(runs, key=lambda run: (run.result.created, run.id))
-    return [run for run in runs if run.result.dataset == newest.result.dataset]
+    """Return all runs on the dataset of the newest one, ranked by the same metric."""
+    newest = max(runs, key=lambda run: (run.result.created, run.id)).result
+    wanted = newest.dataset, newest.metric
+    return [run for run in runs if (run.result.dataset, run.result.metric) == wanted]
 
 
 def without_repeats(runs: Sequence[Run]) -> list[Run]:
@@ -205,13 +212,19 @@ def of_runs(cache_dir: Path, runs: Sequence[Run], why: str) -> Material:
     Raises
     ------
     UsageError
-        The runs are of several datasets.
+        The runs are of several datasets, or of images with one label and of images with several.
     """
     datasets = sorted({run.result.dataset for run in runs})
     if len(datasets) > 1:
         raise UsageError(
             f"a page is about one dataset, and these runs are of {', '.join(datasets)}; "
             "name runs of one"
+        )
+    if len({run.result.metric for run in runs}) > 1:
+        raise UsageError(
+            f"{datasets[0]}: some of these runs are of images with one label each, others of "
+            "images that may have several; they are ranked by other figures, so name runs of one "
+            "kind"
         )
     made = {run.id: run for run in runs}
     return _material(cache_dir, [], made, bench=None, why=why, notes=[])

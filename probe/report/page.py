@@ -13,7 +13,7 @@ from probe import __version__
 from probe.errors import ProbeError, UsageError
 from probe.files import write_text
 from probe.report import leaderboard
-from probe.report.analysis import SplitView, views_of
+from probe.report.analysis import AnyView, views_of
 from probe.report.markup import Markup, element, join, script_json
 from probe.report.material import Material
 from probe.report.payload import payload
@@ -21,7 +21,16 @@ from probe.report.pictures import MOST_DETAILED, Advance, Pictures, Views
 from probe.report.sections import asset, limits, sections_of
 from probe.results import now
 
-SCRIPTS = ("data.js", "table.js", "plots.js", "confusion.js", "gallery.js", "map.js", "main.js")
+SCRIPTS = (
+    "data.js",
+    "table.js",
+    "plots.js",
+    "confusion.js",
+    "labels.js",
+    "gallery.js",
+    "map.js",
+    "main.js",
+)
 PLOTLY_NOTICE = "Drawn by plotly.js, MIT licence, which is inside this file."
 
 
@@ -49,7 +58,7 @@ class Page:
 def read_views(material: Material, advance: Advance) -> Views:
     """Reduce the predictions of the first runs, one run in memory at a time."""
     rows = [row for row in material.rows if row.id in material.runs][:MOST_DETAILED]
-    views: dict[str, dict[str, SplitView]] = {}
+    views: dict[str, dict[str, AnyView]] = {}
     for row in rows:
         try:
             views[row.id] = views_of(material.runs[row.id])

@@ -11,7 +11,7 @@ import numpy as np
 
 from probe.errors import UsageError
 from probe.outcome import Row
-from probe.report.analysis import Reliability, SplitView
+from probe.report.analysis import SplitView
 from probe.report.confusion import draw_confusion
 from probe.report.curves import draw_curves
 from probe.report.feature_map import FeatureMap
@@ -28,9 +28,12 @@ from probe.report.figure import (
     text_width,
 )
 from probe.report.glyphs import readable
+from probe.report.label_bars import draw_label_bars
+from probe.report.label_views import LabelView
 from probe.report.leaderboard import SPLIT_NAMES
 from probe.report.material import Material
 from probe.report.pictures import Pictures, Views
+from probe.report.reliability import Reliability
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,6 +49,10 @@ COLOURS = (
     "#114780", "#ac2c14", "#00a861", "#ad83a8", "#d57c00", "#6f74ff", "#250902", "#580da9",
 )  # fmt: skip
 LEGEND_UP_TO = 20  # classes that a legend has room for
+CALIBRATED = {  # axes, by whether an image may have several labels
+    False: ("confidence, %", "accuracy (line), rows (bars), %"),
+    True: ("probability of a label, %", "it is there (line), decisions (bars), %"),
+}
 
 
 def write_pictures(
@@ -83,20 +90,33 @@ def _plans(
         yield "learning-curves", partial(draw_learning, material)
     for split, view in (views.get(leader.id, {}) if leader else {}).items():
         title = f"{material.labels[leader.id] if leader else ''} {about}: {SPLIT_NAMES[split]}"
-        matrix = view.confusion(len(pictures.classes))
-        yield f"confusion-{split}", partial(draw_confusion, matrix, pictures.classes, title=title)
+        if isinstance(view, LabelView):
+            if figures := _figures_of(view, pictures.classes):
+                yield f"labels-{split}", partial(draw_label_bars, figures, len(view), title=title)
+        else:
+            matrix, names = view.confusion(len(pictures.classes)), pictures.classes
+            yield f"confusion-{split}", partial(draw_confusion, matrix, names, title=title)
         yield f"calibration-{split}", partial(draw_calibration, view, title=title)
     for row in ranked:
         history = material.runs[row.id].history if row.id in material.runs else []
         if history:
             title = f"{material.labels[row.id]} {about}"
             yield f"training-{row.run}", partial(draw_curves, history, title=title)
-    for one in pictures.maps:
+    for one in pictures.maps if not material.several else ():  # a point has one colour
         yield f"map-{one.method}-{one.entry}", partial(draw_points, one, pictures)
 
 
+def _figures_of(view: LabelView, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    figures = zip(classes, view.figures.positives, view.figures.average_precision, strict=True)
+    return {
+        name: {"positives": int(positives), "average_precision": float(precision)}
+        for name, positives, precision in figures
+        if positives
+    }
+
+
 def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> None:
-    """Draw each row's accuracy on held-out rows with its interval, best on top."""
+    """Draw each row's figure on held-out rows with its interval, best on top."""
     shown = rows[:MOST_ROWS]
     names = [shorten(material.labels[row.id], NAME_LENGTH) for row in shown]
     left = max(text_width(name, 9) for name in names) + 0.4
@@ -108,8 +128,8 @@ def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> Non
     axes.grid(axis="y", visible=False)
     for place, row in enumerate(shown):
         split = material.choosing(row) or ""
-        value = 100 * row.metrics[split]["top1"]
-        low, high = row.intervals.get(split, {}).get("top1", (value / 100, value / 100))
+        value = 100 * row.metrics[split][material.metric]
+        low, high = row.intervals.get(split, {}).get(material.metric, (value / 100, value / 100))
         axes.plot([100 * low, 100 * high], [place, place], color=BLUE, linewidth=1.6)
         axes.plot([value], [place], marker="o", markersize=5, color=BLUE)
         if row.letters:
@@ -119,7 +139,8 @@ def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> Non
             )  # fmt: skip
     axes.set_yticks(range(len(shown)), names, parse_math=False, fontsize=9, color=INK)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("top-1 on held-out rows, %, with 95 % intervals", color=FAINT, fontsize=9)
+    about = f"{material.word} on held-out rows, %, with 95 % intervals"
+    axes.set_xlabel(about, color=FAINT, fontsize=9)
     title = fit(material.dataset, width - 0.6, 12, "bold")
     figure.text(0.02, 1 - 0.3 / height, title, color=INK, fontsize=12, weight="bold",
                 parse_math=False)  # fmt: skip
@@ -127,14 +148,14 @@ def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> Non
 
 
 def draw_cost(material: Material, rows: Sequence[Row], path: Path) -> None:
-    """Draw accuracy on held-out rows against the time from images to a fitted head."""
+    """Draw the figure on held-out rows against the time from images to a fitted head."""
     groups = list(dict.fromkeys(row.name for row in rows if row.cost.total_seconds))
     axes = _panel([shorten(group, NAME_LENGTH) for group in groups])
     for number, group in enumerate(groups):
         for row in [row for row in rows if row.name == group and row.cost.total_seconds]:
             split = material.choosing(row) or ""
-            value = row.metrics[split]["top1"]
-            low, high = row.intervals.get(split, {}).get("top1", (value, value))
+            value = row.metrics[split][material.metric]
+            low, high = row.intervals.get(split, {}).get(material.metric, (value, value))
             axes.errorbar(
                 [row.cost.total_seconds or 0.0], [100 * value],
                 yerr=[[100 * max(0, value - low)], [100 * max(0, high - value)]],
@@ -145,7 +166,7 @@ def draw_cost(material: Material, rows: Sequence[Row], path: Path) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.set_xlabel("seconds to extract the dataset and fit", color=FAINT, fontsize=9)
-    axes.set_ylabel("top-1 on held-out rows, %", color=FAINT, fontsize=9)
+    axes.set_ylabel(f"{material.word} on held-out rows, %", color=FAINT, fontsize=9)
     _legend(axes)
     save(cast("Figure", axes.figure), path)
 
@@ -176,7 +197,7 @@ def draw_learning(material: Material, path: Path) -> None:
     save(cast("Figure", axes.figure), path)
 
 
-def draw_calibration(view: SplitView, path: Path, *, title: str) -> None:
+def draw_calibration(view: SplitView | LabelView, path: Path, *, title: str) -> None:
     """Draw reliability as fitted and after temperature scaling, side by side."""
     kinds: list[tuple[str, Reliability]] = [("as fitted", view.before)]
     kinds += [("after temperature", view.after)] if view.after else []
@@ -193,8 +214,10 @@ def draw_calibration(view: SplitView, path: Path, *, title: str) -> None:
         )
         axes.set_xlim(0, 101)
         axes.set_ylim(0, 101)
-        axes.set_xlabel("confidence, %", color=FAINT, fontsize=9)
-        axes.set_ylabel("accuracy (line), rows (bars), %", color=FAINT, fontsize=9)
+        several = isinstance(view, LabelView)
+        x, y = CALIBRATED[several]
+        axes.set_xlabel(x, color=FAINT, fontsize=9)
+        axes.set_ylabel(y, color=FAINT, fontsize=9)
     line = fit(title, width - 0.5, 11, "bold")
     figure.text(0.03, 0.92, line, fontsize=11, weight="bold", color=INK, parse_math=False)
     save(figure, path)

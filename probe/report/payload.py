@@ -10,16 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.outcome import Row
-from probe.report.analysis import Reliability, SplitView
+from probe.report.analysis import AnyView
 from probe.report.feature_map import FeatureMap
-from probe.report.items import said_of
+from probe.report.items import given_to, said_of
+from probe.report.label_views import LabelView
 from probe.report.material import Material
 from probe.report.pictures import SPLITS, Pictures, Views, base_entry
 from probe.report.ranking import Run
+from probe.report.reliability import Reliability
 from probe.report.thumbnails import COLUMNS, PER_SHEET
 
 NONE = 0xFFFF  # no label, no prediction
 NOBODY = 0xFFFFFFFF
+LABEL_FIGURES = ("average_precision", "precision", "recall", "f1", "auc")  # as labels.js reads them
 COSTS = {
     "multiply_adds": "multiply-adds an image",
     "total_seconds": "seconds to extract the dataset and fit",
@@ -44,6 +47,8 @@ def payload(material: Material, views: Views, pictures: Pictures) -> dict[str, A
         if row.id in material.runs
     ]
     return {
+        "several": material.several,
+        "metric": material.word,
         "classes": list(pictures.classes),
         "splits": list(SPLITS),
         "items": _items(pictures),
@@ -59,14 +64,18 @@ def packed(values: NDArray[Any], dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(values, np.dtype(dtype)).tobytes()).decode()
 
 
+def packed_bits(values: NDArray[np.bool_]) -> str:
+    """Return rows of booleans, each in whole bytes, its first in the highest bit, in base64."""
+    return packed(np.packbits(values, axis=1), "u1")
+
+
 def _items(pictures: Pictures) -> dict[str, Any]:
     items, sheets = pictures.items, pictures.sheets
     there = sheets.there if sheets else np.zeros(len(items), np.bool_)
-    return {
+    return _labels(pictures.labels) | {
         "ids": [name for _, name in items.keys],
         "split": packed(np.array([SPLITS.index(split) for split, _ in items.keys]), "u1"),
         "part": packed(np.array([SPLITS.index(part) for part in items.parts]), "u1"),
-        "label": packed(np.where(pictures.labels < 0, NONE, pictures.labels), "<u2"),
         "there": packed(there, "u1"),
         "points": items.n_points,
         "columns": COLUMNS,
@@ -74,11 +83,16 @@ def _items(pictures: Pictures) -> dict[str, Any]:
     }
 
 
+def _labels(labels: NDArray[np.int64]) -> dict[str, str]:
+    if labels.ndim == 1:
+        return {"label": packed(np.where(labels < 0, NONE, labels), "<u2")}
+    known = (labels >= 0).all(axis=1)
+    return {"labels": packed_bits(labels == 1), "known": packed(known, "u1")}
+
+
 def _run(
     material: Material, row: Row, run: Run, by_split: Any, pictures: Pictures
 ) -> dict[str, Any]:
-    base = base_entry(material)
-    predicted, confidence = said_of(pictures.items, by_split, base.splits if base else ())
     return {
         "id": row.id,
         "label": material.labels[row.id],
@@ -87,23 +101,54 @@ def _run(
             for split, view in by_split.items()
         ],
         "history": [
-            [one.epoch, one.train_loss, one.train_top1, one.val_loss, one.val_top1]
+            [one.epoch, one.train_loss, one.train_top1, one.val_loss, one.val_top1, one.val_map]
             for one in run.history
         ],
+        **_said(material, by_split, pictures),
+    }
+
+
+def _said(material: Material, by_split: Any, pictures: Pictures) -> dict[str, str]:
+    """Return what a run said of the page's images."""
+    base = base_entry(material)
+    splits = base.splits if base else ()
+    if material.several:
+        given, known = given_to(pictures.items, by_split, splits, len(pictures.classes))
+        return {"given": packed_bits(given), "known": packed(known, "u1")}
+    predicted, confidence = said_of(pictures.items, by_split, splits)
+    return {
         "predicted": packed(np.where(predicted < 0, NONE, predicted), "<u2"),
         "confidence": packed(np.round(255 * np.clip(confidence, 0, 1)), "u1"),
     }
 
 
-def _split(view: SplitView, worst: list[int]) -> dict[str, Any]:
+def _split(view: AnyView, worst: list[int]) -> dict[str, Any]:
+    after = None if view.after is None else _reliability(view.after)
+    about = {"name": view.split, "rows": len(view), "before": _reliability(view.before)}
+    if isinstance(view, LabelView):
+        return {**about, "after": after, **_labels_of(view, worst)}
+    return {**about, "after": after, "pairs": packed(view.pairs, "<u4"), "worst": worst}
+
+
+def _labels_of(view: LabelView, worst: list[int]) -> dict[str, Any]:
+    """Return the figures of each label, and the surest of the wrong decisions."""
+    figures = [view.figures.positives, view.thresholds]
+    figures += [getattr(view.figures, name) for name in LABEL_FIGURES]
+    decisions = [
+        [item, label, round(p, 4)]
+        for item, label, p in zip(
+            worst, view.worst_labels.tolist(), view.worst_probabilities.tolist(), strict=True
+        )
+    ]
     return {
-        "name": view.split,
-        "rows": len(view),
-        "pairs": packed(view.pairs, "<u4"),
-        "before": _reliability(view.before),
-        "after": None if view.after is None else _reliability(view.after),
-        "worst": worst,
+        "labels": [[_or_none(value) for value in row] for row in zip(*figures, strict=True)],
+        "false": decisions[: view.n_false],
+        "missed": decisions[view.n_false :],
     }
+
+
+def _or_none(value: Any) -> float | None:
+    return None if math.isnan(value) else round(float(value), 5)
 
 
 def _reliability(one: Reliability) -> dict[str, Any]:
@@ -116,21 +161,21 @@ def _reliability(one: Reliability) -> dict[str, Any]:
 
 
 def _costs(material: Material) -> list[dict[str, Any]]:
-    """Return accuracy, its interval and the costs of each row that was ranked."""
+    """Return the metric, its interval and the costs of each row that was ranked."""
     found = []
     tied = material.comparison.tied if material.comparison else ()
     for row in material.rows:
         split = material.choosing(row)
         if split is None or row.rank is None:
             continue
-        low, high = row.intervals.get(split, {}).get("top1", (None, None))
+        low, high = row.intervals.get(split, {}).get(material.metric, (None, None))
         values = {name: getattr(row.cost, name, None) for name in COSTS}
         values["feature_dim"] = row.feature_dim
         found.append(
             {
                 "label": material.labels[row.id],
                 "split": split,
-                "score": row.metrics[split]["top1"],
+                "score": row.metrics[split][material.metric],
                 "low": low,
                 "high": high,
                 "group": row.name.split("/")[0],

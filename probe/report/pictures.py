@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probe.cache.joining import Joined
 from probe.errors import ProbeError, UsageError
-from probe.report.analysis import SplitView
+from probe.report.analysis import AnyView
 from probe.report.feature_map import FeatureMap, Method, draw_map
 from probe.report.items import Items, choose_points, content_of, labels_of, origin, rows_of
 from probe.report.material import Material
@@ -25,7 +25,7 @@ MOST_MAPS = 4
 MOST_LISTED = 60  # label errors, and near-duplicates, with their pictures
 SPLITS = ("train", "val", "test")
 
-Views = Mapping[str, Mapping[str, SplitView]]  # by Row.id, then by split
+Views = Mapping[str, Mapping[str, AnyView]]  # by Row.id, then by split
 Advance = Callable[[str, int, int], None]  # what, how many more, of how many
 
 
@@ -62,11 +62,12 @@ class Pictures:
     Parameters
     ----------
     items : Items
-    labels : int64, (n_items,)
+    labels : int64, (n_items,), or of several labels an image 0 and 1, (n_items, n_classes)
         -1 where nobody knows.
     classes : tuple of str
     worst : mapping of (Row.id, split) to list of int
-        Items that were confidently wrong, the surest first.
+        Items that were confidently wrong, the surest first; of several labels an image one for
+        each of `LabelView.worst`.
     maps : tuple of FeatureMap
         The best run's first.
     sheets : Sheets or None
@@ -107,7 +108,8 @@ def make_pictures(
         sheets = _sheets(base, items, rows, cache_dir=cache_dir, notes=notes, advance=advance)
     else:
         notes.append("None of the entries is in the cache any more: no map and no pictures.")
-        labels, maps, sheets = np.full(len(items), -1, np.int64), (), None
+        shape = (len(items), len(class_names(material)))[: 1 + material.several]
+        labels, maps, sheets = np.full(shape, -1, np.int64), (), None
     for by_split in views.values():
         _fill_labels(labels, items, by_split, there)
     return Pictures(
@@ -163,7 +165,7 @@ def _add_audits(items: Items, material: Material) -> None:
 def _fill_labels(
     labels: NDArray[np.int64],
     items: Items,
-    by_split: Mapping[str, SplitView],
+    by_split: Mapping[str, AnyView],
     splits: Sequence[str],
 ) -> None:
     """Take labels that no entry gave from what the runs kept."""
@@ -171,10 +173,10 @@ def _fill_labels(
         return
     for split, view in by_split.items():
         own = origin(split, splits)
-        for name, label in zip(view.ids.tolist(), view.labels.tolist(), strict=True):
+        for row, name in enumerate(view.ids.tolist()):
             number = items.numbers.get((own, name))
-            if number is not None and labels[number] < 0:
-                labels[number] = label
+            if number is not None and np.any(labels[number] < 0):
+                labels[number] = view.labels[row]
 
 
 def _draw_maps(

@@ -12,6 +12,12 @@ from probe.report.material import Material
 from probe.report.ranking import Run
 
 METRICS = {
+    "map": "mAP",
+    "micro_f1": "micro F1 at 0.5",
+    "micro_f1_chosen": "micro F1 at chosen thresholds",
+    "macro_f1_chosen": "macro F1 at chosen thresholds",
+    "subset_accuracy": "all labels of an image right",
+    "hamming_loss": "decisions that are wrong",
     "top1": "top-1",
     "top5": "top-5",
     "mean_recall": "mean recall",

@@ -15,6 +15,8 @@ from probe.outcome import DONE, Cost, Row
 from probe.predictions import Predictions, load_predictions
 from probe.results import RunResult
 
+METRICS = ("map", "top1")  # a row has one of them
+
 CHOOSING = ("oof", "val")  # what a choice may rest on, the larger evidence first
 
 
@@ -44,7 +46,8 @@ def ranked(runs: Iterable[Run], entries: Mapping[str, Joined]) -> list[Row]:
 
     def score(row: Row) -> float:
         split = next((split for split in CHOOSING if split in row.metrics), None)
-        return -1.0 if split is None else row.metrics[split]["top1"]
+        found = [row.metrics[split].get(one) for one in METRICS] if split else []
+        return next((one for one in found if one is not None), -1.0)
 
     rows.sort(key=score, reverse=True)
     return [

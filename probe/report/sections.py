@@ -7,14 +7,14 @@ from importlib.resources import files
 
 from probe.report import evidence, galleries, leaderboard
 from probe.report.costs import cost_table
-from probe.report.markup import Markup, element, join
+from probe.report.markup import Markup, capital, element, join
 from probe.report.material import Material
 from probe.report.payload import COSTS
 from probe.report.pictures import Pictures, Views
 from probe.report.provenance import ledger, provenance
 
 ASSETS = files("probe.report") / "assets"
-MANY_CLASSES = 40  # beyond, the map colours only some of them
+LABEL_CHOICE = '<label for="map-label">Label<select id="map-label"></select></label>'
 
 
 def asset(name: str) -> str:
@@ -58,11 +58,11 @@ def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Se
     if material.curves:
         found.append(_learning(material))
     if any(views.values()):
-        found.append(_runs())
+        found.append(_labels() if material.several else _runs())
     if any(material.runs[one].history for one in material.runs):
-        found.append(_training())
+        found.append(_training(material))
     if pictures.maps:
-        found.append(_map(pictures))
+        found.append(_map(pictures, material))
     if material.audits:
         why = "What an audit of the features found; every one is for your eyes to judge."
         content = galleries.audits(material.audits, pictures)
@@ -90,8 +90,8 @@ def _cost(material: Material) -> Section:
     known = [name for name, ones in values.items() if any(one is not None for one in ones)]
     options = [element("option", COSTS[name], {"value": name}) for name in known]
     why = (
-        "Top-1 on held-out rows, with 95 % bootstrap intervals. The line joins what nothing "
-        "cheaper beats."
+        f"{capital(material.word)} on held-out rows, with 95 % bootstrap intervals. The line joins "
+        "what nothing cheaper beats."
     )
     plot = Markup(asset("cost.html").replace("<!-- options -->", join(options)))
     content = join([plot, cost_table(material)])
@@ -116,13 +116,25 @@ def _runs() -> Section:
     return Section(name="runs", title="Errors", why=why, content=Markup(asset("runs.html")))
 
 
-def _training() -> Section:
-    why = "Cross-entropy and top-1, epoch by epoch, of heads that are trained so."
+def _labels() -> Section:
+    why = (
+        "How well one run finds each label, and the decisions that it was surest of and wrong "
+        "about. Held-out rows come first; test rows are there to be looked at, not to choose by. "
+        "Thresholds were chosen on held-out rows, for each label's best F1."
+    )
+    return Section(name="runs", title="Labels", why=why, content=Markup(asset("labels.html")))
+
+
+def _training(material: Material) -> Section:
+    what = "Cross-entropy and top-1"
+    if material.several:
+        what = "Cross-entropy, and mAP where it was measured"
+    why = f"{what}, epoch by epoch, of heads that are trained so."
     content = Markup(asset("training.html"))
     return Section(name="training", title="Training curves", why=why, content=content)
 
 
-def _map(pictures: Pictures) -> Section:
+def _map(pictures: Pictures, material: Material) -> Section:
     items = pictures.items
     counts = {part: items.parts[: items.n_points].count(part) for part in ("train", "val", "test")}
     shown = ", ".join(f"{count:,} {part}" for part, count in counts.items() if count)
@@ -133,7 +145,12 @@ def _map(pictures: Pictures) -> Section:
         "UMAP is not offered: --map tsne adds t-SNE. Distances between far groups mean little in "
         "t-SNE, and two components of PCA hold only the part of the variance that is stated."
     )
-    content = Markup(asset("map.html"))
+    page = asset("map.html")
+    if material.several:
+        page = page.replace("<!-- label -->", LABEL_CHOICE)
+        page = page.replace('<option value="class">class', '<option value="class">label')
+        page = page.replace("Only class", "Only label")
+    content = Markup(page)
     return Section(name="map", title="Feature map", why=why, content=content)
 
 

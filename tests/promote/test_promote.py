@@ -120,10 +120,10 @@ def test_before_the_first_step_it_is_the_probe(made: Path, tmp_path: Path) -> No
     begun = begin(source, Options(), tmp_path)
     assert begun.difference is not None
     assert begun.difference < 1e-4
-    assert begun.top1 == pytest.approx(source.result.metrics["val"]["top1"])
+    assert begun.score == pytest.approx(source.result.metrics["val"]["top1"])
     fresh = begin(source, Options(start="fresh"), tmp_path)
     assert fresh.difference is not None
-    assert fresh.top1 < begun.top1
+    assert fresh.score < begun.score
     assert begin(source, Options(start="scratch"), tmp_path).difference is None
 
 
@@ -180,7 +180,7 @@ def test_features_side_by_side_are_refused_and_never_offered(cache: Path) -> Non
     said["entry"] += "+" + said["entry"]
     said["metrics"]["val"]["top1"] = 1.0
     (folder / "result.json").write_text(json.dumps(said))
-    with pytest.raises(UsageError, match=f"no network behind them.*`probe promote {RUN}`"):
+    with pytest.raises(UsageError, match=f"several backbones, or.*`probe promote {RUN}`"):
         promote(cache, *QUICK)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.report.test_page import build
-from tests.report.world import CLASSES, make_world
+from tests.report.world import CLASSES, make_several, make_world
+from tests.several import LABELS
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -48,6 +50,12 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def page(browser: Any, address: str) -> Iterator[Any]:
+    with opened_page(browser, address) as opened:
+        yield opened
+
+
+@contextmanager
+def opened_page(browser: Any, address: str) -> Iterator[Any]:
     """Yield the open page; whatever the browser complained of, or asked the network for, fails."""
     context = browser.new_context(
         viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
@@ -201,3 +209,30 @@ def test_paper_has_the_tables_open(page: Any, tmp_path: Path) -> None:
     page.pdf(path=tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").stat().st_size > 50_000
     assert page.locator("#provenance details:not([open])").count() == 0
+
+
+def test_labels_are_drawn_listed_and_shown(browser: Any, tmp_path: Path) -> None:
+    """A page about images that may have several labels: bars, a table, mistakes and a map."""
+    page, _ = build(make_several(tmp_path), tmp_path / "several.html")
+    with opened_page(browser, page.path.as_uri()) as opened:
+        bars = "document.getElementById('labels-plot').data[0].x.length"
+        assert opened.evaluate(bars) == len(LABELS)
+        rows = opened.locator("#labels-list tbody tr")
+        assert sorted(rows.locator("td:first-child").all_text_contents()) == list(LABELS)
+        opened.locator("#labels-list th button", has_text="threshold").click()
+        limits = rows.locator("td:nth-child(4)").all_text_contents()
+        assert limits == sorted(limits)
+        wrong = opened.locator("#false .gallery li").count()
+        assert wrong > 0
+        opened.locator("#false [data-item]").first.click()
+        opened.locator("#chosen").wait_for()
+        assert "labels" in opened.locator("#chosen").inner_text()
+        opened.keyboard.press("Escape")
+        rows.first.locator("button").click()
+        assert "given, and not there" in opened.locator("#cell").inner_text()
+        names = "document.getElementById('map-plot').data.map((one) => one.name ?? '')"
+        for chosen in ("0", "1"):
+            opened.select_option("#map-label", chosen)
+            assert any(f"with {LABELS[int(chosen)]}" in one for one in opened.evaluate(names))
+        opened.select_option("#map-by", "error")
+        assert any("all labels right" in one for one in opened.evaluate(names))

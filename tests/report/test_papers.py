@@ -89,7 +89,7 @@ def test_letters_that_no_font_has_become_numbers(
     monkeypatch.setattr(glyphs, "undrawable", lambda letters: letters)  # as where no font is
     with caplog.at_level(logging.WARNING):
         assert glyphs.readable(["cat", "日本", "été"]) == ["cat", "class 1", "été"]
-    assert "letters of 1 class names" in caplog.text
+    assert "the pictures say class 1 for 日本; a font" in caplog.text
     path = tmp_path / "confusion.png"
     draw_confusion(np.eye(2, dtype=np.int64), ["日本", "cat"], path, title="日本")
     assert margins_are_white(path)

@@ -22,7 +22,10 @@ from probe.ledger import record_look
 from probe.predictions import Predictions, save_predictions
 from probe.preprocess import TORCHVISION
 from probe.results import RunResult, write_run
+from probe.runs import HeadRequest
 from tests.fakes import SIZE, FakeEngine, Silent
+from tests.finished import make_run as make_fitted
+from tests.several import make_list
 
 # a path `</script>x.png` inside of the class `<`; markup, Plotly's own markup, and a CJK name
 CLASSES = ("<", "<img src=x onerror=alert(1)>", "$&'\"%{y}<b>", "日本の猫", "plain")
@@ -143,6 +146,18 @@ def add_extras(cache: Path, joined: Joined) -> None:
         threshold=0.98, n_train=60, n_test=60, near_duplicates=(pair,), label_errors=(error,),
         scores={"n_leaked": 1, "test_top1": 0.7, "test_top1_without": 0.69},
     ))  # fmt: skip
+
+
+def make_several(folder: Path) -> Path:
+    """Return a cache folder with two runs on pictures that may have several labels."""
+    cache = folder / "cache"
+    make_entry(cache, make_list(folder / "<b>data"))
+    for request in (
+        HeadRequest(solver="ridge"),
+        HeadRequest(solver="dense", params={"epochs": 2}),
+    ):
+        make_fitted(cache, request)
+    return cache
 
 
 def make_world(folder: Path) -> Path:

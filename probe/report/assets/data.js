@@ -12,9 +12,19 @@ function unpack(text, Kind) {
 const ITEMS = DATA.items;
 ITEMS.split = unpack(ITEMS.split, Uint8Array);
 ITEMS.part = unpack(ITEMS.part, Uint8Array);
-ITEMS.label = unpack(ITEMS.label, Uint16Array);
+if (DATA.several) {
+  ITEMS.labels = unpack(ITEMS.labels, Uint8Array);
+  ITEMS.known = unpack(ITEMS.known, Uint8Array);
+} else {
+  ITEMS.label = unpack(ITEMS.label, Uint16Array);
+}
 ITEMS.there = unpack(ITEMS.there, Uint8Array);
 for (const run of DATA.runs) {
+  if (DATA.several) {
+    run.given = unpack(run.given, Uint8Array);
+    run.known = unpack(run.known, Uint8Array);
+    continue;
+  }
   run.predicted = unpack(run.predicted, Uint16Array);
   run.confidence = unpack(run.confidence, Uint8Array);
   for (const split of run.splits) {
@@ -71,8 +81,38 @@ function thumbnail(item, shown = 96, alt = ITEMS.ids[item]) {
   return made;
 }
 
+// Where an image may have several labels they are bits, a row of whole bytes an image.
+const ROW_BYTES = Math.ceil(DATA.classes.length / 8);
+const bit = (bits, item, label) => Boolean(bits[item * ROW_BYTES + (label >> 3)] & (128 >> (label & 7)));
+const bitNames = (bits, item) => DATA.classes.filter((_, label) => bit(bits, item, label)).join(", ") || "no label";
+const hasLabel = (item, label) => (DATA.several ? bit(ITEMS.labels, item, label) : ITEMS.label[item] === label);
+
+function labelText(item) {
+  if (!DATA.several) {
+    return className(ITEMS.label[item]);
+  }
+  return ITEMS.known[item] ? bitNames(ITEMS.labels, item) : "unknown";
+}
+
+// How many labels of an image a run has wrong; null where it was trained on it.
+function wrongLabels(run, item) {
+  if (!run?.known[item] || !ITEMS.known[item]) {
+    return null;
+  }
+  return [...DATA.classes.keys()].filter((label) => bit(run.given, item, label) !== hasLabel(item, label)).length;
+}
+
+const sharesLabel = (one, other) =>
+  DATA.several
+    ? DATA.classes.some((_, label) => hasLabel(one, label) && hasLabel(other, label))
+    : ITEMS.label[one] === ITEMS.label[other];
+
 // A run's verdict on an image, in words; nothing where it was trained on it.
 function verdict(run, item) {
+  if (DATA.several) {
+    const wrong = wrongLabels(run, item);
+    return wrong === null ? null : { right: wrong === 0, text: bitNames(run.given, item) };
+  }
   const predicted = run.predicted[item];
   if (predicted === NONE) {
     return null;

@@ -9,7 +9,7 @@ function gallery(items, run) {
 
 function picture(item, run) {
   const said = run ? verdict(run, item) : null;
-  const text = make("div", {}, className(ITEMS.label[item]));
+  const text = make("div", {}, labelText(item));
   if (said) {
     const word = make("span", { class: said.right ? "right" : "wrong" }, said.text);
     text.append(make("br"), said.right ? "" : "→ ", word);
@@ -19,7 +19,7 @@ function picture(item, run) {
 }
 
 function describe(item) {
-  return `${ITEMS.ids[item]}, ${className(ITEMS.label[item])}`;
+  return `${ITEMS.ids[item]}, ${labelText(item)}`;
 }
 
 function drawWorst(run, split) {
@@ -34,7 +34,7 @@ function choose(item) {
   const map = DATA.maps[Number(byId("map-of")?.value ?? 0)];
   const close = make("button", { type: "button", class: "close", "aria-label": "Close" }, "✕");
   close.addEventListener("click", closePanel);
-  const facts = [["class", className(ITEMS.label[item])], ["split", DATA.splits[ITEMS.part[item]]]];
+  const facts = [[DATA.several ? "labels" : "class", labelText(item)], ["split", DATA.splits[ITEMS.part[item]]]];
   const said = DATA.runs.map((run) => [run.label, verdict(run, item)]).filter(([, one]) => one);
   if (said.length) {
     facts.push(["right", `${said.filter(([, one]) => one.right).length} of ${said.length} runs`]);
@@ -62,8 +62,8 @@ function neighbours(map, item) {
   for (let j = 0; map && j < map.k; j += 1) {
     const other = map.neighbours[item * map.k + j];
     if (other !== NOBODY) {
-      const same = ITEMS.label[other] === ITEMS.label[item];
-      const text = make("div", {}, make("span", { class: same ? "right" : "wrong" }, className(ITEMS.label[other])));
+      const same = sharesLabel(other, item);
+      const text = make("div", {}, make("span", { class: same ? "right" : "wrong" }, labelText(other)));
       const cosine = (map.similarity[item * map.k + j] / 200).toFixed(2);
       text.append(make("small", {}, `cosine ${cosine}, ${DATA.splits[ITEMS.part[other]]}`), make("small", {}, ITEMS.ids[other]));
       const button = make("button", { type: "button", "data-item": other }, thumbnail(other, 80, describe(other)), text);

@@ -14,10 +14,15 @@ function currentSplit() {
 
 function drawRun() {
   const [run, split] = currentSplit();
-  drawConfusion(run, split);
   drawReliability("before-plot", split.before, "As fitted");
   drawReliability("after-plot", split.after, "After temperature");
-  drawWorst(run, split);
+  if (DATA.several) {
+    drawLabels(run, split);
+    drawDecisions(split);
+  } else {
+    drawConfusion(run, split);
+    drawWorst(run, split);
+  }
 }
 
 function fillSplits() {
@@ -50,7 +55,7 @@ if (byId("map-plot")) {
 }
 part("cost-plot", drawCost);
 part("learning-plot", drawLearning);
-part("confusion-plot", drawRun);
+part("before-plot", drawRun);
 part("loss-plot", drawTraining);
 part("map-plot", drawMap);
 

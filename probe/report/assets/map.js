@@ -35,6 +35,35 @@ function groupsByClass(items) {
   return [others, ...groups];
 }
 
+// An image may have several labels: a colour says whether it has the one that was chosen.
+function groupsByLabel(items) {
+  const label = Number(byId("map-label").value);
+  const name = className(label);
+  const groups = [
+    { name: `without ${name}`, colour: css("--line"), symbol: "circle", items: [] },
+    { name: `with ${name}`, colour: colour(0), symbol: "circle", items: [] },
+  ];
+  for (const item of items) {
+    groups[Number(hasLabel(item, label))].items.push(item);
+  }
+  return groups;
+}
+
+function groupsByWrongLabels(items) {
+  const run = mapRun();
+  const groups = [
+    { name: "trained on, or not kept", colour: css("--rule"), symbol: "circle", items: [] },
+    { name: "all labels right", colour: fade(colour(0), 0.55), symbol: "circle", items: [] },
+    { name: "one label wrong", colour: colour(4), symbol: "diamond", items: [] },
+    { name: "more wrong", colour: colour(1), symbol: "x", items: [] },
+  ];
+  for (const item of items) {
+    const wrong = wrongLabels(run, item);
+    groups[wrong === null ? 0 : Math.min(wrong, 2) + 1].items.push(item);
+  }
+  return groups;
+}
+
 function groupsByError(items) {
   const run = mapRun();
   const groups = [
@@ -61,7 +90,9 @@ function groupsBySplit(items) {
   return groups;
 }
 
-const GROUPS = { class: groupsByClass, error: groupsByError, split: groupsBySplit };
+const GROUPS = DATA.several
+  ? { class: groupsByLabel, error: groupsByWrongLabels, split: groupsBySplit }
+  : { class: groupsByClass, error: groupsByError, split: groupsBySplit };
 
 function at(map, item) {
   const start = item * map.dimensions;
@@ -87,7 +118,7 @@ function visibleItems(map) {
   const label = wanted ? DATA.classes.indexOf(wanted) : -1;
   const items = [];
   for (let item = 0; item < ITEMS.points; item += 1) {
-    if ((label < 0 || ITEMS.label[item] === label) && !Number.isNaN(at(map, item)[0])) {
+    if ((label < 0 || hasLabel(item, label)) && !Number.isNaN(at(map, item)[0])) {
       items.push(item);
     }
   }
@@ -179,7 +210,7 @@ function showTip(item, where) {
   }
   const tip = byId("tip");
   const said = mapRun() ? verdict(mapRun(), item) : null;
-  const words = [make("p", {}, className(ITEMS.label[item]))];
+  const words = [make("p", {}, labelText(item))];
   if (said) {
     words.push(make("p", { class: said.right ? "right" : "wrong" }, `${said.right ? "✓" : "✗"} ${said.text}`));
   }
@@ -228,8 +259,11 @@ function startMap() {
   axes();
   byId("class-names").append(...DATA.classes.map((name) => make("option", { value: name })));
   byId("map-of").addEventListener("change", axes);
-  for (const id of ["map-of", "map-axes", "map-by", "map-run", "map-class"]) {
-    byId(id).addEventListener("change", drawMap);
+  if (DATA.several) {
+    fill(byId("map-label"), DATA.classes);
+  }
+  for (const id of ["map-of", "map-axes", "map-by", "map-run", "map-class", "map-label"]) {
+    byId(id)?.addEventListener("change", drawMap);
   }
   byId("map-find").addEventListener("change", (event) => find(event.target.value));
   byId("map-plot").addEventListener("keydown", (event) => {

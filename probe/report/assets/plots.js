@@ -101,7 +101,7 @@ function drawCost() {
   const unit = byId("cost-by").selectedOptions[0].textContent;
   const single = Math.min(...positive) === Math.max(...positive);
   const x = axis(unit, { ...(single ? { range: [0, 2 * positive[0]] } : {}), type: wide ? "log" : "linear", ...(wide ? { dtick: 1, minor: { ticks: "outside", ticklen: 3 } } : {}) });
-  const y = axis("top-1 on held-out rows, %");
+  const y = axis(`${DATA.metric} on held-out rows, %`);
   Plotly.react("cost-plot", traces, layout({ xaxis: x, yaxis: y, hovermode: "closest" }), CONFIG);
 }
 
@@ -160,7 +160,7 @@ function drawTraining() {
       y: run.history.map((row) => (row[column] === null ? null : scale * row[column])),
       line: { color, width: 2, dash: style },
     });
-    const traces = [line("train", train, css("--line"), "dash")];
+    const traces = train === null ? [] : [line("train", train, css("--line"), "dash")];
     if (run.history.some((row) => row[val] !== null)) {
       traces.push(line("validation", val, colour(0), "solid"));
     }
@@ -168,8 +168,19 @@ function drawTraining() {
     Plotly.react(id, traces, layout(more), CONFIG);
   };
   draw("loss-plot", 1, 3, 1, "cross-entropy, nats");
-  draw("top1-plot", 2, 4, 100, "top-1, %");
+  const measured = (column) => run.history.some((row) => row[column] !== null);
+  byId("top1-plot").hidden = !measured(2) && !measured(5); // of several labels there is no top-1
+  if (measured(2)) {
+    draw("top1-plot", 2, 4, 100, "top-1, %");
+  } else if (measured(5)) {
+    draw("top1-plot", null, 5, 100, "mAP, %");
+  }
 }
+
+// What a decision is, by whether an image may have several labels.
+const CALIBRATION = DATA.several
+  ? { rows: "decisions", part: "part of the decisions", accuracy: "it is there", x: "probability of a label, %", y: "it is there, %", hover: "%{x:.1f} % probable, %{y:.1f} % there" }
+  : { rows: "rows", part: "part of the rows", accuracy: "accuracy", x: "confidence, %", y: "accuracy, %", hover: "%{x:.1f} % sure, %{y:.1f} % right" };
 
 function drawReliability(id, one, title) {
   if (!one) {
@@ -196,7 +207,7 @@ function drawReliability(id, one, title) {
       y: share,
       width: 4,
       marker: { color: fade(colour(3), 0.45) },
-      name: "part of the rows",
+      name: CALIBRATION.part,
       hoverinfo: "skip",
     },
     {
@@ -207,13 +218,13 @@ function drawReliability(id, one, title) {
       customdata: one.count,
       line: { color: colour(0), width: 2 },
       marker: { size: 7 },
-      name: "accuracy",
-      hovertemplate: "%{x:.1f} % sure, %{y:.1f} % right, %{customdata:,} rows<extra></extra>",
+      name: CALIBRATION.accuracy,
+      hovertemplate: `${CALIBRATION.hover}, %{customdata:,} ${CALIBRATION.rows}<extra></extra>`,
     },
   ];
   const heading = { text: `${title}: error ${percent(one.error, 2)}`, font: { size: 14 }, x: 0, xref: "paper" };
-  const x = axis("confidence, %", { range: [0, 101], constrain: "domain" });
-  const y = axis("accuracy, %", { range: [0, 101] });
+  const x = axis(CALIBRATION.x, { range: [0, 101], constrain: "domain" });
+  const y = axis(CALIBRATION.y, { range: [0, 101] });
   const more = { title: heading, xaxis: x, yaxis: y, hovermode: "closest", margin: { l: 56, r: 16, t: 40, b: 48 } };
   Plotly.react(id, traces, layout(more), CONFIG);
 }

@@ -1,0 +1,115 @@
+"""What a run said of held-out rows that may have several labels, reduced to what a page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.multilabel import HALF, LabelFigures, label_figures
+from probe.pairs import Evidence, evidence
+from probe.predictions import Predictions
+from probe.report.reliability import Reliability, reliability
+from probe.results import RunResult
+from probe.statistics import apply_binary_temperature
+
+WORST = 24  # of each kind
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelView:
+    """One run on one split of held-out rows, N of them with C labels.
+
+    Parameters
+    ----------
+    split : str
+        ``oof``, ``val`` or ``test``.
+    ids : str, (N,)
+    labels : uint8, (N, C)
+        1 where a row has the label.
+    given : bool, (N, C)
+        Whether the run gives it: from its threshold on.
+    thresholds : float64, (C,)
+        As the run chose them on held-out rows; 0.5 where it could not.
+    figures : LabelFigures
+        At the thresholds.
+    before, after : Reliability
+        Of all decisions, as the head is, and with its temperature; `after` is None without one.
+    worst : int64, (n_worst,)
+        Rows of the decisions that are confidently wrong: first labels that are given and not
+        there, then labels that are there and not given, the surest first.
+    worst_labels : int64, (n_worst,)
+    worst_probabilities : float64, (n_worst,)
+    n_false : int
+        So many of them are of the first kind.
+    evidence : Evidence or None
+        Rows in the order of their ids. None for test rows, which choose nothing.
+    """
+
+    split: str
+    ids: NDArray[np.str_]
+    labels: NDArray[np.uint8]
+    given: NDArray[np.bool_]
+    thresholds: NDArray[np.float64]
+    figures: LabelFigures
+    before: Reliability
+    after: Reliability | None
+    worst: NDArray[np.int64]
+    worst_labels: NDArray[np.int64]
+    worst_probabilities: NDArray[np.float64]
+    n_false: int
+    evidence: Evidence | None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def label_view(split: str, kept: Predictions, result: RunResult, n_worst: int = WORST) -> LabelView:
+    """Reduce one split's predictions; the probabilities themselves are let go."""
+    p, labels = kept.probabilities, kept.labels.astype(np.uint8)
+    thresholds = _thresholds(result.multilabel or {}, p.shape[1])
+    given = p >= thresholds
+    false, missed = given & (labels == 0), ~given & (labels == 1)
+    false_at, missed_at = _surest(p, false, n_worst), _surest(1 - p, missed, n_worst)
+    rows, columns = (np.concatenate(pair) for pair in zip(false_at, missed_at, strict=True))
+    order = np.argsort(kept.ids, kind="stable")
+    after = None
+    if result.temperature is not None:
+        after = _decisions(apply_binary_temperature(p, result.temperature), labels)
+    return LabelView(
+        split=split,
+        ids=kept.ids,
+        labels=labels,
+        given=given,
+        thresholds=thresholds,
+        figures=label_figures(p, labels, thresholds),
+        before=_decisions(p.astype(np.float64), labels),
+        after=after,
+        worst=rows.astype(np.int64),
+        worst_labels=columns.astype(np.int64),
+        worst_probabilities=p[rows, columns].astype(np.float64),
+        n_false=len(false_at[0]),
+        evidence=None if split == "test" else evidence(p[order], labels[order]),
+    )
+
+
+def _thresholds(several: Mapping[str, Any], n_classes: int) -> NDArray[np.float64]:
+    """Return the thresholds of a run's labels, which its result has in their order."""
+    chosen = [float(one["threshold"]) for one in several.get("classes", {}).values()]
+    return np.array(chosen if len(chosen) == n_classes else [HALF] * n_classes)
+
+
+def _surest(
+    confidence: NDArray[Any], wrong: NDArray[np.bool_], most: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return rows and columns of the wrong decisions with the highest confidence."""
+    rows, columns = np.nonzero(wrong)
+    order = np.argsort(-confidence[rows, columns], kind="stable")[:most]
+    return rows[order], columns[order]
+
+
+def _decisions(p: NDArray[np.float64], labels: NDArray[np.uint8]) -> Reliability:
+    return reliability(p.reshape(-1), labels.reshape(-1) == 1)

@@ -1,0 +1,54 @@
+"""Confidence against what came of it, in bins: a reliability diagram."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 15
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reliability:
+    """Confidence against accuracy in bins of equal width; bins without rows are left out.
+
+    Parameters
+    ----------
+    confidence, accuracy : float64, (n_bins,)
+        Means over the bin's rows.
+    count : int64, (n_bins,)
+    error : float
+        Expected calibration error.
+
+    References
+    ----------
+    Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, section 2.
+    """
+
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+    count: NDArray[np.int64]
+    error: float
+
+
+def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Reliability:
+    """Bin rows by confidence.
+
+    Parameters
+    ----------
+    confidence : float64, (n_rows,)
+    right : bool, (n_rows,)
+    """
+    bins = np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
+    count = np.bincount(bins, minlength=BINS)
+    kept = count > 0
+    sums = np.bincount(bins, weights=confidence, minlength=BINS)
+    hits = np.bincount(bins, weights=right, minlength=BINS)
+    return Reliability(
+        confidence=sums[kept] / count[kept],
+        accuracy=hits[kept] / count[kept],
+        count=count[kept],
+        error=float(np.abs(sums - hits).sum() / len(right)),
+    )
