@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -140,7 +141,12 @@ def show(bench: Bench, folder: Path) -> None:
     for comparison in bench.comparisons:
         several = f"{comparison.dataset}: " if len(bench.comparisons) > 1 else ""
         out.print(f"{several}{comparison.verdict}\n", style="bold")
-    console.facts(out, {"kept": f"{folder}: bench.json, results.csv"})
+    facts = {"kept": f"{folder}: bench.json, results.csv"}
+    if len(bench.comparisons) == 1 and (winner := bench.comparisons[0].winner):
+        row = bench.row(winner)
+        out_file = shlex.quote(f"{row.dataset}.probe")
+        facts["next"] = f"probe report --open; probe bundle {row.run} --out {out_file}"
+    console.facts(out, facts)
 
 
 def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:

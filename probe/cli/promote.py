@@ -224,7 +224,7 @@ def _train(begun: Begun, asked: Asked, cache: Path, *, quiet: bool) -> None:
         )
     except KeyboardInterrupt:
         sys.stderr.write(f"probe: stopped; `probe promote --resume {target}` goes on\n")
-        raise
+        raise typer.Exit(130) from None
     done: Promoted = finish(begun, asked, ledger=cache / "ledger")
     if quiet:
         console.print_json(done.to_dict())

@@ -62,7 +62,10 @@ def serve(
         app, log_level="warning", access_log=False, server_header=False, limit_concurrency=256,
         timeout_keep_alive=5, timeout_graceful_shutdown=5,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:  # as the line above has it; uvicorn raises it when all is closed
+        raise typer.Exit(130) from None
 
 
 def _listen(host: str, port: int) -> Any:
