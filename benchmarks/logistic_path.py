@@ -16,33 +16,30 @@ warm      scikit-learn at the headline's values of C, from scratch and from the 
           before it on the grid, as a warm-started loop has it.
 tight     where scikit-learn goes at one large C when its stop is tightened, and from our solution.
 
-Showed, with VGG16's conv5_3 at 32 x 32, flattened, of CIFAR-10, on two cores that others were using
-too (load 3 to 5; both sides are faster on an idle machine):
+Showed, with VGG16's conv5_3 at 32 x 32, flattened, of CIFAR-10, on two idle cores, with
+OPENBLAS_CORETYPE=SKYLAKEX so that both sides run the same kernel (NumPy's OpenBLAS does not know
+each newer processor, and ours is SciPy's):
 
-    path, all 45 and the choice      65, 68, 77, 80 and 110 s in five runs; chosen C=0.00178
-    scikit-learn, 5 of 45 fitted     7223 s by interpolation, beside the run of 110 s: 65 times
+    path, all 45 and the choice      31, 35 and 41 s; chosen C=0.00178; within one standard error of
+                                     its 68.03 %: C from 0.001 to 0.00562
+    scikit-learn, 5 of 45 fitted     3568 s by interpolation: 86 times the slowest, 114 the fastest
 
           C    scikit-learn               its objective above ours    top-1: theirs, ours
-      1e-06     12 iterations,    6 s     4e-9                        53.64, 53.63 %
-    5.6e-04     80 iterations,   42 s     5e-7                        67.45, 67.43 %
-    3.2e-01    300 iterations,  167 s     3e-4                        64.13, 64.12 %
-    1.8e+02    489 iterations,  316 s     3e-3                        62.46, 62.19 %
-    1.0e+05    517 iterations,  235 s     3e-3                        62.40, 62.16 %
+      1e-06     12 iterations,    3 s     4e-9                        53.64, 53.63 %
+    5.6e-04     77 iterations,   20 s     1e-6                        67.46, 67.43 %
+    3.2e-01    298 iterations,   82 s     3e-4                        64.03, 64.12 %
+    1.8e+02    560 iterations,  143 s     1.7e-3                      62.38, 62.15 %
+    1.0e+05    551 iterations,  142 s     1.8e-3                      62.29, 62.18 %
 
-In those runs NumPy's OpenBLAS did not know this processor. With OPENBLAS_CORETYPE=SKYLAKEX, so that
-both sides ran the same kernel, and other work beside both:
+Before products let go of the interpreter's lock ours took 56, 59 and 61 s in the same place (56 to
+61 times), and with other work beside both 54 to 110 s (65 to 125 times).
 
-    path, all 45 and the choice      54 and 85 s; 64 and 69 s in a later version, alone on the
-                                     machine; chosen C=0.00178; within one standard error of its
-                                     68.03 %: C from 0.001 to 0.00562
-    scikit-learn, 4 of 45 fitted     6776 s by interpolation: 79 times the slower, 125 the faster
-
-The 0.27 points at C=178 are where scikit-learn stops, and not a matter of its minimum: it ends at a
-slope of 1e-4, 3e-3 above ours in the objective, and on another number of threads elsewhere. On one
-thread it took 521 iterations instead of 489, ended at a slope of 8.8e-5 and had 62.31 instead of
-62.46 %. So it does not agree with itself to 0.1 points there, though it reports convergence; both
-are 6 points below the best C. With tighter stops both go to the same place (`tight`; ours alone at
-these C, from zero):
+The 0.23 points at C=178 are where scikit-learn stops, and not a matter of its minimum: it ends at a
+slope of 1e-4, 1.7e-3 above ours in the objective, and on another number of threads elsewhere. On
+one thread it took 521 iterations instead of 489 in another run, and had 62.31 instead of 62.46 %.
+So it does not agree with itself to 0.1 points there, though it reports convergence; both are 6
+points below the best C. With tighter stops both go to the same place (`tight`; ours alone at these
+C, from zero; times before the change above):
 
     C=178   scikit-learn, tol 1e-4 (its own)   560 iterations, 307 s   1.1e-3 above ours   62.38 %
             scikit-learn, tol 3e-5, going on   554 more, 537 s         1.6e-3 below        62.05 %
@@ -50,17 +47,31 @@ these C, from zero):
             ours, tol 4e-8                     279 gradients, 106 s *  1.7e-3 below        62.09 %
     * with C=1e5 beside it: 62.23 %, and 62.06 % with tol 4e-8, 2.0e-3 below
 
-So where scikit-learn is at its minimum the two agree to 0.04 points; as installed, neither is.
+So where scikit-learn is at its minimum the two agree to 0.04 points; as installed, neither is. On
+the path ours could be: LOOSEST at 5 instead of 25 took 2.5 times as long, ended 1.5e-3 lower at
+C=178 and moved top-1 by 0.03 points.
 
-Its warm-started loop was cut off after two fits (9 and 65 s, where cold ones took 6 and 60 s):
-starting from another C did not help it there.
+Warm-started from the head of the C before, scikit-learn took 57 iterations instead of 77 at
+C=5.6e-4, and none at 0.32, 178 and 1e5: the head of the C before is within its tolerance at once.
+It keeps that head, 4e-3 above the minimum at C=0.32.
 
-What the parts bought (68 s with all of them, in the same run; the excess is over that run's):
+What the parts bought, on every eleventh C: five, so that little is shared, and the last two take
+most of the time (seconds idle; gradients of a head; what the objective is above the first line's):
 
-    without SciPy's BLAS       121 s, excess 1e-4
-    without class curvature     58 s, but excess 2e-3: the stop is blind to what is left
+    all parts                          31 s   306
+    without warm starts                34 s   352   1e-3
+    without the covariance             67 s   909   1e-2, and two values not converged
+    without the classes' curvature     20 s   242   2e-3: the stop is blind to what is left
+    without sharing passes             34 s   309
+    without the looser stop            78 s   764   two values not converged
+    without float32                    53 s   312
+    without scores by class            33 s   307
+    without cores sharing rows         57 s   302
+    without letting go of the lock     68 s   306   (36 s with all parts in that run)
+    without SciPy's BLAS               34 s   306   (with NumPy's, told which kernel to take)
 
-The other parts were taken away on toy rows only so far: `parts` on the real ones is to be run.
+`-j 2` of scikit-learn's own fits (`probe head --solver logistic --C 1e-4,1e-3,1e-2,1e-1` on 35,000
+x 512 rows): 24 and 25 s against 36 and 38 s with `-j 1`.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ def counted() -> Iterator[Count]:
 
 def _locked(A: Any, B: Any) -> Any:
     """SciPy's product as its users know it: it holds the interpreter's lock."""
-    return sgemm(1.0, B.T, A.T).T
+    first, flip_first = (B.T, 0) if B.flags.c_contiguous else (B, 1)
+    second, flip_second = (A.T, 0) if A.flags.c_contiguous else (A, 1)
+    return sgemm(1.0, first, second, trans_a=flip_first, trans_b=flip_second).T
 
 
 def _double(A: Any, B: Any) -> Any:

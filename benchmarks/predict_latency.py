@@ -7,15 +7,11 @@ JPEG file, decodes, resizes, forwards, and gives calibrated probabilities; or st
 of the network's size. Calls alternate, medians are compared. Cold is the whole command: imports,
 digests, twelve reference images, the answer.
 
-Seen on two cores of a Xeon with nothing else of ours on them, three runs one after another:
+Seen on two cores of a Xeon with nothing else on them, three runs:
 
-    resnet18             warm, pixels 1.09, 1.10, 1.09, file 1.39, 1.40, 1.41 of the bare network;
-                         cold, median 3.79, 3.05, 2.29 s, best 2.62, 2.73, 2.08 s
-    efficientnet_lite0   (one run) warm, pixels 1.12, file 1.57; cold, median 2.00 s, best 1.86 s
-
-Medians of five more series of ResNet-18 from cold: 3.19, 2.58, 2.92, 3.16 and 2.98 s. Its own
-speed moves that much: the limit of 3 s holds in four of the eight, so it is not met for certain.
-Before scikit-learn left the way of a prediction it was 3.31 s, best 3.23 s.
+    resnet18             warm, pixels 1.08, 1.08, 1.10, file 1.32, 1.37, 1.42 of the bare network,
+                         less the decoding 1.18, 1.20, 1.24; cold, median 1.50, 1.20, 1.50 s
+    efficientnet_lite0   (one run) warm, pixels 1.16, file 1.73 (1.48); cold, median 1.28 s
 
 From pixels the limit of 1.2 holds; from a 640 x 427 JPEG file it is missed, the more the smaller
 the network. Of the 6 to 8 ms that such a file takes (processor time of the thread), libjpeg needs
@@ -23,10 +19,8 @@ the network. Of the 6 to 8 ms that such a file takes (processor time of the thre
 move the features away from those of the cache), resizing in Pillow 1.9, and copies between Pillow
 and NumPy the rest.
 
-Cold, with a head answered from its arrays, no random weights drawn before the real ones are set
-and no setuptools for three comparisons of versions: 3.04 s of processor time against 5.20 s of the
-version before (medians of five, taking turns, with ten other processes on the two cores: wall time
-says nothing there).
+Cold, before bundles ran their graphs through MXNet's C interface, ResNet-18 took 2.29 to 3.79 s
+(medians of eight series): importing MXNet's package was 1 to 1.7 s of that.
 """
 
 from __future__ import annotations
