@@ -29,7 +29,7 @@ ROUND = 10_000_000  # that a budget is named in
 
 # What a fit adds to the process besides rows, images and weights: packages, BLAS's buffers,
 # blocks of rows. Seen, and rounded up.
-FITTING_BYTES = 50_000_000
+FITTING_BYTES = 45_000_000
 MORE_BYTES = {"dense": 95_000_000, "path": 40_000_000}  # MXNet; blocks of rows on each core
 SQUARES = {"path": 6, "ridge": 6, "prototype": 6}  # matrices of the features' covariance, float64
 VECTORS = {"path": 4, "ridge": 3, "dense": 5}  # as long as a head's weights, float64, a head
