@@ -7,14 +7,14 @@ is the peak resident memory of that whole process (interpreter, MXNet or scikit-
 pages of the file) as the kernel counted it. A head that would not stay below the budget has to say
 so before it starts, with the smallest one that would do.
 
-Seen on two busy cores with 1.6 GB of features, 390,625 images, and 400 MB allowed (each run alone,
-by the kernel's count; in brackets what the command reckoned with beforehand, since made safer):
+Seen with 1.6 GB of features, 390,625 images, and 400 MB allowed (each run alone, by the kernel's
+count; in brackets an earlier version's):
 
-    dense, 1 epoch     379 MB (388)
-    path, one C        365 MB (392)
-    prototype          301 MB; with 3.2 GB of features, 781,250 images, and 420 MB allowed: 390 MB
-    ridge, alpha grid  342 MB
-    knn, 64 queries    280 MB (297); with 280 MB allowed, the least it named: 257 MB
+    dense, 1 epoch     380 MB (379)
+    path, one C        303 MB (365)
+    prototype          270 MB (301); with 3.2 GB, 781,250 images, and 420 MB allowed: (390)
+    ridge, alpha grid  298 MB (342)
+    knn, 64 queries    257 MB (280)
     logistic           refused: 8,280 MB, or path
 
 Of these 175 MB are interpreter, NumPy and scikit-learn, and 95 MB MXNet. What grows with the images
