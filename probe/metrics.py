@@ -14,6 +14,7 @@ Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 
 TOP = 5
+N_BINS = 15  # of confidence
 MOST_RANKED = 1 << 26  # scores: beyond, sorting them for the area takes minutes
 BLOCK_ELEMENTS = 1 << 22  # scores compared at a time
 # of a row whose class the head does not know, in nats: scikit-learn clips probabilities there
@@ -214,7 +215,7 @@ def area_under_roc(scores: NDArray[Any], own: NDArray[np.bool_]) -> float:
     return float((ranks[own].sum() - n_own * (n_own + 1) / 2) / (n_own * n_rest))
 
 
-def calibration_error(probabilities: Probabilities, labels: Labels, n_bins: int = 15) -> float:
+def calibration_error(probabilities: Probabilities, labels: Labels, n_bins: int = N_BINS) -> float:
     """Return the expected calibration error: how far confidence is from accuracy, on average.
 
     Rows are put into bins of equal width by their highest probability; the gaps between a bin's
@@ -229,10 +230,16 @@ def calibration_error(probabilities: Probabilities, labels: Labels, n_bins: int 
     return calibration_gap(probabilities.max(axis=1), right, n_bins)
 
 
-def calibration_gap(confidence: NDArray[Any], right: NDArray[Any], n_bins: int = 15) -> float:
+def confidence_bins(confidence: NDArray[np.float64], n_bins: int = N_BINS) -> NDArray[np.intp]:
+    """Return the bin of each confidence, (n,); they are equally wide and closed above."""
+    bins: NDArray[np.intp] = np.ceil(confidence * n_bins).astype(np.intp) - 1
+    return bins.clip(0, n_bins - 1)
+
+
+def calibration_gap(confidence: NDArray[Any], right: NDArray[Any], n_bins: int = N_BINS) -> float:
     """Return how far confidences, (n,), are from what came true, averaged over bins of them."""
     sure = confidence.astype(np.float64)
-    bins = np.clip(np.ceil(sure * n_bins).astype(np.intp) - 1, 0, n_bins - 1)
+    bins = confidence_bins(sure, n_bins)
     gaps = np.bincount(bins, weights=sure - right, minlength=n_bins)
     return float(np.abs(gaps).sum() / len(right))
 

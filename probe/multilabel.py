@@ -274,6 +274,17 @@ def binary_calibration_error(probabilities: Probabilities, labels: Indicators) -
     return calibration_gap(probabilities.reshape(-1), labels.reshape(-1))
 
 
+def reached(probabilities: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the labels whose thresholds one row reaches, the most probable first; maybe none.
+
+    Parameters
+    ----------
+    probabilities, thresholds : float, (n_classes,)
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    return order[probabilities[order] >= thresholds[order]]
+
+
 def label_text(label: Any, classes: Sequence[str]) -> str:
     """Return the name of a row's class, or the names of its several labels."""
     if np.ndim(label) == 0:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, resolve_pool
+from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, pool_called, resolve_pool
 from probe.cache.key import VIEWS, view_count
 from probe.datasets import DATASETS, Dataset, load_dataset, require_dataset
 from probe.datasets.fetch import Progress
@@ -100,7 +100,7 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
     layers = named or [default_layer(backbone, weights.held(backbone, memo), preprocess.size)]
     for layer in layers:
         backbone.check_size(layer, preprocess.size)
-    pool: Pool | None = next((one for one in POOLS if one == request.pool), None)
+    pool = pool_called(request.pool)
     cuts = [
         (layer, resolve_pool(layer, pool), weights.digest(backbone, layer, memo))
         for layer in layers

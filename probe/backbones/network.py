@@ -36,13 +36,19 @@ def build(spec: BackboneSpec, size: int | None = None) -> Any:
 def parameter_shapes(spec: BackboneSpec) -> dict[str, Shape]:
     """Return canonical name -> shape of every parameter and running statistic, top included."""
     net = build(spec)
-    output = net(mx.sym.var("data"))
     side = spec.input_size
-    arguments, _, auxiliary = output.infer_shape(data=(1, 3, side, side))
-    found = dict(zip(output.list_arguments(), arguments, strict=True))
-    found |= zip(output.list_auxiliary_states(), auxiliary, strict=True)
-    named = net._collect_params_with_prefix()
-    return {name: tuple(found[parameter.name]) for name, parameter in named.items()}
+    arguments, states = _inferred(net(mx.sym.var(INPUT)), (1, 3, side, side))
+    found, named = arguments | states, net._collect_params_with_prefix()
+    return {name: found[parameter.name] for name, parameter in named.items()}
+
+
+def _inferred(symbol: Any, data: Shape) -> tuple[dict[str, Shape], dict[str, Shape]]:
+    """Return the shape of each argument and of each auxiliary state, by their names in a symbol."""
+    arguments, _, states = symbol.infer_shape(**{INPUT: data})
+    return (
+        dict(zip(symbol.list_arguments(), map(tuple, arguments), strict=True)),
+        dict(zip(symbol.list_auxiliary_states(), map(tuple, states), strict=True)),
+    )
 
 
 class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
@@ -100,9 +106,7 @@ def freeze(
         parameter.name: name for name, parameter in net._collect_params_with_prefix().items()
     } | {network.gain.name: GAIN, network.shift.name: SHIFT}
     side = preprocess.size
-    arguments, _, states = outputs.infer_shape(data=(1, side, side, 3))
-    given = dict(zip(outputs.list_arguments(), map(tuple, arguments), strict=True))
-    kept = dict(zip(outputs.list_auxiliary_states(), map(tuple, states), strict=True))
+    given, kept = _inferred(outputs, (1, side, side, 3))
     symbol, shapes = json.loads(outputs.tojson()), given | kept
     for number, node in enumerate(symbol["nodes"]):
         if node["op"] != "null":

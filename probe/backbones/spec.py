@@ -125,6 +125,21 @@ class BackboneSpec:
                 f"{largest_map} takes any larger size"
             )
 
+    def cut(self, layer: str, pool: str) -> tuple[Layer, Pool]:
+        """Return a layer, or the `logits`, and how it is reduced, by their names.
+
+        Raises
+        ------
+        UnknownNameError
+            The network has no such layer.
+        UsageError
+            A vector cannot be pooled.
+        """
+        if layer == LOGITS:
+            return self.logits, "none"
+        found = self.layer(layer)
+        return found, resolve_pool(found, pool_called(pool))
+
     def is_tiny(self, layer: Layer, size: int) -> bool:
         """Whether the layer comes after the last map, of which the whole input is less than a cell.
 
@@ -132,6 +147,11 @@ class BackboneSpec:
         """
         last = max(one.after for one in self.layers if one.kind == "map")
         return layer.after >= last and size * CELLS < self.input_size
+
+
+def pool_called(name: str | None) -> Pool | None:
+    """Return the pool of that name; None where there is none."""
+    return next((one for one in POOLS if one == name), None)
 
 
 def resolve_pool(layer: Layer, pool: Pool | None) -> Pool:

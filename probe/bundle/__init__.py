@@ -3,6 +3,8 @@
     bundle.json             what it is, and the digests of the other files and of itself
     weights.safetensors     the cut network's parameters, float32, canonical names; of several
                             networks weights-1.safetensors ...
+    graph.json              how it computes, for a run without MXNet's Python package; with several
+                            passes over an image also graph-2.json ...
     projection.safetensors  the PCA between features and head; most bundles have none
     head.safetensors        the head with its normalisation; with folds head-fold01 ... instead
     reference.safetensors   synthetic images, and the features and probabilities they gave

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Any
 
 from probe.backbones.spec import LOGITS
@@ -156,13 +157,18 @@ class About:
         each = dict.fromkeys(f"{one.backbone}: {one.licence}" for one in self.networks)
         return terms.pop() if len(terms) == 1 else "; ".join(each)
 
+    @cached_property
+    def passes(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of the networks that each forward pass serves, in the order of its outputs."""
+        return passes_of(self.networks)
+
     @property
     def expected_files(self) -> set[str]:
         """The files that have to be there, `bundle.json` and the card not counted."""
         beside = {NEIGHBOURS} if self.remembers else set()
         learnt = {PROJECTION} if self.pca else set()
         weights = {one.file for one in self.networks}
-        graphs = {graph_file(number) for number in range(len(passes_of(self.networks)))}
+        graphs = {graph_file(number) for number in range(len(self.passes))}
         return {REFERENCE, *weights, *graphs, *self.heads} | learnt | beside
 
 

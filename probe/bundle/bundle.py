@@ -27,14 +27,13 @@ from probe.bundle.parts import (
 from probe.bundle.reject import Verdicts, judge
 from probe.errors import BundleError, DataError
 from probe.heads.projection import Projection
+from probe.multilabel import HALF, reached
 from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
 from probe.statistics import apply_binary_temperature, apply_temperature, softmax
 
 if TYPE_CHECKING:
     from probe.heads import FittedHead
-
-HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,7 +98,7 @@ class Bundle:
             for name in {one.file for one in about.networks}
         }
         graphs = read_graphs(files, about)
-        for numbers, graph in zip(passes_of(about.networks), graphs, strict=True):
+        for numbers, graph in zip(about.passes, graphs, strict=True):
             one = about.networks[numbers[-1]]
             check_parameters(str(path), one, graph, parameters[one.file])
         networks = build_networks(
@@ -139,10 +138,7 @@ class Bundle:
     @cached_property
     def passes(self) -> tuple[tuple[int, ...], ...]:
         """Numbers of the networks that each forward pass serves, in the order of its outputs."""
-        found: dict[int, list[int]] = {}
-        for number, one in enumerate(self.networks):
-            found.setdefault(id(one.engine), []).append(number)
-        return tuple(map(tuple, found.values()))
+        return passes_of([one.about for one in self.networks])
 
     @property
     def pixels(self) -> int:
@@ -270,12 +266,8 @@ class Bundle:
         """
         if not self.about.several:
             return [(name,) for name in self.predict(images)]
-        found = []
-        for p in self.predict_proba(images):
-            order = np.argsort(-p, kind="stable")
-            given = order[p[order] >= self.thresholds[order]]
-            found.append(tuple(self.about.classes[number] for number in given))
-        return found
+        every = [reached(p, self.thresholds) for p in self.predict_proba(images)]
+        return [tuple(self.about.classes[number] for number in given) for given in every]
 
     def predict_proba(self, images: Sequence[Image]) -> NDArray[np.float64]:
         """Return the probabilities of images, (n, n_classes); see `predict`."""

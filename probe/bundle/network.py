@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.graph import FrozenGraph, described
-from probe.backbones.spec import LOGITS, POOLS, BackboneSpec, Layer, Pool, resolve_pool
+from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
 
@@ -62,10 +62,7 @@ class NetworkAbout:
     @property
     def cut(self) -> tuple[Layer, Pool]:
         """Where the network ends."""
-        if self.layer == LOGITS:
-            return self.spec.logits, "none"
-        layer = self.spec.layer(self.layer)
-        return layer, resolve_pool(layer, next((one for one in POOLS if one == self.pool), None))
+        return self.spec.cut(self.layer, self.pool)
 
     @property
     def preprocessing(self) -> PreprocessSpec:
@@ -117,12 +114,12 @@ class Network:
         return [np.concatenate(rows)[: len(images)].reshape(len(images), -1) for rows in each]
 
 
-def passes_of(abouts: Sequence[NetworkAbout]) -> list[list[int]]:
+def passes_of(abouts: Sequence[NetworkAbout]) -> tuple[tuple[int, ...], ...]:
     """Return the numbers of the networks that each forward pass serves: those cut from one."""
     alike: dict[tuple[str, str, PreprocessSpec], list[int]] = {}
     for number, about in enumerate(abouts):
         alike.setdefault((about.backbone, about.file, about.preprocessing), []).append(number)
-    return list(alike.values())
+    return tuple(map(tuple, alike.values()))
 
 
 def graph_file(number: int) -> str:

@@ -14,7 +14,7 @@ from probe.backbones.graph import FrozenGraph
 from probe.bundle.about import ABOUT, NEIGHBOURS, REFERENCE, About
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
-from probe.bundle.network import NetworkAbout, describe_pass, graph_file, passes_of
+from probe.bundle.network import NetworkAbout, describe_pass, graph_file
 from probe.errors import BundleError, HeadError, WeightsError
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection
@@ -84,11 +84,8 @@ def check_head(where: str, head: FittedHead, about: About) -> None:
         raise BundleError(f"{where}: the head is not fitted; fit it with `probe head` first")
     labels, n_classes = head.classes_, len(about.classes)
     if (several := getattr(head, "multilabel_", False)) != about.several:
-        words = {True: "several labels", False: "one label"}
-        raise BundleError(
-            f"{where}: the head gives {words[several]} an image, the bundle "
-            f"{words[about.several].partition(' ')[0]}"
-        )
+        head_gives, bundle = ("several labels", "one") if several else ("one label", "several")
+        raise BundleError(f"{where}: the head gives {head_gives} an image, the bundle {bundle}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise BundleError(f"{where}: the head's labels are no class numbers")
     if labels.min() < 0 or labels.max() >= n_classes:
@@ -99,7 +96,7 @@ def check_head(where: str, head: FittedHead, about: About) -> None:
 
 
 def read_graphs(files: BundleFiles, about: About) -> list[FrozenGraph]:
-    """Return the graph of each forward pass, see `passes_of`.
+    """Return the graph of each forward pass, see `About.passes`.
 
     Raises
     ------
@@ -107,7 +104,7 @@ def read_graphs(files: BundleFiles, about: About) -> list[FrozenGraph]:
         One is of another network than the bundle names.
     """
     found = []
-    for number, members in enumerate(passes_of(about.networks)):
+    for number, members in enumerate(about.passes):
         name = graph_file(number)
         try:
             graph = FrozenGraph.from_json(files.checked(name, about))

@@ -23,7 +23,7 @@ from probe.bundle.files import (
     write_arrays,
 )
 from probe.bundle.neighbours import Neighbours
-from probe.bundle.network import Parameters, build_networks, graph_file, passes_of
+from probe.bundle.network import Parameters, build_networks, graph_file
 from probe.bundle.parts import check_head
 from probe.errors import BundleError
 from probe.heads.projection import FILE_NAME as PROJECTION
@@ -95,7 +95,7 @@ def write_bundle(
 def _write_graphs(about: About, folder: Path) -> None:
     from probe.backbones.network import freeze
 
-    for number, members in enumerate(passes_of(about.networks)):
+    for number, members in enumerate(about.passes):
         networks = [about.networks[one] for one in members]
         first = networks[0]
         graph = freeze(first.spec, [one.cut for one in networks], first.preprocessing)

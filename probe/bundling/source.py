@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import POOLS, Layer, Pool, resolve_pool
+from probe.backbones.spec import Layer, Pool
 from probe.bundle import WEIGHTS, NetworkAbout
 from probe.bundle.network import Parameters
 from probe.cache.features import FeatureSet
@@ -36,10 +36,7 @@ class Source:
     @property
     def cut(self) -> tuple[Layer, Pool]:
         """Where the network ends."""
-        layer = BACKBONES[self.key.backbone].layer(self.key.layer)
-        return layer, resolve_pool(
-            layer, next((one for one in POOLS if one == self.key.pool), None)
-        )
+        return BACKBONES[self.key.backbone].cut(self.key.layer, self.key.pool)
 
     def about(self, file: str) -> NetworkAbout:
         """Return what a bundle says of the network, its parameters being in a file."""

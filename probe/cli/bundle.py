@@ -158,11 +158,11 @@ def _answers(made: Bundle) -> str:
     heads, temperature = len(made.heads), made.about.temperature
     several = f"mean of {heads} heads, " if heads > 1 else ""
     how = "not calibrated" if temperature is None else f"temperature {temperature:.4g}"
-    if made.about.several:
-        low, high = made.thresholds.min(), made.thresholds.max()
+    low, high = made.thresholds.min(), made.thresholds.max()
+    if made.about.thresholds is not None:
         how += f"; each label from a threshold of its own, {low:.2f} to {high:.2f}"
-        if made.about.thresholds is None:
-            how = how.partition(";")[0] + "; each label from 0.5 on, for nothing was held out"
+    elif made.about.several:
+        how += "; each label from 0.5 on, for nothing was held out"
     return several + how
 
 

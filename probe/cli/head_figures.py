@@ -110,7 +110,7 @@ def _show_curve(out: Console, curve: LearningCurve) -> None:
 
 def about_run(result: RunResult) -> dict[str, str]:
     """Return how the penalty was chosen, how sure the accuracy is, and how often test was seen."""
-    about, metric = {}, "map" if result.multilabel else "top1"
+    about, metric = {}, result.metric
     word = METRIC_WORDS[metric]
     if chosen := result.selection:
         how = f"{chosen['fits']} folds" if chosen["by"] == "folds" else "validation"

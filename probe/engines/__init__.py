@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "reason_of"]
 
 
 class Engine(Protocol):
@@ -31,3 +31,10 @@ class Engine(Protocol):
     def collect(self, ticket: Any) -> list[NDArray[np.float32]]:
         """Wait for a batch and return one (batch_size, ...) array a cut."""
         ...
+
+
+def reason_of(message: str) -> str:
+    """Return the line of MXNet's message that says why; the others say where in C++."""
+    lines = message.strip().splitlines()
+    told = (line for line in reversed(lines) if "Error" in line or "memory" in line)
+    return next(told, lines[-1]).strip()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.network import CutNetwork, Parameters, build, last_of, set_parameters
 from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.engines import reason_of
 from probe.errors import EngineError, UsageError
 from probe.mx import mx
 from probe.preprocess import PreprocessSpec
@@ -130,13 +131,10 @@ class GluonEngine:
 
 
 def _explained(error: Exception) -> EngineError:
-    text = str(error).strip().splitlines()
-    reason = next(
-        (line for line in reversed(text) if "Error" in line or "memory" in line), text[-1]
-    )
+    reason = reason_of(str(error))
     hint = (
         "a smaller --batch-size needs less memory"
         if "memory" in reason.lower()
         else "see `probe doctor`"
     )
-    return EngineError(f"MXNet stopped: {reason.strip()}; {hint}")
+    return EngineError(f"MXNet stopped: {reason}; {hint}")

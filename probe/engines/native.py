@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.graph import GAIN, INPUT, SHIFT, FrozenGraph
+from probe.engines import reason_of
 from probe.errors import EngineError
 from probe.mx_library import load_library
 from probe.preprocess import PreprocessSpec
@@ -131,6 +132,5 @@ class NativeEngine:
 
     def _check(self, status: int) -> None:
         if status:
-            text = self._library.MXGetLastError().decode(errors="replace").strip().splitlines()
-            reason = next((line for line in reversed(text) if "Error" in line), text[-1])
-            raise EngineError(f"MXNet stopped: {reason.strip()}; see `probe doctor`")
+            reason = reason_of(self._library.MXGetLastError().decode(errors="replace"))
+            raise EngineError(f"MXNet stopped: {reason}; see `probe doctor`")

@@ -44,7 +44,8 @@ def reference_rows(bundle: Bundle) -> ReferenceRows:
     """Return what an export has to reproduce."""
     packed = reference_images(bundle)
     every = bundle.network_features(packed)
-    features, whole = bundle.joined(every), bundle.joined(every).astype(np.float64)
+    features = bundle.joined(every)
+    whole = features.astype(np.float64)
     if bundle.projection is not None:  # the engines' contract speaks of rows as they are
         whole += bundle.projection.mean @ bundle.projection.basis
     return ReferenceRows(

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import POOLS, Layer, Pool, resolve_pool
+from probe.backbones.spec import POOLS, Layer, Pool, pool_called, resolve_pool
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.cache.store import Store, default_cache_dir
 from probe.datasets.spec import Dataset, Split
@@ -190,7 +190,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         spec.check_size(layer, preprocess.size)
         if self.pool not in (None, *POOLS):
             raise UsageError(f"pool={self.pool!r}: expected {', '.join(POOLS)}")
-        pool = resolve_pool(layer, next((one for one in POOLS if one == self.pool), None))
+        pool = resolve_pool(layer, pool_called(self.pool))
         check_first_use(weights, spec, cache_dir=folder, memo=memo)
         return _Plan(
             backbone=self.backbone,

@@ -18,18 +18,19 @@ from scipy.linalg import cython_blas
 
 _INT, _TEXT = ctypes.POINTER(ctypes.c_int), ctypes.c_char_p
 
+_PYTHON, _OBJECT = ctypes.pythonapi, ctypes.py_object
+_name = ctypes.PYFUNCTYPE(_TEXT, _OBJECT)(("PyCapsule_GetName", _PYTHON))
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, _OBJECT, _TEXT)(("PyCapsule_GetPointer", _PYTHON))
+
 
 def _function(name: str, real: Any) -> Any:
     """Return a BLAS product, ``(transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)``."""
     capsule = cython_blas.__pyx_capi__[name]
-    name_of, pointer_of = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
-    name_of.restype, name_of.argtypes = ctypes.c_char_p, [ctypes.py_object]
-    pointer_of.restype, pointer_of.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     one, array = ctypes.POINTER(real), ctypes.c_void_p
     signature = ctypes.CFUNCTYPE(
         None, _TEXT, _TEXT, _INT, _INT, _INT, one, array, _INT, array, _INT, one, array, _INT
     )
-    return signature(pointer_of(capsule, name_of(capsule)))
+    return signature(_pointer(capsule, _name(capsule)))
 
 
 _GEMM = {

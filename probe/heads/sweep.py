@@ -24,7 +24,7 @@ from probe.heads.blas import matmul
 from probe.heads.dense import DenseHead
 from probe.heads.dense_rules import checked_optimizer, divergence
 from probe.heads.normalize import Rows32
-from probe.heads.products import one_thread_a_product
+from probe.heads.products import one_thread_a_product, parts
 from probe.heads.schedule import epoch_order, step_sizes
 from probe.heads.softmax import Optimizer, smoothed
 from probe.machine import usable_cores
@@ -229,9 +229,8 @@ class _ManyHeads:
         n_classes, n_heads, n_features = self.weight.shape
         total = np.zeros(n_heads)
         step = max(1, MEASURED // max(n_classes * n_heads, n_features))
-        for start in range(0, len(X), step):
-            rows = np.arange(start, min(start + step, len(X)))
-            scores, own = self._scores(X[rows]), y[rows]  # (m, K, H)
+        for part in parts(X, step):
+            scores, own = self._scores(X[part]), y[part]  # (m, K, H)
             if y.ndim == 2:
                 losses = (np.logaddexp(0, scores) - own[:, :, None] * scores).mean(axis=1)
             else:

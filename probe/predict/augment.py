@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.fitted import from_scores, scores_of
+from probe.multilabel import HALF
 from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
 from probe.statistics import softmax
@@ -32,7 +33,6 @@ TTA = {"none": 1, "flip": 2, "crops5": 5, "crops10": 10, "scales": 3}
 CACHED = ("none", "flip", "crops5")  # those that an entry of the cache may hold
 COMBINATIONS = ("probabilities", "logits", "vote")
 ZOOMS = (7 / 8, 3 / 4)
-HALF = 0.5
 
 
 def augmented(image: UInt8Image, spec: PreprocessSpec, tta: str) -> list[UInt8Image]:

@@ -12,6 +12,7 @@ from probe.datasets import BadImage, decode
 from probe.datasets.decode import read_file
 from probe.errors import ImageError
 from probe.loader import load_batches
+from probe.multilabel import reached
 from probe.predict.predictor import Answers, Predictor
 from probe.recall import file_content
 
@@ -100,10 +101,10 @@ def told(
     order, given = np.argsort(-probabilities, kind="stable"), None
     best = order[: top_k or TOP_K]
     if answers.thresholds is not None:
-        reached = order[probabilities[order] >= answers.thresholds[order]]
-        given = tuple(classes[number] for number in reached.tolist())
+        numbers = reached(probabilities, answers.thresholds)
+        given = tuple(classes[number] for number in numbers.tolist())
         if top_k is None:
-            best = reached if len(reached) else order[:1]
+            best = numbers if len(numbers) else order[:1]
     return Prediction(
         image=image,
         labels=tuple(classes[number] for number in best.tolist()),

@@ -24,6 +24,7 @@ from typing import Any
 
 from probe.backbones.network import CutNetwork, build, reduce_map
 from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.multilabel import HALF
 from probe.mx import mx
 from probe.preprocess import PreprocessSpec
 
@@ -31,7 +32,6 @@ Shape = tuple[int, ...]
 DATA, TARGET = "data", "target"
 MEAN, INVERSE = "head.mean", "head.inverse_scale"
 UNUSED = "unused"
-HALF = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)

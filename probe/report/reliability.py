@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 15
+from probe.metrics import confidence_bins
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,11 +41,11 @@ def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> Re
     confidence : float64, (n_rows,)
     right : bool, (n_rows,)
     """
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.intp) - 1, 0, BINS - 1)
-    count = np.bincount(bins, minlength=BINS)
+    bins = confidence_bins(confidence)
+    count = np.bincount(bins)
     kept = count > 0
-    sums = np.bincount(bins, weights=confidence, minlength=BINS)
-    hits = np.bincount(bins, weights=right, minlength=BINS)
+    sums = np.bincount(bins, weights=confidence)
+    hits = np.bincount(bins, weights=right)
     return Reliability(
         confidence=sums[kept] / count[kept],
         accuracy=hits[kept] / count[kept],
