@@ -26,8 +26,9 @@ def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) ->
 
     An image counts as confidently of class j where its probability of j is at least the mean
     probability of j over the images that are labelled j. Where the likeliest such class is not
-    the one that was given, the label is doubted. Where images may have several labels, having a
-    label and not having it are the two classes, label by label.
+    the one that was given, the label is doubted; not so the only image of a class, which the heads
+    that did not see it cannot know. Where images may have several labels, having a label and not
+    having it are the two classes, label by label.
 
     Parameters
     ----------
@@ -46,12 +47,12 @@ def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) ->
     own = np.take_along_axis(probabilities, given[:, None], axis=1)[:, 0]
     counts = np.bincount(given, minlength=len(classes))
     sums = np.bincount(given, weights=own, minlength=len(classes))
-    thresholds = np.divide(sums, counts, out=np.full(len(classes), np.inf), where=counts > 0)
+    thresholds = np.divide(sums, counts, out=np.full(len(classes), np.inf), where=counts > 1)
     confident = np.where(probabilities >= thresholds, probabilities, -1)
     suggested = confident.argmax(axis=1)
     doubted = (confident.max(axis=1) > 0) & (suggested != given)
     likely = np.take_along_axis(probabilities, suggested[:, None], axis=1)[:, 0]
-    doubted &= likely > own
+    doubted &= (likely > own) & (counts[given] > 1)
     rows = np.flatnonzero(doubted)
     order = rows[np.argsort((own - likely)[rows], kind="stable")]
     return [
@@ -108,7 +109,7 @@ def out_of_fold_probabilities(
     Raises
     ------
     UsageError
-        There are fewer images of a class than folds.
+        There are too few images for the folds, see `fold_split`.
     """
     from probe.heads.grid import Search, choose
     from probe.heads.path_head import PathHead

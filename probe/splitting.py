@@ -6,6 +6,8 @@ see `probe.stratify`.
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.stratify import stratified_parts
+
+log = logging.getLogger(__name__)
 
 Labels = NDArray[np.integer[Any]]
 RowNumbers = NDArray[np.intp]
@@ -96,6 +100,9 @@ def fold_split(
 ) -> list[tuple[RowNumbers, RowNumbers]]:
     """Divide rows into folds, each held out once a repeat.
 
+    A class of fewer rows than folds has one in as many folds. The fold that holds out the only row
+    of a class is scored by a head that does not know it: the row counts as wrong, which is logged.
+
     Parameters
     ----------
     labels : int, (n_rows,) or (n_rows, n_classes)
@@ -114,33 +121,50 @@ def fold_split(
     Raises
     ------
     UsageError
-        A class, or all groups, are fewer than the folds. With several labels a row: all rows.
+        The rows of the largest class, or all groups, are fewer than the folds; or only one class
+        has more than one row. With several labels a row: all rows are fewer.
     """
     if labels.ndim == 2:
         return _several_labels_folds(labels, folds, seed, repeats, groups)
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    least = int(np.unique(labels, return_counts=True)[1].min())
-    if least < 2:
+    most = _most_folds(labels, folds)
+    if groups is not None:
+        most = min(most, len(set(groups)))
+    if not (2 <= folds <= most and repeats >= 1):
         raise UsageError(
-            f"--folds {folds}: a class has one training row alone, and a fold that holds it out "
-            "would leave none to train on; add images of it, or remove the class"
-        )
-    n_groups = len(set(groups)) if groups is not None else least
-    if not (2 <= folds <= least and repeats >= 1 and n_groups >= folds):
-        raise UsageError(
-            f"--folds {folds}: it must be from 2 to {min(least, n_groups)}, the rows of the "
-            "smallest class, or the number of groups where that is less"
+            f"--folds {folds}: it must be from 2 to {most}, the rows of the largest class, or the "
+            "number of groups where that is less"
         )
     found = []
     for repeat in range(repeats):
         kind = StratifiedKFold if groups is None else StratifiedGroupKFold
         splitter = kind(folds, shuffle=True, random_state=seed + repeat)
-        found += [
-            (train.astype(np.intp), held_out.astype(np.intp))
-            for train, held_out in splitter.split(np.empty((len(labels), 0)), labels, groups)
-        ]
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+            found += [
+                (train.astype(np.intp), held_out.astype(np.intp))
+                for train, held_out in splitter.split(np.empty((len(labels), 0)), labels, groups)
+            ]
     return found
+
+
+def _most_folds(labels: Labels, folds: int) -> int:
+    """Return the rows of the largest class; refuse where a fold would leave one class to fit."""
+    counts = np.unique(labels, return_counts=True)[1]
+    alone = int((counts == 1).sum())
+    if alone and len(counts) - alone < 2:
+        raise UsageError(
+            f"--folds {folds}: only one class has more than one training row, so a fold would "
+            "leave no other to train on; add images of the others"
+        )
+    if alone:
+        log.warning(
+            "%s one training row: the fold that holds it out cannot know its class, and counts it "
+            "as wrong",
+            "a class has" if alone == 1 else f"{alone} classes have",
+        )
+    return int(counts.max())
 
 
 def _several_labels_folds(

@@ -127,7 +127,8 @@ def spread(values: Sequence[float]) -> Spread:
 def fit_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
     """Return the temperature that makes held-out rows most likely.
 
-    Logits are divided by it. Fit it on validation rows, never on test rows.
+    Logits are divided by it. Fit it on validation rows, never on test rows. A label of probability
+    0 is one that the head was not trained on: no temperature changes it, so its rows do not count.
 
     Parameters
     ----------
@@ -143,14 +144,15 @@ def fit_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
     ----------
     Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, 4.2.
     """
-    logits = _logits(probabilities)
+    known = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0] > 0
+    logits, labels = _logits(probabilities[known]), labels[known]
     rows = np.arange(len(labels))
 
     def loss(log_temperature: float) -> float:
         scaled = logits * np.exp(-log_temperature)
         top = scaled.max(axis=1)
         sums = np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-        return float((sums + top - scaled[rows, labels]).mean())
+        return float((sums + top - scaled[rows, labels]).sum())
 
     return float(np.exp(_golden_section(loss, COLDEST, HOTTEST)))
 

@@ -111,6 +111,17 @@ def test_wrong_labels_are_doubted_first() -> None:
         assert one.given_probability < one.probability
 
 
+def test_the_only_image_of_a_class_is_neither_doubted_nor_suggested() -> None:
+    train = part("train", 0, 400)
+    train.y[train.y == 3] = 2
+    train.y[11] = 3
+    p = auditing.out_of_fold_probabilities(train, 4, folds=4, seed=0, C=1.0)
+    assert p[11, 3] == 0
+    found = auditing.label_errors(p, train, CLASSES)
+    assert train.ids[11] not in {one.id for one in found}
+    assert CLASSES[3] not in {one.suggested for one in found}
+
+
 def test_accuracy_is_told_with_and_without_what_leaked() -> None:
     train, test = planted()
     pairs = duplicates.leaks(train, test, CLASSES)

@@ -112,7 +112,7 @@ def test_what_makes_no_sense_is_said(asked: HeadRequest, message: str) -> None:
     ("labels", "asked", "message"),
     [
         ([0, 1, 2], HeadRequest(), "none can be held out; train on all with --val-size 0"),
-        ([0, 0, 0, 1], HeadRequest(folds=3), "a class has one training row alone"),
+        ([0, 0, 0, 1], HeadRequest(folds=3), "only one class has more than one training row"),
     ],
 )
 def test_too_few_rows_to_hold_out_say_what_to_do(

