@@ -24,11 +24,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.cache.killing", str(tmp_path), "7", "4"]
+    command = [sys.executable, "-m", "tests.cache.killing", str(tmp_path), "7", "10"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     results = [json.loads(line) for line in done.stdout.splitlines()]
-    assert len(results) == 4 * len(killing.KINDS)
-    assert sum(one["kills"] for one in results) >= 2 * len(results)
+    for kind in killing.KINDS:
+        assert sum(one["kills"] for one in results if one["kind"] == kind) >= 10
     for one in results:
         assert (one["code"], one["wrongly_listed"], one["same"], one["left_over"]) == (
             0, 0, True, 0,
