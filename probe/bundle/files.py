@@ -6,12 +6,16 @@ whose digest was checked are the bytes that are used.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import glob
 import hashlib
 import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +32,7 @@ ENDING = ".probe"
 CARD = "README.md"
 MOST_BYTES = 8 << 30
 MOST_ABOUT = 64 << 20  # of bundle.json: the names of a million classes fit
+UNFINISHED = ".unfinished"  # ends the name of the folder that a bundle is written in
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bundle twice is the same bytes
 
 
@@ -133,28 +138,59 @@ def write_about(about: About, folder: Path) -> None:
     (folder / ABOUT).write_text(replace(about, files=digests).to_json(), encoding="utf-8")
 
 
-def working_folder(out: Path) -> Path:
-    """Make an empty hidden folder beside `out`, to be published or removed.
+@contextmanager
+def writing(out: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside `out`, which becomes `out` if the block succeeds.
+
+    That is a folder, or one file by its ending. What killed processes left of the same bundle goes.
 
     Raises
     ------
     BundleError
         `out` is there already, or cannot be written.
     """
-    if out.exists():
-        raise BundleError(f"{out}: is there already; name another place with --out")
+    _require_free(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        _remove_leftovers(out)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=UNFINISHED, dir=out.parent))
     except OSError as error:
         raise BundleError(f"{out}: cannot be written ({error.strerror})") from error
+    try:
+        with _locked(folder):
+            yield folder
+            _require_free(out)  # again: another process may have made it
+            _publish(folder, out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(folder: Path, out: Path) -> None:
-    """Turn a finished working folder into `out`, by rename: a folder, or one file by its ending."""
+def _require_free(out: Path) -> None:
+    if out.exists():
+        raise BundleError(f"{out}: is there already; name another place with --out")
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove the working folders of this bundle that no living process holds."""
+    for folder in out.parent.glob(f".{glob.escape(out.name)}.*{UNFINISHED}"):
+        with contextlib.suppress(OSError), _locked(folder):  # another process holds it, or user
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder; the kernel lets go of it when the process dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _publish(folder: Path, out: Path) -> None:
     if out.name.endswith(ENDING):
         _archive(folder, out)
-        shutil.rmtree(folder)
         return
     mask = os.umask(0)
     os.umask(mask)
@@ -168,12 +204,15 @@ def publish(folder: Path, out: Path) -> None:
 
 def _archive(folder: Path, out: Path) -> None:
     paths = sorted(folder.iterdir(), key=lambda path: (path.name != ABOUT, path.name))
-    with replacing(out) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+    whole = folder / ENDING
+    with replacing(whole) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for path in paths:
             info = zipfile.ZipInfo(path.name, EPOCH)  # stored, not compressed
             info.external_attr = 0o644 << 16
             with path.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
                 shutil.copyfileobj(source, target, 1 << 20)
+    whole.replace(out)
+    sync(out.parent)
 
 
 def bundle_size(path: Path) -> int:

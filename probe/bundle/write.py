@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +16,9 @@ from probe.bundle.card import model_card
 from probe.bundle.files import (
     CARD,
     BundleFiles,
-    publish,
-    working_folder,
     write_about,
     write_arrays,
+    writing,
 )
 from probe.bundle.neighbours import Neighbours
 from probe.bundle.network import Parameters, build_networks, graph_file
@@ -68,8 +66,7 @@ def write_bundle(
 
     for name, head in zip(about.heads, heads, strict=True):
         check_head(name, head, about)
-    folder = working_folder(out)
-    try:
+    with writing(out) as folder:
         for name, arrays in parameters.items():
             write_arrays(folder / name, arrays)
         _write_graphs(about, folder)
@@ -85,10 +82,6 @@ def write_bundle(
         (folder / CARD).write_text(model_card(about, out.name, neighbours), encoding="utf-8")
         write_about(about, folder)
         loaded = Bundle.load(folder)
-        publish(folder, out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
     return replace(loaded, files=BundleFiles(out))
 
 

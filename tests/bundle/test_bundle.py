@@ -17,7 +17,7 @@ import pytest
 
 from probe.bundle import ABOUT, Bundle
 from probe.bundle.about import NEIGHBOURS, REFERENCE, seal_of
-from probe.bundle.files import CARD, BundleFiles, read_arrays, write_arrays
+from probe.bundle.files import CARD, BundleFiles, read_arrays, write_arrays, writing
 from probe.bundle.network import WEIGHTS, graph_file
 from probe.bundle.write import synthetic_images
 from probe.bundling import BundleRequest, bundle_run, default_run
@@ -258,6 +258,59 @@ def test_nothing_is_overwritten_or_half_written(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(BundleError, match="no runs yet"):
         default_run(tmp_path)
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from probe.bundle.files import writing
+with writing(Path(sys.argv[1])) as folder:
+    (folder / "weights.safetensors").write_bytes(bytes(1 << 20))
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("name", ["my bundle", "[x].probe"])
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(
+    tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / name
+    (tmp_path / f".{name} and others").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITING, str(out)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2],
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        theirs = tmp_path / process.stdout.readline().strip()
+        with pytest.raises(KeyboardInterrupt), writing(out):
+            raise KeyboardInterrupt
+        assert theirs.is_dir()
+        process.kill()
+    with writing(out) as folder:
+        assert not theirs.exists()
+        (folder / ABOUT).write_text("{}")
+        folder_name = folder.name
+    assert {path.name for path in tmp_path.iterdir()} == {name, f".{name} and others"}
+    assert folder_name.startswith(f".{name}.")
+    with pytest.raises(BundleError, match="is there already"), writing(out):
+        pass
+
+
+def test_of_two_that_write_one_bundle_the_second_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "b.probe"
+
+    def write(text: str) -> None:
+        with writing(out) as folder:
+            (folder / ABOUT).write_text(text)
+            if text == "second":
+                write("first")
+
+    with pytest.raises(BundleError, match="is there already"):
+        write("second")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.probe"]
+    with zipfile.ZipFile(out) as archive:
+        assert archive.read(ABOUT) == b"first"
 
 
 def test_an_unfitted_head_is_refused(digits_bundle: Path, tmp_path: Path) -> None:
