@@ -30,7 +30,8 @@ from probe.heads.whitened import Whitened, principal_axes, row_space, variances
 DEFAULT_GRID: tuple[float, ...] = tuple(np.logspace(-6, 5, 45).tolist())
 TOLERANCE = 4e-7
 LOOSEST = 25  # times the tolerance, where the data outweigh the penalty
-MAX_ITER = 300
+MAX_ITER = 1000
+ROUND = 100  # gradients until coordinates are chosen anew
 KNOT_STEP = 4  # every fourth value of the grid is a knot
 WAVE = 4  # knots solved at once
 HELD_BYTES = 1 << 30  # of L-BFGS's vectors, for all heads solved at once
@@ -116,8 +117,9 @@ def fit_path(
         Above 0, in any order.
     tol : float
         Of half the squared gradient norm over the objective, in whitened coordinates: an estimate
-        of how far, relatively, the objective is above its minimum. Up to LOOSEST times as much
-        where the penalty is weak.
+        of how far, relatively, the objective is above its minimum. And of what descending once
+        more, in coordinates of where it ended, may gain. Up to LOOSEST times as much where the
+        penalty is weak.
     max_iter : int
         Gradients a value of C.
     space : PathSpace, optional
@@ -183,21 +185,48 @@ class _Path:
         self.converged = np.zeros(len(C), bool)
 
     def solve(self, wave: list[int]) -> None:
-        """Solve some of the grid at once, starting from what is solved already."""
-        starts = np.stack([self._start(index) for index in wave])
-        space = Whitened(self.rows, self.basis, self.spectrum, starts, self.penalty[wave])
+        """Solve some of the grid at once, starting from what is solved already.
+
+        Coordinates are chosen at the start, and where rows are told apart the Hessian falls by
+        orders on the way: there a small gradient means little. So each head is looked at again in
+        the coordinates of where it came to, until a round gains less than the tolerance.
+        """
+        self.heads[wave] = np.stack([self._start(index) for index in wave])
+        while wave:
+            wave = self._descend(wave)
+
+    def _descend(self, wave: list[int]) -> list[int]:
+        """Go down in coordinates of these heads; return those that it still moved."""
+        heads = self.heads[wave]
+        space = Whitened(self.rows, self.basis, self.spectrum, heads, self.penalty[wave])
+        tolerance = np.array([self._tolerance(index) for index in wave])
         runs = [
-            Lbfgs(start, tolerance=self._tolerance(index), max_iter=self.max_iter)
-            for index, start in zip(wave, space.enter(starts).reshape(len(wave), -1), strict=True)
-        ]
+            Lbfgs(start, tolerance=least, max_iter=min(ROUND, self.max_iter - used))
+            for start, least, used in zip(
+                space.enter(heads).reshape(len(wave), -1),
+                tolerance, self.n_iter[wave].tolist(), strict=True,
+            )
+        ]  # fmt: skip
+        before: Array64 | None = None
         while active := [number for number, run in enumerate(runs) if not run.done]:
             values, gradients = space.evaluate(np.stack([runs[i].trial for i in active]), active)
+            before = values if before is None else before
             for number, value, gradient in zip(active, values, gradients, strict=True):
                 runs[number].tell(float(value), gradient)
-        self.heads[wave] = space.leave(np.stack([run.point for run in runs]), range(len(wave)))
+        assert before is not None
+        self._keep(wave, runs, space)
+        settled = [run.converged or run.n_iter > 1 for run in runs]
+        gained = before - self.objective[wave]
+        self.converged[wave] = settled & (gained <= tolerance * self.objective[wave])
+        return [i for i in wave if not self.converged[i] and self.n_iter[i] < self.max_iter]
+
+    def _keep(self, wave: list[int], runs: list[Lbfgs], space: Whitened) -> None:
+        moved = [number for number, run in enumerate(runs) if run.n_iter > 1]
+        if moved:
+            points = np.stack([runs[number].point for number in moved])
+            self.heads[[wave[number] for number in moved]] = space.leave(points, moved)
         self.objective[wave] = [run.value for run in runs]
-        self.n_iter[wave] = [run.n_iter for run in runs]
-        self.converged[wave] = [run.converged for run in runs]
+        self.n_iter[wave] += [run.n_iter for run in runs]
 
     def _tolerance(self, index: int) -> float:
         """Return the tolerance at one C: the weaker the penalty, the looser.

@@ -33,7 +33,7 @@ class PathHead(LinearHead):
         Inverse of the penalty, as in LogisticHead.
     tol : float, default=4e-7
         How far, by estimate, the objective may stay above its minimum, relatively.
-    max_iter : int, default=300
+    max_iter : int, default=1000
         Gradients. Ending there without having converged is logged as a warning.
     normalize : {"standard", "l2", "none"}, default="standard"
 

@@ -43,6 +43,23 @@ def test_every_c_of_the_grid_ends_no_higher_than_scikit_learn(
         assert path.objective[index] == pytest.approx(ours, rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.parametrize(("n_rows", "width", "n_classes"), [(400, 100, 5), (200, 300, 4)])
+@pytest.mark.parametrize("C", [1e2, 1e4])
+def test_a_weak_penalty_is_solved_from_zero_and_in_any_company(
+    n_rows: int, width: int, n_classes: int, C: float
+) -> None:
+    X, y = make_features(n_rows, width, n_classes)
+    X = (X - X.mean(axis=0)) / X.std(axis=0) * np.logspace(0, -2, width).astype(np.float32)
+    peer = LogisticRegression(C=C, max_iter=50_000, tol=1e-9).fit(X.astype(float), y)
+    theirs = objective(X, y, peer.coef_, peer.intercept_, C)
+    for grid in ([C], [1e-2, C], [1.0, C, 10 * C]):
+        found = fit_path(X, y, n_classes, grid)
+        at = grid.index(C)
+        assert found.converged[at]
+        assert found.objective[at] <= theirs * (1 + 1e-4)
+        assert objective(X, y, found.coef[at], found.intercept[at], C) <= theirs * (1 + 1e-4)
+
+
 @pytest.mark.parametrize("n_classes", [2, 4])
 @pytest.mark.parametrize("normalize", ["standard", "l2", "none"])
 def test_it_is_the_logistic_head(n_classes: int, normalize: Any) -> None:
@@ -89,10 +106,11 @@ def test_waves_hold_every_value_once_knots_first() -> None:
     assert waves(np.array([1.0])) == [[0]]
 
 
-def test_stopping_early_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("most", [1, 2, 10])
+def test_stopping_early_is_logged(caplog: pytest.LogCaptureFixture, most: int) -> None:
     with caplog.at_level(logging.WARNING):
-        PathHead(C=100, max_iter=2).fit(*make_features())
-    assert "not converged after max_iter=2 from C=100" in caplog.text
+        PathHead(C=100, max_iter=most).fit(*make_features())
+    assert f"not converged after max_iter={most} from C=100" in caplog.text
 
 
 @pytest.mark.parametrize("C", [[0.0], [1.0, -1.0], [], [float("nan")]])
