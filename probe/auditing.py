@@ -114,9 +114,10 @@ def out_of_fold_probabilities(
     from probe.heads.grid import Search, choose
     from probe.heads.path_head import PathHead
     from probe.selection import out_of_fold
-    from probe.splitting import fold_split
+    from probe.splitting import fold_split, warn_of_unknown
 
     rows = fold_split(train.y, folds, seed)
+    warn_of_unknown(train.y, rows)
     choice = choose(PathHead(C=C), train, None, Search(candidates=[{}], folds=rows))
     return out_of_fold(train, choice.heads, rows, n_classes).probabilities
 

@@ -1,7 +1,13 @@
-"""Learning curves: the same head on draws of 5, 10, 20, ... images a class."""
+"""Learning curves: the same head on draws of 5, 10, 20, ... images a class.
+
+Where there are values to choose from, each draw chooses anew, by folds of its own rows. That takes
+two classes with two images each; a smaller draw has the head's default, not what was chosen on
+other rows, for these may be the ones that the curve is scored on.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +25,8 @@ if TYPE_CHECKING:
     from probe.heads.base import BaseHead
     from probe.heads.grid import Candidate
 
+log = logging.getLogger(__name__)
+
 INNER_FOLDS = 5  # inside a draw, where its parameters are chosen anew
 
 
@@ -33,8 +41,8 @@ class CurvePlan:
     draws : int
         Of each size. Draw d of a larger size holds draw d of the smaller ones.
     candidates : sequence of mapping
-        Parameters to choose from inside each draw, by folds of its own rows; empty: the head's own
-        parameters everywhere.
+        Parameters to choose from inside each draw, by folds of its own rows; fewer than two: the
+        head's own parameters everywhere.
     seed : int
     jobs : int
         Draws at a time, for heads that are fitted one by one.
@@ -59,6 +67,8 @@ def learning_curve(
 ) -> LearningCurve:
     """Fit a head on every draw; score it on all validation rows, or on test where there are none.
 
+    Whoever counts looks at test rows counts one a head: see `n_fits`.
+
     Parameters
     ----------
     data : HeadData
@@ -77,6 +87,7 @@ def learning_curve(
         A head cannot be fitted.
     """
     split, scored, most = check_curve(data, plan)
+    _tell_defaults(data.train.y, head, plan)
     work = [(count, draw) for count in plan.counts if count <= most for draw in range(plan.draws)]
     points = []
     for point in _points(data, scored, head, plan, work):
@@ -87,6 +98,12 @@ def learning_curve(
         entry=entry, dataset=dataset, head=name, split=split, n_split=len(scored),
         points=tuple(points),
     )  # fmt: skip
+
+
+def n_fits(data: HeadData, plan: CurvePlan) -> int:
+    """Return how many heads a curve has; draws larger than every class are left out."""
+    _, _, most = check_curve(data, plan)
+    return plan.draws * sum(count <= most for count in plan.counts)
 
 
 def check_curve(data: HeadData, plan: CurvePlan) -> tuple[str, Part, int]:
@@ -163,10 +180,36 @@ def _point(
 
 def _choose_inside(head: BaseHead, drawn: Part, plan: CurvePlan) -> Candidate:
     """Choose by folds of the draw's own rows: what it is scored on stays out of the choice."""
-    least = int(np.unique(drawn.y, return_counts=True)[1].min())
-    if len(plan.candidates) < 2 or least < 2:  # a single image cannot be held out
+    if len(plan.candidates) < 2:
         return {}
+    counts = np.unique(drawn.y, return_counts=True)[1]
+    if not _can_choose(counts):
+        return _defaults(head, plan)
     from probe.heads.grid import Search, choose
 
-    folds = fold_split(drawn.y, min(INNER_FOLDS, least), plan.seed)
+    folds = fold_split(drawn.y, min(INNER_FOLDS, int(counts.max())), plan.seed)
     return choose(head, drawn, None, Search(candidates=plan.candidates, folds=folds)).chosen
+
+
+def _can_choose(counts: NDArray[np.integer[Any]]) -> bool:
+    """Whether rows can be held out with two classes left to train on."""
+    return int((counts > 1).sum()) >= 2
+
+
+def _defaults(head: BaseHead, plan: CurvePlan) -> Candidate:
+    """Return the head's default of each parameter that is searched."""
+    usual = type(head)().get_params()
+    return {name: usual[name] for name in plan.candidates[0]}
+
+
+def _tell_defaults(labels: Labels, head: BaseHead, plan: CurvePlan) -> None:
+    """Log which draws are too small to choose from."""
+    if len(plan.candidates) < 2:
+        return
+    counts = np.unique(labels, return_counts=True)[1]
+    small = [one for one in plan.counts if not _can_choose(np.minimum(counts, one))]
+    if small:
+        log.warning(
+            "draws of %s a class are too small to choose from: they have the head's default %s",
+            ", ".join(map(str, small)), " and ".join(_defaults(head, plan)),
+        )  # fmt: skip

@@ -78,10 +78,7 @@ class ImageError(DataError):
         self.image, self.reason = image, reason
 
     def __str__(self) -> str:
-        return (
-            f"{self.image}: {self.reason}; mend or remove it (on the command line --skip-bad "
-            "leaves such images out)"
-        )
+        return f"{self.image}: {self.reason}"
 
 
 class UnsafeFileError(ProbeError, ValueError):

@@ -37,6 +37,7 @@ from probe.statistics import (
     bootstrap_mean,
     fit_binary_temperature,
     fit_temperature,
+    share_interval,
 )
 
 log = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def figures_of(
 
 
 def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
-    """Return 95 % bootstrap intervals, (low, high), over rows that were not trained on."""
+    """Return 95 % intervals, (low, high), over rows that were not trained on; see `statistics`."""
     found = {name: _bounds(splits[name]) for name in ("val", "test", "oof") if name in splits}
     return found or None
 
@@ -146,12 +147,12 @@ def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
 def _bounds(one: Scored) -> dict[str, tuple[float, float]]:
     p, labels = one.probabilities, one.labels
     if one.multilabel:
-        rows = {"log_loss": binary_losses(p, labels).mean(axis=1)}
+        bounds = {"log_loss": bootstrap_mean(binary_losses(p, labels).mean(axis=1))}
     else:
         own = np.take_along_axis(p, labels[:, None].astype(np.intp), axis=1)[:, 0]
         losses = -np.log(np.clip(own, np.finfo(np.float64).eps, 1))
-        rows = {"top1": p.argmax(axis=1) == labels, "log_loss": losses}
-    bounds = {metric: bootstrap_mean(values) for metric, values in rows.items()}
+        right = p.argmax(axis=1) == labels
+        bounds = {"top1": share_interval(right), "log_loss": bootstrap_mean(losses)}
     found = {metric: (one.low, one.high) for metric, one in bounds.items()}
     precision = bootstrap_map(p, labels) if one.multilabel else None
     return found if precision is None else {"map": precision, **found}

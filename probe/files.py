@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         sync(path.parent)
     except Exception as error:
-        if _is_refusal(error):
+        if is_refusal(error):
             raise _unwritable(path, error) from error
         raise
     finally:
@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[Path]:
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
 
 
-def _is_refusal(error: Exception) -> bool:
+def is_refusal(error: Exception) -> bool:
     """Whether the disk refused; safetensors and h5py tell only in the text of errors."""
     if isinstance(error, ProbeError):
         return False

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.filling import starts_of
+from probe.datasets.decode import within_memory
 from probe.engines import Engine
 from probe.job import Job
 from probe.loader import load_batches
@@ -66,8 +67,10 @@ def _loader(job: Job) -> Callable[[int], UInt8Image]:
         row, view = divmod(number, views)
         if getattr(kept, "row", None) != row:
             split = int(np.searchsorted(firsts, row, side="right")) - 1
-            image = job.dataset.splits[names[split]].images.image(row - int(firsts[split]))
-            kept.views = image_views(image, job.preprocess, job.cuts[0].key.views)
+            here, place = job.dataset.splits[names[split]], row - int(firsts[split])
+            with within_memory(here.ids[place]):
+                image = here.images.image(place)
+                kept.views = image_views(image, job.preprocess, job.cuts[0].key.views)
             kept.row = row
         one: UInt8Image = kept.views[view]
         return one

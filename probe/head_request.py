@@ -130,8 +130,13 @@ class HeadRequest:
         first = next(iter(GRIDS.get(self.solver, {"": ()})))
         return {first: default_grid(self.solver, first)}
 
-    def search(self, train: Part) -> Search | None:
+    def search(self, train: Part, classes: Sequence[str] | None = None) -> Search | None:
         """Return what is to be chosen and how, for these training rows.
+
+        Parameters
+        ----------
+        classes : sequence of str, optional
+            Names of the classes, for messages.
 
         Raises
         ------
@@ -146,8 +151,9 @@ class HeadRequest:
         folds = None
         if self.folds:
             folds = fold_split(
-                train.y, self.folds, self.seed, repeats=self.repeats, groups=self._groups(train)
-            )
+                train.y, self.folds, self.seed, repeats=self.repeats,
+                groups=self._groups(train), classes=classes,
+            )  # fmt: skip
         return Search(
             candidates=self._candidates(), folds=folds, seeds=tuple(seeds), jobs=self.jobs
         )

@@ -33,7 +33,8 @@ class Point:
         On all rows of the curve's split.
     log_loss : float
     params : mapping
-        What was chosen for this draw; empty where nothing was.
+        What was chosen for this draw, or the head's default where it is too small to choose from;
+        empty where there was no choice.
     """
 
     per_class: int

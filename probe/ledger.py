@@ -19,7 +19,9 @@ from probe.errors import UsageError
 from probe.results import now
 
 
-def record_look(ledger: Path, content: NDArray[np.uint8], *, command: str, entry: str) -> int:
+def record_look(
+    ledger: Path, content: NDArray[np.uint8], *, command: str, entry: str, looks: int = 1
+) -> int:
     """Write down that test rows are about to be scored; return how many looks that makes.
 
     Parameters
@@ -30,6 +32,8 @@ def record_look(ledger: Path, content: NDArray[np.uint8], *, command: str, entry
         Hash of each test image; their order does not matter.
     command, entry : str
         What was typed, and the features.
+    looks : int
+        Heads that are about to be scored, a line each.
 
     Raises
     ------
@@ -43,7 +47,7 @@ def record_look(ledger: Path, content: NDArray[np.uint8], *, command: str, entry
         # One short write at the end of the file: two runs at once get a line each.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(descriptor, (json.dumps(line, ensure_ascii=False) + "\n").encode())
+            os.write(descriptor, looks * (json.dumps(line, ensure_ascii=False) + "\n").encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -23,14 +23,18 @@ RELEASE_BYTES = 2 << 20  # read before pages are given back
 SPAN, SCATTERED = 4, 4  # times so much of the file; rows that are further apart than that
 STATM = Path("/proc/self/statm")
 PAGE = 4096
-IMAGE_BYTES = 190  # its id in lists and arrays, its hash, its ranks while the figures are taken
+IMAGE_BYTES = 75  # its id in arrays, its hash, its ranks while the figures are taken
 PROBABILITIES = 0.5  # of a row of them, float64: those of the splits are not all there at once
 ROUND = 10_000_000  # that a budget is named in
 
-# What a fit adds to the process besides rows, images and weights: packages, BLAS's buffers,
-# blocks of rows. Seen, and rounded up.
+# What a fit adds to the process besides rows, images and weights: packages, BLAS's buffers, blocks
+# of rows. Seen on 2,000 to 390,000 images and 512 to 2,048 features, and rounded up.
 FITTING_BYTES = 45_000_000
-MORE_BYTES = {"dense": 95_000_000, "path": 40_000_000}  # MXNet; blocks of rows on each core
+# MXNet; blocks of rows on each core; queries, their cosines and the order of those
+MORE_BYTES = {
+    "dense": 140_000_000, "path": 40_000_000, "knn": 105_000_000,
+    "ridge": 30_000_000, "prototype": 30_000_000,
+}  # fmt: skip
 SQUARES = {"path": 6, "ridge": 6, "prototype": 6}  # matrices of the features' covariance, float64
 VECTORS = {"path": 4, "ridge": 3, "dense": 5}  # as long as a head's weights, float64, a head
 

@@ -7,7 +7,6 @@ MXNet is not imported unless a row has to be forwarded or weights were never see
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from probe.datasets import DATASETS, Dataset, load_dataset, require_dataset
 from probe.datasets.fetch import Progress
 from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
-from probe.engines import Engine
+from probe.engines import Engine, check_device_name
 from probe.errors import ProbeError, UsageError
 from probe.extract import Job, decide, default_batch_size
 from probe.memo import Memo
@@ -155,8 +154,7 @@ def _check_words(request: Request) -> None:
         raise UsageError(f"--dtype {request.dtype}: expected {' or '.join(DTYPES)}")
     if request.views not in VIEWS:
         raise UsageError(f"--views {request.views}: expected {', '.join(VIEWS)}")
-    if re.fullmatch(r"auto|cpu|gpu(:\d+)?", request.device) is None:
-        raise UsageError(f"--device {request.device}: expected auto, cpu, gpu or gpu:0")
+    check_device_name(request.device)
     if request.pool not in (None, *POOLS):
         raise UsageError(f"--pool {request.pool}: expected {', '.join(POOLS)}")
 

@@ -13,6 +13,9 @@ from PIL import Image
 from probe.preprocess import Interpolation, PreprocessSpec, UInt8Image
 
 STRIP = 64  # resized, an image may be so many times the crop; beyond, the crop alone is computed
+WIDE = 16  # times the crop: of a wider image the columns that count are taken out first
+
+Taps = tuple[NDArray[np.intp], NDArray[np.float32]]  # source pixels and weights, (taps, target)
 
 
 def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
@@ -63,20 +66,19 @@ def _resample(image: UInt8Image, grid: Grid, size: int, spec: PreprocessSpec) ->
         return np.ascontiguousarray(image[top : top + size, left : left + size])
     if spec.antialias:
         return _pillow(image, grid, size, Image.Resampling[spec.interpolation.upper()])
-    row_index, row_weight = _taps(height, grid.height, spec.interpolation)
-    column_index, column_weight = _taps(width, grid.width, spec.interpolation)
-    down, across = slice(top, top + size), slice(left, left + size)
-    return _separable(
-        image,
-        (row_index[:, down], row_weight[:, down]),
-        (column_index[:, across], column_weight[:, across]),
-    )
+    rows = _taps(height, grid.height, top, size, spec.interpolation)
+    columns = _taps(width, grid.width, left, size, spec.interpolation)
+    return _separable(image, rows, columns)
 
 
 def _pillow(image: UInt8Image, grid: Grid, size: int, method: Image.Resampling) -> UInt8Image:
     top, left = grid.offset(size)
     whole = Image.fromarray(image)
-    if grid.height * grid.width <= STRIP * size * size:
+    most = STRIP * size * size
+    if grid.height * grid.width <= most:
+        if whole.height * grid.width > max(most, whole.height * whole.width):
+            # narrow and very tall, squashed: Pillow would widen all rows first, to gigabytes
+            whole = whole.resize((whole.width, grid.height), method)
         resized = np.asarray(whole.resize((grid.width, grid.height), method))
         return np.ascontiguousarray(resized[top : top + size, left : left + size])
     # a strip: Pillow can compute the crop alone, but its box is single precision, so that a few
@@ -87,11 +89,9 @@ def _pillow(image: UInt8Image, grid: Grid, size: int, method: Image.Resampling) 
     return np.asarray(whole.resize((size, size), method, box=box))
 
 
-def _separable(
-    image: UInt8Image,
-    rows: tuple[NDArray[np.intp], NDArray[np.float32]],
-    columns: tuple[NDArray[np.intp], NDArray[np.float32]],
-) -> UInt8Image:
+def _separable(image: UInt8Image, rows: Taps, columns: Taps) -> UInt8Image:
+    if image.shape[1] > WIDE * columns[0].shape[1]:
+        image, rows, columns = _touched(image, rows, columns)
     # sums over the taps: (H, W, 3) -> (H', W, 3) -> (H', W', 3)
     tall: Any = sum(image[i] * w[:, None, None] for i, w in zip(*rows, strict=True))
     out: Any = sum(tall[:, i] * w[:, None] for i, w in zip(*columns, strict=True))
@@ -99,24 +99,31 @@ def _separable(
     return rounded
 
 
+def _touched(image: UInt8Image, rows: Taps, columns: Taps) -> tuple[UInt8Image, Taps, Taps]:
+    """Leave out the rows and columns that no tap reads: the same sums, at a bounded size."""
+    (down, row_weight), (across, column_weight) = rows, columns
+    tops, lefts = np.unique(down), np.unique(across)
+    small = image[tops[:, None], lefts]
+    rows = np.searchsorted(tops, down), row_weight
+    return small, rows, (np.searchsorted(lefts, across), column_weight)
+
+
 @lru_cache(maxsize=256)
-def _taps(
-    source: int, target: int, interpolation: Interpolation
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return for each target pixel the source pixels and weights, (taps, target) each.
+def _taps(source: int, target: int, first: int, count: int, interpolation: Interpolation) -> Taps:
+    """Return for `count` target pixels the source pixels and weights, (taps, count) each.
 
     Target centre j lies at source coordinate (j + 0.5) * source / target - 0.5. Neighbours
     beyond the border repeat the edge pixel.
     """
-    centre = (np.arange(target) + 0.5) * source / target - 0.5
-    first = np.floor(centre).astype(np.intp)
-    t = centre - first
+    centre = (np.arange(first, first + count) + 0.5) * source / target - 0.5
+    below = np.floor(centre).astype(np.intp)
+    t = centre - below
     if interpolation == "bilinear":
         offsets, weights = range(2), np.stack([1 - t, t])
     else:
         offsets = range(-1, 3)
         weights = np.stack([_keys(t + 1), _keys(t), _keys(1 - t), _keys(2 - t)])
-    index = np.stack([np.clip(first + o, 0, source - 1) for o in offsets])
+    index = np.stack([np.clip(below + o, 0, source - 1) for o in offsets])
     return index, weights.astype(np.float32)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probe.cache.joining import Joined
-from probe.draws import check_curve, learning_curve
+from probe.draws import check_curve, learning_curve, n_fits
 from probe.errors import UsageError
 from probe.head_request import VAL_SIZE, HeadRequest, require_two_classes
 from probe.heads import save_head
@@ -30,6 +30,8 @@ from probe.selection import HeadRun, run_head
 
 if TYPE_CHECKING:
     from probe.heads import Epoch
+    from probe.heads.grid import FoldRows
+    from probe.splitting import Labels
 
 HEAD, CURVES, CONFUSION = "head.safetensors", "curves.png", "confusion.png"
 LABEL_BARS = "average_precision.png"  # where an image may have several labels
@@ -62,6 +64,8 @@ def plan_head(joined: Joined, request: HeadRequest) -> SplitPlan:
     default = 0.0 if request.folds else VAL_SIZE  # the folds hold rows out in turn
     size = default if request.val_size is None else request.val_size
     plan = plan_splits(labels, val_size=size, seed=request.seed)
+    if plan.val is None and plan.test is not None and request.per_class:
+        plan = replace(plan, why=f"{plan.why}, and then by each head of the learning curve")
     if "val" in labels and request.val_size is not None:
         return replace(plan, why=f"{plan.why}; --val-size is not used")
     return plan
@@ -74,6 +78,7 @@ def fit_head(
     *,
     on_epoch: Callable[[Epoch], None] | None = None,
     on_point: Callable[[Point], None] | None = None,
+    on_folds: Callable[[Labels, FoldRows], None] | None = None,
     ledger: Path | None = None,
 ) -> HeadRun:
     """Fit and score a head on the features of an entry; maps are flattened to rows.
@@ -85,8 +90,11 @@ def fit_head(
     ----------
     on_epoch, on_point : callable, optional
         Called with each Epoch, and with each Point of a learning curve.
+    on_folds : callable, optional
+        Called with the training rows' labels and the folds, where there are some, before a fit.
     ledger : Path, optional
-        The folder where a look at the test rows is written down first.
+        The folder where looks at the test rows are written down first: one a head that is scored on
+        them, those of a learning curve included.
 
     Raises
     ------
@@ -99,13 +107,16 @@ def fit_head(
     parts = parts_of(joined, request.fitting(), max_memory=request.max_memory)
     data = plan.apply(parts, entry.classes)
     _check(request, data)
-    search, wanted = request.search(data.train), request.curve_plan()
-    counted = ledger is not None and "test" in joined.splits
+    search, wanted = request.search(data.train, data.classes), request.curve_plan()
+    if on_folds is not None and search is not None and search.folds is not None:
+        on_folds(data.train.y, search.folds)
+    on_test = wanted is not None and not (data.val and len(data.val))
+    looks = 1 + (n_fits(data, wanted) if wanted is not None and on_test else 0)
 
     def look() -> int:
         content = joined.splits["test"].content
         assert ledger is not None
-        return record_look(ledger, content, command=request.command, entry=entry.name)
+        return record_look(ledger, content, command=request.command, entry=entry.name, looks=looks)
 
     run = run_head(
         data,
@@ -113,7 +124,7 @@ def fit_head(
         search=search,
         refit=request.refits(data.train),
         ensemble=request.ensemble,
-        before_test=look if counted else None,
+        before_test=look if ledger is not None and "test" in joined.splits else None,
         name=request.solver,
         source=FeatureSource(
             entry=entry.name,
@@ -129,8 +140,6 @@ def fit_head(
     )
     if wanted is None:
         return run
-    if counted and not (data.val and len(data.val)):
-        look()
     curve = learning_curve(
         data, run.train_head, wanted, entry=entry.name, dataset=entry.dataset,
         name=request.solver, on_point=on_point,

@@ -70,9 +70,13 @@ def run_head(
     """Fit a head, then score it on every split there is.
 
     What fits and chooses is given training and validation rows only. Test rows are looked at once,
-    after it. With a refit or an ensemble the figures of train and val are those of the head that
-    was fitted on training rows alone, and those of test are the final head's. With folds, ``oof``
-    has the figures of the fold heads, each on the training rows that it did not see.
+    after it. With a refit the figures of train and val are those of the head that was fitted on
+    training rows alone, and those of test are the final head's. With folds, ``oof`` has the figures
+    of the fold heads, each on the training rows that it did not see; an ensemble of them has not
+    seen the rows of val either, and is what is scored there.
+
+    Temperature and thresholds are chosen on val, or else on oof. A vote has none: its shares of
+    votes are no probabilities that could be calibrated.
 
     Parameters
     ----------
@@ -96,7 +100,7 @@ def run_head(
         The final head is that of all folds together; there is no refit.
     before_test : callable, optional
         Called when all is fitted and the test rows, if there are any, are about to be scored;
-        returns how many looks at them that makes.
+        returns how many looks at them that makes, those before included.
 
     Raises
     ------
@@ -111,11 +115,13 @@ def run_head(
     final = _final(data, train_head, choice, refit=refit, ensemble=ensemble)
     seconds = time.perf_counter() - started
     looks = before_test() if before_test is not None and data.test is not None else None
-    splits = _score_all(data, train_head, final)
+    splits = _score_all(data, train_head, final, refit=refit)
     folds = search.folds if search is not None else None
     if choice is not None and folds is not None:
         splits["oof"] = out_of_fold(data.train, choice.heads, folds, len(data.classes))
-    temperature, thresholds = temperature_of(splits), thresholds_of(splits)
+    temperature = thresholds = None
+    if ensemble != "vote":
+        temperature, thresholds = temperature_of(splits), thresholds_of(splits)
     params = plain_params(train_head.get_params(deep=False))
     result = RunResult(
         command=command,
@@ -202,14 +208,17 @@ def _final(
     return train_head.for_refit().fit(*data.train.joined(data.val).xy())
 
 
-def _score_all(data: HeadData, train_head: BaseHead, final: BaseHead) -> dict[str, Scored]:
+def _score_all(
+    data: HeadData, train_head: BaseHead, final: BaseHead, *, refit: bool
+) -> dict[str, Scored]:
     """Score each split there is; the only place that sees test rows."""
     parts = {"train": data.train, "val": data.val, "test": data.test}
     splits = {}
     for name, part in parts.items():
         if part is None or not len(part) or (name == "train" and _recites(train_head, data)):
             continue
-        head = final if name == "test" else train_head
+        unseen = name == "test" or (name == "val" and not refit)
+        head = final if unseen else train_head
         splits[name] = measure(part.predict_proba(head, len(data.classes)), part.y)
     return splits
 

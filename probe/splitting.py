@@ -97,11 +97,13 @@ def fold_split(
     *,
     repeats: int = 1,
     groups: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> list[tuple[RowNumbers, RowNumbers]]:
     """Divide rows into folds, each held out once a repeat.
 
-    A class of fewer rows than folds has one in as many folds. The fold that holds out the only row
-    of a class is scored by a head that does not know it: the row counts as wrong, which is logged.
+    A class of fewer rows than folds has one in as many folds. The fold that holds out all rows of a
+    class is scored by a head that does not know it, and these rows count as wrong; see
+    `warn_of_unknown`.
 
     Parameters
     ----------
@@ -112,6 +114,8 @@ def fold_split(
         Repeat r shuffles with ``seed + r``.
     groups : sequence of str, (n_rows,), optional
         Rows of one group (a patient, a panel, near-duplicates) are held out together.
+    classes : sequence of str, optional
+        Names of the classes, for messages.
 
     Returns
     -------
@@ -121,8 +125,8 @@ def fold_split(
     Raises
     ------
     UsageError
-        The rows of the largest class, or all groups, are fewer than the folds; or only one class
-        has more than one row. With several labels a row: all rows are fewer.
+        The rows of the largest class, or all groups, are fewer than the folds; or a fold would
+        leave rows of one class alone to train on. With several labels a row: all rows are fewer.
     """
     if labels.ndim == 2:
         return _several_labels_folds(labels, folds, seed, repeats, groups)
@@ -146,7 +150,43 @@ def fold_split(
                 (train.astype(np.intp), held_out.astype(np.intp))
                 for train, held_out in splitter.split(np.empty((len(labels), 0)), labels, groups)
             ]
+    if groups is not None:
+        _require_two_classes(labels, found, classes)
     return found
+
+
+def warn_of_unknown(labels: Labels, folds: Sequence[tuple[RowNumbers, RowNumbers]]) -> None:
+    """Log how many rows are held out from heads that know no other row of their class.
+
+    For whoever made the folds: a bench has the same ones for all its heads.
+    """
+    if labels.ndim == 2:
+        return
+    unknown = np.zeros(len(labels), bool)
+    for train, held_out in folds:
+        unknown[held_out] |= ~np.isin(labels[held_out], labels[train])
+    if count := int(unknown.sum()):
+        log.warning(
+            "%s held out with no other row of the same class left to train on: wrong, whatever the "
+            "head",
+            "1 row is" if count == 1 else f"{count:,} rows are",
+        )
+
+
+def _require_two_classes(
+    labels: Labels,
+    folds: Sequence[tuple[RowNumbers, RowNumbers]],
+    classes: Sequence[str] | None,
+) -> None:
+    """Refuse groups so large that a fold leaves one class to train on."""
+    for number, (train, _) in enumerate(folds, start=1):
+        left = np.unique(labels[train])
+        if len(left) == 1:
+            name = str(left[0]) if classes is None else repr(classes[left[0]])
+            raise UsageError(
+                f"--groups: fold {number} of {len(folds)} holds out every class but {name}, and "
+                "one class is nothing to tell apart; give smaller groups, or more folds"
+            )
 
 
 def _most_folds(labels: Labels, folds: int) -> int:
@@ -154,15 +194,10 @@ def _most_folds(labels: Labels, folds: int) -> int:
     counts = np.unique(labels, return_counts=True)[1]
     alone = int((counts == 1).sum())
     if alone and len(counts) - alone < 2:
+        which = "no class has" if alone == len(counts) else "only one class has"
         raise UsageError(
-            f"--folds {folds}: only one class has more than one training row, so a fold would "
-            "leave no other to train on; add images of the others"
-        )
-    if alone:
-        log.warning(
-            "%s one training row: the fold that holds it out cannot know its class, and counts it "
-            "as wrong",
-            "a class has" if alone == 1 else f"{alone} classes have",
+            f"--folds {folds}: {which} more than one training row, so a fold would leave too few "
+            "classes to train on; add images of the others"
         )
     return int(counts.max())
 

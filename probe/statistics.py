@@ -75,6 +75,32 @@ def bootstrap_mean(
     return bootstrap(lambda drawn: rows[drawn].mean(axis=1), len(rows), seed, draws, level)
 
 
+def share_interval(right: NDArray[np.bool_], *, level: float = LEVEL) -> Interval:
+    """Return the interval of a share of rows, as accuracy is: the bootstrap's.
+
+    Where no row is right, or each, draws of these rows cannot differ, though others may: then it is
+    Clopper and Pearson's exact interval.
+
+    Parameters
+    ----------
+    right : bool, (n_rows,)
+
+    Raises
+    ------
+    UsageError
+        There are no rows.
+
+    References
+    ----------
+    Clopper, Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
+    """
+    if not len(right) or (right.any() and not right.all()):
+        return bootstrap_mean(right, level=level)
+    least = ((1 - level) / 2) ** (1 / len(right))  # the share that is all right so rarely
+    low, high = (least, 1.0) if right.all() else (0.0, 1 - least)
+    return Interval(low=float(low), high=float(high), level=level)
+
+
 def bootstrap(
     figure: Callable[[NDArray[np.intp]], Array64],
     n_rows: int,

@@ -14,6 +14,7 @@ from probe.heads import DenseHead, LogisticHead, PathHead, RidgeHead
 from probe.learning_curve import FILE_NAME, LearningCurve, load_learning_curve, save_learning_curve
 from probe.parts import HeadData, Part
 from probe.report.learning import draw_learning_curve
+from probe.splitting import fold_split
 from tests.heads.data import make_features
 
 
@@ -57,7 +58,7 @@ def test_a_grid_is_chosen_from_inside_each_draw() -> None:
     candidates = [{"C": 1e-6}, {"C": 1e-1}]
     found = curve(PathHead(C=1e-6), counts=[1, 10], candidates=candidates)
     for point in found.points:
-        assert dict(point.params) == ({} if point.per_class == 1 else {"C": 0.1})
+        assert dict(point.params) == {"C": PathHead().C if point.per_class == 1 else 0.1}
 
 
 def test_seeds_follow_the_draw_and_patience_has_no_say() -> None:
@@ -91,3 +92,32 @@ def test_it_is_kept_and_drawn(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text('{"schema": 2}')
     with pytest.raises(DataError, match="not a learning curve"):
         load_learning_curve(tmp_path)
+
+
+def test_a_class_of_one_image_takes_no_choice_from_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Parameters chosen on the rows that the curve is scored on would flatter it."""
+    rows = np.concatenate([np.flatnonzero(DATA.train.y < 3), np.flatnonzero(DATA.train.y == 3)[:1]])
+    data = HeadData(train=DATA.train.take(rows), val=DATA.val, test=None, classes=DATA.classes)
+    candidates = [{"C": 1e-6}, {"C": 1e-1}]
+    found = curve(PathHead(C=1e-6), data, counts=[1, 10], candidates=candidates)
+    for point in found.points:
+        assert dict(point.params) == {"C": PathHead().C if point.per_class == 1 else 0.1}
+    assert caplog.messages == [
+        "draws of 1 a class are too small to choose from: they have the head's default C"
+    ]
+
+
+def test_a_class_of_two_images_does_not_make_the_folds_fewer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "probe.draws.fold_split",
+        lambda y, folds, seed: asked.append(folds) or fold_split(y, folds, seed),
+    )
+    rows = np.concatenate([np.flatnonzero(DATA.train.y < 3), np.flatnonzero(DATA.train.y == 3)[:2]])
+    data = HeadData(train=DATA.train.take(rows), val=DATA.val, test=None, classes=DATA.classes)
+    curve(RidgeHead(), data, counts=[3, 20], draws=1, candidates=[{"alpha": 0.1}, {"alpha": 1.0}])
+    assert asked == [3, 5]

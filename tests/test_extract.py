@@ -11,7 +11,7 @@ import pytest
 from probe.cache.features import FeatureSet
 from probe.cache.store import Store
 from probe.datasets.spec import Dataset
-from probe.errors import CorruptEntryError, DataError
+from probe.errors import CorruptEntryError, DataError, ImageError
 from probe.extract import Job, default_batch_size, extract_features, find_entries
 from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job, make_split
 
@@ -53,6 +53,23 @@ def test_batch_size_and_workers_change_no_number(
     other, _ = run(make_job(dataset), Store(tmp_path / "b"), batch_size=batch_size, workers=workers)
     assert one.key == other.key
     np.testing.assert_array_equal(one["train"].features, other["train"].features)
+
+
+def test_an_image_too_large_for_memory_is_named(tmp_path: Path) -> None:
+    dataset = make_dataset(train=20, test=10)
+
+    class Huge(MemoryImages):
+        def image(self, row: int) -> np.ndarray:
+            if row == 3:
+                raise MemoryError
+            return super().image(row)
+
+    images = dataset.splits["train"].images
+    assert isinstance(images, MemoryImages)
+    train = replace(dataset.splits["train"], images=Huge(images.pixels))
+    job = make_job(replace(dataset, splits={**dataset.splits, "train": train}))
+    with pytest.raises(ImageError, match=r"^train/00003: takes more memory than there is$"):
+        run(job, Store(tmp_path))
 
 
 def test_the_second_run_finds_the_entry_and_builds_no_engine(tmp_path: Path) -> None:

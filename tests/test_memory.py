@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from probe import memory
-from probe.memory import SplitRows
+from probe.memory import Fitting, SplitRows
 
 
 class Split:
@@ -52,3 +52,21 @@ def test_rows_far_apart_are_read_fewer_at_a_time_and_all_come_in_order(
     assert split.released == len(split.asked)
     for one in split.asked:
         assert len(one) <= memory.SCATTERED or np.ptp(one) < memory.SPAN * 20
+
+
+def test_the_reckoning_covers_what_was_seen() -> None:
+    """Peaks above the process before a fit, in MB, on real features and on 390,625 random rows."""
+    seen = [
+        (Fitting(solver="knn"), 2048, 60_000, 125),
+        (Fitting(solver="knn", heads=20), 1280, 60_000, 146),
+        (Fitting(solver="knn"), 1024, 390_625, 92),
+        (Fitting(solver="dense"), 1280, 2_000, 178),
+        (Fitting(solver="dense"), 512, 60_000, 182),
+        (Fitting(solver="dense"), 1024, 390_625, 224),
+        (Fitting(solver="dense", heads=3, hidden=(256,)), 1280, 60_000, 215),
+        (Fitting(solver="ridge", heads=33), 512, 60_000, 83),
+    ]
+    for fitting, width, n_images, peak in seen:
+        promised = fitting.workspace(width, n_images, 10) / 1e6
+        assert peak <= promised <= peak + 110, fitting
+    assert Fitting(solver="dense").workspace(1024, 390_625, 10) <= 400e6 - 168e6

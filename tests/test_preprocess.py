@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from PIL import Image
 from probe.errors import UsageError
 from probe.preprocess import (
     CAFFE_BGR,
+    CAFFENET,
     EFFICIENTNET_LITE,
     PRESETS,
     TORCHVISION,
@@ -120,6 +122,58 @@ def test_a_strip_costs_no_more_than_its_crop() -> None:
     strip = np.zeros((1, 60_000, 3), np.uint8)  # resized whole, it would take 9 GB
     for spec in (TORCHVISION, replace(TORCHVISION, antialias=False)):
         assert resize_image(strip, spec).shape == (224, 224, 3)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+@pytest.mark.parametrize("shape", [(1, 300_000, 3), (300_000, 1, 3)], ids=["wide", "tall"])
+def test_without_antialiasing_a_strip_of_any_length_takes_little_memory(
+    shape: tuple[int, ...], resize: str, interpolation: str
+) -> None:
+    strip = np.zeros(shape, np.uint8)
+    spec = replace(CAFFENET, size=64, resize=resize, interpolation=interpolation)
+    resize_image(np.zeros((8, 8, 3), np.uint8), spec)  # imports and the like are not counted
+    tracemalloc.start()
+    try:
+        resize_image(strip, spec)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5e6  # all columns of the resized rows take 230 MB
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_a_wide_image_is_resized_to_the_same_bits_whichever_columns_are_taken_out(
+    resize: str, interpolation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(CAFFENET, size=12, resize=resize, interpolation=interpolation)
+    for height, width in ((5, 193), (40, 1000), (1, 2000), (700, 4000)):
+        image = photo(height, width)
+        found = resize_image(image, spec)
+        with monkeypatch.context() as patch:
+            patch.setattr("probe.resize.WIDE", np.inf)
+            np.testing.assert_array_equal(found, resize_image(image, spec))
+
+
+def test_a_tall_image_is_squashed_the_narrow_way_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, int]] = []
+    whole = Image.Image.resize
+
+    def noted(self: Image.Image, size: tuple[int, int], *rest: object, **more: object) -> object:
+        sizes.append((self.height, size[0]))  # rows that Pillow brings to the new width
+        return whole(self, size, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "resize", noted)
+    spec = replace(TORCHVISION, size=16, resize="squash")
+    tall = np.repeat(photo(16, 2), 8_000, axis=0)
+    found = resize_image(tall, spec)
+    assert max(rows * width for rows, width in sizes) <= tall.size
+    plain = whole(Image.fromarray(tall), (16, 16), Image.Resampling.BILINEAR)
+    assert np.abs(found.astype(int) - np.asarray(plain)).max() <= 1
+    sizes.clear()
+    resize_image(photo(900, 15), spec)
+    assert sizes == [(900, 16)]  # as ever, bit for bit
 
 
 def test_a_named_size_drops_the_crop() -> None:

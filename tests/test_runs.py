@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probe.cli.head_figures import about_run, show
+from probe.cli.head_texts import read_groups
 from probe.errors import HeadError, UsageError
 from probe.heads import load_head
 from probe.history import load_history
 from probe.learning_curve import load_learning_curve
+from probe.ledger import read_looks
 from probe.predictions import load_predictions
 from probe.results import read_run
 from probe.runs import (
@@ -26,6 +29,7 @@ from probe.runs import (
     plan_head,
     run_folder,
 )
+from probe.splitting import fold_split, warn_of_unknown
 from tests import fakes
 from tests.heads.data import make_features
 
@@ -342,3 +346,101 @@ def test_more_heads_and_wider_ones_are_promised_more_memory() -> None:
     assert of("path", 45) > of("path") + 44 * 100 * 2048 * 8
     assert of("dense", hidden=(4096,)) > of("dense") + 4096 * 2048 * 8
     assert of("ridge") > 4 * 2048**2 * 8
+
+
+def test_an_ensemble_is_scored_on_validation_rows_that_no_member_saw(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    data = joined("train", "val")
+    done = run(HeadRequest(solver="path", folds=3, ensemble="average"), data, tmp_path)
+    X, y = data.splits["val"].features, data.splits["val"].labels
+    assert done.result.metrics["val"]["top1"] == pytest.approx((done.head.predict(X) == y).mean())
+    np.testing.assert_allclose(
+        done.predictions["val"].probabilities, done.head.predict_proba(X), atol=1e-6
+    )
+
+
+def test_a_vote_is_neither_calibrated_nor_given_thresholds(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    asked = HeadRequest(solver="path", grid=True, folds=3, ensemble="vote")
+    result = run(asked, joined("train", "test"), tmp_path).result
+    assert result.temperature is None
+    assert "calibration_error" in result.metrics["test"]
+    assert "calibration_error_scaled" not in result.metrics["test"]
+    assert about_run(result)["ensemble"].endswith("shares of votes are not calibrated")
+
+
+@pytest.mark.parametrize(("val_size", "heads", "looks"), [(0, 7, 8), (0.3, 1, 2)])
+def test_each_head_that_is_scored_on_test_rows_is_a_look(
+    val_size: float, heads: int, looks: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a learning curve without validation rows it is every head; a size that none has is not."""
+    data = joined("train", "test")
+    run_once(data, tmp_path)
+    asked = HeadRequest(solver="ridge", val_size=val_size, per_class=(2, 5, 10**6), draws=3)
+    assert ("by each head of the learning curve" in plan_head(data, asked).why) is (heads > 1)
+    (tmp_path / "run").mkdir()
+    done = run(asked, data, tmp_path)
+    written = read_looks(tmp_path / "ledger", data.splits["test"].content)
+    assert done.result.test_looks == looks == len(written)
+    assert done.curve.split == ("test" if heads > 1 else "val")
+    show(done, tmp_path / "run", CLASSES)
+    told = capsys.readouterr().out
+    assert ("7 heads, those of the learning curve included" in told) is (heads > 1)
+    assert f"{looks} looks by now" in told or f"this was look {looks}" in told
+
+
+def run_once(data: Any, folder: Path) -> None:
+    asked = HeadRequest(solver="ridge")
+    fit_head(data, asked, plan_head(data, asked), ledger=folder / "ledger")
+
+
+def test_rows_that_no_head_can_know_are_counted_over_the_folds(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    labels = np.repeat([0, 1, 2, 3], [4, 4, 4, 1])
+    alike = fold_split(labels, 4, 0)
+    warn_of_unknown(labels, alike)
+    assert caplog.messages.pop().startswith("1 row is held out with no other row of the same class")
+    caplog.clear()
+    classes = fold_split(labels, 4, 0, groups=labels.astype(str).tolist())
+    warn_of_unknown(labels, classes)
+    assert caplog.messages[0].startswith("13 rows are held out with no other row")
+    caplog.clear()
+    warn_of_unknown(labels[:12], fold_split(labels[:12], 4, 0, repeats=2))
+    assert not caplog.messages
+
+
+def test_a_run_tells_whoever_asks_which_folds_it_has() -> None:
+    data, told = joined("train"), []
+    asked = HeadRequest(solver="ridge", folds=4)
+    fit_head(data, asked, plan_head(data, asked), on_folds=lambda y, folds: told.append((y, folds)))
+    ((labels, folds),) = told
+    assert (labels == data.splits["train"].labels).all()
+    assert len(folds) == 4
+
+
+def test_groups_that_leave_one_class_are_refused_by_fold_and_name() -> None:
+    labels = np.repeat([0, 1], 4)
+    with pytest.raises(UsageError, match="fold 1 of 2 holds out every class but 'dog'"):
+        fold_split(labels, 2, 1, groups=list("aaaabbbb"), classes=("cat", "dog"))
+    with pytest.raises(UsageError, match="no class has more than one training row"):
+        fold_split(np.arange(4), 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a,1\nb,é\n".encode("latin-1"), "not UTF-8 .*save it as CSV in UTF-8"),
+        (b"a,1\n\nb,2\na,2\n", "line 4: 'a' has the group '2' here and '1' before"),
+        (b"a,1\nb\n", "line 2 is not `id,group`"),
+    ],
+)
+def test_groups_that_cannot_be_read_say_where(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_groups(tmp_path / "g.csv")
+
+
+def test_a_spreadsheets_mark_is_no_part_of_the_first_id(tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("a,1\nb,é\na,1\n", encoding="utf-8-sig")
+    assert read_groups(tmp_path / "g.csv") == {"a": "1", "b": "é"}

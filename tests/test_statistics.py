@@ -13,6 +13,7 @@ from probe.statistics import (
     bootstrap,
     bootstrap_mean,
     fit_temperature,
+    share_interval,
     spread,
 )
 
@@ -87,3 +88,14 @@ def test_rows_of_a_class_that_the_head_does_not_know_leave_the_temperature_alone
     assert fit_temperature(p, labels) == pytest.approx(found, rel=0.2)
     scored = {"val": measure(p, np.full(300, 3))}  # none of them known: none fits
     assert temperature_of(scored) is None
+
+
+@pytest.mark.parametrize("n_rows", [1, 10, 65])
+def test_a_share_of_none_or_all_is_not_certain(n_rows: int) -> None:
+    """At the far end of the interval such a share is as rare as the level says."""
+    none, every = share_interval(np.zeros(n_rows, bool)), share_interval(np.ones(n_rows, bool))
+    assert (none.low, every.high) == (0.0, 1.0)
+    assert (1 - none.high) ** n_rows == pytest.approx(0.025)
+    assert every.low**n_rows == pytest.approx(0.025)
+    right = np.arange(n_rows + 1) > 0
+    assert share_interval(right) == bootstrap_mean(right)

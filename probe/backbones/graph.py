@@ -10,20 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from probe.backbones.operators import check_symbol
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.errors import WeightsError
 from probe.preprocess import PreprocessSpec
 
 SCHEMA = 1
 INPUT, GAIN, SHIFT = "data", "gain", "shift"  # GAIN and SHIFT: the preprocessing's arithmetic
-OPERATORS = frozenset(
-    {
-        "Activation", "BatchNorm", "Cast", "Concat", "Convolution", "Dropout", "Flatten",
-        "FullyConnected", "LRN", "Pad", "Pooling", "broadcast_mul", "broadcast_sub", "clip",
-        "elemwise_add", "null", "relu", "reverse", "transpose",
-    }
-)  # fmt: skip
-
 Shape = tuple[int, ...]
 
 
@@ -72,12 +65,11 @@ class FrozenGraph:
         Raises
         ------
         WeightsError
-            It is something else, or asks for operators that no backbone here has.
+            It is something else, or says what no backbone's graph does; see `check_symbol`.
         """
         try:
             data = json.loads(text)
             symbol = data["symbol"]
-            asked = {node["op"] for node in symbol["nodes"]}
             graph = cls(
                 made_of=str(data["made_of"]),
                 symbol=json.dumps(symbol),
@@ -86,12 +78,11 @@ class FrozenGraph:
                 outputs=len(symbol["heads"]),
             )
             right = data["schema"] == SCHEMA and data["outputs"] == graph.outputs > 0
+            check_symbol(symbol, {INPUT: None, **graph.arguments, **graph.states})
         except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
             raise WeightsError(f"a network's graph cannot be read: {error}") from None
         if not right:
             raise WeightsError("a network's graph is of another version or contradicts itself")
-        if strange := sorted(map(str, asked - OPERATORS)):
-            raise WeightsError(f"a network's graph has an operator of no backbone: {strange[0]}")
         return graph
 
 

@@ -24,7 +24,7 @@ from probe.predictions import load_predictions
 from probe.results import FILE_NAME as RESULT
 from probe.results import RunResult, read_run, versions
 from probe.runs import HeadRequest, fit_head, keep_run, plan_head, run_folder
-from probe.splitting import Labels, fold_split
+from probe.splitting import Labels, fold_split, warn_of_unknown
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,9 @@ def check_protocol(protocol: Protocol, labels: Mapping[str, Labels]) -> None:
         _require_several(protocol.heads)
     plan = plan_splits(labels, val_size=protocol.val_size, seed=protocol.seed)
     if protocol.folds:
-        fold_split(labels["train"], protocol.folds, protocol.seed, repeats=protocol.repeats)
+        train = labels["train"]
+        folds = fold_split(train, protocol.folds, protocol.seed, repeats=protocol.repeats)
+        warn_of_unknown(train, folds)  # here, once: all heads have these folds
     else:
         _require_held_out(plan)
 

@@ -137,7 +137,7 @@ class About:
             raise BundleError(f"{where}: {ABOUT} lacks fields or has strange ones: {odd[0]}")
         try:
             return _checked(data)
-        except (TypeError, ValueError, LookupError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise BundleError(f"{where}: {ABOUT} makes no sense: {_line(error)}") from None
 
     @property
@@ -191,6 +191,11 @@ def _checked(data: dict[str, Any]) -> About:
     for name in ("metrics", "intervals", "files"):
         _require(isinstance(data[name], dict), f"{name} are no JSON object")
     _require(all(isinstance(one, str) for one in data["files"].values()), "files have no digests")
+    figures = [one for split in data["metrics"].values() for one in split.values()]
+    _require(all(map(_number, figures)), "a metric is no number")
+    ends = [end for split in data["intervals"].values() for low, high in split.values()
+            for end in (low, high)]  # fmt: skip
+    _require(all(map(_number, ends)), "an interval is not two numbers")
     _require(isinstance(data["networks"], list) and data["networks"] != [], "there are no networks")
     _require(data["pca"] is None or _whole(data["pca"]), "the width after a PCA is no number")
     about = About(
@@ -236,9 +241,14 @@ def _rejection(data: Any) -> Rejection | None:
     if data is None:
         return None
     found = Rejection(**data)
-    _require(isinstance(found.k, int) and found.k > 0, "k is no positive number")
+    _require(_whole(found.k), "k is no positive number")
+    _require(_number(found.rate) and 0 < found.rate < 1, "the rate is not between 0 and 1")
     for value in (found.confidence, found.distance):
         _require(value is None or _positive(value), "a threshold is no positive number")
+    for rows in (found.confidence_rows, found.distance_rows):
+        _require(rows == 0 or _whole(rows), "the held-out rows are no number of rows")
+    for share in (found.top1_answered, found.errors_caught):
+        _require(share is None or (_number(share) and 0 <= share <= 1), "a share is not 0 to 1")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from probe.bundle.about import About
 from probe.bundle.check import check_reference
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
-from probe.bundle.network import Image, Network, build_networks, passes_of, read_image, resizing
+from probe.bundle.network import Network, build_networks, passes_of, resizing
 from probe.bundle.parts import (
     check_parameters,
     read_graphs,
@@ -25,7 +25,8 @@ from probe.bundle.parts import (
     read_reference,
 )
 from probe.bundle.reject import Verdicts, judge
-from probe.errors import BundleError, DataError
+from probe.errors import BundleError
+from probe.heads.fitted import votes
 from probe.heads.projection import Projection
 from probe.multilabel import HALF, reached
 from probe.preprocess import PreprocessSpec, UInt8Image
@@ -33,6 +34,7 @@ from probe.resize import resize_image
 from probe.statistics import apply_binary_temperature, apply_temperature, softmax
 
 if TYPE_CHECKING:
+    from probe.datasets.given import Image
     from probe.heads import FittedHead
 
 
@@ -43,7 +45,7 @@ class Bundle:
     An image goes the way ``pack`` (pixels) -> ``features`` -> ``probabilities``. Most bundles have
     one network; with several their features stand side by side, and may go through a PCA.
 
-    Not for several threads at once: MXNet's compiled networks are not safe in them.
+    Threads may share it; they take turns at the network.
 
     Parameters
     ----------
@@ -145,19 +147,24 @@ class Bundle:
         """How many numbers `pack` returns."""
         return sum(3 * spec.size**2 for spec in self.inputs)
 
-    def pack(self, image: Image) -> NDArray[np.uint8]:
+    def pack(self, image: Image, name: str = "image") -> NDArray[np.uint8]:
         """Return an image as `features` takes it, (pixels,): once for each of `inputs`.
 
         Parameters
         ----------
-        image : path, or uint8 (height, width, 3), RGB
+        image : path; open file, or bytes of one; uint8 array; image of Pillow's
+            Arrays are RGB, (height, width, 3), or grey, (height, width).
+        name : str
+            What messages call it; a path is called by itself.
 
         Raises
         ------
         ImageError
             It cannot be read, or is something else.
         """
-        whole = read_image(image)
+        from probe.datasets.given import read_image
+
+        whole = read_image(image, name)
         packed: NDArray[np.uint8] = self.pack_views(lambda spec: [resize_image(whole, spec)])[0]
         return packed
 
@@ -231,6 +238,11 @@ class Bundle:
         mean: NDArray[np.float64] = np.mean(every, axis=0)
         return mean
 
+    @property
+    def votes(self) -> int:
+        """How many heads vote where probabilities are shares of votes, not calibrated; else 0."""
+        return sum(votes(head) for head in self.heads)
+
     @cached_property
     def thresholds(self) -> NDArray[np.float64]:
         """From which probability on each label is given, (n_classes,).
@@ -243,22 +255,24 @@ class Bundle:
         """Say which images the bundle does not know; see `probe.bundle.reject`."""
         return judge(self.about.rejection, self.neighbours, features, probabilities)
 
-    def predict(self, images: Sequence[Image]) -> list[str]:
+    def predict(self, images: Iterable[Image]) -> list[str]:
         """Return the most probable class of each image.
 
         Parameters
         ----------
-        images : sequence of path, or of uint8 (height, width, 3) RGB arrays
+        images : iterable of what `pack` takes, or one array (n, height, width, 3)
 
         Raises
         ------
         ImageError
-            One of them cannot be read.
+            One of them cannot be read; its path or place is named.
+        DataError
+            It is one image, or no collection of images.
         """
         winners = self.predict_proba(images).argmax(axis=1)
         return [self.about.classes[winner] for winner in winners]
 
-    def labels(self, images: Sequence[Image]) -> list[tuple[str, ...]]:
+    def labels(self, images: Iterable[Image]) -> list[tuple[str, ...]]:
         """Return the labels of each image, the most probable first; see `predict`.
 
         Where an image may have several they are those whose thresholds are reached, maybe none;
@@ -269,13 +283,16 @@ class Bundle:
         every = [reached(p, self.thresholds) for p in self.predict_proba(images)]
         return [tuple(self.about.classes[number] for number in given) for given in every]
 
-    def predict_proba(self, images: Sequence[Image]) -> NDArray[np.float64]:
+    def predict_proba(self, images: Iterable[Image]) -> NDArray[np.float64]:
         """Return the probabilities of images, (n, n_classes); see `predict`."""
-        if isinstance(images, str | Path):
-            raise DataError(f"{images}: one path; give a list of paths or images")
-        if not len(images):
+        from probe.datasets.given import given_images
+
+        packed = [
+            self.pack(one, f"image {place}") for place, one in enumerate(given_images(images))
+        ]
+        if not packed:
             return np.zeros((0, len(self.about.classes)))
-        return self.probabilities(self.features(np.stack([self.pack(one) for one in images])))
+        return self.probabilities(self.features(np.stack(packed)))
 
     def _one_head(self, head: FittedHead, features: NDArray[Any]) -> NDArray[np.float64]:
         found = np.zeros((len(features), len(self.about.classes)))  # 0: never seen in training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.bundle.about import OWN_TOP, About, Rejection
+from probe.bundle.about import OWN_TOP, About
 from probe.bundle.neighbours import Neighbours
 
 NAMES = {
@@ -21,19 +21,21 @@ NAMES = {
 }
 
 
-def model_card(about: About, name: str, neighbours: Neighbours | None) -> str:
+def model_card(about: About, name: str, neighbours: Neighbours | None, *, votes: int = 0) -> str:
     """Return the card; every figure in it is one that the run measured.
 
     Parameters
     ----------
     name : str
         The bundle's own, for the examples.
+    votes : int
+        Heads that vote, where probabilities are shares of votes.
     """
     parts = [
         _title(about, name),
         _measured(about),
-        _answers(about),
-        _unknown(about.rejection),
+        _answers(about, votes),
+        _unknown(about),
         _kept(about, neighbours),
         _input(about),
         _classes(about),
@@ -87,16 +89,28 @@ def _measured(about: About) -> str:
     return f"## Measured\n\n{table}\n\n{' '.join(notes)}"
 
 
-def _answers(about: About) -> str:
+def _held_out(about: About) -> str:
+    """Return which rows temperature and thresholds were chosen on, and whose answers to them."""
+    if len(about.heads) > 1 or "val" not in about.metrics:
+        return "the training images, each answered by the head of the fold that held it out"
+    return "the validation images"
+
+
+def _answers(about: About, votes: int) -> str:
     function = "sigmoid" if about.several else "softmax"
-    if about.temperature is None:
+    if votes:
+        calibrated = (
+            f"Each of {votes} heads has a vote, and a probability is a share of the votes: it is "
+            "not calibrated, and no confidence was chosen below which an image is unsure."
+        )
+    elif about.temperature is None:
         calibrated = (
             f"Probabilities are the {function} as it is; no temperature was fitted to calibrate it."
         )
     else:
         calibrated = (
             f"Probabilities are calibrated: scores are divided by {about.temperature:.4g} before "
-            f"the {function}, a temperature fitted on held-out rows."
+            f"the {function}, a temperature fitted on {_held_out(about)}."
         )
     several = (
         f" They are the mean over {len(about.heads)} heads, one a fold, all alike in weight."
@@ -106,16 +120,23 @@ def _answers(about: About) -> str:
     labels = ""
     if about.several:
         labels = "An image may have several labels, or none: each has a probability of its own. "
-        labels += (
-            "It is given from a threshold on that was chosen on held-out images, for its best F1; "
-            "they stand with the classes. "
-            if about.thresholds
-            else "It is given from 0.5 on: nothing was held out to choose thresholds on. "
-        )
+        labels += _given_from(about, votes)
     return f"## Answers\n\n{labels}{calibrated}{several} A probability is not a promise."
 
 
-def _unknown(rejection: Rejection | None) -> str:
+def _given_from(about: About, votes: int) -> str:
+    if about.thresholds:
+        return (
+            "It is given from a threshold on that was chosen for its best F1 on "
+            f"{_held_out(about)}; they stand with the classes. "
+        )
+    if votes:
+        return "It is given where at least half of the heads vote for it. "
+    return "It is given from 0.5 on: nothing was held out to choose thresholds on. "
+
+
+def _unknown(about: About) -> str:
+    rejection = about.rejection
     if rejection is None:
         return (
             "## What it does not know\n\n"
@@ -126,7 +147,7 @@ def _unknown(rejection: Rejection | None) -> str:
     if rejection.confidence is not None:
         line = (
             f"- `unsure`: the highest probability is below {rejection.confidence:.4f}, as for "
-            f"{share} of {rejection.confidence_rows:,} held-out images."
+            f"{share} of {_held_out(about)} ({rejection.confidence_rows:,})."
         )
         if rejection.top1_answered is not None and rejection.errors_caught is not None:
             line += (

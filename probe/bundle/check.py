@@ -26,12 +26,14 @@ def check_reference(bundle: Bundle, known: Mapping[str, NDArray[Any]], where: st
         What `read_reference` returns.
     """
     images, features = known["images"], known["features"]
-    if images.dtype != np.uint8 or images.shape[1:] != (bundle.pixels,):
+    if images.dtype != np.uint8 or images.shape[1:] != (bundle.pixels,) or not len(images):
         raise BundleError(f"{where}: its reference images are not of its networks' sizes")
     every = bundle.network_features(images)
     widths = [one.shape[1] for one in every]
     if features.shape != (len(images), sum(widths)):
         raise BundleError(f"{where}: its reference rows have other features than its networks")
+    if known["probabilities"].shape != (len(images), len(bundle.about.classes)):
+        raise BundleError(f"{where}: its reference rows have other classes than it names")
     _check_widths(bundle, sum(widths), where)
     wanted = np.split(features, np.cumsum(widths)[:-1], axis=1)
     for network, found, expected in zip(bundle.networks, every, wanted, strict=True):

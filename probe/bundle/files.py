@@ -7,6 +7,7 @@ whose digest was checked are the bytes that are used.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import glob
 import hashlib
@@ -24,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle.about import ABOUT, About
-from probe.errors import BundleError, WeightsError
-from probe.files import replacing, sync
+from probe.errors import BundleError, ProbeError, WeightsError
+from probe.files import is_refusal, reason_of, replacing, sync
 from probe.weights.zip_members import Member, stored_members
 
 ENDING = ".probe"
@@ -143,49 +144,84 @@ def writing(out: Path) -> Iterator[Path]:
     """Yield an empty hidden folder beside `out`, which becomes `out` if the block succeeds.
 
     That is a folder, or one file by its ending. What killed processes left of the same bundle goes.
+    Of several processes that write one bundle at once, one does; the others are refused.
 
     Raises
     ------
     BundleError
-        `out` is there already, or cannot be written.
+        `out` is there already, or it or what the block writes cannot be written.
     """
     _require_free(out)
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=UNFINISHED, dir=out.parent))
-    except OSError as error:
-        raise BundleError(f"{out}: cannot be written ({error.strerror})") from error
-    try:
-        with _locked(folder):
+        with _working_folder(out) as folder:
             yield folder
             _require_free(out)  # again: another process may have made it
             _publish(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    except Exception as error:
+        if isinstance(error, ProbeError) or not (isinstance(error, OSError) or is_refusal(error)):
+            raise
+        raise BundleError(
+            f"{out}: cannot be written ({reason_of(error)}); make room, or name another place with "
+            "--out"
+        ) from error
 
 
 def _require_free(out: Path) -> None:
-    if out.exists():
-        raise BundleError(f"{out}: is there already; name another place with --out")
+    if os.path.lexists(out):  # a link to nowhere is somebody's, too
+        raise _taken(out)
+
+
+def _taken(out: Path) -> BundleError:
+    return BundleError(f"{out}: is there already; name another place with --out")
+
+
+@contextmanager
+def _working_folder(out: Path) -> Iterator[Path]:
+    """Yield a new folder that this process holds, and remove it in the end if it is still there."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(out)
+    folder, descriptor = _made_and_held(out)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
 def _remove_leftovers(out: Path) -> None:
     """Remove the working folders of this bundle that no living process holds."""
     for folder in out.parent.glob(f".{glob.escape(out.name)}.*{UNFINISHED}"):
-        with contextlib.suppress(OSError), _locked(folder):  # another process holds it, or user
-            shutil.rmtree(folder)
+        with contextlib.suppress(OSError):  # another process holds it, or it is another user's
+            descriptor = _hold(folder)
+            try:
+                shutil.rmtree(folder)
+            finally:
+                os.close(descriptor)
 
 
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder; the kernel lets go of it when the process dies."""
+def _made_and_held(out: Path) -> tuple[Path, int]:
+    """Return a new working folder and what holds it.
+
+    Another process may take it for a leftover before it is held; then there is a next one.
+    """
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=UNFINISHED, dir=out.parent))
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            descriptor = _hold(folder)
+            if folder.is_dir():
+                return folder, descriptor
+            os.close(descriptor)
+
+
+def _hold(folder: Path) -> int:
+    """Hold a folder until the descriptor is closed; the kernel does that when the process dies."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
+    except OSError:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _publish(folder: Path, out: Path) -> None:
@@ -198,7 +234,12 @@ def _publish(folder: Path, out: Path) -> None:
         path.chmod(0o666 & ~mask)  # safetensors writes what only its owner can read
         sync(path)
     folder.chmod(0o777 & ~mask)
-    folder.rename(out)
+    try:
+        folder.rename(out)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):  # somebody was faster
+            raise _taken(out) from error
+        raise
     sync(out.parent)
 
 
@@ -211,7 +252,14 @@ def _archive(folder: Path, out: Path) -> None:
             info.external_attr = 0o644 << 16
             with path.open("rb") as source, archive.open(info, "w", force_zip64=True) as target:
                 shutil.copyfileobj(source, target, 1 << 20)
-    whole.replace(out)
+    try:
+        os.link(whole, out)  # a rename would take the place of what another process has just made
+    except FileExistsError as error:
+        raise _taken(out) from error
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP):
+            raise
+        whole.replace(out)  # a file system without links
     sync(out.parent)
 
 

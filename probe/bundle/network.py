@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +18,15 @@ from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
 
 if TYPE_CHECKING:
+    from probe.datasets.given import Image
     from probe.engines import Engine
 
 WEIGHTS = "weights.safetensors"
 WEIGHTS_FILE = re.compile(r"weights(-\d+)?\.safetensors")
 
-Image = Path | str | UInt8Image
 Parameters = Mapping[str, NDArray[np.float32]]
+
+_forwarding = threading.Lock()  # MXNet's compiled networks are not safe in several threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ class NetworkAbout:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network:
-    """A network that is ready to run; not for several threads at once.
+    """A network that is ready to run; threads take turns.
 
     Parameters
     ----------
@@ -94,8 +96,10 @@ class Network:
         Raises
         ------
         ImageError
-            See `read_image`.
+            See `probe.datasets.given.given_image`.
         """
+        from probe.datasets.given import read_image
+
         return resize_image(read_image(image), self.preprocess)
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -104,6 +108,10 @@ class Network:
 
     def outputs(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         """Return the features at all of the engine's cuts, (n, d) each."""
+        with _forwarding:
+            return self._forward(images)
+
+    def _forward(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         size, tickets = self.engine.batch_size, []
         for start in range(0, len(images), size):
             batch = images[start : start + size]
@@ -184,26 +192,6 @@ def build_networks(
                 about=abouts[number], preprocess=preprocess, engine=engine, output=output
             )
     return tuple(made[number] for number in range(len(abouts)))
-
-
-def read_image(image: Image) -> UInt8Image:
-    """Return an image's pixels; a path is read.
-
-    Raises
-    ------
-    ImageError
-        It cannot be read, or is no uint8 (height, width, 3) array.
-    """
-    from probe.datasets import decode_file
-    from probe.errors import ImageError
-
-    if not isinstance(image, np.ndarray):
-        return decode_file(str(image))
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ImageError(
-            "image", f"is {image.dtype} of shape {image.shape}, not uint8 (height, width, 3)"
-        )
-    return image
 
 
 def resizing(spec: PreprocessSpec) -> tuple[object, ...]:

@@ -16,6 +16,7 @@ from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
 from probe.bundle.network import NetworkAbout, describe_pass, graph_file
 from probe.errors import BundleError, HeadError, WeightsError
+from probe.files import reason_of
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection
 
@@ -61,14 +62,19 @@ def read_head(files: BundleFiles, about: About, name: str) -> FittedHead:
     from probe.heads import load_fitted
 
     data = files.checked(name, about)
-    with tempfile.TemporaryDirectory() as folder:  # the bytes that were checked, not the file again
-        path = Path(folder, name)
-        path.write_bytes(data)
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:  # the bytes that were checked, not the file
+            path = Path(folder, name)
+            path.write_bytes(data)
             head = load_fitted(path)
-        except HeadError as error:
-            reason = str(error).removeprefix(f"{path}: ")
-            raise BundleError(f"{files.path}: {name}: {reason}") from error
+    except HeadError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise BundleError(f"{files.path}: {name}: {reason}") from error
+    except OSError as error:
+        raise BundleError(
+            f"{tempfile.gettempdir()}: cannot be written ({reason_of(error)}); make room, or name "
+            "another place in TMPDIR"
+        ) from error
     check_head(f"{files.path}: {name}", head, about)
     return head
 
@@ -114,6 +120,10 @@ def read_graphs(files: BundleFiles, about: About) -> list[FrozenGraph]:
         if graph.made_of != said:
             raise BundleError(
                 f"{files.path}: {name} is the network {graph.made_of}, not {said}, as {ABOUT} says"
+            )
+        if graph.outputs != len(members):
+            raise BundleError(
+                f"{files.path}: {name} has {graph.outputs} outputs for {len(members)} networks"
             )
         found.append(graph)
     return found

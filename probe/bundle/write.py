@@ -24,6 +24,7 @@ from probe.bundle.neighbours import Neighbours
 from probe.bundle.network import Parameters, build_networks, graph_file
 from probe.bundle.parts import check_head
 from probe.errors import BundleError
+from probe.heads.fitted import votes
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection, save_projection
 
@@ -79,7 +80,8 @@ def write_bundle(
         saved = [load_fitted(folder / name) for name in about.heads]
         reference = _reference(about, parameters, saved, projection)
         write_arrays(folder / REFERENCE, reference)
-        (folder / CARD).write_text(model_card(about, out.name, neighbours), encoding="utf-8")
+        card = model_card(about, out.name, neighbours, votes=sum(map(votes, heads)))
+        (folder / CARD).write_text(card, encoding="utf-8")
         write_about(about, folder)
         loaded = Bundle.load(folder)
     return replace(loaded, files=BundleFiles(out))

@@ -13,6 +13,7 @@ from probe.bundle import About, Bundle, Neighbours, Rejection, write_bundle
 from probe.bundle.about import REMEMBERED
 from probe.bundle.neighbours import K
 from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distance
+from probe.bundling.calibration import Calibration, calibration_of, calibration_of_folds
 from probe.bundling.forwarding import OnRows, forwarded_training
 from probe.bundling.source import Source, share_parameters, source_of, weights_of
 from probe.bundling.training import Training, cached_training, joined_training, remembered
@@ -20,14 +21,13 @@ from probe.cache.beside import parse_features_name
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
 from probe.errors import BundleError, UnknownNameError, UsageError
-from probe.evaluation import usable_temperature
-from probe.heads import load_head
+from probe.heads import HEADS, load_head
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection, load_projection
-from probe.predictions import Predictions, load_predictions
+from probe.predictions import load_predictions
 from probe.results import RunResult, read_run
 from probe.runs import HEAD
-from probe.statistics import apply_binary_temperature, apply_temperature
+from probe.statistics import apply_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,11 +96,14 @@ def bundle_run(
     parts = [_part(run, store, name) for name in entries]
     projection = _projection(run, parts, pca)
     sources = _sources(run, result, parts, request.weights, cache_dir)
-    names = _head_files(run, request.folds)
+    names = _head_files(run, result.head, request.folds)
     heads = [load_head(run / name) for name in names]
     predictions = load_predictions(run)
-    held_out = predictions.get("val") or predictions.get("oof")
-    temperature = _temperature(result, held_out)
+    calibration = (
+        calibration_of_folds(predictions)
+        if request.folds
+        else calibration_of(result, predictions, parts[0].entry.classes)
+    )
     neighbours = rest = None
     if request.remember is not None:
         training = _training(sources, parts, projection, cache_dir, on_rows)
@@ -115,10 +118,10 @@ def bundle_run(
         head=result.head,
         run=run.name,
         heads=tuple(names),
-        temperature=temperature,
+        temperature=calibration.temperature,
         several=result.multilabel is not None,
-        thresholds=_thresholds(result, parts[0].entry.classes, temperature),
-        rejection=_rejection(request.reject_rate, held_out, temperature, neighbours, rest),
+        thresholds=calibration.thresholds,
+        rejection=_rejection(request.reject_rate, calibration, neighbours, rest),
         remembers=request.remember if neighbours is not None else None,
         metrics=result.metrics,
         intervals=result.intervals or {},
@@ -193,46 +196,25 @@ def _training(
     return joined_training(known, projection)
 
 
-def _head_files(run: Path, folds: bool) -> list[str]:
+def _head_files(run: Path, solver: str, folds: bool) -> list[str]:
     if not folds:
         if not (run / HEAD).is_file():
             raise BundleError(f"{run}: {HEAD} is missing; fit the head again with `probe head`")
         return [HEAD]
     found = sorted(path.name for path in run.glob("head-fold*.safetensors"))
     if not found:
-        raise BundleError(
-            f"{run}: keeps no heads of folds; `probe head --folds 5` with a grid makes them"
-        )
+        if solver in HEADS and HEADS[solver].load().keeps_rows:
+            raise BundleError(
+                f"{run}: a run keeps no {solver} heads of folds, for each holds its training rows; "
+                "leave out --folds"
+            )
+        raise BundleError(f"{run}: keeps no heads of folds; `probe head --folds 5` makes them")
     return found
-
-
-def _temperature(result: RunResult, held_out: Predictions | None) -> float | None:
-    """Return the run's temperature; of a run with folds that of the rows each fold held out."""
-    if result.temperature is not None:
-        return result.temperature
-    if held_out is None or len(held_out) < LEAST_HELD_OUT:
-        return None
-    return usable_temperature(held_out.probabilities, held_out.labels)
-
-
-def _thresholds(
-    result: RunResult, classes: Sequence[str], temperature: float | None
-) -> tuple[float, ...] | None:
-    """Return the run's thresholds of several labels; the temperature moves both them and answers.
-
-    None where an image has one label, or nothing was held out to choose them on.
-    """
-    if result.multilabel is None or not {"val", "oof"} & result.metrics.keys():
-        return None
-    chosen = np.array([result.multilabel["classes"][name]["threshold"] for name in classes])
-    moved = apply_binary_temperature(chosen[None], temperature or 1.0)[0]
-    return tuple(float(one) for one in moved)
 
 
 def _rejection(
     rate: float,
-    held_out: Predictions | None,
-    temperature: float | None,
+    calibration: Calibration,
     neighbours: Neighbours | None,
     rest: NDArray[np.float32] | None,
 ) -> Rejection | None:
@@ -240,9 +222,10 @@ def _rejection(
         return None
     confidence = answered = caught = distance = None
     confidence_rows = distance_rows = 0
+    held_out = calibration.held_out
     one_label = held_out is not None and held_out.labels.ndim == 1
     if held_out is not None and one_label and len(held_out) >= LEAST_HELD_OUT:
-        probabilities = apply_temperature(held_out.probabilities, temperature or 1.0)
+        probabilities = apply_temperature(held_out.probabilities, calibration.temperature or 1.0)
         confidence, answered, caught = choose_confidence(probabilities, held_out.labels, rate)
         confidence_rows = len(held_out)
     if neighbours is not None and rest is not None and len(rest) >= LEAST_HELD_OUT:

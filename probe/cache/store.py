@@ -137,7 +137,7 @@ class Store:
         return sorted(found, key=lambda entry: (entry.modified, entry.name), reverse=True)
 
     def choose(self, name: str | None) -> Entry:
-        """Return the entry of that name, of that unique beginning or digest, or else the newest.
+        """Return the entry of that name, dataset, unique beginning or digest, or else the newest.
 
         Raises
         ------
@@ -153,7 +153,8 @@ class Store:
             return entries[0]
         stem = self._stem(name)
         exact = [entry for entry in entries if entry.name == stem]
-        close = exact or [
+        close = exact or [entry for entry in entries if entry.dataset == name]
+        close = close or [
             e for e in entries if e.name.startswith(stem) or e.key.digest.startswith(stem)
         ]
         if len(close) == 1:

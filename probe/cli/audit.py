@@ -19,6 +19,8 @@ from probe.errors import ProbeError, UsageError
 if TYPE_CHECKING:
     from probe.audit import Audit
     from probe.cache.joining import Joined
+    from probe.datasets import Dataset
+    from probe.report.contact_sheet import Cell
 
 log = logging.getLogger(__name__)
 
@@ -188,17 +190,17 @@ def _keep(found: Audit, target: Path, joined: Joined, folder: Path) -> None:
 class _Images:
     """The images of a dataset by split and id; one that is gone leaves its cell out."""
 
-    def __init__(self, dataset: object) -> None:
-        self._splits = dataset.splits  # type: ignore[attr-defined]
+    def __init__(self, dataset: Dataset) -> None:
+        self._splits = dataset.splits
         self._rows = {
             name: {one: row for row, one in enumerate(split.ids)}
             for name, split in self._splits.items()
         }
 
-    def cells(self, wanted: Sequence[tuple[list[tuple[str, str]], str, str]]) -> list:  # type: ignore[type-arg]
+    def cells(self, wanted: Sequence[tuple[list[tuple[str, str]], str, str]]) -> list[Cell]:
         import numpy as np
 
-        made = []
+        made: list[Cell] = []
         for places, first, second in wanted:
             try:
                 pictures = []

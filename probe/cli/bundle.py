@@ -158,11 +158,14 @@ def _answers(made: Bundle) -> str:
     heads, temperature = len(made.heads), made.about.temperature
     several = f"mean of {heads} heads, " if heads > 1 else ""
     how = "not calibrated" if temperature is None else f"temperature {temperature:.4g}"
+    if made.votes:
+        how = f"shares of {made.votes} votes, not calibrated"
     low, high = made.thresholds.min(), made.thresholds.max()
     if made.about.thresholds is not None:
         how += f"; each label from a threshold of its own, {low:.2f} to {high:.2f}"
     elif made.about.several:
-        how += "; each label from 0.5 on, for nothing was held out"
+        why = "half of the votes" if made.votes else "0.5 on, for nothing was held out"
+        how += f"; each label from {why}"
     return several + how
 
 

@@ -19,6 +19,7 @@ from probe.cli.predict import (
     check_options,
     make_predictor,
     one_line,
+    vote_note,
 )
 from probe.errors import UsageError
 
@@ -90,7 +91,12 @@ def evaluate(
         console.print_json({**about, **outcome.to_json(), **counted})
         return
     out = console.stdout()
-    console.facts(out, _facts(outcome, f"{found.name} {name}, {len(rows):,}", looks))
+    votes = vote_note(loaded)
+    console.facts(
+        out,
+        _facts(outcome, f"{found.name} {name}, {len(rows):,}", looks)
+        | ({"answers": votes} if votes else {}),
+    )
     if outcome.labels is not None:
         out.print()
         show_each(out, outcome.labels, predictor.classes, name)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
+from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.bundle import Bundle
@@ -58,6 +59,8 @@ def explain(
     from probe.predict.explain import explain as explained
     from probe.predict.explain_picture import draw_explanation
 
+    if out is not None and out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: the picture is PNG; give a name that ends in .png")
     loaded, folder = Bundle.load(bundle, batch_size=8), cache_folder(cache_dir)
     training = _training(loaded, dataset, dataset_root, folder) if dataset else None
     found = explained(

@@ -68,7 +68,8 @@ def head(
     """Fit a head on cached features: seconds, no image is read.
 
     Validation is the dataset's own, or else a stratified part of the training rows. The test split,
-    where there is one, is scored once, at the end.
+    where there is one, is scored once, at the end; where nothing is held out, the heads of a
+    learning curve are scored on it too. Each is a look, and looks are counted.
     """
     from probe.cache.joining import join
     from probe.cache.store import Store
@@ -158,6 +159,7 @@ def fit(
     """Fit, score and keep a head; tell stderr about it."""
     from probe.cli import console
     from probe.runs import fit_head, keep_run, plan_head, run_folder
+    from probe.splitting import warn_of_unknown
 
     plan, estimator, err = plan_head(joined, request), request.estimator(), console.stderr()
     name = joined.entry.name
@@ -179,6 +181,7 @@ def fit(
             run = fit_head(
                 joined, request, plan, on_epoch=_EpochTable(err), ledger=ledger,
                 on_point=lambda _: bar.update(task, advance=1, visible=True),
+                on_folds=warn_of_unknown,
             )  # fmt: skip
         keep_run(target, run, joined.entry.classes)
     return run, target

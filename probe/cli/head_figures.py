@@ -40,6 +40,11 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
         return
     show_metrics(out, result, NAMES)
     about = about_run(result)
+    if run.curve is not None and run.curve.split == "test" and result.test_looks:
+        about["looks"] = (
+            f"{1 + len(run.curve.points)} heads, those of the learning curve included, were scored "
+            f"on these test rows: {result.test_looks} looks by now"
+        )
     if about:
         out.print()
         console.facts(out, about)
@@ -115,11 +120,13 @@ def about_run(result: RunResult) -> dict[str, str]:
     if chosen := result.selection:
         how = f"{chosen['fits']} folds" if chosen["by"] == "folds" else "validation"
         best = max(chosen[metric])
+        # of folds: each over the labels that it has, where oof is over all rows at once
+        mean = "mean of the folds' own " if (chosen["by"], metric) == ("folds", "map") else ""
         also = "".join(f", {k} {v:.3g}" for k, v in chosen.get("also_chosen", {}).items())
         about["chosen"] = (
             f"{chosen['penalty']} {chosen['chosen']:.3g}{also} of {len(chosen['values'])} by {how} "
-            f"({word} {100 * best:.2f} %)" + (", refit on train + val" if chosen["refit"] else "")
-        )
+            f"({mean}{word} {100 * best:.2f} %)"
+        ) + (", refit on train + val" if chosen["refit"] else "")
         if "seeds" in chosen:
             spread = chosen[f"{metric}_seed_deviation"][chosen[metric].index(best)]
             about["seeds"] = (
@@ -135,13 +142,15 @@ def about_run(result: RunResult) -> dict[str, str]:
             f"{100 * spread['deviation']:.2f} % (standard deviation over {spread['count']})"
         )
     if ensemble := result.params.get("ensemble"):
-        about["ensemble"] = f"test is the {ensemble} of the heads of all folds"
+        about["ensemble"] = f"test is the {ensemble} of the heads of all folds" + (
+            "; shares of votes are not calibrated" if ensemble == "vote" else ""
+        )
     bounds = (result.intervals or {}).get(result.per_class.split, {}).get(metric)
     if bounds is not None:
         low, high = bounds
         about["interval"] = (
             f"{word} on {result.per_class.split}: {100 * low:.2f} to {100 * high:.2f} % "
-            "(95 %, bootstrap over its rows)"
+            "(95 %, over its rows)"
         )
     if result.test_looks:
         about["looks"] = f"this was look {result.test_looks} at these test rows"

@@ -103,8 +103,8 @@ PerClass = Annotated[
     str | None,
     typer.Option(
         rich_help_panel=CURVE,
-        help="Images a class, as 5,10,20,50,100: fit on draws of so many too, with what was "
-        "chosen; with folds inside each draw where a grid was given.",
+        help="Images a class, as 5,10,20,50,100: fit on draws of so many too; where a grid was "
+        "given, each draw chooses by folds of its own, or has the default where it is too small.",
     ),
 ]
 Draws = Annotated[

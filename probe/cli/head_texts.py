@@ -122,13 +122,27 @@ def read_groups(path: Path) -> dict[str, str]:
     Raises
     ------
     UsageError
-        A line is not ``id,group``.
+        It cannot be read as UTF-8, a line is not ``id,group``, or an id has two groups.
     """
     import csv
 
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(file) if row]
-    for number, row in enumerate(rows, start=1):
-        if len(row) != 2:
-            raise UsageError(f"--groups {path}: line {number} is not `id,group`")
-    return {one: group for one, group in rows}  # noqa: C416  # two columns, checked
+    found: dict[str, str] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel's mark is no part of it
+            lines = csv.reader(file)
+            for row in filter(None, lines):
+                if len(row) != 2:
+                    raise UsageError(f"--groups {path}: line {lines.line_num} is not `id,group`")
+                one, group = row
+                if found.setdefault(one, group) != group:
+                    raise UsageError(
+                        f"--groups {path}: line {lines.line_num}: {one!r} has the group {group!r} "
+                        f"here and {found[one]!r} before; leave one of the lines out"
+                    )
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"--groups {path}: not UTF-8 (byte {error.start}); save it as CSV in UTF-8"
+        ) from None
+    except (OSError, csv.Error) as error:
+        raise UsageError(f"--groups {path}: cannot be read ({error})") from None
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -113,6 +113,8 @@ def predict(
         first = _load(inputs[0], size, device)
     bundles = [first, *(_load(str(one), size, device) for one in also or ())]
     predictor = make_predictor(bundles, tta, combine, weighting, folder)
+    if votes := vote_note(bundles):
+        sys.stderr.write(f"probe: {votes}\n")
     if top_k is not None and top_k > len(predictor.classes):
         sys.stderr.write(f"probe: -k {top_k}: all {len(predictor.classes)} classes are told\n")
     found = predict_images(predictor, paths, top_k=top_k, workers=workers or default_workers())
@@ -129,6 +131,12 @@ def predict(
     if watch.bad:
         sys.stderr.write(f"probe: {len(watch.bad)} of {len(paths)} images could not be read\n")
         raise typer.Exit(1)
+
+
+def vote_note(bundles: Sequence[Bundle]) -> str:
+    """Return what is said of bundles whose heads vote; nothing where none does."""
+    votes = sum(bundle.votes for bundle in bundles)
+    return f"shares of {votes} votes, not calibrated; no threshold for unsure" if votes else ""
 
 
 def check_options(tta: str, combine: str, weighting: str) -> None:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +47,9 @@ def read_file(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
-    except OSError as error:
-        raise ImageError(path, f"cannot be opened: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # the latter for a NUL in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(path, f"cannot be opened: {reason}") from error
 
 
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:
@@ -70,15 +73,46 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     """
     if not data:
         raise ImageError(name, "is empty (0 bytes)")
+    with _failures(name), _pillow().open(io.BytesIO(data), formats=FORMATS) as image:
+        return _pixels(image, name)
+
+
+def is_pillow(item: object) -> TypeGuard[PillowImage]:
+    """Whether something is an image of Pillow's, opened or made."""
+    return isinstance(item, _pillow().Image)
+
+
+def decode_pillow(image: PillowImage, name: str) -> NDArray[np.uint8]:
+    """Return the pixels of an image of Pillow's as `decode` does those of a file."""
+    with _failures(name):
+        return _pixels(image, name)
+
+
+@contextmanager
+def within_memory(name: str) -> Iterator[None]:
+    """Make running out of memory over one image an ImageError, which the others outlive."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ImageError(name, "takes more memory than there is") from error
+
+
+def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
+    sides = f"{image.width} x {image.height}"
+    if not image.width * image.height:
+        raise ImageError(name, f"is empty ({sides} pixels)")
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(name, f"has {sides} pixels, too many to read")
+    image.load()
+    return np.ascontiguousarray(_upright(_rgb(image, name), _orientation(image)))
+
+
+@contextmanager
+def _failures(name: str) -> Iterator[None]:
     image_module = _pillow()
     try:
-        with image_module.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    name, f"has {image.width} x {image.height} pixels, too many to read"
-                )
-            image.load()
-            return np.ascontiguousarray(_upright(_rgb(image, name), _orientation(image)))
+        with within_memory(name):
+            yield
     except ImageError:
         raise
     except image_module.DecompressionBombError as error:

@@ -44,7 +44,10 @@ class FileImages:
     def content(self) -> NDArray[np.uint8]:
         """Return the hash of each file's bytes, (n_images, 16), as it was when first asked for."""
         if self._content is None:
-            self._content = self._hashed()
+            try:
+                self._content = self._hashed()
+            except ImageError as error:
+                raise _with_advice(error) from error
         return self._content
 
     def _hashed(self) -> NDArray[np.uint8]:
@@ -62,16 +65,22 @@ class FileImages:
 
         Raises
         ------
+        ImageError
+            It cannot be read.
         DataError
             The file is not the one that `content` told of: its features would get a wrong name.
         """
         path = os.path.join(self._root, self._ids[row])
-        data = read_file(path)
-        if self._content is not None and _hash(data) != self._content[row].tobytes():
-            raise DataError(
-                f"{path}: was changed since this command looked at it; run the same command again"
-            )
-        return decode(data, path)
+        try:
+            data = read_file(path)
+            if self._content is not None and _hash(data) != self._content[row].tobytes():
+                raise DataError(
+                    f"{path}: was changed since this command looked at it; run the same command "
+                    "again"
+                )
+            return decode(data, path)
+        except ImageError as error:
+            raise _with_advice(error) from error
 
     def take(self, rows: NDArray[np.intp]) -> FileImages:
         """Return the images of those rows, in that order."""
@@ -117,6 +126,11 @@ class FileImages:
                 )
                 done += block
         return done
+
+
+def _with_advice(error: ImageError) -> ImageError:
+    advice = "mend or remove it, or leave such images out with --skip-bad"
+    return ImageError(error.image, f"{error.reason}; {advice}")
 
 
 def _stamp(path: str) -> Stamp:

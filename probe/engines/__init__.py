@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Engine", "reason_of"]
+from probe.errors import UsageError
+
+__all__ = ["Engine", "check_device_name", "reason_of"]
 
 
 class Engine(Protocol):
@@ -31,6 +34,12 @@ class Engine(Protocol):
     def collect(self, ticket: Any) -> list[NDArray[np.float32]]:
         """Wait for a batch and return one (batch_size, ...) array a cut."""
         ...
+
+
+def check_device_name(name: str) -> None:
+    """Raise UsageError unless it is ``auto``, ``cpu``, ``gpu`` or ``gpu:1``, there or not."""
+    if not re.fullmatch(r"auto|cpu|gpu(:[0-9]+)?", name):
+        raise UsageError(f"--device {name}: expected auto, cpu, gpu or gpu:0")
 
 
 def reason_of(message: str) -> str:

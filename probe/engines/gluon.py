@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from probe.backbones.network import CutNetwork, Parameters, build, last_of, set_parameters
 from probe.backbones.spec import BackboneSpec, Layer, Pool
-from probe.engines import reason_of
-from probe.errors import EngineError, UsageError
+from probe.engines import check_device_name, reason_of
+from probe.errors import EngineError
 from probe.mx import mx
 from probe.preprocess import PreprocessSpec
 
@@ -37,9 +37,8 @@ def choose_device(name: str) -> Any:
     EngineError
         A GPU was asked for and cannot be used; says why.
     """
+    check_device_name(name)
     kind, _, index = name.partition(":")
-    if kind not in ("auto", "cpu", "gpu") or (index and (kind != "gpu" or not index.isdigit())):
-        raise UsageError(f"--device {name}: expected auto, cpu, gpu or gpu:0")
     if kind == "cpu":
         return mx.cpu()
     count, number = gpu_count(), int(index or 0)

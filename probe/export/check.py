@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,10 +101,17 @@ def linear_heads(bundle: Bundle) -> tuple[LayeredHead, ...]:
     Raises
     ------
     BundleError
-        A head is no stack of layers: nearest neighbours, for example.
+        A head is no stack of layers: nearest neighbours, for example, or an ensemble, whose
+        temperature is of the members' mean.
     """
     found = []
     for head in bundle.heads:
+        members = getattr(head, "members_", ())
+        if members and all(hasattr(one, "layers") for one in members):
+            raise BundleError(
+                f"an ensemble of {len(members)} {bundle.about.head} heads cannot be exported; "
+                "`probe bundle RUN --folds` makes a bundle of its heads, which onnx and mxnet take"
+            )
         if not isinstance(head, LayeredHead):
             raise BundleError(
                 f"a {bundle.about.head} head is no stack of layers and cannot be exported; fit a "
@@ -116,7 +124,7 @@ def linear_heads(bundle: Bundle) -> tuple[LayeredHead, ...]:
 def free(out: Path, *others: Path) -> None:
     """Refuse to write over anything."""
     for path in (out, *others):
-        if path.exists():
+        if os.path.lexists(path):
             raise UsageError(f"{path}: is there already; name another place")
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from probe.bundle import Bundle
-from probe.export.check import about_json, free, reference_rows, require_same
-from probe.files import replacing, write_text
+from probe.export.check import ReferenceRows, about_json, free, reference_rows, require_same
+from probe.files import replacing
+from probe.weights.gluon_file import write_list
 
 
 def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
@@ -34,30 +36,36 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
         One of the files is there already.
     BundleError
         The head is no stack of layers, or the export answers otherwise than the bundle.
+    CacheError
+        The files cannot be written.
     """
     from probe.export.graph import build_graph
-    from probe.mx import mx
 
     paths = [
         out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params", "-about.json")
     ]
     free(*paths)
-    graph = build_graph(bundle)
-    arrays = {f"arg:{name}": mx.nd.array(value) for name, value in graph.arguments.items()}
-    arrays |= {f"aux:{name}": mx.nd.array(value) for name, value in graph.states.items()}
-    rows = reference_rows(bundle)
-    with tempfile.TemporaryDirectory() as folder:
-        symbol, params = (str(Path(folder, path.name)) for path in paths[:2])
-        graph.symbol.save(symbol)
-        mx.nd.save(params, arrays)
-        with warnings.catch_warnings():  # MXNet infers types, and says that it starts with none
-            warnings.simplefilter("ignore", UserWarning)
-            block = mx.gluon.SymbolBlock.imports(symbol, list(rows.images), params)
-        images = [mx.nd.array(one, dtype="uint8") for one in rows.images.values()]
-        found = [one.asnumpy() for one in block(*images)]
-        require_same(str(out), rows, found[0], found[1])
-    with replacing(paths[1]) as temporary:
-        mx.nd.save(str(temporary), arrays)
-    write_text(paths[2], json.dumps(about_json(bundle), indent=2, ensure_ascii=False) + "\n")
-    write_text(paths[0], graph.symbol.tojson())
+    graph, rows = build_graph(bundle), reference_rows(bundle)
+    arrays = {f"arg:{name}": value for name, value in graph.arguments.items()}
+    arrays |= {f"aux:{name}": value for name, value in graph.states.items()}
+    about = json.dumps(about_json(bundle), indent=2, ensure_ascii=False) + "\n"
+    with ExitStack() as stack:  # all three are on disk before one of them appears
+        symbol, params, facts = (stack.enter_context(replacing(path)) for path in paths)
+        symbol.write_text(graph.symbol.tojson(), encoding="utf-8")
+        with params.open("wb") as file:
+            write_list(file, arrays)  # where MXNet's own writer would not say why it cannot
+        facts.write_text(about, encoding="utf-8")
+        require_same(str(out), rows, *_imported(symbol, params, rows))
     return paths
+
+
+def _imported(symbol: Path, params: Path, rows: ReferenceRows) -> tuple[Any, Any]:
+    """Return the probabilities and features that Gluon computes with the files."""
+    from probe.mx import mx
+
+    with warnings.catch_warnings():  # MXNet infers types, and says that it starts with none
+        warnings.simplefilter("ignore", UserWarning)
+        block = mx.gluon.SymbolBlock.imports(str(symbol), list(rows.images), str(params))
+    images = [mx.nd.array(one, dtype="uint8") for one in rows.images.values()]
+    probabilities, features = (one.asnumpy() for one in block(*images))
+    return probabilities, features

@@ -67,7 +67,7 @@ def head_pipeline(bundle: Bundle) -> Any:
     if len(heads) != 1:
         raise BundleError(
             "scikit-learn's file holds one head, and this bundle has "
-            + (f"{len(heads)}; bundle the run without --folds" if heads else "none of its own")
+            + (f"{len(heads)}; export to onnx or mxnet" if heads else "none of its own")
         )
     (head,) = heads
     learnt = _projection(bundle.projection) if bundle.projection is not None else []

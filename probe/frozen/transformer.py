@@ -14,15 +14,17 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import POOLS, Layer, Pool, pool_called, resolve_pool
+from probe.backbones.spec import Layer, Pool, pool_called, resolve_pool
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.cache.store import Store, default_cache_dir
 from probe.datasets.spec import Dataset, Split
 from probe.engines import Engine
 from probe.errors import UsageError
 from probe.extract import default_batch_size, extract_features
+from probe.frozen.parameters import check_parameters
 from probe.frozen.sources import ImageSources
 from probe.job import decide
+from probe.machine import usable_cores
 from probe.memo import Memo
 from probe.preprocess import PreprocessSpec, load_preprocess
 from probe.recall import Recall
@@ -56,7 +58,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     batch_size : int, optional
         Default: by input size. It moves no number.
     n_jobs : int, default=1
-        Threads that decode and resize.
+        Threads that decode and resize; -1 for one a core.
     device : str, default="auto"
     cache_dir : str or Path, optional
         State folder. Default: PROBE_CACHE, or ./cache. New rows go into its ``transformer/``,
@@ -73,9 +75,9 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     Notes
     -----
     `fit` learns nothing: it settles what the parameters leave open, and forwards no image. What
-    it takes as images: paths, uint8 arrays (height, width, 3) or (height, width) in a sequence, or
-    one array (n, height, width, 3) or (n, height, width). Float images from 0 to 1 are refused,
-    for nobody knows whether 0.5 is 127 or 128.
+    it takes as images: paths, open files or their bytes, Pillow's images, uint8 arrays (height,
+    width, 3) or (height, width) in a sequence, or one array (n, height, width, 3) or (n, height,
+    width). Float images from 0 to 1 are refused: nobody knows whether 0.5 is 127 or 128.
     """
 
     def __init__(
@@ -173,23 +175,22 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         return default_cache_dir() if self.cache_dir is None else Path(self.cache_dir)
 
     def _plan(self) -> _Plan:
+        check_parameters(self.get_params(deep=False))
         spec, folder = BACKBONES[self.backbone], self._cache_dir()
         memo = Memo(folder / "memo.sqlite")
-        given = load_preprocess(self.preprocess) if self.preprocess else None
+        given = load_preprocess(str(self.preprocess)) if self.preprocess else None
         weights = resolve_weights(
             spec, str(self.weights), cache_dir=folder, memo=memo, preprocess=given
         )
         preprocess = weights.preprocess
         if self.size is not None:
-            preprocess = preprocess.with_size(self.size)
+            preprocess = preprocess.with_size(int(self.size))  # of NumPy's, out of a search
         layer = (
             spec.layer(self.layer)
             if self.layer
             else default_layer(spec, weights.held(spec, memo), preprocess.size)
         )
         spec.check_size(layer, preprocess.size)
-        if self.pool not in (None, *POOLS):
-            raise UsageError(f"pool={self.pool!r}: expected {', '.join(POOLS)}")
         pool = resolve_pool(layer, pool_called(self.pool))
         check_first_use(weights, spec, cache_dir=folder, memo=memo)
         return _Plan(
@@ -227,14 +228,17 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
             provenance=provenance,
         )
         extract_features(
-            job, store, lambda _: self._engine(plan), _Quiet(), workers=max(self.n_jobs or 1, 1)
+            job, store, lambda _: self._engine(plan), _Quiet(), workers=self._threads()
         )
+
+    def _threads(self) -> int:
+        return usable_cores() if self.n_jobs == -1 else int(self.n_jobs or 1)
 
     def _engine(self, plan: _Plan) -> Engine:
         """Return the compiled network; the last few are kept, for clones and folds to share."""
         from probe.engines.gluon import GluonEngine
 
-        size = self.batch_size or default_batch_size(plan.preprocess.size)
+        size = int(self.batch_size or default_batch_size(plan.preprocess.size))
         name = (plan.key.recipe, size, self.device)
         if name not in _engines:
             spec = BACKBONES[plan.backbone]

@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probe.errors import HeadError
-from probe.heads.checks import as_head_error, one_of
+from probe.heads.checks import as_head_error, encoded, one_of
 from probe.heads.each import fit_each
 from probe.heads.fitted import from_scores
 from probe.heads.normalize import (
@@ -20,6 +20,7 @@ from probe.heads.normalize import (
     Features,
     Normalization,
     Normalizer,
+    check_finite,
     fit_normalizer,
 )
 from probe.history import Epoch
@@ -88,7 +89,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         Raises
         ------
         HeadError
-            NaN, infinity, shapes that do not fit together, fewer than two classes.
+            NaN, infinity, shapes that do not fit together, fewer than two classes; of validation
+        rows, too.
         """
         raise NotImplementedError
 
@@ -274,13 +276,28 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         return labels.astype(np.intp)
 
     def _validation_rows(self, validation: Validation) -> tuple[Features, NDArray[np.intp]]:
-        """Check the validation rows; a class that training lacks becomes -1, always wrong."""
-        rows, labels = self._checked(validation[0]), np.asarray(validation[1])
-        if self.multilabel_:
-            if labels.shape != (len(rows), len(self.classes_)) or not np.isin(labels, (0, 1)).all():
-                raise HeadError(f"validation: {len(rows)} rows but labels of shape {labels.shape}")
-            return rows, labels.astype(np.intp)
-        if labels.shape != (len(rows),):
-            raise HeadError(f"validation: {len(rows)} rows but labels of shape {labels.shape}")
-        found = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
-        return rows, np.where(self.classes_[found] == labels, found, -1).astype(np.intp)
+        """Check the validation rows and return them with their labels, see `encode`."""
+        rows = self._checked(validation[0])
+        check_finite(rows)
+        return rows, self.encode(validation[1], len(rows))
+
+    def encode(self, y: ArrayLike, n_rows: int) -> NDArray[np.intp]:
+        """Return labels of rows that were not trained on as indices of `classes_`.
+
+        Parameters
+        ----------
+        y : labels, (n_rows,) or (n_rows, n_classes)
+        n_rows : int
+
+        Returns
+        -------
+        intp, of y's shape
+            -1, always wrong, for a class that training lacks.
+
+        Raises
+        ------
+        HeadError
+            Another number of labels, or labels of another kind than those of the fit.
+        """
+        labels = as_head_error(np.asarray, y)
+        return encoded(labels, self.classes_, n_rows, several=self.multilabel_)

@@ -7,8 +7,11 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.errors import HeadError
+
+TEXT = "OSU"  # kinds of labels that are no numbers
 
 
 def require(condition: bool, name: str, value: object, wanted: str) -> None:
@@ -44,3 +47,21 @@ def as_head_error(check: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return check(*args, **options)
     except ValueError as error:
         raise HeadError(" ".join(str(error).split())) from error
+
+
+def encoded(
+    labels: NDArray[Any], classes: NDArray[Any], n_rows: int, *, several: bool
+) -> NDArray[np.intp]:
+    """Return labels of rows that were not trained on as a head has them; see `BaseHead.encode`."""
+    wanted = (n_rows, len(classes)) if several else (n_rows,)
+    if labels.shape != wanted or (several and not np.isin(labels, (0, 1)).all()):
+        raise HeadError(f"validation: {n_rows} rows but labels of shape {labels.shape}")
+    if several:
+        return labels.astype(np.intp)
+    if (labels.dtype.kind in TEXT) != (classes.dtype.kind in TEXT):
+        raise HeadError(
+            f"validation: labels are {labels.dtype}, those of training {classes.dtype}; give both "
+            "as numbers or both as text"
+        )
+    found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    return np.where(classes[found] == labels, found, -1).astype(np.intp)

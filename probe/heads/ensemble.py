@@ -24,7 +24,8 @@ class EnsembleHead(BaseHead):
     ----------
     how : {"average", "vote"}, default="average"
         ``average`` takes the mean of the members' probabilities; with ``vote`` each member has one
-        vote, and the probability of a class is its share of them.
+        vote, and the probability of a class is its share of them: a count, which no temperature
+        calibrates.
 
     Attributes
     ----------
@@ -92,10 +93,13 @@ class EnsembleHead(BaseHead):
         return found
 
     def predict(self, X: RowsLike) -> NDArray[Any]:
-        """Return the most probable class of each row, or all above 0.5; see `BaseHead.predict`."""
+        """Return the most probable class of each row; see `BaseHead.predict`.
+
+        Of several labels those above 0.5, or that at least half of the members vote for.
+        """
         p = self.predict_proba(X)
         if self.multilabel_:
-            return (p > 0.5).astype(np.intp)
+            return (p >= 0.5 if self.how == "vote" else p > 0.5).astype(np.intp)
         labels: NDArray[Any] = self.classes_[p.argmax(axis=1)]
         return labels
 

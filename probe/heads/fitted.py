@@ -86,6 +86,11 @@ class LayeredHead:
         return from_scores(layered_scores(X, self.normalizer_, self.stack), self.multilabel_)
 
 
+def votes(head: FittedHead) -> int:
+    """Return how many heads vote where an ensemble's probabilities are shares of votes, else 0."""
+    return len(getattr(head, "members_", ())) if getattr(head, "how", None) == "vote" else 0
+
+
 def from_scores(scores: NDArray[Any], multilabel: bool) -> NDArray[Any]:
     """Return probabilities for scores, (n_rows, n_classes): their softmax, or a sigmoid each."""
     if not multilabel:

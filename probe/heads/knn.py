@@ -23,7 +23,7 @@ from probe.heads.normalize import (
 from probe.heads.tiles import each_tile
 from probe.streaming import StreamedRows
 
-QUERY_BYTES = 16 << 20  # of rows that ask, at a time
+QUERY_BYTES = 16 << 20  # of rows that ask, or of their neighbours, at a time
 
 Array32 = NDArray[np.float32]
 
@@ -166,7 +166,8 @@ def vote_of_many(heads: Sequence[KNNHead], X: RowsLike) -> NDArray[np.float64]:
     most = min(max(int(head.k) for head in heads), len(first.targets_))
     found = np.zeros((len(rows), len(heads), len(first.classes_)))
     wide = first.targets_[:1].size * most if first.multilabel_ else 1  # labels a query looks up
-    step = max(1, QUERY_BYTES // (4 * max(1, rows.shape[1], 2 * wide)))
+    most_wide = max(1, rows.shape[1], 5 * most, 2 * wide)  # 20 bytes a neighbour: cosines, number
+    step = max(1, QUERY_BYTES // (4 * most_wide))
     for start in range(0, len(rows), step):
         queries = first._directions(rows[start : start + step])
         similarity, neighbours = nearest(first.rows_, queries, most)

@@ -19,6 +19,7 @@ NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 Features = NDArray[Any] | StreamedRows
 
 BLOCK_BYTES = 4 << 20  # of float64: a block and its temporaries stay in a core's cache
+LARGEST = 1e15  # whose squares still add up in float32, over 100 million numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,11 +58,8 @@ class Normalizer:
             check_finite(X)
             return X
         rows = np.empty(X.shape, np.float32)
-        with np.errstate(over="ignore"):  # a float64 too large for float32 is reported below
-            for start, block in blocks(X):
-                rows[start : start + len(block)] = self.apply(block)
-        if self.kind == "none" and X.dtype == np.float64:
-            check_finite(rows)
+        for start, block in blocks(X):
+            rows[start : start + len(block)] = self.apply(block)
         return rows
 
 
@@ -157,7 +155,7 @@ def blocks(X: Features) -> Iterator[tuple[int, NDArray[np.float64]]]:
     Raises
     ------
     HeadError
-        A value is NaN or infinite; the message has its row.
+        See `check_finite`.
     """
     step = max(1, BLOCK_BYTES // (8 * max(1, X.shape[1])))
     for start in range(0, len(X), step):
@@ -174,17 +172,22 @@ def to_length_one(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def check_finite(X: Features) -> None:
-    """Raise HeadError where a value is NaN, or infinite as float32; the message has its row."""
+    """Raise HeadError where a value is NaN, infinite, or its square overflows; it has the row."""
     step = max(1, BLOCK_BYTES // (8 * max(1, X.shape[1])))
     for start in range(0, len(X), step):
         _check_block(X[start : start + step], start)
 
 
 def _check_block(block: NDArray[Any], start: int) -> None:
-    finite = np.isfinite(block)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        value = "NaN" if np.isnan(block[row, column]) else "infinity (inf)"
+    if not block.size or (block.min() >= -LARGEST and block.max() <= LARGEST):  # false of NaN
+        return
+    row, column = np.argwhere(~(np.abs(block) <= LARGEST))[0]
+    value = float(block[row, column])
+    where = f"row {start + row}, feature {column}"
+    if np.isfinite(value):
         raise HeadError(
-            f"X contains {value}: row {start + row}, feature {column}; features must be finite"
+            f"X contains {value:.3g}: {where}; above {LARGEST:g} squares of features overflow: "
+            "divide all features by a constant"
         )
+    name = "NaN" if np.isnan(value) else "infinity (inf)"
+    raise HeadError(f"X contains {name}: {where}; features must be finite")

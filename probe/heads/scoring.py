@@ -32,8 +32,7 @@ def score_heads(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64
     """
     if heads[0].multilabel_:
         return _score_several(heads, part)
-    n_classes, labels = len(heads[0].classes_), heads[0]._validation_rows(part.xy())[1]
-    labels = labels[:: part.views]
+    n_classes, labels = len(heads[0].classes_), heads[0].encode(part.y, len(part))
     right, loss = np.zeros(len(heads)), np.zeros(len(heads))
     for start, p in _probabilities(heads, part, n_classes):
         own = labels[start : start + len(p)]
@@ -46,8 +45,7 @@ def score_heads(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64
 
 def _score_several(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64]:
     """Score heads that give several labels; a ranking needs all rows, so a few heads at a time."""
-    n_classes, labels = len(heads[0].classes_), heads[0]._validation_rows(part.xy())[1]
-    labels = labels[:: part.views]
+    n_classes, labels = len(heads[0].classes_), heads[0].encode(part.y, len(part))
     precision, loss = np.zeros(len(heads)), np.zeros(len(heads))
     step = max(1, RANKED_SCORES // labels.size)
     for first in range(0, len(heads), step):

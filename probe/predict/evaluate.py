@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets import Split
+from probe.datasets.decode import within_memory
 from probe.errors import UsageError
 from probe.evaluation import Scored, describe_labels, figures_of, intervals_of, measure
 from probe.loader import load_batches
@@ -99,7 +100,8 @@ def evaluate(
     def load(row: int) -> NDArray[np.uint8]:
         if contents[row] is not None:
             return nothing
-        return predictor.pack(split.images.image(row))
+        with within_memory(split.ids[row]):
+            return predictor.pack(split.images.image(row))
 
     answers = []
     for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):

@@ -60,7 +60,7 @@ def _paths(lines: Iterable[str]) -> list[str]:
 
 def _listed(path: Path) -> list[str]:
     try:
-        lines = _paths(path.read_text(encoding="utf-8").splitlines())
+        lines = _paths(path.read_text(encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a list of paths in UTF-8 ({error})") from error
     if path.suffix.lower() == ".lst":  # index TAB label ... TAB path

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets import BadImage, decode
-from probe.datasets.decode import read_file
+from probe.datasets.decode import read_file, within_memory
 from probe.errors import ImageError
 from probe.loader import load_batches
 from probe.multilabel import reached
@@ -72,11 +72,12 @@ def predict_images(
 
     def load(row: int) -> NDArray[np.uint8]:
         try:
-            data = read_file(images[row])
-            if predictor.remembers and predictor.knows(content := file_content(data)):
-                known[row] = content
-                return nothing
-            return predictor.pack(decode(data, images[row]))
+            with within_memory(images[row]):
+                data = read_file(images[row])
+                if predictor.remembers and predictor.knows(content := file_content(data)):
+                    known[row] = content
+                    return nothing
+                return predictor.pack(decode(data, images[row]))
         except ImageError as error:
             bad[row] = error.reason
             return nothing

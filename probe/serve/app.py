@@ -70,8 +70,8 @@ def create_app(
     app = FastAPI(
         title="probe",
         version=__version__,
-        description=f"What {name} says of images. Every failure has a body of the form "
-        '{"error": {"code": ..., "message": ...}}.',
+        description=f"What {name} says of images. Where a request is valid HTTP, every failure has "
+        'a body of the form {"error": {"code": ..., "message": ...}}.',
         docs_url=None,  # those pages fetch scripts from the network
         redoc_url=None,
         lifespan=lifespan,

@@ -90,7 +90,7 @@ class Problem(BaseModel):
 
 
 class Failure(BaseModel):
-    """The body of every answer that is no success."""
+    """The body of every answer to valid HTTP that is no success."""
 
     error: Problem
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from probe.bundle import Bundle
-from probe.datasets import decode
+from probe.datasets.decode import decode, within_memory
 from probe.predict import Prediction, Predictor
 from probe.predict.explain import Neighbour, nearest_remembered
 from probe.predict.stream import told
@@ -99,7 +99,8 @@ class Worker:
     def _answer(self, task: _Task) -> Answer:
         started = time.perf_counter()
         check_pixels(task.data, self._limits)
-        packed = self._predictor.pack(decode(task.data, "image"))[None]
+        with within_memory("image"):
+            packed = self._predictor.pack(decode(task.data, "image"))[None]
         features = self._predictor.features(packed, [None])
         prediction = told(
             "image", self._predictor.answer(features), 0, self._predictor.classes, task.top_k

@@ -149,6 +149,13 @@ def other_operator(folder: Path) -> None:
     reseal(folder, GRAPH)
 
 
+def another_output(folder: Path) -> None:
+    data = json.loads((folder / GRAPH).read_text())
+    data["symbol"]["heads"] *= 2
+    (folder / GRAPH).write_text(json.dumps({**data, "outputs": 2}))
+    reseal(folder, GRAPH)
+
+
 def other_weights(folder: Path) -> None:
     arrays = read_arrays((folder / WEIGHTS).read_bytes(), "")
     name = next(iter(arrays))
@@ -159,6 +166,20 @@ def other_weights(folder: Path) -> None:
 def change_network(folder: Path, **fields: object) -> None:
     (network,) = json.loads((folder / ABOUT).read_text())["networks"]
     change(folder, networks=[{**network, **fields}])
+
+
+def change_rejection(folder: Path, **fields: object) -> None:
+    change(folder, rejection={**json.loads((folder / ABOUT).read_text())["rejection"], **fields})
+
+
+def one_class_more(folder: Path) -> None:
+    change(folder, classes=[*json.loads((folder / ABOUT).read_text())["classes"], "more"])
+
+
+def no_reference_images(folder: Path) -> None:
+    arrays = read_arrays((folder / REFERENCE).read_bytes(), "")
+    write_arrays(folder / REFERENCE, {name: array[:0] for name, array in arrays.items()})
+    reseal(folder, REFERENCE)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +207,7 @@ def change_network(folder: Path, **fields: object) -> None:
             r"32 px, RGB, not efficientnet_lite0 to gap \(none\), 32 px, BGR",
         ),
         (other_operator, r"graph\.json: .* operator of no backbone: Custom"),
+        (another_output, r"graph\.json has 2 outputs for 1 networks"),
         (lambda folder: flip(folder / GRAPH), r"graph\.json is not what was written"),
         (other_weights, "weights are not those of efficientnet_lite0 to gap"),
         (lambda folder: change(folder, temperature=9.0), "other probabilities"),
@@ -203,6 +225,15 @@ def change_network(folder: Path, **fields: object) -> None:
         (lambda folder: change(folder, heads=["../head.safetensors"]), "no files of a bundle"),
         (lambda folder: change(folder, heads=[]), "no head"),
         (lambda folder: change(folder, classes=["a", "a"]), "classes"),
+        (one_class_more, "rows have other classes than it names"),
+        (no_reference_images, "reference images are not of its networks' sizes"),
+        (lambda folder: change(folder, metrics={"val": {"top1": "x"}}), "a metric is no number"),
+        (lambda folder: change(folder, metrics={"val": [1]}), "makes no sense"),
+        (lambda folder: change(folder, intervals={"val": {"top1": [0, None]}}), "an interval is"),
+        (lambda folder: change_rejection(folder, rate="x"), "rate is not between 0 and 1"),
+        (lambda folder: change_rejection(folder, k=True), "k is no positive number"),
+        (lambda folder: change_rejection(folder, errors_caught=7), "a share is not 0 to 1"),
+        (lambda folder: change_rejection(folder, distance_rows=-1), "no number of rows"),
     ],
 )
 def test_a_bundle_that_is_not_what_it_was_is_refused(

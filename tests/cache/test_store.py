@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -158,3 +159,13 @@ def test_what_cannot_be_removed_is_one_line(
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(CacheError, match=r"\.h5: cannot be removed \(Permission denied\)"):
         store.discard(path)
+
+
+def test_a_datasets_own_name_is_not_another_that_begins_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name, rows in (("two", 40), ("two2", 41)):
+        extract(replace(make_dataset(train=rows, test=10), name=name), store)
+    assert store.choose("two").dataset == "two"
+    assert store.choose("two2").dataset == "two2"
+    with pytest.raises(UnknownNameError, match="more than one"):
+        store.choose("tw")

@@ -191,6 +191,17 @@ def test_explain_writes_a_picture(digits_bundle: Path, folder: Path, tmp_path: P
         assert picture.format == "PNG"
 
 
+def test_explain_writes_what_the_name_says_or_nothing(
+    digits_bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    done = probe(
+        "explain", str(digits_bundle), str(folder / "pictures" / "01.png"), "--out", "why.jpg",
+        cwd=tmp_path, code=2,
+    )  # fmt: skip
+    assert "--out why.jpg: the picture is PNG" in done.stderr
+    assert not list(tmp_path.glob("why*"))
+
+
 def test_explain_leaves_the_folder_of_the_image_alone(
     digits_bundle: Path, folder: Path, tmp_path: Path
 ) -> None:

@@ -151,7 +151,7 @@ def test_a_rare_class_is_said_once_and_does_not_forbid_folds(tmp_path: Path) -> 
         "bench", "--dataset", "long tail", "--backbones", "efficientnet_lite0@32", "--folds", "5",
         "--heads", "path,ridge", cwd=tmp_path,
     )  # fmt: skip
-    assert done.stderr.count("a class has one training row") == 1
+    assert done.stderr.count("1 row is held out with no other row of the same class") == 1
     for kept in (tmp_path / "cache" / "runs").glob("*/result.json"):
         result = json.loads(kept.read_text())
         assert result["per_class"]["oof"]["alone"]["recall"] == 0

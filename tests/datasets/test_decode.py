@@ -197,7 +197,7 @@ def test_half_a_file_is_an_error_with_its_path(fmt: str, tmp_path: Path) -> None
     data = encoded(noise, fmt)
     path = tmp_path / "half.img"
     path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ImageError, match=r"half\.img: .*--skip-bad") as caught:
+    with pytest.raises(ImageError, match=r"half\.img: ") as caught:
         decode_file(str(path))
     assert "\n" not in str(caught.value)
 

@@ -59,8 +59,11 @@ def test_unchanged_files_are_not_read_again(
 def test_a_bad_image_raises_with_its_path(damaged: Path) -> None:
     images = load(damaged).splits["train"].images
     assert images.image(0).shape == (5, 7, 3)
-    with pytest.raises(ImageError, match=r"pictures/cat/2\.png: is empty"):
+    with pytest.raises(ImageError, match=r"pictures/cat/2\.png: is empty.*--skip-bad"):
         images.image(1)
+    (damaged / "cat" / "2.png").unlink()
+    with pytest.raises(ImageError, match=r"cat/2\.png: cannot be opened.*--skip-bad"):
+        images.content()
 
 
 @pytest.mark.parametrize("workers", [1, 3])

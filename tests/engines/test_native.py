@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -92,6 +93,50 @@ def test_what_is_no_network_of_ours_is_refused() -> None:
     ]:
         with pytest.raises(WeightsError, match=message):
             FrozenGraph.from_json(damaged.encode())
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (('"num_group":"1"', '"num_group":"0"'), "Convolution with num_group 0, as in no backbone"),
+        (('"num_group":"1"', '"num_group":"1e9"'), "num_group 1e9"),
+        (('"stride":"(2, 2)"', '"stride":"(-2, 2)"'), r"stride \(-2, 2\)"),
+        (('"kernel":"(7, 7)"', '"kernel":"(7000, 7)"'), "kernel"),
+        (('"eps":"1e-05"', '"eps":"nan"'), "BatchNorm with eps nan"),
+        (('"pool_type":"max"', '"pool_type":0'), "pool_type 0"),
+        (('"dtype":"float32"', '"dtype":"float32","__ctx_group__":"x"'), "Cast with __ctx_group__"),
+        (('"heads":[[', '"heads":[[9'), "the end takes what no earlier node gives"),
+        (('"inputs":[[0,0,0]]', '"inputs":[[0,-1,0]]'), "Cast takes what no earlier node gives"),
+        (('"inputs":[[0,0,0]]', '"inputs":[]'), "Cast has too many inputs or too few"),
+        (('"inputs":[[0,0,0]]', '"inputs":[[0,0,0]],"subgraphs":[{}]'), "has parts that no node"),
+        (('"__shape__":"(64, 3, 7, 7)"', '"__shape__":"(64, 3, 7, 9)"'), "another shape"),
+        (('"arg_nodes":[0', '"arg_nodes":[-5'), "list of variables"),
+        (('"gain":[1,3,1,1]', '"gain":[1,3,1,1],"more":[1]'), "variables are not those"),
+    ],
+)  # fmt: skip
+def test_native_code_is_told_only_what_the_backbones_tell_it(
+    changed: tuple[str, str], message: str
+) -> None:
+    """Some of these end the process: a number of groups of 0, an output that is not there."""
+    spec = BACKBONES["resnet18"]
+    text = freeze(spec, [(spec.layer("stage1"), "avg")], TORCHVISION.with_size(32)).to_json()
+    assert changed[0] in text
+    with pytest.raises(WeightsError, match=message):
+        FrozenGraph.from_json(text.replace(*changed, 1).encode())
+
+
+def test_a_graph_that_doubles_its_channels_again_and_again_is_refused() -> None:
+    spec = BACKBONES["resnet18"]
+    data = json.loads(
+        freeze(spec, [(spec.layer("stage1"), "avg")], TORCHVISION.with_size(32)).to_json()
+    )
+    nodes = data["symbol"]["nodes"]
+    for number in range(20):
+        last = [len(nodes) - 1, 0, 0]
+        two = {"dim": "1", "num_args": "2"}
+        nodes.append({"op": "Concat", "name": f"c{number}", "attrs": two, "inputs": [last, last]})
+    with pytest.raises(WeightsError, match="Concat gives too many channels"):
+        FrozenGraph.from_json(json.dumps(data).encode())
 
 
 def test_parameters_that_do_not_fit_end_in_one_line() -> None:

@@ -80,6 +80,22 @@ def test_mxnet_files_load_in_gluon(bundle: Bundle, tmp_path: Path) -> None:
     assert json.loads(about.read_text())["classes"] == list(bundle.about.classes)
 
 
+def test_an_ensemble_is_told_how_its_heads_are_exported(digits_cache: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    asked = HeadRequest(solver="ridge", grid=True, folds=3, ensemble="average")
+    run = make_run(digits_cache, asked)
+    whole = Bundle.load(make_bundle(digits_cache, run, tmp_path / "whole", remember=None))
+    with pytest.raises(BundleError, match=r"ensemble of 3 ridge heads .*--folds.*onnx and mxnet"):
+        export_onnx(whole, tmp_path / "a.onnx")
+    out = make_bundle(digits_cache, run, tmp_path / "folds", remember=None, folds=True)
+    folds = Bundle.load(out)
+    (path,) = export_onnx(folds, tmp_path / "a.onnx")
+    expected = folds.predict_proba(list(IMAGES))
+    np.testing.assert_allclose(onnx_answers(path, IMAGES), expected, atol=1e-4)
+    with pytest.raises(BundleError, match="has 3; export to onnx or mxnet"):
+        export_sklearn(folds, tmp_path / "a.pkl")
+
+
 def test_an_export_that_answers_otherwise_is_not_written(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

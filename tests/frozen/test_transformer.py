@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pickle
+from contextlib import ExitStack
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import RidgeClassifier
@@ -113,6 +115,36 @@ def test_an_image_given_twice_is_forwarded_once(tmp_path: Path, counted: list[in
     np.testing.assert_array_equal(found[:4], found[:3:-1])
 
 
+def test_an_image_of_pillows_gives_the_features_of_its_file(
+    tmp_path: Path, counted: list[int]
+) -> None:
+    (path,) = save_digits(tmp_path / "pictures", 1)
+    exif = Image.Exif()
+    exif[274] = 6
+    names = ("palette", "turned")
+    with Image.open(path) as plain, ExitStack() as stack:
+        turned = plain.transpose(Image.Transpose.ROTATE_90)
+        plain.quantize(256).save(tmp_path / "palette.png")
+        turned.save(tmp_path / "turned.png", exif=exif)
+        pixels = np.asarray(plain)
+        images = [
+            pixels,
+            *(stack.enter_context(Image.open(tmp_path / f"{name}.png")) for name in names),
+            plain.convert("HSV"),
+        ]
+        backbone = FrozenBackbone(size=32, cache_dir=tmp_path, batch_size=1)
+        found = backbone.fit_transform(images)
+    assert sum(counted) == 1  # pixels that are alike are one image, and one row of the cache
+    np.testing.assert_array_equal(found, np.repeat(found[:1], len(images), axis=0))
+    with (tmp_path / "turned.png").open("rb") as file:
+        files = [path, tmp_path / "palette.png", file]
+        np.testing.assert_array_equal(backbone.transform(files), found[:3])
+    forwarded = sum(counted)
+    again = [(tmp_path / "palette.png").read_bytes(), str(tmp_path / "turned.png"), path]
+    backbone.transform(again)
+    assert sum(counted) == forwarded  # a file is known by its bytes, in whatever form they come
+
+
 @pytest.mark.parametrize(
     "check",
     [
@@ -147,7 +179,8 @@ def test_it_is_an_estimator(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        ([np.zeros((8, 8, 3))], "image 0 has float64 pixels"),
+        ([np.zeros((8, 8, 3))], "image 0: has float64 pixels"),
+        (np.zeros((32, 48, 3), np.uint8), r"\(32, 48, 3\) is one image at most"),
         ([np.zeros((8, 8, 4), np.uint8)], r"shape \(8, 8, 4\)"),
         ([], "no images"),
         ("photo.jpg", "one path"),
@@ -165,5 +198,13 @@ def test_bad_parameters_show_at_fit(tmp_path: Path) -> None:
         FrozenBackbone("vgg61", cache_dir=tmp_path).fit()
     with pytest.raises(WeightsError, match="no weights"):
         FrozenBackbone("vgg16", cache_dir=tmp_path).fit()
-    with pytest.raises(UsageError, match="pool"):
-        FrozenBackbone(pool="mean", cache_dir=tmp_path).fit()
+    for name, value in {
+        "pool": "mean", "device": "tpu", "batch_size": 0, "n_jobs": "2", "n_jobs ": 0,
+        "backbone": 3, "size": "64", "size ": True, "layer": 1, "weights": None, "cache_dir": 4,
+    }.items():  # fmt: skip
+        parameters = {"cache_dir": tmp_path, name.strip(): value}
+        with pytest.raises(UsageError, match=name.strip()):
+            FrozenBackbone(**parameters).fit()
+    fine = FrozenBackbone(size=np.int64(32), n_jobs=-1, cache_dir=tmp_path).fit()
+    with pytest.raises(UsageError, match="batch_size"):
+        fine.set_params(batch_size=-1).transform([np.zeros((8, 8, 3), np.uint8)])

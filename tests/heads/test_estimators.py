@@ -183,3 +183,32 @@ def _with(X: Any, row: int, column: int, value: float) -> Any:
     changed = X.copy()
     changed[row, column] = value
     return changed
+
+
+@each_head
+def test_validation_rows_are_checked_as_training_rows_are(spec: HeadSpec) -> None:
+    X, y = make_features()
+    with pytest.raises(HeadError, match="X contains NaN: row 0, feature 0"):
+        unfitted(spec).fit(X, y, validation=(np.full_like(X, np.nan), y))
+    for labels in (y.astype(str), y.astype(str).astype(object)):
+        with pytest.raises(HeadError, match="give both as numbers or both as text"):
+            unfitted(spec).fit(X, y, validation=(X, labels))
+    unfitted(spec).fit(X, y.astype(str), validation=(X, y.astype(str).astype(object)))
+
+
+@each_head
+@pytest.mark.parametrize("kind", ["standard", "l2", "none"])
+@pytest.mark.parametrize(("dtype", "factor"), [(np.float32, 1e19), (np.float64, 1e200)])
+def test_features_whose_squares_overflow_are_refused(
+    spec: HeadSpec, kind: str, dtype: type, factor: float
+) -> None:
+    X, y = make_features()
+    with pytest.raises(HeadError, match="squares of features overflow: divide all features"):
+        unfitted(spec, normalize=kind).fit(X.astype(dtype) * dtype(factor), y)
+
+
+@each_head
+def test_the_largest_features_that_are_taken_do_not_overflow(spec: HeadSpec) -> None:
+    X, y = make_features()
+    head = unfitted(spec, normalize="standard").fit(X / np.abs(X).max() * np.float32(9e14), y)
+    assert head.score(X / np.abs(X).max() * np.float32(9e14), y) > 0.5

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from probe.bundle import Bundle
 from probe.bundling import own_top
 from probe.cache.store import Store
 from probe.datasets import BadImage, load_dataset
-from probe.errors import BundleError, UsageError
+from probe.errors import BundleError, ImageError, UsageError
 from probe.heads import load_head
 from probe.predict import Prediction, Predictor, find_images, predict_images
 from probe.predict.augment import COMBINATIONS, TTA, augmented, combine
@@ -48,6 +49,31 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_being_told(
         assert len(one.labels) == 3
         assert one.labels[0] == bundle.about.classes[row.argmax()]
         assert one.probabilities[0] == pytest.approx(row.max(), abs=1e-5)
+
+
+def test_an_image_too_large_for_memory_is_told_like_one_that_cannot_be_read(
+    bundle: Bundle, pictures: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = Predictor([bundle])
+    pack, size = predictor.pack, 1234
+
+    def bounded(image: np.ndarray) -> np.ndarray:
+        if image.shape[1] == size:
+            raise MemoryError
+        return pack(image)
+
+    monkeypatch.setattr(predictor, "pack", bounded)
+    huge = tmp_path / "wide" / "huge.png"
+    huge.parent.mkdir()
+    Image.new("L", (size, 1)).save(huge)
+    told = list(predict_images(predictor, [pictures[0], str(huge), pictures[1]]))
+    assert [type(one) for one in told] == [Prediction, BadImage, Prediction]
+    assert told[1] == BadImage(id=str(huge), reason="takes more memory than there is")
+    (tmp_path / "list.csv").write_text(f"image,label\n{huge},3\n{pictures[0]},4\n")
+    dataset = load_dataset(str(tmp_path / "list.csv"), cache_dir=tmp_path / "cache")
+    (split,) = dataset.splits.values()
+    with pytest.raises(ImageError, match=r"huge\.png: takes more memory than there is"):
+        evaluate(predictor, split, dataset.classes)
 
 
 def test_evaluating_gives_the_metrics_of_the_same_predictions(
@@ -230,6 +256,8 @@ def test_what_people_name_becomes_images(tmp_path: Path) -> None:
     listed = [f"{base}/a.jpg", f"{base}/a.jpg", f"{base}/y.jpg"]
     assert find_images([f"{base}/*.jpg", f"{base}/list.txt"]) == listed
     assert find_images([f"{base}/list.lst"]) == [f"{base}/deep/b.PNG"]
+    (tmp_path / "bom.txt").write_text("a.jpg\n", encoding="utf-8-sig")
+    assert find_images([f"{base}/bom.txt"]) == [f"{base}/a.jpg"]
     assert find_images(["-"], ["p.png\n", "\n"]) == ["p.png"]
     for nothing in (f"{base}/none*.jpg", f"{base}/none.jpg"):
         with pytest.raises(UsageError, match="no such image"):

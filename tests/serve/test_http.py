@@ -21,6 +21,7 @@ import httpx
 
 from probe.bundle import Bundle
 from probe.errors import UsageError
+from probe.predict import Predictor
 from probe.serve import Limits, create_app, is_loopback
 from tests.serve.running import running
 
@@ -96,6 +97,21 @@ def test_what_is_no_image_is_told_so(client: httpx.Client) -> None:
     failed(client.get("/nothing"), 404, "not_found")
 
 
+def test_an_image_too_large_for_memory_is_refused_and_the_next_is_answered(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = {"content-type": "application/octet-stream"}
+
+    def full(*_: object) -> np.ndarray:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "pack", full)
+        refused = client.post("/api/predict", content=png(), headers=raw)
+    assert "more memory than there is" in failed(refused, 422, "unreadable_image")
+    assert client.post("/api/predict", content=png(), headers=raw).status_code == 200
+
+
 def test_sizes_are_limited_before_anything_is_decoded(client: httpx.Client) -> None:
     raw = {"content-type": "application/octet-stream"}
     large = client.post("/api/predict", content=bytes(600_000), headers=raw)
@@ -106,7 +122,9 @@ def test_sizes_are_limited_before_anything_is_decoded(client: httpx.Client) -> N
     failed(as_form, 413, "too_large")
     for side in (2_000, 60_000):
         claim = client.post("/api/predict", content=claiming(side, side), headers=raw)
-        failed(claim, 413, "too_many_pixels")
+        told = failed(claim, 413, "too_many_pixels")
+        size = "2000 x 2000" if side == 2_000 else "more"  # no number that is not the image's
+        assert f"the image claims {size} pixels" in told
 
 
 def test_other_names_and_other_sites_are_refused(client: httpx.Client) -> None:

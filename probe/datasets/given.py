@@ -1,0 +1,148 @@
+"""What people have images in: paths, files, arrays, Pillow's images, and collections of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.datasets.decode import decode, decode_file, decode_pillow, is_pillow
+from probe.errors import DataError, ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+    Image = str | os.PathLike[str] | bytes | BinaryIO | NDArray[np.uint8] | PillowImage
+
+EXPECTED = "a path, an open file or its bytes, a uint8 array, or an image of Pillow's"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Given:
+    """An image as it was given, in one of the forms that tell which image it is.
+
+    Parameters
+    ----------
+    name : str
+        What messages call it.
+    source : str, bytes, or uint8 (height, width, 3)
+        A file's path, a file's contents, or pixels in RGB.
+    """
+
+    name: str
+    source: str | bytes | NDArray[np.uint8]
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return it as RGB, uint8, (height, width, 3).
+
+        Raises
+        ------
+        ImageError
+            It cannot be read.
+        """
+        if isinstance(self.source, str):
+            return decode_file(self.source)
+        return decode(self.source, self.name) if isinstance(self.source, bytes) else self.source
+
+
+def given_image(image: Image, name: str = "image") -> Given:
+    """Take one image in any of the forms that people have them in.
+
+    Parameters
+    ----------
+    image : path; open file, or bytes of one; uint8 array; image of Pillow's
+        Arrays are RGB, (height, width, 3), or grey, (height, width). Files are read from their
+        start; what Pillow opened or made is understood as a file with the same pixels would be.
+    name : str
+        What messages call it; a path is called by itself.
+
+    Raises
+    ------
+    ImageError
+        It is something else, or an open file or an image of Pillow's cannot be read.
+    """
+    if isinstance(image, str | os.PathLike):
+        return Given(name=os.fsdecode(image), source=os.fsdecode(image))
+    if isinstance(image, bytes):
+        return Given(name=name, source=image)
+    if is_pillow(image):
+        return Given(name=name, source=decode_pillow(image, name))
+    if hasattr(image, "read"):
+        return Given(name=name, source=_contents(image, name))
+    if hasattr(image, "__array__"):
+        return Given(name=name, source=_rgb(np.asarray(image), name))
+    raise ImageError(name, f"is of type {type(image).__name__}; give {EXPECTED}")
+
+
+def read_image(image: Image, name: str = "image") -> NDArray[np.uint8]:
+    """Return the pixels of an image, RGB, uint8, (height, width, 3); see `given_image`."""
+    return given_image(image, name).pixels()
+
+
+def given_images(images: Any) -> list[Any]:
+    """Return what is in a collection of images; each is for `given_image`.
+
+    Parameters
+    ----------
+    images : iterable
+        A list, a generator, an array (n, height, width, 3) or (n, height, width), a column of a
+        pandas frame, or a frame of one.
+
+    Raises
+    ------
+    DataError
+        It is one image, or nothing that images could be in.
+    """
+    if isinstance(images, str | os.PathLike):
+        raise DataError(f"{os.fsdecode(images)}: one path; give a list of paths or images")
+    if hasattr(images, "iloc"):
+        images = images.to_numpy()
+    if isinstance(images, np.ndarray):
+        images = _rows(images)
+    elif isinstance(images, bytes) or hasattr(images, "read") or is_pillow(images):
+        raise DataError("one image was given; put it in a list")
+    if not isinstance(images, Iterable):
+        raise DataError(f"a {type(images).__name__} is no collection of images; give a list")
+    return list(images)
+
+
+def _rows(images: NDArray[Any]) -> NDArray[Any]:
+    """Refuse pixels of one image: its rows would pass as images of their own."""
+    if images.ndim and images.dtype.kind in "OUS":  # objects and texts
+        if images.ndim == 2 and images.shape[1] == 1:
+            return images[:, 0]  # a frame, or what ColumnTransformer hands over
+        if images.ndim == 2:
+            raise DataError(f"{images.shape[1]} columns; give a list, or the column of images")
+        return images
+    if images.ndim < 3 or (images.ndim == 3 and images.shape[2] <= 4):
+        raise DataError(
+            f"an array of shape {images.shape} is one image at most; put it in a list (several "
+            "are (n, height, width, 3), or grey (n, height, width))"
+        )
+    return images
+
+
+def _contents(file: Any, name: str) -> bytes:
+    try:
+        if file.seekable():
+            file.seek(0)  # given before, it was read to its end
+        data = file.read()
+    except (OSError, ValueError, AttributeError) as error:  # closed, or no file at all
+        raise ImageError(name, f"cannot be read: {error}") from error
+    if not isinstance(data, bytes):
+        raise ImageError(name, "is a file that was opened as text; open it with 'rb'")
+    return data
+
+
+def _rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        raise ImageError(name, f"has {array.dtype} pixels; give uint8 from 0 to 255, or a path")
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise ImageError(name, f"has the shape {array.shape}, expected (height, width, 3), RGB")
+    return np.ascontiguousarray(array)
