@@ -89,8 +89,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         Raises
         ------
         HeadError
-            NaN, infinity, shapes that do not fit together, fewer than two classes; of validation
-        rows, too.
+            NaN, infinity, shapes that do not fit together, also of validation rows; fewer than two
+            classes.
         """
         raise NotImplementedError
 
