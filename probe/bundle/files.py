@@ -151,11 +151,11 @@ def writing(out: Path) -> Iterator[Path]:
     BundleError
         `out` is there already, or it or what the block writes cannot be written.
     """
-    _require_free(out)
+    require_free(out)
     try:
         with _working_folder(out) as folder:
             yield folder
-            _require_free(out)  # again: another process may have made it
+            require_free(out)  # again: another process may have made it
             _publish(folder, out)
     except Exception as error:
         if isinstance(error, ProbeError) or not (isinstance(error, OSError) or is_refusal(error)):
@@ -166,7 +166,8 @@ def writing(out: Path) -> Iterator[Path]:
         ) from error
 
 
-def _require_free(out: Path) -> None:
+def require_free(out: Path) -> None:
+    """Raise BundleError where something is at the place of a bundle already."""
     if os.path.lexists(out):  # a link to nowhere is somebody's, too
         raise _taken(out)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from probe.bundle import About, Bundle, Neighbours, Rejection, write_bundle
 from probe.bundle.about import REMEMBERED
+from probe.bundle.files import require_free
 from probe.bundle.neighbours import K
 from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distance
 from probe.bundling.calibration import Calibration, calibration_of, calibration_of_folds
@@ -89,8 +90,7 @@ def bundle_run(
         The run's entry or weights are gone or other than they were, or `out` cannot be written.
     """
     request = request or BundleRequest()
-    if out.exists():
-        raise BundleError(f"{out}: is there already; name another place with --out")
+    require_free(out)  # before anything is read or forwarded
     result, store = read_run(run), Store(cache_dir)
     entries, pca = parse_features_name(result.entry)
     parts = [_part(run, store, name) for name in entries]

@@ -25,7 +25,7 @@ def test_of_two_that_finish_at_once_one_wins_and_the_other_is_refused(
     with writing(out) as folder:
         (folder / ABOUT).write_text("first")
     before = sorted(path.stat().st_ino for path in [out, *out.glob("*")])
-    monkeypatch.setattr("probe.bundle.files._require_free", lambda _: None)  # looked just before
+    monkeypatch.setattr("probe.bundle.files.require_free", lambda _: None)  # looked just before
     with pytest.raises(BundleError, match="is there already"), writing(out) as folder:
         (folder / ABOUT).write_text("second")
     assert sorted(path.stat().st_ino for path in [out, *out.glob("*")]) == before
