@@ -10,8 +10,8 @@ so before it starts, with the smallest one that would do.
 Seen with 1.6 GB of features, 390,625 images, and 400 MB allowed (each run alone, by the kernel's
 count; in brackets an earlier version's):
 
-    dense, 1 epoch     389 MB (389)
-    path, one C        327 MB (365)
+    dense, 1 epoch     380 and 389 MB (379)
+    path, one C        312 and 327 MB (365)
     prototype          270 MB (301); with 3.2 GB, 781,250 images, and 420 MB allowed: (390)
     ridge, alpha grid  298 MB (342)
     knn, 64 queries    257 MB (280)
