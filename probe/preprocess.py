@@ -25,6 +25,10 @@ Channels = Literal["RGB", "BGR"]
 UInt8Image = NDArray[np.uint8]
 
 MAX_SIZE = 4096  # a side longer than this is a typing mistake, not a network input
+MAX_SIDE = 16 * MAX_SIZE  # as long a side may be resized to, of which the centre is cut out
+MAX_TEXT = 1 << 16  # bytes of a file with a dozen fields
+LONGEST_NAME = 200
+SHOWN = 80  # characters of a wrong value that a message repeats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +44,11 @@ class PreprocessSpec:
     size : int
         Side of the square network input, in pixels.
     resize : {"squash", "crop"}
-        ``squash`` stretches the whole image to the square; ``crop`` brings the shorter side to
-        ``size / crop_fraction`` and cuts the central square.
+        ``squash`` stretches the whole image to a square of ``size / crop_fraction``, as Caffe's
+        data preparation does (256, of which 227 are used); ``crop`` brings the shorter side to
+        that length. Of both the central square of `size` is cut out.
     crop_fraction : float, in (0, 1]
-        Used by ``crop`` only.
+        Rounded down to whole pixels, ``size / crop_fraction`` is at most `MAX_SIDE`.
     interpolation : {"bilinear", "bicubic"}
         With half-pixel centres. Bicubic is Keys' kernel with a = -0.5.
     antialias : bool
@@ -72,7 +77,15 @@ class PreprocessSpec:
 
     def __post_init__(self) -> None:
         _check(
-            isinstance(self.size, int) and 1 <= self.size <= MAX_SIZE,
+            isinstance(self.name, str)
+            and self.name.isprintable()
+            and 0 < len(self.name) <= LONGEST_NAME,
+            "name",
+            self.name,
+            f"a text of one line and at most {LONGEST_NAME} characters",
+        )
+        _check(
+            type(self.size) is int and 1 <= self.size <= MAX_SIZE,
             "size",
             self.size,
             f"an integer from 1 to {MAX_SIZE}",
@@ -83,6 +96,12 @@ class PreprocessSpec:
             "crop_fraction",
             self.crop_fraction,
             "above 0 and at most 1",
+        )
+        _check(
+            self.crop_fraction * MAX_SIDE >= self.size,
+            "crop_fraction",
+            self.crop_fraction,
+            f"so much that the sides to crop are at most {MAX_SIDE} pixels",
         )
         _check(
             self.interpolation in ("bilinear", "bicubic"),
@@ -102,6 +121,20 @@ class PreprocessSpec:
                 "three numbers",
             )
         _check(all(s > 0 for s in self.std), "std", self.std, "three positive numbers")
+        most, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+        for spread in self.std:
+            _check(
+                least <= self.scale / spread <= most / 255,
+                "scale" if spread == 1 else "std",
+                self.scale if spread == 1 else self.std,
+                "a factor scale / std of which 255 fit into a float32",
+            )
+        _check(
+            all(abs(m) / s <= most for m, s in zip(self.mean, self.std, strict=True)),
+            "mean",
+            self.mean,
+            "numbers that fit into a float32",
+        )
         for field in ("crop_fraction", "scale"):  # 1 and 1.0 are one preprocessing, and one key
             object.__setattr__(self, field, float(getattr(self, field)))
         for field in ("mean", "std"):
@@ -132,7 +165,7 @@ class PreprocessSpec:
         """Return what moves the numbers: everything but the name, and nothing that is unused."""
         fields = self.to_json()
         del fields["name"]
-        if self.resize == "squash":
+        if self.resize == "squash" and self.crop_fraction == 1:  # as keys have always had it
             del fields["crop_fraction"]
         return fields
 
@@ -172,24 +205,30 @@ class PreprocessSpec:
     def describe_resizing(self) -> str:
         """Return the half of `describe` that is done beside the network."""
         if self.resize == "squash":
-            how = f"squash to {self.size}"
+            how = f"squash to {self.short_side}"
+            if self.short_side != self.size:
+                how += f" then centre crop {self.size}"
         else:
             how = f"shorter side to {self.short_side} then centre crop {self.size}"
         return f"{how}, {'antialiased ' if self.antialias else ''}{self.interpolation}"
 
     @property
     def short_side(self) -> int:
-        """Length in pixels that the shorter side gets before the crop."""
+        """Length in pixels that the shorter side, squashed both sides, get before the crop."""
         return math.floor(self.size / self.crop_fraction + 1e-9)
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return bool(abs(value) <= np.finfo(np.float64).max)  # JSON's whole numbers have no end
 
 
 def _check(ok: bool, field: str, value: object, expected: str) -> None:
     if not ok:
-        raise UsageError(f"preprocessing field {field} is {value!r}, expected {expected}")
+        shown = repr(value)
+        shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+        raise UsageError(f"preprocessing field {field} is {shown}, expected {expected}")
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -238,7 +277,8 @@ def load_preprocess(name_or_file: str) -> PreprocessSpec:
     Raises
     ------
     UsageError
-        It is neither, or the file does not hold a valid spec.
+        It is neither, or the file does not hold a valid spec: a field is missing, unknown, given
+        twice, out of range or without effect, or contradicts another.
     """
     if name_or_file in PRESETS:
         return PRESETS[name_or_file]
@@ -248,7 +288,59 @@ def load_preprocess(name_or_file: str) -> PreprocessSpec:
             f"--preprocess {name_or_file}: neither a file nor one of {', '.join(PRESETS)}"
         )
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if path.stat().st_size > MAX_TEXT:
+            raise UsageError(f"{path}: not a preprocessing, which has a dozen fields in JSON")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a JSON file ({error})") from None
-    return PreprocessSpec.from_json(data, str(path))
+    spec = decode_preprocess(text, str(path))
+    if problem := _contradiction(spec):
+        raise UsageError(f"{path}: {problem}")
+    return spec
+
+
+def decode_preprocess(text: str, where: str) -> PreprocessSpec:
+    """Return the spec that a JSON text holds; `where` names its source in messages.
+
+    Raises
+    ------
+    UsageError
+        It is no JSON, or a field is missing, unknown, given twice or out of range.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"{where}: field {twice[0]!r} is given twice")
+        return dict(pairs)
+
+    try:
+        data = json.loads(text, object_pairs_hook=once)
+    except UsageError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not a JSON file ({error})") from None
+    return PreprocessSpec.from_json(data, where)
+
+
+def _contradiction(spec: PreprocessSpec) -> str | None:
+    """Return what of a person's spec cannot be meant: it would cost accuracy and say nothing."""
+    if spec.crop_fraction < 1 and spec.short_side == spec.size:
+        return (
+            f"field crop_fraction is {spec.crop_fraction!r} and has no effect: of {spec.size} "
+            "pixels it cuts nothing off; leave it out"
+        )
+    top = 255 * spec.scale  # the largest value of a pixel that mean and std are taken of
+    for field, values in (("mean", spec.mean), ("std", tuple(s for s in spec.std if s != 1))):
+        if any(not -1e-6 * top <= value <= (1 + 1e-6) * top for value in values):
+            return (
+                f"field {field} is {getattr(spec, field)}, and scale {spec.scale:.6g} brings "
+                f"pixels to 0 to {top:.6g}: no image has such a {field}; give scale, mean and std "
+                "in one unit"
+            )
+    if spec.scale == 1 and all(0 < value < 1 for value in (*spec.mean, *spec.std)):
+        return (
+            f"field mean is {spec.mean}, of pixels from 0 to 1, and scale leaves them from 0 to "
+            f"255; add scale {1 / 255!r}, or give mean and std of 0 to 255"
+        )
+    return None

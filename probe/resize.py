@@ -32,11 +32,11 @@ def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
     """
     size = spec.size
     height, width = image.shape[:2]
-    if (height, width) == (size, size) and (spec.resize == "squash" or spec.crop_fraction == 1):
+    if (height, width) == (size, size) and spec.crop_fraction == 1:
         return image
-    if spec.resize == "squash":
-        return _resample(image, Grid(height=size, width=size), size, spec)
     short = spec.short_side
+    if spec.resize == "squash":
+        return _resample(image, Grid(height=short, width=short), size, spec)
     # torchvision truncates the longer side; its crop offset is rounded half to even
     grid = (
         Grid(height=short, width=int(short * width / height))

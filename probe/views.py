@@ -46,7 +46,7 @@ def _flip(image: UInt8Image, spec: PreprocessSpec) -> list[UInt8Image]:
 
 
 def _crops5(image: UInt8Image, spec: PreprocessSpec) -> list[UInt8Image]:
-    keep = min(spec.crop_fraction, MARGIN) if spec.resize == "crop" else MARGIN
+    keep = min(spec.crop_fraction, MARGIN)
     side = int(spec.size / keep + 1e-9)
     # the central square: corners of a long image would show what no other view does
     large = resize_image(image, replace(spec, size=side, crop_fraction=1.0))

@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from probe.errors import UsageError
+from probe.predict.occlusion import Window
 from probe.preprocess import (
     CAFFE_BGR,
     CAFFENET,
@@ -23,6 +24,7 @@ from probe.preprocess import (
     load_preprocess,
 )
 from probe.resize import resize_image
+from probe.views import image_views
 
 RNG = np.random.default_rng(0)
 SIDES = st.integers(1, 90)
@@ -63,7 +65,7 @@ def test_bilinear_without_antialiasing_is_pillows_affine_sampling(
 def test_bicubic_without_antialiasing_is_pillows_when_enlarging() -> None:
     # the widened kernel differs from the plain one only when shrinking
     image = photo(20, 20) // 4 + 96  # no overshoot: Pillow clips between its two passes
-    plain = replace(EFFICIENTNET_LITE, size=61, resize="squash", antialias=False)
+    plain = replace(EFFICIENTNET_LITE, size=61, resize="squash", crop_fraction=1.0, antialias=False)
     wide = replace(plain, antialias=True)
     inner = (
         slice(9, -9),
@@ -88,7 +90,7 @@ def test_crop_keeps_the_centre_and_the_aspect() -> None:
     image[:, 150:450] = 200  # the central square
     out = resize_image(image, TORCHVISION)
     assert (out == 200).all()
-    squashed = resize_image(image, replace(TORCHVISION, resize="squash"))
+    squashed = resize_image(image, replace(TORCHVISION, resize="squash", crop_fraction=1.0))
     assert (squashed[:, :40] == 0).all()
 
 
@@ -165,7 +167,7 @@ def test_a_tall_image_is_squashed_the_narrow_way_round(monkeypatch: pytest.Monke
         return whole(self, size, *rest, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Image.Image, "resize", noted)
-    spec = replace(TORCHVISION, size=16, resize="squash")
+    spec = replace(CAFFE_BGR, size=16, antialias=True)
     tall = np.repeat(photo(16, 2), 8_000, axis=0)
     found = resize_image(tall, spec)
     assert max(rows * width for rows, width in sizes) <= tall.size
@@ -197,9 +199,42 @@ def test_each_field_is_part_of_the_identity(field: str) -> None:
     assert replace(TORCHVISION, **{field: other[field]}).identity() != TORCHVISION.identity()
 
 
-def test_the_name_and_what_a_policy_does_not_use_are_not() -> None:
+def test_the_name_is_not() -> None:
     assert replace(TORCHVISION, name="mine").identity() == TORCHVISION.identity()
-    assert replace(CAFFE_BGR, crop_fraction=0.5).identity() == CAFFE_BGR.identity()
+
+
+def test_a_squash_without_a_crop_has_the_key_it_always_had() -> None:
+    assert CAFFE_BGR.identity() == {
+        "size": 224, "resize": "squash", "interpolation": "bilinear", "antialias": False,
+        "channels": "BGR", "scale": 1.0, "mean": [103.939, 116.779, 123.68], "std": [1.0, 1.0, 1.0],
+    }  # fmt: skip
+    assert replace(CAFFE_BGR, crop_fraction=0.5).identity() == {
+        **CAFFE_BGR.identity(), "crop_fraction": 0.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("height", "width"), [(40, 77), (200, 90), (256, 256), (227, 227)])
+def test_a_squash_is_cropped_as_caffe_does(height: int, width: int) -> None:
+    image = photo(height, width)
+    spec = replace(CAFFENET, resize="squash", antialias=True)
+    squashed = np.asarray(Image.fromarray(image).resize((256, 256), Image.Resampling.BILINEAR))
+    # caffe: data_transformer.cpp, TEST: h_off = (datum_height - crop_size) / 2 in whole numbers
+    np.testing.assert_array_equal(resize_image(image, spec), squashed[14:241, 14:241])
+    assert spec.describe_resizing() == "squash to 256 then centre crop 227, antialiased bilinear"
+
+
+def test_views_of_a_cropped_squash_have_its_margin() -> None:
+    image, spec = photo(60, 90), replace(CAFFE_BGR, size=32, crop_fraction=0.5, antialias=True)
+    large = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR))
+    plain, first, *_, last = image_views(image, spec, "crops5")
+    np.testing.assert_array_equal(plain, large[16:48, 16:48])
+    np.testing.assert_array_equal(first, large[:32, :32])
+    np.testing.assert_array_equal(last, large[32:, 32:])
+
+
+def test_the_window_of_a_cropped_squash_is_the_centre_of_the_image() -> None:
+    window = Window.of(replace(CAFFE_BGR, size=32, crop_fraction=0.5), photo(60, 90))
+    assert window == Window(top=15, left=22.5, height=30, width=45)
 
 
 @pytest.mark.parametrize("spec", PRESETS.values(), ids=lambda spec: spec.name)
@@ -225,7 +260,27 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, spec: PreprocessSpec
         ('{"size": 224, "resize": "crop", "crop_fraction": 1.5}', "crop_fraction is 1.5"),
         ('{"size": 224, "resize": "crop", "scale": NaN}', "scale is nan"),
         ('{"size": 224, "resize": "crop", "channels": "GBR"}', "channels is 'GBR'"),
+        ('{"size": true, "resize": "crop"}', "size is True"),
+        ('{"size": 224, "size": 227, "resize": "crop"}', "'size' is given twice"),
+        ('{"size": 224, "resize": "crop", "name": 5}', "name is 5"),
+        ('{"size": 224, "resize": "crop", "name": "a\\nb"}', "name is"),
+        ('{"size": 224, "resize": "crop", "scale": 1' + 400 * "0" + "}", "scale is 1000"),
+        ('{"size": 224, "resize": "crop", "scale": 1e300}', "scale is 1e.300"),
+        ('{"size": 224, "resize": "crop", "std": [1e-50, 1, 1]}', "std is"),
+        ('{"size": 224, "resize": "crop", "mean": [1e300, 1, 1]}', "mean is"),
+        ('{"size": 224, "resize": "crop", "crop_fraction": 1e-320}', "crop_fraction is 1e-320"),
+        ('{"size": 224, "resize": "squash", "crop_fraction": 0.999}', "crop_fraction .* no effect"),
+        ('{"size": 224, "resize": "crop", "scale": 0.00392, "mean": [104, 117, 123]}', "one unit"),
+        ('{"size": 224, "resize": "crop", "scale": 0.00392, "std": [58, 57, 57]}', "one unit"),
+        ('{"size": 224, "resize": "crop", "mean": [-104, -117, -123]}', "one unit"),
+        (
+            '{"size": 224, "resize": "crop", "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}',
+            "add scale",
+        ),
+        (5000 * "[", "not a JSON file"),
+        (40000 * "  ", "a dozen fields"),
     ],
+    ids=lambda text: text[:60],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "spec.json"

@@ -196,5 +196,4 @@ def build_networks(
 
 def resizing(spec: PreprocessSpec) -> tuple[object, ...]:
     """Return what tells two ways of resizing apart; the arithmetic after it is the network's."""
-    crop = spec.crop_fraction if spec.resize == "crop" else 1.0
-    return spec.size, spec.resize, crop, spec.interpolation, spec.antialias
+    return spec.size, spec.resize, spec.crop_fraction, spec.interpolation, spec.antialias

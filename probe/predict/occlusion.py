@@ -34,10 +34,11 @@ class Window:
     def of(cls, spec: PreprocessSpec, image: UInt8Image) -> Window:
         """Return what is left of an image after resizing and cropping."""
         height, width = image.shape[:2]
-        if spec.resize == "squash":
-            return cls(top=0, left=0, height=height, width=width)
-        side = min(height, width) * spec.size / spec.short_side
-        return cls(top=(height - side) / 2, left=(width - side) / 2, height=side, width=side)
+        keep = spec.size / spec.short_side
+        high, wide = height * keep, width * keep
+        if spec.resize == "crop":
+            high = wide = min(height, width) * keep
+        return cls(top=(height - high) / 2, left=(width - wide) / 2, height=high, width=wide)
 
 
 def widest_input(bundle: Bundle, image: UInt8Image) -> PreprocessSpec:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Literal
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.memo import Memo
-from probe.preprocess import TORCHVISION, PreprocessSpec
+from probe.preprocess import TORCHVISION, PreprocessSpec, decode_preprocess
 from probe.weights.at_hand import locate, published, same_network, serves
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.file_digest import file_digests
@@ -253,8 +252,8 @@ def _read_inside(path: Path, backbone: BackboneSpec) -> tuple[PreprocessSpec | N
     if text is None:
         return None, file.format
     try:
-        return PreprocessSpec.from_json(json.loads(text), "inside.json"), file.format
-    except (ValueError, RecursionError) as error:  # a UsageError is a ValueError
+        return decode_preprocess(text, "inside.json"), file.format
+    except UsageError as error:
         raise WeightsError(
             f"{path}: its {PREPROCESS_KEY} is not a preprocessing ({error})"
         ) from None
