@@ -178,12 +178,16 @@ class Pair:
     only_a, only_b : int, optional
         Those that only `a`, or only `b`, got right; absent where images may have several labels.
     difference, low, high : float
-        The protocol's metric of `a` less that of `b`, and the paired bootstrap interval.
+        The protocol's metric of `a` less that of `b`, and its interval. It is of this pair alone,
+        and holds 0 where `p` does not tell the two apart.
     p, p_adjusted : float
-        Two-sided, and after Holm's correction for all pairs of the dataset: of McNemar's exact
-        test; for ``map`` of the difference in units of its bootstrap standard error.
+        Two-sided, and after Holm's correction for all pairs of the dataset.
     different : bool
         Whether `p_adjusted` is at most 1 - level.
+    test : str, optional
+        What the test is called; absent in benches that older versions made.
+    effective : float, optional
+        Independent images that would be as sure, where some are related; else absent.
     """
 
     a: str
@@ -197,6 +201,8 @@ class Pair:
     different: bool
     only_a: int | None = None
     only_b: int | None = None
+    test: str | None = None
+    effective: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError, UsageError
-from probe.multilabel import average_precisions, drawn_maps, mean_of
+from probe.multilabel import average_precisions, drawn_maps, flipped_maps, mean_of
 from probe.outcome import Pair
-from probe.paired import Right, compare_pair, holm
-from probe.statistics import LEVEL, Interval
+from probe.paired import Right, compare_pair, holm, images_needed
+from probe.statistics import LEVEL, Interval, Units
+
+PERMUTATION = "permutation test"
+WORTH = 20  # times the images there are: with more needed, cost is the better ground to choose on
+TAIL = 10  # permutations below which their share is too coarse
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,12 +41,19 @@ class Evidence:
         Whether each row was right; where a row has one label.
     drawn : float64, (n_draws,), optional
         Mean average precision on redrawn rows; where a row may have several.
+    scores, labels : (n, n_classes), optional
+        What the heads are compared by; where a row may have several labels.
+    units : int, (n,), optional
+        Rows of one number are related. Default: none are.
     """
 
     n: int
     value: float
     right: Right | None = None
     drawn: NDArray[np.float64] | None = None
+    scores: NDArray[np.floating[Any]] | None = None
+    labels: NDArray[np.integer[Any]] | None = None
+    units: Units = None
 
 
 def metric_of(labels: NDArray[np.integer[Any]]) -> str:
@@ -60,7 +71,11 @@ def figure(
 
 
 def evidence(
-    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]], *, seed: int = 0
+    probabilities: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    *,
+    units: Units = None,
+    seed: int = 0,
 ) -> Evidence:
     """Return what comparing a head with others on the same rows, in the same order, needs.
 
@@ -68,6 +83,8 @@ def evidence(
     ----------
     probabilities : float, (n, n_classes)
     labels : int, (n,), or 0 and 1, (n, n_classes)
+    units : int, (n,), optional
+        Rows of one number are related. Default: none are.
     seed : int
         Of the draws; the same for all that are compared.
 
@@ -81,9 +98,11 @@ def evidence(
         raise DataError("none of the rows to compare on has a label; hold out others")
     if labels.ndim == 1:
         right = probabilities.argmax(axis=1) == labels
-        return Evidence(n=len(labels), value=value, right=right)
-    drawn = drawn_maps(probabilities, labels, seed=seed)
-    return Evidence(n=len(labels), value=value, drawn=drawn)
+        return Evidence(n=len(labels), value=value, right=right, units=units)
+    drawn = drawn_maps(probabilities, labels, units=units, seed=seed)
+    return Evidence(
+        n=len(labels), value=value, drawn=drawn, scores=probabilities, labels=labels, units=units
+    )
 
 
 def compare_all(
@@ -113,30 +132,77 @@ def _pair(
     """Return the test of one pair, not corrected yet."""
     (a, left), (b, right) = first, second
     if left.right is not None and right.right is not None:
-        test = compare_pair(left.right, right.right, seed=seed, level=level)
+        test = compare_pair(left.right, right.right, units=left.units, level=level)
         return Pair(
             a=a, b=b, n=test.n, only_a=test.only_a, only_b=test.only_b, difference=test.difference,
             low=test.interval.low, high=test.interval.high, p=test.p, p_adjusted=test.p,
-            different=False,
+            different=False, test=test.test,
+            effective=None if test.effective == test.n else test.effective,
         )  # fmt: skip
-    interval, p = compare_drawn(left, right, level=level)
+    interval, p = compare_drawn(left, right, seed=seed, level=level)
     return Pair(
         a=a, b=b, n=left.n, difference=left.value - right.value, low=interval.low,
-        high=interval.high, p=p, p_adjusted=p, different=False,
+        high=interval.high, p=p, p_adjusted=p, different=False, test=PERMUTATION,
     )  # fmt: skip
 
 
-def compare_drawn(a: Evidence, b: Evidence, *, level: float = LEVEL) -> tuple[Interval, float]:
+def settling(pair: Pair, count: int, *, level: float = LEVEL) -> str | None:
+    """Return what would tell two heads apart that tie, in a sentence; None of several labels.
+
+    Parameters
+    ----------
+    pair : Pair
+    count : int
+        Pairs that the test is corrected for.
+    """
+    if pair.only_a is None or pair.only_b is None:
+        return None
+    needed = images_needed(
+        pair.only_a, pair.only_b, pair.n, alpha=(1 - level) / count,
+        effective=pair.effective, level=level,
+    )  # fmt: skip
+    if needed.count is None:
+        return "No difference was seen, so no number of images can be named that would show one."
+    low = f"at least {_about(needed.low)}" if needed.low is not None else ""
+    high = (
+        f"at most {_about(needed.high)}" if needed.high is not None else "or never, if it is none"
+    )
+    points = f"{100 * abs(pair.difference):.2f} points"
+    text = (
+        f"If they really differ by the {points} seen, the test would show it in four of five cases "
+        f"with {_about(needed.count)} held-out images ({low}; {high}); there are {pair.n:,}."
+    )
+    if needed.count > WORTH * pair.n:
+        text += " That is hardly worth labelling: choose by cost."
+    return text
+
+
+def _about(count: int | None) -> str:
+    """Return a number with two digits that count; it is an estimate."""
+    if count is None:
+        return ""
+    unit = 10 ** max(0, len(str(count)) - 2)
+    return f"{-(-count // unit) * unit:,}"
+
+
+def compare_drawn(
+    a: Evidence, b: Evidence, *, seed: int = 0, level: float = LEVEL
+) -> tuple[Interval, float]:
     """Return how sure the difference in mean average precision of two heads is.
+
+    Interval and test agree: the interval holds 0 where p is above 1 - level, and only there.
 
     Returns
     -------
     interval : Interval
-        The percentile interval of the difference over the redrawn rows.
+        The percentile interval of the difference over the redrawn rows; widened to hold 0 where the
+        test does not tell the heads apart.
     p : float
-        Two-sided: of the difference in units of its standard deviation over the draws, by the
-        normal distribution. A share of a few hundred draws could not pass Holm's correction for
-        many pairs, however large the difference.
+        Two-sided: how often heads that change places in rows by chance differ as much, see
+        `flipped_maps`; or the share of redrawn rows that speak against the sign, where that is
+        larger. A share of fewer than TAIL permutations is too coarse to pass Holm's correction for
+        many pairs: then the normal distribution says how rare that is, but never rarer than the
+        exact test on so many rows can be.
 
     Raises
     ------
@@ -145,13 +211,35 @@ def compare_drawn(a: Evidence, b: Evidence, *, level: float = LEVEL) -> tuple[In
 
     References
     ----------
-    Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6 and 13.
+    Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 15.
     """
-    if a.n != b.n or a.drawn is None or b.drawn is None or len(a.drawn) != len(b.drawn):
+    same = a.n == b.n and a.drawn is not None and b.drawn is not None
+    if not same or a.labels is None or a.scores is None or b.scores is None:
         raise UsageError(f"{a.n} and {b.n} rows, or rows of other kinds, cannot be paired")
+    assert a.drawn is not None
+    assert b.drawn is not None
     drawn = a.drawn - b.drawn
     drawn = drawn[~np.isnan(drawn)]
-    difference, error = a.value - b.value, float(drawn.std())
+    difference = a.value - b.value
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    p = erfc(abs(difference) / error / sqrt(2)) if error > 0 else float(difference == 0)
+    against = 2 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    p = min(1.0, max(_permuted(a, b, difference, seed), against))
+    if p > 1 - level:
+        low, high = min(low, 0.0), max(high, 0.0)
     return Interval(low=float(low), high=float(high), level=level), p
+
+
+def _permuted(a: Evidence, b: Evidence, difference: float, seed: int) -> float:
+    """Return the p of the permutation test; 1 where no row's ranks differ."""
+    assert a.labels is not None
+    assert a.scores is not None
+    assert b.scores is not None
+    flipped = flipped_maps(a.scores, b.scores, a.labels, units=a.units, seed=seed)
+    as_much = int((np.abs(flipped) >= abs(difference) - 1e-12).sum())
+    counted = (as_much + 1) / (len(flipped) + 1)
+    error = float(flipped.std())
+    if as_much >= TAIL or not error:
+        return counted if error else float(abs(difference) <= 1e-12)
+    movable = np.flatnonzero(a.labels.any(axis=1))
+    units = len(movable) if a.units is None else len(np.unique(a.units[movable]))
+    return max(min(counted, erfc(abs(difference) / error / sqrt(2))), 2.0 ** (1 - units))

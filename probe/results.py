@@ -83,7 +83,7 @@ class RunResult:
         How the penalty was chosen: by, fits, penalty, values, top1, top1_error, log_loss (a figure
         a value), chosen, refit. With several labels ``map`` stands for top1.
     intervals : mapping of split to mapping of metric to (low, high), optional
-        95 % bootstrap intervals over that split's rows, the head staying as it is.
+        95 % intervals over that split's rows, the head staying as it is.
     temperature : float, optional
         Fitted on validation rows; `calibration_error_scaled` is after it.
     test_looks : int, optional

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,12 @@ COLDEST, HOTTEST = np.log(1e-6), np.log(100.0)
 
 Array64 = NDArray[np.float64]
 Labels = NDArray[np.integer[Any]]
+Units = NDArray[np.integer[Any]] | None  # (n_rows,): rows of one number are related
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A percentile interval: `low` to `high` holds `level` of the draws."""
+    """From `low` to `high`; of intervals made like it, a share of `level` holds the true figure."""
 
     low: float
     high: float
@@ -39,18 +40,109 @@ class Spread:
     count: int
 
 
-def bootstrap_mean(
-    values: NDArray[Any], *, seed: int = 0, draws: int = DRAWS, level: float = LEVEL
+def share_interval(
+    right: NDArray[np.bool_], *, units: Units = None, level: float = LEVEL
 ) -> Interval:
-    """Return the bootstrap interval of a mean over rows, as accuracy or log loss are.
+    """Return the exact interval of a share of rows, as accuracy is: Clopper and Pearson's.
 
-    It says how much the figure would move with other test rows of the same kind, the head staying
-    as it is. It says nothing of other training rows or seeds.
+    It holds the true share at least as often as the level says, with few rows and near 0 and 1 too,
+    where a bootstrap does not: without a wrong row all its draws are alike. Where rows are related
+    the rows are counted as so many independent ones, see `effective_rows`.
+
+    Parameters
+    ----------
+    right : bool, (n_rows,)
+    units : int, (n_rows,), optional
+        Rows of one number are related: of one patient, or the same image. Default: none are.
+
+    Raises
+    ------
+    UsageError
+        There are no rows.
+
+    References
+    ----------
+    Clopper, Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934. Korn,
+    Graubard, "Confidence intervals for proportions with small expected number of positive counts
+    estimated from survey data", Survey Methodology 24, 1998: with an effective number of rows.
+    """
+    from scipy.special import betaincinv
+
+    if not len(right):
+        raise UsageError("no rows: nothing to draw from")
+    share, n = float(np.mean(right)), float(len(right))
+    if are_related(units):
+        n = effective_rows(right, units, level=level)
+    hits, tail = share * n, (1 - level) / 2
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
+    return Interval(low=low, high=high, level=level)
+
+
+def are_related(units: Units) -> TypeGuard[NDArray[np.integer[Any]]]:
+    """Return whether some rows are related, that is, share a unit."""
+    return units is not None and len(np.unique(units)) < len(units)
+
+
+def effective_rows(values: NDArray[Any], units: Units, *, level: float = LEVEL) -> float:
+    """Return how many independent rows would tell a mean as surely as these related ones.
+
+    The number of rows over the design effect: the variance of the mean between units, in units of
+    what it would be were the rows independent. It is at most the number of rows. It is corrected
+    for the few units that the variance was estimated from. Where the values do not vary it is
+    the number of units.
 
     Parameters
     ----------
     values : float or bool, (n_rows,)
         One figure a row: right or wrong, or its loss.
+    units : int, (n_rows,)
+        Rows of one number are related.
+
+    References
+    ----------
+    Kish, "Survey Sampling", 1965. Korn, Graubard, Survey Methodology 24, 1998: the correction by
+    the quantiles of Student's t.
+    """
+    from scipy.special import stdtrit
+
+    rows, n = np.asarray(values, np.float64), len(values)
+    if not are_related(units):
+        return float(n)
+    numbers = np.unique(units, return_inverse=True)[1]
+    off = np.bincount(numbers, weights=rows - rows.mean())
+    count = len(off)
+    if count < 2:
+        return 1.0  # one unit says nothing of others
+    independent = float(rows.var()) / n
+    if independent == 0:
+        return float(count)
+    between = count / (count - 1) * float((off**2).sum()) / n**2
+    effect = max(1.0, between / independent)
+    tail = (1 + level) / 2
+    few = (float(stdtrit(n - 1, tail)) / float(stdtrit(count - 1, tail))) ** 2
+    return max(1.0, n / effect * few)
+
+
+def bootstrap_mean(
+    values: NDArray[Any],
+    *,
+    units: Units = None,
+    seed: int = 0,
+    draws: int = DRAWS,
+    level: float = LEVEL,
+) -> Interval:
+    """Return the bootstrap interval of a mean over rows, as log loss is.
+
+    It says how much the figure would move with other test rows of the same kind, the head staying
+    as it is. It says nothing of other training rows or seeds. Related rows are drawn together.
+
+    Parameters
+    ----------
+    values : float, (n_rows,)
+        One figure a row, as its loss.
+    units : int, (n_rows,), optional
+        Rows of one number are related. Default: none are.
     seed : int
     draws : int
     level : float
@@ -64,41 +156,22 @@ def bootstrap_mean(
     References
     ----------
     Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13: the percentile
-    interval.
+    interval. Field, Welsh, "Bootstrapping clustered data", J. R. Stat. Soc. B 69, 2007.
     """
     rows = np.asarray(values, np.float64)
+    if are_related(units):
+        numbers = np.unique(units, return_inverse=True)[1]
+        sums, sizes = np.bincount(numbers, weights=rows), np.bincount(numbers)
+        return bootstrap(
+            lambda drawn: sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1),
+            len(sums), seed, draws, level,
+        )  # fmt: skip
     kinds, counts = np.unique(rows, return_counts=True)
-    if len(kinds) <= 2 and len(rows):  # right or wrong: how many are right is binomial, no rows
+    if len(kinds) <= 2 and len(rows):  # two values: how many are the larger is binomial, no rows
         random = np.random.default_rng(seed)  # need to be drawn
         part = random.binomial(len(rows), counts[-1] / len(rows), draws) / len(rows)
         return _percentiles(kinds[0] + (kinds[-1] - kinds[0]) * part, level)
     return bootstrap(lambda drawn: rows[drawn].mean(axis=1), len(rows), seed, draws, level)
-
-
-def share_interval(right: NDArray[np.bool_], *, level: float = LEVEL) -> Interval:
-    """Return the interval of a share of rows, as accuracy is: the bootstrap's.
-
-    Where no row is right, or each, draws of these rows cannot differ, though others may: then it is
-    Clopper and Pearson's exact interval.
-
-    Parameters
-    ----------
-    right : bool, (n_rows,)
-
-    Raises
-    ------
-    UsageError
-        There are no rows.
-
-    References
-    ----------
-    Clopper, Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
-    """
-    if not len(right) or (right.any() and not right.all()):
-        return bootstrap_mean(right, level=level)
-    least = ((1 - level) / 2) ** (1 / len(right))  # the share that is all right so rarely
-    low, high = (least, 1.0) if right.all() else (0.0, 1 - least)
-    return Interval(low=float(low), high=float(high), level=level)
 
 
 def bootstrap(

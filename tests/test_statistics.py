@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from probe.errors import UsageError
 from probe.evaluation import measure, temperature_of
@@ -12,6 +13,7 @@ from probe.statistics import (
     apply_temperature,
     bootstrap,
     bootstrap_mean,
+    effective_rows,
     fit_temperature,
     share_interval,
     spread,
@@ -97,5 +99,41 @@ def test_a_share_of_none_or_all_is_not_certain(n_rows: int) -> None:
     assert (none.low, every.high) == (0.0, 1.0)
     assert (1 - none.high) ** n_rows == pytest.approx(0.025)
     assert every.low**n_rows == pytest.approx(0.025)
-    right = np.arange(n_rows + 1) > 0
-    assert share_interval(right) == bootstrap_mean(right)
+
+
+@pytest.mark.parametrize("n_rows", [5, 30, 200])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.97])
+def test_a_share_lies_in_its_interval_as_often_as_it_says(n_rows: int, share: float) -> None:
+    """By the exact chance of every count; bounds are those of scipy.stats.binomtest."""
+    held = 0.0
+    for hits in range(n_rows + 1):
+        found = share_interval(np.arange(n_rows) < hits)
+        held += stats.binom.pmf(hits, n_rows, share) * (found.low <= share <= found.high)
+        own = stats.binomtest(hits, n_rows).proportion_ci(method="exact")
+        assert (found.low, found.high) == pytest.approx((own.low, own.high), abs=1e-9)
+    assert held >= 0.95
+
+
+def test_related_rows_count_as_their_units() -> None:
+    """Sixty patients with five rows each that are right or wrong together are sixty rows."""
+    random, held, short = np.random.default_rng(0), 0, 0
+    units = np.repeat(np.arange(60), 5)
+    for _ in range(300):
+        right = np.repeat(random.random(60) < 0.6, 5)
+        found, alone = share_interval(right, units=units), share_interval(right)
+        held += found.low <= 0.6 <= found.high
+        short += alone.low <= 0.6 <= alone.high
+    assert held >= 0.93 * 300 > 0.75 * 300 > short
+    assert effective_rows(right, units) == pytest.approx(60, rel=0.05)
+    assert share_interval(right, units=np.arange(300)) == share_interval(right)
+    every = share_interval(np.ones(300, bool), units=units)
+    assert every == share_interval(np.ones(60, bool))
+
+
+def test_related_losses_are_drawn_together() -> None:
+    random = np.random.default_rng(0)
+    losses, units = random.exponential(size=100), np.repeat(np.arange(100), 4)
+    alone, copied = bootstrap_mean(losses), bootstrap_mean(np.repeat(losses, 4), units=units)
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high), abs=1e-12)
+    believed = bootstrap_mean(np.repeat(losses, 4))
+    assert believed.high - believed.low < 0.6 * (copied.high - copied.low)

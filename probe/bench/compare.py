@@ -11,7 +11,7 @@ import numpy as np
 from probe.errors import DataError
 from probe.outcome import DONE, Agreement, Comparison, Matrix, Pair, Protocol, Row, Score
 from probe.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
-from probe.pairs import Evidence, compare_all, evidence
+from probe.pairs import Evidence, compare_all, evidence, settling
 from probe.predictions import load_predictions
 from probe.results import METRIC_WORDS
 
@@ -154,6 +154,10 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
             names += f" and {len(others) - NAMED} more"
         text += f" Not distinguishable from it with these data: {names}."
         cheapest = rows[comparison.cheapest or best.id]
+        rival = next((row for row in others if row.name != best.name), others[0])
+        pair = next(one for one in comparison.pairs if (one.a, one.b) == (best.id, rival.id))
+        if said := settling(pair, len(comparison.pairs), level=protocol.level):
+            text += f" {_called(rival, protocol)}: {said[0].lower()}{said[1:]}"
         if _price(cheapest)[0] < _price(best)[0]:  # another head on the same pass saves nothing
             text += f" The cheapest of them is {_called(cheapest, protocol)} ({_cost(cheapest)})."
     first = _next_beaten(comparison, best, rows)
@@ -163,7 +167,7 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
         corrected = f", corrected for {count} comparisons" if count > 1 else ""
         text += (
             f" It beats {_called(rows[first.b], protocol)} by {100 * first.difference:.2f} points "
-            f"({100 * first.low:.2f} to {100 * first.high:.2f}; {_test(first)} p {p}{corrected})."
+            f"({100 * first.low:.2f} to {100 * first.high:.2f}; {first.test}, p {p}{corrected})."
         )
     text += f" Cost: {_cost(best)}."
     if protocol.metric in best.metrics.get("test", {}):  # test images without a label have no mAP
@@ -177,10 +181,6 @@ def _next_beaten(comparison: Comparison, best: Row, rows: Mapping[str, Row]) -> 
     beaten = [pair for pair in comparison.pairs if pair.a == best.id and pair.different]
     others = [pair for pair in beaten if rows[pair.b].name != best.name]
     return next(iter(others or beaten), None)
-
-
-def _test(pair: Pair) -> str:
-    return "bootstrap" if pair.only_a is None else "McNemar"
 
 
 def _called(row: Row, protocol: Protocol) -> str:

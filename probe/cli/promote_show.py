@@ -206,8 +206,7 @@ def _kept(gain: Gain) -> str:
 
 def _verdict(gain: Gain) -> str:
     points = 100 * (gain.after - gain.before)
-    test = "McNemar's exact test" if gain.repaired is not None else "bootstrap"
-    p = f"p {gain.p:.2g}, {test}" if gain.p >= 1e-4 else f"p < 0.0001, {test}"
+    p = f"p {gain.p:.2g}, {gain.test}" if gain.p >= 1e-4 else f"p < 0.0001, {gain.test}"
     if gain.p >= CERTAIN:
         return f"no difference that {gain.split} images can show ({points:+.2f} points, {p})"
     what = "better than the probe" if points > 0 else "worse than the probe: keep the probe"

@@ -31,7 +31,7 @@ class Evaluation:
     labels : mapping of class name to its figures, or None
         Of several labels, as `RunResult.multilabel` has them.
     intervals : mapping of metric to (low, high)
-        95 % bootstrap intervals over the rows.
+        95 % intervals over the rows.
     unsure, stranger : float or None
         The share of rows with each flag; None where the bundle has no such threshold.
     top1_answered : float or None

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from probe.errors import DataError
+from probe.paired import MCNEMAR
 from probe.pairs import compare_all, evidence
 from probe.predictions import Predictions
 
@@ -22,12 +23,13 @@ class Gain:
     before, after : float
         Top-1, or of several labels an image the mean average precision.
     low, high : float
-        95 % bootstrap interval of ``after - before`` over images.
+        95 % interval of ``after - before`` over images, see `probe.pairs.compare_all`.
     repaired, broken : int or None
         Images that only the second, only the first gets right; None of several labels.
     p : float
-        Two-sided: McNemar's exact test that both are equally likely, or of several labels that of
-        `probe.pairs.compare_drawn`.
+        Two-sided, of no difference.
+    test : str
+        What the test is called.
     """
 
     split: str
@@ -36,6 +38,7 @@ class Gain:
     low: float
     high: float
     p: float
+    test: str = MCNEMAR
     repaired: int | None = None
     broken: int | None = None
 
@@ -61,5 +64,5 @@ def gain_of(split: str, before: Predictions, after: Predictions) -> Gain:
     (pair,) = compare_all({"new": new, "old": old})
     return Gain(
         split=split, before=old.value, after=new.value, low=pair.low, high=pair.high, p=pair.p,
-        repaired=pair.only_a, broken=pair.only_b,
+        test=pair.test or MCNEMAR, repaired=pair.only_a, broken=pair.only_b,
     )  # fmt: skip

@@ -9,7 +9,6 @@ from probe.report.markup import DASH, Markup, capital, element, join, number, pe
 from probe.report.material import Material
 
 MOST_PAIRS = 200
-MCNEMAR = "McNemar's exact test"
 
 
 def tests(material: Material) -> Markup:
@@ -31,14 +30,17 @@ def _pairs(comparison: Comparison, names: Mapping[str, str]) -> list[Markup]:
     """Return the tests against the winner, and all others folded away."""
     n_pairs = len(comparison.pairs)
     several = comparison.pairs[0].only_a is None
-    test = "the difference in units of its bootstrap standard error, the images redrawn for both"
+    test = comparison.pairs[0].test or "a paired test"
     note = (
-        "Each row was tested on the same held-out images: "
-        f"{test if several else MCNEMAR}, two-sided, with "
-        f"Holm's correction for {n_pairs:,} {'pair' if n_pairs == 1 else 'pairs'}; the interval "
-        "is a paired bootstrap. Rows that share a letter in the leaderboard are not "
-        "distinguishable with these data."
+        f"Each row was tested on the same held-out images: {test}, two-sided, with "
+        f"Holm's correction for {n_pairs:,} {'pair' if n_pairs == 1 else 'pairs'}. Rows that share "
+        "a letter in the leaderboard are not distinguishable with these data."
     )
+    if any(not pair.different and not pair.low <= 0 <= pair.high for pair in comparison.pairs):
+        note += (
+            " Intervals are of one pair alone: where one leaves out 0 and the pair still counts as "
+            "not different, the correction for the number of pairs decided."
+        )
     words = ("difference", "95 %", *["only one right"] * (not several), "p, Holm")
     columns = [*map(_number, words), "different?"]
     first = [pair for pair in comparison.pairs if pair.a == comparison.winner]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from probe.outcome import Comparison, Row
+from probe.outcome import Comparison, Pair, Row
 from probe.paired import compact_letters
-from probe.pairs import Evidence, compare_all
+from probe.pairs import Evidence, compare_all, settling
 from probe.report.analysis import AnyView
 from probe.report.markup import percent
 from probe.report.material import Material
@@ -44,7 +45,7 @@ def compared(material: Material, views: Views) -> Material:
         rows=tuple(ids),
         pairs=tuple(pairs),
         tied=tied,
-        verdict=_verdict(material, leader, split, tied),
+        verdict=_verdict(material, leader, split, tied, pairs),
         scores=(),
         agreement=(),
         winner=leader.id,
@@ -65,7 +66,9 @@ def _same_rows(material: Material, views: Views, leading: AnyView) -> dict[str, 
     return found
 
 
-def _verdict(material: Material, leader: Row, split: str, tied: tuple[str, ...]) -> str:
+def _verdict(
+    material: Material, leader: Row, split: str, tied: tuple[str, ...], pairs: Sequence[Pair]
+) -> str:
     value = percent(leader.metrics[split][material.metric])
     text = f"Best on held-out rows: {material.labels[leader.id]}, "
     if material.several:
@@ -74,5 +77,9 @@ def _verdict(material: Material, leader: Row, split: str, tied: tuple[str, ...])
         text += f"{value} of the {WORDS[split]} images right. "
     others = [material.labels[one] for one in tied if one != leader.id]
     if others:
-        return text + f"Not distinguishable from it with these data: {', '.join(others)}."
+        text += f"Not distinguishable from it with these data: {', '.join(others)}."
+        pair = next(one for one in pairs if one.a == leader.id and one.b in tied)
+        said = settling(pair, len(pairs), level=LEVEL)
+        other = material.labels[pair.b]
+        return text if said is None else f"{text} {other}: {said[0].lower()}{said[1:]}"
     return text + "It differs significantly from every other run on these rows."

@@ -102,7 +102,7 @@ def _figures(row: Row) -> Markup:
             cells.append(number(text, value))
         rows.append(cells)
     heads = [element("th", METRICS[name], {"scope": "col", "class": "number"}) for name in used]
-    return table(["split", *heads], rows, caption="All figures, with 95 % bootstrap intervals")
+    return table(["split", *heads], rows, caption="All figures, with 95 % intervals")
 
 
 def _entry(joined: Joined) -> Markup:

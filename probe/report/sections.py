@@ -90,7 +90,7 @@ def _cost(material: Material) -> Section:
     known = [name for name, ones in values.items() if any(one is not None for one in ones)]
     options = [element("option", COSTS[name], {"value": name}) for name in known]
     why = (
-        f"{capital(material.word)} on held-out rows, with 95 % bootstrap intervals. The line joins "
+        f"{capital(material.word)} on held-out rows, with 95 % intervals. The line joins "
         "what nothing cheaper beats."
     )
     plot = Markup(asset("cost.html").replace("<!-- options -->", join(options)))

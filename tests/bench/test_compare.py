@@ -11,6 +11,7 @@ import pytest
 from probe.bench.compare import compare_rows, make_matrix
 from probe.errors import DataError
 from probe.outcome import Comparison, Cost, Protocol, Row, Score
+from probe.paired import images_needed
 from probe.predictions import Predictions, save_predictions
 
 PROTOCOL = Protocol(heads=("path",), split="val", val_size=0.3, folds=0, repeats=1, seed=0)
@@ -76,6 +77,11 @@ def test_the_cheapest_of_the_tied_is_named(three: tuple[Path, list[Row]]) -> Non
     assert "Not distinguishable from it with these data: near." in found.verdict
     assert "The cheapest of them is near (10 multiply-adds an image" in found.verdict
     assert "It beats far by 30.00 points" in found.verdict
+    needed = images_needed(5, 0, N, alpha=0.05 / 3)
+    assert needed.count is not None
+    assert "near: if they really differ by the 1.25 points seen" in found.verdict
+    assert f"with {-(-needed.count // 100) * 100:,} held-out images (at least" in found.verdict
+    assert "or never, if it is none); there are 400." in found.verdict
 
 
 def test_another_head_on_the_same_pass_is_not_called_cheaper(tmp_path: Path) -> None:
