@@ -170,6 +170,9 @@ class RunResult:
         """
         found = check_fields(data)
         made = {**found, "per_class": PerClass(**found["per_class"])}
+        scratch = found["head"] == "promoted" and found["params"].get("start") == "scratch"
+        if scratch and not found["weights"].startswith("random"):
+            made["weights"] = "random weights"  # earlier versions named those of the probe
         if "intervals" in found:
             made["intervals"] = read_intervals(found["intervals"])
         return cls(**made)

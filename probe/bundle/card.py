@@ -61,6 +61,11 @@ def _title(about: About, name: str) -> str:
 
 def _networks(about: About, tuned: str) -> str:
     each = [f"a {tuned} {one.backbone}, cut at {one.layer}" for one in about.networks]
+    if tuned == "fine-tuned" and about.weights.startswith("random"):
+        each = [
+            f"{one.backbone}, trained from random weights, cut at {one.layer}"
+            for one in about.networks
+        ]
     text = ", beside ".join(each)
     if about.pca is not None:
         text += f", reduced to {about.pca} features by a PCA"

@@ -19,6 +19,7 @@ from probe.memo import Memo
 from probe.preprocess import PreprocessSpec
 from probe.results import RunResult
 from probe.weights import Loaded, ResolvedWeights, resolve_weights
+from probe.weights.store import NO_TERMS, is_random
 
 PROMOTED, TUNED_WEIGHTS = "promoted", "backbone.safetensors"
 
@@ -129,8 +130,9 @@ def source_of(
         raise BundleError(
             f"{place}: not the weights that {entry.name} was made with; name those with --weights"
         )
-    terms = resolved.spec.licence if resolved.spec else "terms not known"
-    return Source(key=key, preprocess=preprocess, weights=resolved, loaded=loaded, licence=terms)
+    return Source(
+        key=key, preprocess=preprocess, weights=resolved, loaded=loaded, licence=resolved.terms
+    )
 
 
 def _tuned_source(tuned: Path, result: RunResult, entry: FeatureSet, cache_dir: Path) -> Source:
@@ -149,6 +151,9 @@ def _tuned_source(tuned: Path, result: RunResult, entry: FeatureSet, cache_dir: 
         dtype="float32",
     )
     terms = f"fine-tuned from {result.weights}, whose terms hold"
+    if is_random(result.weights):
+        resolved = replace(resolved, name=f"{result.weights}, trained on {result.dataset}")
+        terms = NO_TERMS
     return Source(
         key=key, preprocess=resolved.preprocess, weights=resolved, loaded=loaded, licence=terms
     )

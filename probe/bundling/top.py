@@ -75,7 +75,7 @@ def own_top(
         preprocess=found.preprocess.to_json(),
         parameters=loaded.digest,
         weights=found.name,
-        licence=found.spec.licence if found.spec else "terms not known",
+        licence=found.terms,
     )
     about = About(
         networks=(network,),

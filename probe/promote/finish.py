@@ -43,11 +43,11 @@ from probe.promote.gain import Gain, gain_of
 from probe.promote.log import save_steps
 from probe.promote.promotion import Begun
 from probe.promote.source import PROMOTED, Source, describe
-from probe.promote.start import head_of
+from probe.promote.start import head_of, scratch_seed
 from probe.results import RunResult, now, versions, write_run
 from probe.runs import CONFUSION, CURVES, HEAD, LABEL_BARS
 from probe.weights.safetensors_file import write_safetensors
-from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY
+from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, is_random
 
 GAINED, BACKBONE = "promotion.json", "backbone.safetensors"
 AGREEMENT = 1e-4  # of a probability: the head on the features against the whole network
@@ -119,7 +119,7 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
         if figure(one.probabilities, one.labels) is not None  # test images may have no label at all
     )
     result = _result(begun, asked, scored, looks)
-    _write_network(source, values, folder)
+    _write_network(source, asked, values, folder)
     save_head(head, folder / HEAD)
     save_predictions(folder, predictions)
     save_history(folder, training.progress.history)
@@ -155,7 +155,8 @@ def _result(
     old = source.result
     return RunResult(
         command=asked.command, entry=old.entry, dataset=old.dataset, backbone=old.backbone,
-        weights=old.weights, layer=old.layer, pool=old.pool, head=PROMOTED, params=params,
+        weights=_origin(source, asked), layer=old.layer, pool=old.pool, head=PROMOTED,
+        params=params,
         seed=asked.options.seed, n_train=len(source.train), n_val=len(source.val),
         n_test=len(source.test) if source.test is not None else 0,
         metrics=figures_of(scored, temperature, thresholds),
@@ -166,12 +167,23 @@ def _result(
     )  # fmt: skip
 
 
-def _write_network(source: Source, values: Mapping[str, NDArray[np.float32]], folder: Path) -> None:
+def _origin(source: Source, asked: Asked) -> str:
+    """Return the weights that the network started from."""
+    if asked.options.start == "scratch":
+        return f"random:{scratch_seed(asked.options.seed)}"
+    return source.result.weights
+
+
+def _write_network(
+    source: Source, asked: Asked, values: Mapping[str, NDArray[np.float32]], folder: Path
+) -> None:
+    origin = _origin(source, asked)
+    how = "trained" if is_random(origin) else "fine-tuned"
     backbone = {name: values[name] for name in source.parameters}
     metadata = {
         PREPROCESS_KEY: json.dumps(source.preprocess.to_json()),
         BACKBONE_KEY: source.backbone.name,
-        "probe.source": f"{source.result.weights}, fine-tuned on {source.result.dataset}",
+        SOURCE_KEY: f"{origin}, {how} on {source.result.dataset}",
     }
     with replacing(folder / BACKBONE) as temporary:
         write_safetensors(temporary, backbone, {n: a.shape for n, a in backbone.items()}, metadata)
@@ -183,7 +195,8 @@ def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None
     from probe.report.label_bars import draw_label_bars
 
     folder, split = begun.training.folder, result.per_class.split
-    about = f"{result.backbone} to {result.layer} on {result.dataset}, fine-tuned"
+    how = "trained from random weights" if is_random(result.weights) else "fine-tuned"
+    about = f"{result.backbone} to {result.layer} on {result.dataset}, {how}"
     draw_curves(begun.training.progress.history, folder / CURVES, title=about)
     metrics, title = scored[split].metrics, f"{about}: {split}"
     if isinstance(metrics, Metrics):

@@ -112,7 +112,7 @@ def _beginning(
     """Return the parameters of backbone and head, and the normalisation between them."""
     backbone, normalizer = dict(source.parameters), source.head.normalizer_
     if options.start == "scratch":
-        seed = int(generator(options.seed, WEIGHTS).integers(2**32))
+        seed = scratch_seed(options.seed)
         backbone = dict(random_parameters(seed, source.backbone, source.layer).parameters)
         moving = options.batch_norm == "moving" and any("running" in name for name in backbone)
         # a network whose norms go by the batch gives features of order 1 by itself
@@ -130,6 +130,11 @@ def _beginning(
     else:
         head = _xavier(source, options.seed)
     return backbone, head, normalizer
+
+
+def scratch_seed(seed: int) -> int:
+    """Return N of the ``random:N`` that a network without pretrained weights starts from."""
+    return int(generator(seed, WEIGHTS).integers(2**32))
 
 
 def _xavier(source: Source, seed: int) -> dict[str, Float32]:

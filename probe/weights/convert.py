@@ -18,10 +18,9 @@ from probe.weights.load import check_finite, strangers
 from probe.weights.naming import Naming
 from probe.weights.open_file import open_tensors
 from probe.weights.safetensors_file import write_safetensors
-from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, ResolvedWeights
+from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, ResolvedWeights
 from probe.weights.tensors import Float32, LazyTensor
 
-SOURCE_KEY = "probe.source"
 SUFFIXES = (".params", ".safetensors")
 
 

@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 Decision = Literal["known digest", "inside the file", "asked for", "default of random weights"]
 
 MAX_SEED = 2**32 - 1
-PREPROCESS_KEY, BACKBONE_KEY = "probe.preprocess", "probe.backbone"
+LONGEST_SOURCE = 200  # characters of what a file says of its source
+NO_TERMS = "random weights at first, so no pretrained ones whose terms hold"
+PREPROCESS_KEY, BACKBONE_KEY, SOURCE_KEY = "probe.preprocess", "probe.backbone", "probe.source"
 _LIKELY = {"keras": "caffe_bgr", "caffe": "caffe_bgr", "gluon": "gluon"}
 _LIKELY_OF_FAMILY = {
     ("inception_v3", "torch"): "torchvision_inception",
@@ -90,12 +92,31 @@ class ResolvedWeights:
             return held_layers(self.path, backbone, memo)
         return tuple(layer.name for layer in backbone.layers)
 
+    @property
+    def terms(self) -> str:
+        """The licence, or what is known of it: random weights have none, a copy its source's."""
+        if self.spec is not None:
+            return self.spec.licence
+        if self.path is None:
+            return NO_TERMS
+        source = open_tensors(self.path).metadata.get(SOURCE_KEY, "")
+        if source in WEIGHTS:
+            return f"{WEIGHTS[source].licence}, for it says it is a copy of {source}"
+        if is_random(source):
+            return NO_TERMS
+        return "terms not known" + (f"; it says it comes from {source}" if source else "")
+
     def has_top(self, backbone: BackboneSpec) -> bool:
         """Whether the file holds the classifier of ImageNet's 1,000 classes, and all below it."""
         if self.path is None:
             return False
         fit = fit_file(open_tensors(self.path), backbone)
         return fit is not None and not fit.problems(backbone, backbone.logits)
+
+
+def is_random(name: str) -> bool:
+    """Whether weights of that name, as results and files keep it, were random at first."""
+    return name.startswith("random")
 
 
 def resolve_weights(
@@ -224,7 +245,9 @@ def _from_file(
         raise WeightsError(
             f"{path}: these are {spec.name}, weights of {spec.backbone}, not of {backbone.name}"
         )
-    known, format_ = (spec.preprocess, spec.format) if spec else _read_inside(path, backbone)
+    known, format_, source = (
+        (spec.preprocess, spec.format, "") if spec else _read_inside(path, backbone)
+    )
     _warn_if_other(path.name, known, preprocess)
     chosen = preprocess or known
     if chosen is None:
@@ -237,22 +260,24 @@ def _from_file(
             "or another name or file"
         )
     decided: Decision = "asked for" if preprocess else "known digest" if spec else "inside the file"
+    name = spec.name if spec else path.name + (f" ({source})" if source else "")
     return ResolvedWeights(
-        name=spec.name if spec else path.name, path=path, seed=None, spec=spec, preprocess=chosen,
-        decided_by=decided,
+        name=name, path=path, seed=None, spec=spec, preprocess=chosen, decided_by=decided,
     )  # fmt: skip
 
 
-def _read_inside(path: Path, backbone: BackboneSpec) -> tuple[PreprocessSpec | None, str]:
+def _read_inside(path: Path, backbone: BackboneSpec) -> tuple[PreprocessSpec | None, str, str]:
+    """Return what a file says of itself: its preprocessing, its format and where it comes from."""
     file = open_tensors(path)
     meant = file.metadata.get(BACKBONE_KEY, backbone.name)
     if not same_network(meant, backbone.name):
         raise WeightsError(f"{path}: it says it holds weights of {meant}, not of {backbone.name}")
     text = file.metadata.get(PREPROCESS_KEY)
+    source = " ".join(file.metadata.get(SOURCE_KEY, "").split())[:LONGEST_SOURCE]
     if text is None:
-        return None, file.format
+        return None, file.format, source
     try:
-        return decode_preprocess(text, "inside.json"), file.format
+        return decode_preprocess(text, "inside.json"), file.format, source
     except UsageError as error:
         raise WeightsError(
             f"{path}: its {PREPROCESS_KEY} is not a preprocessing ({error})"

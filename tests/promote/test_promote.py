@@ -11,12 +11,16 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from probe.backbones.catalog import BACKBONES
+from probe.bundle import Bundle
+from probe.bundle.files import CARD
 from probe.cache.store import Store
 from probe.cli.app import app
 from probe.errors import DataError, ProbeError, PromoteError, UsageError
 from probe.extract import extract_features
 from probe.heads import load_head, save_head
 from probe.history import load_history
+from probe.memo import Memo
 from probe.predictions import Predictions, load_predictions, save_predictions
 from probe.promote.options import Options
 from probe.promote.promotion import begin
@@ -24,6 +28,7 @@ from probe.promote.source import Places, choose_run, open_source
 from probe.request import Request, prepare
 from probe.results import read_run
 from probe.runs import HEAD, HeadRequest
+from probe.weights import open_tensors, random_parameters, resolve_weights
 from tests.promote.data import RUN, Silent, fit, source_of, trained, training_of
 
 
@@ -106,13 +111,47 @@ def test_it_can_be_bundled_and_predicts(tuned: tuple[Path, dict[str, Any]], tmp_
         app, ["bundle", said["folder"], "--out", str(out), "--cache-dir", str(cache)]
     )
     assert done.exit_code == 0, done.exception
-    from probe.bundle import Bundle
-
     source = source_of(cache)
     known = load_predictions(Path(said["folder"]))["val"]
     images = [source.val.images.image(row) for row in range(6)]
     winners = known.probabilities[:6].argmax(axis=1)
     assert Bundle.load(out).predict(images) == [source.classes[one] for one in winners]
+
+
+def test_a_network_from_scratch_is_credited_to_nobody(cache: Path, tmp_path: Path) -> None:
+    path = cache / "runs" / RUN / "result.json"  # as if the probe had been on published weights
+    path.write_text(path.read_text().replace('"random:0"', '"resnet18.torchvision_v1"'))
+    said = json.loads(promote(cache, "--from-scratch", "--epochs", "1", "--json").stdout)
+    folder, origin = Path(said["folder"]), said["weights"]
+    kind, _, seed = origin.partition(":")
+    begun = begin(source_of(cache), Options(start="scratch"), tmp_path / "begun")
+    start = random_parameters(int(seed), BACKBONES["resnet18"], begun.source.layer).parameters
+    assert kind == "random"
+    for name, array in begun.training.network.state.weights.values().items():
+        if name in start:
+            np.testing.assert_array_equal(array, start[name])
+    backbone = folder / "backbone.safetensors"
+    assert open_tensors(backbone).metadata["probe.source"] == f"{origin}, trained on digits"
+    made = ["bundle", str(folder), "--out", str(tmp_path / "bundle"), "--cache-dir", str(cache)]
+    done = CliRunner().invoke(app, made)
+    assert done.exit_code == 0, done.exception
+    about = Bundle.load(tmp_path / "bundle").about
+    card = (tmp_path / "bundle" / CARD).read_text()
+    assert about.weights == f"{origin}, trained on digits"
+    assert about.licence == "random weights at first, so no pretrained ones whose terms hold"
+    assert "resnet18, trained from random weights, cut at stage1" in card.replace("R", "r")
+    for text in (done.output, card, (folder / "result.json").read_text(), about.to_json()):
+        assert "torchvision_v1" not in text
+        assert "fine-tuned" not in text
+    result = folder / "result.json"  # as earlier versions wrote it
+    result.write_text(result.read_text().replace(origin, "resnet18.torchvision_v1"))
+    assert read_run(folder).weights == "random weights"
+    resolved = resolve_weights(
+        BACKBONES["resnet18"], str(backbone), cache_dir=cache,
+        memo=Memo(cache / "memo.sqlite"), preprocess=None,
+    )  # fmt: skip
+    assert resolved.name == f"backbone.safetensors ({origin}, trained on digits)"
+    assert resolved.terms == about.licence
 
 
 def test_before_the_first_step_it_is_the_probe(made: Path, tmp_path: Path) -> None:
