@@ -11,7 +11,7 @@ Every figure of a row is also in the `result.json` of its run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,15 +215,26 @@ class Score:
         ``logme``, ``h_score``, ``h_score_shrunk``, ``nce``, ``leep`` or ``knn``.
     features : str
         `Row.name` of the rows it speaks of.
+    value : float, optional
+        Absent where it has none: LogME where the evidence has no maximum, see
+        `probe.transferability.logme`.
     n_rows : int
         Training rows it was computed on.
     """
 
     name: str
     features: str
-    value: float
     seconds: float
     n_rows: int
+    value: float | None = None
+
+
+def unbounded_words(features: Sequence[str]) -> str:
+    """Return why a score of these features has no value, in a sentence."""
+    return (
+        f"LogME has no value for {', '.join(features)}: these features give the labels of the "
+        "training rows without an error, so its evidence grows without bound."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

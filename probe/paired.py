@@ -246,6 +246,7 @@ def images_needed(
     only_b: int,
     n: int,
     *,
+    p: float,
     alpha: float = 1 - LEVEL,
     power: float = POWER,
     effective: float | None = None,
@@ -257,6 +258,8 @@ def images_needed(
     ----------
     only_a, only_b, n : int
         Rows that only the first, or only the second, got right; all rows.
+    p : float
+        Two-sided, of no difference.
     alpha : float
         Two-sided, of the test; smaller where it is corrected for several comparisons.
     power : float
@@ -278,7 +281,7 @@ def images_needed(
     if not seen:
         return ImagesNeeded(count=None, low=None, high=None)
     most, least = max(only_a, only_b), min(only_a, only_b)
-    bounds = difference_interval(most, least, n, p=0.0, effective=effective, level=level)
+    bounds = difference_interval(most, least, n, p=p, effective=effective, level=level)
     rows = 1.0 if effective is None else n / effective
 
     def needed(difference: float) -> int | None:

@@ -158,7 +158,7 @@ def settling(pair: Pair, count: int, *, level: float = LEVEL) -> str | None:
     if pair.only_a is None or pair.only_b is None:
         return None
     needed = images_needed(
-        pair.only_a, pair.only_b, pair.n, alpha=(1 - level) / count,
+        pair.only_a, pair.only_b, pair.n, p=pair.p, alpha=(1 - level) / count,
         effective=pair.effective, level=level,
     )  # fmt: skip
     if needed.count is None:

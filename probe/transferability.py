@@ -21,6 +21,7 @@ Array64 = NDArray[np.float64]
 STEPS = 100  # LogME's fixed point; it settles in a few
 NEIGHBOURS = 5
 BLOCK = 1024  # rows of similarities at a time
+EXACT = 1e-9  # of an indicator's squared length: less outside the features' span is rounding
 SINGULAR = 1e-12  # of a covariance's largest direction: less is none
 
 
@@ -30,32 +31,39 @@ def logme(X: Features, y: Labels) -> float:
     Each class's indicator is modelled as a Bayesian linear regression on the features, without a
     bias; alpha (of the weights) and beta (of the noise) are those that make it most likely.
 
+    The evidence has no maximum where the features reproduce an indicator without an error and span
+    fewer dimensions than there are rows, as with a column that is the label, or with copied rows
+    among fewer rows than features: it grows without bound as the noise goes to 0. Then it is inf.
+
     Parameters
     ----------
     X : float, (n_rows, n_features)
     y : int, (n_rows,), or 0 and 1, (n_rows, n_classes)
         Of several labels a row each one's column is an indicator; one that never changes is none.
 
+    Returns
+    -------
+    float
+        Finite, or inf.
+
     References
     ----------
     You et al., "LogME: practical assessment of pre-trained models for transfer learning", ICML
     2021, arXiv:2102.11005, algorithm 1; You et al., arXiv:2110.10545: its fixed point converges.
     """
-    tiny, squares, basis = _spectrum(X)
-    n_rows, width = X.shape
+    squares, basis = _spectrum(X)
     evidences = []
     for target in _indicators(y):
-        along = (basis.T @ _product(X, target)) ** 2  # s_i^2 z_i^2, with z the left coordinates
-        z2 = np.divide(along, squares, out=np.zeros_like(along), where=squares > tiny)
-        evidences.append(_evidence(z2, squares, float(target.sum()), n_rows, width))
+        z2 = (basis.T @ _product(X, target)) ** 2 / squares  # of the left singular coordinates z
+        evidences.append(_evidence(z2, squares, float(target.sum()), len(X)))
     return float(np.mean(evidences))
 
 
-def _spectrum(X: Features) -> tuple[float, Array64, Array64]:
-    """Return what counts as zero, the squared singular values and right vectors, (d,), (d, d)."""
+def _spectrum(X: Features) -> tuple[Array64, Array64]:
+    """Return the squared singular values that are not 0, and right vectors: (rank,), (d, rank)."""
     squares, basis = np.linalg.eigh(_moments(X, np.zeros(X.shape[1]))[0])
-    squares = np.maximum(squares, 0)
-    return float(squares[-1] * len(squares) * np.finfo(np.float64).eps), squares, basis
+    there = squares > squares[-1] * len(squares) * np.finfo(np.float64).eps
+    return squares[there], basis[:, there]
 
 
 def _moments(X: Features, centre: Array64) -> tuple[Array64, float]:
@@ -76,9 +84,14 @@ def _product(X: Features, target: Array64) -> Array64:
     return summed
 
 
-def _evidence(z2: Array64, squares: Array64, y2: float, n: int, width: int) -> float:
+def _evidence(z2: Array64, squares: Array64, y2: float, n: int) -> float:
     """Return the maximum log evidence a row of one indicator; `y2` is its squared length."""
     alpha, beta, outside = 1.0, 1.0, max(y2 - float(z2.sum()), 0.0)
+    width = len(squares)
+    if width < n and outside <= EXACT * y2:
+        return np.inf
+    if not width:  # nothing but noise
+        return float(-(np.log(2 * np.pi * y2 / n) + 1) / 2)
     for _ in range(STEPS):
         ratio = alpha / beta
         shrunk = squares / (squares + ratio)

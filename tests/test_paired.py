@@ -180,7 +180,7 @@ def test_related_rows_seldom_give_a_difference_that_is_none() -> None:
 
 
 def test_the_number_of_images_that_would_tell_two_heads_apart_does() -> None:
-    found = images_needed(60, 40, 1000)
+    found = images_needed(60, 40, 1000, p=mcnemar(60, 40))
     assert found.count is not None
     assert found.low is not None
     assert found.low < found.count
@@ -190,7 +190,7 @@ def test_the_number_of_images_that_would_tell_two_heads_apart_does() -> None:
         counts = random.multinomial(found.count, [0.06, 0.04, 0.9])
         told += mcnemar(int(counts[0]), int(counts[1])) <= 0.05
     assert told / 400 == pytest.approx(0.8, abs=0.06)
-    assert images_needed(3, 3, 100).count is None
+    assert images_needed(3, 3, 100, p=1).count is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.floats(0.001, 0.5))

@@ -109,3 +109,25 @@ def test_every_score_prefers_features_that_know_the_classes() -> None:
 def test_one_class_is_refused() -> None:
     with pytest.raises(UsageError, match="one class alone"):
         logme(np.ones((4, 2)), np.zeros(4, int))
+
+
+@pytest.mark.filterwarnings("error")
+def test_logme_says_where_its_evidence_has_no_maximum() -> None:
+    """The label as a column; or fewer rows than features, one of them twice."""
+    random = np.random.default_rng(0)
+    y = np.arange(30) % 3
+    wide = random.normal(size=(30, 64)).astype(np.float32)
+    assert np.isfinite(logme(wide, y))  # every label can be had, but all rows are spanned
+    wide[3] = wide[0]  # the same image of the same class
+    assert logme(wide, y) == np.inf
+    narrow = random.normal(size=(30, 4))
+    narrow[:, 1] = y == 2
+    assert logme(narrow, y) == np.inf
+    assert np.isfinite(logme(np.delete(narrow, 1, axis=1), y))
+
+
+@pytest.mark.filterwarnings("error")
+def test_logme_of_features_that_say_nothing_is_the_density_of_the_noise() -> None:
+    """0s: each indicator is noise around 0, whose likeliest variance is its mean square."""
+    y = np.arange(20) % 2
+    assert logme(np.zeros((20, 5)), y) == pytest.approx(-0.5 * (np.log(2 * np.pi * 0.5) + 1))

@@ -122,7 +122,9 @@ def agreement(
         best[row.name] = max(best.get(row.name, 0.0), value[row.id])
     found = []
     for name in dict.fromkeys(score.name for score in scores):
-        own = {one.features: one.value for one in scores if one.name == name}
+        own = {
+            one.features: one.value for one in scores if one.name == name and one.value is not None
+        }
         names = [one for one in own if one in best]
         if len(names) < COMPARABLE:
             continue

@@ -90,11 +90,12 @@ def _compute(
     for name, count, compute in tasks:
         started = time.perf_counter()
         value = compute()
-        if np.isfinite(value):
-            seconds = time.perf_counter() - started
-            found.append(
-                Score(name=name, features=source.name, value=value, seconds=seconds, n_rows=count)
+        found.append(
+            Score(
+                name=name, features=source.name, value=value if np.isfinite(value) else None,
+                seconds=time.perf_counter() - started, n_rows=count,
             )
+        )  # fmt: skip
     return found
 
 

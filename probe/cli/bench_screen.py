@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.cli import console
+from probe.outcome import SCORE_TITLES, unbounded_words
 from probe.results import METRIC_WORDS
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def show(bench: Bench, folder: Path) -> None:
         if comparison.agreement:
             out.print()
             _agreement(comparison)
+        if unbounded := [one.features for one in comparison.scores if one.value is None]:
+            out.print(unbounded_words(unbounded), style="dim", soft_wrap=True)
         out.print()
     for text in dict.fromkeys(f"{row.dataset}: {row.name}: {row.reason}" for row in bench.failed):
         out.print(f"failed    {text}\n", soft_wrap=True)
@@ -203,8 +206,6 @@ def _costs(rows: Sequence[Row]) -> None:
 
 
 def _agreement(comparison: Comparison) -> None:
-    from probe.outcome import SCORE_TITLES
-
     lines = [
         [SCORE_TITLES.get(one.score, one.score), f"{one.kendall:+.2f}", f"{one.weighted:+.2f}",
          f"{one.p:.2f}", one.best, f"{100 * one.loss:.2f}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from probe.outcome import SCORE_TITLES, Agreement, Comparison, Matrix, Pair
+from probe.outcome import SCORE_TITLES, Agreement, Comparison, Matrix, Pair, unbounded_words
 from probe.report.markup import DASH, Markup, capital, element, join, number, percent, table
 from probe.report.material import Material
 
@@ -91,12 +91,17 @@ def _scores(comparison: Comparison) -> Markup:
         figures = [values.get((one, name)) for name in names]
         cells = [number(DASH if value is None else f"{value:.4g}", value) for value in figures]
         rows.append([one, *cells])
+    unbounded = [one.features for one in comparison.scores if one.value is None]
     agreement = [_agreement(one) for one in comparison.agreement]
     columns = ["score", *map(_number, ("features", "Kendall's τ", "weighted τ", "p"))]
     columns += ["would have taken", _number("loses")]
     parts = [
         element("h3", "Ranking without training"),
-        element("p", "Scores of the features alone, on training rows; more is better."),
+        element(
+            "p",
+            "Scores of the features alone, on training rows; more is better."
+            + f" {unbounded_words(unbounded)}" * bool(unbounded),
+        ),
         table(
             ["features", *(_number(SCORE_TITLES.get(name, name)) for name in names)],
             rows,
