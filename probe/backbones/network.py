@@ -161,6 +161,50 @@ def forward(
     return [output.asnumpy() for output in network(mx.nd.array(batch, dtype="uint8"))]
 
 
+def first_not_finite(
+    spec: BackboneSpec,
+    parameters: Parameters,
+    layer: Layer,
+    preprocess: PreprocessSpec,
+    batch: NDArray[np.uint8],
+) -> tuple[str, int, int] | None:
+    """Run a few images on the CPU and look at what each block gives, as `forward` computes it.
+
+    Returns
+    -------
+    tuple of (str, int, int) or None
+        The first block that gives NaN or infinity, by its path in the network, how many such
+        numbers and of how many; None where every number is finite.
+    """
+    net = build(spec, preprocess.size)
+    network = CutNetwork(net, [(layer, "none")], preprocess)
+    set_parameters(net, spec, layer, parameters, mx.cpu())
+    network.gain.initialize(ctx=mx.cpu())
+    network.shift.initialize(ctx=mx.cpu())
+    found: list[tuple[str, int, int]] = []
+
+    def look_at(path: str) -> Any:
+        def look(_: Any, __: Any, output: Any) -> None:
+            if not found and not isinstance(output, list):
+                values = output.asnumpy()
+                bad = values.size - int(np.isfinite(values).sum())
+                if bad:
+                    found.append((path, bad, values.size))
+
+        return look
+
+    waiting = [("", network)]
+    while waiting:
+        path, block = waiting.pop()
+        for name, child in block._children.items():
+            waiting.append((f"{path}{name}.", child))
+            child.register_forward_hook(look_at(f"{path}{name}"))
+    outputs = network(mx.nd.array(batch, dtype="uint8"))
+    for output in outputs:
+        output.wait_to_read()
+    return found[0] if found else None
+
+
 def set_parameters(
     net: Any, spec: BackboneSpec, last: Layer, parameters: Parameters, context: Any
 ) -> None:

@@ -34,11 +34,12 @@ log = logging.getLogger(__name__)
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 NUMBERS = 16  # a photograph
 TOP = 5
+SMALL = 64  # pixels, of the pass that only looks for NaN and infinity
 # On the same pixels engines differ by less than 1e-4. Another JPEG decoder gives other pixels: one
 # grey level of noise everywhere moves the features by up to 0.07 (Lite0), while the mildest wrong
 # preprocessing moves them by 0.34 (VGG16 without its mean).
 TOLERANCE, TOLERANCE_OTHER_PIXELS = 1e-3, 0.2
-VERSION = 1  # to be raised when the same weights would be judged otherwise than before
+VERSION = 2  # to be raised when the same weights would be judged otherwise than before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,8 @@ def check_first_use(
     Raises
     ------
     WeightsError
-        The features are not the known ones; says what is off.
+        The features are not the known ones; says what is off. Or there is no known answer, and a
+        block of the network gives NaN or infinity.
     """
     if weights.path is None:
         return
@@ -121,9 +123,38 @@ def check_first_use(
         return
     if find_answer(weights, backbone, cache_dir=cache_dir, memo=memo) is None:
         log.info("%s: unverified, nobody recorded what these weights give", weights.name)
+        require_finite(weights, backbone, memo)
     else:
         require_agreement(check_weights(weights, backbone, cache_dir=cache_dir, memo=memo), weights)
     memo.put_many(kind, [(place, stamp, b"passed")])
+
+
+def require_finite(weights: ResolvedWeights, backbone: BackboneSpec, memo: Memo) -> None:
+    """Run weights on the photographs and look at what every block gives, before a ReLU hides it.
+
+    Parameters that are finite one by one can still overflow together, and infinity less infinity
+    is NaN, which a ReLU turns into 0: features that look sound. The pass is a small one, since
+    that does not depend on the size; weights whose answer is known need none.
+
+    Raises
+    ------
+    WeightsError
+        A block gives NaN or infinity; names the first and counts.
+    """
+    from probe.backbones.network import first_not_finite
+
+    layer = backbone.layer(weights.held(backbone, memo)[-1])
+    side = layer.min_size if layer.min_size == layer.max_size else max(layer.min_size, SMALL)
+    spec = weights.preprocess.with_size(side)
+    parameters = weights.load(backbone, layer).parameters
+    found = first_not_finite(backbone, parameters, layer, spec, photographs(spec))
+    if found is not None:
+        block, bad, count = found
+        raise WeightsError(
+            f"{weights.path}: on two photographs {block} gives NaN or infinity in {bad} of {count} "
+            "numbers, which the ReLU behind it can hide; the weights are damaged, or want another "
+            f"preprocessing than {spec.describe()}"
+        )
 
 
 def require_agreement(verdict: Verdict, weights: ResolvedWeights) -> None:

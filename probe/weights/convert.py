@@ -14,7 +14,7 @@ from probe.weights.caffe_file import read_mean
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import fit_file, holds_layers, refuse, shapes_of
 from probe.weights.gluon_file import write_gluon
-from probe.weights.load import check_finite, strangers
+from probe.weights.load import read_parameter, strangers
 from probe.weights.naming import Naming
 from probe.weights.open_file import open_tensors
 from probe.weights.safetensors_file import write_safetensors
@@ -142,9 +142,7 @@ class _Lazy(Mapping[str, Float32]):
 
     def __getitem__(self, name: str) -> Float32:
         source = self._naming.sources[name]
-        array = source.convert([self._tensors[one] for one in source.names])
-        check_finite(self._path, name, array)
-        return array
+        return read_parameter(self._path, name, source, self._tensors)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -27,6 +27,8 @@ class Fit:
         The file's, under the names that `naming` looks for.
     missing, misshapen : mapping of canonical name to str
         What is wrong with a parameter, for people.
+    unsure : mapping of canonical name to str
+        What the file does not say of a parameter and would have to, for people.
     unknown : tuple of str
         Tensors for which the backbone has no use.
     omitted : tuple of str
@@ -39,6 +41,7 @@ class Fit:
     tensors: Mapping[str, LazyTensor]
     missing: Mapping[str, str]
     misshapen: Mapping[str, str]
+    unsure: Mapping[str, str]
     unknown: tuple[str, ...]
     omitted: tuple[str, ...]
     refusal: str | None
@@ -52,6 +55,8 @@ class Fit:
             used = [text for name, text in named.items() if backbone.uses(layer, name)]
             if used:
                 found.append(f"{len(used)} {what} ({_few(used)})")
+        unsure = [text for name, text in self.unsure.items() if backbone.uses(layer, name)]
+        found += list(dict.fromkeys(unsure))
         if self.unknown:
             found.append(f"{len(self.unknown)} left over ({_few(list(self.unknown))})")
         return found
@@ -80,7 +85,7 @@ def holds_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
     fit = fit_file(file, backbone)
     if fit is None or fit.refusal is not None:
         return ()
-    bad = [*fit.missing, *fit.misshapen]
+    bad = [*fit.missing, *fit.misshapen, *fit.unsure]
     return tuple(
         layer.name
         for layer in backbone.layers
@@ -178,7 +183,7 @@ def _fit(
     naming: Naming, tensors: Mapping[str, LazyTensor], file: TensorFile, shapes: Mapping[str, Shape]
 ) -> Fit:
     missing = {name: f"{name}, which they do not have" for name in shapes.keys() - naming.sources}
-    misshapen = {}
+    misshapen, unsure = {}, {}
     for canonical, source in naming.sources.items():
         absent = [name for name in source.names if name not in tensors]
         if absent:
@@ -186,12 +191,14 @@ def _fit(
             continue
         for name, shape in zip(source.names, source.shapes, strict=True):
             tensor = tensors[name]
+            if name in file.unsure:
+                unsure[canonical] = file.unsure[name]
             if tensor.shape != shape:
                 misshapen[canonical] = f"{name} is {_sides(tensor.shape)}, expected {_sides(shape)}"
             elif tensor.dtype not in FLOATING:
                 misshapen[canonical] = f"{name} is {tensor.dtype}, expected floating point"
     spare = [name for name in tensors if name not in naming.known]
-    labels = []
+    labels = [*file.notes, *([naming.note] if naming.note else [])]
     for omission in naming.omissions:
         count = sum(omission.matches(name) for name in spare)
         if count:
@@ -203,6 +210,7 @@ def _fit(
     accepted = naming.unless is not None and naming.unless(file)
     return Fit(
         naming=naming, tensors=tensors, missing=missing, misshapen=misshapen,
+        unsure=unsure,
         unknown=tuple(unknown), omitted=tuple(labels),
         refusal=None if accepted else naming.refusal,
     )  # fmt: skip

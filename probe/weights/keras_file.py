@@ -33,6 +33,15 @@ _OLD_ROLES = {  # Keras 1 wrote `block1_conv1_W_1:0`; its running_std held the v
 }  # fmt: skip
 
 
+_PARAMETER = re.compile(r"param_\d{1,2}")
+_COUNTED = re.compile(r"layer_(\d{1,6})/param_(\d{1,2})")
+CORRELATING = frozenset({"tensorflow", "cntk", "jax", "torch", "numpy"})
+FLIPPING = frozenset({"theano"})
+_UNSURE = (
+    "fc1/kernel stands behind a flattened map, in an order that a file written with Theano does "
+    "not say; load it in Keras with TensorFlow and save it again, or take a layer below"
+)
+
 _ROLES = ("kernel", "bias")
 _NORM_ROLES = ("gamma", "beta", "moving_mean", "moving_variance")  # without a scale: the last three
 
@@ -65,7 +74,7 @@ def read_keras_zip(path: Path) -> TensorFile:
 def _read(path: Path, base: int, length: int) -> TensorFile:
     try:
         with path.open("rb") as raw:
-            found = _named_tensors(path, _Part(raw, base, length), base)
+            found, backend = _named_tensors(path, _Part(raw, base, length), base)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         if isinstance(error, UnsafeFileError | WeightsError):
             raise
@@ -73,10 +82,70 @@ def _read(path: Path, base: int, length: int) -> TensorFile:
         raise WeightsError(f"{path}: damaged HDF5 file ({reason}); download it again") from None
     if not found:
         raise WeightsError(f"{path}: an HDF5 file without weights in it")
-    return TensorFile(path, "keras", found)
+    found = _counted_through(found)
+    if backend not in FLIPPING:
+        return TensorFile(path, "keras", found)
+    kernels = [name for name, one in found.items() if _is_kernel(name) and len(one.shape) == 4]
+    found |= {name: flipped(found[name], (0, 1)) for name in kernels}
+    return TensorFile(
+        path, "keras", found, unsure={"fc1/kernel": _UNSURE},
+        notes=(f"{len(kernels)} kernels turned by 180 degrees, for they are {backend}'s",),
+    )  # fmt: skip
 
 
-def _named_tensors(path: Path, part: _Part, base: int) -> dict[str, LazyTensor]:
+def _is_kernel(name: str) -> bool:
+    return name.endswith("/kernel")
+
+
+def flipped(tensor: LazyTensor, axes: tuple[int, int]) -> LazyTensor:
+    """Return a tensor with two axes the other way round, read whole when asked for."""
+
+    def fetch(start: int, stop: int) -> NDArray[Any]:
+        return np.flip(tensor.fetch(0, tensor.shape[0]), axes)[start:stop]
+
+    return LazyTensor(tensor.shape, tensor.dtype, fetch, in_blocks=False)
+
+
+def _counted_through(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """The layers of a Keras before 1.0, ``layer_9/param_0``, without those that have no weights."""
+    parts = {name: _COUNTED.fullmatch(name) for name in tensors}
+    if not all(parts.values()):
+        return tensors
+    numbers = sorted({int(part[1]) for part in parts.values() if part})
+    return {
+        f"layer_{numbers.index(int(part[1]))}/param_{part[2]}": tensors[name]
+        for name, part in parts.items()
+        if part
+    }
+
+
+def _backend(path: Path, file: Any) -> str:
+    """What computed the network, as the file says: it decides which way round kernels are.
+
+    Theano's convolution turns a kernel by 180 degrees, everybody else's does not. Keras 2 writes
+    the backend down; before, the publishers' file names told it.
+    """
+    said = {
+        _text(group.attrs["backend"]).lower()
+        for group in (file, file.get("model_weights"))
+        if group is not None and "backend" in group.attrs
+    }
+    if not said and "th_kernels" in path.name:
+        return "theano"
+    if len(said) > 1 or (said and not said <= CORRELATING | FLIPPING):
+        raise WeightsError(
+            f"{path}: says that it was written with the backend {' and '.join(sorted(said))!r}, "
+            f"and which way round its kernels are is known of {', '.join(sorted(CORRELATING))} and "
+            "theano alone; load it in Keras with one of those and save it again"
+        )
+    return next(iter(said), "")
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _named_tensors(path: Path, part: _Part, base: int) -> tuple[dict[str, LazyTensor], str]:
     import h5py
 
     tensors: dict[tuple[str, ...], LazyTensor] = {}
@@ -88,12 +157,13 @@ def _named_tensors(path: Path, part: _Part, base: int) -> dict[str, LazyTensor]:
     check_heaps(path, part)
     found: dict[str, LazyTensor] = {}
     with h5py.File(part, "r") as file:
+        backend = _backend(path, file)
         for path_in_file, tensor in tensors.items():
             name = _name(file, list(path_in_file))
             if name in found:
                 raise UnsafeFileError(f"{path}: two tensors are called {name!r}")
             found[name] = tensor
-    return found
+    return found, backend
 
 
 class _Part(io.RawIOBase):
@@ -180,6 +250,8 @@ def _name(root: Any, parts: list[str]) -> str:
     if len(parts) >= 3 and parts[-2] == "vars":  # Keras 3: layers/conv2d_1/vars/0
         return _keras3_name(root["/".join(parts[:-1])], parts[-3], parts[-1])
     layer, last = parts[-2], parts[-1].partition(":")[0]
+    if _PARAMETER.fullmatch(last):  # Keras before 1.0: layer_9/param_0
+        return f"{layer}/{last}"
     stem = re.sub(r"_\d+$", "", last.removeprefix(layer + "_"))
     return f"{layer}/{_OLD_ROLES.get(stem, stem)}"
 

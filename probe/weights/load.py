@@ -15,10 +15,12 @@ from probe.memo import Memo, stamp_of
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import fit_file, holds_layers, refuse, shapes_of
 from probe.weights.initial import initial_parameters
+from probe.weights.naming import Source
 from probe.weights.open_file import open_tensors
-from probe.weights.tensors import Float32, TensorFile
+from probe.weights.tensors import Float32, LazyTensor, TensorFile
 
-CONVERSION = 1  # to be raised when the same file gives other parameters than before
+CONVERSION = 2  # to be raised when the same file gives other parameters than before
+VARIANCE = "running_var"  # how the canonical name of one ends
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,7 @@ def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
     for canonical in sorted(fit.naming.sources):
         if backbone.uses(layer, canonical):
             source = fit.naming.sources[canonical]
-            array = source.convert([fit.tensors[name] for name in source.names])
-            check_finite(path, canonical, array)
-            parameters[canonical] = array
+            parameters[canonical] = read_parameter(path, canonical, source, fit.tensors)
     return Loaded(parameters, fit.omitted, parameter_digest(parameters))
 
 
@@ -167,10 +167,39 @@ def strangers(file: TensorFile) -> str:
     return f"none of its {len(file.tensors)} tensors is called as expected ({names} ...)"
 
 
-def check_finite(path: Path, name: str, array: Float32) -> None:
-    """Raise WeightsError where a parameter holds NaN or infinity."""
+def read_parameter(
+    path: Path, canonical: str, source: Source, tensors: Mapping[str, LazyTensor]
+) -> Float32:
+    """Return one parameter, converted, after seeing that a network can have it.
+
+    Raises
+    ------
+    WeightsError
+        It holds NaN or infinity, or is a variance below 0: a square root of that is NaN, and the
+        ReLU behind makes it 0, so that nobody would see it in the features.
+    """
+    stored = [tensors[name] for name in source.names]
+    array = source.convert(stored)
     # the extremes of an array with a NaN are NaN; unlike isfinite they need no memory of its size
     with np.errstate(invalid="ignore"):
-        ok = array.size == 0 or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
-    if not ok:
-        raise WeightsError(f"{path}: {name} holds NaN or infinity; the file is damaged")
+        finite = array.size == 0 or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+    if not finite:
+        bad = array.size - sum(int(np.isfinite(row).sum()) for row in array)
+        raise WeightsError(
+            f"{path}: {canonical} holds NaN or infinity in {bad} of {array.size} numbers"
+            f"{_from(canonical, source)}; training diverged or the file is damaged"
+        )
+    if canonical.endswith(VARIANCE):
+        for name, tensor in zip(source.names, stored, strict=True):
+            below = int((tensor.read() < 0).sum())
+            if below:
+                raise WeightsError(
+                    f"{path}: {name} holds {below} of {array.size} variances below 0, which no "
+                    "network has; the file is damaged or was written wrongly"
+                )
+    return array
+
+
+def _from(canonical: str, source: Source) -> str:
+    """Where a parameter comes from, where its file has another name for it."""
+    return "" if source.names in ((), (canonical,)) else f", made of {' and '.join(source.names)}"

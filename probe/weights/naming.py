@@ -91,6 +91,8 @@ class Naming:
         Looks at a file for what takes the refusal back.
     key : callable
         What to make of a file's name before looking it up in `sources`.
+    note : str
+        What else is done to such a file's tensors, for people.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Naming:
     refusal: str | None = None
     unless: Callable[[TensorFile], bool] | None = None
     key: Callable[[str], str] = str
+    note: str = ""
     known: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -142,6 +145,11 @@ def hwio(name: str, shape: Shape) -> Source:
         return result.reshape(shape)
 
     return Source((name,), ((height, width, entered, out),), convert)
+
+
+def turned(name: str, shape: Shape) -> Source:
+    """A kernel of Theano's convolution, (out, in, H, W), turned by 180 degrees."""
+    return Source((name,), (shape,), lambda t: np.ascontiguousarray(np.flip(t[0].read(), (2, 3))))
 
 
 def dense(name: str, shape: Shape) -> Source:

@@ -119,16 +119,22 @@ class TensorFile:
     ----------
     path : Path
     format : str
-        ``torch``, ``keras``, ``gluon`` or ``safetensors``.
+        ``torch``, ``keras``, ``gluon``, ``safetensors``, ``caffe`` or ``onnx``.
     tensors : mapping of str to LazyTensor
     metadata : mapping of str to str
         Whatever the format keeps beside the tensors; ``probe.preprocess`` is a PreprocessSpec.
+    unsure : mapping of str to str
+        Tensors whose layout the file does not say -> what is not said, for people.
+    notes : tuple of str
+        What was done to the tensors because the file says so, for people.
     """
 
     path: Path
     format: str
     tensors: Mapping[str, LazyTensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    unsure: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def check_shape(path: Path, name: str, shape: object) -> Shape:

@@ -27,6 +27,7 @@ from probe.weights.naming import (
     hwio,
     plain,
     torch_naming,
+    turned,
 )
 from probe.weights.tensors import Shape
 
@@ -46,6 +47,7 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
         keras = {fc6: "fc1", fc7: "fc2", "output": "predictions"}
         named = _keras(backbone, shapes, keras)
         found += [named, by_order(named, layers_of(named)), _keras_onnx(backbone, shapes, keras)]
+        found.append(_keras_before_1(shapes))
         convs = {
             f"features.{layer.after - 2}": layer.name
             for layer in backbone.layers
@@ -99,6 +101,19 @@ def _keras(backbone: BackboneSpec, shapes: Shapes, tops: dict[str, str]) -> Nami
         else:
             sources[canonical] = _keras_dense(f"{name}/kernel", shape)
     return Naming(name="keras", formats=KERAS_FORMATS, sources=sources)
+
+
+def _keras_before_1(shapes: Shapes) -> Naming:
+    """Keras before 1.0 counted its layers and kept Theano's layouts: (out, in, H, W), flipped."""
+    modules = list(dict.fromkeys(one.rpartition(".")[0] for one in shapes))
+    sources = {}
+    for canonical, shape in shapes.items():
+        module, _, leaf = canonical.rpartition(".")
+        name = f"layer_{modules.index(module)}/param_{'01'[leaf == 'bias']}"
+        make = {4: turned, 2: dense, 1: plain}[len(shape)]  # the map is flattened as (C, H, W)
+        sources[canonical] = make(name, shape)
+    note = "kernels turned by 180 degrees, as Theano's before Keras 1.0"
+    return Naming(name="keras before 1.0", formats=KERAS_FORMATS, sources=sources, note=note)
 
 
 def _keras_onnx(backbone: BackboneSpec, shapes: Shapes, tops: dict[str, str]) -> Naming:
