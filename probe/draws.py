@@ -136,6 +136,13 @@ def draw_rows(labels: Labels, per_class: int, seed: int, draw: int) -> NDArray[n
     return np.sort(np.concatenate(chosen)).astype(np.intp)
 
 
+def shared_part(labels: Labels, per_class: int) -> float:
+    """Return the part of a draw's images that another draw has too, as expected; 0 to 1."""
+    counts = np.unique(labels, return_counts=True)[1]
+    drawn = np.minimum(counts, per_class)
+    return float((drawn**2 / counts).sum() / drawn.sum())
+
+
 def _points(
     data: HeadData, scored: Part, head: BaseHead, plan: CurvePlan, work: list[tuple[int, int]]
 ) -> Any:
@@ -175,6 +182,7 @@ def _point(
         mean_recall=metrics.mean_recall,
         log_loss=metrics.log_loss,
         params=dict(chosen),
+        shared=shared_part(train.y, count),
     )
 
 

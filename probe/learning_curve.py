@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from probe.errors import DataError
 from probe.files import write_text
@@ -15,6 +18,7 @@ from probe.statistics import Spread, spread
 SCHEMA = 1
 FILE_NAME = "learning_curve.json"
 PICTURE = "learning_curve.png"
+ALL = 1e-9  # part of the images in which draws differ: less is none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,9 @@ class Point:
     top1, mean_recall : float
         On all rows of the curve's split.
     log_loss : float
+    shared : float
+        Part of a draw's images that another draw of this size has too, as expected: 0 to 1. It is
+        1 where every class gives all its images.
     params : mapping
         What was chosen for this draw, or the head's default where it is too small to choose from;
         empty where there was no choice.
@@ -44,6 +51,7 @@ class Point:
     mean_recall: float
     log_loss: float
     params: Mapping[str, float]
+    shared: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +77,28 @@ class LearningCurve:
     schema: int = SCHEMA
 
     def bands(self, metric: str = "top1") -> dict[int, Spread]:
-        """Return mean and standard deviation over the draws for each number of images a class.
+        """Return mean and standard deviation for each number of images a class.
 
-        A single draw has no spread: its deviation is NaN.
+        The deviation is that of other images of the same kind. Draws from one pool vary less, since
+        they share images: so their variance is divided by the part that they do not share. A single
+        draw has no spread, nor have draws of all images: then the deviation is NaN.
+
+        References
+        ----------
+        Nadeau, Bengio, "Inference for the generalization error", Machine Learning 52, 2003: samples
+        that share a part of their rows are correlated by that part. Cochran, "Sampling Techniques",
+        1977, 2.6: the finite population's correction, which is the same.
         """
         found = {}
         for count in sorted({point.per_class for point in self.points}):
-            values = [getattr(p, metric) for p in self.points if p.per_class == count]
-            alone = Spread(mean=values[0], deviation=float("nan"), count=1)
-            found[count] = spread(values) if len(values) > 1 else alone
+            points = [point for point in self.points if point.per_class == count]
+            values = [getattr(point, metric) for point in points]
+            apart = 1 - points[0].shared
+            deviation = float("nan")
+            if len(values) > 1 and apart > ALL:
+                deviation = spread(values).deviation / math.sqrt(apart)
+            mean = float(np.mean(values))
+            found[count] = Spread(mean=mean, deviation=deviation, count=len(values))
         return found
 
     def to_dict(self) -> dict[str, Any]:

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.draws import CurvePlan, draw_rows, learning_curve
+from probe.draws import CurvePlan, draw_rows, learning_curve, shared_part
 from probe.errors import DataError, UsageError
 from probe.heads import DenseHead, LogisticHead, PathHead, RidgeHead
-from probe.learning_curve import FILE_NAME, LearningCurve, load_learning_curve, save_learning_curve
+from probe.learning_curve import (
+    FILE_NAME,
+    LearningCurve,
+    Point,
+    load_learning_curve,
+    save_learning_curve,
+)
 from probe.parts import HeadData, Part
 from probe.report.learning import draw_learning_curve
 from probe.splitting import fold_split
@@ -121,3 +127,35 @@ def test_a_class_of_two_images_does_not_make_the_folds_fewer(
     data = HeadData(train=DATA.train.take(rows), val=DATA.val, test=None, classes=DATA.classes)
     curve(RidgeHead(), data, counts=[3, 20], draws=1, candidates=[{"alpha": 0.1}, {"alpha": 1.0}])
     assert asked == [3, 5]
+
+
+def test_the_band_is_that_of_fresh_images_though_draws_share_some() -> None:
+    """A mean of 60 of 80 numbers: its draws vary by half of what fresh samples would."""
+    random, found = np.random.default_rng(0), []
+    labels = np.zeros(80, int)
+    shared = shared_part(labels, 60)
+    assert shared == pytest.approx(0.75)
+    for pool in range(300):
+        values = random.normal(size=80)
+        points = tuple(
+            Point(
+                per_class=60, draw=draw, n_train=60, mean_recall=0, log_loss=0, params={},
+                top1=values[draw_rows(labels, 60, pool, draw)].mean(), shared=shared,
+            )
+            for draw in range(5)
+        )  # fmt: skip
+        curve = LearningCurve(
+            entry="e", dataset="d", head="path", split="val", n_split=9, points=points
+        )
+        found.append(curve.bands()[60].deviation ** 2)
+    assert np.sqrt(np.mean(found)) == pytest.approx(1 / np.sqrt(60), rel=0.06)
+
+
+def test_draws_of_all_images_have_no_band() -> None:
+    """Every class gives all its images, so every draw is the same."""
+    assert shared_part(np.repeat([0, 1], [28, 28]), 28) == 1
+    assert shared_part(np.repeat([0, 1], [10, 30]), 20) == pytest.approx((10 + 400 / 30) / 30)
+    every = int(np.bincount(DATA.train.y).max())
+    found = curve(RidgeHead(alpha=0.3), counts=[2, every])
+    assert np.isnan(found.bands()[every].deviation)
+    assert np.isfinite(found.bands()[2].deviation)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +103,7 @@ def _show_curve(out: Console, curve: LearningCurve) -> None:
     rows = []
     for count, top1 in curve.bands().items():
         points = [point for point in curve.points if point.per_class == count]
-        band = f" ± {100 * top1.deviation:.2f}" if top1.count > 1 else ""
+        band = "" if math.isnan(top1.deviation) else f" ± {100 * top1.deviation:.2f}"
         rows.append(
             [
                 f"{count:,}", f"{points[0].n_train:,}", f"{100 * top1.mean:.2f}{band} %",

@@ -102,7 +102,8 @@ def _learning(material: Material) -> Section:
     splits = sorted({curve.split for curve in material.curves})
     why = (
         f"Top-1 ({' and '.join(splits)}) of heads fitted on so many training images a class. The "
-        "line is the mean over draws, the band one standard deviation over them."
+        "line is the mean over draws, the band one standard deviation of them: corrected for the "
+        "images that draws share, and absent where they are all the images there are."
     )
     content = Markup(asset("learning.html"))
     return Section(name="learning", title="Learning curves", why=why, content=content)
