@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.files import FileImages
-from probe.datasets.folder import SPLIT_FOLDERS
 from probe.datasets.spec import SPLITS, Dataset, Split, classes_in
-from probe.datasets.table import SPLIT, Table, read_table
+from probe.datasets.table import Table, read_table
 from probe.errors import DataError
 from probe.memo import Memo
 
@@ -23,8 +22,8 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
     """Read a list of images; no image is opened.
 
     Images keep the order of the lines, their ids are the paths as written. A path is relative to
-    the folder of the list, or absolute. ``split`` is train, val (valid, validation) or test, in
-    any case; without it all images are train.
+    the folder of the list, or absolute. Without a column that tells the split all images are train.
+    What was read in an unusual way, and which columns play no part, is logged as a warning each.
 
     Parameters
     ----------
@@ -38,9 +37,13 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         of which there is no image in train; the message has the line.
     """
     table = read_table(file)
+    for note in table.notes:
+        log.warning("%s: %s", file, note)
+    if table.unused:
+        log.warning("%s: not used: %s", file, ", ".join(f"`{name}`" for name in table.unused))
     root = os.path.dirname(os.path.abspath(file))
     _check_images(file, root, table, missing_too=not skip_bad)
-    numbers = _rows_of_splits(file, table)
+    numbers = _rows_of_splits(table)
     _check_trained(file, table, numbers)
     splits = {}
     for name, rows in numbers.items():
@@ -76,17 +79,12 @@ def _check_images(file: Path, root: str, table: Table, *, missing_too: bool) -> 
             )
 
 
-def _rows_of_splits(file: Path, table: Table) -> dict[str, NDArray[np.intp]]:
+def _rows_of_splits(table: Table) -> dict[str, NDArray[np.intp]]:
     """Return the rows of each split that there is."""
     if table.splits is None:
         return {"train": np.arange(len(table.paths))}
     found: dict[str, list[int]] = {name: [] for name in SPLITS}
-    for row, text in enumerate(table.splits):
-        split = SPLIT_FOLDERS.get(text.lower())
-        if split is None:
-            raise DataError(
-                f"{file}: line {table.lines[row]}: the split {text!r} is not train, val or test"
-            )
+    for row, split in enumerate(table.splits):
         found[split].append(row)
     return {name: np.array(rows, np.intp) for name, rows in found.items() if rows}
 
@@ -105,5 +103,5 @@ def _check_trained(file: Path, table: Table, numbers: dict[str, NDArray[np.intp]
             line = table.lines[int(rows[np.flatnonzero(own)[0]])]
             raise DataError(
                 f"{file}: line {line}: the class {table.classes[strange[0]]!r} is in {split} but "
-                f"not in train; change a `{SPLIT}`, or remove the class"
+                f"not in train; change the split of an image, or remove the class"
             )

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.classes import class_name, ordered_classes, same_numbers
+from probe.datasets.list_splits import FoundSplits, find_splits
 from probe.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 IMAGE_COLUMNS = ("image", "file", "path", "filename")
-LABEL, LABELS, SPLIT = "label", "labels", "split"
+LABEL, LABELS = "label", "labels"
 BAR = "|"  # between the labels of one image
 EXPECTED = "expected a line of names: image,label or image,labels or image and a column a class"
 
@@ -30,12 +32,16 @@ class Table:
         As written.
     lines : list of int
         Where each was read, from 1.
-    splits : list of str or None
-        As written; None without such a column.
+    splits : list of {"train", "val", "test"} or None
+        None where no column tells.
     labels : int32, (n_images,), or uint8, (n_images, n_classes)
         Class numbers, or 1 where an image is of a class and 0 where it is not.
     classes : tuple of str
-        Sorted; columns of 0s and 1s keep their order.
+        In the order of `ordered_classes`; columns of 0s and 1s keep their order.
+    unused : tuple of str
+        Names of the columns that play no part.
+    notes : tuple of str
+        How columns were read that are called in an unusual way, a sentence each.
     """
 
     paths: list[str]
@@ -43,6 +49,8 @@ class Table:
     splits: list[str] | None
     labels: NDArray[np.int32] | NDArray[np.uint8]
     classes: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def is_table(path: Path) -> bool:
@@ -56,9 +64,11 @@ def read_table(path: Path) -> Table:
     The first line names the columns, in any order. The image is ``image``, ``file``, ``path`` or
     ``filename``; these names, ``label``, ``labels`` and ``split`` may be written in any case.
     ``label`` is one class. ``labels`` are several, or none, with bars between them: ``cat|dog``.
-    Where there is neither, every column but the image's and ``split`` is a class, and holds 1 or
-    0. With ``label`` or ``labels`` all other columns are ignored. Spaces around a cell do not
-    count, empty lines neither, and a byte order mark is skipped.
+    Where there is neither, every column but the image's and the split's is a class, and holds 1
+    or 0. With ``label`` or ``labels`` other columns play no part, and are told as `Table.unused`.
+    `find_splits` says what else than ``split`` is read as one. Where all labels are whole
+    numbers, ``3.0`` is ``3``; names that differ only in how Unicode writes them are one. Spaces
+    around a cell do not count, empty lines neither, and a byte order mark is skipped.
 
     Raises
     ------
@@ -70,36 +80,41 @@ def read_table(path: Path) -> Table:
         _, header = next(lines)
     except StopIteration:
         raise DataError(f"{path}: is empty; {EXPECTED}") from None
-    names = [name.strip() for name in header]
-    columns = _columns(path, names)
+    names = [class_name(name.strip()) for name in header]
     rows = list(lines)
+    columns, splits = _columns(path, names, rows)
     if not rows:
         raise DataError(f"{path}: has no images, only the names of its columns")
-    for line, row in rows:
-        if len(row) != len(names):
-            raise DataError(f"{path}: line {line} has {len(row)} cells, the first {len(names)}")
     paths = [row[columns.image].strip() for _, row in rows]
     for (line, _), one in zip(rows, paths, strict=True):
         if not one:
             raise DataError(f"{path}: line {line} names no image")
     labels, classes = _targets(path, names, columns, rows)
-    splits = None
-    if columns.split is not None:
-        splits = [row[columns.split].strip() for _, row in rows]
     return Table(
-        paths=paths, lines=[line for line, _ in rows], splits=splits, labels=labels, classes=classes
+        paths=paths,
+        lines=[line for line, _ in rows],
+        splits=splits.by_row if splits else None,
+        labels=labels,
+        classes=classes,
+        unused=tuple(names[n] or f"column {n + 1}" for n in columns.unused),
+        notes=splits.notes if splits else (),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Columns:
-    """Where the columns are; `flags` are those of 0s and 1s."""
+class Columns:
+    """What each column of a list is for, by its place from 0.
+
+    Every column has one role: it is the image, the label or the labels, one of the `flags` (a
+    class, of 0s and 1s), one of those that tell the split, or unused.
+    """
 
     image: int
-    split: int | None
     label: int | None
     labels: int | None
     flags: tuple[int, ...]
+    splits: tuple[int, ...]
+    unused: tuple[int, ...]
 
 
 Rows = Sequence[tuple[int, list[str]]]  # with the number of the line
@@ -147,7 +162,8 @@ def _not_utf8(data: bytes) -> int:
     return -1
 
 
-def _columns(path: Path, names: list[str]) -> _Columns:
+def _columns(path: Path, names: list[str], rows: Rows) -> tuple[Columns, FoundSplits | None]:
+    """Give each column its role; the one place that does."""
     lower = [name.lower() for name in names]
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
@@ -159,38 +175,45 @@ def _columns(path: Path, names: list[str]) -> _Columns:
     if len(images) > 1:
         both = " and ".join(names[number] for number in images)
         raise DataError(f"{path}: line 1 names the image twice, {both}; keep one of them")
-    places = {name: lower.index(name) if name in lower else None for name in (LABEL, LABELS, SPLIT)}
-    if places[LABEL] is not None and places[LABELS] is not None:
+    label, labels = (lower.index(name) if name in lower else None for name in (LABEL, LABELS))
+    if label is not None and labels is not None:
         raise DataError(f"{path}: line 1 has `label` and `labels`; keep one of them")
-    named = places[LABEL] is not None or places[LABELS] is not None
-    taken = {images[0], places[SPLIT]}
-    flags = () if named else tuple(n for n in range(len(names)) if n not in taken)
-    if not named and not flags:
+    for line, row in rows:
+        if len(row) != len(names):
+            raise DataError(f"{path}: line {line} has {len(row)} cells, the first {len(names)}")
+    others = [n for n in range(len(names)) if n not in (images[0], label, labels)]
+    by_class = label is None and labels is None
+    splits = find_splits(path, names, others, rows, may_be_classes=by_class)
+    taken = splits.columns if splits else ()
+    left = tuple(n for n in others if n not in taken)
+    if by_class and not left:
         raise DataError(f"{path}: line 1 has no labels; {EXPECTED}")
-    nameless = next((number for number in flags if not names[number]), None)
-    if nameless is not None:
+    nameless = next((number for number in left if not names[number]), None)
+    if by_class and nameless is not None:
         raise DataError(
             f"{path}: column {nameless + 1} has no name; without `label` or `labels` every other "
             "column is a class (pandas writes no numbers of rows with index=False)"
         )
-    return _Columns(
-        image=images[0], split=places[SPLIT], label=places[LABEL], labels=places[LABELS],
-        flags=flags,
+    columns = Columns(
+        image=images[0], label=label, labels=labels, splits=taken,
+        flags=left if by_class else (), unused=() if by_class else left,
     )  # fmt: skip
+    return columns, splits
 
 
 def _targets(
-    path: Path, names: list[str], columns: _Columns, rows: Rows
+    path: Path, names: list[str], columns: Columns, rows: Rows
 ) -> tuple[NDArray[np.int32] | NDArray[np.uint8], tuple[str, ...]]:
     """Return labels and class names."""
     if columns.label is not None:
         return _one_label(path, columns.label, rows)
     if columns.labels is not None:
         several = [_split_labels(row[columns.labels]) for _, row in rows]
-        classes = tuple(sorted({name for one in several for name in one}))
-        matrix = _matrix(several, classes)
+        called = same_numbers({name for one in several for name in one})
+        classes = ordered_classes(called.values())
+        matrix = _matrix([{called[name] for name in one} for one in several], classes)
     else:
-        classes = tuple(names[number] for number in columns.flags)
+        classes = tuple(class_name(names[number]) for number in columns.flags)
         matrix = _flags(path, names, columns.flags, rows)
     if len(classes) < 2:
         what = f"only the class {classes[0]!r}" if classes else "no class at all"
@@ -214,9 +237,10 @@ def _one_label(path: Path, column: int, rows: Rows) -> tuple[NDArray[np.int32], 
                 f"{path}: line {line} has the label {text!r}; for several labels an image call "
                 "the column `labels`"
             )
-    classes = tuple(sorted(set(texts)))
+    called = same_numbers(set(texts))
+    classes = ordered_classes(called.values())
     place = {name: number for number, name in enumerate(classes)}
-    return np.array([place[text] for text in texts], np.int32), classes
+    return np.array([place[called[text]] for text in texts], np.int32), classes
 
 
 def _split_labels(cell: str) -> set[str]:

@@ -108,6 +108,110 @@ def test_splits(listed: Callable[..., Path]) -> None:
         load(listed("image,label\na.png,x\nb.png,y\n"), splits=["val"])
 
 
+IN_OTHER_WORDS = {
+    "is_valid": ("False", "False", "True", None),
+    "data set": ("train", "Training", "validation", "TEST"),
+    "set": ("train", "train", "dev", "test"),
+    "Usage": ("Training", "Training", None, "PublicTest"),
+    "fold": ("train", "train", "valid", "test"),
+    "partition": ("tr", "tr", None, "te"),
+    "phase": ("train", "train", "eval", "test"),
+    "subset": ("train", "train", None, "holdout"),
+    "split": ("train", "train", "dev", "eval"),
+    "is_test": ("0", "0", None, "1"),
+    "in_train": ("yes", "yes", None, "no"),
+    "train": ("1", "1", None, "0"),
+    "held out": ("f", "f", None, "t"),
+}
+
+
+@pytest.mark.parametrize("column", IN_OTHER_WORDS)
+def test_a_split_under_another_name_is_read_and_said(
+    listed: Callable[..., Path], column: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = list(zip(("a.png", "b.png", "deep/c.png", "d.png"), "xyxy", strict=True))
+    cells = [
+        (*row, value) for row, value in zip(rows, IN_OTHER_WORDS[column], strict=True) if value
+    ]
+    text = f"image,label,{column}\n" + "".join(",".join(row) + "\n" for row in cells)
+    dataset = load(listed(text))
+    right = {"train": ["a.png", "b.png"], "val": ["deep/c.png"], "test": ["d.png"]}
+    there = {path for path, _, _ in cells}
+    assert {name: list(split.ids) for name, split in dataset.splits.items()} == {
+        name: ids for name, ids in right.items() if there & set(ids)
+    }
+    (said,) = caplog.messages
+    assert f"`{column}`" in said
+    assert "\n" not in said
+
+
+def test_two_columns_of_yes_and_no_are_one_split(listed: Callable[..., Path]) -> None:
+    text = "image,label,is_valid,is_test\na.png,x,0,0\nb.png,y,1,0\nd.png,x,0,1\n"
+    path = listed(text + "deep/c.png,y,0,0\n")
+    assert {name: list(split.ids) for name, split in load(path).splits.items()} == {
+        "train": ["a.png", "deep/c.png"], "val": ["b.png"], "test": ["d.png"],
+    }  # fmt: skip
+    # a column a class: what tells the split is none
+    path = listed("image,sky,is_test,cat\na.png,1,0,0\nb.png,0,0,1\nd.png,0,1,1\n")
+    dataset = load(path)
+    assert dataset.classes == ("sky", "cat")
+    assert list(dataset.splits["test"].ids) == ["d.png"]
+    # but a class may be a train
+    path = listed("image,bus,train\na.png,1,0\nb.png,0,1\n")
+    assert load(path).classes == ("bus", "train")
+
+
+UNCLEAR = {
+    "numbers": (b"image,label,set\na.png,x,1\nb.png,y,2\n", "`set` holds '1', '2' and reads like"),
+    "a fold of two": (b"image,label,fold\na.png,x,0\nb.png,y,1\n", "not which is which"),
+    "another name": (b"image,label,where\na.png,x,train\nb.png,y,test\n", "`where` holds.*`split`"),
+    "a gap": (b"image,label,set\na.png,x,train\nb.png,y,\n", "line 3: the column `set`.*'' in it"),
+    "a gap in flags": (b"image,label,is_test\na.png,x,1\nb.png,y,\n", "`is_test` reads like test"),
+    "quality": (b"image,label,valid\na.png,x,1\nb.png,y,1\n", "would make 2 of 2 images val"),
+    "both": (b"image,label,is_test,is_val\na.png,x,1,1\nb.png,y,0,0\n", "line 2 is .* and "),
+    "two": (b"image,label,set,is_val\na.png,x,train,1\nb.png,y,test,0\n", "`set` and `is_val` both"),
+    "classes": (b"image,cat,dog,set\na.png,1,0,0\nb.png,0,1,1\n", "`set` holds '0', '1'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("data", "message"), UNCLEAR.values(), ids=UNCLEAR)
+def test_what_reads_like_a_split_and_is_not_clear_is_refused(
+    listed: Callable[..., Path], data: bytes, message: str
+) -> None:
+    with pytest.raises(DataError, match=message) as raised:
+        load(listed(data))
+    assert "\n" not in str(raised.value)
+
+
+def test_columns_that_play_no_part_are_named_in_one_line(
+    listed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    text = "image,label,age,fold,,dataset\na.png,x,27,0,1,north\nb.png,y,3,1,2,south\n"
+    load(listed(text + "d.png,y,4,2,3,south\n"))
+    (said,) = caplog.messages
+    assert said.endswith("birds.csv: not used: `age`, `fold`, `column 5`, `dataset`")
+
+
+def test_labels_that_are_whole_numbers(listed: Callable[..., Path]) -> None:
+    dataset = load(listed("image,label\na.png,10\nb.png,9\ndeep/c.png,10.0\nd.png,-1\n"))
+    assert dataset.classes == ("-1", "9", "10")
+    assert dataset.splits["train"].labels.tolist() == [2, 1, 2, 0]
+    dataset = load(listed("image,label\na.png,1\nb.png,01\nd.png,2\n"))
+    assert dataset.classes == ("01", "1", "2")
+    dataset = load(listed("image,labels\na.png,2.0|11\nb.png,11.0\nd.png,2\n"))
+    assert dataset.classes == ("2", "11")
+    assert dataset.splits["train"].labels.tolist() == [[1, 1], [0, 1], [1, 0]]
+    # a version is no number that a table writes
+    assert load(listed("image,label\na.png,1.0\nb.png,1\nd.png,b\n")).classes == ("1", "1.0", "b")
+
+
+def test_labels_that_differ_by_unicode_form_are_one(listed: Callable[..., Path]) -> None:
+    text = "image,label\na.png,caf\u00e9\nb.png,cafe\u0301\nd.png,tea\n"
+    dataset = load(listed(text))
+    assert dataset.classes == ("caf\u00e9", "tea")
+    assert dataset.splits["train"].labels.tolist() == [0, 0, 1]
+
+
 def test_absolute_paths(listed: Callable[..., Path]) -> None:
     path = listed("image,label\na.png,x\n")
     there = str(path.parent / "b.png")
@@ -139,7 +243,8 @@ WRONG = {
     "again": (b"image,label\na.png,x\n./a.png,x\n", "line 3 .* after line 2, with the same"),
     "otherwise": (b"image,label\na.png,x\na.png,y\n", "again, after line 2, with another label"),
     "in two splits": (b"image,label,split\na.png,x,train\na.png,x,test\n", "again, after line 2"),
-    "split": (b"image,label,split\na.png,x,dev\n", "line 2: the split 'dev' is not"),
+    "split": (b"image,label,split\na.png,x,extra\n", "line 2: the split 'extra' is not"),
+    "no split": (b"image,label,split\na.png,x,train\nb.png,y,\n", "line 3: the split '' is not"),
     "untrained": (b"image,label,split\na.png,x,train\nb.png,y,test\n", "line 3: the class 'y' is"),
     "untrained label": (b"image,labels,split\na.png,x,train\nb.png,x,test\nd.png,x|y,test\n",
                         "line 4: the class 'y' is in test but not in train"),

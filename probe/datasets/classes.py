@@ -1,0 +1,60 @@
+"""Names of classes: which are one, and in which order they are numbered."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
+_WHOLE_FLOAT = re.compile(r"([+-]?[0-9]{1,400})\.0*")
+_SHOWN = 3
+
+
+def class_name(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC): two ways to write "é" are one name."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def same_numbers(names: Iterable[str]) -> dict[str, str]:
+    """Return what each label of a list is called.
+
+    Where all are whole numbers, ``3.0`` is ``3``: a table that once had an empty cell writes its
+    whole numbers like that. Leading zeros stay, so ``03`` and ``3`` are two classes.
+    """
+    names = list(names)
+    floats = {name: match[1] for name in names if (match := _WHOLE_FLOAT.fullmatch(name))}
+    if not all(name in floats or _WHOLE.fullmatch(name) for name in names):
+        floats = {}
+    return {name: floats.get(name) or class_name(name) for name in names}
+
+
+def ordered_classes(names: Iterable[str]) -> tuple[str, ...]:
+    """Return different names in the order that numbers the classes.
+
+    By number where all are whole numbers, so that ``10`` comes after ``9`` (and ``01`` before
+    ``1``, for both are 1); otherwise by text.
+    """
+    found = set(names)
+    if all_whole(found):
+        return tuple(sorted(found, key=lambda name: (int(name), name)))
+    return tuple(sorted(found))
+
+
+def all_whole(names: Iterable[str]) -> bool:
+    """Whether all names are whole numbers."""
+    return all(_WHOLE.fullmatch(name) for name in names)
+
+
+def numbering(classes: Sequence[str]) -> str | None:
+    """Say how classes with numbers for names were numbered, in one line; None for other names."""
+    if not classes or not all_whole(classes):
+        return None
+    shown = [f"{name!r} is {number}" for number, name in enumerate(classes[:_SHOWN])]
+    if len(classes) > _SHOWN:
+        shown[-1:] = ["...", f"{classes[-1]!r} is {len(classes) - 1}"]
+    by_number = [*classes] == sorted(classes, key=lambda name: (int(name), name))
+    order = "by number" if by_number else "not by number"
+    values = {int(name) for name in classes}
+    twice = "" if len(values) == len(classes) else "; names that differ in leading zeros are two"
+    return f"names are whole numbers, in order {order}: class {', '.join(shown)}{twice}"

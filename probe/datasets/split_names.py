@@ -1,0 +1,114 @@
+"""What people call the parts of a dataset: train, val and test, and words that mean the same."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+
+EXACT = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+EITHER = "either"  # held out, and which of the two is not said
+_WORDS = {
+    **EXACT,
+    **dict.fromkeys(("training", "trn", "trainval"), "train"),
+    **dict.fromkeys(("validate", "validating", "dev", "devel", "development"), "val"),
+    **dict.fromkeys(("testing", "tst"), "test"),
+    **dict.fromkeys(("eval", "evaluation", "evaluate", "holdout", "heldout"), EITHER),
+}
+_SHORT = {"tr": "train", "va": "val", "te": "test", "ts": "test"}  # only beside each other
+_SUFFIXES = frozenset(
+    ["data", "dataset", "dir", "flag", "folder", "images", "img", "imgs", "set", "sets", "split"]
+)
+_FILLERS = _SUFFIXES | frozenset(
+    [
+        "datasets",
+        "for",
+        "image",
+        "in",
+        "is",
+        "of",
+        "part",
+        "phase",
+        "photo",
+        "photos",
+        "pic",
+        "pics",
+        "picture",
+        "pictures",
+        "public",
+        "private",
+        "sample",
+        "samples",
+        "subset",
+        "the",
+    ]
+)
+_FOLD = re.compile(r"k?(fold|split|cv)s?[\W_]*\d+", re.IGNORECASE)
+
+
+def split_words(names: Iterable[str], *, whole: bool) -> dict[str, str] | None:
+    """Read names as splits; None unless each of them is one.
+
+    Case, separators, digits at the end and words such as ``set`` or ``images`` do not count:
+    ``Training``, ``test_set``, ``train2017``. ``eval`` and ``holdout`` are test, or val where
+    there is another test. ``tr`` and ``te`` are read beside each other only.
+
+    Parameters
+    ----------
+    names : iterable of str
+    whole : bool
+        Whether the name may have no other words: ``seg_train`` is read only where it may.
+
+    Returns
+    -------
+    dict of name to {"train", "val", "test"}, or None
+    """
+    names = list(names)
+    found = {name: _split_of(name, whole=whole) for name in names}
+    known = {split for split in found.values() if split is not None}
+    for name in names:
+        short = _SHORT.get(name.strip().lower())
+        if found[name] is None and short is not None and len(names) > 1:
+            found[name] = short
+    if not names or None in found.values():
+        return None
+    if known != {*found.values()} and "train" not in found.values():
+        return None  # nothing but short words, and no train among them
+    held_out = "val" if "test" in found.values() else "test"
+    return {
+        name: held_out if split == EITHER else split
+        for name, split in found.items()
+        if split is not None
+    }
+
+
+def tells_apart(splits: Collection[str]) -> bool:
+    """Whether some splits are rows to train on and others: what must not be read as classes."""
+    return "train" in splits and len(set(splits)) > 1
+
+
+def are_folds(names: Collection[str]) -> bool:
+    """Whether all names, of two at least, are those of folds: ``fold_0``, ``split1``."""
+    return len(names) > 1 and all(_FOLD.fullmatch(name.strip()) for name in names)
+
+
+def name_words(name: str) -> list[str]:
+    """Return the words of a name, in small letters, without digits at their ends."""
+    plain = unicodedata.normalize("NFC", name)
+    plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain).lower()
+    plain = re.sub(r"(hold|held)[\W_]+out", r"\1out", plain)
+    words = re.split(r"[\W_]+", plain)
+    return [stripped for word in words if (stripped := word.rstrip("0123456789"))]
+
+
+def _split_of(name: str, *, whole: bool) -> str | None:
+    found, others = set(), 0
+    for word in name_words(name):
+        split = _WORDS.get(word) or next(
+            (_WORDS[w] for w in _WORDS if word.startswith(w) and word[len(w) :] in _SUFFIXES), None
+        )
+        if split is not None:
+            found.add(split)
+        elif word not in _FILLERS:
+            others += 1
+    return found.pop() if len(found) == 1 and not (whole and others) else None
