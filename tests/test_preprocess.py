@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import tracemalloc
 from dataclasses import fields, replace
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from probe import known_pixels
+from probe.cache.key import canonical_json, preprocess_identity
 from probe.errors import UsageError
 from probe.predict.occlusion import Window
 from probe.preprocess import (
@@ -175,7 +178,113 @@ def test_a_tall_image_is_squashed_the_narrow_way_round(monkeypatch: pytest.Monke
     assert np.abs(found.astype(int) - np.asarray(plain)).max() <= 1
     sizes.clear()
     resize_image(photo(900, 15), spec)
-    assert sizes == [(900, 16)]  # as ever, bit for bit
+    assert sizes == [(900, 15), (16, 16)]  # the height first, as Pillow 13 does in one call
+
+
+# BLAKE2b of what Pillow 13.0 gave in one call; 11.3 to 12.3 gave others of the tall ones
+PILLOW_13 = {
+    (300, 40): "9bb272fb88314f5f", (40, 300): "18024f97dd69d5cd", (90, 13): "d6bddeeff0407522",
+    (900, 15): "d52ec3e951905487", (61, 50): "39ab199d17e8c03b", (13, 17): "2247a188a60723b4",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", PILLOW_13, ids=str)
+def test_the_pixels_do_not_depend_on_the_release_of_pillow(shape: tuple[int, int]) -> None:
+    height, width = shape
+    steps = np.arange(height * width * 3, dtype=np.int64)
+    image = (steps * steps * 40_503 % 65_521 % 256).astype(np.uint8).reshape(height, width, 3)
+    found = hashlib.blake2b(digest_size=8)
+    for interpolation in ("bilinear", "bicubic"):
+        for resize in ("squash", "crop"):
+            spec = replace(TORCHVISION, size=24, resize=resize, interpolation=interpolation)
+            found.update(resize_image(image, spec).tobytes())
+    assert found.hexdigest() == PILLOW_13[shape]
+
+
+@given(
+    height=st.integers(1, 130),
+    width=st.integers(1, 130),
+    size=st.integers(1, 40),
+    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    fraction=st.sampled_from([1.0, 0.875, 0.3]),
+)
+def test_a_strip_has_the_pixels_of_the_whole_resized_image(
+    height: int, width: int, size: int, interpolation: str, fraction: float
+) -> None:
+    image = photo(height, width)
+    spec = replace(TORCHVISION, size=size, crop_fraction=fraction, interpolation=interpolation)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("probe.resize.STRIP", 0)  # every image is one
+        found = resize_image(image, spec)
+    np.testing.assert_array_equal(found, resize_image(image, spec))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(20_000, 3), (3, 20_000), (40_000, 40), (9, 45_000)], ids=str)
+def test_long_strips_are_the_crop_of_the_exact_image(
+    shape: tuple[int, int], interpolation: str
+) -> None:
+    """Against sums in double precision over the pixels that the crop is made of."""
+    image = photo(*shape) // 4 + 96  # no overshoot: Pillow clips between its two passes
+    spec = replace(TORCHVISION, size=16, crop_fraction=1.0, interpolation=interpolation)
+    long = int(np.argmax(shape))
+    target = int(16 * shape[long] / shape[1 - long])
+    expected = image.astype(np.float64)
+    for axis, grid, first in ((long, target, round((target - 16) / 2)), (1 - long, 16, 0)):
+        expected = np.moveaxis(
+            np.tensordot(_kernel(shape[axis], grid, first, interpolation), expected, (1, axis)),
+            0, axis,
+        )  # fmt: skip
+    found = resize_image(image, spec)
+    assert np.abs(found - expected).max() < 1.2  # rounded twice
+
+
+def _kernel(source: int, target: int, first: int, interpolation: str) -> np.ndarray:
+    scale, rows = source / target, []
+    stretch, places = max(scale, 1), np.arange(source)
+    for j in range(first, first + 16):
+        x = np.abs((places + 0.5 - (j + 0.5) * scale) / stretch)
+        if interpolation == "bilinear":
+            row = np.clip(1 - x, 0, None)
+        else:
+            near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+            row = np.where(x < 1, near, np.where(x < 2, far, 0))
+        rows.append(row / row.sum())
+    return np.array(rows)
+
+
+def test_a_key_names_pixels_only_where_they_are_not_the_usual_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    usual = preprocess_identity(TORCHVISION)
+    assert usual == canonical_json(TORCHVISION.identity())  # as before there was such a check
+    monkeypatch.setattr("probe.known_pixels.resampling", lambda: "0123")
+    assert json.loads(preprocess_identity(TORCHVISION))["resampler"] == "0123"
+    assert "resampler" not in preprocess_identity(CAFFE_BGR)  # our own arithmetic
+    monkeypatch.setattr("probe.known_pixels.decoding", lambda: "4567")
+    assert json.loads(preprocess_identity(CAFFE_BGR))["jpeg"] == "4567"
+
+
+def test_another_resize_or_jpeg_decoder_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    resampling, decoding = known_pixels.resampling(), known_pixels.decoding()
+    assert (resampling, decoding) == (known_pixels.RESIZED, known_pixels.DECODED)
+    whole, open_ = Image.Image.resize, Image.open
+    known_pixels.resampling.cache_clear()
+    known_pixels.decoding.cache_clear()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                Image.Image, "resize",
+                lambda self, size, method: whole(self, size, method).point(lambda v: v ^ 1),
+            )  # fmt: skip
+            patch.setattr(
+                Image, "open", lambda *of, **more: open_(*of, **more).point(lambda v: v ^ 1)
+            )
+            assert known_pixels.resampling() != known_pixels.RESIZED
+            assert known_pixels.decoding() != known_pixels.DECODED
+    finally:
+        known_pixels.resampling.cache_clear()
+        known_pixels.decoding.cache_clear()
 
 
 def test_a_named_size_drops_the_crop() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.known_pixels import foreign_pixels
 from probe.preprocess import PreprocessSpec
 
 FORMAT = 1
@@ -52,7 +53,7 @@ class FeatureKey:
     parameters : str
         Digest of the converted parameters that the cut network uses.
     preprocess : str
-        Canonical JSON of `PreprocessSpec.identity`.
+        Canonical JSON of `PreprocessSpec.identity`, and of what `probe.known_pixels` finds unusual.
     rows : tuple of (split, digest)
         Digest of each split's ordered content hashes, in the order train, val, test.
     dtype : str
@@ -111,5 +112,5 @@ class FeatureKey:
 
 
 def preprocess_identity(spec: PreprocessSpec) -> str:
-    """Return the text that stands for a preprocessing in a key."""
-    return canonical_json(spec.identity())
+    """Return the text that stands for a preprocessing, as this machine does it, in a key."""
+    return canonical_json({**spec.identity(), **foreign_pixels(spec)})
