@@ -57,6 +57,13 @@ def predict(
             "on stdin.",
         ),
     ],
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that the paths of lists start from.",
+            show_default="the list's own, or the working directory",
+        ),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(help="No bundle: this backbone with its weights' own classifier (ImageNet)."),
@@ -102,7 +109,7 @@ def predict(
     names = inputs if backbone is not None else inputs[1:]
     if not names:
         raise UsageError("name a bundle and then images; `probe bundle` makes a bundle of a run")
-    paths = find_images(names, sys.stdin if "-" in names else ())
+    paths = find_images(names, sys.stdin if "-" in names else (), root=root)
     size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
     folder = cache_folder(cache_dir)
     if backbone is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,9 +12,12 @@ from probe.datasets.decode import EXTENSIONS
 from probe.errors import UsageError
 
 LISTS = (".txt", ".lst")
+LABEL = re.compile(r"(?<=\S)\s+[-+]?\d+(\.\d+)?$", re.ASCII)  # `path label` of Caffe's lists
 
 
-def find_images(inputs: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
+def find_images(
+    inputs: Iterable[str], lines: Iterable[str] = (), *, root: Path | None = None
+) -> list[str]:
     """Return the paths that are meant, in order.
 
     Parameters
@@ -21,25 +25,33 @@ def find_images(inputs: Iterable[str], lines: Iterable[str] = ()) -> list[str]:
     inputs : iterable of str
         An image; a folder, searched to the bottom; a pattern with ``*``; a ``.txt`` file with a
         path a line, or a ``.lst`` file of RecordIO's tools, both relative to where it lies unless
-        the path is there as it stands; or ``-``, for `lines`. A name that stands for nothing is
-        returned as it is, for whoever reads it to report: the others shall be answered.
+        the path is there as it stands; or ``-``, for `lines`. Numbers behind a path are labels, as
+        Caffe's lists have them, unless there is a file of the whole name. A name that stands for
+        nothing is returned as it is, for whoever reads it to report: the others shall be answered.
     lines : iterable of str
         One path each.
+    root : Path, optional
+        Folder that the paths of lists and of `lines` start from, as in Caffe's and RecordIO's
+        tools even those that begin with a slash; what is not there is looked for as it stands.
 
     Raises
     ------
     UsageError
-        No name stands for anything, or they stand for no image.
+        No name stands for anything, or they stand for no image; or there is a root and no list, or
+        it is no folder.
     """
     found: list[str] = []
     nothing: list[str] = []
+    inputs = list(inputs)
+    if root is not None:
+        _check_root(root, inputs)
     for name in inputs:
         if name == "-":
-            found += _paths(lines)
+            found += [_located(line, root, None) for line in _paths(lines)]
         elif os.path.isdir(name):
             found += _below(name)
         elif os.path.isfile(name):
-            found += _listed(Path(name)) if name.lower().endswith(LISTS) else [name]
+            found += _listed(Path(name), root) if name.lower().endswith(LISTS) else [name]
         elif matches := sorted(glob.glob(name, recursive=True)):
             found += [path for path in matches if os.path.isfile(path)]
         else:
@@ -58,14 +70,45 @@ def _paths(lines: Iterable[str]) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _listed(path: Path) -> list[str]:
+def _check_root(root: Path, inputs: list[str]) -> None:
+    if not root.is_dir():
+        raise UsageError(f"--root {root}: no such folder")
+    if not any(name == "-" or name.lower().endswith(LISTS) for name in inputs):
+        raise UsageError(
+            f"--root {root}: the paths of a list (.txt, .lst, -) start there; name one"
+        )
+
+
+def _listed(path: Path, root: Path | None) -> list[str]:
     try:
         lines = _paths(path.read_text(encoding="utf-8-sig").splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a list of paths in UTF-8 ({error})") from error
     if path.suffix.lower() == ".lst":  # index TAB label ... TAB path
         lines = [line.rsplit("\t", 1)[-1] for line in lines]
-    return [line if os.path.exists(line) else str(path.parent / line) for line in lines]
+    return [_located(line, root, path.parent) for line in lines]
+
+
+def _located(line: str, root: Path | None, beside: Path | None) -> str:
+    """Return where the image of a line is, or would be: without the labels behind it, if any."""
+    names = [line]
+    while (name := LABEL.sub("", names[-1])) != names[-1]:
+        names.append(name)
+    for name in names:  # the longest first: a file may be called `cat 2`
+        for place in _places(name, root, beside):
+            if os.path.exists(place):
+                return place
+    images = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
+    *_, last = _places(images[0] if images else line, root, beside)
+    return last
+
+
+def _places(name: str, root: Path | None, beside: Path | None) -> list[str]:
+    """Return where a name may lie, the likeliest first; the last is where one looks for it."""
+    if root is not None:
+        under = str(root / name.lstrip("/"))
+        return [under, name, under]
+    return [name] if beside is None else [name, str(beside / name)]
 
 
 def _below(folder: str) -> list[str]:

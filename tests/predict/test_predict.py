@@ -268,3 +268,39 @@ def test_what_people_name_becomes_images(tmp_path: Path) -> None:
     assert find_images(typo) == typo  # the last two are reported when they are read
     with pytest.raises(UsageError, match="no images found"):
         find_images(["-"], [])
+
+
+def test_labels_behind_a_path_are_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jpg", "my cat 2.jpg", "cat 2", "cat", "b.png 7"):
+        (tmp_path / name).touch()
+    lines = ["a.jpg 3", "my cat 2.jpg 12", "cat 2", "cat 2 5", "b.png 7", "a.jpg\t-1\t0.5",
+             "cat 3", "gone.jpg 4", "gone 4"]  # fmt: skip
+    meant = ["a.jpg", "my cat 2.jpg", "cat 2", "cat 2", "b.png 7", "a.jpg", "cat", "gone.jpg",
+             "gone 4"]  # fmt: skip
+    listed = tmp_path / "val.txt"
+    listed.write_text("\n".join(lines))
+    base = str(tmp_path)
+    assert find_images([str(listed)]) == [f"{base}/{one}" for one in meant]
+    monkeypatch.chdir(tmp_path)
+    assert find_images(["-"], lines) == meant
+
+
+def test_lists_start_from_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, lists = tmp_path / "root", tmp_path / "lists"
+    for name in ("root/cats/a.jpg", "root/b.jpg", "lists/b.jpg", "elsewhere.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    elsewhere = f"{tmp_path}/elsewhere.jpg"
+    (lists / "val.txt").write_text(f"/cats/a.jpg 3\nb.jpg 1\n{elsewhere} 0\ngone.jpg 2\n")
+    (lists / "val.lst").write_text("0\t3\tcats/a.jpg\n")
+    monkeypatch.chdir(lists)  # where another b.jpg lies
+    found = [f"{root}/cats/a.jpg", f"{root}/b.jpg", elsewhere, f"{root}/gone.jpg"]
+    assert find_images(["val.txt"], root=root) == found
+    assert find_images(["val.lst"], root=root) == found[:1]
+    assert find_images(["-"], ["b.jpg 1"], root=root) == [found[1]]
+    with pytest.raises(UsageError, match="name one"):
+        find_images(["b.jpg"], root=root)
+    with pytest.raises(UsageError, match="no such folder"):
+        find_images(["val.txt"], root=root / "none")
