@@ -16,6 +16,7 @@ from typing import Any
 
 from probe.errors import DataError
 from probe.files import write_text
+from probe.records import read_json
 
 SCHEMA = 1
 FILE_NAME = "audit.json"
@@ -125,7 +126,7 @@ def load_audit(folder: Path) -> Audit:
     """
     path = folder / FILE_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
         pairs = tuple(NearDuplicate(**one) for one in data["near_duplicates"])

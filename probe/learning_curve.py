@@ -13,6 +13,7 @@ import numpy as np
 
 from probe.errors import DataError
 from probe.files import write_text
+from probe.records import read_json
 from probe.statistics import Spread, spread
 
 SCHEMA = 1
@@ -125,7 +126,7 @@ def load_learning_curve(folder: Path) -> LearningCurve | None:
     if not path.exists():
         return None
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
         points = tuple(Point(**one) for one in data["points"])

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
+from probe.records import loads_json
 from probe.results import now
 
 
@@ -64,9 +65,9 @@ def read_looks(ledger: Path, content: NDArray[np.uint8]) -> list[dict[str, Any]]
     if not path.exists():
         return []
     found: list[dict[str, Any]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_bytes().splitlines():
         try:
-            found.append(dict(json.loads(line)))
+            found.append(dict(loads_json(line)))
         except (ValueError, TypeError):
             found.append({})
     return found

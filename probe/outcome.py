@@ -18,6 +18,7 @@ from pathlib import Path
 from probe.errors import DataError
 from probe.files import write_text
 from probe.plain import from_plain, to_plain
+from probe.records import read_json
 
 SCHEMA = 1
 FILE_NAME, TABLE_NAME = "bench.json", "results.csv"
@@ -386,7 +387,7 @@ def load_bench(folder: Path) -> Bench:
     """
     path = folder / FILE_NAME
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise DataError(f"the schema is not {SCHEMA}, which is what this version reads")
         return from_plain(Bench, data)

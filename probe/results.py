@@ -18,6 +18,7 @@ from typing import Any
 
 from probe.errors import DataError, UnknownNameError
 from probe.files import write_text
+from probe.records import read_json
 from probe.result_fields import OPTIONAL_TYPES, SCHEMA, check_fields, read_intervals
 
 log = logging.getLogger(__name__)
@@ -237,7 +238,7 @@ def read_run(folder: Path) -> RunResult:
     """
     path = folder / FILE_NAME
     try:
-        return RunResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return RunResult.from_dict(read_json(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file: no run, or one that did not finish") from None
     except (DataError, ValueError, OSError) as error:

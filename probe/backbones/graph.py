@@ -14,6 +14,7 @@ from probe.backbones.operators import check_symbol
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.errors import WeightsError
 from probe.preprocess import PreprocessSpec
+from probe.records import loads_json
 
 SCHEMA = 1
 INPUT, GAIN, SHIFT = "data", "gain", "shift"  # GAIN and SHIFT: the preprocessing's arithmetic
@@ -54,7 +55,7 @@ class FrozenGraph:
         data = {
             "schema": SCHEMA, "made_of": self.made_of, "outputs": self.outputs,
             "arguments": dict(self.arguments), "states": dict(self.states),
-            "symbol": json.loads(self.symbol),
+            "symbol": loads_json(self.symbol),
         }  # fmt: skip
         return json.dumps(data, separators=(",", ":")) + "\n"
 
@@ -68,7 +69,7 @@ class FrozenGraph:
             It is something else, or says what no backbone's graph does; see `check_symbol`.
         """
         try:
-            data = json.loads(text)
+            data = loads_json(text)
             symbol = data["symbol"]
             graph = cls(
                 made_of=str(data["made_of"]),

@@ -21,6 +21,7 @@ from probe.outcome import Protocol
 from probe.parts import SplitPlan, plan_splits
 from probe.predictions import FILE_NAME as PREDICTIONS
 from probe.predictions import load_predictions
+from probe.records import read_json
 from probe.results import FILE_NAME as RESULT
 from probe.results import RunResult, read_run, versions
 from probe.runs import HeadRequest, fit_head, keep_run, plan_head, run_folder
@@ -178,7 +179,7 @@ def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:
 def _read_digest(path: Path) -> str | None:
     """Return a run's digest; None where it has to be fitted again."""
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_json(path)
         if about["pca"] is not None and not path.with_name(PROJECTION).is_file():
             return None  # of a version that did not keep what the PCA learnt
         return str(about["digest"])

@@ -18,6 +18,7 @@ from probe.files import write_text
 from probe.outcome import Score
 from probe.parts import Rows
 from probe.plain import from_plain, to_plain
+from probe.records import read_json
 from probe.request import Prepared
 from probe.results import versions
 from probe.splitting import validation_split
@@ -67,7 +68,7 @@ def score_features(
 
 def _read(path: Path) -> list[Score] | None:
     try:
-        return [from_plain(Score, one) for one in json.loads(path.read_text(encoding="utf-8"))]
+        return [from_plain(Score, one) for one in read_json(path)]
     except (OSError, ValueError, TypeError, DataError):
         return None  # not there, or damaged: computed anew
 

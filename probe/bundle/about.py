@@ -15,6 +15,7 @@ from probe.backbones.spec import LOGITS
 from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, graph_file, passes_of
 from probe.errors import BundleError, ProbeError
 from probe.heads.projection import FILE_NAME as PROJECTION
+from probe.records import loads_json
 
 SCHEMA = 4
 SEAL = "seal"  # a digest of all the rest: a class name that changed on the way changes answers
@@ -123,7 +124,7 @@ class About:
             It is something else, of another version, was changed, or contradicts itself.
         """
         try:
-            data = json.loads(text)
+            data = loads_json(text)
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{where}: {ABOUT} cannot be read ({_line(error)})") from None
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:

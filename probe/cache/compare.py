@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from probe.cache.features import FeatureSet
 from probe.cache.filling import as_bytes
 from probe.cache.key import FeatureKey
 from probe.cache.store import Store
+from probe.records import loads_json
 
 _WORDS = {
     "parameters": "weights",
@@ -54,7 +54,7 @@ def recipe_differences(
         if field == "rows" or value == new[field]:
             continue
         if field == "preprocess":
-            lines += _fields(json.loads(there.preprocess), json.loads(here.preprocess))
+            lines += _fields(loads_json(there.preprocess), loads_json(here.preprocess))
             continue
         pair = value, new[field]
         if field == "parameters":

@@ -17,7 +17,6 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ from probe.cache.folds import FOLDED, checksum_folds
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
 from probe.errors import CacheError
 from probe.hdf5_heaps import Beginning, check_heaps
+from probe.records import loads_json
 
 MAGIC = "probe-features"
 HEAPS_END = 1 << 20  # heaps of strings lie before this place
@@ -204,7 +204,7 @@ def _header(path: Path, file: Any, size: int) -> Header:
             "extract again"
         )
     texts = {name: _text(file, name) for name in ("key", "provenance", "digest")}
-    key = FeatureKey.from_json(json.loads(texts["key"]))
+    key = FeatureKey.from_json(loads_json(texts["key"]))
     splits = [name for name, _ in key.rows]
     classes = tuple(name.decode() for name in file["classes"][()])
     header = Header(
@@ -212,7 +212,7 @@ def _header(path: Path, file: Any, size: int) -> Header:
         key=key,
         digest=texts["digest"],
         classes=classes,
-        provenance=json.loads(texts["provenance"]),
+        provenance=loads_json(texts["provenance"]),
         texts=(texts["key"], canonical_json(list(classes)), texts["provenance"]),
         block_rows=int(file.attrs["block_rows"]),
         features={split: _region(file[split]["features"], size) for split in splits},

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.known_pixels import foreign_pixels
 from probe.preprocess import PreprocessSpec
+from probe.records import loads_json
 
 FORMAT = 1
 SPLIT_ORDER = ("train", "val", "test")
@@ -89,7 +90,7 @@ class FeatureKey:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values; `preprocess` unfolded, so that people can read it."""
-        return {**asdict(self), "rows": dict(self.rows), "preprocess": json.loads(self.preprocess)}
+        return {**asdict(self), "rows": dict(self.rows), "preprocess": loads_json(self.preprocess)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FeatureKey:

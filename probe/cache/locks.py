@@ -21,6 +21,7 @@ import filelock
 
 from probe.errors import CacheError
 from probe.files import make_folder
+from probe.records import read_json
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def _myself() -> Holder:
 
 def _read_note(place: Path) -> Holder | None:
     try:
-        data = json.loads(_note(place).read_text(encoding="utf-8"))
+        data = read_json(_note(place))
         return Holder(
             pid=int(data["pid"]),
             user=str(data["user"]),

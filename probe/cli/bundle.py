@@ -10,6 +10,7 @@ import typer
 
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.errors import UsageError
+from probe.records import loads_json
 
 if TYPE_CHECKING:
     from probe.bundle import Bundle
@@ -115,14 +116,13 @@ def _bundled(source: Path, target: Path, folder: Path, request: BundleRequest) -
 
 
 def _show(made: Bundle, target: Path, *, as_json: bool) -> None:
-    import json
 
     from probe.bundle import bundle_size
     from probe.cli import console
 
     about, size = made.about, bundle_size(target)
     if as_json:
-        console.print_json({"bundle": str(target), "bytes": size, **json.loads(about.to_json())})
+        console.print_json({"bundle": str(target), "bytes": size, **loads_json(about.to_json())})
         return
     classes = about.classes
     rows = {

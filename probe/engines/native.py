@@ -132,5 +132,5 @@ class NativeEngine:
 
     def _check(self, status: int) -> None:
         if status:
-            reason = reason_of(self._library.MXGetLastError().decode(errors="replace"))
+            reason = reason_of(self._library.MXGetLastError().decode(errors="backslashreplace"))
             raise EngineError(f"MXNet stopped: {reason}; see `probe doctor`")

@@ -25,6 +25,7 @@ from probe.files import replacing
 from probe.heads.catalog import HEADS
 from probe.heads.fitted import FittedHead, LayeredHead, layers_of
 from probe.heads.normalize import NORMALIZATIONS, Normalizer
+from probe.records import loads_json
 from probe.results import plain_params
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
         raise HeadError(f"{path}: no such file")
     try:
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})[KEY])
+            about = loads_json((file.metadata() or {})[KEY])
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise HeadError(f"{path}: not a head written by probe ({_reason(error)})") from error

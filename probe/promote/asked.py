@@ -14,6 +14,7 @@ from probe.errors import DataError, UsageError
 from probe.files import write_text
 from probe.promote.options import Options
 from probe.promote.source import Places
+from probe.records import read_json
 
 SCHEMA = 1
 ASKED = "promote.json"
@@ -65,7 +66,7 @@ class Asked:
         if (folder / "result.json").exists():
             raise UsageError(f"{folder}: this fine-tuning is complete; nothing is left to do")
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = read_json(path)
             if data.pop("schema") != SCHEMA:
                 raise ValueError(f"another schema than {SCHEMA}")
             options = Options.from_json(data.pop("options"))

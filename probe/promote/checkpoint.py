@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from probe.errors import PromoteError
 from probe.files import replacing
 from probe.history import Epoch
+from probe.records import loads_json
 
 FOLDER, LAST, BEST = "checkpoints", "last.safetensors", "best.safetensors"
 KEY = "probe.promote"
@@ -151,7 +152,7 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            about = json.loads((file.metadata() or {})[KEY])
+            about = loads_json((file.metadata() or {})[KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         checksum = about.pop("checksum")
     except (SafetensorError, OSError, KeyError, ValueError, AttributeError) as error:

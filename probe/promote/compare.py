@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,10 +28,13 @@ from probe.files import write_text
 from probe.history import Epoch
 from probe.promote.checkpoint import FOLDER
 from probe.promote.options import BACKBONE, Options
+from probe.records import in_one_line, read_json
 from probe.results import METRIC_WORDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+log = logging.getLogger(__name__)
 
 COMPARED, TABLE, PICTURE, STATE = "compare", "comparison.csv", "comparison.png", "comparison.json"
 CONTROLS = ("fresh", "scratch", "last-layer")
@@ -101,17 +105,21 @@ def save_course(folder: Path, course: Course) -> None:
 
 
 def load_course(folder: Path) -> Course | None:
-    """Return a control's course where it is complete."""
+    """Return a control's course where it is complete; one that is damaged is trained anew."""
     path = folder / STATE
     if not path.exists():
         return None
-    plain = json.loads(path.read_text(encoding="utf-8"))
-    metric = "map" if "map" in plain else "top1"
-    return Course(
-        name=plain["name"], metric=metric, loss=plain["loss"], score=plain[metric],
-        history=tuple(Epoch(**one) for one in plain["history"]),
-        batches=np.array(plain["batches"], np.float32).reshape(-1, 2),
-    )  # fmt: skip
+    try:
+        plain = read_json(path)
+        metric = "map" if "map" in plain else "top1"
+        return Course(
+            name=plain["name"], metric=metric, loss=float(plain["loss"]),
+            score=float(plain[metric]), history=tuple(Epoch(**one) for one in plain["history"]),
+            batches=np.array(plain["batches"], np.float32).reshape(-1, 2),
+        )  # fmt: skip
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.warning("%s: damaged (%s); the control is trained again", path, in_one_line(error))
+        return None
 
 
 def save_comparison(folder: Path, courses: Sequence[Course], *, title: str) -> None:

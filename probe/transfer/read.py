@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from probe.cache.key import SPLIT_ORDER
 from probe.datasets.pickles import load_pickle, text_keys
 from probe.errors import DataError, UsageError
 from probe.hdf5_heaps import Beginning, check_heaps
+from probe.records import loads_json
 
 SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 FEATURES, LABELS, IDS = ("features", "X", "x"), ("labels", "y"), ("ids",)
@@ -139,7 +139,7 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
             texts = file.metadata() or {}
         for name, text in texts.items():  # as `probe cache export` writes them
             if name == "classes" or name.endswith(".ids"):
-                found[name] = np.array(json.loads(text), np.str_)
+                found[name] = np.array(loads_json(text), np.str_)
     except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise DataError(f"{path}: not a readable .safetensors file ({error})") from error
     return found

@@ -24,6 +24,7 @@ from typing import BinaryIO
 import numpy as np
 
 from probe.errors import UnsafeFileError, WeightsError
+from probe.records import loads_json
 from probe.weights.tensors import (
     ITEM_BYTES,
     MAX_DIMENSIONS,
@@ -124,7 +125,7 @@ class _Cursor:
         (length,) = self.take("<Q")
         if length > min(limit, self.left):
             raise UnsafeFileError(f"{self.path}: a name claims {length} bytes")
-        return self._file.read(length).decode("utf-8", errors="replace")
+        return self._file.read(length).decode("utf-8", errors="backslashreplace")
 
 
 def _array(cursor: _Cursor) -> tuple[str, Shape, int, int] | None:
@@ -152,7 +153,7 @@ def _metadata(cursor: _Cursor) -> dict[str, str]:
         return {}
     cursor.skip(len(METADATA))
     try:
-        found = json.loads(cursor.text(MAX_METADATA))
+        found = loads_json(cursor.text(MAX_METADATA))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or any(type(value) is not str for value in found.values()):

@@ -10,9 +10,7 @@ keras-team/keras: keras/src/legacy/saving/legacy_h5_format.py; keras/src/saving/
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UnsafeFileError, WeightsError
+from probe.hdf5_foreign import Part, datasets
 from probe.hdf5_heaps import check_heaps
 from probe.weights.tensors import ITEM_BYTES, LazyTensor, TensorFile, check_shape, raw_tensor
 from probe.weights.zip_members import stored_members
 
 INNER = "model.weights.h5"
-MAX_DEPTH = 12
-MAX_OBJECTS = 100_000
 
 _OLD_ROLES = {  # Keras 1 wrote `block1_conv1_W_1:0`; its running_std held the variance
     "W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance",
@@ -74,7 +71,7 @@ def read_keras_zip(path: Path) -> TensorFile:
 def _read(path: Path, base: int, length: int) -> TensorFile:
     try:
         with path.open("rb") as raw:
-            found, backend = _named_tensors(path, _Part(raw, base, length), base)
+            found, backend = _named_tensors(path, Part(raw, base, length), base)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         if isinstance(error, UnsafeFileError | WeightsError):
             raise
@@ -145,12 +142,12 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _named_tensors(path: Path, part: _Part, base: int) -> tuple[dict[str, LazyTensor], str]:
+def _named_tensors(path: Path, part: Part, base: int) -> tuple[dict[str, LazyTensor], str]:
     import h5py
 
     tensors: dict[tuple[str, ...], LazyTensor] = {}
     with h5py.File(part, "r") as file:
-        for parts, dataset in _datasets(path, file):
+        for parts, dataset in datasets(path, file, ("optimizer_weights", "optimizer")):
             tensors[tuple(parts)] = _tensor(path, "/".join(parts), dataset, base)
             part.hide(dataset.id.get_offset(), dataset.id.get_storage_size())
     # opened anew: names lie in heaps, which are checked first, and HDF5 must find none elsewhere
@@ -164,83 +161,6 @@ def _named_tensors(path: Path, part: _Part, base: int) -> tuple[dict[str, LazyTe
                 raise UnsafeFileError(f"{path}: two tensors are called {name!r}")
             found[name] = tensor
     return found, backend
-
-
-class _Part(io.RawIOBase):
-    """A range of a file as a file: HDF5 sees nothing else, so no other file can be reached.
-
-    Ranges within it can be hidden and then read as zeros.
-    """
-
-    def __init__(self, file: Any, base: int, length: int) -> None:
-        super().__init__()
-        self._file, self._base, self._length, self._at = file, base, length, 0
-        self._hidden: list[tuple[int, int]] = []
-
-    def hide(self, start: int | None, length: int) -> None:
-        """Hide what lies in one piece; a tensor in chunks has no `start`."""
-        if start is not None and length > 0:
-            self._hidden.append((start, min(start + length, self._length)))
-
-    def visible(self) -> Iterator[tuple[int, int]]:
-        """Yield the ranges that are not hidden."""
-        at = 0
-        for start, stop in sorted(self._hidden):
-            if start > at:
-                yield at, start
-            at = max(at, stop)
-        if at < self._length:
-            yield at, self._length
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
-        self._at = start + offset
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        count = max(0, min(len(buffer), self._length - self._at))
-        self._file.seek(self._base + self._at)
-        data = self._file.read(count)
-        buffer[: len(data)] = data
-        for start, stop in self._hidden:
-            low, high = max(start - self._at, 0), min(stop - self._at, len(data))
-            if low < high:
-                buffer[low:high] = bytes(high - low)
-        self._at += len(data)
-        return len(data)
-
-
-def _datasets(path: Path, root: Any) -> Iterator[tuple[list[str], Any]]:
-    """Every dataset below `root` with the names that lead to it; only plain links are followed."""
-    import h5py
-
-    waiting: list[tuple[list[str], Any]] = [([], root)]
-    seen = 0
-    while waiting:
-        parts, group = waiting.pop()
-        for key in group:
-            seen += 1
-            if seen > MAX_OBJECTS or len(parts) > MAX_DEPTH:  # hard links can form a circle
-                raise UnsafeFileError(f"{path}: groups nested without end")
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise UnsafeFileError(
-                    f"{path}: {'/'.join([*parts, key])!r} is a link to somewhere else"
-                )
-            one = group[key]
-            if isinstance(one, h5py.Group):
-                if key not in ("optimizer_weights", "optimizer"):
-                    waiting.append(([*parts, key], one))
-            elif isinstance(one, h5py.Dataset):
-                yield [*parts, key], one
 
 
 def _name(root: Any, parts: list[str]) -> str:
@@ -267,7 +187,6 @@ def _keras3_name(group: Any, counted: str, number: str) -> str:
 
 
 def _tensor(path: Path, name: str, dataset: Any, base: int) -> LazyTensor:
-    import h5py
 
     kind = dataset.dtype
     dtype = kind.name if kind.fields is None and kind.byteorder in "<=|" else ""
@@ -276,12 +195,9 @@ def _tensor(path: Path, name: str, dataset: Any, base: int) -> LazyTensor:
             f"{path}: tensor {name!r} has type {dataset.dtype}, which is not supported"
         )
     shape = check_shape(path, name, dataset.shape)
-    plist = dataset.id.get_create_plist()
-    if plist.get_external_count() or plist.get_layout() == h5py.h5d.VIRTUAL:
-        raise UnsafeFileError(f"{path}: tensor {name!r} keeps its data in another file")
     stored = dataset.id.get_storage_size()
     offset = dataset.id.get_offset()
-    if offset is not None and plist.get_nfilters() == 0:
+    if offset is not None and dataset.id.get_create_plist().get_nfilters() == 0:
         left = path.stat().st_size - base - offset
         return raw_tensor(
             path, name, dtype, shape, offset=base + offset, available=min(stored, left)
@@ -301,7 +217,7 @@ def _chunked(path: Path, base: int, where: str) -> Any:
         import h5py
 
         length = path.stat().st_size - base
-        with path.open("rb") as raw, h5py.File(_Part(raw, base, length), "r") as file:
+        with path.open("rb") as raw, h5py.File(Part(raw, base, length), "r") as file:
             dataset = file[where]
             return np.asarray(dataset[start:stop] if dataset.shape else dataset[()])
 

@@ -17,6 +17,7 @@ from typing import Any
 from probe.errors import UsageError, WeightsError
 from probe.files import write_text
 from probe.preprocess import PreprocessSpec
+from probe.records import read_json
 
 SHIPPED = Path(__file__).with_name("known.json")
 CLASSES = Path(__file__).with_name("imagenet_classes.txt")
@@ -142,7 +143,7 @@ def _own(cache_dir: Path) -> Path:
 
 def _read(path: Path) -> tuple[KnownAnswer, ...]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
         if data["schema"] != SCHEMA:
             raise ValueError(f"schema {data['schema']!r}")
         return tuple(KnownAnswer.from_json(one, str(path)) for one in data["answers"])

@@ -12,6 +12,7 @@ import numpy as np
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.errors import WeightsError
 from probe.memo import Memo, stamp_of
+from probe.records import loads_json
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import fit_file, holds_layers, refuse, shapes_of
 from probe.weights.initial import initial_parameters
@@ -126,7 +127,7 @@ def held_layers(path: Path, backbone: BackboneSpec, memo: Memo) -> tuple[str, ..
     def look() -> str:
         return json.dumps(require_layers(open_tensors(path), backbone))
 
-    return tuple(json.loads(_remembered(path, f"layers:{backbone.name}:{CONVERSION}", memo, look)))
+    return tuple(loads_json(_remembered(path, f"layers:{backbone.name}:{CONVERSION}", memo, look)))
 
 
 def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from probe.errors import UnsafeFileError, WeightsError
+from probe.records import loads_json
 from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile, check_shape, raw_tensor
 
 _TYPES = {
@@ -44,7 +45,7 @@ def read_safetensors(path: Path) -> TensorFile:
     size = path.stat().st_size
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(min(length, size)))
+        header = loads_json(file.read(min(length, size)))
     header.pop("__metadata__", None)
     tensors: dict[str, LazyTensor] = {}
     for name, entry in header.items():

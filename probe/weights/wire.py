@@ -122,7 +122,7 @@ class Wire:
 
     def text(self, field: Field) -> str:
         """The short text that a field holds."""
-        return self.data(field, MAX_TEXT).decode("utf-8", errors="replace")
+        return self.data(field, MAX_TEXT).decode("utf-8", errors="backslashreplace")
 
     def data(self, field: Field, limit: int) -> bytes:
         """The bytes of a field, or an error where there are more than `limit`."""

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from probe.errors import UnsafeFileError
+from probe.hdf5_foreign import Part
 from probe.hdf5_heaps import SIGNATURE, check_heaps
-from probe.weights.keras_file import _Part
 
 ENDLESS = SIGNATURE + struct.pack("<Q", 64) + struct.pack("<HH4xQ", 1, 1, 2**40) + bytes(32)
 SOUND = SIGNATURE + struct.pack("<Q", 64) + struct.pack("<HH4xQ", 0, 0, 48) + bytes(32)
 
 
-def part(data: bytes, *hidden: tuple[int, int]) -> _Part:
-    made = _Part(io.BytesIO(b"base" + data), 4, len(data))
+def part(data: bytes, *hidden: tuple[int, int]) -> Part:
+    made = Part(io.BytesIO(b"base" + data), 4, len(data))
     for start, length in hidden:
         made.hide(start, length)
     return made

@@ -1,0 +1,125 @@
+"""Look through an HDF5 file of somebody else's without reaching any other file.
+
+HDF5 can keep a dataset's bytes in any file that it names (external storage), take parts of it from
+other files (virtual datasets), and link to objects of other files. All of that is refused before
+anything is read, for what is read becomes features or weights that the user may pass on.
+
+References
+----------
+HDF5 File Format Specification 3.0, IV.A.2.h, Data Storage - External Data Files, and VII.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from probe.errors import UnsafeFileError
+
+MAX_DEPTH = 12
+MAX_OBJECTS = 100_000
+
+
+class Part(io.RawIOBase):
+    """A range of a file as a file: HDF5 sees nothing else, so no link reaches another file.
+
+    Ranges within it can be hidden and then read as zeros.
+    """
+
+    def __init__(self, file: Any, base: int, length: int) -> None:
+        super().__init__()
+        self._file, self._base, self._length, self._at = file, base, length, 0
+        self._hidden: list[tuple[int, int]] = []
+
+    def hide(self, start: int | None, length: int) -> None:
+        """Hide what lies in one piece; a tensor in chunks has no `start`."""
+        if start is not None and length > 0:
+            self._hidden.append((start, min(start + length, self._length)))
+
+    def visible(self) -> Iterator[tuple[int, int]]:
+        """Yield the ranges that are not hidden."""
+        at = 0
+        for start, stop in sorted(self._hidden):
+            if start > at:
+                yield at, start
+            at = max(at, stop)
+        if at < self._length:
+            yield at, self._length
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._length}[whence]
+        self._at = start + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._length - self._at))
+        self._file.seek(self._base + self._at)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        for start, stop in self._hidden:
+            low, high = max(start - self._at, 0), min(stop - self._at, len(data))
+            if low < high:
+                buffer[low:high] = bytes(high - low)
+        self._at += len(data)
+        return len(data)
+
+
+def datasets(
+    path: Path, root: Any, passed_over: Collection[str] = ()
+) -> Iterator[tuple[list[str], Any]]:
+    """Yield every dataset below `root` with the names that lead to it.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    root : h5py.Group
+    passed_over : collection of str
+        Names of groups that are not looked into.
+
+    Raises
+    ------
+    UnsafeFileError
+        There is a link to somewhere else, groups are nested without end, or a dataset keeps its
+        data in another file.
+    """
+    import h5py
+
+    waiting: list[tuple[list[str], Any]] = [([], root)]
+    seen = 0
+    while waiting:
+        parts, group = waiting.pop()
+        for key in group:
+            seen += 1
+            if seen > MAX_OBJECTS or len(parts) > MAX_DEPTH:  # hard links can form a circle
+                raise UnsafeFileError(f"{path}: groups nested without end")
+            name = "/".join([*parts, key])
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise UnsafeFileError(f"{path}: {name!r} is a link to somewhere else")
+            one = group[key]
+            if isinstance(one, h5py.Group):
+                if key not in passed_over:
+                    waiting.append(([*parts, key], one))
+            elif isinstance(one, h5py.Dataset):
+                check_own_data(path, name, one)
+                yield [*parts, key], one
+
+
+def check_own_data(path: Path, name: str, dataset: Any) -> None:
+    """Raise UnsafeFileError where a dataset's bytes lie in other files."""
+    import h5py
+
+    plist = dataset.id.get_create_plist()
+    if plist.get_external_count() or plist.get_layout() == h5py.h5d.VIRTUAL:
+        raise UnsafeFileError(f"{path}: {name!r} keeps its data in another file; nothing was read")

@@ -1,0 +1,249 @@
+"""Read JSON, .npy and .npz files that somebody else may have written, or a disk have damaged.
+
+Whatever is wrong with one ends in a single kind of error: `ValueError` where a text is already in
+memory, `DataError` with the path where a file is read. Nothing is reserved because a file claims
+it, and what is not a regular file (a pipe, a device, a folder) is refused before it is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import DataError
+
+MOST_JSON = 1 << 28  # bytes; a million class names with a figure each are a tenth of it
+MOST_DIGITS = 20  # of a whole number: 64 bits
+MOST_TEXT_ITEM = 1 << 20  # bytes of one text of an array of texts
+
+
+def check_regular(path: Path) -> int:
+    """Return the size of a regular file in bytes, links followed.
+
+    Raises
+    ------
+    DataError
+        It is not there, is a folder, a pipe, a socket or a device, or has a name that no file
+        system takes.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise DataError(f"{shown(path)}: there is no such file; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{shown(path)}: cannot be read ({reason}); check the path") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = next(name for test, name in _KINDS if test(found.st_mode))
+        raise DataError(f"{shown(path)}: is {kind}, not a file; name a regular file")
+    return found.st_size
+
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (lambda _: True, "a device"),
+)
+
+
+def shown(path: object) -> str:
+    """Return a path as it can be printed everywhere: bytes that are no UTF-8 are escaped."""
+    text = str(path)
+    if len(text) > 300:  # a name of a thousand letters tells no more than its beginning
+        text = f"{text[:140]}...{text[-140:]}"
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def loads_json(text: str | bytes) -> Any:
+    """Return what a JSON text, in UTF-8, says.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON, or holds what no record of ours does: NaN, a number beyond float64 or 64
+        bits, nesting deeper than Python's stack, or text that cannot be written as UTF-8.
+    """
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        value = json.loads(text, parse_float=_float, parse_int=_int, parse_constant=_no_number)
+        if "\\u" in text:  # may be half of a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("brackets are nested without end") from None
+    except UnicodeError as error:
+        raise ValueError(f"text that is not UTF-8 ({in_one_line(error)})") from None
+    return value
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text)
+
+
+def _int(text: str) -> int:
+    return int(text) if len(text) <= MOST_DIGITS else _no_number(text)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text[:40]} is no number of JSON that is read here")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file says; whoever calls it tells which record it should have been.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is none.
+    ValueError
+        It cannot be read, is no regular file, or is not what `loads_json` takes.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_JSON:
+            raise ValueError(f"no regular file of at most {MOST_JSON:,} bytes")
+        return loads_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from error
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return an error's text, or its name where it has none, in a line of at most 160 letters."""
+    return _printable(" ".join(str(error).split())[:160] or type(error).__name__)
+
+
+class NpzFile:
+    """The arrays of an .npz file, each read when it is asked for.
+
+    Parameters
+    ----------
+    path : Path
+
+    Attributes
+    ----------
+    shapes : mapping of name to (shape, dtype)
+        Of every array, in the file's order. Where an array's header says what cannot be (objects,
+        a size that is not that of the data), `ValueError` stands in its place: another may be fine.
+
+    Raises
+    ------
+    DataError
+        It is not there, no zip archive, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        check_regular(path)
+        self.path = path
+        self.shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]] | ValueError] = {}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    if info.filename.endswith(".npy"):
+                        self.shapes[info.filename.removesuffix(".npy")] = _peek(archive, info)
+        except Exception as error:  # zipfile meets damage in a dozen ways
+            raise self._damaged(error) from error
+
+    def read(self, name: str) -> NDArray[Any]:
+        """Return one array.
+
+        Raises
+        ------
+        DataError
+            It is damaged, or not made of plain numbers or text.
+        """
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                info = archive.getinfo(f"{name}.npy")
+                with archive.open(info) as member:
+                    return _read_array(member, info.file_size)
+        except Exception as error:
+            raise self._damaged(error, f", array {shown(name)}") from error
+
+    def _damaged(self, error: Exception, what: str = "") -> DataError:
+        return DataError(
+            f"{self.path}{what}: not a readable .npz file of plain arrays ({in_one_line(error)})"
+        )
+
+
+def _peek(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo
+) -> tuple[tuple[int, ...], np.dtype[Any]] | ValueError:
+    try:
+        with archive.open(info) as member:
+            shape, _, dtype = _header(member, info.file_size)
+            return shape, dtype
+    except Exception as error:
+        return ValueError(in_one_line(error))
+
+
+def read_npy(path: Path) -> NDArray[Any]:
+    """Return the array of an .npy file, mapped into memory: what is not used is not read.
+
+    Raises
+    ------
+    DataError
+        It is not there, damaged, or not made of plain numbers or text.
+    """
+    size = check_regular(path)
+    try:
+        with path.open("rb") as file:
+            shape, fortran, dtype = _header(file, size)
+            start = file.tell()
+        if math.prod(shape) == 0:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+    except Exception as error:
+        raise DataError(
+            f"{path}: not a readable .npy file of plain numbers ({in_one_line(error)})"
+        ) from error
+
+
+def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
+    reader: Any = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if reader is None:
+        raise ValueError(f"written as version {version}, and 1.0 and 2.0 are read")
+    shape, fortran, dtype = reader(file)
+    if dtype.hasobject or dtype.kind not in "biufcSU":
+        raise ValueError(f"an array of {dtype}; only numbers and text are read")
+    if not all(0 <= side < 1 << 62 for side in shape) or len(shape) > 32:
+        raise ValueError(f"an impossible shape of {len(shape)} dimensions")
+    there = size - file.tell()
+    if math.prod(shape) * dtype.itemsize != there:
+        raise ValueError(f"{shape} {dtype} claimed, and {there:,} bytes there")
+    return shape, bool(fortran), dtype
+
+
+def _read_array(file: IO[bytes], size: int) -> NDArray[Any]:
+    shape, fortran, dtype = _header(file, size)
+    count = math.prod(shape) * dtype.itemsize
+    data = file.read(count)  # what is there, not what is claimed
+    if len(data) != count or file.read(1):
+        raise ValueError("it ends early")
+    flat = np.frombuffer(bytearray(data) if count < 1 << 20 else data, dtype)
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def read_npz(path: Path, wanted: Mapping[str, object] | None = None) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz file, or of it those that are wanted; see `NpzFile`."""
+    file = NpzFile(path)
+    return {name: file.read(name) for name in file.shapes if wanted is None or name in wanted}
