@@ -19,7 +19,7 @@ from probe.datasets.fetch import Progress
 from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
 from probe.engines import Engine, check_device_name
-from probe.errors import ProbeError, UsageError
+from probe.errors import ProbeError, UsageError, WeightsError
 from probe.extract import Job, decide, default_batch_size
 from probe.memo import Memo
 from probe.preprocess import PreprocessSpec, load_preprocess
@@ -50,9 +50,24 @@ class Prepared:
     job: Job
 
     def load(self, cuts: Sequence[tuple[Layer, Pool]]) -> Loaded:
-        """Read the parameters that the deepest of some cuts uses."""
+        """Read the parameters that the deepest of some cuts uses.
+
+        Raises
+        ------
+        WeightsError
+            They are not those that the keys name: features of others would get their name.
+        """
         deepest = max((layer for layer, _ in cuts), key=lambda layer: layer.after)
-        return self.weights.load(self.backbone, deepest)
+        loaded = self.weights.load(self.backbone, deepest)
+        named = {cut.key.parameters for cut in self.job.cuts if cut.layer == deepest}
+        if named and loaded.digest not in named:
+            place = self.weights.path or self.weights.name
+            memo = Memo(self.request.cache_dir / "memo.sqlite")
+            memo.forget_if_possible(os.path.realpath(place))
+            raise WeightsError(
+                f"{place}: was changed since this command looked at it; run the same command again"
+            )
+        return loaded
 
     def engine_for(
         self, cuts: Sequence[tuple[Layer, Pool]], loaded: Loaded | None = None

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import subprocess
 import sys
@@ -93,7 +94,7 @@ def test_many_processes_share_it(tmp_path: Path) -> None:
     running = [subprocess.Popen([sys.executable, "-c", code, str(place), str(n)]) for n in range(4)]
     assert [one.wait() for one in running] == [0] * 4
     with sqlite3.connect(place) as db:
-        assert db.execute("SELECT count(*) FROM stamps").fetchone() == (160,)
+        assert db.execute("SELECT count(*) FROM checked").fetchone() == (160,)
     db.close()
 
 
@@ -132,3 +133,102 @@ def test_a_damaged_memo_is_set_aside_and_made_anew(
     assert (tmp_path / "memo.sqlite.broken").read_bytes() == damage
     memo.put_many("k", [(str(file), stamp, b"v")])
     assert memo.get_many("k", {str(file): stamp}) == {str(file): b"v"}
+
+
+def small(place: Path) -> None:
+    """Make an empty database of small pages, so that every byte can be tried."""
+    with sqlite3.connect(place) as db:
+        db.execute("PRAGMA page_size = 512")
+        db.execute("VACUUM")
+    db.close()
+
+
+def test_whichever_byte_of_the_memo_flips_nothing_wrong_is_believed(tmp_path: Path) -> None:
+    place = tmp_path / "memo.sqlite"
+    small(place)
+    files = [aged(tmp_path / f"f{i}", str(i)) for i in range(3)]
+    truth = {str(file): file.name.encode() * 4 for file in files}
+    stamps = {str(file): stamp_of(file) for file in files}
+    rows = [(path, stamps[path], value) for path, value in truth.items()]
+    Memo(place).put_many("hash", rows)
+    data, dice = place.read_bytes(), random.Random(0)
+    assert Memo(place).get_many("hash", stamps) == truth
+    lost = 0
+    for at in range(len(data)):
+        for beside in tmp_path.glob("memo.sqlite*"):
+            beside.unlink()
+        place.write_bytes(data[:at] + bytes([data[at] ^ 1 << dice.randrange(8)]) + data[at + 1 :])
+        memo = Memo(place)
+        found = memo.get_many("hash", stamps)
+        assert found.items() <= truth.items(), at
+        lost += len(found) < 3
+        if at % 8 == 0:  # and it does for what comes next, or is of no use and says nothing
+            memo.put_many("hash", rows)
+            assert Memo(place).get_many("hash", stamps).items() <= truth.items(), at
+    assert lost > 200
+
+
+def test_a_memo_of_an_older_probe_is_not_believed_and_made_anew(tmp_path: Path) -> None:
+    place, file = tmp_path / "memo.sqlite", aged(tmp_path / "f", "x")
+    with sqlite3.connect(place) as db:
+        db.execute(
+            "CREATE TABLE stamps (kind TEXT, path TEXT, size INTEGER, mtime INTEGER, inode INTEGER,"
+            " ctime INTEGER, value BLOB, PRIMARY KEY (kind, path)) WITHOUT ROWID"
+        )
+        row = ("hash", str(file), *stamp_of(file), b"h")
+        db.execute("INSERT INTO stamps VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    db.close()
+    memo = Memo(place)
+    assert recall(memo, file) == {}
+    memo.forget(file)  # nor is there anything to forget
+    memo.put_many("hash", [(str(file), stamp_of(file), b"new")])
+    assert recall(memo, file) == {str(file): b"new"}
+    assert not list(tmp_path.glob("*.broken"))
+
+
+@pytest.mark.parametrize("state", ["locked", "read-only", "cut short", "empty", "a folder"])
+def test_a_memo_that_is_of_no_use_costs_only_the_memory(
+    tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda place, timeout: connect(place, timeout=0.01))
+    place, file = tmp_path / "memo.sqlite", aged(tmp_path / "f", "x")
+    row = (str(file), stamp_of(file), b"h")
+    if state != "a folder":
+        Memo(place).put_many("hash", [row])
+    memo, holder = Memo(place), None
+    if state == "locked":
+        holder = connect(place, isolation_level=None)
+        holder.execute("BEGIN EXCLUSIVE")
+    elif state == "read-only":
+        connect(place).execute("PRAGMA journal_mode = DELETE").connection.close()
+        data = bytearray(place.read_bytes())
+        data[18] = 9  # a format that this SQLite may read and not write
+        place.write_bytes(data)
+    elif state == "cut short":
+        os.truncate(place, place.stat().st_size - 700)
+    elif state == "empty":
+        place.write_bytes(b"")
+    else:
+        place.mkdir()
+    assert recall(memo, file).get(str(file), b"h") == b"h"
+    memo.put_many("hash", [row])
+    assert recall(memo, file).get(str(file), b"h") == b"h"
+    memo.forget_if_possible(file)
+    if holder is not None:
+        assert memo._busy  # one wait is enough
+        holder.close()
+
+
+def test_names_that_are_not_utf8_are_remembered_each_for_itself(tmp_path: Path) -> None:
+    memo = Memo(tmp_path / "memo.sqlite")
+    names = [os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8"), "caf\\udce9"]
+    stamps = dict.fromkeys(names, (1, 2, 3, 4))
+    memo.put_many(
+        "hash", [(name, stamps[name], name[-4:].encode("utf-8", "replace")) for name in names[:2]]
+    )
+    found = memo.get_many("hash", stamps)
+    assert set(found) <= set(names[:2])  # never another's
+    memo.put_many("hash", [(names[2], stamps[names[2]], b"escaped")])
+    assert memo.get_many("hash", {names[2]: stamps[names[2]]}) == {names[2]: b"escaped"}
+    assert names[0] not in memo.get_many("hash", {names[0]: stamps[names[0]]})  # its place is taken

@@ -59,8 +59,8 @@ class CifarBinary:
         return f"cifar-binary-{self.label_bytes}"
 
     @property
-    def labels_kind(self) -> str:
-        return f"labels-1/{self.kind}-{self.label}"
+    def labels_kind(self) -> None:
+        return None
 
     def read_labels(self) -> NDArray[np.int32]:
         """Return the labels, (n_images,)."""
@@ -112,7 +112,7 @@ class CifarPickle:
 
     @property
     def labels_kind(self) -> str:
-        return f"labels-1/{self.kind}-{self.label_key}"
+        return f"labels-2/{self.kind}-{self.label_key}"
 
     def read_labels(self) -> NDArray[np.int32]:
         """Return the labels, (n_images,)."""

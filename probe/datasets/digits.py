@@ -35,8 +35,8 @@ class DigitsFile:
         return "digits"
 
     @property
-    def labels_kind(self) -> str:
-        return "labels-1/digits"
+    def labels_kind(self) -> None:
+        return None
 
     def read_labels(self) -> NDArray[np.int32]:
         """Return the labels, (n_images,)."""

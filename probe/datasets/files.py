@@ -74,6 +74,7 @@ class FileImages:
         try:
             data = read_file(path)
             if self._content is not None and _hash(data) != self._content[row].tobytes():
+                self._memo.forget_if_possible(path)  # or the next run would say so again
                 raise DataError(
                     f"{path}: was changed since this command looked at it; run the same command "
                     "again"
@@ -84,7 +85,10 @@ class FileImages:
 
     def take(self, rows: NDArray[np.intp]) -> FileImages:
         """Return the images of those rows, in that order."""
-        return FileImages(self._root, [self._ids[row] for row in rows], self._memo, self._workers)
+        ids = [self._ids[row] for row in rows]
+        taken = FileImages(self._root, ids, self._memo, self._workers)
+        taken._content = None if self._content is None else self._content[rows]
+        return taken
 
     def unreadable(self) -> dict[int, str]:
         """Decode every image that was not decoded before; return row -> what is wrong."""

@@ -43,8 +43,8 @@ class IdxFile:
         return "idx"
 
     @property
-    def labels_kind(self) -> str:
-        return "labels-1/idx"
+    def labels_kind(self) -> None:
+        return None
 
     def read_labels(self) -> NDArray[np.int32]:
         """Return the labels, (n_images,)."""

@@ -1,8 +1,10 @@
 """Many images in one file: what CIFAR, IDX and the digits have in common.
 
-Labels and content hashes are remembered under the file's stamp, so that an unchanged dataset
-answers without its pixels being read. Pixels are read when asked for; what is held in memory is
-at most `OPEN_FILES` opened files, however many images are read.
+Content hashes are remembered under the file's stamp, so that an unchanged dataset answers without
+its pixels being decoded. Labels are read each time, or proven by all of the file's bytes where
+reading takes long, for nothing else would tell a wrong one. Pixels are read when asked for and
+hashed again, as files are. What is held in memory is at most `OPEN_FILES` opened files, however
+many images are read.
 """
 
 from __future__ import annotations
@@ -12,17 +14,18 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from probe.datasets.spec import CONTENT_BYTES, Split
 from probe.errors import DataError
-from probe.memo import Memo, stamp_of
+from probe.memo import Memo, Stamp, stamp_of
 
 OPEN_FILES = 2  # a reader crossing from one file to the next needs both
 HASHED_AT_ONCE = 1000
@@ -62,8 +65,8 @@ class PackedFile(Protocol):
         ...
 
     @property
-    def labels_kind(self) -> str:
-        """The format, and which of its labels."""
+    def labels_kind(self) -> str | None:
+        """The format, and which of its labels; None where reading them takes no time."""
         ...
 
     def read_labels(self) -> NDArray[np.int32]:
@@ -79,11 +82,8 @@ def packed_split(
     name: str, files: Sequence[PackedFile], classes: Sequence[str], memo: Memo
 ) -> Split:
     """Return the images of some files, one after the other, with ids like ``train/00000``."""
-    parts = _remembered(
-        memo,
-        [(file.labels_kind, file.labels_path, _labels_reader(file)) for file in files],
-    )
-    labels = [np.frombuffer(part, "<i4").astype(np.int32) for part in parts]
+    stamps = {path: _stamp(path) for file in files for path in (file.labels_path, file.path)}
+    labels = [_labels(file, memo) for file in files]
     for file, values in zip(files, labels, strict=True):
         _check_labels(file.labels_path, values, len(classes))
     sizes = [len(values) for values in labels]
@@ -93,47 +93,87 @@ def packed_split(
             np.concatenate([np.arange(size) for size in sizes]),
         ]
     )
-    images = PackedImages(tuple(files), rows, memo, OpenFiles())
+    images = PackedImages(tuple(files), rows, memo, OpenFiles(), stamps)
     ids = [f"{name}/{row:05d}" for row in range(rows.shape[1])]
     return Split(ids=ids, labels=np.concatenate(labels), images=images)
 
 
 class PackedImages:
-    """Images by (file, row in that file); see `probe.datasets.spec.Images`."""
+    """Images by (file, row in that file); see `probe.datasets.spec.Images`.
+
+    Parameters
+    ----------
+    rows : intp, (2, n_images)
+        Number of the file, and row in it.
+    stamps : mapping of Path to Stamp
+        Of all files of pixels and labels, from before the labels were read.
+    """
 
     def __init__(
-        self, files: tuple[PackedFile, ...], rows: NDArray[np.intp], memo: Memo, opened: OpenFiles
+        self,
+        files: tuple[PackedFile, ...],
+        rows: NDArray[np.intp],
+        memo: Memo,
+        opened: OpenFiles,
+        stamps: Mapping[Path, Stamp],
     ) -> None:
-        self._files, self._rows, self._memo, self._opened = files, rows, memo, opened  # rows (2, n)
+        self._files, self._rows, self._memo, self._opened = files, rows, memo, opened
+        self._stamps = stamps
+        self._content: NDArray[np.uint8] | None = None
 
     def __len__(self) -> int:
         return self._rows.shape[1]
 
     def content(self) -> NDArray[np.uint8]:
-        """Return the hash of each image's shape and pixels, (n_images, 16)."""
-        whole = _remembered(
-            self._memo,
-            [(f"content-1/{file.kind}", file.path, self._hasher(file)) for file in self._files],
-        )
-        tables = [np.frombuffer(part, np.uint8).reshape(-1, CONTENT_BYTES) for part in whole]
-        starts = np.cumsum([0, *(len(table) for table in tables)])
-        table: NDArray[np.uint8] = np.concatenate(tables)
-        chosen: NDArray[np.uint8] = table[starts[self._rows[0]] + self._rows[1]]
-        return chosen
+        """Return the hash of each image's shape and pixels, (n_images, 16), as first asked for.
+
+        Raises
+        ------
+        DataError
+            A file is not the one whose labels were read.
+        """
+        if self._content is None:
+            tables = [self._hashed(file) for file in self._files]
+            starts = np.cumsum([0, *(len(table) for table in tables)])
+            table: NDArray[np.uint8] = np.concatenate(tables)
+            self._content = table[starts[self._rows[0]] + self._rows[1]]
+            for path, stamp in self._stamps.items():
+                if _stamp(path) != stamp:
+                    raise _changed(path, "this file")
+        return self._content
+
+    def _hashed(self, file: PackedFile) -> NDArray[np.uint8]:
+        """Return the hashes of a file's images, (n, 16), from the memo where it is as it was."""
+        kind, place, stamp = f"content-1/{file.kind}", _place(file.path), self._stamps[file.path]
+        value = self._memo.get_many(kind, {place: stamp}).get(place)
+        if value is None:
+            value = _hash_rows(self._opened.get(file))
+            self._memo.put_many(kind, [(place, stamp, value)])
+        return np.frombuffer(value, np.uint8).reshape(-1, CONTENT_BYTES)
 
     def image(self, row: int) -> NDArray[np.uint8]:
-        """Return one image as RGB, (height, width, 3)."""
-        file, place = self._rows[:, row]
-        rows = self._opened.get(self._files[file])
-        image: NDArray[np.uint8] = rows.read(int(place), int(place) + 1)[0]
+        """Return one image as RGB, (height, width, 3).
+
+        Raises
+        ------
+        DataError
+            It is not the one that `content` told of: its features would get a wrong name.
+        """
+        number, place = self._rows[:, row].tolist()
+        file = self._files[number]
+        image: NDArray[np.uint8] = self._opened.get(file).read(place, place + 1)[0]
+        if self._content is not None and _hash(image) != self._content[row].tobytes():
+            self._memo.forget_if_possible(_place(file.path))
+            raise _changed(file.path, f"image {place}")
         return image
 
     def take(self, rows: NDArray[np.intp]) -> PackedImages:
         """Return the images of those rows, in that order."""
-        return PackedImages(self._files, self._rows[:, rows], self._memo, self._opened)
-
-    def _hasher(self, file: PackedFile) -> Callable[[], bytes]:
-        return lambda: _hash_rows(self._opened.get(file))
+        taken = PackedImages(
+            self._files, self._rows[:, rows], self._memo, self._opened, self._stamps
+        )
+        taken._content = None if self._content is None else self._content[rows]
+        return taken
 
 
 class OpenFiles:
@@ -183,31 +223,59 @@ def grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
-def _remembered(memo: Memo, wanted: list[tuple[str, Path, Callable[[], bytes]]]) -> list[bytes]:
-    """Return for each (kind, file, how to compute it) its bytes, computed once a stamp."""
-    values = []
-    for kind, path, compute in wanted:
-        key = os.path.abspath(path)
-        stamp = stamp_of(key)  # before reading: a change meanwhile makes the memo miss, not lie
-        value = memo.get_many(kind, {key: stamp}).get(key)
-        if value is None:
-            value = compute()
-            memo.put_many(kind, [(key, stamp, value)])
-        values.append(value)
-    return values
+def _labels(file: PackedFile, memo: Memo) -> NDArray[np.int32]:
+    """Return the labels of a file: read, or remembered of a file with these very bytes."""
+    if file.labels_kind is None:
+        return file.read_labels()
+    place, stamp = _place(file.labels_path), _stamp(file.labels_path)
+    proof = _digest(file.labels_path)
+    value = memo.get_many(file.labels_kind, {place: stamp}).get(place, b"")
+    if value[: len(proof)] == proof:
+        return np.frombuffer(value[len(proof) :], "<i4").astype(np.int32)
+    labels = file.read_labels()
+    memo.put_many(file.labels_kind, [(place, stamp, proof + labels.astype("<i4").tobytes())])
+    return labels
 
 
-def _labels_reader(file: PackedFile) -> Callable[[], bytes]:
-    return lambda: file.read_labels().astype("<i4").tobytes()
+def _digest(path: Path) -> bytes:
+    """Return the xxh3-128 of a file; 30 MB of a CIFAR batch take some hundredths of a second."""
+    hasher = xxhash.xxh3_128()
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                hasher.update(block)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    return hasher.digest()
+
+
+def _place(path: Path) -> str:
+    return os.path.abspath(path)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        return stamp_of(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened: {error.strerror or error}") from error
+
+
+def _changed(path: Path, what: str) -> DataError:
+    return DataError(
+        f"{path}: {what} was changed since this command looked at it; run the same command again"
+    )
+
+
+def _hash(image: NDArray[np.uint8]) -> bytes:
+    shape = np.array(image.shape, "<u4").tobytes()
+    return hashlib.blake2b(shape + image.tobytes(), digest_size=CONTENT_BYTES).digest()
 
 
 def _hash_rows(rows: Rows) -> bytes:
     digests = bytearray()
     for start in range(0, rows.count, HASHED_AT_ONCE):
-        block = rows.read(start, min(start + HASHED_AT_ONCE, rows.count))
-        shape = np.array(block.shape[1:], "<u4").tobytes()
-        for pixels in block:
-            digests += hashlib.blake2b(shape + pixels.tobytes(), digest_size=CONTENT_BYTES).digest()
+        for image in rows.read(start, min(start + HASHED_AT_ONCE, rows.count)):
+            digests += _hash(image)
     return bytes(digests)
 
 

@@ -46,15 +46,15 @@ class ImageSources:
         Raises
         ------
         DataError
-            A file cannot be read, or was changed since `content` told of it.
+            A file cannot be read, or an image was changed since `content` told of it.
         """
-        one = self._items[row]
-        if not isinstance(one.source, str) or self._content is None:
-            return one.pixels()
-        data = read_file(one.source)
-        if file_content(data) != self._content[row].tobytes():
+        one, content = self._items[row], self._content
+        data = read_file(one.source) if isinstance(one.source, str) else one.source
+        if isinstance(data, np.ndarray):
+            data = data.copy()  # what is hashed is what goes through the network
+        if content is not None and _content(data) != content[row].tobytes():
             raise DataError(f"{one.name}: was changed while its features were computed; try again")
-        return decode(data, one.name)
+        return decode(data, one.name) if isinstance(data, bytes) else data
 
     def take(self, rows: NDArray[np.intp]) -> ImageSources:
         """Return the images of those rows, in that order."""

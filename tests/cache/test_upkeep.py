@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from probe.memo import Memo, stamp_of
 from probe.preprocess import TORCHVISION
 from probe.request import Request, repeat
 from probe.upkeep import SyncPlan, explain, plan_sync, sync
+from tests.cache.toy import everything
 from tests.fakes import SIZE, FakeEngine, Silent
 
 
@@ -282,3 +284,18 @@ def test_an_entry_tells_how_to_ask_for_it_again(world: World) -> None:
     assert moved == replace(asked, dataset="/elsewhere", weights="other.h5")
     with pytest.raises(CacheError, match="does not record"):
         repeat(entry.key, {}, cache_dir=world.cache)
+
+
+def test_a_flipped_bit_in_the_memo_changes_no_entry_and_stops_nobody(world: World) -> None:
+    """A remembered hash that was wrong made `extract` refuse the image for ever."""
+    entry = world.extract()
+    before, place = everything(entry), world.cache / "memo.sqlite"
+    data, dice = place.read_bytes(), random.Random(0)
+    at = data.index(entry["train"].content[7].tobytes())
+    for where in [at, at + 9, *dice.sample(range(len(data)), 25)]:
+        flipped = bytearray(data)
+        flipped[where] ^= 1 << dice.randrange(8)
+        place.write_bytes(flipped)
+        assert everything(world.extract()) == before
+    place.write_bytes(data[:5000])
+    assert everything(world.extract()) == before

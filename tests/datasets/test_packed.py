@@ -36,7 +36,8 @@ def test_an_unchanged_dataset_is_not_read_again(
 
     for each in (CifarBinary, CifarPickle):
         monkeypatch.setattr(each, "open", refuse)
-        monkeypatch.setattr(each, "read_labels", refuse)
+    # labels of a pickle are believed of these very bytes; where reading is quick they are read
+    monkeypatch.setattr(CifarPickle, "read_labels", refuse)
     again = loader().splits["train"]
     np.testing.assert_array_equal(again.labels, first.labels)
     np.testing.assert_array_equal(again.images.content(), content)
@@ -58,6 +59,70 @@ def test_a_changed_file_is_read_again(cifar10: Path, tmp_path: Path) -> None:
     data[5] ^= 1
     path.write_bytes(data)
     assert (content() != before).any(axis=1).nonzero()[0].tolist() == [0]
+
+
+@pytest.mark.parametrize("layout", ["cifar-10-batches-bin", "cifar-10-batches-py"])
+def test_labels_are_those_of_the_file_whatever_its_stamp_says(
+    cifar10: Path, tmp_path: Path, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write through a memory map on tmpfs changes neither size nor times."""
+    for path in cifar10.rglob("*"):
+        os.utime(path, (LONG_AGO, LONG_AGO))
+    root, binary = cifar10 / layout, layout.endswith("bin")
+    path = root / ("test_batch.bin" if binary else "test_batch")
+    monkeypatch.setattr("probe.datasets.packed.stamp_of", lambda _: (1, 2, 3, 4))
+
+    def labels() -> list[int]:
+        split = load_dataset("cifar10", root=root, cache_dir=tmp_path / "c").splits["test"]
+        split.images.content()
+        return split.labels.tolist()
+
+    before = labels()
+    assert labels() == before
+    data = bytearray(path.read_bytes())
+    if binary:
+        data[0] = changed = (before[0] + 1) % 10
+        path.write_bytes(data)
+    else:
+        batch = pickle.loads(data, encoding="bytes")
+        batch[b"labels"][0] = changed = (before[0] + 1) % 10
+        path.write_bytes(pickle.dumps(batch))
+    assert labels() == [changed, *before[1:]]
+
+
+def test_a_file_overwritten_during_the_pass_is_noticed(loader: Loader) -> None:
+    """Features of the new pixels would be kept under the hashes of the old ones."""
+    images = loader().splits["test"].images
+    images.content()
+    some = images.take(np.array([2, 0]))  # nor does a choice of rows escape
+    images.image(0)
+    (file,) = images._files  # type: ignore[attr-defined]
+    data = file.path.read_bytes()
+    new = bytearray(data)
+    if isinstance(file, CifarBinary):
+        new[1] ^= 1  # the first pixel, behind the label
+    else:
+        batch = pickle.loads(data, encoding="bytes")
+        batch[b"data"][0, 0] ^= 1
+        new = bytearray(pickle.dumps(batch))
+        images._opened._rows.clear()  # type: ignore[attr-defined]  # as after another file
+    file.path.write_bytes(new)
+    with pytest.raises(DataError, match="image 0 was changed since this command looked at it"):
+        images.image(0)
+    with pytest.raises(DataError, match="was changed"):
+        some.image(1)
+    assert loader().splits["test"].images.image(0).any()  # and the next command goes on
+
+
+def test_labels_and_pixels_of_two_versions_are_not_put_together(
+    cifar10: Path, tmp_path: Path
+) -> None:
+    root = cifar10 / "cifar-10-batches-bin"
+    images = load_dataset("cifar10", root=root, cache_dir=tmp_path / "c").splits["test"].images
+    path = root / "test_batch.bin"
+    path.write_bytes(bytes([*path.read_bytes()[:-1], 7]))
+    with pytest.raises(DataError, match="this file was changed since"):
+        images.content()
 
 
 def test_a_choice_of_rows_keeps_everything_together(loader: Loader) -> None:
