@@ -19,7 +19,8 @@ from probe.errors import UsageError
 from probe.learning_curve import LearningCurve, Point
 from probe.metrics import score
 from probe.parts import HeadData, Part
-from probe.splitting import Labels, fold_split
+from probe.splitting import Labels, RowNumbers, fold_split
+from probe.units import Units, beyond_single, count_units, dealt
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead
@@ -87,7 +88,7 @@ def learning_curve(
         A head cannot be fitted.
     """
     split, scored, most = check_curve(data, plan)
-    _tell_defaults(data.train.y, head, plan)
+    _tell_defaults(data.train, head, plan)
     work = [(count, draw) for count in plan.counts if count <= most for draw in range(plan.draws)]
     points = []
     for point in _points(data, scored, head, plan, work):
@@ -125,13 +126,20 @@ def check_curve(data: HeadData, plan: CurvePlan) -> tuple[str, Part, int]:
     return split, scored, most
 
 
-def draw_rows(labels: Labels, per_class: int, seed: int, draw: int) -> NDArray[np.intp]:
+def draw_rows(
+    labels: Labels, per_class: int, seed: int, draw: int, units: Units | None = None
+) -> NDArray[np.intp]:
     """Return the rows of one draw, ascending: `per_class` of each class, or all where it has fewer.
 
-    The same seed and draw with a larger number returns these rows and more.
+    The same seed and draw with a larger number returns these rows and more. Where rows belong
+    together, units are drawn one after another, each with all its rows, as they would be
+    collected; of the last unit of a class only as many rows as are lacking.
     """
-    random = np.random.default_rng([seed, draw])
-    order = random.permutation(len(labels))
+    random, own = np.random.default_rng([seed, draw]), dealt(units, len(labels))
+    if own is None:
+        order = random.permutation(len(labels))
+    else:
+        order = np.argsort(random.permutation(int(own.max()) + 1)[own], kind="stable")
     chosen = [order[labels[order] == label][:per_class] for label in np.unique(labels)]
     return np.sort(np.concatenate(chosen)).astype(np.intp)
 
@@ -163,7 +171,7 @@ def _point(
     count, draw = of
     from sklearn.base import clone
 
-    drawn = train.take(draw_rows(train.y, count, plan.seed, draw))
+    drawn = train.take(draw_rows(train.y, count, plan.seed, draw, train.units))
     one: BaseHead = clone(head)
     if "random_state" in one.get_params():
         one.set_params(random_state=plan.seed + draw)
@@ -190,13 +198,26 @@ def _choose_inside(head: BaseHead, drawn: Part, plan: CurvePlan) -> Candidate:
     """Choose by folds of the draw's own rows: what it is scored on stays out of the choice."""
     if len(plan.candidates) < 2:
         return {}
-    counts = np.unique(drawn.y, return_counts=True)[1]
-    if not _can_choose(counts):
+    folds = _inner_folds(drawn, plan.seed)
+    if folds is None:
         return _defaults(head, plan)
     from probe.heads.grid import Search, choose
 
-    folds = fold_split(drawn.y, min(INNER_FOLDS, int(counts.max())), plan.seed)
     return choose(head, drawn, None, Search(candidates=plan.candidates, folds=folds)).chosen
+
+
+def _inner_folds(drawn: Part, seed: int) -> Sequence[tuple[RowNumbers, RowNumbers]] | None:
+    """Return folds of a draw's own rows; None where they cannot be had."""
+    counts = np.unique(drawn.y, return_counts=True)[1]
+    if not _can_choose(counts):
+        return None
+    most = min(int(counts.max()), count_units(drawn.units, len(drawn)))
+    try:
+        return fold_split(drawn.y, min(INNER_FOLDS, most), seed, units=drawn.units)
+    except UsageError:  # of rows that belong together a fold may need all
+        if not beyond_single(drawn.units):
+            raise
+        return None
 
 
 def _can_choose(counts: NDArray[np.integer[Any]]) -> bool:
@@ -210,14 +231,20 @@ def _defaults(head: BaseHead, plan: CurvePlan) -> Candidate:
     return {name: usual[name] for name in plan.candidates[0]}
 
 
-def _tell_defaults(labels: Labels, head: BaseHead, plan: CurvePlan) -> None:
+def _tell_defaults(train: Part, head: BaseHead, plan: CurvePlan) -> None:
     """Log which draws are too small to choose from."""
     if len(plan.candidates) < 2:
         return
-    counts = np.unique(labels, return_counts=True)[1]
-    small = [one for one in plan.counts if not _can_choose(np.minimum(counts, one))]
+    small = [one for one in plan.counts if _is_too_small(train, one, plan.seed)]
     if small:
         log.warning(
             "draws of %s a class are too small to choose from: they have the head's default %s",
             ", ".join(map(str, small)), " and ".join(_defaults(head, plan)),
         )  # fmt: skip
+
+
+def _is_too_small(train: Part, per_class: int, seed: int) -> bool:
+    if not beyond_single(train.units):
+        counts = np.unique(train.y, return_counts=True)[1]
+        return not _can_choose(np.minimum(counts, per_class))
+    return _inner_folds(train.take(draw_rows(train.y, per_class, seed, 0, train.units)), seed) is None

@@ -9,8 +9,9 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,11 +32,14 @@ from probe.multilabel import label_text
 from probe.parts import Part
 from probe.splitting import Labels
 from probe.streaming import StreamedRows
+from probe.units import Groups
 
 log = logging.getLogger(__name__)
 
 THRESHOLD = 0.95  # of the cosine between standardised rows
 MOST = 20_000  # pairs within train that are kept: a low threshold has millions
+MOST_WAITING = 4_000_000  # pairs, 64 MB, before their rows are put together
+LARGE = 0.1  # of all images in one group: nearness that says little
 ROUNDING = 1e-6  # of a cosine of 1 in float32
 
 
@@ -89,6 +93,75 @@ def contradictions(
         )
         for cosine, a, b in pairs
     ]  # fmt: skip
+
+
+def near_groups(parts: Mapping[str, Part], *, threshold: float = THRESHOLD) -> Groups:
+    """Return groups of images that near-duplicates connect, over all splits; see `leaks`.
+
+    Nearness is no equivalence: of a chain of images, each alike the next, all are one group.
+
+    Parameters
+    ----------
+    parts : mapping of split name to Part
+        ``train`` among them, by whose rows features are standardised.
+    """
+    names = list(parts)
+    normalizer = _standard(parts["train"])
+    rows = [_directions(parts[name], normalizer) for name in names]
+    starts = np.cumsum([0, *(len(parts[name]) for name in names)])
+    found = _Connected(int(starts[-1]), threshold)
+    for i, queries in enumerate(rows):
+        for j, reference in enumerate(rows[i:], start=i):
+            take = partial(found.take, int(starts[i]), int(starts[j]))
+            each_tile(queries, reference, take, upper=i == j)
+    numbers = found.components()
+    sizes = np.bincount(numbers)
+    largest = int(sizes.max(initial=0))
+    if largest > LARGE * len(numbers):
+        log.warning(
+            "the largest group of near-duplicates (cosine from %g) has %s of %s images; a higher "
+            "threshold, or a file of groups, would part them",
+            threshold, f"{largest:,}", f"{len(numbers):,}",
+        )  # fmt: skip
+    of = np.split(numbers, starts[1:-1])
+    return Groups(by="near-duplicates", of=dict(zip(names, of, strict=True)))
+
+
+class _Connected:
+    """Rows that pairs above a threshold connect."""
+
+    def __init__(self, n_rows: int, threshold: float) -> None:
+        self._least, self._lock = threshold - ROUNDING, threading.Lock()
+        self._known = np.arange(n_rows)
+        self._pairs: list[NDArray[np.intp]] = []
+        self._waiting = 0
+
+    def take(self, row: int, column: int, first: int, start: int, cosines: Array32) -> None:
+        """Keep a tile's pairs; `row` and `column` are where its two sides begin among all rows."""
+        a, b = np.divmod(np.flatnonzero(cosines >= self._least), cosines.shape[1])
+        pairs = np.stack([a + first + row, b + start + column])
+        pairs = pairs[:, pairs[0] != pairs[1]]
+        with self._lock:
+            self._pairs.append(pairs)
+            self._waiting += pairs.shape[1]
+            if self._waiting > MOST_WAITING:
+                self._connect()
+
+    def components(self) -> NDArray[np.intp]:
+        """Return each row's component, numbered from 0."""
+        self._connect()
+        return self._known
+
+    def _connect(self) -> None:
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        a, b = self._known[np.concatenate([np.empty((2, 0), np.intp), *self._pairs], axis=1)]
+        n = len(self._known)
+        graph = coo_matrix((np.ones(len(a), np.int8), (a, b)), (n, n))
+        merged = connected_components(graph, directed=False)[1]
+        self._known = merged[self._known].astype(np.intp)
+        self._pairs, self._waiting = [], 0
 
 
 def _standard(train: Part) -> Normalizer:

@@ -39,6 +39,7 @@ from probe.statistics import (
     fit_temperature,
     share_interval,
 )
+from probe.units import Units, count_units, dealt, effective_count
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +50,15 @@ Array64 = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """A head's probabilities on one split, float64, (n_rows, n_classes), and their metrics."""
+    """A head's probabilities on one split, float64, (n_rows, n_classes), and their metrics.
+
+    `units`, (n_rows,), says which rows belong together; without it each is alone.
+    """
 
     probabilities: Array64
     labels: Labels
     metrics: Metrics | MultiLabelMetrics
+    units: Units | None = None
 
     @property
     def multilabel(self) -> bool:
@@ -61,14 +66,17 @@ class Scored:
         return self.labels.ndim == 2
 
 
-def measure(probabilities: Array64, labels: Labels) -> Scored:
+def measure(probabilities: Array64, labels: Labels, units: Units | None = None) -> Scored:
     """Score probabilities, (n_rows, n_classes), on a split; see `score` and `score_labels`."""
     metrics: Metrics | MultiLabelMetrics
     if labels.ndim == 2:
         metrics = score_labels(probabilities, labels)
     else:
         metrics = score(probabilities, labels, probabilities.shape[1])
-    return Scored(probabilities=probabilities, labels=labels, metrics=metrics)
+    return Scored(
+        probabilities=probabilities, labels=labels, metrics=metrics,
+        units=dealt(units, len(labels)),
+    )  # fmt: skip
 
 
 def temperature_of(splits: Mapping[str, Scored]) -> float | None:
@@ -156,6 +164,22 @@ def _bounds(one: Scored) -> dict[str, tuple[float, float]]:
     found = {metric: (one.low, one.high) for metric, one in bounds.items()}
     precision = bootstrap_map(p, labels) if one.multilabel else None
     return found if precision is None else {"map": precision, **found}
+
+
+def groups_of(splits: Mapping[str, Scored], by: str) -> dict[str, Any] | None:
+    """Return how many groups the rows of each split are, as `RunResult.groups` has it.
+
+    None where each row is alone.
+    """
+    grouped = {name: one for name, one in splits.items() if one.units is not None}
+    if not grouped:
+        return None
+    sizes = {name: (one.units, len(one.labels)) for name, one in grouped.items()}
+    return {
+        "by": by,
+        "units": {name: count_units(*size) for name, size in sizes.items()},
+        "effective": {name: effective_count(*size) for name, size in sizes.items()},
+    }
 
 
 def per_class_of(

@@ -15,6 +15,7 @@ from probe.heads import HEADS
 from probe.memory import Fitting
 from probe.parts import Part
 from probe.splitting import fold_split
+from probe.units import Groups
 
 if TYPE_CHECKING:
     from probe.heads import BaseHead
@@ -45,8 +46,8 @@ class HeadRequest:
         Fit each candidate with so many seeds, from `seed` on, and choose by the means.
     folds, repeats : int
         Choose, or only measure, by so many folds, so often; 0 folds choose on validation rows.
-    groups : mapping of id to group, optional
-        Rows of one group are held out together.
+    groups : sequence of Groups
+        Rows of one group stay on one side, as rows of one picture always do.
     refit : bool, optional
         Fit once more on train and val after choosing. Default: where something was chosen, unless
         the training images are fewer than FEW_SHOT a class: then their number is the point.
@@ -74,7 +75,7 @@ class HeadRequest:
     seeds: int = 1
     folds: int = 0
     repeats: int = 1
-    groups: Mapping[str, str] | None = None
+    groups: Sequence[Groups] = ()
     refit: bool | None = None
     ensemble: How | None = None
     jobs: int = 1
@@ -107,9 +108,8 @@ class HeadRequest:
         HeadError
             A parameter makes no sense.
         """
-        for option, needs in (("--groups", self.groups), ("--ensemble", self.ensemble)):
-            if needs is not None and not self.folds:
-                raise UsageError(f"{option} is about folds: add --folds 5")
+        if self.ensemble is not None and not self.folds:
+            raise UsageError("--ensemble is about folds: add --folds 5")
         if self.repeats > 1 and not self.folds:
             raise UsageError(f"--repeats {self.repeats} is about folds: add --folds 5")
         for candidate in self._candidates():
@@ -141,7 +141,7 @@ class HeadRequest:
         Raises
         ------
         UsageError
-            There are too few rows for the folds, or a row has no group.
+            There are too few rows for the folds.
         """
         if not (self.searched() or self.folds or self.seeds > 1):
             return None
@@ -152,7 +152,7 @@ class HeadRequest:
         if self.folds:
             folds = fold_split(
                 train.y, self.folds, self.seed, repeats=self.repeats,
-                groups=self._groups(train), classes=classes,
+                units=train.units, classes=classes,
             )  # fmt: skip
         return Search(
             candidates=self._candidates(), folds=folds, seeds=tuple(seeds), jobs=self.jobs
@@ -188,14 +188,6 @@ class HeadRequest:
         if self.refit is not None:
             return self.refit
         return bool(self.searched()) and not is_few_shot(train)
-
-    def _groups(self, train: Part) -> list[str] | None:
-        if self.groups is None:
-            return None
-        lacking = [one for one in train.ids if one not in self.groups]
-        if lacking:
-            raise UsageError(f"--groups: {len(lacking)} rows have no group; first {lacking[0]!r}")
-        return [self.groups[one] for one in train.ids]
 
 
 def is_few_shot(train: Part) -> bool:

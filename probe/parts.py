@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from probe.errors import UsageError
 from probe.splitting import Labels, RowNumbers, validation_split
 from probe.streaming import StreamedRows
+from probe.units import Related, Units, beyond_single, count_units
+
+log = logging.getLogger(__name__)
 
 SCORED = 1 << 15  # images at a time, of those whose rows stay in their file
 
@@ -32,12 +36,15 @@ class Part:
     ids : sequence of str, (n_images,)
     views : int
         Rows an image has.
+    units : int, (n_images,), optional
+        Images of one unit belong together, see `probe.units`; without it each is alone.
     """
 
     X: NDArray[Any] | StreamedRows
     y: Labels
     ids: Sequence[str]
     views: int = 1
+    units: Units | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -53,7 +60,8 @@ class Part:
         else:
             X = self.X.reshape(len(self), self.views, -1)[images].reshape(-1, self.X.shape[1])
         ids = [self.ids[image] for image in images]
-        return Part(X=X, y=self.y[images], ids=ids, views=self.views)
+        units = None if self.units is None else self.units[images]
+        return Part(X=X, y=self.y[images], ids=ids, views=self.views, units=units)
 
     def joined(self, other: Part | None) -> Part:
         """Return these images and then the other's; a copy, unless there are no others."""
@@ -64,7 +72,10 @@ class Part:
         else:
             X = np.concatenate([self.X, other.X])
         y, ids = np.concatenate([self.y, other.y]), [*self.ids, *other.ids]
-        return Part(X=X, y=y, ids=ids, views=self.views)
+        units = None
+        if self.units is not None and other.units is not None:
+            units = np.concatenate([self.units, other.units])
+        return Part(X=X, y=y, ids=ids, views=self.views, units=units)
 
     def predict_proba(self, head: Any, n_classes: int) -> NDArray[np.float64]:
         """Return a head's probabilities, (n_images, n_classes), averaged over an image's views.
@@ -83,12 +94,16 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadData:
-    """What one head is fitted, watched and scored on."""
+    """What one head is fitted, watched and scored on.
+
+    `grouped_by` says what images were grouped by, beside their content.
+    """
 
     train: Part
     val: Part | None
     test: Part | None
     classes: tuple[str, ...]
+    grouped_by: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,28 +121,45 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SplitPlan:
-    """Which rows play which part, and why in one sentence for the user."""
+    """Which rows play which part, and why in one sentence for the user.
+
+    `units` says which rows of each split belong together; it is empty where each is alone.
+    """
 
     train: Rows
     val: Rows | None
     test: Rows | None
     why: str
+    units: Mapping[str, Units] = field(default_factory=dict)
+    grouped_by: str = ""
 
     def apply(self, splits: Mapping[str, Part], classes: Sequence[str]) -> HeadData:
         """Cut the splits accordingly."""
+        splits = {
+            name: replace(part, units=self.units[name]) if name in self.units else part
+            for name, part in splits.items()
+        }
         return HeadData(
             train=self.train.of(splits),
             val=self.val.of(splits) if self.val else None,
             test=self.test.of(splits) if self.test else None,
             classes=tuple(classes),
+            grouped_by=self.grouped_by,
         )
 
 
-def plan_splits(labels: Mapping[str, Labels], *, val_size: float, seed: int) -> SplitPlan:
+def plan_splits(
+    labels: Mapping[str, Labels],
+    *,
+    val_size: float,
+    seed: int,
+    related: Related | None = None,
+) -> SplitPlan:
     """Decide which rows of which split a head is trained, watched and tested on.
 
     The dataset's own validation split is used where there is one; else `val_size` of the training
-    rows are held out, stratified. Its test split, where there is one, is the test split.
+    rows are held out, stratified; rows that belong together stay on one side. Its test split, where
+    there is one, is the test split.
 
     Parameters
     ----------
@@ -136,6 +168,8 @@ def plan_splits(labels: Mapping[str, Labels], *, val_size: float, seed: int) -> 
     val_size : float
         A fraction below 1, a whole number of rows, or 0 to hold nothing out.
     seed : int
+    related : Related, optional
+        Which rows belong together; without it each is alone.
 
     Raises
     ------
@@ -148,20 +182,76 @@ def plan_splits(labels: Mapping[str, Labels], *, val_size: float, seed: int) -> 
             "train: extract with --split train, or without --split"
         )
     train, val, n_rows = Rows(split="train"), None, len(labels["train"])
+    units, by = _units(related)
+    own = units.get("train")
     if "val" in labels:
         val, why = Rows(split="val"), "validation is the dataset's own val split"
     elif val_size == 0:
         why = f"all {n_rows:,} training rows are trained on, nothing is held out"
     else:
-        train_rows, val_rows = validation_split(labels["train"], val_size, seed)
+        train_rows, val_rows = validation_split(labels["train"], val_size, seed, own)
         train, val = Rows(split="train", rows=train_rows), Rows(split="train", rows=val_rows)
         why = (
             f"validation is {len(val_rows):,} of the {n_rows:,} training rows, "
             f"stratified, seed {seed}"
         )
-        if 0 < val_size < 1 and len(val_rows) > round(val_size * n_rows):
+        if own is None and 0 < val_size < 1 and len(val_rows) > round(val_size * n_rows):
             why += f": more than {val_size:g} of them, so that every class has one"
+        if own is not None and by:
+            n_units, n_val = count_units(own, n_rows), count_units(own[val_rows], len(val_rows))
+            why += f", {n_val:,} of {n_units:,} groups by {by}, each on one side"
+    if related is not None:
+        why += _copies(related.pictures["train"])
     if "test" not in labels:
-        return SplitPlan(train=train, val=val, test=None, why=f"{why}; there is no test split")
-    why += "; the test split is scored once, at the end"
-    return SplitPlan(train=train, val=val, test=Rows(split="test"), why=why)
+        test, why = None, f"{why}; there is no test split"
+    else:
+        test, why = Rows(split="test"), f"{why}; the test split is scored once, at the end"
+    return SplitPlan(train=train, val=val, test=test, why=why, units=units, grouped_by=by)
+
+
+def _units(related: Related | None) -> tuple[Mapping[str, Units], str]:
+    """Return which rows belong together, and by what; nothing where each row is alone."""
+    if related is None or not any(map(beyond_single, related.units.values())):
+        return {}, ""
+    return related.units, related.by
+
+
+def _copies(pictures: Units) -> str:
+    """Say how many training rows are of a picture that others are of, too."""
+    count = len(pictures) - count_units(pictures, len(pictures))
+    if not count:
+        return ""
+    one = "1 training row is an exact copy" if count == 1 else (
+        f"{count:,} training rows are exact copies"
+    )  # fmt: skip
+    return f"; {one} of others, and copies stay on one side"
+
+
+def warn_of_shared(related: Related, labels: Mapping[str, Labels]) -> None:
+    """Log how many rows of the dataset's own splits are in train, too: they cannot be moved.
+
+    For whoever made the splits: a bench has the same ones for all its heads.
+    """
+    for split in ("val", "test"):
+        if split not in labels or "train" not in labels:
+            continue
+        own, theirs = related.pictures[split], related.pictures["train"]
+        copies = np.isin(own, theirs)
+        if count := int(copies.sum()):
+            _, first = np.unique(theirs, return_index=True)
+            other = labels["train"][first[np.searchsorted(theirs[first], own[copies])]]
+            differ = other != labels[split][copies]
+            contrary = int((differ if differ.ndim == 1 else differ.any(axis=1)).sum())
+            log.warning(
+                "%s of %s %s images %s also in train, the same picture%s: figures on %s are too "
+                "good by as much; `probe audit` lists them",
+                f"{count:,}", f"{len(own):,}", split, "is" if count == 1 else "are",
+                f" ({contrary:,} with another label)" if contrary else "", split,
+            )  # fmt: skip
+        grouped = np.isin(related.units[split], related.units["train"]) & ~copies
+        if count := int(grouped.sum()):
+            log.warning(
+                "%s of %s %s images are of groups (%s) that are in train, too: the dataset's own "
+                "splits divide them, so figures on %s are those of known groups",
+                f"{count:,}", f"{len(own):,}", split, related.by, split,
+            )  # fmt: skip

@@ -16,6 +16,7 @@ from probe.files import replacing
 
 FILE_NAME = "predictions.npz"
 ARRAYS = ("ids", "labels", "probabilities")
+UNITS = "units"  # absent where each row is alone, and in files of older versions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,11 +32,14 @@ class Predictions:
     probabilities : float32, (n_rows, n_classes)
         Columns in the order of the entry's classes; 0 for a class without training rows. Rows sum
         to 1 unless they may have several labels.
+    units : int, (n_rows,), optional
+        Rows of one unit belong together (`probe.units`): they show one picture or are of one group.
     """
 
     ids: NDArray[np.str_]
     labels: NDArray[np.int64] | NDArray[np.uint8]
     probabilities: NDArray[np.float32]
+    units: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,7 +57,7 @@ def save_predictions(folder: Path, splits: Mapping[str, Predictions]) -> None:
     arrays = {
         f"{split}_{name}": np.asarray(getattr(one, name))
         for split, one in splits.items()
-        for name in ARRAYS
+        for name in (*ARRAYS, *([] if one.units is None else [UNITS]))
     }
     with replacing(folder / FILE_NAME) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -74,10 +78,16 @@ def load_predictions(folder: Path) -> dict[str, Predictions]:
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
         splits = {name.removesuffix("_ids") for name in arrays if name.endswith("_ids")}
-        found = {s: Predictions(**{n: arrays[f"{s}_{n}"] for n in ARRAYS}) for s in sorted(splits)}
+        found = {
+            s: Predictions(
+                **{n: arrays[f"{s}_{n}"] for n in ARRAYS}, units=arrays.get(f"{s}_{UNITS}")
+            )
+            for s in sorted(splits)
+        }
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: damaged ({error}); fit the head again") from error
     for split, one in found.items():
-        if not len(one.ids) == len(one.labels) == len(one.probabilities):
+        units = one.ids if one.units is None else one.units
+        if not len(one.ids) == len(one.labels) == len(one.probabilities) == len(units):
             raise DataError(f"{path}: {split} has arrays of different lengths; fit the head again")
     return found

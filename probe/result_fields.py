@@ -24,6 +24,7 @@ OPTIONAL_TYPES: dict[str, type | tuple[type, ...]] = {
     "test_looks": int,
     "spread": dict,
     "multilabel": dict,
+    "groups": dict,
 }
 
 

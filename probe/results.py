@@ -97,6 +97,10 @@ class RunResult:
         figures on the split of `per_class` (positives, average_precision, auc, threshold,
         precision, recall, f1), and ``without_positives``, a mapping of split to class names.
         `metrics` has other names then, ``map`` first, and no top-1.
+    groups : mapping, optional
+        Where rows belong together (`probe.units`): ``by`` what, empty where only by showing the
+        same picture; and by split ``units``, how many groups its rows are, and ``effective``, how
+        many groups of equal size would say as much. Intervals are over groups then.
     """
 
     schema: int = SCHEMA
@@ -124,6 +128,7 @@ class RunResult:
     test_looks: int | None = None
     spread: Mapping[str, Any] | None = None
     multilabel: Mapping[str, Any] | None = None
+    groups: Mapping[str, Any] | None = None
 
     @property
     def metric(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -27,8 +27,10 @@ from probe.report.label_bars import draw_label_bars
 from probe.report.learning import draw_learning_curve
 from probe.results import FeatureSource, new_run_folder, write_run
 from probe.selection import HeadRun, run_head
+from probe.units import Groups, Related, relate
 
 if TYPE_CHECKING:
+    from probe.cache.features import FeatureSplit
     from probe.heads import Epoch
     from probe.heads.grid import FoldRows
     from probe.splitting import Labels
@@ -47,6 +49,7 @@ __all__ = [
     "fit_head",
     "keep_run",
     "plan_head",
+    "related_rows",
     "run_folder",
 ]
 
@@ -63,12 +66,18 @@ def plan_head(joined: Joined, request: HeadRequest) -> SplitPlan:
     labels = {name: split.labels for name, split in joined.splits.items()}
     default = 0.0 if request.folds else VAL_SIZE  # the folds hold rows out in turn
     size = default if request.val_size is None else request.val_size
-    plan = plan_splits(labels, val_size=size, seed=request.seed)
+    related = related_rows(joined.splits, request.groups)
+    plan = plan_splits(labels, val_size=size, seed=request.seed, related=related)
     if plan.val is None and plan.test is not None and request.per_class:
         plan = replace(plan, why=f"{plan.why}, and then by each head of the learning curve")
     if "val" in labels and request.val_size is not None:
         return replace(plan, why=f"{plan.why}; --val-size is not used")
     return plan
+
+
+def related_rows(splits: Mapping[str, FeatureSplit], groups: Sequence[Groups] = ()) -> Related:
+    """Return which rows of some splits belong together: those of one picture, and of one group."""
+    return relate({name: split.content for name, split in splits.items()}, groups)
 
 
 def fit_head(

@@ -17,6 +17,7 @@ from probe.evaluation import (
     Scored,
     describe_labels,
     figures_of,
+    groups_of,
     intervals_of,
     measure,
     per_class_of,
@@ -143,6 +144,7 @@ def run_head(
         test_looks=looks,
         spread=_spread(choice, search) if choice and search else None,
         multilabel=describe_labels(splits, data.classes, thresholds),
+        groups=groups_of(splits, data.grouped_by),
     )
     return HeadRun(
         head=final,
@@ -192,7 +194,7 @@ def out_of_fold(train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_class
     for head, (_, held_out) in zip(heads, folds, strict=True):
         total[held_out] += train.take(held_out).predict_proba(head, n_classes)
         count[held_out] += 1
-    return measure(total / count[:, None], train.y)
+    return measure(total / count[:, None], train.y, train.units)
 
 
 def _final(
@@ -219,7 +221,7 @@ def _score_all(
             continue
         unseen = name == "test" or (name == "val" and not refit)
         head = final if unseen else train_head
-        splits[name] = measure(part.predict_proba(head, len(data.classes)), part.y)
+        splits[name] = measure(part.predict_proba(head, len(data.classes)), part.y, part.units)
     return splits
 
 
@@ -235,6 +237,7 @@ def _predictions(data: HeadData, splits: Mapping[str, Scored]) -> dict[str, Pred
             ids=np.asarray(part.ids, dtype=np.str_),
             labels=part.y.astype(np.uint8) if part.y.ndim == 2 else part.y.astype(np.int64),
             probabilities=splits[name].probabilities.astype(np.float32),
+            units=splits[name].units,
         )
         for name, part in parts.items()
         if part is not None and name in splits

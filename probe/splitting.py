@@ -1,7 +1,7 @@
 """Rows divided into parts: one that is held out, or folds. Classes keep their shares.
 
-Rows with several labels, (n_rows, n_classes) of 0 and 1, are divided by iterative stratification,
-see `probe.stratify`.
+Rows with several labels, (n_rows, n_classes) of 0 and 1, and rows of which some belong together
+(`probe.units`) are divided by iterative stratification, see `probe.stratify`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.stratify import stratified_parts
+from probe.units import Units, dealt
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,9 @@ Labels = NDArray[np.integer[Any]]
 RowNumbers = NDArray[np.intp]
 
 
-def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNumbers, RowNumbers]:
+def validation_split(
+    labels: Labels, val_size: float, seed: int, units: Units | None = None
+) -> tuple[RowNumbers, RowNumbers]:
     """Hold out a stratified part of the training rows.
 
     Every class gives its share, rounded so that the total is exact (largest remainders first).
@@ -48,6 +51,9 @@ def validation_split(labels: Labels, val_size: float, seed: int) -> tuple[RowNum
     UsageError
         `val_size` is no such number, or leaves a class without training rows.
     """
+    own = dealt(units, len(labels))
+    if own is not None:
+        return _split_of_units(labels, val_size, seed, own)
     if labels.ndim == 2:
         return _several_labels_split(labels, val_size, seed)
     classes, encoded, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -90,13 +96,79 @@ def _several_labels_split(
     return train, held_out
 
 
+def _split_of_units(
+    labels: Labels, val_size: float, seed: int, units: Units
+) -> tuple[RowNumbers, RowNumbers]:
+    wanted, rows = _rows_to_hold_out(val_size, len(labels)), np.arange(len(labels))
+    if wanted == 0:
+        return rows, np.empty(0, np.intp)
+    holders = _holders(labels, units)
+    movable = np.flatnonzero(~_keeps_a_class(labels, units, holders))
+    if val_size < 1:  # every class that can be on both sides gives one
+        wanted = max(wanted, min(int((holders > 1).sum()), len(movable) - 1))
+    if not len(movable):
+        raise UsageError(
+            "the rows of every class belong together, so none can be held out; train on all with "
+            "--val-size 0"
+        )
+    if wanted >= len(movable):
+        raise UsageError(
+            f"--val-size {val_size:g} holds out {wanted} of {len(labels)} rows, and {len(movable)} "
+            "can be, for each class keeps rows that belong together to train on; give fewer"
+        )
+    inner = np.unique(units[movable], return_inverse=True)[1]
+    sizes = (len(movable) - wanted, wanted)
+    _, chosen = stratified_parts(labels[movable], sizes, np.random.default_rng(seed), inner)
+    held_out = np.zeros(len(labels), bool)
+    held_out[movable[chosen]] = True
+    for label in np.flatnonzero((_rows_of(labels, ~held_out) == 0) & (holders > 0)):
+        back = units[held_out & _has(labels, label)]  # large units left nothing to train on
+        held_out[units == back[np.bincount(units)[back].argmin()]] = False
+    if not held_out.any():
+        raise UsageError(
+            f"--val-size {val_size:g}: rows that belong together leave nothing to hold out; give "
+            "more, or --val-size 0"
+        )
+    return rows[~held_out], rows[held_out]
+
+
+def _has(labels: Labels, label: int) -> NDArray[np.bool_]:
+    """Return which rows have a label, (n_rows,)."""
+    found: NDArray[np.bool_] = labels == label if labels.ndim == 1 else labels[:, label] == 1
+    return found
+
+
+def _rows_of(labels: Labels, rows: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return how many of some rows have each label."""
+    if labels.ndim == 2:
+        return np.asarray(labels[rows].sum(axis=0, dtype=np.int64))
+    return np.bincount(labels[rows], minlength=int(labels.max()) + 1)
+
+
+def _holders(labels: Labels, units: Units) -> NDArray[np.int64]:
+    """Return how many units have rows of each label."""
+    rows, named = (np.arange(len(labels)), labels) if labels.ndim == 1 else np.nonzero(labels)
+    n_labels = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+    pairs = np.unique(units[rows].astype(np.int64) * n_labels + named)
+    return np.bincount(pairs % n_labels, minlength=n_labels)
+
+
+def _keeps_a_class(
+    labels: Labels, units: Units, holders: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return the rows of units without which a class would have none to train on."""
+    alone = holders == 1
+    own = alone[labels] if labels.ndim == 1 else (labels[:, alone] == 1).any(axis=1)
+    return np.isin(units, units[own])
+
+
 def fold_split(
     labels: Labels,
     folds: int,
     seed: int,
     *,
     repeats: int = 1,
-    groups: Sequence[str] | None = None,
+    units: Units | Sequence[str] | None = None,
     classes: Sequence[str] | None = None,
 ) -> list[tuple[RowNumbers, RowNumbers]]:
     """Divide rows into folds, each held out once a repeat.
@@ -112,8 +184,8 @@ def fold_split(
         At least 2.
     seed : int
         Repeat r shuffles with ``seed + r``.
-    groups : sequence of str, (n_rows,), optional
-        Rows of one group (a patient, a panel, near-duplicates) are held out together.
+    units : sequence of int or str, (n_rows,), optional
+        Rows of one unit (a picture, a patient, a panel) are held out together.
     classes : sequence of str, optional
         Names of the classes, for messages.
 
@@ -125,33 +197,28 @@ def fold_split(
     Raises
     ------
     UsageError
-        The rows of the largest class, or all groups, are fewer than the folds; or a fold would
+        The rows of the largest class, or all units, are fewer than the folds; or a fold would
         leave rows of one class alone to train on. With several labels a row: all rows are fewer.
     """
-    if labels.ndim == 2:
-        return _several_labels_folds(labels, folds, seed, repeats, groups)
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    own = dealt(units, len(labels))
+    if labels.ndim == 2 or own is not None:
+        return _dealt_folds(labels, folds, seed, repeats, own, classes)
+    from sklearn.model_selection import StratifiedKFold
 
     most = _most_folds(labels, folds)
-    if groups is not None:
-        most = min(most, len(set(groups)))
     if not (2 <= folds <= most and repeats >= 1):
         raise UsageError(
-            f"--folds {folds}: it must be from 2 to {most}, the rows of the largest class, or the "
-            "number of groups where that is less"
+            f"--folds {folds}: it must be from 2 to {most}, the rows of the largest class"
         )
     found = []
     for repeat in range(repeats):
-        kind = StratifiedKFold if groups is None else StratifiedGroupKFold
-        splitter = kind(folds, shuffle=True, random_state=seed + repeat)
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=seed + repeat)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
             found += [
                 (train.astype(np.intp), held_out.astype(np.intp))
-                for train, held_out in splitter.split(np.empty((len(labels), 0)), labels, groups)
+                for train, held_out in splitter.split(np.empty((len(labels), 0)), labels)
             ]
-    if groups is not None:
-        _require_two_classes(labels, found, classes)
     return found
 
 
@@ -184,8 +251,9 @@ def _require_two_classes(
         if len(left) == 1:
             name = str(left[0]) if classes is None else repr(classes[left[0]])
             raise UsageError(
-                f"--groups: fold {number} of {len(folds)} holds out every class but {name}, and "
-                "one class is nothing to tell apart; give smaller groups, or more folds"
+                f"--folds {len(folds)}: rows that belong together stay on one side, so fold "
+                f"{number} of {len(folds)} holds out every class but {name}, and one class is "
+                "nothing to tell apart; give smaller groups, or more folds"
             )
 
 
@@ -202,23 +270,37 @@ def _most_folds(labels: Labels, folds: int) -> int:
     return int(counts.max())
 
 
-def _several_labels_folds(
-    labels: Labels, folds: int, seed: int, repeats: int, groups: Sequence[str] | None
+def _dealt_folds(
+    labels: Labels,
+    folds: int,
+    seed: int,
+    repeats: int,
+    units: Units | None,
+    classes: Sequence[str] | None,
 ) -> list[tuple[RowNumbers, RowNumbers]]:
-    numbers = None if groups is None else np.unique(groups, return_inverse=True)[1].astype(np.intp)
-    most = len(labels) if numbers is None else int(numbers.max()) + 1
+    """Divide rows with several labels, or rows some of which belong together."""
+    most = len(labels) if units is None else int(units.max()) + 1
+    if labels.ndim == 1:
+        most = min(most, _most_folds(labels, folds))
     if not (2 <= folds <= most and repeats >= 1):
+        what = "the rows of the largest class" if labels.ndim == 1 else "the number of rows"
         raise UsageError(
-            f"--folds {folds}: it must be from 2 to {most}, the number of rows or of groups"
+            f"--folds {folds}: it must be from 2 to {most}, {what}, or of groups of rows that "
+            "belong together where that is less"
         )
     sizes = [len(labels) // folds + (fold < len(labels) % folds) for fold in range(folds)]
     found = []
     for repeat in range(repeats):
         random = np.random.default_rng(seed + repeat)
-        for held_out in stratified_parts(labels, sizes, random, numbers):
+        for held_out in stratified_parts(labels, sizes, random, units):
             if not len(held_out):
-                raise UsageError(f"--folds {folds}: large groups leave a fold empty; give fewer")
+                raise UsageError(
+                    f"--folds {folds}: rows that belong together are so many that a fold stays "
+                    "empty; give fewer folds"
+                )
             found.append((np.setdiff1d(np.arange(len(labels)), held_out), held_out))
+    if labels.ndim == 1:
+        _require_two_classes(labels, found, classes)
     return found
 
 

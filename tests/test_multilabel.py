@@ -181,7 +181,7 @@ def test_folds_of_several_labels() -> None:
 def test_groups_stay_whole() -> None:
     _, labels = make(300)
     groups = [f"patient {row // 7}" for row in range(300)]
-    held_out = [held for _, held in fold_split(labels, 4, 0, groups=groups)]
+    held_out = [held for _, held in fold_split(labels, 4, 0, units=groups)]
     owners = [{groups[row] for row in held} for held in held_out]
     assert sum(map(len, owners)) == len(set(groups))
     np.testing.assert_allclose([len(held) for held in held_out], 75, atol=7)

@@ -402,7 +402,7 @@ def test_rows_that_no_head_can_know_are_counted_over_the_folds(
     warn_of_unknown(labels, alike)
     assert caplog.messages.pop().startswith("1 row is held out with no other row of the same class")
     caplog.clear()
-    classes = fold_split(labels, 4, 0, groups=labels.astype(str).tolist())
+    classes = fold_split(labels, 4, 0, units=labels.astype(str).tolist())
     warn_of_unknown(labels, classes)
     assert caplog.messages[0].startswith("13 rows are held out with no other row")
     caplog.clear()
@@ -422,7 +422,7 @@ def test_a_run_tells_whoever_asks_which_folds_it_has() -> None:
 def test_groups_that_leave_one_class_are_refused_by_fold_and_name() -> None:
     labels = np.repeat([0, 1], 4)
     with pytest.raises(UsageError, match="fold 1 of 2 holds out every class but 'dog'"):
-        fold_split(labels, 2, 1, groups=list("aaaabbbb"), classes=("cat", "dog"))
+        fold_split(labels, 2, 1, units=list("aaaabbbb"), classes=("cat", "dog"))
     with pytest.raises(UsageError, match="no class has more than one training row"):
         fold_split(np.arange(4), 2, 0)
 

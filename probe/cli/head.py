@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from probe.cli import head_options as of
 from probe.cli import head_texts as texts
-from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from probe.heads import Epoch
     from probe.runs import HeadRequest
     from probe.selection import HeadRun
+    from probe.units import Groups
+
+log = logging.getLogger(__name__)
 
 UNSAID = (None, "", 0.0, "all", "constant")  # parameters that leave something out
 CHOSEN = ("lr", "wd", "C", "alpha", "k")  # options that take several values
@@ -38,7 +43,7 @@ def head(
     val_size: of.ValSize = None,
     folds: of.Folds = 0,
     repeats: of.Repeats = 1,
-    groups: of.Groups = None,
+    group: Group = None,
     seeds: of.Seeds = None,
     refit: of.Refit = None,
     ensemble: of.Ensemble = None,
@@ -102,7 +107,6 @@ def head(
         seeds=seeds or 1,
         folds=folds,
         repeats=repeats,
-        groups=texts.read_groups(groups) if groups else None,
         refit=refit,
         ensemble=cast("Literal['average', 'vote'] | None", ensemble),
         jobs=jobs or usable_cores(),
@@ -115,6 +119,7 @@ def head(
     folder = cache_folder(cache_dir)
     store = Store(folder)
     joined = join(store, store.choose(entry))
+    request = replace(request, groups=groups_of_entry(group or (), joined, request))
     notes = [] if jobs is None or HEADS[solver].load().one_by_one else [texts.no_jobs(solver, jobs)]
     run, path = fit(
         joined, request, folder=out, runs=folder / "runs", ledger=folder / "ledger", notes=notes
@@ -123,6 +128,23 @@ def head(
         console.print_json({"run": str(path), **run.result.to_dict()})
     else:
         show(run, path, joined.entry.classes)
+
+
+def groups_of_entry(
+    group: Sequence[str], joined: Joined, request: HeadRequest
+) -> tuple[Groups, ...]:
+    """Return the groups that ``--group`` names; say on stderr where a column might be one."""
+    from probe import grouping
+
+    if not group:
+        line = grouping.hint(grouping.list_of(joined.entry.provenance))
+        if line is not None:
+            log.warning("%s", line)
+        return ()
+    request.check()
+    return grouping.groups_of_entry(
+        group, joined, fitting=request.fitting(), max_memory=request.max_memory
+    )
 
 
 def _read(
@@ -158,10 +180,13 @@ def fit(
 ) -> tuple[HeadRun, Path]:
     """Fit, score and keep a head; tell stderr about it."""
     from probe.cli import console
-    from probe.runs import fit_head, keep_run, plan_head, run_folder
+    from probe.parts import warn_of_shared
+    from probe.runs import fit_head, keep_run, plan_head, related_rows, run_folder
     from probe.splitting import warn_of_unknown
 
     plan, estimator, err = plan_head(joined, request), request.estimator(), console.stderr()
+    labels = {name: split.labels for name, split in joined.splits.items()}
+    warn_of_shared(related_rows(joined.splits, request.groups), labels)
     name = joined.entry.name
     others = sorted(set(joined.sources.values()) - {name})
     params = {k: v for k, v in estimator.get_params().items() if v not in UNSAID}

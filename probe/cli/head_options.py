@@ -68,13 +68,6 @@ Folds = Annotated[
 Repeats = Annotated[
     int, typer.Option(min=1, rich_help_panel=CHOOSING, help="Draw the folds so many times.")
 ]
-Groups = Annotated[
-    Path | None,
-    typer.Option(
-        rich_help_panel=CHOOSING, dir_okay=False, exists=True,
-        help="CSV of `id,group`: rows of a group stay on one side of a fold.",
-    ),
-]  # fmt: skip
 Seeds = Annotated[
     int | None,
     typer.Option(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.errors import UsageError
@@ -114,35 +113,3 @@ def read_bytes(text: str) -> int:
         return int(float(found[1]) * UNITS[found[2]])
     except (AssertionError, KeyError, ValueError):
         raise UsageError(f"--max-memory {text}: give a size, as in 500MB or 2GiB") from None
-
-
-def read_groups(path: Path) -> dict[str, str]:
-    """Return the group of each id of a CSV.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read as UTF-8, a line is not ``id,group``, or an id has two groups.
-    """
-    import csv
-
-    found: dict[str, str] = {}
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel's mark is no part of it
-            lines = csv.reader(file)
-            for row in filter(None, lines):
-                if len(row) != 2:
-                    raise UsageError(f"--groups {path}: line {lines.line_num} is not `id,group`")
-                one, group = row
-                if found.setdefault(one, group) != group:
-                    raise UsageError(
-                        f"--groups {path}: line {lines.line_num}: {one!r} has the group {group!r} "
-                        f"here and {found[one]!r} before; leave one of the lines out"
-                    )
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"--groups {path}: not UTF-8 (byte {error.start}); save it as CSV in UTF-8"
-        ) from None
-    except (OSError, csv.Error) as error:
-        raise UsageError(f"--groups {path}: cannot be read ({error})") from None
-    return found

@@ -26,6 +26,15 @@ DatasetRoot = Annotated[
     Path | None,
     typer.Option(help="Where a named dataset's files lie.", show_default="CACHE/datasets/NAME"),
 ]
+Group = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--group", "--groups",
+        help="What belongs together and stays on one side: a column of the list (a patient), a CSV "
+        "of `id,group`, or `duplicates`, images whose features are almost the same; repeat it for "
+        "several. Copies of one picture always do.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,8 @@ class Table:
         In the order of `ordered_classes`; columns of 0s and 1s keep their order.
     unused : tuple of str
         Names of the columns that play no part.
+    columns : mapping of name to list of str
+        What those say of each image, as written: a patient, a camera.
     notes : tuple of str
         How columns were read that are called in an unusual way, a sentence each.
     """
@@ -51,6 +53,7 @@ class Table:
     classes: tuple[str, ...]
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 def is_table(path: Path) -> bool:
@@ -98,6 +101,9 @@ def read_table(path: Path) -> Table:
         classes=classes,
         unused=tuple(names[n] or f"column {n + 1}" for n in columns.unused),
         notes=splits.notes if splits else (),
+        columns={
+            names[n]: [row[n].strip() for _, row in rows] for n in columns.unused if names[n]
+        },
     )
 
 

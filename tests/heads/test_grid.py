@@ -181,7 +181,7 @@ def test_folds_hold_each_row_out_once_a_repeat_and_keep_classes_and_groups_apart
     y = np.arange(120) % 3
     groups = [f"patient {row // 6}" for row in range(120)]
     for named in (None, groups):
-        folds = fold_split(y, 5, seed=0, repeats=2, groups=named)
+        folds = fold_split(y, 5, seed=0, repeats=2, units=named)
         assert len(folds) == 10
         held_out = np.concatenate([out for _, out in folds[:5]])
         assert sorted(held_out) == list(range(120))
@@ -224,7 +224,7 @@ def test_the_only_row_of_a_class_counts_as_wrong_where_it_is_held_out(
     n_classes = int(train.y.max()) + 1
     train.y[7] = n_classes
     named = [str(row // 2) for row in range(120)] if groups else None
-    folds = fold_split(train.y, 4, seed=0, groups=named)
+    folds = fold_split(train.y, 4, seed=0, units=named)
     assert not caplog.text  # whoever made the folds tells
     warn_of_unknown(train.y, folds)
     assert "1 row is held out with no other row of the same class" in caplog.text
