@@ -247,4 +247,6 @@ def _is_too_small(train: Part, per_class: int, seed: int) -> bool:
     if not beyond_single(train.units):
         counts = np.unique(train.y, return_counts=True)[1]
         return not _can_choose(np.minimum(counts, per_class))
-    return _inner_folds(train.take(draw_rows(train.y, per_class, seed, 0, train.units)), seed) is None
+    return (
+        _inner_folds(train.take(draw_rows(train.y, per_class, seed, 0, train.units)), seed) is None
+    )

@@ -153,16 +153,19 @@ def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
 
 
 def _bounds(one: Scored) -> dict[str, tuple[float, float]]:
-    p, labels = one.probabilities, one.labels
+    p, labels, units = one.probabilities, one.labels, one.units
     if one.multilabel:
-        bounds = {"log_loss": bootstrap_mean(binary_losses(p, labels).mean(axis=1))}
+        bounds = {"log_loss": bootstrap_mean(binary_losses(p, labels).mean(axis=1), units=units)}
     else:
         own = np.take_along_axis(p, labels[:, None].astype(np.intp), axis=1)[:, 0]
         losses = -np.log(np.clip(own, np.finfo(np.float64).eps, 1))
         right = p.argmax(axis=1) == labels
-        bounds = {"top1": share_interval(right), "log_loss": bootstrap_mean(losses)}
+        bounds = {
+            "top1": share_interval(right, units=units),
+            "log_loss": bootstrap_mean(losses, units=units),
+        }
     found = {metric: (one.low, one.high) for metric, one in bounds.items()}
-    precision = bootstrap_map(p, labels) if one.multilabel else None
+    precision = bootstrap_map(p, labels, units=units) if one.multilabel else None
     return found if precision is None else {"map": precision, **found}
 
 

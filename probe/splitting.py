@@ -153,9 +153,7 @@ def _holders(labels: Labels, units: Units) -> NDArray[np.int64]:
     return np.bincount(pairs % n_labels, minlength=n_labels)
 
 
-def _keeps_a_class(
-    labels: Labels, units: Units, holders: NDArray[np.int64]
-) -> NDArray[np.bool_]:
+def _keeps_a_class(labels: Labels, units: Units, holders: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return the rows of units without which a class would have none to train on."""
     alone = holders == 1
     own = alone[labels] if labels.ndim == 1 else (labels[:, alone] == 1).any(axis=1)
@@ -202,7 +200,7 @@ def fold_split(
     """
     own = dealt(units, len(labels))
     if labels.ndim == 2 or own is not None:
-        return _dealt_folds(labels, folds, seed, repeats, own, classes)
+        return _dealt_folds(labels, own, folds=folds, seed=seed, repeats=repeats, classes=classes)
     from sklearn.model_selection import StratifiedKFold
 
     most = _most_folds(labels, folds)
@@ -272,10 +270,11 @@ def _most_folds(labels: Labels, folds: int) -> int:
 
 def _dealt_folds(
     labels: Labels,
+    units: Units | None,
+    *,
     folds: int,
     seed: int,
     repeats: int,
-    units: Units | None,
     classes: Sequence[str] | None,
 ) -> list[tuple[RowNumbers, RowNumbers]]:
     """Divide rows with several labels, or rows some of which belong together."""

@@ -93,15 +93,14 @@ class _Counts:
 
     def with_label(self, label: int) -> NDArray[np.int64]:
         """Return the units that have a label."""
-        return self._units[self._of_label[label] : self._of_label[label + 1]]
+        own: NDArray[np.int64] = self._units[self._of_label[label] : self._of_label[label + 1]]
+        return own
 
 
 class _Dealer:
     """Deals out units to parts."""
 
-    def __init__(
-        self, counts: _Counts, sizes: Sequence[int], random: np.random.Generator
-    ) -> None:
+    def __init__(self, counts: _Counts, sizes: Sequence[int], random: np.random.Generator) -> None:
         self._counts, self._random = counts, random
         self._room: list[float] = [float(size) for size in sizes]
         totals = counts.totals

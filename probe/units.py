@@ -164,5 +164,3 @@ def _merged(units: Units, groups: NDArray[np.intp]) -> Units:
     edges = (np.ones(int(there.sum()), np.int8), (units[there], n_units + groups[there]))
     component = connected_components(coo_matrix(edges, (n, n)), directed=False)[1]
     return _numbers(component[units])
-
-

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from probe.cli.head_figures import about_run, show
-from probe.cli.head_texts import read_groups
 from probe.errors import HeadError, UsageError
+from probe.grouping import read_groups
 from probe.heads import load_head
 from probe.history import load_history
 from probe.learning_curve import load_learning_curve
 from probe.ledger import read_looks
+from probe.parts import Part
 from probe.predictions import load_predictions
 from probe.results import read_run
 from probe.runs import (
@@ -30,6 +31,7 @@ from probe.runs import (
     run_folder,
 )
 from probe.splitting import fold_split, warn_of_unknown
+from probe.units import group_rows
 from tests import fakes
 from tests.heads.data import make_features
 
@@ -82,25 +84,30 @@ def test_folds_train_on_all_rows_and_their_heads_are_kept(tmp_path: Path) -> Non
     assert len({head.coef_.tobytes() for head in kept}) == 6
 
 
-def test_rows_of_one_group_are_held_out_together(tmp_path: Path) -> None:
+def test_rows_of_one_group_are_held_out_together() -> None:
     data = joined("train")
-    train = plan_head(data, HeadRequest(folds=2)).apply(
-        {"train": SimpleNamespace(y=data.splits["train"].labels, ids=data.splits["train"].ids)},
-        CLASSES,
-    ).train  # fmt: skip
-    groups = {one: str(row // 8) for row, one in enumerate(train.ids)}
-    search = HeadRequest(solver="ridge", grid=True, folds=4, groups=groups).search(train)
+    ids = data.splits["train"].ids
+    groups = (group_rows("panel", {"train": [str(row // 8) for row in range(len(ids))]}),)
+    asked = HeadRequest(solver="ridge", grid=True, folds=4, val_size=0.2, groups=groups)
+    plan = plan_head(data, asked)
+    assert "groups by panel, each on one side" in plan.why
+    assert plan.train.rows is not None
+    assert plan.val is not None
+    assert plan.val.rows is not None
+    assert not set(plan.train.rows // 8) & set(plan.val.rows // 8)
+    splits = {"train": Part(X=np.zeros((160, 1)), y=data.splits["train"].labels, ids=ids)}
+    train = plan.apply(splits, CLASSES).train
+    search = asked.search(train)
     assert search is not None
+    owner = np.array([int(one.removeprefix("train/")) // 8 for one in train.ids])
     for rows, held_out in search.folds or ():
-        assert not set(rows // 8) & set(held_out // 8)
-    with pytest.raises(UsageError, match="159 rows have no group; first 'train/00001'"):
-        HeadRequest(solver="ridge", grid=True, folds=4, groups={train.ids[0]: "a"}).search(train)
+        assert not set(owner[rows]) & set(owner[held_out])
 
 
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (HeadRequest(solver="ridge", grid=True, groups={}), "add --folds"),
+        (HeadRequest(solver="ridge", grid=True, ensemble="vote"), "add --folds"),
         (HeadRequest(solver="prototype", grid=True), "has no grid"),
         (HeadRequest(solver="ridge", grid=True, folds=100), "--folds 100"),
         (HeadRequest(solver="ridge", grid=True, val_size=0), "--val-size"),

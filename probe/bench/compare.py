@@ -95,7 +95,10 @@ def _evidence(runs: Path, row: Row, protocol: Protocol) -> tuple[list[str], Evid
             f"{runs / (row.run or '')}: keeps no {protocol.split} predictions; fit it again"
         )
     order = np.argsort(found.ids, kind="stable")
-    said = evidence(found.probabilities[order], found.labels[order], seed=protocol.seed)
+    said = evidence(
+        found.probabilities[order], found.labels[order],
+        units=None if found.units is None else found.units[order], seed=protocol.seed,
+    )  # fmt: skip
     return found.ids[order].tolist(), said
 
 

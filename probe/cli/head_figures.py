@@ -73,11 +73,38 @@ def show_metrics(out: Console, result: RunResult, names: Mapping[str, str]) -> N
     counts["oof"] = result.n_train  # each by the heads of the folds that did not see it
     splits = list(result.metrics)
     rows = [["images", *(f"{counts[split]:,}" for split in splits)]]
+    if result.groups is not None:
+        rows.append(["groups", *(_groups(result, split, counts[split]) for split in splits)])
     for name, word in names.items():
         values = [result.metrics[split].get(name) for split in splits]
         if any(value is not None for value in values):
             rows.append([word, *("-" if one is None else _figure(name, one) for one in values)])
     console.table(out, ["", *splits], rows, right=range(1, len(splits) + 1))
+
+
+def _groups(result: RunResult, split: str, n_rows: int) -> str:
+    """Say how many groups the rows of a split are; an unequal size makes them worth fewer."""
+    groups = result.groups or {}
+    count = groups.get("units", {}).get(split, n_rows)
+    effective = groups.get("effective", {}).get(split, count)
+    return f"{count:,}" if effective > 0.95 * count else f"{count:,} (as {effective:,.0f})"
+
+
+def groups_note(result: RunResult) -> str | None:
+    """Return what rows are grouped by; None where each is alone."""
+    if result.groups is None:
+        return None
+    by = result.groups.get("by")
+    return (
+        f"by {by}; those of one group, and copies of a picture, stay on one side, and intervals "
+        "are over groups"
+        if by
+        else "copies of a picture stay on one side, and intervals are over pictures"
+    ) + (
+        "; unequal ones say as much as the number in brackets"
+        if any("(" in _groups(result, split, 1) for split in result.groups.get("units", {}))
+        else ""
+    )
 
 
 def _show_files(out: Console, result: RunResult, folder: Path) -> None:
@@ -151,8 +178,10 @@ def about_run(result: RunResult) -> dict[str, str]:
         low, high = bounds
         about["interval"] = (
             f"{word} on {result.per_class.split}: {100 * low:.2f} to {100 * high:.2f} % "
-            "(95 %, over its rows)"
+            f"(95 %, over its {'rows' if result.groups is None else 'groups'})"
         )
+    if note := groups_note(result):
+        about["groups"] = note
     if result.test_looks:
         about["looks"] = f"this was look {result.test_looks} at these test rows"
     return about

@@ -24,6 +24,7 @@ from probe.evaluation import (
     Scored,
     describe_labels,
     figures_of,
+    groups_of,
     intervals_of,
     measure,
     per_class_of,
@@ -108,9 +109,9 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
         features, p = training.predict(split)
         if not np.abs(head.predict_proba(features) - p).max() <= AGREEMENT:
             raise PromoteError(f"{folder}: the head does not give the network's predictions")
-        predictions[name] = _predictions(source, split, p)
+        predictions[name] = _predictions(source, name, split, p)
     scored = {
-        name: measure(one.probabilities.astype(np.float64), one.labels)
+        name: measure(one.probabilities.astype(np.float64), one.labels, one.units)
         for name, one in predictions.items()
     }
     gains = tuple(
@@ -131,14 +132,23 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
     return Promoted(folder=folder, result=result, gains=gains, seconds=training.progress.seconds)
 
 
-def _predictions(source: Source, split: Split, p: NDArray[np.float32]) -> Predictions:
+def _predictions(source: Source, name: str, split: Split, p: NDArray[np.float32]) -> Predictions:
     whole, labels = np.zeros((len(split), len(source.classes)), np.float32), split.labels
     whole[:, np.asarray(source.head.classes_)] = p
     return Predictions(
         ids=np.asarray(split.ids, np.str_),
         labels=labels.astype(np.uint8) if labels.ndim == 2 else labels.astype(np.int64),
         probabilities=whole,
+        units=_units(source.predictions[name], split),
     )
+
+
+def _units(before: Predictions, split: Split) -> NDArray[np.intp] | None:
+    """Return which images belong together, as the probe's run has it."""
+    if before.units is None:
+        return None
+    unit = dict(zip(before.ids.tolist(), before.units.tolist(), strict=True))
+    return np.array([unit[one] for one in split.ids], np.intp)
 
 
 def _result(
@@ -164,6 +174,7 @@ def _result(
         multilabel=describe_labels(scored, source.classes, thresholds),
         seconds=training.progress.seconds, versions=versions(), created=now(),
         intervals=intervals_of(scored), temperature=temperature, test_looks=looks,
+        groups=groups_of(scored, (old.groups or {}).get("by", "")),
     )  # fmt: skip
 
 

@@ -38,6 +38,8 @@ class SplitView:
         As the head is, and with its temperature; `after` is None where it has none.
     worst : int64, (n_worst,)
         Rows that are confidently wrong, the surest first.
+    units : int, (n_rows,), optional
+        Rows of one number belong together.
     """
 
     split: str
@@ -49,6 +51,7 @@ class SplitView:
     before: Reliability
     after: Reliability | None
     worst: NDArray[np.int64]
+    units: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,8 +59,10 @@ class SplitView:
     @property
     def evidence(self) -> Evidence:
         """What was right, rows in the order of their ids."""
-        right = (self.predicted == self.labels)[np.argsort(self.ids, kind="stable")]
-        return Evidence(n=len(right), value=float(right.mean()), right=right)
+        order = np.argsort(self.ids, kind="stable")
+        right = (self.predicted == self.labels)[order]
+        units = None if self.units is None else self.units[order]
+        return Evidence(n=len(right), value=float(right.mean()), right=right, units=units)
 
     def confusion(self, n_classes: int) -> NDArray[np.int64]:
         """Return the whole matrix, rows being true classes."""
@@ -97,6 +102,7 @@ def _view(split: str, kept: Predictions, temperature: float | None, n_worst: int
         before=reliability(confidence.astype(np.float64), predicted == labels),
         after=after,
         worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:n_worst],
+        units=kept.units,
     )
 
 

@@ -76,6 +76,7 @@ def label_view(split: str, kept: Predictions, result: RunResult, n_worst: int = 
     false_at, missed_at = _surest(p, false, n_worst), _surest(1 - p, missed, n_worst)
     rows, columns = (np.concatenate(pair) for pair in zip(false_at, missed_at, strict=True))
     order = np.argsort(kept.ids, kind="stable")
+    units = None if kept.units is None else kept.units[order]
     after = None
     if result.temperature is not None:
         after = _decisions(apply_binary_temperature(p, result.temperature), labels)
@@ -92,7 +93,7 @@ def label_view(split: str, kept: Predictions, result: RunResult, n_worst: int = 
         worst_labels=columns.astype(np.int64),
         worst_probabilities=p[rows, columns].astype(np.float64),
         n_false=len(false_at[0]),
-        evidence=None if split == "test" else evidence(p[order], labels[order]),
+        evidence=None if split == "test" else evidence(p[order], labels[order], units=units),
     )
 
 
