@@ -121,7 +121,7 @@ def test_a_class_of_two_images_does_not_make_the_folds_fewer(
     asked = []
     monkeypatch.setattr(
         "probe.draws.fold_split",
-        lambda y, folds, seed: asked.append(folds) or fold_split(y, folds, seed),
+        lambda y, folds, seed, units: asked.append(folds) or fold_split(y, folds, seed),
     )
     rows = np.concatenate([np.flatnonzero(DATA.train.y < 3), np.flatnonzero(DATA.train.y == 3)[:2]])
     data = HeadData(train=DATA.train.take(rows), val=DATA.val, test=None, classes=DATA.classes)

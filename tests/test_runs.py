@@ -181,7 +181,8 @@ def test_folds_keep_what_each_row_was_told_by_the_head_that_did_not_see_it(tmp_p
 
 
 def done_part(data: Any) -> Any:
-    return SimpleNamespace(y=data.splits["train"].labels, ids=data.splits["train"].ids)
+    train = data.splits["train"]
+    return Part(X=train.features, y=train.labels, ids=train.ids)
 
 
 @pytest.mark.parametrize("how", ["average", "vote"])
