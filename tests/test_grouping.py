@@ -62,7 +62,9 @@ def test_a_split_that_a_file_says_nothing_of_has_no_groups(
 def test_what_is_neither_column_nor_file_says_what_there_is(listed: Path) -> None:
     with pytest.raises(UsageError, match="its columns are Patient, site"):
         find_groups(["patients"], IDS, listed=listed)
-    with pytest.raises(UsageError, match=r"no list of images.*a CSV of `id,group`, or `duplicates`"):
+    with pytest.raises(
+        UsageError, match=r"no list of images.*a CSV of `id,group`, or `duplicates`"
+    ):
         find_groups(["patients"], IDS, listed=None)
     with pytest.raises(UsageError, match="not there any more"):
         find_groups(["patient"], IDS, listed=listed.with_name("gone.csv"))

@@ -101,9 +101,7 @@ def read_table(path: Path) -> Table:
         classes=classes,
         unused=tuple(names[n] or f"column {n + 1}" for n in columns.unused),
         notes=splits.notes if splits else (),
-        columns={
-            names[n]: [row[n].strip() for _, row in rows] for n in columns.unused if names[n]
-        },
+        columns={names[n]: [row[n].strip() for _, row in rows] for n in columns.unused if names[n]},
     )
 
 
