@@ -146,12 +146,14 @@ def _pair(
     )  # fmt: skip
 
 
-def settling(pair: Pair, count: int, *, level: float = LEVEL) -> str | None:
+def settling(pair: Pair, names: str, count: int, *, level: float = LEVEL) -> str | None:
     """Return what would tell two heads apart that tie, in a sentence; None of several labels.
 
     Parameters
     ----------
     pair : Pair
+    names : str
+        Of both, as "a and b".
     count : int
         Pairs that the test is corrected for.
     """
@@ -162,15 +164,15 @@ def settling(pair: Pair, count: int, *, level: float = LEVEL) -> str | None:
         effective=pair.effective, level=level,
     )  # fmt: skip
     if needed.count is None:
-        return "No difference was seen, so no number of images can be named that would show one."
+        return f"Between {names} no difference was seen that more images could confirm."
     low = f"at least {_about(needed.low)}" if needed.low is not None else ""
     high = (
         f"at most {_about(needed.high)}" if needed.high is not None else "or never, if it is none"
     )
     points = f"{100 * abs(pair.difference):.2f} points"
     text = (
-        f"If they really differ by the {points} seen, the test would show it in four of five cases "
-        f"with {_about(needed.count)} held-out images ({low}; {high}); there are {pair.n:,}."
+        f"If {names} really differ by the {points} seen, the test would show it in four of five "
+        f"cases with {_about(needed.count)} held-out images ({low}; {high}); there are {pair.n:,}."
     )
     if needed.count > WORTH * pair.n:
         text += " That is hardly worth labelling: choose by cost."

@@ -66,13 +66,18 @@ def share_interval(
     Graubard, "Confidence intervals for proportions with small expected number of positive counts
     estimated from survey data", Survey Methodology 24, 1998: with an effective number of rows.
     """
-    from scipy.special import betaincinv
-
     if not len(right):
         raise UsageError("no rows: nothing to draw from")
     share, n = float(np.mean(right)), float(len(right))
     if are_related(units):
         n = effective_rows(right, units, level=level)
+    return exact_interval(share, n, level=level)
+
+
+def exact_interval(share: float, n: float, *, level: float = LEVEL) -> Interval:
+    """Return Clopper and Pearson's interval of a share of `n` independent rows."""
+    from scipy.special import betaincinv
+
     hits, tail = share * n, (1 - level) / 2
     low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
     high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0

@@ -161,8 +161,9 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
         cheapest = rows[comparison.cheapest or best.id]
         rival = next((row for row in others if row.name != best.name), others[0])
         pair = next(one for one in comparison.pairs if (one.a, one.b) == (best.id, rival.id))
-        if said := settling(pair, len(comparison.pairs), level=protocol.level):
-            text += f" {_called(rival, protocol)}: {said[0].lower()}{said[1:]}"
+        both = f"{_called(best, protocol)} and {_called(rival, protocol)}"
+        if said := settling(pair, both, len(comparison.pairs), level=protocol.level):
+            text += f" {said}"
         if _price(cheapest)[0] < _price(best)[0]:  # another head on the same pass saves nothing
             text += f" The cheapest of them is {_called(cheapest, protocol)} ({_cost(cheapest)})."
     first = _next_beaten(comparison, best, rows)

@@ -79,7 +79,7 @@ def _verdict(
     if others:
         text += f"Not distinguishable from it with these data: {', '.join(others)}."
         pair = next(one for one in pairs if one.a == leader.id and one.b in tied)
-        said = settling(pair, len(pairs), level=LEVEL)
-        other = material.labels[pair.b]
-        return text if said is None else f"{text} {other}: {said[0].lower()}{said[1:]}"
+        both = f"{material.labels[pair.a]} and {material.labels[pair.b]}"
+        said = settling(pair, both, len(pairs), level=LEVEL)
+        return text if said is None else f"{text} {said}"
     return text + "It differs significantly from every other run on these rows."

@@ -79,7 +79,7 @@ def test_the_cheapest_of_the_tied_is_named(three: tuple[Path, list[Row]]) -> Non
     assert "It beats far by 30.00 points" in found.verdict
     needed = images_needed(5, 0, N, p=2 * 0.5**5, alpha=0.05 / 3)
     assert needed.count is not None
-    assert "near: if they really differ by the 1.25 points seen" in found.verdict
+    assert "If best and near really differ by the 1.25 points seen" in found.verdict
     assert f"with {-(-needed.count // 10) * 10:,} held-out images (at least" in found.verdict
     assert "or never, if it is none); there are 400." in found.verdict
 

@@ -169,7 +169,7 @@ UNCLEAR = {
     "a gap in flags": (b"image,label,is_test\na.png,x,1\nb.png,y,\n", "`is_test` reads like test"),
     "quality": (b"image,label,valid\na.png,x,1\nb.png,y,1\n", "would make 2 of 2 images val"),
     "both": (b"image,label,is_test,is_val\na.png,x,1,1\nb.png,y,0,0\n", "line 2 is .* and "),
-    "two": (b"image,label,set,is_val\na.png,x,train,1\nb.png,y,test,0\n", "`set` and `is_val` both"),
+    "two": (b"image,label,set,is_val\na.png,x,train,1\nb.png,y,test,0\n", "`set` and `is_val` "),
     "classes": (b"image,cat,dog,set\na.png,1,0,0\nb.png,0,1,1\n", "`set` holds '0', '1'"),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What a file says of its own convention is honoured or refused; what no network can have is not read."""
+"""What a file says of its own convention is honoured or refused; impossible weights, too."""
 
 from __future__ import annotations
 
