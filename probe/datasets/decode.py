@@ -20,16 +20,15 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.image_files import format_of
 from probe.errors import ImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff")
-)
 PLUGINS = ("Jpeg", "Mpo", "Png", "Bmp", "WebP", "Gif", "Tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
+RARE = {"PPM": "Ppm", "JPEG2000": "Jpeg2K", "AVIF": "Avif", "TGA": "Tga"}  # loaded when met
 MAX_PIXELS = 178_956_970  # where Pillow refuses by default: 0.5 GB as RGB
 BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION = 258, 262, 274  # TIFF and EXIF tags
 WHITE_IS_ZERO = 0
@@ -53,7 +52,10 @@ def read_file(path: str) -> bytes:
 
 
 def decode(data: bytes, name: str) -> NDArray[np.uint8]:
-    """Decode the bytes of a JPEG, PNG, BMP, WebP, GIF or TIFF file. Safe to call from threads.
+    """Decode the bytes of an image file. Safe to call from threads.
+
+    JPEG, PNG, BMP, WebP, GIF, TIFF and PNM; JPEG 2000 and AVIF where the installed Pillow has
+    them; TGA, which has no mark of its own, where the name ends in ``.tga``.
 
     Parameters
     ----------
@@ -73,7 +75,7 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     """
     if not data:
         raise ImageError(name, "is empty (0 bytes)")
-    with _failures(name), _pillow().open(io.BytesIO(data), formats=FORMATS) as image:
+    with _failures(name), _pillow().open(io.BytesIO(data), formats=_formats(data, name)) as image:
         return _pixels(image, name)
 
 
@@ -118,7 +120,10 @@ def _failures(name: str) -> Iterator[None]:
     except image_module.DecompressionBombError as error:
         raise ImageError(name, "has too many pixels to read") from error
     except image_module.UnidentifiedImageError as error:
-        reason = "is not a JPEG, PNG, BMP, WebP, GIF or TIFF image, or its header is damaged"
+        reason = (
+            "is not a JPEG, PNG, BMP, WebP, GIF, TIFF, PNM, JPEG 2000 or AVIF image, or its header "
+            "is damaged"
+        )
         raise ImageError(name, reason) from error
     except Exception as error:  # damaged files make Pillow raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -146,9 +151,32 @@ def _import_pillow() -> Any:
     return Image
 
 
+def _formats(data: bytes, name: str) -> tuple[str, ...]:
+    """Return the formats that a file may be of, a rare one among them only where it is that."""
+    rare = format_of(data[:32])
+    if rare is None and name.lower().endswith(".tga"):
+        rare = "TGA"
+    if rare not in RARE:
+        return FORMATS
+    if not _load_rare(rare):
+        raise ImageError(name, f"is a {rare} image, which the installed Pillow cannot read")
+    return (*FORMATS, rare)
+
+
+@cache
+def _load_rare(rare: str) -> bool:
+    """Load Pillow's reader of a format; whether it can read it."""
+    image_module = _pillow()
+    try:
+        import_module(f"PIL.{RARE[rare]}ImagePlugin")
+    except ImportError:
+        return False
+    return rare in image_module.OPEN
+
+
 def _rgb(image: PillowImage, name: str) -> NDArray[np.uint8]:
     mode = image.mode
-    if mode.startswith("I;16") or (mode == "I" and image.format == "PNG"):
+    if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
         return _from_16_bit(image)
     if mode in ("I", "F"):
         kind = "32-bit integer" if mode == "I" else "floating-point"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.datasets.decode import EXTENSIONS
 from probe.datasets.files import FileImages
+from probe.datasets.image_files import EXTENSIONS
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.errors import DataError
 from probe.memo import Memo

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from probe.datasets.decode import EXTENSIONS
+from probe.datasets.image_files import is_image_file, is_image_name, is_leavings
 from probe.errors import UsageError
 
 LISTS = (".txt", ".lst")
@@ -23,8 +23,9 @@ def find_images(
     Parameters
     ----------
     inputs : iterable of str
-        An image; a folder, searched to the bottom; a pattern with ``*``; a ``.txt`` file with a
-        path a line, or a ``.lst`` file of RecordIO's tools, both relative to where it lies unless
+        An image; a folder, searched to the bottom; a pattern with ``*``, unless there is a file
+        called like that; a ``.txt`` file with a path a line, or a ``.lst`` file of RecordIO's
+        tools, both relative to where it lies unless
         the path is there as it stands; or ``-``, for `lines`. Numbers behind a path are labels, as
         Caffe's lists have them, unless there is a file of the whole name. A name that stands for
         nothing is returned as it is, for whoever reads it to report: the others shall be answered.
@@ -50,9 +51,9 @@ def find_images(
             found += [_located(line, root, None) for line in _paths(lines)]
         elif os.path.isdir(name):
             found += _below(name)
-        elif os.path.isfile(name):
+        elif os.path.isfile(name) or os.path.islink(name):
             found += _listed(Path(name), root) if name.lower().endswith(LISTS) else [name]
-        elif matches := sorted(glob.glob(name, recursive=True)):
+        elif matches := _matches(name):
             found += [path for path in matches if os.path.isfile(path)]
         else:
             nothing.append(name)
@@ -98,7 +99,7 @@ def _located(line: str, root: Path | None, beside: Path | None) -> str:
         for place in _places(name, root, beside):
             if os.path.exists(place):
                 return place
-    images = [name for name in names if Path(name).suffix.lower() in EXTENSIONS]
+    images = [name for name in names if is_image_name(os.path.basename(name))]
     *_, last = _places(images[0] if images else line, root, beside)
     return last
 
@@ -111,12 +112,27 @@ def _places(name: str, root: Path | None, beside: Path | None) -> list[str]:
     return [name] if beside is None else [name, str(beside / name)]
 
 
+def _matches(pattern: str) -> list[str]:
+    """Return what a pattern matches, sorted; the part of it that is there as it stands is a name.
+
+    So ``set[1]/*.png`` are the images in the folder ``set[1]``.
+    """
+    there, rest = "", pattern
+    while rest:
+        part, slash, behind = rest.partition("/")
+        if not slash or not os.path.isdir(there + part + slash):
+            break
+        there, rest = there + part + slash, behind
+    return sorted(glob.glob(glob.escape(there) + rest, recursive=True))
+
+
 def _below(folder: str) -> list[str]:
-    found = [
-        os.path.join(root, name)
-        for root, _, names in os.walk(folder)
-        for name in names
-        if Path(name).suffix.lower() in EXTENSIONS and not name.startswith(".")
-    ]
+    found = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_leavings(name)]
+        for name in names:
+            path = os.path.join(root, name)
+            if not is_leavings(name) and is_image_file(path, name):
+                found.append(path)
     # reading a pipe or a device would wait for ever; a link to nothing is told as unreadable
     return sorted(path for path in found if os.path.isfile(path) or not os.path.exists(path))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import sys
 import threading
 import warnings
 import zlib
@@ -250,3 +251,36 @@ def test_damaged_bytes_give_an_image_or_an_image_error(fmt: str, data: st.DataOb
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(ImageError):
         assert decode(bytes(whole), "x").ndim == 3
+
+
+@pytest.mark.parametrize("fmt", ["PPM", "JPEG2000", "TGA"])
+def test_rarer_lossless_formats_give_the_very_pixels(fmt: str) -> None:
+    data = encoded(Image.fromarray(RAMP), fmt)
+    np.testing.assert_array_equal(decode(data, "x.tga" if fmt == "TGA" else "x"), RAMP)
+
+
+def test_avif_is_read() -> None:
+    pixels = decode(encoded(flat("RGB", (200, 30, 60)), "AVIF", quality=100), "x")
+    assert np.abs(pixels.astype(int) - (200, 30, 60)).max() <= 3  # its colours are rounded twice
+
+
+def test_portable_maps_of_any_depth() -> None:
+    values = np.array([[0, 1000, 2000], [40000, 65534, 65535]])
+    for most, bits in ((65535, values), (4095, values % 4096)):
+        data = f"P5 3 2 {most}\n".encode() + bits.astype(">u2").tobytes()
+        right = np.round(bits * 255 / most)
+        np.testing.assert_array_equal(decode(data, "x")[:, :, 1], right)
+    assert decode(b"P2 2 2 15\n0 5 10 15\n", "x")[:, :, 0].tolist() == [[0, 85], [170, 255]]
+    assert decode(b"P1 2 1\n0 1\n", "x")[:, :, 0].tolist() == [[255, 0]]  # 1 is black
+
+
+def test_targa_is_read_by_its_name_only() -> None:
+    """It has no mark: any bytes may look like it."""
+    with pytest.raises(ImageError, match="is not a JPEG"):
+        decode(encoded(Image.fromarray(RAMP), "TGA"), "x.jpg")
+
+
+def test_a_format_that_the_installed_pillow_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["probe.datasets.decode"], "_load_rare", lambda _: False)
+    with pytest.raises(ImageError, match="is a JPEG2000 image, which the installed Pillow cannot"):
+        decode(encoded(Image.fromarray(RAMP), "JPEG2000"), "x")

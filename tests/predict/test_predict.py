@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +269,33 @@ def test_what_people_name_becomes_images(tmp_path: Path) -> None:
     assert find_images(typo) == typo  # the last two are reported when they are read
     with pytest.raises(UsageError, match="no images found"):
         find_images(["-"], [])
+
+
+def test_a_name_is_a_name_before_it_is_a_pattern(tmp_path: Path) -> None:
+    for name in ("img[3].png", "img3.png", "set[1]/a.png", "set1/b.png", "set[1]/x[2]/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "gone[3].png").symlink_to("nowhere")
+    (tmp_path / "gone3.png").touch()
+    base = str(tmp_path)
+    assert find_images([f"{base}/img[3].png"]) == [f"{base}/img[3].png"]
+    assert find_images([f"{base}/gone[3].png"]) == [f"{base}/gone[3].png"]
+    assert find_images([f"{base}/img[0-9].png"]) == [f"{base}/img3.png"]
+    assert find_images([f"{base}/set[1]/*.png"]) == [f"{base}/set[1]/a.png"]
+    assert find_images([f"{base}/set[1]/x[2]/*"]) == [f"{base}/set[1]/x[2]/c.png"]
+    below = [f"{base}/set[1]/a.png", f"{base}/set[1]/x[2]/c.png"]
+    assert find_images([f"{base}/set[1]/**/*.png"]) == below
+
+
+def test_a_folder_to_predict_holds_what_a_dataset_would(tmp_path: Path) -> None:
+    jpeg = b"\xff\xd8\xff\xe0" + bytes(20)
+    for name in ("noending", "x.jpg?size=large", "y.jpg_large", "w.jpeg.1", "z.ppm"):
+        (tmp_path / name).write_bytes(jpeg)
+    for name in ("@eaDir/x.jpg", ".thumbnails/x.jpg", "__MACOSX/._x.jpg", "notes", "x.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    names = [os.path.basename(path) for path in find_images([str(tmp_path)])]
+    assert names == ["noending", "w.jpeg.1", "x.jpg?size=large", "y.jpg_large", "z.ppm"]
 
 
 def test_labels_behind_a_path_are_no_part_of_it(

@@ -1,0 +1,103 @@
+"""Which files are images, by their endings and, where those do not tell, by their first bytes."""
+
+from __future__ import annotations
+
+import os
+
+# Read as images without a look into them.
+EXTENSIONS = frozenset(
+    (
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif",
+        ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc",
+        ".avif", ".avifs", ".tga", ".apng", ".mpo",
+    )
+)  # fmt: skip
+# Never looked into. Raw photographs and slides begin like TIFF, thumbnails of cameras like JPEG,
+# and half-made and kept copies like what they are copies of.
+OTHERS = frozenset(
+    (
+        ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html",
+        ".htm", ".ini", ".cfg", ".log", ".py", ".ipynb", ".m", ".sh", ".db", ".sqlite", ".pdf",
+        ".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".npy", ".npz", ".mat", ".h5",
+        ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".parquet", ".tfrecord", ".rec", ".idx", ".lst",
+        ".mp4", ".avi", ".mov", ".mkv", ".webm", ".mp3", ".wav", ".flac", ".svg", ".eps", ".ps",
+        ".psd", ".xcf", ".ai", ".heic", ".heif", ".dcm", ".nii", ".svs", ".ndpi", ".scn", ".mrxs",
+        ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".dng", ".orf", ".rw2", ".pef", ".raf", ".srw",
+        ".thm", ".bak", ".tmp", ".part", ".crdownload", ".orig", ".old", ".lnk", ".url", ".mdb",
+        ".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx",
+    )
+)  # fmt: skip
+# Folders of pictures that some program made of the pictures beside them, and its other leavings.
+# Names that begin with a dot are hidden and count as such, too.
+LEAVINGS = frozenset(
+    (
+        "@eadir", "@tmp", "#recycle", "#snapshot", "__macosx", "__pycache__", "$recycle.bin",
+        "system volume information", "lost+found", "thumbs", "thumbnails", "_thumbs",
+        "_thumbnails",
+    )
+)  # fmt: skip
+_LEFT_BY_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+_FIRST_BYTES = 32
+_BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # their sizes
+
+
+def is_leavings(name: str) -> bool:
+    """Whether a folder or file is hidden, or what a program left there: nobody's data."""
+    return name.startswith(".") or name.lower() in LEAVINGS or name.lower() in _LEFT_BY_SYSTEMS
+
+
+def ending(name: str) -> str:
+    """Return a name's ending with its dot, in small letters; ``""`` where there is none."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name alone tells that the file is an image."""
+    return ending(name) in EXTENSIONS and not name.startswith(".")
+
+
+def is_image_file(path: str, name: str | None = None) -> bool:
+    """Whether a file is an image; looks into it only where the ending says nothing.
+
+    Parameters
+    ----------
+    path : str
+        A pipe or a device is none.
+    name : str, optional
+        The last part of the path, where the caller has it.
+    """
+    name = os.path.basename(path) if name is None else name
+    known = ending(name)
+    if known in EXTENSIONS or known in OTHERS or name.endswith("~"):
+        return known in EXTENSIONS
+    if not os.path.isfile(path):
+        return False
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return format_of(file.read(_FIRST_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def format_of(data: bytes) -> str | None:
+    """Return Pillow's name of the format that some first bytes are of; None for others."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "TIFF"
+    if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3] and data[2:3] in b" \t\r\n#":
+        return "PPM"
+    if data.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")):
+        return "JPEG2000"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        return "AVIF"
+    return None
