@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 # Read as images without a look into them.
 EXTENSIONS = frozenset(
@@ -37,6 +38,19 @@ LEAVINGS = frozenset(
     )
 )  # fmt: skip
 _LEFT_BY_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+_MARKS = {
+    name: re.compile(mark, re.DOTALL)
+    for name, mark in {
+        "JPEG": rb"\xff\xd8\xff",
+        "PNG": rb"\x89PNG\r\n\x1a\n",
+        "GIF": rb"GIF8[79]a",
+        "WEBP": rb"RIFF....WEBP",
+        "TIFF": rb"II[*+]\0|MM\0[*+]",
+        "PPM": rb"P[1-6][ \t\r\n#]",
+        "JPEG2000": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n",
+        "AVIF": rb"....ftypavi[fs]",
+    }.items()
+}
 _FIRST_BYTES = 32
 _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # their sizes
 
@@ -82,22 +96,8 @@ def is_image_file(path: str, name: str | None = None) -> bool:
 
 def format_of(data: bytes) -> str | None:
     """Return Pillow's name of the format that some first bytes are of; None for others."""
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
-    if data.startswith(b"BM") and int.from_bytes(data[14:18], "little") in _BMP_HEADERS:
-        return "BMP"
-    if data[:1] == b"P" and data[1:2] in b"123456" and data[2:3] and data[2:3] in b" \t\r\n#":
-        return "PPM"
-    if data.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")):
-        return "JPEG2000"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
-        return "AVIF"
-    return None
+    for name, pattern in _MARKS.items():
+        if pattern.match(data):
+            return name
+    header = int.from_bytes(data[14:18], "little")
+    return "BMP" if data.startswith(b"BM") and header in _BMP_HEADERS else None
