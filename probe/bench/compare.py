@@ -172,7 +172,8 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
         p = "< 0.001" if first.p_adjusted < 0.001 else f"= {first.p_adjusted:.3f}"
         corrected = f", corrected for {count} comparisons" if count > 1 else ""
         text += (
-            f" It beats {_called(rows[first.b], protocol)} by {100 * first.difference:.2f} points "
+            f" {_called(best, protocol)} beats {_called(rows[first.b], protocol)} by "
+            f"{100 * first.difference:.2f} points "
             f"({100 * first.low:.2f} to {100 * first.high:.2f}; {first.test}, p {p}{corrected})."
         )
     text += f" Cost: {_cost(best)}."

@@ -27,7 +27,7 @@ def answer(material: Material) -> Markup:
     """Return the heading's paragraph: which features to take, by what right."""
     comparison, leader = material.comparison, material.leader
     if comparison and comparison.verdict:
-        return element("p", comparison.verdict, {"class": "lead"})
+        return element("p", comparison.verdict + _caution(material), {"class": "lead"})
     if leader is None:
         text = (
             "No run held rows out from training, so nothing is ranked: fit heads with --val-size "
@@ -43,7 +43,17 @@ def answer(material: Material) -> Markup:
     ]
     if len([row for row in material.rows if row.rank is not None]) > 1:
         words.append(" No paired tests were made: probe bench says which differences are real.")
-    return element("p", words, {"class": "lead"})
+    return element("p", [*words, _caution(material)], {"class": "lead"})
+
+
+def _caution(material: Material) -> str:
+    """Return what keeps the ranking from being fair, in a sentence; empty where nothing does."""
+    if not material.flattered:
+        return ""
+    return (
+        f" Caution: the best epoch of {', '.join(material.flattered)} was chosen on the same "
+        "validation images, so these figures flatter."
+    )
 
 
 def key_figures(material: Material, n_classes: int) -> Markup:

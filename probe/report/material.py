@@ -93,8 +93,24 @@ class Material:
 
     @property
     def leader(self) -> Row | None:
-        """The best row by what was held out from training; None where nothing was."""
-        return next((row for row in self.rows if row.rank is not None), None)
+        """The row that the verdict names; without tests the best by what was held out.
+
+        None where nothing was held out.
+        """
+        winner = self.comparison.winner if self.comparison else None
+        found = next((row for row in self.rows if row.id == winner), None)
+        return found or next((row for row in self.rows if row.rank is not None), None)
+
+    @property
+    def flattered(self) -> tuple[str, ...]:
+        """Labels of the rows whose epoch was chosen on the very images that they are ranked by."""
+        rows = [row for row in self.rows if row.id in self.runs and self.choosing(row) == "val"]
+        chose = ("best_epoch", "patience")
+        return tuple(
+            self.labels[row.id]
+            for row in rows
+            if any(self.runs[row.id].result.params.get(name) is not None for name in chose)
+        )
 
     def choosing(self, row: Row) -> str | None:
         """Return the split that a row is ranked by; None where nothing was held out."""
@@ -191,7 +207,9 @@ def of_bench(cache_dir: Path, bench: Bench, dataset: str | None, why: str) -> Ma
         raise UnknownNameError(f"the bench {bench.id} is of {', '.join(datasets)}, not {dataset}")
     chosen, notes, runs = dataset or datasets[0], list[str](), dict[str, Run]()
     rows = [row for row in bench.rows if row.dataset == chosen]
-    rows.sort(key=lambda row: (row.rank is None, row.rank or 0))
+    compared = next((one.rows for one in bench.comparisons if one.dataset == chosen), ())
+    place = {name: number for number, name in enumerate(compared)}
+    rows.sort(key=lambda row: place.get(row.id, len(place)))
     for row in rows:
         if row.run is None:
             continue

@@ -120,7 +120,8 @@ def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> Non
     shown = rows[:MOST_ROWS]
     names = [shorten(material.labels[row.id], NAME_LENGTH) for row in shown]
     left = max(text_width(name, 9) for name in names) + 0.4
-    width, height = left + 4.4, ROW * len(shown) + 1.1
+    right = max(text_width(row.letters, 8.5) for row in shown) + 0.3  # inches
+    width, height = left + 4.1 + right, ROW * len(shown) + 1.1
     figure = new_figure(width, height)
     axes = figure.add_axes((left / width, 0.55 / height, 4.1 / width, ROW * len(shown) / height))
     quiet_axes(axes)

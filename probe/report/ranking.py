@@ -50,9 +50,10 @@ def ranked(runs: Iterable[Run], entries: Mapping[str, Joined]) -> list[Row]:
         return next((one for one in found if one is not None), -1.0)
 
     rows.sort(key=score, reverse=True)
-    return [
-        replace(row, rank=number if score(row) >= 0 else None)
-        for number, row in enumerate(rows, start=1)
+    scores = [score(row) for row in rows]
+    return [  # equals share a rank, as in a bench
+        replace(row, rank=1 + sum(other > own for other in scores) if own >= 0 else None)
+        for row, own in zip(rows, scores, strict=True)
     ]
 
 

@@ -76,7 +76,7 @@ def test_the_cheapest_of_the_tied_is_named(three: tuple[Path, list[Row]]) -> Non
     assert found.verdict.startswith("Take best: 80.00 % (79.00 to 81.00) of 400 validation images")
     assert "Not distinguishable from it with these data: near." in found.verdict
     assert "The cheapest of them is near (10 multiply-adds an image" in found.verdict
-    assert "It beats far by 30.00 points" in found.verdict
+    assert "best beats far by 30.00 points" in found.verdict
     needed = images_needed(5, 0, N, p=2 * 0.5**5, alpha=0.05 / 3)
     assert needed.count is not None
     assert "If best and near really differ by the 1.25 points seen" in found.verdict

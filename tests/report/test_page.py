@@ -139,7 +139,7 @@ def test_ranks_come_from_held_out_rows_alone(world: Path, tmp_path: Path) -> Non
     result["metrics"]["test"]["top1"] = 1.0  # the best on test is the worst on validation
     (worst / "result.json").write_text(json.dumps(result))
     _, material = build(cache, tmp_path / "page.html")
-    assert [row.rank for row in material.rows] == [1, 2, 3]
+    assert [row.rank for row in material.rows] == [1, 1, 3]  # two are equal
     assert material.rows[-1].run == worst.name
     assert material.leader is not None
     assert material.tested is not None
@@ -301,7 +301,7 @@ def test_a_bench_has_its_verdict_its_groups_and_its_failures(world: Path, tmp_pa
     material = of_bench(cache, load_bench(folder), None, "the newest bench")
     views = read_views(material, lambda *_: None)
     assert compared(material, views) is material  # a bench has its own tests
-    assert [row.rank for row in material.rows] == [1, 2, 3, None]
+    assert [row.rank for row in material.rows] == [1, 1, 3, None]
     pictures = make_pictures(material, views, Options(), cache_dir=cache, advance=lambda *_: None)
     page = write_page(tmp_path / "page.html", material, views, pictures, command="probe report")
     parsed = Parsed(page.path.read_text(encoding="utf-8"))
@@ -311,3 +311,41 @@ def test_a_bench_has_its_verdict_its_groups_and_its_failures(world: Path, tmp_pa
     assert any("--dataset shows the bench's others: other" in note for note in page.notes)
     with pytest.raises(UnknownNameError, match="not toy"):
         of_bench(cache, bench, "toy", "")
+
+
+def test_where_rows_tie_every_part_of_the_page_speaks_of_the_one_that_the_verdict_names(
+    world: Path, tmp_path: Path
+) -> None:
+    """Of equals the bench takes the cheapest, whatever row comes first in its file."""
+    cache = tmp_path / "cache"
+    shutil.copytree(world, cache)
+    bench = make_bench(cache)
+    (own,) = bench.comparisons
+    first, second, third = own.rows
+    ranks = {first: 1, second: 1, third: 3}
+    rows = [dataclasses.replace(row, rank=ranks.get(row.id)) for row in bench.rows]
+    told = dataclasses.replace(own, winner=second, rows=(second, first, third))
+    tied = dataclasses.replace(bench, rows=tuple(rows), comparisons=(told,))
+    material = of_bench(cache, tied, None, "the newest bench")
+    assert material.leader is not None
+    assert material.leader.id == second
+    assert [row.id for row in material.rows if row.rank is not None] == [second, first, third]
+    assert [row.rank for row in material.rows][:3] == [1, 1, 3]
+
+
+def test_equal_runs_share_a_rank_and_a_chosen_epoch_is_said(world: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(world, cache)
+    runs = sorted((cache / "runs").glob("20260101-*"))
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    results[1]["metrics"]["val"]["top1"] = results[0]["metrics"]["val"]["top1"]
+    results[1]["params"]["best_epoch"] = 3
+    for run, result in zip(runs, results, strict=True):
+        (run / "result.json").write_text(json.dumps(result))
+    page, material = build(cache, tmp_path / "page.html")
+    ranks = {row.run: row.rank for row in material.rows}
+    assert ranks[runs[0].name] == ranks[runs[1].name]
+    assert sorted(ranks.values()) in ([1, 1, 3], [1, 2, 2])
+    label = material.labels[runs[1].name]
+    words = Parsed(page.path.read_text(encoding="utf-8")).words
+    assert f"the best epoch of {label} was chosen on the same validation images" in words

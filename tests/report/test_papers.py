@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from probe.report import glyphs
 from probe.report.confusion import draw_confusion
 from probe.report.feature_map import WIDEST, nearest, principal_components
 from probe.report.items import equal_shares
+from probe.report.material import of_runs, read_runs
+from probe.report.papers import draw_leaderboard
 from tests.report.test_pictures import margins_are_white
 from tests.report.world import make_world
 
@@ -149,3 +152,10 @@ def test_a_wide_picture_is_shown_whole() -> None:
     assert made.size == (32, 32)
     assert made.getpixel((16, 16)) == (0, 0, 0)
     assert made.getpixel((16, 2)) == (128, 128, 128)
+
+
+def test_the_letters_of_many_ties_are_in_the_picture(world: Path, tmp_path: Path) -> None:
+    material = of_runs(world, read_runs(world / "runs"), "")
+    rows = [replace(row, letters="abcdefghijkl") for row in material.rows]
+    draw_leaderboard(material, rows, tmp_path / "leaderboard.png")
+    assert margins_are_white(tmp_path / "leaderboard.png")
