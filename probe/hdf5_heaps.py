@@ -48,8 +48,8 @@ class Beginning:
         yield 0, self._size
 
 
-def check_heaps(path: Path, file: Visible) -> None:
-    """Raise where a global heap's objects do not fill it exactly.
+def check_heaps(path: Path, file: Visible) -> int:
+    """Return the bytes of the largest global heap; raise where objects do not fill one exactly.
 
     Parameters
     ----------
@@ -64,6 +64,7 @@ def check_heaps(path: Path, file: Visible) -> None:
     UnsafeFileError
         A heap claims more than it holds.
     """
+    largest = 0
     for start, stop in file.visible():
         for at in _signatures(file, start, stop):
             (size,) = struct.unpack("<Q", _read(file, at + 8, 8).ljust(8, b"\xff"))
@@ -76,6 +77,8 @@ def check_heaps(path: Path, file: Visible) -> None:
                 raise UnsafeFileError(
                     f"{path}: a heap whose parts are larger than itself; it is damaged"
                 )
+            largest = max(largest, size)
+    return largest
 
 
 def _read(file: Visible, at: int, count: int) -> bytes:

@@ -2,6 +2,6 @@
 
 from probe.transfer.exporting import FORMATS, export_features
 from probe.transfer.importing import import_features
-from probe.transfer.read import Names
+from probe.transfer.roles import Names
 
 __all__ = ["FORMATS", "Names", "export_features", "import_features"]

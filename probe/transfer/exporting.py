@@ -22,7 +22,7 @@ def export_features(entry: FeatureSet, path: Path) -> None:
         .npz          {split}_features, {split}_labels, {split}_ids, classes; key and provenance
         .parquet      a row an image: split, id, label and class (of several: labels, a list of
                       names), features (a fixed-size list); the
-                      shape of a row, key and provenance in the schema's metadata
+                      shape of a row, classes, key and provenance in the schema's metadata
         .safetensors  {split}.features, {split}.labels; the rest as JSON in the metadata
 
     Raises
@@ -93,7 +93,11 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
             **({"labels": pa.list_(pa.string())} if several else one_label),
             "features": pa.list_(kind, width),
         },
-        metadata={**texts, "row_shape": json.dumps(entry.row_shape)},
+        metadata={
+            **texts,
+            "row_shape": json.dumps(entry.row_shape),
+            "classes": json.dumps(entry.classes),
+        },
     )
     with pq.ParquetWriter(path, schema) as writer:
         for name, split in entry.splits.items():

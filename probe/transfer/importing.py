@@ -18,7 +18,8 @@ from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
 from probe.errors import DataError, UsageError
 from probe.transfer.labels import class_numbers
-from probe.transfer.read import Names, Part, read_parts
+from probe.transfer.read import Part, read_parts
+from probe.transfer.roles import Names
 
 BOTTLENECK = re.compile(
     r"(?P<network>.+)_(?P<dataset>[^_]*[^_\d][^_]*)(?P<small>_100)?_bottleneck_features_"
@@ -62,6 +63,11 @@ def import_features(
     UnsafeFileError
         A pickle asks for code to be run. Nothing was.
     """
+    if names.labels is not None and names.labels.endswith(".npy") and len(paths) > 1:
+        raise UsageError(
+            f"--labels {names.labels}: one file of labels for {len(paths)} of features; import "
+            "them apart, each with its own, and --split"
+        )
     parts: dict[str, Part] = {}
     for path in paths:
         for name, part in read_parts(path, names, split).items():
@@ -74,15 +80,24 @@ def import_features(
         dataset = dataset or found["dataset"] + (found["small"] or "")
     dataset = dataset or paths[0].stem
     parts = {name: parts[name] for name in SPLIT_ORDER if name in parts}
-    classes = classes or next((one.classes for one in parts.values() if one.classes), None)
+    classes = classes or _agreed(parts)
     labels, known = class_numbers(parts, classes, dataset)
     return _write(store, parts, labels, known, dataset=dataset, backbone=backbone or UNKNOWN)
+
+
+def _agreed(parts: Mapping[str, Part]) -> tuple[str, ...] | None:
+    """Return the class names that the files say, where they do."""
+    said = {one.classes: one.source for one in parts.values() if one.classes}
+    if len(said) > 1:
+        first, second, *_ = said.values()
+        raise DataError(f"{first} and {second} name other classes; give them (--classes a,b,c)")
+    return next(iter(said), None)
 
 
 def _write(
     store: Store,
     parts: Mapping[str, Part],
-    labels: Mapping[str, NDArray[np.int32]],
+    labels: Mapping[str, NDArray[np.int32] | NDArray[np.uint8]],
     classes: tuple[str, ...],
     *,
     dataset: str,
@@ -112,7 +127,7 @@ def _write(
 def _draft(
     parts: Mapping[str, Part],
     rows: Mapping[str, NDArray[Any]],
-    labels: Mapping[str, NDArray[np.int32]],
+    labels: Mapping[str, NDArray[np.int32] | NDArray[np.uint8]],
     classes: tuple[str, ...],
     *,
     dataset: str,

@@ -1,10 +1,10 @@
-"""Arrays of features and labels in the files that people have: pickles, .npy, .npz, HDF5."""
+"""Features and labels of the files that people have, split by split."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,46 +12,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.key import SPLIT_ORDER
-from probe.datasets.pickles import load_pickle, text_keys
 from probe.errors import DataError, UsageError
-from probe.hdf5_heaps import Beginning, check_heaps
-from probe.records import loads_json
+from probe.records import shown
+from probe.transfer.arrays import Array, Arrays, open_arrays, read_array, text_of
+from probe.transfer.labels import Labels, usual_labels
+from probe.transfer.roles import Names, listed, merged, placed, split_in
 
-SPLIT_WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-FEATURES, LABELS, IDS = ("features", "X", "x"), ("labels", "y"), ("ids",)
+log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Names:
-    """What the arrays are called in a file; None for the usual names.
-
-    Parameters
-    ----------
-    labels : str, optional
-        Also the path of a .npy file.
-    """
-
-    features: str | None = None
-    labels: str | None = None
-    ids: str | None = None
+BLOCK = 1 << 24  # numbers that are looked through at a time
+OF_EXPORTS = ("key", "provenance")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One split as it was found: features (n, ...), labels (n,) or one-hot.
+    """One split as it was found.
 
-    Ids, and the names of the classes that labels count, are there where the file has them.
+    Parameters
+    ----------
+    source : Path
+    features : numbers, (n, ...)
+    labels : int64, (n,); list of str; or uint8 of 0 and 1, (n, n_classes)
+    ids : sequence of str, optional
+    classes : tuple of str, optional
+        What the labels count, where the file says it.
+    exported : bool
+        `probe cache export` wrote it: labels of two dimensions are several an image.
     """
 
     source: Path
     features: NDArray[Any]
-    labels: NDArray[Any]
+    labels: Labels
     ids: Sequence[str] | None
     classes: tuple[str, ...] | None = None
+    exported: bool = False
 
 
 def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
-    """Read the splits of one file.
+    """Read the splits of one file. Each of its arrays is used, or named in a warning.
 
     Parameters
     ----------
@@ -63,142 +61,170 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
     DataError, UsageError, UnsafeFileError
         As `probe.transfer.import_features`.
     """
-    readers: dict[str, Callable[[Path], Mapping[str, Any]]] = {
-        ".npz": _npz, ".npy": _npy, ".h5": _hdf5, ".hdf5": _hdf5, ".safetensors": _safetensors,
-        ".p": _pickle, ".pkl": _pickle, ".pickle": _pickle,
-    }  # fmt: skip
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise UsageError(f"{path}: expected one of {', '.join(readers)}")
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; check the path")
-    arrays = dict(reader(path))
+    if split is not None and split not in SPLIT_ORDER:
+        raise UsageError(f"--split {split}: expected {', '.join(SPLIT_ORDER)}")
+    arrays = open_arrays(path)
     if names.labels is not None and names.labels.endswith(".npy"):
-        arrays["labels"] = _npy(Path(names.labels))["features"]
-        names = Names(features=names.features, labels="labels", ids=names.ids)
+        beside = open_arrays(Path(names.labels)).named["features"]
+        arrays = replace(arrays, named={**arrays.named, names.labels: beside})
+    places, unused = placed(path, arrays.named, names)
+    chosen, left = _chosen(path, places, split or split_in(path.stem) or "train")
+    unused += left
+    classes, strange = _class_names(path, arrays, places)
+    unused += strange
     found = {}
-    for word, name in SPLIT_WORDS.items():
-        part = _part(path, arrays, names, word)
-        if part is not None:
-            found[name] = part
-    if found:
-        return found
-    part = _part(path, arrays, names, None)
-    if part is None:
+    without = []
+    for name in SPLIT_ORDER:
+        roles = chosen.get(name, {})
+        if "features" not in roles:
+            unused += roles.values()
+        elif "labels" not in roles:
+            without.append(roles["features"])
+            unused += [value for role, value in roles.items() if role != "features"]
+        else:
+            found[name] = roles
+    if not found:
         raise DataError(
-            f"{path}: has {', '.join(sorted(arrays)[:8]) or 'no arrays'}; say which are the "
-            "features and which the labels (--features NAME --labels NAME)"
+            f"{path}: has {listed(sorted(arrays.named))}; say which are the features and which the "
+            "labels (--features NAME --labels NAME)"
         )
-    words = [word for word in re.split(r"[^a-z]+", path.stem.lower()) if word in SPLIT_WORDS]
-    named = split or (SPLIT_WORDS[words[-1]] if words else "train")
-    if named not in SPLIT_ORDER:
-        raise UsageError(f"--split {named}: expected {', '.join(SPLIT_ORDER)}")
-    return {named: part}
+    if names.labels is not None and names.labels.endswith(".npy") and len(found) + len(without) > 1:
+        raise UsageError(f"--labels {names.labels}: one file for the features of several splits")
+    if without:
+        log.warning("%s: no labels for %s; left out", path, listed(without))
+    if said := [name for name in unused if not (arrays.exported and name in OF_EXPORTS)]:
+        log.warning("%s: not used: %s", path, listed(said))
+    return {name: _part(path, arrays, roles, classes) for name, roles in found.items()}
 
 
-def _npz(path: Path) -> Mapping[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
+def _chosen(
+    path: Path, places: Mapping[str | None, dict[str, str]], unnamed: str
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return the arrays of each split, and those that go with no features."""
+    bare = {role: name for role, name in places.get(None, {}).items() if role != "classes"}
+    named = [one for split, one in places.items() if split is not None and "features" in one]
+    if "features" in bare:
+        return merged(path, places, unnamed), []
+    others = {split: dict(one) for split, one in places.items() if split is not None}
+    if len(named) == 1:  # X_train and y: there is nothing else that y could be of
+        (split,) = (split for split, one in others.items() if "features" in one)
+        taken = {role: name for role, name in bare.items() if role not in others[split]}
+        others[split] |= taken
+        bare = {role: name for role, name in bare.items() if role not in taken}
+    return others, list(bare.values())
 
 
-def _npy(path: Path) -> Mapping[str, Any]:
-    try:
-        return {"features": np.load(path, allow_pickle=False, mmap_mode="r")}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable .npy file of plain numbers ({error})") from error
+def _class_names(
+    path: Path, arrays: Arrays, places: Mapping[str | None, dict[str, str]]
+) -> tuple[tuple[str, ...] | None, list[str]]:
+    """Return what labels count, and the array that is called so and holds something else."""
+    found = [one["classes"] for one in places.values() if "classes" in one]
+    if not found:
+        return None, []
+    value = read_array(path, arrays.named[found[0]], found[0])
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(values, list | tuple) or not all(
+        isinstance(one, str | bytes) for one in values
+    ):
+        return None, found
+    names = tuple(text_of(one, f"{path}: {found[0]}, number {k},") for k, one in enumerate(values))
+    if len(set(names)) != len(names):
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise DataError(f"{path}: {found[0]} names {twice!r} twice; give each class its own name")
+    return names, found[1:]
 
 
-def _hdf5(path: Path) -> Mapping[str, Any]:
-    import h5py
-
-    found: dict[str, Any] = {}
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            found[name] = item[()]
-
-    with path.open("rb") as raw:  # damaged ones can keep HDF5 busy for ever
-        check_heaps(path, Beginning(raw, path.stat().st_size))
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            file.visititems(visit)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path}: not a readable HDF5 file ({error})") from error
-    return found
-
-
-def _safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "np") as file:
-            found: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-            texts = file.metadata() or {}
-        for name, text in texts.items():  # as `probe cache export` writes them
-            if name == "classes" or name.endswith(".ids"):
-                found[name] = np.array(loads_json(text), np.str_)
-    except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise DataError(f"{path}: not a readable .safetensors file ({error})") from error
-    return found
-
-
-def _pickle(path: Path) -> Mapping[str, Any]:
-    value = load_pickle(path)
-    if not isinstance(value, Mapping):
-        raise DataError(f"{path}: holds a {type(value).__name__}, expected features and labels")
-    return text_keys(value)
-
-
-def _part(path: Path, arrays: Mapping[str, Any], names: Names, split: str | None) -> Part | None:
-    def find(usual: tuple[str, ...], given: str | None) -> Any:
-        for name in (given,) if given else usual:
-            spellings = (
-                [name] if split is None
-                else [f"{split}_{name}", f"{split}/{name}", f"{split}.{name}", f"{name}_{split}"]
-            )  # fmt: skip
-            for spelling in spellings:
-                if spelling in arrays:
-                    return arrays[spelling]
-        return None
-
-    features, labels = find(FEATURES, names.features), find(LABELS, names.labels)
-    if features is None or labels is None:
-        return None
-    ids = find(IDS, names.ids)
-    texts = None if ids is None else [text_of(one) for one in np.asarray(ids).tolist()]
-    part = Part(
-        source=path, features=np.asarray(features), labels=np.asarray(labels), ids=texts,
-        classes=_class_names(arrays.get("classes")),
+def _part(
+    path: Path, arrays: Arrays, roles: Mapping[str, str], classes: tuple[str, ...] | None
+) -> Part:
+    label_array = arrays.named[roles["labels"]]
+    where = f"{path}: {shown(roles['labels'])}"
+    features = _features(path, arrays.named[roles["features"]], roles["features"])
+    labels = usual_labels(
+        read_array(path, label_array, roles["labels"]), where, label_array.names,
+        {len(features), features.shape[1], features.shape[-1]} if arrays.matlab else {len(features)},
     )  # fmt: skip
-    _check(part)
-    return part
+    if arrays.matlab:
+        features = _turned(path, features, len(labels))
+    count = len(labels)
+    if len(features) != count or not count:
+        other = features.ndim == 2 and features.shape[1] == count
+        hint = "; they are the other way round: transpose the features" if other else ""
+        raise DataError(f"{path}: {len(features)} rows of features and {count} labels{hint}")
+    ids = None
+    if "ids" in roles:
+        ids = _ids(path, arrays.named[roles["ids"]], roles["ids"], count)
+    _look_at_zeros(path, roles["features"], features)
+    enum = label_array.names
+    return Part(
+        source=path, features=features, labels=labels, ids=ids, exported=arrays.exported,
+        classes=classes or (tuple(enum[k] for k in sorted(enum)) if enum else None),
+    )  # fmt: skip
 
 
-def _class_names(found: Any) -> tuple[str, ...] | None:
-    """Return the array of that name where it is one of different texts."""
-    values = None if found is None else np.asarray(found)
-    if values is None or values.ndim != 1 or values.dtype.kind not in "SUO":
-        return None
-    names = tuple(text_of(value) for value in values.tolist())
-    return names if len(set(names)) == len(names) else None
-
-
-def _check(part: Part) -> None:
-    features, count = part.features, len(part.labels)
-    if features.ndim < 2 or features.dtype.kind not in "fiu":
+def _features(path: Path, array: Array, name: str) -> NDArray[Any]:
+    value = read_array(path, array, name)
+    try:
+        features = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        features = np.empty(0, object)
+    if features.ndim < 2 or features.dtype.kind not in "fiub":
         raise DataError(
-            f"{part.source}: features are {features.dtype} {features.shape}; expected numbers with "
+            f"{path}: features are {features.dtype} {features.shape}; expected numbers with "
             "one row an image"
         )
-    if len(features) != count or not count:
-        raise DataError(f"{part.source}: {len(features)} rows of features and {count} labels")
-    if part.ids is not None and len(set(part.ids)) != count:
-        raise DataError(f"{part.source}: {len(set(part.ids))} different ids for {count} rows")
+    if 0 in features.shape[1:]:
+        raise DataError(f"{path}: features are {features.shape}: there are no numbers in a row")
+    return features
 
 
-def text_of(value: Any) -> str:
-    """Return an id or a class name as text."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+def _turned(path: Path, features: NDArray[Any], count: int) -> NDArray[Any]:
+    """Put the images of a MATLAB array, which may be its columns, in its rows."""
+    rows, columns = features.shape[0], features.shape[-1]
+    if rows == columns == count:
+        raise DataError(
+            f"{path}: features are {' x '.join(map(str, features.shape))} for {count} labels: "
+            "whether a row or a column is an image cannot be told, and MATLAB's files have both; "
+            "save them as .npz, one row an image"
+        )
+    return np.moveaxis(features, -1, 0) if rows != count and columns == count else features
+
+
+def _ids(path: Path, array: Array, name: str, count: int) -> list[str]:
+    value = read_array(path, array, name)
+    values = np.asarray(value).ravel().tolist() if isinstance(value, np.ndarray) else value
+    where = f"{path}: {shown(name)}"
+    if not isinstance(values, list | tuple) or len(values) != count:
+        found = len(values) if isinstance(values, list | tuple) else type(values).__name__
+        raise DataError(f"{where} holds {found} for {count} rows")
+    if not all(isinstance(one, str | bytes | int | float) for one in values):
+        raise DataError(f"{where} holds something else than text or numbers")
+    texts = [text_of(one, f"{where}, row {row},") for row, one in enumerate(values)]
+    if len(set(texts)) != count:
+        raise DataError(f"{path}: {len(set(texts))} different ids for {count} rows")
+    longest, sum_of = max(map(len, texts)), sum(map(len, texts))
+    if longest * count > (1 << 26) + 64 * sum_of:
+        raise DataError(f"{where} has one of {longest} letters among short ones; shorten it")
+    return texts
+
+
+def _look_at_zeros(path: Path, name: str, features: NDArray[Any]) -> None:
+    """Warn of rows at the end that hold zeros only, as a writer that was killed leaves them."""
+    zeros = 0
+    for block in _blocks_from_the_end(features):
+        some = block.reshape(len(block), -1).any(axis=1)
+        if some.any():
+            zeros += int(some[::-1].argmax())
+            break
+        zeros += len(block)
+    if zeros > 1 or zeros == len(features):
+        log.warning(
+            "%s: the last %d of %d rows of %s hold zeros only; was it written to its end?",
+            path, zeros, len(features), shown(name),
+        )  # fmt: skip
+
+
+def _blocks_from_the_end(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    step = max(1, BLOCK // max(1, rows[0].size))
+    for stop in range(len(rows), 0, -step):
+        yield rows[max(0, stop - step) : stop]
