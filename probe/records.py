@@ -11,18 +11,17 @@ import json
 import math
 import stat
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import DataError
+from probe.errors import DataError, ProbeError
 
 MOST_JSON = 1 << 28  # bytes; a million class names with a figure each are a tenth of it
 MOST_DIGITS = 20  # of a whole number: 64 bits
-MOST_TEXT_ITEM = 1 << 20  # bytes of one text of an array of texts
 
 
 def check_regular(path: Path) -> int:
@@ -37,7 +36,9 @@ def check_regular(path: Path) -> int:
     try:
         found = path.stat()
     except FileNotFoundError:
-        raise DataError(f"{shown(path)}: there is no such file; check the path") from None
+        raise DataError(
+            f"{shown(path)}: cannot be read, for there is no such file; check the path"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{shown(path)}: cannot be read ({reason}); check the path") from None
@@ -134,12 +135,13 @@ class NpzFile:
     Parameters
     ----------
     path : Path
+    objects : callable, optional
+        Reads the pickle that stands for an array of objects; without it, those are refused.
 
     Attributes
     ----------
-    shapes : mapping of name to (shape, dtype)
-        Of every array, in the file's order. Where an array's header says what cannot be (objects,
-        a size that is not that of the data), `ValueError` stands in its place: another may be fine.
+    names : tuple of str
+        Of the arrays, in the file's order.
 
     Raises
     ------
@@ -147,20 +149,20 @@ class NpzFile:
         It is not there, no zip archive, or damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, objects: Callable[[bytes], Any] | None = None) -> None:
         check_regular(path)
-        self.path = path
-        self.shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]] | ValueError] = {}
+        self.path, self._objects = path, objects
         try:
             with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    if info.filename.endswith(".npy"):
-                        self.shapes[info.filename.removesuffix(".npy")] = _peek(archive, info)
+                files = [info.filename for info in archive.infolist()]
+            self.names = tuple(
+                dict.fromkeys(name.removesuffix(".npy") for name in files if name.endswith(".npy"))
+            )
         except Exception as error:  # zipfile meets damage in a dozen ways
             raise self._damaged(error) from error
 
-    def read(self, name: str) -> NDArray[Any]:
-        """Return one array.
+    def read(self, name: str) -> Any:
+        """Return one array; of objects, what `objects` makes of them.
 
         Raises
         ------
@@ -171,7 +173,9 @@ class NpzFile:
             with zipfile.ZipFile(self.path) as archive:
                 info = archive.getinfo(f"{name}.npy")
                 with archive.open(info) as member:
-                    return _read_array(member, info.file_size)
+                    return _read_array(member, info.file_size, self._objects)
+        except ProbeError:
+            raise
         except Exception as error:
             raise self._damaged(error, f", array {shown(name)}") from error
 
@@ -179,17 +183,6 @@ class NpzFile:
         return DataError(
             f"{self.path}{what}: not a readable .npz file of plain arrays ({in_one_line(error)})"
         )
-
-
-def _peek(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo
-) -> tuple[tuple[int, ...], np.dtype[Any]] | ValueError:
-    try:
-        with archive.open(info) as member:
-            shape, _, dtype = _header(member, info.file_size)
-            return shape, dtype
-    except Exception as error:
-        return ValueError(in_one_line(error))
 
 
 def read_npy(path: Path) -> NDArray[Any]:
@@ -215,6 +208,18 @@ def read_npy(path: Path) -> NDArray[Any]:
 
 
 def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    shape, fortran, dtype = _any_header(file)
+    if dtype.hasobject or dtype.kind not in "biufcSU":
+        raise ValueError(f"an array of {dtype}; only numbers and text are read")
+    if not all(0 <= side < 1 << 62 for side in shape) or len(shape) > 32:
+        raise ValueError(f"an impossible shape of {len(shape)} dimensions")
+    there = size - file.tell()
+    if math.prod(shape) * dtype.itemsize != there:
+        raise ValueError(f"{shape} {dtype} claimed, and {there:,} bytes there")
+    return shape, fortran, dtype
+
+
+def _any_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)  # type: ignore[no-untyped-call]
     reader: Any = {
         (1, 0): np.lib.format.read_array_header_1_0,
@@ -223,27 +228,25 @@ def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype
     if reader is None:
         raise ValueError(f"written as version {version}, and 1.0 and 2.0 are read")
     shape, fortran, dtype = reader(file)
-    if dtype.hasobject or dtype.kind not in "biufcSU":
-        raise ValueError(f"an array of {dtype}; only numbers and text are read")
-    if not all(0 <= side < 1 << 62 for side in shape) or len(shape) > 32:
-        raise ValueError(f"an impossible shape of {len(shape)} dimensions")
-    there = size - file.tell()
-    if math.prod(shape) * dtype.itemsize != there:
-        raise ValueError(f"{shape} {dtype} claimed, and {there:,} bytes there")
     return shape, bool(fortran), dtype
 
 
-def _read_array(file: IO[bytes], size: int) -> NDArray[Any]:
+def _read_array(file: IO[bytes], size: int, objects: Callable[[bytes], Any] | None = None) -> Any:
+    if objects is not None:
+        _, _, dtype = _any_header(file)
+        if dtype == np.dtype(object):
+            return objects(file.read(size))
+        file.seek(0)
     shape, fortran, dtype = _header(file, size)
     count = math.prod(shape) * dtype.itemsize
     data = file.read(count)  # what is there, not what is claimed
     if len(data) != count or file.read(1):
         raise ValueError("it ends early")
-    flat = np.frombuffer(bytearray(data) if count < 1 << 20 else data, dtype)
+    flat = np.frombuffer(data, dtype) if count else np.empty(0, dtype)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def read_npz(path: Path, wanted: Mapping[str, object] | None = None) -> dict[str, NDArray[Any]]:
     """Return the arrays of an .npz file, or of it those that are wanted; see `NpzFile`."""
     file = NpzFile(path)
-    return {name: file.read(name) for name in file.shapes if wanted is None or name in wanted}
+    return {name: file.read(name) for name in file.names if wanted is None or name in wanted}

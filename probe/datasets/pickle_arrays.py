@@ -17,7 +17,7 @@ from probe.errors import UnsafeFileError
 from probe.pickles import Allowed
 
 SCALARS = (str, bytes, int, float, complex, bool, type(None), np.generic)
-DTYPE = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,9}")  # numbers and text; no objects, no records
+DTYPE = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,9}|O\d?")  # numbers and text; no records
 MAX_DIMENSIONS = 32
 
 
@@ -55,11 +55,25 @@ class PendingArray:
     def __init__(self, kind: object, _shape: object, _code: object) -> None:
         if kind is not _NDARRAY:
             raise UnsafeFileError("an array of another class than numpy.ndarray is asked for")
-        self.array: NDArray[Any] | None = None
+        self.array: NDArray[Any] | list[Any] | None = None
 
     def build(self, state: Any) -> None:
         *_version, shape, dtype, fortran, raw = state
+        if isinstance(dtype, PendingDtype) and dtype.code[0] == "O":
+            self.array = _plain_objects(raw, shape)
+            return
         self.array = _array(raw, dtype, shape, "F" if fortran else "C")
+
+
+def _plain_objects(values: object, shape: object) -> list[Any]:
+    """Return an array of objects in one dimension, as text in a table is kept, as a list."""
+    if type(values) is not list or shape != (len(values),):
+        raise UnsafeFileError("an array of objects claims another shape than that of its list")
+    if not all(isinstance(value, SCALARS) for value in values):
+        raise UnsafeFileError(
+            "an array of objects is asked for that are neither numbers nor text; save it as numbers"
+        )
+    return list(values)
 
 
 def _array(raw: object, dtype: object, shape: object, order: object) -> NDArray[Any]:
@@ -68,6 +82,8 @@ def _array(raw: object, dtype: object, shape: object, order: object) -> NDArray[
     sizes = shape if isinstance(shape, tuple) else (shape,)
     if len(sizes) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in sizes):
         raise UnsafeFileError("an array claims an impossible shape")
+    if dtype.code[0] == "O":
+        raise UnsafeFileError("an array of objects is asked for where numbers are")
     real = dtype.dtype()
     if real.itemsize == 0 or math.prod(sizes) * real.itemsize != len(raw):
         raise UnsafeFileError(f"an array claims another size than the {len(raw)} bytes it has")

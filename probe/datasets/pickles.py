@@ -7,9 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from probe.datasets.pickle_arrays import ALLOWED, PendingArray, PendingDtype, plain_key
 from probe.errors import DataError, UnsafeFileError
 from probe.pickles import COMMON, Allowed, Dialect, read_pickle
+from probe.records import check_regular
+
+MOST_SHARED = 16  # times its size is what a pickle's lists may come to
 
 
 def load_pickle(path: Path) -> Any:
@@ -26,6 +31,7 @@ def load_pickle(path: Path) -> Any:
         It is cut short, is not a pickle, or cannot be opened.
     """
     try:
+        check_regular(path)
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; check the file") from error
@@ -35,7 +41,9 @@ def load_pickle(path: Path) -> Any:
 def loads_pickle(data: bytes, name: str) -> Any:
     """Read a pickle that is in memory; `name` is what messages call it. See `load_pickle`."""
     try:
-        return _finished(read_pickle(io.BytesIO(data), ARRAYS), {})
+        value = _finished(read_pickle(io.BytesIO(data), ARRAYS), {})
+        _check_unfolded(value, MOST_SHARED * len(data) + 4096)
+        return value
     except UnsafeFileError as error:
         raise UnsafeFileError(f"{name}: {error}; nothing was run, do not trust it") from None
     except (ValueError, RecursionError) as error:
@@ -44,9 +52,34 @@ def loads_pickle(data: bytes, name: str) -> Any:
 
 def text_keys(value: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a mapping with its keys as text, whichever Python pickled it."""
-    return {
-        key.decode("utf-8") if isinstance(key, bytes) else str(key): value[key] for key in value
-    }
+    return {_text_key(key): one for key, one in value.items()}
+
+
+def _text_key(key: Any) -> str:
+    return key.decode("utf-8", "backslashreplace") if isinstance(key, bytes) else str(key)
+
+
+def _check_unfolded(value: Any, most: int) -> None:
+    """Raise where lists that are in each other several times come to far more than the file holds.
+
+    A list of ten times the same list of ten times the same list ... takes a few bytes a level, and
+    whoever walks it walks ten times as far at each.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(one: Any) -> int:
+        if isinstance(one, np.ndarray):
+            return one.nbytes + 1
+        if not isinstance(one, list | tuple | dict):
+            return 1
+        if id(one) not in sizes:
+            sizes[id(one)] = most + 1  # seen again before it is done: it holds itself
+            inside = one.values() if isinstance(one, dict) else one
+            sizes[id(one)] = 1 + sum(map(size, inside))
+        return sizes[id(one)]
+
+    if size(value) > most:
+        raise UnsafeFileError(f"the lists in it unfold to more than {most:,} items")
 
 
 def _build(target: object, state: object) -> None:

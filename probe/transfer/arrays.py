@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.pickles import load_pickle, text_keys
+from probe.datasets.pickles import load_pickle, loads_pickle, text_keys
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
 from probe.hdf5_foreign import Part, datasets
 from probe.hdf5_heaps import check_heaps
 from probe.records import NpzFile, check_regular, in_one_line, loads_json, read_npy, shown
 
 MATLAB_73 = b"MATLAB 7.3 MAT-file"
+SIGNATURE = b"\x89HDF\r\n\x1a\n"  # of HDF5
 MATLAB_OWN = ("#refs#", "#subsystem#")
 MOST_TEXT = 4096  # bytes of an id or a class name: the longest path
 MOST_UNFOLDED = 1100  # bytes that a byte on disk may become: what deflate reaches at most
@@ -121,13 +122,8 @@ def text_of(value: Any, where: str) -> str:
 
 
 def _npz(path: Path) -> Arrays:
-    file = NpzFile(path)
-    found = {
-        name: Array(
-            read=partial(file.read, name), shape=() if isinstance(kind, ValueError) else kind[0]
-        )
-        for name, kind in file.shapes.items()
-    }
+    file = NpzFile(path, objects=partial(loads_pickle, name=str(path)))  # names, as objects
+    found = {name: Array(read=partial(file.read, name)) for name in file.names}
     return Arrays(named=found, exported={"key", "provenance", "classes"} <= found.keys())
 
 
@@ -286,7 +282,8 @@ def _hdf5(path: Path) -> Arrays:
     named: dict[str, Array] = {}
     try:
         with path.open("rb") as raw:
-            matlab = raw.read(len(MATLAB_73)) == MATLAB_73
+            # a block of the user's own before it, as MATLAB writes and hardly anybody else
+            matlab = raw.read(len(SIGNATURE)) != SIGNATURE
             part = Part(raw, 0, size)
             with h5py.File(part, "r") as file:
                 for parts, dataset in datasets(path, file, MATLAB_OWN):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from probe.errors import DataError, UsageError
 from probe.transfer.labels import class_numbers
 from probe.transfer.read import Part, read_parts
 from probe.transfer.roles import Names
+
+log = logging.getLogger(__name__)
 
 BOTTLENECK = re.compile(
     r"(?P<network>.+)_(?P<dataset>[^_]*[^_\d][^_]*)(?P<small>_100)?_bottleneck_features_"
@@ -82,7 +85,23 @@ def import_features(
     parts = {name: parts[name] for name in SPLIT_ORDER if name in parts}
     classes = classes or _agreed(parts)
     labels, known = class_numbers(parts, classes, dataset)
-    return _write(store, parts, labels, known, dataset=dataset, backbone=backbone or UNKNOWN)
+    entry = _write(store, parts, labels, known, dataset=dataset, backbone=backbone or UNKNOWN)
+    _tell_apart(store, entry)
+    return entry
+
+
+def _tell_apart(store: Store, entry: FeatureSet) -> None:
+    """Warn where splits of one data set, imported one by one, will not be put together."""
+    for other in store.entries():
+        same = other.dataset == entry.dataset and other.key.recipe == entry.key.recipe
+        if same and not set(other.counts) & set(entry.splits):
+            classes = FeatureSet.open(other.path).classes
+            if classes != entry.classes:
+                log.warning(
+                    "%s has other classes (%d, here %d), so its splits stay apart; import all "
+                    "files at once, or say --classes",
+                    other.name, len(classes), len(entry.classes),
+                )  # fmt: skip
 
 
 def _agreed(parts: Mapping[str, Part]) -> tuple[str, ...] | None:
@@ -171,7 +190,9 @@ def _finite(part: Part, dtype: np.dtype[Any]) -> NDArray[Any]:
         rows = np.ascontiguousarray(part.features, dtype)
     bad = ~np.isfinite(rows.reshape(len(rows), -1)).all(axis=1)
     if bad.any():
-        raise DataError(f"{part.source}: row {int(bad.argmax())} has a feature that is not finite")
+        raise DataError(
+            f"{part.source}: row {int(bad.argmax())} has a feature that is not finite as {dtype}"
+        )
     return rows
 
 

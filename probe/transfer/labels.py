@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets import DATASETS
+from probe.datasets.classes import ordered_classes
 from probe.errors import DataError, UsageError
 from probe.transfer.arrays import text_of
 
@@ -65,12 +66,8 @@ def usual_labels(
         if isinstance(value, list):
             return value
     if not isinstance(value, np.ndarray) or value.ndim not in (1, 2):
-        kind = (
-            f"{value.dtype} {value.shape}"
-            if isinstance(value, np.ndarray)
-            else type(value).__name__
-        )
-        raise DataError(_expected(where, f"labels are {kind}"))
+        shape = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else ""
+        raise DataError(_expected(where, f"labels are {shape or type(value).__name__}"))
     if value.ndim == 2 and (value.shape[1] == 1 or (len(value) == 1 and value.shape[1] in counts)):
         value = value.ravel()  # as CIFAR-10's pickles have them, and MATLAB
     numbers = _whole(value, where)
@@ -99,9 +96,10 @@ def _of_list(values: list[Any], where: str) -> list[str] | NDArray[Any]:
             return np.array(values)
         except (ValueError, OverflowError):
             pass
-    elif kinds == {"list"} and len({len(one) for one in values}) == 1:
-        if all(_kind(one) in ("int", "float") for row in values for one in row):
-            return np.array(values, np.float64)
+    elif kinds == {"list"} and {_kind(one) for row in values for one in row} <= {"int", "float"}:
+        if len({len(one) for one in values}) > 1:
+            raise DataError(_expected(where, "its rows have different lengths"))
+        return np.array(values, np.float64)
     first = _kind(values[0])
     row = next((k for k, one in enumerate(values) if _kind(one) != first), 0)
     raise DataError(_expected(where, f"row {row} is {values[row]!r:.60}"))
@@ -114,9 +112,8 @@ def _kind(value: Any) -> str:
         return "int"
     if isinstance(value, float | np.floating):
         return "float"
-    return (
-        "list" if isinstance(value, list | tuple | np.ndarray) and np.ndim(value) == 1 else "other"
-    )
+    flat = isinstance(value, np.ndarray) and value.ndim == 1
+    return "list" if flat or isinstance(value, list | tuple) else "other"
 
 
 def _whole(labels: NDArray[Any], where: str) -> NDArray[np.int64]:
@@ -140,10 +137,9 @@ def _matrix(labels: NDArray[np.int64], where: str) -> NDArray[np.uint8]:
     strange = ((labels != low) & (labels != 1)).any(axis=1)
     if strange.any():
         row = int(strange.argmax())
-        raise DataError(
-            _expected(where, f"row {row} of {labels.shape} holds other than {low} and 1")
-        )
-    return (labels == 1).astype(np.uint8)
+        raise DataError(_expected(where, f"row {row} holds other than {low} and 1"))
+    rows: NDArray[np.uint8] = (labels == 1).astype(np.uint8)
+    return rows
 
 
 def class_numbers(
@@ -200,7 +196,7 @@ def _of_names(
 ) -> tuple[dict[str, NDArray[np.int32] | NDArray[np.uint8]], tuple[str, ...]]:
     texts = {name: cast("list[str]", one.labels) for name, one in parts.items()}
     present = {value for one in texts.values() for value in one}
-    known = tuple(classes or in_order(present))
+    known = tuple(classes or ordered_classes(present))
     place = {name: number for number, name in enumerate(known)}
     strange = sorted(present - set(place))
     if strange:
@@ -208,13 +204,6 @@ def _of_names(
     return {
         name: np.array([place[value] for value in one], np.int32) for name, one in texts.items()
     }, known
-
-
-def in_order(names: Collection[str]) -> list[str]:
-    """Return class names in their order: by number where all are whole numbers."""
-    if all(name.isascii() and name.isdecimal() and len(name) < 19 for name in names):
-        return sorted(names, key=lambda name: (int(name), name))
-    return sorted(names)
 
 
 def _of_numbers(
@@ -228,7 +217,7 @@ def _of_numbers(
         negative = sum(int((one < 0).sum()) for one in flat.values())
         raise DataError(
             f"{parts[name].source}: {negative} labels are negative, the first in row "
-            f"{int((labels < 0).argmax())}; number classes from 0 and leave out rows without a label"
+            f"{int((labels < 0).argmax())}; number classes from 0 and leave out rows without one"
         )
     spec = DATASETS.get(dataset.removesuffix("_100"))
     usual = tuple(spec.classes) if spec is not None and len(spec.classes) > high else ()

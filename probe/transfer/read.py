@@ -68,7 +68,7 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
         beside = open_arrays(Path(names.labels)).named["features"]
         arrays = replace(arrays, named={**arrays.named, names.labels: beside})
     places, unused = placed(path, arrays.named, names)
-    chosen, left = _chosen(path, places, split or split_in(path.stem) or "train")
+    chosen, left = _chosen(path, places, split or _of_its_name(path, places))
     unused += left
     classes, strange = _class_names(path, arrays, places)
     unused += strange
@@ -95,6 +95,12 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
     if said := [name for name in unused if not (arrays.exported and name in OF_EXPORTS)]:
         log.warning("%s: not used: %s", path, listed(said))
     return {name: _part(path, arrays, roles, classes) for name, roles in found.items()}
+
+
+def _of_its_name(path: Path, places: Mapping[str | None, dict[str, str]]) -> str:
+    """Return the split that a file's name says, unless its arrays' names say some themselves."""
+    named = any(split is not None and "features" in one for split, one in places.items())
+    return "train" if named else split_in(path.stem) or "train"
 
 
 def _chosen(
@@ -140,10 +146,9 @@ def _part(
     label_array = arrays.named[roles["labels"]]
     where = f"{path}: {shown(roles['labels'])}"
     features = _features(path, arrays.named[roles["features"]], roles["features"])
-    labels = usual_labels(
-        read_array(path, label_array, roles["labels"]), where, label_array.names,
-        {len(features), features.shape[1], features.shape[-1]} if arrays.matlab else {len(features)},
-    )  # fmt: skip
+    counts = {len(features), features.shape[-1]} if arrays.matlab else {len(features)}
+    value = read_array(path, label_array, roles["labels"])
+    labels = usual_labels(value, where, label_array.names, counts)
     if arrays.matlab:
         features = _turned(path, features, len(labels))
     count = len(labels)
@@ -212,7 +217,7 @@ def _look_at_zeros(path: Path, name: str, features: NDArray[Any]) -> None:
     """Warn of rows at the end that hold zeros only, as a writer that was killed leaves them."""
     zeros = 0
     for block in _blocks_from_the_end(features):
-        some = block.reshape(len(block), -1).any(axis=1)
+        some = (block.reshape(len(block), -1) != 0).any(axis=1)
         if some.any():
             zeros += int(some[::-1].argmax())
             break

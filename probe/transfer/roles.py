@@ -32,6 +32,7 @@ _FUSED = {
     for split_word, split in SPLIT_WORDS.items()
     for role_word, role in ROLE_WORDS.items()
     for fused in (split_word + role_word, role_word + split_word)
+    if fused not in SPLIT_WORDS  # "valid" is no "val" of "id"
 }
 # read as one word before names are taken apart
 _WHOLE = {"class_names": "classnames", "label_names": "labelnames"}
@@ -175,7 +176,7 @@ def merged(
         other = found.setdefault(unnamed, {}).setdefault(role, name)
         if other != name:
             raise DataError(
-                f"{path}: {shown(name)} and {shown(other)} both are the {role} of {unnamed}; import "
-                f"one alone (--features NAME --labels NAME), or {shown(name)} as another --split"
+                f"{path}: {shown(name)} and {shown(other)} both are the {role} of {unnamed}; "
+                f"import one alone (--features NAME --labels NAME), or name another --split"
             )
     return found

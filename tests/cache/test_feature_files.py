@@ -1,0 +1,450 @@
+"""Feature files as other tools write them: every array is used or named, and nothing is guessed."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from probe.cache.features import FeatureSet
+from probe.cache.store import Store
+from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
+from probe.records import loads_json, read_json
+from probe.transfer import Names, export_features, import_features
+from probe.transfer.roles import place_of
+from tests.cache.toy import small_entry
+
+RNG = np.random.default_rng(3)
+N, D = 12, 5
+X = RNG.standard_normal((N, D)).astype(np.float32)
+Y = np.arange(N) % 3
+NAMES = np.array(["cat", "dog", "owl"])[Y]
+XT, YT = X[:6] + 1, Y[:6]
+
+
+def imported(path: Path, **options: Any) -> FeatureSet:
+    return import_features([path], Store(path.parent / "cache"), **options)
+
+
+def npz(folder: Path, **arrays: Any) -> Path:
+    np.savez(folder / "some.npz", **arrays)
+    return folder / "some.npz"
+
+
+def h5(folder: Path, name: str = "some.h5", *, userblock: int = 0, **arrays: Any) -> Path:
+    with h5py.File(folder / name, "w", userblock_size=userblock) as file:
+        for one, value in arrays.items():
+            file.create_dataset(one.replace("__", "/"), data=value)
+    return folder / name
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("X_train", ("train", "features")), ("train_X", ("train", "features")),
+        ("xtrain", ("train", "features")), ("XTrain", ("train", "features")),
+        ("features_train", ("train", "features")), ("trainFeatures", ("train", "features")),
+        ("valid_y", ("val", "labels")), ("dev_labels", ("val", "labels")),
+        ("validation/features", ("val", "features")), ("data/train/labels", ("train", "labels")),
+        ("test.ids", ("test", "ids")), ("y", (None, "labels")), ("label_names", (None, "classes")),
+        ("train_images", None), ("features_resnet", None), ("X_y", None), ("train", None),
+        ("2", None), ("", None),
+    ],
+)  # fmt: skip
+def test_what_an_arrays_name_says(name: str, place: Any) -> None:
+    assert place_of(name) == place
+
+
+def test_arrays_without_a_split_are_train_beside_those_with_one(tmp_path: Path) -> None:
+    entry = imported(npz(tmp_path, X=X, y=Y, X_test=XT, y_test=YT))
+    np.testing.assert_array_equal(entry["train"].features, X)
+    np.testing.assert_array_equal(entry["test"].features, XT)
+    np.savez(tmp_path / "set_and_test.npz", X=X, y=Y, X_test=XT, y_test=YT)  # its name says less
+    assert list(imported(tmp_path / "set_and_test.npz").splits) == ["train", "test"]
+    assert list(imported(npz(tmp_path, train_X=X, train_y=Y, dev_X=XT, dev_y=YT)).splits) == [
+        "train", "val",
+    ]  # fmt: skip
+
+
+def test_two_arrays_for_one_place_are_refused(tmp_path: Path) -> None:
+    both = {"val_X": XT, "val_y": YT, "validation_X": X, "validation_y": Y}
+    with pytest.raises(DataError, match="val_X and validation_X are both val features"):
+        imported(npz(tmp_path, train_X=X, train_y=Y, **both))
+    with pytest.raises(DataError, match="X and X_train both are the features of train"):
+        imported(npz(tmp_path, X=X, y=Y, X_train=XT, y_train=YT))
+    path = npz(tmp_path, X=X, y=Y, X_train=XT, y_train=YT)
+    assert len(imported(path, names=Names(features="X", labels="y"))["train"]) == N
+    with pytest.raises(UsageError, match=r"--features nothing: .* has X, y, X_train, y_train"):
+        imported(path, names=Names(features="nothing"))
+
+
+def test_what_is_not_used_is_named_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    imported(npz(tmp_path, X_train=X, y_train=Y, X_test=XT, extra=np.ones(3), resnet_X=X))
+    said = [record.getMessage().split(": ", 1)[1] for record in caplog.records]
+    assert said == ["no labels for X_test; left out", "not used: extra, resnet_X"]
+
+
+def test_one_file_of_labels_is_for_one_of_features(tmp_path: Path) -> None:
+    np.save(tmp_path / "labels.npy", Y)
+    names = Names(labels=str(tmp_path / "labels.npy"))
+    paths = [tmp_path / "train.npy", tmp_path / "test.npy"]
+    for path in paths:
+        np.save(path, X)
+    with pytest.raises(UsageError, match="one file of labels for 2 of features"):
+        import_features(paths, Store(tmp_path / "cache"), names=names)
+    with pytest.raises(UsageError, match="one file for the features of several splits"):
+        imported(npz(tmp_path, X=X, X_test=XT), names=names)
+    assert imported(paths[0], names=names)["train"].labels.tolist() == Y.tolist()
+
+
+LABELS: dict[str, Any] = {
+    "one-hot": np.eye(3)[Y],
+    "one-hot, -1": 2 * np.eye(3)[Y] - 1,
+    "whole floats": Y.astype(np.float64),
+    "a row": Y[None],
+    "a column": Y[:, None],
+    "big-endian": Y.astype(">i8"),
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_forms_of_labels(tmp_path: Path, form: str) -> None:
+    entry = imported(npz(tmp_path, X=X, y=LABELS[form]))
+    assert (entry["train"].labels.tolist(), entry.classes) == (Y.tolist(), ("0", "1", "2"))
+
+
+@pytest.mark.parametrize("kind", ["unicode", "bytes", "objects", "variable", "list", "pickled"])
+def test_names_as_tools_write_them(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "some.pkl"
+    match kind:
+        case "unicode" | "objects":
+            path = npz(tmp_path, X=X, y=NAMES if kind == "unicode" else NAMES.astype(object))
+        case "bytes" | "variable":
+            path = h5(tmp_path, features=X, labels=NAMES.astype("S" if kind == "bytes" else object))
+        case _:
+            y = NAMES.tolist() if kind == "list" else NAMES.astype(object)
+            path.write_bytes(pickle.dumps({"features": X, "labels": y}))
+    entry = imported(path)
+    assert entry.classes == ("cat", "dog", "owl")
+    assert entry["train"].labels.tolist() == Y.tolist()
+
+
+def test_an_enumeration_names_its_classes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "some.h5", "w") as file:
+        kind = h5py.enum_dtype({"OWL": 0, "CAT": 1, "ANT": 2, "BEE": 3}, "u1")
+        file.create_dataset("features", data=X)
+        file.create_dataset("labels", data=Y.astype("u1"), dtype=kind)
+    entry = imported(tmp_path / "some.h5")
+    assert entry.classes == ("OWL", "CAT", "ANT", "BEE")
+    assert entry["train"].labels.tolist() == Y.tolist()
+
+
+def test_numbers_are_counted_by_those_that_are_there(tmp_path: Path) -> None:
+    entry = imported(npz(tmp_path, X=X, y=Y * 1_000_000 + 7))
+    assert entry.classes == ("7", "1000007", "2000007")
+    assert entry["train"].labels.tolist() == Y.tolist()
+    assert imported(npz(tmp_path, X=X, y=Y * 5)).classes == ("0", "5", "10")
+    assert imported(npz(tmp_path, X=X, y=2 * (Y > 1) - 1)).classes == ("-1", "1")
+    huge = {"features": X, "labels": [2**31 - 2] * 6 + [2**62] * 6}
+    (tmp_path / "huge.p").write_bytes(pickle.dumps(huge))
+    assert imported(tmp_path / "huge.p").classes == (str(2**31 - 2), str(2**62))
+    with pytest.raises(UsageError, match="labels go up to 3; number them from 0"):
+        imported(npz(tmp_path, X=X, y=Y + 1), classes=["a", "b", "c"])
+
+
+def matlab73(folder: Path, **arrays: Any) -> Path:
+    path = h5(folder, "some.mat", userblock=512, **arrays)
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(116) + b"\0" * 8 + b"\0\2IM")
+    return path
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_matlab_files_of_both_kinds(tmp_path: Path, turned: bool) -> None:
+    from scipy.io import savemat
+
+    y = (Y + 1)[None].astype(np.float64)
+    entry = imported(matlab73(tmp_path, features=X if turned else X.T, labels=y))
+    np.testing.assert_array_equal(entry["train"].features, X)
+    assert (entry.classes, entry["train"].labels.tolist()) == (("1", "2", "3"), Y.tolist())
+    cells = np.array([*NAMES.tolist(), ""], object)[:-1]  # as a cell array of texts
+    ids = np.array([f"{row}.jpg" for row in range(N)])  # as a char matrix: filled up with spaces
+    table = {"X": X.T if turned else X, "y": cells, "ids": ids, "note": "made by hand"}
+    savemat(tmp_path / "five.mat", table)
+    entry = imported(tmp_path / "five.mat")
+    np.testing.assert_array_equal(entry["train"].features, X)
+    assert entry.classes == ("cat", "dog", "owl")
+    assert entry["train"].ids[1] == "1.jpg"
+
+
+def test_a_square_matlab_array_is_not_guessed(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    square = RNG.standard_normal((N, N))
+    savemat(tmp_path / "five.mat", {"X": square, "y": Y})
+    block = h5(tmp_path, userblock=512, features=square, labels=Y[:, None])  # as MATLAB's are
+    for path in (matlab73(tmp_path, X=square, y=Y[None]), tmp_path / "five.mat", block):
+        with pytest.raises(DataError, match="12 x 12 for 12 labels: whether a row or a column"):
+            imported(path)
+    assert len(imported(npz(tmp_path, X=square, y=Y))["train"]) == N
+
+
+def test_rows_of_zeros_at_the_end_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    half = X.copy()
+    half[7:] = 0
+    half[3] = 0  # not at the end: an image may have no activations
+    imported(npz(tmp_path, X=half, y=Y))
+    assert "the last 5 of 12 rows of X hold zeros only" in caplog.text
+    caplog.clear()
+    imported(npz(tmp_path, X=X, y=Y))
+    assert not caplog.records
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "nan": ({"X": np.where(np.arange(N)[:, None] == 4, np.nan, X), "y": Y}, "row 4 has a feature"),
+    "beyond float32": ({"X": X.astype("f8") * 1e39, "y": Y}, "row 0 .* not finite as float32"),
+    "complex": ({"X": X.astype("c8"), "y": Y}, "features are complex64"),
+    "nan label": ({"X": X, "y": np.where(Y == 2, np.nan, Y)}, "row 2 is nan"),
+    "half label": ({"X": X, "y": Y + 0.5}, "row 0 is 0.5"),
+    "turned": ({"X": X.T, "y": Y}, "other way round"),
+    "classes twice": ({"X": X, "y": Y, "classes": np.array(["a", "b", "a"])}, "'a' twice"),
+    "nothing in a row": ({"X": X[:, :0], "y": Y}, "no numbers in a row"),
+    "other numbers": ({"X": X, "y": np.eye(3)[Y] * 2}, "row 0 holds other than 0 and 1"),
+    "latin-1": ({"X": X, "y": np.array([b"caf\xe9", b"caf\xe8"] * 6)}, "row 0, is .* not UTF-8"),
+    "latin-1 ids": ({"X": X, "y": Y, "ids": np.array([b"\xe9%d" % k for k in range(N)])}, "UTF-8"),
+    "latin-1 classes": ({"X": X, "y": Y, "classes": np.array([b"a", b"\xe9", b"\xe8"])}, "UTF-8"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said_with_its_row(tmp_path: Path, name: str) -> None:
+    arrays, message = WRONG[name]
+    with pytest.raises(ProbeError, match=message) as caught:
+        imported(npz(tmp_path, **arrays))
+    assert "\n" not in str(caught.value)
+    assert Store(tmp_path / "cache").entries() == []
+
+
+def shared_lists(levels: int) -> list[Any]:
+    value: list[Any] = [0] * 10
+    for _ in range(levels):
+        value = [value] * 10
+    return value
+
+
+def circle() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+PICKLED: dict[str, tuple[Any, str]] = {
+    "none": ({"features": X, "labels": None}, "NoneType"),
+    "a number": ({"features": X, "labels": 3}, "int"),
+    "a dictionary": ({"features": X, "labels": {1: 2}}, "dict"),
+    "ragged": ({"features": X, "labels": [[1], [2, 3]] * 6}, "different lengths"),
+    "ragged features": ({"features": [[1.0], [2.0, 3.0]] * 6, "labels": Y}, "expected numbers"),
+    "mixed": ({"features": X, "labels": [*NAMES[:-1].tolist(), 7]}, "row 11 is 7"),
+    "shared": ({"features": X, "labels": shared_lists(12)}, "unfold to more than"),
+    "a circle": ({"features": X, "labels": circle()}, "unfold to more than"),
+    "beyond 64 bits": ({"features": X, "labels": [2**80] * N}, "expected class numbers"),
+    "half a surrogate": ({"features": X, "labels": ["\ud800"] * N}, "not UTF-8"),
+    "a pair": ((X, Y), "holds a tuple"),
+}
+
+
+@pytest.mark.parametrize("name", PICKLED)
+def test_pickles_that_hold_something_else(tmp_path: Path, name: str) -> None:
+    value, message = PICKLED[name]
+    (tmp_path / "some.p").write_bytes(pickle.dumps(value))
+    with pytest.raises(ProbeError, match=message):
+        imported(tmp_path / "some.p")
+
+
+def external(folder: Path, secret: Path) -> None:
+    with h5py.File(folder / "some.h5", "w") as file:
+        file.create_dataset("features", (N, 4), "u1", external=[(str(secret), 0, N * 4)])
+        file["labels"] = Y
+
+
+def external_link(folder: Path, secret: Path) -> None:
+    with h5py.File(folder / "some.h5", "w") as file:
+        file["features"], file["labels"] = h5py.ExternalLink(str(secret), "features"), Y
+
+
+def soft_link(folder: Path, secret: Path) -> None:
+    with h5py.File(folder / "some.h5", "w") as file:
+        file["far"], file["labels"] = h5py.ExternalLink(str(secret), "/"), Y
+        file["features"] = h5py.SoftLink("/far/features")
+
+
+def virtual(folder: Path, secret: Path) -> None:
+    layout = h5py.VirtualLayout((N, 4), "u1")
+    layout[:] = h5py.VirtualSource(str(secret), "features", (N, 4))
+    with h5py.File(folder / "some.h5", "w") as file:
+        file.create_virtual_dataset("features", layout)
+        file["labels"] = Y
+
+
+@pytest.mark.parametrize("make", [external, external_link, soft_link, virtual])
+@pytest.mark.parametrize("pipe", [False, True])
+def test_hdf5_reaches_no_other_file(tmp_path: Path, make: Any, pipe: bool) -> None:
+    secret = tmp_path / "secret"
+    if pipe:  # who opens it waits for ever
+        os.mkfifo(secret)
+    else:
+        with h5py.File(secret, "w") as file:
+            file["features"] = np.full((N, 4), 65, np.uint8)
+    make(tmp_path, secret)
+    with pytest.raises(UnsafeFileError, match=r"in another file|somewhere else"):
+        imported(tmp_path / "some.h5")
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy", "h5", "mat", "p", "safetensors", "parquet"])
+def test_only_regular_files_are_opened(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"some.{ending}"
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="is a pipe"):
+        imported(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        imported(path)
+    with pytest.raises(DataError, match="File name too long"):
+        imported(tmp_path / f"{'a' * 300}.{ending}")
+    with pytest.raises(DataError, match=r"\\udcff|\\xff"):
+        imported(tmp_path / f"\udcff.{ending}")
+
+
+def test_text_that_is_named_again_and_again_is_no_more_than_the_file(tmp_path: Path) -> None:
+    path = h5(tmp_path, features=X, labels=np.array(["a" * 3000] + ["b" * 3000] * (N - 1), object))
+    data = bytearray(path.read_bytes())
+    first = data.index(b"a" * 3000)
+    assert imported(path).classes == ("a" * 3000, "b" * 3000)
+    with h5py.File(path, "r") as file:
+        at, size = file["labels"].id.get_offset(), file["labels"].id.get_storage_size()
+    with h5py.File(path, "a") as file:  # 400 rows for one text of 3,000 bytes in a file of 50 kB
+        del file["labels"]
+        file["labels"] = np.array(["c"] * 4000, object)
+        offset = file["labels"].id.get_offset()
+    whole = bytearray(path.read_bytes())
+    whole[offset : offset + 16 * 4000] = bytes(data[at : at + size // N]) * 4000
+    path.write_bytes(whole)
+    assert first > 0
+    with pytest.raises(ProbeError, match=r"more text than the file holds|rows of features"):
+        imported(path)
+
+
+@pytest.mark.parametrize("damage", [*range(0, 500, 25), -1])
+@pytest.mark.parametrize("ending", ["npz", "npy", "h5"])
+def test_a_damaged_file_is_one_line(tmp_path: Path, ending: str, damage: int) -> None:
+    path = tmp_path / f"some.{ending}"
+    match ending:
+        case "npz":
+            np.savez_compressed(path, X=X, y=NAMES)
+        case "npy":
+            np.save(path, X)
+        case _:
+            h5(tmp_path, features=X, labels=NAMES.astype(object))
+    data = bytearray(path.read_bytes())
+    if damage < 0:
+        data = data[: len(data) // 2]
+    else:
+        at = damage * len(data) // 500
+        data[at : at + 4] = b"\xff\x7f\x01\xff"
+    path.write_bytes(data)
+    np.save(tmp_path / "labels.npy", Y)
+    try:
+        imported(
+            path, names=Names(labels=str(tmp_path / "labels.npy") if ending == "npy" else None)
+        )
+    except ProbeError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - both outcomes are right
+
+
+@pytest.mark.parametrize("ending", ["npz", "safetensors", "parquet"])
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("views", ["none", "flip"])
+def test_what_is_exported_is_imported(
+    tmp_path: Path, ending: str, several: bool, views: str
+) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    rows = np.stack([X, -X], axis=1) if views == "flip" else X
+    names = ["owl", "cat, big", "dögs"]
+    # in `several` each row has one label by chance: they stay several
+    y = np.eye(3, dtype=np.uint8)[Y] if several else Y
+    arrays = {"X_train": rows, "y_train": y, "X_test": rows[:3], "y_test": y[:3]}
+    ids = np.array([f"a/{row}.jpg" for row in range(N)])
+    path = npz(tmp_path, **arrays, ids_train=ids, ids_test=ids[:3], classes=np.array(names))
+    if several:  # one row with two, so that the first import sees several labels
+        y[0] = 1
+        path = npz(tmp_path, **arrays, ids_train=ids, ids_test=ids[:3], classes=np.array(names))
+    entry = imported(path)
+    assert entry["train"].labels.ndim == (2 if several else 1)
+    out = tmp_path / f"out.{ending}"
+    export_features(entry, out)
+    again = import_features([out], Store(tmp_path / "other"))
+    assert again.classes == entry.classes
+    assert again.row_shape == entry.row_shape
+    assert list(again.splits) == ["train", "test"]
+    for name, split in entry.splits.items():
+        np.testing.assert_array_equal(again[name].features, split.features)
+        np.testing.assert_array_equal(again[name].labels, split.labels)
+        assert again[name].labels.dtype == split.labels.dtype
+        assert list(again[name].ids) == list(split.ids)
+
+
+def test_an_entry_that_probe_made_comes_back_too(tmp_path: Path) -> None:
+    entry = small_entry(tmp_path)
+    for ending in ("npz", "safetensors"):
+        export_features(entry, tmp_path / f"out.{ending}")
+        again = import_features([tmp_path / f"out.{ending}"], Store(tmp_path / ending))
+        assert again.classes == entry.classes
+
+
+def test_splits_that_will_not_be_joined_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path / "cache")
+    for split, kept in (("train", Y >= 0), ("test", Y > 0)):
+        np.savez(tmp_path / f"{split}.npz", X=X[kept], y=Y[kept])
+        import_features([tmp_path / f"{split}.npz"], store, dataset="mine")
+    assert "has other classes" in caplog.text
+
+
+BAD_JSON = [
+    b"[" * 100_000, b'{"a": 1e999}', b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": 1%s}' % (b"0" * 400),
+    b'{"a": "\\ud800"}', b'{"a": "\xff"}', b"", b"\0", b'{"a": 1',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD_JSON, ids=range(len(BAD_JSON)))
+def test_json_that_no_record_holds_is_a_value_error(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "a.json").write_bytes(text)
+    with pytest.raises(ValueError, match=r".") as caught:
+        read_json(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"."):
+        loads_json(text)
+
+
+def test_a_header_that_claims_more_than_there_is_reserves_nothing(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        out, {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 1 << 10)}
+    )
+    (tmp_path / "some.npy").write_bytes(out.getvalue())
+    np.save(tmp_path / "labels.npy", Y)
+    with pytest.raises(DataError, match="claimed, and 0 bytes there"):
+        imported(tmp_path / "some.npy", names=Names(labels=str(tmp_path / "labels.npy")))
