@@ -424,7 +424,9 @@ def test_splits_that_will_not_be_joined_are_told(
 
 
 BAD_JSON = [
-    b"[" * 100_000, b'{"a": 1e999}', b'{"a": NaN}', b'{"a": -Infinity}', b'{"a": 1%s}' % (b"0" * 400),
+    b"[" * 100_000,
+    b'{"a": 1e999}', b'{"a": NaN}', b'{"a": -Infinity}',
+    b'{"a": 1%s}' % (b"0" * 400),
     b'{"a": "\\ud800"}', b'{"a": "\xff"}', b"", b"\0", b'{"a": 1',
 ]  # fmt: skip
 
