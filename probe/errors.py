@@ -111,6 +111,12 @@ class CacheMismatchError(CacheError):
         return type(self), (self.path, self.field, self.expected, self.found)
 
     def __str__(self) -> str:
+        if self.field == "name":
+            return (
+                f"{self.path}: holds the entry {self.expected}, so files were renamed or swapped; "
+                f"call it {self.expected}.h5 again, or run `probe cache rm {self.path.stem}` and "
+                "extract again"
+            )
         return (
             f"{self.path}: {self.field} is {self.found!r}, expected {self.expected!r}; "
             f"run `probe cache rm {self.path.stem}` and extract again"

@@ -13,6 +13,7 @@ from probe.cache.store import Store
 from probe.datasets.spec import Dataset
 from probe.errors import CorruptEntryError, DataError, ImageError
 from probe.extract import Job, default_batch_size, extract_features, find_entries
+from tests.cache.toy import bytes_without_seal
 from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job, make_split
 
 
@@ -201,9 +202,7 @@ def test_an_image_that_cannot_be_read_stops_the_run_and_keeps_the_finished_rows(
 
 def without_seal(entry: FeatureSet) -> bytes:
     """All bytes of the file but how long it took."""
-    data, seal = bytearray(entry.path.read_bytes()), entry.header.seal
-    data[seal.offset : seal.offset + 16] = bytes(16)
-    return bytes(data)
+    return bytes_without_seal(entry.path)
 
 
 KILLED = """

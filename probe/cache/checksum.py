@@ -49,6 +49,21 @@ def checksum_rows(rows: NDArray[Any]) -> int:
     return xxhash.xxh3_64_intdigest(bytes_of(rows))
 
 
+def checksum_seal(digest: str, block_rows: int, seal: NDArray[np.float64]) -> tuple[int, int]:
+    """Return the xxh3-128 of the attributes and numbers that no other checksum covers, low first.
+
+    Parameters
+    ----------
+    digest, block_rows
+        The attributes of these names; format and version are what they are in every file.
+    seal : float64, (2,)
+    """
+    hasher = xxhash.xxh3_128(f"probe-features 1 {digest} {block_rows} ".encode())
+    hasher.update(bytes_of(np.ascontiguousarray(seal)))
+    value = hasher.intdigest()
+    return value & (2**64 - 1), value >> 64
+
+
 def checksum_tables(
     texts: Iterable[str],
     tables: Mapping[str, SplitTable],

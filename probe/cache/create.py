@@ -108,6 +108,7 @@ def write_structure(
     allocate(file, "checksum", (2,), np.dtype(np.uint64))
     allocate(file, "fold_checksum", (2,), np.dtype(np.uint64))
     allocate(file, "seal", (2,), np.dtype(np.float64))
+    allocate(file, "seal_checksum", (2,), np.dtype(np.uint64))
     for split, table in tables.items():
         group, count = file.create_group(split), len(table.labels)
         group.create_dataset("labels", data=table.labels)

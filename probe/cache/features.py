@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable, checksum_tables
+from probe.cache.checksum import SplitTable, checksum_seal, checksum_tables
 from probe.cache.damage import BadBlock, bad_tables
 from probe.cache.file import Header, OpenFile, open_file
-from probe.cache.key import FeatureKey, view_count
+from probe.cache.key import FeatureKey, digest_rows, view_count
+from probe.cache.naming import check_name
 from probe.cache.rows import MappedRows, PackedRows
 from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError, UsageError
 
@@ -165,11 +166,15 @@ class FeatureSet:
         found = checksum_tables(header.texts, tables, sums)
         if tuple(opened.array(header.checksum).tolist()) != found:
             raise CorruptEntryError(header.path, bad_tables(opened))
-        seconds, forwarded = opened.array(header.seal).tolist()
+        seal = _checked_seal(opened)
+        for split, digest in header.key.rows:
+            if digest_rows(tables[split].content) != digest:
+                raise CorruptEntryError(header.path, f"the content of {split}")
+        check_name(opened)
         return cls(
             opened=opened,
             splits={split: FeatureSplit(opened, split, sums[split]) for split in tables},
-            seal=(seconds, int(forwarded)),
+            seal=seal,
         )
 
     def __getitem__(self, split: str) -> FeatureSplit:
@@ -248,6 +253,18 @@ def _raise_for(path: Path, damage: list[BadBlock]) -> None:
     if damage:
         more = f" and {len(damage) - 1} more blocks" if damage[1:] else ""
         raise CorruptEntryError(path, f"{damage[0]}{more}")
+
+
+def _checked_seal(opened: OpenFile) -> tuple[float, int]:
+    """Return the seconds of the pass and the rows that it forwarded."""
+    header = opened.header
+    seal = opened.array(header.seal)
+    words = None if header.seal_checksum is None else opened.array(header.seal_checksum).tolist()
+    good = words is None or tuple(words) == checksum_seal(header.digest, header.block_rows, seal)
+    if not good or not (np.isfinite(seal) & (seal >= 0)).all():
+        raise CorruptEntryError(header.path, "how long the pass took, and of how many rows,")
+    seconds, forwarded = seal.tolist()
+    return seconds, int(forwarded)
 
 
 def average_views(scores: NDArray[Any], views: int) -> NDArray[Any]:

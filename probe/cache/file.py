@@ -2,7 +2,8 @@
 
     /                 attributes: format, version, digest, block_rows; key and provenance as JSON
     /classes          fixed-length UTF-8 (n_classes,)
-    /seal             float64 (2,): forward seconds, forwarded rows; informs, is not checked
+    /seal             float64 (2,): forward seconds, forwarded rows
+    /seal_checksum    uint64 (2,): xxh3-128 of seal, digest and block_rows; not in older files
     /checksum         uint64 (2,): xxh3-128 of all but features and seal, low word first
     /<split>/features float32 or float16, (n, ...), contiguous; in compressed chunks where packed
     /<split>/labels   int32 (n,), or uint8 (n, n_classes) of 0 and 1: several labels an image
@@ -37,6 +38,8 @@ from probe.hdf5_heaps import Beginning, check_heaps
 from probe.records import loads_json
 
 MAGIC = "probe-features"
+MOST_BLOCK_ROWS = 1 << 20  # far more than anybody writes
+_PAIRS = {"checksum": "u8", "fold_checksum": "u8", "seal": "f8", "seal_checksum": "u8"}
 HEAPS_END = 1 << 20  # heaps of strings lie before this place
 
 
@@ -69,7 +72,7 @@ class Header:
     texts : tuple of str
         Key, class names and provenance as the file has them, for the checksum.
     features, labels, ids, content, blocks : mapping of split to Region
-    folds, fold_checksum
+    folds, fold_checksum, seal_checksum
         Empty and None in files of an older probe.
     """
 
@@ -89,6 +92,7 @@ class Header:
     checksum: Region
     fold_checksum: Region | None
     seal: Region
+    seal_checksum: Region | None
 
     @property
     def packed(self) -> bool:
@@ -183,7 +187,10 @@ def _open(path: Path) -> tuple[Any, Header]:
         return file, _header(path, file, os.fstat(file.id.get_vfd_handle()).st_size)
     except FileNotFoundError:
         raise CacheError(f"{path}: no such entry; `probe cache list` shows what there is") from None
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (
+        OSError, LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError,
+        MemoryError,
+    ) as error:  # fmt: skip
         if file is not None:
             file.close()
         if isinstance(error, CacheError):
@@ -206,15 +213,18 @@ def _header(path: Path, file: Any, size: int) -> Header:
     texts = {name: _text(file, name) for name in ("key", "provenance", "digest")}
     key = FeatureKey.from_json(loads_json(texts["key"]))
     splits = [name for name, _ in key.rows]
+    provenance, block_rows = loads_json(texts["provenance"]), int(file.attrs["block_rows"])
+    if not splits or not isinstance(provenance, dict) or not 0 < block_rows <= MOST_BLOCK_ROWS:
+        raise ValueError("no splits, no provenance, or blocks of no size")
     classes = tuple(name.decode() for name in file["classes"][()])
     header = Header(
         path=path,
         key=key,
         digest=texts["digest"],
         classes=classes,
-        provenance=loads_json(texts["provenance"]),
+        provenance=provenance,
         texts=(texts["key"], canonical_json(list(classes)), texts["provenance"]),
-        block_rows=int(file.attrs["block_rows"]),
+        block_rows=block_rows,
         features={split: _region(file[split]["features"], size) for split in splits},
         labels={split: _region(file[split]["labels"], size) for split in splits},
         ids={split: _region(file[split]["ids"], size) for split in splits},
@@ -224,9 +234,14 @@ def _header(path: Path, file: Any, size: int) -> Header:
         fold_checksum=_region(file["fold_checksum"], size) if "fold_checksum" in file else None,
         checksum=_region(file["checksum"], size),
         seal=_region(file["seal"], size),
+        seal_checksum=_region(file["seal_checksum"], size) if "seal_checksum" in file else None,
     )
     for split in splits:
         _check_shapes(header, split)
+    for name, dtype in _PAIRS.items():
+        region: Region | None = getattr(header, name)
+        if region is not None and (region.shape != (2,) or region.dtype != np.dtype(dtype)):
+            raise ValueError(f"{name} is {region.dtype} {region.shape}")
     return header
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable, checksum_rows, checksum_tables
+from probe.cache.checksum import SplitTable, checksum_rows, checksum_seal, checksum_tables
 from probe.cache.create import allocate, rows_per_block, unwritable, write_structure
 from probe.cache.disk import new_file
 from probe.cache.features import FeatureSet
@@ -135,7 +135,10 @@ def _write(path: Path, entry: FeatureSet, key: FeatureKey, codec: str, errors: _
         texts = canonical_json(key.to_json()), classes, canonical_json(dict(entry.provenance))
         file["checksum"][...] = np.array(checksum_tables(texts, tables, sums), np.uint64)
         file["fold_checksum"][...] = np.array(checksum_folds(folds), np.uint64)
-        file["seal"][...] = entry.seal
+        seal = np.array(entry.seal, np.float64)
+        file["seal"][...] = seal
+        words = checksum_seal(key.digest, block_rows, seal)
+        file["seal_checksum"][...] = np.array(words, np.uint64)
 
 
 def _allocate(

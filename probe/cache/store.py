@@ -17,13 +17,11 @@ from probe.cache import locks
 from probe.cache.features import FeatureSet
 from probe.cache.file import read_header
 from probe.cache.key import FeatureKey
+from probe.cache.naming import DIGEST_CHARACTERS, ENDING, entry_name
 from probe.errors import CacheError, UnknownNameError
 from probe.files import make_folder
 
 log = logging.getLogger(__name__)
-
-ENDING = ".h5"
-DIGEST_CHARACTERS = 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +70,7 @@ class Store:
         The dataset's name is part of the file's, so that datasets of the same images and other
         labels, as CIFAR-100's fine and coarse ones, do not replace each other.
         """
-        words = [
-            re.sub(r"[^A-Za-z0-9_.]+", "_", word)[:40]
-            for word in (dataset, key.backbone, key.layer, key.pool)
-        ]
-        if words[-1] == "none":
-            words.pop()
-        return self.folder / f"{'-'.join([*words, key.digest[:DIGEST_CHARACTERS]])}{ENDING}"
+        return self.folder / f"{entry_name(key, dataset)}{ENDING}"
 
     def find(self, key: FeatureKey, dataset: str) -> FeatureSet | None:
         """Return the complete entry of a key, the dataset's own before one of another name.

@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable, bytes_of, checksum_rows, checksum_tables
+from probe.cache.checksum import SplitTable, bytes_of, checksum_rows, checksum_seal, checksum_tables
 from probe.cache.create import unwritable
 from probe.cache.file import OpenFile
 from probe.cache.folds import checksum_folds, fold_rows, fold_tables
@@ -176,7 +176,11 @@ class Writer:
         words = np.array(checksum_tables(header.texts, tables, self._sums), np.uint64)
         self._pwrite(bytes_of(words), header.checksum.start)
         self._seal_folds(tables)
-        self._pwrite(bytes_of(np.array([seconds, forwarded], np.float64)), header.seal.start)
+        facts = np.array([seconds, forwarded], np.float64)
+        self._pwrite(bytes_of(facts), header.seal.start)
+        if header.seal_checksum is not None:  # else an older probe began the file
+            words = np.array(checksum_seal(header.digest, header.block_rows, facts), np.uint64)
+            self._pwrite(bytes_of(words), header.seal_checksum.start)
         try:
             os.fsync(self._data)
         except OSError as error:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import re
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
 from probe.cache.features import FeatureSet
 from probe.cache.file import Header, Region
 from probe.cache.key import canonical_json
+from probe.cache.store import Store
 from probe.errors import CacheError, CorruptEntryError
 from tests.cache.toy import everything, small_entry
 
@@ -29,7 +34,7 @@ def size_of(region: Region) -> int:
 
 
 def meaningful(header: Header) -> dict[str, range]:
-    """Return where everything lies that an entry says, but the seal."""
+    """Return where everything lies that an entry says."""
     data = header.path.read_bytes()
     found = {}
     for split in header.features:
@@ -39,6 +44,10 @@ def meaningful(header: Header) -> dict[str, range]:
     found["checksum"] = range(header.checksum.start, header.checksum.start + 16)
     assert header.fold_checksum is not None
     found["fold_checksum"] = range(header.fold_checksum.start, header.fold_checksum.start + 16)
+    assert header.seal_checksum is not None
+    for name in ("seal", "seal_checksum"):
+        start = getattr(header, name).start
+        found[name] = range(start, start + 16)
     texts = {
         "key": canonical_json(header.key.to_json()),
         "provenance": canonical_json(dict(header.provenance)),
@@ -83,7 +92,7 @@ def test_every_flipped_bit_of_what_an_entry_says_is_found(entry: FeatureSet) -> 
 
 
 def test_a_flipped_bit_anywhere_else_is_found_or_changes_nothing(entry: FeatureSet) -> None:
-    """HDF5's own structure, the seal, and what lies between aligned arrays."""
+    """HDF5's own structure, and what lies between aligned arrays."""
     dice, before = random.Random(1), everything(entry)
     spoken_for = {at for where in meaningful(entry.header).values() for at in where}
     data = entry.path.read_bytes()
@@ -175,6 +184,78 @@ def test_damaged_folds_are_found_and_cost_only_the_place_of_other_damage(
             assert "something in train rows 0 to 39" in said_of(entry.path)
 
 
-def test_a_seal_is_information_and_not_checked(entry: FeatureSet) -> None:
-    for _ in flipped(entry.path, [(entry.header.seal.start + 6, 0)]):
-        assert not is_found(entry.path)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1.0, 100.0])
+def test_seconds_and_counts_are_under_a_checksum(entry: FeatureSet, value: float) -> None:
+    """Seconds a hundred times as long change the images a second that `bench` shows."""
+    data = bytearray(entry.path.read_bytes())
+    at = entry.header.seal.start
+    data[at : at + 8] = np.float64(value).tobytes()
+    copy = entry.path.with_name("copy.h5")
+    copy.write_bytes(data)
+    with pytest.raises(CorruptEntryError, match="how long the pass took"):
+        FeatureSet.open(copy)
+
+
+def older_with(seal: list[float], path: Path) -> Path:
+    """Write what a probe wrote whose entries had no checksum of the seal."""
+    shutil.copy(Path(__file__).with_name("golden_without_seal_checksum.h5"), path)
+    with h5py.File(path, "r+") as file:
+        file["seal"][...] = seal
+    return path
+
+
+def test_an_older_entry_s_seal_is_read_and_must_be_possible(tmp_path: Path) -> None:
+    assert FeatureSet.open(older_with([3.5, 12], tmp_path / "a.h5")).seal == (3.5, 12)
+    for number, seal in enumerate(([np.nan, 1], [1, np.nan], [-2, 1], [1, np.inf])):
+        with pytest.raises(CorruptEntryError, match="how long the pass took"):
+            FeatureSet.open(older_with(seal, tmp_path / f"{number}.h5"))
+
+
+ODD: dict[str, Callable[[Any], None]] = {
+    "provenance is a list": lambda file: set_text(file, "provenance", "[1]"),
+    "key is a number": lambda file: set_text(file, "key", "1e999"),
+    "key has no rows": lambda file: set_text(
+        file, "key", re.sub(r'"rows":{[^}]*}', '"rows":{}', file.attrs["key"].decode())
+    ),
+    "endless brackets": lambda file: set_text(file, "provenance", "[" * 60_000),
+    "no blocks": lambda file: file.attrs.modify("block_rows", 0),
+    "blocks of nothing": lambda file: file.attrs.modify("block_rows", -3),
+    "another version": lambda file: file.attrs.modify("version", 7),
+    "digest": lambda file: set_text(file, "digest", "0" * 32),
+    "half as many rows in a block": lambda file: file.attrs.modify("block_rows", 16),
+    "seal of three": lambda file: replace_array(file, "seal", np.zeros(3)),
+    "seal of words": lambda file: replace_array(file, "seal", np.zeros(2, "u8")),
+    "checksum of one": lambda file: replace_array(file, "checksum", np.zeros(1, "u8")),
+    "classes are numbers": lambda file: replace_array(file, "classes", np.arange(2)),
+    "a class less": lambda file: replace_array(file, "classes", np.array([b"cat"])),
+    "labels are missing": lambda file: file.__delitem__("train/labels"),
+    "labels of another type": lambda file: replace_array(file, "train/labels", np.zeros(35)),
+    "features are text": lambda file: replace_array(file, "train/features", np.array([b"x"] * 35)),
+    "a group for an array": lambda file: (file.__delitem__("seal"), file.create_group("seal")),
+    "another image's hash": lambda file: file["train/content"].write_direct(
+        np.zeros((35, 16), np.uint8)
+    ),
+}
+
+
+def set_text(file: Any, name: str, text: str) -> None:
+    del file.attrs[name]
+    file.attrs.create(name, np.bytes_(text.encode()))
+
+
+def replace_array(file: Any, name: str, value: np.ndarray) -> None:
+    del file[name]
+    file[name] = value
+
+
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize("golden", ["golden.h5", "golden_without_seal_checksum.h5"])
+def test_odd_attributes_and_tables_are_one_line(tmp_path: Path, what: str, golden: str) -> None:
+    path = tmp_path / "odd.h5"
+    shutil.copy(Path(__file__).with_name(golden), path)
+    with h5py.File(path, "r+") as file:
+        ODD[what](file)
+    with pytest.raises(CacheError) as caught:
+        FeatureSet.open(path).verify()
+    assert "\n" not in str(caught.value)
+    Store(tmp_path).entries()

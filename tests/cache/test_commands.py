@@ -174,3 +174,32 @@ def test_views_are_extracted_found_and_explained(work: Path, tmp_path: Path) -> 
 def test_a_mistake_is_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     done = probe(*arguments, cwd=tmp_path, code=2)
     assert message in str(done.exception)
+
+
+def test_swapped_entries_are_said_by_every_command_that_opens_one(tmp_path: Path) -> None:
+    for number in range(8):
+        picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
+    names = []
+    for limit in ("6", "8"):
+        done = probe("extract", *BASE, "--limit", limit, "--json", cwd=tmp_path)
+        names.append(json.loads(done.stdout)["entries"][0]["name"])
+    folder = tmp_path / "my cache" / "features"
+    paths = [folder / f"{name}.h5" for name in names]
+    data = [path.read_bytes() for path in paths]
+    paths[0].write_bytes(data[1])
+    paths[1].write_bytes(data[0])
+    said = f"{names[0]}.h5: holds the entry {names[1]}"
+    done = probe("cache", "verify", "--all", "--json", cwd=tmp_path, code=1)
+    errors = [one["error"] for one in json.loads(done.stdout)["entries"]]
+    assert len(errors) == 2
+    assert any(said in one for one in errors)
+    for command in (
+        ("head", names[0]), ("audit", names[0]), ("cache", "sync", names[0]),
+        ("cache", "sync", "--repair", names[0]), ("cache", "pack", names[0]),
+        ("cache", "export", "out.npz", names[0]),
+    ):  # fmt: skip
+        assert said in str(probe(*command, cwd=tmp_path, code=2).exception), command
+    assert not (tmp_path / "out.npz").exists()
+    for path, whole in zip(paths, data, strict=True):
+        path.write_bytes(whole)
+    assert "0 of them" in probe("cache", "verify", "--all", cwd=tmp_path).stdout

@@ -25,6 +25,7 @@ from tests.cache.toy import extract
 from tests.fakes import make_dataset
 
 GOLDEN = Path(__file__).with_name("golden.h5")
+OLD = Path(__file__).with_name("golden_without_seal_checksum.h5")
 OLDER = Path(__file__).with_name("golden_without_folds.h5")
 COUNTS = {"train": 35, "test": 4}
 NOT_ASCII = "zoë"
@@ -76,7 +77,9 @@ def test_our_own_code_still_writes_the_golden_file_byte_for_byte(tmp_path: Path)
     assert make(tmp_path).read_bytes() == GOLDEN.read_bytes()
 
 
-@pytest.mark.parametrize("path", [GOLDEN, OLDER], ids=["golden", "of an older probe"])
+@pytest.mark.parametrize(
+    "path", [GOLDEN, OLD, OLDER], ids=["golden", "of an older probe", "of a still older one"]
+)
 def test_our_own_code_reads_it(path: Path) -> None:
     entry = FeatureSet.open(path)
     entry.verify()
@@ -165,7 +168,15 @@ def check_checksums(golden: Any) -> None:
             whole.update(array.tobytes())
     low, high = (int(word) for word in golden["checksum"][()])
     assert whole.intdigest() == low | high << 64
+    check_seal(golden)
     check_folds(golden)
+
+
+def check_seal(golden: Any) -> None:
+    digest, rows = golden.attrs["digest"].decode(), golden.attrs["block_rows"]
+    text = f"probe-features 1 {digest} {rows} ".encode()
+    low, high = (int(word) for word in golden["seal_checksum"][()])
+    assert xxhash.xxh3_128_intdigest(text + golden["seal"][()].tobytes()) == low | high << 64
 
 
 def check_folds(golden: Any) -> None:

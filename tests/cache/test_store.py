@@ -16,7 +16,7 @@ from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
 from probe.cache.store import Store
-from probe.errors import CacheError, UnknownNameError
+from probe.errors import CacheError, CacheMismatchError, UnknownNameError
 from probe.memo import stamp_of
 from tests.cache.toy import extract
 from tests.fakes import make_dataset
@@ -169,3 +169,60 @@ def test_a_datasets_own_name_is_not_another_that_begins_so(tmp_path: Path) -> No
     assert store.choose("two2").dataset == "two2"
     with pytest.raises(UnknownNameError, match="more than one"):
         store.choose("tw")
+
+
+def swap(one: Path, other: Path) -> None:
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def test_entries_that_were_swapped_are_refused_wherever_they_are_opened(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (first, _), (second, _) = (extract(make_dataset(train=rows), store) for rows in (40, 50))
+    swap(first.path, second.path)
+    for entry, other in ((first, second), (second, first)):
+        with pytest.raises(CacheMismatchError) as caught:
+            FeatureSet.open(entry.path)
+        assert f"{entry.name}.h5: holds the entry {other.name}, so files were" in str(caught.value)
+        assert f"call it {other.name}.h5 again" in str(caught.value)
+        with pytest.raises(CacheMismatchError):
+            join(store, store.choose(entry.name))
+        with pytest.raises(CacheMismatchError):
+            store.find(entry.key, "toy")
+    with pytest.raises(CacheMismatchError):
+        extract(make_dataset(train=40), store)
+    assert store.donors(first.key) == []
+    swap(first.path, second.path)
+    assert FeatureSet.open(first.path).key == first.key
+
+
+@pytest.mark.parametrize("what", ["swapped", "copied over the other"])
+def test_entries_of_equal_images_and_other_labels_are_told_apart_by_their_names(
+    tmp_path: Path, what: str
+) -> None:
+    """As CIFAR-100 with its fine and with its coarse labels: the digests in the names are equal."""
+    store = Store(tmp_path)
+    fine, coarse = make_dataset("fine", train=40), make_dataset("coarse", train=40)
+    train = coarse.splits["train"]
+    object.__setattr__(train, "labels", train.labels[::-1].copy())
+    (first, _), (second, _) = extract(fine, store), extract(coarse, store)
+    if what == "swapped":
+        swap(first.path, second.path)
+        with pytest.raises(CacheMismatchError):
+            FeatureSet.open(second.path)
+    else:
+        first.path.write_bytes(second.path.read_bytes())
+        assert FeatureSet.open(second.path).dataset == "coarse"
+    with pytest.raises(CacheMismatchError, match=f"holds the entry {second.name}, so"):
+        FeatureSet.open(first.path)
+
+
+def test_a_name_without_a_digest_and_one_of_a_renamed_folder_are_no_mistake(tmp_path: Path) -> None:
+    entry, _ = extract(make_dataset(), Store(tmp_path))
+    for name in ("mine.h5", entry.path.name.replace("toy", "folder_as_it_was")):
+        copy = entry.path.with_name(name)
+        entry.path.rename(copy)
+        assert FeatureSet.open(copy).key == entry.key
+        copy.rename(entry.path)

@@ -42,9 +42,11 @@ def small_entry(folder: Path) -> FeatureSet:
 
 
 def bytes_without_seal(path: Path) -> bytes:
-    """Return all bytes of an entry but those that say how long it took."""
-    data, seal = bytearray(path.read_bytes()), FeatureSet.open(path).header.seal
-    data[seal.start : seal.start + 16] = bytes(16)
+    """Return all bytes of an entry but those that say how long it took, and their checksum."""
+    data, header = bytearray(path.read_bytes()), FeatureSet.open(path).header
+    assert header.seal_checksum is not None
+    for region in (header.seal, header.seal_checksum):
+        data[region.start : region.start + 16] = bytes(16)
     return bytes(data)
 
 
