@@ -71,6 +71,26 @@ class LabelError:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Copies:
+    """Images that are the same picture, byte for byte.
+
+    Parameters
+    ----------
+    ids, splits, labels : tuple of str
+        Of each image; of several labels all of an image's, ``cat, dog``.
+    """
+
+    ids: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def contradicting(self) -> bool:
+        """Whether one picture has more than one label."""
+        return len(set(self.labels)) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class Audit:
     """All that was found in one entry.
 
@@ -85,6 +105,9 @@ class Audit:
         with different labels, at most `probe.duplicates.MOST`.
     label_errors : tuple of LabelError
         The surest first.
+    copies : tuple of Copies
+        Pictures that are there more than once, in one split or in several: those that have more
+        than one label first, then those in several splits.
     scores : mapping of str to float
         ``test_top1`` and ``test_top1_without`` (the near-duplicates' test images left out),
         ``duplicates_top1`` (those alone), ``oof_top1``; ``n_leaked`` test images, and how many
@@ -101,6 +124,7 @@ class Audit:
     n_test: int
     near_duplicates: tuple[NearDuplicate, ...] = ()
     label_errors: tuple[LabelError, ...] = ()
+    copies: tuple[Copies, ...] = ()
     scores: dict[str, float] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -131,8 +155,13 @@ def load_audit(folder: Path) -> Audit:
             raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
         pairs = tuple(NearDuplicate(**one) for one in data["near_duplicates"])
         errors = tuple(LabelError(**one) for one in data["label_errors"])
-        known = {one.name: data[one.name] for one in fields(Audit)}
-        return Audit(**known | {"near_duplicates": pairs, "label_errors": errors})
+        copies = tuple(
+            Copies(**{name: tuple(values) for name, values in one.items()})
+            for one in data.get("copies", ())  # older versions did not list them
+        )
+        known = {one.name: data[one.name] for one in fields(Audit) if one.name in data}
+        found = {"near_duplicates": pairs, "label_errors": errors, "copies": copies}
+        return Audit(**known | found)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; `probe audit` writes one") from None
     except (OSError, ValueError, TypeError, KeyError) as error:

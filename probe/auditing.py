@@ -5,18 +5,19 @@ Leaks themselves are found in `duplicates`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.audit import LabelError, NearDuplicate
+from probe.audit import Copies, LabelError, NearDuplicate
 from probe.errors import UsageError
-from probe.multilabel import HALF
+from probe.multilabel import HALF, label_text
 from probe.pairs import figure, metric_of
 from probe.parts import Part
 from probe.predictions import Predictions
 from probe.splitting import Labels
+from probe.units import Units
 
 Array64 = NDArray[np.float64]
 
@@ -96,6 +97,35 @@ def _mean_where(values: Array64, wanted: NDArray[np.bool_]) -> Array64:
     return np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
 
 
+def find_copies(
+    pictures: Mapping[str, Units], splits: Mapping[str, Part], classes: Sequence[str]
+) -> list[Copies]:
+    """Return pictures that are there more than once, those with contradicting labels first.
+
+    Parameters
+    ----------
+    pictures : mapping of split name to int, (n_images,)
+        Which picture each image is, numbered over all splits together.
+    """
+    names = list(pictures)
+    numbers = np.concatenate([pictures[name] for name in names])
+    split = np.repeat(np.arange(len(names)), [len(pictures[name]) for name in names])
+    row = np.concatenate([np.arange(len(pictures[name])) for name in names])
+    order = np.argsort(numbers, kind="stable")
+    found = []
+    for same in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        if len(same) > 1:
+            places = [(names[split[one]], int(row[one])) for one in same]
+            found.append(
+                Copies(
+                    ids=tuple(splits[name].ids[at] for name, at in places),
+                    splits=tuple(name for name, _ in places),
+                    labels=tuple(label_text(splits[name].y[at], classes) for name, at in places),
+                )
+            )
+    return sorted(found, key=lambda one: (not one.contradicting, -len(set(one.splits))))
+
+
 def out_of_fold_probabilities(
     train: Part, n_classes: int, *, folds: int, seed: int, C: float
 ) -> Array64:
@@ -116,7 +146,7 @@ def out_of_fold_probabilities(
     from probe.selection import out_of_fold
     from probe.splitting import fold_split, warn_of_unknown
 
-    rows = fold_split(train.y, folds, seed)
+    rows = fold_split(train.y, folds, seed, units=train.units)
     warn_of_unknown(train.y, rows)
     choice = choose(PathHead(C=C), train, None, Search(candidates=[{}], folds=rows))
     return out_of_fold(train, choice.heads, rows, n_classes).probabilities

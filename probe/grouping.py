@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from probe.datasets.table import is_table, read_table
 from probe.errors import ProbeError, UsageError
-from probe.units import Groups, group_rows
+from probe.units import Groups, Related, group_rows, relate
 
 if TYPE_CHECKING:
     from probe.cache.joining import Joined
+    from probe.datasets import Split
     from probe.memory import Fitting
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def find_groups(
     listed : Path or None
         The list of images, where the dataset is one.
     near : callable, optional
-        Finds near-duplicates; without it ``duplicates`` are those of content alone.
+        Finds near-duplicates; without it ``duplicates`` are passed over.
 
     Raises
     ------
@@ -104,6 +105,32 @@ def find_groups(
             raise UsageError(f"--group {text}: {_there_is_none(listed, columns)}")
         found.append(group_rows(name, _values(text, ids, values, whole)))
     return tuple(found)
+
+
+def related_images(
+    splits: Mapping[str, Split],
+    wanted: Sequence[str],
+    dataset: str,
+    near: Callable[[], Groups] | None = None,
+) -> Related:
+    """Return which images of a dataset belong together, before it has features.
+
+    Says so where a column of its list looks like a group, and none was asked for.
+
+    Parameters
+    ----------
+    dataset : str
+        Its name, folder or list.
+    near : callable, optional
+        As in `find_groups`: without it near-duplicates are not known yet, and left to later.
+    """
+    path = Path(dataset).expanduser()
+    listed = path if is_table(path) else None
+    if not wanted and (line := hint(listed)) is not None:
+        log.warning("%s", line)
+    ids = {name: split.ids for name, split in splits.items()}
+    groups = find_groups(wanted, ids, listed=listed, near=near)
+    return relate({name: split.images.content() for name, split in splits.items()}, groups)
 
 
 def list_of(provenance: Mapping[str, Any]) -> Path | None:

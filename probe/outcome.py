@@ -132,6 +132,8 @@ class Row:
         As in the run's `result.json`: ``metrics["val"]["top1"]``, ``intervals["val"]["top1"]`` =
         (low, high).
     cost : Cost
+    groups : mapping of split to int, optional
+        How many groups its images are, where some belong together; intervals are over groups then.
     rank : int, optional
         1 for the best of this dataset by the protocol's metric and split.
     letters : str
@@ -163,6 +165,7 @@ class Row:
     n_train: int | None = None
     n_val: int | None = None
     n_test: int | None = None
+    groups: Mapping[str, int] | None = None
     rank: int | None = None
 
 

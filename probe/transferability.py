@@ -224,13 +224,21 @@ def leep(probabilities: Features, y: Labels) -> float:
     return float(np.log(np.maximum(own, np.finfo(np.float64).tiny)).mean())
 
 
-def knn_score(X: Features, y: Labels, *, k: int = NEIGHBOURS) -> float:
+def knn_score(
+    X: Features,
+    y: Labels,
+    *,
+    k: int = NEIGHBOURS,
+    units: NDArray[np.integer[Any]] | None = None,
+) -> float:
     """Return how often most of a row's k nearest others have its label, by cosine; ties: nearest.
 
     Parameters
     ----------
     X : float, (n_rows, n_features)
     y : int, (n_rows,)
+    units : int, (n_rows,), optional
+        Rows of one number belong together: they are left out together.
 
     References
     ----------
@@ -247,11 +255,14 @@ def knn_score(X: Features, y: Labels, *, k: int = NEIGHBOURS) -> float:
         near = unit[start : start + BLOCK] @ unit.T
         rows = np.arange(len(near))
         near[rows, start + rows] = -np.inf  # not itself
+        if units is not None:
+            near[units[start : start + BLOCK, None] == units] = -np.inf
         best = np.argpartition(-near, k - 1, axis=1)[:, :k]
         votes = np.zeros((len(near), len(classes)))
         # a nearer neighbour's vote weighs a little more: that decides ties and nothing else
         close = np.take_along_axis(near, best, axis=1).astype(np.float64)
-        np.add.at(votes, (rows[:, None], index[best]), 1 + (close + 1) / (4 * k))
+        weight = np.where(np.isfinite(close), 1 + (close + 1) / (4 * k), 0)
+        np.add.at(votes, (rows[:, None], index[best]), weight)
         right += int(np.sum(votes.argmax(axis=1) == index[start : start + BLOCK]))
     return right / len(unit)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from probe import auditing, duplicates
-from probe.audit import Audit, load_audit, save_audit
+from probe.audit import Audit, Copies, load_audit, save_audit
 from probe.errors import DataError, UsageError
 from probe.heads import tiles
 from probe.parts import Part
@@ -160,6 +160,35 @@ def test_an_audit_reads_back_and_rubbish_is_refused(tmp_path: Path) -> None:
         load_audit(tmp_path)
     with pytest.raises(DataError, match="probe audit"):
         load_audit(tmp_path / "none")
+
+
+def test_copies_are_listed_within_and_across_splits_contradictions_first() -> None:
+    train = Part(
+        X=np.zeros((5, 1)), y=np.array([0, 0, 1, 2, 3]), ids=["a", "copy of a", "b", "c", "d"]
+    )
+    test = Part(X=np.zeros((2, 1)), y=np.array([1, 2]), ids=["c too", "e"])
+    pictures = {"train": np.array([0, 0, 1, 2, 3]), "test": np.array([2, 4])}
+    first, second = auditing.find_copies(pictures, {"train": train, "test": test}, CLASSES)
+    assert first == Copies(ids=("c", "c too"), splits=("train", "test"), labels=("cat", "bee"))
+    assert second == Copies(
+        ids=("a", "copy of a"), splits=("train", "train"), labels=("ant", "ant")
+    )
+    assert (first.contradicting, second.contradicting) == (True, False)
+
+
+def test_copies_do_not_tell_the_folds_each_others_labels() -> None:
+    random = np.random.default_rng(0)
+    X = np.repeat(random.normal(size=(60, 40)), 3, axis=0).astype(np.float32)
+    units = np.repeat(np.arange(60), 3)
+    y = (random.permutation(60) % 2)[units]
+    train = Part(X=X, y=y, ids=[str(row) for row in range(180)])
+
+    def right(one: Part) -> float:
+        p = auditing.out_of_fold_probabilities(one, 2, folds=4, seed=0, C=1.0)
+        return float((p.argmax(axis=1) == y).mean())
+
+    assert right(train) > 0.8
+    assert right(replace(train, units=units)) < 0.7
 
 
 def several(n_rows: int = 240) -> tuple[Part, np.ndarray]:

@@ -99,6 +99,21 @@ def test_knn_is_brute_force_leaving_one_out() -> None:
     assert knn_score(X, y) == pytest.approx(right / len(X))
 
 
+def test_knn_leaves_rows_that_belong_together_out_together() -> None:
+    X, y = make_features(60, width=8)
+    copied, labels = np.repeat(X, 6, axis=0), np.repeat(y, 6)
+    units = np.repeat(np.arange(60), 6)
+    assert knn_score(copied, labels) == 1  # five copies each
+    right = 0
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    for row in range(60):  # the nearest other picture has all five votes
+        near = [i for i in np.argsort(-(unit @ unit[row]), kind="stable") if i != row]
+        right += y[near[0]] == y[row]
+    assert knn_score(copied, labels, units=units) == pytest.approx(right / 60)
+    assert knn_score(X, y, units=np.arange(60)) == knn_score(X, y)
+    assert knn_score(X, y, units=np.zeros(60, int)) == pytest.approx((y == y.min()).mean())
+
+
 def test_every_score_prefers_features_that_know_the_classes() -> None:
     X, y = make_features(300, width=12)
     noise = np.random.default_rng(0).permutation(X)

@@ -201,6 +201,8 @@ def _figure(row: Row, split: str, metric: str) -> str:
     if bounds := row.intervals.get(split, {}).get(metric):
         text += f" ({100 * bounds[0]:.2f} to {100 * bounds[1]:.2f})"
     rows = f"{counts[split]:,} {words[split]}"
+    if row.groups is not None and split in row.groups:
+        rows += f" in {row.groups[split]:,} groups"
     if metric == "map":
         return f"{METRIC_WORDS[metric]} {text} on {rows}"
     return f"{text} of {rows}{',' * (split == 'oof')} right"

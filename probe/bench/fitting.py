@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +18,15 @@ from probe.heads import HEADS
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import save_projection
 from probe.outcome import Protocol
-from probe.parts import SplitPlan, plan_splits
+from probe.parts import SplitPlan, plan_splits, warn_of_shared
 from probe.predictions import FILE_NAME as PREDICTIONS
 from probe.predictions import load_predictions
 from probe.records import read_json
 from probe.results import FILE_NAME as RESULT
 from probe.results import RunResult, read_run, versions
-from probe.runs import HeadRequest, fit_head, keep_run, plan_head, run_folder
+from probe.runs import HeadRequest, fit_head, keep_run, plan_head, related_rows, run_folder
 from probe.splitting import Labels, fold_split, warn_of_unknown
+from probe.units import Related, beyond_single
 
 log = logging.getLogger(__name__)
 
@@ -56,12 +57,16 @@ def head_request(head: str, protocol: Protocol, command: str) -> HeadRequest:
     )
 
 
-def check_protocol(protocol: Protocol, labels: Mapping[str, Labels]) -> None:
+def check_protocol(
+    protocol: Protocol, labels: Mapping[str, Labels], related: Related | None = None
+) -> None:
     """Refuse a protocol that a dataset cannot follow, before hours go into its features.
 
     Parameters
     ----------
     labels : mapping of split name to int, (n_images,)
+    related : Related, optional
+        Which images belong together.
 
     Raises
     ------
@@ -71,10 +76,15 @@ def check_protocol(protocol: Protocol, labels: Mapping[str, Labels]) -> None:
     """
     if any(one.ndim == 2 for one in labels.values()):
         _require_several(protocol.heads)
-    plan = plan_splits(labels, val_size=protocol.val_size, seed=protocol.seed)
+    plan = plan_splits(labels, val_size=protocol.val_size, seed=protocol.seed, related=related)
+    if related is not None:
+        warn_of_shared(related, labels)
     if protocol.folds:
         train = labels["train"]
-        folds = fold_split(train, protocol.folds, protocol.seed, repeats=protocol.repeats)
+        folds = fold_split(
+            train, protocol.folds, protocol.seed, repeats=protocol.repeats,
+            units=plan.units.get("train"),
+        )  # fmt: skip
         warn_of_unknown(train, folds)  # here, once: all heads have these folds
     else:
         _require_held_out(plan)
@@ -103,7 +113,7 @@ def plan_rows(source: Source, protocol: Protocol) -> SplitPlan:
     UsageError
         Nothing would be held out, so nothing could be compared.
     """
-    request = head_request(protocol.heads[0], protocol, "")
+    request = replace(head_request(protocol.heads[0], protocol, ""), groups=source.groups)
     plan = plan_head(_joined(source), request)
     if not protocol.folds:
         _require_held_out(plan)
@@ -135,7 +145,7 @@ class Runs:
         ProbeError
             The head cannot be fitted on these rows, or an entry is damaged.
         """
-        request = head_request(head, protocol, command)
+        request = replace(head_request(head, protocol, command), groups=source.groups)
         about = _identity(source, request)
         digest = digest_text(canonical_json(about))
         found = self._known.get(digest)
@@ -158,22 +168,34 @@ class Runs:
 
     def knows(self, source: Source, head: str, protocol: Protocol) -> bool:
         """Whether such a run is there."""
-        about = _identity(source, head_request(head, protocol, ""))
+        request = replace(head_request(head, protocol, ""), groups=source.groups)
+        about = _identity(source, request)
         return digest_text(canonical_json(about)) in self._known
 
 
 def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:
     """Return all that moves a run's numbers: another value of any of it is another run."""
     usual = asdict(HeadRequest())
-    asked = {name: value for name, value in asdict(request).items() if value != usual[name]}
+    plain = asdict(replace(request, groups=()))
+    asked = {name: value for name, value in plain.items() if value != usual[name]}
     grids = {name: list(values) for name, values in request.searched().items()}
     return {
         "entries": [entry.key.digest for entry in source.entries],
         "labels": source.labels_digest,
         "pca": source.pca,
         "request": {**asked, "command": "", "grids": grids},
+        **_units_of(source),
         "probe": versions()["probe"],
     }
+
+
+def _units_of(source: Source) -> dict[str, str]:
+    """Return what stands for which rows belong together; nothing where each is alone."""
+    related = related_rows(source.splits, source.groups)
+    if not any(map(beyond_single, related.units.values())):
+        return {}
+    units = "\0".join(one.astype("<i8").tobytes().hex() for one in related.units.values())
+    return {"units": digest_text(units), "grouped_by": related.by}
 
 
 def _read_digest(path: Path) -> str | None:

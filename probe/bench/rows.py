@@ -44,6 +44,7 @@ def done_row(dataset: str, source: Source, head: str, fitted: Fitted, cost: Cost
         n_test=result.n_test,
         metrics=result.metrics,
         intervals=result.intervals or {},
+        groups=(result.groups or {}).get("units"),
         cost=cost,
     )
 

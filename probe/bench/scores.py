@@ -16,7 +16,7 @@ from probe.cache.key import canonical_json, digest_text
 from probe.errors import DataError, ProbeError
 from probe.files import write_text
 from probe.outcome import Score
-from probe.parts import Rows
+from probe.parts import SplitPlan
 from probe.plain import from_plain, to_plain
 from probe.records import read_json
 from probe.request import Prepared
@@ -24,6 +24,7 @@ from probe.results import versions
 from probe.splitting import validation_split
 from probe.statistics import softmax
 from probe.transferability import NEIGHBOURS, h_score, knn_score, leep, logme, nce
+from probe.units import Units, beyond_single
 
 MOST_ROWS, MOST_NEIGHBOURS = 10_000, 5_000  # beyond, figures hardly move and time grows
 LEAST_ROWS = 2 * NEIGHBOURS
@@ -33,7 +34,7 @@ Scorer = Callable[[], float]
 
 
 def score_features(
-    source: Source, train: Rows, prepared: Callable[[], Prepared], *, seed: int, folder: Path
+    source: Source, plan: SplitPlan, prepared: Callable[[], Prepared], *, seed: int, folder: Path
 ) -> list[Score]:
     """Return what can be said of features before a head is trained on them.
 
@@ -43,25 +44,29 @@ def score_features(
 
     Parameters
     ----------
-    train : Rows
-        Those that heads are trained on; at most MOST_ROWS of them are looked at, stratified.
+    plan : SplitPlan
+        Says which rows heads are trained on; at most MOST_ROWS of them are looked at, stratified.
     prepared : callable
         Returns the request of this pass, answered; called only where something is computed.
     folder : Path
         Where figures are kept between benches.
     """
+    train, units = plan.train, plan.units.get(plan.train.split)
     rows = np.arange(len(source.splits[train.split])) if train.rows is None else train.rows
+    if units is not None and not beyond_single(units[rows]):
+        units = None
     identity = {
         "entries": [entry.key.digest for entry in source.entries],
         "labels": source.labels_digest,
         "rows": digest_text(rows.tobytes().hex()),
+        **({} if units is None else {"units": digest_text(units[rows].tobytes().hex())}),
         "seed": seed,
         "probe": versions()["probe"],
     }
     path = folder / f"{digest_text(canonical_json(identity))}.json"
     found = _read(path)
     if found is None:
-        found = _compute(source, train.split, rows, prepared, seed)
+        found = _compute(source, train.split, rows, prepared, seed=seed, units=units)
         write_text(path, json.dumps([to_plain(one) for one in found]))
     return found
 
@@ -74,7 +79,13 @@ def _read(path: Path) -> list[Score] | None:
 
 
 def _compute(
-    source: Source, split: str, rows: NDArray[np.intp], prepared: Callable[[], Prepared], seed: int
+    source: Source,
+    split: str,
+    rows: NDArray[np.intp],
+    prepared: Callable[[], Prepared],
+    *,
+    seed: int,
+    units: Units | None,
 ) -> list[Score]:
     whole = source.splits[split]
     rows = _some(rows, whole.labels, MOST_ROWS, seed)
@@ -86,7 +97,8 @@ def _compute(
     tasks: list[tuple[str, int, Scorer]] = [("logme", len(X), lambda: logme(X, y))]
     if y.ndim == 1:
         few = _some(np.arange(len(rows)), y, MOST_NEIGHBOURS, seed)
-        tasks += _of_one_label(X, y, few, _classifier(prepared(), source))
+        own = None if units is None else units[rows[few]]
+        tasks += _of_one_label(X, y, (few, own), _classifier(prepared(), source))
     found = []
     for name, count, compute in tasks:
         started = time.perf_counter()
@@ -103,13 +115,14 @@ def _compute(
 def _of_one_label(
     X: NDArray[np.float32],
     y: NDArray[Any],
-    few: NDArray[np.intp],
+    neighbours: tuple[NDArray[np.intp], Units | None],
     top: tuple[Any, Any] | None,
 ) -> list[tuple[str, int, Scorer]]:
+    few, units = neighbours
     tasks: list[tuple[str, int, Scorer]] = [
         ("h_score", len(X), lambda: h_score(X, y)),
         ("h_score_shrunk", len(X), lambda: h_score(X, y, shrink=True)),
-        ("knn", len(few), lambda: knn_score(X[few], y[few])),
+        ("knn", len(few), lambda: knn_score(X[few], y[few], units=units)),
     ]
     if top is None:
         return tasks

@@ -19,6 +19,7 @@ from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, digest_text
 from probe.errors import UsageError
 from probe.heads.projection import BLOCK, Projection
+from probe.units import Groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +72,8 @@ class Source:
         Side of the network's input in pixels; width after a PCA.
     projection : callable, optional
         Returns what the PCA learnt.
+    groups : tuple of Groups
+        Of its rows, beside those of one picture: the same for all features of a dataset.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Source:
     size: int | None
     pca: int | None = None
     projection: Callable[[], Projection] | None = None
+    groups: tuple[Groups, ...] = ()
 
     @cached_property
     def width(self) -> int:
@@ -151,7 +155,7 @@ def side_by_side(parts: Sequence[Source]) -> Source:
     return Source(
         name=features_name([part.name for part in parts]), kind="concat", entry=meta, splits=splits,
         entries=tuple(entry for part in parts for entry in part.entries),
-        size=sizes.pop() if len(sizes) == 1 else None,
+        size=sizes.pop() if len(sizes) == 1 else None, groups=first.groups,
     )  # fmt: skip
 
 

@@ -12,19 +12,22 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol as Interface
+from typing import cast
 
 from probe.bench.candidates import dataset_labels, matching
 from probe.bench.compare import compare_rows, make_matrix
-from probe.bench.fitting import Fitted, Runs, plan_rows
+from probe.bench.fitting import Fitted, Runs, head_request, plan_rows
 from probe.bench.plan import Pass, Plan
 from probe.bench.rows import done_row, failed_row, row_cost
 from probe.bench.scores import score_features
 from probe.bench.sources import Source, of_entry, reduced, side_by_side
 from probe.bench.table import write_table
 from probe.cache.features import FeatureSet
+from probe.cache.joining import Joined
 from probe.cache.store import Store
 from probe.errors import ProbeError, UsageError
 from probe.extract import Observer, extract_features
+from probe.grouping import groups_of_entry
 from probe.outcome import Bench, Comparison, Protocol, Row, Score, save_bench
 from probe.request import prepare
 from probe.results import new_run_folder, now, versions
@@ -64,6 +67,9 @@ class BenchRequest:
         tuple means all.
     pca : tuple of int
         Widths; every features wider than that get a row of their own.
+    group : tuple of str
+        What images belong together by, see `probe.grouping`. Near-duplicates are those of the first
+        features, so that all features are compared on the same rows.
     command : str
     """
 
@@ -71,6 +77,7 @@ class BenchRequest:
     protocol: Protocol
     concat: tuple[tuple[str, ...], ...] = ()
     pca: tuple[int, ...] = ()
+    group: tuple[str, ...] = ()
     command: str = ""
 
 
@@ -161,6 +168,7 @@ class _Dataset:
         made: list[tuple[Pass, Source]] = []
         for one in self._passes:
             made += self._extracted(one)
+        made = self._grouped(made)
         for one, source in made:
             self._fit(source, [one])
             self._score(one, source)
@@ -176,6 +184,15 @@ class _Dataset:
             rows, self._runs.folder, self._request.protocol, n_classes=n_classes, images=images,
             scores=self._scores,
         )  # fmt: skip
+
+    def _grouped(self, made: list[tuple[Pass, Source]]) -> list[tuple[Pass, Source]]:
+        """Return the features with what their images are grouped by."""
+        if not (made and self._request.group):
+            return made
+        first, protocol = made[0][1], self._request.protocol
+        fitting = head_request(protocol.heads[0], protocol, "").fitting()
+        groups = groups_of_entry(self._request.group, cast("Joined", first), fitting=fitting)
+        return [(one, replace(source, groups=groups)) for one, source in made]
 
     def _extracted(self, one: Pass) -> list[tuple[Pass, Source]]:
         """Return the features of a pass, forwarding what is missing."""
@@ -261,7 +278,7 @@ class _Dataset:
         protocol = self._request.protocol
         try:
             self._scores += score_features(
-                source, plan_rows(source, protocol).train, lambda: prepare(one.request),
+                source, plan_rows(source, protocol), lambda: prepare(one.request),
                 seed=protocol.seed, folder=self._request.cache_dir / "benches" / ".scores",
             )  # fmt: skip
         except ProbeError as error:  # the row has failed with the same reason

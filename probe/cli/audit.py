@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ import typer
 
 from probe.cli.head_options import Entry, MaxMemory
 from probe.cli.head_texts import read_bytes
-from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.errors import ProbeError, UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def audit(
             show_default="the newest of the entry",
         ),
     ] = None,
+    group: Group = None,
     max_memory: MaxMemory = None,
     seed: Seed = 42,
     out: Annotated[
@@ -74,7 +76,7 @@ def audit(
     scored = _scored_run(folder / "runs", joined.entry.name, run)
     with run_folder(out, folder / "runs") as target:
         found = _find(
-            joined, threshold, folds, c, seed=seed, scored=scored, folder=folder,
+            joined, threshold, folds, c, group=group or (), seed=seed, scored=scored, folder=folder,
             limit=read_bytes(max_memory) if max_memory else None,
         )  # fmt: skip
         _keep(found, target, joined, folder)
@@ -85,24 +87,34 @@ def audit(
 
 
 def _find(
-    joined: Joined, threshold: float, folds: int, c: float, *, seed: int, scored: Path | None,
-    folder: Path, limit: int | None,
+    joined: Joined, threshold: float, folds: int, c: float, *, group: Sequence[str], seed: int,
+    scored: Path | None, folder: Path, limit: int | None,
 ) -> Audit:  # fmt: skip
     from probe import auditing, duplicates
     from probe.audit import Audit
     from probe.cli import console
+    from probe.grouping import groups_of_entry
     from probe.ledger import record_look
     from probe.memory import Fitting, parts_of
+    from probe.parts import warn_of_shared
     from probe.predictions import load_predictions
     from probe.results import now
+    from probe.runs import related_rows
 
     err, entry = console.stderr(), joined.entry
-    parts = parts_of(joined, Fitting(solver="path", heads=folds), max_memory=limit)
+    fitting = Fitting(solver="path", heads=folds)
+    groups = groups_of_entry(group, joined, fitting=fitting, max_memory=limit, threshold=threshold)
+    related = related_rows(joined.splits, groups)
+    parts = parts_of(joined, fitting, max_memory=limit)
+    parts = {name: replace(part, units=related.units[name]) for name, part in parts.items()}
     if "train" not in parts:
         raise UsageError(f"{entry.name} has no training rows to audit")
     train, test = parts["train"], parts.get("test")
     command = "probe " + shlex.join(sys.argv[1:])
     pairs, scores = [], {}
+    copies = auditing.find_copies(related.pictures, parts, entry.classes)
+    if related.by:
+        warn_of_shared(related, {name: part.y for name, part in parts.items()})
     err.print(f"comparing {len(train):,} training images with each other and the test images")
     if test is not None:
         low = min(threshold, *LOOSER)
@@ -124,7 +136,8 @@ def _find(
         entry=entry.name, dataset=entry.dataset, command=command, created=now(),
         threshold=threshold, n_train=len(train), n_test=len(test) if test is not None else 0,
         near_duplicates=tuple(pairs),
-        label_errors=tuple(auditing.label_errors(p, train, entry.classes)), scores=scores,
+        label_errors=tuple(auditing.label_errors(p, train, entry.classes)),
+        copies=tuple(copies), scores=scores,
     )  # fmt: skip
 
 
@@ -239,6 +252,20 @@ def _doubts(found: Audit) -> str:
     )
 
 
+def _copies(found: Audit) -> str:
+    """Say how many images are exact copies, and how many pictures have several labels."""
+    within = sum(one.splits.count(split) - 1 for one in found.copies for split in set(one.splits))
+    across = sum(
+        one.splits.count("test") for one in found.copies if {"train", "test"} <= set(one.splits)
+    )
+    contrary = sum(one.contradicting for one in found.copies)
+    parts = [f"{within:,} images are exact copies of others in their split"] * bool(within)
+    parts += [f"{across:,} test images are in train, too"] * bool(across)
+    parts += [f"{contrary:,} pictures have more than one label"] * bool(contrary)
+    parts += [f"{len(found.copies):,} pictures are there more than once"] * (not parts)
+    return "; ".join(parts)
+
+
 def _show(found: Audit, target: Path) -> None:
     from probe.cli import console
 
@@ -251,6 +278,8 @@ def _show(found: Audit, target: Path) -> None:
             f"{len(leaked):,} of {found.n_test:,} test images have a near-duplicate in train "
             f"(cosine from {found.threshold:g}{_looser(found)})"
         )
+    if found.copies:
+        facts["copies"] = _copies(found)
     facts["contradictions"] = f"{len(within):,} near-duplicates in train with other labels"
     facts["labels"] = _doubts(found)
     if "test_top1_without" in found.scores:
@@ -272,6 +301,15 @@ def _show(found: Audit, target: Path) -> None:
             for pair in [*leaked[:LISTED], *within[:LISTED]]
         ]
         console.table(out, ["cosine", "image", "label", "and", "label"], rows, right=(0,), fold=1)
+    if found.copies:
+        out.print()
+        rows = [
+            [str(len(one.ids)), one.ids[0], one.labels[0], one.ids[at], one.labels[at]]
+            for one in found.copies[:LISTED]
+            for at in [next((i for i, la in enumerate(one.labels) if la != one.labels[0]), 1)]
+        ]
+        header = ["copies", "image", "label", "and", "label"]
+        console.table(out, header, rows, right=(0,), fold=1)
     if found.label_errors:
         out.print()
         rows = [

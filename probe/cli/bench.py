@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.cli.pass_options import (
     BatchSize,
     Coarse,
@@ -110,6 +110,7 @@ def bench(
         int, typer.Option(min=0, help="Compare out-of-fold predictions of so many folds instead.")
     ] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Draw the folds so many times.")] = 1,
+    group: Group = None,
     per_class: PerClass = None,
     limit: Limit = None,
     coarse: Coarse = False,
@@ -192,6 +193,7 @@ def bench(
         ),
         concat=tuple(() if text == "all" else _parts(text) for text in concat or []),
         pca=_numbers("--pca", pca),
+        group=tuple(group or ()),
         command=command,
     )
     _run(request, requests, dry_run=dry_run, as_json=as_json)
@@ -210,6 +212,7 @@ def _run(
     from probe.cache.store import Store
     from probe.cli import bench_screen, console
     from probe.cli.screen import interruptible
+    from probe.grouping import related_images
     from probe.plain import to_plain
     from probe.request import requested_dataset
 
@@ -218,7 +221,8 @@ def _run(
         # a dataset that is not there, or cannot be split, is no backbone's failure
         images = requested_dataset(passes[0][1])
         labels = {name: split.labels for name, split in images.splits.items()}
-        check_protocol(request.protocol, labels)
+        related = related_images(images.splits, request.group, passes[0][1].dataset)
+        check_protocol(request.protocol, labels, related)
         metrics["map" if images.multilabel else "top1"] = images.name
     if len(metrics) > 1:
         raise UsageError(

@@ -126,6 +126,9 @@ def show(bench: Bench, folder: Path) -> None:
         if not rows:
             continue
         images = ", ".join(f"{name} {count:,}" for name, count in comparison.images.items())
+        split = bench.protocol.split
+        if count := (rows[0].groups or {}).get(split):
+            images += f" ({SPLITS[split]}: {count:,} groups)"
         kinds = "labels, several an image" if bench.protocol.metric == "map" else "classes"
         out.print(f"{comparison.dataset}: {images} images, {comparison.n_classes} {kinds}\n")
         _leaderboard(bench, rows)

@@ -173,12 +173,13 @@ def about_run(result: RunResult) -> dict[str, str]:
         about["ensemble"] = f"test is the {ensemble} of the heads of all folds" + (
             "; shares of votes are not calibrated" if ensemble == "vote" else ""
         )
+    grouped = (result.groups or {}).get("units", {})
     bounds = (result.intervals or {}).get(result.per_class.split, {}).get(metric)
     if bounds is not None:
         low, high = bounds
         about["interval"] = (
             f"{word} on {result.per_class.split}: {100 * low:.2f} to {100 * high:.2f} % "
-            f"(95 %, over its {'rows' if result.groups is None else 'groups'})"
+            f"(95 %, over its {'groups' if result.per_class.split in grouped else 'rows'})"
         )
     if note := groups_note(result):
         about["groups"] = note

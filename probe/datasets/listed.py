@@ -40,7 +40,11 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
     for note in table.notes:
         log.warning("%s: %s", file, note)
     if table.unused:
-        log.warning("%s: not used: %s", file, ", ".join(f"`{name}`" for name in table.unused))
+        log.warning(
+            "%s: no labels, and used only where --group names them: %s",
+            file,
+            ", ".join(f"`{name}`" for name in table.unused),
+        )
     root = os.path.dirname(os.path.abspath(file))
     _check_images(file, root, table, missing_too=not skip_bad)
     numbers = _rows_of_splits(table)

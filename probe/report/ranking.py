@@ -84,6 +84,7 @@ def _row(run: Run, joined: Joined | None) -> Row:
         n_train=one.n_train,
         n_val=one.n_val,
         n_test=one.n_test,
+        groups=(one.groups or {}).get("units"),
     )
 
 

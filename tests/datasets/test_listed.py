@@ -189,7 +189,7 @@ def test_columns_that_play_no_part_are_named_in_one_line(
     text = "image,label,age,fold,,dataset\na.png,x,27,0,1,north\nb.png,y,3,1,2,south\n"
     load(listed(text + "d.png,y,4,2,3,south\n"))
     (said,) = caplog.messages
-    assert said.endswith("birds.csv: not used: `age`, `fold`, `column 5`, `dataset`")
+    assert said.endswith("names them: `age`, `fold`, `column 5`, `dataset`")
 
 
 def test_labels_that_are_whole_numbers(listed: Callable[..., Path]) -> None:

@@ -1,0 +1,120 @@
+"""`--group` and copies as a user meets them: head, bench, audit, a bundle's evaluation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from probe.cli.app import app
+from probe.errors import UsageError
+from probe.results import read_run
+
+PATIENTS, EACH = 24, 4
+BACKBONE = "squeezenet1_1/fire2"
+
+
+def probe(*arguments: str) -> Any:
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    if isinstance(done.exception, UsageError):
+        raise done.exception
+    assert done.exit_code == 0, (done.exception, done.stderr)
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs of patients, each with noisy shots of it; labels know nothing of the picture."""
+    folder, random = tmp_path_factory.mktemp("patients"), np.random.default_rng(0)
+    lines, groups = ["image,label,patient,split"], []
+    for split, count in (("train", PATIENTS), ("test", 6)):
+        labels = random.permutation(count) % 2
+        for patient in range(count):
+            base = np.kron(random.integers(0, 256, (4, 4, 3)), np.ones((8, 8, 1)))
+            for shot in range(EACH):
+                name = f"{split}{patient}_{shot}.png"
+                pixels = np.clip(base + random.normal(0, 3, base.shape), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
+                lines.append(
+                    f"{name},{'cat' if labels[patient] else 'dog'},{split}{patient},{split}"
+                )
+                groups.append(f"{name},{split}{patient}")
+    (folder / "list.csv").write_text("\n".join(lines) + "\n")
+    (folder / "groups.csv").write_text("\n".join(groups) + "\n")
+    options = ("--backbone", "squeezenet1_1", "--layer", "fire2", "--size", "32")
+    probe(
+        "extract", *options, "--weights", "random:0", "--dataset", str(folder / "list.csv"),
+        "--cache-dir", str(folder / "cache"),
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.parametrize("group", ["patient", "groups.csv", "duplicates"])
+def test_a_head_knows_nothing_of_photographs_that_it_did_not_see(group: str, world: Path) -> None:
+    named = str(world / group) if group.endswith(".csv") else group
+    spelled = "--groups" if group.endswith(".csv") else "--group"
+    found = probe(
+        "head", "--solver", "ridge", "--alpha", "grid", "--folds", "4", "--val-size", "0.25",
+        spelled, named, "--cache-dir", str(world / "cache"),
+    )  # fmt: skip
+    for split in ("val", "oof", "test"):
+        assert found["metrics"][split]["top1"] < 0.75
+    assert found["groups"]["units"] == {"train": 18, "val": 6, "oof": 18, "test": 6}
+    assert found["groups"]["by"] == {"duplicates": "near-duplicates"}.get(group, group)
+    low, high = found["intervals"]["oof"]["top1"]
+    assert high - low > 0.35  # of 18 independent ones; of 72 rows it would be 0.24
+
+
+def test_without_groups_each_photograph_is_known_and_a_hint_is_given(world: Path) -> None:
+    arguments = ["head", "--solver", "ridge", "--folds", "4", "--cache-dir", str(world / "cache")]
+    done = CliRunner().invoke(app, [*arguments, "--json"])
+    assert json.loads(done.stdout)["metrics"]["oof"]["top1"] > 0.9
+    assert "groups" not in json.loads(done.stdout)
+
+
+def test_a_bench_compares_on_whole_groups_and_finds_its_runs_again(world: Path) -> None:
+    arguments = (
+        "bench", "--backbone", f"{BACKBONE}@32=random:0", "--heads", "ridge,prototype",
+        "--dataset", str(world / "list.csv"), "--cache-dir", str(world / "cache"),
+    )  # fmt: skip
+    rows, grouped, again = probe(*arguments), *(
+        probe(*arguments, "--group", "patient") for _ in range(2)
+    )  # fmt: skip
+    assert all(row["metrics"]["val"]["top1"] > 0.9 for row in rows["rows"])
+    assert all(row["metrics"]["val"]["top1"] < 0.75 for row in grouped["rows"])
+    assert [row["groups"]["val"] for row in grouped["rows"]] == [8, 8]
+    assert "groups" not in rows["rows"][0]
+    assert [row["run"] for row in again["rows"]] == [row["run"] for row in grouped["rows"]]
+    assert "in 8 groups right" in grouped["comparisons"][0]["verdict"]
+    assert "sign-flip" in grouped["comparisons"][0]["pairs"][0]["test"]
+    knn = {one["name"]: one["value"] for one in grouped["comparisons"][0]["scores"]}["knn"]
+    alone = {one["name"]: one["value"] for one in rows["comparisons"][0]["scores"]}["knn"]
+    assert knn < 0.75
+    assert alone > 0.9
+    kept = read_run(world / "cache" / "runs" / grouped["rows"][0]["run"])
+    assert kept.groups is not None
+    assert kept.groups["by"] == "patient"
+
+
+def test_an_audit_doubts_by_whole_groups(world: Path) -> None:
+    alone = probe("audit", "--cache-dir", str(world / "cache"))
+    grouped = probe("audit", "--group", "patient", "--cache-dir", str(world / "cache"))
+    assert alone["scores"]["oof_top1"] > 0.8
+    assert grouped["scores"]["oof_top1"] < 0.75
+    assert grouped["copies"] == []
+
+
+def test_what_no_group_is_called_is_refused_in_one_line(world: Path) -> None:
+    for command in (
+        ("head",),
+        ("audit",),
+        ("bench", "--backbone", f"{BACKBONE}@32=random:0", "--dataset", str(world / "list.csv")),
+    ):
+        with pytest.raises(UsageError, match=r"--group site: .*its columns are patient") as raised:
+            probe(*command, "--group", "site", "--cache-dir", str(world / "cache"))
+        assert "\n" not in str(raised.value)
