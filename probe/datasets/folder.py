@@ -5,40 +5,55 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from probe.datasets.classes import ordered_classes
 from probe.datasets.files import FileImages
-from probe.datasets.image_files import EXTENSIONS
+from probe.datasets.image_files import (
+    EXTENSIONS,
+    ending,
+    is_folder,
+    is_image_file,
+    is_image_name,
+    is_leavings,
+    shown,
+)
+from probe.datasets.layout import ClassFolder, class_folders
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
+from probe.datasets.split_names import EXACT, split_words, tells_apart
 from probe.errors import DataError
 from probe.memo import Memo
 
 log = logging.getLogger(__name__)
 
-SPLIT_FOLDERS = {
-    "train": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-}
 EMPTY = "a class folder without an image"
-EXAMPLE = "expected CLASS/IMAGE or train/CLASS/IMAGE"
+NOT_UTF8 = "the name is not UTF-8"
+
+ByClass = dict[str, list[str]]  # ids
 
 
 def load_folder(root: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = False) -> Dataset:
     """Read the names in a folder of class folders; no image is opened.
 
-    Classes are sorted by name, images by class and then by id. Folders within a class folder
-    belong to that class. A class may be missing from ``val`` or ``test``, but one that is there
-    must be in ``train``, where there is a ``train``. Split folders may be written in any case.
+    Classes are in the order of `ordered_classes`, by number where all names are whole numbers;
+    images by class and then by id. Folders within a class folder belong to that class. A class
+    may be missing from ``val`` or ``test``, but one that is there must be in ``train``, where
+    there is a ``train``. `class_folders` says which folders are splits and which are classes;
+    `is_image_file` which files are images. What is left out, and how unusual names were read, is
+    logged as a warning each.
+
+    Links are followed, but not to a folder above or to another class's images, and each folder of
+    a class is read once.
 
     Parameters
     ----------
     skip_bad : bool
-        Leave out class folders without an image and list them in `Dataset.skipped`.
+        Leave out class folders without an image, and images whose names are not UTF-8, and list
+        them in `Dataset.skipped`.
 
     Raises
     ------
@@ -46,19 +61,39 @@ def load_folder(root: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         The folder is laid out in another way; the message says what is wrong where.
     """
     _check_root(root)
-    folders = _split_folders(root)
-    listed = {split: _classes_in(root, folder) for split, folder in folders.items()}
-    found, empty = _without_empty(root, folders, listed, skip_bad=skip_bad)
-    classes = sorted({name for by_class in found.values() for name in by_class})
+    parts = class_folders(str(root))
+    listing = _Listing(_Places(str(root), parts))
+    listed: dict[str, ByClass] = {}
+    folders: dict[tuple[str, str], str] = {}
+    for part in parts:
+        ids = listing.images_of(str(root), part)
+        listed.setdefault(part.split, {}).setdefault(part.name, []).extend(ids)
+        folders.setdefault((part.split, part.name), part.folder)
+    for by_class in listed.values():
+        for ids in by_class.values():
+            ids.sort()
+    listing.say(str(root))
+    if listing.not_utf8 and not skip_bad:
+        folder, name = os.path.split(listing.not_utf8[0])
+        raise DataError(
+            f"{os.path.join(shown(str(root)), shown(folder))}: the name "
+            f"{os.fsencode(name if _is_utf8(folder) else listing.not_utf8[0])!r} is not UTF-8; "
+            f"rename it ({len(listing.not_utf8):,} such; --skip-bad leaves them out)"
+        )
+    found, empty = _without_empty(root, listed, folders, skip_bad=skip_bad)
+    classes = ordered_classes(name for by_class in found.values() for name in by_class)
     _check_trained(root, found, classes)
     there = [name for name in SPLITS if name in found]
     name = Path(os.path.abspath(root)).name or str(root)
     return Dataset(
         name=name,
-        classes=tuple(classes),
+        classes=classes,
         splits={each: _split(root, found[each], classes, memo, workers) for each in there},
         root=root,
-        skipped=tuple(BadImage(id=one, reason=EMPTY) for one in empty),
+        skipped=(
+            *(BadImage(id=shown(one), reason=EMPTY) for one in empty),
+            *(BadImage(id=shown(one), reason=NOT_UTF8) for one in listing.not_utf8),
+        ),
     )
 
 
@@ -69,69 +104,181 @@ def looks_like_class_folders(root: Path) -> bool:
         for top in tops:
             with os.scandir(top) as entries:
                 children = list(entries)
-            if any(_is_image(child.name) for child in children):
+            if any(is_image_name(child.name) for child in children):
                 return True
-            if os.path.basename(top).lower() in SPLIT_FOLDERS and any(c.is_dir() for c in children):
+            if os.path.basename(top).lower() in EXACT and any(c.is_dir() for c in children):
                 return True
     except OSError:
         return False
     return False
 
 
-def _split_folders(root: Path) -> dict[str, str]:
-    """Return split -> folder below root; ``""`` where the classes are at the top."""
-    folders, images = _top(str(root))
-    named = {name: SPLIT_FOLDERS[name.lower()] for name in folders if name.lower() in SPLIT_FOLDERS}
-    if images:
-        where = "beside the folders" if folders else "in no class folder"
-        raise DataError(f"{root}: images lie {where} ({images[0]}); {EXAMPLE}")
-    if not folders:
-        raise DataError(f"{root}: has no class folders; {EXAMPLE}")
-    if not named:
-        return {"train": ""}
-    others = [name for name in folders if name not in named]
-    if others:
-        raise DataError(
-            f"{root}: has both split folders ({', '.join(named)}) and others "
-            f"({', '.join(others[:5])}); move those away, or rename a class that is called "
-            "like a split"
-        )
-    twice = [split for split, count in Counter(named.values()).items() if count > 1]
-    if twice:
-        both = ", ".join(name for name, split in named.items() if split == twice[0])
-        raise DataError(f"{root}: {both} are all {twice[0]!r}; keep one of them")
-    return {split: name for name, split in named.items()}
+class _Places:
+    """Where the class folders really lie, so that no link brings in what is another class's."""
+
+    def __init__(self, root: str, parts: list[ClassFolder]) -> None:
+        self._root = os.path.realpath(root)
+        self._tops: dict[str, ClassFolder] = {}
+        self._above: set[str] = {self._root}
+        self._written: dict[str, ClassFolder] = {}
+        for part in parts:
+            path = os.path.join(root, part.folder)
+            real = os.path.realpath(path)
+            before = self._tops.setdefault(real, part)
+            if before is not part and before.split == part.split and before.name != part.name:
+                raise DataError(
+                    f"{shown(path)}: is the same folder as the class {shown(before.name)!r}; "
+                    "remove the link"
+                )
+            self._written[os.path.abspath(path)] = part
+            self._above.update(_parents(real))
+
+    def leads_away(self, path: str, part: ClassFolder) -> bool:
+        """Whether a linked folder holds, or lies among, images of something else than a class."""
+        real = os.path.realpath(path)
+        if real in self._above:
+            return True
+        places = [real, *_parents(real)]
+        owner = next((self._tops[one] for one in places if one in self._tops), None)
+        if owner is not None:
+            return (owner.name, owner.split) != (part.name, part.split)
+        return self._root in places
+
+    def is_of_another_class(self, path: str, part: ClassFolder) -> bool:
+        """Whether a linked file is one in the folder of another class."""
+        try:
+            target = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
+        except OSError:
+            return False
+        target = os.path.abspath(target)
+        for one in _parents(target):
+            owner = self._written.get(one) or self._tops.get(one)
+            if owner is not None:
+                return owner.name != part.name
+        return False
 
 
-def _classes_in(root: Path, folder: str) -> dict[str, list[str]]:
-    """Return class -> sorted ids, which may be none."""
-    base = os.path.join(root, folder) if folder else str(root)
-    names, images = _top(base)
-    if images:
-        where = "beside the class folders" if names else "in no class folder"
-        raise DataError(f"{base}: images lie {where} ({images[0]}); {EXAMPLE}")
-    if not names:
-        raise DataError(f"{base}: has no class folders; {EXAMPLE}")
-    found = {}
-    for name in names:
-        prefix = f"{folder}/{name}/" if folder else f"{name}/"
+@dataclass
+class _Listing:
+    """Lists images, and counts what it leaves out."""
+
+    places: _Places
+    not_utf8: list[str] = field(default_factory=list)
+    _endings: Counter[str] = field(default_factory=Counter)
+    _links: list[str] = field(default_factory=list)
+    _thumbnails: list[str] = field(default_factory=list)
+
+    def images_of(self, root: str, part: ClassFolder) -> list[str]:
+        """Return the ids of the images in a class folder and below, in no order."""
         ids: list[str] = []
-        _list_images(os.path.join(base, name), prefix, ids, set())
-        ids.sort()
-        found[name] = ids
-    return found
+        self._list(os.path.join(root, part.folder), f"{part.folder}/", part, ids, set())
+        return ids
+
+    def say(self, root: str) -> None:
+        """Log what was left out, a line for each kind."""
+        if self._endings:
+            total = sum(self._endings.values())
+            log.warning(
+                "%s: left out %s that %s no image to be read: %s", shown(root),
+                "1 file" if total == 1 else f"{total:,} files", "is" if total == 1 else "are",
+                ", ".join(
+                    f"{count:,} {shown(name) or 'without an ending'}"
+                    for name, count in self._endings.most_common(8)
+                ) + (", ..." if len(self._endings) > 8 else ""),
+            )  # fmt: skip
+        if self._links:
+            log.warning(
+                "%s: left out %s (%s): nothing there, read already, or another class's images",
+                shown(root),
+                "1 link" if len(self._links) == 1 else f"{len(self._links):,} links",
+                shown(self._links[0]) + (", ..." if len(self._links) > 1 else ""),
+            )
+        if self._thumbnails:
+            log.warning(
+                "%s: left out %s of thumbnails (%s)",
+                shown(root),
+                "1 folder" if len(self._thumbnails) == 1 else f"{len(self._thumbnails):,} folders",
+                shown(self._thumbnails[0]) + (", ..." if len(self._thumbnails) > 1 else ""),
+            )
+
+    def _list(
+        self, folder: str, prefix: str, part: ClassFolder, ids: list[str],
+        seen: set[tuple[int, int]],
+    ) -> None:  # fmt: skip
+        """Add the images in a folder and below; each real folder once: links may lead around."""
+        below: list[str] = []
+        named_well = _is_utf8(prefix)
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                self._links.append(prefix)
+                return
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name.startswith("."):
+                        continue
+                    linked = entry.is_symlink()
+                    if is_folder(entry) if linked else entry.is_dir():
+                        self._folder(entry, prefix, part, below)
+                        continue
+                    plain = not linked and name[name.rfind(".") :].lower() in EXTENSIONS
+                    if entry.is_file() if plain else self._is_image(entry, prefix, part):
+                        good = named_well and (name.isascii() or _is_utf8(name))
+                        (ids if good else self.not_utf8).append(prefix + name)
+        except OSError as error:
+            raise DataError(
+                f"{shown(folder)}: cannot be listed: {error.strerror}; check it"
+            ) from error
+        _check_no_splits(folder, below)
+        for name in sorted(below):
+            self._list(f"{folder}/{name}", f"{prefix}{name}/", part, ids, seen)
+
+    def _folder(
+        self, entry: os.DirEntry[str], prefix: str, part: ClassFolder, below: list[str]
+    ) -> None:
+        if is_leavings(entry.name):
+            if "thumb" in entry.name.lower():
+                self._thumbnails.append(prefix + entry.name)
+        elif entry.is_symlink() and self.places.leads_away(entry.path, part):
+            self._links.append(prefix + entry.name)
+        else:
+            below.append(entry.name)
+
+    def _is_image(self, entry: os.DirEntry[str], prefix: str, part: ClassFolder) -> bool:
+        """Whether to take a file; a broken link is an image that cannot be read."""
+        linked = entry.is_symlink()
+        known = ending(entry.name)
+        if known not in EXTENSIONS and not is_image_file(entry.path, entry.name):
+            if linked and not os.path.exists(entry.path):
+                self._links.append(prefix + entry.name)
+            elif not is_leavings(entry.name):
+                self._endings[known] += 1
+            return False
+        if linked and self.places.is_of_another_class(entry.path, part):
+            self._links.append(prefix + entry.name)
+            return False
+        return linked or entry.is_file()
+
+
+def _check_no_splits(folder: str, below: list[str]) -> None:
+    """Refuse splits inside one class of several: its test images would be trained on."""
+    read = split_words(below, whole=True) if len(below) > 1 else None
+    if read and tells_apart(read.values()):
+        raise DataError(
+            f"{shown(folder)}: splits ({', '.join(sorted(below))}) lie in a class folder, and not "
+            "in all in the same way; put the split folders above the class folders, or list the "
+            "images in a .csv with the columns image,label,split"
+        )
 
 
 def _without_empty(
-    root: Path,
-    folders: dict[str, str],
-    listed: dict[str, dict[str, list[str]]],
-    *,
-    skip_bad: bool,
-) -> tuple[dict[str, dict[str, list[str]]], list[str]]:
+    root: Path, listed: dict[str, ByClass], folders: dict[tuple[str, str], str], *, skip_bad: bool
+) -> tuple[dict[str, ByClass], list[str]]:
     """Return the splits and classes that have images, and the folders of those that have none."""
     empty = [
-        os.path.join(folders[split], name)
+        folders[split, name]
         for split, by_class in listed.items()
         for name, ids in by_class.items()
         if not ids
@@ -143,83 +290,35 @@ def _without_empty(
     }
     if empty and not (skip_bad and filled):
         raise DataError(
-            f"{os.path.join(root, empty[0])}: {EMPTY}; remove it or fill it"
+            f"{os.path.join(root, shown(empty[0]))}: {EMPTY}; remove it or fill it"
             + ("" if skip_bad else " (--skip-bad leaves it out)")
         )
     return filled, empty
 
 
-def _top(folder: str) -> tuple[list[str], list[str]]:
-    """Return the names of the folders and of the images directly in a folder, sorted."""
-    folders, images = [], []
+def _is_utf8(name: str) -> bool:
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    _check_name(folder, entry.name)
-                    folders.append(entry.name)
-                elif _is_image(entry.name):
-                    images.append(entry.name)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}; check it") from error
-    return sorted(folders), sorted(images)
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _list_images(folder: str, prefix: str, ids: list[str], seen: set[tuple[int, int]]) -> None:
-    """Add the images in a folder and below; each real folder once, so that links cannot loop."""
-    below = []
-    try:
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:
-            log.warning("%s: a link to a folder that was read already; left out", folder)
-            return
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    _check_name(folder, name)
-                    below.append(name)
-                elif _is_image(name) and (entry.is_file() or entry.is_symlink()):
-                    _check_name(folder, name)  # a broken link is an image that cannot be read
-                    ids.append(prefix + name)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}; check it") from error
-    for name in sorted(below):
-        _list_images(f"{folder}/{name}", f"{prefix}{name}/", ids, seen)
-
-
-def _is_image(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in EXTENSIONS and not name.startswith(".")
-
-
-def _check_name(folder: str, name: str) -> None:
-    if not name.isascii():
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise DataError(
-                f"{os.fsencode(folder).decode('utf-8', 'backslashreplace')}: the name "
-                f"{os.fsencode(name)!r} is not UTF-8; rename it"
-            ) from None
+def _parents(path: str) -> Iterator[str]:
+    """Yield the folders above an absolute path, the nearest first."""
+    while (cut := path.rfind(os.sep)) > 0:
+        path = path[:cut]
+        yield path
+    yield os.sep
 
 
 def _check_root(root: Path) -> None:
     """Refuse a path that an entry could not record."""
-    try:
-        os.path.abspath(root).encode()
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{os.fsencode(root).decode('utf-8', 'backslashreplace')}: the path is not UTF-8; "
-            "rename the folder"
-        ) from None
+    if not _is_utf8(os.path.abspath(root)):
+        raise DataError(f"{shown(str(root))}: the path is not UTF-8; rename the folder")
 
 
-def _check_trained(root: Path, found: dict[str, dict[str, list[str]]], classes: list[str]) -> None:
+def _check_trained(root: Path, found: dict[str, ByClass], classes: tuple[str, ...]) -> None:
     if "train" not in found:
         return
     for split, by_class in found.items():
@@ -235,7 +334,7 @@ def _check_trained(root: Path, found: dict[str, dict[str, list[str]]], classes: 
 
 
 def _split(
-    root: Path, by_class: dict[str, list[str]], classes: list[str], memo: Memo, workers: int
+    root: Path, by_class: ByClass, classes: tuple[str, ...], memo: Memo, workers: int
 ) -> Split:
     ids = [id_ for name in classes for id_ in by_class.get(name, ())]
     counts = [len(by_class.get(name, ())) for name in classes]

@@ -60,6 +60,20 @@ def is_leavings(name: str) -> bool:
     return name.startswith(".") or name.lower() in LEAVINGS or name.lower() in _LEFT_BY_SYSTEMS
 
 
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def shown(name: str) -> str:
+    """Return a name that can be printed in one line, whatever its bytes."""
+    plain = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return plain.replace("\n", "\\n").replace("\r", "\\r")
+
+
 def ending(name: str) -> str:
     """Return a name's ending with its dot, in small letters; ``""`` where there is none."""
     dot = name.rfind(".")
