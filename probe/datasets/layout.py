@@ -67,8 +67,9 @@ def class_folders(root: str) -> list[ClassFolder]:
         others = {
             name
             for other, names in siblings.items()
-            if other != split and len(names) > 1
+            if other != split
             for name in names
+            if len(names) > 1 or _peek(os.path.join(root, bases[other], name)).image
         }  # a class that is alone in its split is no wrapping
         inner = folder if siblings[split] & others else _innermost(root, folder)
         found += _classes(root, inner, split, _folders_of(root, inner))
