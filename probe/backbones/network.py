@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.graph import GAIN, INPUT, SHIFT, FrozenGraph, described
-from probe.backbones.spec import LOGITS, BackboneSpec, Layer, Pool
+from probe.backbones.spec import IMAGENET, BackboneSpec, Layer, Pool, classes_of, is_logits
 from probe.mx import mx
 from probe.preprocess import PreprocessSpec
 
@@ -19,23 +19,29 @@ Shape = tuple[int, ...]
 Parameters = Mapping[str, NDArray[np.float32]]
 
 
-def build(spec: BackboneSpec, size: int | None = None) -> Any:
+def build(spec: BackboneSpec, size: int | None = None, classes: int = IMAGENET) -> Any:
     """Return the whole network, parameters not yet allocated.
 
     Parameters
     ----------
     size : int, optional
         Side of the input in pixels; some architectures pad by it. Default: the native one.
+    classes : int
+        Outputs of the classifier.
     """
     module, _, function = spec.builder.partition(":")
     if module == "zoo":
-        return mx.gluon.model_zoo.vision.get_model(function)
-    return getattr(importlib.import_module(module), function)(size=size or spec.input_size)
+        return mx.gluon.model_zoo.vision.get_model(function, classes=classes)
+    net = getattr(importlib.import_module(module), function)(size=size or spec.input_size)
+    if classes != IMAGENET:  # of those here it is a dense layer always
+        with net.name_scope():
+            net.output = mx.gluon.nn.Dense(classes, in_units=net.output._in_units)
+    return net
 
 
-def parameter_shapes(spec: BackboneSpec) -> dict[str, Shape]:
+def parameter_shapes(spec: BackboneSpec, classes: int = IMAGENET) -> dict[str, Shape]:
     """Return canonical name -> shape of every parameter and running statistic, top included."""
-    net = build(spec)
+    net = build(spec, classes=classes)
     side = spec.input_size
     arguments, states = _inferred(net(mx.sym.var(INPUT)), (1, 3, side, side))
     found, named = arguments | states, net._collect_params_with_prefix()
@@ -73,7 +79,7 @@ class CutNetwork(mx.gluon.HybridBlock):  # type: ignore[misc]
         with self.features.name_scope():
             for block in list(net.features)[:last]:
                 self.features.add(block)
-        self.output = net.output if any(layer.name == LOGITS for layer, _ in cuts) else None
+        self.output = net.output if any(is_logits(layer.name) for layer, _ in cuts) else None
         gain, shift = preprocess.arithmetic()
         self._reverse = preprocess.channels == "BGR"
         self.gain = self.params.get_constant("gain", mx.nd.array(gain))
@@ -99,7 +105,7 @@ def freeze(
     spec: BackboneSpec, cuts: Sequence[tuple[Layer, Pool]], preprocess: PreprocessSpec
 ) -> FrozenGraph:
     """Write down the network cut at some layers, for images of the preprocessing's size."""
-    net = build(spec, preprocess.size)
+    net = build(spec, preprocess.size, classes_of(cuts))
     network = CutNetwork(net, cuts, preprocess)
     outputs = mx.sym.Group(network(mx.sym.var(INPUT)))
     names = {
@@ -153,7 +159,7 @@ def forward(
     list of float32 arrays
         One a cut, (N, ...).
     """
-    net = build(spec, preprocess.size)
+    net = build(spec, preprocess.size, classes_of(cuts))
     network = CutNetwork(net, cuts, preprocess)
     set_parameters(net, spec, last_of(cuts), parameters, mx.cpu())
     network.gain.initialize(ctx=mx.cpu())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from probe.errors import UnknownNameError, UsageError
 
 Pool = Literal["avg", "max", "flatten", "none"]
-LOGITS = "logits"
+LOGITS = "logits"  # of ImageNet's classes; ``logits:K`` of K others
+IMAGENET = 1000  # classes
 CELLS = 7  # a side of the last map, at the input size that an architecture was designed for
 WHOLE = 1 << 30  # more blocks than any network's `features` have
 POOLS: tuple[Pool, ...] = ("avg", "max", "flatten", "none")
@@ -88,14 +91,18 @@ class BackboneSpec:
 
         It is not among `layers`, so that nobody extracts it by name.
         """
-        side = self.input_size
+        return self.classifier(IMAGENET)
+
+    def classifier(self, classes: int) -> Layer:
+        """Return `logits` for another number of classes: that of weights that are fine-tuned."""
+        side, name = self.input_size, LOGITS if classes == IMAGENET else f"{LOGITS}:{classes}"
         return Layer(
-            name=LOGITS, width=1000, after=WHOLE, kind="vector", min_size=side, max_size=side
+            name=name, width=classes, after=WHOLE, kind="vector", min_size=side, max_size=side
         )
 
     def uses(self, layer: Layer, parameter: str) -> bool:
         """Whether the network cut at `layer` uses the parameter of that canonical name."""
-        if layer.name == LOGITS:
+        if is_logits(layer.name):
             return True
         part, index, *_ = parameter.split(".")
         return part == "features" and int(index) < layer.after
@@ -135,8 +142,8 @@ class BackboneSpec:
         UsageError
             A vector cannot be pooled.
         """
-        if layer == LOGITS:
-            return self.logits, "none"
+        if is_logits(layer):
+            return self.classifier(int(layer.partition(":")[2] or IMAGENET)), "none"
         found = self.layer(layer)
         return found, resolve_pool(found, pool_called(pool))
 
@@ -147,6 +154,18 @@ class BackboneSpec:
         """
         last = max(one.after for one in self.layers if one.kind == "map")
         return layer.after >= last and size * CELLS < self.input_size
+
+
+def is_logits(layer: str) -> bool:
+    """Whether a layer of that name is a classifier's output."""
+    name, colon, classes = layer.partition(":")
+    return name == LOGITS and (not colon or re.fullmatch("[1-9][0-9]{0,6}", classes) is not None)
+
+
+def classes_of(cuts: Iterable[tuple[Layer, Pool]]) -> int:
+    """Return how many classes a network's classifier needs; ImageNet's where nobody uses it."""
+    own = [layer.width for layer, _ in cuts if is_logits(layer.name)]
+    return own[0] if own else IMAGENET
 
 
 def pool_called(name: str | None) -> Pool | None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from probe.backbones.spec import LOGITS
+from probe.backbones.spec import is_logits
 from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, graph_file, passes_of
 from probe.errors import BundleError, ProbeError
 from probe.heads.projection import FILE_NAME as PROJECTION
@@ -255,7 +255,7 @@ def _rejection(data: Any) -> Rejection | None:
 
 def _check_networks(about: About) -> None:
     """Refuse networks that contradict each other or the heads."""
-    own = [one for one in about.networks if one.layer == LOGITS]
+    own = [one for one in about.networks if is_logits(one.layer)]
     _require(bool(about.heads) == (not own), "it has no head, or one too many")
     if own:
         _require(len(about.networks) == 1 and not about.pca, "a network with its own top is alone")

@@ -2,6 +2,6 @@
 
 from probe.bundling.choose import default_run
 from probe.bundling.run import BundleRequest, bundle_run
-from probe.bundling.top import OwnTop, own_top
+from probe.bundling.top import OwnTop, own_top, read_classes
 
-__all__ = ["BundleRequest", "OwnTop", "bundle_run", "default_run", "own_top"]
+__all__ = ["BundleRequest", "OwnTop", "bundle_run", "default_run", "own_top", "read_classes"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.cli.predict import Classes
 from probe.errors import UsageError
 from probe.records import loads_json
 
@@ -57,11 +58,12 @@ def bundle(
     ] = "labels",
     backbone: Annotated[
         str | None,
-        typer.Option(help="No run: this backbone with its weights' own classifier (ImageNet)."),
+        typer.Option(help="No run: this backbone with its weights' own classifier."),
     ] = None,
     preprocess: Annotated[
         str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
     ] = None,
+    classes: Classes = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -69,7 +71,7 @@ def bundle(
 
     A row of `probe bench --concat` or `--pca` becomes one too, with all its networks.
     """
-    from probe.bundling import BundleRequest, default_run, own_top
+    from probe.bundling import BundleRequest, default_run, own_top, read_classes
     from probe.results import find_run
 
     folder = cache_folder(cache_dir)
@@ -80,11 +82,14 @@ def bundle(
         if len(weights or ()) > 1:
             raise UsageError("--weights: --backbone is one network, so name one file")
         place = weights[0] if weights else "auto"
-        top = own_top(backbone, cache_dir=folder, weights=place, preprocess=preprocess)
+        names = read_classes(classes) if classes is not None else None
+        top = own_top(
+            backbone, cache_dir=folder, weights=place, preprocess=preprocess, classes=names
+        )
         made = top.bundle(target)
     else:
-        if preprocess is not None:
-            raise UsageError("--preprocess is for --backbone; a run knows its own")
+        if preprocess is not None or classes is not None:
+            raise UsageError("--preprocess and --classes are for --backbone; a run knows its own")
         request = BundleRequest(
             weights=tuple(weights or ()),
             folds=folds,

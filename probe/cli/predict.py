@@ -34,6 +34,14 @@ Also = Annotated[
 Weighting = Annotated[
     str, typer.Option(help="Of an ensemble: val (accuracy, or mAP, on validation rows) or equal.")
 ]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        help="With --backbone: the classes of the weights' own classifier in its order, as a,b,c, "
+        "or a file with a name a line.",
+        show_default="ImageNet's",
+    ),
+]
 Tta = Annotated[
     str, typer.Option(help="Views of each image: none, flip, crops5, crops10 or scales.")
 ]
@@ -66,12 +74,13 @@ def predict(
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="No bundle: this backbone with its weights' own classifier (ImageNet)."),
+        typer.Option(help="No bundle: this backbone with its weights' own classifier."),
     ] = None,
     weights: Annotated[str, typer.Option(help="With --backbone: which weights.")] = "auto",
     preprocess: Annotated[
         str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
     ] = None,
+    classes: Classes = None,
     top_k: Annotated[
         int | None,
         typer.Option(
@@ -113,10 +122,12 @@ def predict(
     size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
     folder = cache_folder(cache_dir)
     if backbone is not None:
-        first = _own_top(backbone, weights, preprocess, folder, size, device)
+        first = _own_top(backbone, weights, preprocess, classes, folder, size, device)
     else:
-        if weights != "auto" or preprocess is not None:
-            raise UsageError("--weights and --preprocess are for --backbone; a bundle has its own")
+        if weights != "auto" or preprocess is not None or classes is not None:
+            raise UsageError(
+                "--weights, --preprocess and --classes are for --backbone; a bundle has its own"
+            )
         first = _load(inputs[0], size, device)
     bundles = [first, *(_load(str(one), size, device) for one in also or ())]
     predictor = make_predictor(bundles, tta, combine, weighting, folder)
@@ -177,13 +188,15 @@ def _own_top(
     backbone: str,
     weights: str,
     preprocess: str | None,
+    classes: str | None,
     folder: Path,
     batch_size: int | None,
     device: str,
 ) -> Bundle:
-    from probe.bundling import own_top
+    from probe.bundling import own_top, read_classes
 
-    top = own_top(backbone, cache_dir=folder, weights=weights, preprocess=preprocess)
+    names = read_classes(classes) if classes is not None else None
+    top = own_top(backbone, cache_dir=folder, weights=weights, preprocess=preprocess, classes=names)
     return top.load(batch_size=batch_size, device=device)
 
 

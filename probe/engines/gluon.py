@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import CutNetwork, Parameters, build, last_of, set_parameters
-from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.backbones.spec import BackboneSpec, Layer, Pool, classes_of
 from probe.engines import check_device_name, reason_of
 from probe.errors import EngineError
 from probe.mx import mx
@@ -94,7 +94,7 @@ class GluonEngine:
         self.device = (
             str(self._context).replace("(", ":").rstrip(")").removesuffix("cpu:0") or "cpu"
         )
-        net = build(spec, preprocess.size)
+        net = build(spec, preprocess.size, classes_of(cuts))
         self._network = CutNetwork(net, cuts, preprocess)
         set_parameters(net, spec, last_of(cuts), parameters, self._context)
         self._network.gain.initialize(ctx=self._context)

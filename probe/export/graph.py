@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import CutNetwork, build
+from probe.backbones.spec import classes_of
 from probe.bundle import Bundle, Network
 from probe.export.check import input_names, linear_heads
 from probe.heads import LayeredHead
@@ -107,8 +108,9 @@ def _pass(
     Its numbers go into `values`.
     """
     spec, preprocess = networks[0].about.spec, networks[0].preprocess
-    net = build(spec, preprocess.size)
-    cut = CutNetwork(net, [one.about.cut for one in networks], preprocess)
+    cuts = [one.about.cut for one in networks]
+    net = build(spec, preprocess.size, classes_of(cuts))
+    cut = CutNetwork(net, cuts, preprocess)
     outputs = cut(data)
     values |= {
         parameter.name: parameters[name]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.spec import LOGITS, Layer
+from probe.backbones.spec import Layer, is_logits
 from probe.bundle import Bundle, Neighbours
 from probe.bundle.neighbours import kept_labels, unit
 from probe.cache.store import Store
@@ -223,7 +223,9 @@ def _why_no_cam(bundle: Bundle) -> str | None:
     if len(bundle.networks) > 1:
         return "the answer comes from several networks"
     layer, pool = bundle.networks[0].about.cut
-    if layer.name == LOGITS or not (layer.kind == "gap" or (layer.kind == "map" and pool == "avg")):
+    if is_logits(layer.name) or not (
+        layer.kind == "gap" or (layer.kind == "map" and pool == "avg")
+    ):
         return "the features are no averages of a map"
     linear = all(isinstance(h, LayeredHead) and len(h.layers()) == 1 for h in bundle.heads)
     return None if linear else "the head is not linear"

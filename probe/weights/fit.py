@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import BackboneSpec, Layer
+from probe.backbones.spec import IMAGENET, BackboneSpec, Layer
 from probe.errors import UsageError, WeightsError
+from probe.weights.classifier import classes_in, head_of, layer_of, renamed_tensors
 from probe.weights.families import namings
 from probe.weights.naming import Naming
 from probe.weights.tensors import FLOATING, LazyTensor, Shape, TensorFile
@@ -33,6 +34,8 @@ class Fit:
         Tensors for which the backbone has no use.
     omitted : tuple of str
         Known omissions, for people.
+    renamed : tuple of str
+        Tensors of a classifier with names of its own, as fine-tuned weights have.
     refusal : str or None
         Why the file must not be loaded although all may fit.
     """
@@ -44,6 +47,7 @@ class Fit:
     unsure: Mapping[str, str]
     unknown: tuple[str, ...]
     omitted: tuple[str, ...]
+    renamed: tuple[str, ...]
     refusal: str | None
 
     def problems(self, backbone: BackboneSpec, layer: Layer) -> list[str]:
@@ -67,17 +71,47 @@ def fit_file(file: TensorFile, backbone: BackboneSpec) -> Fit | None:
 
     Nothing is read: a tensor that claims to be huge is turned down by its shape.
     """
-    best: tuple[Naming, dict[str, LazyTensor]] | None = None
+    number, tensors = _best(file, backbone)
+    if number is None:
+        return None
+    return _fit(_namings(backbone.name)[number], tensors, file, backbone, shapes_of(backbone.name))
+
+
+def fit_classifier(file: TensorFile, backbone: BackboneSpec) -> tuple[Fit, int] | None:
+    """Return the fit of a file with its own classifier, and how many classes that has.
+
+    The classifier may be called otherwise than the published one, if it is a single layer, and be
+    of any width. Where there is none, `Fit.problems` says so.
+    """
+    number, tensors = _best(file, backbone)
+    if number is None:
+        return None
+    naming = _namings(backbone.name)[number]
+    fit = _fit(naming, tensors, file, backbone, shapes_of(backbone.name))
+    tops = {name: one for name, one in naming.sources.items() if name.startswith("output.")}
+    if fit.renamed:
+        tensors = tensors | renamed_tensors(fit.renamed, tensors, tops)
+    classes = classes_in(tops, tensors)
+    if classes is None or (classes == IMAGENET and not fit.renamed):
+        return fit, IMAGENET
+    naming, shapes = _namings(backbone.name, classes)[number], shapes_of(backbone.name, classes)
+    used = {name: one for name, one in tensors.items() if name not in fit.renamed}
+    return _fit(naming, used, file, backbone, shapes), classes
+
+
+def _best(file: TensorFile, backbone: BackboneSpec) -> tuple[int | None, dict[str, LazyTensor]]:
+    """Return the number of the naming that fits best, and the tensors under its names."""
+    best: tuple[int | None, dict[str, LazyTensor]] = (None, {})
     best_score = (0, 0)
-    for naming in _namings(backbone.name):
+    for number, naming in enumerate(_namings(backbone.name)):
         if file.format not in naming.formats:
             continue
         tensors = {naming.key(name): tensor for name, tensor in file.tensors.items()}
         hits = len(naming.known & set(tensors))
         score = (hits, -len(naming.known))
         if hits and score > best_score:
-            best, best_score = (naming, tensors), score
-    return None if best is None else _fit(*best, file, shapes_of(backbone.name))
+            best, best_score = (number, tensors), score
+    return best
 
 
 def holds_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
@@ -167,21 +201,22 @@ def why_not(file: TensorFile) -> dict[str, str]:
 
 
 @lru_cache(maxsize=64)
-def shapes_of(name: str) -> Mapping[str, Shape]:
+def shapes_of(name: str, classes: int = IMAGENET) -> Mapping[str, Shape]:
     """Return canonical name -> shape of a backbone's parameters; imports MXNet once."""
     from probe.backbones.network import parameter_shapes
 
-    return parameter_shapes(BACKBONES[name])
+    return parameter_shapes(BACKBONES[name], classes)
 
 
 @lru_cache(maxsize=64)
-def _namings(name: str) -> tuple[Naming, ...]:
-    return tuple(namings(BACKBONES[name], shapes_of(name)))
+def _namings(name: str, classes: int = IMAGENET) -> tuple[Naming, ...]:
+    return tuple(namings(BACKBONES[name], shapes_of(name, classes)))
 
 
 def _fit(
-    naming: Naming, tensors: Mapping[str, LazyTensor], file: TensorFile, shapes: Mapping[str, Shape]
-) -> Fit:
+    naming: Naming, tensors: Mapping[str, LazyTensor], file: TensorFile, backbone: BackboneSpec,
+    shapes: Mapping[str, Shape],
+) -> Fit:  # fmt: skip
     missing = {name: f"{name}, which they do not have" for name in shapes.keys() - naming.sources}
     misshapen, unsure = {}, {}
     for canonical, source in naming.sources.items():
@@ -204,16 +239,33 @@ def _fit(
         if count:
             labels.append(omission.label.format(count=count))
     unknown = [name for name in spare if not any(o.matches(name) for o in naming.omissions)]
+    renamed: tuple[str, ...] = ()
+    tops = [name for name in shapes if name.startswith("output.")]
+    if all(name in missing or name in misshapen for name in tops):
+        convolution = any(len(shapes[name]) == 4 for name in tops)
+        entering = _entering(backbone, shapes)
+        renamed = head_of(unknown, tensors, entering, convolution=convolution)
+        unknown = [name for name in unknown if name not in renamed]
+    if renamed:
+        layers = dict.fromkeys(layer_of(name) for name in renamed)
+        labels.append(f"the classifier of the file's own left out ({_few(list(layers))})")
     labels += _absent_tops(naming, missing, labels)
     if any(name.startswith("output.") for name in misshapen):
         labels.append("a classifier of another shape left out")
     accepted = naming.unless is not None and naming.unless(file)
     return Fit(
         naming=naming, tensors=tensors, missing=missing, misshapen=misshapen,
-        unsure=unsure,
-        unknown=tuple(unknown), omitted=tuple(labels),
+        unsure=unsure, unknown=tuple(unknown), omitted=tuple(labels), renamed=renamed,
         refusal=None if accepted else naming.refusal,
     )  # fmt: skip
+
+
+def _entering(backbone: BackboneSpec, shapes: Mapping[str, Shape]) -> set[int]:
+    """Return how many numbers a classifier of one's own may take: what comes after the last map."""
+    last = max(layer.after for layer in backbone.layers if layer.kind == "map")
+    found = {layer.width for layer in backbone.layers if layer.after >= last}
+    dense = [shape for name, shape in shapes.items() if name.endswith("weight") and len(shape) == 2]
+    return found | {entered for _, entered in dense}
 
 
 def _absent_tops(naming: Naming, missing: Mapping[str, str], told: list[str]) -> list[str]:

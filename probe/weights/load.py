@@ -9,12 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.backbones.spec import BackboneSpec, Layer
+from probe.backbones.spec import BackboneSpec, Layer, is_logits
 from probe.errors import WeightsError
 from probe.memo import Memo, stamp_of
 from probe.records import loads_json
 from probe.weights.digest import parameter_digest
-from probe.weights.fit import fit_file, holds_layers, refuse, shapes_of
+from probe.weights.fit import (
+    Fit,
+    fit_classifier,
+    fit_file,
+    holds_layers,
+    refuse,
+    shapes_of,
+)
 from probe.weights.initial import initial_parameters
 from probe.weights.naming import Source
 from probe.weights.open_file import open_tensors
@@ -65,7 +72,7 @@ def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
         The file wants to run code or claims more than it holds.
     """
     file = open_tensors(path)
-    fit = fit_file(file, backbone)
+    fit = _fit_to(file, backbone, layer)
     if fit is None:
         raise refuse(file, backbone, [strangers(file)])
     if problems := fit.problems(backbone, layer):
@@ -76,6 +83,15 @@ def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
             source = fit.naming.sources[canonical]
             parameters[canonical] = read_parameter(path, canonical, source, fit.tensors)
     return Loaded(parameters, fit.omitted, parameter_digest(parameters))
+
+
+def _fit_to(file: TensorFile, backbone: BackboneSpec, layer: Layer) -> Fit | None:
+    """Return the fit of a file; of its own classifier where that many classes are asked for."""
+    if is_logits(layer.name):
+        found = fit_classifier(file, backbone)
+        if found is not None and found[1] == layer.width:
+            return found[0]
+    return fit_file(file, backbone)
 
 
 def random_parameters(seed: int, backbone: BackboneSpec, layer: Layer) -> Loaded:

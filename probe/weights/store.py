@@ -13,8 +13,9 @@ from probe.memo import Memo
 from probe.preprocess import TORCHVISION, PreprocessSpec, decode_preprocess
 from probe.weights.at_hand import locate, published, same_network, serves
 from probe.weights.catalog import WEIGHTS, identify
+from probe.weights.classifier import layer_of
 from probe.weights.file_digest import file_digests
-from probe.weights.fit import fit_file
+from probe.weights.fit import fit_classifier, fit_file
 from probe.weights.load import (
     Loaded,
     held_layers,
@@ -105,6 +106,33 @@ class ResolvedWeights:
         if is_random(source):
             return NO_TERMS
         return "terms not known" + (f"; it says it comes from {source}" if source else "")
+
+    def classifier(self, backbone: BackboneSpec) -> Layer:
+        """Return the output of the file's own classifier, of however many classes.
+
+        Raises
+        ------
+        WeightsError
+            It has none that the backbone can compute; says why.
+        """
+        if self.path is None:
+            raise WeightsError(f"{self.name}: random weights have no classifier of their own")
+        found = fit_classifier(open_tensors(self.path), backbone)
+        if found is None:
+            raise WeightsError(f"{self.path}: no weights of {backbone.name}")
+        fit, classes = found
+        layer = backbone.classifier(classes)
+        problems = fit.problems(backbone, layer)
+        several = list(dict.fromkeys(map(layer_of, fit.renamed)))
+        if problems and several:
+            layers = ", ".join(several)
+            problems = [f"{layers} is not the single layer with a bias that {backbone.name} has"]
+        if problems:
+            raise WeightsError(
+                f"{self.name}: these weights have no classifier of their own that "
+                f"{backbone.name} can use: {', '.join(problems)}"
+            )
+        return layer
 
     def has_top(self, backbone: BackboneSpec) -> bool:
         """Whether the file holds the classifier of ImageNet's 1,000 classes, and all below it."""
