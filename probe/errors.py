@@ -2,6 +2,7 @@
 
     ProbeError
     ├── UsageError (ValueError)            an option or a combination of options makes no sense
+    ├── RowIndexError (IndexError)         no such row, or what is asked for is no row's number
     ├── UnknownNameError (KeyError)        no such name in a registry; the close ones are named
     ├── DataError (ValueError)             the dataset, or an image in it, is not what it should be
     │   ├── MissingFilesError              files are not there and could not be had
@@ -39,6 +40,7 @@ __all__ = [
     "OverflowHeadError",
     "ProbeError",
     "PromoteError",
+    "RowIndexError",
     "UnknownNameError",
     "UnsafeFileError",
     "UsageError",
@@ -53,6 +55,10 @@ class ProbeError(Exception):
 
 class UsageError(ProbeError, ValueError):
     """An option, or a combination of options, makes no sense."""
+
+
+class RowIndexError(ProbeError, IndexError):
+    """There is no such row, or an index that names no rows; an IndexError ends Python's loops."""
 
 
 class UnknownNameError(ProbeError, KeyError):

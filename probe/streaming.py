@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.indexing import is_one_row, row_number, row_numbers
+
 READ_BYTES = 4 << 20  # of float32 rows that a solver asks for at a time
 
 
@@ -73,10 +75,18 @@ class StreamedRows:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
-        """Read some rows, (n, width)."""
-        wanted = (
-            np.arange(*rows.indices(len(self)), dtype=np.intp) if isinstance(rows, slice) else rows
-        )
+        """Read some rows, (n, width), or of one row's number that row, (width,).
+
+        Raises
+        ------
+        RowIndexError
+            There is no such row, or it is no such index.
+        """
+        if is_one_row(rows):
+            (one,) = self[np.array([row_number(rows, len(self))])]
+            found: NDArray[Any] = one
+            return found
+        wanted = row_numbers(rows, len(self))
         if self.views == 1:
             return self.source.rows(self.images[wanted]).reshape(len(wanted), self.width)
         images, view = np.divmod(wanted, self.views)
@@ -88,7 +98,8 @@ class StreamedRows:
     def take(self, images: NDArray[np.intp]) -> StreamedRows:
         """Return some images' rows, still unread."""
         return StreamedRows(
-            source=self.source, images=self.images[images], views=self.views,
+            source=self.source, images=self.images[row_numbers(images, len(self.images))],
+            views=self.views,
             width=self.width, dtype=self.dtype,
         )  # fmt: skip
 
@@ -116,6 +127,7 @@ class _Chained:
 
     def rows(self, index: NDArray[np.intp]) -> NDArray[Any]:
         """Read from both and put the rows where they belong."""
+        index = row_numbers(index, len(self))
         later = index >= len(self.first)
         ahead = self.first.rows(index[~later])
         behind = self.second.rows(index[later] - len(self.first))

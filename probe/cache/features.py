@@ -18,6 +18,9 @@ from probe.cache.key import FeatureKey, digest_rows, view_count
 from probe.cache.naming import check_name
 from probe.cache.rows import MappedRows, PackedRows
 from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError, UsageError
+from probe.indexing import is_one_row, row_number, row_numbers
+
+RowIndex = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
 
 
 class FeatureSplit:
@@ -63,19 +66,21 @@ class FeatureSplit:
         """
         return self._rows.all()
 
-    def rows(self, index: NDArray[np.intp] | Sequence[int]) -> NDArray[Any]:
-        """Return a copy of some rows, (len(index), ...); only their blocks are checked.
+    def rows(self, index: RowIndex) -> NDArray[Any]:
+        """Return a copy of some rows, (n, ...); only their blocks are checked.
+
+        Parameters
+        ----------
+        index : slice, whole numbers, or a mask of a bool for each row
+            As in NumPy: negative numbers count from the end.
 
         Raises
         ------
         CorruptEntryError
-        IndexError
-            There is no such row.
+        RowIndexError
+            There is no such row, or it is no such index.
         """
-        wanted = np.asarray(index, np.intp)
-        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < len(self)):
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
-        return self._rows.take(wanted)
+        return self._rows.take(row_numbers(index, len(self)))
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Yield all rows in order, a block of about 1 MiB at a time, each checked once."""
@@ -108,14 +113,17 @@ class FeatureSplit:
         labels = self.labels if views == 1 else np.repeat(self.labels, views, axis=0)
         return features.reshape(len(self) * views, -1), labels
 
-    def __getitem__(self, row: int) -> tuple[NDArray[Any], Any]:
-        (one,) = self.__getitems__([row])
+    def __getitem__(self, index: int | RowIndex) -> tuple[NDArray[Any], Any]:
+        """Return (row, label) of one row, or (rows, labels) of several, a copy."""
+        if not is_one_row(index):
+            numbers = row_numbers(index, len(self))
+            return self._rows.take(numbers), self.labels[numbers]
+        (one,) = self.__getitems__([row_number(index, len(self))])
         return one
 
-    def __getitems__(self, rows: list[int]) -> list[tuple[NDArray[Any], Any]]:
+    def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[Any], Any]]:
         """Return several (row, label) at once; PyTorch's loader asks for batches like this."""
-        index = np.asarray(rows, np.intp)
-        index = np.where(index < 0, index + len(self), index)
+        index = row_numbers(rows, len(self))
         own = self.labels[index]
         labels = list(own) if own.ndim == 2 else own.tolist()
         return list(zip(self.rows(index), labels, strict=True))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probe.datasets.decode import decode, decode_file, read_file
 from probe.datasets.spec import CONTENT_BYTES
 from probe.errors import DataError, ImageError
+from probe.indexing import row_number, row_numbers
 from probe.memo import Memo, Stamp, stamp_of
 
 HASH_KIND = "content-1/file"
@@ -70,6 +71,7 @@ class FileImages:
         DataError
             The file is not the one that `content` told of: its features would get a wrong name.
         """
+        row = row_number(row, len(self))
         path = os.path.join(self._root, self._ids[row])
         try:
             data = read_file(path)
@@ -85,7 +87,8 @@ class FileImages:
 
     def take(self, rows: NDArray[np.intp]) -> FileImages:
         """Return the images of those rows, in that order."""
-        ids = [self._ids[row] for row in rows]
+        rows = row_numbers(rows, len(self))
+        ids = [self._ids[row] for row in rows.tolist()]
         taken = FileImages(self._root, ids, self._memo, self._workers)
         taken._content = None if self._content is None else self._content[rows]
         return taken

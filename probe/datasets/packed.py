@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from probe.datasets.spec import CONTENT_BYTES, Split
 from probe.errors import DataError
+from probe.indexing import row_number, row_numbers
 from probe.memo import Memo, Stamp, stamp_of
 
 OPEN_FILES = 2  # a reader crossing from one file to the next needs both
@@ -159,6 +160,7 @@ class PackedImages:
         DataError
             It is not the one that `content` told of: its features would get a wrong name.
         """
+        row = row_number(row, len(self))
         number, place = self._rows[:, row].tolist()
         file = self._files[number]
         image: NDArray[np.uint8] = self._opened.get(file).read(place, place + 1)[0]
@@ -169,6 +171,7 @@ class PackedImages:
 
     def take(self, rows: NDArray[np.intp]) -> PackedImages:
         """Return the images of those rows, in that order."""
+        rows = row_numbers(rows, len(self))
         taken = PackedImages(
             self._files, self._rows[:, rows], self._memo, self._opened, self._stamps
         )

@@ -10,6 +10,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.indexing import row_numbers
+
 SPLITS = ("train", "val", "test")
 CONTENT_BYTES = 16
 
@@ -64,7 +66,8 @@ class Split:
         return len(self.ids)
 
     def take(self, rows: NDArray[np.intp]) -> Split:
-        """Return those rows, in that order."""
+        """Return those rows, in that order; a mask and negative numbers mean what NumPy's do."""
+        rows = row_numbers(rows, len(self))
         return replace(
             self,
             ids=[self.ids[row] for row in rows],

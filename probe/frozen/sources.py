@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from probe.datasets.decode import decode, read_file
 from probe.datasets.given import Given, given_image, given_images
 from probe.errors import DataError
+from probe.indexing import row_number, row_numbers
 from probe.preprocess import UInt8Image
 from probe.recall import Recall, file_content, pixel_content
 
@@ -48,6 +49,7 @@ class ImageSources:
         DataError
             A file cannot be read, or an image was changed since `content` told of it.
         """
+        row = row_number(row, len(self))
         one, content = self._items[row], self._content
         data = read_file(one.source) if isinstance(one.source, str) else one.source
         if isinstance(data, np.ndarray):
@@ -58,6 +60,7 @@ class ImageSources:
 
     def take(self, rows: NDArray[np.intp]) -> ImageSources:
         """Return the images of those rows, in that order."""
+        rows = row_numbers(rows, len(self))
         taken = ImageSources([self._items[row] for row in rows.tolist()])
         taken._content = self.content()[rows]
         return taken
