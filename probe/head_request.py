@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from probe.heads.ensemble import How
     from probe.heads.grid import Search
 
-VAL_SIZE = 0.3
 FEW_SHOT = 20  # images a class, on average: with fewer, validation rows would be other shots
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from probe.cache.joining import Joined
 from probe.draws import check_curve, learning_curve, n_fits
 from probe.errors import UsageError
-from probe.head_request import VAL_SIZE, HeadRequest, require_two_classes
+from probe.head_request import HeadRequest, require_two_classes
 from probe.heads import save_head
 from probe.history import save_history
 from probe.learning_curve import PICTURE as LEARNING_CURVE
@@ -27,6 +27,7 @@ from probe.report.label_bars import draw_label_bars
 from probe.report.learning import draw_learning_curve
 from probe.results import FeatureSource, new_run_folder, write_run
 from probe.selection import HeadRun, run_head
+from probe.splitting import VAL_SIZE
 from probe.units import Groups, Related, relate
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ from probe.units import Units, dealt
 
 log = logging.getLogger(__name__)
 
+VAL_SIZE = 0.3  # of the training rows, held out unless told otherwise
+
 Labels = NDArray[np.integer[Any]]
 RowNumbers = NDArray[np.intp]
 

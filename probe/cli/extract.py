@@ -144,6 +144,9 @@ def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) ->
 
 
 def _facts(prepared: Prepared) -> dict[str, str]:
+    from probe.datasets.classes import numbering
+    from probe.datasets.outlook import outlook
+
     dataset, weights = prepared.dataset, prepared.weights
     counts = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
     cuts = ", ".join(
@@ -153,6 +156,8 @@ def _facts(prepared: Prepared) -> dict[str, str]:
     facts = {
         "dataset": f"{dataset.name}: {counts} images, {len(dataset.classes)} "
         + ("class" if len(dataset.classes) == 1 else "classes"),
+        **({"classes": numbered} if (numbered := numbering(dataset.classes)) else {}),
+        **({"heads": bleak} if (bleak := outlook(dataset)) else {}),
         "backbone": f"{prepared.backbone.name}, layer {cuts}",
         "weights": weights.name + (f" ({weights.path})" if weights.path else ""),
         "input": f"{prepared.preprocess.describe()}  [{weights.decided_by}]",

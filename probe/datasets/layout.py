@@ -133,8 +133,8 @@ def _innermost(root: str, base: str) -> str:
             break
         (only,) = peeked.folders
         within = _peek(os.path.join(root, base, only))
-        outermost = base == ""
-        if not within.folders or (outermost and split_words([only], whole=True)):
+        a_split = start == "" and split_words([only], whole=True)
+        if not within.folders or (a_split and not split_words(within.folders, whole=True)):
             break
         base = _join(base, only)
     if base != start:

@@ -293,6 +293,23 @@ def test_what_a_newcomer_would_miss_is_noted(tmp_path: Path) -> None:
     assert "the same images and labels as first, kept as its entry" in done.stdout
 
 
+def test_extract_says_how_a_folder_was_read(tmp_path: Path) -> None:
+    for number, name in enumerate(("9", "10"), start=1):
+        (tmp_path / "set" / "Testing" / name).mkdir(parents=True)
+        pixels = np.full((40, 40, 3), 60 * number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "set" / "Testing" / name / "1.png")
+        (tmp_path / "set" / "Testing" / name / "2.heic").touch()
+    command = ("extract", "--backbone", "resnet18", "--weights", "random:0", "--size", "32")
+    done = probe(*command, "--dataset", "set", cwd=tmp_path)
+    for line in (
+        "set: reading the folder Testing as test",
+        "set: left out 2 files that are no image to be read: 2 .heic",
+        "names are whole numbers, in order by number: class '9' is 0, '10' is 1",
+        "there are no training images, only test: features can be extracted",
+    ):
+        assert done.stderr.count(line) == 1
+
+
 def test_ctrl_c_exits_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     command = [
         sys.executable,

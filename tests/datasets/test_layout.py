@@ -76,6 +76,12 @@ def test_plain_names_are_not_worth_a_word(
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("folder", ["a/test", "Testing", "a/b/test_set", "test/test"])
+def test_a_test_set_alone_is_never_trained_on(make_folder: Make, folder: str) -> None:
+    dataset = load(make_folder(f"{folder}/cat/1.png", f"{folder}/dog/1.png"))
+    assert ids_of(dataset) == {"test": [f"{folder}/cat/1.png", f"{folder}/dog/1.png"]}
+
+
 def test_splits_within_the_classes(make_folder: Make, caplog: pytest.LogCaptureFixture) -> None:
     dataset = load(
         make_folder(*(f"{c}/{s}/1.png" for c in ("cat", "dog") for s in ("train", "Testing")))

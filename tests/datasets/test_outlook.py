@@ -1,0 +1,39 @@
+"""What is said beforehand of datasets that no head can be fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from probe.datasets import load_dataset
+from probe.datasets.outlook import outlook
+
+
+def test_why_no_head_can_be_fitted(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    def of(*paths: str) -> str | None:
+        root = make_folder(*paths, root=str(np.random.default_rng().integers(2**60)))
+        return outlook(load_dataset(str(root), cache_dir=tmp_path / "cache"))
+
+    assert of("a/1.png", "a/2.png", "b/1.png") is None
+    assert of("train/a/1.png", "train/b/2.png", "val/b/1.png") is None
+    assert "all 2 training images are of one class, 'a': features can be" in str(
+        of("train/a/1.png", "train/a/2.png", "val/a/1.png")
+    )
+    assert "there are no training images, only val, test" in str(
+        of("test/a/1.png", "test/b/1.png", "val/a/1.png")
+    )
+    few = str(of("a/1.png", "b/1.png"))
+    assert "2 training images are too few for `probe head` as it stands: every class has" in few
+    assert few.endswith("train on all with --val-size 0")
+
+
+def test_images_of_several_labels(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_folder("1.png", "2.png")
+    for second, word in (("x|y", "have the same labels"), ("y|x", "have the same labels")):
+        (root / "list.csv").write_text(f"image,labels\n1.png,x|y\n2.png,{second}\n")
+        said = outlook(load_dataset(str(root / "list.csv"), cache_dir=tmp_path / "cache"))
+        assert word in str(said)
+    (root / "list.csv").write_text("image,labels\n1.png,x|y\n2.png,\n")
+    assert outlook(load_dataset(str(root / "list.csv"), cache_dir=tmp_path / "cache")) is None
