@@ -22,6 +22,50 @@ UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class Confusion:
+    """What was taken for what, without the cells that are 0: memory is that of the rows.
+
+    Parameters
+    ----------
+    n_classes : int
+    true, predicted, count : int64, (n_pairs,)
+        By true class, then by predicted one; `count` is at least 1.
+    """
+
+    n_classes: int
+    true: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    @property
+    def of_true(self) -> NDArray[np.int64]:
+        """Rows of each class, (n_classes,)."""
+        return self._sums(self.true, self.count)
+
+    @property
+    def of_predicted(self) -> NDArray[np.int64]:
+        """Rows that were taken for each class, (n_classes,)."""
+        return self._sums(self.predicted, self.count)
+
+    @property
+    def hits(self) -> NDArray[np.int64]:
+        """Rows of each class that were taken for it, (n_classes,)."""
+        right = self.true == self.predicted
+        return self._sums(self.true[right], self.count[right])
+
+    def dense(self) -> NDArray[np.int64]:
+        """Return the whole matrix, (n_classes, n_classes); for a few hundred classes at most."""
+        matrix = np.zeros((self.n_classes, self.n_classes), np.int64)
+        matrix[self.true, self.predicted] = self.count
+        return matrix
+
+    def _sums(self, classes: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+        sums = np.zeros(self.n_classes, np.int64)
+        np.add.at(sums, classes, count)
+        return sums
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Metrics:
     """What `score` measures on one split.
 
@@ -38,8 +82,7 @@ class Metrics:
         Expected calibration error of the highest probability.
     per_class_recall : float64, (n_classes,)
         NaN for a class without rows.
-    confusion : int64, (n_classes, n_classes)
-        Rows are true classes, columns predicted ones.
+    pairs : Confusion
     """
 
     top1: float
@@ -50,7 +93,12 @@ class Metrics:
     log_loss: float
     calibration_error: float
     per_class_recall: NDArray[np.float64]
-    confusion: NDArray[np.int64]
+    pairs: Confusion
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """The matrix of `pairs`, (n_classes, n_classes): rows are true classes."""
+        return self.pairs.dense()
 
     def summary(self) -> dict[str, float]:
         """Return the single figures by name, without those that were not measured."""
@@ -87,18 +135,18 @@ def score(probabilities: Probabilities, labels: Labels, n_classes: int) -> Metri
     sums = probabilities.sum(axis=1, dtype=np.float64)
     if probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-3:
         raise DataError("log loss needs probabilities: numbers from 0 whose rows sum to 1")
-    confusion = confusion_matrix(probabilities.argmax(axis=1), labels, n_classes)
-    recall = per_class_recall(confusion)
+    pairs = confused_pairs(probabilities.argmax(axis=1), labels, n_classes)
+    recall = _recall(pairs.hits, pairs.of_true)
     return Metrics(
         top1=top_k_accuracy(probabilities, labels, 1),
         top5=top_k_accuracy(probabilities, labels, TOP) if n_classes > TOP else None,
         mean_recall=float(np.nanmean(recall)),
-        macro_f1=macro_f1(confusion),
+        macro_f1=_f1(pairs.hits, pairs.of_true + pairs.of_predicted),
         macro_auc=macro_auc(probabilities, labels) if probabilities.size <= MOST_RANKED else None,
         log_loss=log_loss(probabilities, labels),
         calibration_error=calibration_error(probabilities, labels),
         per_class_recall=recall,
-        confusion=confusion,
+        pairs=pairs,
     )
 
 
@@ -145,8 +193,14 @@ def top_k_accuracy(scores: Probabilities, labels: Labels, k: int) -> float:
 
 def confusion_matrix(predicted: Labels, labels: Labels, n_classes: int) -> NDArray[np.int64]:
     """Count rows by true class (first axis) and predicted class (second)."""
-    pairs = labels.astype(np.int64) * n_classes + predicted
-    return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
+    return confused_pairs(predicted, labels, n_classes).dense()
+
+
+def confused_pairs(predicted: Labels, labels: Labels, n_classes: int) -> Confusion:
+    """Count rows by true and predicted class, those that occur."""
+    cells, count = np.unique(labels.astype(np.int64) * n_classes + predicted, return_counts=True)
+    true, taken_for = np.divmod(cells, n_classes)
+    return Confusion(n_classes=n_classes, true=true, predicted=taken_for, count=count)
 
 
 def per_class_recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -164,9 +218,12 @@ def per_class_recall(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     ----------
     Brodersen et al., "The balanced accuracy and its posterior distribution", ICPR 2010.
     """
-    rows = confusion.sum(axis=1)
+    return _recall(np.diagonal(confusion), confusion.sum(axis=1))
+
+
+def _recall(hits: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     recall = np.full(len(rows), np.nan)
-    np.divide(np.diagonal(confusion), rows, out=recall, where=rows > 0)
+    np.divide(hits, rows, out=recall, where=rows > 0)
     return recall
 
 
@@ -180,8 +237,10 @@ def macro_f1(confusion: NDArray[np.int64]) -> float:
     Sokolova, Lapalme, "A systematic analysis of performance measures for classification tasks",
     Inf. Process. Manage. 45, 2009.
     """
-    hits = np.diagonal(confusion)
-    met = confusion.sum(axis=0) + confusion.sum(axis=1)
+    return _f1(np.diagonal(confusion), confusion.sum(axis=0) + confusion.sum(axis=1))
+
+
+def _f1(hits: NDArray[np.int64], met: NDArray[np.int64]) -> float:
     return float(np.mean(2 * hits[met > 0] / met[met > 0]))
 
 

@@ -237,7 +237,7 @@ def _draw_classes(folder: Path, run: HeadRun, classes: tuple[str, ...], *, title
     several, split = run.result.multilabel, run.result.per_class.split
     metrics = run.metrics[split]
     if isinstance(metrics, Metrics):
-        draw_confusion(metrics.confusion, classes, folder / CONFUSION, title=title)
+        draw_confusion(metrics.pairs, classes, folder / CONFUSION, title=title)
     elif several is not None and metrics.map is not None:
         n_rows = len(run.predictions[split]) if split in run.predictions else run.result.n_train
         draw_label_bars(several["classes"], n_rows, folder / LABEL_BARS, title=title)

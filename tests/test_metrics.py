@@ -9,6 +9,7 @@ from sklearn import metrics as peer
 from probe.errors import DataError
 from probe.metrics import (
     calibration_error,
+    confused_pairs,
     confusion_matrix,
     macro_auc,
     score,
@@ -115,3 +116,14 @@ def test_calibration_error_is_the_gap_between_confidence_and_accuracy() -> None:
 def test_equal_scores_count_half_in_the_area() -> None:
     assert macro_auc(np.full((4, 2), 0.5), np.array([0, 0, 1, 1])) == 0.5
     assert macro_auc(np.full((4, 2), 0.5), np.zeros(4, int)) is None
+
+
+def test_pairs_are_the_cells_of_the_matrix() -> None:
+    labels, predicted = np.array([0, 0, 2, 2, 2, 3]), np.array([0, 1, 2, 2, 0, 1])
+    pairs = confused_pairs(predicted, labels, 4)
+    cells = zip(pairs.true, pairs.predicted, pairs.count, strict=True)
+    assert [*map(tuple, cells)] == [(0, 0, 1), (0, 1, 1), (2, 0, 1), (2, 2, 2), (3, 1, 1)]
+    np.testing.assert_array_equal(pairs.dense(), confusion_matrix(predicted, labels, 4))
+    assert pairs.hits.tolist() == [1, 0, 2, 0]
+    assert pairs.of_true.tolist() == [2, 0, 3, 1]
+    assert pairs.of_predicted.tolist() == [2, 2, 2, 0]

@@ -211,7 +211,7 @@ def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None
     draw_curves(begun.training.progress.history, folder / CURVES, title=about)
     metrics, title = scored[split].metrics, f"{about}: {split}"
     if isinstance(metrics, Metrics):
-        draw_confusion(metrics.confusion, begun.source.classes, folder / CONFUSION, title=title)
+        draw_confusion(metrics.pairs, begun.source.classes, folder / CONFUSION, title=title)
     elif result.multilabel is not None and metrics.map is not None:
         figures, count = result.multilabel["classes"], len(scored[split].labels)
         draw_label_bars(figures, count, folder / LABEL_BARS, title=title)

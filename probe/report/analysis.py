@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.metrics import confusion_matrix
+from probe.metrics import Confusion, confused_pairs
 from probe.pairs import Evidence
 from probe.predictions import Predictions
 from probe.report.label_views import LabelView, label_view
@@ -64,9 +64,9 @@ class SplitView:
         units = None if self.units is None else self.units[order]
         return Evidence(n=len(right), value=float(right.mean()), right=right, units=units)
 
-    def confusion(self, n_classes: int) -> NDArray[np.int64]:
-        """Return the whole matrix, rows being true classes."""
-        return confusion_matrix(self.predicted, self.labels, n_classes)
+    def confusion(self, n_classes: int) -> Confusion:
+        """Return what was taken for what."""
+        return confused_pairs(self.predicted, self.labels, n_classes)
 
 
 AnyView = SplitView | LabelView

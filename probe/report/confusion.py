@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
+from probe.metrics import Confusion
 from probe.report.figure import FAINT, INK, RULE, fit, new_figure, save, shorten, text_width
 from probe.report.glyphs import readable
 
@@ -28,6 +29,7 @@ LIST_STEP = 0.26
 NUMBERS_UP_TO = 20  # classes: beyond it a percentage no longer fits its cell
 NAMES_UP_TO = 120  # classes: beyond it names would be too small to read
 GAMMA = 0.5  # of the colours: an error of 2 % is seen next to a diagonal of 80 %
+DRAWN_UP_TO = 400  # classes: beyond it a cell is less than three pixels wide
 DARK_FROM = 30  # percent: white figures from there on
 COLOUR_TICKS = (0, 1, 5, 10, 25, 50, 100)
 TITLE: TextStyle = {"fontsize": 13, "color": INK, "weight": "bold"}
@@ -66,15 +68,17 @@ class Layout:
 
 
 def draw_confusion(
-    confusion: NDArray[np.int64], classes: Sequence[str], path: Path, *, title: str
+    confusion: NDArray[np.int64] | Confusion, classes: Sequence[str], path: Path, *, title: str
 ) -> None:
     """Draw a confusion matrix as a PNG, with the worst confusions in words beside it.
 
-    Each row, a true class, is in percent of that class's rows.
+    Each row, a true class, is in percent of that class's rows. Of more than `DRAWN_UP_TO` classes
+    only the words are there: a cell would be less than three pixels wide, and the matrix as large
+    as the square of their number.
 
     Parameters
     ----------
-    confusion : int64, (n_classes, n_classes)
+    confusion : int64, (n_classes, n_classes), or Confusion
         Counts; rows are true classes, columns predicted ones.
     classes : sequence of str
     path : Path
@@ -86,35 +90,72 @@ def draw_confusion(
     UsageError
         Matrix and classes do not fit together.
     """
-    if confusion.shape != (len(classes), len(classes)) or len(classes) < 2:
-        raise UsageError(f"a matrix of shape {confusion.shape} for {len(classes)} classes")
+    pairs = as_pairs(confusion)
+    if pairs.n_classes != len(classes) or len(classes) < 2:
+        raise UsageError(f"a matrix of {pairs.n_classes} classes for {len(classes)} names")
+    if len(classes) > DRAWN_UP_TO:
+        _draw_words(pairs, classes, path, title)
+        return
+    confusion = pairs.dense()
     totals = confusion.sum(axis=1, keepdims=True)
     percent = np.full(confusion.shape, np.nan)
     np.divide(100.0 * confusion, totals, out=percent, where=totals > 0)
     names = [shorten(name, NAME_LENGTH) for name in readable(classes)]
-    lines = worst_confusions(confusion, names)
+    lines = worst_confusions(pairs, names)
     layout = _layout(names, lines)
     figure = new_figure(layout.width, layout.height)
     axes = figure.add_axes(_box(layout, layout.left, layout.bottom, layout.side, layout.side))
     _draw_matrix(figure, axes, percent, layout)
     _draw_names(axes, names, layout)
-    _write_text(figure, layout, confusion, lines, title)
+    _write_text(figure, layout, pairs, lines, title)
     save(figure, path)
 
 
-def worst_confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> list[tuple[str, str]]:
+def as_pairs(confusion: NDArray[np.int64] | Confusion) -> Confusion:
+    """Return a matrix without its zeros.
+
+    Raises
+    ------
+    UsageError
+        It is not square.
+    """
+    if isinstance(confusion, Confusion):
+        return confusion
+    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
+        raise UsageError(f"a matrix of shape {confusion.shape} is none of classes by classes")
+    true, predicted = np.nonzero(confusion)
+    count = confusion[true, predicted].astype(np.int64)
+    return Confusion(n_classes=len(confusion), true=true, predicted=predicted, count=count)
+
+
+def worst_confusions(
+    confusion: NDArray[np.int64] | Confusion, names: Sequence[str]
+) -> list[tuple[str, str]]:
     """Return the pairs most often confused, in percent of the true class, as (rate, what) texts."""
-    totals = confusion.sum(axis=1, keepdims=True)
-    rates = confusion / np.maximum(totals, 1)
-    np.fill_diagonal(rates, 0)
+    pairs = as_pairs(confusion)
+    rates = pairs.count / pairs.of_true[pairs.true]
+    rates[pairs.true == pairs.predicted] = 0
     listed = 10 if len(names) <= NUMBERS_UP_TO else 25  # a larger picture has the room
-    order = np.argsort(-rates, axis=None, kind="stable")[:listed]
     found = []
-    for true, predicted in zip(*np.unravel_index(order, rates.shape), strict=True):
-        if rates[true, predicted] > 0:
-            what = f"{names[true]} → {names[predicted]}"
-            found.append((f"{100 * rates[true, predicted]:.0f} %", what))
+    for place in np.argsort(-rates, kind="stable")[:listed]:
+        if rates[place] > 0:
+            what = f"{names[pairs.true[place]]} → {names[pairs.predicted[place]]}"
+            found.append((f"{100 * rates[place]:.0f} %", what))
     return found
+
+
+def _draw_words(pairs: Confusion, classes: Sequence[str], path: Path, title: str) -> None:
+    """Draw the list alone."""
+    lines = worst_confusions(pairs, [shorten(name, NAME_LENGTH) for name in readable(classes)])
+    widest = max((text_width(what, 9.5) for _, what in lines), default=2.0)
+    side = LIST_STEP * (len(lines) + 1)
+    layout = Layout(  # the list begins where the matrix would
+        side=side, left=0.3 - side, bottom=0.3, list_width=max(widest + 1, 6.0),
+        name_size=8, number_size=8, rotation=0, gap=0, bar=0, bar_room=0,
+    )  # fmt: skip
+    figure = new_figure(layout.width, layout.height)
+    _write_text(figure, layout, pairs, lines, title)
+    save(figure, path)
 
 
 def _layout(names: Sequence[str], lines: Sequence[tuple[str, str]]) -> Layout:
@@ -186,7 +227,7 @@ def _draw_names(axes: Axes, names: Sequence[str], layout: Layout) -> None:
 def _write_text(
     figure: Figure,
     layout: Layout,
-    confusion: NDArray[np.int64],
+    pairs: Confusion,
     lines: Sequence[tuple[str, str]],
     title: str,
 ) -> None:
@@ -194,7 +235,7 @@ def _write_text(
         x, y = at[0] / layout.width, at[1] / layout.height
         figure.text(x, y, text, va="baseline", parse_math=False, **style)
 
-    rows, right = int(confusion.sum()), int(np.trace(confusion))
+    rows, right = int(pairs.count.sum()), int(pairs.hits.sum())
     edge, top = 0.3, layout.height
     write((edge, top - 0.42), fit(title, layout.width - 2 * edge, 13, "bold"), TITLE)
     share = f"{right:,} of {rows:,} right ({100 * right / max(rows, 1):.1f} %)"

@@ -94,8 +94,8 @@ def _plans(
             if figures := _figures_of(view, pictures.classes):
                 yield f"labels-{split}", partial(draw_label_bars, figures, len(view), title=title)
         else:
-            matrix, names = view.confusion(len(pictures.classes)), pictures.classes
-            yield f"confusion-{split}", partial(draw_confusion, matrix, names, title=title)
+            pairs, names = view.confusion(len(pictures.classes)), pictures.classes
+            yield f"confusion-{split}", partial(draw_confusion, pairs, names, title=title)
         yield f"calibration-{split}", partial(draw_calibration, view, title=title)
     for row in ranked:
         history = material.runs[row.id].history if row.id in material.runs else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from probe.errors import UsageError
 from probe.heads import Epoch
+from probe.metrics import confused_pairs
 from probe.report.confusion import draw_confusion, worst_confusions
 from probe.report.curves import draw_curves
 
@@ -98,3 +100,16 @@ def test_drawing_leaves_matplotlib_as_it_was(tmp_path: Path) -> None:
     draw_curves(history(3), tmp_path / "curve.png", title="t")
     draw_confusion(np.eye(3, dtype=int), ["a", "b", "c"], tmp_path / "c.png", title="t")
     assert dict(mpl.rcParams) == before
+
+
+def test_thousands_of_classes_have_words_and_no_matrix(tmp_path: Path) -> None:
+    n_classes, random = 8142, np.random.default_rng(0)
+    labels = np.arange(n_classes)
+    predicted = np.where(random.random(n_classes) < 0.5, labels, 7)
+    pairs = confused_pairs(predicted, labels, n_classes)
+    tracemalloc.start()
+    draw_confusion(pairs, [f"class {k}" for k in labels], tmp_path / "c.png", title="many")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert Image.open(tmp_path / "c.png").size[0] > 300
+    assert peak < 100e6  # the matrix alone would be 530 MB

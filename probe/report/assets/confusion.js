@@ -1,5 +1,6 @@
 // The confusion matrix of one run on one split, the worst pairs beside it, the images of a cell.
 const MATRIX_NAMES_UP_TO = 60; // classes whose names fit along an axis
+const MATRIX_UP_TO = 400; // classes: beyond it a cell is hardly a pixel, and the matrix their square
 const PAIRS_LISTED = 20;
 
 function pairsOf(split) {
@@ -16,6 +17,12 @@ function drawConfusion(run, split) {
   const totals = new Float64Array(n);
   for (const pair of pairs) {
     totals[pair.actual] += pair.rows;
+  }
+  if (n > MATRIX_UP_TO) {
+    byId("confusion-plot").hidden = true;
+    listConfusions(run, split, pairs, totals);
+    byId("cell").replaceChildren();
+    return;
   }
   const shares = Array.from({ length: n }, (_, i) => new Float64Array(n).fill(totals[i] ? 0 : NaN));
   for (const pair of pairs) {
