@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Literal, Protocol
@@ -28,6 +28,7 @@ from probe.engines import Engine
 from probe.errors import DataError
 from probe.forward import forward_rows
 from probe.job import Cut, Job, decide
+from probe.needed import in_words, needed_entries
 
 log = logging.getLogger(__name__)
 
@@ -113,11 +114,24 @@ def extract_features(
         entries = find_entries(job, store) if reuse == "entry" else [None] * len(job.cuts)
         open_cuts = [cut for cut, entry in zip(job.cuts, entries, strict=True) if entry is None]
         if open_cuts:
+            if reuse != "rows":  # of a sync, the command itself says so
+                _warn_of_runs(job, open_cuts, store)
             rest = replace(job, cuts=tuple(open_cuts))
             fillings = _start(rest, store, forget=reuse == "nothing")
             made = iter(_fill(rest, fillings, engine_for, observer, workers))
             return [next(made) if entry is None else entry for entry in entries]
         return [entry for entry in entries if entry is not None]
+
+
+def _warn_of_runs(job: Job, cuts: Sequence[Cut], store: Store) -> None:
+    """Say which runs were made from an entry that is about to be replaced."""
+    there = [path for cut in cuts if (path := store.path_of(cut.key, job.dataset.name)).exists()]
+    needed = needed_entries(store.folder.parent) if there else {}
+    for path in there:
+        if needs := needed.get(path.stem):
+            log.warning(
+                "%s is written anew; %s: made from it as it was", path.stem, in_words(needs)
+            )
 
 
 def _waiter(

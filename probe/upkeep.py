@@ -14,6 +14,7 @@ from probe.cache.store import Entry, Store
 from probe.cache.unfinished import proven_rows
 from probe.errors import CacheError, CorruptEntryError
 from probe.extract import Cut, Observer, extract_features
+from probe.needed import needed_entries
 from probe.request import Prepared
 
 
@@ -161,7 +162,8 @@ def sync(
 ) -> FeatureSet:
     """Bring an entry in step with its dataset: forward new content, copy the rest.
 
-    The old entry goes after the new one is in place; processes that read it are not disturbed.
+    The old entry goes after the new one is in place, unless a kept run or bench was made from it;
+    processes that read it are not disturbed.
 
     Parameters
     ----------
@@ -193,5 +195,6 @@ def sync(
     if same_images:  # the folder has another name now; the entry keeps its own
         made.path.replace(entry.path)
         return FeatureSet.open(entry.path)
-    store.discard(entry.path)
+    if not needed_entries(store.folder.parent).get(entry.name):
+        store.discard(entry.path)
     return made

@@ -78,6 +78,9 @@ def pack(
     errors = _Errors()
     before = entry.path.stat().st_size
     with store.lock(key):
+        for left in store.temporaries():  # of a killed one, since nobody else writes this entry
+            if left.name.startswith(f".{target.name}."):
+                left.unlink(missing_ok=True)
         try:
             with replacing(target) as temporary:
                 _write(temporary, entry, key, codec, errors)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,9 +39,12 @@ def plan_prune(
     older_than: float | None = None,
     unused: float | None = None,
     partial: bool = False,
+    keep: Collection[str] = (),
     now: float | None = None,
 ) -> list[Removal]:
     """Decide what goes, and remove nothing.
+
+    What a killed `pack` left always goes: nothing can go on from it.
 
     Parameters
     ----------
@@ -51,11 +55,14 @@ def plan_prune(
         works on go by the same age.
     partial : bool, default=False
         All unfinished ones that no process works on go, however young.
+    keep : collection of str
+        Names of entries that stay, whatever the limits say.
     now : float, optional
         Seconds since 1970.
     """
     at = time.time() if now is None else now
-    entries = sorted(store.entries(), key=lambda entry: (entry.used, entry.name))
+    every = sorted(store.entries(), key=lambda entry: (entry.used, entry.name))
+    entries = [entry for entry in every if entry.name not in keep]
     going: dict[Path, Removal] = {}
     for entry in entries:
         for limit, since, words in (
@@ -65,7 +72,7 @@ def plan_prune(
             days = (at - since) / SECONDS_A_DAY
             if limit is not None and days > limit:
                 going.setdefault(entry.path, _removal(entry, f"{words} {days:.0f} days ago"))
-    left = sum(entry.size for entry in entries if entry.path not in going)
+    left = sum(entry.size for entry in every if entry.path not in going)
     for entry in entries:
         if max_size is not None and left > max_size and entry.path not in going:
             going[entry.path] = _removal(entry, "the longest unused while the cache is too large")
@@ -95,9 +102,13 @@ def _removal(entry: Entry, why: str) -> Removal:
 
 
 def _abandoned(store: Store, before: float) -> list[Removal]:
-    """Return what was left unfinished, last written before a time, that nobody is writing now."""
+    """Return what was left unfinished, last written before a time, that nobody is writing now.
+
+    Temporary files go at once: unlike rows in finished blocks they are of no use to anybody.
+    """
+    useless = set(store.temporaries())
     return [
         Removal(path=one.path, why="left unfinished", size=one.size, unfinished=True)
         for one in list_unfinished(store)
-        if one.modified <= before and not one.writing
+        if (one.modified <= before or one.path in useless) and not one.writing
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +13,11 @@ from probe.cli.options import AsJson, CacheDir, cache_folder
 if TYPE_CHECKING:
     from probe.cache.prune import Removal
     from probe.cache.unfinished import Unfinished
+    from probe.needed import Needed
 
+Force = Annotated[
+    bool, typer.Option("--force", help="Also remove what kept runs and benches need.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
 
 
@@ -21,15 +26,29 @@ def remove(
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Take the start of a name for the whole.")
     ] = False,
+    force: Force = False,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove an entry. A process that is reading it is not disturbed."""
+    """Remove an entry. A process that is reading it is not disturbed.
+
+    An entry that a kept run or bench was made from stays, unless --force is given: without it the
+    run can no longer be bundled, evaluated or shown with its images.
+    """
     from probe.cache.store import Store
     from probe.cli import console
+    from probe.errors import UsageError
+    from probe.needed import in_words, needed_entries
 
-    store = Store(cache_folder(cache_dir))
+    folder = cache_folder(cache_dir)
+    store = Store(folder)
     path = store.named(name)
+    needs = needed_entries(folder).get(path.stem)
+    if needs and not force:
+        raise UsageError(
+            f"{path.stem} is needed by {in_words(needs)}, which could not be bundled or evaluated "
+            "without it; --force removes it"
+        )
     if not yes and not store.is_exact(name):
         _confirm(path.stem)
     size = path.stat().st_size
@@ -67,6 +86,7 @@ def prune(
         bool,
         typer.Option("--partial", help="Remove what was left unfinished and nobody is writing."),
     ] = False,
+    force: Force = False,
     dry_run: DryRun = False,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
@@ -74,34 +94,53 @@ def prune(
     """Remove entries that are too many, too old or not used. Readers are not disturbed.
 
     --older-than and --unused also remove what was left unfinished that long ago. What a process
-    is writing always stays.
+    is writing always stays, and so does, without --force, what a kept run or bench was made from.
     """
     from probe.cache import prune as pruning
     from probe.cache.store import Store
     from probe.errors import UsageError
+    from probe.needed import needed_entries
 
     if max_size is None and older_than is None and unused is None and not partial:
         raise UsageError("prune what? give --max-size, --older-than, --unused or --partial")
-    store = Store(cache_folder(cache_dir))
-    going = pruning.plan_prune(
-        store,
-        max_size=None if max_size is None else _bytes(max_size),
-        older_than=older_than,
-        unused=unused,
-        partial=partial,
-    )
-    _show_removals(going if dry_run else pruning.prune(store, going), dry_run, as_json)
+    folder = cache_folder(cache_dir)
+    store, needed = Store(folder), needed_entries(folder)
+
+    def plan(keep: Needed) -> list[Removal]:
+        return pruning.plan_prune(
+            store,
+            max_size=None if max_size is None else _bytes(max_size),
+            older_than=older_than,
+            unused=unused,
+            partial=partial,
+            keep=keep,
+        )
+
+    going = plan({} if force else needed)
+    kept = {} if force else {p.stem: needed[p.stem] for p in _paths(plan({})) if p.stem in needed}
+    _show_removals(going if dry_run else pruning.prune(store, going), kept, dry_run, as_json)
 
 
-def _show_removals(gone: list[Removal], dry_run: bool, as_json: bool) -> None:
+def _paths(removals: list[Removal]) -> list[Path]:
+    return [one.path for one in removals if not one.unfinished]
+
+
+def _show_removals(gone: list[Removal], kept: Needed, dry_run: bool, as_json: bool) -> None:
     from probe.cli import console
+    from probe.needed import in_words
 
     total = sum(one.size for one in gone)
     if as_json:
         files = [{"path": str(one.path), "bytes": one.size, "why": one.why} for one in gone]
-        console.print_json({"removed": not dry_run, "files": files, "bytes": total})
+        console.print_json(
+            {"removed": not dry_run, "files": files, "bytes": total, "needed": dict(kept)}
+        )
         return
     out, word = console.stdout(), "would remove" if dry_run else "removed"
+    for name, needs in kept.items():
+        console.stderr().print(f"kept {name}: needed by {in_words(needs)}", soft_wrap=True)
+    if kept:
+        console.stderr().print("--force removes those, too", soft_wrap=True)
     for one in gone:
         out.print(f"{word} {one.path} ({console.size(one.size)}, {one.why})", soft_wrap=True)
     out.print(f"{word} {len(gone)} {'file' if len(gone) == 1 else 'files'}, {console.size(total)}")

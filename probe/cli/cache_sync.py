@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -120,9 +121,12 @@ def sync(
     """Bring an entry in step with its images: only content that was never seen is forwarded.
 
     Added, replaced, renamed, moved and deleted images, other labels, another place of the folder.
+    An entry whose images changed is replaced, or stays beside the new one where a kept run or bench
+    was made from it; where labels, ids or classes changed it is replaced, and those runs are named.
     """
     from probe.cache.store import Store
     from probe.cli import console
+    from probe.needed import needed_entries
     from probe.upkeep import sync as synced
 
     folder = cache_folder(cache_dir)
@@ -131,22 +135,24 @@ def sync(
         strict=strict, batch_size=batch_size, workers=workers, device=device,
     )  # fmt: skip
     entry, plan = _planned(chosen, prepared, repair=repair)
+    needs = needed_entries(folder).get(entry.name, []) if plan.changes else []
     if not as_json:
-        console.facts(
-            console.stderr(),
-            {
-                "entry": str(entry.path),
-                "images": f"{plan.kept:,} as they were, {plan.new:,} new, {plan.gone:,} gone",
-                "changed": "; ".join(plan.changes) or "nothing",
-            },
-        )
+        facts = {
+            "entry": str(entry.path),
+            "images": f"{plan.kept:,} as they were, {plan.new:,} new, {plan.gone:,} gone",
+            "changed": "; ".join(plan.changes) or "nothing",
+        }
+        if needs:
+            stays = entry.key != prepared.job.cuts[0].key
+            facts |= _about_runs(needs, entry.name, stays=stays)
+        console.facts(console.stderr(), facts)
     made, forwarded = entry, 0
     if plan.changes and not dry_run:
         with screen.interruptible(), screen.Screen() as shown:
             made = synced(entry, prepared, plan, Store(folder), shown)
         forwarded = shown.forwarded
     if as_json:
-        console.print_json(_synced_json(made, plan, forwarded))
+        console.print_json(_synced_json(made, plan, forwarded) | {"needed_by": list(needs)})
         return
     name_of = prepared.dataset.name
     done = f"{made.path}: {forwarded:,} images forwarded, in step with {name_of}"
@@ -155,6 +161,15 @@ def sync(
     elif dry_run:
         done = f"{entry.path}: would be written anew, {plan.new:,} images forwarded"
     console.stdout().print(done, soft_wrap=True)
+
+
+def _about_runs(needs: Sequence[str], name: str, *, stays: bool) -> dict[str, str]:
+    from probe.needed import in_words
+
+    if stays:
+        words = f"the old entry, needed by {in_words(needs)}; `probe cache rm --force {name}`"
+        return {"kept": f"{words} removes it"}
+    return {"replaced": f"the entry that {in_words(needs)} were made from; fit again to go by it"}
 
 
 def _planned(

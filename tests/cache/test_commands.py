@@ -94,7 +94,11 @@ def test_a_day_with_the_cache(work: Path) -> None:
     assert "unknown" in probe("cache", "import", "out.npz", "-d", "again", cwd=work).stdout
     refused = probe("cache", "sync", "again", cwd=work, code=2).exception
     assert "does not record what it was made from" in str(refused)
+    # the head's entry stays while the run does
     probe("cache", "prune", "--max-size", "0", cwd=work)
+    (left,) = json.loads(probe("cache", "list", "--json", cwd=work).stdout)["entries"]
+    assert left["name"] == done["name"]
+    probe("cache", "prune", "--max-size", "0", "--force", cwd=work)
     assert json.loads(probe("cache", "list", "--json", cwd=work).stdout)["entries"] == []
 
 
@@ -203,3 +207,31 @@ def test_swapped_entries_are_said_by_every_command_that_opens_one(tmp_path: Path
     for path, whole in zip(paths, data, strict=True):
         path.write_bytes(whole)
     assert "0 of them" in probe("cache", "verify", "--all", cwd=tmp_path).stdout
+
+
+def test_what_a_kept_run_was_made_from_stays_or_goes_by_name(tmp_path: Path) -> None:
+    for number in range(12):
+        picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
+    done = probe("extract", *BASE, "--json", cwd=tmp_path)
+    old = json.loads(done.stdout)["entries"][0]["name"]
+    probe("head", "--solver", "prototype", "--val-size", "0", cwd=tmp_path)
+    (run,) = (path.name for path in (tmp_path / "my cache" / "runs").iterdir())
+
+    refused = str(probe("cache", "rm", old, cwd=tmp_path, code=2).exception)
+    assert f"{old} is needed by runs/{run}" in refused
+    assert "--force" in refused
+    for limit in (("--max-size", "0"), ("--unused", "0"), ("--older-than", "0")):
+        kept = json.loads(probe("cache", "prune", *limit, "--json", cwd=tmp_path).stdout)
+        assert (kept["files"], kept["needed"]) == ([], {old: [f"runs/{run}"]})
+
+    picture(tmp_path / "pics" / "a" / "new.png", 99)
+    said = json.loads(probe("cache", "sync", "--dry-run", "--json", cwd=tmp_path).stdout)
+    assert said["needed_by"] == [f"runs/{run}"]
+    made = json.loads(probe("cache", "sync", "--json", cwd=tmp_path).stdout)
+    assert made["forwarded"] == 1
+    listed = json.loads(probe("cache", "list", "--json", cwd=tmp_path).stdout)["entries"]
+    assert {one["name"] for one in listed} == {old, made["name"]}
+
+    probe("cache", "rm", made["name"], cwd=tmp_path)  # no run was made from that one
+    probe("cache", "rm", old, "--force", cwd=tmp_path)
+    assert json.loads(probe("cache", "list", "--json", cwd=tmp_path).stdout)["entries"] == []
