@@ -2,14 +2,17 @@
 
 Grey, palette, CMYK and YCCK become RGB; transparent parts are laid over white; 16 bits are
 scaled to 8, not clipped; EXIF's rotation is applied; the first frame of an animation counts.
-Colour profiles are ignored, as they were when the weights were trained. Integer pixels of 32
-bits and floating-point pixels have no agreed range and are refused.
+Colour profiles and gamma are ignored, as they were when the weights were trained. Integer pixels
+of 32 bits, signed ones and floating-point pixels have no agreed range and are refused.
+`docs/decoding.md` says where that departs from ``Image.open(path).convert("RGB")``.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +23,18 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.containers import (
+    BITS,
+    COLOUR_MAP,
+    PHOTOMETRIC,
+    WHITE_IS_ZERO,
+    png_layout,
+    prepare,
+)
 from probe.datasets.image_files import format_of
+from probe.datasets.large import large_image, one_image
+from probe.datasets.notes import Notes, Reading
+from probe.datasets.streams import guarded, jpeg_damage, read_jpeg, webp_damage
 from probe.errors import ImageError
 
 if TYPE_CHECKING:
@@ -30,8 +44,9 @@ PLUGINS = ("Jpeg", "Mpo", "Png", "Bmp", "WebP", "Gif", "Tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 RARE = {"PPM": "Ppm", "JPEG2000": "Jpeg2K", "AVIF": "Avif", "TGA": "Tga"}  # loaded when met
 MAX_PIXELS = 178_956_970  # where Pillow refuses by default: 0.5 GB as RGB
-BITS_PER_SAMPLE, PHOTOMETRIC, ORIENTATION = 258, 262, 274  # TIFF and EXIF tags
-WHITE_IS_ZERO = 0
+MAX_BYTES = 2**30  # more than any image that is read takes, but for the widest TIFFs
+PART = 2**22  # pixels that are converted at once
+ORIENTATION = 274  # EXIF tag
 
 _PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -42,16 +57,29 @@ def decode_file(path: str) -> NDArray[np.uint8]:
 
 
 def read_file(path: str) -> bytes:
-    """Return a file's bytes; ImageError where it cannot be opened."""
+    """Return a file's bytes; ImageError where it cannot be read, or is no file of sane size."""
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a device has no end, and a pipe none that comes
+            raise ImageError(path, "is not a regular file")
+        if status.st_size > MAX_BYTES:
+            size = f"{status.st_size / 2**30:,.1f} GiB"
+            raise ImageError(path, f"has {size}, more than the 1 GiB that an image may take")
+        # it may have become a pipe since: opening one would wait for a writer
+        with open(path, "rb", opener=_opener) as file:
+            return file.read(status.st_size) or b""
+    except MemoryError as error:
+        raise ImageError(path, "takes more memory than there is") from error
     except (OSError, ValueError) as error:  # the latter for a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise ImageError(path, f"cannot be opened: {reason}") from error
 
 
-def decode(data: bytes, name: str) -> NDArray[np.uint8]:
+def _opener(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def decode(data: bytes, name: str, notes: Notes | None = None) -> NDArray[np.uint8]:
     """Decode the bytes of an image file. Safe to call from threads.
 
     JPEG, PNG, BMP, WebP, GIF, TIFF and PNM; JPEG 2000 and AVIF where the installed Pillow has
@@ -62,6 +90,8 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     data : bytes
     name : str
         What messages call it, usually its path.
+    notes : Notes, optional
+        Told what is unusual of an image that can be read.
 
     Returns
     -------
@@ -71,12 +101,19 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
     Raises
     ------
     ImageError
-        It is empty, cut short, no image, too large, or has pixels without an agreed range.
+        It is empty, cut short, damaged, no image, too large, or has pixels without an agreed range.
     """
     if not data:
         raise ImageError(name, "is empty (0 bytes)")
-    with _failures(name), _pillow().open(io.BytesIO(data), formats=_formats(data, name)) as image:
-        return _pixels(image, name)
+    seen = Reading(name=name, notes=notes or Notes())
+    with (
+        _failures(name, data),
+        _pillow().open(io.BytesIO(data), formats=_formats(data, name)) as image,
+    ):
+        _check_size(image, name)
+        prepare(image, data, name)
+        with large_image(image.width * image.height):
+            return _pixels(image, data, seen)
 
 
 def is_pillow(item: object) -> TypeGuard[PillowImage]:
@@ -87,30 +124,156 @@ def is_pillow(item: object) -> TypeGuard[PillowImage]:
 def decode_pillow(image: PillowImage, name: str) -> NDArray[np.uint8]:
     """Return the pixels of an image of Pillow's as `decode` does those of a file."""
     with _failures(name):
-        return _pixels(image, name)
+        _check_size(image, name)
+        if (data := _file_behind(image)) is not None:
+            return decode(data, name)
+        _check_transparency(image, name)
+        with large_image(image.width * image.height):
+            return _pixels(image, None, Reading(name=name, notes=Notes()))
+
+
+def _file_behind(image: Any) -> bytes | None:
+    """Return the file of an image that was opened and not touched since, if it is at hand."""
+    file = getattr(image, "fp", None)
+    if file is None or image.format not in (*FORMATS, "MPO"):
+        return None
+    if not getattr(image, "tile", None) or image.tell():
+        return None
+    try:
+        here = file.tell()
+        file.seek(0)
+        data: bytes = file.read(MAX_BYTES + 1)
+        file.seek(here)
+    except (OSError, ValueError, AttributeError):  # no file that can go back
+        return None
+    with _pillow().open(io.BytesIO(data), formats=FORMATS) as again:
+        same = (again.size, again.mode, again.info) == (image.size, image.mode, image.info)
+    return data if same and len(data) <= MAX_BYTES else None
+
+
+def _check_transparency(image: PillowImage, name: str) -> None:
+    """Refuse a loaded PNG of which Pillow no longer tells what the transparent value means."""
+    value = image.info.get("transparency")
+    if image.format != "PNG":
+        return
+    if isinstance(value, int) and image.mode == "L" and 0 < value < 16:
+        pixels = np.asarray(image)
+        few = not (pixels % 17).any() and {value * 17, value * 85} & set(np.unique(pixels).tolist())
+    else:
+        few = isinstance(value, tuple) and max(value) > 255
+    if few:
+        raise ImageError(
+            name, "is a PNG whose transparent value lost its meaning when Pillow loaded it; give "
+            "the file itself",
+        )  # fmt: skip
 
 
 @contextmanager
 def within_memory(name: str) -> Iterator[None]:
-    """Make running out of memory over one image an ImageError, which the others outlive."""
+    """Work on one image: running out of memory is an ImageError, which the others outlive.
+
+    What a large image takes of the memory for all of them, it has until this ends.
+    """
     try:
-        yield
+        with one_image():
+            yield
     except MemoryError as error:
         raise ImageError(name, "takes more memory than there is") from error
 
 
-def _pixels(image: PillowImage, name: str) -> NDArray[np.uint8]:
+def _check_size(image: PillowImage, name: str) -> None:
     sides = f"{image.width} x {image.height}"
     if not image.width * image.height:
         raise ImageError(name, f"is empty ({sides} pixels)")
     if image.width * image.height > MAX_PIXELS:
         raise ImageError(name, f"has {sides} pixels, too many to read")
-    image.load()
-    return np.ascontiguousarray(_upright(_rgb(image, name), _orientation(image)))
+
+
+def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np.uint8]:
+    """Load an image, whose file is `data` where it comes from one, and return what it shows."""
+    frame = _frame(image)
+    low = _low_bytes(image, data)
+    _load(image, data, seen.name)
+    pixels = _rgb(image, low, seen)
+    if frame is not None:  # a first frame that is smaller than the animation: nothing around it
+        left, top, right, bottom = frame
+        pixels[:top] = pixels[bottom:] = 255
+        pixels[:, :left] = pixels[:, right:] = 255
+    if _has_more(image):
+        seen.note("frames")
+    return np.ascontiguousarray(_upright(pixels, _orientation(image)))
+
+
+def _load(image: Any, data: bytes | None, name: str) -> None:
+    """Have Pillow decode, and refuse what its decoders finish in spite of damage."""
+    if data is None or image.format not in ("JPEG", "MPO", "WEBP"):
+        image.load()
+        return
+    guard = None
+    if image.format == "WEBP":
+        reason = webp_damage(data, _is_whole)
+    else:
+        jpeg = read_jpeg(data)
+        reason = jpeg_damage(data, jpeg) if jpeg else None
+        guard = guarded(data, jpeg) if jpeg else None
+    if reason:
+        raise ImageError(name, reason)
+    if guard is None:
+        image.load()
+        return
+    image.fp = guard
+    try:
+        image.load()
+    except OSError as error:
+        raise ImageError(name, "is damaged or cut short: some of its pixels are missing") from error
+    if not guard.asked:
+        raise ImageError(name, "is damaged: its compressed data holds more than its pixels")
+
+
+def _is_whole(data: bytes) -> bool:
+    try:
+        with _pillow().open(io.BytesIO(data), formats=("WEBP",)) as image:
+            image.load()
+    except Exception:  # damaged files make Pillow raise almost anything
+        return False
+    return True
+
+
+def _frame(image: Any) -> tuple[int, int, int, int] | None:
+    """Return the place of a GIF's first frame where it does not fill the animation."""
+    if image.format != "GIF" or not image.tile:
+        return None
+    left, top, right, bottom = image.tile[0][1]
+    return None if (left, top, right, bottom) == (0, 0, *image.size) else (left, top, right, bottom)
+
+
+def _low_bytes(image: Any, data: bytes | None) -> NDArray[np.uint8] | None:
+    """Return the lower halves of a 16-bit colour PNG's samples, if a colour is transparent.
+
+    Pillow keeps the upper halves alone, of which thousands of colours have the same.
+    """
+    if data is None or not isinstance(image.info.get("transparency"), tuple):
+        return None
+    if image.format != "PNG" or png_layout(image) != "RGB;16B":
+        return None
+    with _pillow().open(io.BytesIO(data), formats=("PNG",)) as again:
+        again.tile = [tile._replace(args="RGB;16L") for tile in again.tile]
+        again.load()
+        return np.array(again)
+
+
+def _has_more(image: Any) -> bool:
+    """Whether there are other frames or pages; a photo's companions in an MPO do not count."""
+    if image.format == "MPO":
+        return False
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except Exception:  # damaged further on
+        return False
 
 
 @contextmanager
-def _failures(name: str) -> Iterator[None]:
+def _failures(name: str, data: bytes = b"") -> Iterator[None]:
     image_module = _pillow()
     try:
         with within_memory(name):
@@ -120,10 +283,13 @@ def _failures(name: str) -> Iterator[None]:
     except image_module.DecompressionBombError as error:
         raise ImageError(name, "has too many pixels to read") from error
     except image_module.UnidentifiedImageError as error:
-        reason = (
-            "is not a JPEG, PNG, BMP, WebP, GIF, TIFF, PNM, JPEG 2000 or AVIF image, or its header "
-            "is damaged"
-        )
+        if (kind := format_of(data[:32])) is None:
+            reason = (
+                "is not a JPEG, PNG, BMP, WebP, GIF, TIFF, PNM, JPEG 2000 or AVIF image, or its "
+                "header is damaged"
+            )
+        else:
+            reason = f"is a {kind} file of a kind that is not read, or its header is damaged"
         raise ImageError(name, reason) from error
     except Exception as error:  # damaged files make Pillow raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -174,37 +340,86 @@ def _load_rare(rare: str) -> bool:
     return rare in image_module.OPEN
 
 
-def _rgb(image: PillowImage, name: str) -> NDArray[np.uint8]:
+def _rgb(image: PillowImage, low: NDArray[np.uint8] | None, seen: Reading) -> NDArray[np.uint8]:
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
-        return _from_16_bit(image)
+        return _from_16_bit(image, seen)
     if mode in ("I", "F"):
         kind = "32-bit integer" if mode == "I" else "floating-point"
         raise ImageError(
-            name, f"has {kind} pixels, whose range is not known; save it with 8 or 16 bits"
+            seen.name, f"has {kind} pixels, whose range is not known; save it with 8 or 16 bits"
         )
+    if low is not None:
+        pixels, key = np.array(image), image.info["transparency"]
+        there = [(pixels[:, :, c] == k >> 8) & (low[:, :, c] == k & 255) for c, k in enumerate(key)]
+        return _without(pixels, np.logical_and.reduce(there), seen)
+    if mode == "P" and (old := _old_colours(image)) is not None:
+        return old
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        return _over_white(np.asarray(image.convert("RGBA")))
-    return np.array(image if mode == "RGB" else image.convert("RGB"))
+        straight = image.convert("LA") if mode == "La" else image
+        return _over_white(np.asarray(straight.convert("RGBA")), image.format in ("BMP", "TGA"), seen)
+    return _copied(image if mode == "RGB" else image.convert("RGB"))
 
 
-def _from_16_bit(image: PillowImage) -> NDArray[np.uint8]:
+def _copied(image: PillowImage) -> NDArray[np.uint8]:
+    """Return an RGB image's pixels, in parts, since Pillow hands out copies of its own."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    step = max(PART // image.width, 1)
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        part = image if step >= image.height else image.crop((0, top, image.width, bottom))
+        pixels[top:bottom] = np.asarray(part)
+    return pixels
+
+
+def _from_16_bit(image: PillowImage, seen: Reading) -> NDArray[np.uint8]:
     values = np.asarray(image).astype(np.uint32)  # (height, width)
     tags = getattr(image, "tag_v2", {})
-    white = 2 ** tags.get(BITS_PER_SAMPLE, (16,))[0] - 1  # TIFF also has 12 bits
+    white = 2 ** tags.get(BITS, (16,))[0] - 1  # TIFF also has 12 bits
     grey = ((np.minimum(values, white) * 255 + white // 2) // white).astype(np.uint8)
+    if 0 < values.max() <= white // 15:
+        seen.note("dark")
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:
         grey = 255 - grey  # Pillow does this for 8 bits only
+    pixels = np.repeat(grey[:, :, None], 3, axis=2)
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return np.repeat(grey[:, :, None], 3, axis=2)
+    return _without(pixels, values == transparent, seen) if isinstance(transparent, int) else pixels
 
 
-def _over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    alpha = rgba[:, :, 3:].astype(np.uint32)
-    mixed = rgba[:, :, :3] * alpha + 255 * (255 - alpha)
-    return ((mixed + 127) // 255).astype(np.uint8)
+def _without(
+    pixels: NDArray[np.uint8], transparent: NDArray[np.bool_], seen: Reading
+) -> NDArray[np.uint8]:
+    pixels[transparent] = 255
+    if transparent.all():
+        seen.note("clear")
+    return pixels
+
+
+def _old_colours(image: Any) -> NDArray[np.uint8] | None:
+    """Return the pixels of a TIFF whose palette has 8 bits an entry, as old writers left it."""
+    table = getattr(image, "tag_v2", {}).get(COLOUR_MAP, ())
+    if not table or not 0 < max(table) < 256:
+        return None
+    colours = np.array(table, np.uint8).reshape(3, -1).T
+    indices = np.minimum(np.asarray(image), len(colours) - 1)
+    found: NDArray[np.uint8] = colours[indices]
+    return found
+
+
+def _over_white(rgba: NDArray[np.uint8], maybe_unused: bool, seen: Reading) -> NDArray[np.uint8]:
+    """Lay an image over white; `maybe_unused`: an alpha that is 0 throughout means nothing."""
+    if not rgba[:, :, 3].any():
+        if maybe_unused:
+            return np.ascontiguousarray(rgba[:, :, :3])
+        seen.note("clear")
+    pixels = np.empty((*rgba.shape[:2], 3), np.uint8)
+    step = max(PART // rgba.shape[1], 1)
+    for top in range(0, len(rgba), step):
+        part = rgba[top : top + step]
+        alpha = part[:, :, 3:].astype(np.uint32)
+        mixed = part[:, :, :3] * alpha + 255 * (255 - alpha)
+        pixels[top : top + step] = (mixed + 127) // 255
+    return pixels
 
 
 def _orientation(image: PillowImage) -> int:

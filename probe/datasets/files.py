@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.decode import decode, decode_file, read_file
+from probe.datasets.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES
 from probe.errors import DataError, ImageError
 from probe.indexing import row_number, row_numbers
@@ -38,6 +39,7 @@ class FileImages:
     def __init__(self, root: str, ids: Sequence[str], memo: Memo, workers: int) -> None:
         self._root, self._ids, self._memo, self._workers = root, ids, memo, workers
         self._content: NDArray[np.uint8] | None = None
+        self.notes = Notes()  # what was unusual of the images that were decoded
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -81,7 +83,7 @@ class FileImages:
                     f"{path}: was changed since this command looked at it; run the same command "
                     "again"
                 )
-            return decode(data, path)
+            return decode(data, path, self.notes)
         except ImageError as error:
             raise _with_advice(error) from error
 
@@ -91,6 +93,7 @@ class FileImages:
         ids = [self._ids[row] for row in rows.tolist()]
         taken = FileImages(self._root, ids, self._memo, self._workers)
         taken._content = None if self._content is None else self._content[rows]
+        taken.notes = self.notes
         return taken
 
     def unreadable(self) -> dict[int, str]:
@@ -101,7 +104,7 @@ class FileImages:
                 stamps[path] = _stamp(path)
             except ImageError as error:
                 bad[row] = error.reason
-        kind = f"decodes-1/pillow-{version('pillow')}"
+        kind = f"decodes-2/pillow-{version('pillow')}"
         known = self._memo.get_many(kind, stamps)
         row_of = {path: row for row, path in enumerate(paths)}
         for path, result in self._each(_decodes, kind, stamps, known):

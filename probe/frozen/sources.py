@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probe.datasets.decode import decode, read_file
 from probe.datasets.given import Given, given_image, given_images
+from probe.datasets.notes import Notes
 from probe.errors import DataError
 from probe.indexing import row_number, row_numbers
 from probe.preprocess import UInt8Image
@@ -22,6 +23,7 @@ class ImageSources:
     def __init__(self, items: Sequence[Given]) -> None:
         self._items = items
         self._content: NDArray[np.uint8] | None = None
+        self.notes = Notes()
 
     @classmethod
     def of(cls, X: Any) -> ImageSources:
@@ -56,13 +58,13 @@ class ImageSources:
             data = data.copy()  # what is hashed is what goes through the network
         if content is not None and _content(data) != content[row].tobytes():
             raise DataError(f"{one.name}: was changed while its features were computed; try again")
-        return decode(data, one.name) if isinstance(data, bytes) else data
+        return decode(data, one.name, self.notes) if isinstance(data, bytes) else data
 
     def take(self, rows: NDArray[np.intp]) -> ImageSources:
         """Return the images of those rows, in that order."""
         rows = row_numbers(rows, len(self))
         taken = ImageSources([self._items[row] for row in rows.tolist()])
-        taken._content = self.content()[rows]
+        taken._content, taken.notes = self.content()[rows], self.notes
         return taken
 
     def missing(self, recall: Recall) -> NDArray[np.intp]:

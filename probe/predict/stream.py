@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from probe.datasets import BadImage, decode
 from probe.datasets.decode import read_file, within_memory
+from probe.datasets.notes import Notes
 from probe.errors import ImageError
 from probe.loader import load_batches
 from probe.multilabel import reached
@@ -17,6 +19,8 @@ from probe.predict.predictor import Answers, Predictor
 from probe.recall import file_content
 
 TOP_K = 5
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,7 @@ def predict_images(
         One for each image; one that cannot be read does not keep the rest from being predicted.
     """
     bad: dict[int, str] = {}
+    notes = Notes()
     known: dict[int, bytes] = {}
     nothing = np.zeros(predictor.pixels, np.uint8)
 
@@ -77,7 +82,7 @@ def predict_images(
                 if predictor.remembers and predictor.knows(content := file_content(data)):
                     known[row] = content
                     return nothing
-                return predictor.pack(decode(data, images[row]))
+                return predictor.pack(decode(data, images[row], notes))
         except ImageError as error:
             bad[row] = error.reason
             return nothing
@@ -92,6 +97,8 @@ def predict_images(
                 yield BadImage(id=images[row], reason=bad.pop(row))
             else:
                 yield told(images[row], answers, place, predictor.classes, top_k)
+    for line in notes.lines():
+        log.warning("%s", line)
 
 
 def told(

@@ -1,0 +1,121 @@
+"""Files that Pillow reads otherwise than they are meant: put right before their pixels are read.
+
+Each function looks at an opened image whose pixels are not loaded. What cannot be put right is
+refused, for wrong pixels are worse than none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from probe.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+# TIFF tags
+BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES = 258, 259, 262, 266, 277
+BYTE_COUNTS, PLANES, COLOUR_MAP, SAMPLE_FORMAT, SUBSAMPLING = 279, 284, 320, 339, 530
+UNCOMPRESSED, WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR, SIGNED, SEPARATE = 1, 0, 1, 6, 2, 2
+
+
+def prepare(image: PillowImage, data: bytes, name: str) -> None:
+    """Correct what Pillow made of a file's header.
+
+    Raises
+    ------
+    ImageError
+        Pillow would make other pixels of it than are stored.
+    """
+    if image.format == "TIFF":
+        _prepare_tiff(image, name)
+    elif image.format == "PNG":
+        _prepare_png(image)
+    elif image.format == "BMP":
+        _check_bmp(image, data, name)
+
+
+def _prepare_tiff(image: Any, name: str) -> None:
+    tags = image.tag_v2
+    bits = tags.get(BITS, (1,))
+    if SIGNED in tags.get(SAMPLE_FORMAT, ()) and max(bits) <= 16:
+        raise ImageError(
+            name, f"has signed {max(bits)}-bit samples, whose range is not known; save it unsigned"
+        )
+    if tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED:
+        return  # libtiff reads those
+    if tags.get(PHOTOMETRIC) == YCBCR and _is_subsampled(image):
+        raise ImageError(
+            name, "has uncompressed, subsampled YCbCr samples, which are not read; save it as RGB"
+        )
+    if tags.get(PLANES, 1) == SEPARATE:
+        _prepare_planes(image, name)
+
+
+def _is_subsampled(image: Any) -> bool:
+    tags = image.tag_v2
+    if SUBSAMPLING in tags:
+        return tuple(tags[SUBSAMPLING]) != (1, 1)
+    stored = sum(tags.get(BYTE_COUNTS, (0,)))  # by default both sides are halved
+    return bool(stored < 3 * image.width * image.height)
+
+
+def _prepare_planes(image: Any, name: str) -> None:
+    """Give the raw decoder the layout of a single plane.
+
+    Pillow takes the first letter of the layout of all samples for it, which says nothing of 16
+    bits, of white at zero or of several pixels in a byte.
+    """
+    tags, mode = image.tag_v2, image.mode
+    bits, samples = set(tags.get(BITS, (1,))), tags.get(SAMPLES, 1)
+    plain = tags.get(FILL_ORDER, 1) == 1
+    if plain and samples == 1 and mode in ("I;16", "I;16B") and bits == {16}:
+        image.tile = [_with_layout(tile, mode) for tile in image.tile]
+    elif plain and samples > 1 and mode in ("RGB", "RGBA") and bits == {16}:
+        end = ";16L" if tags.prefix == b"II" else ";16B"
+        image.tile = [_with_layout(tile, tile[3][0] + end) for tile in image.tile]
+    elif not (
+        plain
+        and (bits == {8} or (bits == {1} and mode == "1"))
+        and (samples > 1 or tags.get(PHOTOMETRIC) != WHITE_IS_ZERO)
+    ):
+        raise ImageError(
+            name,
+            f"has {max(bits)}-bit samples in uncompressed planes, which are not read; save it with "
+            "interleaved samples",
+        )
+
+
+def _with_layout(tile: Any, layout: str) -> Any:
+    return tile._replace(args=(layout, *tile.args[1:]))
+
+
+def _prepare_png(image: Any) -> None:
+    """Bring the transparent grey level or colour to the range that the pixels will have."""
+    value = image.info.get("transparency")
+    layout = png_layout(image)
+    if isinstance(value, int) and image.mode == "L":
+        bits = {"L;2": 2, "L;4": 4}.get(layout, 8)
+        top = (1 << bits) - 1  # higher bits have no meaning (PNG specification, tRNS)
+        image.info["transparency"] = (value & top) * (255 // top)
+    elif isinstance(value, tuple) and layout == "RGB":
+        image.info["transparency"] = tuple(sample & 255 for sample in value)
+
+
+def png_layout(image: Any) -> str:
+    """Return Pillow's name of how a PNG's samples are stored; empty once they are loaded."""
+    if not image.tile:
+        return ""
+    args = image.tile[0][3]
+    return str(args if isinstance(args, str) else args[0])
+
+
+def _check_bmp(image: Any, data: bytes, name: str) -> None:
+    at = 24 if int.from_bytes(data[14:18], "little") == 12 else 28
+    bits = int.from_bytes(data[at : at + 2], "little")
+    # a palette of black and white, or of all greys, makes Pillow forget how pixels are stored
+    layout = image.tile[0][3][0] if image.tile[0][0] == "raw" else ""
+    if layout in ("1", "L") and bits != {"1": 1, "L": 8}[layout]:
+        raise ImageError(
+            name, f"has {bits} bits a pixel and a grey palette, which is not read; save it as PNG"
+        )

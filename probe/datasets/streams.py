@@ -1,0 +1,222 @@
+"""JPEG and WebP files that are damaged though their decoders finish without a word.
+
+libjpeg fills what it cannot decode with grey and only warns, which Pillow does not pass on, and
+WebP has no checksum. What is looked for here, so that the decoding itself costs the same:
+
+- A JPEG of one scan (baseline or extended, Huffman) must need its compressed data, to the end and
+  no more. The decoder gets the data with padding where the end marker was: it starves where data
+  is missing, and is done before the last bytes are handed out where too much was left over.
+- Restart markers follow each other, and are as many as the size asks for.
+- A JPEG of several scans must bring each coefficient to full precision.
+- A long run of zero bytes, as a lost sector or half a download leaves it, is in no JPEG's data but
+  that of flat areas under a code that writes those as zeros. In a WebP it is a reason to see
+  whether all of the data is needed.
+
+What stays unseen: a changed bit after which as much data is used as before, a progressive file
+that is cut within its last scan and given an end marker, and damage to JPEGs inside TIFFs.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+SPARE = 16  # bytes that an encoder may leave over, as padding, behind a scan
+ZEROS = bytes(64)
+PADDING = b"\xff\x00" * 8  # eight bytes of one bits: at most a few blocks
+
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what ends a scan
+_RESTART = re.compile(rb"\xff([\xd0-\xd7])")
+_CYCLE = bytes(range(0xD0, 0xD8))
+_START, _SCAN, _TABLES, _INTERVAL, _END = 0xD8, 0xDA, 0xC4, 0xDD, 0xD9
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a segment
+_FILL = frozenset((0x00, 0xFF))
+HOLE = "is damaged: part of its compressed data is zeros"
+_SEQUENTIAL, _PROGRESSIVE = frozenset((0xC0, 0xC1)), 0xC2
+
+
+class Handed(io.BytesIO):
+    """A file that keeps its last bytes back, and knows whether somebody asked for them."""
+
+    def __init__(self, data: bytes, held_from: int) -> None:
+        super().__init__(data)
+        self._held_from, self.asked = held_from, False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as a file does, but stop once before what is held back."""
+        here = self.tell()
+        if here >= self._held_from:
+            self.asked = True
+            return super().read(size)
+        most = self._held_from - here
+        return super().read(most if size is None or size < 0 else min(size, most))
+
+
+class Scan(NamedTuple):
+    """Entropy-coded data, and what its header says of it."""
+
+    start: int
+    stop: int
+    components: bytes
+    first: int
+    last: int
+    high: int
+    low: int
+
+
+class Jpeg(NamedTuple):
+    """The segments of a JPEG file up to its end marker; `frame` is the body of SOF0 to SOF15."""
+
+    kind: int
+    frame: bytes
+    interval: int
+    tables: list[bytes]
+    scans: list[Scan]
+
+    @property
+    def single(self) -> bool:
+        """Whether one sequential scan has all components."""
+        return (
+            self.kind in _SEQUENTIAL
+            and len(self.scans) == 1
+            and len(self.scans[0].components) == self.frame[5]
+        )
+
+
+def read_jpeg(data: bytes) -> Jpeg | None:
+    """Walk a JPEG file's segments; None where they make no sense, which Pillow will tell."""
+    of, frame, interval, at = 0, b"", 0, 2
+    tables: list[bytes] = []
+    scans: list[Scan] = []
+    try:
+        while True:
+            while data[at] != 0xFF or data[at + 1] in _FILL:
+                at += 1  # fill bytes, or what libjpeg skips between segments
+            kind, at = data[at + 1], at + 2
+            if kind == _END or (kind == _START and scans):
+                break
+            if kind in _BARE:
+                continue
+            body = at + 2
+            at += data[at] << 8 | data[at + 1]
+            if kind == _SCAN:
+                at = _scan(scans, data, at, data[body:at])
+            elif kind == _TABLES:
+                tables.append(data[body:at])
+            elif kind == _INTERVAL:
+                interval = data[body] << 8 | data[body + 1]
+            elif kind in _FRAMES:
+                of, frame = kind, data[body:at]
+    except (IndexError, ValueError):  # cut short: between segments, or in one
+        pass
+    whole = len(frame) > 5 and len(frame) >= 6 + 3 * frame[5] > 6
+    return Jpeg(of, frame, interval, tables, scans) if scans and whole else None
+
+
+def _scan(scans: list[Scan], data: bytes, at: int, body: bytes) -> int:
+    """Note a scan, whose data begins at `at`; return where the next marker is."""
+    marker = _MARKER.search(data, at)
+    stop = after = marker.start() if marker else len(data)
+    while stop > at and data[stop - 1] == 0xFF:  # fill bytes before the marker
+        stop -= 1
+    parameters = 1 + 2 * body[0]
+    first, last, precision = body[parameters : parameters + 3]
+    components = body[1:parameters:2]
+    scans.append(Scan(at, stop, components, first, last, precision >> 4, precision & 15))
+    return after
+
+
+def guarded(data: bytes, jpeg: Jpeg) -> Handed | None:
+    """Return the file for the decoder that tells whether it needs all of the data, if any can."""
+    if not jpeg.single:
+        return None
+    stop = jpeg.scans[0].stop
+    return Handed(data[:stop] + PADDING, max(stop - SPARE, jpeg.scans[0].start))
+
+
+def jpeg_damage(data: bytes, jpeg: Jpeg) -> str | None:
+    """Return what is wrong with a JPEG's compressed data, as far as its structure tells."""
+    if jpeg.interval and jpeg.single and (reason := _restarts(data, jpeg)):
+        return reason
+    if jpeg.kind == _PROGRESSIVE and not _complete(jpeg):
+        return "is cut short: scans are missing"
+    natural: bool | None = None
+    for scan in jpeg.scans:
+        if scan.high or scan.last == 0 or data.find(ZEROS, scan.start, scan.stop) < 0:
+            continue  # refinements and averages of blocks may be zeros
+        if natural is None:
+            natural = jpeg.kind in _SEQUENTIAL and any(map(_ends_with_zero, jpeg.tables))
+        if not natural:
+            return HOLE
+    return None
+
+
+def _ends_with_zero(tables: bytes) -> bool:
+    """Whether a code of zeros ends a block in some table, so that flat areas are zeros."""
+    place = 0
+    while place + 17 < len(tables):
+        if tables[place] >> 4 and tables[place + 17] == 0:
+            return True
+        place += 17 + sum(tables[place + 1 : place + 17])
+    return False
+
+
+def _restarts(data: bytes, jpeg: Jpeg) -> str | None:
+    frame, scan = jpeg.frame, jpeg.scans[0]
+    height, width = frame[1] << 8 | frame[2], frame[3] << 8 | frame[4]
+    sides = frame[7 : 6 + 3 * frame[5] : 3]
+    across, down = 8 * max(side >> 4 for side in sides), 8 * max(side & 15 for side in sides)
+    if len(sides) == 1:
+        across = down = 8
+    blocks = -(-width // max(across, 8)) * -(-height // max(down, 8))
+    marks = b"".join(_RESTART.findall(data, scan.start, scan.stop))
+    expected = -(-blocks // jpeg.interval) - 1
+    if len(marks) != expected or marks != (_CYCLE * (expected // 8 + 1))[:expected]:
+        return "is damaged: its restart markers are not those of its size"
+    return None
+
+
+def _complete(jpeg: Jpeg) -> bool:
+    """Whether scans bring each coefficient of each component to its last bit."""
+    components = jpeg.frame[6 : 6 + 3 * jpeg.frame[5] : 3]
+    missing = {component: set(range(64)) for component in components}
+    for scan in jpeg.scans:
+        for component in scan.components:
+            if scan.low == 0 and component in missing:
+                missing[component] -= set(range(scan.first, scan.last + 1))
+    return not any(missing.values())
+
+
+def webp_damage(data: bytes, decodes: Callable[[bytes], bool]) -> str | None:
+    """Return what is wrong with a WebP's compressed data, as far as zeros tell.
+
+    Zeros are natural where much of an image is flat. So where there are many, the first image is
+    decoded once more without its last bytes, which a sound one needs.
+
+    Parameters
+    ----------
+    decodes : callable
+        Whether the bytes of a WebP file can be decoded.
+    """
+    for start, stop in _bitstreams(data, 12, len(data)):
+        if data.find(ZEROS, start, stop) < 0 or stop - start <= 2 * SPARE:
+            return None
+        kind, size = data[start - 8 : start - 4], (stop - start - SPARE) & ~1
+        lengths = [(size + add).to_bytes(4, "little") for add in (12, 0)]
+        shorter = b"RIFF%bWEBP%b%b" % (lengths[0], kind, lengths[1])
+        return HOLE if decodes(shorter + data[start : start + size]) else None
+    return None
+
+
+def _bitstreams(data: bytes, at: int, stop: int) -> Iterator[tuple[int, int]]:
+    while at + 8 <= stop:
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        at += 8
+        if kind in (b"VP8 ", b"VP8L"):
+            yield at, min(at + size, stop)
+        elif kind == b"ANMF":
+            yield from _bitstreams(data, at + 16, min(at + size, stop))
+        at += size + size % 2
