@@ -18,6 +18,8 @@ BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES = 258, 259, 262, 266, 277
 BYTE_COUNTS, PLANES, COLOUR_MAP, SAMPLE_FORMAT, SUBSAMPLING = 279, 284, 320, 339, 530
 UNCOMPRESSED, WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR, SIGNED, SEPARATE = 1, 0, 1, 6, 2, 2
 
+COLOURS = ("RGB", "RGBA", "CMYK", "YCbCr")
+
 
 def prepare(image: PillowImage, data: bytes, name: str) -> None:
     """Correct what Pillow made of a file's header.
@@ -42,6 +44,11 @@ def _prepare_tiff(image: Any, name: str) -> None:
         raise ImageError(
             name, f"has signed {max(bits)}-bit samples, whose range is not known; save it unsigned"
         )
+    if tags.get(PLANES, 1) == SEPARATE and tags.get(SAMPLES, 1) > 1 and image.mode not in COLOURS:
+        raise ImageError(
+            name, "has grey, palette or CIELab samples in planes, which are not read; save it with "
+            "interleaved samples",
+        )  # fmt: skip
     if tags.get(COMPRESSION, UNCOMPRESSED) != UNCOMPRESSED:
         return  # libtiff reads those
     if tags.get(PHOTOMETRIC) == YCBCR and _is_subsampled(image):

@@ -357,7 +357,9 @@ def _rgb(image: PillowImage, low: NDArray[np.uint8] | None, seen: Reading) -> ND
         return old
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         straight = image.convert("LA") if mode == "La" else image
-        return _over_white(np.asarray(straight.convert("RGBA")), image.format in ("BMP", "TGA"), seen)
+        return _over_white(
+            np.asarray(straight.convert("RGBA")), image.format in ("BMP", "TGA"), seen
+        )
     return _copied(image if mode == "RGB" else image.convert("RGB"))
 
 

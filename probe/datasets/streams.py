@@ -61,6 +61,7 @@ class Scan(NamedTuple):
     start: int
     stop: int
     components: bytes
+    tables: bytes
     first: int
     last: int
     high: int
@@ -124,8 +125,8 @@ def _scan(scans: list[Scan], data: bytes, at: int, body: bytes) -> int:
         stop -= 1
     parameters = 1 + 2 * body[0]
     first, last, precision = body[parameters : parameters + 3]
-    components = body[1:parameters:2]
-    scans.append(Scan(at, stop, components, first, last, precision >> 4, precision & 15))
+    components, tables = body[1:parameters:2], body[2:parameters:2]
+    scans.append(Scan(at, stop, components, tables, first, last, precision >> 4, precision & 15))
     return after
 
 
@@ -143,25 +144,25 @@ def jpeg_damage(data: bytes, jpeg: Jpeg) -> str | None:
         return reason
     if jpeg.kind == _PROGRESSIVE and not _complete(jpeg):
         return "is cut short: scans are missing"
-    natural: bool | None = None
     for scan in jpeg.scans:
         if scan.high or scan.last == 0 or data.find(ZEROS, scan.start, scan.stop) < 0:
             continue  # refinements and averages of blocks may be zeros
-        if natural is None:
-            natural = jpeg.kind in _SEQUENTIAL and any(map(_ends_with_zero, jpeg.tables))
-        if not natural:
+        flat = _zeros_end_a_block(jpeg.tables)
+        if jpeg.kind not in _SEQUENTIAL or not all(flat.get(one & 15) for one in scan.tables):
             return HOLE
     return None
 
 
-def _ends_with_zero(tables: bytes) -> bool:
-    """Whether a code of zeros ends a block in some table, so that flat areas are zeros."""
-    place = 0
-    while place + 17 < len(tables):
-        if tables[place] >> 4 and tables[place + 17] == 0:
-            return True
-        place += 17 + sum(tables[place + 1 : place + 17])
-    return False
+def _zeros_end_a_block(segments: list[bytes]) -> dict[int, bool]:
+    """Return for each AC table whether its code of zeros ends a block, so that flat areas are."""
+    found = {}
+    for tables in segments:
+        place = 0
+        while place + 17 < len(tables):
+            if tables[place] >> 4:
+                found[tables[place] & 15] = tables[place + 17] == 0
+            place += 17 + sum(tables[place + 1 : place + 17])
+    return found
 
 
 def _restarts(data: bytes, jpeg: Jpeg) -> str | None:
