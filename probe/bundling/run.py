@@ -107,8 +107,7 @@ def bundle_run(
     neighbours = rest = None
     if request.remember is not None:
         training = _training(sources, parts, projection, cache_dir, on_rows)
-        validation = predictions.get("val")
-        neighbours, rest = remembered(training, validation, request.remember, cache_dir)
+        neighbours, rest = remembered(training, predictions, request.remember, cache_dir)
     files, parameters = share_parameters(sources)
     about = About(
         networks=tuple(one.about(file) for one, file in zip(sources, files, strict=True)),

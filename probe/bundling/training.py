@@ -23,6 +23,7 @@ from probe.errors import BundleError, ProbeError
 from probe.heads.projection import Projection
 from probe.predictions import Predictions
 from probe.request import repeat, requested_dataset
+from probe.units import ALONE, Groups, Units, dealt, relate
 
 THUMBNAIL = 96  # pixels of the longer side
 MOST_HELD_OUT = 20_000
@@ -113,22 +114,24 @@ def cached_training(source: Source, joined: Joined, store: Store) -> Training | 
 
 def remembered(
     training: Training | None,
-    validation: Predictions | None,
+    predictions: Mapping[str, Predictions],
     remember: str,
     cache_dir: Path,
 ) -> tuple[Neighbours | None, NDArray[np.float32] | None]:
     """Return what is kept of training rows, and features of rows held out from that.
 
-    Those are the run's validation rows where it had some; else training rows that are not kept.
+    Those are the run's validation rows where it had some; else training rows that are not kept,
+    nor any that belong together with one that is.
     """
     if training is None:
         return None, None
+    validation = predictions.get("val")
     known = set(validation.ids.tolist()) if validation is not None else set()
     own = np.array([one in known for one in training.ids], bool)
     train = np.flatnonzero(~own)
     if not own.any() and len(train) > 4 * LEAST_HELD_OUT:  # a tenth stands in for validation
-        order = np.random.default_rng(0).permutation(train)
-        rest, train = np.sort(order[: len(order) // 10]), np.sort(order[len(order) // 10 :])
+        held_out = _tenth(len(train), _units(training, predictions.get("oof")))
+        rest, train = train[held_out], train[~held_out]
     else:
         rest = np.flatnonzero(own)
     kept = train[rows_to_remember(training.labels[train], training.width)]
@@ -144,6 +147,28 @@ def remembered(
         pictures=_thumbnails(training, kept, cache_dir) if pictures else (),
     )
     return neighbours, features[len(kept) :]
+
+
+def _units(training: Training, oof: Predictions | None) -> Units:
+    """Return which training rows belong together: by content, and as the run's folds have it."""
+    groups = []
+    if oof is not None and oof.units is not None:
+        unit = dict(zip(oof.ids.tolist(), oof.units.tolist(), strict=True))
+        of = np.array([unit.get(one, ALONE) for one in training.ids], np.intp)
+        groups = [Groups(by="", of={"train": of})]
+    return relate({"train": training.split.content}, groups).units["train"]
+
+
+def _tenth(n_rows: int, units: Units) -> NDArray[np.bool_]:
+    """Return a tenth of the rows, drawn by whole units, (n_rows,)."""
+    own = dealt(units, n_rows)
+    turn = np.empty(n_rows, np.intp)
+    if own is None:
+        turn[np.random.default_rng(0).permutation(n_rows)] = np.arange(n_rows)
+        return turn < n_rows // 10
+    turn = np.random.default_rng(0).permutation(int(own.max()) + 1)[own]
+    before = np.concatenate([[0], np.cumsum(np.bincount(turn))])  # rows of earlier units
+    return turn < np.searchsorted(before, n_rows // 10, side="right") - 1
 
 
 def _thumbnails(training: Training, rows: NDArray[np.intp], cache_dir: Path) -> tuple[bytes, ...]:

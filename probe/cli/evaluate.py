@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, cache_folder
+from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, Group, cache_folder
 from probe.cli.pass_options import Device, Limit, PerClass, SkipBad, Workers
 from probe.cli.predict import (
     Also,
@@ -25,7 +26,9 @@ from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.datasets import Split
+    from probe.parts import Part
     from probe.predict.evaluate import Evaluation
+    from probe.units import Groups, Units
 
 
 def evaluate(
@@ -38,6 +41,7 @@ def evaluate(
     per_class: PerClass = None,
     limit: Limit = None,
     skip_bad: SkipBad = False,
+    group: Group = None,
     tta: Tta = "none",
     combine: Combine = "probabilities",
     also: Also = None,
@@ -59,6 +63,8 @@ def evaluate(
     from probe.cli.extract import default_workers
     from probe.cli.label_figures import show_each
     from probe.datasets import load_dataset
+    from probe.duplicates import near_groups
+    from probe.grouping import related_images
     from probe.predict.evaluate import evaluate as score_bundle
 
     check_options(tta, combine, weighting)
@@ -75,6 +81,16 @@ def evaluate(
     paths, rows = [bundle, *(also or ())], found.splits[name]
     loaded = [Bundle.load(path, batch_size=batch_size, device=device) for path in paths]
     predictor = make_predictor(loaded, tta, combine, weighting, folder)
+    named = {name: rows}
+
+    def units_of(part: Part) -> Units:
+        def near() -> Groups:
+            found = near_groups({"train": part})
+            return replace(found, of={name: found.of["train"]})
+
+        return related_images(named, group or (), dataset, near).units[name]
+
+    related_images(named, group or (), dataset)  # what is wrong with a group is said first
     looks = _look(folder, rows, str(bundle)) if name == "test" else None
     with console.progress("evaluate", "images") as bar:
         task = bar.add_task("evaluate", total=len(rows))
@@ -84,6 +100,7 @@ def evaluate(
             found.classes,
             workers=workers or default_workers(),
             on_rows=lambda count: bar.advance(task, count),
+            units_of=units_of,
         )
     if as_json:
         about = {"bundle": str(bundle), "dataset": found.name, "split": name, "n": len(rows)}
@@ -120,6 +137,8 @@ def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str
     from probe.cli.head_figures import NAMES
     from probe.cli.label_figures import NAMES as LABEL_NAMES
 
+    if outcome.n_groups is not None:
+        images += f" in {outcome.n_groups:,} groups, over which intervals are"
     figures = {"images": images}
     names = NAMES if outcome.labels is None else LABEL_NAMES
     for name, value in outcome.figures.items():

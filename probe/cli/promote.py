@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from probe.cli import promote_options as of
-from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def promote(
     from_scratch: of.FromScratch = False,
     weights: of.Weights = None,
     dataset_root: of.Root = None,
+    group: Group = None,
     freeze: of.Freeze = "none",
     unfreeze: of.Unfreeze = "",
     backbone_lr_mult: of.BackboneMult = 1.0,
@@ -108,6 +109,7 @@ def promote(
         dataset_root=str(dataset_root.resolve()) if dataset_root else None, weights=weights,
         sample_weights=str(sample_weights.resolve()) if sample_weights else None,
         compare=_controls(compare, options), tensorboard=tensorboard,
+        group=tuple(_absolute(one) for one in group or ()),
         command="probe " + shlex.join(sys.argv[1:]),
     )  # fmt: skip
     source = open_source(chosen, asked.places(folder))
@@ -118,6 +120,11 @@ def promote(
             _begin(source, asked, Path(place), workers=workers, quiet=False)
     else:
         _new(source, asked, folder, out, workers=workers, quiet=as_json)
+
+
+def _absolute(group: str) -> str:
+    """Return a file's whole path, so that a run can be resumed from elsewhere; else the text."""
+    return str(Path(group).resolve()) if Path(group).is_file() else group
 
 
 def _start(head: str, from_scratch: bool) -> Start:

@@ -14,8 +14,10 @@ from probe.datasets.decode import within_memory
 from probe.errors import UsageError
 from probe.evaluation import Scored, describe_labels, figures_of, intervals_of, measure
 from probe.loader import load_batches
+from probe.parts import Part
 from probe.predict.predictor import Answers, Predictor
 from probe.splitting import Labels
+from probe.units import Units, count_units
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,6 +40,8 @@ class Evaluation:
         Accuracy on the rows without a flag; None of several labels.
     from_cache : int
         Rows whose features were at hand.
+    n_groups : int or None
+        How many groups the rows are, where some belong together: intervals are over groups then.
     """
 
     scored: Scored
@@ -48,6 +52,7 @@ class Evaluation:
     stranger: float | None
     top1_answered: float | None
     from_cache: int
+    n_groups: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what was not measured is absent."""
@@ -62,6 +67,7 @@ class Evaluation:
             "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
             **{name: value for name, value in flags.items() if value is not None},
             "from_cache": self.from_cache,
+            **({} if self.n_groups is None else {"groups": self.n_groups}),
         }
 
 
@@ -72,6 +78,7 @@ def evaluate(
     *,
     workers: int = 1,
     on_rows: Callable[[int], None] = lambda _: None,
+    units_of: Callable[[Part], Units] | None = None,
 ) -> Evaluation:
     """Score bundles on labelled images; classes are matched by name.
 
@@ -82,6 +89,9 @@ def evaluate(
         What the split's labels stand for; every one of them has to be one of the bundle's.
     on_rows : callable, optional
         Told how many more images are done.
+    units_of : callable, optional
+        Returns which images belong together, int, (n_images,); it is given the first bundle's
+        features of them. Without it each image is alone.
 
     Raises
     ------
@@ -103,12 +113,19 @@ def evaluate(
         with within_memory(split.ids[row]):
             return predictor.pack(split.images.image(row))
 
-    answers = []
+    answers, seen = [], []
     for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):
         here = [contents[row] for row in rows.tolist()]
-        answers.append(predictor.answer(predictor.features(batch[: len(rows)], here)))
+        features = predictor.features(batch[: len(rows)], here)
+        if units_of is not None:
+            seen.append(features[0][:, 0])
+        answers.append(predictor.answer(features))
         on_rows(len(rows))
-    return _evaluation(predictor, answers, labels, sum(one is not None for one in contents))
+    units = None
+    if units_of is not None:
+        units = units_of(Part(X=np.concatenate(seen), y=labels, ids=split.ids))
+    known = sum(one is not None for one in contents)
+    return _evaluation(predictor, answers, labels, known, units)
 
 
 def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> Labels:
@@ -154,12 +171,16 @@ def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
 
 
 def _evaluation(
-    predictor: Predictor, answers: list[Answers], labels: Labels, from_cache: int
+    predictor: Predictor,
+    answers: list[Answers],
+    labels: Labels,
+    from_cache: int,
+    units: Units | None,
 ) -> Evaluation:
     probabilities = np.concatenate([one.probabilities for one in answers])
     unsure = np.concatenate([one.verdicts.unsure for one in answers])
     stranger = np.concatenate([one.verdicts.stranger for one in answers])
-    splits, thresholds = {"test": measure(probabilities, labels)}, answers[0].thresholds
+    splits, thresholds = {"test": measure(probabilities, labels, units)}, answers[0].thresholds
     scored = splits["test"]
     several = describe_labels(splits, predictor.classes, thresholds)
     found = [b.about.rejection for b in predictor.bundles if b.about.rejection is not None]
@@ -176,4 +197,5 @@ def _evaluation(
         stranger=float(stranger.mean()) if any(one.distance for one in found) else None,
         top1_answered=answered,
         from_cache=from_cache,
+        n_groups=None if scored.units is None else count_units(scored.units, len(labels)),
     )

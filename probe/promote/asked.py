@@ -34,6 +34,8 @@ class Asked:
     compare : tuple of str
         Names of the controls to train beside it.
     tensorboard : bool
+    group : tuple of str
+        What images belong together by.
     command : str
     """
 
@@ -44,6 +46,7 @@ class Asked:
     sample_weights: str | None = None
     compare: tuple[str, ...] = ()
     tensorboard: bool = False
+    group: tuple[str, ...] = ()
     command: str = ""
 
     def save(self, folder: Path) -> None:
@@ -70,7 +73,8 @@ class Asked:
             if data.pop("schema") != SCHEMA:
                 raise ValueError(f"another schema than {SCHEMA}")
             options = Options.from_json(data.pop("options"))
-            return cls(options=options, **{**data, "compare": tuple(data["compare"])})
+            several = {name: tuple(data.get(name, ())) for name in ("compare", "group")}
+            return cls(options=options, **{**data, **several})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"{path}: damaged ({error}); start again with `probe promote`"
@@ -79,7 +83,9 @@ class Asked:
     def places(self, cache_dir: Path) -> Places:
         """Return where things lie."""
         root = Path(self.dataset_root) if self.dataset_root else None
-        return Places(cache_dir=cache_dir, dataset_root=root, weights=self.weights)
+        return Places(
+            cache_dir=cache_dir, dataset_root=root, weights=self.weights, group=self.group
+        )
 
 
 def unfinished(runs: Path) -> Path:

@@ -6,8 +6,9 @@ of the promoted run are those of the probe, whatever changed since.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +23,21 @@ from probe.cache.joining import Joined, join
 from probe.cache.store import Entry, Store
 from probe.datasets import Dataset, Split
 from probe.errors import CacheError, DataError, UnknownNameError, UsageError
+from probe.grouping import groups_of_entry
 from probe.heads import load_head
+from probe.memory import Fitting
 from probe.outcome import newest_bench
 from probe.predictions import Predictions, load_predictions
 from probe.preprocess import PreprocessSpec
 from probe.request import Prepared, prepare, repeat
 from probe.results import METRIC_WORDS, RunResult, find_run, finished_runs, read_run
-from probe.runs import HEAD, TRAIN_HEAD
+from probe.runs import HEAD, TRAIN_HEAD, related_rows
+from probe.units import beyond_single
 
 if TYPE_CHECKING:
     from probe.heads.linear import LinearHead
+
+log = logging.getLogger(__name__)
 
 PROMOTED = "promoted"
 PROMOTABLE = "linear and MLP heads (dense, path, logistic, ridge) can be fine-tuned"
@@ -91,11 +97,14 @@ class Places:
     cache_dir : Path
     dataset_root, weights : optional
         Where the images or the weights lie now, if elsewhere than recorded.
+    group : tuple of str
+        What images belong together by, see `probe.grouping`; by default what the run had.
     """
 
     cache_dir: Path
     dataset_root: Path | None = None
     weights: str | None = None
+    group: tuple[str, ...] = ()
 
 
 def open_source(folder: Path, places: Places) -> Source:
@@ -124,8 +133,11 @@ def open_source(folder: Path, places: Places) -> Source:
         for name, source in joined.sources.items()
     }
     train, val = _divide(folder, result, dataset_splits, predictions["val"])
+    told, by = _related(folder, joined, predictions, places.group)
+    if by:
+        result = replace(result, groups={**(result.groups or {}), "by": by})
     return Source(
-        folder=folder, result=result, head=head, predictions=predictions, backbone=main.backbone,
+        folder=folder, result=result, head=head, predictions=told, backbone=main.backbone,
         layer=cut.layer, pool=cut.pool, preprocess=main.preprocess,
         parameters=main.load([(cut.layer, cut.pool)]).parameters, train=train, val=val,
         test=dataset_splits.get("test") if "test" in predictions else None,
@@ -298,6 +310,51 @@ def _divide(
             "on; fit the head again"
         )
     return train, held.take(rows)
+
+
+def _related(
+    folder: Path, joined: Joined, predictions: Mapping[str, Predictions], group: Sequence[str]
+) -> tuple[Mapping[str, Predictions], str]:
+    """Return the predictions with what belongs together, and by what where it was asked for.
+
+    The run's split stays as it is, so a group that it divides is refused.
+    """
+    groups = groups_of_entry(group, joined, fitting=Fitting(solver="path"))
+    related = related_rows(joined.splits, groups)
+    held = "val" if "val" in joined.splits else "train"
+    places = {"val": held, "test": "test"}
+    rows = {
+        split: _rows_of(joined.splits[where].ids, predictions[split])
+        for split, where in places.items()
+        if split in predictions
+    }
+    units = related.units[held][rows["val"]]
+    every = related.units["train"]
+    learnt = every if held == "val" else np.delete(every, rows["val"])
+    if count := int(np.isin(units, learnt).sum()):
+        what = f"of groups ({related.by}) that are trained on, too" if group else (
+            "copies of training images"
+        )  # fmt: skip
+        text = (
+            f"{folder}: {count:,} of {len(units):,} validation images are {what}, so the best "
+            "epoch would be chosen by what was learnt by heart"
+        )
+        again = f"fit the head again{f' with --group {group[0]}' if group else ''}"
+        if held == "train" and group:
+            raise UsageError(f"{text}; {again}")
+        log.warning("%s%s", text, f"; {again}" if held == "train" else "")
+    found = dict(predictions)
+    for split, place in rows.items():
+        if group or predictions[split].units is None:
+            own = related.units[places[split]][place]
+            kept = own if beyond_single(own) else None
+            found[split] = replace(predictions[split], units=kept)
+    return found, related.by
+
+
+def _rows_of(ids: Sequence[str], wanted: Predictions) -> NDArray[np.intp]:
+    place = {one: row for row, one in enumerate(ids)}
+    return np.array([place[one] for one in wanted.ids.tolist()], np.intp)
 
 
 def describe(source: Source) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from probe.bundling.training import _tenth
 from probe.cli.app import app
 from probe.errors import UsageError
 from probe.results import read_run
@@ -93,9 +94,7 @@ def test_a_bench_compares_on_whole_groups_and_finds_its_runs_again(world: Path) 
     assert "in 8 groups right" in grouped["comparisons"][0]["verdict"]
     assert "sign-flip" in grouped["comparisons"][0]["pairs"][0]["test"]
     knn = {one["name"]: one["value"] for one in grouped["comparisons"][0]["scores"]}["knn"]
-    alone = {one["name"]: one["value"] for one in rows["comparisons"][0]["scores"]}["knn"]
     assert knn < 0.75
-    assert alone > 0.9
     kept = read_run(world / "cache" / "runs" / grouped["rows"][0]["run"])
     assert kept.groups is not None
     assert kept.groups["by"] == "patient"
@@ -118,3 +117,45 @@ def test_what_no_group_is_called_is_refused_in_one_line(world: Path) -> None:
         with pytest.raises(UsageError, match=r"--group site: .*its columns are patient") as raised:
             probe(*command, "--group", "site", "--cache-dir", str(world / "cache"))
         assert "\n" not in str(raised.value)
+
+
+def fit(world: Path, *more: str) -> Path:
+    done = probe("head", "--solver", "ridge", *more, "--cache-dir", str(world / "cache"))
+    return Path(done["run"])
+
+
+def test_a_bundle_is_evaluated_over_groups_and_keeps_them_apart(world: Path) -> None:
+    run, bundle = fit(world, "--group", "patient"), str(world / "model.probe")
+    probe("bundle", str(run), "--out", bundle, "--cache-dir", str(world / "cache"))
+    arguments = ["evaluate", bundle, "-d", str(world / "list.csv"), "--cache-dir",
+                 str(world / "cache")]  # fmt: skip
+    rows = probe(*arguments)
+    for group in ("patient", "duplicates", str(world / "groups.csv")):
+        found = probe(*arguments, "--group", group)
+        assert found["groups"] == 6
+        assert found["metrics"] == rows["metrics"]
+        width, before = (np.ptp(one["intervals"]["top1"]) for one in (found, rows))
+        assert width > before
+    assert "groups" not in rows
+
+
+def test_promotion_takes_the_groups_of_its_run_and_refuses_to_divide_others(world: Path) -> None:
+    cache = ("--cache-dir", str(world / "cache"))
+    run = fit(world, "--group", "patient")
+    done = probe("promote", str(run), "--epochs", "1", *cache)
+    assert done["groups"] == {**read_run(run).groups, "units": {"val": 8, "test": 6}} | {
+        "effective": done["groups"]["effective"]
+    }
+    assert "sign-flip" in done["gain"]["val"]["test"]
+    alone = fit(world)
+    with pytest.raises(UsageError, match=r"validation images are of groups \(patient\) that are"):
+        probe("promote", str(alone), "--group", "patient", *cache)
+
+
+def test_images_that_a_bundle_keeps_are_no_copies_of_those_its_threshold_is_of() -> None:
+    units = np.repeat(np.arange(50), 5)
+    held_out = _tenth(250, units)
+    assert held_out.sum() == 25
+    assert not set(units[held_out]) & set(units[~held_out])
+    order = np.random.default_rng(0).permutation(250)
+    assert set(np.flatnonzero(_tenth(250, np.arange(250)))) == set(order[:25])
