@@ -34,6 +34,7 @@ class Request:
     dataset_root: Path | None = None
     weights: str = "auto"
     preprocess: str | None = None
+    mean: str | None = None
     layers: tuple[str, ...] = ()
     pool: str | None = None
     size: int | None = None
@@ -106,6 +107,7 @@ def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) ->
         "dataset_root": _absolute(dataset.root) if named and dataset.root else None,
         "weights": _absolute(weights.path) if weights.path else weights.name,
         "preprocess": preprocess,
+        "mean": _absolute(Path(request.mean)) if request.mean else None,
         "size": request.size,
         "splits": list(request.splits),
         "per_class": request.per_class,
@@ -159,6 +161,7 @@ def repeat(
         dataset_root=None if root is None else Path(root),
         weights=weights or values["weights"],
         preprocess=values["preprocess"],
+        mean=values.get("mean"),
         layers=(key.layer,),
         pool=key.pool,
         size=values["size"],

@@ -30,6 +30,7 @@ from probe.weights import (
     check_first_use,
     default_layer,
     resolve_weights,
+    with_mean,
 )
 
 __all__ = ["Prepared", "Request", "prepare", "repeat", "requested_dataset"]
@@ -108,6 +109,8 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
         _forget(request, memo)
     given = load_preprocess(request.preprocess) if request.preprocess else None
     weights = _weights(request, backbone, memo, given)
+    if request.mean is not None:
+        weights = with_mean(weights, Path(request.mean).expanduser())
     preprocess = (
         weights.preprocess if request.size is None else weights.preprocess.with_size(request.size)
     )

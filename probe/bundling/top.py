@@ -22,7 +22,7 @@ from probe.bundle import (
 from probe.errors import BundleError, UsageError, WeightsError
 from probe.memo import Memo
 from probe.preprocess import load_preprocess
-from probe.weights import class_names, resolve_weights
+from probe.weights import class_names, resolve_weights, with_mean
 
 LONGEST_PATH, MAX_NAMES = 4096, 1 << 24
 
@@ -75,7 +75,7 @@ def read_classes(text: str) -> tuple[str, ...]:
 
 def own_top(
     backbone: str, *, cache_dir: Path, weights: str = "auto", preprocess: str | None = None,
-    classes: tuple[str, ...] | None = None,
+    classes: tuple[str, ...] | None = None, mean: Path | None = None,
 ) -> OwnTop:  # fmt: skip
     """Return a backbone with the classifier that its weights came with.
 
@@ -83,6 +83,8 @@ def own_top(
     ----------
     classes : tuple of str, optional
         Names of the classes in the classifier's order. ImageNet's need none.
+    mean : Path, optional
+        A mean image of Caffe's; see `with_mean`.
 
     Raises
     ------
@@ -95,6 +97,8 @@ def own_top(
     spec, memo = BACKBONES[backbone], Memo(cache_dir / "memo.sqlite")
     given = load_preprocess(preprocess) if preprocess else None
     found = resolve_weights(spec, weights, cache_dir=cache_dir, memo=memo, preprocess=given)
+    if mean is not None:
+        found = with_mean(found, mean)
     try:
         layer = found.classifier(spec)
     except WeightsError as error:

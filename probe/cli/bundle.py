@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.cli.pass_options import Mean
 from probe.cli.predict import Classes
 from probe.errors import UsageError
 from probe.records import loads_json
@@ -63,6 +64,7 @@ def bundle(
     preprocess: Annotated[
         str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
     ] = None,
+    mean: Mean = None,
     classes: Classes = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
@@ -84,12 +86,19 @@ def bundle(
         place = weights[0] if weights else "auto"
         names = read_classes(classes) if classes is not None else None
         top = own_top(
-            backbone, cache_dir=folder, weights=place, preprocess=preprocess, classes=names
+            backbone,
+            cache_dir=folder,
+            weights=place,
+            preprocess=preprocess,
+            classes=names,
+            mean=mean,
         )
         made = top.bundle(target)
     else:
-        if preprocess is not None or classes is not None:
-            raise UsageError("--preprocess and --classes are for --backbone; a run knows its own")
+        if (preprocess, mean, classes) != (None, None, None):
+            raise UsageError(
+                "--preprocess, --mean and --classes are for --backbone; a run knows its own"
+            )
         request = BundleRequest(
             weights=tuple(weights or ()),
             folds=folds,

@@ -33,6 +33,13 @@ Preprocess = Annotated[
         help="What the weights were trained on: a name or a JSON file. Known weights bring it."
     ),
 ]
+Mean = Annotated[
+    Path | None,
+    typer.Option(
+        help="A mean image of Caffe's, FILE.binaryproto: its channels' means replace those of the "
+        "preprocessing."
+    ),
+]
 LayerNames = Annotated[
     str | None,
     typer.Option(
@@ -118,6 +125,7 @@ class PassOptions:
     dataset_root: DatasetRoot = None
     weights: Weights = "auto"
     preprocess: Preprocess = None
+    mean: Mean = None
     layer: LayerNames = None
     pool: PoolName = None
     size: Size = None
@@ -150,6 +158,7 @@ class PassOptions:
             dataset_root=self.dataset_root,
             weights=self.weights,
             preprocess=self.preprocess,
+            mean=None if self.mean is None else str(self.mean),
             layers=words(self.layer),
             pool=self.pool,
             size=self.size,

@@ -15,7 +15,7 @@ from unicodedata import category
 import typer
 
 from probe.cli.options import AsJson, CacheDir, cache_folder
-from probe.cli.pass_options import Device, Workers
+from probe.cli.pass_options import Device, Mean, Workers
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def predict(
     preprocess: Annotated[
         str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
     ] = None,
+    mean: Mean = None,
     classes: Classes = None,
     top_k: Annotated[
         int | None,
@@ -122,11 +123,12 @@ def predict(
     size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
     folder = cache_folder(cache_dir)
     if backbone is not None:
-        first = _own_top(backbone, weights, preprocess, classes, folder, size, device)
+        first = _own_top(backbone, weights, preprocess, mean, classes, folder, size, device)
     else:
-        if weights != "auto" or preprocess is not None or classes is not None:
+        if weights != "auto" or (preprocess, mean, classes) != (None, None, None):
             raise UsageError(
-                "--weights, --preprocess and --classes are for --backbone; a bundle has its own"
+                "--weights, --preprocess, --mean and --classes are for --backbone; a bundle has "
+                "its own"
             )
         first = _load(inputs[0], size, device)
     bundles = [first, *(_load(str(one), size, device) for one in also or ())]
@@ -188,6 +190,7 @@ def _own_top(
     backbone: str,
     weights: str,
     preprocess: str | None,
+    mean: Path | None,
     classes: str | None,
     folder: Path,
     batch_size: int | None,
@@ -196,7 +199,9 @@ def _own_top(
     from probe.bundling import own_top, read_classes
 
     names = read_classes(classes) if classes is not None else None
-    top = own_top(backbone, cache_dir=folder, weights=weights, preprocess=preprocess, classes=names)
+    top = own_top(
+        backbone, cache_dir=folder, weights=weights, preprocess=preprocess, classes=names, mean=mean
+    )
     return top.load(batch_size=batch_size, device=device)
 
 

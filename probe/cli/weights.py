@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.cli.pass_options import Mean
 from probe.cli.weights_show import show
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def check(
     name: Annotated[str, typer.Argument(help="A name from `probe weights list`, or a file.")],
     backbone: Backbone = None,
     preprocess: Preprocess = None,
+    mean: Mean = None,
     record: Annotated[
         bool, typer.Option("--record", help="Keep what they give as their known answer.")
     ] = False,
@@ -111,9 +113,17 @@ def check(
 ) -> None:
     """Run weights on two photographs and compare with their known answer."""
     from probe.cli import console
-    from probe.weights import check_weights, class_names, record_answer, require_agreement
+    from probe.weights import (
+        check_weights,
+        class_names,
+        record_answer,
+        require_agreement,
+        with_mean,
+    )
 
     weights, spec, memo, folder = _resolved(name, backbone, preprocess, cache_dir)
+    if mean is not None:
+        weights = with_mean(weights, mean)
     verdict = check_weights(weights, spec, cache_dir=folder, memo=memo)
     require_agreement(verdict, weights)
     kept = record_answer(verdict.now, folder) if record else None
@@ -149,10 +159,7 @@ def convert(
     out: Annotated[Path, typer.Argument(help="What to write: NAME.params or NAME.safetensors.")],
     backbone: Backbone = None,
     preprocess: Preprocess = None,
-    mean: Annotated[
-        Path | None,
-        typer.Option(help="A .binaryproto of Caffe's, whose channel means replace the others."),
-    ] = None,
+    mean: Mean = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a file that is there.")
     ] = False,

@@ -94,6 +94,20 @@ def read_mean(path: Path) -> Float32:
     return mean.read().reshape(shape)
 
 
+def mean_of_channels(path: Path) -> tuple[float, float, float]:
+    """Return the means of a mean image's channels: blue, green and red, from 0 to 255.
+
+    Raises
+    ------
+    WeightsError, UnsafeFileError
+        As `read_mean`; also where a mean is beyond what pixels can have.
+    """
+    blue, green, red = (float(value) for value in read_mean(path).mean(axis=(1, 2)))
+    if not all(0 <= value <= 255 for value in (blue, green, red)):  # NaN, too
+        raise WeightsError(f"{path}: no mean of pixels from 0 to 255: {blue:g}, {green:g}, {red:g}")
+    return blue, green, red
+
+
 def _parts(wire: Wire, layer: Field) -> Iterator[Field]:
     name = LAYER_NAME[layer.number]
     return (field for field in wire.fields(layer) if field.number == name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from probe.backbones.spec import BackboneSpec
 from probe.errors import UsageError, WeightsError
 from probe.files import replacing
-from probe.weights.caffe_file import read_mean
+from probe.weights.caffe_file import mean_of_channels
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import fit_file, holds_layers, refuse, shapes_of
 from probe.weights.gluon_file import write_gluon
@@ -20,6 +21,8 @@ from probe.weights.open_file import open_tensors
 from probe.weights.safetensors_file import write_safetensors
 from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, ResolvedWeights
 from probe.weights.tensors import Float32, LazyTensor
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".params", ".safetensors")
 
@@ -121,8 +124,13 @@ def with_mean(weights: ResolvedWeights, mean: Path) -> ResolvedWeights:
             f"{mean}: a mean of BGR from 0 to 255 does not go with {spec.describe()}; "
             "give --preprocess caffe_bgr or a file of your own"
         )
-    blue, green, red = (float(value) for value in read_mean(mean).mean(axis=(1, 2)))
-    return replace(weights, preprocess=replace(spec, name=mean.stem, mean=(blue, green, red)))
+    channels = mean_of_channels(mean)
+    log.warning(
+        "%s: of a mean image the means of its channels are taken off, %s (BGR)", mean,
+        ", ".join(f"{value:.4g}" for value in channels),
+    )  # fmt: skip
+    changed = replace(spec, name=mean.stem, mean=channels)
+    return replace(weights, preprocess=changed, decided_by="asked for")
 
 
 def _digest_of(path: Path, backbone: BackboneSpec, names: list[str]) -> str:

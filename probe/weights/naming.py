@@ -120,6 +120,15 @@ def plain(name: str, shape: Shape, stored: Shape | None = None) -> Source:
     return Source((name,), (stored or shape,), lambda tensors: tensors[0].read().reshape(shape))
 
 
+def other_way_round(name: str, shape: Shape) -> Source:
+    """A convolution on the image whose input channels are stored the other way round."""
+
+    def convert(tensors: Sequence[LazyTensor]) -> Float32:
+        return np.ascontiguousarray(tensors[0].read()[:, ::-1])
+
+    return Source((name,), (shape,), convert)
+
+
 def constant(value: Float32) -> Source:
     """A parameter that the file does not hold, since its network has nothing there."""
     return Source((), (), lambda _: value.copy())

@@ -10,10 +10,12 @@ from typing import Literal
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.memo import Memo
-from probe.preprocess import TORCHVISION, PreprocessSpec, decode_preprocess
+from probe.preprocess import CAFFE_BGR, TORCHVISION, PreprocessSpec, decode_preprocess
 from probe.weights.at_hand import locate, published, same_network, serves
+from probe.weights.caffe_file import mean_of_channels
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.classifier import layer_of
+from probe.weights.families.caffenet import CONVERTED
 from probe.weights.file_digest import file_digests
 from probe.weights.fit import fit_classifier, fit_file
 from probe.weights.load import (
@@ -25,14 +27,19 @@ from probe.weights.load import (
     weights_digest,
 )
 from probe.weights.open_file import open_tensors
+from probe.weights.prototxt import CaffeInput, prototxt_beside
 from probe.weights.spec import WeightsSpec
 
 log = logging.getLogger(__name__)
 
-Decision = Literal["known digest", "inside the file", "asked for", "default of random weights"]
+Decision = Literal[
+    "known digest", "inside the file", "a prototxt beside the file", "asked for",
+    "default of random weights",
+]  # fmt: skip
 
 MAX_SEED = 2**32 - 1
 LONGEST_SOURCE = 200  # characters of what a file says of its source
+MEAN_TOLERANCE = 2.0  # grey levels: Caffe's means of ImageNet differ by one
 NO_TERMS = "random weights at first, so no pretrained ones whose terms hold"
 PREPROCESS_KEY, BACKBONE_KEY, SOURCE_KEY = "probe.preprocess", "probe.backbone", "probe.source"
 _LIKELY = {"keras": "caffe_bgr", "caffe": "caffe_bgr", "gluon": "gluon"}
@@ -277,7 +284,13 @@ def _from_file(
         (spec.preprocess, spec.format, "") if spec else _read_inside(path, backbone)
     )
     _warn_if_other(path.name, known, preprocess)
-    chosen = preprocess or known
+    chosen, said = preprocess or known, None
+    if spec is None and known is None:
+        said = _beside(path, format_)
+        if said is not None and preprocess is None:
+            chosen = said[0]
+        if preprocess is not None:
+            _warn_of_beside(path, said, preprocess)
     if chosen is None:
         likely = _LIKELY_OF_FAMILY.get(
             (backbone.family, format_), _LIKELY.get(format_, "torchvision")
@@ -285,13 +298,65 @@ def _from_file(
         raise UsageError(
             f"{path}: nothing tells what preprocessing these weights were trained with, and a "
             f"wrong one silently costs accuracy; give it with --preprocess {likely}, likely right, "
-            "or another name or file"
+            f"or another name or file{_size_beside(said)}"
         )
     decided: Decision = "asked for" if preprocess else "known digest" if spec else "inside the file"
+    if said is not None and chosen is said[0]:
+        decided = "a prototxt beside the file"
     name = spec.name if spec else path.name + (f" ({source})" if source else "")
     return ResolvedWeights(
         name=name, path=path, seed=None, spec=spec, preprocess=chosen, decided_by=decided,
     )  # fmt: skip
+
+
+Said = tuple[PreprocessSpec | None, CaffeInput]
+
+
+def _beside(path: Path, format_: str) -> Said | None:
+    """Return what a prototxt beside a Caffe model says, and the preprocessing if it says it all."""
+    found = prototxt_beside(path) if format_ == "caffe" else None
+    if found is None:
+        return None
+    mean: tuple[float, ...] = found.mean * (3 // len(found.mean)) if found.mean else ()
+    image = path.parent / found.mean_file if found.mean_file else None
+    if not mean and image is not None and image.is_file():
+        mean = mean_of_channels(image)
+    size = found.size
+    if len(mean) != 3 or not size or found.scale <= 0:
+        return None, found
+    large = max(found.short_side or size, size)
+    spec = replace(
+        CAFFE_BGR, name=found.path.stem, size=size, crop_fraction=size / large,
+        mean=mean, std=(1 / found.scale,) * 3,
+    )  # fmt: skip
+    return spec, found
+
+
+def _warn_of_beside(path: Path, said: Said | None, asked: PreprocessSpec) -> None:
+    if said is None:
+        return
+    spec, found = said
+    if spec is not None:
+        pairs = zip(spec.mean, asked.mean, strict=True)
+        far = max(abs(one - other / asked.scale) for one, other in pairs) > MEAN_TOLERANCE
+        ratio = asked.std[0] / asked.scale / spec.std[0]
+        if far or asked.channels != spec.channels or not 0.99 <= ratio <= 1.01:
+            log.warning(
+                "%s: %s beside it says %s; using %s, as asked for", path.name, found.path.name,
+                spec.describe(), asked.describe(),
+            )  # fmt: skip
+            return
+    if found.size not in (None, 0, asked.size):
+        log.warning(
+            "%s: %s beside it says that the input has %d pixels; using %d, as asked for",
+            path.name, found.path.name, found.size, asked.size,
+        )  # fmt: skip
+
+
+def _size_beside(said: Said | None) -> str:
+    if said is None or not said[1].size:
+        return ""
+    return f"; {said[1].path.name} beside it says that the input has {said[1].size} pixels"
 
 
 def _read_inside(path: Path, backbone: BackboneSpec) -> tuple[PreprocessSpec | None, str, str]:
@@ -303,7 +368,9 @@ def _read_inside(path: Path, backbone: BackboneSpec) -> tuple[PreprocessSpec | N
     text = file.metadata.get(PREPROCESS_KEY)
     source = " ".join(file.metadata.get(SOURCE_KEY, "").split())[:LONGEST_SOURCE]
     if text is None:
-        return None, file.format, source
+        fit = fit_file(file, backbone) if file.format == "gluon" else None
+        converted = fit is not None and fit.naming.name == CONVERTED
+        return None, "caffe" if converted else file.format, source
     try:
         return decode_preprocess(text, "inside.json"), file.format, source
     except UsageError as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
-from probe.weights.families.caffenet import caffe_naming
+from probe.weights.families.caffenet import caffe_namings
 from probe.weights.families.keras_order import by_order, layers_of
 from probe.weights.folding import folded_naming
 from probe.weights.naming import (
@@ -53,7 +53,7 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
             for layer in backbone.layers
             if layer.name.startswith("conv")
         }
-        found.append(caffe_naming(shapes, convs | {fc6: "fc6", fc7: "fc7", "output": "fc8"}))
+        found += caffe_namings(shapes, convs | {fc6: "fc6", fc7: "fc7", "output": "fc8"})
     return found
 
 
