@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import glob
 import os
 import re
 import stat
@@ -20,6 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place if the block succeeds.
 
     The temporary file is flushed to disk before it is renamed, and removed if the block raises.
+    What a killed process left beside `path` on its way there goes first.
 
     Raises
     ------
@@ -28,11 +31,10 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        _remove_leftovers(path)
+        temporary, descriptor = _made_and_held(path)
     except OSError as error:
         raise _unwritable(path, error) from error
-    os.close(descriptor)
-    temporary = Path(name)
     try:
         yield temporary
         umask = os.umask(0)
@@ -47,6 +49,63 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of `path` that no living process holds."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        with contextlib.suppress(OSError):  # another process holds it, or it is another user's
+            descriptor = hold(left)
+            try:
+                left.unlink()
+            finally:
+                os.close(descriptor)
+
+
+def _made_and_held(path: Path) -> tuple[Path, int]:
+    """Return a new temporary file and what holds it.
+
+    Another process may take it for a leftover before it is held; then there is a next one.
+    """
+    while True:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        with contextlib.suppress(BlockingIOError):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:  # a file system without locks; nobody can hold a leftover there
+                return Path(name), descriptor
+            if os.path.exists(name):
+                return Path(name), descriptor
+        os.close(descriptor)
+
+
+def is_free(path: Path) -> bool:
+    """Whether a temporary file was left by a process that is no more."""
+    try:
+        os.close(hold(path))
+    except OSError:
+        return False
+    return True
+
+
+def hold(path: Path) -> int:
+    """Hold a file or a folder until the descriptor is closed, which the kernel does at a death.
+
+    Raises
+    ------
+    OSError
+        Another process holds it, or it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)

@@ -6,8 +6,12 @@ run folder that has one is complete.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -17,7 +21,7 @@ from platform import python_version
 from typing import Any
 
 from probe.errors import DataError, UnknownNameError
-from probe.files import write_text
+from probe.files import hold, write_text
 from probe.records import read_json
 from probe.result_fields import OPTIONAL_TYPES, SCHEMA, check_fields, read_intervals
 
@@ -184,23 +188,54 @@ class RunResult:
         return cls(**made)
 
 
+MOST_HELD = 64
+NAMED = re.compile(r"[0-9-]+-\d{3}")  # as `new_run_folder` does
+_held: deque[int] = deque()  # new folders of this process, so that nobody takes one for a leftover
+
+
 def new_run_folder(runs: Path) -> Path:
     """Make and return an empty folder whose name sorts by the time it was made.
 
     Names are ``20260131-235959-001``: UTC, and a count within the second. Making a folder is
-    atomic, so two runs that start at once get two names.
+    atomic, so two runs that start at once get two names. Folders that killed processes made and
+    left empty go.
     """
     runs.mkdir(parents=True, exist_ok=True)
+    _remove_empty(runs)
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     count = 1
     while True:
         folder = runs / f"{stamp}-{count:03d}"
         try:
             folder.mkdir()
-        except FileExistsError:
+            descriptor = hold(folder)
+        except (FileExistsError, BlockingIOError):
             count += 1
-        else:
+            continue
+        except FileNotFoundError:  # another process took it for a leftover
+            continue
+        except OSError:  # a file system without locks; nobody can take a folder for a leftover
             return folder
+        if folder.is_dir():
+            _held.append(descriptor)
+            while len(_held) > MOST_HELD:  # something lies in the older ones by now
+                os.close(_held.popleft())
+            return folder
+        os.close(descriptor)
+
+
+def _remove_empty(runs: Path) -> None:
+    """Remove the folders that killed processes made here and left empty."""
+    for folder in runs.iterdir():
+        if not NAMED.fullmatch(folder.name):
+            continue
+        with contextlib.suppress(OSError):  # a living process holds it, or it is not empty
+            if next(folder.iterdir(), None) is None:
+                descriptor = hold(folder)
+                try:
+                    folder.rmdir()
+                finally:
+                    os.close(descriptor)
 
 
 def find_run(runs: Path, wanted: Path) -> Path:

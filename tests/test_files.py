@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from probe.errors import CacheError
 from probe.files import replacing, write_text
+from probe.results import new_run_folder
 
 
 def test_a_file_is_replaced_by_rename_and_readable_by_others(tmp_path: Path) -> None:
@@ -51,3 +54,58 @@ def test_a_file_where_a_folder_should_be_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("")
     with pytest.raises(CacheError, match="cannot be written"):
         write_text(tmp_path / "a" / "b", "x")
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    target, other = tmp_path / "report [1].html", tmp_path / "report [1].html.old"
+    code = (
+        "import os, signal, sys; from pathlib import Path; from probe.files import replacing\n"
+        "with replacing(Path(sys.argv[1])) as place:\n"
+        "    place.write_text('half'); print('there', flush=True); sys.stdin.read()"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for path in (target, target, other)
+    ]  # fmt: skip
+    for one in running:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "there\n"
+    write_text(target, "whole")
+    assert len(list(tmp_path.glob(".*.tmp"))) == 3  # all of living processes
+    for one in (running[0], running[2]):
+        one.kill()
+        one.communicate()
+    write_text(target, "whole")
+    assert len(list(tmp_path.glob(".*.tmp"))) == 1  # of the living one
+    running[1].communicate("")
+    assert target.read_text() == "half"
+    assert list(tmp_path.glob(".*.tmp")) == []
+
+
+def test_empty_run_folders_of_killed_processes_go(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from probe.results import new_run_folder\n"
+        "print(new_run_folder(Path(sys.argv[1])), flush=True); sys.stdin.read()"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    places = [Path((one.stdout or sys.stdin).readline().strip()) for one in running]
+    running[0].kill()
+    running[0].communicate()
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    new = new_run_folder(tmp_path)
+    # a living process is about to write in its own, and one is nobody's but the user's; within
+    # the same second the new one may have the name of the one that went
+    assert set(tmp_path.iterdir()) == {places[1], new, mine}
+    assert new_run_folder(tmp_path).parent == tmp_path
+    assert new.is_dir()
+    running[1].communicate("")

@@ -8,9 +8,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.cache.store import Entry, Store
+from probe.cache.store import Entry, Store, removing
 from probe.cache.unfinished import discard_unfinished, list_unfinished
+from probe.files import is_free
 
+FEATURES, DATASETS = "features", "datasets"
 SECONDS_A_DAY = 86400.0
 
 
@@ -24,12 +26,15 @@ class Removal:
         Bytes.
     unfinished : bool
         It is no entry yet: the file of rows, with the journal beside it.
+    temporary : bool
+        No entry either: a killed command was writing it on its way to another name.
     """
 
     path: Path
     why: str
     size: int
     unfinished: bool = False
+    temporary: bool = False
 
 
 def plan_prune(
@@ -44,7 +49,8 @@ def plan_prune(
 ) -> list[Removal]:
     """Decide what goes, and remove nothing.
 
-    What a killed `pack` left always goes: nothing can go on from it.
+    Temporary files of killed commands always go, for nothing can go on from them: those of `pack`,
+    and what lies in the folders of runs, benches and bundles beside the entries.
 
     Parameters
     ----------
@@ -79,7 +85,7 @@ def plan_prune(
             left -= entry.size
     ages = [limit for limit in (older_than, unused) if limit is not None]
     before = math.inf if partial else at - min(ages, default=math.inf) * SECONDS_A_DAY
-    return [*going.values(), *_abandoned(store, before)]
+    return [*going.values(), *_abandoned(store, before), *_left_behind(store.folder.parent)]
 
 
 def prune(store: Store, removals: list[Removal]) -> list[Removal]:
@@ -91,7 +97,12 @@ def prune(store: Store, removals: list[Removal]) -> list[Removal]:
     for removal in removals:
         if removal.unfinished and not discard_unfinished(store, removal.path):
             continue
-        if not removal.unfinished:
+        if removal.temporary:
+            if not is_free(removal.path):
+                continue
+            with removing(removal.path):
+                removal.path.unlink(missing_ok=True)
+        elif not removal.unfinished:
             store.discard(removal.path)
         gone.append(removal)
     return gone
@@ -99,6 +110,19 @@ def prune(store: Store, removals: list[Removal]) -> list[Removal]:
 
 def _removal(entry: Entry, why: str) -> Removal:
     return Removal(path=entry.path, why=why, size=entry.size)
+
+
+def _left_behind(folder: Path) -> list[Removal]:
+    """Return the temporary files in a state folder that no living process holds."""
+    found = []
+    for place in sorted(folder.glob("*")):
+        if place.name not in (FEATURES, DATASETS) and place.is_dir():  # images may be millions
+            for depth in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
+                found += [path for path in place.glob(depth) if path.is_file() and is_free(path)]
+    return [
+        Removal(path=path, why="left by a killed command", size=path.stat().st_size, temporary=True)
+        for path in sorted(found)
+    ]
 
 
 def _abandoned(store: Store, before: float) -> list[Removal]:

@@ -122,7 +122,7 @@ def prune(
 
 
 def _paths(removals: list[Removal]) -> list[Path]:
-    return [one.path for one in removals if not one.unfinished]
+    return [one.path for one in removals if not (one.unfinished or one.temporary)]
 
 
 def _show_removals(gone: list[Removal], kept: Needed, dry_run: bool, as_json: bool) -> None:

@@ -18,6 +18,7 @@ from probe.cache.store import Store
 from probe.cache.unfinished import list_unfinished
 from probe.datasets.spec import Dataset
 from probe.extract import extract_features
+from probe.files import replacing
 from tests.cache.toy import everything, extract
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
@@ -174,3 +175,20 @@ def test_of_two_that_wait_for_a_killed_process_one_goes_on_from_there(tmp_path: 
     entry = FeatureSet.open(Store(tmp_path).choose(None).path)
     fresh, _ = extract(make_dataset(train=1500), Store(tmp_path / "b"))
     assert everything(entry) == everything(fresh)
+
+
+def test_temporary_files_of_killed_commands_go_from_the_whole_state_folder(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    extract(make_dataset(), store)
+    left = [tmp_path / name for name in ("runs/a/.head.safetensors.x1.tmp", "bundles/.b.y.tmp")]
+    theirs = [tmp_path / "datasets/toy/.a.tmp", tmp_path / "runs/a/notes.tmp"]
+    for path in (*left, *theirs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    with replacing(tmp_path / "runs" / "a" / "result.json") as living:
+        plan = plan_prune(store, max_size=10**9)
+        assert {one.path for one in plan} == set(left)
+        assert len(prune(store, plan)) == 2
+        assert living.exists()
+        living.write_text("{}")
+    assert [path.exists() for path in (*left, *theirs)] == [False, False, True, True]
