@@ -12,29 +12,12 @@ from probe.errors import DataError
 
 SPLIT = "split"
 _CALLED = frozenset(  # without spaces and signs
-    [
-        "split",
-        "splits",
-        "set",
-        "sets",
-        "subset",
-        "dataset",
-        "datasplit",
-        "datasets",
-        "phase",
-        "partition",
-        "part",
-        "fold",
-        "usage",
-        "mode",
-        "splitname",
-        "setname",
-        "trainvaltest",
-        "traintest",
-        "traintestsplit",
-        "splitset",
-    ]
-)
+    (
+        "split", "splits", "set", "sets", "subset", "dataset", "datasets", "datasplit", "phase",
+        "partition", "fold", "usage", "splitname", "setname", "splitset", "traintest",
+        "trainvaltest", "traintestsplit",
+    )
+)  # fmt: skip
 _TRUE = frozenset(("1", "1.0", "true", "t", "yes", "y"))
 _FALSE = frozenset(("0", "0.0", "false", "f", "no", "n"))
 _NUMBERS = frozenset(["0", "1", "2", "3", "0.0", "1.0", "2.0", "3.0"]) | _TRUE | _FALSE

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,10 @@ log = logging.getLogger(__name__)
 def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = False) -> Dataset:
     """Read a list of images; no image is opened.
 
-    Images keep the order of the lines, their ids are the paths as written. A path is relative to
-    the folder of the list, or absolute. Without a column that tells the split all images are train.
-    What was read in an unusual way, and which columns play no part, is logged as a warning each.
+    Images keep the order of the lines, their ids are the paths as written, or in the Unicode form
+    in which the file is there. A path is relative to the folder of the list, or absolute. Without
+    a column that tells the split all images are train. What was read in an unusual way, and which
+    columns are no labels, is logged as a warning each.
 
     Parameters
     ----------
@@ -46,6 +49,7 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
             ", ".join(f"`{name}`" for name in table.unused),
         )
     root = os.path.dirname(os.path.abspath(file))
+    table = replace(table, paths=[_as_on_disk(root, path) for path in table.paths])
     _check_images(file, root, table, missing_too=not skip_bad)
     numbers = _rows_of_splits(table)
     _check_trained(file, table, numbers)
@@ -62,6 +66,14 @@ def listed_folders(file: Path) -> list[Path]:
     root = os.path.dirname(os.path.abspath(file))
     places = (os.path.dirname(os.path.join(root, path)) for path in read_table(file).paths)
     return [Path(one) for one in dict.fromkeys(places)]
+
+
+def _as_on_disk(root: str, path: str) -> str:
+    """Return a path in the Unicode form that is there: some systems write names apart."""
+    if path.isascii() or os.path.exists(os.path.join(root, path)):
+        return path
+    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    return next((one for one in forms if os.path.exists(os.path.join(root, one))), path)
 
 
 def _check_images(file: Path, root: str, table: Table, *, missing_too: bool) -> None:

@@ -20,29 +20,11 @@ _SUFFIXES = frozenset(
     ["data", "dataset", "dir", "flag", "folder", "images", "img", "imgs", "set", "sets", "split"]
 )
 _FILLERS = _SUFFIXES | frozenset(
-    [
-        "datasets",
-        "for",
-        "image",
-        "in",
-        "is",
-        "of",
-        "part",
-        "phase",
-        "photo",
-        "photos",
-        "pic",
-        "pics",
-        "picture",
-        "pictures",
-        "public",
-        "private",
-        "sample",
-        "samples",
-        "subset",
-        "the",
-    ]
-)
+    (
+        "datasets", "for", "image", "in", "is", "of", "part", "phase", "photo", "photos", "pic",
+        "pics", "picture", "pictures", "public", "private", "sample", "samples", "subset", "the",
+    )
+)  # fmt: skip
 _FOLD = re.compile(r"k?(fold|split|cv)s?[\W_]*\d+", re.IGNORECASE)
 
 

@@ -212,6 +212,16 @@ def test_labels_that_differ_by_unicode_form_are_one(listed: Callable[..., Path])
     assert dataset.splits["train"].labels.tolist() == [0, 0, 1]
 
 
+def test_a_path_in_the_other_unicode_form_is_found(listed: Callable[..., Path]) -> None:
+    path = listed("image,label\ncaf\u00e9.png,x\nb.png,y\n")
+    (path.parent / "cafe\u0301.png").write_bytes(b"x")
+    train = load(path).splits["train"]
+    assert list(train.ids) == ["cafe\u0301.png", "b.png"]
+    path.write_text("image,label\ncaf\u00e9.png,x\ncafe\u0301.png,y\n")
+    with pytest.raises(DataError, match=r"line 3 names .* again, after line 2, with another"):
+        load(path)
+
+
 def test_absolute_paths(listed: Callable[..., Path]) -> None:
     path = listed("image,label\na.png,x\n")
     there = str(path.parent / "b.png")
