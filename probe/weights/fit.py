@@ -9,9 +9,11 @@ from functools import lru_cache
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import IMAGENET, BackboneSpec, Layer
 from probe.errors import UsageError, WeightsError
+from probe.weights.architecture import difference
 from probe.weights.classifier import classes_in, head_of, layer_of, renamed_tensors
 from probe.weights.families import namings
 from probe.weights.naming import Naming
+from probe.weights.symbol_graph import own_graph
 from probe.weights.tensors import FLOATING, LazyTensor, Shape, TensorFile
 
 SHOWN = 3  # names listed in a message before it goes on with a count
@@ -38,6 +40,8 @@ class Fit:
         Tensors of a classifier with names of its own, as fine-tuned weights have.
     refusal : str or None
         Why the file must not be loaded although all may fit.
+    difference : str or None
+        Where the network that the file describes computes something else, where it describes one.
     """
 
     naming: Naming
@@ -49,6 +53,7 @@ class Fit:
     omitted: tuple[str, ...]
     renamed: tuple[str, ...]
     refusal: str | None
+    difference: str | None
 
     def problems(self, backbone: BackboneSpec, layer: Layer) -> list[str]:
         """What keeps the network cut at `layer` from using the file, most telling first."""
@@ -63,6 +68,8 @@ class Fit:
         found += list(dict.fromkeys(unsure))
         if self.unknown:
             found.append(f"{len(self.unknown)} left over ({_few(list(self.unknown))})")
+        if self.difference is not None:
+            found.append(f"its network is another, whatever its names: {self.difference}")
         return found
 
 
@@ -117,7 +124,7 @@ def _best(file: TensorFile, backbone: BackboneSpec) -> tuple[int | None, dict[st
 def holds_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
     """Return the names of the layers for which the file has every parameter, in network order."""
     fit = fit_file(file, backbone)
-    if fit is None or fit.refusal is not None:
+    if fit is None or fit.refusal is not None or fit.difference is not None:
         return ()
     bad = [*fit.missing, *fit.misshapen, *fit.unsure]
     return tuple(
@@ -257,6 +264,31 @@ def _fit(
         naming=naming, tensors=tensors, missing=missing, misshapen=misshapen,
         unsure=unsure, unknown=tuple(unknown), omitted=tuple(labels), renamed=renamed,
         refusal=None if accepted else naming.refusal,
+        difference=_difference(naming, file, backbone),
+    )  # fmt: skip
+
+
+def _difference(naming: Naming, file: TensorFile, backbone: BackboneSpec) -> str | None:
+    """Where the network that a file describes is another than the backbone's; None if it tells."""
+    if file.graph is None:
+        return None
+    own = own_graph(backbone.name)
+    canonical, absent = {}, set()
+    sources = naming.sources
+    for name, source in sources.items():
+        if source.names:
+            canonical[source.names[0]] = name
+        module, _, leaf = name.rpartition(".")
+        if source.names or leaf not in ("weight", "running_var"):
+            continue
+        mean, gain = sources.get(f"{module}.running_mean"), sources.get(f"{module}.gamma")
+        folded = not any(one.names for one in (mean, gain) if one is not None)
+        if leaf == "weight" or folded:
+            absent.add(module)
+    held = {one: canonical[naming.key(one)] for one in file.tensors if naming.key(one) in canonical}
+    return difference(
+        file.graph, backbone=backbone.name, own=own, size=backbone.input_size, canonical=held,
+        absent=frozenset(absent),
     )  # fmt: skip
 
 

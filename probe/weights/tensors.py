@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UnsafeFileError, WeightsError
+from probe.weights.architecture import Graph
 
 Shape = tuple[int, ...]
 Float32 = NDArray[np.float32]
@@ -127,6 +128,8 @@ class TensorFile:
         Tensors whose layout the file does not say -> what is not said, for people.
     notes : tuple of str
         What was done to the tensors because the file says so, for people.
+    graph : Graph, optional
+        What the file says that its network computes.
     """
 
     path: Path
@@ -135,6 +138,7 @@ class TensorFile:
     metadata: Mapping[str, str] = field(default_factory=dict)
     unsure: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    graph: Graph | None = None
 
 
 def check_shape(path: Path, name: str, shape: object) -> Shape:

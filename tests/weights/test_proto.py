@@ -17,6 +17,7 @@ from probe.weights.caffe_file import read_mean
 from probe.weights.fit import fit_file, fitting_backbones
 from tests.weights import published, published_more, writers
 from tests.weights.helpers import pretend
+from tests.weights.onnx_graphs import wired
 from tests.weights.test_goldens import KERAS, TIMM, TORCH, agree
 from tests.weights.writers_proto import (
     block,
@@ -121,7 +122,8 @@ def test_torchs_onnx_keeps_the_names_of_the_state_dict(tmp_path: Path) -> None:
     for module in dict.fromkeys(one.rpartition(".")[0] for one in arrays):
         held = [f"{module}.{leaf}" for leaf in NORM if f"{module}.{leaf}" in arrays]
         kind = {1: "Conv", 2: "Gemm", 4: "BatchNormalization"}[len(held)]
-        nodes.append(onnx_node(kind, f"node_{len(nodes)}", ["x", *held]))
+        nodes.append((kind, f"node_{len(nodes)}", held))
+    nodes = wired("resnet18", arrays, nodes, tmp_path)
     extra = {"val_1": np.array([1, 2], np.int64)}  # a shape, which is no weight
     path = write_onnx(tmp_path / "w.onnx", arrays | extra, nodes=nodes)
     assert open_tensors(path).format == "onnx"
@@ -156,10 +158,11 @@ def test_torchs_onnx_with_folded_norms_gives_the_same_features(tmp_path: Path) -
         if len(parts) > 1:  # a Sequential's child repeats its name: /layer1/layer1.0/conv1
             scope += [".".join(parts[:2]), parts[2]]
             scope += [".".join(parts[2:])] * (len(parts) > 3)
-        inputs = ["x", f"onnx::Conv_{2 * i}", f"onnx::Conv_{2 * i + 1}"]
-        nodes.append(onnx_node("Conv", f"/{'/'.join(scope)}/Conv", inputs))
-    nodes.append(onnx_node("Gemm", "/fc/Gemm", ["x", "fc.weight", "fc.bias"]))
+        held = [f"onnx::Conv_{2 * i}", f"onnx::Conv_{2 * i + 1}"]
+        nodes.append(("Conv", f"/{'/'.join(scope)}/Conv", held))
+    nodes.append(("Gemm", "/fc/Gemm", ["fc.weight", "fc.bias"]))
     out |= {one: arrays[one] for one in ("fc.weight", "fc.bias")}
+    nodes = wired("resnet18", out, nodes, tmp_path)
     path = write_onnx(tmp_path / "w.onnx", out, nodes=nodes)
     agree("resnet18", path, TORCH["resnet18"])
 
@@ -176,10 +179,11 @@ def test_timms_onnx_with_folded_norms_gives_the_same_features(tmp_path: Path) ->
     for conv, norm in zip(modules[:-1:2], modules[1::2], strict=True):
         held = [f"{conv}.weight", f"{conv}.bias"]
         out |= dict(zip(held, fold(arrays, conv, norm, 1e-3), strict=True))
-        nodes.append(onnx_node("Conv", f"/{conv}/Conv", ["x", *held]))
+        nodes.append(("Conv", f"/{conv}/Conv", held))
     held = ["classifier.weight", "classifier.bias"]
     out |= {one: arrays[one] for one in held}
-    nodes.append(onnx_node("Gemm", "/classifier/Gemm", ["x", *held]))
+    nodes.append(("Gemm", "/classifier/Gemm", held))
+    nodes = wired("efficientnet_lite0", out, nodes, tmp_path)
     path = write_onnx(tmp_path / "tf_efficientnet_lite0.onnx", out, nodes=nodes)
     agree("efficientnet_lite0", path, TIMM["efficientnet_lite0"])
     other = path.rename(tmp_path / "w.onnx")
@@ -198,11 +202,16 @@ def test_gluons_onnx_has_its_prefixed_names(tmp_path: Path) -> None:
         parameter.name: loaded.parameters[name]
         for name, parameter in build(backbone)._collect_params_with_prefix().items()
     }
-    nodes = [
-        onnx_node("Conv", "", ["x", one, one.replace("weight", "bias")])
-        for one in named
-        if one.endswith("weight")
-    ]
+    nodes = wired(
+        "squeezenet1_1",
+        named,
+        [
+            ("Conv", "", [one, one.replace("weight", "bias")])
+            for one in named
+            if one.endswith("weight")
+        ],
+        tmp_path,
+    )
     path = write_onnx(tmp_path / "w.onnx", named, nodes=nodes, raw=False, producer="")
     assert load_parameters(path, backbone, backbone.logits).digest == loaded.digest
 
@@ -219,12 +228,13 @@ def test_kerass_onnx_of_vgg_gives_kerass_features(tmp_path: Path) -> None:
         elif len(shape) == 4:
             kernel = f"{at}/convolution/ReadVariableOp:0"
             arrays[kernel] = drawn.transpose(3, 2, 0, 1)
-            nodes.append(onnx_node("Conv", f"{at}/BiasAdd", ["x", kernel, f"{at}/Squeeze:0"]))
+            nodes.append(("Conv", f"{at}/BiasAdd", [kernel, f"{at}/Squeeze:0"]))
         else:
             kernel, bias = f"{at}/Cast/ReadVariableOp:0", f"{at}/BiasAdd/ReadVariableOp:0"
             arrays[kernel] = drawn
-            nodes.append(onnx_node("MatMul", f"{at}/MatMul", ["x", kernel]))
-            nodes.append(onnx_node("Add", f"{at}/BiasAdd", [f"{at}/MatMul:0", bias]))
+            nodes.append(("MatMul", f"{at}/MatMul", [kernel]))
+            nodes.append(("Add", f"{at}/BiasAdd", [bias]))
+    nodes = wired("vgg19", arrays, nodes, tmp_path, channels_last=True)
     path = write_onnx(tmp_path / "w.onnx", arrays, nodes=nodes, producer="tf2onnx")
     agree("vgg19", path, KERAS["vgg19"])
 
@@ -265,20 +275,20 @@ def keras_onnx(names: published.Names, *, folded: bool, epsilon: float) -> tuple
     return keras, onnx
 
 
-def keras_onnx_nodes(arrays: Arrays) -> list[bytes]:
+def keras_onnx_nodes(arrays: Arrays) -> list[tuple[str, str, list[str]]]:
     nodes = []
     for name in arrays:
         layer, _, op = name.removeprefix("net/").partition("/")
         if op.startswith("convolution"):
-            inputs = ["x", name, f"net/{layer}/Squeeze:0"]
-            nodes.append(onnx_node("Conv", f"net/{layer}/BiasAdd", inputs))
+            held = [one for one in (name, f"net/{layer}/Squeeze:0") if one in arrays]
+            nodes.append(("Conv", f"net/{layer}/BiasAdd", held))
         elif op.startswith("Cast"):
-            nodes.append(onnx_node("MatMul", f"net/{layer}/MatMul", ["x", name]))
+            nodes.append(("MatMul", f"net/{layer}/MatMul", [name]))
         elif op.startswith("BiasAdd"):
-            nodes.append(onnx_node("Add", f"net/{layer}/BiasAdd", ["x", name]))
+            nodes.append(("Add", f"net/{layer}/BiasAdd", [name]))
         elif op.startswith("batchnorm"):
             kind, leaf = ("Mul", "mul_1") if "mul" in op else ("Add", "add_1")
-            nodes.append(onnx_node(kind, f"net/{layer}/batchnorm/{leaf}", ["x", name]))
+            nodes.append((kind, f"net/{layer}/batchnorm/{leaf}", [name]))
     return nodes
 
 
@@ -296,7 +306,8 @@ def test_kerass_onnx_of_networks_with_norms_computes_what_keras_does(
     there, here = epsilons
     keras, onnx = keras_onnx(names, folded=folded, epsilon=there)
     writers.write_keras(tmp_path / "w.h5", keras)
-    write_onnx(tmp_path / "w.onnx", onnx, nodes=keras_onnx_nodes(onnx), producer="tf2onnx")
+    nodes = wired(name, onnx, keras_onnx_nodes(onnx), tmp_path, channels_last=True)
+    write_onnx(tmp_path / "w.onnx", onnx, nodes=nodes, producer="tf2onnx")
     backbone = BACKBONES[name]
     one, other = (
         load_parameters(tmp_path / file, backbone, backbone.logits).parameters
