@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Screen", "default_workers", "extract", "interruptible", "run", "words"]
 
+SAMPLED = 5  # images that are looked at to see whether they are enlarged
+
 
 @takes_pass_options
 def extract(
@@ -122,7 +124,7 @@ def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
     found = [entry for entry in entries if entry is not None]
     if len(found) == len(prepared.job.cuts):
         return Outcome(asked, found, True, 0, time.perf_counter() - started, skipped)
-    with interruptible(), Screen() as screen:
+    with interruptible(), Screen(lambda: enlargement(prepared)) as screen:
         made = extract_features(
             prepared.job,
             store,
@@ -132,6 +134,59 @@ def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
             reuse=reuse,
         )
     return Outcome(asked, made, False, screen.forwarded, time.perf_counter() - started, skipped)
+
+
+def enlargement(prepared: Prepared) -> str:
+    """Return what to say where small images are enlarged: what their own size would save.
+
+    The saving is the network's multiply-adds at both sizes, counted, up to the layer that would be
+    taken at the smaller one; nothing is guessed of other machines.
+
+    Returns
+    -------
+    str
+        Nothing where images are not enlarged to twice their size or more.
+    """
+    from probe.backbones.spec import resolve_pool
+    from probe.bench.network_cost import network_cost
+    from probe.errors import ProbeError
+    from probe.memo import Memo
+    from probe.weights import default_layer
+
+    size, backbone = prepared.preprocess.size, prepared.backbone
+    try:
+        side = _usual_side(prepared)
+        if not 0 < side <= size / 2:
+            return ""
+        said = f"; the images are {side} pixels and are enlarged to {size}"
+        cuts = [(cut.layer, cut.pool) for cut in prepared.job.cuts]
+        if prepared.request.layers:
+            for layer, _ in cuts:
+                backbone.check_size(layer, side)
+            there = cuts
+        else:
+            memo = Memo(prepared.request.cache_dir / "memo.sqlite")
+            last = default_layer(backbone, prepared.weights.held(backbone, memo), side)
+            there = [(last, resolve_pool(last, None))]
+        now, then = (
+            network_cost(backbone.name, tuple(which), pixels).multiply_adds
+            for which, pixels in ((cuts, size), (there, side))
+        )
+    except ProbeError:  # an unreadable image, or a size that no layer takes: nothing to say
+        return ""
+    last_there = there[-1][0].name
+    to = "" if last_there == cuts[-1][0].name else f", to {last_there}"
+    times = f"{now / then:.0f}" if now >= 10 * then else f"{now / then:.1f}"
+    return f"{said}: --size {side}{to} needs {times} times less arithmetic"
+
+
+def _usual_side(prepared: Prepared) -> int:
+    """Return the median of the longer sides of some images, in pixels; 0 without images."""
+    split = next(iter(prepared.dataset.splits.values()))
+    step = max(len(split) // SAMPLED, 1)
+    rows = range(0, min(len(split), SAMPLED * step), step)
+    sides = sorted(max(split.images.image(row).shape[:2]) for row in rows)
+    return int(sides[len(sides) // 2]) if sides else 0
 
 
 def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) -> Engine:

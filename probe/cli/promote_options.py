@@ -88,7 +88,14 @@ BatchSize = Annotated[
     int, typer.Option("--batch-size", "-b", min=1, rich_help_panel=STEPS, help="Images a batch.")
 ]
 Accumulate = Annotated[int, typer.Option(min=1, rich_help_panel=STEPS, help="Batches a step.")]
-Optimizer = Annotated[str, typer.Option(rich_help_panel=STEPS, help="sgd, adam or adamw.")]
+Optimizer = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=STEPS,
+        help="sgd, adam or adamw. sgd has MXNet's momentum rule: past steps keep their rates, so "
+        "that under a schedule it differs from torch's.",
+    ),
+]
 Lr = Annotated[
     float | None,
     typer.Option(

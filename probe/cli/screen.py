@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -33,11 +33,17 @@ class Screen:
     """Draws a pass on stderr: estimate, bar, rate, time left. A `probe.extract.Observer`.
 
     A second bar follows the process that this one waits for.
+
+    Parameters
+    ----------
+    remark : callable, optional
+        What to add to the estimate; asked for when there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remark: Callable[[], str] = str) -> None:
         from probe.cli import console
 
+        self._remark = remark
         self._console = console
         self._bar = console.progress("extract", "images")
         self._other = console.progress("waiting", "images")
@@ -88,7 +94,7 @@ class Screen:
             return
         self._say(
             f"{rows:,} images to go: about {self._console.duration(seconds)} "
-            f"({self._console.rate(rows / seconds)} images/s on {device})"
+            f"({self._console.rate(rows / seconds)} images/s on {device}){self._remark()}"
         )
 
     def advanced(self, rows: int) -> None:

@@ -42,7 +42,11 @@ class Update:
 
 
 def sgd(update: Update, arrays: Arrays, lr: float, wd: float) -> None:
-    """``m = momentum * m - lr * (g + wd * w); w = w + m``, as MXNet has it."""
+    """``m = momentum * m - lr * (g + wd * w); w = w + m``, as MXNet has it.
+
+    torch has ``m = momentum * m + g; w = w - lr * m``: the same while `lr` stays, but when a
+    schedule moves it, past gradients count at today's rate there and at their own here.
+    """
     mx.nd.sgd_mom_update(
         *arrays, out=arrays[0], lr=lr, wd=wd, momentum=update.momentum,
         rescale_grad=update.rescale,

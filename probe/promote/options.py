@@ -37,6 +37,9 @@ class Options:
     unfreeze : tuple of (epoch, freeze)
         From that epoch on (counted from 1), the other `freeze`; each later one frees more.
     optimizer : {"sgd", "adam", "adamw"}
+        sgd follows MXNet's momentum rule, ``m = momentum * m - lr * g; w = w + m``: each step keeps
+        the rate it was taken with. torch multiplies the whole momentum by the rate of the day. The
+        two are one as long as the rate stays; under a schedule or a warmup they differ.
     lr : float or None
         Highest step size; None takes that of `LEARNING_RATES`.
     momentum : float

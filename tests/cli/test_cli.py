@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -407,3 +408,25 @@ def test_a_run_becomes_a_bundle_that_predicts(digits: Path, tmp_path: Path) -> N
     rows = probe("predict", str(bundle), good, "-f", "csv", cwd=tmp_path).stdout.splitlines()
     assert rows[0] == "image,rank,label,probability,flags"
     assert len(rows) == 6
+
+
+def test_images_that_are_enlarged_are_told_with_what_their_own_size_saves(tmp_path: Path) -> None:
+    from probe.cli.extract import enlargement
+    from probe.request import Request, prepare
+
+    def said(**more: Any) -> str:
+        return enlargement(
+            prepare(
+                Request(
+                    dataset="digits", cache_dir=tmp_path, weights="random:0", per_class=1, **more
+                )
+            )
+        )
+
+    # convolutions without padding effects: 64 x 64 of 8 x 8 is 64 times the arithmetic
+    told = said(backbone="resnet18", layers=("stage1",), size=64)
+    assert told == (
+        "; the images are 8 pixels and are enlarged to 64: --size 8 needs 64 times less arithmetic"
+    )
+    assert said(backbone="resnet18", layers=("stage1",), size=8) == ""
+    assert said(backbone="resnet18", layers=("stage1",), size=12) == ""
