@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 from probe.preprocess import Interpolation, PreprocessSpec, UInt8Image
 
 STRIP = 64  # resized, an image may be so many times the crop; beyond, the crop alone is computed
+PART = 2**24  # bytes of an image that Pillow is given at once
 PRECISION = 22  # bits after the point of Pillow's weights
 WIDE = 16  # times the crop: of a wider image the columns that count are taken out first
 
@@ -91,14 +93,30 @@ def _pillow(image: UInt8Image, grid: Grid, size: int, method: Image.Resampling) 
     top, left = grid.offset(size)
     if grid.height * grid.width > STRIP * size * size:
         return _strip(image, grid, size, method)
-    whole = Image.fromarray(image)
     if _height_first(image, grid):
-        whole = whole.resize((whole.width, grid.height), method)
-    elif whole.width != grid.width:
-        whole = whole.resize((grid.width, whole.height), method)
+        whole = _parts(image, 1, lambda part: part.resize((part.width, grid.height), method))
+    elif image.shape[1] != grid.width:
+        whole = _parts(image, 0, lambda part: part.resize((grid.width, part.height), method))
+    else:
+        whole = Image.fromarray(image)
     if whole.size != (grid.width, grid.height):
         whole = whole.resize((grid.width, grid.height), method)
     return np.ascontiguousarray(np.asarray(whole)[top : top + size, left : left + size])
+
+
+def _parts(
+    image: UInt8Image, axis: int, one_pass: Callable[[Image.Image], Image.Image]
+) -> Image.Image:
+    """Run a pass over parts of a large image along the axis that it leaves alone.
+
+    The pixels are those of the whole; Pillow's copy of it, a third larger, is never made.
+    """
+    count = -(-image.size // PART)
+    if count == 1:
+        return one_pass(Image.fromarray(image))
+    parts = np.array_split(image, min(count, image.shape[axis]), axis=axis)
+    done = [np.asarray(one_pass(Image.fromarray(np.ascontiguousarray(part)))) for part in parts]
+    return Image.fromarray(np.concatenate(done, axis=axis))
 
 
 def _height_first(image: UInt8Image, grid: Grid) -> bool:

@@ -196,7 +196,9 @@ def test_the_pixels_do_not_depend_on_the_release_of_pillow(shape: tuple[int, int
     found = hashlib.blake2b(digest_size=8)
     for interpolation in ("bilinear", "bicubic"):
         for resize in ("squash", "crop"):
-            spec = replace(TORCHVISION, size=24, resize=resize, interpolation=interpolation)
+            spec = replace(TORCHVISION, size=24, interpolation=interpolation)
+            if resize == "squash":
+                spec = replace(spec, resize="squash", crop_fraction=1.0)
             found.update(resize_image(image, spec).tobytes())
     assert found.hexdigest() == PILLOW_13[shape]
 
@@ -217,6 +219,18 @@ def test_a_strip_has_the_pixels_of_the_whole_resized_image(
         patch.setattr("probe.resize.STRIP", 0)  # every image is one
         found = resize_image(image, spec)
     np.testing.assert_array_equal(found, resize_image(image, spec))
+
+
+@pytest.mark.parametrize("shape", [(90, 140), (140, 90), (200, 31)], ids=str)
+def test_an_image_in_parts_has_the_pixels_of_the_whole(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = photo(*shape)
+    for spec in (EFFICIENTNET_LITE.with_size(24), replace(TORCHVISION, size=50)):
+        found = resize_image(image, spec)
+        with monkeypatch.context() as patch:
+            patch.setattr("probe.resize.PART", 1000)
+            np.testing.assert_array_equal(resize_image(image, spec), found)
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])

@@ -113,7 +113,9 @@ def decode(data: bytes, name: str, notes: Notes | None = None) -> NDArray[np.uin
         _check_size(image, name)
         prepare(image, data, name)
         with large_image(image.width * image.height):
-            return _pixels(image, data, seen)
+            pixels = _pixels(image, data, seen)
+        image.close()  # its memory, now: it may be part of a cycle
+        return pixels
 
 
 def is_pillow(item: object) -> TypeGuard[PillowImage]:
@@ -193,8 +195,13 @@ def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np
     """Load an image, whose file is `data` where it comes from one, and return what it shows."""
     frame = _frame(image)
     low = _low_bytes(image, data)
+    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())[:1])
     _load(image, data, seen.name)
     pixels = _rgb(image, low, seen)
+    if deep and image.mode in ("RGB", "RGBA"):
+        colours = np.asarray(image)[:, :, :3]
+        if 0 < colours.max() <= 255 // 15:
+            seen.note("dark")
     if frame is not None:  # a first frame that is smaller than the animation: nothing around it
         left, top, right, bottom = frame
         pixels[:top] = pixels[bottom:] = 255
