@@ -114,6 +114,20 @@ def save_learning_curve(folder: Path, curve: LearningCurve) -> Path:
     return path
 
 
+def _check(curve: LearningCurve) -> None:
+    """Raise ValueError where a field is of another kind than it says."""
+    numbers = ("per_class", "draw", "n_train", "top1", "mean_recall", "log_loss", "shared")
+    for point in curve.points:
+        values = [getattr(point, name) for name in numbers]
+        if not all(isinstance(one, int | float) for one in values) or not 0 <= point.shared <= 1:
+            raise ValueError("a point has something else than numbers")
+        if not isinstance(point.params, dict):
+            raise ValueError("a point has no params")
+    texts = (curve.entry, curve.dataset, curve.head, curve.split)
+    if not all(isinstance(one, str) for one in texts) or type(curve.n_split) is not int:
+        raise ValueError("what it is of is not said")
+
+
 def load_learning_curve(folder: Path) -> LearningCurve | None:
     """Read a run's learning curve; None where it has none.
 
@@ -131,7 +145,9 @@ def load_learning_curve(folder: Path) -> LearningCurve | None:
             raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
         points = tuple(Point(**one) for one in data["points"])
         known = {one.name: data[one.name] for one in fields(LearningCurve)}
-        return LearningCurve(**known | {"points": points})
+        curve = LearningCurve(**known | {"points": points})
+        _check(curve)
+        return curve
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(f"{path}: not a learning curve ({reason})") from error

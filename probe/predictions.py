@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError
 from probe.files import replacing
+from probe.records import in_one_line, read_npz
 
 FILE_NAME = "predictions.npz"
 ARRAYS = ("ids", "labels", "probabilities")
@@ -75,8 +74,7 @@ def load_predictions(folder: Path) -> dict[str, Predictions]:
     if not path.exists():
         return {}
     try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in file.files}
+        arrays = read_npz(path)
         splits = {name.removesuffix("_ids") for name in arrays if name.endswith("_ids")}
         found = {
             s: Predictions(
@@ -84,10 +82,26 @@ def load_predictions(folder: Path) -> dict[str, Predictions]:
             )
             for s in sorted(splits)
         }
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: damaged ({error}); fit the head again") from error
-    for split, one in found.items():
-        units = one.ids if one.units is None else one.units
-        if not len(one.ids) == len(one.labels) == len(one.probabilities) == len(units):
-            raise DataError(f"{path}: {split} has arrays of different lengths; fit the head again")
+        for split, one in found.items():
+            _check(split, one)
+    except (OSError, ValueError, KeyError) as error:
+        reason = in_one_line(error).removeprefix(f"{path}: ")
+        raise DataError(f"{path}: damaged ({reason}); fit the head again") from error
     return found
+
+
+def _check(split: str, one: Predictions) -> None:
+    """Raise ValueError where arrays do not belong together: none of it would be found later."""
+    ids, labels, probabilities = one.ids, one.labels, one.probabilities
+    units = ids if one.units is None else one.units
+    kinds = ids.dtype.kind, labels.dtype.kind in "iu", probabilities.dtype.kind
+    if kinds != ("U", True, "f") or (ids.ndim, probabilities.ndim, units.ndim) != (1, 2, 1):
+        raise ValueError(f"{split} has arrays of another kind")
+    if not len(ids) == len(labels) == len(probabilities) == len(units):
+        raise ValueError(f"{split} has arrays of different lengths")
+    wide = probabilities.shape[1]
+    right = labels.shape[1:] == (wide,) if labels.ndim == 2 else labels.ndim == 1
+    if not right or not np.isfinite(probabilities).all():
+        raise ValueError(f"{split} has no probabilities")
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < max(wide, 2):
+        raise ValueError(f"{split} has labels that are none of {wide} classes")

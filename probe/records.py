@@ -125,8 +125,8 @@ def read_json(path: Path) -> Any:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return an error's text, or its name where it has none, in a line of at most 160 letters."""
-    return _printable(" ".join(str(error).split())[:160] or type(error).__name__)
+    """Return an error's text, or its name where it has none, in a line of at most 300 letters."""
+    return _printable(" ".join(str(error).split())[:300] or type(error).__name__)
 
 
 class NpzFile:

@@ -173,6 +173,9 @@ class About:
         return {REFERENCE, *weights, *graphs, *self.heads} | learnt | beside
 
 
+MOST_NETWORKS = 64  # each is loaded and runs
+
+
 def seal_of(data: Mapping[str, Any]) -> str:
     """Return the SHA256 of what `bundle.json` says, however it is laid out."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
@@ -186,6 +189,7 @@ def _checked(data: dict[str, Any]) -> About:
     _require(len(set(classes)) == len(classes) >= 2, "classes are not two or more names, all other")
     own = all(one.startswith("head") and one.endswith(".safetensors") for one in heads)
     _require(own and not set("/\\") & set("".join(heads)), "heads are no files of a bundle")
+    _require(len(set(heads)) == len(heads), "a head is named twice")  # each would be loaded again
     temperature = data["temperature"]
     _require(temperature is None or _positive(temperature), "the temperature is no positive number")
     _require(data["remembers"] in (None, *REMEMBERED), "what it remembers has no known name")
@@ -198,6 +202,7 @@ def _checked(data: dict[str, Any]) -> About:
             for end in (low, high)]  # fmt: skip
     _require(all(map(_number, ends)), "an interval is not two numbers")
     _require(isinstance(data["networks"], list) and data["networks"] != [], "there are no networks")
+    _require(len(data["networks"]) <= MOST_NETWORKS, f"more than {MOST_NETWORKS} networks")
     _require(data["pca"] is None or _whole(data["pca"]), "the width after a PCA is no number")
     about = About(
         **{

@@ -92,7 +92,9 @@ def draw_confusion(
     """
     pairs = as_pairs(confusion)
     if pairs.n_classes != len(classes) or len(classes) < 2:
-        raise UsageError(f"a matrix of {pairs.n_classes} classes for {len(classes)} names")
+        raise UsageError(
+            f"a matrix of {pairs.n_classes} x {pairs.n_classes} for {len(classes)} classes"
+        )
     if len(classes) > DRAWN_UP_TO:
         _draw_words(pairs, classes, path, title)
         return

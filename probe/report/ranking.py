@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,12 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from probe.cache.joining import Joined
+from probe.errors import DataError
 from probe.history import Epoch, load_history
 from probe.outcome import DONE, Cost, Row
 from probe.predictions import Predictions, load_predictions
 from probe.results import RunResult
 
 METRICS = ("map", "top1")  # a row has one of them
+
+log = logging.getLogger(__name__)
 
 CHOOSING = ("oof", "val")  # what a choice may rest on, the larger evidence first
 
@@ -33,7 +37,11 @@ class Run:
 
     @cached_property
     def history(self) -> list[Epoch]:
-        return load_history(self.folder)
+        try:
+            return load_history(self.folder)
+        except DataError as error:  # the other runs are shown all the same
+            log.warning("%s", error)
+            return []
 
     def predictions(self) -> dict[str, Predictions]:
         """Read what it said of rows that it did not see; not kept."""

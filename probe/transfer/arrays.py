@@ -22,7 +22,6 @@ from probe.hdf5_foreign import Part, datasets
 from probe.hdf5_heaps import check_heaps
 from probe.records import NpzFile, check_regular, in_one_line, loads_json, read_npy, shown
 
-MATLAB_73 = b"MATLAB 7.3 MAT-file"
 SIGNATURE = b"\x89HDF\r\n\x1a\n"  # of HDF5
 MATLAB_OWN = ("#refs#", "#subsystem#")
 MOST_TEXT = 4096  # bytes of an id or a class name: the longest path
@@ -244,9 +243,10 @@ def _parquet_rows(
 
 def _mat(path: Path) -> Arrays:
     """Return the variables of a MATLAB file; since 7.3 it is HDF5."""
-    with path.open("rb") as file:
-        if file.read(len(MATLAB_73)) == MATLAB_73:
-            return _hdf5(path)
+    import h5py
+
+    if h5py.is_hdf5(path):
+        return _hdf5(path)
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
