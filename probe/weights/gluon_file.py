@@ -15,9 +15,12 @@ apache/mxnet 1.9.1, src/ndarray/ndarray.cc: NDArray::Save, NDArray::Load, NDArra
 from __future__ import annotations
 
 import json
+import logging
 import math
+import re
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +28,8 @@ import numpy as np
 
 from probe.errors import UnsafeFileError, WeightsError
 from probe.records import loads_json
+from probe.weights.architecture import Graph
+from probe.weights.symbol_graph import symbol_graph
 from probe.weights.tensors import (
     ITEM_BYTES,
     MAX_DIMENSIONS,
@@ -40,6 +45,9 @@ V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 MAX_NAME = 4096
 METADATA = b"probe.metadata\0\0"
 MAX_METADATA = 1 << 16
+MAX_SYMBOL = 16 << 20  # bytes; the largest network here has 1 MB
+
+log = logging.getLogger(__name__)
 
 _TYPES = {
     0: "float32", 1: "float64", 2: "float16", 3: "uint8", 4: "int32", 5: "int8", 6: "int64",
@@ -76,7 +84,29 @@ def read_gluon(path: Path) -> TensorFile:
         if array is not None:
             dtype, shape, offset, length = array
             tensors[name] = raw_tensor(path, name, dtype, shape, offset=offset, available=length)
-    return TensorFile(path, "gluon", tensors, metadata)
+    graph = graph_beside(path)
+    if graph is not None:  # the order of its layers tells CaffeNet from BVLC's AlexNet
+        order = [node.name for node in graph.nodes if node.name.isprintable()]
+        metadata = {"caffe.layers": " ".join(order), **metadata}
+    return TensorFile(path, "gluon", tensors, metadata, graph=graph)
+
+
+def graph_beside(path: Path) -> Graph | None:
+    """Return the network that ``PREFIX-symbol.json`` beside ``PREFIX-0001.params`` describes.
+
+    None where there is no such file, or it is damaged: the parameters are read without it, too.
+    """
+    symbol = path.with_name(re.sub(r"-\d{4,}$", "", path.stem) + "-symbol.json")
+    try:
+        if not symbol.is_file() or symbol.stat().st_size > MAX_SYMBOL:
+            return None
+        graph = symbol_graph(symbol.read_text(encoding="utf-8"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        log.warning("%s: no symbol of MXNet, so it is not compared with the backbone", symbol)
+        return None
+    ups = [one.settings.get("ceil") for one in graph.nodes if one.op == "pool"]
+    # Caffe rounds up always, and its converter writes it down: no matter where nothing is rounded
+    return replace(graph, rounding=not (ups and all(ups)))
 
 
 class _Cursor:

@@ -11,6 +11,7 @@ import pytest
 from probe.backbones.catalog import BACKBONES
 from probe.errors import UsageError, WeightsError
 from probe.memo import Memo
+from probe.mx import mx
 from probe.preprocess import load_preprocess
 from probe.request import Prepared, Request, prepare, repeat
 from probe.weights import ResolvedWeights, resolve_weights, with_mean
@@ -175,3 +176,48 @@ def test_extract_takes_a_mean_image_and_its_key_has_it(tmp_path: Path) -> None:
     assert key.digest != prepared(None).job.cuts[0].key.digest
     again = repeat(key, with_it.job.provenance, cache_dir=tmp_path)
     assert prepare(again).job.cuts[0].key.digest == key.digest
+
+
+def vgg11_symbol(*, stride: int = 2, pools_up: bool = True) -> str:
+    """VGG11 as MXNet's Caffe converter writes it: Caffe's names, pools that round up."""
+    data = mx.sym.var("data")
+    convention = "full" if pools_up else "valid"
+    for block, width in enumerate((64, 128, 256, 512, 512), start=1):
+        for conv in range(1, 2 if block < 3 else 3):
+            name = f"conv{block}_{conv}"
+            data = mx.sym.Convolution(data, num_filter=width, kernel=(3, 3), pad=(1, 1), name=name)
+            data = mx.sym.Activation(data, act_type="relu", name=f"relu{block}_{conv}")
+        steps = (stride, stride) if block == 1 else (2, 2)
+        data = mx.sym.Pooling(
+            data, pool_type="max", kernel=(2, 2), stride=steps, pooling_convention=convention,
+            name=f"pool{block}",
+        )  # fmt: skip
+    return str(data.tojson())
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+def test_a_symbol_beside_is_compared(stride: int, tmp_path: Path) -> None:
+    arrays = {
+        f"arg:{name.replace('/0', '_weight').replace('/1', '_bias')}": array
+        for name, array in caffe_vgg11(tmp_path).items()
+    }
+    path = writers.write_gluon(tmp_path / "cats-0012.params", arrays)
+    (tmp_path / "cats-symbol.json").write_text(vgg11_symbol(stride=stride))
+    vgg = BACKBONES["vgg11"]
+    fit = fit_file(read_gluon(path), vgg)
+    assert fit is not None
+    problems = fit.problems(vgg, vgg.layer("pool5"))
+    assert bool(problems) == (stride != 2)
+    assert all("pool1" in one for one in problems)
+
+
+def test_a_damaged_symbol_is_said_and_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = writers.write_gluon(tmp_path / "cats-0001.params", {"arg:a_weight": np.ones(3, "f4")})
+    for text in ("{", "[]", '{"nodes": [1]}', 9999 * "[", '{"nodes": [{"op": "null"}]}'):
+        (tmp_path / "cats-symbol.json").write_text(text)
+        with caplog.at_level(logging.WARNING):
+            caplog.clear()
+            assert read_gluon(path).graph is None
+        assert "no symbol of MXNet" in caplog.text
