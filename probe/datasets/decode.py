@@ -45,6 +45,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
 RARE = {"PPM": "Ppm", "JPEG2000": "Jpeg2K", "AVIF": "Avif", "TGA": "Tga"}  # loaded when met
 MAX_PIXELS = 178_956_970  # where Pillow refuses by default: 0.5 GB as RGB
 MAX_BYTES = 2**30  # more than any image that is read takes, but for the widest TIFFs
+BLOCK = 2**26  # bytes that Pillow asks for at once, at most
 PART = 2**22  # pixels that are converted at once
 ORIENTATION = 274  # EXIF tag
 
@@ -318,6 +319,9 @@ def _pillow() -> Any:
 def _import_pillow() -> Any:
     from PIL import Image
 
+    # glibc gives blocks above 32 MiB back when they are freed; of smaller ones each thread would
+    # keep those of the largest image that it ever had.
+    getattr(Image, "core").set_block_size(BLOCK)  # noqa: B009 - not exported to type checkers
     # One by one: Image.init() imports forty formats, and is not safe in threads.
     for plugin in PLUGINS:
         import_module(f"PIL.{plugin}ImagePlugin")
