@@ -177,6 +177,9 @@ class _Reader(pickle._Unpickler):
             raise UnsafeFileError("the pickle calls something that is no function")
         self.stack[-1] = self.stack[-1](*arguments)
 
+    def load_newobj(self) -> None:
+        self.load_reduce()  # the class stands where a function does, and is one of the dialect's
+
     def load_build(self) -> None:
         state = self.stack.pop()
         self._dialect.build(self.stack[-1], state)
@@ -228,7 +231,7 @@ class _Reader(pickle._Unpickler):
 
 _OWN = (
     *("reduce", "build", "setitem", "setitems", "dict", "additems", "frozenset", "append"),
-    *("appends", "bytearray8"),
+    *("appends", "bytearray8", "newobj"),
 )
 
 

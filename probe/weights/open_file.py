@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from probe.errors import WeightsError, WeightsNotFoundError
@@ -22,6 +23,13 @@ HDF5 = b"\x89HDF\r\n\x1a\n"
 TORCH_STREAM = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"  # LONG1, 10 bytes, the number
 CAFFE = (b"\x0a", b"\x12", b"\xa2")  # the network's name, an old layer or a new one
 ONNX = b"\x08"  # the tag of the format's version, the first field
+
+WRAPPED = ("torch", "safetensors", "onnx")
+WRAPPERS = (  # DataParallel, torch.compile, Lightning, and what people call a network in theirs
+    "module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.", "encoder_q.",
+    "student.", "teacher.", "resnet.", "0.",
+)  # fmt: skip
+SURE = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # a classifier may stand outside
 
 KNOWN = (
     "torch (.pth), Keras (.h5, .keras), Gluon (.params), safetensors, Caffe (.caffemodel) and ONNX"
@@ -68,7 +76,32 @@ def _open(path: Path) -> TensorFile:
         raise WeightsError(f"{path}: {BESIDE[path.suffix]}")
     if reader is None:
         raise WeightsError(f"{path}: not a weight file of a known format; known are {KNOWN}")
-    return reader(path)
+    found = reader(path)
+    return unwrapped(found) if found.format in WRAPPED else found
+
+
+def unwrapped(file: TensorFile) -> TensorFile:
+    """Return a file without what its names begin with because the network was in another one."""
+    names = {name: name for name in file.tensors}
+    while wrapper := next((one for one in WRAPPERS if _wraps(one, list(names.values()))), None):
+        names = {name: short.removeprefix(wrapper) for name, short in names.items()}
+        if len(set(names.values())) != len(names):
+            return file
+    graph = file.graph and replace(
+        file.graph,
+        nodes=tuple(
+            replace(node, tensors=tuple(names.get(one, one) for one in node.tensors))
+            for node in file.graph.nodes
+        ),
+    )
+    tensors = {names[name]: tensor for name, tensor in file.tensors.items()}
+    return replace(file, tensors=tensors, graph=graph)
+
+
+def _wraps(wrapper: str, names: list[str]) -> bool:
+    """Whether all names begin so; of a wrapper that no network here has for a layer, most."""
+    count = sum(name.startswith(wrapper) for name in names)
+    return count == len(names) > 0 or (wrapper in SURE and 2 * count > len(names))
 
 
 def _reader(path: Path, start: bytes) -> Callable[[Path], TensorFile] | None:

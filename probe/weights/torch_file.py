@@ -22,8 +22,12 @@ from probe.weights.zip_members import Member, stored_members
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_PROTOCOL = 1001
-NESTED_UNDER = ("state_dict", "model", "model_state_dict")
-WRAPPERS = ("module.", "_orig_mod.", "model.")  # DataParallel, torch.compile, Lightning
+NESTED_UNDER = (  # the trained weights first, then averages of them, then others'
+    "state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
+    "module", "backbone", "encoder", "model_ema", "state_dict_ema", "ema_state_dict", "ema",
+    "teacher", "student", "generator",
+)  # fmt: skip
+MAX_KEY = 16  # parts of a tuple that is a dict's key
 MAX_PICKLE = 1 << 26  # of the largest networks here it is below 1 MB
 
 _STORAGES = {
@@ -133,7 +137,10 @@ def _unpickle(path: Path, stream: Stream) -> object:
     try:
         return read_pickle(stream, _TORCH)
     except UnsafeFileError as error:
-        raise UnsafeFileError(f"{path}: {error}; nothing was run") from None
+        raise UnsafeFileError(
+            f"{path}: {error}; nothing was run; whoever trusts it can load it in PyTorch and save "
+            "the weights alone, torch.save(model.state_dict(), FILE)"
+        ) from None
     except ValueError as error:
         raise UnsafeFileError(f"{path}: the pickle is damaged ({error})") from None
 
@@ -176,20 +183,92 @@ def _size(*sides: object) -> object:
     return sides[0] if sides else ()
 
 
+class _Inert:
+    """What stands for a value beside the weights that no one here looks at."""
+
+
+def _inert(*_: object) -> _Inert:
+    return _Inert()
+
+
 def _build(target: object, _: object) -> None:
-    if type(target) is not dict:  # torch hangs module versions on its OrderedDict: left out
+    # torch hangs module versions on its OrderedDict: left out, as is the state of what is inert
+    if type(target) not in (dict, _Inert):
         raise UnsafeFileError("the pickle sets the state of something that is no dict")
 
 
+_KEYS = (str, int, float, bool, bytes, type(None), _Inert)
+
+
 def _key(key: Any) -> Any:
-    if type(key) not in (str, int):  # hashing a nested tuple can take for ever
+    """A dict's key: a plain value, or a tuple of some; hashing a nested one can take for ever."""
+    flat = type(key) is tuple and len(key) <= MAX_KEY and all(type(one) in _KEYS for one in key)
+    if not flat and type(key) not in _KEYS:
         raise UnsafeFileError("the pickle has a dict key that is neither text nor a number")
     return key
 
 
+def _filled(factory: object, *_: object) -> dict[object, object]:
+    """A defaultdict or a Counter: empty at first, its items follow."""
+    if not isinstance(factory, Allowed | type(None)):
+        raise UnsafeFileError("the pickle makes a dictionary in an unknown way")
+    return {}
+
+
+def _counter(*counts: object) -> dict[object, object]:
+    if counts and type(counts[0]) is not dict:
+        raise UnsafeFileError("the pickle makes a Counter in an unknown way")
+    return counts[0] if counts else {}  # type: ignore[return-value]  # a copy could be a bomb
+
+
+def _listed(*items: object) -> object:
+    """A set, which is read as a list: nobody looks into it, and so its members need no hash."""
+    if items and type(items[0]) not in (list, tuple):
+        raise UnsafeFileError("the pickle makes a set in an unknown way")
+    return items[0] if items and items[0] else []
+
+
+# what lies beside the weights in checkpoints: read past, since nothing of it is looked at
+_BESIDE: tuple[tuple[str, str], ...] = (
+    ("argparse", "Namespace"), ("types", "SimpleNamespace"), ("_codecs", "encode"),
+    ("datetime", "datetime"), ("datetime", "date"), ("datetime", "time"),
+    ("datetime", "timedelta"), ("datetime", "timezone"),
+    ("torch", "device"), ("torch", "Generator"), ("numpy", "dtype"), ("numpy", "ndarray"),
+    ("fractions", "Fraction"), ("decimal", "Decimal"), ("uuid", "UUID"),
+    *(("pathlib", name) for name in (
+        "Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"
+    )),
+    *((f"pathlib.{part}", name) for part in ("_local", "_abc") for name in (
+        "Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"
+    )),
+    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in (
+        "scalar", "_reconstruct"
+    )),
+    *((module, name) for module in ("__builtin__", "builtins") for name in (
+        "slice", "complex", "bytearray", "range", "xrange"
+    )),
+)  # fmt: skip
+_DTYPES = (
+    "float32", "float64", "float16", "bfloat16", "complex64", "complex128", "int64", "int32",
+    "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "float8_e4m3fn",
+    "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "channels_last", "contiguous_format",
+    "preserve_format", "strided",
+)  # fmt: skip
+
+
 _TORCH = Dialect(
-    instructions=COMMON | {"BINPERSID"},
+    instructions=COMMON | {"BINPERSID", "NEWOBJ", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8",
+                           "EMPTY_SET", "ADDITEMS", "FROZENSET", "LIST", "DICT"},
     table={
+        **{place: Allowed(_inert) for place in _BESIDE},
+        **{("torch", name): _Inert() for name in _DTYPES},
+        **{(module, name): Allowed(_listed) for module in ("__builtin__", "builtins")
+           for name in ("set", "frozenset", "list", "tuple")},
+        **{(module, name): Allowed(_inert) for module in ("__builtin__", "builtins")
+           for name in ("int", "float", "str", "bool", "dict")},
+        ("collections", "defaultdict"): Allowed(_filled),
+        ("collections", "Counter"): Allowed(_counter),
+        ("collections", "deque"): Allowed(_listed),
         ("collections", "OrderedDict"): Allowed(_ordered_dict),
         ("torch._utils", "_rebuild_tensor"): Allowed(_rebuild_tensor),
         ("torch._utils", "_rebuild_tensor_v2"): Allowed(_rebuild_tensor),
@@ -202,7 +281,7 @@ _TORCH = Dialect(
     persistent=_storage,
     encoding="latin1",
     purpose="weights",
-)
+)  # fmt: skip
 
 
 def _all_tensors(found: object) -> list[_Tensor]:
@@ -218,14 +297,23 @@ def _all_tensors(found: object) -> list[_Tensor]:
     return tensors
 
 
-def _state_dict(path: Path, found: object) -> dict[str, _Tensor]:
+def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[str, ...]]:
+    """The tensors by their names, and what is to be told of how they were chosen."""
+    notes: list[str] = []
     for _ in range(3):  # {"state_dict": {"model": {...}}} is as deep as anybody nests
         if not isinstance(found, dict):
             break
-        inner = next((found[key] for key in NESTED_UNDER if isinstance(found.get(key), dict)), None)
-        if inner is None:
+        several = [key for key in NESTED_UNDER if _holds_tensors(found.get(key))]
+        if not several:
             break
-        found = inner
+        taken, *others = several
+        if others:
+            other = others[0]
+            notes.append(
+                f"{taken!r} was taken, and {' and '.join(map(repr, others))} beside it was not: "
+                f"torch.save(torch.load(FILE)[{other!r}], OTHER) makes a file of that"
+            )
+        found = found[taken]
     tensors = found if isinstance(found, dict) else {}
     tensors = {
         name: one
@@ -239,19 +327,21 @@ def _state_dict(path: Path, found: object) -> dict[str, _Tensor]:
             else type(found).__name__
         )
         raise WeightsError(f"{path}: no state dict in it (found {keys}); save model.state_dict()")
-    while prefix := _wrapper(tensors):
-        tensors = {name.removeprefix(prefix): one for name, one in tensors.items()}
-    return tensors
+    return tensors, tuple(notes)
 
 
-def _wrapper(tensors: Mapping[str, _Tensor]) -> str:
-    """What all names begin with because the network was wrapped in another, or nothing."""
-    return next((one for one in WRAPPERS if all(name.startswith(one) for name in tensors)), "")
+def _holds_tensors(found: object) -> bool:
+    """Whether it is a state dict, or has one in it."""
+    return isinstance(found, dict) and any(
+        isinstance(one, _Tensor) or (isinstance(one, dict) and key in NESTED_UNDER)
+        for key, one in found.items()
+    )
 
 
 def _tensor_file(path: Path, found: object, places: Mapping[str, Member]) -> TensorFile:
     tensors: dict[str, LazyTensor] = {}
-    for name, one in _state_dict(path, found).items():
+    chosen, notes = _state_dict(path, found)
+    for name, one in chosen.items():
         storage, item = one.storage, ITEM_BYTES[one.storage.dtype]
         place = places.get(storage.key)
         end = (storage.start + storage.count) * item
@@ -262,4 +352,4 @@ def _tensor_file(path: Path, found: object, places: Mapping[str, Member]) -> Ten
             path, name, storage.dtype, one.shape,
             offset=place.offset + first, available=end - first, strides=one.strides,
         )  # fmt: skip
-    return TensorFile(path, "torch", tensors)
+    return TensorFile(path, "torch", tensors, notes=notes)

@@ -191,3 +191,45 @@ def test_numbers_that_overflow_before_a_relu_are_seen(tmp_path: Path) -> None:
     write("gluon", path, arrays)
     with pytest.raises(WeightsError, match=r"features\.4\.1\.body\.0 gives NaN or infinity in"):
         first_use()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "net.", "backbone.", "module.encoder_q."])
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_a_wrappers_prefix_is_left_out_in_each_format(
+    kind: str, prefix: str, tmp_path: Path
+) -> None:
+    arrays = {f"{prefix}conv1.weight": np.ones((2, 2), np.float32), f"{prefix}fc.bias": np.ones(2)}
+    path = write(kind, tmp_path / "w", {n: a.astype(np.float32) for n, a in arrays.items()})
+    assert list(open_tensors(path).tensors) == ["conv1.weight", "fc.bias"]
+
+
+def test_what_is_inert_in_a_checkpoint_is_read_past(tmp_path: Path) -> None:
+    """Schedulers' counters, settings and moments lie beside weights; nothing of them is run."""
+    ones = {"conv1.weight": np.ones((2, 2), np.float32)}
+    beside = {
+        "args": b"cargparse\nNamespace\n)\x81}X\x02\x00\x00\x00lrK\x01sb",
+        "milestones": b"ccollections\nCounter\n}K\x01K\x02s\x85R",
+        "best": b"c__builtin__\nset\n](K\x01K\x02e\x85R",
+        "device": b"ctorch\ndevice\nX\x03\x00\x00\x00cpu\x85R",
+        "dtype": b"ctorch\nfloat32\n",
+        "where": b"cpathlib\nPosixPath\nX\x01\x00\x00\x00a\x85R",
+    }
+    body = {"state_dict": writers.state_dict(ones)} | beside
+    path = writers.write_zip(
+        tmp_path / "w.pth",
+        b"\x80\x02" + writers.mapping(body) + b".",
+        [writers.storage_bytes(one) for one in ones.values()],
+    )
+    assert list(open_tensors(path).tensors) == ["conv1.weight"]
+
+
+def test_of_two_state_dicts_one_is_named_as_taken(tmp_path: Path) -> None:
+    ones = {"conv1.weight": np.ones((2, 2), np.float32)}
+    body = {"model_ema": writers.state_dict(ones), "model": writers.state_dict(ones)}
+    path = writers.write_zip(
+        tmp_path / "w.pth",
+        b"\x80\x02" + writers.mapping(body) + b".",
+        [writers.storage_bytes(one) for one in ones.values()],
+    )
+    (note,) = open_tensors(path).notes
+    assert note.startswith("'model' was taken, and 'model_ema' beside it was not: torch.save(")
