@@ -164,6 +164,11 @@ def main() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGPIPE)
     except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename is not None:
+            name = os.fsencode(error.filename).decode("utf-8", "backslashreplace")
+            short = name if len(name) <= 100 else f"{name[:60]}...{name[-20:]}"
+            sys.stderr.write(f"probe: {short}: {error.strerror}; give another path\n")
+            sys.exit(2)
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
             raise
         _drop_output()

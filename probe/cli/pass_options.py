@@ -99,7 +99,9 @@ Views = Annotated[
 Strict = Annotated[
     bool,
     typer.Option(
-        "--strict", help="Hash all images again, whatever their sizes and times say of them."
+        "--strict",
+        help="Hash all images again, whatever their sizes and times say of them: a write through a "
+        "memory map may change neither (on tmpfs it never does).",
     ),
 ]
 

@@ -430,3 +430,12 @@ def test_images_that_are_enlarged_are_told_with_what_their_own_size_saves(tmp_pa
     )
     assert said(backbone="resnet18", layers=("stage1",), size=8) == ""
     assert said(backbone="resnet18", layers=("stage1",), size=12) == ""
+
+
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "probe", "cache", "list", "--cache-dir", "x" * 300]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("probe: xxx")
+    assert done.stderr.endswith(": File name too long; give another path\n")
+    assert done.stderr.count("\n") == 1
