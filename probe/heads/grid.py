@@ -18,6 +18,7 @@ from probe.heads.base import BaseHead
 from probe.heads.path import DEFAULT_GRID
 from probe.heads.scoring import score_heads
 from probe.parts import Part
+from probe.units import count_units
 
 ALPHA_GRID: tuple[float, ...] = tuple(np.logspace(-5, 3, 33).tolist())
 LR_GRID: tuple[float, ...] = tuple(np.logspace(-5, -1, 13).tolist())
@@ -78,7 +79,8 @@ class Choice:
     score, log_loss : float64, (n_candidates,)
         Means over the folds and seeds, or on the validation rows.
     error : float64, (n_candidates,), optional
-        Standard error of `score`: over folds their spread, else binomial, which only top-1 has.
+        Standard error of `score`: over folds their spread, else binomial, which only top-1 has;
+        rows that belong together count as one there.
     seed_deviation : float64, (n_candidates,), optional
         Standard deviation of `score` over the seeds.
     best : int
@@ -143,7 +145,10 @@ def choose(head: BaseHead, train: Part, val: Part | None, search: Search) -> Cho
         fits = [fit_and_score(head, train, val, search, val)]
     else:
         fits = _over_folds(head, train, val, search)
-    return _best_of(fits, search, len(val) if val is not None and search.folds is None else None)
+    n_rows = None
+    if val is not None and search.folds is None:
+        n_rows = count_units(val.units, len(val))
+    return _best_of(fits, search, n_rows)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -64,6 +64,8 @@ def key_figures(material: Material, n_classes: int) -> Markup:
         metric, word = material.metric, material.word
         metrics, bounds = leader.metrics[split], leader.intervals.get(split, {}).get(metric)
         between = "" if bounds is None else f"95 %: {100 * bounds[0]:.2f} to {percent(bounds[1])}"
+        if bounds is not None and split in (leader.groups or {}):
+            between += f", over {(leader.groups or {})[split]:,} groups"
         facts.append((f"{word}, {SPLIT_NAMES[split]}", percent(metrics[metric]), between))
         if "test" in leader.metrics:
             test = percent(leader.metrics["test"].get(metric))

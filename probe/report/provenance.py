@@ -10,6 +10,7 @@ from probe.outcome import Bench, Row
 from probe.report.markup import Markup, element, join, number, percent, table
 from probe.report.material import Material
 from probe.report.ranking import Run
+from probe.results import RunResult
 
 METRICS = {
     "map": "mAP",
@@ -61,6 +62,14 @@ def _bench(bench: Bench) -> Markup:
     )
 
 
+def _groups(one: RunResult) -> str:
+    """Say how many groups a run's rows are, and by what; nothing where each is alone."""
+    if one.groups is None:
+        return ""
+    counts = ", ".join(f"{split} {count:,}" for split, count in one.groups["units"].items())
+    return f"{counts}; by {one.groups['by'] or 'picture, of which there are copies'}"
+
+
 def _run(material: Material, row: Row, run: Run) -> Markup:
     one = run.result
     facts = {
@@ -69,6 +78,7 @@ def _run(material: Material, row: Row, run: Run) -> Markup:
         "weights": one.weights,
         "parameters": _pairs({k: v for k, v in one.params.items() if v is not None}),
         "rows": f"train {one.n_train:,}, val {one.n_val:,}, test {one.n_test:,}; seed {one.seed}",
+        "groups": _groups(one),
         "chosen": _chosen(one.selection),
         "temperature": "" if one.temperature is None else f"{one.temperature:.4g}",
         "looks": "" if one.test_looks is None else f"look {one.test_looks} at these test rows",
