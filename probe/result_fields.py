@@ -25,6 +25,7 @@ OPTIONAL_TYPES: dict[str, type | tuple[type, ...]] = {
     "spread": dict,
     "multilabel": dict,
     "groups": dict,
+    "subgroups": dict,
 }
 
 

@@ -105,6 +105,9 @@ class RunResult:
         Where rows belong together (`probe.units`): ``by`` what, empty where only by showing the
         same picture; and by split ``units``, how many groups its rows are, and ``effective``, how
         many groups of equal size would say as much. Intervals are over groups then.
+    subgroups : mapping, optional
+        Where a list says more of its images: ``split``, and by column ``values``, the figures of
+        each with their intervals, the worst first, and ``shortcut``; see `probe.subgroups`.
     """
 
     schema: int = SCHEMA
@@ -133,6 +136,7 @@ class RunResult:
     spread: Mapping[str, Any] | None = None
     multilabel: Mapping[str, Any] | None = None
     groups: Mapping[str, Any] | None = None
+    subgroups: Mapping[str, Any] | None = None
 
     @property
     def metric(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from probe.cache.joining import Joined
 from probe.draws import check_curve, learning_curve, n_fits
 from probe.errors import UsageError
+from probe.grouping import columns_of, list_of
 from probe.head_request import HeadRequest, require_two_classes
 from probe.heads import save_head
 from probe.history import save_history
@@ -28,6 +29,7 @@ from probe.report.learning import draw_learning_curve
 from probe.results import FeatureSource, new_run_folder, write_run
 from probe.selection import HeadRun, run_head
 from probe.splitting import VAL_SIZE
+from probe.subgroups import describe
 from probe.units import Groups, Related, relate
 
 if TYPE_CHECKING:
@@ -148,6 +150,11 @@ def fit_head(
         seed=request.seed,
         on_epoch=on_epoch,
     )
+    columns = columns_of(list_of(entry.provenance))
+    split = run.result.per_class.split
+    if columns and split in run.predictions:
+        told = describe(run.predictions[split], split, data.train, columns, seed=request.seed)
+        run = replace(run, result=replace(run.result, subgroups=told))
     if wanted is None:
         return run
     curve = learning_curve(

@@ -37,6 +37,7 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     out, result = console.stdout(), run.result
     if result.multilabel is not None:
         show_labels(out, result, classes)
+        show_subgroups(out, result)
         _show_files(out, result, folder)
         return
     show_metrics(out, result, NAMES)
@@ -59,10 +60,51 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     console.table(
         out, ["class", title], [[name, f"{100 * recall[name]:.1f} %"] for name in shown], right=(1,)
     )
+    show_subgroups(out, result)
     if run.curve is not None:
         out.print()
         _show_curve(out, run.curve)
     _show_files(out, result, folder)
+
+
+def show_subgroups(out: Console, result: RunResult) -> None:
+    """Print figures by value of the list's columns, the worst first, and columns to be wary of."""
+    from probe.cli import console
+
+    if result.subgroups is None:
+        return
+    columns = result.subgroups["columns"]
+    lines = [(name, one) for name, column in columns.items() for one in column["values"]]
+    lines.sort(key=lambda line: float(line[1]["figure"]))
+    rows = [
+        [
+            name, one["value"], f"{one['n']:,}", f"{100 * one['figure']:.1f} %",
+            f"{100 * one['low']:.1f} to {100 * one['high']:.1f}",
+        ]
+        for name, one in lines[:WORST]
+    ]  # fmt: skip
+    word = f"{METRIC_WORDS[result.metric]} on {result.subgroups['split']}"
+    if len(lines) > WORST:
+        word += f", the {WORST} worst of {len(lines)}"
+    out.print()
+    console.table(out, ["column", "value", "images", word, "95 %"], rows, right=(2, 3, 4))
+    signs = sorted(
+        ((name, one["shortcut"]) for name, one in columns.items() if "shortcut" in one),
+        key=lambda sign: -float(sign[1]["strength"]),
+    )
+    for name, sign in signs:
+        if sign["suspected"]:
+            out.print(f"\n{shortcut_words(name, sign)}", soft_wrap=True)
+
+
+def shortcut_words(name: str, sign: Mapping[str, float]) -> str:
+    """Say why a column may be a shortcut."""
+    return (
+        f"{name} may be a shortcut (strength {sign['strength']:.2f}): the features give it away "
+        f"(balanced accuracy {100 * sign['accuracy']:.1f} %, by chance {100 * sign['chance']:.1f} "
+        f"%) and it goes with the label (Cramér's V {sign['association']:.2f}); see whether the "
+        "head is right where the two do not agree"
+    )
 
 
 def show_metrics(out: Console, result: RunResult, names: Mapping[str, str]) -> None:
