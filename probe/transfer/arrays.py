@@ -24,6 +24,8 @@ from probe.records import NpzFile, check_regular, in_one_line, loads_json, read_
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"  # of HDF5
 MATLAB_OWN = ("#refs#", "#subsystem#")
+# of text of variable length: HDF5 File Format Specification 3.0, VIII, Appendix
+REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 MOST_TEXT = 4096  # bytes of an id or a class name: the longest path
 MOST_UNFOLDED = 1100  # bytes that a byte on disk may become: what deflate reaches at most
 SMALL = 1 << 26  # bytes that are read whatever is stored
@@ -316,7 +318,7 @@ def _dataset(path: Path, name: str, *, matlab: bool) -> Any:
             if dataset.dtype.hasobject and not (matlab and reference) and text is None:
                 raise ValueError(f"{dataset.dtype} is neither numbers nor text")
             claimed = math.prod(dataset.shape or (1,)) * max(dataset.dtype.itemsize, 1)
-            stored = dataset.id.get_storage_size()
+            stored = min(dataset.id.get_storage_size(), size)  # that, too, is a claim
             if claimed > max(SMALL, MOST_UNFOLDED * stored):
                 raise UnsafeFileError(
                     f"{path}: {name!r} claims {claimed:,} bytes and {stored:,} are stored; most of "
@@ -356,6 +358,12 @@ def _variable_texts(path: Path, name: str, raw: Any, size: int) -> list[bytes]:
         step = max(1, min(1 << 14, SMALL // max(1, largest)))
         if dataset.ndim != 1:
             raise ValueError("text that is no list")
+        place = dataset.id.get_offset()
+        if place is not None and not file.userblock_size:
+            raw.seek(place)  # what each row claims is reserved before it is looked for
+            claims = np.frombuffer(raw.read(len(dataset) * REFERENCE.itemsize), REFERENCE)
+            if int(claims["length"].sum(dtype=np.int64)) > size:
+                raise UnsafeFileError(f"{path}: {name!r} claims more text than the file holds")
         for start in range(0, len(dataset), step):
             block = dataset[start : start + step].tolist()
             left -= sum(map(len, block))
