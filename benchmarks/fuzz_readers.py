@@ -5,9 +5,9 @@
 Each reader has a process of its own, which is ended after ten minutes: a hang is a finding, and so
 is more than 1 GB of memory. `--keep` saves what ended in another exception.
 
-Seen with 250 inputs each (10,500 over 42 readers, on a busy machine, in two runs): no other
-exception and no hang; one finding, 2,051 MB for an HDF5 feature file whose flipped bit claims a text
-of 2 GB, mended (77 MB). The readers took 73 to 142 MB otherwise.
+Seen with 250 inputs each (10,500 over 42 readers, in two runs on a busy machine): no other
+exception and no hang; one finding, 2,051 MB for an HDF5 feature file in which a flipped bit claims
+a text of 2 GB, mended (77 MB). The readers took 73 to 142 MB otherwise.
 """
 
 from __future__ import annotations
