@@ -6,13 +6,24 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check format lock clean
+.PHONY: demo test test-lowest check format lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/probe demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# once with the lowest versions that pyproject.toml allows: what computes, reads and deals rows
+LOWEST ?= tests/heads tests/datasets tests/test_units.py tests/test_grouping.py tests/test_subgroups.py \
+	tests/test_multilabel.py tests/test_draws.py tests/test_statistics.py tests/test_paired.py tests/test_pairs.py
+
+test-lowest:
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) .ci/lowest > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
+		-c .venv-lowest/lowest.txt -e . pytest hypothesis
+	.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning $(LOWEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,7 +43,7 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) .venv-lock .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "probe needs Python 3.11 or 3.12 (MXNet has no newer): install one, or name it with make PYTHON=..." >&2; exit 1; }
