@@ -33,7 +33,7 @@ PENALTY = 1.0  # of the ridge, in units of a row's mean squared length
 Array64 = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
-__all__ = ["Shortcut", "by_value", "columns_to_tell", "describe", "shortcut"]
+__all__ = ["Shortcut", "by_value", "columns_to_tell", "describe", "shortcut", "tell"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +182,18 @@ def shortcut(train: Part, values: Sequence[str | None], *, seed: int = 0) -> Sho
     )  # fmt: skip
 
 
+def tell(
+    said: Predictions, split: str, columns: Mapping[str, Mapping[str, str]]
+) -> dict[str, Any] | None:
+    """Return figures by value of each column that can be told of; None where there is none."""
+    found = {}
+    for name, values in columns_to_tell(columns).items():
+        told = by_value(said, [values.get(one) for one in said.ids.tolist()])
+        if len(told) > 1:
+            found[name] = {"values": told}
+    return {"split": split, "columns": found} if found else None
+
+
 def describe(
     said: Predictions,
     split: str,
@@ -191,15 +203,15 @@ def describe(
     seed: int = 0,
 ) -> dict[str, Any] | None:
     """Return what `RunResult.subgroups` holds; None where there is no column to tell of."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, values in columns_to_tell(columns).items():
-        told = by_value(said, [values.get(one) for one in said.ids.tolist()])
-        sign = shortcut(train, [values.get(one) for one in train.ids], seed=seed)
-        if len(told) > 1:
-            found[name] = {"values": told}
-            if sign is not None:
-                found[name]["shortcut"] = {**vars(sign), "strength": sign.strength}
-    return {"split": split, "columns": found} if found else None
+    found = tell(said, split, columns)
+    if found is None:
+        return None
+    kept = columns_to_tell(columns)
+    for name, column in found["columns"].items():
+        sign = shortcut(train, [kept[name].get(one) for one in train.ids], seed=seed)
+        if sign is not None:
+            column["shortcut"] = {**vars(sign), "strength": sign.strength}
+    return found
 
 
 def _p(figures: Array64) -> float:

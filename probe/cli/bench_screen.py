@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.cli import console
+from probe.errors import ProbeError
 from probe.outcome import SCORE_TITLES, unbounded_words
-from probe.results import METRIC_WORDS
+from probe.results import METRIC_WORDS, read_run
 
 if TYPE_CHECKING:
     from probe.bench.fitting import Fitted
@@ -147,12 +148,26 @@ def show(bench: Bench, folder: Path) -> None:
     for comparison in bench.comparisons:
         several = f"{comparison.dataset}: " if len(bench.comparisons) > 1 else ""
         out.print(f"{several}{comparison.verdict}\n", style="bold")
+        _winners_subgroups(bench, comparison, folder)
     facts = {"kept": f"{folder}: bench.json, results.csv"}
     if len(bench.comparisons) == 1 and (winner := bench.comparisons[0].winner):
         row = bench.row(winner)
         out_file = shlex.quote(f"{row.dataset}.probe")
         facts["next"] = f"probe report --open; probe bundle {row.run} --out {out_file}"
     console.facts(out, facts)
+
+
+def _winners_subgroups(bench: Bench, comparison: Comparison, folder: Path) -> None:
+    """Print the winner's figures by the list's columns, and columns to be wary of."""
+    from probe.cli.head_figures import show_subgroups
+
+    if comparison.winner is None:
+        return
+    run = folder.parent.parent / "runs" / (bench.row(comparison.winner).run or "")
+    try:
+        show_subgroups(console.stdout(), read_run(run), first="")
+    except ProbeError:
+        return  # the run went away since
 
 
 def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:

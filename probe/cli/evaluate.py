@@ -58,14 +58,20 @@ def evaluate(
 
     Features that the cache holds are not computed again. A look at test rows is counted.
     """
+    import numpy as np
+
     from probe.bundle import Bundle
     from probe.cli import console
     from probe.cli.extract import default_workers
+    from probe.cli.head_figures import show_values
     from probe.cli.label_figures import show_each
     from probe.datasets import load_dataset
+    from probe.datasets.table import is_table
     from probe.duplicates import near_groups
-    from probe.grouping import related_images
+    from probe.grouping import columns_of, related_images
     from probe.predict.evaluate import evaluate as score_bundle
+    from probe.predictions import Predictions
+    from probe.subgroups import tell
 
     check_options(tta, combine, weighting)
     folder = cache_folder(cache_dir)
@@ -102,6 +108,15 @@ def evaluate(
             on_rows=lambda count: bar.advance(task, count),
             units_of=units_of,
         )
+    told = tell(
+        Predictions(
+            ids=np.asarray(rows.ids, np.str_), labels=outcome.scored.labels.astype(np.int64),
+            probabilities=outcome.scored.probabilities.astype(np.float32),
+            units=outcome.scored.units,
+        ),
+        name, columns_of(Path(dataset).expanduser() if is_table(Path(dataset)) else None),
+    )  # fmt: skip
+    outcome = replace(outcome, subgroups=told)
     if as_json:
         about = {"bundle": str(bundle), "dataset": found.name, "split": name, "n": len(rows)}
         counted = {} if looks is None else {"test_looks": looks}
@@ -114,6 +129,8 @@ def evaluate(
         _facts(outcome, f"{found.name} {name}, {len(rows):,}", looks)
         | ({"answers": votes} if votes else {}),
     )
+    if told is not None:
+        show_values(out, told, "top1" if outcome.labels is None else "map")
     if outcome.labels is not None:
         out.print()
         show_each(out, outcome.labels, predictor.classes, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from probe.results import METRIC_WORDS
 
@@ -67,13 +67,20 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     _show_files(out, result, folder)
 
 
-def show_subgroups(out: Console, result: RunResult) -> None:
+def show_subgroups(out: Console, result: RunResult, *, first: str = "\n") -> None:
     """Print figures by value of the list's columns, the worst first, and columns to be wary of."""
-    from probe.cli import console
-
     if result.subgroups is None:
         return
-    columns = result.subgroups["columns"]
+    show_values(out, result.subgroups, result.metric, first=first)
+
+
+def show_values(
+    out: Console, subgroups: Mapping[str, Any], metric: str, *, first: str = "\n"
+) -> None:
+    """Print what `RunResult.subgroups` holds, after `first`."""
+    from probe.cli import console
+
+    columns = subgroups["columns"]
     lines = [(name, one) for name, column in columns.items() for one in column["values"]]
     lines.sort(key=lambda line: float(line[1]["figure"]))
     rows = [
@@ -83,10 +90,10 @@ def show_subgroups(out: Console, result: RunResult) -> None:
         ]
         for name, one in lines[:WORST]
     ]  # fmt: skip
-    word = f"{METRIC_WORDS[result.metric]} on {result.subgroups['split']}"
+    word = f"{METRIC_WORDS[metric]} on {subgroups['split']}"
     if len(lines) > WORST:
         word += f", the {WORST} worst of {len(lines)}"
-    out.print()
+    out.print(first, end="")
     console.table(out, ["column", "value", "images", word, "95 %"], rows, right=(2, 3, 4))
     signs = sorted(
         ((name, one["shortcut"]) for name, one in columns.items() if "shortcut" in one),
@@ -95,6 +102,8 @@ def show_subgroups(out: Console, result: RunResult) -> None:
     for name, sign in signs:
         if sign["suspected"]:
             out.print(f"\n{shortcut_words(name, sign)}", soft_wrap=True)
+    if not first:
+        out.print()
 
 
 def shortcut_words(name: str, sign: Mapping[str, float]) -> str:

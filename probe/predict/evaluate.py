@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,8 @@ class Evaluation:
         Rows whose features were at hand.
     n_groups : int or None
         How many groups the rows are, where some belong together: intervals are over groups then.
+    subgroups : mapping or None
+        Figures by the list's columns, as `RunResult.subgroups` has them.
     """
 
     scored: Scored
@@ -53,6 +55,7 @@ class Evaluation:
     top1_answered: float | None
     from_cache: int
     n_groups: int | None = None
+    subgroups: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what was not measured is absent."""
@@ -68,6 +71,7 @@ class Evaluation:
             **{name: value for name, value in flags.items() if value is not None},
             "from_cache": self.from_cache,
             **({} if self.n_groups is None else {"groups": self.n_groups}),
+            **({} if self.subgroups is None else {"subgroups": self.subgroups}),
         }
 
 

@@ -70,6 +70,28 @@ def _groups(one: RunResult) -> str:
     return f"{counts}; by {one.groups['by'] or 'picture, of which there are copies'}"
 
 
+def _subgroups(one: RunResult) -> str:
+    """Say where a run is worst by each column of the list, and which may be a shortcut."""
+    if one.subgroups is None:
+        return ""
+    texts = []
+    for name, column in one.subgroups["columns"].items():
+        worst = column["values"][0]
+        text = (
+            f"{name} worst at {worst['value']}: {percent(worst['figure'])} "
+            f"({100 * worst['low']:.1f} to {100 * worst['high']:.1f}) of {worst['n']:,} images"
+        )
+        sign = column.get("shortcut", {})
+        if sign.get("suspected"):
+            text += (
+                f"; it may be a shortcut, for the features give it away (balanced accuracy "
+                f"{percent(sign['accuracy'])}, by chance {percent(sign['chance'])}) and it goes "
+                f"with the label (Cramér's V {sign['association']:.2f})"
+            )
+        texts.append(text)
+    return f"on {one.subgroups['split']}: " + "; ".join(texts)
+
+
 def _run(material: Material, row: Row, run: Run) -> Markup:
     one = run.result
     facts = {
@@ -79,6 +101,7 @@ def _run(material: Material, row: Row, run: Run) -> Markup:
         "parameters": _pairs({k: v for k, v in one.params.items() if v is not None}),
         "rows": f"train {one.n_train:,}, val {one.n_val:,}, test {one.n_test:,}; seed {one.seed}",
         "groups": _groups(one),
+        "subgroups": _subgroups(one),
         "chosen": _chosen(one.selection),
         "temperature": "" if one.temperature is None else f"{one.temperature:.4g}",
         "looks": "" if one.test_looks is None else f"look {one.test_looks} at these test rows",

@@ -32,7 +32,7 @@ def probe(*arguments: str) -> Any:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Photographs of patients, each with noisy shots of it; labels know nothing of the picture."""
     folder, random = tmp_path_factory.mktemp("patients"), np.random.default_rng(0)
-    lines, groups = ["image,label,patient,split"], []
+    lines, groups = ["image,label,patient,split,camera"], []
     for split, count in (("train", PATIENTS), ("test", 6)):
         labels = random.permutation(count) % 2
         for patient in range(count):
@@ -137,6 +137,14 @@ def test_a_bundle_is_evaluated_over_groups_and_keeps_them_apart(world: Path) -> 
         width, before = (np.ptp(one["intervals"]["top1"]) for one in (found, rows))
         assert width > before
     assert "groups" not in rows
+    values = rows["subgroups"]["columns"]["camera"]["values"]
+    assert sorted((one["value"], one["n"]) for one in values) == [("a", 12), ("b", 12)]
+    assert values[0]["figure"] <= values[1]["figure"]
+    told = read_run(run).subgroups
+    assert told is not None
+    assert told["split"] == "test"
+    assert list(told["columns"]) == ["camera"]  # patients have too few images each
+    assert not told["columns"]["camera"]["shortcut"]["suspected"]
 
 
 def test_promotion_takes_the_groups_of_its_run_and_refuses_to_divide_others(world: Path) -> None:
