@@ -41,9 +41,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 name = f"{split}{patient}_{shot}.png"
                 pixels = np.clip(base + random.normal(0, 3, base.shape), 0, 255)
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / name)
-                lines.append(
-                    f"{name},{'cat' if labels[patient] else 'dog'},{split}{patient},{split}"
-                )
+                label, camera = "cat" if labels[patient] else "dog", "ab"[shot % 2]
+                lines.append(f"{name},{label},{split}{patient},{split},{camera}")
                 groups.append(f"{name},{split}{patient}")
     (folder / "list.csv").write_text("\n".join(lines) + "\n")
     (folder / "groups.csv").write_text("\n".join(groups) + "\n")
