@@ -15,6 +15,7 @@
     │   └── CorruptEntryError              bytes of an entry do not match their checksum
     ├── HeadError (ValueError)             a head cannot be fitted on these features
     │   └── OverflowHeadError              its numbers overflowed: a smaller learning rate
+    ├── NoTemperatureError (ValueError)    no temperature makes held-out rows most likely
     ├── BundleError (ValueError)           a bundle cannot be made, read or trusted
     ├── PromoteError (RuntimeError)        the network to fine-tune is another, or training diverged
     └── EngineError (RuntimeError)         the network cannot run here
@@ -37,6 +38,7 @@ __all__ = [
     "HeadError",
     "ImageError",
     "MissingFilesError",
+    "NoTemperatureError",
     "OverflowHeadError",
     "ProbeError",
     "PromoteError",
@@ -152,6 +154,10 @@ class HeadError(ProbeError, ValueError):
 
 class OverflowHeadError(HeadError):
     """Training overflowed: the learning rate is too large for these features."""
+
+
+class NoTemperatureError(ProbeError, ValueError):
+    """No temperature makes held-out rows most likely; the message says why."""
 
 
 class BundleError(ProbeError, ValueError):

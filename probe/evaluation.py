@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.metrics import Metrics, calibration_error, score
+from probe.errors import NoTemperatureError
+from probe.logits import logits_of, probabilities_of, ranking_scores
+from probe.metrics import Confusion, Metrics, calibration_error, score
 from probe.multilabel import (
     HALF,
     LabelFigures,
@@ -30,8 +32,6 @@ from probe.multilabel import (
 from probe.results import PerClass
 from probe.splitting import Labels
 from probe.statistics import (
-    COLDEST,
-    HOTTEST,
     apply_binary_temperature,
     apply_temperature,
     bootstrap_mean,
@@ -43,22 +43,33 @@ from probe.units import Units, count_units, dealt, effective_count
 
 log = logging.getLogger(__name__)
 
-AT_END = 0.01  # of the range of temperatures, in logarithms
 Bounds = dict[str, dict[str, tuple[float, float]]]
 Array64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scored:
-    """A head's probabilities on one split, float64, (n_rows, n_classes), and their metrics.
+    """A head's probabilities on one split and their metrics.
 
-    `units`, (n_rows,), says which rows belong together; without it each is alone.
+    Parameters
+    ----------
+    probabilities, logits : float64, (n_rows, n_classes)
+        See `probe.logits`; figures that rank go by the logits, and so does a temperature.
+    labels : int, (n_rows,) or (n_rows, n_classes)
+    metrics : Metrics or MultiLabelMetrics
+        With repeats the means of each repeat's figures; the confusion is their sum.
+    units : int, (n_rows,), optional
+        Which rows belong together; without it each is alone. The repeats of a row do.
+    repeats : int
+        How often each row was predicted: the rows come so often, one repeat after the other.
     """
 
     probabilities: Array64
+    logits: Array64
     labels: Labels
     metrics: Metrics | MultiLabelMetrics
     units: Units | None = None
+    repeats: int = 1
 
     @property
     def multilabel(self) -> bool:
@@ -66,43 +77,115 @@ class Scored:
         return self.labels.ndim == 2
 
 
-def measure(probabilities: Array64, labels: Labels, units: Units | None = None) -> Scored:
-    """Score probabilities, (n_rows, n_classes), on a split; see `score` and `score_labels`."""
-    metrics: Metrics | MultiLabelMetrics
-    if labels.ndim == 2:
-        metrics = score_labels(probabilities, labels)
-    else:
-        metrics = score(probabilities, labels, probabilities.shape[1])
+def measure(
+    probabilities: Array64,
+    labels: Labels,
+    units: Units | None = None,
+    logits: Array64 | None = None,
+) -> Scored:
+    """Score probabilities, (n_rows, n_classes), on a split; see `score` and `score_labels`.
+
+    Parameters
+    ----------
+    logits : float64, (n_rows, n_classes), optional
+        Default: of the probabilities.
+    """
+    if logits is None:
+        logits = logits_of(probabilities, labels.ndim == 2)
+    metrics = _metrics(probabilities, labels, logits)
     return Scored(
-        probabilities=probabilities, labels=labels, metrics=metrics,
+        probabilities=probabilities, logits=logits, labels=labels, metrics=metrics,
         units=dealt(units, len(labels)),
     )  # fmt: skip
+
+
+def measure_logits(
+    logits: Array64, labels: Labels, units: Units | None = None, repeats: int = 1
+) -> Scored:
+    """Score logits, (n_rows, n_classes), on a split.
+
+    With repeats every row is there so often, one repeat after the other; `units` are of one of
+    them. Each repeat is scored alone and the figures are averaged: the mean of their probabilities
+    would be another head's, an ensemble of as many as there are repeats. All predictions of a row
+    belong together, so that intervals and tests take them for one.
+    """
+    probabilities = probabilities_of(logits, labels.ndim == 2)
+    if repeats == 1:
+        return measure(probabilities, labels, units, logits)
+    rows = len(labels) // repeats
+    each = [slice(start, start + rows) for start in range(0, len(labels), rows)]
+    every = [_metrics(probabilities[own], labels[own], logits[own]) for own in each]
+    alone = np.arange(rows, dtype=np.intp)
+    return Scored(
+        probabilities=probabilities, logits=logits, labels=labels, metrics=_mean(every),
+        units=np.tile(alone if units is None else units, repeats), repeats=repeats,
+    )  # fmt: skip
+
+
+def _metrics(probabilities: Array64, labels: Labels, logits: Array64) -> Any:
+    if labels.ndim == 2:
+        return score_labels(probabilities, labels, ranking_scores(logits, True))
+    return score(probabilities, labels, probabilities.shape[1], logits)
+
+
+def _mean(every: Sequence[Any]) -> Any:
+    """Return metrics of one kind averaged, figure by figure; confusions are added up."""
+    if len(every) == 1:
+        return every[0]
+    found = {}
+    for field in fields(every[0]):
+        values = [getattr(one, field.name) for one in every]
+        if isinstance(values[0], Confusion):
+            found[field.name] = _sum(values)
+        elif is_dataclass(values[0]):
+            found[field.name] = _mean(values)
+        elif field.name == "positives":  # of the rows, whoever predicts them
+            found[field.name] = values[0]
+        elif any(value is None for value in values):
+            found[field.name] = None
+        else:
+            mean = np.mean(values, axis=0)
+            found[field.name] = mean if isinstance(values[0], np.ndarray) else float(mean)
+    return type(every[0])(**found)
+
+
+def _sum(every: Sequence[Confusion]) -> Confusion:
+    n_classes = every[0].n_classes
+    true, predicted, count = (
+        np.concatenate([getattr(one, name) for one in every])
+        for name in ("true", "predicted", "count")
+    )
+    cells, which = np.unique(true * n_classes + predicted, return_inverse=True)
+    counts = np.zeros(len(cells), np.int64)
+    np.add.at(counts, which, count)
+    return Confusion(
+        n_classes=n_classes, true=cells // n_classes, predicted=cells % n_classes, count=counts
+    )
 
 
 def temperature_of(splits: Mapping[str, Scored]) -> float | None:
     """Return the temperature that fits the held-out rows best; None without such rows.
 
-    None also, with a warning, where the best is an end of the range: then none fits.
+    None also, with a warning, where no temperature is best. With repeats it is fitted to the
+    predictions of all of them, not to their means.
     """
     held_out = _held_out(splits)
     if held_out is None:
         return None
-    temperature = usable_temperature(held_out.probabilities, held_out.labels)
-    if temperature is None:
-        log.warning(
-            "no temperature from %.3g to %.3g makes these probabilities fit the held-out rows, so "
-            "they stay as they are: look at the log loss before you use them",
-            *np.exp([COLDEST, HOTTEST]),
-        )
-    return temperature
+    return usable_temperature(held_out.logits, held_out.labels)
 
 
-def usable_temperature(probabilities: NDArray[np.floating[Any]], labels: Labels) -> float | None:
-    """Return the temperature that fits rows best; None where that is an end of the range."""
+def usable_temperature(logits: NDArray[np.floating[Any]], labels: Labels) -> float | None:
+    """Return the temperature that fits rows best; None, with a warning, where none does."""
     fit = fit_binary_temperature if labels.ndim == 2 else fit_temperature
-    temperature = fit(probabilities, labels)
-    at_end = min(np.log(temperature) - COLDEST, HOTTEST - np.log(temperature)) < AT_END
-    return None if at_end else temperature
+    try:
+        return fit(logits, labels)
+    except NoTemperatureError as error:
+        log.warning(
+            "no temperature is fitted to the probabilities, which stay as they are: %s; look at "
+            "the log loss before you use them", error,
+        )  # fmt: skip
+        return None
 
 
 def thresholds_of(splits: Mapping[str, Scored]) -> Array64 | None:
@@ -129,18 +212,16 @@ def figures_of(
         return figures
     test, more = splits["test"], figures["test"]
     if temperature is not None and test.multilabel:
-        scaled = apply_binary_temperature(test.probabilities, temperature)
+        scaled = apply_binary_temperature(test.logits, temperature)
         more["calibration_error_scaled"] = binary_calibration_error(scaled, test.labels)
     elif temperature is not None:
-        scaled = apply_temperature(test.probabilities, temperature)
+        scaled = apply_temperature(test.logits, temperature)
         more["calibration_error_scaled"] = calibration_error(scaled, test.labels)
     if thresholds is not None:
         given = test.probabilities >= thresholds
         at = {
             "micro_f1_chosen": micro_f1(given, test.labels),
-            "macro_f1_chosen": mean_of(
-                label_figures(test.probabilities, test.labels, thresholds).f1
-            ),
+            "macro_f1_chosen": mean_of(_at_thresholds(test, thresholds).f1),
         }
         more |= {name: value for name, value in at.items() if value is not None}
     return figures
@@ -165,7 +246,9 @@ def _bounds(one: Scored) -> dict[str, tuple[float, float]]:
             "log_loss": bootstrap_mean(losses, units=units),
         }
     found = {metric: (one.low, one.high) for metric, one in bounds.items()}
-    precision = bootstrap_map(p, labels, units=units) if one.multilabel else None
+    if not one.multilabel:
+        return found
+    precision = bootstrap_map(ranking_scores(one.logits, True), labels, units=units)
     return found if precision is None else {"map": precision, **found}
 
 
@@ -174,10 +257,14 @@ def groups_of(splits: Mapping[str, Scored], by: str) -> dict[str, Any] | None:
 
     None where each row is alone.
     """
-    grouped = {name: one for name, one in splits.items() if one.units is not None}
-    if not grouped:
+    sizes = {}
+    for name, one in splits.items():
+        rows = len(one.labels) // one.repeats
+        units = None if one.units is None else dealt(one.units[:rows], rows)
+        if units is not None:
+            sizes[name] = (units, rows)
+    if not sizes:
         return None
-    sizes = {name: (one.units, len(one.labels)) for name, one in grouped.items()}
     return {
         "by": by,
         "units": {name: count_units(*size) for name, size in sizes.items()},
@@ -233,7 +320,13 @@ def describe_labels(
 
 def _at_thresholds(one: Scored, thresholds: Array64 | None) -> LabelFigures:
     at = HALF if thresholds is None else thresholds
-    return label_figures(one.probabilities, one.labels, at)
+    rows = len(one.labels) // one.repeats
+    each = [slice(start, start + rows) for start in range(0, len(one.labels), rows)]
+    scores = ranking_scores(one.logits, True)
+    found: LabelFigures = _mean(
+        [label_figures(one.probabilities[own], one.labels[own], at, scores[own]) for own in each]
+    )
+    return found
 
 
 def _held_out(splits: Mapping[str, Scored]) -> Scored | None:

@@ -1,4 +1,12 @@
-"""How good predictions are. Every figure is a fraction from 0 to 1, log loss is in nats."""
+"""How good predictions are. Every figure is a fraction from 0 to 1, log loss is in nats.
+
+Ties are counted by one rule. An answer is one class, that with the highest probability and the
+first of equals, as `predict` gives it; top-1, recall, F1 and confusion go by answers. Figures that
+rank take equal scores to be in no order: top-5 counts a row by the chance that its label is among
+the five, were the tied classes shuffled; in an area under a ROC curve a tied pair counts half; an
+average precision has one precision for all rows of one score, and a threshold takes them all or
+none. What is ranked are log odds without their rounding noise, see `probe.logits.ranking_scores`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError
+from probe.logits import logits_of, ranking_scores
 
 Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -114,7 +123,12 @@ class Metrics:
         return {name: value for name, value in figures.items() if value is not None}
 
 
-def score(probabilities: Probabilities, labels: Labels, n_classes: int) -> Metrics:
+def score(
+    probabilities: Probabilities,
+    labels: Labels,
+    n_classes: int,
+    logits: NDArray[np.float64] | None = None,
+) -> Metrics:
     """Measure predictions on one split.
 
     Parameters
@@ -125,6 +139,8 @@ def score(probabilities: Probabilities, labels: Labels, n_classes: int) -> Metri
         0 to n_classes - 1.
     n_classes : int
         At least 2.
+    logits : float64, (n_rows, n_classes), optional
+        Log-probabilities, by which classes and rows are ranked. Default: of the probabilities.
 
     Raises
     ------
@@ -135,14 +151,19 @@ def score(probabilities: Probabilities, labels: Labels, n_classes: int) -> Metri
     sums = probabilities.sum(axis=1, dtype=np.float64)
     if probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-3:
         raise DataError("log loss needs probabilities: numbers from 0 whose rows sum to 1")
+    ranks = logits_of(probabilities) if logits is None else logits
     pairs = confused_pairs(probabilities.argmax(axis=1), labels, n_classes)
     recall = _recall(pairs.hits, pairs.of_true)
     return Metrics(
         top1=top_k_accuracy(probabilities, labels, 1),
-        top5=top_k_accuracy(probabilities, labels, TOP) if n_classes > TOP else None,
+        top5=top_k_accuracy(ranks, labels, TOP) if n_classes > TOP else None,
         mean_recall=float(np.nanmean(recall)),
         macro_f1=_f1(pairs.hits, pairs.of_true + pairs.of_predicted),
-        macro_auc=macro_auc(probabilities, labels) if probabilities.size <= MOST_RANKED else None,
+        macro_auc=(
+            macro_auc(ranking_scores(ranks, False), labels)
+            if probabilities.size <= MOST_RANKED
+            else None
+        ),
         log_loss=log_loss(probabilities, labels),
         calibration_error=calibration_error(probabilities, labels),
         per_class_recall=recall,
@@ -168,8 +189,10 @@ def check_scores(scores: Probabilities, labels: Labels, n_classes: int) -> None:
 def top_k_accuracy(scores: Probabilities, labels: Labels, k: int) -> float:
     """Return the fraction of rows whose label is among the k highest scores.
 
-    Equal scores are ranked by class number, so that top-1 is what `argmax` predicts and a head
-    that scores all classes alike gets chance level, not 1.
+    With k = 1 that is the share of right answers, the first of equals being the answer. Else equal
+    scores are in no order: where m classes tie for r of the k places, a label that is one of them
+    counts r / m. So a head that scores all classes alike gets chance level, and the numbers of
+    classes play no part.
 
     Parameters
     ----------
@@ -180,14 +203,18 @@ def top_k_accuracy(scores: Probabilities, labels: Labels, k: int) -> float:
     References
     ----------
     Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", arXiv:1409.0575: top-5.
+    McSherry, Najork, "Computing information retrieval performance measures efficiently in the
+    presence of tied scores", ECIR 2008: the expectation over orders of equals.
     """
-    columns, hits = np.arange(scores.shape[1]), 0
+    if k == 1:
+        return float((scores.argmax(axis=1) == labels).mean())
+    hits = 0.0
     step = max(1, BLOCK_ELEMENTS // scores.shape[1])
     for start in range(0, len(labels), step):
         block, own = scores[start : start + step], labels[start : start + step, None]
         own_score = np.take_along_axis(block, own, axis=1)
-        ahead = (block > own_score) | ((block == own_score) & (columns < own))
-        hits += int(np.count_nonzero(ahead.sum(axis=1) < k))
+        ahead, alike = (block > own_score).sum(axis=1), (block == own_score).sum(axis=1)
+        hits += float(((k - ahead) / alike).clip(0, 1).sum())
     return hits / len(labels)
 
 

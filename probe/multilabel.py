@@ -92,8 +92,15 @@ class MultiLabelMetrics:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def score_labels(probabilities: Probabilities, labels: Indicators) -> MultiLabelMetrics:
+def score_labels(
+    probabilities: Probabilities, labels: Indicators, scores: Array64 | None = None
+) -> MultiLabelMetrics:
     """Measure predictions on one split.
+
+    Parameters
+    ----------
+    scores : float64, (n_rows, n_classes), optional
+        What rows are ranked by, see `probe.logits.ranking_scores`. Default: the probabilities.
 
     Raises
     ------
@@ -102,7 +109,7 @@ def score_labels(probabilities: Probabilities, labels: Indicators) -> MultiLabel
     """
     check_indicators(probabilities, labels)
     given = probabilities >= HALF
-    figures = label_figures(probabilities, labels, HALF)
+    figures = label_figures(probabilities, labels, HALF, scores)
     return MultiLabelMetrics(
         map=mean_of(figures.average_precision),
         micro_f1=micro_f1(given, labels),
@@ -127,16 +134,23 @@ def check_indicators(probabilities: Probabilities, labels: Indicators) -> None:
 
 
 def label_figures(
-    probabilities: Probabilities, labels: Indicators, thresholds: float | Array64
+    probabilities: Probabilities,
+    labels: Indicators,
+    thresholds: float | Array64,
+    scores: NDArray[Any] | None = None,
 ) -> LabelFigures:
-    """Measure each class; `thresholds` is one for all, or (C,)."""
+    """Measure each class; `thresholds` is one for all, or (C,).
+
+    Rows are ranked by the scores, (N, C), where those are given, else by their probabilities.
+    """
+    scores = probabilities if scores is None else scores
     given = probabilities >= thresholds
     hits = (given & (labels == 1)).sum(axis=0)
     positives, predicted = labels.sum(axis=0, dtype=np.int64), given.sum(axis=0)
     return LabelFigures(
         positives=positives,
-        average_precision=average_precisions(probabilities, labels),
-        auc=label_aucs(probabilities, labels),
+        average_precision=average_precisions(scores, labels),
+        auc=label_aucs(scores, labels),
         precision=_ratio(hits, predicted),
         recall=_ratio(hits, positives),
         f1=np.where(positives > 0, _ratio(2 * hits, positives + predicted), np.nan),
@@ -187,7 +201,8 @@ def best_thresholds(probabilities: Probabilities, labels: Indicators) -> Array64
         hits = np.cumsum(labels[order, column], dtype=np.int64)
         best = ends[np.argmax(2 * hits[ends] / (ends + 1 + hits[-1]))]
         below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
-        found[column] = (ranked[best] + below) / 2
+        half = (ranked[best] + below) / 2
+        found[column] = half if half > below else ranked[best]  # not where they are neighbours
     return found
 
 

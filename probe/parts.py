@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
+from probe.logits import mean_logits, probabilities_of
 from probe.splitting import Labels, RowNumbers, validation_split
 from probe.streaming import StreamedRows
 from probe.units import Related, Units, beyond_single, count_units
@@ -77,19 +78,25 @@ class Part:
             units = np.concatenate([self.units, other.units])
         return Part(X=X, y=y, ids=ids, views=self.views, units=units)
 
-    def predict_proba(self, head: Any, n_classes: int) -> NDArray[np.float64]:
-        """Return a head's probabilities, (n_images, n_classes), averaged over an image's views.
+    def predict_logits(self, head: Any, n_classes: int) -> NDArray[np.float64]:
+        """Return a head's log-probabilities, (n_images, n_classes), or log odds of several labels.
 
-        A class that the head was not trained on gets 0.
+        They are those of the mean probability over an image's views. A class that the head was not
+        trained on gets minus infinity, and no other does.
         """
-        found = np.zeros((len(self), n_classes))
+        found = np.full((len(self), n_classes), -np.inf)
         step = SCORED if isinstance(self.X, StreamedRows) else max(1, len(self))
         for start in range(0, len(self), step):
             images = np.arange(start, min(start + step, len(self)))
             X = self.X.take(images) if isinstance(self.X, StreamedRows) else self.X
-            p = head.predict_proba(X).reshape(len(images), self.views, -1).mean(axis=1)
-            found[start : start + step, head.classes_] = p
+            logits = head.predict_logits(X).reshape(len(images), self.views, -1)
+            logits = mean_logits(np.moveaxis(logits, 1, 0), self.y.ndim == 2)
+            found[start : start + step, head.classes_] = logits
         return found
+
+    def predict_proba(self, head: Any, n_classes: int) -> NDArray[np.float64]:
+        """Return the probabilities of `predict_logits`, (n_images, n_classes)."""
+        return probabilities_of(self.predict_logits(head, n_classes), self.y.ndim == 2)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

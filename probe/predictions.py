@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from probe.errors import DataError
 from probe.files import replacing
+from probe.logits import logits_of, probabilities_of, ranking_scores
 from probe.records import in_one_line, read_npz
 
 FILE_NAME = "predictions.npz"
-ARRAYS = ("ids", "labels", "probabilities")
 UNITS = "units"  # absent where each row is alone, and in files of older versions
 
 
@@ -28,17 +28,83 @@ class Predictions:
         As in the entry.
     labels : int64, (n_rows,), or uint8, (n_rows, n_classes)
         Indices into the entry's classes; where a row may have several, 1 for each, else 0.
-    probabilities : float32, (n_rows, n_classes)
+    probabilities : float64, (n_rows, n_classes)
         Columns in the order of the entry's classes; 0 for a class without training rows. Rows sum
-        to 1 unless they may have several labels.
+        to 1 unless they may have several labels. Runs of older versions kept float32.
     units : int, (n_rows,), optional
-        Rows of one unit belong together (`probe.units`): they show one picture or are of one group.
+        Rows of one unit belong together (`probe.units`): they show one picture, are of one group,
+        or predict one image in several repeats.
+    logits : float64, (n_rows, n_classes), optional
+        Their logarithms, or log odds of several labels, from the head's scores: what the file
+        keeps, and what every figure of the run comes from. None in runs of older versions.
+    repeats : int
+        Of ``oof``: how often each row was predicted. The rows come so often, one repeat after the
+        other, each in the same order.
     """
 
     ids: NDArray[np.str_]
     labels: NDArray[np.int64] | NDArray[np.uint8]
-    probabilities: NDArray[np.float32]
+    probabilities: NDArray[np.floating[Any]]
     units: NDArray[np.intp] | None = None
+    logits: NDArray[np.float64] | None = None
+    repeats: int = 1
+
+    @classmethod
+    def of(
+        cls,
+        ids: Sequence[str],
+        labels: NDArray[Any],
+        logits: NDArray[np.float64],
+        units: NDArray[np.intp] | None = None,
+        repeats: int = 1,
+    ) -> Predictions:
+        """Return predictions with these logits."""
+        several = labels.ndim == 2
+        return cls(
+            ids=np.asarray(ids, dtype=np.str_),
+            labels=labels.astype(np.uint8) if several else labels.astype(np.int64),
+            probabilities=probabilities_of(logits, several),
+            units=units,
+            logits=logits,
+            repeats=repeats,
+        )
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """Their logits, (n_rows, n_classes); of older runs what float32 probabilities still tell.
+
+        Those that float32 rounded to 0 count as the smallest number that it has.
+        """
+        if self.logits is not None:
+            return self.logits
+        p = self.probabilities.astype(np.float64)
+        least = np.finfo(np.float32).smallest_subnormal
+        if self.labels.ndim == 2:
+            return logits_of(p.clip(least, 1 - np.finfo(np.float32).epsneg / 2), True)
+        known = (p > 0).any(axis=0)  # elsewhere a class without training rows
+        return logits_of(np.where(known, np.maximum(p, least), 0))
+
+    @property
+    def compared(self) -> NDArray[np.floating[Any]]:
+        """What heads are compared by, (n_rows, n_classes): probabilities; of several labels ranks.
+
+        That is, `ranking_scores`.
+        """
+        if self.labels.ndim == 1 or self.logits is None:
+            return self.probabilities
+        return ranking_scores(self.logits, True)
+
+    def first(self) -> Predictions:
+        """Return each row once, as the first repeat has it: for pictures and lists of images."""
+        if self.repeats == 1:
+            return self
+        rows = len(self) // self.repeats
+        return replace(
+            self, ids=self.ids[:rows], labels=self.labels[:rows],
+            probabilities=self.probabilities[:rows],
+            units=None if self.units is None else self.units[:rows],
+            logits=None if self.logits is None else self.logits[:rows], repeats=1,
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,11 +119,13 @@ def save_predictions(folder: Path, splits: Mapping[str, Predictions]) -> None:
         ``val`` by the head fitted on training rows alone, ``test`` by the final one, ``oof``: each
         training row by the fold head that did not see it.
     """
-    arrays = {
-        f"{split}_{name}": np.asarray(getattr(one, name))
-        for split, one in splits.items()
-        for name in (*ARRAYS, *([] if one.units is None else [UNITS]))
-    }
+    arrays: dict[str, NDArray[Any]] = {}
+    for split, one in splits.items():
+        figures = "probabilities" if one.logits is None else "logits"
+        for name in ("ids", "labels", figures, *([] if one.units is None else [UNITS])):
+            arrays[f"{split}_{name}"] = np.asarray(getattr(one, name))
+        if one.repeats > 1:
+            arrays[f"{split}_repeats"] = np.array(one.repeats)
     with replacing(folder / FILE_NAME) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -76,15 +144,10 @@ def load_predictions(folder: Path) -> dict[str, Predictions]:
     try:
         arrays = read_npz(path)
         splits = {name.removesuffix("_ids") for name in arrays if name.endswith("_ids")}
-        found = {
-            s: Predictions(
-                **{n: arrays[f"{s}_{n}"] for n in ARRAYS}, units=arrays.get(f"{s}_{UNITS}")
-            )
-            for s in sorted(splits)
-        }
+        found = {split: _read(arrays, split) for split in sorted(splits)}
         for split, one in found.items():
             _check(split, one)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, TypeError, ValueError, KeyError) as error:
         reason = in_one_line(error).removeprefix(f"{path}: ")
         raise DataError(f"{path}: damaged ({reason}); fit the head again") from error
     return found
@@ -105,3 +168,22 @@ def _check(split: str, one: Predictions) -> None:
         raise ValueError(f"{split} has no probabilities")
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < max(wide, 2):
         raise ValueError(f"{split} has labels that are none of {wide} classes")
+    if one.repeats < 1 or len(one) % one.repeats:
+        raise ValueError(f"{split} has {one.repeats} repeats of {len(one)} rows")
+
+
+def _read(arrays: Mapping[str, NDArray[Any]], split: str) -> Predictions:
+    ids, labels = arrays[f"{split}_ids"], arrays[f"{split}_labels"]
+    units = arrays.get(f"{split}_{UNITS}")
+    if f"{split}_logits" not in arrays:  # of an older version
+        return Predictions(
+            ids=ids, labels=labels, probabilities=arrays[f"{split}_probabilities"], units=units
+        )
+    logits = arrays[f"{split}_logits"]
+    repeats = int(arrays.get(f"{split}_repeats", np.array(1)))
+    with np.errstate(over="ignore"):  # of numbers that are none; they are refused
+        probabilities = probabilities_of(logits, labels.ndim == 2)
+    return Predictions(
+        ids=ids, labels=labels, probabilities=probabilities,
+        units=units, logits=logits, repeats=repeats,
+    )  # fmt: skip

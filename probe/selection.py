@@ -19,7 +19,7 @@ from probe.evaluation import (
     figures_of,
     groups_of,
     intervals_of,
-    measure,
+    measure_logits,
     per_class_of,
     temperature_of,
     thresholds_of,
@@ -189,12 +189,17 @@ def fit_and_choose(
 
 
 def out_of_fold(train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_classes: int) -> Scored:
-    """Score each training row by the heads that did not see it; repeats are averaged."""
-    total, count = np.zeros((len(train), n_classes)), np.zeros(len(train))
+    """Score each training row by the heads that did not see it, each repeat for itself.
+
+    With repeats each row is there so often, see `measure_logits`.
+    """
+    repeats = sum(len(held_out) for _, held_out in folds) // len(train)
+    logits, count = np.empty((repeats, len(train), n_classes)), np.zeros(len(train), np.intp)
     for head, (_, held_out) in zip(heads, folds, strict=True):
-        total[held_out] += train.take(held_out).predict_proba(head, n_classes)
+        logits[count[held_out], held_out] = train.take(held_out).predict_logits(head, n_classes)
         count[held_out] += 1
-    return measure(total / count[:, None], train.y, train.units)
+    labels = np.concatenate([train.y] * repeats)
+    return measure_logits(logits.reshape(-1, n_classes), labels, train.units, repeats)
 
 
 def _final(
@@ -221,7 +226,8 @@ def _score_all(
             continue
         unseen = name == "test" or (name == "val" and not refit)
         head = final if unseen else train_head
-        splits[name] = measure(part.predict_proba(head, len(data.classes)), part.y, part.units)
+        logits = part.predict_logits(head, len(data.classes))
+        splits[name] = measure_logits(logits, part.y, part.units)
     return splits
 
 
@@ -233,11 +239,9 @@ def _recites(head: BaseHead, data: HeadData) -> bool:
 def _predictions(data: HeadData, splits: Mapping[str, Scored]) -> dict[str, Predictions]:
     parts = {"val": data.val, "test": data.test, "oof": data.train}
     return {
-        name: Predictions(
-            ids=np.asarray(part.ids, dtype=np.str_),
-            labels=part.y.astype(np.uint8) if part.y.ndim == 2 else part.y.astype(np.int64),
-            probabilities=splits[name].probabilities.astype(np.float32),
-            units=splits[name].units,
+        name: Predictions.of(
+            [*part.ids] * splits[name].repeats, splits[name].labels, splits[name].logits,
+            splits[name].units, splits[name].repeats,
         )
         for name, part in parts.items()
         if part is not None and name in splits

@@ -9,13 +9,15 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import UsageError
+from probe.errors import NoTemperatureError, UsageError
+from probe.logits import softmax
 
 DRAWS = 2000
 LEVEL = 0.95
 BLOCK = 1 << 20  # drawn row numbers at a time: 8 MB, and as much again of figures
-# of temperatures tried; a head that a penalty holds back strongly needs a very cold one
+# of temperatures tried first; a head that a penalty holds back strongly needs a very cold one
 COLDEST, HOTTEST = np.log(1e-6), np.log(100.0)
+AT_END = 0.01  # of the range of temperatures, in logarithms
 
 Array64 = NDArray[np.float64]
 Labels = NDArray[np.integer[Any]]
@@ -228,84 +230,107 @@ def spread(values: Sequence[float]) -> Spread:
     )
 
 
-def fit_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
+def fit_temperature(logits: NDArray[Any], labels: Labels) -> float:
     """Return the temperature that makes held-out rows most likely.
 
     Logits are divided by it. Fit it on validation rows, never on test rows. A label of probability
     0 is one that the head was not trained on: no temperature changes it, so its rows do not count.
 
+    The likelihood is concave in the inverse temperature. It grows for ever where every row is
+    right, and falls from the start where the logits say nothing of the labels: then no temperature
+    is best.
+
     Parameters
     ----------
-    probabilities : float, (n_rows, n_classes)
+    logits : float, (n_rows, n_classes)
+        Log-probabilities, or scores before the softmax; minus infinity for a class that the head
+        does not know. Not the logarithms of probabilities that have underflowed.
     labels : int, (n_rows,)
 
     Returns
     -------
     float
-        1e-6 to 100; above 1 where the head is too sure of itself.
+        1e-12 to 1e12; above 1 where the head is too sure of itself.
+
+    Raises
+    ------
+    NoTemperatureError
+        None is best, or the best is out of that range; says which.
 
     References
     ----------
-    Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, 4.2.
+    Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, 4.2. Albert, Anderson,
+    "On the existence of maximum likelihood estimates in logistic regression models", Biometrika
+    71, 1984: without a wrong row there is none.
     """
-    known = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0] > 0
-    logits, labels = _logits(probabilities[known]), labels[known]
+    own = np.take_along_axis(logits, labels[:, None], axis=1)[:, 0].astype(np.float64)
+    known = own > -np.inf
+    scores, labels, own = logits[known].astype(np.float64), labels[known], own[known]
     rows = np.arange(len(labels))
+    if not len(rows):
+        raise NoTemperatureError("no held-out row is of a class that the head knows")
+    if (own >= scores.max(axis=1)).all():
+        raise NoTemperatureError(f"all {len(rows):,} held-out rows are right")
+    there = np.isfinite(scores)
+    even = np.where(there, scores, 0).sum(axis=1) / there.sum(axis=1)
+    if (own - even).sum() <= 0:
+        raise NoTemperatureError("they fit the held-out rows no better than guessing")
 
     def loss(log_temperature: float) -> float:
-        scaled = logits * np.exp(-log_temperature)
+        scaled = scores * np.exp(-log_temperature)
         top = scaled.max(axis=1)
         sums = np.log(np.exp(scaled - top[:, None]).sum(axis=1))
         return float((sums + top - scaled[rows, labels]).sum())
 
-    return float(np.exp(_golden_section(loss, COLDEST, HOTTEST)))
+    return _best_temperature(loss)
 
 
-def apply_temperature(probabilities: NDArray[Any], temperature: float) -> Array64:
-    """Return probabilities whose logits are divided by a temperature; the ranking stays."""
-    return softmax(_logits(probabilities) / temperature)
+def apply_temperature(logits: NDArray[Any], temperature: float) -> Array64:
+    """Return the probabilities of logits that are divided by a temperature; the ranking stays."""
+    return softmax(logits.astype(np.float64) / temperature)
 
 
-def fit_binary_temperature(probabilities: NDArray[Any], labels: Labels) -> float:
-    """Return `fit_temperature` for probabilities that are independent, each of a yes.
+def fit_binary_temperature(logits: NDArray[Any], labels: Labels) -> float:
+    """Return `fit_temperature` for labels that are independent.
 
     Parameters
     ----------
-    probabilities : float, (n_rows, n_classes)
+    logits : float, (n_rows, n_classes)
+        Log odds of each label.
     labels : int, (n_rows, n_classes)
         0 or 1.
+
+    Raises
+    ------
+    NoTemperatureError
+        As `fit_temperature`.
     """
-    scores = _log_odds(probabilities)
+    found = np.isfinite(logits)
+    scores, yes = logits[found].astype(np.float64), labels[found]
+    if (np.where(yes == 1, scores, -scores) >= 0).all():
+        raise NoTemperatureError(f"all {scores.size:,} held-out decisions are right")
+    if ((yes - 0.5) * scores).sum() <= 0:
+        raise NoTemperatureError("they fit the held-out rows no better than guessing")
 
     def loss(log_temperature: float) -> float:
         scaled = scores * np.exp(-log_temperature)
-        return float((np.logaddexp(0, scaled) - labels * scaled).mean())
+        return float((np.logaddexp(0, scaled) - yes * scaled).mean())
 
-    return float(np.exp(_golden_section(loss, COLDEST, HOTTEST)))
+    return _best_temperature(loss)
 
 
-def apply_binary_temperature(probabilities: NDArray[Any], temperature: float) -> Array64:
-    """Return probabilities of a yes whose log odds are divided by a temperature."""
-    scaled: Array64 = np.exp(-np.logaddexp(0, -_log_odds(probabilities) / temperature))
+def apply_binary_temperature(logits: NDArray[Any], temperature: float) -> Array64:
+    """Return the probabilities of a yes for log odds that are divided by a temperature."""
+    scaled: Array64 = np.exp(-np.logaddexp(0, -logits.astype(np.float64) / temperature))
     return scaled
 
 
-def _log_odds(probabilities: NDArray[Any]) -> Array64:
-    return _logits(probabilities) - _logits(1 - probabilities.astype(np.float64))
-
-
-def softmax(scores: NDArray[Any]) -> NDArray[Any]:
-    """Turn scores into probabilities along the last axis, in place, and return them."""
-    scores -= scores.max(axis=-1, keepdims=True)
-    np.exp(scores, out=scores)
-    scores /= scores.sum(axis=-1, keepdims=True)
-    return scores
-
-
-def _logits(probabilities: NDArray[Any]) -> Array64:
-    least = np.finfo(np.float64).tiny
-    logits: Array64 = np.log(np.maximum(probabilities.astype(np.float64), least))
-    return logits
+def _best_temperature(loss: Callable[[float], float]) -> float:
+    for low, high in ((COLDEST, HOTTEST), (2 * COLDEST, -2 * COLDEST)):
+        found = _golden_section(loss, low, high)
+        if min(found - low, high - found) >= AT_END:
+            return float(np.exp(found))
+    raise NoTemperatureError(f"the best is not from {np.exp(low):.3g} to {np.exp(high):.3g}")
 
 
 def _golden_section(function: Callable[[float], float], low: float, high: float) -> float:

@@ -15,6 +15,7 @@ from probe.bench.sources import Source
 from probe.cache.key import canonical_json, digest_text
 from probe.errors import DataError, ProbeError
 from probe.files import write_text
+from probe.logits import softmax
 from probe.outcome import Score
 from probe.parts import SplitPlan
 from probe.plain import from_plain, to_plain
@@ -22,7 +23,6 @@ from probe.records import read_json
 from probe.request import Prepared
 from probe.results import versions
 from probe.splitting import validation_split
-from probe.statistics import softmax
 from probe.transferability import NEIGHBOURS, h_score, knn_score, leep, logme, nce
 from probe.units import Units, beyond_single
 

@@ -17,7 +17,10 @@ from probe.errors import BundleError, ProbeError
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.records import loads_json
 
-SCHEMA = 4
+SCHEMA = 5
+# the one before: its temperature divides the logarithms of probabilities, cut off at the smallest
+# float64; read as it was written
+FROM_PROBABILITIES = 4
 SEAL = "seal"  # a digest of all the rest: a class name that changed on the way changes answers
 ABOUT = "bundle.json"
 REFERENCE = "reference.safetensors"
@@ -127,7 +130,7 @@ class About:
             data = loads_json(text)
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{where}: {ABOUT} cannot be read ({_line(error)})") from None
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        if not isinstance(data, dict) or not _readable(data.get("schema")):
             raise BundleError(f"{where}: {_other_schema(data)}")
         if data.pop(SEAL, None) != seal_of(data):
             raise BundleError(
@@ -269,6 +272,10 @@ def _check_networks(about: About) -> None:
     held = {one.file: one.backbone for one in about.networks}
     shared = all(held[one.file] == one.backbone for one in about.networks)
     _require(shared, "networks of two backbones have one file of weights")
+
+
+def _readable(schema: Any) -> bool:
+    return not isinstance(schema, bool) and schema in (FROM_PROBABILITIES, SCHEMA)
 
 
 def _other_schema(data: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bundle.about import About
+from probe.bundle.about import FROM_PROBABILITIES, About
 from probe.bundle.check import check_reference
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
@@ -28,10 +28,11 @@ from probe.bundle.reject import Verdicts, judge
 from probe.errors import BundleError
 from probe.heads.fitted import votes
 from probe.heads.projection import Projection
+from probe.logits import scores_of, softmax
 from probe.multilabel import HALF, reached
 from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
-from probe.statistics import apply_binary_temperature, apply_temperature, softmax
+from probe.statistics import apply_binary_temperature, apply_temperature
 
 if TYPE_CHECKING:
     from probe.datasets.given import Image
@@ -232,9 +233,6 @@ class Bundle:
         every = [self._one_head(head, features) for head in self.heads] or [
             softmax(features.astype(np.float64))
         ]
-        if self.about.temperature is not None:
-            scaled = apply_binary_temperature if self.about.several else apply_temperature
-            every = [scaled(one, self.about.temperature) for one in every]
         mean: NDArray[np.float64] = np.mean(every, axis=0)
         return mean
 
@@ -295,6 +293,15 @@ class Bundle:
         return self.probabilities(self.features(np.stack(packed)))
 
     def _one_head(self, head: FittedHead, features: NDArray[Any]) -> NDArray[np.float64]:
+        temperature, several = self.about.temperature, self.about.several
+        places = head.classes_.astype(np.intp)
+        scaled = apply_binary_temperature if several else apply_temperature
         found = np.zeros((len(features), len(self.about.classes)))  # 0: never seen in training
-        found[:, head.classes_.astype(np.intp)] = head.predict_proba(features)
+        if temperature is None:
+            found[:, places] = head.predict_proba(features)
+        elif self.about.schema == FROM_PROBABILITIES:
+            found[:, places] = head.predict_proba(features)
+            found = scaled(scores_of(found, several), temperature)
+        else:
+            found[:, places] = scaled(head.predict_logits(features), temperature)
         return found

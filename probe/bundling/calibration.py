@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from probe.bundle.reject import LEAST_HELD_OUT
 from probe.evaluation import usable_temperature
+from probe.logits import logits_of
 from probe.multilabel import best_thresholds
 from probe.predictions import Predictions
 from probe.results import RunResult
@@ -69,12 +70,13 @@ def calibration_of_folds(predictions: Mapping[str, Predictions]) -> Calibration:
 def _fitted(held_out: Predictions | None) -> float | None:
     if held_out is None or len(held_out) < LEAST_HELD_OUT:
         return None
-    return usable_temperature(held_out.probabilities, held_out.labels)
+    return usable_temperature(held_out.scores, held_out.labels)
 
 
 def _moved(chosen: ArrayLike | None, temperature: float | None) -> tuple[float, ...] | None:
     """Return thresholds of what the head says as those of what is calibrated: both are moved."""
     if chosen is None:
         return None
-    moved = apply_binary_temperature(np.asarray(chosen, np.float64)[None], temperature or 1.0)[0]
+    logits = logits_of(np.asarray(chosen, np.float64)[None], True)
+    moved = apply_binary_temperature(logits, temperature or 1.0)[0]
     return tuple(float(one) for one in moved)

@@ -224,7 +224,7 @@ def _rejection(
     held_out = calibration.held_out
     one_label = held_out is not None and held_out.labels.ndim == 1
     if held_out is not None and one_label and len(held_out) >= LEAST_HELD_OUT:
-        probabilities = apply_temperature(held_out.probabilities, calibration.temperature or 1.0)
+        probabilities = apply_temperature(held_out.scores, calibration.temperature or 1.0)
         confidence, answered, caught = choose_confidence(probabilities, held_out.labels, rate)
         confidence_rows = len(held_out)
     if neighbours is not None and rest is not None and len(rest) >= LEAST_HELD_OUT:

@@ -181,7 +181,9 @@ ClassWeight = Annotated[
 Balanced = Annotated[
     bool,
     typer.Option(
-        "--balanced", rich_help_panel=DENSE, help="Draw rows so that classes are equally frequent."
+        "--balanced",
+        rich_help_panel=DENSE,
+        help="Draw rows so that classes are equally frequent; instead of --class-weight.",
     ),
 ]
 Patience = Annotated[

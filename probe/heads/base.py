@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from probe.errors import HeadError
 from probe.heads.checks import as_head_error, encoded, one_of
 from probe.heads.each import fit_each
-from probe.heads.fitted import from_scores
 from probe.heads.normalize import (
     NORMALIZATIONS,
     Features,
@@ -24,6 +23,7 @@ from probe.heads.normalize import (
     fit_normalizer,
 )
 from probe.history import Epoch
+from probe.logits import from_scores, logits_from
 from probe.parts import Part
 from probe.streaming import StreamedRows
 
@@ -123,6 +123,21 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         Rows sum to 1, unless a row may have several labels.
         """
         return from_scores(self._logits(X), self.multilabel_)
+
+    def predict_log_proba(self, X: RowsLike) -> NDArray[np.float64]:
+        """Return the logarithm of each class's probability, float64, (n_rows, n_classes).
+
+        It is computed from the scores, so that it is finite where the probability underflows to 0.
+        """
+        logits = self.predict_logits(X)
+        return -np.logaddexp(0, -logits) if self.multilabel_ else logits
+
+    def predict_logits(self, X: RowsLike) -> NDArray[np.float64]:
+        """Return log-probabilities, float64, (n_rows, n_classes), or log odds of several labels.
+
+        What a temperature divides, and what figures that rank go by.
+        """
+        return logits_from(self._logits(X), self.multilabel_)
 
     def predict(self, X: RowsLike) -> NDArray[Any]:
         """Return the most probable class of each row, the first of equals.

@@ -66,7 +66,8 @@ class DenseHead(LinearHead):
         row may have several: what a class's yes counts; ``balanced``: as much as all its noes.
     sampling : {"all", "balanced"}, default="all"
         Each epoch has every row once, or as many rows drawn so that classes are equally frequent,
-        which needs one label a row.
+        which needs one label a row. Not together with `class_weight`: either corrects for rare
+        classes, both would do so twice.
     patience : int, optional
         Stop after so many epochs without a lower loss on the validation rows, and keep the best
         epoch's weights.
@@ -276,3 +277,8 @@ class DenseHead(LinearHead):
         """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
         super().check_params()
         checked_optimizer(self)
+        if self.sampling == "balanced" and self.class_weight is not None:
+            raise HeadError(
+                "sampling='balanced' (--balanced) and class_weight each correct for rare classes, "
+                "and both would do so twice; leave one of them out"
+            )

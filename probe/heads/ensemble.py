@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from probe.errors import HeadError
 from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation
 from probe.heads.checks import one_of
-from probe.heads.fitted import scores_of
+from probe.logits import logits_of, mean_logits, scores_of
 
 How = Literal["average", "vote"]
 HOWS: tuple[How, ...] = get_args(How)
@@ -91,6 +91,17 @@ class EnsembleHead(BaseHead):
             found[:, np.searchsorted(self.classes_, member.classes_)] += p
         found /= len(self.members_)
         return found
+
+    def predict_logits(self, X: RowsLike) -> NDArray[np.float64]:
+        """Return logits of the mean probabilities, minus infinity for those that are 0."""
+        if self.how == "vote":
+            return logits_of(self.predict_proba(X), self.multilabel_)
+        rows = self._checked(X)
+        found = np.full((len(self.members_), len(rows), len(self.classes_)), -np.inf)
+        for into, member in zip(found, self.members_, strict=True):
+            places = np.searchsorted(self.classes_, member.classes_)
+            into[:, places] = member.predict_logits(rows)
+        return mean_logits(found, self.multilabel_)
 
     def predict(self, X: RowsLike) -> NDArray[Any]:
         """Return the most probable class of each row; see `BaseHead.predict`.

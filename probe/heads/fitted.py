@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from probe.errors import HeadError
 from probe.heads.normalize import Features, Normalizer, blocks
-from probe.statistics import softmax
+from probe.logits import from_scores, logits_from
 
 Array = NDArray[np.floating[Any]]
 Layers = Sequence[tuple[Array, Array]]
@@ -39,6 +39,10 @@ class FittedHead(Protocol):
 
     def predict_proba(self, X: NDArray[Any], /) -> NDArray[np.float64]:
         """Return the probability of each class, float64, (n_rows, n_classes)."""
+        ...
+
+    def predict_logits(self, X: NDArray[Any], /) -> NDArray[np.float64]:
+        """Return log-probabilities, or log odds of several labels; see `logits_from`."""
         ...
 
 
@@ -81,30 +85,27 @@ class LayeredHead:
         HeadError
             `X` has another width, or a number is NaN or infinite.
         """
+        return from_scores(self._scores(X), self.multilabel_)
+
+    def predict_logits(self, X: NDArray[Any], /) -> NDArray[np.float64]:
+        """Return log-probabilities, or log odds of several labels, float64, (n_rows, n_classes).
+
+        Raises
+        ------
+        HeadError
+            As `predict_proba`.
+        """
+        return logits_from(self._scores(X), self.multilabel_)
+
+    def _scores(self, X: NDArray[Any]) -> NDArray[np.float64]:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:
             raise HeadError(f"features of shape {X.shape}, fitted on {self.n_features_in_} a row")
-        return from_scores(layered_scores(X, self.normalizer_, self.stack), self.multilabel_)
+        return layered_scores(X, self.normalizer_, self.stack)
 
 
 def votes(head: FittedHead) -> int:
     """Return how many heads vote where an ensemble's probabilities are shares of votes, else 0."""
     return len(getattr(head, "members_", ())) if getattr(head, "how", None) == "vote" else 0
-
-
-def from_scores(scores: NDArray[Any], multilabel: bool) -> NDArray[Any]:
-    """Return probabilities for scores, (n_rows, n_classes): their softmax, or a sigmoid each."""
-    if not multilabel:
-        return softmax(scores)
-    small = np.exp(-np.abs(scores))  # never overflows, and keeps small probabilities apart
-    p: NDArray[Any] = np.where(scores >= 0, 1, small) / (1 + small)
-    return p
-
-
-def scores_of(p: NDArray[np.float64], multilabel: bool) -> NDArray[np.float64]:
-    """Return finite scores whose probabilities are `p`; `from_scores` undoes it."""
-    least = np.finfo(np.float64).tiny
-    scores: NDArray[np.float64] = np.log(np.maximum(p, least))
-    return scores - np.log(np.maximum(1 - p, least)) if multilabel else scores
 
 
 def layered_scores(X: Features, normalizer: Normalizer, layers: Layers) -> NDArray[np.float64]:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.base import BaseHead
-from probe.heads.fitted import from_scores
 from probe.heads.knn import KNNHead, vote_of_many
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, blocks
+from probe.logits import from_scores
 from probe.metrics import UNSEEN_LOSS
 from probe.multilabel import average_precisions, binary_losses, mean_of
 from probe.parts import Part

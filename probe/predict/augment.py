@@ -22,11 +22,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.heads.fitted import from_scores, scores_of
+from probe.logits import from_scores, scores_of, softmax
 from probe.multilabel import HALF
 from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
-from probe.statistics import softmax
 from probe.views import image_views
 
 TTA = {"none": 1, "flip": 2, "crops5": 5, "crops10": 10, "scales": 3}

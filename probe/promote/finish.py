@@ -26,7 +26,7 @@ from probe.evaluation import (
     figures_of,
     groups_of,
     intervals_of,
-    measure,
+    measure_logits,
     per_class_of,
     temperature_of,
     thresholds_of,
@@ -109,9 +109,10 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
         features, p = training.predict(split)
         if not np.abs(head.predict_proba(features) - p).max() <= AGREEMENT:
             raise PromoteError(f"{folder}: the head does not give the network's predictions")
-        predictions[name] = _predictions(source, name, split, p)
+        logits = head.predict_logits(features)
+        predictions[name] = _predictions(source, name, split, logits)
     scored = {
-        name: measure(one.probabilities.astype(np.float64), one.labels, one.units)
+        name: measure_logits(one.scores, one.labels, one.units)
         for name, one in predictions.items()
     }
     gains = tuple(
@@ -132,14 +133,13 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
     return Promoted(folder=folder, result=result, gains=gains, seconds=training.progress.seconds)
 
 
-def _predictions(source: Source, name: str, split: Split, p: NDArray[np.float32]) -> Predictions:
-    whole, labels = np.zeros((len(split), len(source.classes)), np.float32), split.labels
-    whole[:, np.asarray(source.head.classes_)] = p
-    return Predictions(
-        ids=np.asarray(split.ids, np.str_),
-        labels=labels.astype(np.uint8) if labels.ndim == 2 else labels.astype(np.int64),
-        probabilities=whole,
-        units=_units(source.predictions[name], split),
+def _predictions(
+    source: Source, name: str, split: Split, logits: NDArray[np.float64]
+) -> Predictions:
+    whole = np.full((len(split), len(source.classes)), -np.inf)
+    whole[:, np.asarray(source.head.classes_)] = logits
+    return Predictions.of(
+        split.ids, split.labels, whole, units=_units(source.predictions[name], split)
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.metrics import Confusion, confused_pairs
-from probe.pairs import Evidence
+from probe.pairs import Evidence, evidence
 from probe.predictions import Predictions
 from probe.report.label_views import LabelView, label_view
 from probe.report.ranking import Run
@@ -40,6 +40,8 @@ class SplitView:
         Rows that are confidently wrong, the surest first.
     units : int, (n_rows,), optional
         Rows of one number belong together.
+    of_repeats : Evidence, optional
+        Where rows were predicted several times the rest is the first repeat's; this is all.
     """
 
     split: str
@@ -52,6 +54,7 @@ class SplitView:
     after: Reliability | None
     worst: NDArray[np.int64]
     units: NDArray[np.intp] | None = None
+    of_repeats: Evidence | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,6 +62,8 @@ class SplitView:
     @property
     def evidence(self) -> Evidence:
         """What was right, rows in the order of their ids."""
+        if self.of_repeats is not None:
+            return self.of_repeats
         order = np.argsort(self.ids, kind="stable")
         right = (self.predicted == self.labels)[order]
         units = None if self.units is None else self.units[order]
@@ -84,34 +89,44 @@ def views_of(run: Run, n_worst: int = WORST) -> dict[str, AnyView]:
 
 
 def _view(split: str, kept: Predictions, temperature: float | None, n_worst: int) -> SplitView:
+    whole = _of_repeats(kept) if kept.repeats > 1 else None
+    kept = kept.first()
     probabilities, labels = kept.probabilities, kept.labels.astype(np.int64)
     predicted = probabilities.argmax(axis=1)
     confidence = np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0]
     wrong = np.flatnonzero(predicted != labels)
     after = None
     if temperature is not None:
-        after = reliability(_scaled_confidence(probabilities, temperature), predicted == labels)
+        after = reliability(_scaled_confidence(kept.scores, temperature), predicted == labels)
     both, counts = np.unique(np.stack([labels, predicted]), axis=1, return_counts=True)
     return SplitView(
         split=split,
         ids=kept.ids,
         labels=labels,
         predicted=predicted,
-        confidence=confidence,
+        confidence=confidence.astype(np.float32),
         pairs=np.column_stack([both.T, counts]).astype(np.int64),
         before=reliability(confidence.astype(np.float64), predicted == labels),
         after=after,
         worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:n_worst],
         units=kept.units,
+        of_repeats=whole,
     )
 
 
+def _of_repeats(kept: Predictions) -> Evidence:
+    """Return what was right in all repeats, rows in the order of their ids."""
+    order = np.argsort(kept.ids, kind="stable")
+    units = None if kept.units is None else kept.units[order]
+    return evidence(kept.compared[order], kept.labels[order], units=units)
+
+
 def _scaled_confidence(
-    probabilities: NDArray[Any], temperature: float, rows: int = 4096
+    logits: NDArray[Any], temperature: float, rows: int = 4096
 ) -> NDArray[np.float64]:
     """Return the highest probability after scaling, some rows at a time."""
     blocks = [
-        apply_temperature(probabilities[start : start + rows], temperature).max(axis=1)
-        for start in range(0, len(probabilities), rows)
+        apply_temperature(logits[start : start + rows], temperature).max(axis=1)
+        for start in range(0, len(logits), rows)
     ]
     return np.concatenate(blocks)

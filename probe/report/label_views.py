@@ -69,32 +69,35 @@ class LabelView:
 
 def label_view(split: str, kept: Predictions, result: RunResult, n_worst: int = WORST) -> LabelView:
     """Reduce one split's predictions; the probabilities themselves are let go."""
+    whole, kept = kept, kept.first()
     p, labels = kept.probabilities, kept.labels.astype(np.uint8)
     thresholds = _thresholds(result.multilabel or {}, p.shape[1])
     given = p >= thresholds
     false, missed = given & (labels == 0), ~given & (labels == 1)
     false_at, missed_at = _surest(p, false, n_worst), _surest(1 - p, missed, n_worst)
     rows, columns = (np.concatenate(pair) for pair in zip(false_at, missed_at, strict=True))
-    order = np.argsort(kept.ids, kind="stable")
-    units = None if kept.units is None else kept.units[order]
+    order = np.argsort(whole.ids, kind="stable")
+    units = None if whole.units is None else whole.units[order]
     after = None
     if result.temperature is not None:
-        after = _decisions(apply_binary_temperature(p, result.temperature), labels)
+        after = _decisions(apply_binary_temperature(kept.scores, result.temperature), labels)
     return LabelView(
         split=split,
         ids=kept.ids,
         labels=labels,
         given=given,
         thresholds=thresholds,
-        figures=label_figures(p, labels, thresholds),
+        figures=label_figures(p, labels, thresholds, kept.compared),
         before=_decisions(p.astype(np.float64), labels),
         after=after,
         worst=rows.astype(np.int64),
         worst_labels=columns.astype(np.int64),
         worst_probabilities=p[rows, columns].astype(np.float64),
         n_false=len(false_at[0]),
-        evidence=None if split == "test" else evidence(p[order], labels[order], units=units),
-    )
+        evidence=None if split == "test" else evidence(
+            whole.compared[order], whole.labels[order], units=units
+        ),
+    )  # fmt: skip
 
 
 def _thresholds(several: Mapping[str, Any], n_classes: int) -> NDArray[np.float64]:

@@ -62,7 +62,7 @@ def test_a_vote_of_real_heads_says_that_it_is_one(digits_cache: Path, tmp_path: 
     found = Bundle.load(folds)
     oof = load_predictions(run)["oof"]
     assert found.votes == 0
-    assert found.about.temperature == usable_temperature(oof.probabilities, oof.labels)
+    assert found.about.temperature == usable_temperature(oof.scores, oof.labels)
     assert "each answered by the head of the fold that held it out" in (folds / CARD).read_text()
 
 
@@ -100,7 +100,9 @@ def test_thresholds_of_labels_suit_what_is_thresholded(
         held_out = said[splits[-1] if "val" in splits else "oof"]
         assert found.held_out is held_out
         chosen = best_thresholds(held_out.probabilities.astype(float), held_out.labels)
-        moved = apply_binary_temperature(chosen[None], found.temperature or 1.0)[0]
+        moved = apply_binary_temperature(
+            np.log(chosen / (1 - chosen))[None], found.temperature or 1.0
+        )[0]
         np.testing.assert_allclose(found.thresholds or (), moved, atol=1e-5)
     of_folds = calibration_of_folds(said)
     assert of_folds.held_out is said["oof"]
