@@ -67,12 +67,13 @@ def mean_logits(logits: NDArray[np.float64], multilabel: bool) -> NDArray[np.flo
     logits : float64, (n, n_rows, n_classes)
         Log-probabilities, minus infinity for a probability of 0; of several labels log odds.
     """
-    found: NDArray[np.float64] = logits[0]
+    found: Array64 = logits[0]
     if len(logits) == 1:
         return found
     if not multilabel:
-        total: NDArray[np.float64] = np.logaddexp.reduce(logits, axis=0)
-        return total - np.log(len(logits))
+        found = np.logaddexp.reduce(logits, axis=0)
+        found -= np.log(len(logits))
+        return found
     yes = np.logaddexp.reduce(-np.logaddexp(0, -logits), axis=0)
     no = np.logaddexp.reduce(-np.logaddexp(0, logits), axis=0)
     odds: NDArray[np.float64] = yes - no

@@ -401,7 +401,8 @@ def mean_of(values: Array64) -> float | None:
 def _ranking(scores: Probabilities) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return rows by falling score, and the place of the last row of each distinct score."""
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order]) != 0)
+    ranked = scores[order]
+    ends = np.flatnonzero(ranked[1:] != ranked[:-1])  # infinite ones have no difference
     return order, np.append(ends, len(order) - 1)
 
 

@@ -6,6 +6,7 @@ the finished head is scored.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +31,8 @@ from probe.multilabel import MultiLabelMetrics
 from probe.parts import HeadData, Part
 from probe.predictions import Predictions
 from probe.results import FeatureSource, RunResult, now, plain_params, versions
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead
@@ -112,6 +115,13 @@ def run_head(
     """
     started = time.perf_counter()
     train_head, choice = fit_and_choose(data.train, data.val, head, search, on_epoch)
+    for parameter in choice.at_edge if choice is not None else ():
+        log.warning(
+            "%s=%g was chosen, at the edge of the %d values that were tried: a better one may lie "
+            "beyond; give --%s your own list to look there",
+            parameter, choice.chosen[parameter] if choice else 0,
+            len({one[parameter] for one in choice.candidates}) if choice else 0, parameter,
+        )  # fmt: skip
     refit = refit and ensemble is None and data.val is not None and len(data.val) > 0
     final = _final(data, train_head, choice, refit=refit, ensemble=ensemble)
     seconds = time.perf_counter() - started
@@ -240,8 +250,11 @@ def _predictions(data: HeadData, splits: Mapping[str, Scored]) -> dict[str, Pred
     parts = {"val": data.val, "test": data.test, "oof": data.train}
     return {
         name: Predictions.of(
-            [*part.ids] * splits[name].repeats, splits[name].labels, splits[name].logits,
-            splits[name].units, splits[name].repeats,
+            [*part.ids] * splits[name].repeats,
+            splits[name].labels,
+            splits[name].logits,
+            splits[name].units,
+            splits[name].repeats,
         )
         for name, part in parts.items()
         if part is not None and name in splits

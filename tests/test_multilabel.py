@@ -132,13 +132,13 @@ def test_temperature_mends_probabilities_that_are_too_sure() -> None:
     scores = random.normal(size=(4000, 3))
     labels = (random.random(scores.shape) < 1 / (1 + np.exp(-scores))).astype(np.uint8)
     sure = 1 / (1 + np.exp(-3 * scores))
-    temperature = fit_binary_temperature(sure, labels)
+    temperature = fit_binary_temperature(3 * scores, labels)
     assert temperature == pytest.approx(3, rel=0.1)
-    mended = apply_binary_temperature(sure, temperature)
+    mended = apply_binary_temperature(3 * scores, temperature)
     before, after = (binary_calibration_error(p, labels) for p in (sure, mended))
     assert before > 0.1
     assert after < 0.03
-    np.testing.assert_allclose(apply_binary_temperature(sure, 1.0), sure, rtol=1e-9)
+    np.testing.assert_allclose(apply_binary_temperature(3 * scores, 1.0), sure, rtol=1e-9)
 
 
 def test_parts_have_their_sizes_and_their_share_of_every_label() -> None:

@@ -1,7 +1,17 @@
 """Choose among candidates on validation rows or by folds. Test rows cannot get here.
 
-The candidate with the best top-1 is chosen, or where an image may have several labels the best mean
-average precision; among equals the one that holds back the most.
+The best top-1 decides, or where an image may have several labels the best mean average precision,
+as far as it can: candidates that are not worse than the best by more than one standard error of the
+difference are as good. Among them the lowest log loss decides, each candidate's at its own best
+temperature, since that is what probabilities are calibrated with afterwards, then the log loss
+without it, each to a ten-thousandth of a nat; among equals still, the one that holds back the most.
+The standard error is that of the difference on the same rows; the
+mean average precision of one validation split has none, and there only equals are tied.
+
+References
+----------
+Breiman, Friedman, Olshen, Stone, "Classification and regression trees", 1984, 3.4.3; Hastie,
+Tibshirani, Friedman, "The Elements of Statistical Learning", 7.10: the one-standard-error rule.
 """
 
 from __future__ import annotations
@@ -16,7 +26,7 @@ from numpy.typing import NDArray
 from probe.errors import HeadError, UsageError
 from probe.heads.base import BaseHead
 from probe.heads.path import DEFAULT_GRID
-from probe.heads.scoring import score_heads
+from probe.heads.scoring import CALIBRATED_SCORES, calibrated_losses, score_rows
 from probe.parts import Part
 from probe.units import count_units
 
@@ -34,6 +44,8 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
 # Which way a parameter holds the head back: a small C, a large alpha. As small a learning rate, as
 # few steps away from zero; as many neighbours, as smooth a border.
 RESTRAINT = {"C": -1, "alpha": 1, "lr": -1, "wd": 1, "k": 1}
+
+ALIKE = 1e-4  # nats: log losses that differ by less are alike
 
 Array64 = NDArray[np.float64]
 FoldRows = Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]]
@@ -104,6 +116,19 @@ class Choice:
         """The parameters that were chosen."""
         return self.candidates[self.best]
 
+    @property
+    def at_edge(self) -> tuple[str, ...]:
+        """The chosen parameters that are the least or the greatest of three or more values.
+
+        A better one may lie beyond; 0 is an end that nothing lies beyond.
+        """
+        tried = {name: sorted({one[name] for one in self.candidates}) for name in self.chosen}
+        return tuple(
+            name
+            for name, value in self.chosen.items()
+            if value and len(tried[name]) > 2 and value in (tried[name][0], tried[name][-1])
+        )
+
 
 def default_grid(solver: str, name: str) -> tuple[float, ...]:
     """Return the values that a parameter of a solver is chosen from.
@@ -145,10 +170,7 @@ def choose(head: BaseHead, train: Part, val: Part | None, search: Search) -> Cho
         fits = [fit_and_score(head, train, val, search, val)]
     else:
         fits = _over_folds(head, train, val, search)
-    n_rows = None
-    if val is not None and search.folds is None:
-        n_rows = count_units(val.units, len(val))
-    return _best_of(fits, search, n_rows)
+    return _best_of(fits, search, train, val)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,11 +183,14 @@ class Fit:
         None for a candidate that diverged; the first seed's where there are several.
     score, log_loss : float64, (n_candidates, n_seeds)
         See Choice.
+    right : float, (n_candidates, n_images), optional
+        What was right, over the seeds on average; where an image has one label.
     """
 
     heads: list[BaseHead | None]
     score: Array64
     log_loss: Array64
+    right: NDArray[np.floating[Any]] | None = None
 
 
 def fit_and_score(
@@ -185,14 +210,26 @@ def fit_and_score(
 def score_fit(fitted: Sequence[BaseHead | None], held_out: Part, n_seeds: int = 1) -> Fit:
     """Score candidates that are fitted already; diverged ones count as never right."""
     whole = [one for one in fitted if one is not None]
-    figures = np.zeros((2, len(fitted)))
+    figures, right = np.zeros((2, len(fitted))), None
     if whole:
         there = np.array([one is not None for one in fitted])
-        figures[:, there] = score_heads(whole, held_out)
+        *found, rows = score_rows(whole, held_out)
+        figures[:, there] = found
+        if rows is not None:
+            every = np.zeros((len(fitted), len(held_out)), bool)
+            every[there] = rows
+            right = every if n_seeds == 1 else _means(every, n_seeds)
     score, loss = figures.reshape(2, -1, n_seeds)
     failed = np.array([one is None for one in fitted]).reshape(-1, n_seeds).any(axis=1)
     heads = [None if bad else one for bad, one in zip(failed, fitted[::n_seeds], strict=True)]
-    return Fit(heads=heads, score=score, log_loss=loss)
+    return Fit(heads=heads, score=score, log_loss=loss, right=right)
+
+
+def _means(right: NDArray[np.bool_], n_seeds: int) -> NDArray[np.floating[Any]]:
+    shares: NDArray[np.floating[Any]] = right.reshape(-1, n_seeds, right.shape[1]).mean(
+        axis=1, dtype=np.float32
+    )
+    return shares
 
 
 def _over_folds(head: BaseHead, train: Part, val: Part | None, search: Search) -> list[Fit]:
@@ -220,8 +257,9 @@ def _over_folds(head: BaseHead, train: Part, val: Part | None, search: Search) -
     ]
 
 
-def _best_of(fits: Sequence[Fit], search: Search, n_rows: int | None) -> Choice:
-    """Average the fits and pick; `n_rows` of validation, None where the fits are folds."""
+def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None) -> Choice:
+    """Average the fits and pick; they are scored on the folds of `train`, or on `val`."""
+    whole = train if search.folds is not None or val is None else val
     good = [i for i in range(len(search.candidates)) if all(fit.heads[i] for fit in fits)]
     candidates = [search.candidates[i] for i in good]
     failed = [one for i, one in enumerate(search.candidates) if i not in good]
@@ -232,22 +270,78 @@ def _best_of(fits: Sequence[Fit], search: Search, n_rows: int | None) -> Choice:
     mean, over_seeds = score.mean(axis=(0, 2)), score.mean(axis=0)
     several = cast("BaseHead", fits[0].heads[good[0]]).multilabel_
     error = None
-    if n_rows is None:
+    if search.folds is not None:
         error = score.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(fits))
     elif not several:
-        error = np.sqrt(mean * (1 - mean) / n_rows)
-    best = min(range(len(good)), key=lambda i: (-mean[i], *_strength(candidates[i])))
+        error = np.sqrt(mean * (1 - mean) / count_units(whole.units, len(whole)))
+    tied = np.flatnonzero(_shortfall(fits, good, search, whole) <= 0)
+    losses = np.zeros(len(good))
+    if len(tied) > 1:
+        asked = [[cast("BaseHead", fit.heads[good[i]]) for i in tied] for fit in fits]
+        step = max(1, -(-len(whole) * len(asked[0][0].classes_) // CALIBRATED_SCORES))
+        folds = search.folds or [(None, np.arange(len(whole)))]
+        held_out = [whole.take(rows[::step]) for _, rows in folds]
+        losses[tied] = calibrated_losses(list(zip(asked, held_out, strict=True)))
+    raw = np.mean([fit.log_loss[good].mean(axis=1) for fit in fits], axis=0)
+    calibrated, raw_steps = (np.rint(one / ALIKE) for one in (losses, raw))
+    best = min(
+        tied.tolist(), key=lambda i: (calibrated[i], raw_steps[i], *_strength(candidates[i]))
+    )
     return Choice(
         metric="map" if several else "top1",
         candidates=tuple(candidates),
         failed=tuple(failed),
         score=mean,
-        log_loss=np.mean([fit.log_loss[good].mean(axis=1) for fit in fits], axis=0),
+        log_loss=raw,
         error=error,
         seed_deviation=over_seeds.std(axis=1, ddof=1) if len(search.seeds) > 1 else None,
         best=best,
         heads=tuple(cast("BaseHead", fit.heads[good[best]]) for fit in fits),
     )
+
+
+def _shortfall(
+    fits: Sequence[Fit], good: Sequence[int], search: Search, whole: Part
+) -> Array64:
+    """Return how far candidates are below the best, less one standard error of that, (n_good,)."""
+    mean = np.stack([fit.score[good] for fit in fits]).mean(axis=(0, 2))
+    behind: Array64 = mean.max() - mean
+    best = int(np.argmax(mean))
+    if any(fit.right is None for fit in fits):  # several labels an image
+        each = np.stack([fit.score[good].mean(axis=1) for fit in fits])
+        error = np.zeros(len(good))
+        if len(fits) > 1:
+            error = (each[:, [best]] - each).std(axis=0, ddof=1) / np.sqrt(len(fits))
+        behind -= error
+        return behind
+    rows = np.stack([_lost(fits, i, good[best], search) for i in good])
+    behind -= 1e-12  # rounding
+    n = rows.shape[1]
+    units = np.arange(n) if whole.units is None else np.unique(whole.units, return_inverse=True)[1]
+    count = int(units.max()) + 1
+    if count > 1:  # rows that belong together are one observation
+        off = rows - rows.mean(axis=1, keepdims=True)
+        sums = np.stack([np.bincount(units, weights=one, minlength=count) for one in off])
+        behind -= np.sqrt(count / (count - 1) * (sums**2).sum(axis=1)) / n
+    return behind
+
+
+def _lost(fits: Sequence[Fit], index: int, best: int, search: Search) -> Array64:
+    """Return by how much the best was more often right on each image than a candidate, (n,).
+
+    Repeats of one image are averaged: they are no independent images.
+    """
+    each: list[Array64] = []
+    for fit in fits:
+        assert fit.right is not None
+        each.append(fit.right[best].astype(np.float64) - fit.right[index])
+    if search.folds is None:
+        return each[0]
+    rows = np.concatenate([held_out for _, held_out in search.folds])
+    lost = np.bincount(rows, weights=np.concatenate(each))
+    counts = np.bincount(rows)
+    found: Array64 = lost[counts > 0] / counts[counts > 0]
+    return found
 
 
 def _strength(candidate: Candidate) -> list[float]:

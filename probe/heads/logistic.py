@@ -16,6 +16,7 @@ from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.checks import above_zero, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
+from probe.heads.polish import Polish, polish_for, warn_of_gaps
 from probe.heads.products import one_thread_a_product
 from probe.streaming import StreamedRows
 
@@ -102,12 +103,38 @@ class LogisticHead(LinearHead):
                 coef.append(solver.coef_)
                 intercept.append(solver.intercept_)
                 steps.append(int(np.max(solver.n_iter_)))
-        self._log(caught)
+        polish = polish_for(rows, self.normalizer_, "logistic")
+        if polish is None:
+            self._log(caught)
         self.n_iter_ = max(steps)
         self.coef_, self.intercept_ = np.concatenate(coef), np.concatenate(intercept)
         if not self.multilabel_:
             self.coef_, self.intercept_ = _per_class(self.coef_, self.intercept_)
+        if polish is not None:
+            self._descend(polish, labels)
         return self
+
+    def _descend(self, polish: Polish, labels: NDArray[np.intp]) -> None:
+        """Go on to the minimum in float64."""
+        binary = self.multilabel_ or len(self.classes_) == 2
+        C, ends = self.C / 2 if binary else self.C, []  # two rows of opposite sign, see path
+        if not self.multilabel_:
+            *found, objective, gap = polish.descend(self.coef_, self.intercept_, labels, C)
+            self.coef_, self.intercept_ = found
+            ends.append((objective, gap))
+        else:
+            signs = np.array([-0.5, 0.5])
+            for number, own in enumerate(labels.T):
+                if own.min() == own.max():
+                    continue
+                coef, intercept, objective, gap = polish.descend(
+                    signs[:, None] * self.coef_[number], signs * self.intercept_[number], own, C
+                )
+                self.coef_[number] = coef[1] - coef[0]
+                self.intercept_[number] = intercept[1] - intercept[0]
+                ends.append((objective, gap))
+        objectives, gaps = np.array(ends).T
+        warn_of_gaps("logistic", np.full(len(ends), self.C), objectives, gaps)
 
     def _log(self, caught: Sequence[warnings.WarningMessage]) -> None:
         from sklearn.exceptions import ConvergenceWarning

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Real
 from typing import Self
 
@@ -14,7 +15,15 @@ from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.checks import above_zero, require, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization, Rows32
-from probe.heads.path import DEFAULT_GRID, MAX_ITER, TOLERANCE, PathSpace, fit_path
+from probe.heads.path import (
+    DEFAULT_GRID,
+    MAX_ITER,
+    TOLERANCE,
+    PathSolution,
+    PathSpace,
+    fit_path,
+)
+from probe.heads.polish import Polish, polish_for, warn_of_gaps
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +57,7 @@ class PathHead(LinearHead):
 
     n_iter_: int
     objective_: float
+    _polish: Polish | None = None
 
     together = "C"
 
@@ -81,7 +91,7 @@ class PathHead(LinearHead):
     ) -> Self:
         """Fit until converged; `validation` is checked, but with no epochs nothing is measured."""
         rows, labels = self._ready(X, y, validation)
-        fitted = self._solve(rows, labels, [self.C])[0]
+        fitted = self._solve(rows, labels, [self.C], polish=self._polish)[0]
         self.__dict__.update(fitted.__dict__)
         return self
 
@@ -99,12 +109,13 @@ class PathHead(LinearHead):
             above_zero("C", value)
         one = PathHead(C=self.C, tol=self.tol, max_iter=self.max_iter, normalize=self.normalize)
         rows, labels = one._ready(X, y, None)
-        return one._solve(rows, labels, C)
+        return one._solve(rows, labels, C, polish=one._polish)
 
     def _ready(
         self, X: RowsLike, y: ArrayLike, validation: Validation | None
     ) -> tuple[Rows32, NDArray[np.intp]]:
         rows, labels = self._prepare(X, y, validation)
+        self._polish = polish_for(rows, self.normalizer_, "path")
         return self.normalizer_.transform(rows), labels
 
     def _solve(
@@ -113,9 +124,10 @@ class PathHead(LinearHead):
         labels: NDArray[np.intp],
         C: Sequence[float],
         space: PathSpace | None = None,
+        polish: Polish | None = None,
     ) -> list[PathHead]:
         if self.multilabel_:
-            return self._solve_each(rows, labels, C)
+            return self._solve_each(rows, labels, C, polish)
         n_classes = len(self.classes_)
         # scikit-learn gives two classes one row a; as rows -a/2 and a/2 it is penalised by half.
         shares = [value / 2 for value in C] if n_classes == 2 else C
@@ -125,7 +137,9 @@ class PathHead(LinearHead):
         )  # fmt: skip
         # One that stopped earlier is at its minimum as far as float32 products can tell.
         cut = ~solution.converged & (solution.n_iter >= self.max_iter)
-        if cut.any():
+        if polish is not None:
+            solution = _polished(solution, polish, labels)
+        elif cut.any():
             first = min(c for c, one in zip(C, cut, strict=True) if one)
             log.warning(
                 "path: not converged after max_iter=%d from C=%g on: short of the minimum there",
@@ -142,12 +156,12 @@ class PathHead(LinearHead):
                 "objective_": float(solution.objective[index]),
                 "history_": [],
             }
-            head.__dict__.update({**self.__dict__, **own})
+            head.__dict__.update({**self.__dict__, **own, "_polish": None})
             heads.append(head)
         return heads
 
     def _solve_each(
-        self, rows: Rows32, labels: NDArray[np.intp], C: Sequence[float]
+        self, rows: Rows32, labels: NDArray[np.intp], C: Sequence[float], polish: Polish | None
     ) -> list[PathHead]:
         """Solve a binary problem for each column of labels, (n_rows, n_classes)."""
         one = PathHead(tol=self.tol, max_iter=self.max_iter)
@@ -162,7 +176,7 @@ class PathHead(LinearHead):
             if not 0 < yes < len(own):
                 intercept[:, number] = constant_score(yes, len(own))
                 continue
-            for index, fitted in enumerate(one._solve(rows, own, C, space)):
+            for index, fitted in enumerate(one._solve(rows, own, C, space, polish)):
                 coef[index, number] = fitted.coef_[1] - fitted.coef_[0]
                 intercept[index, number] = fitted.intercept_[1] - fitted.intercept_[0]
                 steps[index] = max(steps[index], fitted.n_iter_)
@@ -174,5 +188,17 @@ class PathHead(LinearHead):
                 "n_iter_": int(steps[index]), "objective_": float(objective[index]),
                 "history_": [],
             }  # fmt: skip
-            head.__dict__.update({**self.__dict__, **own_values})
+            head.__dict__.update({**self.__dict__, **own_values, "_polish": None})
         return heads
+
+
+def _polished(solution: PathSolution, polish: Polish, labels: NDArray[np.intp]) -> PathSolution:
+    """Return the solution brought to its minimum in float64, one value of C after the other."""
+    coef, intercept = solution.coef.copy(), solution.intercept.copy()
+    objective, gaps = solution.objective.copy(), np.zeros(len(solution.C))
+    for index, value in enumerate(solution.C):
+        coef[index], intercept[index], objective[index], gaps[index] = polish.descend(
+            coef[index], intercept[index], labels, float(value)
+        )
+    warn_of_gaps("path", solution.C, objective, gaps)
+    return replace(solution, coef=coef, intercept=intercept, objective=objective)

@@ -16,7 +16,8 @@ from probe.heads.products import one_thread_a_product
 
 Distance = Literal["lda", "mean"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
-LEAST = 1e-12  # variance taken for rows that do not differ within their class
+LEAST = 1e-12  # variance taken for rows that do not differ within their class; or, where
+# features are smaller than 1, that part of their mean square
 
 Array64 = NDArray[np.float64]
 
@@ -89,7 +90,8 @@ class PrototypeHead(LinearHead):
                 self.coef_ = np.linalg.lstsq(within, around.T, rcond=None)[0].T
             prior = np.log(counts / len(rows))
         else:
-            self.coef_ = around / max(LEAST, self._variance(rows, labels, means))
+            variance = self._variance(rows, labels, means)
+            self.coef_ = around / max(_least(means, variance), variance)
             prior = np.zeros(len(counts))
         self.intercept_ = prior - 0.5 * np.einsum("kd,kd->k", self.coef_, around)
         self.intercept_ -= self.coef_ @ centre
@@ -114,8 +116,9 @@ class PrototypeHead(LinearHead):
             rows = self.normalizer_.apply(block) - means[labels[start : start + len(block)]]
             total += matmul(rows.T, rows)
         covariance = (1 - self.shrinkage) * total / len(X)
-        varying = np.diagonal(total)[np.diagonal(total) > LEAST * len(X)]
-        level = max(LEAST, float(varying.mean()) / len(X) if len(varying) else 0.0)
+        least = _least(means, float(np.diagonal(total).mean()) / len(X))
+        varying = np.diagonal(total)[np.diagonal(total) > least * len(X)]
+        level = max(least, float(varying.mean()) / len(X) if len(varying) else 0.0)
         covariance[np.diag_indices_from(covariance)] += self.shrinkage * level
         return covariance
 
@@ -126,3 +129,9 @@ class PrototypeHead(LinearHead):
             rows = self.normalizer_.apply(block) - means[labels[start : start + len(block)]]
             total += float(np.einsum("nd,nd->", rows, rows))
         return total / X.size
+
+
+def _least(means: Array64, variance: float) -> float:
+    """Return the least variance within classes that is no rounding, for class means, (K, D)."""
+    size = max(variance, float(np.einsum("kd,kd->", means, means)) / means.size)
+    return max(LEAST * min(1.0, size), float(np.finfo(np.float64).tiny))

@@ -8,17 +8,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.errors import NoTemperatureError
 from probe.heads.base import BaseHead
 from probe.heads.knn import KNNHead, vote_of_many
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, blocks
 from probe.logits import from_scores
-from probe.metrics import UNSEEN_LOSS
+from probe.metrics import UNSEEN_LOSS, log_loss
 from probe.multilabel import average_precisions, binary_losses, mean_of
 from probe.parts import Part
+from probe.statistics import (
+    apply_binary_temperature,
+    apply_temperature,
+    fit_binary_temperature,
+    fit_temperature,
+)
 from probe.streaming import StreamedRows
 
 BLOCK_SCORES = 1 << 22  # numbers at a time: 16 MB
+CALIBRATED_SCORES = 1 << 20  # of a candidate are enough for its temperature: every so many rows
 RANKED_SCORES = 1 << 24  # likewise where all rows are ranked: 64 MB
 
 Array64 = NDArray[np.float64]
@@ -27,20 +35,31 @@ Array64 = NDArray[np.float64]
 def score_heads(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64]:
     """Return top-1 and log loss of heads that were fitted on the same rows, (n_heads,) each.
 
+    See `score_rows`.
+    """
+    score, loss, _ = score_rows(heads, part)
+    return score, loss
+
+
+def score_rows(
+    heads: Sequence[BaseHead], part: Part
+) -> tuple[Array64, Array64, NDArray[np.bool_] | None]:
+    """Return top-1 and log loss of heads, (n_heads,), and what was right, (n_heads, n_images).
+
     Probabilities are averaged over an image's views. A class that training lacks is always wrong.
-    Where an image may have several labels: mean average precision, and mean binary log loss.
+    Where an image may have several labels: mean average precision, mean binary log loss, and None.
     """
     if heads[0].multilabel_:
-        return _score_several(heads, part)
+        return *_score_several(heads, part), None
     n_classes, labels = len(heads[0].classes_), heads[0].encode(part.y, len(part))
-    right, loss = np.zeros(len(heads)), np.zeros(len(heads))
+    right, loss = np.zeros((len(heads), len(part)), bool), np.zeros(len(heads))
     for start, p in _probabilities(heads, part, n_classes):
         own = labels[start : start + len(p)]
-        right += (p.argmax(axis=2) == own[:, None]).sum(axis=0)
+        right[:, start : start + len(p)] = (p.argmax(axis=2) == own[:, None]).T
         likely = np.take_along_axis(p, own.clip(0)[:, None, None], axis=2)[..., 0]
         losses = -np.log(np.maximum(likely, np.finfo(np.float64).eps))
         loss += np.where(own[:, None] < 0, UNSEEN_LOSS, losses).sum(axis=0)
-    return right / len(labels), loss / len(labels)
+    return np.count_nonzero(right, axis=1) / len(labels), loss / len(labels), right
 
 
 def _score_several(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Array64]:
@@ -94,3 +113,42 @@ def _of_linear(heads: Sequence[LinearHead], X: Features) -> NDArray[Any]:
         scores[start : start + len(block)] = rows @ weights + biases
     shaped = scores.reshape(len(X), len(heads), -1)
     return from_scores(shaped, heads[0].multilabel_)
+
+
+def calibrated_losses(fits: Sequence[tuple[Sequence[BaseHead], Part]]) -> Array64:
+    """Return the log loss of heads at the temperature that suits each best, (n_heads,), in nats.
+
+    Without one, where no temperature is best, as they are. Labels that a head does not know do not
+    count.
+
+    Parameters
+    ----------
+    fits : sequence of (heads, part)
+        A fold each: the heads to compare, and the rows that none of them saw.
+    """
+    count = len(fits[0][0])
+    return np.array([_calibrated([(heads[i], part) for heads, part in fits]) for i in range(count)])
+
+
+def _calibrated(fits: Sequence[tuple[BaseHead, Part]]) -> float:
+    """Return that loss of one head, or of a fold's head each on the fold's rows."""
+    several = fits[0][0].multilabel_
+    n_classes = max(int(head.classes_.max()) for head, _ in fits) + 1
+    logits, labels = [], []
+    for head, part in fits:
+        known = part.y if several else head.encode(part.y, len(part))
+        found = part.predict_logits(head, n_classes)
+        keep = slice(None) if several else known >= 0
+        logits.append(found[keep])
+        labels.append(part.y[keep])
+    scores, truth = np.concatenate(logits), np.concatenate(labels)
+    if not len(truth):
+        return UNSEEN_LOSS
+    try:
+        fit = fit_binary_temperature if several else fit_temperature
+        temperature = fit(scores, truth)
+    except NoTemperatureError:
+        temperature = 1.0
+    if several:
+        return float(binary_losses(apply_binary_temperature(scores, temperature), truth).mean())
+    return log_loss(apply_temperature(scores, temperature), truth)

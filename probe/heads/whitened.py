@@ -113,6 +113,8 @@ def row_space(X: Matrix) -> tuple[Matrix, Array64]:
     wide = X.astype(np.float64)
     spectrum, left = eigh(wide @ wide.T, driver="evd", overwrite_a=True, check_finite=False)
     kept = spectrum > 1e-12 * max(float(spectrum[-1]), 1e-300)
+    if not kept.any():  # constant features span nothing: one axis on which all rows are 0
+        return np.zeros((len(X), 1), np.float32), np.zeros((1, X.shape[1]))
     left, lengths = left[:, kept], np.sqrt(spectrum[kept])
     axes: Array64 = (left.T @ wide) / lengths[:, None]
     return np.ascontiguousarray(left * lengths, np.float32), axes

@@ -112,8 +112,7 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
         logits = head.predict_logits(features)
         predictions[name] = _predictions(source, name, split, logits)
     scored = {
-        name: measure_logits(one.scores, one.labels, one.units)
-        for name, one in predictions.items()
+        name: measure_logits(one.scores, one.labels, one.units) for name, one in predictions.items()
     }
     gains = tuple(
         gain_of(name, source.predictions[name], one)

@@ -40,7 +40,7 @@ def test_a_bundle_answers_as_the_run_did_with_its_temperature(
     entry = join(Store(digits_cache), Store(digits_cache).choose(None)).entry["train"]
     head = load_head(digits_run / HEAD)
     assert bundle.about.temperature is not None
-    expected = apply_temperature(head.predict_proba(entry.features[:20]), bundle.about.temperature)
+    expected = apply_temperature(head.predict_logits(entry.features[:20]), bundle.about.temperature)
     paths = save_digits(tmp_path, 20)
     found = bundle.predict_proba(paths)
     np.testing.assert_allclose(found, expected, atol=1e-4)

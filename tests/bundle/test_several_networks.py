@@ -102,7 +102,7 @@ def test_pixels_and_the_cache_give_what_the_run_said_of_each_row(
     place = {one: row for row, one in enumerate(split.ids)}
     held_out = split.take(np.array([place[one] for one in known.ids]))
     assert bundle.about.temperature is not None
-    expected = apply_temperature(known.probabilities, bundle.about.temperature)
+    expected = apply_temperature(known.scores, bundle.about.temperature)
     fresh = evaluate(Predictor([bundle]), held_out, digits.classes)
     np.testing.assert_allclose(fresh.scored.probabilities, expected, atol=WITHIN)
 

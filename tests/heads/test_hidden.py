@@ -139,6 +139,7 @@ def test_schedules_fall_as_they_say() -> None:
         ({"hidden": "256,x"}, "hidden must be"), ({"hidden": (0,)}, "hidden must be"),
         ({"dropout": 1.0}, "dropout must be"), ({"label_smoothing": -0.1}, "label_smoothing"),
         ({"schedule": "linear"}, "constant, cosine, step"), ({"patience": 0}, "patience must be"),
+        ({"class_weight": "balanced", "sampling": "balanced"}, "do so twice"),
         ({"class_weight": "even"}, "class_weight must be"), ({"sampling": "odd"}, "all, balanced"),
     ],
 )  # fmt: skip

@@ -138,7 +138,7 @@ def test_a_run_on_views_becomes_a_bundle_that_knows_the_plain_images(
     head = load_head(run / HEAD)
     temperature = made.about.temperature
     assert temperature is not None
-    expected = apply_temperature(head.predict_proba(features), temperature)
+    expected = apply_temperature(head.predict_logits(features), temperature)
     np.testing.assert_allclose(made.probabilities(features), expected, atol=1e-9)
 
 
