@@ -132,7 +132,7 @@ def _mean(every: Sequence[Any]) -> Any:
     """Return metrics of one kind averaged, figure by figure; confusions are added up."""
     if len(every) == 1:
         return every[0]
-    found = {}
+    found: dict[str, Any] = {}
     for field in fields(every[0]):
         values = [getattr(one, field.name) for one in every]
         if isinstance(values[0], Confusion):

@@ -281,7 +281,7 @@ def test_repeats_are_scored_one_by_one_and_then_averaged() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 60)
     every = [logits_from(random.normal(size=(60, 3)), False) for _ in range(5)]
-    found = measure_logits(np.concatenate(every), np.tile(labels, 5), 5)
+    found = measure_logits(np.concatenate(every), np.tile(labels, 5), repeats=5)
     alone = [measure_logits(one, labels).metrics.summary() for one in every]
     for name, value in found.metrics.summary().items():
         assert value == pytest.approx(np.mean([one[name] for one in alone]))
