@@ -187,7 +187,10 @@ def test_a_search_chooses_on_validation_refits_and_keeps_the_train_only_head(
     chosen = done.result.selection
     assert chosen is not None
     assert chosen["chosen"] == done.result.params[penalty]
-    assert max(chosen["top1"]) == pytest.approx(done.result.metrics["val"]["top1"], abs=1e-12)
+    own = chosen["top1"][chosen["values"].index(chosen["chosen"])]
+    assert own == pytest.approx(done.result.metrics["val"]["top1"], abs=1e-12)
+    # within a standard error of the best the log loss decides; unpaired, that is below this
+    assert own >= max(chosen["top1"]) - (0.5 / len(data.val)) ** 0.5
     assert done.train_head is not done.head
     both = np.concatenate([data.train.X, data.val.X]), np.concatenate([data.train.y, data.val.y])
     alone = HEADS[name].load()(**{penalty: chosen["chosen"]}).fit(*both)
