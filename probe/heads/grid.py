@@ -279,7 +279,7 @@ def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None)
     if len(tied) > 1:
         asked = [[cast("BaseHead", fit.heads[good[i]]) for i in tied] for fit in fits]
         step = max(1, -(-len(whole) * len(asked[0][0].classes_) // CALIBRATED_SCORES))
-        folds = search.folds or [(None, np.arange(len(whole)))]
+        folds = search.folds or [(np.arange(0), np.arange(len(whole)))]
         held_out = [whole.take(rows[::step]) for _, rows in folds]
         losses[tied] = calibrated_losses(list(zip(asked, held_out, strict=True)))
     raw = np.mean([fit.log_loss[good].mean(axis=1) for fit in fits], axis=0)
@@ -300,9 +300,7 @@ def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None)
     )
 
 
-def _shortfall(
-    fits: Sequence[Fit], good: Sequence[int], search: Search, whole: Part
-) -> Array64:
+def _shortfall(fits: Sequence[Fit], good: Sequence[int], search: Search, whole: Part) -> Array64:
     """Return how far candidates are below the best, less one standard error of that, (n_good,)."""
     mean = np.stack([fit.score[good] for fit in fits]).mean(axis=(0, 2))
     behind: Array64 = mean.max() - mean
