@@ -15,8 +15,8 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
 # once with the lowest versions that pyproject.toml allows: what computes, reads and deals rows
-LOWEST ?= tests/heads tests/datasets tests/test_units.py tests/test_grouping.py tests/test_subgroups.py \
-	tests/test_multilabel.py tests/test_draws.py tests/test_statistics.py tests/test_paired.py tests/test_pairs.py
+LOWEST ?= tests/heads/test_grid.py tests/test_units.py tests/test_grouping.py tests/test_subgroups.py \
+	tests/test_multilabel.py tests/test_draws.py
 
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
