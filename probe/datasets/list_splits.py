@@ -15,12 +15,16 @@ _CALLED = frozenset(  # without spaces and signs
     (
         "split", "splits", "set", "sets", "subset", "dataset", "datasets", "datasplit", "phase",
         "partition", "fold", "usage", "splitname", "setname", "splitset", "traintest",
-        "trainvaltest", "traintestsplit",
+        "trainvaltest", "traintestsplit", "splitid", "splitindex",
     )
 )  # fmt: skip
 _TRUE = frozenset(("1", "1.0", "true", "t", "yes", "y"))
 _FALSE = frozenset(("0", "0.0", "false", "f", "no", "n"))
-_NUMBERS = frozenset(["0", "1", "2", "3", "0.0", "1.0", "2.0", "3.0"]) | _TRUE | _FALSE
+_NUMBERS = (
+    frozenset(["-1", "-1.0", "0", "1", "2", "3", "0.0", "1.0", "2.0", "3.0"]) | _TRUE | _FALSE
+)
+_FOLD = frozenset(("fold", "kfold", "cvfold", "cv"))
+_NOTHING = frozenset(("", "nan", "none", "null", "na", "n/a"))
 _ADVICE = "call the column that tells it `split`, with train, val and test in it"
 
 Rows = Sequence[tuple[int, list[str]]]  # with the number of the line
@@ -105,7 +109,8 @@ def _word_column(
     path: Path, name: str, column: int, texts: list[str], rows: Rows
 ) -> FoundSplits | None:
     """Read a column that is not called ``split``, and may be one; None where it is not."""
-    different, called = set(texts), "".join(name_words(name)) in _CALLED
+    different = set(texts)
+    called = "".join(name_words(name)) in _CALLED or numbers_folds(name)
     if len(different) > 20:
         return None
     read = split_words(different, whole=True)
@@ -119,6 +124,12 @@ def _word_column(
             f"split; {_ADVICE}, or remove it"
         )
     if not called:
+        words = {text for text in different if text.lower() not in _NOTHING}
+        if len(words) < len(different) and split_words(words, whole=True):
+            raise DataError(
+                f"{path}: the column `{name}` holds {_list(sorted(different))}, which reads like "
+                f"a split; {_ADVICE}, or remove it"
+            )
         return None
     odd = [text for text in different if text.lower() not in EXACT]
     if 0 < len(odd) < len(different):
@@ -130,13 +141,18 @@ def _word_column(
             f"not; {_ADVICE}, or remove it"
         )
     lower = {text.lower() for text in different}
-    fold = name_words(name)[-1:] == ["fold"] and len(lower) > 2
+    fold = numbers_folds(name) and len(lower) > 2
     if len(lower) > 1 and lower <= _NUMBERS and not fold:
         raise DataError(
             f"{path}: the column `{name}` holds {_list(sorted(different))} and reads like a split, "
             f"but not which is which; {_ADVICE}, or remove it"
         )
     return None
+
+
+def numbers_folds(name: str) -> bool:
+    """Whether a column is called like one that numbers folds: ``fold``, ``cv_fold``, ``kfold``."""
+    return bool(_FOLD & {*name_words(name)})
 
 
 def _flag_columns(
@@ -150,7 +166,9 @@ def _flag_columns(
             continue
         odd = {text.lower() for text in texts} - _TRUE - _FALSE
         if odd:
-            if len(odd) < len(set(texts)) and (odd == {""} or names[column].lower() not in EXACT):
+            marked = len(odd) == 2 and odd & _NOTHING  # a cross where it is so
+            gaps = odd == {""} or names[column].lower() not in EXACT
+            if marked or (len(odd) < len(set(texts)) and gaps):
                 raise DataError(
                     f"{path}: the column `{names[column]}` reads like {next(iter(read.values()))}, "
                     f"and holds {_list(sorted(set(texts)))}; {_ADVICE}, or remove it"

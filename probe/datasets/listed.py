@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.files import FileImages
+from probe.datasets.list_splits import numbers_folds
 from probe.datasets.spec import SPLITS, Dataset, Split, classes_in
+from probe.datasets.split_names import split_words, tells_apart
 from probe.datasets.table import Table, read_table
 from probe.errors import DataError
 from probe.memo import Memo
@@ -49,6 +52,15 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
             ", ".join(f"`{name}`" for name in table.unused),
         )
     root = os.path.dirname(os.path.abspath(file))
+    if table.splits is None:
+        for name in filter(numbers_folds, table.unused):
+            log.warning(
+                "%s: `%s` numbers folds, and none of them is held out; for that, add a column "
+                "`split` with train and test in it",
+                file,
+                name,
+            )
+        _check_split_folders(file, table.paths)
     table = replace(table, paths=[_as_on_disk(root, path) for path in table.paths])
     _check_images(file, root, table, missing_too=not skip_bad)
     numbers = _rows_of_splits(table)
@@ -78,6 +90,8 @@ def _as_on_disk(root: str, path: str) -> str:
 
 def _check_images(file: Path, root: str, table: Table, *, missing_too: bool) -> None:
     first: dict[str, int] = {}
+    files: dict[tuple[int, int], int] = {}
+    links: list[tuple[int, int]] = []
     for row, path in enumerate(table.paths):
         line, place = table.lines[row], os.path.normpath(os.path.join(root, path))
         before = first.setdefault(place, row)
@@ -88,10 +102,41 @@ def _check_images(file: Path, root: str, table: Table, *, missing_too: bool) -> 
                 f"{'the same' if same else 'another'} label; keep one of them (several labels of "
                 "an image go into one cell of `labels`, with bars between them)"
             )
-        if missing_too and not os.path.exists(place):
+        try:
+            status = os.stat(place)
+        except (OSError, ValueError):  # the latter for a NUL in the name
+            if missing_too:
+                raise DataError(
+                    f"{file}: line {line}: there is no file {place}; paths are relative to the "
+                    "folder of the list (--skip-bad leaves out what is missing)"
+                ) from None
+            continue
+        before = files.setdefault((status.st_dev, status.st_ino), row)
+        if before != row:
+            links.append((before, row))
+    if links:
+        one, other = links[0]
+        log.warning(
+            "%s: %s that another line names already, through a link (line %d: %s is %s)",
+            file,
+            "1 line names a file" if len(links) == 1 else f"{len(links):,} lines name files",
+            table.lines[other],
+            table.paths[other],
+            table.paths[one],
+        )
+
+
+def _check_split_folders(file: Path, paths: Sequence[str]) -> None:
+    """Refuse a list without splits whose paths lie in split folders: ``train/1.jpg``."""
+    depths = [path.replace("\\", "/").split("/")[:-1] for path in paths]
+    for level in range(min(map(len, depths), default=0)):
+        names = {folders[level] for folders in depths}
+        read = split_words(names, whole=True) if 1 < len(names) <= 20 else None
+        if read is not None and tells_apart(read.values()):
             raise DataError(
-                f"{file}: line {line}: there is no file {place}; paths are relative to the "
-                "folder of the list (--skip-bad leaves out what is missing)"
+                f"{file}: its images lie in {', '.join(sorted(names))}, and no column tells the "
+                "split, so that all would be trained on; add a column `split` with train, val and "
+                "test in it (train in each line where that is meant)"
             )
 
 

@@ -165,6 +165,9 @@ UNCLEAR = {
     "numbers": (b"image,label,set\na.png,x,1\nb.png,y,2\n", "`set` holds '1', '2' and reads like"),
     "a fold of two": (b"image,label,fold\na.png,x,0\nb.png,y,1\n", "not which is which"),
     "another name": (b"image,label,where\na.png,x,train\nb.png,y,test\n", "`where` holds.*`split`"),
+    "a fold or none": (b"image,label,test_fold\na.png,x,-1\nb.png,y,0\n", "not which is which"),
+    "one or none": (b"image,label,where\na.png,x,train\nb.png,y,\n", "`where` holds '', 'train'"),
+    "a cross": (b"image,label,test\na.png,x,x\nb.png,y,\n", "`test` reads like test"),
     "a gap": (b"image,label,set\na.png,x,train\nb.png,y,\n", "line 3: the column `set`.*'' in it"),
     "a gap in flags": (b"image,label,is_test\na.png,x,1\nb.png,y,\n", "`is_test` reads like test"),
     "quality": (b"image,label,valid\na.png,x,1\nb.png,y,1\n", "would make 2 of 2 images val"),
@@ -188,8 +191,34 @@ def test_columns_that_play_no_part_are_named_in_one_line(
 ) -> None:
     text = "image,label,age,fold,,dataset\na.png,x,27,0,1,north\nb.png,y,3,1,2,south\n"
     load(listed(text + "d.png,y,4,2,3,south\n"))
-    (said,) = caplog.messages
+    said, folds = caplog.messages
     assert said.endswith("names them: `age`, `fold`, `column 5`, `dataset`")
+    assert "`fold` numbers folds, and none of them is held out" in folds
+
+
+def test_folders_of_splits_in_paths_need_a_column(listed: Callable[..., Path]) -> None:
+    text = "image,label{}\ntrain/a.png,x{}\ntrain/b.png,y{}\ntest/a.png,x{}\n"
+    path = listed(text.format(*[""] * 4))
+    with pytest.raises(DataError, match="lie in test, train, and no column tells the split"):
+        load(path)
+    for one in ("train/a.png", "train/b.png", "test/a.png"):
+        (path.parent / one).parent.mkdir(exist_ok=True)
+        (path.parent / one).write_bytes(b"x")
+    path.write_text(text.format(",split", ",train", ",train", ",train"))
+    assert list(load(path).splits) == ["train"]
+
+
+def test_lines_that_name_one_file_through_links_are_counted(
+    listed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = listed("image,label\na.png,x\nb.png,y\nc.png,y\n")
+    (path.parent / "c.png").symlink_to("a.png")
+    load(path)
+    (said,) = caplog.messages
+    assert said.endswith(
+        "1 line names a file that another line names already, through a link "
+        "(line 4: c.png is a.png)"
+    )
 
 
 def test_labels_that_are_whole_numbers(listed: Callable[..., Path]) -> None:
