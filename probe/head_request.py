@@ -60,6 +60,10 @@ class HeadRequest:
         Of each size of the learning curve.
     max_memory : int, optional
         Bytes the process may take; features that do not fit are read from their file as needed.
+    positive : str, optional
+        The positive one of two classes; the second unless given.
+    recall : float, optional
+        Of two classes: choose a threshold on held-out rows that finds this share of positive ones.
     seed : int
         Of the split, and of the head where there is chance in it.
     command : str
@@ -81,6 +85,8 @@ class HeadRequest:
     per_class: Sequence[int] = ()
     draws: int = 5
     max_memory: int | None = None
+    positive: str | None = None
+    recall: float | None = None
     seed: int = 42
     command: str = ""
 
@@ -111,6 +117,13 @@ class HeadRequest:
             raise UsageError("--ensemble is about folds: add --folds 5")
         if self.repeats > 1 and not self.folds:
             raise UsageError(f"--repeats {self.repeats} is about folds: add --folds 5")
+        if self.recall is not None and not 0 < self.recall < 1:
+            raise UsageError(f"--recall {self.recall:g}: it is a share between 0 and 1, as 0.95")
+        if self.recall is not None and self.ensemble == "vote":
+            raise UsageError(
+                "--recall needs probabilities to put a threshold on, and shares of votes are none; "
+                "use --ensemble average"
+            )
         for candidate in self._candidates():
             self.estimator().set_params(**candidate).check_params()
 

@@ -26,6 +26,8 @@ OPTIONAL_TYPES: dict[str, type | tuple[type, ...]] = {
     "multilabel": dict,
     "groups": dict,
     "subgroups": dict,
+    "baseline": dict,
+    "two_classes": dict,
 }
 
 

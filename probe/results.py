@@ -108,6 +108,14 @@ class RunResult:
     subgroups : mapping, optional
         Where a list says more of its images: ``split``, and by column ``values``, the figures of
         each with their intervals, the worst first, and ``shortcut``; see `probe.subgroups`.
+    baseline : mapping, optional
+        What always answering the largest class of the training rows reaches: ``class``, its name,
+        and by split ``figures`` (top1, mean_recall).
+    two_classes : mapping, optional
+        Only of two classes: ``positive``, the name of the positive class; by split ``figures``
+        (positives, top1, precision, recall, specificity, f1, auc, average_precision) and their 95 %
+        ``intervals``; where a threshold was chosen also ``threshold`` (`Threshold` of
+        `probe.two_classes`) and ``at_threshold``, with the same by split.
     """
 
     schema: int = SCHEMA
@@ -137,6 +145,8 @@ class RunResult:
     multilabel: Mapping[str, Any] | None = None
     groups: Mapping[str, Any] | None = None
     subgroups: Mapping[str, Any] | None = None
+    baseline: Mapping[str, Any] | None = None
+    two_classes: Mapping[str, Any] | None = None
 
     @property
     def metric(self) -> str:

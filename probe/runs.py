@@ -30,6 +30,7 @@ from probe.results import FeatureSource, new_run_folder, write_run
 from probe.selection import HeadRun, run_head
 from probe.splitting import VAL_SIZE
 from probe.subgroups import describe
+from probe.two_classes import check_recall, count_positives, positive_class
 from probe.units import Groups, Related, relate
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def fit_head(
         command=request.command,
         seed=request.seed,
         on_epoch=on_epoch,
+        positive=request.positive,
+        recall=request.recall,
     )
     columns = columns_of(list_of(entry.provenance))
     split = run.result.per_class.split
@@ -171,6 +174,7 @@ def _check(request: HeadRequest, data: HeadData) -> None:
             "--per-class counts images of one label each, and these may have several; leave it out"
         )
     require_two_classes(data.train, data.classes)
+    _check_two(request, data)
     if request.params.get("patience") is not None and data.val is None:
         raise UsageError(
             "--patience goes by validation rows, and none are held out: give --val-size above 0, "
@@ -179,6 +183,27 @@ def _check(request: HeadRequest, data: HeadData) -> None:
     wanted = request.curve_plan()
     if wanted is not None:
         check_curve(data, wanted)
+
+
+def _check_two(request: HeadRequest, data: HeadData) -> None:
+    """Refuse what is about two classes where there are others, or held-out rows cannot tell."""
+    positive = positive_class(data.classes, request.positive, data.train.y)
+    if request.recall is None:
+        return
+    if positive is None:
+        raise UsageError(
+            f"--recall is about a positive class and a negative one, and there are "
+            f"{len(data.classes)}" + " that may go together" * (data.train.y.ndim == 2)
+        )
+    where, held_out = "val", data.val
+    if held_out is None or not len(held_out):
+        where, held_out = "oof", data.train if request.folds else None
+    if held_out is None:
+        raise UsageError(
+            "--recall goes by rows that are held out: give --val-size above 0, or --folds"
+        )
+    count = count_positives(held_out.y, positive, held_out.units)
+    check_recall(request.recall, count, data.classes[positive], where)
 
 
 @contextmanager

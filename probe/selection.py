@@ -31,6 +31,7 @@ from probe.multilabel import MultiLabelMetrics
 from probe.parts import HeadData, Part
 from probe.predictions import Predictions
 from probe.results import FeatureSource, RunResult, now, plain_params, versions
+from probe.two_classes import baseline_of, choose_threshold, describe_two, positive_class
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ def run_head(
     refit: bool = False,
     ensemble: How | None = None,
     before_test: Callable[[], int] | None = None,
+    positive: str | None = None,
+    recall: float | None = None,
 ) -> HeadRun:
     """Fit a head, then score it on every split there is.
 
@@ -105,6 +108,10 @@ def run_head(
     before_test : callable, optional
         Called when all is fitted and the test rows, if there are any, are about to be scored;
         returns how many looks at them that makes, those before included.
+    positive : str, optional
+        The positive one of two classes. Default: the second.
+    recall : float, optional
+        Choose a threshold that finds so many positive rows, see `choose_threshold`.
 
     Raises
     ------
@@ -133,6 +140,11 @@ def run_head(
     temperature = thresholds = None
     if ensemble != "vote":
         temperature, thresholds = temperature_of(splits), thresholds_of(splits)
+    two, threshold = positive_class(data.classes, positive, data.train.y), None
+    if two is not None and recall is not None:
+        held_out = "val" if "val" in splits else "oof"
+        threshold = choose_threshold(splits[held_out], data.classes, two, recall, held_out)
+    labels = {name: one.labels for name, one in splits.items()}
     params = plain_params(train_head.get_params(deep=False))
     result = RunResult(
         command=command,
@@ -155,6 +167,8 @@ def run_head(
         spread=_spread(choice, search) if choice and search else None,
         multilabel=describe_labels(splits, data.classes, thresholds),
         groups=groups_of(splits, data.grouped_by),
+        baseline=baseline_of(data.train.y, labels, data.classes),
+        two_classes=describe_two(splits, data.classes, two, threshold),
     )
     return HeadRun(
         head=final,

@@ -86,6 +86,38 @@ def exact_interval(share: float, n: float, *, level: float = LEVEL) -> Interval:
     return Interval(low=low, high=high, level=level)
 
 
+def auc_interval(area: float, n_own: float, n_rest: float, *, level: float = LEVEL) -> Interval:
+    """Return the interval of the area under a ROC curve, from the numbers of rows of both sides.
+
+    All areas whose standard error, at that area, the one found lies within. So it has a width where
+    the area is 1, too.
+
+    References
+    ----------
+    Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic.
+    Part 2", Stat. Med. 25, 2006: method 5. Hanley, McNeil, Radiology 143, 1982: the variance.
+    """
+    from scipy.special import ndtri
+
+    half = (n_own + n_rest) / 2 - 1
+    z = float(ndtri((1 + level) / 2))
+
+    def outside(true: float) -> bool:
+        spread = 1 + half * ((1 - true) / (2 - true) + true / (1 + true))
+        variance = true * (1 - true) * spread / (n_own * n_rest)
+        return (area - true) ** 2 > z**2 * variance
+
+    return Interval(low=_end(outside, 0.0, area), high=_end(outside, 1.0, area), level=level)
+
+
+def _end(outside: Callable[[float], bool], far: float, near: float) -> float:
+    """Return where an interval ends between a value outside and one inside, by halving."""
+    for _ in range(60):
+        middle = (far + near) / 2
+        far, near = (middle, near) if outside(middle) else (far, middle)
+    return near
+
+
 def are_related(units: Units) -> TypeGuard[NDArray[np.integer[Any]]]:
     """Return whether some rows are related, that is, share a unit."""
     return units is not None and len(np.unique(units)) < len(units)

@@ -16,6 +16,7 @@ from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, graph_file, passes_
 from probe.errors import BundleError, ProbeError
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.records import loads_json
+from probe.two_classes import Threshold
 
 SCHEMA = 5
 # the one before: its temperature divides the logarithms of probabilities, cut off at the smallest
@@ -78,6 +79,9 @@ class About:
         An image may have several labels: a probability a class, and a row's need not sum to 1.
     thresholds : tuple of float, or None
         From which probability on each class is given, chosen on held-out rows; only with `several`.
+    threshold : Threshold or None
+        Of two classes, from where on an answer is the positive one; after the temperature. A file
+        without it has none.
     dataset, head, run : str
         What it was fitted on, with which solver, in which run.
     heads : tuple of str
@@ -110,11 +114,14 @@ class About:
     pca: int | None = None
     several: bool = False
     thresholds: tuple[float, ...] | None = None
+    threshold: Threshold | None = None
     schema: int = SCHEMA
 
     def to_json(self) -> str:
         """Return the text of `bundle.json`."""
         data = json.loads(json.dumps(asdict(self), allow_nan=False))
+        if self.threshold is None:  # as bundles were before there was one
+            del data["threshold"]
         return json.dumps({**data, SEAL: seal_of(data)}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -137,6 +144,7 @@ class About:
                 f"{where}: {ABOUT} is not what was written, by its own digest; copy the bundle "
                 "again, or make it anew with `probe bundle`"
             )
+        data.setdefault("threshold", None)
         if odd := sorted(set(data) ^ {field.name for field in fields(cls)}):
             raise BundleError(f"{where}: {ABOUT} lacks fields or has strange ones: {odd[0]}")
         try:
@@ -214,6 +222,7 @@ def _checked(data: dict[str, Any]) -> About:
             "classes": classes,
             "heads": heads,
             "rejection": _rejection(data["rejection"]),
+            "threshold": _threshold(data["threshold"], classes, data["several"]),
             "thresholds": _thresholds(data["thresholds"], data["several"], len(classes)),
         }
     )
@@ -244,6 +253,20 @@ def _thresholds(data: Any, several: Any, n_classes: int) -> tuple[float, ...] | 
     _require(isinstance(data, list) and len(data) == n_classes, "thresholds are not one a class")
     _require(all(_number(one) and 0 <= one <= 1 for one in data), "a threshold is not from 0 to 1")
     return tuple(float(one) for one in data)
+
+
+def _threshold(data: Any, classes: tuple[str, ...], several: Any) -> Threshold | None:
+    if data is None:
+        return None
+    _require(len(classes) == 2 and several is False, "a threshold is for two classes")
+    found = Threshold(**data)
+    _require(found.positive in classes, "the positive class is none of its classes")
+    _require(isinstance(found.split, str), "the rows a threshold was chosen on have no name")
+    _require(_number(found.log_odds), "a threshold is no number")
+    _require(_whole(found.positives), "the rows a threshold was chosen on are no number")
+    for share in (found.recall, found.bound):
+        _require(_number(share) and 0 < share < 1, "a recall is not between 0 and 1")
+    return found
 
 
 def _rejection(data: Any) -> Rejection | None:

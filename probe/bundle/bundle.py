@@ -33,6 +33,7 @@ from probe.multilabel import HALF, reached
 from probe.preprocess import PreprocessSpec, UInt8Image
 from probe.resize import resize_image
 from probe.statistics import apply_binary_temperature, apply_temperature
+from probe.two_classes import answers_of
 
 if TYPE_CHECKING:
     from probe.datasets.given import Image
@@ -254,7 +255,7 @@ class Bundle:
         return judge(self.about.rejection, self.neighbours, features, probabilities)
 
     def predict(self, images: Iterable[Image]) -> list[str]:
-        """Return the most probable class of each image.
+        """Return the class of each image: the most probable one, or by the bundle's threshold.
 
         Parameters
         ----------
@@ -267,7 +268,8 @@ class Bundle:
         DataError
             It is one image, or no collection of images.
         """
-        winners = self.predict_proba(images).argmax(axis=1)
+        found = self.predict_proba(images)
+        winners = answers_of(found, self.about.classes, self.about.threshold)
         return [self.about.classes[winner] for winner in winners]
 
     def labels(self, images: Iterable[Image]) -> list[tuple[str, ...]]:

@@ -126,6 +126,8 @@ def _answers(about: About, votes: int) -> str:
     if about.several:
         labels = "An image may have several labels, or none: each has a probability of its own. "
         labels += _given_from(about, votes)
+    if about.threshold is not None:
+        labels = f"The answer is {about.threshold.words()}; else it is the other class. "
     return f"## Answers\n\n{labels}{calibrated}{several} A probability is not a promise."
 
 

@@ -15,6 +15,7 @@ from probe.multilabel import best_thresholds
 from probe.predictions import Predictions
 from probe.results import RunResult
 from probe.statistics import apply_binary_temperature
+from probe.two_classes import Threshold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,11 +29,14 @@ class Calibration:
     temperature : float or None
     thresholds : tuple of float, or None
         Of several labels, from which calibrated probability on each is given, (n_classes,).
+    threshold : Threshold or None
+        Of two classes, for calibrated probabilities.
     """
 
     held_out: Predictions | None = None
     temperature: float | None = None
     thresholds: tuple[float, ...] | None = None
+    threshold: Threshold | None = None
 
 
 def calibration_of(
@@ -51,9 +55,11 @@ def calibration_of(
     chosen = None
     if result.multilabel is not None and {"val", "oof"} & result.metrics.keys():
         chosen = [result.multilabel["classes"][name]["threshold"] for name in classes]
+    two = (result.two_classes or {}).get("threshold")
     return Calibration(
-        held_out=held_out, temperature=temperature, thresholds=_moved(chosen, temperature)
-    )
+        held_out=held_out, temperature=temperature, thresholds=_moved(chosen, temperature),
+        threshold=Threshold(**two).cooled(temperature) if two is not None else None,
+    )  # fmt: skip
 
 
 def calibration_of_folds(predictions: Mapping[str, Predictions]) -> Calibration:

@@ -92,6 +92,11 @@ def bundle_run(
     request = request or BundleRequest()
     require_free(out)  # before anything is read or forwarded
     result, store = read_run(run), Store(cache_dir)
+    if request.folds and "threshold" in (result.two_classes or {}):
+        raise UsageError(
+            "the run's threshold is for its own head, and not for the mean of the heads of its "
+            "folds: leave --folds out, or fit with --ensemble average"
+        )
     entries, pca = parse_features_name(result.entry)
     parts = [_part(run, store, name) for name in entries]
     projection = _projection(run, parts, pca)
@@ -120,6 +125,7 @@ def bundle_run(
         temperature=calibration.temperature,
         several=result.multilabel is not None,
         thresholds=calibration.thresholds,
+        threshold=calibration.threshold,
         rejection=_rejection(request.reject_rate, calibration, neighbours, rest),
         remembers=request.remember if neighbours is not None else None,
         metrics=result.metrics,

@@ -174,6 +174,8 @@ def _answers(made: Bundle) -> str:
     how = "not calibrated" if temperature is None else f"temperature {temperature:.4g}"
     if made.votes:
         how = f"shares of {made.votes} votes, not calibrated"
+    if made.about.threshold is not None:
+        how += f"; {made.about.threshold.words()}"
     low, high = made.thresholds.min(), made.thresholds.max()
     if made.about.thresholds is not None:
         how += f"; each label from a threshold of its own, {low:.2f} to {high:.2f}"

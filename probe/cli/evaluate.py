@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probe.cli.head_options import Positive
 from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, Group, cache_folder
 from probe.cli.pass_options import Device, Limit, PerClass, SkipBad, Workers
 from probe.cli.predict import (
@@ -52,6 +54,7 @@ def evaluate(
     workers: Workers = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,
+    positive: Positive = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a bundle on a labelled dataset; classes are matched by name.
@@ -63,7 +66,7 @@ def evaluate(
     from probe.bundle import Bundle
     from probe.cli import console
     from probe.cli.extract import default_workers
-    from probe.cli.head_figures import show_values
+    from probe.cli.head_figures import show_two, show_values
     from probe.cli.label_figures import show_each
     from probe.datasets import load_dataset
     from probe.datasets.table import is_table
@@ -107,6 +110,7 @@ def evaluate(
             workers=workers or default_workers(),
             on_rows=lambda count: bar.advance(task, count),
             units_of=units_of,
+            positive=positive,
         )
     told = tell(
         Predictions(
@@ -131,9 +135,20 @@ def evaluate(
     )
     if told is not None:
         show_values(out, told, "top1" if outcome.labels is None else "map")
+    if outcome.two_classes is not None:
+        show_two(out, _by_split(outcome.two_classes, name))
     if outcome.labels is not None:
         out.print()
         show_each(out, outcome.labels, predictor.classes, name)
+
+
+def _by_split(two: Mapping[str, Any], split: str) -> dict[str, Any]:
+    """Return the figures of two classes as those of a run, by split."""
+    found = {**two, **{name: {split: two[name]} for name in ("figures", "intervals")}}
+    if "at_threshold" in two:
+        at = two["at_threshold"]
+        found["at_threshold"] = {name: {split: figures} for name, figures in at.items()}
+    return found
 
 
 def _look(folder: Path, rows: Split, bundle: str) -> int:
@@ -165,6 +180,11 @@ def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str
             low, high = (f"{100 * one:.2f}" if share else f"{one:.4f}" for one in bounds)
             text += f"  [{low}, {high}]"
         figures[names.get(name, name)] = text
+    if (base := outcome.baseline) is not None:
+        figures["baseline"] = (
+            f"always {base['class']}, the largest class here: top-1 {100 * base['top1']:.1f} %, "
+            f"mean recall {100 * base['mean_recall']:.1f} %"
+        )
     for name, word in FLAGS.items():
         value = getattr(outcome, name)
         if value is not None:

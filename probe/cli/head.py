@@ -47,6 +47,8 @@ def head(
     seeds: of.Seeds = None,
     refit: of.Refit = None,
     ensemble: of.Ensemble = None,
+    positive: of.Positive = None,
+    recall: of.Recall = None,
     per_class: of.PerClass = None,
     draws: of.Draws = None,
     c: of.Penalty = None,
@@ -113,6 +115,8 @@ def head(
         max_memory=texts.read_bytes(max_memory) if max_memory else None,
         per_class=tuple(texts.read_counts(per_class)) if per_class else (),
         draws=draws or 5,
+        positive=positive,
+        recall=recall,
         seed=seed,
         command="probe " + shlex.join(sys.argv[1:]),
     )

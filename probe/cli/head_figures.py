@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.results import METRIC_WORDS
+from probe.two_classes import Threshold
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +51,8 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     if about:
         out.print()
         console.facts(out, about)
+    if result.two_classes is not None:
+        show_two(out, result.two_classes)
     recall = result.per_class.recall
     shown = [name for name in classes if name in recall]
     title = f"recall on {result.per_class.split}"
@@ -192,6 +195,62 @@ def _show_curve(out: Console, curve: LearningCurve) -> None:
     console.table(out, header, rows, right=(0, 1, 2, 3))
 
 
+TWO_NAMES = {
+    "top1": "top-1",
+    "precision": "precision",
+    "recall": "recall (sensitivity)",
+    "specificity": "specificity",
+    "f1": "F1",
+    "auc": "ROC AUC",
+    "average_precision": "average precision",
+}
+
+
+def show_two(out: Console, two: Mapping[str, Any]) -> None:
+    """Print what two classes have of their own, a column a split."""
+    from probe.cli import console
+
+    _show_positive(out, two, two["positive"])
+    if "threshold" in two:
+        _show_positive(out, two["at_threshold"], f"{two['positive']} at the threshold")
+        out.print()
+        console.facts(out, {"threshold": Threshold(**two["threshold"]).words()})
+
+
+def _show_positive(out: Console, two: Mapping[str, Any], title: str) -> None:
+    from probe.cli import console
+
+    splits, bounds = list(two["figures"]), two["intervals"]
+    rows = [["images", *(f"{two['figures'][split]['positives']:,}" for split in splits)]]
+    for name, word in TWO_NAMES.items():
+        values = [
+            _with_bounds(two["figures"][split].get(name), bounds.get(split, {}).get(name))
+            for split in splits
+        ]
+        if any(value != "-" for value in values):
+            rows.append([word, *values])
+    out.print()
+    header = [f"positive: {title}", *splits]
+    console.table(out, header, rows, right=range(1, len(splits) + 1))
+
+
+def _with_bounds(value: float | None, bounds: Sequence[float] | None) -> str:
+    if value is None:
+        return "-"
+    if bounds is None:
+        return f"{100 * value:.1f} %"
+    return f"{100 * value:.1f} % [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+
+
+def baseline_words(baseline: Mapping[str, Any], split: str) -> str:
+    """Say what the largest class alone reaches on a split."""
+    figures = baseline["figures"][split]
+    return (
+        f"always {baseline['class']}, the largest class: top-1 {100 * figures['top1']:.1f} % on "
+        f"{split}, mean recall {100 * figures['mean_recall']:.1f} %"
+    )
+
+
 def about_run(result: RunResult) -> dict[str, str]:
     """Return how the penalty was chosen, how sure the accuracy is, and how often test was seen."""
     about, metric = {}, result.metric
@@ -232,6 +291,8 @@ def about_run(result: RunResult) -> dict[str, str]:
             f"{word} on {result.per_class.split}: {100 * low:.2f} to {100 * high:.2f} % "
             f"(95 %, over its {'groups' if result.per_class.split in grouped else 'rows'})"
         )
+    if result.baseline is not None:
+        about["baseline"] = baseline_words(result.baseline, result.per_class.split)
     if note := groups_note(result):
         about["groups"] = note
     if result.test_looks:

@@ -13,6 +13,7 @@ DENSE, LOGISTIC, OTHERS = (
     "--solver ridge, prototype, knn",
 )
 CHOOSING, CURVE = "Choosing, and how sure it is", "Learning curve"
+TWO = "Two classes"
 
 Entry = Annotated[
     str | None,
@@ -89,6 +90,23 @@ Ensemble = Annotated[
     typer.Option(
         rich_help_panel=CHOOSING,
         help="average or vote: the final head is those of all folds together.",
+    ),
+]
+
+Positive = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=TWO, help="Whose precision, recall and curves are told.",
+        show_default="the second class",
+    ),
+]  # fmt: skip
+Recall = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=TWO,
+        help="Choose the highest threshold that finds this share of the positive class, as 0.95, "
+        "at a confidence of 95 % by held-out rows; the bundle answers by it.",
+        show_default="what is more probable",
     ),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from probe.loader import load_batches
 from probe.parts import Part
 from probe.predict.predictor import Answers, Predictor
 from probe.splitting import Labels
+from probe.two_classes import baseline_of, describe_two, positive_class
 from probe.units import Units, count_units
 
 
@@ -44,6 +45,13 @@ class Evaluation:
         How many groups the rows are, where some belong together: intervals are over groups then.
     subgroups : mapping or None
         Figures by the list's columns, as `RunResult.subgroups` has them.
+    baseline : mapping or None
+        ``class``, the largest one of these rows, and ``top1`` and ``mean_recall`` of always
+        answering it, which is the most that one answer for all reaches. None of several labels.
+    two_classes : mapping or None
+        Only of two classes: ``positive``, ``figures``, ``intervals``, as
+        `RunResult.two_classes` has them of a split; with a bundle that has a threshold also
+        ``threshold`` and ``at_threshold``.
     """
 
     scored: Scored
@@ -53,9 +61,11 @@ class Evaluation:
     unsure: float | None
     stranger: float | None
     top1_answered: float | None
-    from_cache: int
+    from_cache: int = 0
     n_groups: int | None = None
     subgroups: Mapping[str, Any] | None = None
+    baseline: dict[str, Any] | None = None
+    two_classes: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what was not measured is absent."""
@@ -69,6 +79,8 @@ class Evaluation:
             **({} if self.labels is None else {"labels": self.labels}),
             "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
             **{name: value for name, value in flags.items() if value is not None},
+            **({} if self.baseline is None else {"baseline": self.baseline}),
+            **({} if self.two_classes is None else {"two_classes": self.two_classes}),
             "from_cache": self.from_cache,
             **({} if self.n_groups is None else {"groups": self.n_groups}),
             **({} if self.subgroups is None else {"subgroups": self.subgroups}),
@@ -83,6 +95,7 @@ def evaluate(
     workers: int = 1,
     on_rows: Callable[[int], None] = lambda _: None,
     units_of: Callable[[Part], Units] | None = None,
+    positive: str | None = None,
 ) -> Evaluation:
     """Score bundles on labelled images; classes are matched by name.
 
@@ -96,6 +109,8 @@ def evaluate(
     units_of : callable, optional
         Returns which images belong together, int, (n_images,); it is given the first bundle's
         features of them. Without it each image is alone.
+    positive : str, optional
+        The positive one of two classes. Default: that of the bundle's threshold, else the second.
 
     Raises
     ------
@@ -106,6 +121,7 @@ def evaluate(
         An image cannot be read.
     """
     labels = _labels(predictor, split, classes)
+    two = _positive(predictor, positive, labels)
     contents = _contents(predictor, split)
     step, numbers = predictor.batch_size, np.arange(len(split))
     batches = [numbers[start : start + step] for start in range(0, len(split), step)]
@@ -129,7 +145,21 @@ def evaluate(
     if units_of is not None:
         units = units_of(Part(X=np.concatenate(seen), y=labels, ids=split.ids))
     known = sum(one is not None for one in contents)
-    return _evaluation(predictor, answers, labels, known, units)
+    found = _evaluation(predictor, answers, labels, units)
+    told = describe_two({"test": found.scored}, predictor.classes, two, predictor.threshold)
+    return replace(found, from_cache=known, two_classes=told and _of_test(told))
+
+
+def _positive(predictor: Predictor, named: str | None, labels: Labels) -> int | None:
+    """Return the number of the positive class, where there are two."""
+    threshold = predictor.threshold
+    if threshold is not None and named not in (None, threshold.positive):
+        raise UsageError(
+            f"--positive {named}: the bundle has a threshold for {threshold.positive}; leave the "
+            "option out"
+        )
+    named = threshold.positive if threshold is not None else named
+    return positive_class(predictor.classes, named, labels)
 
 
 def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> Labels:
@@ -175,13 +205,10 @@ def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
 
 
 def _evaluation(
-    predictor: Predictor,
-    answers: list[Answers],
-    labels: Labels,
-    from_cache: int,
-    units: Units | None,
+    predictor: Predictor, answers: list[Answers], labels: Labels, units: Units | None
 ) -> Evaluation:
     probabilities = np.concatenate([one.probabilities for one in answers])
+    winners = np.concatenate([one.winners for one in answers])
     unsure = np.concatenate([one.verdicts.unsure for one in answers])
     stranger = np.concatenate([one.verdicts.stranger for one in answers])
     splits, thresholds = {"test": measure(probabilities, labels, units)}, answers[0].thresholds
@@ -191,7 +218,8 @@ def _evaluation(
     confident = any(one.confidence is not None for one in found)
     answered = None
     if found and several is None and (fine := ~(unsure | stranger)).any():
-        answered = float((probabilities.argmax(axis=1) == labels)[fine].mean())
+        answered = float((winners == labels)[fine].mean())
+    baseline = baseline_of(labels, {"test": labels}, predictor.classes)
     return Evaluation(
         scored=scored,
         figures=figures_of(splits, None, thresholds)["test"],
@@ -200,6 +228,15 @@ def _evaluation(
         unsure=float(unsure.mean()) if confident else None,
         stranger=float(stranger.mean()) if any(one.distance for one in found) else None,
         top1_answered=answered,
-        from_cache=from_cache,
+        baseline=baseline and {"class": baseline["class"], **baseline["figures"]["test"]},
         n_groups=None if scored.units is None else count_units(scored.units, len(labels)),
     )
+
+
+def _of_test(two: dict[str, Any]) -> dict[str, Any]:
+    """Return figures of two classes without their split, of which there is one."""
+    found = {**two, "figures": two["figures"]["test"], "intervals": two["intervals"]["test"]}
+    if "at_threshold" in two:
+        at = two["at_threshold"]
+        found["at_threshold"] = {name: figures["test"] for name, figures in at.items()}
+    return found

@@ -23,6 +23,7 @@ from probe.predict.augment import (
     combine_labels,
 )
 from probe.predict.recalled import Recalled
+from probe.two_classes import Threshold, answers_of
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +39,15 @@ class Answers:
     probabilities : float64, (n, n_classes)
     verdicts : Verdicts
         Of the plain view; of several bundles what more than half of their weight say.
+    winners : intp, (n,)
+        The number of each image's class: the most probable, or by the bundle's threshold.
     thresholds : float64, (n_classes,), optional
         Where an image may have several labels: from which probability on each is given.
     """
 
     probabilities: NDArray[np.float64]
     verdicts: Verdicts
+    winners: NDArray[np.intp]
     thresholds: NDArray[np.float64] | None = None
 
 
@@ -87,6 +91,7 @@ class Predictor:
                 "one of the bundles gives one label an image, another several: they cannot answer "
                 "together"
             )
+        self.threshold = _threshold(bundles, combination)
         self._columns = [_columns(self.classes, bundle) for bundle in bundles]
         self.weights = np.ones(len(bundles)) if equal else validation_weights(bundles)
         self._recalls: list[Recalled] = []
@@ -181,8 +186,9 @@ class Predictor:
             weights += [weight / views] * views
         found, thresholds = self._combined(np.stack(every), np.array(weights))
         return Answers(
-            probabilities=found, verdicts=self._majority(verdicts), thresholds=thresholds
-        )
+            probabilities=found, verdicts=self._majority(verdicts), thresholds=thresholds,
+            winners=answers_of(found, self.classes, self.threshold),
+        )  # fmt: skip
 
     def _combined(
         self, every: NDArray[np.float64], weights: NDArray[np.float64]
@@ -210,6 +216,19 @@ class Predictor:
         unsure = np.einsum("m,mn->n", self.weights, [one.unsure for one in verdicts]) > half
         stranger = np.einsum("m,mn->n", self.weights, [one.stranger for one in verdicts]) > half
         return Verdicts(unsure=unsure, stranger=stranger, distances=None)
+
+
+def _threshold(bundles: Sequence[Bundle], combination: str) -> Threshold | None:
+    """Return the threshold that answers go by; it was chosen for one bundle's probabilities."""
+    found = [one.about.threshold for one in bundles if one.about.threshold is not None]
+    if found and len(bundles) > 1:
+        raise UsageError(
+            "a bundle with a threshold answers alone: for the mean of several another one would "
+            "have to be chosen"
+        )
+    if found and combination == "vote":
+        raise UsageError("--combine vote: the bundle's threshold is for probabilities, not votes")
+    return found[0] if found else None
 
 
 def check_words(tta: str, combination: str) -> None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What is told of one image, the most probable first.
+    """What is told of one image, the most probable first; with a threshold the answer first.
 
     Parameters
     ----------
@@ -107,6 +107,8 @@ def told(
     """Return what is said of one image; see `predict_images`."""
     probabilities, distances = answers.probabilities[row], answers.verdicts.distances
     order, given = np.argsort(-probabilities, kind="stable"), None
+    if answers.thresholds is None and order[0] != (winner := answers.winners[row]):
+        order = np.concatenate([[winner], order[order != winner]])  # by a threshold
     best = order[: top_k or TOP_K]
     if answers.thresholds is not None:
         numbers = reached(probabilities, answers.thresholds)
