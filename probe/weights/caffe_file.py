@@ -1,7 +1,7 @@
 """Caffe's `.caffemodel`, with V1 messages (`layers`) or V2 (`layer`), and `.binaryproto` means.
 
 Tensors are called ``layer/0``, ``layer/1`` in the order of the layer's blobs. Nothing is executed
-and no prototxt is needed: a trained model holds the names of its layers.
+and no prototxt is needed: a trained model holds the names, types and settings of its layers.
 
 References
 ----------
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UnsafeFileError, WeightsError
+from probe.weights.caffe_graph import CaffeLayer, caffe_graph, read_layer
 from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile, check_shape, raw_tensor
 from probe.weights.wire import BYTES, FIXED32, FIXED64, Field, Wire
 
@@ -56,7 +58,8 @@ def read_caffe(path: Path) -> TensorFile:
         There are no weights in it.
     """
     tensors: dict[str, LazyTensor] = {}
-    order = []
+    order: list[str] = []
+    layers: list[CaffeLayer] = []
     with path.open("rb") as file:
         wire = Wire(path, file)
         for layer in wire.fields(wire.whole()):
@@ -64,14 +67,19 @@ def read_caffe(path: Path) -> TensorFile:
                 continue
             name, blobs = _layer(wire, layer)
             order.append(name)
+            shapes = []
             for number, blob in enumerate(blobs):
                 one = f"{name}/{number}"
                 if one in tensors:
                     raise UnsafeFileError(f"{path}: two tensors are called {one!r}")
                 tensors[one] = _tensor(wire, one, blob)
+                shapes.append(tensors[one].shape)
+            described = read_layer(wire, layer, name=name, new=layer.number == NET_V2)
+            layers.append(replace(described, blobs=tuple(shapes)))
     if not tensors:
         raise WeightsError(f"{path}: a Caffe network without weights in it")
-    return TensorFile(path, "caffe", tensors, {"caffe.layers": " ".join(order)})
+    named = {"caffe.layers": " ".join(order)}
+    return TensorFile(path, "caffe", tensors, named, graph=caffe_graph(layers))
 
 
 def read_mean(path: Path) -> Float32:
