@@ -79,7 +79,9 @@ def read_layer(wire: Wire, layer: Field, *, name: str, new: bool) -> CaffeLayer:
         It claims more than there is.
     """
     places = _V2 if new else _V1
-    kind, bottoms, tops = "", [], []
+    kind = ""
+    bottoms: list[str] = []
+    tops: list[str] = []
     messages: dict[int, Field] = {}
     for field in wire.fields(layer):
         if field.number == places["kind"]:

@@ -2,6 +2,7 @@
 
 Tensors are called ``layer/role`` whichever writer made them, with the roles kernel, bias, gamma,
 beta, moving_mean, moving_variance, and keep Keras's layouts (HWIO kernels, (in, out) dense ones).
+Whole models also say what they compute, which is kept as a graph.
 
 References
 ----------
@@ -10,6 +11,7 @@ keras-team/keras: keras/src/legacy/saving/legacy_h5_format.py; keras/src/saving/
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,16 @@ from numpy.typing import NDArray
 from probe.errors import UnsafeFileError, WeightsError
 from probe.hdf5_foreign import Part, datasets
 from probe.hdf5_heaps import check_heaps
+from probe.records import in_one_line
+from probe.weights.architecture import Graph
+from probe.weights.keras_graph import keras_graph
 from probe.weights.tensors import ITEM_BYTES, LazyTensor, TensorFile, check_shape, raw_tensor
 from probe.weights.zip_members import stored_members
 
-INNER = "model.weights.h5"
+log = logging.getLogger(__name__)
+
+INNER, CONFIG = "model.weights.h5", "config.json"
+MAX_CONFIG = 16 << 20  # bytes; the largest of Keras's own networks has 0.5 MB
 
 _OLD_ROLES = {  # Keras 1 wrote `block1_conv1_W_1:0`; its running_std held the variance
     "W": "kernel", "b": "bias", "running_mean": "moving_mean", "running_std": "moving_variance",
@@ -57,21 +65,23 @@ def read_keras(path: Path) -> TensorFile:
 
 
 def read_keras_zip(path: Path) -> TensorFile:
-    """Return the weights inside a `.keras` archive, read in place; its code and config are not.
+    """Return the weights and the network inside a `.keras` archive; its code is not run.
 
     Raises
     ------
     UnsafeFileError, WeightsError
         As `read_keras`; also where the archive is compressed or damaged.
     """
-    member = stored_members(path)[INNER]
-    return _read(path, member.offset, member.length)
+    members = stored_members(path)
+    inner = members[INNER]
+    config = members[CONFIG].read(path, MAX_CONFIG) if CONFIG in members else b""
+    return _read(path, inner.offset, inner.length, config)
 
 
-def _read(path: Path, base: int, length: int) -> TensorFile:
+def _read(path: Path, base: int, length: int, config: bytes | str = "") -> TensorFile:
     try:
         with path.open("rb") as raw:
-            found, backend = _named_tensors(path, Part(raw, base, length), base)
+            found, backend, inside = _named_tensors(path, Part(raw, base, length), base)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         if isinstance(error, UnsafeFileError | WeightsError):
             raise
@@ -80,12 +90,13 @@ def _read(path: Path, base: int, length: int) -> TensorFile:
     if not found:
         raise WeightsError(f"{path}: an HDF5 file without weights in it")
     found = _counted_through(found)
+    graph = _graph(path, config or inside, found)
     if backend not in FLIPPING:
-        return TensorFile(path, "keras", found)
+        return TensorFile(path, "keras", found, graph=graph)
     kernels = [name for name, one in found.items() if _is_kernel(name) and len(one.shape) == 4]
     found |= {name: flipped(found[name], (0, 1)) for name in kernels}
     return TensorFile(
-        path, "keras", found, unsure={"fc1/kernel": _UNSURE},
+        path, "keras", found, unsure={"fc1/kernel": _UNSURE}, graph=graph,
         notes=(f"{len(kernels)} kernels turned by 180 degrees, for they are {backend}'s",),
     )  # fmt: skip
 
@@ -142,7 +153,31 @@ def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def _named_tensors(path: Path, part: Part, base: int) -> tuple[dict[str, LazyTensor], str]:
+def _graph(path: Path, config: bytes | str, tensors: dict[str, LazyTensor]) -> Graph | None:
+    """Return the network that a whole model describes; None where there is nothing to be read."""
+    if not config:
+        return None
+    try:
+        return keras_graph(config, {name: one.shape for name, one in tensors.items()})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        log.warning(
+            "%s: its model's configuration cannot be read (%s: %s), so it is not compared with "
+            "the backbone", path, type(error).__name__, in_one_line(error)[:80],
+        )  # fmt: skip
+        return None
+
+
+def _config(path: Path, file: Any) -> str:
+    """What an `.h5` of a whole model says of its layers, as JSON; nothing in one of weights."""
+    if "model_config" not in file.attrs:
+        return ""
+    size = file.attrs.get_id("model_config").get_storage_size()
+    if size > min(MAX_CONFIG, path.stat().st_size):
+        raise UnsafeFileError(f"{path}: claims a model's configuration of {size} bytes")
+    return _text(file.attrs["model_config"])
+
+
+def _named_tensors(path: Path, part: Part, base: int) -> tuple[dict[str, LazyTensor], str, str]:
     import h5py
 
     tensors: dict[tuple[str, ...], LazyTensor] = {}
@@ -154,13 +189,13 @@ def _named_tensors(path: Path, part: Part, base: int) -> tuple[dict[str, LazyTen
     check_heaps(path, part)
     found: dict[str, LazyTensor] = {}
     with h5py.File(part, "r") as file:
-        backend = _backend(path, file)
+        backend, config = _backend(path, file), _config(path, file)
         for path_in_file, tensor in tensors.items():
             name = _name(file, list(path_in_file))
             if name in found:
                 raise UnsafeFileError(f"{path}: two tensors are called {name!r}")
             found[name] = tensor
-    return found, backend
+    return found, backend, config
 
 
 def _name(root: Any, parts: list[str]) -> str:
