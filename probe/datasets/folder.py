@@ -22,9 +22,15 @@ from probe.datasets.image_files import (
     is_leavings,
     shown,
 )
-from probe.datasets.layout import ClassFolder, class_folders
+from probe.datasets.layout import MASKS, ClassFolder, class_folders
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
-from probe.datasets.split_names import EXACT, split_words, tells_apart
+from probe.datasets.split_names import (
+    EXACT,
+    are_images_and_masks,
+    masks_among,
+    split_words,
+    tells_apart,
+)
 from probe.errors import DataError
 from probe.memo import Memo
 
@@ -73,6 +79,9 @@ def load_folder(root: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         for ids in by_class.values():
             ids.sort()
     listing.say(str(root))
+    _say_masks(
+        str(root), [one for by_class in listed.values() for ids in by_class.values() for one in ids]
+    )
     if listing.not_utf8 and not skip_bad:
         folder, name = os.path.split(listing.not_utf8[0])
         raise DataError(
@@ -262,8 +271,23 @@ class _Listing:
         return linked or entry.is_file()
 
 
+def _say_masks(root: str, ids: list[str]) -> None:
+    """Log how many images are called like masks to others of their class."""
+    stems = {one[: one.rfind(".")]: one for one in ids if "." in one}
+    if masks := masks_among(stems):
+        log.warning(
+            "%s: %s like masks of images beside them (%s), and read as images of their class; "
+            "move masks elsewhere",
+            shown(root),
+            "1 image is called" if len(masks) == 1 else f"{len(masks):,} images are called",
+            shown(stems[masks[0]]) + (", ..." if len(masks) > 1 else ""),
+        )
+
+
 def _check_no_splits(folder: str, below: list[str]) -> None:
     """Refuse splits inside one class of several: its test images would be trained on."""
+    if are_images_and_masks(below):
+        raise DataError(f"{shown(folder)}: {', '.join(map(shown, sorted(below)))} {MASKS}")
     read = split_words(below, whole=True) if len(below) > 1 else None
     if read and tells_apart(read.values()):
         raise DataError(

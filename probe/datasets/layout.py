@@ -10,7 +10,13 @@ from dataclasses import dataclass
 
 from probe.datasets.classes import class_name
 from probe.datasets.image_files import is_folder, is_image_file, is_leavings, shown
-from probe.datasets.split_names import EXACT, are_folds, split_words, tells_apart
+from probe.datasets.split_names import (
+    EXACT,
+    are_folds,
+    are_images_and_masks,
+    split_words,
+    tells_apart,
+)
 from probe.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -18,6 +24,10 @@ log = logging.getLogger(__name__)
 EXAMPLE = "expected CLASS/IMAGE or train/CLASS/IMAGE"
 _DEEPEST = 8  # folders with nothing but one folder in them
 _LIST = "or list the images in a .csv with the columns image,label,split"
+MASKS = (
+    "are called like images and the masks or annotations to them, not like classes; move those "
+    "elsewhere, or list the images in a .csv with the columns image,label,split"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,9 +223,13 @@ def _check_no_copies(root: str, base: str, names: Sequence[str]) -> None:
             f"{place}: {_some(names)} are called like folds, not like classes; give one of them "
             f"({os.path.join(place, shown(names[0]))}), {_LIST}"
         )
+    if are_images_and_masks(names):
+        raise DataError(f"{place}: {_some(names)} {MASKS}")
     shells = {}
     for name in names:
         folders = _spine(os.path.join(root, base, name)).folders
+        if are_images_and_masks(folders):
+            raise DataError(f"{os.path.join(place, shown(name))}: {_some(folders)} {MASKS}")
         if len(folders) > 1:
             shells[name] = {class_name(folder) for folder in folders}
     counts = Counter(folder for folders in shells.values() for folder in folders)

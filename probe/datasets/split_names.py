@@ -25,6 +25,19 @@ _FILLERS = _SUFFIXES | frozenset(
         "pics", "picture", "pictures", "public", "private", "sample", "samples", "subset", "the",
     )
 )  # fmt: skip
+_MASKS = frozenset(
+    (
+        "annotation", "annotations", "groundtruth", "gt", "label", "labels", "mask", "masks",
+        "segmentation", "segmentations", "trimap", "trimaps",
+    )
+)  # fmt: skip
+_IMAGES = frozenset(
+    (
+        "image", "images", "img", "imgs", "jpegimages", "photo", "photos", "picture", "pictures",
+        "rgb",
+    )
+)  # fmt: skip
+_OF_MASK = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)(?:[ _.-]?\d+)?", re.IGNORECASE)
 _FOLD = re.compile(r"k?(fold|split|cv)s?[\W_]*\d+", re.IGNORECASE)
 
 
@@ -72,6 +85,30 @@ def tells_apart(splits: Collection[str]) -> bool:
 def are_folds(names: Collection[str]) -> bool:
     """Whether all names, of two at least, are those of folds: ``fold_0``, ``split1``."""
     return len(names) > 1 and all(_FOLD.fullmatch(name.strip()) for name in names)
+
+
+def are_images_and_masks(names: Collection[str]) -> bool:
+    """Whether all names are those of folders of images and of masks to them, and both are there.
+
+    ``images`` and ``masks``, ``JPEGImages`` and ``SegmentationClass``; not ``mask``, ``no_mask``.
+    """
+    kinds = set()
+    for name in names:
+        words = {*name_words(re.sub(r"ground[\W_]*truth", "gt", name, flags=re.IGNORECASE))}
+        if words & _MASKS and words <= _MASKS | _IMAGES | {"class", "object"}:
+            kinds.add("masks")
+        elif words and words <= _IMAGES:
+            kinds.add("images")
+        else:
+            return False
+    return len(kinds) > 1
+
+
+def masks_among(stems: Collection[str]) -> list[str]:
+    """Return the names, without endings, of masks to images among them: ``1_mask`` beside ``1``."""
+    there = set(stems)
+    perhaps = [stem for stem in stems if "mask" in (lower := stem.lower()) or "seg" in lower]
+    return [s for s in perhaps if (match := _OF_MASK.fullmatch(s)) and match[1] in there]
 
 
 def name_words(name: str) -> list[str]:

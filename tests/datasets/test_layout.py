@@ -255,3 +255,37 @@ def test_names_that_are_not_utf_8_do_not_stop_the_rest(make_folder: Make) -> Non
         r"cat/caf\xe9.png", r"cat/deep\xe9/2.png",
     ]  # fmt: skip
     assert dataset.skipped[0].reason == "the name is not UTF-8"
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("images", "masks"), ("JPEGImages", "SegmentationClass"), ("img", "ground_truth"),
+        ("cat/images", "cat/masks", "dog/images", "dog/masks"),
+        ("train/images", "train/labels", "test/images", "test/labels"),
+        ("cat", "dog/images", "dog/masks"), ("cat", "dog", "dog/images", "dog/masks"),
+    ],
+)  # fmt: skip
+def test_masks_are_no_class_and_no_images_of_one(
+    make_folder: Make, folders: tuple[str, ...]
+) -> None:
+    root = make_folder(*(f"{folder}/{n}.png" for folder in folders for n in (1, 2)))
+    with pytest.raises(DataError, match="are called like images and the masks or"):
+        load(root)
+
+
+def test_masks_beside_images_are_counted(
+    make_folder: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("a (1).png", "a (1)_mask.png", "a (1)_mask_1.png", "face_mask.png", "b_mask.jpg")
+    root = make_folder(*(f"cat/{name}" for name in names), "dog/b.png")
+    load(root)
+    (said,) = caplog.messages
+    assert "2 images are called like masks of images beside them (cat/a (1)_mask.png, ...)" in said
+
+
+def test_masks_that_faces_wear_are_classes(make_folder: Make) -> None:
+    assert load(make_folder("mask/1.png", "no_mask/1.png")).classes == ("mask", "no_mask")
+    assert load(make_folder("with_mask/1.png", "without_mask/1.png", root="b")).classes == (
+        "with_mask", "without_mask",
+    )  # fmt: skip
