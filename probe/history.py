@@ -29,7 +29,9 @@ class Epoch:
     val_map : float or None
         Where they may, the mean average precision, if it was measured.
     lr : float, optional
-        Step size of the epoch's first step.
+        Step size: of fine-tuning the mean over the epoch's batches, as its training loss is, for
+        under a warmup or a schedule no single step stands for them; of a head it stays the same
+        or is that of the epoch's first step.
     seconds : float
         Wall time of this epoch, the measuring included.
     """
@@ -48,6 +50,14 @@ class Epoch:
         """What epochs are ranked by: top-1 on validation, or mean average precision; 0 without."""
         found = self.val_map if self.val_map is not None else self.val_top1
         return found or 0.0
+
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What sorts epochs, the best highest: `val_score`, of equals the lowest loss.
+
+        Of epochs that are equal in both the first is the best.
+        """
+        return self.val_score, -(self.val_loss or 0.0)
 
 
 COLUMNS = tuple(one.name for one in fields(Epoch))

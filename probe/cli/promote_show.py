@@ -97,7 +97,7 @@ class Live:
             top1 = "" if self._several else "      top-1"
             value = "  val mAP" if self._several else "val top-1"
             self._console.print(
-                f"epoch      loss{top1}   val loss  {value}        lr      time", style="bold cyan"
+                f"epoch      loss{top1}   val loss  {value}   mean lr      time", style="bold cyan"
             )
             for epoch in begun.training.progress.history:
                 self._line(epoch, best=epoch.epoch == begun.training.progress.best_epoch)

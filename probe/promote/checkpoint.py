@@ -69,16 +69,12 @@ class Progress:
         The best has the highest `Epoch.val_score`, of equals the lowest loss, of those the first.
         """
         history, best = (*self.history, done), self.best
-        better = best is None or _rank(done) > _rank(best)
+        better = best is None or done.rank > best.rank
         best_epoch = done.epoch if better else self.best_epoch
         return replace(
             self, epoch=done.epoch + 1, batch=0, history=history, best_epoch=best_epoch,
             stopped=bool(patience) and done.epoch - best_epoch >= patience,
         )  # fmt: skip
-
-
-def _rank(epoch: Epoch) -> tuple[float, float]:
-    return epoch.val_score, -(epoch.val_loss or 0.0)
 
 
 def save_last(folder: Path, progress: Progress, arrays: Arrays, log: NDArray[np.float32]) -> None:

@@ -4,6 +4,10 @@
     scratch      everything starts from random weights
     last-layer   the backbone stays as it is
 
+The last layer starts from the head that the run starts from: the probe's, or with `--head fresh` a
+Xavier one. Beside random weights everywhere `fresh` and `last-layer` have those of the probe, for a
+head on random features is no control that anybody asks for, and neither has the probe's head.
+
 Test images stay closed to them. What they leave lies in the run's `compare/NAME/`; the table and
 the picture are of all of them together.
 """
@@ -67,8 +71,8 @@ class Course:
 
     @property
     def best(self) -> Epoch:
-        """The epoch with the highest figure on validation, the first of equals."""
-        return max(self.history, key=lambda one: (one.val_score, -one.epoch))
+        """The epoch whose parameters a run keeps, see `Epoch.rank`."""
+        return max(self.history, key=lambda one: (*one.rank, -one.epoch))
 
 
 def control_options(name: str, options: Options) -> Options:
@@ -82,16 +86,25 @@ def control_options(name: str, options: Options) -> Options:
     if name not in CONTROLS:
         raise UsageError(f"--compare {name}: expected some of {', '.join(CONTROLS)}")
     if name == "last-layer":
-        made = replace(options, freeze=BACKBONE, unfreeze=(), start="probe", bn=None)
+        trained = options.start == "scratch"  # its statistics go by the batch
+        made = replace(
+            options, freeze=BACKBONE, unfreeze=(), bn=None if trained else options.bn,
+            start="probe" if options.start == "probe" else "fresh",
+        )  # fmt: skip
     else:
         # its BatchNorms go by the batch: stored statistics of random weights mean nothing
-        bn = None if name == "scratch" else options.bn
+        bn = None if "scratch" in (name, options.start) else options.bn
         start = "scratch" if name == "scratch" else "fresh"
         frozen = {"freeze": "none", "unfreeze": ()} if name == "scratch" else {}
         made = replace(options, start=start, bn=bn, **frozen)  # type: ignore[arg-type]
-    if made == options:
+    if _resolved(made) == _resolved(options):
         raise UsageError(f"--compare {name}: this is what the run itself does")
     return made
+
+
+def _resolved(options: Options) -> Options:
+    """Return options with their defaults written out, so that equal trainings are equal."""
+    return replace(options, bn=options.batch_norm, lr=options.rate)
 
 
 def save_course(folder: Path, course: Course) -> None:

@@ -52,7 +52,7 @@ class Figures:
     progress : Progress
     log : float32, (n_batches, 3)
         Loss, top-1 (of several labels an image: the part of decisions that are right) and step size
-        of each batch, as it was when it was learnt from.
+        of each batch, as it was when it was learnt from; batches of one step have that step's size.
     """
 
     progress: Progress
@@ -150,12 +150,13 @@ class Training:
         total = self.options.epochs * self.feed.batches
         for batch in self.batches(self.progress.epoch, self.progress.batch):
             figures = self.forward(batch)
+            rate = self.options.rate * self._schedule.factor(self.network.state.steps + 1)
             last = batch.step + 1 == self.feed.batches
             whole = (batch.step + 1) % accumulate == 0
             if whole or last:
                 self._update(batch.step % accumulate + 1)
             loss, top1 = figures.asnumpy().tolist()
-            self._log.append((loss, top1, self._rate()))
+            self._log.append((loss, top1, rate))
             observer.stepped(len(self._log), total, *self._log[-1])
             self.progress = replace(
                 self.progress, batch=batch.step + 1, updates=self.network.state.steps
@@ -175,10 +176,6 @@ class Training:
 
         size = self.feed.size_of(epoch, batch.step)
         return self.network.step(batch.images, batch.targets, masks, size=size)
-
-    def _rate(self) -> float:
-        """Return the step size of the update under way or just made."""
-        return self.options.rate * self._schedule.factor(max(1, self.network.state.steps))
 
     def _update(self, batches: int) -> None:
         state, options = self.network.state, self.options
@@ -201,7 +198,7 @@ class Training:
         loss, value = score(self.predict(self.val)[1], self._targets(self.val))
         seconds = time.perf_counter() - self._clock
         done = Epoch(
-            epoch=epoch, train_loss=float(rows[:, 0].mean()), val_loss=loss, lr=float(rows[0, 2]),
+            epoch=epoch, train_loss=float(rows[:, 0].mean()), val_loss=loss, lr=float(rows[:, 2].mean()),
             seconds=seconds,
         )  # fmt: skip
         if self.feed.several:

@@ -56,13 +56,13 @@ def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     lowest = upper = panel(0.515, 0.315)
     epochs = [epoch.epoch for epoch in history]
     losses = _lines([e.train_loss for e in history], [e.val_loss for e in history])
-    _panel(upper, epochs, losses, heading="Cross-entropy, nats", form="{:.3f}", lowest=True)
+    _panel(upper, epochs, losses, heading="Cross-entropy, nats", form="{:.3f}")
     _at_least(upper, 0.2, top=None)
     _name_lines(upper, losses, "{:.3f}")
     if below:
         lowest = panel(0.085, 0.335)
         lowest.sharex(upper)
-        _draw_percent(lowest, epochs, below, heading)
+        _draw_percent(lowest, epochs, below, heading, best=_kept(history))
         upper.tick_params(labelbottom=False)
     lowest.set_xlabel("epoch", color=FAINT, fontsize=9.5, labelpad=4)
     _epoch_axis(lowest, epochs)
@@ -84,11 +84,16 @@ def _below(history: Sequence[Epoch]) -> tuple[dict[str, list[float]], str]:
     return ({VALIDATION: maps} if complete else {}), "Mean average precision, %"
 
 
+def _kept(history: Sequence[Epoch]) -> int:
+    """Return the place of the epoch that a fine-tuning keeps, see `Epoch.rank`."""
+    return max(range(len(history)), key=lambda place: (*history[place].rank, -place))
+
+
 def _draw_percent(
-    axes: Axes, epochs: list[int], lines: dict[str, list[float]], heading: str
+    axes: Axes, epochs: list[int], lines: dict[str, list[float]], heading: str, *, best: int
 ) -> None:
     percent = {name: [100 * value for value in values] for name, values in lines.items()}
-    _panel(axes, epochs, percent, heading=heading, form="{:.1f} %", lowest=False)
+    _panel(axes, epochs, percent, heading=heading, form="{:.1f} %", best=best)
     _at_least(axes, 5.0, top=100.0)
     _name_lines(axes, percent, "{:.1f} %")
 
@@ -107,8 +112,9 @@ def _panel(
     *,
     heading: str,
     form: str,
-    lowest: bool,
+    best: int | None = None,
 ) -> None:
+    """Draw lines over epochs; mark the place `best` on validation, without one the lowest."""
     quiet_axes(axes)
     axes.set_title(heading, loc="left", color=INK, fontsize=10.5, pad=9)
     single = "o" if len(epochs) == 1 else ""  # a line through one point cannot be seen
@@ -119,22 +125,22 @@ def _panel(
         )  # fmt: skip
     axes.margins(y=0.12)
     if VALIDATION in lines and len(epochs) > 1:
-        _mark_best(axes, epochs, lines[VALIDATION], form=form, lowest=lowest)
+        _mark_best(axes, epochs, lines[VALIDATION], form=form, best=best)
 
 
 def _mark_best(
-    axes: Axes, epochs: list[int], values: list[float], *, form: str, lowest: bool
+    axes: Axes, epochs: list[int], values: list[float], *, form: str, best: int | None
 ) -> None:
-    best = (min if lowest else max)(values)
-    index = values.index(best)  # the first of equals
-    epoch = epochs[index]
+    index = values.index(min(values)) if best is None else best
+    epoch, value = epochs[index], values[index]
     axes.axvline(epoch, color=BLUE, linewidth=0.8, linestyle=(0, (1, 3)), zorder=1)
     axes.plot(
-        [epoch], [best], marker="o", markersize=7, color=BLUE, markeredgecolor="white",
+        [epoch], [value], marker="o", markersize=7, color=BLUE, markeredgecolor="white",
         markeredgewidth=1.5, clip_on=False, zorder=4,
     )  # fmt: skip
     axes.set_title(
-        f"{'lowest' if lowest else 'best'} on validation: {form.format(best)} at epoch {epoch}",
+        f"{'lowest' if best is None else 'best'} on validation: {form.format(value)} "
+        f"at epoch {epoch}",
         loc="right", color=BLUE, fontsize=9.5, pad=9,
     )  # fmt: skip
 

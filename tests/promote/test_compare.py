@@ -1,0 +1,102 @@
+"""Controls change one thing, and one rule says which epoch is the best."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe.errors import UsageError
+from probe.history import Epoch
+from probe.promote.checkpoint import Progress
+from probe.promote.compare import Course, control_options
+from probe.promote.options import Options
+from probe.promote.schedule import Schedule
+from tests.promote.data import Silent, training_of
+
+
+def epoch(number: int, top1: float, loss: float) -> Epoch:
+    return Epoch(epoch=number, train_loss=1.0, train_top1=0.5, val_loss=loss, val_top1=top1)
+
+
+@pytest.mark.parametrize(
+    ("figures", "best"),
+    [
+        ([(0.8, 0.9), (0.8, 0.4), (0.7, 0.1)], 2),  # of equals the lowest loss
+        ([(0.8, 0.4), (0.8, 0.4)], 1),  # of equals in both the first
+        ([(0.7, 0.1), (0.8, 0.9)], 2),
+    ],
+)
+def test_table_picture_and_kept_weights_have_one_best(
+    figures: list[tuple[float, float]], best: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.axes import Axes
+
+    from probe.report.curves import draw_curves
+
+    history = tuple(epoch(place + 1, *one) for place, one in enumerate(figures))
+    progress = Progress()
+    for one in history:
+        progress = progress.with_epoch(one, 0)
+    course = Course(
+        name="run", metric="top1", loss=1.0, score=0.5, history=history,
+        batches=np.zeros((0, 2), np.float32),
+    )  # fmt: skip
+    said: list[str] = []
+    plain = Axes.set_title
+
+    def heard(self: Axes, label: str, *arguments: Any, **options: Any) -> Any:
+        said.append(label)
+        return plain(self, label, *arguments, **options)
+
+    monkeypatch.setattr(Axes, "set_title", heard)
+    draw_curves(history, tmp_path / "curves.png", title="a run")
+    assert progress.best_epoch == course.best.epoch == best
+    shown = f"best on validation: {100 * figures[best - 1][0]:.1f} % at epoch {best}"
+    assert shown in said
+
+
+@pytest.mark.parametrize(
+    ("own", "control", "start"),
+    [
+        ("probe", "last-layer", "probe"), ("fresh", "last-layer", "fresh"),
+        ("scratch", "last-layer", "fresh"), ("probe", "fresh", "fresh"),
+        ("fresh", "scratch", "scratch"), ("scratch", "fresh", "fresh"),
+    ],
+)  # fmt: skip
+def test_a_control_starts_from_the_head_that_the_run_starts_from(
+    own: Any, control: str, start: str
+) -> None:
+    made = control_options(control, Options(start=own, bn="moving"))
+    assert made.start == start
+    assert made.freeze == ("backbone" if control == "last-layer" else "none")
+
+
+@pytest.mark.parametrize(
+    ("options", "control"),
+    [
+        ({"freeze": "backbone", "bn": "frozen"}, "last-layer"),
+        ({"freeze": "backbone", "start": "fresh"}, "last-layer"),
+        ({"start": "scratch", "bn": "moving"}, "scratch"),
+        ({"start": "fresh", "bn": "frozen"}, "fresh"),
+    ],
+)
+def test_a_control_that_is_the_run_itself_is_refused(options: Any, control: str) -> None:
+    with pytest.raises(UsageError, match="the run itself does"):
+        control_options(control, Options(**options))
+
+
+def test_the_step_size_shown_is_the_mean_of_those_that_were_taken(
+    made: Path, tmp_path: Path
+) -> None:
+    watcher = Silent()
+    training = training_of(made, tmp_path, epochs=2, warmup=1.0, accumulate=2, lr=1e-5)
+    training.run(watcher)
+    # 3 batches an epoch, two of them a step, the third one of its own: 2 steps an epoch
+    factor = Schedule(name="cosine", warmup=2, total=4).factor
+    taken = [1e-5 * factor(step) for step in (1, 1, 2, 3, 3, 4)]
+    np.testing.assert_allclose(training.log[:, 2], taken, rtol=1e-6)
+    means = [float(np.mean(taken[:3])), float(np.mean(taken[3:]))]
+    assert [one.lr for one in watcher.epochs] == pytest.approx(means)
