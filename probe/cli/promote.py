@@ -238,4 +238,4 @@ def _train(begun: Begun, asked: Asked, cache: Path, *, quiet: bool) -> None:
         return
     if courses:
         show_comparison(courses, target)
-    show_promoted(done, begun.source)
+    show_promoted(done, begun)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from probe.promote.finish import Promoted
     from probe.promote.gain import Gain
     from probe.promote.promotion import Begun
-    from probe.promote.source import Source
 
 CERTAIN = 0.05
 PIPED_EVERY = 30.0  # seconds between lines where there is no bar
@@ -163,9 +162,12 @@ def show_comparison(courses: Sequence[Course], folder: Path) -> None:
     out.print()
 
 
-def show_promoted(done: Promoted, source: Source) -> None:
+def show_promoted(done: Promoted, begun: Begun) -> None:
     """Print what was gained, image by image, what it cost, and what to do next."""
-    out = console.stdout()
+    from probe.promote.advice import other_recipes, tried
+
+    out, source = console.stdout(), begun.source
+    options, history = begun.training.options, begun.training.progress.history
     rows = [
         [gain.split, _percent(gain.before), _percent(gain.after),
          f"{100 * (gain.after - gain.before):+.2f}",
@@ -183,6 +185,10 @@ def show_promoted(done: Promoted, source: Source) -> None:
         "cost": f"{console.duration(done.seconds)} of training; the probe's head took "
         f"{console.duration(source.result.seconds)}",
     }
+    if not done.better or last.p >= CERTAIN or last.after < last.before:
+        facts["tried"] = f"{tried(options)}; another may do better"
+        start = done.gains[0].before
+        facts["try"] = "; or ".join(other_recipes(options, history, start))
     if last.split == "val" and done.better:
         facts["caution"] = "the best epoch was chosen on these images, so its figure flatters"
     if done.result.test_looks:
@@ -198,9 +204,8 @@ def show_promoted(done: Promoted, source: Source) -> None:
 def _kept(gain: Gain) -> str:
     """Say so where the network was best before the first step."""
     return (
-        f"keep the probe: on the held-out images that choose, the best epoch has "
-        f"{_percent(gain.after)}, the probe {_percent(gain.before)}; fewer layers (--freeze), a "
-        "smaller --lr or more images may do better"
+        "keep the probe, unless another recipe does better: on the held-out images that choose, "
+        f"the best epoch has {_percent(gain.after)}, the probe {_percent(gain.before)}"
     )
 
 

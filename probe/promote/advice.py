@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from probe.errors import DataError
+from probe.history import Epoch
 from probe.learning_curve import load_learning_curve
 from probe.promote.mirror import mirror_test
-from probe.promote.options import NONE
+from probe.promote.options import LEARNING_RATES, NONE, Options
 from probe.promote.promotion import Begun
 from probe.promote.source import Source
 from probe.results import METRIC_WORDS
@@ -91,6 +93,51 @@ def advice(begun: Begun) -> list[str]:
             "where its images look unlike those of the weights, and overfits where they are few"
         )
     return [*found, *_curve(source), *_mirror(begun)]
+
+
+def tried(options: Options) -> str:
+    """Return the recipe in a few words, so that a verdict on it is none on fine-tuning."""
+    frozen = "" if options.freeze == NONE else f", frozen: {options.freeze}"
+    count = f"{options.epochs} epoch{'' if options.epochs == 1 else 's'}"
+    return (
+        f"one recipe: {options.optimizer}, lr {options.rate:g}, warmup {options.warmup:g}, "
+        f"batches of {options.batch_size}, {count}, augment {options.augment}{frozen}"
+    )
+
+
+def other_recipes(options: Options, history: Sequence[Epoch], start: float) -> list[str]:
+    """Return what may do better than a recipe that gained nothing sure, the likeliest first.
+
+    Parameters
+    ----------
+    options : Options
+        What was tried.
+    history : sequence of Epoch
+        How it went.
+    start : float
+        Figure on validation before the first step, 0 to 1.
+
+    Returns
+    -------
+    list of str
+        Options of `probe promote` with the reason, each another recipe than the one tried.
+    """
+    found = []
+    gentle = f"--lr {options.rate / 10:.2g} --warmup {max(1.0, options.warmup):g}"
+    fell = 100 * (start - history[0].val_score) if history else 0.0
+    if fell > 0:
+        found.append(f"{gentle} (the first epoch lost {fell:.2f} points: shorter steps)")
+    if options.optimizer != "adamw":
+        found.append(f"--optimizer adamw --lr {LEARNING_RATES['adamw']:g} (steps of even length)")
+    if fell <= 0:
+        found.append(f"{gentle} (shorter steps)")
+    if history and len(history) > 1 and max(history, key=lambda one: one.rank) is history[-1]:
+        found.append(f"--epochs {2 * options.epochs} (the last epoch was the best)")
+    if options.policy().flip and options.augment != "flip":
+        found.append("--augment flip (a mirror alone; shifts cost small images their edges)")
+    if options.freeze == NONE:
+        found.append("--freeze and a layer's name (fewer layers learn)")
+    return found
 
 
 def _figures(source: Source, val: float, train: float | None) -> str:

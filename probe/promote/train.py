@@ -198,8 +198,8 @@ class Training:
         loss, value = score(self.predict(self.val)[1], self._targets(self.val))
         seconds = time.perf_counter() - self._clock
         done = Epoch(
-            epoch=epoch, train_loss=float(rows[:, 0].mean()), val_loss=loss, lr=float(rows[:, 2].mean()),
-            seconds=seconds,
+            epoch=epoch, train_loss=float(rows[:, 0].mean()), val_loss=loss,
+            lr=float(rows[:, 2].mean()), seconds=seconds,
         )  # fmt: skip
         if self.feed.several:
             done = replace(done, val_map=value)

@@ -10,6 +10,7 @@ import pytest
 
 from probe.errors import UsageError
 from probe.history import Epoch
+from probe.promote.advice import other_recipes, tried
 from probe.promote.checkpoint import Progress
 from probe.promote.compare import Course, control_options
 from probe.promote.options import Options
@@ -86,6 +87,19 @@ def test_a_control_starts_from_the_head_that_the_run_starts_from(
 def test_a_control_that_is_the_run_itself_is_refused(options: Any, control: str) -> None:
     with pytest.raises(UsageError, match="the run itself does"):
         control_options(control, Options(**options))
+
+
+def test_advice_after_a_training_names_other_recipes_than_the_one_tried() -> None:
+    fell = [epoch(1, 0.725, 0.9), epoch(2, 0.8458, 0.5)]
+    asked = Options(optimizer="sgd", lr=1e-3, epochs=2)
+    found = other_recipes(asked, fell, 0.8559)
+    assert found[0].startswith("--lr 0.0001 --warmup 1 (the first epoch lost 13.09 points")
+    assert any(one.startswith("--optimizer adamw --lr 0.0001") for one in found)
+    assert any(one.startswith("--epochs 4") for one in found)
+    assert "one recipe: sgd, lr 0.001" in tried(asked)
+    again = Options(optimizer="adamw", lr=1e-4, augment="flip", freeze="stage1", warmup=2.0)
+    (other,) = other_recipes(again, [epoch(1, 0.9, 0.5)], 0.8)
+    assert other.startswith("--lr 1e-05 --warmup 2")
 
 
 def test_the_step_size_shown_is_the_mean_of_those_that_were_taken(
