@@ -28,6 +28,8 @@ def show_start(
     begun: Begun, asked: Asked, needed: Estimate | None, sentences: Sequence[str]
 ) -> None:
     """Tell stderr what is about to be trained, how long it takes and what to expect."""
+    from probe.promote.advice import memory_words
+
     source, options, training = begun.source, asked.options, begun.training
     word = METRIC_WORDS[source.result.metric]
     head = {"probe": "from the probe", "fresh": "fresh", "scratch": "fresh"}[options.start]
@@ -57,6 +59,9 @@ def show_start(
             f"about {console.duration(needed.seconds)} ({batch}, "
             f"{console.duration(needed.epoch_seconds)} an epoch)"
         )
+        if needed.memory is not None:
+            size = training.feed.batch_size
+            facts["memory"] = memory_words(needed.memory, options, size)
     facts["advice"] = ". ".join(one[0].upper() + one[1:] for one in sentences)
     console.facts(console.stderr(), facts)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -12,11 +14,14 @@ from probe.errors import DataError
 from probe.history import Epoch
 from probe.learning_curve import load_learning_curve
 from probe.promote.mirror import mirror_test
+from probe.promote.optimizers import STATES
 from probe.promote.options import LEARNING_RATES, NONE, Options
 from probe.promote.promotion import Begun
 from probe.promote.source import Source
 from probe.results import METRIC_WORDS
 
+STATUS = Path("/proc/self/status")
+MUCH = 2_000_000_000  # bytes, from which on a smaller batch is named
 MEASURED = 3  # batches that are timed, after one that also allocates
 FEW, LITTLE_LEFT = 20, 0.02  # images a class; error
 
@@ -33,11 +38,16 @@ class Estimate:
         All batches and the validation images.
     seconds : float
         All epochs that are left.
+    memory : int or None
+        Bytes that the process holds at its peak: the most it held while validation images were
+        predicted and these batches were learnt from, and a checkpoint's copy. None where the
+        system does not say.
     """
 
     batch_seconds: float
     epoch_seconds: float
     seconds: float
+    memory: int | None = None
 
 
 def estimate(begun: Begun) -> Estimate:
@@ -62,7 +72,32 @@ def estimate(begun: Begun) -> Estimate:
     each = float(np.median(times)) if times else time.perf_counter() - started
     epoch = each * training.feed.batches + begun.predict_seconds * len(begun.source.val)
     left = options.epochs + 1 - training.progress.epoch
-    return Estimate(batch_seconds=each, epoch_seconds=epoch, seconds=epoch * left)
+    held, copied = peak(), 4 * len(state.weights) * (1 + STATES[options.optimizer])
+    return Estimate(
+        batch_seconds=each, epoch_seconds=epoch, seconds=epoch * left,
+        memory=None if held is None else held + copied,
+    )  # fmt: skip
+
+
+def peak() -> int | None:
+    """Return the most bytes that this process held so far; None where the system does not say."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    return 1024 * int(found[1]) if found else None
+
+
+def memory_words(memory: int, options: Options, batch_size: int) -> str:
+    """Return the need in words, and what needs less where it is much."""
+    told = f"about {memory / 1e9:.1f} GB at the peak"
+    half = batch_size // 2
+    if memory < MUCH or not half:
+        return told
+    if options.batch_norm == "moving" or options.ohem < 1:
+        return f"{told}; --batch-size {half} takes less, and is another training"
+    more = 2 * options.accumulate
+    return f"{told}; --batch-size {half} --accumulate {more} takes less, for as many images a step"
 
 
 def advice(begun: Begun) -> list[str]:

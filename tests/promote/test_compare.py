@@ -10,7 +10,7 @@ import pytest
 
 from probe.errors import UsageError
 from probe.history import Epoch
-from probe.promote.advice import other_recipes, tried
+from probe.promote.advice import memory_words, other_recipes, tried
 from probe.promote.checkpoint import Progress
 from probe.promote.compare import Course, control_options
 from probe.promote.options import Options
@@ -100,6 +100,14 @@ def test_advice_after_a_training_names_other_recipes_than_the_one_tried() -> Non
     again = Options(optimizer="adamw", lr=1e-4, augment="flip", freeze="stage1", warmup=2.0)
     (other,) = other_recipes(again, [epoch(1, 0.9, 0.5)], 0.8)
     assert other.startswith("--lr 1e-05 --warmup 2")
+
+
+def test_a_need_of_much_memory_names_what_takes_less() -> None:
+    words = memory_words(8_600_000_000, Options(accumulate=2), 32)
+    assert words.startswith("about 8.6 GB at the peak; --batch-size 16 --accumulate 4 takes less")
+    assert "another training" in memory_words(8_600_000_000, Options(bn="moving"), 32)
+    assert memory_words(600_000_000, Options(), 32) == "about 0.6 GB at the peak"
+    assert "--batch-size" not in memory_words(8_600_000_000, Options(), 1)
 
 
 def test_the_step_size_shown_is_the_mean_of_those_that_were_taken(

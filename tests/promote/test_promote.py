@@ -376,6 +376,7 @@ def test_a_dry_run_says_how_long_and_leaves_nothing(cache: Path) -> None:
     done = promote(cache, *QUICK, "--dry-run")
     assert "about" in done.stderr
     assert "advice" in done.stderr
+    assert "GB at the peak" in done.stderr
     assert [one.name for one in (cache / "runs").iterdir()] == [RUN]
 
 
