@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.audit import Copies, LabelError, NearDuplicate
 from probe.errors import UsageError
+from probe.logits import probabilities_of
 from probe.multilabel import HALF, label_text
 from probe.pairs import figure, metric_of
 from probe.parts import Part
@@ -143,13 +144,14 @@ def out_of_fold_probabilities(
     """
     from probe.heads.grid import Search, choose
     from probe.heads.path_head import PathHead
-    from probe.selection import out_of_fold
+    from probe.selection import out_of_fold_logits
     from probe.splitting import fold_split, warn_of_unknown
 
     rows = fold_split(train.y, folds, seed, units=train.units)
     warn_of_unknown(train.y, rows)
     choice = choose(PathHead(C=C), train, None, Search(candidates=[{}], folds=rows))
-    return out_of_fold(train, choice.heads, rows, n_classes).probabilities
+    logits = out_of_fold_logits(train, choice.heads, rows, n_classes)
+    return probabilities_of(logits, train.y.ndim == 2)
 
 
 def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, float]:
@@ -166,7 +168,7 @@ def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, 
     if unknown := leaked - set(test.ids.tolist()):
         raise UsageError(f"the run has no prediction of {min(unknown)}; it is of other features")
     out = np.array([one in leaked for one in test.ids.tolist()])
-    metric, p, labels = metric_of(test.labels), test.probabilities, test.labels
+    metric, p, labels = metric_of(test.labels), test.probabilities, test.columns
     scores: dict[str, float | None] = {
         f"test_{metric}": figure(p, labels),
         "n_leaked": float(out.sum()),

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from probe.errors import NoTemperatureError
 from probe.logits import logits_of, probabilities_of, ranking_scores
-from probe.metrics import Confusion, Metrics, calibration_error, score
+from probe.many import Blocks, Kept, keep
+from probe.metrics import Confusion, Metrics, calibration_error, calibration_gap, score
 from probe.multilabel import (
     HALF,
     LabelFigures,
@@ -62,6 +63,9 @@ class Scored:
         Which rows belong together; without it each is alone. The repeats of a row do.
     repeats : int
         How often each row was predicted: the rows come so often, one repeat after the other.
+    kept : Kept, optional
+        Of rows of many classes: then probabilities and logits are those of each row's kept
+        classes, (n_rows, KEPT).
     """
 
     probabilities: Array64
@@ -70,6 +74,12 @@ class Scored:
     metrics: Metrics | MultiLabelMetrics
     units: Units | None = None
     repeats: int = 1
+    kept: Kept | None = None
+
+    @property
+    def columns(self) -> Labels:
+        """Which column each row's label is, (n_rows,); of several labels the labels themselves."""
+        return self.labels if self.kept is None else self.kept.own
 
     @property
     def multilabel(self) -> bool:
@@ -119,6 +129,37 @@ def measure_logits(
     return Scored(
         probabilities=probabilities, logits=logits, labels=labels, metrics=_mean(every),
         units=np.tile(alone if units is None else units, repeats), repeats=repeats,
+    )  # fmt: skip
+
+
+def measure_blocks(
+    blocks: Blocks,
+    labels: Labels,
+    n_classes: int,
+    units: Units | None = None,
+    repeats: int = 1,
+) -> Scored:
+    """Score rows of many classes, some at a time; else as `measure_logits`.
+
+    Parameters
+    ----------
+    blocks : callable
+        Makes the logits of all rows, see `probe.many.Kept`; called again where a figure needs them
+        once more.
+    labels : int, (n_rows,)
+    """
+    kept = keep(blocks, labels, n_classes)
+    rows = len(labels) // repeats
+    each = [slice(start, start + rows) for start in range(0, len(labels), rows)]
+    if repeats == 1:
+        units = dealt(units, len(labels))
+    else:
+        alone = np.arange(rows, dtype=np.intp)
+        units = np.tile(alone if units is None else units, repeats)
+    return Scored(
+        probabilities=np.exp(kept.logits), logits=kept.logits, labels=labels,
+        metrics=_mean([kept.metrics(labels, own) for own in each]),
+        units=units, repeats=repeats, kept=kept,
     )  # fmt: skip
 
 
@@ -172,6 +213,8 @@ def temperature_of(splits: Mapping[str, Scored]) -> float | None:
     held_out = _held_out(splits)
     if held_out is None:
         return None
+    if held_out.kept is not None:
+        return usable_temperature(held_out.kept.sample, held_out.kept.sample_labels)
     return usable_temperature(held_out.logits, held_out.labels)
 
 
@@ -214,6 +257,10 @@ def figures_of(
     if temperature is not None and test.multilabel:
         scaled = apply_binary_temperature(test.logits, temperature)
         more["calibration_error_scaled"] = binary_calibration_error(scaled, test.labels)
+    elif temperature is not None and test.kept is not None:
+        right = test.probabilities.argmax(axis=1) == test.columns
+        sure = test.kept.confidence_at(temperature)
+        more["calibration_error_scaled"] = calibration_gap(sure, right)
     elif temperature is not None:
         scaled = apply_temperature(test.logits, temperature)
         more["calibration_error_scaled"] = calibration_error(scaled, test.labels)
@@ -234,7 +281,7 @@ def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
 
 
 def _bounds(one: Scored) -> dict[str, tuple[float, float]]:
-    p, labels, units = one.probabilities, one.labels, one.units
+    p, labels, units = one.probabilities, one.columns, one.units
     if one.multilabel:
         bounds = {"log_loss": bootstrap_mean(binary_losses(p, labels).mean(axis=1), units=units)}
     else:

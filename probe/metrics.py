@@ -153,12 +153,12 @@ def score(
         raise DataError("log loss needs probabilities: numbers from 0 whose rows sum to 1")
     ranks = logits_of(probabilities) if logits is None else logits
     pairs = confused_pairs(probabilities.argmax(axis=1), labels, n_classes)
-    recall = _recall(pairs.hits, pairs.of_true)
+    recall, mean_recall, f1 = per_class_of_pairs(pairs)
     return Metrics(
         top1=top_k_accuracy(probabilities, labels, 1),
         top5=top_k_accuracy(ranks, labels, TOP) if n_classes > TOP else None,
-        mean_recall=float(np.nanmean(recall)),
-        macro_f1=_f1(pairs.hits, pairs.of_true + pairs.of_predicted),
+        mean_recall=mean_recall,
+        macro_f1=f1,
         macro_auc=(
             macro_auc(ranking_scores(ranks, False), labels)
             if probabilities.size <= MOST_RANKED
@@ -169,6 +169,13 @@ def score(
         per_class_recall=recall,
         pairs=pairs,
     )
+
+
+def per_class_of_pairs(pairs: Confusion) -> tuple[NDArray[np.float64], float, float]:
+    """Return recall by class, see `per_class_recall`, its mean, and `macro_f1`."""
+    recall = _recall(pairs.hits, pairs.of_true)
+    f1 = _f1(pairs.hits, pairs.of_true + pairs.of_predicted)
+    return recall, float(np.nanmean(recall)), f1
 
 
 def check_scores(scores: Probabilities, labels: Labels, n_classes: int) -> None:

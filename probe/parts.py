@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.logits import mean_logits, probabilities_of
+from probe.many import BLOCK
 from probe.splitting import Labels, RowNumbers, validation_split
 from probe.streaming import StreamedRows
 from probe.units import Related, Units, beyond_single, count_units
@@ -84,15 +85,32 @@ class Part:
         They are those of the mean probability over an image's views. A class that the head was not
         trained on gets minus infinity, and no other does.
         """
-        found = np.full((len(self), n_classes), -np.inf)
         step = SCORED if isinstance(self.X, StreamedRows) else max(1, len(self))
+        found = np.full((len(self), n_classes), -np.inf)
+        for images, logits in self._logits(head, step):
+            found[images[0] : images[-1] + 1, head.classes_] = logits
+        return found
+
+    def logit_blocks(
+        self, head: Any, n_classes: int
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        """Yield (image numbers, `predict_logits` of these), so many that they fit in memory."""
+        for images, logits in self._logits(head, max(1, BLOCK // (n_classes * self.views))):
+            found = np.full((len(images), n_classes), -np.inf)
+            found[:, head.classes_] = logits
+            yield images, found
+
+    def _logits(
+        self, head: Any, step: int
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         for start in range(0, len(self), step):
             images = np.arange(start, min(start + step, len(self)))
-            X = self.X.take(images) if isinstance(self.X, StreamedRows) else self.X
+            if isinstance(self.X, StreamedRows):
+                X: NDArray[Any] | StreamedRows = self.X.take(images)
+            else:
+                X = self.X[start * self.views : (start + step) * self.views]
             logits = head.predict_logits(X).reshape(len(images), self.views, -1)
-            logits = mean_logits(np.moveaxis(logits, 1, 0), self.y.ndim == 2)
-            found[start : start + step, head.classes_] = logits
-        return found
+            yield images, mean_logits(np.moveaxis(logits, 1, 0), self.y.ndim == 2)
 
     def predict_proba(self, head: Any, n_classes: int) -> NDArray[np.float64]:
         """Return the probabilities of `predict_logits`, (n_images, n_classes)."""

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from probe.errors import DataError
 from probe.files import replacing
-from probe.logits import logits_of, probabilities_of, ranking_scores
+from probe.logits import logits_of, probabilities_of, ranking_scores, softmax
 from probe.records import in_one_line, read_npz
 
 FILE_NAME = "predictions.npz"
 UNITS = "units"  # absent where each row is alone, and in files of older versions
+BY_ROW = ("ids", "labels", "probabilities", "logits", UNITS, "classes", "scaled")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +42,13 @@ class Predictions:
     repeats : int
         Of ``oof``: how often each row was predicted. The rows come so often, one repeat after the
         other, each in the same order.
+    classes : int32, (n_rows, n_kept), optional
+        Of rows of many classes (`probe.many`): which classes the columns of `probabilities` and
+        `logits` are, row by row, the answer first. The rows' sums are below 1 then.
+    n_classes : int, optional
+        How many the entry has; beside `classes`.
+    scaled : float64, (n_rows,), optional
+        Beside `classes`: the highest probability at the run's temperature.
     """
 
     ids: NDArray[np.str_]
@@ -49,6 +57,9 @@ class Predictions:
     units: NDArray[np.intp] | None = None
     logits: NDArray[np.float64] | None = None
     repeats: int = 1
+    classes: NDArray[np.int32] | None = None
+    n_classes: int | None = None
+    scaled: NDArray[np.float64] | None = None
 
     @classmethod
     def of(
@@ -69,6 +80,43 @@ class Predictions:
             logits=logits,
             repeats=repeats,
         )
+
+    @property
+    def columns(self) -> NDArray[np.integer[Any]]:
+        """Which column each row's label is, (n_rows,); of several labels the labels themselves."""
+        if self.classes is None:
+            return self.labels
+        columns: NDArray[np.intp] = (self.classes == self.labels[:, None]).argmax(axis=1)
+        return columns
+
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """The class that is answered, (n_rows,): the first of the likeliest."""
+        if self.classes is not None:
+            return self.classes[:, 0].astype(np.int64)
+        return self.probabilities.argmax(axis=1).astype(np.int64)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each row's answer is its label, (n_rows,)."""
+        right: NDArray[np.bool_] = self.answers == self.labels
+        return right
+
+    def confidence_at(self, temperature: float | None) -> NDArray[np.float64]:
+        """Return each row's highest probability, (n_rows,), after scaling by the run's temperature.
+
+        As it is where that is None.
+        """
+        if temperature is None or (self.classes is not None and self.scaled is None):
+            return self.probabilities.max(axis=1).astype(np.float64)
+        if self.scaled is not None:
+            return self.scaled
+        logits, rows = self.scores, 4096
+        blocks = [
+            softmax(logits[start : start + rows] / temperature).max(axis=1)
+            for start in range(0, len(logits), rows)
+        ]
+        return np.concatenate(blocks)
 
     @property
     def scores(self) -> NDArray[np.float64]:
@@ -100,12 +148,9 @@ class Predictions:
         if self.repeats == 1:
             return self
         rows = len(self) // self.repeats
-        return replace(
-            self, ids=self.ids[:rows], labels=self.labels[:rows],
-            probabilities=self.probabilities[:rows],
-            units=None if self.units is None else self.units[:rows],
-            logits=None if self.logits is None else self.logits[:rows], repeats=1,
-        )  # fmt: skip
+        own = {name: getattr(self, name) for name in BY_ROW}
+        own = {name: value[:rows] for name, value in own.items() if value is not None}
+        return replace(self, repeats=1, **own)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -122,9 +167,10 @@ def save_predictions(folder: Path, splits: Mapping[str, Predictions]) -> None:
     """
     arrays: dict[str, NDArray[Any]] = {}
     for split, one in splits.items():
-        figures = "probabilities" if one.logits is None else "logits"
-        for name in ("ids", "labels", figures, *([] if one.units is None else [UNITS])):
-            arrays[f"{split}_{name}"] = np.asarray(getattr(one, name))
+        without = "logits" if one.logits is None else "probabilities"
+        for name in (*BY_ROW, "n_classes"):
+            if name != without and getattr(one, name) is not None:
+                arrays[f"{split}_{name}"] = np.asarray(getattr(one, name))
         if one.repeats > 1:
             arrays[f"{split}_repeats"] = np.array(one.repeats)
     with replacing(folder / FILE_NAME) as temporary, temporary.open("wb") as file:
@@ -164,6 +210,9 @@ def _check(split: str, one: Predictions) -> None:
     if not len(ids) == len(labels) == len(probabilities) == len(units):
         raise ValueError(f"{split} has arrays of different lengths")
     wide = probabilities.shape[1]
+    if one.classes is not None:
+        _check_classes(split, one)
+        wide = one.n_classes or 0
     right = labels.shape[1:] == (wide,) if labels.ndim == 2 else labels.ndim == 1
     if not right or not np.isfinite(probabilities).all():
         raise ValueError(f"{split} has no probabilities")
@@ -171,6 +220,24 @@ def _check(split: str, one: Predictions) -> None:
         raise ValueError(f"{split} has labels that are none of {wide} classes")
     if one.repeats < 1 or len(one) % one.repeats:
         raise ValueError(f"{split} has {one.repeats} repeats of {len(one)} rows")
+
+
+def _check_classes(split: str, one: Predictions) -> None:
+    classes, n_classes = one.classes, one.n_classes or 0
+    assert classes is not None
+    if classes.dtype.kind not in "iu" or classes.shape != one.probabilities.shape:
+        raise ValueError(f"{split} has classes of another kind")
+    if one.labels.ndim != 1 or (
+        classes.size and not 0 <= int(classes.min()) <= int(classes.max()) < n_classes
+    ):
+        raise ValueError(f"{split} has classes that are none of {n_classes}")
+    if not (classes == one.labels[:, None]).any(axis=1).all():
+        raise ValueError(f"{split} lacks the classes of its labels")
+    scaled = one.scaled
+    if scaled is not None and not (
+        scaled.dtype.kind == "f" and scaled.shape == one.labels.shape and np.isfinite(scaled).all()
+    ):
+        raise ValueError(f"{split} has scaled confidences of another kind")
 
 
 def _read(arrays: Mapping[str, NDArray[Any]], split: str) -> Predictions:
@@ -184,7 +251,10 @@ def _read(arrays: Mapping[str, NDArray[Any]], split: str) -> Predictions:
     repeats = int(arrays.get(f"{split}_repeats", np.array(1)))
     with np.errstate(over="ignore"):  # of numbers that are none; they are refused
         probabilities = probabilities_of(logits, labels.ndim == 2)
+    classes = arrays.get(f"{split}_classes")
     return Predictions(
         ids=ids, labels=labels, probabilities=probabilities,
-        units=units, logits=logits, repeats=repeats,
+        units=units, logits=logits, repeats=repeats, classes=classes,
+        n_classes=None if classes is None else int(arrays[f"{split}_n_classes"]),
+        scaled=arrays.get(f"{split}_scaled"),
     )  # fmt: skip

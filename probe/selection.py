@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.evaluation import (
     Scored,
@@ -20,12 +22,14 @@ from probe.evaluation import (
     figures_of,
     groups_of,
     intervals_of,
+    measure_blocks,
     measure_logits,
     per_class_of,
     temperature_of,
     thresholds_of,
 )
 from probe.learning_curve import LearningCurve
+from probe.many import are_many
 from probe.metrics import Metrics
 from probe.multilabel import MultiLabelMetrics
 from probe.parts import HeadData, Part
@@ -176,7 +180,7 @@ def run_head(
         choice=choice,
         result=result,
         metrics={name: one.metrics for name, one in splits.items()},
-        predictions=_predictions(data, splits),
+        predictions=_predictions(data, splits, temperature),
     )
 
 
@@ -218,12 +222,36 @@ def out_of_fold(train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_class
     With repeats each row is there so often, see `measure_logits`.
     """
     repeats = sum(len(held_out) for _, held_out in folds) // len(train)
+    labels = np.concatenate([train.y] * repeats)
+    if train.y.ndim == 1 and are_many(len(labels), n_classes):
+        blocks = partial(_fold_blocks, train, heads, folds, n_classes)
+        return measure_blocks(blocks, labels, n_classes, train.units, repeats)
+    logits = out_of_fold_logits(train, heads, folds, n_classes)
+    return measure_logits(logits, labels, train.units, repeats)
+
+
+def out_of_fold_logits(
+    train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_classes: int
+) -> NDArray[np.float64]:
+    """Return those logits, (repeats * n_images, n_classes), one repeat after the other."""
+    repeats = sum(len(held_out) for _, held_out in folds) // len(train)
     logits, count = np.empty((repeats, len(train), n_classes)), np.zeros(len(train), np.intp)
     for head, (_, held_out) in zip(heads, folds, strict=True):
         logits[count[held_out], held_out] = train.take(held_out).predict_logits(head, n_classes)
         count[held_out] += 1
-    labels = np.concatenate([train.y] * repeats)
-    return measure_logits(logits.reshape(-1, n_classes), labels, train.units, repeats)
+    return logits.reshape(-1, n_classes)
+
+
+def _fold_blocks(
+    train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_classes: int
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    """Yield (row numbers, logits) of what `out_of_fold_logits` returns, some rows at a time."""
+    count = np.zeros(len(train), np.intp)
+    for head, (_, held_out) in zip(heads, folds, strict=True):
+        for images, logits in train.take(held_out).logit_blocks(head, n_classes):
+            rows = held_out[images]
+            yield count[rows] * len(train) + rows, logits
+        count[held_out] += 1
 
 
 def _final(
@@ -250,9 +278,15 @@ def _score_all(
             continue
         unseen = name == "test" or (name == "val" and not refit)
         head = final if unseen else train_head
-        logits = part.predict_logits(head, len(data.classes))
-        splits[name] = measure_logits(logits, part.y, part.units)
+        splits[name] = _score(part, head, len(data.classes))
     return splits
+
+
+def _score(part: Part, head: BaseHead, n_classes: int) -> Scored:
+    if part.y.ndim == 1 and are_many(len(part), n_classes):
+        blocks = partial(part.logit_blocks, head, n_classes)
+        return measure_blocks(blocks, part.y, n_classes, part.units)
+    return measure_logits(part.predict_logits(head, n_classes), part.y, part.units)
 
 
 def _recites(head: BaseHead, data: HeadData) -> bool:
@@ -260,19 +294,23 @@ def _recites(head: BaseHead, data: HeadData) -> bool:
     return head.keeps_rows and any(part is not None and len(part) for part in (data.val, data.test))
 
 
-def _predictions(data: HeadData, splits: Mapping[str, Scored]) -> dict[str, Predictions]:
+def _predictions(
+    data: HeadData, splits: Mapping[str, Scored], temperature: float | None
+) -> dict[str, Predictions]:
     parts = {"val": data.val, "test": data.test, "oof": data.train}
-    return {
-        name: Predictions.of(
-            [*part.ids] * splits[name].repeats,
-            splits[name].labels,
-            splits[name].logits,
-            splits[name].units,
-            splits[name].repeats,
-        )
-        for name, part in parts.items()
-        if part is not None and name in splits
-    }
+    found = {}
+    for name, part in parts.items():
+        if part is None or name not in splits:
+            continue
+        one = splits[name]
+        said = Predictions.of([*part.ids] * one.repeats, one.labels, one.logits, one.units,
+                              one.repeats)  # fmt: skip
+        if one.kept is not None:
+            scaled = None if temperature is None else one.kept.confidence_at(temperature)
+            said = replace(said, classes=one.kept.classes, n_classes=one.kept.n_classes,
+                           scaled=scaled)  # fmt: skip
+        found[name] = said
+    return found
 
 
 def _spread(choice: Choice, search: Search) -> dict[str, Any] | None:

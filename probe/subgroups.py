@@ -122,7 +122,7 @@ def by_value(said: Predictions, values: Sequence[str | None]) -> list[dict[str, 
         rows = np.flatnonzero(names == name)
         if len(rows) < LEAST_ROWS:
             continue
-        p, labels = said.probabilities[rows], said.labels[rows]
+        p, labels = said.probabilities[rows], said.columns[rows]
         units = None if said.units is None else said.units[rows]
         value = figure(p, labels)
         if value is None:

@@ -96,7 +96,7 @@ def _evidence(runs: Path, row: Row, protocol: Protocol) -> tuple[list[str], Evid
         )
     order = np.argsort(found.ids, kind="stable")
     said = evidence(
-        found.compared[order], found.labels[order],
+        found.compared[order], found.columns[order],
         units=None if found.units is None else found.units[order], seed=protocol.seed,
     )  # fmt: skip
     return found.ids[order].tolist(), said

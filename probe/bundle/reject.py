@@ -68,13 +68,15 @@ def judge(
 
 
 def choose_confidence(
-    probabilities: NDArray[np.float64], labels: NDArray[Any], rate: float
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], rate: float
 ) -> tuple[float, float, float]:
     """Choose the confidence below which an image is unsure, on held-out rows.
 
     Parameters
     ----------
-    probabilities : float64, (n, n_classes), calibrated; labels : int, (n,)
+    confidence : float64, (n,)
+        The highest probability of each row, calibrated.
+    right : bool, (n,)
     rate : float
         The share of rows that may be unsure.
 
@@ -83,9 +85,8 @@ def choose_confidence(
     confidence, top1_answered, errors_caught : float
         See `Rejection`; `errors_caught` is 0 where nothing was wrong.
     """
-    confidence = probabilities.max(axis=1)
     threshold = float(np.quantile(confidence, rate, method="lower"))
-    sure, right = confidence >= threshold, probabilities.argmax(axis=1) == labels
+    sure = confidence >= threshold
     wrong = np.count_nonzero(~right)
     caught = np.count_nonzero(~right & ~sure) / wrong if wrong else 0.0
     return threshold, float(right[sure].mean()), float(caught)

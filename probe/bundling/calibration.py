@@ -62,10 +62,17 @@ def calibration_of(
     )  # fmt: skip
 
 
-def calibration_of_folds(predictions: Mapping[str, Predictions]) -> Calibration:
-    """Return how the heads of all folds are calibrated: on the rows that each of them held out."""
+def calibration_of_folds(
+    result: RunResult, predictions: Mapping[str, Predictions]
+) -> Calibration:
+    """Return how the heads of all folds are calibrated: on the rows that each of them held out.
+
+    Of many classes as the run says, if that is what it was calibrated on.
+    """
     held_out = predictions.get("oof")
     temperature, chosen = _fitted(held_out), None
+    if held_out is not None and held_out.classes is not None and "val" not in predictions:
+        temperature = result.temperature
     if held_out is not None and held_out.labels.ndim == 2:
         chosen = best_thresholds(held_out.probabilities.astype(np.float64), held_out.labels)
     return Calibration(
@@ -75,6 +82,8 @@ def calibration_of_folds(predictions: Mapping[str, Predictions]) -> Calibration:
 
 def _fitted(held_out: Predictions | None) -> float | None:
     if held_out is None or len(held_out) < LEAST_HELD_OUT:
+        return None
+    if held_out.classes is not None:  # of many classes a temperature is fitted where all are known
         return None
     return usable_temperature(held_out.scores, held_out.labels)
 

@@ -28,7 +28,6 @@ from probe.heads.projection import Projection, load_projection
 from probe.predictions import load_predictions
 from probe.results import RunResult, read_run
 from probe.runs import HEAD
-from probe.statistics import apply_temperature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +104,7 @@ def bundle_run(
     heads = [load_head(run / name) for name in names]
     predictions = load_predictions(run)
     calibration = (
-        calibration_of_folds(predictions)
+        calibration_of_folds(result, predictions)
         if request.folds
         else calibration_of(result, predictions, parts[0].entry.classes)
     )
@@ -230,8 +229,8 @@ def _rejection(
     held_out = calibration.held_out
     one_label = held_out is not None and held_out.labels.ndim == 1
     if held_out is not None and one_label and len(held_out) >= LEAST_HELD_OUT:
-        probabilities = apply_temperature(held_out.scores, calibration.temperature or 1.0)
-        confidence, answered, caught = choose_confidence(probabilities, held_out.labels, rate)
+        sure, right = held_out.confidence_at(calibration.temperature or 1.0), held_out.right
+        confidence, answered, caught = choose_confidence(sure, right, rate)
         confidence_rows = len(held_out)
     if neighbours is not None and rest is not None and len(rest) >= LEAST_HELD_OUT:
         distance, distance_rows = choose_distance(neighbours, rest, rate, K), len(rest)

@@ -83,11 +83,7 @@ class EnsembleHead(BaseHead):
         for member in self.members_:
             p = member.predict_proba(rows)
             if self.how == "vote":
-                p = (
-                    member.predict(rows)
-                    if self.multilabel_
-                    else np.eye(p.shape[1])[p.argmax(axis=1)]
-                )
+                p = member.predict(rows) if self.multilabel_ else _votes(p)
             found[:, np.searchsorted(self.classes_, member.classes_)] += p
         found /= len(self.members_)
         return found
@@ -125,3 +121,10 @@ class EnsembleHead(BaseHead):
         """Refuse: the members have them."""
         del arrays
         raise HeadError("an ensemble's arrays are its members'")
+
+
+def _votes(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1 for each row's answer, else 0, (n_rows, n_classes)."""
+    votes = np.zeros_like(p)
+    votes[np.arange(len(p)), p.argmax(axis=1)] = 1
+    return votes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,9 +64,9 @@ class Moments:
 
 
 def moments_of(
-    X: Features, Y: Array64, normalizer: Normalizer, offset: Array64 | None = None
+    X: Features, Y: Any, normalizer: Normalizer, offset: Array64 | None = None
 ) -> Moments:
-    """Take the moments of normalised rows in one pass; X (n, D), Y (n, K).
+    """Take the moments of normalised rows in one pass; X (n, D), Y (n, K), dense or sparse.
 
     Without an `offset` it is the mean of the first block.
     """

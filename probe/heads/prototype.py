@@ -12,6 +12,7 @@ from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.checks import one_of, require
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, Normalization, blocks
+from probe.heads.one_hot import one_hot
 from probe.heads.products import one_thread_a_product
 
 Distance = Literal["lda", "mean"]
@@ -102,7 +103,7 @@ class PrototypeHead(LinearHead):
     ) -> Array64:
         sums = np.zeros((len(counts), X.shape[1]))
         for start, block in blocks(X):
-            own = np.eye(len(counts))[labels[start : start + len(block)]]
+            own = one_hot(labels[start : start + len(block)], len(counts))
             sums += own.T @ self.normalizer_.apply(block)
         means: Array64 = sums / counts[:, None]
         return means

@@ -20,6 +20,7 @@ from probe.heads.normalize import (
     blocks,
     fit_normalizer,
 )
+from probe.heads.one_hot import one_hot
 from probe.heads.products import one_thread_a_product
 from probe.parts import Part
 
@@ -146,12 +147,11 @@ class RidgeHead(LinearHead):
             coef, intercept = ridge_path(rows, targets, alphas, self.normalizer_)
         return self._heads(coef, intercept, alphas)
 
-    def _targets(self, labels: NDArray[Any]) -> Array64:
-        """Return what is fitted, (n_rows, n_classes)."""
+    def _targets(self, labels: NDArray[Any]) -> Any:
+        """Return what is fitted, (n_rows, n_classes); see `one_hot`."""
         if self.multilabel_:
             return 4.0 * labels - 2.0
-        targets: Array64 = np.eye(len(self.classes_))[labels]
-        return targets
+        return one_hot(labels, len(self.classes_))
 
     def _heads(self, coef: Array64, intercept: Array64, alphas: Sequence[float]) -> list[Self]:
         heads = []
@@ -164,7 +164,7 @@ class RidgeHead(LinearHead):
 
 
 def ridge_path(
-    X: Features, Y: Array64, alphas: Sequence[float], normalizer: Normalizer
+    X: Features, Y: Any, alphas: Sequence[float], normalizer: Normalizer
 ) -> tuple[Array64, Array64]:
     """Solve ridge regression for every alpha from one eigendecomposition.
 
@@ -176,6 +176,7 @@ def ridge_path(
     ----------
     X : float, (n_rows, n_features)
     Y : float64, (n_rows, n_targets)
+        An array, or a sparse one of SciPy's.
     alphas : sequence of float
         Above 0, a row.
     normalizer : Normalizer
@@ -197,7 +198,11 @@ def ridge_path(
     mean, target = rows.mean(axis=0), Y.mean(axis=0)
     rows -= mean
     spectrum, basis = _eigen(rows @ rows.T / len(X))
-    shrunk = _shrunk(basis.T @ (Y - target) / len(X), spectrum, alphas)
+    if isinstance(Y, np.ndarray):
+        answer = basis.T @ (Y - target)
+    else:
+        answer = basis.T @ Y - np.outer(basis.sum(axis=0), target)
+    shrunk = _shrunk(answer / len(X), spectrum, alphas)
     coef = np.swapaxes(rows.T @ basis @ shrunk, 1, 2)
     return np.ascontiguousarray(coef), target - coef @ mean
 

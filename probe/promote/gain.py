@@ -60,8 +60,8 @@ def gain_of(split: str, before: Predictions, after: Predictions) -> Gain:
         raise DataError(f"{split}: the two runs did not predict the same images")
     rows = np.array([place[one] for one in after.ids.tolist()], np.intp)
     units = None if before.units is None else before.units[rows]
-    old = evidence(before.compared[rows], before.labels[rows], units=units)
-    new = evidence(after.compared, after.labels, units=units)
+    old = evidence(before.compared[rows], before.columns[rows], units=units)
+    new = evidence(after.compared, after.columns, units=units)
     (pair,) = compare_all({"new": new, "old": old})
     return Gain(
         split=split, before=old.value, after=new.value, low=pair.low, high=pair.high, p=pair.p,

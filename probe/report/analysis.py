@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,6 @@ from probe.predictions import Predictions
 from probe.report.label_views import LabelView, label_view
 from probe.report.ranking import Run
 from probe.report.reliability import Reliability, reliability
-from probe.statistics import apply_temperature
 
 WORST = 24
 SPLITS = ("oof", "val", "test")
@@ -91,13 +89,12 @@ def views_of(run: Run, n_worst: int = WORST) -> dict[str, AnyView]:
 def _view(split: str, kept: Predictions, temperature: float | None, n_worst: int) -> SplitView:
     whole = _of_repeats(kept) if kept.repeats > 1 else None
     kept = kept.first()
-    probabilities, labels = kept.probabilities, kept.labels.astype(np.int64)
-    predicted = probabilities.argmax(axis=1)
-    confidence = np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0]
+    labels, predicted = kept.labels.astype(np.int64), kept.answers
+    confidence = kept.confidence_at(None)
     wrong = np.flatnonzero(predicted != labels)
     after = None
     if temperature is not None:
-        after = reliability(_scaled_confidence(kept.scores, temperature), predicted == labels)
+        after = reliability(kept.confidence_at(temperature), predicted == labels)
     both, counts = np.unique(np.stack([labels, predicted]), axis=1, return_counts=True)
     return SplitView(
         split=split,
@@ -106,7 +103,7 @@ def _view(split: str, kept: Predictions, temperature: float | None, n_worst: int
         predicted=predicted,
         confidence=confidence.astype(np.float32),
         pairs=np.column_stack([both.T, counts]).astype(np.int64),
-        before=reliability(confidence.astype(np.float64), predicted == labels),
+        before=reliability(confidence, predicted == labels),
         after=after,
         worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:n_worst],
         units=kept.units,
@@ -118,15 +115,4 @@ def _of_repeats(kept: Predictions) -> Evidence:
     """Return what was right in all repeats, rows in the order of their ids."""
     order = np.argsort(kept.ids, kind="stable")
     units = None if kept.units is None else kept.units[order]
-    return evidence(kept.compared[order], kept.labels[order], units=units)
-
-
-def _scaled_confidence(
-    logits: NDArray[Any], temperature: float, rows: int = 4096
-) -> NDArray[np.float64]:
-    """Return the highest probability after scaling, some rows at a time."""
-    blocks = [
-        apply_temperature(logits[start : start + rows], temperature).max(axis=1)
-        for start in range(0, len(logits), rows)
-    ]
-    return np.concatenate(blocks)
+    return evidence(kept.compared[order], kept.columns[order], units=units)
