@@ -94,7 +94,8 @@ class Predictions:
         """The class that is answered, (n_rows,): the first of the likeliest."""
         if self.classes is not None:
             return self.classes[:, 0].astype(np.int64)
-        return self.probabilities.argmax(axis=1).astype(np.int64)
+        answers: NDArray[np.int64] = self.probabilities.argmax(axis=1).astype(np.int64)
+        return answers
 
     @property
     def right(self) -> NDArray[np.bool_]:
@@ -108,7 +109,8 @@ class Predictions:
         As it is where that is None.
         """
         if temperature is None or (self.classes is not None and self.scaled is None):
-            return self.probabilities.max(axis=1).astype(np.float64)
+            highest: NDArray[np.float64] = self.probabilities.max(axis=1).astype(np.float64)
+            return highest
         if self.scaled is not None:
             return self.scaled
         logits, rows = self.scores, 4096

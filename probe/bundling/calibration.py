@@ -63,16 +63,17 @@ def calibration_of(
 
 
 def calibration_of_folds(
-    result: RunResult, predictions: Mapping[str, Predictions]
+    predictions: Mapping[str, Predictions], fitted: float | None = None
 ) -> Calibration:
     """Return how the heads of all folds are calibrated: on the rows that each of them held out.
 
-    Of many classes as the run says, if that is what it was calibrated on.
+    Of many classes, of which not all is kept, by the temperature that the run `fitted`, if it was
+    to these rows.
     """
     held_out = predictions.get("oof")
     temperature, chosen = _fitted(held_out), None
     if held_out is not None and held_out.classes is not None and "val" not in predictions:
-        temperature = result.temperature
+        temperature = fitted
     if held_out is not None and held_out.labels.ndim == 2:
         chosen = best_thresholds(held_out.probabilities.astype(np.float64), held_out.labels)
     return Calibration(

@@ -104,7 +104,7 @@ def bundle_run(
     heads = [load_head(run / name) for name in names]
     predictions = load_predictions(run)
     calibration = (
-        calibration_of_folds(result, predictions)
+        calibration_of_folds(predictions, result.temperature)
         if request.folds
         else calibration_of(result, predictions, parts[0].entry.classes)
     )

@@ -111,5 +111,6 @@ def test_thousands_of_classes_have_words_and_no_matrix(tmp_path: Path) -> None:
     draw_confusion(pairs, [f"class {k}" for k in labels], tmp_path / "c.png", title="many")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert Image.open(tmp_path / "c.png").size[0] > 300
+    with Image.open(tmp_path / "c.png") as picture:
+        assert picture.size[0] > 300
     assert peak < 100e6  # the matrix alone would be 530 MB
