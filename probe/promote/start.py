@@ -202,7 +202,14 @@ def check_start(source: Source, probabilities: Float32) -> float:
     PromoteError
         It is not the network that was probed.
     """
-    known = source.predictions["val"].probabilities[:, np.asarray(source.head.classes_)]
+    said, own = source.predictions["val"], np.asarray(source.head.classes_)
+    if said.classes is None:
+        known = said.probabilities[:, own]
+    else:  # of many classes the likeliest are kept
+        whole = np.zeros((len(said), len(source.classes)), probabilities.dtype)
+        whole[:, own] = probabilities
+        known = said.probabilities
+        probabilities = np.take_along_axis(whole, said.classes.astype(np.intp), axis=1)
     difference = np.abs(known - probabilities).max(axis=1)
     worst = int(difference.argmax())
     if not difference[worst] <= TOLERANCE[source.dtype]:

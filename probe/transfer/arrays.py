@@ -22,7 +22,7 @@ from probe.hdf5_foreign import Part, datasets
 from probe.hdf5_heaps import check_heaps
 from probe.records import NpzFile, check_regular, in_one_line, loads_json, read_npy, shown
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"  # of HDF5
+MATLAB = b"MATLAB"  # how the block before its HDF5 begins
 MATLAB_OWN = ("#refs#", "#subsystem#")
 # of text of variable length: HDF5 File Format Specification 3.0, VIII, Appendix
 REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
@@ -284,8 +284,7 @@ def _hdf5(path: Path) -> Arrays:
     named: dict[str, Array] = {}
     try:
         with path.open("rb") as raw:
-            # a block of the user's own before it, as MATLAB writes and hardly anybody else
-            matlab = raw.read(len(SIGNATURE)) != SIGNATURE
+            matlab = raw.read(len(MATLAB)) == MATLAB  # others have blocks of their own there, too
             part = Part(raw, 0, size)
             with h5py.File(part, "r") as file:
                 for parts, dataset in datasets(path, file, MATLAB_OWN):

@@ -190,11 +190,16 @@ def test_a_square_matlab_array_is_not_guessed(tmp_path: Path) -> None:
 
     square = RNG.standard_normal((N, N))
     savemat(tmp_path / "five.mat", {"X": square, "y": Y})
-    block = h5(tmp_path, userblock=512, features=square, labels=Y[:, None])  # as MATLAB's are
-    for path in (matlab73(tmp_path, X=square, y=Y[None]), tmp_path / "five.mat", block):
+    for path in (matlab73(tmp_path, X=square, y=Y[None]), tmp_path / "five.mat"):
         with pytest.raises(DataError, match="12 x 12 for 12 labels: whether a row or a column"):
             imported(path)
     assert len(imported(npz(tmp_path, X=square, y=Y))["train"]) == N
+
+
+def test_a_block_before_hdf5_that_is_not_matlabs_turns_nothing(tmp_path: Path) -> None:
+    square = RNG.standard_normal((N, N)).astype(np.float32)
+    entry = imported(h5(tmp_path, userblock=512, features=square, labels=Y))
+    np.testing.assert_array_equal(entry["train"].features, square)
 
 
 def test_rows_of_zeros_at_the_end_are_counted(
