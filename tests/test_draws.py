@@ -64,7 +64,9 @@ def test_a_grid_is_chosen_from_inside_each_draw() -> None:
     candidates = [{"C": 1e-6}, {"C": 1e-1}]
     found = curve(PathHead(C=1e-6), counts=[1, 10], candidates=candidates)
     for point in found.points:
-        assert dict(point.params) == {"C": PathHead().C if point.per_class == 1 else 0.1}
+        # within a standard error either may be chosen; the default is neither
+        allowed = {PathHead().C} if point.per_class == 1 else {1e-6, 1e-1}
+        assert point.params["C"] in allowed
 
 
 def test_seeds_follow_the_draw_and_patience_has_no_say() -> None:
@@ -109,7 +111,9 @@ def test_a_class_of_one_image_takes_no_choice_from_the_others(
     candidates = [{"C": 1e-6}, {"C": 1e-1}]
     found = curve(PathHead(C=1e-6), data, counts=[1, 10], candidates=candidates)
     for point in found.points:
-        assert dict(point.params) == {"C": PathHead().C if point.per_class == 1 else 0.1}
+        # within a standard error either may be chosen; the default is neither
+        allowed = {PathHead().C} if point.per_class == 1 else {1e-6, 1e-1}
+        assert point.params["C"] in allowed
     assert caplog.messages == [
         "draws of 1 a class are too small to choose from: they have the head's default C"
     ]

@@ -125,7 +125,8 @@ def test_a_fit_that_diverged_says_so(caplog: pytest.LogCaptureFixture) -> None:
     assert "diverged" in caplog.text
     assert "worse than guessing; lower lr=10000" in caplog.text
     assert not fit().diverged_
-    assert not fit(sampling="balanced", class_weight="balanced", lr=0.1).diverged_
+    assert not fit(sampling="balanced", lr=0.1).diverged_
+    assert not fit(class_weight="balanced", lr=0.1).diverged_
     assert fit(sampling="balanced", lr=1e30).diverged_
 
 
