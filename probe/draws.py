@@ -47,6 +47,8 @@ class CurvePlan:
     seed : int
     jobs : int
         Draws at a time, for heads that are fitted one by one.
+    metric : str
+        What the choice inside a draw goes by, see `probe.heads.grid`.
     """
 
     counts: Sequence[int]
@@ -54,6 +56,7 @@ class CurvePlan:
     candidates: Sequence[Candidate] = ()
     seed: int = 0
     jobs: int = 1
+    metric: str = "top1"
 
 
 def learning_curve(
@@ -203,7 +206,8 @@ def _choose_inside(head: BaseHead, drawn: Part, plan: CurvePlan) -> Candidate:
         return _defaults(head, plan)
     from probe.heads.grid import Search, choose
 
-    return choose(head, drawn, None, Search(candidates=plan.candidates, folds=folds)).chosen
+    search = Search(candidates=plan.candidates, folds=folds, metric=plan.metric)
+    return choose(head, drawn, None, search).chosen
 
 
 def _inner_folds(drawn: Part, seed: int) -> Sequence[tuple[RowNumbers, RowNumbers]] | None:

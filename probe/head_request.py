@@ -60,6 +60,8 @@ class HeadRequest:
         Of each size of the learning curve.
     max_memory : int, optional
         Bytes the process may take; features that do not fit are read from their file as needed.
+    metric : str
+        What the choice goes by where an image has one label, see `probe.heads.grid`.
     positive : str, optional
         The positive one of two classes; the second unless given.
     recall : float, optional
@@ -85,6 +87,7 @@ class HeadRequest:
     per_class: Sequence[int] = ()
     draws: int = 5
     max_memory: int | None = None
+    metric: str = "top1"
     positive: str | None = None
     recall: float | None = None
     seed: int = 42
@@ -117,6 +120,7 @@ class HeadRequest:
             raise UsageError("--ensemble is about folds: add --folds 5")
         if self.repeats > 1 and not self.folds:
             raise UsageError(f"--repeats {self.repeats} is about folds: add --folds 5")
+        self._check_metric()
         if self.recall is not None and not 0 < self.recall < 1:
             raise UsageError(f"--recall {self.recall:g}: it is a share between 0 and 1, as 0.95")
         if self.recall is not None and self.ensemble == "vote":
@@ -126,6 +130,19 @@ class HeadRequest:
             )
         for candidate in self._candidates():
             self.estimator().set_params(**candidate).check_params()
+
+    def _check_metric(self) -> None:
+        if self.metric == "top1":
+            return
+        from probe.heads.grid import CHOICE_METRICS
+
+        if self.metric not in CHOICE_METRICS:
+            raise UsageError(f"--metric {self.metric}: it is one of {', '.join(CHOICE_METRICS)}")
+        if not (self.searched() or self.folds or self.seeds > 1):
+            raise UsageError(
+                f"--metric {self.metric} is about choosing, and nothing is chosen: give a "
+                "parameter several values, as --C grid with --solver path"
+            )
 
     def searched(self) -> dict[str, tuple[float, ...]]:
         """Return the parameters to choose and their values; empty where nothing is chosen.
@@ -167,8 +184,9 @@ class HeadRequest:
                 units=train.units, classes=classes,
             )  # fmt: skip
         return Search(
-            candidates=self._candidates(), folds=folds, seeds=tuple(seeds), jobs=self.jobs
-        )
+            candidates=self._candidates(), folds=folds, seeds=tuple(seeds), jobs=self.jobs,
+            metric=self.metric,
+        )  # fmt: skip
 
     def curve_plan(self) -> CurvePlan | None:
         """Return what the learning curve is made of; None where none is wanted."""
@@ -180,6 +198,7 @@ class HeadRequest:
             candidates=self._candidates(),
             seed=self.seed,
             jobs=self.jobs,
+            metric=self.metric,
         )
 
     def fitting(self) -> Fitting:

@@ -28,6 +28,10 @@ from probe.result_fields import OPTIONAL_TYPES, SCHEMA, check_fields, read_inter
 log = logging.getLogger(__name__)
 
 FILE_NAME = "result.json"
+CHOICE_WORDS = {  # what else a choice may go by
+    "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auc": "AUC",
+    "log_loss": "log loss",
+}  # fmt: skip
 METRIC_WORDS = {"top1": "top-1", "map": "mAP"}  # what runs are ranked by, as people write it
 REPORTED_VERSIONS = ("probe", "mxnet", "numpy", "scikit-learn")
 
@@ -86,7 +90,8 @@ class RunResult:
         UTC, ISO 8601.
     selection : mapping, optional
         How the penalty was chosen: by, fits, penalty, values, top1, top1_error, log_loss (a figure
-        a value), chosen, refit. With several labels ``map`` stands for top1.
+        a value), chosen, refit. With several labels ``map`` stands for top1; so does what
+        ``metric`` names, where another figure decided.
     intervals : mapping of split to mapping of metric to (low, high), optional
         95 % intervals over that split's rows, the head staying as it is.
     temperature : float, optional

@@ -169,6 +169,11 @@ def fit_head(
 
 def _check(request: HeadRequest, data: HeadData) -> None:
     """Refuse what cannot be done before anything is fitted, or test rows are looked at."""
+    if data.train.y.ndim == 2 and request.metric != "top1":
+        raise UsageError(
+            f"--metric {request.metric} is for images of one label each, and these may have "
+            "several, where mean average precision decides; leave it out"
+        )
     if data.train.y.ndim == 2 and request.per_class:
         raise UsageError(
             "--per-class counts images of one label each, and these may have several; leave it out"

@@ -344,6 +344,8 @@ def _describe(choice: Choice, search: Search, *, refit: bool) -> dict[str, Any] 
         "chosen": choice.chosen[first],
         "refit": refit,
     }
+    if choice.metric not in {"top1", "map"}:
+        found["metric"] = choice.metric
     if choice.error is not None:
         found[f"{choice.metric}_error"] = choice.error.tolist()
     if others:  # the second parameter, value by value beside the first

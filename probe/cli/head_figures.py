@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.results import METRIC_WORDS
+from probe.results import CHOICE_WORDS, METRIC_WORDS
 from probe.two_classes import Threshold
 
 if TYPE_CHECKING:
@@ -251,33 +251,48 @@ def baseline_words(baseline: Mapping[str, Any], split: str) -> str:
     )
 
 
+def _place(chosen: Mapping[str, Any]) -> int:
+    """Return the place of the chosen candidate among all."""
+    also = chosen.get("also", {})
+    return next(
+        place
+        for place, value in enumerate(chosen["values"])
+        if value == chosen["chosen"]
+        and all(values[place] == chosen["also_chosen"][name] for name, values in also.items())
+    )
+
+
 def about_run(result: RunResult) -> dict[str, str]:
     """Return how the penalty was chosen, how sure the accuracy is, and how often test was seen."""
     about, metric = {}, result.metric
     word = METRIC_WORDS[metric]
     if chosen := result.selection:
         how = f"{chosen['fits']} folds" if chosen["by"] == "folds" else "validation"
-        best = max(chosen[metric])
+        by = chosen.get("metric", metric)  # what decided
+        place, decided = _place(chosen), {**METRIC_WORDS, **CHOICE_WORDS}[by]
         # of folds: each over the labels that it has, where oof is over all rows at once
-        mean = "mean of the folds' own " if (chosen["by"], metric) == ("folds", "map") else ""
+        mean = "mean of the folds' own " if (chosen["by"], by) == ("folds", "map") else ""
         also = "".join(f", {k} {v:.3g}" for k, v in chosen.get("also_chosen", {}).items())
         about["chosen"] = (
             f"{chosen['penalty']} {chosen['chosen']:.3g}{also} of {len(chosen['values'])} by {how} "
-            f"({mean}{word} {100 * best:.2f} %)"
+            f"({mean}{decided} {_figure(by, chosen[by][place])})"
         ) + (", refit on train + val" if chosen["refit"] else "")
         if "seeds" in chosen:
-            spread = chosen[f"{metric}_seed_deviation"][chosen[metric].index(best)]
+            spread = chosen[f"{by}_seed_deviation"][place]
+            points = f"{spread:.4f}" if by == "log_loss" else f"{100 * spread:.2f} points"
             about["seeds"] = (
-                f"{word} varies by {100 * spread:.2f} points (standard deviation) over "
-                f"{chosen['seeds']} seeds"
+                f"{decided} varies by {points} (standard deviation) over {chosen['seeds']} seeds"
             )
         if "overflowed" in chosen:
             count = len(chosen["overflowed"])
             about["diverged"] = f"{count} candidate{'s' if count > 1 else ''}, left out"
     if spread := result.spread:
+        by = spread["metric"]
+        decided = {**METRIC_WORDS, **CHOICE_WORDS}[by]
+        mean = _figure(by, spread["mean"]).removesuffix(" %")
         about[spread["over"]] = (
-            f"{METRIC_WORDS[spread['metric']]} {100 * spread['mean']:.2f} ± "
-            f"{100 * spread['deviation']:.2f} % (standard deviation over {spread['count']})"
+            f"{decided} {mean} ± {_figure(by, spread['deviation'])} "
+            f"(standard deviation over {spread['count']})"
         )
     if ensemble := result.params.get("ensemble"):
         about["ensemble"] = f"test is the {ensemble} of the heads of all folds" + (

@@ -77,6 +77,13 @@ Seeds = Annotated[
         show_default="1",
     ),
 ]  # fmt: skip
+Metric = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=CHOOSING,
+        help="What the choice goes by: top1, balanced_accuracy, macro_f1, auc or log_loss.",
+    ),
+]
 Refit = Annotated[
     bool | None,
     typer.Option(

@@ -5,8 +5,12 @@ as far as it can: candidates that are not worse than the best by more than one s
 difference are as good. Among them the lowest log loss decides, each candidate's at its own best
 temperature, since that is what probabilities are calibrated with afterwards, then the log loss
 without it, each to a ten-thousandth of a nat; among equals still, the one that holds back the most.
-The standard error is that of the difference on the same rows; the
-mean average precision of one validation split has none, and there only equals are tied.
+The standard error is that of the difference on the same rows; the mean average precision of one
+validation split has none, and there only equals are tied.
+
+Another metric may decide in place of top-1 (`Search.metric`). Then the standard error is that over
+folds, on one validation split only equals are tied, and of log losses nothing but the lowest is as
+good as the lowest.
 
 References
 ----------
@@ -27,6 +31,7 @@ from probe.errors import HeadError, UsageError
 from probe.heads.base import BaseHead
 from probe.heads.path import DEFAULT_GRID
 from probe.heads.scoring import CALIBRATED_SCORES, calibrated_losses, score_rows
+from probe.metrics import score
 from probe.parts import Part
 from probe.units import count_units
 
@@ -45,6 +50,12 @@ GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
 # few steps away from zero; as many neighbours, as smooth a border.
 RESTRAINT = {"C": -1, "alpha": 1, "lr": -1, "wd": 1, "k": 1}
 
+TOP1, LOG_LOSS = "top1", "log_loss"
+# of one label an image: what may decide, and what `Metrics` calls it
+CHOICE_METRICS = {
+    TOP1: TOP1, "balanced_accuracy": "mean_recall", "macro_f1": "macro_f1", "auc": "macro_auc",
+    LOG_LOSS: LOG_LOSS,
+}  # fmt: skip
 ALIKE = 1e-4  # nats: log losses that differ by less are alike
 
 Array64 = NDArray[np.float64]
@@ -68,12 +79,16 @@ class Search:
         head's own.
     jobs : int
         Fits at a time, for heads that are fitted one by one.
+    metric : str
+        What decides: one of `CHOICE_METRICS`. Where an image may have several labels it is mean
+        average precision.
     """
 
     candidates: Sequence[Candidate]
     folds: FoldRows | None = None
     seeds: Sequence[int] = ()
     jobs: int = 1
+    metric: str = TOP1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,8 +97,9 @@ class Choice:
 
     Parameters
     ----------
-    metric : {"top1", "map"}
-        What `score` is: top-1, or where an image may have several labels mean average precision.
+    metric : str
+        What `score` is: one of `CHOICE_METRICS`, or where an image may have several labels ``map``,
+        mean average precision.
     candidates : tuple of mapping
         Those that could be fitted.
     failed : tuple of mapping
@@ -184,7 +200,7 @@ class Fit:
     score, log_loss : float64, (n_candidates, n_seeds)
         See Choice.
     right : float, (n_candidates, n_images), optional
-        What was right, over the seeds on average; where an image has one label.
+        What was right, over the seeds on average; where an image has one label and top-1 decides.
     """
 
     heads: list[BaseHead | None]
@@ -204,17 +220,24 @@ def fit_and_score(
     asked = [{**candidate, **seed} for candidate in search.candidates for seed in seeds]
     validation = watched.xy() if watched is not None and len(watched) else None
     fitted = head.fit_candidates(*train.xy(), asked, validation=validation, jobs=search.jobs)
-    return score_fit(fitted, held_out, len(seeds))
+    return score_fit(fitted, held_out, len(seeds), search.metric)
 
 
-def score_fit(fitted: Sequence[BaseHead | None], held_out: Part, n_seeds: int = 1) -> Fit:
-    """Score candidates that are fitted already; diverged ones count as never right."""
+def score_fit(
+    fitted: Sequence[BaseHead | None], held_out: Part, n_seeds: int = 1, metric: str = TOP1
+) -> Fit:
+    """Score candidates that are fitted already; diverged ones count as never right.
+
+    `score` is such that more is better: log losses have a minus.
+    """
     whole = [one for one in fitted if one is not None]
     figures, right = np.zeros((2, len(fitted))), None
     if whole:
         there = np.array([one is not None for one in fitted])
         *found, rows = score_rows(whole, held_out)
         figures[:, there] = found
+        if metric != TOP1:
+            figures[0, there], rows = _decisive(whole, held_out, metric, found[1]), None
         if rows is not None:
             every = np.zeros((len(fitted), len(held_out)), bool)
             every[there] = rows
@@ -223,6 +246,25 @@ def score_fit(fitted: Sequence[BaseHead | None], held_out: Part, n_seeds: int = 
     failed = np.array([one is None for one in fitted]).reshape(-1, n_seeds).any(axis=1)
     heads = [None if bad else one for bad, one in zip(failed, fitted[::n_seeds], strict=True)]
     return Fit(heads=heads, score=score, log_loss=loss, right=right)
+
+
+def _decisive(heads: Sequence[BaseHead], held_out: Part, metric: str, losses: Array64) -> Array64:
+    """Return what decides between heads, (n_heads,), more being better."""
+    if metric == LOG_LOSS:
+        return -losses
+    n_classes = 1 + max(int(held_out.y.max()), *(int(head.classes_.max()) for head in heads))
+    values = []
+    for head in heads:
+        logits = held_out.predict_logits(head, n_classes)
+        found = score(np.exp(logits), held_out.y, n_classes, logits)
+        value = getattr(found, CHOICE_METRICS[metric])
+        if value is None:
+            raise UsageError(
+                f"--metric {metric}: {len(held_out):,} rows to choose on are all of one class; "
+                "hold out more, or choose by top1"
+            )
+        values.append(value)
+    return np.array(values)
 
 
 def _means(right: NDArray[np.bool_], n_seeds: int) -> NDArray[np.floating[Any]]:
@@ -240,7 +282,7 @@ def _over_folds(head: BaseHead, train: Part, val: Part | None, search: Search) -
     at_once = clone(head).fit_folds(train, search.folds, search.candidates)
     if at_once is not None:
         return [
-            score_fit(fitted, train.take(held_out))
+            score_fit(fitted, train.take(held_out), metric=search.metric)
             for fitted, (_, held_out) in zip(at_once, search.folds, strict=True)
         ]
     if search.jobs > 1 and len(search.candidates) < search.jobs and head.one_by_one:
@@ -266,13 +308,13 @@ def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None)
     if not good:
         names = dict.fromkeys(_say(one) for one in (failed[0], failed[-1]) if one)
         raise HeadError("every fit diverged" + (": " + " to ".join(names) if names else ""))
-    score = np.stack([fit.score[good] for fit in fits])  # (folds, candidates, seeds)
-    mean, over_seeds = score.mean(axis=(0, 2)), score.mean(axis=0)
+    figures = np.stack([fit.score[good] for fit in fits])  # (folds, candidates, seeds)
+    mean, over_seeds = figures.mean(axis=(0, 2)), figures.mean(axis=0)
     several = cast("BaseHead", fits[0].heads[good[0]]).multilabel_
     error = None
     if search.folds is not None:
-        error = score.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(fits))
-    elif not several:
+        error = figures.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(fits))
+    elif not several and search.metric == TOP1:
         error = np.sqrt(mean * (1 - mean) / count_units(whole.units, len(whole)))
     tied = np.flatnonzero(_shortfall(fits, good, search, whole) <= 0)
     losses = np.zeros(len(good))
@@ -288,10 +330,10 @@ def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None)
         tied.tolist(), key=lambda i: (calibrated[i], raw_steps[i], *_strength(candidates[i]))
     )
     return Choice(
-        metric="map" if several else "top1",
+        metric="map" if several else search.metric,
         candidates=tuple(candidates),
         failed=tuple(failed),
-        score=mean,
+        score=raw if search.metric == LOG_LOSS else mean,
         log_loss=raw,
         error=error,
         seed_deviation=over_seeds.std(axis=1, ddof=1) if len(search.seeds) > 1 else None,
@@ -305,7 +347,9 @@ def _shortfall(fits: Sequence[Fit], good: Sequence[int], search: Search, whole: 
     mean = np.stack([fit.score[good] for fit in fits]).mean(axis=(0, 2))
     behind: Array64 = mean.max() - mean
     best = int(np.argmax(mean))
-    if any(fit.right is None for fit in fits):  # several labels an image
+    if search.metric == LOG_LOSS:  # the lowest, and nothing but it
+        return behind
+    if any(fit.right is None for fit in fits):  # several labels an image, or another metric
         each = np.stack([fit.score[good].mean(axis=1) for fit in fits])
         error = np.zeros(len(good))
         if len(fits) > 1:
