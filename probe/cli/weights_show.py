@@ -67,6 +67,7 @@ def _as_json(
         "name": known.name if known else None,
         "fits": {name: list(layers) for name, layers in held.items()},
         "fits_not": dict(others),
+        "notes": list(opened.notes),
         "tensors": {
             name: {"shape": list(one.shape), "dtype": str(one.dtype)}
             for name, one in opened.tensors.items()
@@ -87,6 +88,8 @@ def _facts(
         "input": _input(opened, known),
     }
     facts |= {f"fits {name}": f"up to {layers[-1]}" for name, layers in held.items()}
+    if opened.notes:
+        facts["note"] = "; ".join(opened.notes)
     if not held:
         facts["fits"] = "no backbone of the catalog"
     return facts | {f"not {name}": reason for name, reason in list(others.items())[:CLOSEST]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -169,6 +170,11 @@ def refuse(file: TensorFile, backbone: BackboneSpec, reasons: list[str]) -> Weig
     hint = f"; it fits --backbone {' or '.join(others)}" if others else ""
     if backbone.name in fitting:
         hint = f"; it holds the layers up to --layer {holds_layers(file, backbone)[-1]}"
+    if file.format == "onnx" and re.match(r"\d+ missing \([\w.]*bias\b", reasons[0]):
+        hint += (
+            "; torch's newer exporter leaves out biases that are all 0, as untrained networks have "
+            "them: export with torch.onnx.export(..., dynamo=False)"
+        )
     return WeightsError(f"{file.path}: not weights of {backbone.name}: {', '.join(reasons)}{hint}")
 
 

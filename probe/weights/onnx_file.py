@@ -47,6 +47,7 @@ ATTRIBUTE_FLOATS, ATTRIBUTE_INTS = 7, 8
 INT32, INT64 = 5, 7  # of TensorProto
 DIMS, TYPE, NAME, RAW, EXTERNAL, LOCATION = 1, 2, 8, 9, 13, 14  # of TensorProto
 PACKED = {"float32": 4, "float64": 10}  # the field of TensorProto that holds such numbers packed
+FLOAT8 = range(17, 21)  # of TensorProto.DataType
 MAX_DIMS = 256
 MAX_ATTRIBUTE = 2048  # bytes of a node's numbers or text; more is no setting of a network here
 FEW = 64  # numbers of a tensor that can be a setting: pads, axes, a shape, the bounds of a clip
@@ -469,6 +470,11 @@ def _tensor(  # noqa: PLR0912 - a case a field
         elif part.number in (INT32, INT64) and len(spread) < FEW:
             spread += wire.numbers(part, MAX_DIMS)
     shape = check_shape(wire.path, name, dims)
+    if kind in FLOAT8:
+        raise WeightsError(
+            f"{wire.path}: initializer {name!r} is stored as float8, which is not supported; "
+            "export the network in float32 or float16"
+        )
     dtype, count = _TYPES.get(kind, ""), math.prod(shape)
     half = blobs.get(INT32) if dtype in ("float16", "bfloat16") and RAW not in blobs else None
     if half is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from probe.weights import (
     torch_file,
 )
 from probe.weights.tensors import TensorFile
+from probe.weights.torch_file import PLACE
 from probe.weights.zip_members import stored_members
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -27,8 +28,16 @@ ONNX = b"\x08"  # the tag of the format's version, the first field
 WRAPPED = ("torch", "safetensors", "onnx")
 WRAPPERS = (  # DataParallel, torch.compile, Lightning, and what people call a network in theirs
     "module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.", "encoder_q.",
-    "student.", "teacher.", "resnet.", "0.",
+    "student.", "teacher.", "base_encoder.", "momentum_encoder.", "resnet.", "features.", "0.",
 )  # fmt: skip
+SIBLINGS = (  # two networks in one state dict: what is taken, what is left
+    ("encoder_q.", "encoder_k."), ("base_encoder.", "momentum_encoder."), ("teacher.", "student."),
+    ("online_encoder.", "target_encoder."), ("online_network.", "target_network."),
+    ("model.", "model_ema."), ("model.", "ema_model."), ("model.", "ema."), ("net.", "net_ema."),
+    ("module.", "module_ema."), ("backbone.", "backbone_ema."), ("backbone.", "backbone_momentum."),
+    ("student.", "student_ema."), ("generator.", "discriminator."),
+)  # fmt: skip
+RESNET = "features."  # a wrapper's name, and that of a part of other networks
 SURE = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # a classifier may stand outside
 
 KNOWN = (
@@ -83,7 +92,16 @@ def _open(path: Path) -> TensorFile:
 def unwrapped(file: TensorFile) -> TensorFile:
     """Return a file without what its names begin with because the network was in another one."""
     names = {name: name for name in file.tensors}
-    while wrapper := next((one for one in WRAPPERS if _wraps(one, list(names.values()))), None):
+    notes = file.notes
+    while True:
+        if file.graph is None and (pair := _siblings(list(names.values()))):
+            notes = (*notes, _left(file, names, *pair))
+            names = {name: short for name, short in names.items() if short.startswith(pair[0])}
+            wrapper: str | None = pair[0]
+        else:
+            wrapper = next((one for one in WRAPPERS if _wraps(one, list(names.values()))), None)
+        if wrapper is None:
+            break
         names = {name: short.removeprefix(wrapper) for name, short in names.items()}
         if len(set(names.values())) != len(names):
             return file
@@ -94,13 +112,44 @@ def unwrapped(file: TensorFile) -> TensorFile:
             for node in file.graph.nodes
         ),
     )
-    tensors = {names[name]: tensor for name, tensor in file.tensors.items()}
-    return replace(file, tensors=tensors, graph=graph)
+    tensors = {short: file.tensors[name] for name, short in names.items()}
+    return replace(file, tensors=tensors, graph=graph, notes=notes)
+
+
+def _siblings(names: list[str]) -> tuple[str, str] | None:
+    """What two networks in one state dict begin with, where their parameters are called alike."""
+    for taken, left in SIBLINGS:
+        first, second = (
+            {name.removeprefix(one) for name in names if name.startswith(one)}
+            for one in (taken, left)
+        )
+        if 2 * len(first & second) > max(len(first), len(second)):
+            return taken, left
+    return None
+
+
+def _left(file: TensorFile, names: Mapping[str, str], taken: str, left: str) -> str:
+    """What is said of the network that was not taken, and the line that makes a file of it."""
+    begin = next(name for name, short in names.items() if short.startswith(left))
+    whole = begin.removesuffix(names[begin]) + left
+    rest = [short for short in names.values() if not short.startswith((taken, left))]
+    beside = f"; nor were {len(rest)} more tensors, {rest[0]!r} first" if rest else ""
+    place = file.metadata.get(PLACE, "")
+    load, save = f"torch.load(FILE){place}", "torch.save"
+    if file.format == "safetensors":
+        load, save = "load_file(FILE)", "safetensors.torch.save_file"
+    return (
+        f"{taken.rstrip('.')!r} was taken, and {left.rstrip('.')!r} beside it was not: "
+        f"{save}({{k: v for k, v in {load}.items() if k.startswith({whole!r})}}, OTHER) "
+        f"makes a file of that{beside}"
+    )
 
 
 def _wraps(wrapper: str, names: list[str]) -> bool:
     """Whether all names begin so; of a wrapper that no network here has for a layer, most."""
     count = sum(name.startswith(wrapper) for name in names)
+    if wrapper == RESNET:  # VGG and others have a part of that name, but no layer1 in it
+        return 2 * count > len(names) and any(name.startswith("features.layer1.") for name in names)
     return count == len(names) > 0 or (wrapper in SURE and 2 * count > len(names))
 
 

@@ -13,7 +13,15 @@ from pathlib import Path
 
 from probe.errors import UnsafeFileError, WeightsError
 from probe.records import loads_json
-from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile, check_shape, raw_tensor
+from probe.weights.tensors import (
+    AS_FLOAT32,
+    Float32,
+    LazyTensor,
+    Shape,
+    TensorFile,
+    check_shape,
+    raw_tensor,
+)
 
 _TYPES = {
     "F32": "float32", "F64": "float64", "F16": "float16", "BF16": "bfloat16", "I64": "int64",
@@ -51,7 +59,8 @@ def read_safetensors(path: Path) -> TensorFile:
     for name, entry in header.items():
         if entry["dtype"] not in _TYPES:
             raise WeightsError(
-                f"{path}: tensor {name!r} has type {entry['dtype']}, which is not supported"
+                f"{path}: tensor {name!r} has type {entry['dtype']}, which is not supported; "
+                f"{AS_FLOAT32}"
             )
         shape = check_shape(path, name, entry["shape"])
         start, end = entry["data_offsets"]

@@ -24,6 +24,10 @@ from probe.weights.architecture import Graph
 Shape = tuple[int, ...]
 Float32 = NDArray[np.float32]
 
+AS_FLOAT32 = (
+    "load it in PyTorch and save it as float32, "
+    "torch.save({name: one.float() for name, one in model.state_dict().items()}, FILE)"
+)
 BLOCK_BYTES = 1 << 24
 MAX_DIMENSIONS = 8
 FLOATING = ("float32", "float16", "bfloat16", "float64")

@@ -17,7 +17,15 @@ from typing import Any, BinaryIO
 
 from probe.errors import UnsafeFileError, WeightsError
 from probe.pickles import COMMON, Allowed, BoundedStream, Dialect, Stream, read_pickle
-from probe.weights.tensors import ITEM_BYTES, LazyTensor, Shape, TensorFile, check_shape, raw_tensor
+from probe.weights.tensors import (
+    AS_FLOAT32,
+    ITEM_BYTES,
+    LazyTensor,
+    Shape,
+    TensorFile,
+    check_shape,
+    raw_tensor,
+)
 from probe.weights.zip_members import Member, stored_members
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
@@ -27,6 +35,7 @@ NESTED_UNDER = (  # the trained weights first, then averages of them, then other
     "module", "backbone", "encoder", "model_ema", "state_dict_ema", "ema_state_dict", "ema",
     "teacher", "student", "generator",
 )  # fmt: skip
+PLACE = "torch.place"  # in the metadata: where in the file's dictionaries the tensors are
 MAX_KEY = 16  # parts of a tuple that is a dict's key
 MAX_PICKLE = 1 << 26  # of the largest networks here it is below 1 MB
 
@@ -136,6 +145,8 @@ def _stream_places(
 def _unpickle(path: Path, stream: Stream) -> object:
     try:
         return read_pickle(stream, _TORCH)
+    except _OtherTypeError as error:
+        raise WeightsError(f"{path}: {error}; {AS_FLOAT32}") from None
     except UnsafeFileError as error:
         raise UnsafeFileError(
             f"{path}: {error}; nothing was run; whoever trusts it can load it in PyTorch and save "
@@ -171,6 +182,15 @@ def _rebuild_tensor(
     if len(shape) != len(strides):
         raise UnsafeFileError("the pickle has a tensor with more strides than sides, or fewer")
     return _Tensor(storage, offset, shape, strides)
+
+
+class _OtherTypeError(UnsafeFileError):
+    """The pickle makes tensors of a type that no network here has."""
+
+
+def _rebuild_other(*_: object) -> None:
+    """What torch writes for the types that have no storage of their own."""
+    raise _OtherTypeError("holds tensors of float8 or another type that is not supported")
 
 
 def _ordered_dict(*pairs: object) -> dict[object, object]:
@@ -272,8 +292,10 @@ _TORCH = Dialect(
         ("collections", "OrderedDict"): Allowed(_ordered_dict),
         ("torch._utils", "_rebuild_tensor"): Allowed(_rebuild_tensor),
         ("torch._utils", "_rebuild_tensor_v2"): Allowed(_rebuild_tensor),
+        ("torch._utils", "_rebuild_tensor_v3"): Allowed(_rebuild_other),
         ("torch._utils", "_rebuild_parameter"): Allowed(lambda tensor, *_: tensor),
         ("torch", "Size"): Allowed(_size),
+        ("torch.storage", "UntypedStorage"): _StorageType("uint8"),
         **{("torch", name): _StorageType(dtype) for name, dtype in _STORAGES.items()},
     },
     build=_build,
@@ -297,9 +319,10 @@ def _all_tensors(found: object) -> list[_Tensor]:
     return tensors
 
 
-def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[str, ...]]:
-    """The tensors by their names, and what is to be told of how they were chosen."""
+def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[str, ...], str]:
+    """The tensors by their names, what is to be told of how they were chosen, and their place."""
     notes: list[str] = []
+    place = ""
     for _ in range(3):  # {"state_dict": {"model": {...}}} is as deep as anybody nests
         if not isinstance(found, dict):
             break
@@ -311,9 +334,10 @@ def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[st
             other = others[0]
             notes.append(
                 f"{taken!r} was taken, and {' and '.join(map(repr, others))} beside it was not: "
-                f"torch.save(torch.load(FILE)[{other!r}], OTHER) makes a file of that"
+                f"torch.save(torch.load(FILE){place}[{other!r}], OTHER) makes a file of that"
             )
         found = found[taken]
+        place += f"[{taken!r}]"
     tensors = found if isinstance(found, dict) else {}
     tensors = {
         name: one
@@ -327,7 +351,7 @@ def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[st
             else type(found).__name__
         )
         raise WeightsError(f"{path}: no state dict in it (found {keys}); save model.state_dict()")
-    return tensors, tuple(notes)
+    return tensors, tuple(notes), place
 
 
 def _holds_tensors(found: object) -> bool:
@@ -340,7 +364,7 @@ def _holds_tensors(found: object) -> bool:
 
 def _tensor_file(path: Path, found: object, places: Mapping[str, Member]) -> TensorFile:
     tensors: dict[str, LazyTensor] = {}
-    chosen, notes = _state_dict(path, found)
+    chosen, notes, place_in = _state_dict(path, found)
     for name, one in chosen.items():
         storage, item = one.storage, ITEM_BYTES[one.storage.dtype]
         place = places.get(storage.key)
@@ -352,4 +376,4 @@ def _tensor_file(path: Path, found: object, places: Mapping[str, Member]) -> Ten
             path, name, storage.dtype, one.shape,
             offset=place.offset + first, available=end - first, strides=one.strides,
         )  # fmt: skip
-    return TensorFile(path, "torch", tensors, notes=notes)
+    return TensorFile(path, "torch", tensors, {PLACE: place_in}, notes=notes)

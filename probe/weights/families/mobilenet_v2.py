@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from probe.backbones.spec import BackboneSpec
+from probe.weights.families.keras_mobilenet import keras_v2
 from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     BATCH_COUNTERS,
@@ -92,8 +93,8 @@ _timm = _renamer(
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
-    """Return torchvision's and timm's naming, each also with its norms folded."""
-    found = []
+    """Return torchvision's and timm's naming, each also with its norms folded, and Keras's."""
+    found = [keras_v2(shapes)]
     for name, rename, top in (
         ("torchvision", _torchvision, "classifier.1"),
         ("timm", _timm, "classifier"),

@@ -1,0 +1,126 @@
+"""Where a file cannot be used, or is used in part, it is said what was taken and what to do."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from probe.backbones.catalog import BACKBONES
+from probe.cli.app import app
+from probe.errors import WeightsError
+from probe.weights import open_tensors
+from probe.weights.fit import refuse, why_not
+from probe.weights.tensors import LazyTensor, TensorFile
+from tests.weights import writers
+from tests.weights.writers_proto import block, number
+
+KERNEL = {"conv1.weight": 1.0, "bn1.weight": 2.0, "bn1.bias": 3.0}
+
+
+def under(prefix: str, more: float = 0) -> dict[str, np.ndarray]:
+    return {prefix + name: np.full(2, one + more, "f4") for name, one in KERNEL.items()}
+
+
+@pytest.mark.parametrize(
+    ("taken", "left"),
+    [
+        ("module.encoder_q.", "module.encoder_k."), ("teacher.backbone.", "student.backbone."),
+        ("model.", "model_ema."), ("online_encoder.net.", "target_encoder.net."),
+        ("base_encoder.", "momentum_encoder."), ("model.", "ema_model."),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["torch", "safetensors"])
+def test_of_two_networks_in_one_state_dict_one_is_taken_and_named(
+    kind: str, taken: str, left: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "w"
+    queue = {"module.queue": np.zeros(3, "f4")} if "module" in taken else {}
+    arrays = under(left, 10) | queue | under(taken)
+    if kind == "torch":
+        writers.write_torch_zip(path, arrays, under="state_dict")
+    else:
+        writers.write_safetensors(path, arrays)
+    file = open_tensors(path)
+    assert {name: one.read()[0] for name, one in file.tensors.items()} == KERNEL
+    (note,) = file.notes
+    inner = left if "module" in left else left.partition(".")[0] + "."
+    assert f"k.startswith('{inner}')" in note
+    assert ("torch.load(FILE)['state_dict'].items()" in note) == (kind == "torch")
+    assert ("'queue' first" in note) == bool(queue)
+
+
+def test_the_line_for_a_state_dict_inside_another_names_its_place(tmp_path: Path) -> None:
+    ones = {"conv1.weight": np.ones(2, "f4")}
+    inner = {"model": writers.state_dict(ones), "model_ema": writers.state_dict(ones)}
+    body = writers.mapping({"state_dict": writers.mapping(inner)})
+    path = writers.write_zip(tmp_path / "w.pth", b"\x80\x02" + body + b".", [bytes(8)])
+    (note,) = open_tensors(path).notes
+    assert "torch.save(torch.load(FILE)['state_dict']['model_ema'], OTHER)" in note
+    shown = CliRunner().invoke(app, ["weights", "show", str(path)])
+    assert "'model' was taken, and 'model_ema' beside it was not" in " ".join(shown.output.split())
+    asked = CliRunner().invoke(app, ["weights", "show", str(path), "--json"])
+    assert json.loads(asked.stdout)["notes"] == [note]
+
+
+def test_features_is_a_wrapper_of_resnets_alone(tmp_path: Path) -> None:
+    names = ["conv1.weight", "layer1.0.conv1.weight", "bn1.weight"]
+    ones = np.ones(2, "f4")
+    path = writers.write_torch_zip(tmp_path / "a", {f"features.{one}": ones for one in names})
+    assert list(open_tensors(path).tensors) == names
+    vgg = {f"features.{one}.weight": ones for one in range(3)}
+    assert list(open_tensors(writers.write_torch_zip(tmp_path / "b", vgg)).tensors) == list(vgg)
+
+
+def test_float8_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    untyped = writers.many(
+        writers.text("storage"), writers.glob("torch.storage", "UntypedStorage"),
+        writers.text("0"), writers.text("cpu"), writers.integer(2),
+    )  # fmt: skip
+    built = writers.glob("torch._utils", "_rebuild_tensor_v3")
+    body = writers.mapping({"a.weight": built + writers.many(untyped + b"Q") + b"R"})
+    path = writers.write_zip(tmp_path / "w.pth", b"\x80\x02" + body + b".", [bytes(2)])
+    with pytest.raises(WeightsError, match=r"float8 .*one\.float\(\) for name, one in"):
+        open_tensors(path)
+    head = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}).encode()
+    path.write_bytes(struct.pack("<Q", len(head)) + head + bytes(2))
+    with pytest.raises(WeightsError, match=r"type F8_E4M3, .*one\.float\(\) for name, one in"):
+        open_tensors(path)
+    tensor = number(1, 2) + number(2, 17) + block(8, b"a") + block(9, bytes(2))
+    path.write_bytes(number(1, 8) + block(7, block(5, tensor)))
+    with pytest.raises(WeightsError, match=r"'a' is stored as float8, .* export"):
+        open_tensors(path)
+
+
+def test_biases_that_an_exporter_left_out_are_told() -> None:
+    file = TensorFile(Path("w.onnx"), "onnx", {})
+    said = str(refuse(file, BACKBONES["resnet18"], ["2 missing (bn1.bias, layer1.0.bn1.bias)"]))
+    assert "leaves out biases that are all 0" in said
+    assert "dynamo=False" in said
+    said = str(refuse(file, BACKBONES["resnet18"], ["2 missing (conv1.weight, bn1.bias)"]))
+    assert "dynamo" not in said
+
+
+@pytest.mark.parametrize(
+    ("backbone", "names"),
+    [
+        ("mobilenet_v1", {"conv1/kernel": (3, 3, 3, 32), "conv_pw_1/kernel": (1, 1, 32, 64),
+                          "conv_dw_1/depthwise_kernel": (3, 3, 32, 1)}),
+        ("mobilenet_v2", {"Conv1/kernel": (3, 3, 3, 32), "Conv_1/kernel": (1, 1, 320, 1280),
+                          "block_1_project/kernel": (1, 1, 96, 24), "bn_Conv1/gamma": (32,),
+                          "predictions/kernel": (1280, 1000)}),
+    ],
+)  # fmt: skip
+def test_kerass_mobilenets_get_their_reason(
+    backbone: str, names: dict[str, tuple[int, ...]]
+) -> None:
+    tensors = {
+        name: LazyTensor(shape, "float32", lambda _, __: np.empty(0))
+        for name, shape in names.items()
+    }
+    reasons = why_not(TensorFile(Path("w.h5"), "keras", tensors))
+    assert "pads below and on the right alone where it strides" in reasons[backbone]
