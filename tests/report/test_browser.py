@@ -101,7 +101,7 @@ def test_sorting(page: Any) -> None:
     def names() -> list[str]:
         return page.locator("#leaderboard-table tbody tr td:first-child").all_text_contents()
 
-    assert names() == ["1", "2", "3"]
+    assert names() == ["1", "1", "3"]  # two of the runs are equal
     header = page.locator("#leaderboard-table th", has_text="log loss")
     button = header.locator("button")
     button.focus()
