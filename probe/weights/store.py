@@ -281,7 +281,9 @@ def _from_file(
             f"{path}: these are {spec.name}, weights of {spec.backbone}, not of {backbone.name}"
         )
     known, format_, source = (
-        (spec.preprocess, spec.format, "") if spec else _read_inside(path, backbone)
+        (spec.preprocess, spec.format, "")
+        if spec
+        else _read_inside(path, backbone, proposing=preprocess is None)
     )
     _warn_if_other(path.name, known, preprocess)
     chosen, said = preprocess or known, None
@@ -359,8 +361,14 @@ def _size_beside(said: Said | None) -> str:
     return f"; {said[1].path.name} beside it says that the input has {said[1].size} pixels"
 
 
-def _read_inside(path: Path, backbone: BackboneSpec) -> tuple[PreprocessSpec | None, str, str]:
-    """Return what a file says of itself: its preprocessing, its format and where it comes from."""
+def _read_inside(
+    path: Path, backbone: BackboneSpec, *, proposing: bool
+) -> tuple[PreprocessSpec | None, str, str]:
+    """Return what a file says of itself: its preprocessing, its format and where it comes from.
+
+    Whether MXNet's converter made it of a Caffe file is looked at only where a preprocessing is to
+    be proposed: it takes the network's shapes, and so MXNet.
+    """
     file = open_tensors(path)
     meant = file.metadata.get(BACKBONE_KEY, backbone.name)
     if not same_network(meant, backbone.name):
@@ -368,7 +376,7 @@ def _read_inside(path: Path, backbone: BackboneSpec) -> tuple[PreprocessSpec | N
     text = file.metadata.get(PREPROCESS_KEY)
     source = " ".join(file.metadata.get(SOURCE_KEY, "").split())[:LONGEST_SOURCE]
     if text is None:
-        fit = fit_file(file, backbone) if file.format == "gluon" else None
+        fit = fit_file(file, backbone) if proposing and file.format == "gluon" else None
         converted = fit is not None and fit.naming.name == CONVERTED
         return None, "caffe" if converted else file.format, source
     try:
