@@ -103,7 +103,7 @@ Ensemble = Annotated[
 Positive = Annotated[
     str | None,
     typer.Option(
-        rich_help_panel=TWO, help="Whose precision, recall and curves are told.",
+        rich_help_panel=TWO, help="The class whose precision, recall and areas are told.",
         show_default="the second class",
     ),
 ]  # fmt: skip
