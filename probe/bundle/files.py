@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import os
@@ -26,7 +25,7 @@ from numpy.typing import NDArray
 
 from probe.bundle.about import ABOUT, About
 from probe.errors import BundleError, ProbeError, WeightsError
-from probe.files import is_refusal, reason_of, replacing, sync
+from probe.files import hold, is_refusal, reason_of, replacing, sync
 from probe.weights.zip_members import Member, stored_members
 
 ENDING = ".probe"
@@ -193,7 +192,7 @@ def _remove_leftovers(out: Path) -> None:
     """Remove the working folders of this bundle that no living process holds."""
     for folder in out.parent.glob(f".{glob.escape(out.name)}.*{UNFINISHED}"):
         with contextlib.suppress(OSError):  # another process holds it, or it is another user's
-            descriptor = _hold(folder)
+            descriptor = hold(folder)
             try:
                 shutil.rmtree(folder)
             finally:
@@ -208,21 +207,10 @@ def _made_and_held(out: Path) -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=UNFINISHED, dir=out.parent))
         with contextlib.suppress(FileNotFoundError, BlockingIOError):
-            descriptor = _hold(folder)
+            descriptor = hold(folder)
             if folder.is_dir():
                 return folder, descriptor
             os.close(descriptor)
-
-
-def _hold(folder: Path) -> int:
-    """Hold a folder until the descriptor is closed; the kernel does that when the process dies."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _publish(folder: Path, out: Path) -> None:
