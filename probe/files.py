@@ -97,11 +97,14 @@ def hold(path: Path) -> int:
     Raises
     ------
     OSError
-        Another process holds it, or it cannot be opened.
+        Another process holds it, or it cannot be opened. `FileNotFoundError` where it was removed
+        between the two, even if there is another of its name by now.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     except OSError:
         os.close(descriptor)
         raise

@@ -235,12 +235,10 @@ def new_run_folder(runs: Path) -> Path:
             continue
         except OSError:  # a file system without locks; nobody can take a folder for a leftover
             return folder
-        if folder.is_dir():
-            _held.append(descriptor)
-            while len(_held) > MOST_HELD:  # something lies in the older ones by now
-                os.close(_held.popleft())
-            return folder
-        os.close(descriptor)
+        _held.append(descriptor)
+        while len(_held) > MOST_HELD:  # something lies in the older ones by now
+            os.close(_held.popleft())
+        return folder
 
 
 def _remove_empty(runs: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probe.errors import CacheError
-from probe.files import replacing, write_text
+from probe.files import hold, replacing, write_text
 from probe.results import new_run_folder
 
 
@@ -109,3 +110,21 @@ def test_empty_run_folders_of_killed_processes_go(tmp_path: Path) -> None:
     assert new_run_folder(tmp_path).parent == tmp_path
     assert new.is_dir()
     running[1].communicate("")
+
+
+def test_a_folder_that_was_removed_and_made_again_before_it_was_held_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, lock = tmp_path / "run", fcntl.flock
+    folder.mkdir()
+
+    def somebody_is_faster(descriptor: int, how: int) -> None:
+        folder.rename(tmp_path / "removed")  # which keeps its inode from being used again
+        folder.mkdir()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", somebody_is_faster)
+    with pytest.raises(FileNotFoundError):
+        hold(folder)
+    monkeypatch.undo()
+    os.close(hold(folder))
