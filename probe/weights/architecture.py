@@ -76,11 +76,14 @@ class Graph:
         size. Caffe always rounds up.
     flatten : {"chw", "hwc"}
         The order in which a dense kernel behind a map is stored, as the format has it.
+    ones : frozenset of str
+        Tensors that count as 1 whatever is stored: gammas of MXNet's norms with ``fix_gamma``.
     """
 
     nodes: tuple[Node, ...]
     rounding: bool = True
     flatten: str = "chw"
+    ones: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,13 @@ from probe.errors import UsageError, WeightsError
 from probe.files import replacing
 from probe.weights.caffe_file import mean_of_channels
 from probe.weights.digest import parameter_digest
-from probe.weights.fit import fit_file, holds_layers, refuse, shapes_of
+from probe.weights.fit import Fit, fit_file, holds_layers, refuse, shapes_of
 from probe.weights.gluon_file import write_gluon
 from probe.weights.load import read_parameter, strangers
-from probe.weights.naming import Naming
 from probe.weights.open_file import open_tensors
 from probe.weights.safetensors_file import write_safetensors
 from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, ResolvedWeights
-from probe.weights.tensors import Float32, LazyTensor
+from probe.weights.tensors import Float32
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ def convert_weights(
         raise refuse(file, backbone, problems)
     bad = {*fit.missing, *fit.misshapen}
     names = [name for name in fit.naming.sources if name not in bad]
-    source = _Lazy(weights.path, fit.naming, fit.tensors, names)
+    source = _Lazy(weights.path, fit, names)
     metadata = {
         PREPROCESS_KEY: json.dumps(weights.preprocess.to_json()),
         BACKBONE_KEY: backbone.name,
@@ -137,20 +136,19 @@ def _digest_of(path: Path, backbone: BackboneSpec, names: list[str]) -> str:
     fit = fit_file(open_tensors(path), backbone)
     if fit is None:
         return ""
-    return parameter_digest(_Lazy(path, fit.naming, fit.tensors, names))
+    return parameter_digest(_Lazy(path, fit, names))
 
 
 class _Lazy(Mapping[str, Float32]):
     """Canonical parameters, each read and converted whenever it is asked for."""
 
-    def __init__(
-        self, path: Path, naming: Naming, tensors: Mapping[str, LazyTensor], names: list[str]
-    ) -> None:
-        self._path, self._naming, self._tensors, self._names = path, naming, tensors, names
+    def __init__(self, path: Path, fit: Fit, names: list[str]) -> None:
+        self._path, self._fit, self._names = path, fit, names
 
     def __getitem__(self, name: str) -> Float32:
-        source = self._naming.sources[name]
-        return read_parameter(self._path, name, source, self._tensors)
+        source = self._fit.naming.sources[name]
+        fixed = name in self._fit.ones
+        return read_parameter(self._path, name, source, self._fit.tensors, fixed=fixed)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -43,6 +43,8 @@ class Fit:
         Why the file must not be loaded although all may fit.
     difference : str or None
         Where the network that the file describes computes something else, where it describes one.
+    ones : frozenset of str
+        Canonical names that the backbone takes for 1, where the file's network does not.
     """
 
     naming: Naming
@@ -55,6 +57,7 @@ class Fit:
     renamed: tuple[str, ...]
     refusal: str | None
     difference: str | None
+    ones: frozenset[str]
 
     def problems(self, backbone: BackboneSpec, layer: Layer) -> list[str]:
         """What keeps the network cut at `layer` from using the file, most telling first."""
@@ -271,6 +274,7 @@ def _fit(
         unsure=unsure, unknown=tuple(unknown), omitted=tuple(labels), renamed=renamed,
         refusal=None if accepted else naming.refusal,
         difference=_difference(naming, file, backbone),
+        ones=frozenset() if file.graph is None else own_graph(backbone.name).ones,
     )  # fmt: skip
 
 

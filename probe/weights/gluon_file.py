@@ -22,9 +22,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.errors import UnsafeFileError, WeightsError
 from probe.records import loads_json
@@ -88,7 +89,17 @@ def read_gluon(path: Path) -> TensorFile:
     if graph is not None:  # the order of its layers tells CaffeNet from BVLC's AlexNet
         order = [node.name for node in graph.nodes if node.name.isprintable()]
         metadata = {"caffe.layers": " ".join(order), **metadata}
+        tensors |= {name: _ones(tensors[name]) for name in graph.ones & tensors.keys()}
     return TensorFile(path, "gluon", tensors, metadata, graph=graph)
+
+
+def _ones(tensor: LazyTensor) -> LazyTensor:
+    """What MXNet computes with instead of a gamma that its symbol fixes."""
+
+    def fetch(start: int, stop: int) -> NDArray[Any]:
+        return np.ones((stop - start, *tensor.shape[1:]), np.float32)
+
+    return LazyTensor(tensor.shape, "float32", fetch)
 
 
 def graph_beside(path: Path) -> Graph | None:
@@ -96,7 +107,7 @@ def graph_beside(path: Path) -> Graph | None:
 
     None where there is no such file, or it is damaged: the parameters are read without it, too.
     """
-    symbol = path.with_name(re.sub(r"-\d{4,}$", "", path.stem) + "-symbol.json")
+    symbol = symbol_of(path)
     try:
         if not symbol.is_file() or symbol.stat().st_size > MAX_SYMBOL:
             return None
@@ -107,6 +118,11 @@ def graph_beside(path: Path) -> Graph | None:
     ups = [one.settings.get("ceil") for one in graph.nodes if one.op == "pool"]
     # Caffe rounds up always, and its converter writes it down: no matter where nothing is rounded
     return replace(graph, rounding=not (ups and all(ups)))
+
+
+def symbol_of(path: Path) -> Path:
+    """Return where MXNet keeps the network of a file of parameters."""
+    return path.with_name(re.sub(r"-\d{4,}$", "", path.stem) + "-symbol.json")
 
 
 class _Cursor:

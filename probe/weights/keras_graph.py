@@ -29,6 +29,7 @@ _SAME = (  # at prediction
     "ActivityRegularization", "RandomFlip", "RandomRotation", "RandomZoom", "RandomContrast",
     "RandomTranslation", "RandomBrightness",
 )  # fmt: skip
+_OTHER_IN_TRAINING = ("BatchNormalization", *_SAME)
 _ROLES = ("kernel", "depthwise_kernel", "gamma", "beta", "moving_mean", "moving_variance")
 _NCHW_AXIS = {0: 0, 1: 2, 2: 3, 3: 1, -1: 1, -2: 3, -3: 2}  # of channels last
 Config = Mapping[str, Any]
@@ -81,6 +82,14 @@ def _format(config: Config) -> bool | None:
     return {"channels_first": True, "th": True, "channels_last": False, "tf": False}.get(str(said))
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What a layer takes once that it is called, and whether it is told that it is trained."""
+
+    values: list[tuple[str, int]]
+    training: bool = False
+
+
 @dataclass
 class _Reading:
     """Collects the nodes of a model and of those inside it."""
@@ -90,7 +99,9 @@ class _Reading:
     first: bool = False
     counted: Counter[str] = field(default_factory=Counter)
 
-    def model(self, model: Config, given: tuple[str, ...], scope: str, depth: int) -> list[str]:
+    def model(
+        self, model: Config, given: tuple[str, ...], scope: str, depth: int, training: bool = False
+    ) -> list[str]:
         """Add a model's nodes and return its outputs."""
         if depth > MAX_DEPTH:
             raise ValueError("models inside models without end")
@@ -104,24 +115,33 @@ class _Reading:
             if kind == _INPUT:
                 values[name, 0] = inputs.get(name, last if depth else "input")
                 continue
-            calls = [[(last, 0)]] if sequential else list(_calls(layer))
+            calls = [_Call([(last, 0)])] if sequential else list(_calls(layer))
             for number, call in enumerate(calls):
                 taken = tuple(
                     last if sequential else values.get(one, f"{scope}{one[0]}:{one[1]}")
-                    for one in call
+                    for one in call.values
                 )
-                last = self._layer(layer, taken, f"{scope}{name}:{number}", depth)
+                last = self._layer(
+                    layer, taken, f"{scope}{name}:{number}", depth, training or call.training
+                )
                 values[name, number] = last
         ends = [values[one] for one in _ends(config, "output_layers") if one in values]
         return ends or [last]
 
-    def _layer(self, layer: Config, taken: tuple[str, ...], output: str, depth: int) -> str:
-        name = _called(layer)
-        if layer["class_name"] in _MODELS:
-            (end,) = self.model(layer, taken, f"{output}/", depth + 1)
+    def _layer(
+        self, layer: Config, taken: tuple[str, ...], output: str, depth: int, training: bool
+    ) -> str:
+        name, kind = _called(layer), layer["class_name"]
+        if kind in _MODELS:
+            (end,) = self.model(layer, taken, f"{output}/", depth + 1, training)
             return end
-        held = self._held(name, layer["class_name"])
-        steps = list(self._steps(layer["class_name"], layer["config"], held))
+        held = self._held(name, kind)
+        try:
+            steps = list(self._steps(kind, layer["config"], held))
+        except (ValueError, LookupError, TypeError, AttributeError):
+            steps = [(f"{kind} with settings that are not known", {})]
+        if training and kind in _OTHER_IN_TRAINING:
+            steps = [(f"{kind} called with training=True", {})]
         for number, (op, settings) in enumerate(steps):
             value = output if number == len(steps) - 1 else f"{output}.{number}"
             self.nodes.append(
@@ -306,13 +326,21 @@ def _ends(config: Any, which: str) -> list[tuple[str, int]]:
     return [(str(one[0]), int(one[1])) for one in listed]
 
 
-def _calls(layer: Config) -> Iterator[list[tuple[str, int]]]:
-    """What a layer takes, for each time that it is called."""
+def _calls(layer: Config) -> Iterator[_Call]:
+    """Every call of a layer, as Keras 1 and 2 or as Keras 3 writes it."""
     for call in layer["inbound_nodes"]:
         if isinstance(call, Mapping):  # Keras 3
-            yield list(_histories([call.get("args"), call.get("kwargs")], 0))
-        else:
-            yield [(str(one[0]), int(one[1])) for one in call]
+            given = call.get("kwargs") or {}
+            values = list(_histories([call.get("args"), given], 0))
+            yield _Call(values, given.get("training") is True)
+            continue
+        listed = [call] if call and isinstance(call[0], str) else call  # an operation of TensorFlow
+        values, training = [], False
+        for one in listed:
+            values.append((str(one[0]), int(one[1])))
+            given = one[3] if len(one) > 3 else {}
+            training = training or given.get("training") is True
+        yield _Call(values, training)
 
 
 def _histories(found: Any, depth: int) -> Iterator[tuple[str, int]]:

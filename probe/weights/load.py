@@ -22,12 +22,13 @@ from probe.weights.fit import (
     refuse,
     shapes_of,
 )
+from probe.weights.gluon_file import symbol_of
 from probe.weights.initial import initial_parameters
 from probe.weights.naming import Source
 from probe.weights.open_file import open_tensors
 from probe.weights.tensors import Float32, LazyTensor, TensorFile
 
-CONVERSION = 2  # to be raised when the same file gives other parameters than before
+CONVERSION = 3  # to be raised when the same file gives other parameters than before
 VARIANCE = "running_var"  # how the canonical name of one ends
 
 
@@ -81,7 +82,9 @@ def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
     for canonical in sorted(fit.naming.sources):
         if backbone.uses(layer, canonical):
             source = fit.naming.sources[canonical]
-            parameters[canonical] = read_parameter(path, canonical, source, fit.tensors)
+            parameters[canonical] = read_parameter(
+                path, canonical, source, fit.tensors, fixed=canonical in fit.ones
+            )
     return Loaded(parameters, fit.omitted, parameter_digest(parameters))
 
 
@@ -115,7 +118,7 @@ def weights_digest(path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo)
     WeightsError, UnsafeFileError
         As `load_parameters`.
     """
-    kind = f"parameters:{backbone.name}:{layer.name}:{CONVERSION}"
+    kind = f"parameters:{backbone.name}:{layer.name}:{CONVERSION}{_beside(path)}"
     return _remembered(path, kind, memo, lambda: load_parameters(path, backbone, layer).digest)
 
 
@@ -143,7 +146,8 @@ def held_layers(path: Path, backbone: BackboneSpec, memo: Memo) -> tuple[str, ..
     def look() -> str:
         return json.dumps(require_layers(open_tensors(path), backbone))
 
-    return tuple(loads_json(_remembered(path, f"layers:{backbone.name}:{CONVERSION}", memo, look)))
+    kind = f"layers:{backbone.name}:{CONVERSION}{_beside(path)}"
+    return tuple(loads_json(_remembered(path, kind, memo, look)))
 
 
 def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
@@ -162,6 +166,14 @@ def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
             file, backbone, [strangers(file)] if fit is None else fit.problems(backbone, first)
         )
     return held
+
+
+def _beside(path: Path) -> str:
+    """What is to be remembered with a file because another one beside it is read, too."""
+    try:
+        return f":{stamp_of(symbol_of(path))}"
+    except OSError:
+        return ""
 
 
 def _remembered(path: Path, kind: str, memo: Memo, compute: Callable[[], str]) -> str:
@@ -185,15 +197,22 @@ def strangers(file: TensorFile) -> str:
 
 
 def read_parameter(
-    path: Path, canonical: str, source: Source, tensors: Mapping[str, LazyTensor]
-) -> Float32:
+    path: Path, canonical: str, source: Source, tensors: Mapping[str, LazyTensor], *,
+    fixed: bool = False,
+) -> Float32:  # fmt: skip
     """Return one parameter, converted, after seeing that a network can have it.
+
+    Parameters
+    ----------
+    fixed : bool, default=False
+        The backbone takes it for 1 whatever is stored, and the file's network does not.
 
     Raises
     ------
     WeightsError
         It holds NaN or infinity, or is a variance below 0: a square root of that is NaN, and the
-        ReLU behind makes it 0, so that nobody would see it in the features.
+        ReLU behind makes it 0, so that nobody would see it in the features. Or it is fixed and
+        not 1.
     """
     stored = [tensors[name] for name in source.names]
     array = source.convert(stored)
@@ -205,6 +224,11 @@ def read_parameter(
         raise WeightsError(
             f"{path}: {canonical} holds NaN or infinity in {bad} of {array.size} numbers"
             f"{_from(canonical, source)}; training diverged or the file is damaged"
+        )
+    if fixed and (array != 1).any():
+        raise WeightsError(
+            f"{path}: {canonical} holds factors other than 1, with which its network multiplies "
+            "and the backbone does not; its network is another"
         )
     if canonical.endswith(VARIANCE):
         for name, tensor in zip(source.names, stored, strict=True):

@@ -237,7 +237,7 @@ def _graph(nodes: list[_Node], stored: _Stored) -> Graph:
     return Graph(nodes=tuple(made), flatten="hwc" if keras else "chw")
 
 
-_SAME = ("Identity", "Dropout", "Cast")
+_FLOATS = (1, 10, 11, 16, "FLOAT", "FLOAT16", "DOUBLE")  # of TensorProto.DataType, once as text
 _OTHER_NAMES = {"Sum": "add", "Add": "add"}
 
 
@@ -307,8 +307,11 @@ def _reshaped(  # noqa: PLR0911 - a case an operation
     node: _Node, extra: list[tuple[float, ...] | None], givers: Mapping[str, _Node]
 ) -> tuple[str, dict[str, Any]] | None:
     """Nodes that leave the numbers in their order; a row for each image is the one new shape."""
-    if node.kind in _SAME:
+    if node.kind == "Identity" or (node.kind == "Cast" and node.attributes.get("to") in _FLOATS):
         return "same", {}
+    if node.kind == "Dropout":
+        trained = len(extra) > 1 and extra[1] != (0,) and bool(node.inputs[2])
+        return ("Dropout in training mode", {}) if trained else ("same", {})
     if node.kind == "Flatten" and node.attributes.get("axis", 1) in (1, -3):
         return "flatten", {}
     axes = node.attributes.get("axes") or (extra[0] if extra else None)

@@ -12,7 +12,9 @@ from typing import Any
 from probe.backbones.catalog import BACKBONES
 from probe.weights.architecture import MAX_NODES, Graph, Node
 
-_SAME = ("Dropout", "identity", "_copy", "BlockGrad", "Cast", "amp_cast")
+_SAME = ("identity", "_copy", "BlockGrad")
+_FLOATS = ("float16", "float32", "float64", "bfloat16")
+_LAYOUTS = (None, "None", "NCHW")
 _OUTPUTS = ("SoftmaxOutput", "softmax", "log_softmax", "SoftmaxActivation")
 
 
@@ -47,6 +49,7 @@ def symbol_graph(text: str, names: Mapping[str, str] | None = None) -> Graph:
     if len(listed) > MAX_NODES:
         raise ValueError(f"more than {MAX_NODES} nodes")
     nodes: list[Node] = []
+    ones: set[str] = set()
     parameters = {
         number: one["name"]
         for number, one in enumerate(listed)
@@ -61,6 +64,8 @@ def symbol_graph(text: str, names: Mapping[str, str] | None = None) -> Graph:
         tensors = tuple((names or {}).get(name, name) for name in stored)
         attributes = {key: _value(v) for key, v in _attributes(one).items()}
         op, settings = _translated(one["op"], attributes)
+        if op == "norm" and attributes.get("fix_gamma", True):
+            ones.update(tensors[:1])
         if op == "dense" and attributes.get("flatten", True):
             nodes.append(Node(op="flatten", inputs=given, output=f"{number}f", name=one["name"]))
             given = (f"{number}f",)
@@ -72,7 +77,7 @@ def symbol_graph(text: str, names: Mapping[str, str] | None = None) -> Graph:
                 tensors=tensors,
             )
         )  # fmt: skip
-    return Graph(nodes=tuple(nodes))
+    return Graph(nodes=tuple(nodes), ones=frozenset(ones))
 
 
 def _attributes(node: Mapping[str, Any]) -> Mapping[str, str]:
@@ -87,11 +92,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def _translated(  # noqa: PLR0911 - a case an operation
+def _translated(  # noqa: PLR0911, PLR0912 - a case an operation
     op: str, given: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     if op in _SAME or op in _OUTPUTS:
         return "same" if op in _SAME else op, {}
+    if op == "Dropout":
+        usual = given.get("mode", "training") == "training"
+        return "same" if usual else "Dropout that stays on at prediction", {}
+    if op in ("Cast", "amp_cast") and given.get("dtype") in _FLOATS:
+        return "same", {}
+    if given.get("layout") not in _LAYOUTS:
+        return f"{op} of layout {given['layout']}", {}
     if op in ("Convolution", "Convolution_v1"):
         return "conv", {
             "kernel": given["kernel"],
@@ -135,12 +147,15 @@ def _pooling(given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         return "mean", {"axes": (2, 3)}
     if given.get("global_pool", False):
         return f"global {kind} pool", {}
+    convention = given.get("pooling_convention", "valid")
+    if convention not in ("valid", "full"):
+        return f"{kind} pool of the convention {convention!r}", {}
     return "pool", {
         "kind": kind,
         "kernel": given["kernel"],
         "stride": _pair(given.get("stride")),
         "pads": _both(given.get("pad")),
-        "ceil": given.get("pooling_convention", "valid") == "full",
+        "ceil": convention == "full",
         "include_pad": given.get("count_include_pad", True) is not False,
     }
 

@@ -250,6 +250,45 @@ def test_an_extra_factor_and_preprocessing_inside_are_refused(tmp_path: Path) ->
     assert "double (multiplication by 2) stands where resnet18 has" in told(doubled)
 
 
+AFTER_POOL: dict[str, tuple[list[tuple[str, list[str], dict[str, Any]]], str]] = {
+    "dropout in training mode": ([("Dropout", ["rate", "on"], {})], "Dropout in training mode"),
+    "dropout": ([("Dropout", ["rate", "off"], {})], ""),
+    "older dropout": ([("Dropout", [], {"ratio": 0.5})], ""),
+    "whole numbers": ([("Cast", [], {"to": 2})], "Cast"),
+    "halves": ([("Cast", [], {"to": 10}), ("Cast", [], {"to": 1})], ""),
+    "quantised values": (
+        [("QuantizeLinear", ["step"], {}), ("DequantizeLinear", ["step"], {})], "QuantizeLinear",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", AFTER_POOL)
+def test_what_stands_between_layers_is_named_where_it_changes_values(
+    case: str, tmp_path: Path
+) -> None:
+    added, message = AFTER_POOL[case]
+    arrays, held = parameters("resnet18")
+    plain = wired("resnet18", arrays, held, tmp_path)
+    stored = {
+        "rate": np.array(0.5, np.float32), "step": np.array(0.1, np.float32),
+        "on": np.array(True), "off": np.array(False),
+    }  # fmt: skip
+    last = name = f"pool_{place('resnet18', 'pool')}"
+    at = next(i for i, one in enumerate(plain) if b"MaxPool" in one)
+    between = []
+    for number, (kind, inputs, attributes) in enumerate(added):
+        end = "d" if number == len(added) - 1 else f"d{number}"
+        between.append(node(kind, f"added{number}", [last, *inputs], end, **attributes))
+        last = end
+    was, now = f"\x0a{chr(len(name))}{name}".encode(), b"\x0a\x01d"
+    nodes = [*plain[: at + 1], *between, *(one.replace(was, now) for one in plain[at + 1 :])]
+    path = write_onnx(tmp_path / "w.onnx", arrays | stored, nodes=nodes)
+    fit = fit_file(open_tensors(path), BACKBONES["resnet18"])
+    assert fit is not None
+    assert (fit.difference is not None) == bool(message)
+    assert message in (fit.difference or "")
+
+
 def test_harmless_ways_to_write_the_same_are_read() -> None:
     """Padding as a node, a clip between constants, a mean over the map, dropout, 8x8 of 8x8."""
 

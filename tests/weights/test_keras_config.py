@@ -225,6 +225,47 @@ def test_each_variant_is_refused_and_its_layer_named(case: str) -> None:
     assert told == verdict(keras3(change(vgg16())))
 
 
+def called(text: str, name: str, call: Any) -> str:
+    """A configuration with one layer called otherwise."""
+    model = json.loads(text)
+    for one in model["config"]["layers"]:
+        if one["name"] == name:
+            one["inbound_nodes"] = [call]
+    return json.dumps(model)
+
+
+def test_an_operation_of_tensorflow_in_a_model_is_named() -> None:
+    """As `preprocess_input(inputs)` inside a model leaves them; they are called in another form."""
+    for kind, given in (
+        ("TFOpLambda", {"y": [103.9, 116.8, 123.7], "name": None}),
+        ("SlicingOpLambda", {"slice_spec": [{"start": None, "stop": None, "step": -1}]}),
+    ):
+        text = keras2(before("block1_conv1", layer(kind, "tf.op", "input_1"))(vgg16()))
+        told = verdict(called(text, "tf.op", ["input_1", 0, 0, given]))
+        assert told is not None
+        assert re.search(rf"tf.op \({kind}\) .*preprocessing inside a graph is not read", told)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_that_stays_on_is_named(training: bool) -> None:
+    layers = before("block2_pool", layer("Dropout", "drop", "block2_conv2"))(vgg16())
+    given = {"training": training}
+    older = called(keras2(layers), "drop", [["block2_conv2", 0, 0, given]])
+    history = {"keras_history": ["block2_conv2", 0, 0]}
+    tensor = {"class_name": "__keras_tensor__", "config": history}
+    newer = called(keras3(layers), "drop", {"args": [tensor], "kwargs": given})
+    for text in (older, newer):
+        told = verdict(text) or ""
+        assert told.startswith("drop (Dropout called with training=True)" if training else "")
+        assert bool(told) == training
+
+
+def test_a_layer_whose_settings_cannot_be_read_is_named_not_passed_over() -> None:
+    told = verdict(keras2(edit("block3_conv2", padding="causal")(vgg16())))
+    assert told is not None
+    assert "block3_conv2 (Conv2D with settings that are not known" in told
+
+
 def test_channels_first_is_read_where_it_flattens_alike() -> None:
     """Keras's Flatten turns such a map to channels last, so that the kernel is the same."""
     assert verdict(keras2(all_first(vgg16()))) is None

@@ -80,7 +80,9 @@ def write_mean(path: Path, mean: NDArray[Any], *, packed: bool = True) -> Path:
     return path
 
 
-ONNX_TYPES = {"float32": 1, "int64": 7, "float16": 10, "float64": 11, "uint16": 16}
+ONNX_TYPES = {
+    "float32": 1, "int8": 3, "int64": 7, "bool": 9, "float16": 10, "float64": 11, "uint16": 16,
+}  # fmt: skip
 
 
 def onnx_tensor(name: str, array: NDArray[Any], *, raw: bool = True, extra: bytes = b"") -> bytes:
