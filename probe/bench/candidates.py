@@ -8,14 +8,15 @@ A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE][=WEIGHTS]``:
     vgg16/conv5_3:flatten@32        a map as it is
     resnet18@32=random:0            weights: a file, a name of the catalog or random:SEED
 
-What a candidate leaves open comes from `--size`, `--layers`, `--weights` and `--preprocess`.
+What a candidate leaves open comes from `--size`, `--layers`, `--weights`, `--preprocess` and
+`--mean`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from probe.backbones.catalog import BACKBONES
@@ -43,7 +44,7 @@ class Candidate:
         Side of the network's input in pixels.
     weights : str, optional
         None means ``auto``.
-    preprocess : str, optional
+    preprocess, mean : str, optional
     """
 
     backbone: str
@@ -52,6 +53,7 @@ class Candidate:
     size: int | None = None
     weights: str | None = None
     preprocess: str | None = None
+    mean: str | None = None
 
     @property
     def text(self) -> str:
@@ -73,13 +75,14 @@ class Defaults:
         Each candidate without a size of its own is taken at each.
     layers : tuple of str
         Each backbone takes those of its own; one that has none of them keeps its default.
-    weights, preprocess : mapping of backbone to str
+    weights, preprocess, mean : mapping of backbone to str
     """
 
     sizes: tuple[int, ...] = ()
     layers: tuple[str, ...] = ()
     weights: Mapping[str, str]
     preprocess: Mapping[str, str]
+    mean: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_candidate(text: str) -> Candidate:
@@ -127,6 +130,7 @@ def candidates(texts: Sequence[str], defaults: Defaults) -> list[Candidate]:
             layers=one.layers or tuple(layer for layer in defaults.layers if layer in own),
             weights=one.weights or defaults.weights.get(one.backbone),
             preprocess=defaults.preprocess.get(one.backbone),
+            mean=defaults.mean.get(one.backbone),
         )
         for size in (one.size,) if one.size or not defaults.sizes else defaults.sizes:
             found[replace(filled, size=size)] = None
@@ -135,7 +139,10 @@ def candidates(texts: Sequence[str], defaults: Defaults) -> list[Candidate]:
 
 def _check_defaults(named: Sequence[Candidate], defaults: Defaults) -> None:
     backbones = {one.backbone for one in named}
-    for option, given in (("--weights", defaults.weights), ("--preprocess", defaults.preprocess)):
+    for option, given in (
+        ("--weights", defaults.weights), ("--preprocess", defaults.preprocess),
+        ("--mean", defaults.mean),
+    ):  # fmt: skip
         for name in given.keys() - backbones:
             raise UsageError(f"{option} {name}=...: {name} is not among --backbones")
     known = {layer.name for name in backbones for layer in BACKBONES[name].layers}

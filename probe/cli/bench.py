@@ -66,6 +66,13 @@ PreprocessOf = Annotated[
     list[str] | None,
     typer.Option(help="NAME=SPEC: what its weights were trained on; known weights bring it."),
 ]
+MeanOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="NAME=FILE.binaryproto: a mean image of Caffe's, whose channels' means replace those "
+        "of the preprocessing."
+    ),
+]
 Concat = Annotated[
     list[str] | None,
     typer.Option(
@@ -98,6 +105,7 @@ def bench(
     ] = None,
     weights: WeightsOf = None,
     preprocess: PreprocessOf = None,
+    mean: MeanOf = None,
     concat: Concat = None,
     pca: Annotated[
         str | None, typer.Option(help="Another row after a PCA to this width, or several: 64,256.")
@@ -148,6 +156,7 @@ def bench(
             layers=words(layers),
             weights=assignments("--weights", weights or [], texts),
             preprocess=assignments("--preprocess", preprocess or [], texts),
+            mean=assignments("--mean", mean or [], texts),
         ),
     )
     roots = _roots(dataset, dataset_root or [])
@@ -161,6 +170,7 @@ def bench(
                     dataset_root=roots.get(name),
                     weights=one.weights or "auto",
                     preprocess=one.preprocess,
+                    mean=one.mean,
                     layers=one.layers,
                     pool=one.pool or pool,
                     size=one.size,

@@ -22,7 +22,8 @@ def check_parameters(given: dict[str, Any]) -> None:
     texts, paths = (str,), (str, PathLike)
     for name, kinds, optional in (
         ("backbone", texts, False), ("weights", paths, False), ("preprocess", paths, True),
-        ("layer", texts, True), ("device", texts, False), ("cache_dir", paths, True),
+        ("mean", paths, True), ("layer", texts, True), ("device", texts, False),
+        ("cache_dir", paths, True),
     ):  # fmt: skip
         _check(given, name, isinstance(given[name], kinds), "a text or path", optional=optional)
     for name in ("size", "batch_size"):

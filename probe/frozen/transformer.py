@@ -28,7 +28,13 @@ from probe.machine import usable_cores
 from probe.memo import Memo
 from probe.preprocess import PreprocessSpec, load_preprocess
 from probe.recall import Recall
-from probe.weights import ResolvedWeights, check_first_use, default_layer, resolve_weights
+from probe.weights import (
+    ResolvedWeights,
+    check_first_use,
+    default_layer,
+    resolve_weights,
+    with_mean,
+)
 
 KEPT_ENGINES = 2
 DATASET = "images"  # what entries made here are called
@@ -49,6 +55,9 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         A file, a name in `WEIGHTS`, ``auto`` for what is at hand, or ``random:SEED``.
     preprocess : str, optional
         A name or a JSON file, for weights that do not bring it.
+    mean : str or Path, optional
+        A mean image of Caffe's, ``FILE.binaryproto``: its channels' means replace those of the
+        preprocessing.
     layer : str, optional
         Default: the last before the classifier.
     pool : {"avg", "max", "flatten", "none"}, optional
@@ -86,6 +95,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         weights: str = "auto",
         *,
         preprocess: str | None = None,
+        mean: str | Path | None = None,
         layer: str | None = None,
         pool: str | None = None,
         size: int | None = None,
@@ -97,6 +107,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.backbone = backbone
         self.weights = weights
         self.preprocess = preprocess
+        self.mean = mean
         self.layer = layer
         self.pool = pool
         self.size = size
@@ -182,6 +193,8 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         weights = resolve_weights(
             spec, str(self.weights), cache_dir=folder, memo=memo, preprocess=given
         )
+        if self.mean is not None:
+            weights = with_mean(weights, Path(self.mean).expanduser())
         preprocess = weights.preprocess
         if self.size is not None:
             preprocess = preprocess.with_size(int(self.size))  # of NumPy's, out of a search

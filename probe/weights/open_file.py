@@ -48,7 +48,7 @@ KNOWN = (
 BESIDE = {  # files that lie beside weights and are taken for them
     ".prototxt": "a Caffe network without its weights; name the .caffemodel instead",
     ".json": "a graph without its weights; name the .params, .h5 or .safetensors beside it",
-    ".binaryproto": "a mean image; it goes with `probe weights convert MODEL OUT --mean`",
+    ".binaryproto": "a mean image; name the weights here and give it with --mean",
 }
 
 

@@ -66,8 +66,14 @@ def test_a_misspelt_backbone_or_layer_is_refused_at_once() -> None:
 def test_options_fill_what_candidates_leave_open() -> None:
     found = candidates(
         ["vgg16", "resnet18@32=random:0", "vgg16@64"],
-        defaults(sizes=(64, 128), layers=("pool4", "gap"), weights={"vgg16": "f.h5"}),
+        defaults(
+            sizes=(64, 128),
+            layers=("pool4", "gap"),
+            weights={"vgg16": "f.h5"},
+            mean={"vgg16": "m.binaryproto"},
+        ),
     )
+    assert [one.mean for one in found] == ["m.binaryproto", "m.binaryproto", None]
     assert [(one.backbone, one.size, one.layers, one.weights) for one in found] == [
         ("vgg16", 64, ("pool4",), "f.h5"),
         ("vgg16", 128, ("pool4",), "f.h5"),
@@ -79,6 +85,7 @@ def test_options_fill_what_candidates_leave_open() -> None:
     ("given", "message"),
     [
         ({"weights": {"resnet50": "f"}}, "resnet50 is not among --backbones"),
+        ({"mean": {"resnet50": "f"}}, "--mean resnet50=...: resnet50 is not among --backbones"),
         ({"layers": ("pool9",)}, "--layers pool9: none of vgg16 has it"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.errors import UsageError, WeightsError
+from probe.frozen import FrozenBackbone
 from probe.memo import Memo
 from probe.mx import mx
 from probe.preprocess import load_preprocess
@@ -176,6 +177,11 @@ def test_extract_takes_a_mean_image_and_its_key_has_it(tmp_path: Path) -> None:
     assert key.digest != prepared(None).job.cuts[0].key.digest
     again = repeat(key, with_it.job.provenance, cache_dir=tmp_path)
     assert prepare(again).job.cuts[0].key.digest == key.digest
+    in_python = FrozenBackbone(
+        "resnet18", "random:0", preprocess="caffe_bgr", mean=path, layer="stage1", size=32,
+        cache_dir=tmp_path,
+    ).fit()  # fmt: skip
+    assert in_python.preprocess_ == with_it.preprocess
 
 
 def vgg11_symbol(*, stride: int = 2, pools_up: bool = True) -> str:

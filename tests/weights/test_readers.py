@@ -163,7 +163,11 @@ def test_unknown_files_are_refused_with_the_known_formats(content: bytes, tmp_pa
     [
         ("deploy.prototxt", b'name: "CaffeNet"\n', "name the .caffemodel instead"),
         ("net-symbol.json", b'{"nodes": []}', "name the .params, .h5 or .safetensors beside it"),
-        ("mean.binaryproto", b"\x08\x01\x10\x03", "it goes with `probe weights convert"),
+        (
+            "mean.binaryproto",
+            b"\x08\x01\x10\x03",
+            "a mean image; name the weights here and give it with --mean",
+        ),
     ],
 )
 def test_files_that_lie_beside_weights_are_told(
