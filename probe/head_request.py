@@ -13,6 +13,7 @@ from probe.draws import CurvePlan
 from probe.errors import HeadError, UsageError
 from probe.heads import HEADS
 from probe.memory import Fitting
+from probe.mistakes import check_costs
 from probe.parts import Part
 from probe.splitting import fold_split
 from probe.units import Groups
@@ -66,6 +67,9 @@ class HeadRequest:
         The positive one of two classes; the second unless given.
     recall : float, optional
         Of two classes: choose a threshold on held-out rows that finds this share of positive ones.
+    cost : (float, float), optional
+        Of two classes: choose the threshold that costs least on held-out rows, where a false
+        positive and a false negative cost so much.
     seed : int
         Of the split, and of the head where there is chance in it.
     command : str
@@ -90,6 +94,7 @@ class HeadRequest:
     metric: str = "top1"
     positive: str | None = None
     recall: float | None = None
+    cost: tuple[float, float] | None = None
     seed: int = 42
     command: str = ""
 
@@ -123,13 +128,24 @@ class HeadRequest:
         self._check_metric()
         if self.recall is not None and not 0 < self.recall < 1:
             raise UsageError(f"--recall {self.recall:g}: it is a share between 0 and 1, as 0.95")
-        if self.recall is not None and self.ensemble == "vote":
+        if self.recall is not None and self.cost is not None:
             raise UsageError(
-                "--recall needs probabilities to put a threshold on, and shares of votes are none; "
-                "use --ensemble average"
+                "--recall and --cost each choose a threshold, and a run has one: give one of them"
+            )
+        if self.cost is not None:
+            check_costs(self.cost)
+        if self.threshold_option is not None and self.ensemble == "vote":
+            raise UsageError(
+                f"{self.threshold_option} needs probabilities to put a threshold on, and shares of "
+                "votes are none; use --ensemble average"
             )
         for candidate in self._candidates():
             self.estimator().set_params(**candidate).check_params()
+
+    @property
+    def threshold_option(self) -> str | None:
+        """The option that asks for a threshold of two classes; None without one."""
+        return "--recall" if self.recall is not None else "--cost" if self.cost else None
 
     def _check_metric(self) -> None:
         if self.metric == "top1":

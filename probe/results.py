@@ -117,10 +117,12 @@ class RunResult:
         What always answering the largest class of the training rows reaches: ``class``, its name,
         and by split ``figures`` (top1, mean_recall).
     two_classes : mapping, optional
-        Only of two classes: ``positive``, the name of the positive class; by split ``figures``
+        Only of two classes: ``positive``, the name of the positive class, and its
+        ``number``; by split ``figures``
         (positives, top1, precision, recall, specificity, f1, auc, average_precision) and their 95 %
         ``intervals``; where a threshold was chosen also ``threshold`` (`Threshold` of
-        `probe.two_classes`) and ``at_threshold``, with the same by split.
+        `probe.two_classes`) and ``at_threshold``, with the same by split, and costs where it was
+        chosen by them.
     """
 
     schema: int = SCHEMA

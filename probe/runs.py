@@ -20,12 +20,14 @@ from probe.learning_curve import Point, save_learning_curve
 from probe.ledger import record_look
 from probe.memory import parts_of
 from probe.metrics import Metrics
+from probe.mistakes import check_both_sides
 from probe.parts import HeadData, SplitPlan, plan_splits
 from probe.predictions import save_predictions
 from probe.report.confusion import draw_confusion
 from probe.report.curves import draw_curves
 from probe.report.label_bars import draw_label_bars
 from probe.report.learning import draw_learning_curve
+from probe.report.two_curves import draw_two_curves
 from probe.results import FeatureSource, new_run_folder, write_run
 from probe.selection import HeadRun, run_head
 from probe.splitting import VAL_SIZE
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from probe.splitting import Labels
 
 HEAD, CURVES, CONFUSION = "head.safetensors", "curves.png", "confusion.png"
+TWO_CURVES = "roc_pr.png"  # of two classes
 LABEL_BARS = "average_precision.png"  # where an image may have several labels
 TRAIN_HEAD, FOLD_HEAD = "head-train.safetensors", "head-fold{:02d}.safetensors"
 
@@ -152,6 +155,7 @@ def fit_head(
         on_epoch=on_epoch,
         positive=request.positive,
         recall=request.recall,
+        cost=request.cost,
     )
     columns = columns_of(list_of(entry.provenance))
     split = run.result.per_class.split
@@ -193,11 +197,12 @@ def _check(request: HeadRequest, data: HeadData) -> None:
 def _check_two(request: HeadRequest, data: HeadData) -> None:
     """Refuse what is about two classes where there are others, or held-out rows cannot tell."""
     positive = positive_class(data.classes, request.positive, data.train.y)
-    if request.recall is None:
+    option = request.threshold_option
+    if option is None:
         return
     if positive is None:
         raise UsageError(
-            f"--recall is about a positive class and a negative one, and there are "
+            f"{option} is about a positive class and a negative one, and there are "
             f"{len(data.classes)}" + " that may go together" * (data.train.y.ndim == 2)
         )
     where, held_out = "val", data.val
@@ -205,8 +210,11 @@ def _check_two(request: HeadRequest, data: HeadData) -> None:
         where, held_out = "oof", data.train if request.folds else None
     if held_out is None:
         raise UsageError(
-            "--recall goes by rows that are held out: give --val-size above 0, or --folds"
+            f"{option} goes by rows that are held out: give --val-size above 0, or --folds"
         )
+    if request.recall is None:
+        check_both_sides(held_out.y, data.classes, where)
+        return
     count = count_positives(held_out.y, positive, held_out.units)
     check_recall(request.recall, count, data.classes[positive], where)
 
@@ -259,6 +267,11 @@ def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:
     result, split = run.result, run.result.per_class.split
     about = f"{result.backbone} {result.layer} on {result.dataset}, {result.head} head"
     _draw_classes(folder, run, classes, title=f"{about}: {split}")
+    if run.two is not None and result.two_classes is not None:
+        draw_two_curves(
+            run.two, result.two_classes["intervals"].get(split, {}), folder / TWO_CURVES,
+            classes=classes, title=f"{about}: {split}",
+        )  # fmt: skip
     history = run.train_head.history_  # the one that was watched
     if history:  # a solver without epochs has no curve to show
         save_history(folder, history)

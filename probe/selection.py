@@ -31,9 +31,11 @@ from probe.evaluation import (
 from probe.learning_curve import LearningCurve
 from probe.many import are_many
 from probe.metrics import Metrics
+from probe.mistakes import choose_by_cost
 from probe.multilabel import MultiLabelMetrics
 from probe.parts import HeadData, Part
 from probe.predictions import Predictions
+from probe.ranking_curves import TwoCurves, curves_of_two
 from probe.results import FeatureSource, RunResult, now, plain_params, versions
 from probe.two_classes import baseline_of, choose_threshold, describe_two, positive_class
 
@@ -51,6 +53,7 @@ class HeadRun:
 
     `train_head` is the one fitted on training rows alone; where nothing is fitted after it, it is
     `head`. `predictions` has the rows of val and test, and with folds the training rows as ``oof``.
+    `two` has the curves of two classes, on the split of `RunResult.per_class`.
     """
 
     head: BaseHead
@@ -60,6 +63,7 @@ class HeadRun:
     metrics: Mapping[str, Metrics | MultiLabelMetrics]
     predictions: Mapping[str, Predictions]
     curve: LearningCurve | None = None
+    two: TwoCurves | None = None
 
 
 def run_head(
@@ -77,6 +81,7 @@ def run_head(
     before_test: Callable[[], int] | None = None,
     positive: str | None = None,
     recall: float | None = None,
+    cost: tuple[float, float] | None = None,
 ) -> HeadRun:
     """Fit a head, then score it on every split there is.
 
@@ -116,6 +121,8 @@ def run_head(
         The positive one of two classes. Default: the second.
     recall : float, optional
         Choose a threshold that finds so many positive rows, see `choose_threshold`.
+    cost : (float, float), optional
+        Choose the threshold that costs least, see `choose_by_cost`.
 
     Raises
     ------
@@ -145,9 +152,17 @@ def run_head(
     if ensemble != "vote":
         temperature, thresholds = temperature_of(splits), thresholds_of(splits)
     two, threshold = positive_class(data.classes, positive, data.train.y), None
+    where = "val" if "val" in splits else "oof"
     if two is not None and recall is not None:
-        held_out = "val" if "val" in splits else "oof"
-        threshold = choose_threshold(splits[held_out], data.classes, two, recall, held_out)
+        threshold = choose_threshold(splits[where], data.classes, two, recall, where)
+    if two is not None and cost is not None:
+        threshold = choose_by_cost(splits[where], data.classes, two, cost, where, seed=seed)
+        if threshold.always is not None:
+            log.warning(
+                "--cost: no threshold costs less on %s than always answering %s, an end of the "
+                "scores; a false positive costs %g and a false negative %g",
+                where, threshold.always, *cost,
+            )  # fmt: skip
     labels = {name: one.labels for name, one in splits.items()}
     params = plain_params(train_head.get_params(deep=False))
     result = RunResult(
@@ -175,6 +190,7 @@ def run_head(
         two_classes=describe_two(splits, data.classes, two, threshold),
     )
     return HeadRun(
+        two=curves_of_two(splits[result.per_class.split], two, threshold),
         head=final,
         train_head=train_head,
         choice=choice,

@@ -1,7 +1,8 @@
 """Two classes in their own words: one of them is the positive one, the other the negative one.
 
 Of two classes that is the second by number unless another is named. An answer is positive where its
-probability is at least a half, or where a threshold was chosen, at least that.
+probability is at least a half, or where a threshold was chosen, at least that: for a stated recall,
+or for the stated costs of mistakes (`probe.mistakes`).
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
-    """From where on an answer is positive, so that a stated share of positive rows is found.
+    """From where on an answer is positive: for a stated recall, or for the cost of mistakes.
 
     Parameters
     ----------
@@ -46,22 +47,36 @@ class Threshold:
         The class.
     log_odds : float
         The least log odds, against the other class, of a positive answer.
-    recall : float, in (0, 1)
-        The share that was asked for.
-    bound : float
-        The share that is found at least, at a confidence of 95 %.
     split : str
         Held-out rows that it was chosen on.
     positives : int
         How many of them are positive; where rows belong together, groups with such rows.
+    recall : float, in (0, 1), optional
+        The share of positive rows that was asked for.
+    bound : float, optional
+        The share that is found at least, at a confidence of 95 %; beside `recall`.
+    false_positive, false_negative : float, optional
+        What a negative row that is answered positive costs, and a positive one that is answered
+        negative. The fields below stand beside them.
+    expected, low, high : float, optional
+        The cost an image of thresholds that were chosen likewise on other parts of these rows, and
+        its 95 % interval.
+    always : str, optional
+        The class that is always answered, where no threshold costs less on these rows.
     """
 
     positive: str
     log_odds: float
-    recall: float
-    bound: float
     split: str
     positives: int
+    recall: float | None = None
+    bound: float | None = None
+    false_positive: float | None = None
+    false_negative: float | None = None
+    expected: float | None = None
+    low: float | None = None
+    high: float | None = None
+    always: str | None = None
 
     @property
     def probability(self) -> float:
@@ -72,13 +87,37 @@ class Threshold:
         """Return the same for probabilities after a temperature; the answers stay."""
         return replace(self, log_odds=self.log_odds / (temperature or 1.0))
 
+    @property
+    def costs(self) -> tuple[float, float] | None:
+        """What a false positive and a false negative cost; None where that was not stated."""
+        if self.false_positive is None or self.false_negative is None:
+            return None
+        return self.false_positive, self.false_negative
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, without those that are absent."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
     def words(self) -> str:
         """Say what it is."""
-        return (
-            f"{self.positive} from a probability of {self.probability:.3g} on, which finds at "
-            f"least {100 * self.bound:.1f} % of them (95 % confidence, from {self.positives:,} in "
-            f"{self.split})"
+        text = f"{self.positive} from a probability of {self.probability:.3g} on, "
+        if self.bound is not None:
+            return text + (
+                f"which finds at least {100 * self.bound:.1f} % of them (95 % confidence, from "
+                f"{self.positives:,} in {self.split})"
+            )
+        text += (
+            f"the cheapest on {self.split} where a false positive costs {self.false_positive:g} "
+            f"and a false negative {self.false_negative:g}"
         )
+        if self.expected is not None and self.low is not None and self.high is not None:
+            text += (
+                f"; expected cost an image {self.expected:.3g} ({self.low:.3g} to {self.high:.3g}, "
+                f"95 %, by thresholds chosen on other parts of {self.split})"
+            )
+        if self.always is not None:
+            text += f"; no threshold costs less there than always answering {self.always}"
+        return text
 
 
 def positive_class(classes: Sequence[str], named: str | None, labels: Labels) -> int | None:
@@ -140,10 +179,10 @@ def describe_two(
     """
     if positive is None:
         return None
-    found: dict[str, Any] = {"positive": classes[positive]}
+    found: dict[str, Any] = {"positive": classes[positive], "number": positive}
     found |= _by_split(splits, positive, None)
     if threshold is not None:
-        found["threshold"] = asdict(threshold)
+        found["threshold"] = threshold.to_dict()
         found["at_threshold"] = _by_split(splits, positive, threshold)
     return found
 
@@ -178,7 +217,10 @@ def figures_of_two(
     dict
         ``positives``, how many rows are; ``top1``, ``precision``, ``recall``, ``specificity``,
         ``f1``; and without a threshold ``auc``, the area under the ROC curve, and
-        ``average_precision``. Those that cannot be measured are absent.
+        ``average_precision``. With a threshold that was chosen for costs also ``cost``, that an
+        image comes to, and what other answers cost: ``cost_as_probable`` the more probable class,
+        ``cost_always_positive`` and ``cost_always_negative`` always the same one. Those that cannot
+        be measured are absent.
 
     References
     ----------
@@ -194,10 +236,56 @@ def figures_of_two(
         figures = _counts(own[part], said[part])
         if threshold is None:
             figures |= _ranks(ranks[part], own[part])
+        elif threshold.costs is not None:
+            probable = answered(one, positive, None)
+            figures |= {
+                "cost": cost_of(own[part], said[part], threshold.costs),
+                "cost_as_probable": cost_of(own[part], probable[part], threshold.costs),
+                "cost_always_positive": cost_of(own[part], np.ones(rows, bool), threshold.costs),
+                "cost_always_negative": cost_of(own[part], np.zeros(rows, bool), threshold.costs),
+            }
         every.append(figures)
     names = [name for name in every[0] if all(name in figures for figures in every)]
     found = {name: float(np.mean([figures[name] for figures in every])) for name in names}
     return {"positives": int(own[:rows].sum()), **found}
+
+
+def cost_of(own: Bools, said: Bools, costs: tuple[float, float]) -> float:
+    """Return what answers cost an image.
+
+    Parameters
+    ----------
+    own, said : bool, (n_rows,)
+        Which rows are positive, and which are answered so.
+    costs : (float, float)
+        Of a false positive, and of a false negative.
+    """
+    return float(costs[0] * (~own & said).mean() + costs[1] * (own & ~said).mean())
+
+
+def cost_interval(
+    own: Bools, said: Bools, costs: tuple[float, float], units: Units | None = None
+) -> Interval:
+    """Return the 95 % interval of that cost, from the exact ones of both kinds of mistakes.
+
+    Their distances from the shares found are added as those of independent shares are; as no row is
+    both, the true spread is rather smaller. It has a width where no row is wrong, too.
+
+    References
+    ----------
+    Zou, Donner, "Construction of confidence limits about effect measures: a general approach",
+    Stat. Med. 27, 2008.
+    """
+    below = above = 0.0
+    for cost, wrong in zip(costs, (~own & said, own & ~said), strict=True):
+        share, interval = float(wrong.mean()), share_interval(wrong, units=units)
+        below += (cost * (share - interval.low)) ** 2
+        above += (cost * (interval.high - share)) ** 2
+    found = cost_of(own, said, costs)
+    return Interval(
+        low=max(0.0, found - math.sqrt(below)), high=min(max(costs), found + math.sqrt(above)),
+        level=LEVEL,
+    )  # fmt: skip
 
 
 def _counts(own: Bools, said: Bools) -> dict[str, float]:
@@ -223,7 +311,7 @@ def _ranks(scores: Array64, own: Bools) -> dict[str, float]:
 def intervals_of_two(
     one: Scored, positive: int, threshold: Threshold | None = None
 ) -> dict[str, tuple[float, float]]:
-    """Return 95 % intervals, (low, high), of precision, recall, specificity and area.
+    """Return 95 % intervals, (low, high), of precision, recall, specificity, area and cost.
 
     Shares have exact ones (`share_interval`), the area one that is no single point at 1
     (`auc_interval`). Where rows belong together they count as so many independent ones.
@@ -240,6 +328,8 @@ def intervals_of_two(
     }
     if threshold is None and own.any() and not own.all():
         found["auc"] = _interval_of_area(one, positive, own)
+    if threshold is not None and threshold.costs is not None and len(own):
+        found["cost"] = cost_interval(own, said, threshold.costs, one.units)
     return {name: (interval.low, interval.high) for name, interval in found.items()}
 
 

@@ -122,6 +122,8 @@ class About:
         data = json.loads(json.dumps(asdict(self), allow_nan=False))
         if self.threshold is None:  # as bundles were before there was one
             del data["threshold"]
+        else:
+            data["threshold"] = self.threshold.to_dict()
         return json.dumps({**data, SEAL: seal_of(data)}, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -264,8 +266,17 @@ def _threshold(data: Any, classes: tuple[str, ...], several: Any) -> Threshold |
     _require(isinstance(found.split, str), "the rows a threshold was chosen on have no name")
     _require(_number(found.log_odds), "a threshold is no number")
     _require(_whole(found.positives), "the rows a threshold was chosen on are no number")
+    if found.recall is None:
+        for cost in (found.false_positive, found.false_negative):
+            _require(_positive(cost), "a cost of mistakes is no positive number")
+        estimate = (found.expected, found.low, found.high)
+        known = all(map(_number, estimate)) or estimate == (None, None, None)
+        _require(known, "an expected cost is not three numbers")
+        _require(found.always in (None, *classes), "the class always answered is none of its own")
+        return found
     for share in (found.recall, found.bound):
-        _require(_number(share) and 0 < share < 1, "a recall is not between 0 and 1")
+        within = share is not None and _number(share) and 0 < share < 1
+        _require(within, "a recall is not between 0 and 1")
     return found
 
 

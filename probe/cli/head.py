@@ -50,6 +50,7 @@ def head(
     ensemble: of.Ensemble = None,
     positive: of.Positive = None,
     recall: of.Recall = None,
+    cost: of.Cost = None,
     per_class: of.PerClass = None,
     draws: of.Draws = None,
     c: of.Penalty = None,
@@ -85,6 +86,7 @@ def head(
     from probe.cli.head_figures import show
     from probe.heads import HEADS
     from probe.machine import usable_cores
+    from probe.mistakes import read_costs
     from probe.runs import HeadRequest
 
     given = {
@@ -119,6 +121,7 @@ def head(
         metric=metric,
         positive=positive,
         recall=recall,
+        cost=read_costs(cost) if cost else None,
         seed=seed,
         command="probe " + shlex.join(sys.argv[1:]),
     )

@@ -204,6 +204,12 @@ TWO_NAMES = {
     "auc": "ROC AUC",
     "average_precision": "average precision",
 }
+COST_NAMES = {
+    "cost": "cost an image",
+    "cost_as_probable": "... as is more probable",
+    "cost_always_positive": "... always {positive}",
+    "cost_always_negative": "... never {positive}",
+}
 
 
 def show_two(out: Console, two: Mapping[str, Any]) -> None:
@@ -212,7 +218,8 @@ def show_two(out: Console, two: Mapping[str, Any]) -> None:
 
     _show_positive(out, two, two["positive"])
     if "threshold" in two:
-        _show_positive(out, two["at_threshold"], f"{two['positive']} at the threshold")
+        at = {"positive": two["positive"], **two["at_threshold"]}
+        _show_positive(out, at, f"{two['positive']} at the threshold")
         out.print()
         console.facts(out, {"threshold": Threshold(**two["threshold"]).words()})
 
@@ -229,6 +236,13 @@ def _show_positive(out: Console, two: Mapping[str, Any], title: str) -> None:
         ]
         if any(value != "-" for value in values):
             rows.append([word, *values])
+    for name, word in COST_NAMES.items():
+        costs = [
+            _cost(two["figures"][split].get(name), bounds.get(split, {}).get(name))
+            for split in splits
+        ]
+        if any(value != "-" for value in costs):
+            rows.append([word.format(positive=two["positive"]), *costs])
     out.print()
     header = [f"positive: {title}", *splits]
     console.table(out, header, rows, right=range(1, len(splits) + 1))
@@ -240,6 +254,12 @@ def _with_bounds(value: float | None, bounds: Sequence[float] | None) -> str:
     if bounds is None:
         return f"{100 * value:.1f} %"
     return f"{100 * value:.1f} % [{100 * bounds[0]:.1f}, {100 * bounds[1]:.1f}]"
+
+
+def _cost(value: float | None, bounds: Sequence[float] | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" + (f" [{bounds[0]:.3g}, {bounds[1]:.3g}]" if bounds else "")
 
 
 def baseline_words(baseline: Mapping[str, Any], split: str) -> str:

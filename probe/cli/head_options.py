@@ -117,6 +117,15 @@ Recall = Annotated[
     ),
 ]
 
+Cost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FP:FN", rich_help_panel=TWO,
+        help="What a false positive and a false negative cost, as 1:5: choose the threshold whose "
+        "answers cost least on held-out rows; the bundle answers by it. Not with --recall.",
+    ),
+]  # fmt: skip
+
 PerClass = Annotated[
     str | None,
     typer.Option(

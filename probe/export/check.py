@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def about_json(bundle: Bundle) -> dict[str, Any]:
         "classes": list(about.classes),
         "several": about.several,
         **({"thresholds": bundle.thresholds.tolist()} if about.several else {}),
-        **({"threshold": asdict(about.threshold)} if about.threshold is not None else {}),
+        **({"threshold": about.threshold.to_dict()} if about.threshold is not None else {}),
         "inputs": inputs,
         "networks": networks,
         "licence": about.licence,

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.evaluation import measure_logits
 from probe.metrics import Confusion, confused_pairs
 from probe.pairs import Evidence, evidence
 from probe.predictions import Predictions
+from probe.ranking_curves import TwoCurves, curves_of_two
 from probe.report.label_views import LabelView, label_view
 from probe.report.ranking import Run
 from probe.report.reliability import Reliability, reliability
+from probe.results import RunResult
+from probe.two_classes import Threshold
 
 WORST = 24
 SPLITS = ("oof", "val", "test")
@@ -40,6 +44,8 @@ class SplitView:
         Rows of one number belong together.
     of_repeats : Evidence, optional
         Where rows were predicted several times the rest is the first repeat's; this is all.
+    two : TwoCurves, optional
+        Of two classes, in all repeats.
     """
 
     split: str
@@ -53,6 +59,7 @@ class SplitView:
     worst: NDArray[np.int64]
     units: NDArray[np.intp] | None = None
     of_repeats: Evidence | None = None
+    two: TwoCurves | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,11 +89,12 @@ def views_of(run: Run, n_worst: int = WORST) -> dict[str, AnyView]:
         if split in SPLITS and len(kept) and kept.labels.ndim == 2:
             found[split] = label_view(split, kept, run.result, n_worst)
         elif split in SPLITS and len(kept):
-            found[split] = _view(split, kept, run.result.temperature, n_worst)
+            found[split] = _view(split, kept, run.result, n_worst)
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def _view(split: str, kept: Predictions, temperature: float | None, n_worst: int) -> SplitView:
+def _view(split: str, kept: Predictions, result: RunResult, n_worst: int) -> SplitView:
+    temperature, two = result.temperature, _two(kept, result)
     whole = _of_repeats(kept) if kept.repeats > 1 else None
     kept = kept.first()
     labels, predicted = kept.labels.astype(np.int64), kept.answers
@@ -108,7 +116,21 @@ def _view(split: str, kept: Predictions, temperature: float | None, n_worst: int
         worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:n_worst],
         units=kept.units,
         of_repeats=whole,
+        two=two,
     )
+
+
+def _two(kept: Predictions, result: RunResult) -> TwoCurves | None:
+    """Return the curves of two classes; None where there are others, or a class has no rows."""
+    about = result.two_classes
+    if about is None or kept.classes is not None or kept.scores.shape[1] != 2:
+        return None
+    names = list(result.per_class.recall)
+    number = about.get("number", names.index(about["positive"]) if len(names) == 2 else None)
+    chosen = about.get("threshold")
+    threshold = None if chosen is None else Threshold(**chosen)
+    scored = measure_logits(kept.scores, kept.labels, repeats=kept.repeats)
+    return curves_of_two(scored, number, threshold)
 
 
 def _of_repeats(kept: Predictions) -> Evidence:

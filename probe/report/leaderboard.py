@@ -17,6 +17,7 @@ from probe.report.markup import (
     scrolling,
 )
 from probe.report.material import Material
+from probe.results import RunResult
 
 SPLIT_NAMES = {"val": "validation", "oof": "out of fold", "test": "test"}
 SECOND = {"top1": ("mean_recall", "mean recall"), "map": ("macro_auc", "macro AUC")}
@@ -67,6 +68,9 @@ def key_figures(material: Material, n_classes: int) -> Markup:
         if bounds is not None and split in (leader.groups or {}):
             between += f", over {(leader.groups or {})[split]:,} groups"
         facts.append((f"{word}, {SPLIT_NAMES[split]}", percent(metrics[metric]), between))
+        run = material.runs.get(leader.id)
+        if run is not None and (words := baseline_of(run.result, split)) is not None:
+            facts.append(words)
         if "test" in leader.metrics:
             test = percent(leader.metrics["test"].get(metric))
             facts.append((f"{word}, test", test, "reported; chose nothing"))
@@ -87,6 +91,15 @@ def key_figures(material: Material, n_classes: int) -> Markup:
         ],
         {"class": "key"},
     )
+
+
+def baseline_of(result: RunResult, split: str) -> tuple[str, str, str] | None:
+    """Return what always answering the largest class reaches; None where that is not known."""
+    known = result.baseline
+    if known is None or split not in known["figures"]:
+        return None
+    value = percent(known["figures"][split]["top1"])
+    return f"top-1, {SPLIT_NAMES[split]}, of one answer", value, f"always {known['class']}"
 
 
 def leaderboard(material: Material) -> Markup:

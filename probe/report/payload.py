@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.outcome import Row
+from probe.ranking_curves import TwoCurves
 from probe.report.analysis import AnyView
 from probe.report.feature_map import FeatureMap
 from probe.report.items import given_to, said_of
@@ -23,6 +25,7 @@ from probe.report.thumbnails import COLUMNS, PER_SHEET
 NONE = 0xFFFF  # no label, no prediction
 NOBODY = 0xFFFFFFFF
 LABEL_FIGURES = ("average_precision", "precision", "recall", "f1", "auc")  # as labels.js reads them
+MOST_POINTS, MOST_CURVES = 400, 10  # of two classes: of a curve, and repeats
 COSTS = {
     "multiply_adds": "multiply-adds an image",
     "total_seconds": "seconds to extract the dataset and fit",
@@ -127,7 +130,32 @@ def _split(view: AnyView, worst: list[int]) -> dict[str, Any]:
     about = {"name": view.split, "rows": len(view), "before": _reliability(view.before)}
     if isinstance(view, LabelView):
         return {**about, "after": after, **_labels_of(view, worst)}
-    return {**about, "after": after, "pairs": packed(view.pairs, "<u4"), "worst": worst}
+    two = None if view.two is None else _two(view.two)
+    return {
+        **about, "after": after, "pairs": packed(view.pairs, "<u4"), "worst": worst, "two": two
+    }  # fmt: skip
+
+
+def _two(two: TwoCurves) -> dict[str, Any]:
+    """Return the curves of two classes as lines, and the answers as points, in percent."""
+
+    def percents(values: NDArray[np.float64]) -> list[float]:
+        return [round(100 * one, 2) for one in values.tolist()]
+
+    curves = [curve.thinned(MOST_POINTS) for curve in two.curves[:MOST_CURVES]]
+    steps = [curve.steps() for curve in curves]
+    return {
+        "positive": two.positive,
+        "auc": two.auc,
+        "average": two.average_precision,
+        "roc": [[percents(one.false_positives), percents(one.recall)] for one in curves],
+        "pr": [[percents(recall), percents(precision)] for recall, precision in steps],
+        "share": round(100 * float(two.curves[0].precision[-1]), 2),
+        "points": [
+            [words, *(None if one is None else round(100 * one, 2) for one in asdict(at).values())]
+            for words, at in two.points.items()
+        ],
+    }
 
 
 def _labels_of(view: LabelView, worst: list[int]) -> dict[str, Any]:

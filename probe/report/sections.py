@@ -12,6 +12,7 @@ from probe.report.material import Material
 from probe.report.payload import COSTS
 from probe.report.pictures import Pictures, Views
 from probe.report.provenance import ledger, provenance
+from probe.report.two_classes import two_classes
 
 ASSETS = files("probe.report") / "assets"
 LABEL_CHOICE = '<label for="map-label">Label<select id="map-label"></select></label>'
@@ -55,6 +56,8 @@ class Section:
 def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Section]:
     """Return the sections in the order of the page."""
     found = [_leaderboard(material), _cost(material)]
+    if (figures := two_classes(material)) is not None:
+        found.append(_two(figures))
     if material.curves:
         found.append(_learning(material))
     if any(views.values()):
@@ -96,6 +99,15 @@ def _cost(material: Material) -> Section:
     plot = Markup(asset("cost.html").replace("<!-- options -->", join(options)))
     content = join([plot, cost_table(material)])
     return Section(name="cost", title="Accuracy and cost", why=why, content=content)
+
+
+def _two(content: Markup) -> Section:
+    why = (
+        "How well the positive class is told from the other, for each run and each part of the "
+        "held-out rows. Curves over every threshold stand with each run's errors. Rows that chose "
+        "a threshold flatter its figures: test rows and the expected cost do not."
+    )
+    return Section(name="two-classes", title="Two classes", why=why, content=content)
 
 
 def _learning(material: Material) -> Section:

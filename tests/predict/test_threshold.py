@@ -20,6 +20,7 @@ from probe.predict.evaluate import evaluate
 from probe.request import Request, prepare
 from probe.results import read_run
 from probe.runs import HeadRequest
+from probe.two_classes import Threshold
 from tests.fakes import Silent
 from tests.finished import make_bundle, make_run
 
@@ -114,3 +115,24 @@ def test_a_bundle_without_a_threshold_is_written_as_before(
     about = About.from_json(json.dumps({**data, "seal": seal_of(data)}).encode(), "here")
     assert about.threshold is None
     assert "threshold" not in json.loads(about.to_json())
+
+
+def test_a_threshold_for_costs_is_kept_and_checked(finished: tuple[Path, Path, Path]) -> None:
+    chosen = Threshold(
+        positive="odd", log_odds=-0.5, split="val", positives=40, false_positive=1,
+        false_negative=5, expected=0.2, low=0.1, high=0.4,
+    )  # fmt: skip
+    data = json.loads((finished[2] / ABOUT).read_text())
+    data.pop("seal")
+
+    def read(threshold: dict[str, object]) -> About:
+        text = {**data, "threshold": threshold}
+        return About.from_json(json.dumps({**text, "seal": seal_of(text)}).encode(), "here")
+
+    about = read(chosen.to_dict())
+    assert about.threshold == chosen
+    assert json.loads(about.to_json())["threshold"] == chosen.to_dict()
+    assert "a false negative 5; expected cost an image 0.2 (0.1 to 0.4" in chosen.words()
+    for change in ({"false_positive": -1}, {"expected": "x"}, {"always": "none"}):
+        with pytest.raises(BundleError, match="makes no sense"):
+            read(chosen.to_dict() | change)

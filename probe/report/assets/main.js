@@ -21,6 +21,7 @@ function drawRun() {
     drawDecisions(split);
   } else {
     drawConfusion(run, split);
+    drawTwo(split);
     drawWorst(run, split);
   }
 }

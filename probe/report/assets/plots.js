@@ -228,3 +228,61 @@ function drawReliability(id, one, title) {
   const more = { title: heading, xaxis: x, yaxis: y, hovermode: "closest", margin: { l: 56, r: 16, t: 40, b: 48 } };
   Plotly.react(id, traces, layout(more), CONFIG);
 }
+
+// Two classes: every threshold as a line, and where the run answers as points.
+function drawTwo(split) {
+  byId("two").hidden = !split.two;
+  if (!split.two) {
+    return;
+  }
+  const { roc, pr, share, points, positive } = split.two;
+  const recall = `recall of ${plain(shorten(className(positive), 28))}, %`;
+  const draw = (id, lines, chance, places, more, hover) => {
+    const traces = lines.map(([x, y]) => ({
+      type: "scatter",
+      mode: "lines",
+      x,
+      y,
+      line: { color: fade(colour(0), lines.length > 1 ? 0.4 : 1), width: 2, shape: more.shape },
+      hovertemplate: hover,
+      showlegend: false,
+    }));
+    traces.unshift({
+      type: "scatter",
+      mode: "lines",
+      ...chance,
+      line: { color: css("--line"), width: 1, dash: "dot" },
+      hoverinfo: "skip",
+      showlegend: false,
+    });
+    places.forEach(([words, x, y], i) => {
+      const last = i === places.length - 1;
+      traces.push({
+        type: "scatter",
+        mode: "markers",
+        name: plain(words),
+        x: [x],
+        y: [y],
+        marker: { size: 10, color: last ? css("--ink") : css("--paper"), line: { color: last ? css("--paper") : css("--ink"), width: 2 } },
+        hovertemplate: `${plain(words)}<br>${hover}`,
+        cliponaxis: false,
+      });
+    });
+    const heading = { text: more.title, font: { size: 14 }, x: 0, xref: "paper" };
+    const x = axis(more.x, { range: [0, 100], constrain: "domain" });
+    const y = axis(more.y, { range: [0, 101] });
+    Plotly.react(id, traces, layout({ title: heading, xaxis: x, yaxis: y, hovermode: "closest", margin: { l: 56, r: 16, t: 40, b: 48 } }), CONFIG);
+  };
+  const others = "false positives, % of the others";
+  draw(
+    "roc-plot", roc, { x: [0, 100], y: [0, 100] }, points.map(([words, x, y]) => [words, x, y]),
+    { title: `ROC: area ${percent(split.two.auc)}`, x: others, y: recall, shape: "linear" },
+    "%{x:.1f} % false positives, recall %{y:.1f} %<extra></extra>",
+  );
+  draw(
+    "pr-plot", pr, { x: [0, 100], y: [share, share] },
+    points.filter((one) => one[3] !== null).map(([words, , x, y]) => [words, x, y]),
+    { title: `Average precision ${percent(split.two.average)}`, x: recall, y: "precision, %", shape: "vh" },
+    "recall %{x:.1f} %, precision %{y:.1f} %<extra></extra>",
+  );
+}
