@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,14 +11,12 @@ from numpy.typing import NDArray
 
 from probe.cache.filling import starts_of
 from probe.datasets.decode import within_memory
-from probe.datasets.notes import Notes
+from probe.datasets.notes import warn_of_unusual
 from probe.engines import Engine
 from probe.job import Job
 from probe.loader import load_batches
 from probe.preprocess import UInt8Image
 from probe.views import image_views
-
-log = logging.getLogger(__name__)
 
 
 def forward_rows(
@@ -50,18 +47,7 @@ def forward_rows(
         ticket = following
     if ticket is not None:
         yield _collected(engine, *ticket, views)
-    _tell_unusual(job)
-
-
-def _tell_unusual(job: Job) -> None:
-    """Say once what was unusual of the images that were forwarded."""
-    notes = Notes()
-    for split in job.dataset.splits.values():
-        here = getattr(split.images, "notes", None)  # images in arrays have none
-        if isinstance(here, Notes):
-            notes.absorb(here)
-    for line in notes.lines():
-        log.warning("%s", line)
+    warn_of_unusual(split.images for split in job.dataset.splits.values())
 
 
 def _collected(

@@ -16,6 +16,7 @@ from probe.bundling.training import Training
 from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined
 from probe.datasets import Split
+from probe.datasets.notes import warn_of_unusual
 from probe.errors import DataError, ProbeError
 from probe.extract import default_batch_size
 from probe.loader import load_batches
@@ -108,4 +109,5 @@ def _forward(source: Source, split: Split, on_rows: OnRows) -> NDArray[np.float3
         features = engine.collect(engine.submit(batch))[0][: len(rows)]
         found.append(features.reshape(len(rows), -1))
         on_rows(int(rows[-1]) + 1, len(split))
+    warn_of_unusual([split.images])
     return np.concatenate(found)

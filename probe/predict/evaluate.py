@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from probe.datasets import Split
 from probe.datasets.decode import within_memory
+from probe.datasets.notes import warn_of_unusual
 from probe.errors import UsageError
 from probe.evaluation import Scored, describe_labels, figures_of, intervals_of, measure
 from probe.loader import load_batches
@@ -141,6 +142,7 @@ def evaluate(
             seen.append(features[0][:, 0])
         answers.append(predictor.answer(features))
         on_rows(len(rows))
+    warn_of_unusual([split.images])
     units = None
     if units_of is not None:
         units = units_of(Part(X=np.concatenate(seen), y=labels, ids=split.ids))

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.notes import Notes
 from probe.datasets.spec import Images
 from probe.preprocess import UInt8Image
 
@@ -27,6 +28,12 @@ class KeptImages:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    @property
+    def notes(self) -> Notes:
+        """What was unusual of the images that were read."""
+        found = getattr(self._images, "notes", None)
+        return found if isinstance(found, Notes) else Notes()
 
     def content(self) -> NDArray[np.uint8]:
         """See Images."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.notes import warn_of_unusual
 from probe.promote.asked import Asked
 from probe.promote.checkpoint import remove_leftovers
 from probe.promote.compare import (
@@ -101,6 +102,7 @@ def run(begun: Begun, observer: Observer, *, tensorboard: bool = False) -> None:
         begun.training.run(recorder)
     finally:
         recorder.close()
+    warn_of_unusual(split.images for split in (begun.source.train, begun.source.val))
 
 
 def train_controls(

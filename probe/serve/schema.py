@@ -57,6 +57,10 @@ class Reply(BaseModel):
     flags: list[str] = Field(description="unsure, stranger")
     distance: float | None = Field(None, description="to the training images")
     neighbours: list[Near]
+    notes: list[str] = Field(
+        description="what is unusual of the image and makes the answer doubtful, as that it is "
+        "wholly transparent; mostly nothing"
+    )
     milliseconds: float = Field(ge=0)
 
 
@@ -120,6 +124,7 @@ def reply_of(answer: Answer) -> Reply:
             )
             for one in answer.neighbours
         ],
+        notes=list(answer.notes),
         milliseconds=1000 * answer.seconds,
     )
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from probe.bundle import Bundle
 from probe.datasets.decode import decode, within_memory
+from probe.datasets.notes import Notes
 from probe.predict import Prediction, Predictor
 from probe.predict.explain import Neighbour, nearest_remembered
 from probe.predict.stream import told
@@ -24,12 +25,15 @@ class Answer:
     ----------
     prediction : Prediction
     neighbours : tuple of Neighbour
+    notes : tuple of str
+        What is unusual of the image, a sentence each.
     seconds : float
         Decoding and the network; waiting is not in it.
     """
 
     prediction: Prediction
     neighbours: tuple[Neighbour, ...]
+    notes: tuple[str, ...]
     seconds: float
 
 
@@ -100,7 +104,7 @@ class Worker:
         started = time.perf_counter()
         check_pixels(task.data, self._limits)
         with within_memory("image"):
-            packed = self._predictor.pack(decode(task.data, "image"))[None]
+            packed = self._predictor.pack(decode(task.data, "image", notes := Notes()))[None]
         features = self._predictor.features(packed, [None])
         prediction = told(
             "image", self._predictor.answer(features), 0, self._predictor.classes, task.top_k
@@ -108,4 +112,7 @@ class Worker:
         near: tuple[Neighbour, ...] = ()
         if task.neighbours:
             near = nearest_remembered(self._bundle, features[0][:, 0], task.neighbours)
-        return Answer(prediction=prediction, neighbours=near, seconds=time.perf_counter() - started)
+        return Answer(
+            prediction=prediction, neighbours=near, notes=notes.sentences(),
+            seconds=time.perf_counter() - started,
+        )  # fmt: skip

@@ -13,9 +13,12 @@ from PIL import Image
 
 from probe.datasets import load_dataset
 from probe.datasets.decode import MAX_BYTES, decode, decode_file, within_memory
+from probe.datasets.files import FileImages
 from probe.datasets.large import SMALL, TOGETHER, large_image
-from probe.datasets.notes import Notes
+from probe.datasets.notes import Notes, warn_of_unusual
 from probe.errors import ImageError
+from probe.memo import Memo
+from probe.promote.kept import KeptImages
 from tests.datasets.test_decode import encoded, flat
 from tests.datasets.tiffs import tiff
 
@@ -139,3 +142,21 @@ def test_notes_are_one_line_a_kind() -> None:
     assert clear.startswith("1 image is wholly transparent, read as white (d.png): ")
     assert several.startswith("3 images are animated or of several pages (a.gif): ")
     assert not second.lines()
+
+
+def test_an_image_counts_once_however_often_it_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Training reads an image each epoch, and what is enlarged is looked at before a pass."""
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(encoded(flat("RGBA", (9, 8, 7, 0)), "PNG"))
+    images = FileImages(str(tmp_path), ["a.png", "b.png"], Memo(tmp_path / "memo"), 1)
+    kept = KeptImages(images.take(np.array([0, 1])))
+    for row in (0, 1, 0, 1):
+        images.image(row)
+    kept.fill(1)
+    for _ in range(2):
+        warn_of_unusual([kept, images, object()])
+        images.image(0)
+    (record,) = caplog.records
+    assert record.getMessage().startswith("2 images are wholly transparent")

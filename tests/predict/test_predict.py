@@ -95,6 +95,17 @@ def test_evaluating_gives_the_metrics_of_the_same_predictions(
         evaluate(Predictor([bundle]), split, renamed)
 
 
+def test_evaluating_says_what_is_unusual_of_images(
+    bundle: Bundle, pictures: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGBA", (9, 9), (1, 2, 3, 0)).save(tmp_path / "clear.png")
+    (tmp_path / "list.csv").write_text(f"image,label\nclear.png,3\n{pictures[0]},4\n")
+    dataset = load_dataset(str(tmp_path / "list.csv"), cache_dir=tmp_path / "cache")
+    evaluate(Predictor([bundle]), dataset.splits["train"], dataset.classes)
+    (line,) = [one.getMessage() for one in caplog.records if "transparent" in one.getMessage()]
+    assert line.startswith("1 image is wholly transparent, read as white (")
+
+
 def test_features_at_hand_are_not_forwarded(
     digits_cache: Path, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

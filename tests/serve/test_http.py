@@ -83,6 +83,15 @@ def test_an_answer_is_that_of_python(client: httpx.Client, bundle: Bundle, tmp_p
     assert as_form.json()["neighbours"] == []
 
 
+def test_an_answer_says_what_is_unusual_of_the_image(client: httpx.Client) -> None:
+    raw = {"content-type": "application/octet-stream"}
+    stream = io.BytesIO()
+    Image.new("RGBA", (9, 9), (1, 2, 3, 0)).save(stream, "PNG")
+    (note,) = client.post("/api/predict", content=stream.getvalue(), headers=raw).json()["notes"]
+    assert note.startswith("the image is wholly transparent, read as white: ")
+    assert client.post("/api/predict", content=png(), headers=raw).json()["notes"] == []
+
+
 def test_what_is_no_image_is_told_so(client: httpx.Client) -> None:
     raw = {"content-type": "application/octet-stream"}
     for body in (b"", b"not an image", png()[:60]):

@@ -42,6 +42,9 @@ function show(reply) {
   for (const flag of reply.flags) {
     $("flags").append(element("p", FLAGS[flag] || flag, "flag"));
   }
+  for (const note of reply.notes) {
+    $("flags").append(element("p", note[0].toUpperCase() + note.slice(1), "flag"));
+  }
   for (const one of reply.predictions) {
     const item = element("li");
     const row = element("div", undefined, "row");
