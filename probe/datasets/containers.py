@@ -6,6 +6,8 @@ refused, for wrong pixels are worse than none.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from probe.errors import ImageError
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
 
 # TIFF tags
 BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES = 258, 259, 262, 266, 277
+OFFSETS, TILE_OFFSETS, TILE_BYTE_COUNTS, JPEG_TABLES = 273, 324, 325, 347
+JPEG, DEFLATE = 7, (8, 32946)
 BYTE_COUNTS, PLANES, COLOUR_MAP, SAMPLE_FORMAT, SUBSAMPLING = 279, 284, 320, 339, 530
 UNCOMPRESSED, WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR, SIGNED, SEPARATE = 1, 0, 1, 6, 2, 2
 
+_AT_ONCE = 2**20  # bytes
 COLOURS = ("RGB", "RGBA", "CMYK", "YCbCr")
 
 
@@ -57,6 +62,40 @@ def _prepare_tiff(image: Any, name: str) -> None:
         )
     if tags.get(PLANES, 1) == SEPARATE:
         _prepare_planes(image, name)
+
+
+def parts_of_tiff(image: Any, data: bytes) -> Iterator[bytes]:
+    """Yield the strips or tiles of a TIFF as they are compressed; of JPEG each is a JPEG file."""
+    tags = image.tag_v2
+    offsets = tags.get(OFFSETS) or tags.get(TILE_OFFSETS) or ()
+    counts = tags.get(BYTE_COUNTS) or tags.get(TILE_BYTE_COUNTS) or ()
+    tables = tags.get(JPEG_TABLES) or b"" if tags.get(COMPRESSION) == JPEG else b""
+    left = 8 * len(data)  # parts may lie on each other
+    for offset, count in zip(offsets, counts, strict=False):
+        part = data[offset : offset + count]
+        left -= len(part) + len(tables)
+        if left < 0:
+            return
+        # the tables lie between a mark of the start and one of the end, as in a file of their own
+        yield tables[:-2] + part[2:] if tables else part
+
+
+def deflate_damage(part: bytes, most: int) -> bool:
+    """Whether a strip or tile has another checksum than its bytes, which libtiff does not look at.
+
+    Parameters
+    ----------
+    most : int
+        Bytes that are looked at.
+    """
+    stream = zlib.decompressobj()
+    try:
+        while part and most > 0 and not stream.eof:
+            most -= len(stream.decompress(part, _AT_ONCE))
+            part = stream.unconsumed_tail
+    except zlib.error:
+        return True
+    return False
 
 
 def _is_subsampled(image: Any) -> bool:

@@ -15,7 +15,8 @@ import re
 import stat
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ctypes import CDLL
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -26,15 +27,20 @@ from numpy.typing import NDArray
 from probe.datasets.containers import (
     BITS,
     COLOUR_MAP,
+    COMPRESSION,
+    DEFLATE,
+    JPEG,
     PHOTOMETRIC,
     WHITE_IS_ZERO,
+    deflate_damage,
+    parts_of_tiff,
     png_layout,
     prepare,
 )
 from probe.datasets.image_files import format_of
 from probe.datasets.large import large_image, one_image
 from probe.datasets.notes import Notes, Reading
-from probe.datasets.streams import guarded, jpeg_damage, read_jpeg, webp_damage
+from probe.datasets.streams import MISSING, guarded, jpeg_damage, read_jpeg, webp_damage
 from probe.errors import ImageError
 
 if TYPE_CHECKING:
@@ -214,18 +220,21 @@ def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np
 
 def _load(image: Any, data: bytes | None, name: str) -> None:
     """Have Pillow decode, and refuse what its decoders finish in spite of damage."""
-    if data is None or image.format not in ("JPEG", "MPO", "WEBP"):
-        image.load()
+    if data is not None and image.format in ("JPEG", "MPO"):
+        _load_jpeg(image, data, name)
         return
-    guard = None
-    if image.format == "WEBP":
-        reason = webp_damage(data, _is_whole)
-    else:
-        jpeg = read_jpeg(data)
-        reason = jpeg_damage(data, jpeg) if jpeg else None
-        guard = guarded(data, jpeg) if jpeg else None
-    if reason:
+    if data is not None and image.format == "WEBP" and (reason := webp_damage(data, _is_whole)):
         raise ImageError(name, reason)
+    if data is not None and image.format == "TIFF":
+        _check_parts(image, data, name)
+    image.load()
+
+
+def _load_jpeg(image: Any, data: bytes, name: str) -> None:
+    jpeg = read_jpeg(data)
+    if jpeg and (reason := jpeg_damage(data, jpeg)):
+        raise ImageError(name, reason)
+    guard = guarded(data, jpeg) if jpeg else None
     if guard is None:
         image.load()
         return
@@ -233,9 +242,26 @@ def _load(image: Any, data: bytes | None, name: str) -> None:
     try:
         image.load()
     except OSError as error:
-        raise ImageError(name, "is damaged or cut short: some of its pixels are missing") from error
-    if not guard.asked:
-        raise ImageError(name, "is damaged: its compressed data holds more than its pixels")
+        raise ImageError(name, MISSING) from error
+    if guard.damage:
+        raise ImageError(name, guard.damage)
+
+
+def _check_parts(image: Any, data: bytes, name: str) -> None:
+    """Decode strips or tiles of a TIFF on their own where libtiff tells nobody of damage."""
+    kind, most = image.tag_v2.get(COMPRESSION), max(image.width * image.height, PART)
+    for part in parts_of_tiff(image, data) if kind in (JPEG, *DEFLATE) else ():
+        if kind != JPEG:
+            if deflate_damage(part, 8 * most):
+                raise ImageError(name, "is damaged: its compressed data has another checksum")
+            continue
+        try:
+            one = _pillow().open(io.BytesIO(part), formats=("JPEG",))
+        except OSError:  # it may be of a kind that libtiff alone reads, or it says what is wrong
+            continue
+        with one:
+            if one.width * one.height <= most:
+                _load_jpeg(one, part, name)
 
 
 def _is_whole(data: bytes) -> bool:
@@ -301,6 +327,8 @@ def _failures(name: str, data: bytes = b"") -> Iterator[None]:
         raise ImageError(name, reason) from error
     except Exception as error:  # damaged files make Pillow raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if reason.startswith("decoder error"):  # a number of libtiff's
+            raise ImageError(name, "is damaged: its compressed data cannot be decoded") from error
         raise ImageError(name, f"cannot be decoded: {reason}") from error
 
 
@@ -322,10 +350,17 @@ def _import_pillow() -> Any:
     # glibc gives blocks above 32 MiB back when they are freed; of smaller ones each thread would
     # keep those of the largest image that it ever had.
     getattr(Image, "core").set_block_size(BLOCK)  # noqa: B009 - not exported to type checkers
+    _silence_libtiff(getattr(Image, "core"))  # noqa: B009
     # One by one: Image.init() imports forty formats, and is not safe in threads.
     for plugin in PLUGINS:
         import_module(f"PIL.{plugin}ImagePlugin")
     return Image
+
+
+def _silence_libtiff(core: Any) -> None:
+    """Keep libtiff from writing to stderr of its own accord; what fails raises all the same."""
+    with suppress(AttributeError, OSError):  # a Pillow without libtiff, or one that hides it
+        CDLL(core.__file__).TIFFSetErrorHandler(None)
 
 
 def _formats(data: bytes, name: str) -> tuple[str, ...]:

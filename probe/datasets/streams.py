@@ -7,13 +7,14 @@ WebP has no checksum. What is looked for here, so that the decoding itself costs
   no more. The decoder gets the data with padding where the end marker was: it starves where data
   is missing, and is done before the last bytes are handed out where too much was left over.
 - Restart markers follow each other, and are as many as the size asks for.
-- A JPEG of several scans must bring each coefficient to full precision.
+- A JPEG of several scans must bring each coefficient to full precision, and its last scan must end
+  before the padding that the decoder gets behind it.
 - A long run of zero bytes, as a lost sector or half a download leaves it, is in no JPEG's data but
   that of flat areas under a code that writes those as zeros. In a WebP it is a reason to see
   whether all of the data is needed.
 
-What stays unseen: a changed bit after which as much data is used as before, a progressive file
-that is cut within its last scan and given an end marker, and damage to JPEGs inside TIFFs.
+What stays unseen: a changed bit after which as much data is used as before, and a scan before the
+last one, or a last one within a run of blocks without new coefficients, that is cut.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from typing import NamedTuple
 
 SPARE = 16  # bytes that an encoder may leave over, as padding, behind a scan
 ZEROS = bytes(64)
-PADDING = b"\xff\x00" * 8  # eight bytes of one bits: at most a few blocks
+ONES = b"\xff\x00"  # eight bits of one; a bare 0xFF would begin a marker
+PADDING = ONES * 8  # at most a few blocks
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what ends a scan
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
@@ -34,25 +36,72 @@ _START, _SCAN, _TABLES, _INTERVAL, _END = 0xD8, 0xDA, 0xC4, 0xDD, 0xD9
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a segment
 _FILL = frozenset((0x00, 0xFF))
+MISSING = "is damaged or cut short: some of its pixels are missing"
 HOLE = "is damaged: part of its compressed data is zeros"
 _SEQUENTIAL, _PROGRESSIVE = frozenset((0xC0, 0xC1)), 0xC2
 
 
-class Handed(io.BytesIO):
-    """A file that keeps its last bytes back, and knows whether somebody asked for them."""
+class Guard(io.BytesIO):
+    """A JPEG file for Pillow that finds out whether the decoder needed all of it and no more."""
+
+    damage: str | None = None  # once it is decoded
+
+
+class OneScan(Guard):
+    """Keeps its last bytes back, and knows whether somebody asked for them."""
+
+    damage: str | None = "is damaged: its compressed data holds more than its pixels"
 
     def __init__(self, data: bytes, held_from: int) -> None:
         super().__init__(data)
-        self._held_from, self.asked = held_from, False
+        self._held_from = held_from
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as a file does, but stop once before what is held back."""
         here = self.tell()
         if here >= self._held_from:
-            self.asked = True
+            self.damage = None
             return super().read(size)
         most = self._held_from - here
         return super().read(most if size is None or size < 0 else min(size, most))
+
+
+class LastScan(Guard):
+    """Hands out two bytes of padding behind the last scan, and sees what the decoder makes of them.
+
+    Between scans libjpeg skips what is no marker, and has nothing left at once. Within a scan it
+    takes bits of ones for a code of the full 16, and leaves a single byte until it has another.
+    """
+
+    def __init__(self, data: bytes, stop: int) -> None:
+        super().__init__(data)
+        self._stop, self._rest = stop, stop + 2 * len(ONES)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as a file does, but stop before and after each byte of the padding."""
+        here = self.tell()
+        if here < self._stop:
+            most = self._stop - here
+            return super().read(most if size is None or size < 0 else min(size, most))
+        if here > self._rest:
+            return super().read(size)
+        return _Appended(super().read(len(ONES) if here < self._rest else size), self)
+
+
+class _Appended(bytes):
+    """Bytes of a guard's; Pillow appends them to those that the decoder left."""
+
+    _guard: LastScan
+
+    def __new__(cls, data: bytes, guard: LastScan) -> _Appended:
+        self = super().__new__(cls, data)
+        self._guard = guard
+        return self
+
+    def __radd__(self, left: bytes) -> bytes:
+        if left:
+            self._guard.damage = MISSING
+        return left + bytes(self)
 
 
 class Scan(NamedTuple):
@@ -130,12 +179,15 @@ def _scan(scans: list[Scan], data: bytes, at: int, body: bytes) -> int:
     return after
 
 
-def guarded(data: bytes, jpeg: Jpeg) -> Handed | None:
+def guarded(data: bytes, jpeg: Jpeg) -> Guard | None:
     """Return the file for the decoder that tells whether it needs all of the data, if any can."""
-    if not jpeg.single:
-        return None
-    stop = jpeg.scans[0].stop
-    return Handed(data[:stop] + PADDING, max(stop - SPARE, jpeg.scans[0].start))
+    first, stop = jpeg.scans[0].start, jpeg.scans[-1].stop
+    if jpeg.single:
+        return OneScan(data[:stop] + PADDING, max(stop - SPARE, first))
+    if jpeg.kind in _SEQUENTIAL or jpeg.kind == _PROGRESSIVE:
+        padded = b"".join((data[:stop], PADDING, ONES * 2, data[stop:]))
+        return LastScan(padded, stop + len(PADDING))
+    return None  # arithmetic coding
 
 
 def jpeg_damage(data: bytes, jpeg: Jpeg) -> str | None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, TiffImagePlugin
 
 from probe.datasets import load_dataset
 from probe.datasets.decode import decode
+from probe.datasets.streams import read_jpeg
 from probe.errors import ImageError
 from tests.datasets.test_decode import encoded
 
@@ -37,6 +38,51 @@ def hole(data: bytes, start: float, size: int | None = None) -> bytes:
     at = int(len(data) * start)
     stop = len(data) - 2 if size is None else at + size
     return data[:at] + bytes(stop - at) + data[stop:]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("quality", [40, 90])
+def test_a_progressive_jpeg_is_not_cut_within_its_last_scan(mode: str, quality: int) -> None:
+    image = PHOTO.convert(mode)
+    data = encoded(image, "JPEG", progressive=True, quality=quality)
+    expected = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    np.testing.assert_array_equal(decode(data, "x"), expected)
+    np.testing.assert_array_equal(decode(data + b"what follows", "x"), expected)
+    jpeg = read_jpeg(data)
+    assert jpeg is not None
+    last = jpeg.scans[-1]
+    for share in (0.02, 0.3, 0.6, 0.9):
+        cut = data[: last.start + int((last.stop - last.start) * share)]
+        assert refused(cut), share
+        assert refused(cut + END), share
+
+
+@pytest.mark.parametrize("strip", [None, 6000])
+def test_a_damaged_jpeg_in_a_tiff_is_refused(
+    strip: int | None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if strip:
+        monkeypatch.setattr(TiffImagePlugin, "STRIP_SIZE", strip)
+    data = encoded(PHOTO, "TIFF", compression="jpeg", quality=80)
+    with Image.open(io.BytesIO(data)) as image:
+        offsets, counts = (image.tag_v2[tag] for tag in (273, 279))  # type: ignore[attr-defined]
+        expected = np.asarray(image.convert("RGB"))
+    assert (len(offsets) > 1) == bool(strip)
+    np.testing.assert_array_equal(decode(data, "x"), expected)
+    at = offsets[-1] + counts[-1] * 2 // 3
+    assert refused(data[:at] + END + data[at + 2 :])
+    assert refused(data[:at] + bytes(100) + data[at + 100 :])
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "lzma"])
+def test_libtiff_writes_nothing_of_its_own(
+    compression: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = encoded(PHOTO, "TIFF", compression=compression)
+    with pytest.raises(ImageError, match="is damaged: its compressed data"):
+        decode(hole(data, 0.3, 300), "x")
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("name", BASELINE)
