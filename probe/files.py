@@ -8,9 +8,10 @@ import fcntl
 import glob
 import os
 import re
+import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,8 +32,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        temporary, descriptor = _made_and_held(path)
+        _remove_leftovers(path.parent, path.name, ".tmp")
+        temporary, descriptor = _made_and_held(lambda: _made(path))
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -52,38 +53,89 @@ def replacing(path: Path) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """Remove the temporary files of `path` that no living process holds."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        with contextlib.suppress(OSError):  # another process holds it, or it is another user's
-            descriptor = hold(left)
-            try:
-                left.unlink()
-            finally:
-                os.close(descriptor)
+@contextmanager
+def working_folder(parent: Path, name: str, ending: str) -> Iterator[Path]:
+    """Yield a new hidden folder that this process holds, and remove it if it is still there.
+
+    What killed processes left of the same name goes first.
+
+    Raises
+    ------
+    OSError
+        The folder above cannot be written.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(parent, name, ending)
+    folder, descriptor = _made_and_held(
+        lambda: tempfile.mkdtemp(prefix=f".{name}.", suffix=ending, dir=parent)
+    )
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
 
 
-def _made_and_held(path: Path) -> tuple[Path, int]:
-    """Return a new temporary file and what holds it.
+def _made(path: Path) -> str:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    return name
+
+
+def _made_and_held(make: Callable[[], str]) -> tuple[Path, int]:
+    """Return a new temporary file or folder and what holds it.
 
     Another process may take it for a leftover before it is held; then there is a next one.
     """
     while True:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        with contextlib.suppress(BlockingIOError):
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise
-            except OSError:  # a file system without locks; nobody can hold a leftover there
-                return Path(name), descriptor
-            if os.path.exists(name):
-                return Path(name), descriptor
+        path = Path(make())
+        try:
+            descriptor = hold(path)
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        except OSError:  # a file system without locks; nobody can hold a leftover there
+            return path, os.open(path, os.O_RDONLY)
+        if path.exists():
+            return path, descriptor
         os.close(descriptor)
 
 
+def _remove_leftovers(parent: Path, name: str, ending: str) -> None:
+    """Remove the temporary files and folders of a name that no living process holds."""
+    for left in parent.glob(f".{glob.escape(name)}.*{ending}"):
+        with contextlib.suppress(OSError):  # another user's
+            discard(left)
+
+
+def discard(path: Path) -> bool:
+    """Remove a file, or a folder with all that is in it, unless a living process holds it.
+
+    Returns
+    -------
+    bool
+        Whether it went.
+
+    Raises
+    ------
+    OSError
+        Nobody holds it, and it cannot be removed.
+    """
+    try:
+        descriptor = hold(path)
+    except OSError:
+        return False
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+    return True
+
+
 def is_free(path: Path) -> bool:
-    """Whether a temporary file was left by a process that is no more."""
+    """Whether a temporary file or folder was left by a process that is no more."""
     try:
         os.close(hold(path))
     except OSError:

@@ -10,7 +10,7 @@ from probe.cache.beside import parse_features_name
 from probe.errors import ProbeError
 from probe.outcome import FILE_NAME as BENCH
 from probe.outcome import load_bench
-from probe.results import finished_runs
+from probe.results import elsewhere, finished_runs, read_run
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +23,19 @@ def needed_entries(cache_dir: Path) -> Needed:
     """Return entry name -> the runs and benches of this state folder that were made from it.
 
     Without its entry a run can be neither bundled nor evaluated nor shown with its images. Runs
-    that lie elsewhere (``--out``) are not seen.
+    that were put elsewhere (``--out``) count as long as they are still there.
     """
     found: dict[str, list[str]] = {}
-    for folder, result in finished_runs(cache_dir / "runs"):
-        for name in dict.fromkeys(parse_features_name(result.entry)[0]):
-            found.setdefault(name, []).append(f"runs/{folder.name}")
+    runs = cache_dir / "runs"
+    kept = [(f"runs/{folder.name}", result) for folder, result in finished_runs(runs)]
+    for folder in elsewhere(runs):
+        try:
+            kept.append((str(folder), read_run(folder)))
+        except ProbeError as error:
+            log.info("%s", error)
+    for name, result in kept:
+        for entry in dict.fromkeys(parse_features_name(result.entry)[0]):
+            found.setdefault(entry, []).append(name)
     for path in sorted((cache_dir / "benches").glob(f"*/{BENCH}"), reverse=True):
         try:
             rows = load_bench(path.parent).rows

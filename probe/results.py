@@ -21,7 +21,7 @@ from platform import python_version
 from typing import Any
 
 from probe.errors import DataError, UnknownNameError
-from probe.files import hold, write_text
+from probe.files import hold, make_folder, share, write_text
 from probe.records import read_json
 from probe.result_fields import OPTIONAL_TYPES, SCHEMA, check_fields, read_intervals
 
@@ -210,6 +210,8 @@ class RunResult:
 
 
 MOST_HELD = 64
+ELSEWHERE = ".elsewhere"  # among the runs: the folders of those that lie outside
+MOST_NOTED = 16 << 20  # bytes
 NAMED = re.compile(r"[0-9-]+-\d{3}")  # as `new_run_folder` does
 _held: deque[int] = deque()  # new folders of this process, so that nobody takes one for a leftover
 
@@ -255,6 +257,42 @@ def _remove_empty(runs: Path) -> None:
                     folder.rmdir()
                 finally:
                     os.close(descriptor)
+
+
+def note_elsewhere(folder: Path, runs: Path) -> None:
+    """Note that a run lies outside the state folder, so that its entry is known to be needed.
+
+    Where the state folder cannot be written there is no note, and nothing depends on it.
+    """
+    place = folder.resolve()
+    if place.parent == runs.resolve() or place in elsewhere(runs):
+        return
+    with contextlib.suppress(OSError):
+        make_folder(runs)
+        # a line of its own, whatever a killed process left of the one before
+        line = f"\n{json.dumps(str(place))}\n".encode()
+        descriptor = os.open(runs / ELSEWHERE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+        share(runs / ELSEWHERE)
+
+
+def elsewhere(runs: Path) -> list[Path]:
+    """Return where runs were put outside the state folder; they may be gone since, or moved."""
+    try:
+        with (runs / ELSEWHERE).open("rb") as file:
+            lines = file.read(MOST_NOTED).splitlines()
+    except OSError:
+        return []
+    found: dict[Path, None] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            place = json.loads(line)
+            if isinstance(place, str) and "\0" not in place:
+                found[Path(place)] = None
+    return list(found)
 
 
 def find_run(runs: Path, wanted: Path) -> Path:

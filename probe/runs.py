@@ -28,7 +28,7 @@ from probe.report.curves import draw_curves
 from probe.report.label_bars import draw_label_bars
 from probe.report.learning import draw_learning_curve
 from probe.report.two_curves import draw_two_curves
-from probe.results import FeatureSource, new_run_folder, write_run
+from probe.results import FeatureSource, new_run_folder, note_elsewhere, write_run
 from probe.selection import HeadRun, run_head
 from probe.splitting import VAL_SIZE
 from probe.subgroups import describe
@@ -221,7 +221,7 @@ def _check_two(request: HeadRequest, data: HeadData) -> None:
 
 @contextmanager
 def run_folder(wanted: Path | None, runs: Path) -> Iterator[Path]:
-    """Yield an empty folder: the one asked for, or a new one among the runs.
+    """Yield an empty folder: the one asked for, which the runs note, or a new one among them.
 
     If the run fails before it left anything there, a folder that was made here goes.
 
@@ -232,6 +232,8 @@ def run_folder(wanted: Path | None, runs: Path) -> Iterator[Path]:
     """
     there = wanted is not None and wanted.is_dir()
     folder = _claim(wanted, runs)
+    if wanted is not None:
+        note_elsewhere(wanted, runs)
     try:
         yield folder
     except BaseException:

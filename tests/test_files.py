@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from probe.errors import CacheError
-from probe.files import hold, replacing, write_text
+from probe.files import hold, replacing, working_folder, write_text
 from probe.results import new_run_folder
 
 
@@ -84,6 +84,28 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_
     running[1].communicate("")
     assert target.read_text() == "half"
     assert list(tmp_path.glob(".*.tmp")) == []
+
+
+def test_a_working_folder_goes_with_its_process_or_the_next_one(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from probe.files import working_folder\n"
+        "with working_folder(Path(sys.argv[1]), 'a[1]', '.unfinished') as place:\n"
+        "    (place / 'half').write_text('x'); print(place, flush=True); sys.stdin.read()"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    places = [Path((one.stdout or sys.stdin).readline().strip()) for one in running]
+    running[0].kill()
+    running[0].communicate()
+    with working_folder(tmp_path, "a[1]", ".unfinished") as mine:
+        assert set(tmp_path.iterdir()) == {places[1], mine}
+    running[1].communicate("")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_empty_run_folders_of_killed_processes_go(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 from probe.errors import DataError, UnknownNameError
 from probe.result_fields import OPTIONAL_TYPES
 from probe.results import (
+    ELSEWHERE,
     PerClass,
     RunResult,
+    elsewhere,
     find_run,
     new_run_folder,
+    note_elsewhere,
     read_run,
     versions,
     write_run,
@@ -131,6 +135,26 @@ def test_folders_made_at_once_differ_and_sort_by_the_time_they_were_made(tmp_pat
         at_once = list(pool.map(lambda _: new_run_folder(tmp_path / "runs"), range(40)))
     assert len({*at_once}) == 40
     assert all(folder.is_dir() for folder in at_once)
+
+
+def test_runs_elsewhere_are_noted_once_and_rubbish_among_the_notes_is_passed_over(
+    tmp_path: Path,
+) -> None:
+    runs, odd = tmp_path / "cache" / "runs", tmp_path / os.fsdecode(b"a\nb\xff")
+    assert elsewhere(runs) == []
+    for folder in (runs / "20260101-000000-001", odd, tmp_path / "b", odd):
+        note_elsewhere(folder, runs)
+    assert elsewhere(runs) == [odd, tmp_path / "b"]
+    with (runs / ELSEWHERE).open("ab") as file:
+        file.write(b'[1]\n"a\\u0000"\n\xff\n' + 100_000 * b"[" + b'\n"/cut sh')
+    note_elsewhere(tmp_path / "c", runs)
+    assert elsewhere(runs) == [odd, tmp_path / "b", tmp_path / "c"]
+
+
+def test_a_run_elsewhere_needs_no_state_folder_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("")
+    note_elsewhere(Path("/a/run"), tmp_path / "cache" / "runs")
+    assert elsewhere(tmp_path / "cache" / "runs") == []
 
 
 def test_versions_say_what_moved_the_numbers() -> None:

@@ -6,13 +6,10 @@ whose digest was checked are the bytes that are used.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import glob
 import hashlib
 import os
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +22,7 @@ from numpy.typing import NDArray
 
 from probe.bundle.about import ABOUT, About
 from probe.errors import BundleError, ProbeError, WeightsError
-from probe.files import hold, is_refusal, reason_of, replacing, sync
+from probe.files import is_refusal, reason_of, replacing, sync, working_folder
 from probe.weights.zip_members import Member, stored_members
 
 ENDING = ".probe"
@@ -152,7 +149,7 @@ def writing(out: Path) -> Iterator[Path]:
     """
     require_free(out)
     try:
-        with _working_folder(out) as folder:
+        with working_folder(out.parent, out.name, UNFINISHED) as folder:
             yield folder
             require_free(out)  # again: another process may have made it
             _publish(folder, out)
@@ -173,44 +170,6 @@ def require_free(out: Path) -> None:
 
 def _taken(out: Path) -> BundleError:
     return BundleError(f"{out}: is there already; name another place with --out")
-
-
-@contextmanager
-def _working_folder(out: Path) -> Iterator[Path]:
-    """Yield a new folder that this process holds, and remove it in the end if it is still there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(out)
-    folder, descriptor = _made_and_held(out)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
-
-
-def _remove_leftovers(out: Path) -> None:
-    """Remove the working folders of this bundle that no living process holds."""
-    for folder in out.parent.glob(f".{glob.escape(out.name)}.*{UNFINISHED}"):
-        with contextlib.suppress(OSError):  # another process holds it, or it is another user's
-            descriptor = hold(folder)
-            try:
-                shutil.rmtree(folder)
-            finally:
-                os.close(descriptor)
-
-
-def _made_and_held(out: Path) -> tuple[Path, int]:
-    """Return a new working folder and what holds it.
-
-    Another process may take it for a leftover before it is held; then there is a next one.
-    """
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=UNFINISHED, dir=out.parent))
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):
-            descriptor = hold(folder)
-            if folder.is_dir():
-                return folder, descriptor
-            os.close(descriptor)
 
 
 def _publish(folder: Path, out: Path) -> None:

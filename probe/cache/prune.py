@@ -10,7 +10,8 @@ from pathlib import Path
 
 from probe.cache.store import Entry, Store, removing
 from probe.cache.unfinished import discard_unfinished, list_unfinished
-from probe.files import is_free
+from probe.files import discard, is_free
+from probe.results import NAMED
 
 FEATURES, DATASETS = "features", "datasets"
 SECONDS_A_DAY = 86400.0
@@ -27,7 +28,7 @@ class Removal:
     unfinished : bool
         It is no entry yet: the file of rows, with the journal beside it.
     temporary : bool
-        No entry either: a killed command was writing it on its way to another name.
+        No entry either: a file or folder that a killed command left, and nothing can go on from.
     """
 
     path: Path
@@ -49,8 +50,10 @@ def plan_prune(
 ) -> list[Removal]:
     """Decide what goes, and remove nothing.
 
-    Temporary files of killed commands always go, for nothing can go on from them: those of `pack`,
-    and what lies in the folders of runs, benches and bundles beside the entries.
+    Temporary files and folders of killed commands always go, for nothing can go on from them: those
+    of `pack`, of downloads, and what lies in the folders of runs, benches and bundles beside the
+    entries. Downloads of weights, which the next one goes on from, and runs without a result go as
+    unfinished entries do.
 
     Parameters
     ----------
@@ -85,7 +88,11 @@ def plan_prune(
             left -= entry.size
     ages = [limit for limit in (older_than, unused) if limit is not None]
     before = math.inf if partial else at - min(ages, default=math.inf) * SECONDS_A_DAY
-    return [*going.values(), *_abandoned(store, before), *_left_behind(store.folder.parent)]
+    state = store.folder.parent
+    return [
+        *going.values(), *_abandoned(store, before), *_left_behind(state),
+        *_broken_off(state, before),
+    ]  # fmt: skip
 
 
 def prune(store: Store, removals: list[Removal]) -> list[Removal]:
@@ -98,10 +105,9 @@ def prune(store: Store, removals: list[Removal]) -> list[Removal]:
         if removal.unfinished and not discard_unfinished(store, removal.path):
             continue
         if removal.temporary:
-            if not is_free(removal.path):
-                continue
             with removing(removal.path):
-                removal.path.unlink(missing_ok=True)
+                if not discard(removal.path):
+                    continue
         elif not removal.unfinished:
             store.discard(removal.path)
         gone.append(removal)
@@ -113,16 +119,44 @@ def _removal(entry: Entry, why: str) -> Removal:
 
 
 def _left_behind(folder: Path) -> list[Removal]:
-    """Return the temporary files in a state folder that no living process holds."""
+    """Return the temporary files and folders in a state folder that no living process holds."""
     found = []
     for place in sorted(folder.glob("*")):
         if place.name not in (FEATURES, DATASETS) and place.is_dir():  # images may be millions
             for depth in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
-                found += [path for path in place.glob(depth) if path.is_file() and is_free(path)]
+                found += [path for path in place.glob(depth) if path.is_file()]
+    for depth in ("*/.*.unfinished", "*/*/.*.unfinished"):  # a bundle's, a dataset's download
+        found += [path for path in folder.glob(depth) if path.is_dir()]
+    return [_left(path, "left by a killed command") for path in sorted(found) if is_free(path)]
+
+
+def _broken_off(folder: Path, before: float) -> list[Removal]:
+    """Return downloads and runs that a killed command began before a time and did not finish.
+
+    A promotion can be resumed, and so none of its folders is among them.
+    """
+    found = list(folder.glob("weights/.*.part"))
+    for begun, marks in (
+        ("runs/*/head.safetensors", ("result.json", "promote.json")),
+        ("benches/*/results.csv", ("bench.json",)),
+    ):
+        found += [
+            place
+            for place in (first.parent for first in folder.glob(begun))
+            if NAMED.fullmatch(place.name) and not any((place / mark).exists() for mark in marks)
+        ]
     return [
-        Removal(path=path, why="left by a killed command", size=path.stat().st_size, temporary=True)
+        _left(path, "left unfinished")
         for path in sorted(found)
+        if path.stat().st_mtime <= before and is_free(path)
     ]
+
+
+def _left(path: Path, why: str) -> Removal:
+    files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
+    return Removal(
+        path=path, why=why, size=sum(one.stat().st_size for one in files), temporary=True
+    )
 
 
 def _abandoned(store: Store, before: float) -> list[Removal]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +15,11 @@ from typing import Protocol
 from probe.datasets.archive import unpack
 from probe.datasets.sources import DatasetSpec, Layout, Source
 from probe.errors import DataError, MissingFilesError
-from probe.files import sync
+from probe.files import sync, working_folder
 
 log = logging.getLogger(__name__)
 
+UNFINISHED = ".unfinished"  # ends the name of a folder that a download or an archive goes into
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and for the next bytes to come
 
 
@@ -83,9 +83,8 @@ def fetch(
                 continue
             if not download:
                 raise OSError("downloading is switched off")
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-                file = _download(source, Path(temporary), progress)
+            with working_folder(folder, "download", UNFINISHED) as temporary:
+                file = _download(source, temporary, progress)
                 if archived:
                     _fill(file, folder, missing)
                 else:
@@ -128,10 +127,9 @@ def _download(source: Source, into: Path, progress: Progress | None) -> Path:
 
 def _fill(archive: Path, folder: Path, missing: Sequence[str]) -> None:
     """Take the missing files out of an archive, whichever folder they are in there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder) as temporary:
-        unpack(archive, Path(temporary))
-        files = {path.name: path for path in Path(temporary).rglob("*") if path.is_file()}
+    with working_folder(folder, "unpack", UNFINISHED) as temporary:
+        unpack(archive, temporary)
+        files = {path.name: path for path in temporary.rglob("*") if path.is_file()}
         lacking = [name for name in missing if name not in files]
         if lacking:
             raise DataError(f"{archive}: does not contain {', '.join(lacking)}; get it again")

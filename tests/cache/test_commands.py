@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -233,5 +234,12 @@ def test_what_a_kept_run_was_made_from_stays_or_goes_by_name(tmp_path: Path) -> 
     assert {one["name"] for one in listed} == {old, made["name"]}
 
     probe("cache", "rm", made["name"], cwd=tmp_path)  # no run was made from that one
-    probe("cache", "rm", old, "--force", cwd=tmp_path)
+    shutil.rmtree(tmp_path / "my cache" / "runs" / run)
+    # a run kept elsewhere counts, too, as long as it is there
+    probe("head", "--solver", "prototype", "--val-size", "0", "--out", "mine/1", cwd=tmp_path)
+    kept = json.loads(probe("cache", "prune", "--max-size", "0", "--json", cwd=tmp_path).stdout)
+    assert kept["needed"] == {old: [str(tmp_path / "mine" / "1")]}
+    assert "mine/1" in str(probe("cache", "rm", old, cwd=tmp_path, code=2).exception)
+    (tmp_path / "mine").rename(tmp_path / "theirs")
+    probe("cache", "rm", old, cwd=tmp_path)
     assert json.loads(probe("cache", "list", "--json", cwd=tmp_path).stdout)["entries"] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import subprocess
 import sys
 import time
@@ -175,6 +177,44 @@ def test_of_two_that_wait_for_a_killed_process_one_goes_on_from_there(tmp_path: 
     entry = FeatureSet.open(Store(tmp_path).choose(None).path)
     fresh, _ = extract(make_dataset(train=1500), Store(tmp_path / "b"))
     assert everything(entry) == everything(fresh)
+
+
+def test_downloads_and_runs_of_killed_commands_go(tmp_path: Path) -> None:
+    store, name = Store(tmp_path), "20260131-235959-001"
+    extract(make_dataset(), store)
+    at_once = ["datasets/toy/.download.x1.unfinished/a.zip", "bundles/.b.y2.unfinished/c"]
+    asked = [
+        "weights/.vgg.h5.part", f"runs/{name}/head.safetensors", f"benches/{name}/results.csv"
+    ]  # fmt: skip
+    theirs = [
+        "weights/vgg.h5", "runs/mine/head.safetensors", "datasets/toy/a.unfinished",
+        *(f"runs/20260131-235959-002/{one}" for one in ("head.safetensors", "result.json")),
+        *(f"runs/20260131-235959-003/{one}" for one in ("head.safetensors", "promote.json")),
+        *(f"benches/20260131-235959-002/{one}" for one in ("results.csv", "bench.json")),
+        "runs/20260131-235959-004/audit.json",
+    ]  # fmt: skip
+    for one in (*at_once, *asked, *theirs):
+        (tmp_path / one).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / one).write_text("half")
+
+    def planned(**limits: Any) -> set[str]:
+        plan = plan_prune(store, **limits)
+        return {str(one.path.relative_to(tmp_path)) for one in plan}
+
+    killed = {str(Path(one).parent) for one in at_once}
+    begun = {asked[0], *(str(Path(one).parent) for one in asked[1:])}
+    assert planned(max_size=10**9) == killed
+    assert planned(older_than=1) == killed
+    assert planned(older_than=1, now=time.time() + 2 * SECONDS_A_DAY) > killed | begun
+    living = os.open(tmp_path / "runs" / name, os.O_RDONLY)
+    fcntl.flock(living, fcntl.LOCK_EX)
+    assert planned(partial=True) == killed | begun - {f"runs/{name}"}
+    os.close(living)
+    plan = plan_prune(store, partial=True)
+    assert {one.size for one in plan} == {4}
+    assert len(prune(store, plan)) == 5
+    assert not any((tmp_path / one).exists() for one in (*at_once, *asked))
+    assert all((tmp_path / one).exists() for one in theirs)
 
 
 def test_temporary_files_of_killed_commands_go_from_the_whole_state_folder(tmp_path: Path) -> None:
