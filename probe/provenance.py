@@ -145,10 +145,15 @@ def repeat(
         The entry does not say what it was made from.
     """
     recorded = provenance.get("request")
+    if "imported" in provenance:
+        raise CacheError(
+            "the entry's features were imported: there is no network and there are no images to "
+            "go back to; `probe extract` makes an entry that has both"
+        )
     if not isinstance(recorded, dict):
         raise CacheError(
-            "the entry does not record what it was made from (it was imported, or an older probe "
-            "made it); `probe extract --overwrite` makes one that does"
+            "the entry does not record what it was made from (an older probe made it); "
+            "`probe extract --overwrite` makes one that does"
         )
     values = dict(recorded)
     if dataset_root is not None:

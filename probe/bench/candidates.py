@@ -8,6 +8,9 @@ A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE][=WEIGHTS]``:
     vgg16/conv5_3:flatten@32        a map as it is
     resnet18@32=random:0            weights: a file, a name of the catalog or random:SEED
 
+The name of an entry, or its beginning, stands for the features that lie in it: those of
+`probe cache import` have no backbone; see `probe.bench.given`.
+
 What a candidate leaves open comes from `--size`, `--layers`, `--weights`, `--preprocess` and
 `--mean`.
 """
@@ -45,6 +48,8 @@ class Candidate:
     weights : str, optional
         None means ``auto``.
     preprocess, mean : str, optional
+    entry : str, optional
+        The entry whose features are compared as they are; the rest says what it records.
     """
 
     backbone: str
@@ -54,10 +59,13 @@ class Candidate:
     weights: str | None = None
     preprocess: str | None = None
     mean: str | None = None
+    entry: str | None = None
 
     @property
     def text(self) -> str:
         """What it is called until layer and size are known; a file of weights goes unsaid."""
+        if self.entry is not None:
+            return self.entry
         layers = f"/{'+'.join(self.layers)}" if self.layers else ""
         pool = f":{self.pool}" if self.pool else ""
         size = f"@{self.size}" if self.size else ""
@@ -97,7 +105,10 @@ def parse_candidate(text: str) -> Candidate:
     """
     found = SPEC.fullmatch(text.strip())
     if found is None:
-        raise UsageError(f"--backbones {text!r}: expected {GRAMMAR}, as vgg16/pool5@64")
+        raise UsageError(
+            f"--backbones {text!r}: expected {GRAMMAR}, as vgg16/pool5@64, or the beginning of an "
+            "entry's name (`probe cache list`)"
+        )
     backbone, layers = found["backbone"], tuple((found["layers"] or "").split("+"))
     for layer in filter(None, layers):
         BACKBONES[backbone].layer(layer)
@@ -201,16 +212,20 @@ def feature_name(backbone: str, layer: str, pool: str, size: int, weights: str) 
 
 
 def matching(text: str, names: Sequence[str]) -> str:
-    """Return the one name of features that a candidate's text means.
+    """Return the one name of features that a candidate's text means; an entry's means itself.
 
     Raises
     ------
     UsageError
         None does, or more than one; the message lists them.
     """
+    if text in names:
+        return text
     wanted = parse_candidate(text)
     found = []
     for name in names:
+        if SPEC.fullmatch(name) is None:  # an entry's
+            continue
         one = parse_candidate(name)
         asked = (wanted.pool, wanted.size, wanted.weights, *wanted.layers)
         has = (one.pool, one.size, one.weights, *one.layers)

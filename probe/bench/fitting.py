@@ -181,6 +181,7 @@ def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:
     grids = {name: list(values) for name, values in request.searched().items()}
     return {
         "entries": [entry.key.digest for entry in source.entries],
+        **({"beside": source.beside} if source.beside else {}),
         "labels": source.labels_digest,
         "pca": source.pca,
         "request": {**asked, "command": "", "grids": grids},

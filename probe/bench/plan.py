@@ -14,9 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import Layer, Pool
 from probe.bench.candidates import Candidate, feature_name
+from probe.bench.given import Reference, given_source
+from probe.bench.sources import Source
 from probe.cache.features import FeatureSet
+from probe.cache.joining import join
 from probe.cache.pending import unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
@@ -55,6 +59,8 @@ class Pass:
         to nothing, is missing.
     reason : str, optional
         Why it cannot be done.
+    source : Source, optional
+        The features, where an entry was named: there is nothing to forward.
     """
 
     candidate: Candidate
@@ -68,6 +74,7 @@ class Pass:
     rate: float | None = None
     seconds: float | None = None
     reason: str | None = None
+    source: Source | None = None
     size: int | None = None
     weights: str = ""
     imagenet: tuple[float, str] | None = None
@@ -98,6 +105,29 @@ def plan_pass(
         log.info("%s: %s", candidate.text, error)
         return replace(planned, reason=" ".join(str(error).split()))
     return planned
+
+
+def plan_given(candidate: Candidate, request: Request, store: Store, reference: Reference) -> Pass:
+    """Decide what an entry that was named takes, which is nothing, and whether its rows fit."""
+    planned = Pass(candidate=candidate, request=request, names=(candidate.text,))
+    try:
+        joined = join(store, store.choose(candidate.text))
+        source = given_source(joined, reference)
+    except ProbeError as error:
+        return replace(planned, reason=" ".join(str(error).split()))
+    key = joined.entry.key
+    cuts: tuple[tuple[Layer, Pool], ...] = ()
+    if source.kind != "imported" and key.backbone in BACKBONES:
+        cuts = (BACKBONES[key.backbone].cut(key.layer, key.pool),)
+    return replace(
+        planned,
+        source=source,
+        cuts=cuts,
+        entries=(joined.entry,),
+        images=sum(map(len, source.splits.values())),
+        size=source.size,
+        weights=str(joined.entry.provenance.get("weights", "")),
+    )
 
 
 def _described(planned: Pass, prepared: Prepared, store: Store) -> Pass:
@@ -230,6 +260,7 @@ def make_plan(
     wanted: Sequence[Sequence[tuple[Candidate, Request]]],
     store: Store,
     *,
+    references: Sequence[Reference | None] | None = None,
     measure: bool = True,
     on_pass: Callable[[str, str], None] | None = None,
 ) -> Plan:
@@ -239,16 +270,22 @@ def make_plan(
     ----------
     wanted : sequence of sequence of (Candidate, Request)
         A sequence a dataset.
+    references : sequence of Reference or None, optional
+        The rows of each dataset, where entries were named.
     on_pass : callable, optional
         Told dataset and candidate before each.
     """
     found = []
-    for requests in wanted:
+    for requests, rows in zip(wanted, references or [None] * len(wanted), strict=True):
         passes: list[Pass] = []
         for candidate, request in requests:
             if on_pass is not None:
                 on_pass(request.dataset, candidate.text)
-            passes.append(plan_pass(candidate, request, store, measure=measure))
+            if candidate.entry is None:
+                passes.append(plan_pass(candidate, request, store, measure=measure))
+            else:
+                assert rows is not None
+                passes.append(plan_given(candidate, request, store, rows))
         found.append(tuple(_distinct(passes)))
     return Plan(passes=tuple(found))
 

@@ -64,18 +64,20 @@ def failed_row(
 def row_cost(source: Source, passes: Sequence[Pass], store: Store, result: RunResult) -> Cost:
     """Return what some features and a head on them cost; several passes add up."""
     parameters = multiply_adds = 0
+    known = all(one.cuts for one in passes)  # imported features have no network
     seconds: float | None = 0.0
     for one, entries in _by_pass(passes, source.entries):
-        network = network_cost(one.candidate.backbone, one.cuts, one.size)
-        parameters += network.parameters
-        multiply_adds += network.multiply_adds
+        if known:
+            network = network_cost(one.candidate.backbone, one.cuts, one.size)
+            parameters += network.parameters
+            multiply_adds += network.multiply_adds
         rates = [rate for entry in entries if (rate := forward_rate(entry, store)) is not None]
         seconds = seconds + 1 / min(rates) if rates and seconds is not None else None
     images = sum(len(split) for split in source.splits.values())
     published = passes[0].imagenet if len(passes) == 1 else None
     return Cost(
-        parameters=parameters,
-        multiply_adds=multiply_adds,
+        parameters=parameters if known else None,
+        multiply_adds=multiply_adds if known else None,
         images_per_second=1 / seconds if seconds else None,
         extract_seconds=images * seconds if seconds else None,
         head_seconds=result.seconds,

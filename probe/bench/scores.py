@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,12 @@ Scorer = Callable[[], float]
 
 
 def score_features(
-    source: Source, plan: SplitPlan, prepared: Callable[[], Prepared], *, seed: int, folder: Path
+    source: Source,
+    plan: SplitPlan,
+    prepared: Callable[[], Prepared | None],
+    *,
+    seed: int,
+    folder: Path,
 ) -> list[Score]:
     """Return what can be said of features before a head is trained on them.
 
@@ -47,7 +53,8 @@ def score_features(
     plan : SplitPlan
         Says which rows heads are trained on; at most MOST_ROWS of them are looked at, stratified.
     prepared : callable
-        Returns the request of this pass, answered; called only where something is computed.
+        Returns the request of this pass, answered; called only where something is computed. None
+        where the features have no network.
     folder : Path
         Where figures are kept between benches.
     """
@@ -57,6 +64,7 @@ def score_features(
         units = None
     identity = {
         "entries": [entry.key.digest for entry in source.entries],
+        **({"beside": source.beside} if source.beside else {}),
         "labels": source.labels_digest,
         "rows": digest_text(rows.tobytes().hex()),
         **({} if units is None else {"units": digest_text(units[rows].tobytes().hex())}),
@@ -68,7 +76,7 @@ def score_features(
     if found is None:
         found = _compute(source, train.split, rows, prepared, seed=seed, units=units)
         write_text(path, json.dumps([to_plain(one) for one in found]))
-    return found
+    return [replace(one, features=source.name) for one in found]  # another bench's name for them
 
 
 def _read(path: Path) -> list[Score] | None:
@@ -82,7 +90,7 @@ def _compute(
     source: Source,
     split: str,
     rows: NDArray[np.intp],
-    prepared: Callable[[], Prepared],
+    prepared: Callable[[], Prepared | None],
     *,
     seed: int,
     units: Units | None,
@@ -138,8 +146,10 @@ def _some(rows: NDArray[np.intp], labels: NDArray[Any], most: int, seed: int) ->
     return rows[validation_split(labels[rows], most, seed)[1]]
 
 
-def _classifier(prepared: Prepared, source: Source) -> tuple[Any, Any] | None:
+def _classifier(prepared: Prepared | None, source: Source) -> tuple[Any, Any] | None:
     """Return weight, (1000, d), and bias of the backbone's own classifier on these features."""
+    if prepared is None:
+        return None
     key, backbone = source.entries[0].key, prepared.backbone
     if key.layer != backbone.layers[-1].name or backbone.layers[-1].kind == "map":
         return None

@@ -63,7 +63,7 @@ class Source:
     ----------
     name : str
         As the leaderboard has it.
-    kind : {"backbone", "concat", "pca"}
+    kind : {"backbone", "imported", "concat", "pca"}
     entry : Meta
     splits : mapping of split name to FeatureSplit or SplitRows
     entries : tuple of FeatureSet
@@ -72,6 +72,8 @@ class Source:
         Side of the network's input in pixels; width after a PCA.
     projection : callable, optional
         Returns what the PCA learnt.
+    beside : tuple of (entry name, split)
+        Where splits come from that were imported apart from the first entry.
     groups : tuple of Groups
         Of its rows, beside those of one picture: the same for all features of a dataset.
     """
@@ -84,6 +86,7 @@ class Source:
     size: int | None
     pca: int | None = None
     projection: Callable[[], Projection] | None = None
+    beside: tuple[tuple[str, str], ...] = ()
     groups: tuple[Groups, ...] = ()
 
     @cached_property
@@ -108,7 +111,7 @@ def of_entry(name: str, entry: FeatureSet) -> Source:
     )  # fmt: skip
     return Source(
         name=name, kind="backbone", entry=meta, splits=entry.splits, entries=(entry,),
-        size=int(entry.provenance["size"]),
+        size=int(entry.provenance["size"]) if "size" in entry.provenance else None,
     )  # fmt: skip
 
 
@@ -156,6 +159,7 @@ def side_by_side(parts: Sequence[Source]) -> Source:
         name=features_name([part.name for part in parts]), kind="concat", entry=meta, splits=splits,
         entries=tuple(entry for part in parts for entry in part.entries),
         size=sizes.pop() if len(sizes) == 1 else None, groups=first.groups,
+        beside=tuple(one for part in parts for one in part.beside),
     )  # fmt: skip
 
 

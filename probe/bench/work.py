@@ -96,7 +96,11 @@ def check_request(request: BenchRequest, plan: Plan) -> None:
         )
     for passes in plan.passes:
         sound = [name for one in passes if one.reason is None for name in one.names]
-        broken = [one.candidate.backbone for one in passes if one.reason is not None]
+        broken = [
+            one.candidate.entry or one.candidate.backbone
+            for one in passes
+            if one.reason is not None
+        ]
         for texts in request.concat:
             if len(texts) == 1 or (not texts and len(sound) + len(broken) < 2):
                 raise UsageError("--concat: name two candidates or more, as vgg16@64+resnet50")
@@ -196,6 +200,8 @@ class _Dataset:
 
     def _extracted(self, one: Pass) -> list[tuple[Pass, Source]]:
         """Return the features of a pass, forwarding what is missing."""
+        if one.source is not None:
+            return [(one, one.source)]
         if one.reason is None:
             try:
                 entries = self._entries(one)
@@ -278,7 +284,8 @@ class _Dataset:
         protocol = self._request.protocol
         try:
             self._scores += score_features(
-                source, plan_rows(source, protocol), lambda: prepare(one.request),
+                source, plan_rows(source, protocol),
+                lambda: None if one.source is not None else prepare(one.request),
                 seed=protocol.seed, folder=self._request.cache_dir / "benches" / ".scores",
             )  # fmt: skip
         except ProbeError as error:  # the row has failed with the same reason

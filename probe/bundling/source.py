@@ -121,6 +121,11 @@ def source_of(
     tuned = run / TUNED_WEIGHTS
     if result.head == PROMOTED or tuned.is_file():
         return _tuned_source(tuned, result, entry, cache_dir)
+    if "imported" in entry.provenance:
+        raise BundleError(
+            f"{run.name}: its features were imported ({entry.name}), so the network that a bundle "
+            "needs is not here; bundle a run on features that `probe extract` made"
+        )
     key, backbone = entry.key, BACKBONES[entry.key.backbone]
     preprocess = _preprocess(key, str(entry.provenance.get("preprocess", "")))
     place = weights or entry.provenance.get("weights_path") or entry.provenance["weights"]

@@ -7,7 +7,7 @@ import glob
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,18 +143,21 @@ class Store:
             raise CacheError(f"{self.folder}: no entries yet; `probe extract` makes one")
         if name is None:
             return entries[0]
-        stem = self._stem(name)
-        exact = [entry for entry in entries if entry.name == stem]
-        close = exact or [entry for entry in entries if entry.dataset == name]
-        close = close or [
-            e for e in entries if e.name.startswith(stem) or e.key.digest.startswith(stem)
-        ]
+        close = _called(name, self._stem(name), entries)
         if len(close) == 1:
             return close[0]
         names = ", ".join(entry.name for entry in (close or entries)[:5])
         raise UnknownNameError(
             f"{'more than one' if close else 'no'} entry is called {name!r}; there are {names}"
         )
+
+    def close(self, name: str) -> list[Entry]:
+        """Return the entries that a name may mean; see `choose`."""
+        try:
+            stem = self._stem(name)
+        except UnknownNameError:
+            return []
+        return _called(name, stem, self.entries())
 
     def donors(self, key: FeatureKey) -> list[FeatureSet]:
         """Return the entries whose rows may stand in this one: same recipe, whatever the rows."""
@@ -264,6 +267,13 @@ class Store:
     def temporaries(self) -> list[Path]:
         """Return what `pack` is writing, or left behind when it was killed."""
         return sorted(self.folder.glob(f".*{ENDING}.*.tmp"))
+
+
+def _called(name: str, stem: str, entries: Sequence[Entry]) -> list[Entry]:
+    """Return the entries of that name, or else dataset, or else beginning or digest."""
+    exact = [entry for entry in entries if entry.name == stem]
+    close = exact or [entry for entry in entries if entry.dataset == name]
+    return close or [e for e in entries if e.name.startswith(stem) or e.key.digest.startswith(stem)]
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +30,7 @@ from probe.errors import UsageError
 if TYPE_CHECKING:
     from probe.bench.candidates import Candidate
     from probe.bench.work import BenchRequest
+    from probe.cache.store import Entry, Store
     from probe.request import Request
 
 Backbones = Annotated[
@@ -36,15 +38,16 @@ Backbones = Annotated[
     typer.Option(
         "--backbones", "--backbone",
         help="What to compare, with commas between: NAME[/LAYER[+LAYER][:POOL]][@SIZE][=WEIGHTS], "
-        "as vgg16@32,vgg16@64,resnet18@32=random:0.",
+        "as vgg16@32,vgg16@64,resnet18@32=random:0; or the name of an entry that `cache import` "
+        "made, or its beginning.",
     ),
 ]  # fmt: skip
 Datasets = Annotated[
-    list[str],
+    list[str] | None,
     typer.Option(
         "--dataset", "-d",
         help="A name (`probe dataset list`), a folder of class folders or a list (.csv); repeat "
-        "it for several.",
+        "it for several. Entries alone need none: they are compared on the first one's rows.",
     ),
 ]  # fmt: skip
 Roots = Annotated[
@@ -83,7 +86,7 @@ Concat = Annotated[
 
 def bench(
     backbones: Backbones,
-    dataset: Datasets,
+    dataset: Datasets = None,
     dataset_root: Roots = None,
     heads: Annotated[
         str, typer.Option(help="Heads to fit, with commas between; grids are searched.")
@@ -141,25 +144,58 @@ def bench(
     that may have several labels are ranked by mean average precision. Interrupt it at any time:
     the same command does only what is missing.
     """
-    from probe.bench.candidates import Defaults, assignments, candidates
+    from probe.bench.candidates import Candidate, Defaults, assignments, candidates
+    from probe.bench.given import named_entry
     from probe.bench.work import BenchRequest
+    from probe.cache.store import Store
     from probe.heads import HEADS
     from probe.outcome import Protocol
     from probe.request import Request
 
     folder, command = cache_folder(cache_dir), "probe " + shlex.join(sys.argv[1:])
     texts = [text for option in backbones for text in option.split(",")]
-    asked = candidates(
-        texts,
-        Defaults(
-            sizes=_numbers("--size", sizes),
-            layers=words(layers),
-            weights=assignments("--weights", weights or [], texts),
-            preprocess=assignments("--preprocess", preprocess or [], texts),
-            mean=assignments("--mean", mean or [], texts),
-        ),
-    )
-    roots = _roots(dataset, dataset_root or [])
+    store = Store(folder)
+    given = {text: entry for text in texts if (entry := named_entry(text, store)) is not None}
+    named = [text for text in texts if text not in given]
+    asked: list[Candidate] = []
+    if named or not given:
+        asked = candidates(
+            named,
+            Defaults(
+                sizes=_numbers("--size", sizes),
+                layers=words(layers),
+                weights=assignments("--weights", weights or [], named),
+                preprocess=assignments("--preprocess", preprocess or [], named),
+                mean=assignments("--mean", mean or [], named),
+            ),
+        )
+    elif useless := [
+        option
+        for option, value in {
+            "--size": sizes, "--layers": layers, "--pool": pool, "--weights": weights,
+            "--preprocess": preprocess, "--mean": mean,
+        }.items()
+        if value
+    ]:  # fmt: skip
+        raise UsageError(f"{', '.join(useless)}: entries hold features already; leave it out")
+    entries = {entry.name: entry for entry in given.values()}
+    asked += [Candidate(backbone=one.key.backbone, entry=name) for name, one in entries.items()]
+    datasets = _datasets(dataset or [], named, entries)
+    if not dataset and (
+        of_images := [
+            option
+            for option, value in {
+                "--dataset-root": dataset_root, "--per-class": per_class, "--limit": limit,
+                "--coarse": coarse, "--skip-bad": skip_bad,
+            }.items()
+            if value
+        ]
+    ):  # fmt: skip
+        raise UsageError(
+            f"{', '.join(of_images)}: speaks of images, and entries alone are compared on all of "
+            "their rows; leave it out, or give --dataset"
+        )
+    roots = _roots(datasets, dataset_root or [])
     requests = [
         [
             (
@@ -189,7 +225,7 @@ def bench(
             )
             for one in asked
         ]
-        for name in dict.fromkeys(dataset)
+        for name in dict.fromkeys(datasets)
     ]
     request = BenchRequest(
         cache_dir=folder,
@@ -201,24 +237,27 @@ def bench(
             repeats=repeats,
             seed=seed,
         ),
-        concat=tuple(() if text == "all" else _parts(text) for text in concat or []),
+        concat=tuple(() if text == "all" else _parts(text, store) for text in concat or []),
         pca=_numbers("--pca", pca),
         group=tuple(group or ()),
         command=command,
     )
-    _run(request, requests, dry_run=dry_run, as_json=as_json)
+    _run(request, requests, of_images=bool(dataset), dry_run=dry_run, as_json=as_json)
 
 
 def _run(
     request: BenchRequest,
     requests: list[list[tuple[Candidate, Request]]],
     *,
+    of_images: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
+    from probe.bench import given
     from probe.bench.fitting import check_protocol
     from probe.bench.plan import make_plan
     from probe.bench.work import check_request, run_bench
+    from probe.cache.joining import join
     from probe.cache.store import Store
     from probe.cli import bench_screen, console
     from probe.cli.screen import interruptible
@@ -227,13 +266,25 @@ def _run(
     from probe.request import requested_dataset
 
     metrics = {}
+    references: list[given.Reference | None] = []
+    store = Store(request.cache_dir)
     for passes in requests:
         # a dataset that is not there, or cannot be split, is no backbone's failure
-        images = requested_dataset(passes[0][1])
-        labels = {name: split.labels for name, split in images.splits.items()}
-        related = related_images(images.splits, request.group, passes[0][1].dataset)
+        rows, named = None, [one.entry for one, _ in passes if one.entry is not None]
+        if of_images:
+            images = requested_dataset(passes[0][1])
+            labels = {name: split.labels for name, split in images.splits.items()}
+            related = related_images(images.splits, request.group, passes[0][1].dataset)
+            if named:
+                rows = given.reference_of_images(images, passes[0][1].dataset)
+        else:
+            rows = given.reference_of_entry(join(store, store.choose(named[0])))
+            labels = {name: one.labels for name, one in rows.splits.items()}
+            related = given.related_given(rows, request.group)
         check_protocol(request.protocol, labels, related)
-        metrics["map" if images.multilabel else "top1"] = images.name
+        several = any(one.ndim == 2 for one in labels.values())
+        metrics["map" if several else "top1"] = images.name if of_images else passes[0][1].dataset
+        references.append(rows)
     if len(metrics) > 1:
         raise UsageError(
             f"images of {metrics['map']} may have several labels, those of {metrics['top1']} have "
@@ -243,7 +294,7 @@ def _run(
     request = replace(request, protocol=protocol)
     with interruptible():
         screen = bench_screen.BenchScreen()
-        plan = make_plan(requests, Store(request.cache_dir), on_pass=screen.measuring)
+        plan = make_plan(requests, store, references=references, on_pass=screen.measuring)
         check_request(request, plan)
         screen.plan(plan, request)
         if not dry_run:
@@ -269,9 +320,25 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    """Return the candidates of a concat; a layer may be named, one each."""
-    return tuple(part.strip() for part in text.split("+") if part.strip())
+def _datasets(dataset: list[str], named: list[str], entries: Mapping[str, Entry]) -> list[str]:
+    """Return the datasets; where entries are alone, what the first one is of."""
+    if dataset:
+        return dataset
+    if any(text.strip() for text in named):
+        raise UsageError(
+            f"--dataset: {named[0].strip()} needs images; give a name, a folder of class folders "
+            "or a list (.csv)"
+        )
+    return [next(iter(entries.values())).dataset]
+
+
+def _parts(text: str, store: Store) -> tuple[str, ...]:
+    """Return the candidates of a concat; a layer may be named, one each, or an entry."""
+    from probe.bench.given import named_entry
+
+    parts = [part.strip() for part in text.split("+") if part.strip()]
+    found = [named_entry(part, store) for part in parts]
+    return tuple(part if one is None else one.name for part, one in zip(parts, found, strict=True))
 
 
 def _roots(datasets: list[str], texts: list[str]) -> dict[str, Path]:

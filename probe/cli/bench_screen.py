@@ -153,7 +153,9 @@ def show(bench: Bench, folder: Path) -> None:
     if len(bench.comparisons) == 1 and (winner := bench.comparisons[0].winner):
         row = bench.row(winner)
         out_file = shlex.quote(f"{row.dataset}.probe")
-        facts["next"] = f"probe report --open; probe bundle {row.run} --out {out_file}"
+        facts["next"] = "probe report --open"
+        if all(row.weights.split("+")):  # imported features have none
+            facts["next"] += f"; probe bundle {row.run} --out {out_file}"
     console.facts(out, facts)
 
 

@@ -118,7 +118,10 @@ def import_files(
         {
             "entry": str(entry.path),
             "rows": f"{counts}; {shape} features, {len(entry.classes)} classes",
-            "note": "how they were made is unknown, and the entry says so",
+            "note": "how they were made is unknown, and the entry says so"
+            if entry.key.layer == "unknown"
+            else f"features of {entry.key.backbone} {entry.key.layer}, as the file says; the "
+            "network itself is unknown",
             "next": f"probe head {entry.name}",
         },
     )

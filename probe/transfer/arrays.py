@@ -146,6 +146,8 @@ def _safetensors(path: Path) -> Arrays:
             if name == "classes" or name.endswith(".ids"):
                 values = loads_json(text)
                 found[name] = Array(read=partial(_as_is, values))
+            elif name in ("key", "provenance"):
+                found[name] = Array(read=partial(_as_is, text))
     except Exception as error:
         raise DataError(
             f"{path}: not a readable .safetensors file ({in_one_line(error)})"
@@ -201,6 +203,8 @@ def _parquet(path: Path) -> Arrays:
             "save features and labels as .npz"
         ) from error
     named = {"classes": Array(read=partial(_as_is, classes))}
+    for name in ("key", "provenance"):
+        named[name] = Array(read=partial(_as_is, about.get(name, "")))
     for split in dict.fromkeys(splits.tolist()):
         rows = np.flatnonzero(splits == split)
         for role in ("features", "labels", "ids"):

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,12 @@ from numpy.typing import NDArray
 
 from probe.cache.checksum import SplitTable, encode_strings
 from probe.cache.features import FeatureSet
-from probe.cache.key import SPLIT_ORDER, FeatureKey, canonical_json, digest_rows
+from probe.cache.key import SPLIT_ORDER, VIEWS, FeatureKey, canonical_json, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
 from probe.errors import DataError, UsageError
 from probe.transfer.labels import class_numbers
-from probe.transfer.read import Part, read_parts
+from probe.transfer.read import Made, Part, read_parts
 from probe.transfer.roles import Names
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ def import_features(
     split : str, optional
         The split of files that do not say.
     dataset, backbone : str, optional
-        Default: from ``{network}_{dataset}[_100]_bottleneck_features_{train,validation}.p``.
+        Default: what `export_features` wrote, or from
+        ``{network}_{dataset}[_100]_bottleneck_features_{train,validation}.p``.
     classes : sequence of str, optional
         Default: an array `classes` of the file, those of a known dataset of that name, or the
         labels themselves.
@@ -81,11 +83,18 @@ def import_features(
     if found:
         backbone = backbone or found["network"]
         dataset = dataset or found["dataset"] + (found["small"] or "")
-    dataset = dataset or paths[0].stem
+    made = _made(parts)
+    dataset = dataset or (made.dataset if made is not None else paths[0].stem)
     parts = {name: parts[name] for name in SPLIT_ORDER if name in parts}
     classes = classes or _agreed(parts)
     labels, known = class_numbers(parts, classes, dataset)
-    entry = _write(store, parts, labels, known, dataset=dataset, backbone=backbone or UNKNOWN)
+    recipe = {
+        "backbone": backbone or (made.backbone if made is not None else UNKNOWN),
+        "layer": made.layer if made is not None else UNKNOWN,
+        "pool": made.pool if made is not None else "none",
+        "views": made.views if made is not None else "none",
+    }
+    entry = _write(store, parts, labels, known, dataset=dataset, recipe=recipe)
     _tell_apart(store, entry)
     return entry
 
@@ -104,6 +113,24 @@ def _tell_apart(store: Store, entry: FeatureSet) -> None:
                 )  # fmt: skip
 
 
+def _made(parts: Mapping[str, Part]) -> Made | None:
+    """Return what exported files say of their features.
+
+    Raises
+    ------
+    DataError
+        They are features of different layers.
+    """
+    said = {replace(one.made, dataset=""): one for one in parts.values() if one.made}
+    if len(said) > 1:
+        (first, a), (second, b), *_ = said.items()
+        raise DataError(
+            f"{a.source} has features of {first.backbone} {first.layer} and {b.source} of "
+            f"{second.backbone} {second.layer}; import them apart"
+        )
+    return next((one.made for one in said.values()), None)
+
+
 def _agreed(parts: Mapping[str, Part]) -> tuple[str, ...] | None:
     """Return the class names that the files say, where they do."""
     said = {one.classes: one.source for one in parts.values() if one.classes}
@@ -120,7 +147,7 @@ def _write(
     classes: tuple[str, ...],
     *,
     dataset: str,
-    backbone: str,
+    recipe: Mapping[str, str],
 ) -> FeatureSet:
     shapes = {part.features.shape[1:] for part in parts.values()}
     if len(shapes) > 1:
@@ -130,7 +157,7 @@ def _write(
         name: _finite(part, np.dtype(np.float16 if half else np.float32))
         for name, part in parts.items()
     }
-    draft = _draft(parts, rows, labels, classes, dataset=dataset, backbone=backbone)
+    draft = _draft(parts, rows, labels, classes, dataset=dataset, recipe=recipe)
     with store.lock(draft.key):
         pending = PendingEntry(store, draft, fresh=True)
         try:
@@ -150,7 +177,7 @@ def _draft(
     classes: tuple[str, ...],
     *,
     dataset: str,
-    backbone: str,
+    recipe: Mapping[str, str],
 ) -> Draft:
     tables = {
         name: SplitTable(
@@ -160,10 +187,13 @@ def _draft(
         )
         for name, part in parts.items()
     }
+    row_shape = next(iter(rows.values())).shape[1:]
+    views = recipe["views"] if row_shape[:1] == (VIEWS[recipe["views"]],) else "none"
     key = FeatureKey(
-        backbone=backbone,
-        layer=UNKNOWN,
-        pool="none",
+        backbone=recipe["backbone"],
+        layer=recipe["layer"],
+        pool=recipe["pool"],
+        views=views,
         parameters=UNKNOWN,
         preprocess=canonical_json({UNKNOWN: True}),
         rows=tuple((name, digest_rows(table.content)) for name, table in tables.items()),
@@ -179,7 +209,7 @@ def _draft(
         key=key,
         dataset=dataset,
         tables=tables,
-        row_shape=next(iter(rows.values())).shape[1:],
+        row_shape=row_shape,
         classes=classes,
         provenance=provenance,
     )

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.key import SPLIT_ORDER
+from probe.cache.key import SPLIT_ORDER, VIEWS, FeatureKey
 from probe.errors import DataError, UsageError
-from probe.records import shown
+from probe.records import loads_json, shown
 from probe.transfer.arrays import Array, Arrays, open_arrays, read_array, text_of
 from probe.transfer.labels import Labels, usual_labels
 from probe.transfer.roles import Names, listed, merged, placed, split_in
@@ -22,6 +22,17 @@ log = logging.getLogger(__name__)
 
 BLOCK = 1 << 24  # numbers that are looked through at a time
 OF_EXPORTS = ("key", "provenance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What `probe cache export` wrote of how features were made; names alone, nothing is proven."""
+
+    dataset: str
+    backbone: str
+    layer: str
+    pool: str
+    views: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +49,8 @@ class Part:
         What the labels count, where the file says it.
     exported : bool
         `probe cache export` wrote it: labels of two dimensions are several an image.
+    made : Made, optional
+        What an exported file says of its features.
     """
 
     source: Path
@@ -46,6 +59,7 @@ class Part:
     ids: Sequence[str] | None
     classes: tuple[str, ...] | None = None
     exported: bool = False
+    made: Made | None = None
 
 
 def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
@@ -94,7 +108,27 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
         log.warning("%s: no labels for %s; left out", path, listed(without))
     if said := [name for name in unused if not (arrays.exported and name in OF_EXPORTS)]:
         log.warning("%s: not used: %s", path, listed(said))
-    return {name: _part(path, arrays, roles, classes) for name, roles in found.items()}
+    made = _made(path, arrays) if arrays.exported else None
+    return {
+        name: replace(_part(path, arrays, roles, classes), made=made)
+        for name, roles in found.items()
+    }
+
+
+def _made(path: Path, arrays: Arrays) -> Made | None:
+    """Return what an exported file says of its features; None, with a warning, without it."""
+    try:
+        texts = [str(read_array(path, arrays.named[name], name)) for name in OF_EXPORTS]
+        key, provenance = FeatureKey.from_json(loads_json(texts[0])), loads_json(texts[1])
+        said = [provenance.get("dataset", path.stem), key.backbone, key.layer, key.pool]
+        names = [text_of(one, "a name") for one in said]
+        if not all(isinstance(one, str) and one for one in said) or key.views not in VIEWS:
+            raise ValueError("a name is no text")
+    except (DataError, ValueError, KeyError, TypeError, AttributeError):
+        log.warning("%s: does not say any more how its features were made", path)
+        return None
+    dataset, backbone, layer, pool = names
+    return Made(dataset=dataset, backbone=backbone, layer=layer, pool=pool, views=key.views)
 
 
 def _of_its_name(path: Path, places: Mapping[str | None, dict[str, str]]) -> str:
