@@ -14,23 +14,37 @@ and ended at a maximum that was not the highest (in 1 of 200, by 0.005): it sear
 from __future__ import annotations
 
 import argparse
+import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from probe.metrics import area_under_roc, score
+from probe.errors import NoTemperatureError
+from probe.heads import RidgeHead
+from probe.heads.grid import Search, choose
+from probe.metrics import area_under_roc, score, top_k_accuracy
 from probe.multilabel import average_precisions, best_thresholds, label_aucs
 from probe.paired import average_ranks, compact_letters, flip_test, friedman, holm, mcnemar
-from probe.statistics import bootstrap_mean, effective_rows, share_interval
+from probe.parts import Part
+from probe.statistics import (
+    bootstrap_mean,
+    effective_rows,
+    fit_binary_temperature,
+    fit_temperature,
+    share_interval,
+)
 from probe.transferability import h_score, knn_score, leep, logme, nce
 
 Random = np.random.Generator
-TOLERANCE = defaultdict(lambda: 1e-9, {"LogME": 1e-5, "bootstrap of a mean": 0.35})
+TOLERANCE = defaultdict(
+    lambda: 1e-9,
+    {"LogME": 1e-5, "bootstrap of a mean": 0.35, "temperature": 2e-5, "labels' temperature": 2e-5},
+)  # of its logarithm; found to 1e-5
 
 
 def shares(r: Random) -> tuple[Any, Any]:
@@ -241,13 +255,108 @@ def means(r: Random) -> tuple[Any, Any]:
     return np.array([own.low, own.high]) / error, np.array([peer.low, peer.high]) / error
 
 
+def hottest(slope: Callable[[float], float]) -> float:
+    """Return the logarithm of the temperature where the likelihood is level; NaN without one."""
+    if not slope(1e-6) > 0 > slope(1e6):  # no root, or one that floats cannot tell from an end
+        return np.nan
+    return -np.log(optimize.brentq(slope, 1e-6, 1e6, xtol=1e-14, maxiter=500))
+
+
+def peer_temperature(scores: Any, labels: Any) -> float:
+    there, own = np.isfinite(scores), scores[np.arange(len(labels)), labels]
+
+    def slope(inverse: float) -> float:
+        weights = special.softmax(scores * inverse, axis=1)
+        return float((own - np.where(there, weights * np.where(there, scores, 0), 0).sum(1)).sum())
+
+    return hottest(slope)
+
+
+def temperatures(r: Random) -> tuple[Any, Any]:
+    n, k = int(r.integers(2, 30)), int(r.integers(2, 6))
+    labels = r.integers(0, k, n)
+    logits = r.choice([0.1, 1.0, 30.0]) * (r.normal(size=(n, k)) + np.eye(k)[labels])
+    logits[:, r.random(k) < 0.1] = -np.inf  # classes that the head does not know
+    logits[~np.isfinite(logits).any(axis=1)] = 0
+    if r.random() < 0.3:  # copied rows
+        logits, labels = np.repeat(logits, 2, axis=0), np.repeat(labels, 2)
+    known = np.isfinite(logits[np.arange(len(labels)), labels])
+    wanted = peer_temperature(logits[known], labels[known]) if known.any() else np.nan
+    return own_temperature(fit_temperature, logits, labels), wanted
+
+
+def binary_temperatures(r: Random) -> tuple[Any, Any]:
+    n, k = int(r.integers(2, 20)), int(r.integers(1, 5))
+    labels = (r.random((n, k)) < 0.4).astype(int)
+    odds = r.choice([0.1, 1.0, 30.0]) * (r.normal(size=(n, k)) + 2 * labels - 1)
+    wanted = hottest(lambda inverse: float(((labels - special.expit(odds * inverse)) * odds).sum()))
+    return own_temperature(fit_binary_temperature, odds, labels), wanted
+
+
+def own_temperature(fit: Callable[..., float], scores: Any, labels: Any) -> float:
+    try:
+        return float(np.log(fit(scores, labels)))
+    except NoTemperatureError:
+        return np.nan
+
+
+def top_ks(r: Random) -> tuple[Any, Any]:
+    """Against every order of equals."""
+    n, k = int(r.integers(1, 8)), int(r.integers(2, 6))
+    scores, labels = r.integers(0, 3, (n, k)), r.integers(0, k, n)
+    places = int(r.integers(2, k + 1))
+    orders = np.array(list(itertools.permutations(range(k))))  # (k!, k): who comes first of equals
+    shares = [
+        np.mean([own in np.lexsort((order, -row))[:places] for order in orders])
+        for row, own in zip(scores, labels, strict=True)
+    ]
+    return top_k_accuracy(scores, labels, places), np.mean(shares)
+
+
+def choices(r: Random) -> tuple[Any, Any]:
+    """The rule of a grid, written down once more: within a standard error, the lowest log loss."""
+    n, k, alphas = int(r.integers(6, 40)), int(r.integers(2, 5)), np.array([1e-3, 0.1, 10.0, 1e3])
+    X, y = r.normal(size=(2 * n, 5)).astype(np.float32), r.integers(0, k, 2 * n)
+    y[:k] = np.arange(k)
+    X[:, 0] += r.choice([0.0, 1.0, 3.0]) * y
+    if r.random() < 0.3:
+        X[-2:], y[-2:] = X[-1], y[-1]
+    ids = np.arange(2 * n).astype(str)
+    train, val = (
+        Part(X=X[at], y=y[at].astype(np.int32), ids=ids[at]) for at in (slice(n), slice(n, None))
+    )
+    search = Search(candidates=[{"alpha": float(one)} for one in alphas])
+    found = choose(RidgeHead(), train, val, search).chosen["alpha"]
+    right, losses, raw = [], [], []
+    for alpha in alphas:
+        head = RidgeHead(alpha=float(alpha)).fit(train.X, train.y)
+        logits = np.full((n, k), -np.inf)
+        logits[:, head.classes_] = np.log(head.predict_proba(val.X))
+        right.append(logits.argmax(1) == val.y)
+        inverse = np.exp(-peer_temperature(logits, val.y))
+        if not np.isfinite(inverse):
+            inverse = 1.0
+        raw.append(-special.log_softmax(logits, axis=1)[np.arange(n), val.y].mean())
+        losses.append(-special.log_softmax(logits * inverse, axis=1)[np.arange(n), val.y].mean())
+    means = np.mean(right, axis=1)
+    best = int(np.argmax(means))
+    behind = [right[best].astype(float) - one for one in right]
+    within = [
+        i for i, one in enumerate(behind)
+        if one.mean() <= one.std(ddof=1) / np.sqrt(n) + 1e-12
+    ]  # fmt: skip
+    wanted = min(within, key=lambda i: (round(losses[i], 4), round(raw[i], 4), -alphas[i]))
+    return np.log10(found), np.log10(alphas[wanted])
+
+
 CHECKS: dict[str, Callable[[Random], tuple[Any, Any]]] = {
     "share's interval": shares, "McNemar's p": exact_mcnemar, "sign flips' p": flips,
     "Friedman's p": friedmans, "average ranks": ranks, "Holm": holms, "letters": letters,
     "average precision": precisions, "areas of labels": areas, "area": one_area,
     "best F1": thresholds, "top-1, recall, log loss": accuracies, "LogME": evidences,
     "H-score": h_scores, "NCE": entropies, "LEEP": leeps, "1-NN": neighbours,
-    "effective rows": effective, "bootstrap of a mean": means,
+    "effective rows": effective, "bootstrap of a mean": means, "temperature": temperatures,
+    "labels' temperature": binary_temperatures, "top-k with ties": top_ks, "choice": choices,
 }  # fmt: skip
 
 
@@ -255,8 +364,11 @@ def main() -> None:
     """Print a line a figure."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tries", type=int, default=1000)
-    tries = parser.parse_args().tries
-    for name, check in CHECKS.items():
+    parser.add_argument("--only", nargs="*", choices=list(CHECKS), default=list(CHECKS))
+    args = parser.parse_args()
+    tries = args.tries
+    for name in args.only:
+        check = CHECKS[name]
         own_tries = min(tries, 200) if name in ("LogME", "bootstrap of a mean") else tries
         worst, differ = 0.0, 0
         for seed in range(own_tries):
