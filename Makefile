@@ -6,13 +6,20 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-lowest check format lock clean
+.PHONY: demo test test-thorough test-lowest check format lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/probe demo
 
+# a file of tests a process, which computes in one thread
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# every golden network and more damage: an hour and more
+test-thorough: $(VENV)/.dev
+	PROBE_TEST_THOROUGH=1 $(PYTEST)
 
 # once with the lowest versions that pyproject.toml allows: what computes, reads and deals rows
 LOWEST ?= tests/heads/test_grid.py tests/test_units.py tests/test_grouping.py tests/test_subgroups.py \

@@ -1,12 +1,16 @@
 """Golden features: parameters in a framework's own file give the features that it gave itself.
 
 `benchmarks/goldens` has the scripts that made `goldens/*.json`; no framework is needed here.
+Of each family the smallest network is run; the deeper ones, whose files are named by the same
+rules, in `make test-thorough`.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from probe.backbones.spec import LOGITS
 from probe.preprocess import PreprocessSpec
 from probe.weights import load_parameters
 from probe.weights.fit import shapes_of
+from tests.thorough import THOROUGH
 from tests.weights import published, published_more, writers, writers_proto
 
 TOLERANCE = 1e-4  # of the norm
@@ -29,8 +34,16 @@ PREPROCESS = PreprocessSpec(
 )
 
 
+DEEPER = r"vgg(13|19).*|vgg16_bn|resnet(34|101|152).*|densenet(161|169|201)"
+
+
 def goldens(framework: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{framework}.json").read_text())["models"]
+
+
+def some(names: Iterable[str]) -> list[str]:
+    """Return those to run: all, or without the deeper networks of a family."""
+    return [name for name in names if THOROUGH or not re.fullmatch(DEEPER, name)]
 
 
 TORCH, TIMM, TRANSFORMERS = goldens("torchvision"), goldens("timm"), goldens("transformers")
@@ -85,7 +98,7 @@ def without_counters(names: published.Names) -> published.Names:
     return {one: shape for one, shape in names.items() if not one.endswith("num_batches_tracked")}
 
 
-@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("name", some(TORCH))
 def test_torch_weights_give_torchs_features(name: str, tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     arrays = drawn(published.torchvision(name), TORCH[name])
@@ -93,7 +106,7 @@ def test_torch_weights_give_torchs_features(name: str, tmp_path: Path) -> None:
     agree(name, path, TORCH[name])
 
 
-@pytest.mark.parametrize("name", TIMM)
+@pytest.mark.parametrize("name", some(TIMM))
 def test_timms_weights_give_timms_features(name: str, tmp_path: Path) -> None:
     golden, names = TIMM[name], published_more.timm(name)
     maps_only = name.startswith("vgg") and "logits" not in golden["layers"]
@@ -116,7 +129,7 @@ def test_the_packages_lite0_gives_its_features(name: str, tmp_path: Path) -> Non
     agree(name, path, LITE[name])
 
 
-@pytest.mark.parametrize("name", TRANSFORMERS)
+@pytest.mark.parametrize("name", some(TRANSFORMERS))
 def test_transformers_weights_give_its_features(name: str, tmp_path: Path) -> None:
     names = published_more.transformers_resnet(int(name.removeprefix("resnet")))
     path = tmp_path / "model.safetensors"
@@ -124,7 +137,7 @@ def test_transformers_weights_give_its_features(name: str, tmp_path: Path) -> No
     agree(name, path, TRANSFORMERS[name])
 
 
-@pytest.mark.parametrize("name", GLUON)
+@pytest.mark.parametrize("name", some(GLUON))
 def test_gluons_weights_give_the_zoos_features(name: str, tmp_path: Path) -> None:
     """Structural names or prefixed ones, by turns; every backbone's names: see test_naming."""
     backbone = BACKBONES[name]
@@ -136,7 +149,7 @@ def test_gluons_weights_give_the_zoos_features(name: str, tmp_path: Path) -> Non
     agree(name, path, GLUON[name])
 
 
-@pytest.mark.parametrize("name", GLUONCV)
+@pytest.mark.parametrize("name", some(GLUONCV))
 def test_gluoncvs_weights_give_its_features(name: str, tmp_path: Path) -> None:
     names = published_more.gluoncv_resnet(int(name.removeprefix("resnet")))
     path = writers.write_gluon(tmp_path / "w.params", drawn(names, GLUONCV[name]))
@@ -151,7 +164,7 @@ def keras_names(name: str) -> published.Names:
     return published.keras_resnet(int(name.removeprefix("resnet").removesuffix("_v1")))
 
 
-@pytest.mark.parametrize("name", KERAS)
+@pytest.mark.parametrize("name", some(KERAS))
 def test_keras_weights_give_keras_features(name: str, tmp_path: Path) -> None:
     arrays = {
         one: draw(one, shape, math.prod(shape[:-1])) for one, shape in keras_names(name).items()
@@ -164,7 +177,7 @@ def test_keras_weights_give_keras_features(name: str, tmp_path: Path) -> None:
     agree(name, path, KERAS[name])
 
 
-@pytest.mark.parametrize("name", ["vgg19", "resnet50_v1", "inception_v3_keras"])
+@pytest.mark.parametrize("name", some(["vgg19", "resnet50_v1", "inception_v3_keras"]))
 def test_keras_files_that_count_layers_hold_the_same_parameters(name: str, tmp_path: Path) -> None:
     """The order is Keras's own: `model.layers`, as the script that makes the goldens saw it."""
     backbone = BACKBONES[name]
@@ -181,7 +194,7 @@ def test_keras_files_that_count_layers_hold_the_same_parameters(name: str, tmp_p
     assert named.digest == counted.digest
 
 
-@pytest.mark.parametrize("name", CAFFE)
+@pytest.mark.parametrize("name", some(CAFFE))
 def test_caffe_weights_give_caffes_features(name: str, tmp_path: Path) -> None:
     names = published_more.caffenet() if name == "caffenet" else published_more.caffe_vgg(name)
     arrays = {one: draw(one, shape) for one, shape in names.items()}
