@@ -16,6 +16,32 @@ def class_name(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def lookalikes(classes: Sequence[str]) -> str | None:
+    """Name classes that differ only in case, spaces or signs, in one line; None without such."""
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(_plain(name), []).append(name)
+    groups = [" and ".join(map(repr, names)) for names in alike.values() if len(names) > 1]
+    if not groups:
+        return None
+    more = f" and {len(groups) - _SHOWN:,} more" if len(groups) > _SHOWN else ""
+    return (
+        f"{', '.join(groups[:_SHOWN])}{more} are different classes, though their names differ only "
+        "in case, spaces or signs"
+    )
+
+
+def called_instead(name: str, others: Iterable[str]) -> str:
+    """Say which of others a name differs from only in case, spaces or signs, if there is one."""
+    found = next((other for other in others if _plain(other) == _plain(name)), None)
+    return "" if found is None else f" (where one is called {found!r})"
+
+
+def _plain(name: str) -> str:
+    plain = unicodedata.normalize("NFKC", name).casefold()
+    return plain if _WHOLE.fullmatch(name) else re.sub(r"[\W_]+", "", plain) or plain
+
+
 def same_numbers(names: Iterable[str]) -> dict[str, str]:
     """Return what each label of a list is called.
 

@@ -37,7 +37,7 @@ from probe.datasets.containers import (
     png_layout,
     prepare,
 )
-from probe.datasets.image_files import format_of
+from probe.datasets.image_files import foreign, format_of
 from probe.datasets.large import large_image, one_image
 from probe.datasets.notes import Notes, Reading
 from probe.datasets.streams import MISSING, guarded, jpeg_damage, read_jpeg, webp_damage
@@ -317,7 +317,9 @@ def _failures(name: str, data: bytes = b"") -> Iterator[None]:
     except image_module.DecompressionBombError as error:
         raise ImageError(name, "has too many pixels to read") from error
     except image_module.UnidentifiedImageError as error:
-        if (kind := format_of(data[:32])) is None:
+        if (other := foreign(data)) is not None:
+            reason = f"is {other}, which is not read"
+        elif (kind := format_of(data[:32])) is None:
             reason = (
                 "is not a JPEG, PNG, BMP, WebP, GIF, TIFF, PNM, JPEG 2000 or AVIF image, or its "
                 "header is damaged"

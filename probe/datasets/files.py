@@ -104,7 +104,7 @@ class FileImages:
                 stamps[path] = _stamp(path)
             except ImageError as error:
                 bad[row] = error.reason
-        kind = f"decodes-2/pillow-{version('pillow')}"
+        kind = f"decodes-3/pillow-{version('pillow')}"
         known = self._memo.get_many(kind, stamps)
         row_of = {path: row for row, path in enumerate(paths)}
         for path, result in self._each(_decodes, kind, stamps, known):

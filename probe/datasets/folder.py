@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.datasets.classes import ordered_classes
+from probe.datasets.classes import called_instead, ordered_classes
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import (
     EXTENSIONS,
@@ -349,8 +349,9 @@ def _check_trained(root: Path, found: dict[str, ByClass], classes: tuple[str, ..
         strange = sorted(set(by_class) - set(found["train"]))
         if strange:
             raise DataError(
-                f"{root}: the class {strange[0]!r} is in {split} but not in train; add images of "
-                "it to train, or remove it"
+                f"{root}: the class {strange[0]!r} is in {split} but not in train"
+                f"{called_instead(strange[0], found['train'])}; add images of it to train, or "
+                "remove it"
             )
         missing = [name for name in classes if name not in by_class]
         if missing:

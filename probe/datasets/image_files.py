@@ -51,6 +51,27 @@ _MARKS = {
         "AVIF": rb"....ftypavi[fs]",
     }.items()
 }
+# What is found under the names of images and is not read.
+_FOREIGN = {
+    name: re.compile(mark, re.DOTALL | re.IGNORECASE)
+    for name, mark in {
+        "a HEIC image": rb"....ftyp(hei|hev|mif1|msf1)",
+        "a JPEG XL image": rb"\xff\x0a|\0\0\0\x0cJXL ",
+        "a Photoshop file": rb"8BPS",
+        "an icon": rb"\0\0\x01\0[^\0]\0",
+        "an EPS or PostScript file": rb"%!PS|\xc5\xd0\xd3\xc6",
+        "a PDF": rb"%PDF-",
+        "an SVG drawing": rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg",
+        "a web page": rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)?(<!DOCTYPE html|<html|<head|<body)",
+        "a pointer of Git LFS (`git lfs pull` fetches the file)": rb"version https://git-lfs",
+        "JSON": rb"\s*[{\[]\s*[\"{\]}]",
+        "a ZIP archive": rb"PK\x03\x04",
+        "a gzip archive": rb"\x1f\x8b",
+        "a video": rb"....ftyp(isom|iso2|mp4|m4v|qt  |avc1|3gp|dash)|\x1a\x45\xdf\xa3|RIFF....AVI ",
+        "a DICOM image": rb".{128}DICM",
+        "a file that begins with zeros": rb"\0{64}",
+    }.items()
+}
 _FIRST_BYTES = 32
 _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # their sizes
 
@@ -115,3 +136,8 @@ def format_of(data: bytes) -> str | None:
             return name
     header = int.from_bytes(data[14:18], "little")
     return "BMP" if data.startswith(b"BM") and header in _BMP_HEADERS else None
+
+
+def foreign(data: bytes) -> str | None:
+    """Return what a file is that is no image to be read, in words, as far as its bytes tell."""
+    return next((name for name, mark in _FOREIGN.items() if mark.match(data[:2048])), None)

@@ -22,8 +22,11 @@ from probe.errors import DataError
 log = logging.getLogger(__name__)
 
 EXAMPLE = "expected CLASS/IMAGE or train/CLASS/IMAGE"
+_MOST_DECLARED = 2**24  # bytes
 _DEEPEST = 8  # folders with nothing but one folder in them
 _LIST = "or list the images in a .csv with the columns image,label,split"
+DECLARED = "classes.txt"  # a file that says which folders are classes, a name a line
+_DECLARE = f"if they are classes, write their names into {DECLARED} beside them, a name a line"
 MASKS = (
     "are called like images and the masks or annotations to them, not like classes; move those "
     "elsewhere, or list the images in a .csv with the columns image,label,split"
@@ -53,7 +56,8 @@ def class_folders(root: str) -> list[ClassFolder]:
 
     Split folders are `train`, `val` and `test` and what means the same (see `split_words`), above
     the classes or, where every class has them, below. A folder with nothing in it but one folder
-    is that folder.
+    is that folder. Folders that a file ``classes.txt`` beside them or in the root names, one a
+    line, are classes whatever they are called and hold.
 
     Raises
     ------
@@ -64,7 +68,7 @@ def class_folders(root: str) -> list[ClassFolder]:
     """
     base = _innermost(root, "")
     names = _folders_of(root, base)
-    splits = _split_folders(root, base, names)
+    splits = {} if _declared(root, base, names) else _split_folders(root, base, names)
     if not splits:
         inverted = _splits_in_classes(root, base, names)
         return inverted or _classes(root, base, "train", names)
@@ -167,7 +171,8 @@ def _split_folders(root: str, base: str, names: Sequence[str]) -> dict[str, str]
             others = [name for name in names if name not in near]
             raise DataError(
                 f"{place}: has both split folders ({_some(near)}) and others ({_some(others)}); "
-                "move those away, or rename a class that is called like a split"
+                "move those away, or rename a class that is called like a split; "
+                + _DECLARE.replace("they", "all")
             )
         return {}
     holding = [name for name in names if _peek(os.path.join(root, base, name)).image]
@@ -209,10 +214,27 @@ def _splits_in_classes(root: str, base: str, names: Sequence[str]) -> list[Class
 
 
 def _classes(root: str, base: str, split: str, names: Sequence[str]) -> list[ClassFolder]:
-    _check_no_copies(root, base, names)
+    if not _declared(root, base, names):
+        _check_no_copies(root, base, names)
     return [
         ClassFolder(split=split, name=class_name(name), folder=_join(base, name)) for name in names
     ]
+
+
+def _declared(root: str, base: str, names: Sequence[str]) -> bool:
+    """Whether a file beside the folders, or in the root, says that all of them are classes."""
+    for place in dict.fromkeys((os.path.join(root, base), root)):
+        path = os.path.join(place, DECLARED)
+        if not os.path.isfile(path):
+            continue
+        try:
+            with open(path, "rb") as file:
+                lines = file.read(_MOST_DECLARED).decode("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        if {class_name(name) for name in names} <= {class_name(line.strip()) for line in lines}:
+            return True
+    return False
 
 
 def _check_no_copies(root: str, base: str, names: Sequence[str]) -> None:
@@ -221,7 +243,7 @@ def _check_no_copies(root: str, base: str, names: Sequence[str]) -> None:
     if are_folds(names):
         raise DataError(
             f"{place}: {_some(names)} are called like folds, not like classes; give one of them "
-            f"({os.path.join(place, shown(names[0]))}), {_LIST}"
+            f"({os.path.join(place, shown(names[0]))}), {_LIST}; {_DECLARE}"
         )
     if are_images_and_masks(names):
         raise DataError(f"{place}: {_some(names)} {MASKS}")
@@ -239,7 +261,8 @@ def _check_no_copies(root: str, base: str, names: Sequence[str]) -> None:
     raise DataError(
         f"{place}: {_some(list(shells))} hold no images themselves but folders of the same names "
         f"({_some(shared)}), so they look like parts or copies of one dataset, not like classes; "
-        f"give one of them ({os.path.join(place, shown(next(iter(shells))))}), {_LIST}"
+        f"give one of them ({os.path.join(place, shown(next(iter(shells))))}), {_LIST}; "
+        f"{_DECLARE}"
     )
 
 

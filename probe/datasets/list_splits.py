@@ -24,6 +24,7 @@ _NUMBERS = (
     frozenset(["-1", "-1.0", "0", "1", "2", "3", "0.0", "1.0", "2.0", "3.0"]) | _TRUE | _FALSE
 )
 _FOLD = frozenset(("fold", "kfold", "cvfold", "cv"))
+_FEW = 3  # values, of which one that says train hardly means a vehicle
 _NOTHING = frozenset(("", "nan", "none", "null", "na", "n/a"))
 _ADVICE = "call the column that tells it `split`, with train, val and test in it"
 
@@ -129,6 +130,12 @@ def _word_column(
             raise DataError(
                 f"{path}: the column `{name}` holds {_list(sorted(different))}, which reads like "
                 f"a split; {_ADVICE}, or remove it"
+            )
+        train = [text for text in different if split_words([text], whole=True) == {text: "train"}]
+        if train and 1 < len(different) <= _FEW:
+            raise DataError(
+                f"{path}: the column `{name}` holds {_list(sorted(different))}, of which "
+                f"{train[0]!r} reads like a split; {_ADVICE}, or remove it"
             )
         return None
     odd = [text for text in different if text.lower() not in EXACT]

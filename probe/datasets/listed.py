@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.classes import called_instead
 from probe.datasets.files import FileImages
 from probe.datasets.list_splits import numbers_folds
 from probe.datasets.spec import SPLITS, Dataset, Split, classes_in
@@ -21,6 +22,8 @@ from probe.errors import DataError
 from probe.memo import Memo
 
 log = logging.getLogger(__name__)
+
+_FEW = 3  # values of a column
 
 
 def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = False) -> Dataset:
@@ -49,7 +52,7 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         log.warning(
             "%s: no labels, and used only where --group names them: %s",
             file,
-            ", ".join(f"`{name}`" for name in table.unused),
+            ", ".join(_with_values(name, table.columns.get(name, ())) for name in table.unused),
         )
     root = os.path.dirname(os.path.abspath(file))
     if table.splits is None:
@@ -61,7 +64,7 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
                 name,
             )
         _check_split_folders(file, table.paths)
-    table = replace(table, paths=[_as_on_disk(root, path) for path in table.paths])
+    table = replace(table, paths=_as_on_disk(file, root, table.paths))
     _check_images(file, root, table, missing_too=not skip_bad)
     numbers = _rows_of_splits(table)
     _check_trained(file, table, numbers)
@@ -80,12 +83,36 @@ def listed_folders(file: Path) -> list[Path]:
     return [Path(one) for one in dict.fromkeys(places)]
 
 
-def _as_on_disk(root: str, path: str) -> str:
-    """Return a path in the Unicode form that is there: some systems write names apart."""
-    if path.isascii() or os.path.exists(os.path.join(root, path)):
-        return path
-    forms = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
-    return next((one for one in forms if os.path.exists(os.path.join(root, one))), path)
+def _with_values(name: str, cells: Sequence[str]) -> str:
+    """Name a column, with what it holds where that may be a split by another name."""
+    different = sorted({*cells})
+    few = 1 < len(different) <= _FEW and all(cell.isalpha() for cell in different)
+    return f"`{name}` ({', '.join(different)})" if few else f"`{name}`"
+
+
+def _as_on_disk(file: Path, root: str, paths: Sequence[str]) -> list[str]:
+    """Return paths as they are there: some systems write names apart, or backslashes."""
+    found, turned = list(paths), 0
+    for row, path in enumerate(paths):
+        forms = []
+        if not path.isascii():
+            forms = [unicodedata.normalize(form, path) for form in ("NFC", "NFD")]
+        if "\\" in path:
+            forms += [form.replace("\\", "/") for form in (path, *forms)]
+        if forms and not _exists(root, path):
+            found[row] = next((one for one in forms if _exists(root, one)), path)
+            turned += "\\" in path and found[row] != path
+    if turned:
+        log.warning(
+            "%s: reading the backslashes in %s as slashes",
+            file,
+            "1 path" if turned == 1 else f"{turned:,} paths",
+        )
+    return found
+
+
+def _exists(root: str, path: str) -> bool:
+    return os.path.exists(os.path.join(root, path))
 
 
 def _check_images(file: Path, root: str, table: Table, *, missing_too: bool) -> None:
@@ -162,7 +189,9 @@ def _check_trained(file: Path, table: Table, numbers: dict[str, NDArray[np.intp]
                 table.labels[rows, strange[0]] == 1
             )  # fmt: skip
             line = table.lines[int(rows[np.flatnonzero(own)[0]])]
+            name = table.classes[strange[0]]
+            instead = called_instead(name, (table.classes[one] for one in sorted(trained)))
             raise DataError(
-                f"{file}: line {line}: the class {table.classes[strange[0]]!r} is in {split} but "
-                f"not in train; change the split of an image, or remove the class"
+                f"{file}: line {line}: the class {name!r} is in {split} but "
+                f"not in train{instead}; change the split of an image, or remove the class"
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.datasets.catalog import DATASETS
+from probe.datasets.classes import lookalikes
 from probe.datasets.fetch import Progress
 from probe.datasets.files import FileImages
 from probe.datasets.folder import load_folder
@@ -114,6 +115,8 @@ def load_dataset(
         for each, split in dataset.splits.items()
         if splits is None or each in splits
     }
+    if alike := lookalikes(dataset.classes):
+        log.warning("%s: %s", dataset.name, alike)
     dataset = replace(dataset, splits=chosen)
     return _without_bad(dataset) if skip_bad else dataset
 

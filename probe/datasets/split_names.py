@@ -13,7 +13,9 @@ _WORDS = {
     **dict.fromkeys(("training", "trn", "trainval"), "train"),
     **dict.fromkeys(("validate", "validating", "dev", "devel", "development"), "val"),
     **dict.fromkeys(("testing", "tst"), "test"),
-    **dict.fromkeys(("eval", "evaluation", "evaluate", "holdout", "heldout"), EITHER),
+    **dict.fromkeys(
+        ("eval", "evaluation", "evaluate", "holdout", "heldout", "infer", "inference"), EITHER
+    ),
 }
 _SHORT = {"tr": "train", "va": "val", "te": "test", "ts": "test"}  # only beside each other
 _SUFFIXES = frozenset(

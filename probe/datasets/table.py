@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from probe.datasets.list_splits import FoundSplits, find_splits
 from probe.errors import DataError
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_OTHERS = {";": "semicolons", "\t": "tabs", ",": "commas"}
 IMAGE_COLUMNS = ("image", "file", "path", "filename")
 LABEL, LABELS = "label", "labels"
 BAR = "|"  # between the labels of one image
@@ -71,14 +73,19 @@ def read_table(path: Path) -> Table:
     or 0. With ``label`` or ``labels`` other columns play no part, and are told as `Table.unused`.
     `find_splits` says what else than ``split`` is read as one. Where all labels are whole
     numbers, ``3.0`` is ``3``; names that differ only in how Unicode writes them are one. Spaces
-    around a cell do not count, empty lines neither, and a byte order mark is skipped.
+    around a cell do not count, empty lines neither, and a byte order mark is skipped. Where the
+    first line is one cell, and semicolons, tabs or commas make several of it, those separate; so
+    do they after Excel's ``sep=;``.
 
     Raises
     ------
     DataError
         It is something else; the message has the line.
     """
-    lines = _lines(path)
+    text = _text(path)
+    text, delimiter, first = _separated(text, DELIMITERS[path.suffix.lower()])
+    notes = () if first is None else (first,)
+    lines = _lines(path, text, delimiter)
     try:
         _, header = next(lines)
     except StopIteration:
@@ -100,7 +107,7 @@ def read_table(path: Path) -> Table:
         labels=labels,
         classes=classes,
         unused=tuple(names[n] or f"column {n + 1}" for n in columns.unused),
-        notes=splits.notes if splits else (),
+        notes=(*notes, *(splits.notes if splits else ())),
         columns={names[n]: [row[n].strip() for _, row in rows] for n in columns.unused if names[n]},
     )
 
@@ -124,13 +131,21 @@ class Columns:
 Rows = Sequence[tuple[int, list[str]]]  # with the number of the line
 
 
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _separated(text: str, usual: str) -> tuple[str, str, str | None]:
+    """Return the text to read, what separates its cells, and what to say of that, if anything."""
+    if start := re.match(r"sep=(.)\r?\n", text):
+        return "\n" + text[start.end() :], start[1], None  # an empty line, to keep their numbers
+    head = text.lstrip("\r\n").partition("\n")[0].replace('"', "").lower()
+    for other, called in _OTHERS.items():
+        names = {name.strip() for name in head.split(other)}
+        if usual not in head and len(names) > 1 and names & {*IMAGE_COLUMNS}:
+            return text, other, f"its cells are separated by {called}"
+    return text, usual, None
+
+
+def _lines(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yield number and cells of each line that is not empty."""
-    reader = csv.reader(
-        io.StringIO(_text(path), newline=""),
-        delimiter=DELIMITERS[path.suffix.lower()],
-        strict=True,
-    )
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1  # of a row in quotes that spans lines, the first
         try:
@@ -175,7 +190,8 @@ def _columns(path: Path, names: list[str], rows: Rows) -> tuple[Columns, FoundSp
     images = [number for number, name in enumerate(lower) if name in IMAGE_COLUMNS]
     if not images:
         found = ", ".join(names[:6])
-        raise DataError(f"{path}: line 1 has no column `image`, it has {found!r}; {EXPECTED}")
+        how = ", separated by commas, semicolons or tabs" if len(names) == 1 else ""
+        raise DataError(f"{path}: line 1 has no column `image`, it has {found!r}; {EXPECTED}{how}")
     if len(images) > 1:
         both = " and ".join(names[number] for number in images)
         raise DataError(f"{path}: line 1 names the image twice, {both}; keep one of them")

@@ -208,7 +208,7 @@ def test_empty_and_foreign_and_missing_files(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_text("<html>404</html>")
     with pytest.raises(ImageError, match=r"a\.jpg: is empty"):
         decode_file(str(tmp_path / "a.jpg"))
-    with pytest.raises(ImageError, match=r"b\.jpg: is not a JPEG"):
+    with pytest.raises(ImageError, match=r"b\.jpg: is a web page, which"):
         decode_file(str(tmp_path / "b.jpg"))
     with pytest.raises(ImageError, match=r"c\.jpg: cannot be opened"):
         decode_file(str(tmp_path / "c.jpg"))

@@ -94,6 +94,28 @@ def test_splits_within_the_classes(make_folder: Make, caplog: pytest.LogCaptureF
     assert "each class has its splits; reading Testing as test, train as train" in caplog.text
 
 
+def test_folders_that_a_file_names_are_classes(make_folder: Make) -> None:
+    """What looks like copies, folds or splits can be said to be classes."""
+
+    def declared(names: str, paths: list[str], root: str) -> Dataset:
+        folder = make_folder(*paths, root=root)
+        (folder / "classes.txt").write_text(names)
+        return load(folder)
+
+    nested = grid("cat dog", "indoor outdoor")
+    with pytest.raises(DataError, match=r"if they are classes, write .* into classes\.txt"):
+        load(make_folder(*nested, root="plain"))
+    dataset = declared("\ufeffcat\r\ndog\r\n", nested, "nested")
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.splits["train"].labels.tolist() == [0, 0, 1, 1]
+    assert declared("train\nbus\ncar\n", grid("train bus"), "cars").classes == ("bus", "train")
+    dataset = declared("fold1\nfold2\n", grid("train test", "fold1 fold2"), "folds")
+    assert dataset.classes == ("fold1", "fold2")
+    assert list(dataset.splits) == ["train", "test"]
+    with pytest.raises(DataError, match="cat, dog hold no images"):  # one is not named
+        declared("cat\nbird\n", nested, "others")
+
+
 CLASSES = {  # what looks similar, and is classes
     "two kinds of trains": ["freight_train/1.png", "passenger_train/1.png"],
     "deep classes": ["cat/2019/1.png", "cat/2020/1.png", "dog/x/1.png", "dog/y/1.png"],

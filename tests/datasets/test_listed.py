@@ -10,6 +10,7 @@ import pytest
 
 from probe.cache.store import Store
 from probe.datasets import Dataset, load_dataset
+from probe.datasets.classes import lookalikes
 from probe.errors import DataError, UsageError
 from probe.extract import extract_features
 from tests.fakes import FakeEngine, Silent, make_job
@@ -55,6 +56,10 @@ SAME = {
     "quotes": b'"image","label"\n"a.png","x"\n"b.png","y"\n',
     "empty lines": b"image,label\n\na.png,x\n\n  \nb.png,y\n\n",
     "spaces": b"image, label\na.png, x\n b.png ,y \n",
+    "semicolons": b"image;label\na.png;x\nb.png;y\n",
+    "tabs": b'"image"\t"label"\r\na.png\tx\r\nb.png\ty\r\n',
+    "Excel's separator": b"sep=;\r\nimage;label\r\na.png;x\r\nb.png;y\r\n",
+    "semicolons after a mark": b"\xef\xbb\xbffile;label\na.png;x\nb.png;y\n",
     "other columns": b"width,LABEL,Filename,\n7,x,a.png,0\n7,y,b.png,1\n",
 }
 
@@ -73,6 +78,58 @@ def test_cells_may_hold_commas_quotes_and_line_ends(listed: Callable[..., Path])
         load(path)
     path.write_text('image,label\na.png,"owl, the ""tawny"""\nb.png,"two\nlines"\n')
     assert load(path).classes == ('owl, the "tawny"', "two\nlines")
+
+
+def test_other_separators_are_said_and_keep_the_numbers_of_lines(
+    listed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load(listed("image;label\na.png;x, or y\nb.png;z\n")).classes == ("x, or y", "z")
+    assert load(listed("image,label\na.png,x\nb.png,y\n", "birds.tsv")).classes == ("x", "y")
+    first, second = caplog.messages
+    assert first.endswith("birds.csv: its cells are separated by semicolons")
+    assert second.endswith("birds.tsv: its cells are separated by commas")
+    with pytest.raises(DataError, match="line 4: there is no file"):
+        load(listed("sep=;\nimage;label\na.png;x\nno.png;y\n"))
+
+
+def test_backslashes_are_slashes_where_only_that_is_there(
+    listed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = load(listed("image,label\ndeep\\c.png,x\n.\\a.png,y\nb.png,y\n"))
+    assert list(dataset.splits["train"].ids) == ["deep/c.png", "./a.png", "b.png"]
+    (said,) = caplog.messages
+    assert said.endswith("reading the backslashes in 2 paths as slashes")
+
+
+def test_what_may_be_a_split_by_another_name_is_refused_or_shown(
+    listed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    def text(name: str, *values: str) -> str:
+        rows = zip(("a.png", "b.png", "d.png"), "xyx", values, strict=True)
+        return f"image,label,{name}\n" + "".join(f"{','.join(row)}\n" for row in rows)
+
+    for name, *values in (("stage", "train", "train", "infer"), ("use", "training", "new", "new")):
+        with pytest.raises(DataError, match=f"the column `{name}` holds .* reads like a split"):
+            load(listed(text(name, *values)))
+    load(listed(text("purpose", "learning", "checking", "learning")))
+    assert caplog.messages[-1].endswith("group names them: `purpose` (checking, learning)")
+    load(listed(text("stage", "1", "2", "3")))  # of an illness
+    assert caplog.messages[-1].endswith("group names them: `stage`")
+
+
+def test_classes_whose_names_are_nearly_the_same_are_said(
+    listed: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = load(listed("image,label\na.png,Cat\nb.png,cat\nd.png,big dog\ndeep/c.png,big_dog\n"))
+    assert len(dataset.classes) == 4
+    (said,) = caplog.messages
+    assert "'Cat' and 'cat', 'big dog' and 'big_dog' are different classes" in said
+    assert lookalikes(("1", "-1", "+", "-", "C", "C++", "caf\u00e9", "cafe")) == (
+        "'C' and 'C++' are different classes, though their names differ only in case, spaces or "
+        "signs"
+    )
+    with pytest.raises(DataError, match=r"'CAT' is in test but not in train \(where one is called"):
+        load(listed("image,label,split\na.png,cat,train\nb.png,x,train\nd.png,CAT,test\n"))
 
 
 def test_tabs(listed: Callable[..., Path]) -> None:
@@ -192,7 +249,7 @@ def test_columns_that_play_no_part_are_named_in_one_line(
     text = "image,label,age,fold,,dataset\na.png,x,27,0,1,north\nb.png,y,3,1,2,south\n"
     load(listed(text + "d.png,y,4,2,3,south\n"))
     said, folds = caplog.messages
-    assert said.endswith("names them: `age`, `fold`, `column 5`, `dataset`")
+    assert said.endswith("names them: `age`, `fold`, `column 5`, `dataset` (north, south)")
     assert "`fold` numbers folds, and none of them is held out" in folds
 
 
@@ -270,7 +327,7 @@ WRONG = {
     "a column twice": (b"image,cat,cat\na.png,1,0\n", "names the column 'cat' twice"),
     "row numbers": (b",image,cat,dog\n0,a.png,1,0\n", "column 1 has no name.*index=False"),
     "short": (b"image,label\na.png,x\nb.png\n", "line 3 has 1 cells, the first 2"),
-    "semicolons": (b"image;label\na.png;x\n", "no column `image`, it has 'image;label'"),
+    "bars": (b"image|label\na.png|x\n", "'image.label'; .*, separated by commas, semicolons or"),
     "no path": (b"image,label\na.png,x\n,y\n", "line 3 names no image"),
     "no label": (b"image,label\na.png,x\nb.png, \n", "line 3 has no label"),
     "bar": (b"image,label\na.png,x|y\n", r"line 2 has the label 'x\|y'.*`labels`"),

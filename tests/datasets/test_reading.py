@@ -160,3 +160,22 @@ def test_an_image_counts_once_however_often_it_is_read(
         images.image(0)
     (record,) = caplog.records
     assert record.getMessage().startswith("2 images are wholly transparent")
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC image"),
+        (b"\xff\x0a\xfa\x1f\x41\x91\x08\x06\x01", "a JPEG XL image"),
+        (b"8BPS\0\1" + bytes(20), "a Photoshop file"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+        (b"\n<!doctype html>\n<title>404</title>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        (b'{"error": "not found"}', "JSON"),
+        (bytes(200), "a file that begins with zeros"),
+        (b"PK\x03\x04" + bytes(30), "a ZIP archive"),
+    ],
+)
+def test_what_is_found_under_the_names_of_images_is_named(data: bytes, what: str) -> None:
+    with pytest.raises(ImageError, match=f"is {what}.*which is not read"):
+        decode(data, "x.jpg")
