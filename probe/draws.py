@@ -98,6 +98,7 @@ def learning_curve(
         points.append(point)
         if on_point is not None:
             on_point(point)
+    _tell_ends(points, plan)
     return LearningCurve(
         entry=entry, dataset=dataset, head=name, split=split, n_split=len(scored),
         points=tuple(points),
@@ -244,6 +245,20 @@ def _tell_defaults(train: Part, head: BaseHead, plan: CurvePlan) -> None:
         log.warning(
             "draws of %s a class are too small to choose from: they have the head's default %s",
             ", ".join(map(str, small)), " and ".join(_defaults(head, plan)),
+        )  # fmt: skip
+
+
+def _tell_ends(points: Sequence[Point], plan: CurvePlan) -> None:
+    """Log how many draws chose an end of the values that were tried."""
+    from probe.heads.grid import at_ends
+
+    chose = [one for one in points if one.params]
+    ends = [at_ends(one.params, plan.candidates) for one in chose]
+    for name in dict.fromkeys(name for one in ends for name in one):
+        log.warning(
+            "learning curve: %d of %d draws chose %s at an end of the values that were tried: "
+            "better ones may lie beyond; give `probe head --%s` your own list to look there",
+            sum(name in one for one in ends), len(chose), name, name,
         )  # fmt: skip
 
 

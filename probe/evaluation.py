@@ -44,6 +44,8 @@ from probe.units import Units, count_units, dealt, effective_count
 
 log = logging.getLogger(__name__)
 
+TOLD = 5  # labels in a message
+
 Bounds = dict[str, dict[str, tuple[float, float]]]
 Array64 = NDArray[np.float64]
 
@@ -231,15 +233,39 @@ def usable_temperature(logits: NDArray[np.floating[Any]], labels: Labels) -> flo
         return None
 
 
-def thresholds_of(splits: Mapping[str, Scored]) -> Array64 | None:
+def thresholds_of(
+    splits: Mapping[str, Scored], classes: Sequence[str] | None = None
+) -> Array64 | None:
     """Return the probability from which each label is given, (n_classes,), for the best F1.
 
-    Chosen on held-out rows. None without such rows, or where a row has one label.
+    Chosen on held-out rows. None without such rows, or where a row has one label. Labels whose
+    threshold lies at an end of the scores are logged, by their names in `classes`.
     """
     held_out = _held_out(splits)
     if held_out is None or not held_out.multilabel:
         return None
-    return best_thresholds(held_out.probabilities, held_out.labels)
+    found = best_thresholds(held_out.probabilities, held_out.labels)
+    _tell_ends(held_out, found, classes)
+    return found
+
+
+def _tell_ends(one: Scored, thresholds: Array64, classes: Sequence[str] | None) -> None:
+    """Log which labels' thresholds lie at an end of the scores, or could not be chosen."""
+    found = one.labels.any(axis=0)
+    given = (one.probabilities >= thresholds).all(axis=0) & found & ~one.labels.all(axis=0)
+    reasons = {
+        "the best F1 comes of giving it to every one of them: the threshold lies below all their "
+        "probabilities": given,
+        "none of them has it, so its threshold stays at 0.5": ~found,
+    }
+    for why, labels in reasons.items():
+        numbers = np.flatnonzero(labels).tolist()
+        names = [classes[i] if classes is not None else f"label {i}" for i in numbers]
+        if names:
+            log.warning(
+                "%d of %d labels on the held-out images: %s (%s)", len(names), len(found), why,
+                ", ".join(names[:TOLD]) + (" ..." if len(names) > TOLD else ""),
+            )  # fmt: skip
 
 
 def figures_of(

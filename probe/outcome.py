@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from probe.errors import DataError
 from probe.files import write_text
@@ -99,6 +100,69 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValueFigure:
+    """A row's figure on the images that have one value in a column of the list.
+
+    Parameters
+    ----------
+    value : str
+    n : int
+        Images.
+    figure, low, high : float
+        Accuracy, or of several labels the mean average precision, and its 95 % interval.
+    """
+
+    value: str
+    n: int
+    figure: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnFigures:
+    """Figures by the values of one column, the worst first.
+
+    Parameters
+    ----------
+    values : tuple of ValueFigure
+    shortcut : float, optional
+        Only where the column is suspected to be one: its strength, 0 to 1 (`probe.subgroups`).
+    """
+
+    values: tuple[ValueFigure, ...]
+    shortcut: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subgroups:
+    """A row's figures by the columns of the list, on one split."""
+
+    split: str
+    columns: Mapping[str, ColumnFigures]
+
+    @property
+    def lines(self) -> list[tuple[str, ValueFigure]]:
+        """Columns and figures of their values, the worst first."""
+        every = [(name, one) for name, column in self.columns.items() for one in column.values]
+        return sorted(every, key=lambda line: line[1].figure)
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any] | None) -> Subgroups | None:
+        """Return what `RunResult.subgroups` holds; None where it holds nothing."""
+        if told is None:
+            return None
+        columns = {}
+        for name, column in told["columns"].items():
+            sign = column.get("shortcut", {})
+            columns[name] = ColumnFigures(
+                values=tuple(ValueFigure(**one) for one in column["values"]),
+                shortcut=float(sign["strength"]) if sign.get("suspected") else None,
+            )
+        return cls(split=told["split"], columns=columns)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One line of the leaderboard: features of a dataset and a head on them.
 
@@ -134,6 +198,8 @@ class Row:
     cost : Cost
     groups : mapping of split to int, optional
         How many groups its images are, where some belong together; intervals are over groups then.
+    subgroups : Subgroups, optional
+        Figures by the list's columns, where it has some.
     rank : int, optional
         1 for the best of this dataset by the protocol's metric and split.
     letters : str
@@ -166,6 +232,7 @@ class Row:
     n_val: int | None = None
     n_test: int | None = None
     groups: Mapping[str, int] | None = None
+    subgroups: Subgroups | None = None
     rank: int | None = None
 
 

@@ -90,7 +90,8 @@ class RunResult:
         UTC, ISO 8601.
     selection : mapping, optional
         How the penalty was chosen: by, fits, penalty, values, top1, top1_error, log_loss (a figure
-        a value), chosen, refit. With several labels ``map`` stands for top1; so does what
+        a value), chosen, refit, and at_end, parameters whose choice is the first or the last of
+        the values tried. With several labels ``map`` stands for top1; so does what
         ``metric`` names, where another figure decided.
     intervals : mapping of split to mapping of metric to (low, high), optional
         95 % intervals over that split's rows, the head staying as it is.

@@ -136,10 +136,11 @@ def run_head(
     for parameter in choice.at_edge if choice is not None else ():
         log.warning(
             "%s=%g was chosen, at the edge of the %d values that were tried: a better one may lie "
-            "beyond; give --%s your own list to look there",
+            "beyond; give `probe head --%s` your own list to look there",
             parameter, choice.chosen[parameter] if choice else 0,
             len({one[parameter] for one in choice.candidates}) if choice else 0, parameter,
         )  # fmt: skip
+    _tell_last_epoch(train_head)
     refit = refit and ensemble is None and data.val is not None and len(data.val) > 0
     final = _final(data, train_head, choice, refit=refit, ensemble=ensemble)
     seconds = time.perf_counter() - started
@@ -150,7 +151,7 @@ def run_head(
         splits["oof"] = out_of_fold(data.train, choice.heads, folds, len(data.classes))
     temperature = thresholds = None
     if ensemble != "vote":
-        temperature, thresholds = temperature_of(splits), thresholds_of(splits)
+        temperature, thresholds = temperature_of(splits), thresholds_of(splits, data.classes)
     two, threshold = positive_class(data.classes, positive, data.train.y), None
     where = "val" if "val" in splits else "oof"
     if two is not None and recall is not None:
@@ -198,6 +199,17 @@ def run_head(
         metrics={name: one.metrics for name, one in splits.items()},
         predictions=_predictions(data, splits, temperature),
     )
+
+
+def _tell_last_epoch(head: BaseHead) -> None:
+    """Log where a head that keeps its best epoch was best at the last one it had."""
+    params = head.get_params()
+    last = params.get("epochs")
+    if params.get("patience") is not None and getattr(head, "best_epoch_", None) == last:
+        log.warning(
+            "the validation loss was lowest at epoch %d, the last: more may lower it; raise "
+            "--epochs", last,
+        )  # fmt: skip
 
 
 def fit_and_choose(
@@ -362,6 +374,8 @@ def _describe(choice: Choice, search: Search, *, refit: bool) -> dict[str, Any] 
     }
     if choice.metric not in {"top1", "map"}:
         found["metric"] = choice.metric
+    if choice.at_edge:
+        found["at_end"] = list(choice.at_edge)
     if choice.error is not None:
         found[f"{choice.metric}_error"] = choice.error.tolist()
     if others:  # the second parameter, value by value beside the first

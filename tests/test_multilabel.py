@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as reference
 
 from probe.errors import DataError, UsageError
+from probe.evaluation import measure, thresholds_of
 from probe.multilabel import (
     average_precisions,
     best_thresholds,
@@ -199,3 +200,17 @@ def test_groups_stay_whole() -> None:
         part_of = (random.permutation(43) % 4)[groups_of]
         by_chance.append(uneven([np.flatnonzero(part_of == part) for part in range(4)]))
     assert uneven(held_out) < np.quantile(by_chance, 0.05)
+
+
+def test_labels_whose_threshold_lies_at_an_end_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    labels = np.array([[1, 0, 1], [0, 0, 0], [1, 0, 0], [0, 0, 0]], np.uint8)
+    p = np.array([[0.1, 0.2, 0.9], [0.7, 0.2, 0.1], [0.2, 0.2, 0.1], [0.05, 0.2, 0.1]])
+    p[3, 0] = 0.3  # both images of the first label have the lowest probabilities
+    thresholds = thresholds_of({"val": measure(p, labels)}, ("low", "none", "fine"))
+    assert thresholds is not None
+    assert (p[:, 0] >= thresholds[0]).all()
+    assert thresholds[1] == 0.5
+    (every, none) = caplog.messages
+    assert every.startswith("1 of 3 labels on the held-out images: the best F1")
+    assert every.endswith("(low)")
+    assert none.endswith("stays at 0.5 (none)")

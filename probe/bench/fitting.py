@@ -14,18 +14,20 @@ from probe.cache.joining import Joined
 from probe.cache.key import canonical_json, digest_text
 from probe.errors import DataError, UsageError
 from probe.files import write_text
+from probe.grouping import columns_of, list_of
 from probe.heads import HEADS
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import save_projection
 from probe.outcome import Protocol
 from probe.parts import SplitPlan, plan_splits, warn_of_shared
 from probe.predictions import FILE_NAME as PREDICTIONS
-from probe.predictions import load_predictions
+from probe.predictions import Predictions, load_predictions
 from probe.records import read_json
 from probe.results import FILE_NAME as RESULT
 from probe.results import RunResult, read_run, versions
 from probe.runs import HeadRequest, fit_head, keep_run, plan_head, related_rows, run_folder
 from probe.splitting import Labels, fold_split, warn_of_unknown
+from probe.subgroups import tell
 from probe.units import Related, beyond_single
 
 log = logging.getLogger(__name__)
@@ -151,8 +153,10 @@ class Runs:
         found = self._known.get(digest)
         if found is not None:
             try:
-                if protocol.split in load_predictions(found):
-                    return Fitted(run=found.name, result=read_run(found), found=True)
+                said, result = load_predictions(found), read_run(found)
+                if protocol.split in said:
+                    return Fitted(run=found.name, result=_with_columns(result, said, source),
+                                  found=True)  # fmt: skip
             except DataError as error:
                 log.warning("fitted again: %s", error)
             del self._known[digest]
@@ -171,6 +175,15 @@ class Runs:
         request = replace(head_request(head, protocol, ""), groups=source.groups)
         about = _identity(source, request)
         return digest_text(canonical_json(about)) in self._known
+
+
+def _with_columns(result: RunResult, said: Mapping[str, Predictions], source: Source) -> RunResult:
+    """Return an older run's result with figures by columns that its list has got since."""
+    split = result.per_class.split
+    if result.subgroups is not None or split not in said:
+        return result
+    columns = columns_of(list_of(source.entry.provenance))
+    return replace(result, subgroups=tell(said[split], split, columns))
 
 
 def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from probe.bench.plan import Pass
 from probe.bench.sources import Source
 from probe.cache.features import FeatureSet
 from probe.cache.store import Store
-from probe.outcome import DONE, FAILED, Cost, Row
+from probe.outcome import DONE, FAILED, Cost, Row, Subgroups
 from probe.results import RunResult
 
 LEAST_TIMED = 100  # images: fewer time the start of the pass
@@ -45,6 +45,7 @@ def done_row(dataset: str, source: Source, head: str, fitted: Fitted, cost: Cost
         metrics=result.metrics,
         intervals=result.intervals or {},
         groups=(result.groups or {}).get("units"),
+        subgroups=Subgroups.of(result.subgroups),
         cost=cost,
     )
 

@@ -165,11 +165,14 @@ def _winners_subgroups(bench: Bench, comparison: Comparison, folder: Path) -> No
 
     if comparison.winner is None:
         return
-    run = folder.parent.parent / "runs" / (bench.row(comparison.winner).run or "")
+    run, out = folder.parent.parent / "runs" / (bench.row(comparison.winner).run or ""), None
     try:
-        show_subgroups(console.stdout(), read_run(run), first="")
+        result, out = read_run(run), console.stdout()
     except ProbeError:
         return  # the run went away since
+    show_subgroups(out, result, first="")
+    if any(bench.row(one).subgroups for one in comparison.rows if one != comparison.winner):
+        out.print("that is the winner; bench.json and the report have every row's\n", style="dim")
 
 
 def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:

@@ -297,6 +297,8 @@ def about_run(result: RunResult) -> dict[str, str]:
             f"{chosen['penalty']} {chosen['chosen']:.3g}{also} of {len(chosen['values'])} by {how} "
             f"({mean}{decided} {_figure(by, chosen[by][place])})"
         ) + (", refit on train + val" if chosen["refit"] else "")
+        if "at_end" in chosen:
+            about["chosen"] += f"; {' and '.join(chosen['at_end'])} at an end of what was tried"
         if "seeds" in chosen:
             spread = chosen[f"{by}_seed_deviation"][place]
             points = f"{spread:.4f}" if by == "log_loss" else f"{100 * spread:.2f} points"

@@ -134,16 +134,22 @@ class Choice:
 
     @property
     def at_edge(self) -> tuple[str, ...]:
-        """The chosen parameters that are the least or the greatest of three or more values.
+        """The chosen parameters that lie at an end of the values tried, see `at_ends`."""
+        return at_ends(self.chosen, self.candidates)
 
-        A better one may lie beyond; 0 is an end that nothing lies beyond.
-        """
-        tried = {name: sorted({one[name] for one in self.candidates}) for name in self.chosen}
-        return tuple(
-            name
-            for name, value in self.chosen.items()
-            if value and len(tried[name]) > 2 and value in (tried[name][0], tried[name][-1])
-        )
+
+def at_ends(chosen: Candidate, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """Return the chosen parameters that are the least or the greatest of three or more values.
+
+    A better one may lie beyond; nothing lies beyond 0, nor beyond one neighbour.
+    """
+    tried = {name: sorted({one[name] for one in candidates}) for name in chosen}
+    return tuple(
+        name
+        for name, value in chosen.items()
+        if value and len(tried[name]) > 2 and value in (tried[name][0], tried[name][-1])
+        and (name, value) != ("k", 1)
+    )  # fmt: skip
 
 
 def default_grid(solver: str, name: str) -> tuple[float, ...]:

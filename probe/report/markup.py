@@ -93,9 +93,10 @@ def table(
     return scrolling(made, caption)
 
 
-def scrolling(content: Markup, label: str) -> Markup:
-    """Return a box that can be scrolled with the keyboard where it is too wide."""
-    attributes = {"class": "scroll", "tabindex": 0, "role": "region", "aria-label": label}
+def scrolling(content: Markup, label: str, *, tall: bool = False) -> Markup:
+    """Return a box that can be scrolled with the keyboard where it is too wide, or too tall."""
+    css = "scroll tall" if tall else "scroll"
+    attributes = {"class": css, "tabindex": 0, "role": "region", "aria-label": label}
     return element("div", content, attributes)
 
 

@@ -118,7 +118,11 @@ def _chosen(selection: Mapping[str, Any] | None) -> str:
     how = f"{selection['fits']} folds" if selection["by"] == "folds" else "validation rows"
     refit = "; fitted again on train + val" if selection.get("refit") else ""
     values = len(selection["values"])
-    return f"{selection['penalty']} {selection['chosen']:.4g} of {values} values, by {how}{refit}"
+    end = ""
+    if "at_end" in selection:
+        end = f"; {' and '.join(selection['at_end'])} at an end of the values tried"
+    chosen = f"{selection['penalty']} {selection['chosen']:.4g}"
+    return f"{chosen} of {values} values, by {how}{refit}{end}"
 
 
 def _figures(row: Row) -> Markup:

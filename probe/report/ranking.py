@@ -13,7 +13,7 @@ import numpy as np
 from probe.cache.joining import Joined
 from probe.errors import DataError
 from probe.history import Epoch, load_history
-from probe.outcome import DONE, Cost, Row
+from probe.outcome import DONE, Cost, Row, Subgroups
 from probe.predictions import Predictions, load_predictions
 from probe.results import RunResult
 
@@ -93,6 +93,7 @@ def _row(run: Run, joined: Joined | None) -> Row:
         n_val=one.n_val,
         n_test=one.n_test,
         groups=(one.groups or {}).get("units"),
+        subgroups=Subgroups.of(one.subgroups),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from probe.report import evidence, galleries, leaderboard
+from probe.report.by_column import by_column
 from probe.report.costs import cost_table
 from probe.report.markup import Markup, capital, element, join
 from probe.report.material import Material
@@ -58,6 +59,8 @@ def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Se
     found = [_leaderboard(material), _cost(material)]
     if (figures := two_classes(material)) is not None:
         found.append(_two(figures))
+    if (figures := by_column(material)) is not None:
+        found.append(_columns(figures))
     if material.curves:
         found.append(_learning(material))
     if any(views.values()):
@@ -108,6 +111,14 @@ def _two(content: Markup) -> Section:
         "a threshold flatter its figures: test rows and the expected cost do not."
     )
     return Section(name="two-classes", title="Two classes", why=why, content=content)
+
+
+def _columns(content: Markup) -> Section:
+    why = (
+        "What the list says of its images beside labels: where each row is worst. Among many "
+        "values one is always the worst, so read the intervals; numbers are told in quarters."
+    )
+    return Section(name="columns", title="By column", why=why, content=content)
 
 
 def _learning(material: Material) -> Section:

@@ -22,6 +22,7 @@ from probe.heads import (
     grid,
 )
 from probe.heads.ensemble import EnsembleHead
+from probe.heads.grid import at_ends
 from probe.metrics import Metrics
 from probe.parts import Part
 from probe.selection import out_of_fold
@@ -285,3 +286,11 @@ def test_a_choice_at_the_edge_is_known() -> None:
     assert [replace(found, best=best).at_edge for best in range(4)] == [("C",), (), (), ("C",)]
     two = grid.choose(PathHead(), train, val, grid.Search(candidates=values[:2]))
     assert two.at_edge == ()
+
+
+def test_what_lies_at_an_end_of_what_was_tried_is_named_where_more_may_lie_beyond() -> None:
+    grid = [{"k": k, "wd": wd} for k in (1, 5, 20) for wd in (0.0, 0.1, 1.0)]
+    assert at_ends({"k": 20, "wd": 0.1}, grid) == ("k",)
+    assert at_ends({"k": 1, "wd": 0.0}, grid) == ()
+    assert at_ends({"k": 5, "wd": 1.0}, grid) == ("wd",)
+    assert at_ends({"k": 5}, [{"k": 5}, {"k": 20}]) == ()
