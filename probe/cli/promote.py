@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -66,6 +67,7 @@ def promote(
     sample_weights: of.SampleWeights = None,
     ohem: of.Ohem = 1.0,
     workers: of.Workers = 2,
+    max_memory: of.MaxMemory = None,
     show_batch: of.ShowBatch = None,
     patience: of.Patience = 0,
     compare: of.Compare = "",
@@ -82,6 +84,7 @@ def promote(
     Images that the run held out are watched after each epoch and choose the best one; the test
     images are scored once, at the end. A run that was stopped goes on with --resume.
     """
+    from probe.cli.head_texts import read_bytes
     from probe.promote.asked import Asked
     from probe.promote.options import Options, parse_multiplier, parse_sizes, parse_unfreeze
     from probe.promote.source import choose_run, open_source
@@ -110,6 +113,7 @@ def promote(
         sample_weights=str(sample_weights.resolve()) if sample_weights else None,
         compare=_controls(compare, options), tensorboard=tensorboard,
         group=tuple(_absolute(one) for one in group or ()),
+        max_memory=read_bytes(max_memory) if max_memory else None,
         command="probe " + shlex.join(sys.argv[1:]),
     )  # fmt: skip
     source = open_source(chosen, asked.places(folder))
@@ -175,6 +179,8 @@ def _new(
 
     with run_folder(out, cache / "runs") as target:
         begun = _begin(source, asked, target, workers=workers, quiet=quiet)
+        part = None if begun.plan is None else begun.plan.part or 0
+        asked = replace(asked, part=part)
         asked.save(target)
         _train(begun, asked, cache, quiet=quiet)
 
@@ -196,11 +202,15 @@ def _begin(source: Source, asked: Asked, target: Path, *, workers: int, quiet: b
     from probe.cli import console
     from probe.cli.promote_show import show_start
     from probe.promote.advice import advice, estimate
+    from probe.promote.planning import Limit
     from probe.promote.promotion import begin
 
     if not quiet:
         console.stderr().print(f"checking the network on {len(source.val):,} validation images ...")
-    begun = begin(source, asked.options, target, weights=_weights(source, asked), workers=workers)
+    begun = begin(
+        source, asked.options, target, weights=_weights(source, asked), workers=workers,
+        limit=Limit(bytes=asked.max_memory, part=asked.part),
+    )  # fmt: skip
     begun.training.resume()
     if not quiet:
         needed = None if begun.training.done else estimate(begun)

@@ -166,6 +166,15 @@ Workers = Annotated[
     int,
     typer.Option("--workers", "-j", min=1, rich_help_panel=IMAGES, help="Threads for images."),
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=IMAGES,
+        help="What the process may take, as 1GB or 2GiB: a batch that does not fit is computed in "
+        "parts whose gradients are added up, which is the same step.",
+        show_default="as much as whole batches take",
+    ),
+]
 ShowBatch = Annotated[
     Path | None,
     typer.Option(

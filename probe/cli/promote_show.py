@@ -61,7 +61,10 @@ def show_start(
         )
         if needed.memory is not None:
             size = training.feed.batch_size
-            facts["memory"] = memory_words(needed.memory, options, size)
+            facts["memory"] = memory_words(
+                needed.memory, options, size, limit=asked.max_memory,
+                part=training.network.part, whole=begun.plan.whole if begun.plan else 0,
+            )  # fmt: skip
     facts["advice"] = ". ".join(one[0].upper() + one[1:] for one in sentences)
     console.facts(console.stderr(), facts)
 

@@ -16,6 +16,7 @@ from probe.learning_curve import load_learning_curve
 from probe.promote.mirror import mirror_test
 from probe.promote.optimizers import STATES
 from probe.promote.options import LEARNING_RATES, NONE, Options
+from probe.promote.planning import in_units
 from probe.promote.promotion import Begun
 from probe.promote.source import Source
 from probe.results import METRIC_WORDS
@@ -88,16 +89,43 @@ def peak() -> int | None:
     return 1024 * int(found[1]) if found else None
 
 
-def memory_words(memory: int, options: Options, batch_size: int) -> str:
-    """Return the need in words, and what needs less where it is much."""
+def memory_words(
+    memory: int,
+    options: Options,
+    batch_size: int,
+    *,
+    limit: int | None = None,
+    part: int | None = None,
+    whole: int = 0,
+) -> str:
+    """Return the need in words, and what needs less where it is much.
+
+    Parameters
+    ----------
+    memory : int
+        Bytes, measured.
+    limit : int or None
+        Bytes that were asked for.
+    part : int or None
+        Images that are computed at a time; None for whole batches.
+    whole : int
+        Bytes that whole batches were planned to take; 0 where nothing was planned.
+    """
     told = f"about {memory / 1e9:.1f} GB at the peak"
+    if limit is not None:
+        asked = f"--max-memory {in_units(limit)}"
+        told += f", within {asked}" if memory <= limit else f", MORE than {asked}"
+        if part is None:
+            return told
+        instead = f" (whole ones would take up to {in_units(whole, up=True)})" if whole else ""
+        each = "an image" if part == 1 else f"{part} images"
+        return f"{told}: batches of {batch_size} are computed {each} at a time{instead}"
     half = batch_size // 2
     if memory < MUCH or not half:
         return told
     if options.batch_norm == "moving" or options.ohem < 1:
         return f"{told}; --batch-size {half} takes less, and is another training"
-    more = 2 * options.accumulate
-    return f"{told}; --batch-size {half} --accumulate {more} takes less, for as many images a step"
+    return f"{told}; --max-memory {in_units(memory // 2, up=True)} takes the same steps within less"
 
 
 def advice(begun: Begun) -> list[str]:

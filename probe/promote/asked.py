@@ -37,6 +37,10 @@ class Asked:
     group : tuple of str
         What images belong together by.
     command : str
+    max_memory : int or None
+        Bytes that the process may take.
+    part : int or None
+        Images that are computed at a time within it, once that is known; 0 for whole batches.
     """
 
     run: str
@@ -48,6 +52,8 @@ class Asked:
     tensorboard: bool = False
     group: tuple[str, ...] = ()
     command: str = ""
+    max_memory: int | None = None
+    part: int | None = None
 
     def save(self, folder: Path) -> None:
         """Write it by rename."""

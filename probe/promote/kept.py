@@ -48,6 +48,10 @@ class KeptImages:
         """See Images."""
         return self._images.take(rows)
 
+    def limit(self, budget: int) -> None:
+        """Keep no more than so many bytes; before `fill`."""
+        self._budget = min(self._budget, budget)
+
     def fill(self, workers: int) -> None:
         """Read images in order, a stretch a thread, until the budget is used up; once."""
         if self._filled or not len(self):

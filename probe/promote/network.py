@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -42,6 +46,7 @@ class Network:
         self, arch: Architecture, state: State, *, batch_size: int, accumulate: bool
     ) -> None:
         self.arch, self.state, self.batch_size = arch, state, batch_size
+        self.part: int | None = None  # images computed at a time; None: a whole batch
         self._accumulate = accumulate
         self._frozen = 0
         self._learning: Mapping[str, Rate] = {}
@@ -55,16 +60,33 @@ class Network:
         """Blocks, from the input up, that stay as they are."""
         return self._frozen
 
+    @property
+    def parts(self) -> int:
+        """How many parts a batch is computed in; gradients are then sums over them."""
+        return self.batch_size // (self.part or self.batch_size)
+
+    @property
+    def adds(self) -> bool:
+        """Whether gradients are added up over several passes."""
+        return self._accumulate or self.parts > 1
+
+    def release(self) -> None:
+        """Give working memory back; it is taken again when it is needed."""
+        self._lower, self._upper, self._whole = {}, {}, {}
+        _give_back()
+
     def learn(self, rates: Mapping[str, Rate], frozen: int) -> None:
         """Let these parameters learn, above so many frozen blocks."""
         self._frozen, self._learning = frozen, rates
-        self._lower, self._upper = {}, {}
+        if self._lower or self._upper:
+            self._lower, self._upper = {}, {}
+            _give_back()
         self.state.learn(rates)
 
     def step(
         self, data: NDArray[Any], targets: NDArray[np.float32], masks: Masks, *, size: int
     ) -> Any:
-        """Compute the gradient of a batch.
+        """Compute the gradient of a batch: the sum over its `parts`, each of a part's mean loss.
 
         Parameters
         ----------
@@ -81,17 +103,47 @@ class Network:
         NDArray, (2,)
             Mean loss and the part of images, or decisions, that are right; not waited for.
         """
-        pixels = data.dtype == np.uint8
-        given = self._map(data) if pixels and self._frozen else mx.nd.array(data, dtype=data.dtype)
-        upper = self._training(size, given.shape)
-        arrays = upper.arg_dict
-        arrays[DATA][:] = given
-        arrays[TARGET][:] = mx.nd.array(targets)
-        for name in self._dropout[size]:
-            arrays[name][:] = mx.nd.array(masks(name, arrays[name].shape))
-        outputs = upper.forward(is_train=True)
-        upper.backward()
-        return outputs[1].copy()
+        count, figures = len(data), mx.nd.zeros(2)
+        part = min(self.part or count, count)
+        drawn: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, count, part):
+            some = data[start : start + part]
+            given = self._below(some)
+            upper = self._training(size, given.shape)
+            arrays = upper.arg_dict
+            arrays[DATA][:] = given
+            arrays[TARGET][:] = mx.nd.array(targets[start : start + part])
+            for name in self._dropout[size]:
+                if name not in drawn:  # for the whole batch, however it is divided
+                    drawn[name] = masks(name, (count, *arrays[name].shape[1:]))
+                arrays[name][:] = mx.nd.array(drawn[name][start : start + part])
+            outputs = upper.forward(is_train=True)
+            upper.backward()
+            figures = figures + outputs[1]
+        return figures * (part / count)
+
+    def planned(self, images: int, size: int) -> tuple[int, int]:
+        """Return the bytes that MXNet plans for so many images: to learn, and to predict.
+
+        Executors are bound and dropped; nothing is computed, and memory is not touched.
+        """
+        shape = (images, size, size, 3)
+        own = self.arch.preprocess.size
+        predicted = _planned(self._prediction((images, own, own, 3)))
+        learnt = 0
+        if self._frozen:
+            lower = self._bind_lower(shape)
+            learnt += _planned(lower)
+            shape = lower.outputs[0].shape
+        learnt += _planned(self._training(size, shape))
+        self.release()
+        return learnt, predicted
+
+    def _below(self, data: NDArray[Any]) -> Any:
+        """Return what the learning part takes: images, or what the frozen blocks make of them."""
+        if self._frozen and data.dtype == np.uint8:
+            return self._map(data)
+        return mx.nd.array(data, dtype=data.dtype)
 
     def lower(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return what the frozen blocks make of images, float32, (N, ...)."""
@@ -111,11 +163,14 @@ class Network:
     def _map(self, images: NDArray[np.uint8]) -> Any:
         size, shape = images.shape[1], images.shape
         if size not in self._lower:
-            graph = frozen_graph(self.arch, size, self._frozen)
-            self._lower[size] = bind(graph, self.state.arrays(), {DATA: (shape, "uint8")})
+            self._lower[size] = self._bind_lower(shape)
         executor = self._lower[size]
         executor.arg_dict[DATA][:] = mx.nd.array(images, dtype="uint8")
         return executor.forward(is_train=True)[0]
+
+    def _bind_lower(self, shape: tuple[int, ...]) -> Any:
+        graph = frozen_graph(self.arch, shape[1], self._frozen)
+        return bind(graph, self.state.arrays(), {DATA: (shape, "uint8")})
 
     def _training(self, size: int, shape: tuple[int, ...]) -> Any:
         if size not in self._upper:
@@ -130,7 +185,7 @@ class Network:
             gradients = {name: slices[name] for name in self._learning}
             shared = next(iter(self._upper.values()), None)
             self._upper[size] = bind(
-                graph, arrays, inputs, gradients=gradients, add=self._accumulate,
+                graph, arrays, inputs, gradients=gradients, add=self.adds,
                 shared=shared,
             )  # fmt: skip
             self._dropout[size] = graph.masks
@@ -142,3 +197,17 @@ class Network:
             arrays = self.state.arrays(averaged=True)
             self._whole[shape] = bind(graph, arrays, {DATA: (shape, "uint8")})
         return self._whole[shape]
+
+
+def _planned(executor: Any) -> int:
+    """Return the bytes that an executor says it takes, in whole megabytes."""
+    found = re.search(r"Total (\d+) MB allocated", executor.debug_str())
+    return int(found[1]) << 20 if found else 0
+
+
+def _give_back() -> None:
+    """Let the allocator return what executors held, which it would keep for itself."""
+    mx.nd.waitall()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

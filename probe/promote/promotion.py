@@ -25,6 +25,7 @@ from probe.promote.compare import (
 )
 from probe.promote.log import Recorder
 from probe.promote.options import Options
+from probe.promote.planning import Limit, Plan, follow
 from probe.promote.source import Source
 from probe.promote.start import check_start, make_training
 from probe.promote.train import Observer, Training, places_of, score
@@ -45,6 +46,8 @@ class Begun:
         Of the validation images, before the first step.
     predict_seconds : float
         Of one validation image.
+    plan : Plan or None
+        How it stays within a limit on memory, where that was found out just now.
     """
 
     source: Source
@@ -54,6 +57,7 @@ class Begun:
     score: float
     probabilities: NDArray[np.float32]
     predict_seconds: float
+    plan: Plan | None = None
 
 
 def begin(
@@ -63,6 +67,7 @@ def begin(
     *,
     weights: NDArray[np.float64] | None = None,
     workers: int = 2,
+    limit: Limit = Limit(),  # noqa: B008  # frozen
 ) -> Begun:
     """Build the network, check that it is the one that was probed, and score it.
 
@@ -71,9 +76,10 @@ def begin(
     PromoteError
         It does not give the probe's validation predictions.
     UsageError
-        Options do not go together.
+        Options do not go together, or not even an image at a time fits the limit on memory.
     """
     training = make_training(source, options, folder, weights=weights, workers=workers)
+    plan = follow(training, limit)
     started = time.perf_counter()
     features, p = training.predict(source.val)
     seconds = (time.perf_counter() - started) / len(source.val)
@@ -85,7 +91,7 @@ def begin(
     loss, value = score(p, targets)
     return Begun(
         source=source, training=training, difference=difference, loss=loss, score=value,
-        probabilities=p, predict_seconds=seconds,
+        probabilities=p, predict_seconds=seconds, plan=plan,
     )  # fmt: skip
 
 
@@ -116,8 +122,9 @@ def train_controls(
     """
     if not asked.compare:
         return []
-    training = begun.training
+    training, limit = begun.training, Limit(bytes=asked.max_memory)
     courses = [_course(OWN, begun)]
+    training.network.release()
     for name in asked.compare:
         folder = training.folder / COMPARED / name
         known = load_course(folder)
@@ -127,12 +134,13 @@ def train_controls(
             options = control_options(name, asked.options)
             other = begin(
                 begun.source, options, folder, weights=training.feed.weights,
-                workers=training.feed.workers,
+                workers=training.feed.workers, limit=limit,
             )  # fmt: skip
             other.training.resume()
             with observer_for(name, other) as observer:
                 run(other, observer)
             known = _course(name, other)
+            other.training.network.release()
             save_course(folder, known)
         courses.append(known)
     result = begun.source.result

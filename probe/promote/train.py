@@ -24,6 +24,7 @@ from probe.promote.batches import Batch, Feed
 from probe.promote.checkpoint import LOG, Progress, load_last, save_best, save_last
 from probe.promote.groups import rates, stages
 from probe.promote.network import Network
+from probe.promote.planning import AT_ONCE
 from probe.promote.randomness import DROPOUT, generator
 from probe.promote.schedule import Schedule
 from probe.resize import resize_image
@@ -86,6 +87,7 @@ class Training:
         self._stage: int | None = None
         self._lower: NDArray[np.float32] | None = None
         self._clock = time.perf_counter()
+        self.cached_bytes = CACHED_BYTES
         per_step = self.options.accumulate
         self.updates = -(-feed.batches // per_step)  # an epoch
         self._schedule = Schedule(
@@ -179,6 +181,7 @@ class Training:
 
     def _update(self, batches: int) -> None:
         state, options = self.network.state, self.options
+        batches *= self.network.parts
         norm = state.norm() / batches
         if not math.isfinite(norm):
             raise PromoteError(
@@ -189,7 +192,7 @@ class Training:
         scale = min(1.0, options.clip / norm) if options.clip and norm else 1.0
         lr = options.rate * self._schedule.factor(state.steps + 1)
         state.update(lr=lr, wd=options.wd, momentum=options.momentum, rescale=scale / batches)
-        if options.accumulate > 1:
+        if self.network.adds:
             state.gradients[:] = 0
 
     def _close_epoch(self, observer: Observer) -> None:
@@ -226,7 +229,7 @@ class Training:
         def load(row: int) -> UInt8Image:
             return resize_image(split.images.image(row), spec)
 
-        size = min(64, max(1, len(split)))
+        size = min(self.network.part or AT_ONCE, max(1, len(split)))
         starts = np.split(np.arange(len(split)), range(size, len(split), size))
         loaded = load_batches(load, starts, batch_size=size, workers=self.feed.workers)
         found = list(self.network.predict(loaded))
@@ -238,6 +241,15 @@ class Training:
     def _rates(self, frozen: int) -> Any:
         names = list(self.network.state.weights.places)
         return rates(names, self.network.arch.spec, self.options, frozen)
+
+    def planned(self, images: int) -> tuple[int, int]:
+        """Return the bytes that MXNet plans for so many images, in the stage that takes most."""
+        size, found = max(self.feed.sizes), []
+        for _, frozen in self._stages:
+            self.network.learn(self._rates(frozen), frozen)
+            found.append(self.network.planned(images, size))
+        self._stage = None
+        return max(learnt for learnt, _ in found), found[0][1]
 
     def enter_stage(self, epoch: int) -> None:
         """Free what is to learn in this epoch."""
@@ -257,7 +269,7 @@ class Training:
     def _cached(self) -> NDArray[np.float32] | None:
         """Return the frozen part's output for all training images, (n, ...), where it is small."""
         split, policy, size = self.feed.split, self.options.policy(), self.feed.sizes[0]
-        step, rows = self.feed.batch_size, np.arange(len(self.feed.split))
+        step, rows = self.network.part or self.feed.batch_size, np.arange(len(self.feed.split))
 
         def load(row: int) -> UInt8Image:
             return self.feed.load(row, size, policy, (0, 0))
@@ -267,7 +279,7 @@ class Training:
         for some, images in load_batches(load, batches, batch_size=step, workers=self.feed.workers):
             lower = self.network.lower(images)[: len(some)]
             if found is None:
-                if lower[0].nbytes * len(split) > CACHED_BYTES:
+                if lower[0].nbytes * len(split) > self.cached_bytes:
                     return None
                 found = np.empty((len(split), *lower.shape[1:]), np.float32)
             found[some] = lower

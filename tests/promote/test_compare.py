@@ -104,7 +104,15 @@ def test_advice_after_a_training_names_other_recipes_than_the_one_tried() -> Non
 
 def test_a_need_of_much_memory_names_what_takes_less() -> None:
     words = memory_words(8_600_000_000, Options(accumulate=2), 32)
-    assert words.startswith("about 8.6 GB at the peak; --batch-size 16 --accumulate 4 takes less")
+    assert words == (
+        "about 8.6 GB at the peak; --max-memory 4.3GB takes the same steps within less"
+    )
+    limited = memory_words(2_900_000_000, Options(), 32, limit=4 * 10**9, part=8, whole=8 * 10**9)
+    assert limited == (
+        "about 2.9 GB at the peak, within --max-memory 4GB: batches of 32 are computed 8 images at "
+        "a time (whole ones would take up to 8GB)"
+    )
+    assert "MORE than --max-memory 4GB" in memory_words(5 * 10**9, Options(), 32, limit=4 * 10**9)
     assert "another training" in memory_words(8_600_000_000, Options(bn="moving"), 32)
     assert memory_words(600_000_000, Options(), 32) == "about 0.6 GB at the peak"
     assert "--batch-size" not in memory_words(8_600_000_000, Options(), 1)

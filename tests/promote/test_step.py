@@ -117,6 +117,31 @@ def test_accumulated_gradients_are_those_of_the_batches_together() -> None:
     np.testing.assert_allclose(both, whole.state.gradients.asnumpy(), atol=1e-5)
 
 
+def test_a_batch_in_parts_is_the_same_step_dropout_included() -> None:
+    data, targets = tiny_batch()
+    rng = np.random.default_rng(2)
+    drawn: list[tuple[int, ...]] = []
+
+    def masks(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        drawn.append(shape)
+        return kept[: shape[0]]
+
+    kept = 2 * (rng.random((6, 4, 8, 8)) < 0.5).astype(np.float32)
+    found = {}
+    for part in (None, 3, 2, 1):
+        network = tiny_network()
+        network.part = part
+        all_learn(network)
+        for _ in range(2):  # the second time into the same arrays
+            network.state.gradients[:] = 0
+            told = network.step(data, targets, masks, size=8).asnumpy()
+        found[part] = told, network.state.gradients.asnumpy() / network.parts
+    assert set(drawn) == {(6, 4, 8, 8)}
+    for part in (3, 2, 1):
+        for whole, parts in zip(found[None], found[part], strict=True):
+            np.testing.assert_allclose(parts, whole, atol=1e-6, rtol=1e-5)
+
+
 def reference(name: str, w: Any, grads: list[Any], lr: float, wd: float) -> Any:
     """Return weights after some steps, as the papers have them, in float64."""
     m, v = np.zeros_like(w), np.zeros_like(w)
