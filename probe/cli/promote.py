@@ -60,7 +60,7 @@ def promote(
     clip: of.Clip = 5.0,
     ema: of.Ema = 0.0,
     label_smoothing: of.Smoothing = 0.0,
-    augment: of.Augment = "light",
+    augment: of.Augment = "auto",
     mixup: of.Mixup = 0.0,
     sizes: of.Sizes = None,
     sampling: of.SamplingOption = "shuffle",
@@ -163,10 +163,12 @@ def _check_resume(context: typer.Context) -> None:
 
 def _show_batch(source: Source, asked: Asked, path: Path) -> None:
     from probe.cli import console
+    from probe.promote.mirror import settle
     from probe.promote.picture import draw_batch, first_batch
     from probe.promote.start import make_training
 
     training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
+    settle(source, training)
     names = [source.classes[int(one)] for one in source.head.classes_]
     draw_batch(first_batch(training.feed), names, path, several=training.feed.several)
     console.facts(console.stdout(), {"batch": str(path)})
@@ -180,7 +182,8 @@ def _new(
     with run_folder(out, cache / "runs") as target:
         begun = _begin(source, asked, target, workers=workers, quiet=quiet)
         part = None if begun.plan is None else begun.plan.part or 0
-        asked = replace(asked, part=part)
+        settled = begun.training.options  # augmentation is
+        asked = replace(asked, options=settled, part=part)
         asked.save(target)
         _train(begun, asked, cache, quiet=quiet)
 

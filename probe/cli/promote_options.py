@@ -131,8 +131,9 @@ Augment = Annotated[
     str,
     typer.Option(
         rich_help_panel=IMAGES,
-        help="none, light (flip,crop), medium (+ jitter), strong (flip,crop,rand,erase), or a list "
-        "of flip, crop=P, resized-crop=A, jitter=S, hue=H, lighting=S, rand=NxM, erase=P. "
+        help="auto (flip, unless the probe errs on mirrored images), none, light (flip,crop), "
+        "medium (+ jitter), strong (flip,crop,rand,erase), or a list of flip, crop=P, "
+        "resized-crop=A, jitter=S, hue=H, lighting=S, rand=NxM, erase=P. "
         "Training images only.",
     ),
 ]

@@ -28,9 +28,9 @@ def show_start(
     begun: Begun, asked: Asked, needed: Estimate | None, sentences: Sequence[str]
 ) -> None:
     """Tell stderr what is about to be trained, how long it takes and what to expect."""
-    from probe.promote.advice import memory_words
+    from probe.promote.advice import memory_words, mirror_words
 
-    source, options, training = begun.source, asked.options, begun.training
+    source, options, training = begun.source, begun.training.options, begun.training
     word = METRIC_WORDS[source.result.metric]
     head = {"probe": "from the probe", "fresh": "fresh", "scratch": "fresh"}[options.start]
     network = f"{source.backbone.name} to {source.layer.name}, {source.result.weights}"
@@ -45,6 +45,12 @@ def show_start(
         "steps": f"{options.optimizer}, lr {options.rate:g}, {options.schedule}, batches of "
         f"{training.feed.batch_size}, {training.updates} steps an epoch, augment {options.augment}",
     }
+    if begun.mirror is not None:
+        shown = "differ from" if begun.mirror.harmful else "show the same as"
+        facts["mirror"] = (
+            f"{mirror_words(begun.mirror, several=training.feed.several)}: mirrored images {shown} "
+            f"the plain ones, so --augment auto is {options.augment}"
+        )
     if begun.difference is not None:
         facts["check"] = (
             f"the probe's {len(source.val):,} validation predictions from pixels, within "

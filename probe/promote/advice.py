@@ -13,7 +13,7 @@ import numpy as np
 from probe.errors import DataError
 from probe.history import Epoch
 from probe.learning_curve import load_learning_curve
-from probe.promote.mirror import mirror_test
+from probe.promote.mirror import MirrorTest, mirror_test
 from probe.promote.optimizers import STATES
 from probe.promote.options import LEARNING_RATES, NONE, Options
 from probe.promote.planning import in_units
@@ -215,16 +215,23 @@ def _figures(source: Source, val: float, train: float | None) -> str:
 def _mirror(begun: Begun) -> list[str]:
     """Return a warning where augmentation mirrors images that a mirror changes."""
     options = begun.training.options
+    if begun.mirror is not None:
+        return []
     if not options.policy().flip or options.start != "probe" or begun.training.progress.updates:
         return []
-    test = mirror_test(begun)
+    test = mirror_test(begun.source, begun.training)
     if not test.harmful:
         return []
+    told = mirror_words(test, several=begun.training.feed.several)
+    return [f"{told}: a mirror changes what they show, so train without it, as with --augment crop"]
+
+
+def mirror_words(test: MirrorTest, *, several: bool) -> str:
+    """Return what the probe made of mirrored images."""
     told = f"of {test.n} validation images the probe gets {_percent(test.plain)} right"
-    if begun.training.feed.several:
+    if several:
         told = f"on {test.n} validation images the probe has mAP {_percent(test.plain)}"
-    told += f", mirrored {_percent(test.mirrored)}: a mirror changes what they show, so train "
-    return [f"{told}without it, as with --augment crop"]
+    return f"{told}, mirrored {_percent(test.mirrored)}"
 
 
 def _curve(source: Source) -> list[str]:

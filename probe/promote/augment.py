@@ -9,7 +9,8 @@
     rand=NxM           N random operations of strength M of 10 (default 2x6)
     erase=P            a rectangle of noise, in P of the images (default 0.25)
 
-Presets: ``none``; ``light`` is flip, crop; ``medium`` adds jitter; ``strong`` is flip, rand, crop,
+``auto`` is flip where the frozen probe survives a mirror (`probe.promote.mirror`), else none. Other
+presets: ``none``; ``light`` is flip, crop; ``medium`` adds jitter; ``strong`` is flip, rand, crop,
 erase. What an image goes through is drawn from the generator it is given and from nothing else.
 """
 
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 from probe.errors import UsageError
 
+AUTO = "auto"  # settled on held-out images before the first step
 PRESETS = {
     "none": "",
     "light": "flip,crop",
@@ -78,11 +80,14 @@ NAMES = ("flip", "crop", "resized-crop", "jitter", "hue", "lighting", "rand", "e
 def parse_augment(text: str) -> Augment:
     """Read a preset, or names with numbers separated by commas; presets may stand among them.
 
+    While it is not settled, ``auto`` is read as flip; it stands alone.
+
     Raises
     ------
     UsageError
         A name is unknown, or a number out of range.
     """
+    text = "flip" if text.strip() == AUTO else text
     words = [
         word
         for part in text.split(",")
@@ -100,7 +105,8 @@ def parse_augment(text: str) -> Augment:
             found[name.replace("-", "_")] = _number(word, name, value)
         else:
             raise UsageError(
-                f"--augment {word}: expected {', '.join(PRESETS)}, or some of {', '.join(NAMES)}"
+                f"--augment {word}: expected {AUTO}, {', '.join(PRESETS)}, or some of "
+                f"{', '.join(NAMES)}"
             )
     if found.get("crop") and found.get("resized_crop"):
         raise UsageError("--augment: crop and resized-crop both cut the image; take one of them")

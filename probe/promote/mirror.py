@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from probe.datasets.spec import Images
 from probe.preprocess import UInt8Image
-from probe.promote.promotion import Begun
-from probe.promote.train import places_of, score
+from probe.promote.augment import AUTO
+from probe.promote.source import Source
+from probe.promote.start import make_training
+from probe.promote.train import Training, places_of, score
 
 SAMPLE = 200  # validation images that are mirrored
 LOST = 0.1  # of the figure on them; mirrored photographs lose a few hundredths by chance
@@ -38,16 +40,39 @@ class MirrorTest:
         return self.plain - self.mirrored >= LOST
 
 
-def mirror_test(begun: Begun) -> MirrorTest:
-    """Mirror some validation images, the same for the same seed, and predict them."""
-    training, val = begun.training, begun.source.val
-    rng = np.random.default_rng(training.options.seed)
-    rows = np.sort(rng.permutation(len(val))[:SAMPLE])
-    sample = val.take(rows)
-    _, p = training.predict(replace(sample, images=_Mirrored(sample.images)))
-    targets = places_of(sample.labels, np.asarray(begun.source.head.classes_))
-    plain, mirrored = score(begun.probabilities[rows], targets)[1], score(p, targets)[1]
-    return MirrorTest(n=len(rows), plain=plain, mirrored=mirrored)
+def mirror_test(source: Source, training: Training) -> MirrorTest:
+    """Mirror some validation images, the same for the same seed, and let the probe predict them.
+
+    The network of a training is the probe's before its first step, but for a fresh head; with
+    random weights the probe's is built for the occasion.
+    """
+    options = training.options
+    if options.start == "scratch":
+        plain = replace(options, start="probe", bn=None, augment="none")
+        training = make_training(
+            source, plain, training.folder, weights=training.feed.weights,
+            workers=training.feed.workers,
+        )  # fmt: skip
+    rng = np.random.default_rng(options.seed)
+    rows = np.sort(rng.permutation(len(source.val))[:SAMPLE])
+    sample = source.val.take(rows)
+    targets = places_of(sample.labels, np.asarray(source.head.classes_))
+    found = []
+    for images in (sample.images, _Mirrored(sample.images)):
+        features, p = training.predict(replace(sample, images=images))
+        if options.start == "fresh":
+            p = source.head.predict_proba(features).astype(np.float32)
+        found.append(score(p, targets)[1])
+    return MirrorTest(n=len(rows), plain=found[0], mirrored=found[1])
+
+
+def settle(source: Source, training: Training) -> MirrorTest | None:
+    """Decide whether images are mirrored, where that was left to the held-out ones."""
+    if training.options.augment != AUTO:
+        return None
+    test = mirror_test(source, training)
+    training.settle_augment("none" if test.harmful else "flip")
+    return test
 
 
 class _Mirrored:

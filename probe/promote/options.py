@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from probe.errors import UsageError
-from probe.promote.augment import Augment, parse_augment
+from probe.promote.augment import AUTO, Augment, parse_augment
 
 Start = Literal["probe", "fresh", "scratch"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
@@ -108,7 +108,7 @@ class Options:
     accumulate: int = 1
     clip: float = 5.0
     ema: float = 0.0
-    augment: str = "light"
+    augment: str = AUTO
     sizes: tuple[int, ...] = ()
     sampling: Sampling = "shuffle"
     ohem: float = 1.0

@@ -24,6 +24,7 @@ from probe.promote.compare import (
     save_course,
 )
 from probe.promote.log import Recorder
+from probe.promote.mirror import MirrorTest, settle
 from probe.promote.options import Options
 from probe.promote.planning import Limit, Plan, follow
 from probe.promote.source import Source
@@ -48,6 +49,8 @@ class Begun:
         Of one validation image.
     plan : Plan or None
         How it stays within a limit on memory, where that was found out just now.
+    mirror : MirrorTest or None
+        What was settled by it: whether images are mirrored, before the first step.
     """
 
     source: Source
@@ -58,6 +61,7 @@ class Begun:
     probabilities: NDArray[np.float32]
     predict_seconds: float
     plan: Plan | None = None
+    mirror: MirrorTest | None = None
 
 
 def begin(
@@ -91,7 +95,7 @@ def begin(
     loss, value = score(p, targets)
     return Begun(
         source=source, training=training, difference=difference, loss=loss, score=value,
-        probabilities=p, predict_seconds=seconds, plan=plan,
+        probabilities=p, predict_seconds=seconds, plan=plan, mirror=settle(source, training),
     )  # fmt: skip
 
 
@@ -131,7 +135,7 @@ def train_controls(
         if known is None:
             folder.mkdir(parents=True, exist_ok=True)
             remove_leftovers(folder)
-            options = control_options(name, asked.options)
+            options = control_options(name, training.options)
             other = begin(
                 begun.source, options, folder, weights=training.feed.weights,
                 workers=training.feed.workers, limit=limit,

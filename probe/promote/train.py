@@ -99,6 +99,11 @@ class Training:
         for _, frozen in self._stages:
             self._rates(frozen)
 
+    def settle_augment(self, augment: str) -> None:
+        """Take this augmentation, before the first step."""
+        self.options = replace(self.options, augment=augment)
+        self.feed = replace(self.feed, options=self.options)
+
     @property
     def log(self) -> NDArray[np.float32]:
         """Loss, top-1 and step size of each batch so far, (n, 3)."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import probe.promote.planning as planning
 from probe.errors import UsageError
+from probe.promote import planning
 from probe.promote.asked import Asked
 from probe.promote.planning import Limit, follow, in_units, make_plan
 from tests.promote.data import Silent, training_of
@@ -57,7 +57,7 @@ def test_the_largest_parts_that_fit_are_taken(
     assert plan(11 * 15).part == 8
     found = plan(11)
     assert (found.part, found.whole > found.limit >= found.needed) == (1, True)
-    with pytest.raises(UsageError, match="too little: resnet18 at 32 pixels takes about .*one im"):
+    with pytest.raises(UsageError, match=r"too little: resnet18 at 32 pixels takes about .*one im"):
         plan(10)
 
 
@@ -98,7 +98,7 @@ def test_the_command_refuses_what_is_too_little_and_keeps_what_it_took(cache: Pa
         promote(cache, *QUICK, "--max-memory", "much")
     done = promote(cache, *QUICK, "--epochs", "1", "--max-memory", "50GB")
     assert "within --max-memory 50GB" in " ".join(done.stderr.split())
-    (folder,) = [one for one in (cache / "runs").glob("*/promote.json")]
+    (folder,) = (cache / "runs").glob("*/promote.json")
     (folder.parent / "result.json").unlink()
     asked = Asked.read(folder.parent)
     assert (asked.max_memory, asked.part) == (50 * 10**9, 0)

@@ -22,6 +22,7 @@ from probe.heads import load_head, save_head
 from probe.history import load_history
 from probe.memo import Memo
 from probe.predictions import Predictions, load_predictions, save_predictions
+from probe.promote import mirror
 from probe.promote.options import Options
 from probe.promote.promotion import begin
 from probe.promote.source import Places, choose_run, open_source
@@ -386,6 +387,28 @@ def test_digits_in_a_mirror_are_advised_against(cache: Path) -> None:
     assert advised in " ".join(done.stderr.split())
     done = promote(cache, *QUICK, "--dry-run", "--augment", "crop")
     assert advised not in " ".join(done.stderr.split())
+    done = promote(cache, *QUICK, "--dry-run", "--augment", "auto")
+    said = " ".join(done.stderr.split())
+    assert "so --augment auto is none" in said
+    assert advised not in said
+
+
+def test_whether_images_are_mirrored_is_settled_by_the_probe(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, found = source_of(made), []
+    for start in ("probe", "fresh", "scratch"):  # whatever the network starts from
+        begun = begin(source, Options(start=start), tmp_path)
+        assert begun.training.options.augment == "none"  # these are digits
+        assert not begun.training.feed.options.policy().flip
+        found.append(begun.mirror)
+    assert found[0] is not None
+    assert found == [found[0]] * 3
+    assert found[0].plain == pytest.approx(source.result.metrics["val"]["top1"])
+    assert begin(source, Options(augment="crop"), tmp_path).mirror is None
+    monkeypatch.setattr(mirror, "LOST", 1.0)
+    begun = begin(source, Options(), tmp_path)
+    assert begun.training.options.augment == begun.training.feed.options.augment == "flip"
 
 
 def test_a_network_no_better_on_held_out_images_is_not_recommended(cache: Path) -> None:
