@@ -28,6 +28,13 @@ def serve(
     max_megapixels: Annotated[float, typer.Option(help="Of an image.")] = 40.0,
     rate: Annotated[str, typer.Option(help="Images a client may ask about.")] = "120/minute",
     queue: Annotated[int, typer.Option(min=1, help="Images that may wait.")] = 16,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address of a proxy in front, whose X-Forwarded-For says who asks; repeat it.",
+            show_default="none is believed",
+        ),
+    ] = None,
     device: Device = "auto",
 ) -> None:
     """Serve a page where images can be dropped, and an endpoint for programs.
@@ -42,9 +49,8 @@ def serve(
     from probe.cli import console
 
     try:
-        import uvicorn
-
         from probe.serve import Limits, create_app, is_loopback
+        from probe.serve.connections import server_of
     except ImportError as error:
         raise UsageError(
             f"{error.name} is not installed; run `pip install 'probe[serve]'`"
@@ -58,12 +64,8 @@ def serve(
         err.print(WARNING.format(host=host))
     shown = f"[{host}]" if ":" in host else host
     err.print(f"{name}: http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops it)")
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, limit_concurrency=256,
-        timeout_keep_alive=5, timeout_graceful_shutdown=5,
-    )  # fmt: skip
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        server_of(app, proxy or ()).run(sockets=[listening])
     except KeyboardInterrupt:  # as the line above has it; uvicorn raises it when all is closed
         raise typer.Exit(130) from None
 

@@ -81,6 +81,7 @@ def create_app(
     _add_facts(app, bundle, name, worker)
     _add_predict(app, worker, pace)
     app.add_middleware(Guard, limits=limits, bound_to=host)
+    app.state.stop = worker.stop  # for whoever runs it, before what is under way is waited for
     return app
 
 
@@ -89,7 +90,7 @@ def _add_predict(app: FastAPI, worker: Worker, pace: Pace) -> None:
         "/api/predict",
         summary="The most probable classes of one image, or its labels",
         response_model_exclude_none=True,
-        responses=failures(400, 403, 413, 415, 421, 422, 429, 503),
+        responses=failures(400, 403, 408, 413, 415, 421, 422, 429, 503),
         openapi_extra={"requestBody": REQUEST_BODY},
     )
     async def predict(

@@ -27,6 +27,9 @@ HEADERS = {
     "cache-control": "no-store",
 }
 MEGA = 1_000_000
+# A blank page of one bit a pixel, as PNG, has 8,000 pixels a byte, a photograph ten; what has more
+# is made to cost. Small images cost nothing.
+PIXELS_A_BYTE, CHEAP_PIXELS = 10_000, 4_000_000
 
 
 class RefusedError(Exception):
@@ -39,6 +42,9 @@ class RefusedError(Exception):
     def to_json(self) -> dict[str, Any]:
         """Return the body of the answer."""
         return {"error": {"code": self.code, "message": self.message}}
+
+
+STOPPING = RefusedError(503, "stopping", "the server is being stopped", 10)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +60,8 @@ class Limits:
     rate : str
         Predictions that one client may ask for, as in ``120/minute``.
     queue : int
-        Images that may wait; more are refused at once.
+        Images that may wait, and so many bodies of `megabytes` that may be held; more are refused
+        at once.
     """
 
     megabytes: float = 20.0
@@ -153,9 +160,17 @@ def check_pixels(data: bytes, limits: Limits) -> None:
     except Exception:  # decoding it will tell what is wrong
         return
     else:
-        if width * height <= limits.megapixels * MEGA:
-            return
-        claimed = f"{width} x {height} pixels"
+        pixels = width * height
+        if pixels <= max(CHEAP_PIXELS, PIXELS_A_BYTE * len(data)):
+            if pixels <= limits.megapixels * MEGA:
+                return
+            claimed = f"{width} x {height} pixels"
+        else:
+            claimed = f"{width} x {height} pixels in {len(data)} bytes"
+            raise RefusedError(
+                413, "too_many_pixels",
+                f"the image claims {claimed}; at most {PIXELS_A_BYTE:,} a byte are taken",
+            )  # fmt: skip
     raise RefusedError(
         413,
         "too_many_pixels",

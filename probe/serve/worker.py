@@ -14,7 +14,7 @@ from probe.datasets.notes import Notes
 from probe.predict import Prediction, Predictor
 from probe.predict.explain import Neighbour, nearest_remembered
 from probe.predict.stream import told
-from probe.serve.limits import Limits, RefusedError, check_pixels
+from probe.serve.limits import STOPPING, Limits, RefusedError, check_pixels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,6 +58,7 @@ class Worker:
     def __init__(self, bundle: Bundle, limits: Limits) -> None:
         self._bundle, self._limits, self._predictor = bundle, limits, Predictor([bundle])
         self._tasks: queue.Queue[_Task | None] = queue.Queue(maxsize=limits.queue)
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="network", daemon=True)
         self._thread.start()
 
@@ -77,17 +78,31 @@ class Worker:
         Raises
         ------
         RefusedError
-            Too many are waiting.
+            Too many are waiting, or the server is being stopped.
         """
         task = _Task(data=data, top_k=top_k, neighbours=neighbours, answer=Future())
+        if self._stopping:
+            raise STOPPING
         try:
             self._tasks.put_nowait(task)
         except queue.Full:
             raise RefusedError(503, "busy", "too many images are waiting; try again", 1) from None
         return task.answer
 
+    def stop(self) -> None:
+        """Refuse what waits and what comes; what is under way is finished."""
+        self._stopping = True
+        while True:
+            try:
+                task = self._tasks.get_nowait()
+            except queue.Empty:
+                return
+            if task is not None and task.answer.set_running_or_notify_cancel():
+                task.answer.set_exception(STOPPING)
+
     def close(self) -> None:
-        """Finish what waits, and stop."""
+        """Finish what is under way, and stop."""
+        self.stop()
         self._tasks.put(None)
         self._thread.join(timeout=10)
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
-import uvicorn
+
+from probe.serve.connections import server_of
 
 
 @contextmanager
-def running(app: Any) -> Iterator[httpx.Client]:
+def running(app: Any, proxies: Sequence[str] = ()) -> Iterator[httpx.Client]:
     """Serve an app in a thread and yield a client for it."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
+    server = server_of(app, proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import socket
 import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ import httpx
 from probe.bundle import Bundle
 from probe.errors import UsageError
 from probe.predict import Predictor
-from probe.serve import Limits, create_app, is_loopback
+from probe.serve import Limits, connections, create_app, guard, is_loopback
+from probe.serve.limits import RefusedError, check_pixels
 from tests.serve.running import running
 
 
@@ -164,6 +167,135 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(bundle: Bundle) 
         create_app(bundle, name="digits", limits=Limits(rate="often"))
     with pytest.raises(UsageError, match="max-megapixels"):
         Limits(megapixels=0)
+
+
+def test_who_asks_is_the_connection_unless_a_proxy_is_named(bundle: Bundle) -> None:
+    def asked(proxies: tuple[str, ...]) -> list[int]:
+        app = create_app(bundle, name="digits", limits=Limits(rate="2/minute"))
+        with running(app, proxies) as client:
+            return [
+                client.post("/api/predict", content=b"", headers={"x-forwarded-for": f"9.9.9.{i}"})
+                .status_code
+                for i in range(4)
+            ]  # fmt: skip
+
+    assert asked(()) == [422, 422, 429, 429]
+    assert asked(("192.0.2.1",)) == [422, 422, 429, 429]
+    assert asked(("127.0.0.1",)) == [422] * 4
+
+
+def connected(client: httpx.Client, text: str = "") -> socket.socket:
+    there = socket.create_connection((client.base_url.host, client.base_url.port), timeout=20)
+    there.sendall(text.encode())
+    return there
+
+
+def is_closed(there: socket.socket) -> bool:
+    try:
+        return there.recv(9) == b""
+    except ConnectionResetError:
+        return True
+
+
+HALF = (
+    "POST /api/predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: image/png\r\n"
+    "content-length: {}\r\n\r\nhalf"
+)
+
+
+def test_silent_connections_make_room_and_are_closed(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 4)
+    with ExitStack() as stack:
+        first, *_ = (
+            stack.enter_context(connected(client, "GET /hea" * (number % 2))) for number in range(9)
+        )
+        assert is_closed(first)
+        assert client.get("/healthz").status_code == 200
+        monkeypatch.setattr(connections, "SILENT_SECONDS", 0.1)
+        assert is_closed(stack.enter_context(connected(client)))
+        assert client.get("/healthz").status_code == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "SILENT_SECONDS", 0.1)
+    with connected(client, HALF.format(1000)) as there:
+        assert there.recv(4000).startswith(b"HTTP/1.1 408 ")
+    monkeypatch.setattr(guard, "SILENT_SECONDS", 10.0)
+    monkeypatch.setattr(guard, "BODY_SECONDS", 0.2)
+    with connected(client, HALF.format(1000)) as there:
+        assert there.recv(4000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_bodies_that_are_being_sent_are_counted(bundle: Bundle) -> None:
+    app = create_app(bundle, name="digits", limits=Limits(megabytes=0.5, queue=2))
+    with running(app) as client:
+        halves = [connected(client, HALF.format(size)) for size in (480_000, 490_000)]
+        while (told := client.post("/api/predict", content=bytes(50_000))).status_code != 503:
+            pass  # until both have come
+        assert failed(told, 503, "busy") == "too many images are being sent; try again"
+        assert told.headers["retry-after"] == "1"
+        chunked = client.post("/api/predict", content=iter([png()]))
+        failed(chunked, 503, "busy")
+        small = client.post("/api/predict", content=png(), headers={"content-type": "image/png"})
+        assert small.status_code == 200
+        halves[0].close()
+        while client.post("/api/predict", content=bytes(50_000)).status_code == 503:
+            pass
+        halves[1].close()
+
+
+def test_a_stop_refuses_what_waits_and_answers_what_is_under_way(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, features = threading.Event(), threading.Event(), Predictor.features
+
+    def slow(*given: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return features(*given)
+
+    monkeypatch.setattr(Predictor, "features", slow)
+    answers: list[httpx.Response] = []
+    app = create_app(bundle, name="digits")
+    with running(app) as client:
+        raw = {"content-type": "image/png"}
+
+        def ask() -> None:
+            answers.append(client.post("/api/predict", content=png(), headers=raw))
+
+        asking = [threading.Thread(target=ask) for _ in range(3)]
+        for one in asking:
+            one.start()
+        assert begun.wait(60)
+        while client.get("/healthz").json()["waiting"] < 2:
+            pass
+        app.state.stop()
+        while len(answers) < 2:
+            pass
+        refused = [failed(one, 503, "stopping") for one in answers]
+        assert refused == ["the server is being stopped"] * 2
+        failed(client.post("/api/predict", content=png(), headers=raw), 503, "stopping")
+        go_on.set()
+        for one in asking:
+            one.join(60)
+    assert answers[-1].status_code == 200
+
+
+def test_pixels_out_of_all_proportion_to_the_bytes_are_refused() -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (2500, 2500)).save(stream, "WEBP", lossless=True)
+    with pytest.raises(RefusedError, match=r"claims 2500 x 2500 pixels in \d+ bytes"):
+        check_pixels(stream.getvalue(), Limits())
+    for image, kind in ((Image.new("1", (2500, 2500), 1), "PNG"), (Image.new("L", (2500, 2500)),
+                        "PNG"), (Image.new("RGB", (2500, 2500)), "JPEG"),
+                        (Image.new("RGB", (1000, 1000)), "WEBP")):  # fmt: skip
+        stream = io.BytesIO()
+        image.save(stream, kind)
+        check_pixels(stream.getvalue(), Limits())
 
 
 def test_a_full_queue_answers_at_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
