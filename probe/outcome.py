@@ -46,7 +46,8 @@ class Protocol:
         0 where the folds hold rows out in turn.
     folds, repeats, seed : int
     metric : str
-        What is compared: ``top1``, or ``map`` where images may have several labels.
+        What is compared, by its name in `Row.metrics`: ``top1``, or ``map`` where images may have
+        several labels, or ``mean_recall``, ``macro_f1``, ``macro_auc`` or ``log_loss``.
     level : float
         Of the intervals, 0 to 1; differences are tested at 1 - level.
     """
@@ -249,7 +250,8 @@ class Pair:
     only_a, only_b : int, optional
         Those that only `a`, or only `b`, got right; absent where images may have several labels.
     difference, low, high : float
-        The protocol's metric of `a` less that of `b`, and its interval. It is of this pair alone,
+        The protocol's metric of `a` less that of `b`, of log losses the other way round, so that
+        `a` is better where it is positive, and its interval. It is of this pair alone,
         and holds 0 where `p` does not tell the two apart.
     p, p_adjusted : float
         Two-sided, and after Holm's correction for all pairs of the dataset.

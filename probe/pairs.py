@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import DataError, UsageError
+from probe.gains import METRICS, compare_gains, gains_of
+from probe.gains import TEST as T_AND_FLIPS
 from probe.multilabel import average_precisions, drawn_maps, flipped_maps, mean_of
 from probe.outcome import Pair
 from probe.paired import Right, compare_pair, holm, images_needed
+from probe.predictions import Predictions
 from probe.statistics import LEVEL, Interval, Units
 
 PERMUTATION = "permutation test"
@@ -43,6 +46,10 @@ class Evidence:
         Mean average precision on redrawn rows; where a row may have several.
     scores, labels : (n, n_classes), optional
         What the heads are compared by; where a row may have several labels.
+    gains : float64, (n,), optional
+        Each row's part in `value`, where another metric ranks heads (`probe.gains`).
+    freedom : int, optional
+        Degrees of freedom of their mean; default: one less than there are independent rows.
     units : int, (n,), optional
         Rows of one number are related. Default: none are.
     """
@@ -53,6 +60,8 @@ class Evidence:
     drawn: NDArray[np.float64] | None = None
     scores: NDArray[np.floating[Any]] | None = None
     labels: NDArray[np.integer[Any]] | None = None
+    gains: NDArray[np.float64] | None = None
+    freedom: int | None = None
     units: Units = None
 
 
@@ -105,6 +114,41 @@ def evidence(
     )
 
 
+def evidence_of(
+    said: Predictions, metric: str = "top1", *, order: NDArray[np.intp] | None = None, seed: int = 0
+) -> Evidence:
+    """Return `evidence` of predictions by the metric that ranks them, more being better.
+
+    Parameters
+    ----------
+    metric : str
+        ``top1`` or ``map``, by whether a row has one label, or one of `probe.gains.METRICS`.
+    order : int, (n,), optional
+        Of the rows, so that several heads have them alike. Default: as they are.
+
+    Raises
+    ------
+    DataError
+        The figure cannot be measured on these rows.
+    """
+    rows = np.arange(len(said)) if order is None else order
+    units = None if said.units is None else said.units[rows]
+    if metric not in METRICS:
+        return evidence(said.compared[rows], said.columns[rows], units=units, seed=seed)
+    found = gains_of(said, metric)
+    if found is None:
+        raise DataError(
+            f"{metric} cannot be measured on the rows to compare on: they are of one class, or of "
+            "so many classes that not all scores are kept; hold out others, or rank by top1"
+        )
+    sizes = np.bincount(said.labels)
+    two = len(sizes) == 2 and metric == "macro_auc"
+    return Evidence(
+        n=len(rows), value=found[0], gains=found[1][rows], units=units,
+        freedom=max(1, int(sizes.min()) // said.repeats - 1) if two else None,
+    )  # fmt: skip
+
+
 def compare_all(
     found: Mapping[str, Evidence], *, seed: int = 0, level: float = LEVEL
 ) -> list[Pair]:
@@ -138,6 +182,14 @@ def _pair(
             low=test.interval.low, high=test.interval.high, p=test.p, p_adjusted=test.p,
             different=False, test=test.test,
             effective=None if test.effective == test.n else test.effective,
+        )  # fmt: skip
+    if left.gains is not None and right.gains is not None:
+        interval, p = compare_gains(
+            left.gains, right.gains, left.units, freedom=left.freedom, seed=seed, level=level
+        )
+        return Pair(
+            a=a, b=b, n=left.n, difference=left.value - right.value, low=interval.low,
+            high=interval.high, p=p, p_adjusted=p, different=False, test=T_AND_FLIPS,
         )  # fmt: skip
     interval, p = compare_drawn(left, right, seed=seed, level=level)
     return Pair(

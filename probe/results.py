@@ -32,7 +32,11 @@ CHOICE_WORDS = {  # what else a choice may go by
     "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auc": "AUC",
     "log_loss": "log loss",
 }  # fmt: skip
-METRIC_WORDS = {"top1": "top-1", "map": "mAP"}  # what runs are ranked by, as people write it
+METRIC_WORDS = {  # what runs are ranked by, as people write it
+    "top1": "top-1", "map": "mAP", "mean_recall": "balanced accuracy", "macro_f1": "macro F1",
+    "macro_auc": "AUC", "log_loss": "log loss",
+}  # fmt: skip
+LOSSES = ("log_loss",)  # in nats, less is better; all others are shares
 REPORTED_VERSIONS = ("probe", "mxnet", "numpy", "scikit-learn")
 
 
@@ -341,6 +345,26 @@ def read_run(folder: Path) -> RunResult:
         raise DataError(f"{path}: no such file: no run, or one that did not finish") from None
     except (DataError, ValueError, OSError) as error:
         raise DataError(f"{path}: not a result of a run: {' '.join(str(error).split())}") from error
+
+
+def figure_text(metric: str, value: float | None, digits: int = 2) -> str:
+    """Return a figure as people write it: in percent, or a log loss in nats."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if metric in LOSSES else f"{100 * value:.{digits}f} %"
+
+
+def difference_text(metric: str, value: float, sign: str = "") -> str:
+    """Return by how much one figure is better than another: in points, or in nats."""
+    if metric in LOSSES:
+        return f"{value:{sign}.4f} nats"
+    return f"{100 * value:{sign}.2f} points"
+
+
+def span_text(metric: str, low: float, high: float, sign: str = "") -> str:
+    """Return an interval of such a figure or difference, without its unit."""
+    scale, digits = (1, 4) if metric in LOSSES else (100, 2)
+    return f"{scale * low:{sign}.{digits}f} to {scale * high:{sign}.{digits}f}"
 
 
 def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from probe.errors import DataError
+from probe.gains import mean_interval
 from probe.outcome import DONE, Agreement, Comparison, Matrix, Pair, Protocol, Row, Score
 from probe.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
-from probe.pairs import Evidence, compare_all, evidence, settling
+from probe.pairs import Evidence, compare_all, evidence_of, settling
 from probe.predictions import load_predictions
-from probe.results import METRIC_WORDS
+from probe.results import LOSSES, METRIC_WORDS, difference_text, figure_text, span_text
 
 NAMED = 3  # rows that a sentence lists
 COMPARABLE = 3  # features below which a rank correlation is no figure
@@ -54,6 +55,9 @@ def compare_rows(
     found = {row.id: _evidence(runs, row, protocol) for row in done}
     _check_same_rows([own for own, _ in found.values()])
     value = {name: one.value for name, (_, one) in found.items()}
+    rows = [_with_interval(row, found[row.id][1], protocol) if row.id in found else row
+            for row in rows]  # fmt: skip
+    done = [row for row in rows if row.status == DONE]
     order = sorted(done, key=lambda row: (-value[row.id], _price(row)))
     ids = [row.id for row in order]
     ranking = {name: found[name][1] for name in ids}
@@ -95,11 +99,23 @@ def _evidence(runs: Path, row: Row, protocol: Protocol) -> tuple[list[str], Evid
             f"{runs / (row.run or '')}: keeps no {protocol.split} predictions; fit it again"
         )
     order = np.argsort(found.ids, kind="stable")
-    said = evidence(
-        found.compared[order], found.columns[order],
-        units=None if found.units is None else found.units[order], seed=protocol.seed,
-    )  # fmt: skip
+    said = evidence_of(found, protocol.metric, order=order, seed=protocol.seed)
     return found.ids[order].tolist(), said
+
+
+def _with_interval(row: Row, one: Evidence, protocol: Protocol) -> Row:
+    """Return a row with an interval of the figure it is ranked by, where its run has none."""
+    split, metric = protocol.split, protocol.metric
+    if one.gains is None or metric in row.intervals.get(split, {}):
+        return row
+    found = mean_interval(one.gains, one.units, one.freedom, protocol.level)
+    count = one.n if one.units is None else len(np.unique(one.units))
+    unseen = 0.0
+    if not found.high - found.low > 1e-9:  # all rows alike: as many may be otherwise, unseen
+        unseen = 1 - ((1 - protocol.level) / 2) ** (1 / count)
+    ends = (max(0.0, found.low - unseen), min(1.0, found.high + unseen))
+    bounds = {**row.intervals.get(split, {}), metric: ends}
+    return replace(row, intervals={**row.intervals, split: bounds})
 
 
 def _check_same_rows(all_ids: Sequence[list[str]]) -> None:
@@ -122,7 +138,7 @@ def agreement(
 
     best: dict[str, float] = {}
     for row in rows:
-        best[row.name] = max(best.get(row.name, 0.0), value[row.id])
+        best[row.name] = max(best.get(row.name, -np.inf), value[row.id])
     found = []
     for name in dict.fromkeys(score.name for score in scores):
         own = {
@@ -173,8 +189,9 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
         corrected = f", corrected for {count} comparisons" if count > 1 else ""
         text += (
             f" {_called(best, protocol)} beats {_called(rows[first.b], protocol)} by "
-            f"{100 * first.difference:.2f} points "
-            f"({100 * first.low:.2f} to {100 * first.high:.2f}; {first.test}, p {p}{corrected})."
+            f"{difference_text(protocol.metric, first.difference)} "
+            f"({span_text(protocol.metric, first.low, first.high)}; {first.test}, "
+            f"p {p}{corrected})."
         )
     text += f" Cost: {_cost(best)}."
     if protocol.metric in best.metrics.get("test", {}):  # test images without a label have no mAP
@@ -197,13 +214,13 @@ def _called(row: Row, protocol: Protocol) -> str:
 def _figure(row: Row, split: str, metric: str) -> str:
     counts = {"val": row.n_val, "test": row.n_test, "oof": row.n_train}
     words = {"val": "validation images", "test": "images", "oof": "training images, out of fold"}
-    text = f"{100 * row.metrics[split][metric]:.2f} %"
+    text = figure_text(metric, row.metrics[split][metric])
     if bounds := row.intervals.get(split, {}).get(metric):
-        text += f" ({100 * bounds[0]:.2f} to {100 * bounds[1]:.2f})"
+        text += f" ({span_text(metric, *bounds)})"
     rows = f"{counts[split]:,} {words[split]}"
     if row.groups is not None and split in row.groups:
         rows += f" in {row.groups[split]:,} groups"
-    if metric == "map":
+    if metric != "top1":
         return f"{METRIC_WORDS[metric]} {text} on {rows}"
     return f"{text} of {rows}{',' * (split == 'oof')} right"
 
@@ -243,8 +260,9 @@ def make_matrix(rows: Sequence[Row], protocol: Protocol) -> Matrix | None:
     if not names:
         return None
     values = np.array([[figures[name][dataset] for dataset in datasets] for name in names])
-    ranks = average_ranks(values)
-    tested = friedman(values, level=protocol.level)
+    better = -values if protocol.metric in LOSSES else values
+    ranks = average_ranks(better)
+    tested = friedman(better, level=protocol.level)
     note = (
         "Friedman's test with Iman and Davenport's correction, and Nemenyi's critical difference."
         if tested

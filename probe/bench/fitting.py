@@ -54,9 +54,18 @@ def head_request(head: str, protocol: Protocol, command: str) -> HeadRequest:
         val_size=None if protocol.folds else protocol.val_size,
         folds=protocol.folds,
         repeats=protocol.repeats,
+        metric=_choice_metric(protocol) if head in GRIDS or protocol.folds else "top1",
         seed=protocol.seed,
         command=command,
     )
+
+
+def _choice_metric(protocol: Protocol) -> str:
+    """Return the name under which a head's choice goes by what the bench ranks by."""
+    from probe.heads.grid import CHOICE_METRICS
+
+    named = {figure: name for name, figure in CHOICE_METRICS.items()}
+    return named.get(protocol.metric, "top1")
 
 
 def check_protocol(
@@ -77,6 +86,11 @@ def check_protocol(
         head takes one label an image and these may have several.
     """
     if any(one.ndim == 2 for one in labels.values()):
+        if protocol.metric not in ("top1", "map"):
+            raise UsageError(
+                f"--metric {_choice_metric(protocol)} is for images of one label each, and these "
+                "may have several, which are ranked by mean average precision; leave it out"
+            )
         _require_several(protocol.heads)
     plan = plan_splits(labels, val_size=protocol.val_size, seed=protocol.seed, related=related)
     if related is not None:

@@ -43,11 +43,21 @@ def done_row(dataset: str, source: Source, head: str, fitted: Fitted, cost: Cost
         n_val=result.n_val,
         n_test=result.n_test,
         metrics=result.metrics,
-        intervals=result.intervals or {},
+        intervals=_intervals(result),
         groups=(result.groups or {}).get("units"),
         subgroups=Subgroups.of(result.subgroups),
         cost=cost,
     )
+
+
+def _intervals(result: RunResult) -> dict[str, dict[str, tuple[float, float]]]:
+    """Return the run's intervals; of two classes that of the area is the mean area's, too."""
+    found = {split: dict(bounds) for split, bounds in (result.intervals or {}).items()}
+    for split, bounds in (result.two_classes or {}).get("intervals", {}).items():
+        if "auc" in bounds and split in found:
+            low, high = bounds["auc"]
+            found[split]["macro_auc"] = (float(low), float(high))
+    return found
 
 
 def failed_row(

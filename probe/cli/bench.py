@@ -122,6 +122,13 @@ def bench(
     ] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Draw the folds so many times.")] = 1,
     group: Group = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What heads are chosen, and rows ranked and tested by: top1, balanced_accuracy, "
+            "macro_f1, auc or log_loss."
+        ),
+    ] = "top1",
     per_class: PerClass = None,
     limit: Limit = None,
     coarse: Coarse = False,
@@ -236,6 +243,7 @@ def bench(
             folds=folds,
             repeats=repeats,
             seed=seed,
+            metric=_metric(metric),
         ),
         concat=tuple(() if text == "all" else _parts(text, store) for text in concat or []),
         pca=_numbers("--pca", pca),
@@ -283,13 +291,11 @@ def _run(
             related = given.related_given(rows, request.group)
         check_protocol(request.protocol, labels, related)
         several = any(one.ndim == 2 for one in labels.values())
-        metrics["map" if several else "top1"] = images.name if of_images else passes[0][1].dataset
-        references.append(rows)
-    if len(metrics) > 1:
-        raise UsageError(
-            f"images of {metrics['map']} may have several labels, those of {metrics['top1']} have "
-            "one: they are ranked by other figures; give each kind a bench of its own"
+        metrics["map" if several else request.protocol.metric] = (
+            images.name if of_images else passes[0][1].dataset
         )
+        references.append(rows)
+    _require_one_kind(metrics)
     protocol = replace(request.protocol, metric=next(iter(metrics)))
     request = replace(request, protocol=protocol)
     with interruptible():
@@ -309,6 +315,25 @@ def _run(
     else:
         bench_screen.show(made, folder)
     raise typer.Exit(1 if made.failed else 0)
+
+
+def _require_one_kind(metrics: Mapping[str, str]) -> None:
+    """Refuse datasets that are ranked by different figures; a dataset's name a metric is given."""
+    if len(metrics) > 1:
+        one = next(name for metric, name in metrics.items() if metric != "map")
+        raise UsageError(
+            f"images of {metrics['map']} may have several labels, those of {one} have one: they "
+            "are ranked by other figures; give each kind a bench of its own"
+        )
+
+
+def _metric(name: str) -> str:
+    """Return what the figures call a metric."""
+    from probe.heads.grid import CHOICE_METRICS
+
+    if name not in CHOICE_METRICS:
+        raise UsageError(f"--metric {name}: it is one of {', '.join(CHOICE_METRICS)}")
+    return CHOICE_METRICS[name]
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...]:

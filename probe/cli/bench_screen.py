@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from probe.cli import console
 from probe.errors import ProbeError
 from probe.outcome import SCORE_TITLES, unbounded_words
-from probe.results import METRIC_WORDS, read_run
+from probe.results import LOSSES, METRIC_WORDS, figure_text, read_run
 
 if TYPE_CHECKING:
     from probe.bench.fitting import Fitted
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SPLITS = {"val": "val", "oof": "out of fold"}
 SECOND = {"top1": ("mean_recall", "recall"), "map": ("macro_auc", "AUC")}  # beside the metric
+OTHERWISE = ("top1", "top-1")
 
 
 class BenchScreen:
@@ -137,7 +138,7 @@ def show(bench: Bench, folder: Path) -> None:
         _costs(rows)
         if comparison.agreement:
             out.print()
-            _agreement(comparison)
+            _agreement(comparison, bench.protocol.metric)
         if unbounded := [one.features for one in comparison.scores if one.value is None]:
             out.print(unbounded_words(unbounded), style="dim", soft_wrap=True)
         out.print()
@@ -178,7 +179,7 @@ def _winners_subgroups(bench: Bench, comparison: Comparison, folder: Path) -> No
 def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
     split, metric = bench.protocol.split, bench.protocol.metric
     several, tested = len(bench.protocol.heads) > 1, any("test" in row.metrics for row in rows)
-    second, word = SECOND[metric]
+    second, word = SECOND.get(metric, OTHERWISE)
     of = f"{METRIC_WORDS[metric]}, " * (metric != "top1")
     columns = ["", "features", *["head"] * several, of + SPLITS[split], "95 %", word, "calib."]
     columns += [of + "test"] * tested + ["ties"]
@@ -186,14 +187,14 @@ def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
     for row in rows:
         figures = row.metrics[split]
         low, high = row.intervals.get(split, {}).get(metric, (None, None))
-        line = [str(row.rank), row.name, *[row.head] * several, _percent(figures[metric])]
-        line += [_interval(low, high), _percent(figures.get(second))]
+        line = [str(row.rank), row.name, *[row.head] * several, _figure(metric, figures[metric])]
+        line += [_interval(metric, low, high), _percent(figures.get(second))]
         line += [_percent(figures["calibration_error"])]
-        line += [_percent(row.metrics.get("test", {}).get(metric))] * tested
+        line += [_figure(metric, row.metrics.get("test", {}).get(metric))] * tested
         lines.append([*line, row.letters])
     numbers = range(2 + several, len(columns) - 1)
     console.table(console.stdout(), columns, lines, right=(0, *numbers), fold=1)
-    below = "in percent"
+    below = "in percent" + ", log loss in nats, less is better" * (metric in LOSSES)
     if metric == "map":
         below += "; mAP: mean average precision over the labels; AUC: the mean over them"
     if len(rows) > 1:
@@ -228,13 +229,15 @@ def _costs(rows: Sequence[Row]) -> None:
     out.print(f"heads were fitted in: {', '.join(fits)}", style="dim")
 
 
-def _agreement(comparison: Comparison) -> None:
+def _agreement(comparison: Comparison, metric: str) -> None:
     lines = [
         [SCORE_TITLES.get(one.score, one.score), f"{one.kendall:+.2f}", f"{one.weighted:+.2f}",
-         f"{one.p:.2f}", one.best, f"{100 * one.loss:.2f}"]
+         f"{one.p:.2f}", one.best,
+         f"{one.loss:.4f}" if metric in LOSSES else f"{100 * one.loss:.2f}"]
         for one in comparison.agreement
     ]  # fmt: skip
-    columns = ["without training", "tau", "weighted", "p", "it would take", "points lost"]
+    columns = ["without training", "tau", "weighted", "p", "it would take",
+               "nats lost" if metric in LOSSES else "points lost"]  # fmt: skip
     console.table(console.stdout(), columns, lines, right=(1, 2, 3, 5), fold=4)
 
 
@@ -242,7 +245,7 @@ def _matrix(bench: Bench) -> None:
     out, matrix = console.stdout(), bench.matrix
     assert matrix is not None
     lines = [
-        [name, *(_percent(value) for value in values), f"{rank:.2f}"]
+        [name, *(_figure(bench.protocol.metric, value) for value in values), f"{rank:.2f}"]
         for name, values, rank in zip(
             matrix.names, matrix.values, matrix.average_ranks, strict=True
         )
@@ -261,8 +264,14 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.2f}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "-" if low is None or high is None else f"{100 * low:.1f}-{100 * high:.1f}"
+def _figure(metric: str, value: float | None) -> str:
+    return figure_text(metric, value).removesuffix(" %")
+
+
+def _interval(metric: str, low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "-"
+    return f"{low:.3f}-{high:.3f}" if metric in LOSSES else f"{100 * low:.1f}-{100 * high:.1f}"
 
 
 def _or_dash(value: Any, form: Any) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from probe.outcome import SCORE_TITLES, Agreement, Comparison, Matrix, Pair, unbounded_words
-from probe.report.markup import DASH, Markup, capital, element, join, number, percent, table
+from probe.report.markup import DASH, Markup, capital, element, join, number, table
 from probe.report.material import Material
+from probe.results import METRIC_WORDS, difference_text, figure_text, span_text
 
 MOST_PAIRS = 200
 
@@ -18,15 +19,15 @@ def tests(material: Material) -> Markup:
         return Markup("")
     parts = []
     if comparison.pairs:
-        parts += _pairs(comparison, material.labels)
+        parts += _pairs(comparison, material.labels, material.metric)
     if comparison.agreement or comparison.scores:
-        parts.append(_scores(comparison))
+        parts.append(_scores(comparison, material.metric))
     if material.bench and material.bench.matrix:
-        parts.append(_matrix(material.bench.matrix, material.word))
+        parts.append(_matrix(material.bench.matrix, material.metric))
     return join(parts)
 
 
-def _pairs(comparison: Comparison, names: Mapping[str, str]) -> list[Markup]:
+def _pairs(comparison: Comparison, names: Mapping[str, str], metric: str) -> list[Markup]:
     """Return the tests against the winner, and all others folded away."""
     n_pairs = len(comparison.pairs)
     several = comparison.pairs[0].only_a is None
@@ -46,7 +47,7 @@ def _pairs(comparison: Comparison, names: Mapping[str, str]) -> list[Markup]:
     first = [pair for pair in comparison.pairs if pair.a == comparison.winner]
     others = [pair for pair in comparison.pairs if pair.a != comparison.winner]
     winner = names[comparison.winner] if comparison.winner else ""
-    rows = [[element("td", names[one.b], {"class": "name"}), *_pair(one)] for one in first]
+    rows = [[element("td", names[one.b], {"class": "name"}), *_pair(one, metric)] for one in first]
     parts = [
         element("h3", "Is the difference real?"),
         element("p", note),
@@ -54,7 +55,8 @@ def _pairs(comparison: Comparison, names: Mapping[str, str]) -> list[Markup]:
     ]
     if others:
         rows = [
-            [element("td", names[name], {"class": "name"}) for name in (one.a, one.b)] + _pair(one)
+            [element("td", names[name], {"class": "name"}) for name in (one.a, one.b)]
+            + _pair(one, metric)
             for one in others[:MOST_PAIRS]
         ]
         caption = f"{len(rows):,} of {len(others):,} pairs"
@@ -69,12 +71,12 @@ def _number(text: str) -> Markup:
     return element("th", text, {"scope": "col", "class": "number"})
 
 
-def _pair(pair: Pair) -> list[Markup]:
-    between = f"{100 * pair.low:+.2f} to {100 * pair.high:+.2f}"
+def _pair(pair: Pair, metric: str) -> list[Markup]:
+    between = span_text(metric, pair.low, pair.high, "+")
     p = "< 0.0001" if pair.p_adjusted < 1e-4 else f"{pair.p_adjusted:.4f}"
     counts = None if pair.only_a is None else number(f"{pair.only_a:,} / {pair.only_b:,}", None)
     return [
-        number(f"{100 * pair.difference:+.2f} points", pair.difference),
+        number(difference_text(metric, pair.difference, "+"), pair.difference),
         number(between, None),
         *([counts] if counts else []),
         number(p, pair.p_adjusted),
@@ -82,7 +84,7 @@ def _pair(pair: Pair) -> list[Markup]:
     ]
 
 
-def _scores(comparison: Comparison) -> Markup:
+def _scores(comparison: Comparison, metric: str) -> Markup:
     names = list(dict.fromkeys(score.name for score in comparison.scores))
     features = list(dict.fromkeys(score.features for score in comparison.scores))
     values = {(score.features, score.name): score.value for score in comparison.scores}
@@ -92,7 +94,7 @@ def _scores(comparison: Comparison) -> Markup:
         cells = [number(DASH if value is None else f"{value:.4g}", value) for value in figures]
         rows.append([one, *cells])
     unbounded = [one.features for one in comparison.scores if one.value is None]
-    agreement = [_agreement(one) for one in comparison.agreement]
+    agreement = [_agreement(one, metric) for one in comparison.agreement]
     columns = ["score", *map(_number, ("features", "Kendall's τ", "weighted τ", "p"))]
     columns += ["would have taken", _number("loses")]
     parts = [
@@ -114,7 +116,7 @@ def _scores(comparison: Comparison) -> Markup:
     return join(parts)
 
 
-def _agreement(one: Agreement) -> list[object]:
+def _agreement(one: Agreement, metric: str) -> list[object]:
     return [
         SCORE_TITLES.get(one.score, one.score),
         number(str(one.n), one.n),
@@ -122,14 +124,14 @@ def _agreement(one: Agreement) -> list[object]:
         number(f"{one.weighted:+.2f}", one.weighted),
         number(f"{one.p:.3f}", one.p),
         one.best,
-        number(f"{100 * one.loss:.2f} points", one.loss),
+        number(difference_text(metric, one.loss), one.loss),
     ]
 
 
-def _matrix(matrix: Matrix, word: str) -> Markup:
+def _matrix(matrix: Matrix, metric: str) -> Markup:
     rows = []
     for name, values, rank in zip(matrix.names, matrix.values, matrix.average_ranks, strict=True):
-        cells = [number(percent(value), value) for value in values]
+        cells = [number(figure_text(metric, value), value) for value in values]
         rows.append([name, *cells, number(f"{rank:.2f}", rank)])
     columns = ["features and head", *map(_number, matrix.datasets), _number("average rank")]
     note = matrix.note
@@ -137,7 +139,7 @@ def _matrix(matrix: Matrix, word: str) -> Markup:
         note += f" Friedman's p {matrix.friedman_p:.4f}."
     if matrix.critical_difference is not None:
         note += f" Nemenyi's critical difference {matrix.critical_difference:.2f} ranks."
-    caption = f"{capital(word)} on held-out rows of each dataset"
+    caption = f"{capital(METRIC_WORDS[metric])} on held-out rows of each dataset"
     return join(
         [
             element("h3", "Several datasets"),

@@ -17,10 +17,11 @@ from probe.report.markup import (
     scrolling,
 )
 from probe.report.material import Material
-from probe.results import RunResult
+from probe.results import LOSSES, METRIC_WORDS, RunResult, span_text
 
 SPLIT_NAMES = {"val": "validation", "oof": "out of fold", "test": "test"}
 SECOND = {"top1": ("mean_recall", "mean recall"), "map": ("macro_auc", "macro AUC")}
+OTHERWISE = ("top1", "top-1")
 HERE = ("extraction", "head fit")  # what a choice turns on; the table of costs has the others
 
 
@@ -36,7 +37,7 @@ def answer(material: Material) -> Markup:
         )
         return element("p", text, {"class": "lead"})
     split = material.choosing(leader) or ""
-    value = percent(leader.metrics[split][material.metric])
+    value = material.figure(leader.metrics[split][material.metric])
     words: list[object] = [
         "Best on held-out rows: ",
         element("strong", material.labels[leader.id]),
@@ -64,15 +65,16 @@ def key_figures(material: Material, n_classes: int) -> Markup:
         split = material.choosing(leader) or ""
         metric, word = material.metric, material.word
         metrics, bounds = leader.metrics[split], leader.intervals.get(split, {}).get(metric)
-        between = "" if bounds is None else f"95 %: {100 * bounds[0]:.2f} to {percent(bounds[1])}"
+        between = "" if bounds is None else f"95 %: {_between(metric, bounds)}"
         if bounds is not None and split in (leader.groups or {}):
             between += f", over {(leader.groups or {})[split]:,} groups"
-        facts.append((f"{word}, {SPLIT_NAMES[split]}", percent(metrics[metric]), between))
+        value = material.figure(metrics[metric])
+        facts.append((f"{word}, {SPLIT_NAMES[split]}", value, between))
         run = material.runs.get(leader.id)
-        if run is not None and (words := baseline_of(run.result, split)) is not None:
+        if run is not None and (words := baseline_of(run.result, split, metric)) is not None:
             facts.append(words)
         if "test" in leader.metrics:
-            test = percent(leader.metrics["test"].get(metric))
+            test = material.figure(leader.metrics["test"].get(metric))
             facts.append((f"{word}, test", test, "reported; chose nothing"))
         if leader.cost.images_per_second:
             rate = f"{leader.cost.images_per_second:,.0f}"
@@ -93,13 +95,15 @@ def key_figures(material: Material, n_classes: int) -> Markup:
     )
 
 
-def baseline_of(result: RunResult, split: str) -> tuple[str, str, str] | None:
+def baseline_of(result: RunResult, split: str, metric: str) -> tuple[str, str, str] | None:
     """Return what always answering the largest class reaches; None where that is not known."""
     known = result.baseline
     if known is None or split not in known["figures"]:
         return None
-    value = percent(known["figures"][split]["top1"])
-    return "largest class alone", value, f"always {known['class']}"
+    figures = known["figures"][split]
+    name = metric if metric in figures else "top1"
+    what = f"always {known['class']}" + f": {METRIC_WORDS[name]}" * (name != metric)
+    return "largest class alone", percent(figures[name]), what
 
 
 def leaderboard(material: Material) -> Markup:
@@ -116,8 +120,8 @@ def leaderboard(material: Material) -> Markup:
     word = material.word
     headers += [column_header(f"{word}, {where}"), element("th", "95 % interval", {"scope": "col"})]
     headers += [
-        column_header(SECOND[material.metric][1]),
-        column_header("log loss"),
+        column_header(SECOND.get(material.metric, OTHERWISE)[1]),
+        *[column_header("log loss")] * (material.metric not in LOSSES),
         column_header("calibration error"),
     ]
     headers += [column_header(f"{word}, test, reported", css="number reported")] if tests else []
@@ -164,18 +168,19 @@ def _cells(
         cells.append(element("td", tie, {"class": "number", "data-value": row.letters or "~"}))
     metric = material.metric
     value = figures.get(metric)
-    cells.append(number(percent(value), value))
+    cells.append(number(material.figure(value), value))
     bounds = row.intervals.get(split, {}).get(metric) if split else None
-    cells.append(element("td", _whisker(value, bounds, scale)))
-    second = figures.get(SECOND[metric][0])
+    cells.append(element("td", _whisker(metric, value, bounds, scale)))
+    second = figures.get(SECOND.get(metric, OTHERWISE)[0])
     cells.append(number(percent(second), second))
-    loss = figures.get("log_loss")
-    cells.append(number(DASH if loss is None else f"{loss:.4f}", loss))
+    if metric not in LOSSES:
+        loss = figures.get("log_loss")
+        cells.append(number(DASH if loss is None else f"{loss:.4f}", loss))
     error = figures.get("calibration_error")
     cells.append(number(percent(error), error))
     if tests:
         test = row.metrics.get("test", {}).get(metric)
-        cells.append(number(percent(test), test, css="reported"))
+        cells.append(number(material.figure(test), test, css="reported"))
     for _, of, say in costs:
         cost = of(row)
         cells.append(number(DASH if cost is None else say(cost), cost))
@@ -196,8 +201,12 @@ def _name(material: Material, row: Row) -> Markup:
     return element("td", [title, *small], {"class": "name", "data-value": row.name})
 
 
+def _between(metric: str, bounds: tuple[float, float]) -> str:
+    return span_text(metric, *bounds) + " %" * (metric not in LOSSES)
+
+
 def _whisker(
-    value: float | None, bounds: tuple[float, float] | None, scale: tuple[float, float]
+    metric: str, value: float | None, bounds: tuple[float, float] | None, scale: tuple[float, float]
 ) -> Markup:
     """Return an interval as a small picture, all rows on one scale, and in words."""
     if value is None or bounds is None:
@@ -205,7 +214,7 @@ def _whisker(
     low, high = scale
     span = max(high - low, 1e-9)
     x = [4 + 112 * (one - low) / span for one in (bounds[0], value, bounds[1])]
-    words = f"{100 * bounds[0]:.2f} to {percent(bounds[1])}"
+    words = _between(metric, bounds)
     line = element("line", "", {"x1": f"{x[0]:.1f}", "x2": f"{x[2]:.1f}", "y1": 8, "y2": 8})
     middle = {"class": "value", "x1": f"{x[1]:.1f}", "x2": f"{x[1]:.1f}", "y1": 3, "y2": 13}
     tick = element("line", "", middle)

@@ -20,9 +20,10 @@ from probe.learning_curve import LearningCurve, load_learning_curve
 from probe.ledger import read_looks
 from probe.outcome import FILE_NAME as BENCH
 from probe.outcome import Bench, Comparison, Row
+from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.results import FILE_NAME as RESULT
-from probe.results import METRIC_WORDS, read_run
+from probe.results import METRIC_WORDS, figure_text, read_run
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class Material:
 
     @property
     def metric(self) -> str:
-        """What rows are ranked by: ``top1``, or ``map`` where images may have several labels."""
+        """What rows are ranked by: the bench's metric, or else that of the runs."""
         if self.bench is not None:
             return self.bench.protocol.metric
         return next((run.result.metric for run in self.runs.values()), "top1")
@@ -77,6 +78,10 @@ class Material:
     def several(self) -> bool:
         """Whether an image may have several labels."""
         return self.metric == "map"
+
+    def figure(self, value: float | None) -> str:
+        """Return a value of the metric as people write it."""
+        return DASH if value is None else figure_text(self.metric, value)
 
     @property
     def word(self) -> str:

@@ -34,6 +34,7 @@ from probe.report.leaderboard import SPLIT_NAMES
 from probe.report.material import Material
 from probe.report.pictures import Pictures, Views
 from probe.report.reliability import Reliability
+from probe.results import LOSSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,6 +116,11 @@ def _figures_of(view: LabelView, classes: Sequence[str]) -> dict[str, dict[str, 
     }
 
 
+def _unit(material: Material) -> tuple[float, str]:
+    """Return what figures are multiplied by, and their unit."""
+    return (1.0, "nats") if material.metric in LOSSES else (100.0, "%")
+
+
 def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> None:
     """Draw each row's figure on held-out rows with its interval, best on top."""
     shown = rows[:MOST_ROWS]
@@ -127,12 +133,13 @@ def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> Non
     quiet_axes(axes)
     axes.grid(axis="x", color=RULE, linewidth=0.6)
     axes.grid(axis="y", visible=False)
+    scale, unit = _unit(material)
     for place, row in enumerate(shown):
         split = material.choosing(row) or ""
-        value = 100 * row.metrics[split][material.metric]
-        low, high = row.intervals.get(split, {}).get(material.metric, (value / 100, value / 100))
-        axes.plot([100 * low, 100 * high], [place, place], color=BLUE, linewidth=1.6)
-        axes.plot([value], [place], marker="o", markersize=5, color=BLUE)
+        value = row.metrics[split][material.metric]
+        low, high = row.intervals.get(split, {}).get(material.metric, (value, value))
+        axes.plot([scale * low, scale * high], [place, place], color=BLUE, linewidth=1.6)
+        axes.plot([scale * value], [place], marker="o", markersize=5, color=BLUE)
         if row.letters:
             axes.annotate(
                 row.letters, (1.0, place), xycoords=("axes fraction", "data"), xytext=(6, 0),
@@ -140,7 +147,7 @@ def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> Non
             )  # fmt: skip
     axes.set_yticks(range(len(shown)), names, parse_math=False, fontsize=9, color=INK)
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    about = f"{material.word} on held-out rows, %, with 95 % intervals"
+    about = f"{material.word} on held-out rows, {unit}, with 95 % intervals"
     axes.set_xlabel(about, color=FAINT, fontsize=9)
     title = fit(material.dataset, width - 0.6, 12, "bold")
     figure.text(0.02, 1 - 0.3 / height, title, color=INK, fontsize=12, weight="bold",
@@ -151,6 +158,7 @@ def draw_leaderboard(material: Material, rows: Sequence[Row], path: Path) -> Non
 def draw_cost(material: Material, rows: Sequence[Row], path: Path) -> None:
     """Draw the figure on held-out rows against the time from images to a fitted head."""
     groups = list(dict.fromkeys(row.name for row in rows if row.cost.total_seconds))
+    scale, unit = _unit(material)
     axes = _panel([shorten(group, NAME_LENGTH) for group in groups])
     for number, group in enumerate(groups):
         for row in [row for row in rows if row.name == group and row.cost.total_seconds]:
@@ -158,8 +166,8 @@ def draw_cost(material: Material, rows: Sequence[Row], path: Path) -> None:
             value = row.metrics[split][material.metric]
             low, high = row.intervals.get(split, {}).get(material.metric, (value, value))
             axes.errorbar(
-                [row.cost.total_seconds or 0.0], [100 * value],
-                yerr=[[100 * max(0, value - low)], [100 * max(0, high - value)]],
+                [row.cost.total_seconds or 0.0], [scale * value],
+                yerr=[[scale * max(0, value - low)], [scale * max(0, high - value)]],
                 color=_colour(number), marker=_mark(number), markersize=6, capsize=3,
                 linewidth=1.2, label=shorten(group, NAME_LENGTH),
             )  # fmt: skip
@@ -167,7 +175,7 @@ def draw_cost(material: Material, rows: Sequence[Row], path: Path) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda *_: "")
     axes.set_xlabel("seconds to extract the dataset and fit", color=FAINT, fontsize=9)
-    axes.set_ylabel(f"{material.word} on held-out rows, %", color=FAINT, fontsize=9)
+    axes.set_ylabel(f"{material.word} on held-out rows, {unit}", color=FAINT, fontsize=9)
     _legend(axes)
     save(cast("Figure", axes.figure), path)
 

@@ -21,6 +21,7 @@ from probe.report.pictures import SPLITS, Pictures, Views, base_entry
 from probe.report.ranking import Run
 from probe.report.reliability import Reliability
 from probe.report.thumbnails import COLUMNS, PER_SHEET
+from probe.results import LOSSES
 
 NONE = 0xFFFF  # no label, no prediction
 NOBODY = 0xFFFFFFFF
@@ -52,6 +53,7 @@ def payload(material: Material, views: Views, pictures: Pictures) -> dict[str, A
     return {
         "several": material.several,
         "metric": material.word,
+        "loss": material.metric in LOSSES,
         "classes": list(pictures.classes),
         "splits": list(SPLITS),
         "items": _items(pictures),

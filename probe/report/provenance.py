@@ -10,7 +10,7 @@ from probe.outcome import Bench, Row
 from probe.report.markup import Markup, element, join, number, percent, table
 from probe.report.material import Material
 from probe.report.ranking import Run
-from probe.results import RunResult
+from probe.results import METRIC_WORDS, RunResult
 
 METRICS = {
     "map": "mAP",
@@ -52,9 +52,10 @@ def provenance(material: Material) -> Markup:
 def _bench(bench: Bench) -> Markup:
     protocol = bench.protocol
     how = f"{protocol.folds} folds" if protocol.folds else f"val-size {protocol.val_size:g}"
+    ranked = f"ranked by {METRIC_WORDS[protocol.metric]} on {protocol.split}"
     facts = {
         "finished": f"{bench.created}, in {bench.seconds:.0f} s; what was reused took none",
-        "protocol": f"{how}, seed {protocol.seed}, ranked by {protocol.metric} on {protocol.split}",
+        "protocol": f"{how}, seed {protocol.seed}, {ranked}",
         "versions": _pairs(bench.versions),
     }
     return _block(

@@ -56,13 +56,17 @@ function layout(more) {
   };
 }
 
+// Rows are ranked by a share, or by a log loss, of which less is better.
+const SCALE = DATA.loss ? 1 : 100;
+const SIGN = DATA.loss ? -1 : 1;
+
 function frontier(rows, values, ascending) {
   const order = rows
     .map((row, i) => ({ x: values[i], y: row.score }))
     .filter((one) => one.x !== null)
-    .sort((a, b) => (ascending ? a.x - b.x : b.x - a.x) || b.y - a.y);
+    .sort((a, b) => (ascending ? a.x - b.x : b.x - a.x) || SIGN * (b.y - a.y));
   let best = -Infinity;
-  return order.filter((one) => one.y > best && (best = one.y) > -Infinity);
+  return order.filter((one) => SIGN * one.y > best && (best = SIGN * one.y) > -Infinity);
 }
 
 function drawCost() {
@@ -72,18 +76,18 @@ function drawCost() {
   const groups = [...new Set(rows.map((row) => row.group))];
   const traces = groups.map((group, g) => {
     const own = rows.map((_, i) => i).filter((i) => rows[i].group === group && values[i] !== null);
-    const up = own.map((i) => (rows[i].high === null ? 0 : 100 * (rows[i].high - rows[i].score)));
-    const down = own.map((i) => (rows[i].low === null ? 0 : 100 * (rows[i].score - rows[i].low)));
+    const up = own.map((i) => (rows[i].high === null ? 0 : SCALE * (rows[i].high - rows[i].score)));
+    const down = own.map((i) => (rows[i].low === null ? 0 : SCALE * (rows[i].score - rows[i].low)));
     return {
       type: "scatter",
       mode: "markers",
       name: plain(group),
       x: own.map((i) => values[i]),
-      y: own.map((i) => 100 * rows[i].score),
+      y: own.map((i) => SCALE * rows[i].score),
       error_y: { type: "data", symmetric: false, array: up, arrayminus: down, thickness: 1.4, width: 4 },
       marker: { color: colour(g), symbol: SYMBOLS[g % SYMBOLS.length], size: 10 },
       text: own.map((i) => plain(rows[i].label) + (rows[i].tied ? "<br>not told from the best" : "")),
-      hovertemplate: "%{text}<br>%{y:.2f} %, %{x:.4s}<extra></extra>",
+      hovertemplate: `%{text}<br>${DATA.loss ? "%{y:.4f}" : "%{y:.2f} %"}, %{x:.4s}<extra></extra>`,
     };
   });
   const edge = frontier(rows, values, !["images_per_second", "imagenet_top1"].includes(by));
@@ -91,7 +95,7 @@ function drawCost() {
     type: "scatter",
     mode: "lines",
     x: edge.map((one) => one.x),
-    y: edge.map((one) => 100 * one.y),
+    y: edge.map((one) => SCALE * one.y),
     line: { color: css("--line"), width: 1, dash: "dot" },
     hoverinfo: "skip",
     showlegend: false,
@@ -101,7 +105,7 @@ function drawCost() {
   const unit = byId("cost-by").selectedOptions[0].textContent;
   const single = Math.min(...positive) === Math.max(...positive);
   const x = axis(unit, { ...(single ? { range: [0, 2 * positive[0]] } : {}), type: wide ? "log" : "linear", ...(wide ? { dtick: 1, minor: { ticks: "outside", ticklen: 3 } } : {}) });
-  const y = axis(`${DATA.metric} on held-out rows, %`);
+  const y = axis(`${DATA.metric} on held-out rows, ${DATA.loss ? "nats" : "%"}`);
   Plotly.react("cost-plot", traces, layout({ xaxis: x, yaxis: y, hovermode: "closest" }), CONFIG);
 }
 
