@@ -31,6 +31,8 @@ class Lbfgs:
         where the Hessian is near the identity that is how far the value is above the minimum.
     max_iter : int
         Values asked for at most.
+    pairs : int
+        Of steps and gradient changes that are remembered.
 
     Attributes
     ----------
@@ -45,12 +47,14 @@ class Lbfgs:
     Nocedal, Wright, "Numerical Optimization", 2nd edition, algorithms 7.4 and 3.1.
     """
 
-    def __init__(self, start: Vector, *, tolerance: float, max_iter: int) -> None:
+    def __init__(
+        self, start: Vector, *, tolerance: float, max_iter: int, pairs: int = L_BFGS_PAIRS
+    ) -> None:
         self.trial = self.point = start
         self.value, self.n_iter = np.inf, 0
         self.done = self.converged = False
         self._tolerance, self._max_iter = tolerance, max_iter
-        self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=L_BFGS_PAIRS)
+        self._pairs: deque[tuple[Vector, Vector, float]] = deque(maxlen=pairs)
         self._gradient = self._direction = np.zeros_like(start)
         self._step, self._slope = 1.0, 0.0
 

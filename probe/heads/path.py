@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from probe.errors import HeadError
 from probe.heads.lbfgs import Lbfgs
-from probe.heads.limits import L_BFGS, STREAMING_BYTES
+from probe.heads.limits import L_BFGS, L_BFGS_PAIRS, STREAMING_BYTES
 from probe.heads.normalize import Rows32
 from probe.heads.products import (
     Array64,
@@ -26,6 +26,7 @@ from probe.heads.products import (
     one_thread_a_product,
 )
 from probe.heads.whitened import Whitened, principal_axes, row_space, variances
+from probe.many import MANY
 
 DEFAULT_GRID: tuple[float, ...] = tuple(np.logspace(-6, 5, 45).tolist())
 TOLERANCE = 4e-7
@@ -34,6 +35,7 @@ MAX_ITER = 1000
 ROUND = 100  # gradients until coordinates are chosen anew
 KNOT_STEP = 4  # every fourth value of the grid is a knot
 WAVE = 4  # knots solved at once
+FEWEST_PAIRS = 5
 HELD_BYTES = 1 << 30  # of L-BFGS's vectors, for all heads solved at once
 
 
@@ -156,6 +158,14 @@ def heads_at_once(rows: Rows) -> int:
     return max(1, held // (8 * L_BFGS * rows.n_classes * (rows.X.shape[1] + 1)))
 
 
+def pairs_held(rows: Rows) -> int:
+    """Return how many pairs L-BFGS remembers: of many classes no more than HELD_BYTES hold."""
+    if rows.n_classes <= MANY:
+        return L_BFGS_PAIRS
+    vectors = HELD_BYTES // (8 * rows.n_classes * (rows.X.shape[1] + 1))
+    return max(FEWEST_PAIRS, min(L_BFGS_PAIRS, (vectors - (L_BFGS - 2 * L_BFGS_PAIRS)) // 2))
+
+
 def waves(C: Array64, most: int = 1 << 30) -> list[list[int]]:
     """Return what is solved together, `most` at a time: knots, ascending, then all between them."""
     order = np.argsort(C, kind="stable").tolist()
@@ -175,6 +185,7 @@ class _Path:
         self, rows: Rows, C: Array64, space: PathSpace, *, tol: float, max_iter: int
     ) -> None:
         n_features = rows.X.shape[1]
+        self.pairs = pairs_held(rows)
         self.rows, self.C, self.tol, self.max_iter = rows, C, tol, max_iter
         self.penalty = 1 / (C * len(rows))
         self.basis, self.spectrum = space.basis, space.spectrum
@@ -201,7 +212,9 @@ class _Path:
         space = Whitened(self.rows, self.basis, self.spectrum, heads, self.penalty[wave])
         tolerance = np.array([self._tolerance(index) for index in wave])
         runs = [
-            Lbfgs(start, tolerance=least, max_iter=min(ROUND, self.max_iter - used))
+            Lbfgs(
+                start, tolerance=least, max_iter=min(ROUND, self.max_iter - used), pairs=self.pairs
+            )
             for start, least, used in zip(
                 space.enter(heads).reshape(len(wave), -1),
                 tolerance, self.n_iter[wave].tolist(), strict=True,

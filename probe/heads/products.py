@@ -22,9 +22,11 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from probe.heads.blas import matmul
 from probe.heads.normalize import NormalizedRows, Rows32
 from probe.machine import usable_cores
+from probe.many import MANY
 from probe.streaming import rows_at_once
 
 ROWS = 2048  # a block: its scores stay in cache, its products are still well shaped
+SCORES = 1 << 22  # of a block of many classes: 17 MB a copy
 
 T = TypeVar("T")
 
@@ -116,6 +118,12 @@ class Rows:
     def __len__(self) -> int:
         return len(self.y)
 
+    def most(self, n_heads: int) -> int:
+        """Return how many rows are taken at a time: of many classes fewer, as scores are wide."""
+        if self.n_classes <= MANY:
+            return ROWS
+        return max(1, min(ROWS, SCORES // (self.n_classes * n_heads)))
+
     @staticmethod
     def scores(weights: Matrix, biases: Matrix, X: Matrix) -> Matrix:
         """Return the logits of P heads for some rows X, float32, (K, P, rows).
@@ -149,7 +157,8 @@ class Rows:
         the cross-entropy is X.T @ (P - Y).
         """
         narrow, narrow_biases = weights.astype(np.float32), biases.astype(np.float32)
-        shares = each_share(lambda own: self._share(narrow, narrow_biases, own), parts(self.X))
+        blocks = parts(self.X, self.most(len(weights)))
+        shares = each_share(lambda own: self._share(narrow, narrow_biases, own), blocks)
         loss = np.sum([share[0] for share in shares], axis=0) / len(self)
         gradient = np.sum([share[1] for share in shares], axis=0) / len(self)
         return loss, np.ascontiguousarray(np.swapaxes(gradient, 0, 1))

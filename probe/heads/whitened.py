@@ -7,7 +7,7 @@ and S: exactly it where p is alike in all rows. One eigendecomposition of S serv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -21,14 +21,17 @@ from probe.heads.products import (
     parts,
     squares,
 )
+from probe.many import MANY
 
+LEAST = 0.1  # of the mean variance of a class's probability: a class that is never doubted
 WIDEST = 8192  # features: beyond, the eigenvectors are too large, and variances have to do
 
 
 class Whitened:
     """Coordinates V of heads W: ``W = U (scale * V) Q.T``, where the Hessian is near I.
 
-    U diagonalises A, a head's own, and Q the covariance; scale is ``(a s + penalty)^-1/2``.
+    U diagonalises A, a head's own, and Q the covariance; scale is ``(a s + penalty)^-1/2``. Of many
+    classes U is the identity and a the diagonal of A, for A itself has classes times classes.
 
     Parameters
     ----------
@@ -44,10 +47,14 @@ class Whitened:
         self, rows: Rows, basis: Matrix, spectrum: Array64, starts: Array64, penalty: Array64
     ) -> None:
         self._rows, self._penalty, self._basis = rows, penalty, basis
-        curvature = class_curvature(rows, starts)
-        classes, self._axes = np.linalg.eigh(curvature)
-        # Adding the same head to every class moves nothing: the first eigenvalue is rounding.
-        classes = np.maximum(classes, 0.5 * classes[:, 1:2])
+        self._axes: Array64 | None = None
+        if rows.n_classes > MANY:
+            classes = class_variances(rows, starts)
+            classes = np.maximum(classes, LEAST * classes.mean(axis=1, keepdims=True))
+        else:
+            classes, self._axes = np.linalg.eigh(class_curvature(rows, starts))
+            # Adding the same head to every class moves nothing: the first eigenvalue is rounding.
+            classes = np.maximum(classes, 0.5 * classes[:, 1:2])
         self._scale = np.empty(starts.shape)
         self._scale[..., :-1] = classes[:, :, None] * spectrum + penalty[:, None, None]
         self._scale[..., -1] = classes
@@ -55,24 +62,30 @@ class Whitened:
 
     def enter(self, heads: Array64) -> Array64:
         """Return the coordinates of heads, (P, K, D + 1)."""
-        turned = np.swapaxes(self._axes, 1, 2) @ self._turn(heads, self._basis)
+        turned = self._turn(heads, self._basis)
+        if self._axes is not None:
+            turned = np.swapaxes(self._axes, 1, 2) @ turned
         entered: Array64 = turned / self._scale
         return entered
 
     def leave(self, points: Array64, which: Sequence[int]) -> Array64:
         """Return the heads, (P, K, D + 1), at flat coordinates of some of the problems."""
-        scale, axes = self._scale[which], self._axes[which]
+        scale = self._scale[which]
         scaled: Array64 = points.reshape(scale.shape) * scale
-        return self._turn(axes @ scaled, self._basis.T)
+        if self._axes is not None:
+            scaled = self._axes[which] @ scaled
+        return self._turn(scaled, self._basis.T)
 
     def evaluate(self, points: Array64, which: list[int]) -> tuple[Array64, Array64]:
         """Return objective, (P,), and gradient, (P, n), at flat coordinates."""
         heads = self.leave(points, which)
-        penalty, scale, axes = self._penalty[which], self._scale[which], self._axes[which]
+        penalty, scale = self._penalty[which], self._scale[which]
         loss, gradient = self._rows.loss_and_gradient(heads[..., :-1], heads[..., -1])
         loss += 0.5 * penalty * np.einsum("pkd,pkd->p", heads[..., :-1], heads[..., :-1])
         gradient[..., :-1] += penalty[:, None, None] * heads[..., :-1]
-        turned = np.swapaxes(axes, 1, 2) @ self._turn(gradient, self._basis)
+        turned = self._turn(gradient, self._basis)
+        if self._axes is not None:
+            turned = np.swapaxes(self._axes[which], 1, 2) @ turned
         turned *= scale
         return loss, turned.reshape(len(which), -1)
 
@@ -124,14 +137,28 @@ def class_curvature(rows: Rows, heads: Array64) -> Array64:
     """Return the mean over rows of ``diag(p) - p p.T`` for each head, float64, (P, K, K)."""
     n_heads, n_classes = heads.shape[:2]
     total, mean = np.zeros((n_heads, n_classes, n_classes)), np.zeros((n_heads, n_classes))
-    narrow = heads.astype(np.float32)
-    for part in parts(rows.X):
-        p = rows.scores(narrow[..., :-1], narrow[..., -1], rows.X[part])
-        p -= p.max(axis=0)
-        np.exp(p, out=p)
-        p /= p.sum(axis=0)
+    for p in _probabilities(rows, heads):
         by_head = np.ascontiguousarray(np.swapaxes(p, 0, 1), np.float64)  # (P, K, rows)
         mean += by_head.sum(axis=2)
         total += by_head @ np.swapaxes(by_head, 1, 2)
     mean, total = mean / len(rows), total / len(rows)
     return np.eye(n_classes) * mean[:, :, None] - total
+
+
+def class_variances(rows: Rows, heads: Array64) -> Array64:
+    """Return the diagonal of `class_curvature`, float64, (P, K)."""
+    total = np.zeros(heads.shape[:2])
+    for p in _probabilities(rows, heads):
+        total += (p * (1 - p)).sum(axis=2, dtype=np.float64).T
+    return total / len(rows)
+
+
+def _probabilities(rows: Rows, heads: Array64) -> Iterator[Matrix]:
+    """Yield the probabilities of some rows after the other, float32, (K, P, rows)."""
+    narrow = heads.astype(np.float32)
+    for part in parts(rows.X, rows.most(len(heads))):
+        p = rows.scores(narrow[..., :-1], narrow[..., -1], rows.X[part])
+        p -= p.max(axis=0)
+        np.exp(p, out=p)
+        p /= p.sum(axis=0)
+        yield p
