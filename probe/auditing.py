@@ -5,7 +5,8 @@ Leaks themselves are found in `duplicates`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from probe.audit import Copies, LabelError, NearDuplicate
 from probe.errors import UsageError
 from probe.logits import probabilities_of
+from probe.many import are_many
 from probe.multilabel import HALF, label_text
 from probe.pairs import figure, metric_of
 from probe.parts import Part
@@ -23,7 +25,35 @@ from probe.units import Units
 Array64 = NDArray[np.float64]
 
 
-def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) -> list[LabelError]:
+@dataclass(frozen=True, kw_only=True)
+class OutOfFold:
+    """What heads say of training images that they did not see.
+
+    Parameters
+    ----------
+    blocks : callable
+        Yields (image numbers, probabilities, float64, (n_images, n_classes)) until all were there,
+        each time it is called: of thousands of classes some images at a time.
+    """
+
+    blocks: Callable[[], Iterable[tuple[NDArray[np.intp], Array64]]]
+
+    @classmethod
+    def of(cls, probabilities: Array64) -> OutOfFold:
+        """Return what is there already."""
+        return cls(blocks=lambda: [(np.arange(len(probabilities)), probabilities)])
+
+    @property
+    def whole(self) -> Array64:
+        """All probabilities, (n_images, n_classes)."""
+        every = list(self.blocks())
+        found = np.empty((sum(len(rows) for rows, _ in every), every[0][1].shape[1]))
+        for rows, p in every:
+            found[rows] = p
+        return found
+
+
+def label_errors(said: OutOfFold, train: Part, classes: Sequence[str]) -> list[LabelError]:
     """Return the training images whose label is confidently contradicted, the surest first.
 
     An image counts as confidently of class j where its probability of j is at least the mean
@@ -34,7 +64,7 @@ def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) ->
 
     Parameters
     ----------
-    probabilities : float64, (n_images, n_classes)
+    said : OutOfFold
         Of each image by heads that did not see it.
 
     References
@@ -44,17 +74,21 @@ def label_errors(probabilities: Array64, train: Part, classes: Sequence[str]) ->
     et al., arXiv:2211.13895: of several labels, each by itself.
     """
     if train.y.ndim == 2:
-        return _doubted_labels(probabilities, train, classes)
+        return _doubted_labels(said.whole, train, classes)
     given = train.y.astype(np.intp)
-    own = np.take_along_axis(probabilities, given[:, None], axis=1)[:, 0]
+    own, likely = np.empty((2, len(given)))
+    for images, p in said.blocks():
+        own[images] = np.take_along_axis(p, given[images, None], axis=1)[:, 0]
     counts = np.bincount(given, minlength=len(classes))
     sums = np.bincount(given, weights=own, minlength=len(classes))
     thresholds = np.divide(sums, counts, out=np.full(len(classes), np.inf), where=counts > 1)
-    confident = np.where(probabilities >= thresholds, probabilities, -1)
-    suggested = confident.argmax(axis=1)
-    doubted = (confident.max(axis=1) > 0) & (suggested != given)
-    likely = np.take_along_axis(probabilities, suggested[:, None], axis=1)[:, 0]
-    doubted &= (likely > own) & (counts[given] > 1)
+    suggested, doubted = given.copy(), np.zeros(len(given), bool)
+    for images, p in said.blocks():
+        confident = np.where(p >= thresholds, p, -1)
+        suggested[images] = confident.argmax(axis=1)
+        doubted[images] = confident.max(axis=1) > 0
+        likely[images] = np.take_along_axis(p, suggested[images, None], axis=1)[:, 0]
+    doubted &= (suggested != given) & (likely > own) & (counts[given] > 1)
     rows = np.flatnonzero(doubted)
     order = rows[np.argsort((own - likely)[rows], kind="stable")]
     return [
@@ -129,7 +163,7 @@ def find_copies(
 
 def out_of_fold_probabilities(
     train: Part, n_classes: int, *, folds: int, seed: int, C: float
-) -> Array64:
+) -> OutOfFold:
     """Return probabilities of each training image by logistic regression that did not see it.
 
     Parameters
@@ -144,14 +178,21 @@ def out_of_fold_probabilities(
     """
     from probe.heads.grid import Search, choose
     from probe.heads.path_head import PathHead
-    from probe.selection import out_of_fold_logits
+    from probe.selection import out_of_fold_blocks, out_of_fold_logits
     from probe.splitting import fold_split, warn_of_unknown
 
     rows = fold_split(train.y, folds, seed, units=train.units)
     warn_of_unknown(train.y, rows)
     choice = choose(PathHead(C=C), train, None, Search(candidates=[{}], folds=rows))
+    if train.y.ndim == 1 and are_many(len(train), n_classes):
+        return OutOfFold(
+            blocks=lambda: (
+                (images, probabilities_of(logits, False))
+                for images, logits in out_of_fold_blocks(train, choice.heads, rows, n_classes)
+            )
+        )
     logits = out_of_fold_logits(train, choice.heads, rows, n_classes)
-    return probabilities_of(logits, train.y.ndim == 2)
+    return OutOfFold.of(probabilities_of(logits, train.y.ndim == 2))
 
 
 def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, float]:
@@ -179,10 +220,13 @@ def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, 
     return {name: value for name, value in scores.items() if value is not None}
 
 
-def out_of_fold_scores(probabilities: Array64, labels: Labels) -> dict[str, float]:
+def out_of_fold_scores(said: OutOfFold, labels: Labels) -> dict[str, float]:
     """Return how good out-of-fold probabilities are, by the names that an audit keeps."""
+    if labels.ndim == 1:
+        right = np.concatenate([p.argmax(axis=1) == labels[rows] for rows, p in said.blocks()])
+        return {f"oof_{metric_of(labels)}": float(right.mean())}
+    probabilities = said.whole
     value = figure(probabilities, labels)
     scores = {} if value is None else {f"oof_{metric_of(labels)}": value}
-    if labels.ndim == 2:
-        scores["oof_hamming_loss"] = float(((probabilities >= HALF) != (labels == 1)).mean())
+    scores["oof_hamming_loss"] = float(((probabilities >= HALF) != (labels == 1)).mean())
     return scores

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.learning_curve import LearningCurve, Point
-from probe.metrics import score
+from probe.many import are_many, keep
+from probe.metrics import Metrics, score
 from probe.parts import HeadData, Part
 from probe.splitting import Labels, RowNumbers, fold_split
 from probe.units import Units, beyond_single, count_units, dealt
@@ -185,7 +186,7 @@ def _point(
     one.set_params(**chosen)
     n_classes = int(max(train.y.max(), scored.y.max())) + 1
     one.fit(*drawn.xy())
-    metrics = score(scored.predict_proba(one, n_classes), scored.y, n_classes)
+    metrics = _figures(one, scored, n_classes)
     return Point(
         per_class=count,
         draw=draw,
@@ -196,6 +197,14 @@ def _point(
         params=dict(chosen),
         shared=shared_part(train.y, count),
     )
+
+
+def _figures(head: BaseHead, scored: Part, n_classes: int) -> Metrics:
+    """Return a head's figures; of thousands of classes from some rows at a time."""
+    if not are_many(len(scored), n_classes):
+        return score(scored.predict_proba(head, n_classes), scored.y, n_classes)
+    kept = keep(lambda: scored.logit_blocks(head, n_classes), scored.y, n_classes)
+    return kept.metrics(scored.y, slice(None))
 
 
 def _choose_inside(head: BaseHead, drawn: Part, plan: CurvePlan) -> Candidate:

@@ -252,7 +252,7 @@ def out_of_fold(train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_class
     repeats = sum(len(held_out) for _, held_out in folds) // len(train)
     labels = np.concatenate([train.y] * repeats)
     if train.y.ndim == 1 and are_many(len(labels), n_classes):
-        blocks = partial(_fold_blocks, train, heads, folds, n_classes)
+        blocks = partial(out_of_fold_blocks, train, heads, folds, n_classes)
         return measure_blocks(blocks, labels, n_classes, train.units, repeats)
     logits = out_of_fold_logits(train, heads, folds, n_classes)
     return measure_logits(logits, labels, train.units, repeats)
@@ -270,7 +270,7 @@ def out_of_fold_logits(
     return logits.reshape(-1, n_classes)
 
 
-def _fold_blocks(
+def out_of_fold_blocks(
     train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_classes: int
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
     """Yield (row numbers, logits) of what `out_of_fold_logits` returns, some rows at a time."""

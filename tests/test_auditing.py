@@ -116,10 +116,33 @@ def test_the_only_image_of_a_class_is_neither_doubted_nor_suggested() -> None:
     train.y[train.y == 3] = 2
     train.y[11] = 3
     p = auditing.out_of_fold_probabilities(train, 4, folds=4, seed=0, C=1.0)
-    assert p[11, 3] == 0
+    assert p.whole[11, 3] == 0
     found = auditing.label_errors(p, train, CLASSES)
     assert train.ids[11] not in {one.id for one in found}
     assert CLASSES[3] not in {one.suggested for one in found}
+
+
+def test_some_images_at_a_time_are_doubted_as_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = part("train", 0, 400)
+    train.y[[7, 98, 205]] = (train.y[[7, 98, 205]] + 1) % 4
+    found = []
+    for many in (False, True):
+        monkeypatch.setattr(auditing, "are_many", lambda *_, many=many: many)
+        monkeypatch.setattr("probe.parts.BLOCK", 4 * 30 if many else 1 << 22)
+        p = auditing.out_of_fold_probabilities(train, 4, folds=4, seed=0, C=1.0)
+        assert (len(list(p.blocks())) > 10) == many
+        found.append(
+            (auditing.label_errors(p, train, CLASSES), auditing.out_of_fold_scores(p, train.y))
+        )
+    (errors, scores), (other_errors, other_scores) = found
+    assert scores == other_scores
+    assert len(errors) >= 2
+    assert [(one.id, one.suggested) for one in errors] == [
+        (one.id, one.suggested) for one in other_errors
+    ]
+    assert [one.probability for one in errors] == pytest.approx(
+        [one.probability for one in other_errors], abs=1e-6
+    )
 
 
 def test_accuracy_is_told_with_and_without_what_leaked() -> None:
@@ -151,7 +174,7 @@ def test_an_audit_reads_back_and_rubbish_is_refused(tmp_path: Path) -> None:
     audit = Audit(
         entry="e", dataset="d", command="probe audit", created="now", threshold=0.9, n_train=300,
         n_test=40, near_duplicates=tuple(pairs), scores={"oof_top1": 0.5},
-        label_errors=tuple(auditing.label_errors(p, train, CLASSES)),
+        label_errors=tuple(auditing.label_errors(auditing.OutOfFold.of(p), train, CLASSES)),
     )  # fmt: skip
     save_audit(tmp_path, audit)
     assert load_audit(tmp_path) == audit
@@ -185,7 +208,7 @@ def test_copies_do_not_tell_the_folds_each_others_labels() -> None:
 
     def right(one: Part) -> float:
         p = auditing.out_of_fold_probabilities(one, 2, folds=4, seed=0, C=1.0)
-        return float((p.argmax(axis=1) == y).mean())
+        return float((p.whole.argmax(axis=1) == y).mean())
 
     assert right(train) > 0.8
     assert right(replace(train, units=units)) < 0.7

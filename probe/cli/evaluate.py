@@ -112,11 +112,14 @@ def evaluate(
             units_of=units_of,
             positive=positive,
         )
+    kept = outcome.scored.kept
     told = tell(
         Predictions(
             ids=np.asarray(rows.ids, np.str_), labels=outcome.scored.labels.astype(np.int64),
             probabilities=outcome.scored.probabilities.astype(np.float32),
             units=outcome.scored.units,
+            classes=None if kept is None else kept.classes,
+            n_classes=None if kept is None else kept.n_classes,
         ),
         name, columns_of(Path(dataset).expanduser() if is_table(Path(dataset)) else None),
     )  # fmt: skip

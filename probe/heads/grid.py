@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -31,6 +32,7 @@ from probe.errors import HeadError, UsageError
 from probe.heads.base import BaseHead
 from probe.heads.path import DEFAULT_GRID
 from probe.heads.scoring import CALIBRATED_SCORES, calibrated_losses, score_rows
+from probe.many import are_many, keep
 from probe.metrics import score
 from probe.parts import Part
 from probe.units import count_units
@@ -259,11 +261,20 @@ def _decisive(heads: Sequence[BaseHead], held_out: Part, metric: str, losses: Ar
     if metric == LOG_LOSS:
         return -losses
     n_classes = 1 + max(int(held_out.y.max()), *(int(head.classes_.max()) for head in heads))
-    values = []
+    values, many = [], are_many(len(held_out), n_classes)
     for head in heads:
-        logits = held_out.predict_logits(head, n_classes)
-        found = score(np.exp(logits), held_out.y, n_classes, logits)
+        if many:
+            blocks = partial(held_out.logit_blocks, head, n_classes)
+            found = keep(blocks, held_out.y, n_classes).metrics(held_out.y, slice(None))
+        else:
+            logits = held_out.predict_logits(head, n_classes)
+            found = score(np.exp(logits), held_out.y, n_classes, logits)
         value = getattr(found, CHOICE_METRICS[metric])
+        if value is None and many:
+            raise UsageError(
+                f"--metric {metric}: it ranks all rows by all classes, and {len(held_out):,} rows "
+                f"of {n_classes:,} classes are too many for that; choose by top1 or macro_f1"
+            )
         if value is None:
             raise UsageError(
                 f"--metric {metric}: {len(held_out):,} rows to choose on are all of one class; "

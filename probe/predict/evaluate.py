@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +13,24 @@ from probe.datasets import Split
 from probe.datasets.decode import within_memory
 from probe.datasets.notes import warn_of_unusual
 from probe.errors import UsageError
-from probe.evaluation import Scored, describe_labels, figures_of, intervals_of, measure
+from probe.evaluation import (
+    Scored,
+    describe_labels,
+    figures_of,
+    intervals_of,
+    measure,
+    measure_blocks,
+)
 from probe.loader import load_batches
+from probe.logits import logits_of
+from probe.many import Blocks, are_many
 from probe.parts import Part
 from probe.predict.predictor import Answers, Predictor
 from probe.splitting import Labels
 from probe.two_classes import baseline_of, describe_two, positive_class
-from probe.units import Units, count_units
+from probe.units import Units, count_units, dealt
+
+Array64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,22 +145,43 @@ def evaluate(
         with within_memory(split.ids[row]):
             return predictor.pack(split.images.image(row))
 
-    answers, seen = [], []
-    for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):
-        here = [contents[row] for row in rows.tolist()]
-        features = predictor.features(batch[: len(rows)], here)
-        if units_of is not None:
-            seen.append(features[0][:, 0])
-        answers.append(predictor.answer(features))
-        on_rows(len(rows))
+    answers: list[Answers] = []
+    seen: list[NDArray[Any]] = []
+
+    def answered() -> Iterator[tuple[NDArray[np.intp], Array64]]:
+        """Yield what is said of some images after the other; the rest is kept aside."""
+        for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):
+            here = [contents[row] for row in rows.tolist()]
+            features = predictor.features(batch[: len(rows)], here)
+            if units_of is not None:
+                seen.append(features[0][:, 0])
+            answer = predictor.answer(features)
+            answers.append(replace(answer, probabilities=answer.probabilities[:0]))
+            on_rows(len(rows))
+            yield rows, answer.probabilities
+
+    scored = _scored(answered, labels, len(predictor.classes))
     warn_of_unusual([split.images])
     units = None
     if units_of is not None:
         units = units_of(Part(X=np.concatenate(seen), y=labels, ids=split.ids))
     known = sum(one is not None for one in contents)
-    found = _evaluation(predictor, answers, labels, units)
+    scored = replace(scored, units=dealt(units, len(labels)))
+    found = _evaluation(predictor, answers, labels, scored)
     told = describe_two({"test": found.scored}, predictor.classes, two, predictor.threshold)
     return replace(found, from_cache=known, two_classes=told and _of_test(told))
+
+
+def _scored(answered: Blocks, labels: Labels, n_classes: int) -> Scored:
+    """Score probabilities that come some rows at a time; those of thousands of classes go again."""
+    if labels.ndim == 1 and are_many(len(labels), n_classes):
+
+        def blocks() -> Iterator[tuple[NDArray[np.intp], Array64]]:
+            for rows, p in answered():
+                yield rows, logits_of(p, False)
+
+        return measure_blocks(blocks, labels, n_classes)
+    return measure(np.concatenate([p for _, p in answered()]), labels)
 
 
 def _positive(predictor: Predictor, named: str | None, labels: Labels) -> int | None:
@@ -207,14 +239,12 @@ def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
 
 
 def _evaluation(
-    predictor: Predictor, answers: list[Answers], labels: Labels, units: Units | None
+    predictor: Predictor, answers: list[Answers], labels: Labels, scored: Scored
 ) -> Evaluation:
-    probabilities = np.concatenate([one.probabilities for one in answers])
     winners = np.concatenate([one.winners for one in answers])
     unsure = np.concatenate([one.verdicts.unsure for one in answers])
     stranger = np.concatenate([one.verdicts.stranger for one in answers])
-    splits, thresholds = {"test": measure(probabilities, labels, units)}, answers[0].thresholds
-    scored = splits["test"]
+    splits, thresholds = {"test": scored}, answers[0].thresholds
     several = describe_labels(splits, predictor.classes, thresholds)
     found = [b.about.rejection for b in predictor.bundles if b.about.rejection is not None]
     confident = any(one.confidence is not None for one in found)
