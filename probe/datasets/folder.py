@@ -15,11 +15,13 @@ from probe.datasets.classes import called_instead, ordered_classes
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import (
     EXTENSIONS,
+    NOT_UTF8,
     ending,
     is_folder,
     is_image_file,
     is_image_name,
     is_leavings,
+    is_utf8,
     shown,
 )
 from probe.datasets.layout import MASKS, ClassFolder, class_folders
@@ -37,7 +39,6 @@ from probe.memo import Memo
 log = logging.getLogger(__name__)
 
 EMPTY = "a class folder without an image"
-NOT_UTF8 = "the name is not UTF-8"
 
 ByClass = dict[str, list[str]]  # ids
 
@@ -86,7 +87,7 @@ def load_folder(root: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         folder, name = os.path.split(listing.not_utf8[0])
         raise DataError(
             f"{os.path.join(shown(str(root)), shown(folder))}: the name "
-            f"{os.fsencode(name if _is_utf8(folder) else listing.not_utf8[0])!r} is not UTF-8; "
+            f"{os.fsencode(name if is_utf8(folder) else listing.not_utf8[0])!r} is not UTF-8; "
             f"rename it ({len(listing.not_utf8):,} such; --skip-bad leaves them out)"
         )
     found, empty = _without_empty(root, listed, folders, skip_bad=skip_bad)
@@ -216,7 +217,7 @@ class _Listing:
     ) -> None:  # fmt: skip
         """Add the images in a folder and below; each real folder once: links may lead around."""
         below: list[str] = []
-        named_well = _is_utf8(prefix)
+        named_well = is_utf8(prefix)
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
@@ -234,7 +235,7 @@ class _Listing:
                         continue
                     plain = not linked and name[name.rfind(".") :].lower() in EXTENSIONS
                     if entry.is_file() if plain else self._is_image(entry, prefix, part):
-                        good = named_well and (name.isascii() or _is_utf8(name))
+                        good = named_well and (name.isascii() or is_utf8(name))
                         (ids if good else self.not_utf8).append(prefix + name)
         except OSError as error:
             raise DataError(
@@ -320,14 +321,6 @@ def _without_empty(
     return filled, empty
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _parents(path: str) -> Iterator[str]:
     """Yield the folders above an absolute path, the nearest first."""
     while (cut := path.rfind(os.sep)) > 0:
@@ -338,7 +331,7 @@ def _parents(path: str) -> Iterator[str]:
 
 def _check_root(root: Path) -> None:
     """Refuse a path that an entry could not record."""
-    if not _is_utf8(os.path.abspath(root)):
+    if not is_utf8(os.path.abspath(root)):
         raise DataError(f"{shown(str(root))}: the path is not UTF-8; rename the folder")
 
 

@@ -37,6 +37,7 @@ LEAVINGS = frozenset(
         "_thumbnails",
     )
 )  # fmt: skip
+NOT_UTF8 = "the name is not UTF-8"
 _LEFT_BY_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 _MARKS = {
     name: re.compile(mark, re.DOTALL)
@@ -87,6 +88,15 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:
         return False
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name of the file system is text, and not bytes that stand for themselves."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def shown(name: str) -> str:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from probe.datasets.classes import called_instead
 from probe.datasets.files import FileImages
+from probe.datasets.image_files import NOT_UTF8, shown
 from probe.datasets.list_splits import numbers_folds
-from probe.datasets.spec import SPLITS, Dataset, Split, classes_in
+from probe.datasets.spec import SPLITS, BadImage, Dataset, Split, classes_in
 from probe.datasets.split_names import split_words, tells_apart
-from probe.datasets.table import Table, read_table
+from probe.datasets.table import NO_UTF8, Table, read_table
 from probe.errors import DataError
 from probe.memo import Memo
 
@@ -46,6 +47,11 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         of which there is no image in train; the message has the line.
     """
     table = read_table(file)
+    if table.not_utf8 and not skip_bad:
+        raise DataError(
+            f"{file}: line {table.not_utf8[0][0]} {NO_UTF8} ({len(table.not_utf8):,} such; "
+            "--skip-bad leaves them out)"
+        )
     for note in table.notes:
         log.warning("%s: %s", file, note)
     if table.unused:
@@ -73,7 +79,10 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         ids = [table.paths[row] for row in rows]
         labels = table.labels[rows]
         splits[name] = Split(ids=ids, labels=labels, images=FileImages(root, ids, memo, workers))
-    return Dataset(name=file.stem, classes=table.classes, splits=splits, root=Path(root))
+    skipped = tuple(BadImage(id=shown(name), reason=NOT_UTF8) for _, name in table.not_utf8)
+    return Dataset(
+        name=file.stem, classes=table.classes, splits=splits, root=Path(root), skipped=skipped
+    )
 
 
 def listed_folders(file: Path) -> list[Path]:

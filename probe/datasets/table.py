@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.classes import class_name, ordered_classes, same_numbers
+from probe.datasets.image_files import is_utf8
 from probe.datasets.list_splits import FoundSplits, find_splits
 from probe.errors import DataError
 
@@ -21,6 +22,7 @@ _OTHERS = {";": "semicolons", "\t": "tabs", ",": "commas"}
 IMAGE_COLUMNS = ("image", "file", "path", "filename")
 LABEL, LABELS = "label", "labels"
 BAR = "|"  # between the labels of one image
+NO_UTF8 = "is not UTF-8; save it as UTF-8 text"
 EXPECTED = "expected a line of names: image,label or image,labels or image and a column a class"
 
 
@@ -46,6 +48,8 @@ class Table:
         What those say of each image, as written: a patient, a camera.
     notes : tuple of str
         How columns were read that are called in an unusual way, a sentence each.
+    not_utf8 : tuple of (line, name)
+        Lines that are left out, for their images' names are not UTF-8; as the file system has them.
     """
 
     paths: list[str]
@@ -56,6 +60,7 @@ class Table:
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     columns: Mapping[str, list[str]] = field(default_factory=dict)
+    not_utf8: tuple[tuple[int, str], ...] = ()
 
 
 def is_table(path: Path) -> bool:
@@ -91,7 +96,8 @@ def read_table(path: Path) -> Table:
     except StopIteration:
         raise DataError(f"{path}: is empty; {EXPECTED}") from None
     names = [class_name(name.strip()) for name in header]
-    rows = list(lines)
+    rows: Rows = list(lines)
+    rows, left_out = (rows, []) if is_utf8(text) else _utf8_rows(path, names, rows)
     columns, splits = _columns(path, names, rows)
     if not rows:
         raise DataError(f"{path}: has no images, only the names of its columns")
@@ -109,6 +115,7 @@ def read_table(path: Path) -> Table:
         unused=tuple(names[n] or f"column {n + 1}" for n in columns.unused),
         notes=(*notes, *(splits.notes if splits else ())),
         columns={names[n]: [row[n].strip() for _, row in rows] for n in columns.unused if names[n]},
+        not_utf8=tuple(left_out),
     )
 
 
@@ -165,20 +172,27 @@ def _text(path: Path) -> str:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
         raise DataError(f"{path}: is UTF-16; save it as UTF-8")
-    for bad, what in ((data.find(b"\0"), "holds a NUL byte"), (_not_utf8(data), "is not UTF-8")):
-        if bad >= 0:
-            line = data.count(b"\n", 0, bad) + 1
-            raise DataError(f"{path}: line {line} {what}; save it as UTF-8 text")
-    return data.decode("utf-8-sig")
+    if (bad := data.find(b"\0")) >= 0:
+        line = data.count(b"\n", 0, bad) + 1
+        raise DataError(f"{path}: line {line} holds a NUL byte; save it as UTF-8 text")
+    return data.decode("utf-8-sig", "surrogateescape")
 
 
-def _not_utf8(data: bytes) -> int:
-    """Return where the bytes stop being UTF-8, or -1."""
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start
-    return -1
+def _utf8_rows(path: Path, names: list[str], rows: Rows) -> tuple[Rows, list[tuple[int, str]]]:
+    """Return the rows that are UTF-8, and lines and names of those whose image's name is not."""
+    if not all(map(is_utf8, names)):
+        raise DataError(f"{path}: line 1 {NO_UTF8}")
+    images = [number for number, name in enumerate(names) if name.lower() in IMAGE_COLUMNS]
+    good, left_out = [], []
+    for line, row in rows:
+        odd = [number for number, cell in enumerate(row) if not is_utf8(cell)]
+        if not set(odd) <= set(images):
+            raise DataError(f"{path}: line {line} {NO_UTF8}")
+        if odd:
+            left_out.append((line, row[odd[0]].strip()))
+        else:
+            good.append((line, row))
+    return good, left_out
 
 
 def _columns(path: Path, names: list[str], rows: Rows) -> tuple[Columns, FoundSplits | None]:

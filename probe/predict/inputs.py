@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from probe.datasets.image_files import is_image_file, is_image_name, is_leavings
+from probe.datasets.table import is_table
 from probe.errors import UsageError
 
 LISTS = (".txt", ".lst")
@@ -51,6 +52,11 @@ def find_images(
             found += [_located(line, root, None) for line in _paths(lines)]
         elif os.path.isdir(name):
             found += _below(name)
+        elif is_table(Path(name)) and os.path.isfile(name):
+            raise UsageError(
+                f"{name}: is a table; `probe evaluate` scores labelled images of a .csv, and a "
+                ".txt with a path a line is predicted"
+            )
         elif os.path.isfile(name) or os.path.islink(name):
             found += _listed(Path(name), root) if name.lower().endswith(LISTS) else [name]
         elif matches := _matches(name):
@@ -82,9 +88,16 @@ def _check_root(root: Path, inputs: list[str]) -> None:
 
 def _listed(path: Path, root: Path | None) -> list[str]:
     try:
-        lines = _paths(path.read_text(encoding="utf-8-sig").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a list of paths in UTF-8 ({error})") from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
+        raise UsageError(f"{path}: is UTF-16; save it as UTF-8")
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise UsageError(f"{path}: line {line} holds a NUL byte; it is no list of paths")
+    # a name that is not UTF-8 is that of a file all the same, and keeps no other from its answer
+    lines = _paths(re.split(r"\r\n|\n|\r", data.decode("utf-8-sig", "surrogateescape")))
     if path.suffix.lower() == ".lst":  # index TAB label ... TAB path
         lines = [line.rsplit("\t", 1)[-1] for line in lines]
     return [_located(line, root, path.parent) for line in lines]
@@ -95,6 +108,7 @@ def _located(line: str, root: Path | None, beside: Path | None) -> str:
     names = [line]
     while (name := LABEL.sub("", names[-1])) != names[-1]:
         names.append(name)
+    names += [name.replace("\\", "/") for name in names if "\\" in name]  # of Windows
     for name in names:  # the longest first: a file may be called `cat 2`
         for place in _places(name, root, beside):
             if os.path.exists(place):

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from probe.cache.store import Store
-from probe.datasets import Dataset, load_dataset
+from probe.datasets import BadImage, Dataset, load_dataset
 from probe.datasets.classes import lookalikes
+from probe.datasets.listed import load_listed
 from probe.errors import DataError, UsageError
 from probe.extract import extract_features
+from probe.memo import Memo
 from tests.fakes import FakeEngine, Silent, make_job
 
 Make = Callable[..., Path]
@@ -130,6 +132,20 @@ def test_classes_whose_names_are_nearly_the_same_are_said(
     )
     with pytest.raises(DataError, match=r"'CAT' is in test but not in train \(where one is called"):
         load(listed("image,label,split\na.png,cat,train\nb.png,x,train\nd.png,CAT,test\n"))
+
+
+def test_a_name_that_is_not_utf8_stops_no_other(
+    listed: Callable[..., Path], tmp_path: Path
+) -> None:
+    text = b"image,label\na.png,x\n\xff.png,x\nb.png,y\n"
+    with pytest.raises(DataError, match=r"line 3 is not UTF-8; .*\(1 such; --skip-bad leaves them"):
+        load(listed(text))
+    dataset = load_listed(listed(text), memo=Memo(tmp_path / "m"), skip_bad=True)
+    assert list(dataset.splits["train"].ids) == ["a.png", "b.png"]
+    assert dataset.skipped == (BadImage(id="\\xff.png", reason="the name is not UTF-8"),)
+    for wrong in (b"image,label\na.png,caf\xe9\nb.png,y\n", b"image,label,\xe9\na.png,x,1\n"):
+        with pytest.raises(DataError, match=r"line [12] is not UTF-8; save it as UTF-8 text$"):
+            load_listed(listed(wrong), memo=Memo(tmp_path / "m"), skip_bad=True)
 
 
 def test_tabs(listed: Callable[..., Path]) -> None:

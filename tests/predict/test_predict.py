@@ -174,6 +174,25 @@ def test_views_have_the_networks_size_and_the_plain_one_first(tta: str) -> None:
     assert len({view.tobytes() for view in views}) == TTA[tta]  # no view twice
 
 
+def test_lists_of_windows_and_names_that_are_no_text(tmp_path: Path) -> None:
+    base = str(tmp_path)
+    (tmp_path / "deep").mkdir()
+    odd = os.fsdecode(os.fsencode(base) + b"/\xff.png")
+    for path in (f"{base}/deep/a.png", f"{base}/back\\slash.png", odd):
+        Path(path).touch()
+    (tmp_path / "l.txt").write_bytes(
+        b"deep\\a.png 3\r\nback\\slash.png 1\r\n\xff.png 2\r\ndeep\\no.png 4\r\n"
+    )
+    assert find_images([f"{base}/l.txt"]) == [
+        f"{base}/deep/a.png", f"{base}/back\\slash.png", odd, f"{base}/deep\\no.png"
+    ]  # fmt: skip
+    (tmp_path / "wide.txt").write_text("deep/a.png\n", encoding="utf-16")
+    (tmp_path / "l.csv").write_text("image,label\ndeep/a.png,x\n")
+    for name, message in (("wide.txt", "is UTF-16; save it as UTF-8"), ("l.csv", "is a table; ")):
+        with pytest.raises(UsageError, match=message):
+            find_images([f"{base}/{name}"])
+
+
 def test_the_mean_over_views_is_what_it_says(bundle: Bundle, pictures: list[str]) -> None:
     from probe.datasets import decode_file
 
