@@ -114,8 +114,8 @@ def test_a_bench_ranks_tests_and_tells_by_its_metric(tmp_path: Path) -> None:
         assert {one.id: one.rank for one in made}[found.winner or ""] == 1
         assert found.pairs[0].difference > 0
         if metric == "log_loss":
-            assert "Take meek: log loss 0.5" in found.verdict
-            assert "meek beats sure by 0." in found.verdict
+            assert "Take meek: log loss 0.5466 (0.4985 to " in found.verdict
+            assert "meek beats sure by 1.0359 nats" in found.verdict
             assert " nats (" in found.verdict
     assert winners == {"top1": "sure", "log_loss": "meek", "macro_f1": "sure",
                        "mean_recall": "sure", "macro_auc": "sure"}  # fmt: skip

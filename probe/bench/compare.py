@@ -114,6 +114,8 @@ def _with_interval(row: Row, one: Evidence, protocol: Protocol) -> Row:
     if not found.high - found.low > 1e-9:  # all rows alike: as many may be otherwise, unseen
         unseen = 1 - ((1 - protocol.level) / 2) ** (1 / count)
     ends = (max(0.0, found.low - unseen), min(1.0, found.high + unseen))
+    if metric in LOSSES:
+        ends = (max(0.0, -found.high), -found.low)
     bounds = {**row.intervals.get(split, {}), metric: ends}
     return replace(row, intervals={**row.intervals, split: bounds})
 
