@@ -88,12 +88,14 @@ def import_files(
     """Make an entry of features that somebody has already. No code in a pickle is run."""
     from probe.cache.store import Store
     from probe.cli import console
+    from probe.cli.extract import next_step
     from probe.cli.pass_options import words
     from probe.transfer import Names, import_features
 
+    store = Store(cache_folder(cache_dir))
     entry = import_features(
         files,
-        Store(cache_folder(cache_dir)),
+        store,
         names=Names(features=features, labels=labels, ids=ids),
         split=split,
         dataset=dataset,
@@ -122,7 +124,7 @@ def import_files(
             if entry.key.layer == "unknown"
             else f"features of {entry.key.backbone} {entry.key.layer}, as the file says; the "
             "network itself is unknown",
-            "next": f"probe head {entry.name}",
+            **next_step(entry, store),
         },
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from probe.cli.screen import Screen, interruptible
 
 if TYPE_CHECKING:
     from probe.backbones.spec import Layer, Pool
-    from probe.cache.features import FeatureSet
+    from probe.cache.features import FeatureSet, FeatureSplit
     from probe.cache.store import Store
     from probe.datasets import BadImage
     from probe.engines import Engine
@@ -66,6 +66,7 @@ class Outcome:
     forwarded: int
     seconds: float
     skipped: tuple[BadImage, ...]
+    store: Store
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of ``--json``."""
@@ -101,7 +102,7 @@ class Outcome:
             facts = {"entry": f"{entry.path}  ({size})", "done": done}
             if entry.dataset != self.asked:
                 facts["note"] = f"the same images and labels as {entry.dataset}, kept as its entry"
-            console.facts(out, facts | {"next": f"probe head {entry.name}"})
+            console.facts(out, facts | next_step(entry, self.store))
 
 
 def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
@@ -123,7 +124,7 @@ def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
     entries = find_entries(prepared.job, store) if reuse == "entry" else []
     found = [entry for entry in entries if entry is not None]
     if len(found) == len(prepared.job.cuts):
-        return Outcome(asked, found, True, 0, time.perf_counter() - started, skipped)
+        return Outcome(asked, found, True, 0, time.perf_counter() - started, skipped, store)
     with interruptible(), Screen(lambda: enlargement(prepared)) as screen:
         made = extract_features(
             prepared.job,
@@ -133,7 +134,22 @@ def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
             workers=prepared.request.workers,
             reuse=reuse,
         )
-    return Outcome(asked, made, False, screen.forwarded, time.perf_counter() - started, skipped)
+    seconds = time.perf_counter() - started
+    return Outcome(asked, made, False, screen.forwarded, seconds, skipped, store)
+
+
+def next_step(entry: FeatureSet, store: Store) -> dict[str, str]:
+    """Return what to do with an entry: fit a head, or why none can be fitted."""
+    from probe.cache.joining import join
+    from probe.datasets.outlook import outlook_of
+
+    splits: Mapping[str, FeatureSplit] = entry.splits
+    if "train" not in splits:  # it may have been extracted apart
+        splits = join(store, store.choose(entry.name)).splits
+    labels = {name: split.labels for name, split in splits.items()}
+    content = {name: split.content for name, split in splits.items()}
+    bleak = outlook_of(labels, entry.classes, content)
+    return {"next": f"probe head {entry.name}"} if bleak is None else {"heads": bleak}
 
 
 def enlargement(prepared: Prepared) -> str:
@@ -203,6 +219,7 @@ def _facts(prepared: Prepared) -> dict[str, str]:
     from probe.datasets.outlook import outlook
 
     dataset, weights = prepared.dataset, prepared.weights
+    content = {name: table.content for name, table in prepared.job.tables.items()}
     counts = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
     cuts = ", ".join(
         cut.layer.name + ("" if cut.pool == "none" else f" ({cut.pool})")
@@ -211,8 +228,8 @@ def _facts(prepared: Prepared) -> dict[str, str]:
     facts = {
         "dataset": f"{dataset.name}: {counts} images, {len(dataset.classes)} "
         + ("class" if len(dataset.classes) == 1 else "classes"),
+        **({"heads": bleak} if (bleak := outlook(dataset, content)) else {}),
         **({"classes": numbered} if (numbered := numbering(dataset.classes)) else {}),
-        **({"heads": bleak} if (bleak := outlook(dataset)) else {}),
         "backbone": f"{prepared.backbone.name}, layer {cuts}",
         "weights": weights.name + (f" ({weights.path})" if weights.path else ""),
         "input": f"{prepared.preprocess.describe()}  [{weights.decided_by}]",

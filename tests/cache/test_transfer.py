@@ -201,3 +201,25 @@ def test_a_broken_safetensors_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\xff" * 64)
     with pytest.raises(DataError, match=r"not a readable \.safetensors"):
         import_features([path], Store(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 0, 0, 0], "all 4 training images are of one class, '0'"),
+        ([0, 1, 2, 3], "4 training images are too few for `probe head` as it stands"),
+        ([0, 0, 1, 1], None),
+    ],
+)
+def test_no_head_is_offered_where_none_can_be_fitted(
+    tmp_path: Path, labels: list[int], said: str | None
+) -> None:
+    from probe.cli.extract import next_step
+
+    X = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    np.savez(tmp_path / "few.npz", X=X, y=np.array(labels))
+    store = Store(tmp_path / "cache")
+    entry = import_features([tmp_path / "few.npz"], store)
+    found = next_step(entry, store)
+    assert ("next" in found) == (said is None)
+    assert (said or "probe head") in next(iter(found.values()))

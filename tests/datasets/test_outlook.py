@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.datasets import load_dataset
-from probe.datasets.outlook import outlook
+from probe.datasets.outlook import outlook, outlook_of
 
 
 def test_why_no_head_can_be_fitted(make_folder: Callable[..., Path], tmp_path: Path) -> None:
@@ -37,3 +37,14 @@ def test_images_of_several_labels(make_folder: Callable[..., Path], tmp_path: Pa
         assert word in str(said)
     (root / "list.csv").write_text("image,labels\n1.png,x|y\n2.png,\n")
     assert outlook(load_dataset(str(root / "list.csv"), cache_dir=tmp_path / "cache")) is None
+
+
+def test_copies_of_one_picture_cannot_be_divided() -> None:
+    labels = {"train": np.repeat([0, 1], 12)}
+    content = {"train": np.repeat(np.arange(2, dtype=np.uint8), 12)[:, None] * np.ones(16, "u1")}
+    assert outlook_of(labels, ("a", "b"), None) is None
+    said = str(outlook_of(labels, ("a", "b"), content))
+    assert "24 training images are too few for `probe head` as it stands" in said
+    assert "belong together" in said
+    each = {"train": np.arange(24, dtype=np.uint8)[:, None] * np.ones(16, "u1")}
+    assert outlook_of(labels, ("a", "b"), each) is None
