@@ -40,7 +40,7 @@ from probe.datasets.containers import (
 from probe.datasets.image_files import foreign, format_of
 from probe.datasets.large import large_image, one_image
 from probe.datasets.notes import Notes, Reading
-from probe.datasets.streams import MISSING, guarded, jpeg_damage, read_jpeg, webp_damage
+from probe.datasets.streams import MISSING, guarded, jpeg_damage, png_damage, read_jpeg, webp_damage
 from probe.errors import ImageError
 
 if TYPE_CHECKING:
@@ -223,7 +223,12 @@ def _load(image: Any, data: bytes | None, name: str) -> None:
     if data is not None and image.format in ("JPEG", "MPO"):
         _load_jpeg(image, data, name)
         return
-    if data is not None and image.format == "WEBP" and (reason := webp_damage(data, _is_whole)):
+    reason = None
+    if data is not None and image.format == "PNG":
+        reason = png_damage(data)
+    elif data is not None and image.format == "WEBP":
+        reason = webp_damage(data, _is_whole)
+    if reason:
         raise ImageError(name, reason)
     if data is not None and image.format == "TIFF":
         _check_parts(image, data, name)

@@ -1,4 +1,4 @@
-"""JPEG and WebP files that are damaged though their decoders finish without a word.
+"""JPEG, PNG and WebP files that are damaged though their decoders finish without a word.
 
 libjpeg fills what it cannot decode with grey and only warns, which Pillow does not pass on, and
 WebP has no checksum. What is looked for here, so that the decoding itself costs the same:
@@ -7,21 +7,25 @@ WebP has no checksum. What is looked for here, so that the decoding itself costs
   no more. The decoder gets the data with padding where the end marker was: it starves where data
   is missing, and is done before the last bytes are handed out where too much was left over.
 - Restart markers follow each other, and are as many as the size asks for.
-- A JPEG of several scans must bring each coefficient to full precision, and its last scan must end
+- A JPEG of several scans must bring each coefficient to full precision, and each scan must end
   before the padding that the decoder gets behind it.
 - A long run of zero bytes, as a lost sector or half a download leaves it, is in no JPEG's data but
   that of flat areas under a code that writes those as zeros. In a WebP it is a reason to see
   whether all of the data is needed.
 
-What stays unseen: a changed bit after which as much data is used as before, and a scan before the
-last one, or a last one within a run of blocks without new coefficients, that is cut.
+- The compressed data of a PNG must have its checksum, which Pillow does not look at.
+
+What stays unseen: a changed bit of a JPEG or WebP after which as much data is used as before, and a
+scan of several that is cut where it brings a bit a block, or within a run of blocks without news.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 SPARE = 16  # bytes that an encoder may leave over, as padding, behind a scan
@@ -66,34 +70,41 @@ class OneScan(Guard):
         return super().read(most if size is None or size < 0 else min(size, most))
 
 
-class LastScan(Guard):
-    """Hands out two bytes of padding behind the last scan, and sees what the decoder makes of them.
+class SeveralScans(Guard):
+    """Hands out two bytes of padding behind each scan, and sees what the decoder makes of them.
 
-    Between scans libjpeg skips what is no marker, and has nothing left at once. Within a scan it
+    Behind a scan libjpeg skips what is no marker, and has nothing left at once. Within a scan it
     takes bits of ones for a code of the full 16, and leaves a single byte until it has another.
     """
 
-    def __init__(self, data: bytes, stop: int) -> None:
-        super().__init__(data)
-        self._stop, self._rest = stop, stop + 2 * len(ONES)
+    def __init__(self, data: bytes, stops: Sequence[int]) -> None:
+        padding = PADDING + ONES * 2
+        pieces = [data[a:b] for a, b in pairwise((0, *stops, len(data)))]
+        super().__init__(padding.join(pieces))
+        self._places: list[int] = []  # where one of the two bytes begins, or what is behind them
+        for number, stop in enumerate(stops):
+            at = stop + number * len(padding) + len(PADDING)
+            self._places += (at, at + len(ONES), at + 2 * len(ONES))
+        self._next = 0  # of the places
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as a file does, but stop before and after each byte of the padding."""
-        here = self.tell()
-        if here < self._stop:
-            most = self._stop - here
-            return super().read(most if size is None or size < 0 else min(size, most))
-        if here > self._rest:
-            return super().read(size)
-        return _Appended(super().read(len(ONES) if here < self._rest else size), self)
+        here, told = self.tell(), False
+        if self._next < len(self._places) and here == self._places[self._next]:
+            self._next, told = self._next + 1, True
+        if self._next < len(self._places):
+            most = self._places[self._next] - here
+            size = most if size is None or size < 0 else min(size, most)
+        data = super().read(size)
+        return _Appended(data, self) if told else data
 
 
 class _Appended(bytes):
     """Bytes of a guard's; Pillow appends them to those that the decoder left."""
 
-    _guard: LastScan
+    _guard: Guard
 
-    def __new__(cls, data: bytes, guard: LastScan) -> _Appended:
+    def __new__(cls, data: bytes, guard: Guard) -> _Appended:
         self = super().__new__(cls, data)
         self._guard = guard
         return self
@@ -181,12 +192,11 @@ def _scan(scans: list[Scan], data: bytes, at: int, body: bytes) -> int:
 
 def guarded(data: bytes, jpeg: Jpeg) -> Guard | None:
     """Return the file for the decoder that tells whether it needs all of the data, if any can."""
-    first, stop = jpeg.scans[0].start, jpeg.scans[-1].stop
     if jpeg.single:
+        first, stop = jpeg.scans[0].start, jpeg.scans[0].stop
         return OneScan(data[:stop] + PADDING, max(stop - SPARE, first))
     if jpeg.kind in _SEQUENTIAL or jpeg.kind == _PROGRESSIVE:
-        padded = b"".join((data[:stop], PADDING, ONES * 2, data[stop:]))
-        return LastScan(padded, stop + len(PADDING))
+        return SeveralScans(data, [scan.stop for scan in jpeg.scans])
     return None  # arithmetic coding
 
 
@@ -241,6 +251,22 @@ def _complete(jpeg: Jpeg) -> bool:
             if scan.low == 0 and component in missing:
                 missing[component] -= set(range(scan.first, scan.last + 1))
     return not any(missing.values())
+
+
+def png_damage(data: bytes) -> str | None:
+    """Return what is wrong with the compressed data of a PNG's first image: its checksums."""
+    at, seen, view = 8, False, memoryview(data)
+    while at + 12 <= len(data):
+        stop, kind = at + 8 + int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
+        if kind == b"IDAT":
+            seen = True
+            found = data[stop : stop + 4]
+            if len(found) == 4 and zlib.crc32(view[at + 4 : stop]) != int.from_bytes(found):
+                return "is damaged: its compressed data has another checksum"
+        elif seen:
+            break
+        at = stop + 4
+    return None
 
 
 def webp_damage(data: bytes, decodes: Callable[[bytes], bool]) -> str | None:

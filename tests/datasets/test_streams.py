@@ -57,6 +57,33 @@ def test_a_progressive_jpeg_is_not_cut_within_its_last_scan(mode: str, quality: 
         assert refused(cut + END), share
 
 
+def test_a_progressive_jpeg_is_cut_within_no_scan() -> None:
+    data = encoded(PHOTO, "JPEG", progressive=True, quality=90)
+    jpeg = read_jpeg(data)
+    assert jpeg is not None
+    seen = {
+        number: refused(data[: scan.start + (scan.stop - scan.start) // 2] + data[scan.stop :])
+        for number, scan in enumerate(jpeg.scans)
+    }
+    refining = {number for number, scan in enumerate(jpeg.scans) if scan.high and not scan.last}
+    assert {number for number in seen if not seen[number]} <= refining  # a bit a block is missing
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_a_damaged_png_is_refused(frames: int) -> None:
+    """Pillow stops where it has all rows, and looks at no checksum."""
+    more = {"save_all": True, "append_images": [PHOTO.rotate(90)]} if frames > 1 else {}
+    data = encoded(PHOTO, "PNG", **more)
+    assert not refused(data)
+    first = data[: data.index(b"fdAT")] if frames > 1 else data
+    for share in (0.3, 0.6, 0.95):
+        at = int(len(first) * share)
+        assert refused(data[:at] + bytes(len(data) - at))
+        assert refused(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
+        assert refused(data[:at])
+    assert not refused(data[:-12])  # without a mark of its end
+
+
 @pytest.mark.parametrize("strip", [None, 6000])
 def test_a_damaged_jpeg_in_a_tiff_is_refused(
     strip: int | None, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
