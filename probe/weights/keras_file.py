@@ -188,13 +188,19 @@ def _named_tensors(path: Path, part: Part, base: int) -> tuple[dict[str, LazyTen
     # opened anew: names lie in heaps, which are checked first, and HDF5 must find none elsewhere
     check_heaps(path, part)
     found: dict[str, LazyTensor] = {}
+    places: dict[str, str] = {}
     with h5py.File(part, "r") as file:
         backend, config = _backend(path, file), _config(path, file)
         for path_in_file, tensor in tensors.items():
             name = _name(file, list(path_in_file))
+            place = "/".join(path_in_file)
             if name in found:
-                raise UnsafeFileError(f"{path}: two tensors are called {name!r}")
-            found[name] = tensor
+                raise UnsafeFileError(
+                    f"{path}: two tensors are called {name!r}, at {places[name]} and {place}; where "
+                    "the file holds several networks, load it in Keras and save the one alone, "
+                    "model.get_layer(NAME).save(FILE)"
+                )
+            found[name], places[name] = tensor, place
     return found, backend, config
 
 

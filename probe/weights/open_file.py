@@ -17,7 +17,7 @@ from probe.weights import (
     torch_file,
 )
 from probe.weights.tensors import TensorFile
-from probe.weights.torch_file import PLACE
+from probe.weights.torch_file import LOAD, TRUST, other_file
 from probe.weights.zip_members import stored_members
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -134,14 +134,17 @@ def _left(file: TensorFile, names: Mapping[str, str], taken: str, left: str) -> 
     whole = begin.removesuffix(names[begin]) + left
     rest = [short for short in names.values() if not short.startswith((taken, left))]
     beside = f"; nor were {len(rest)} more tensors, {rest[0]!r} first" if rest else ""
-    place = file.metadata.get(PLACE, "")
-    load, save = f"torch.load(FILE){place}", "torch.save"
-    if file.format == "safetensors":
-        load, save = "load_file(FILE)", "safetensors.torch.save_file"
+    first, load, save = "import torch", file.metadata.get(LOAD, ""), "torch.save"
+    if file.format == "safetensors":  # which NumPy has no bfloat16 for
+        halves = any(one.dtype == "bfloat16" for one in file.tensors.values())
+        first = f"from safetensors.{'torch' if halves else 'numpy'} import load_file, save_file"
+        load, save = f"load_file({str(file.path)!r})", "save_file"
+    trust = f" {TRUST}" if "weights_only=False" in load else ""
     return (
-        f"{taken.rstrip('.')!r} was taken, and {left.rstrip('.')!r} beside it was not: "
-        f"{save}({{k: v for k, v in {load}.items() if k.startswith({whole!r})}}, OTHER) "
-        f"makes a file of that{beside}"
+        f"{taken.rstrip('.')!r} was taken, and {left.rstrip('.')!r} beside it was not; in Python, "
+        f"{first}; {save}({{k[{len(whole)}:]: v for k, v in {load}.items() "
+        f"if k.startswith({whole!r})}}, "
+        f"{other_file(file.path, left)!r}) makes a file of that{trust}{beside}"
     )
 
 

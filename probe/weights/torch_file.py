@@ -9,11 +9,12 @@ followed by the storages.
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from probe.errors import UnsafeFileError, WeightsError
 from probe.pickles import COMMON, Allowed, BoundedStream, Dialect, Stream, read_pickle
@@ -35,7 +36,8 @@ NESTED_UNDER = (  # the trained weights first, then averages of them, then other
     "module", "backbone", "encoder", "model_ema", "state_dict_ema", "ema_state_dict", "ema",
     "teacher", "student", "generator",
 )  # fmt: skip
-PLACE = "torch.place"  # in the metadata: where in the file's dictionaries the tensors are
+LOAD = "torch.load"  # in the metadata: the call of torch that gives the tensors
+TRUST = "(weights_only=False runs what the file asks for: only if you trust it)"
 MAX_KEY = 16  # parts of a tuple that is a dict's key
 MAX_PICKLE = 1 << 26  # of the largest networks here it is below 1 MB
 
@@ -44,6 +46,9 @@ _STORAGES = {
     "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32",
     "ShortStorage": "int16", "CharStorage": "int8", "ByteStorage": "uint8", "BoolStorage": "bool",
 }  # fmt: skip
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ def read_torch_stream(path: Path) -> TensorFile:
             raise WeightsError(f"{path}: torch stream of an unknown version {protocol!r}")
         if not isinstance(system, dict) or system.get("little_endian") is not True:
             raise WeightsError(f"{path}: written on a big-endian machine, which is not supported")
-        dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in _all_tensors(found)}
+        dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in _of_kind(found, _Tensor)}
         places = _stream_places(path, file, size, keys, dtypes)
     return _tensor_file(path, found, places)
 
@@ -306,23 +311,26 @@ _TORCH = Dialect(
 )  # fmt: skip
 
 
-def _all_tensors(found: object) -> list[_Tensor]:
-    """Every tensor in nested containers, each container visited once."""
-    tensors, waiting, seen = [], [found], set()
+def _of_kind(found: object, kind: type[T]) -> list[T]:
+    """Everything of a kind in nested containers, each container visited once."""
+    kept, waiting, seen = [], [found], set()
     while waiting:
         one = waiting.pop()
-        if isinstance(one, _Tensor):
-            tensors.append(one)
+        if isinstance(one, kind):
+            kept.append(one)
         elif isinstance(one, dict | list | tuple) and id(one) not in seen:
             seen.add(id(one))
             waiting.extend(one.values() if isinstance(one, dict) else one)
-    return tensors
+    return kept
 
 
 def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[str, ...], str]:
-    """The tensors by their names, what is to be told of how they were chosen, and their place."""
+    """The tensors by their names, what is to be told of how they were chosen, and their call."""
     notes: list[str] = []
-    place = ""
+    # torch's own reader of weights alone refuses what is read past here
+    plain = not _of_kind(found, _Inert)
+    place = f"torch.load({str(path)!r}, map_location='cpu'" + (")" if plain else
+            ", weights_only=False)")  # fmt: skip
     for _ in range(3):  # {"state_dict": {"model": {...}}} is as deep as anybody nests
         if not isinstance(found, dict):
             break
@@ -332,9 +340,10 @@ def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[st
         taken, *others = several
         if others:
             other = others[0]
+            save = f"torch.save({place}[{other!r}], {other_file(path, other)!r})"
             notes.append(
-                f"{taken!r} was taken, and {' and '.join(map(repr, others))} beside it was not: "
-                f"torch.save(torch.load(FILE){place}[{other!r}], OTHER) makes a file of that"
+                f"{taken!r} was taken, and {' and '.join(map(repr, others))} beside it was not; in "
+                f"Python, import torch; {save} makes a file of that" + f" {TRUST}" * (not plain)
             )
         found = found[taken]
         place += f"[{taken!r}]"
@@ -352,6 +361,12 @@ def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[st
         )
         raise WeightsError(f"{path}: no state dict in it (found {keys}); save model.state_dict()")
     return tensors, tuple(notes), place
+
+
+def other_file(path: Path, network: str) -> str:
+    """Return what a file is to be called that holds another network of a file alone."""
+    name = re.sub(r"\W+", "_", network).strip("_")
+    return str(path.with_name(f"{path.stem}-{name}{path.suffix}"))
 
 
 def _holds_tensors(found: object) -> bool:
@@ -376,4 +391,4 @@ def _tensor_file(path: Path, found: object, places: Mapping[str, Member]) -> Ten
             path, name, storage.dtype, one.shape,
             offset=place.offset + first, available=end - first, strides=one.strides,
         )  # fmt: skip
-    return TensorFile(path, "torch", tensors, {PLACE: place_in}, notes=notes)
+    return TensorFile(path, "torch", tensors, {LOAD: place_in}, notes=notes)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -26,6 +31,25 @@ def under(prefix: str, more: float = 0) -> dict[str, np.ndarray]:
     return {prefix + name: np.full(2, one + more, "f4") for name, one in KERNEL.items()}
 
 
+def typed(note: str, monkeypatch: pytest.MonkeyPatch, held: dict[str, Any]) -> dict[str, Any]:
+    """Run the line of Python that a note gives, with as much of torch as it needs."""
+    found = re.search(r"in Python, (.*?) makes a file of that", note)
+    assert found is not None
+    asked: dict[str, Any] = {}
+
+    def load(path: str, **options: Any) -> dict[str, Any]:
+        assert Path(path).is_file()
+        asked.update(options)
+        return held
+
+    def save(arrays: dict[str, Any], path: str) -> None:
+        writers.write_torch_zip(Path(path), arrays)
+
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(load=load, save=save))
+    exec(found[1], {})
+    return asked
+
+
 @pytest.mark.parametrize(
     ("taken", "left"),
     [
@@ -36,7 +60,7 @@ def under(prefix: str, more: float = 0) -> dict[str, np.ndarray]:
 )  # fmt: skip
 @pytest.mark.parametrize("kind", ["torch", "safetensors"])
 def test_of_two_networks_in_one_state_dict_one_is_taken_and_named(
-    kind: str, taken: str, left: str, tmp_path: Path
+    kind: str, taken: str, left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "w"
     queue = {"module.queue": np.zeros(3, "f4")} if "module" in taken else {}
@@ -48,23 +72,43 @@ def test_of_two_networks_in_one_state_dict_one_is_taken_and_named(
     file = open_tensors(path)
     assert {name: one.read()[0] for name, one in file.tensors.items()} == KERNEL
     (note,) = file.notes
-    inner = left if "module" in left else left.partition(".")[0] + "."
-    assert f"k.startswith('{inner}')" in note
-    assert ("torch.load(FILE)['state_dict'].items()" in note) == (kind == "torch")
     assert ("'queue' first" in note) == bool(queue)
+    typed(note, monkeypatch, {"state_dict": arrays})
+    (other,) = (one for one in tmp_path.iterdir() if one != path)
+    assert other.name.startswith("w-")
+    expected = {name: value + 10 for name, value in KERNEL.items()}
+    assert {name: one.read()[0] for name, one in open_tensors(other).tensors.items()} == expected
 
 
-def test_the_line_for_a_state_dict_inside_another_names_its_place(tmp_path: Path) -> None:
+@pytest.mark.parametrize("plain", [True, False])
+def test_the_line_for_a_state_dict_inside_another_names_its_place(
+    plain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ones = {"conv1.weight": np.ones(2, "f4")}
     inner = {"model": writers.state_dict(ones), "model_ema": writers.state_dict(ones)}
-    body = writers.mapping({"state_dict": writers.mapping(inner)})
-    path = writers.write_zip(tmp_path / "w.pth", b"\x80\x02" + body + b".", [bytes(8)])
+    args = {} if plain else {"args": writers.glob("argparse", "Namespace") + b")\x81"}
+    body = writers.mapping({"state_dict": writers.mapping(inner), **args})
+    path = writers.write_zip(tmp_path / "my w.pth", b"\x80\x02" + body + b".", [bytes(8)])
     (note,) = open_tensors(path).notes
-    assert "torch.save(torch.load(FILE)['state_dict']['model_ema'], OTHER)" in note
+    held = {"state_dict": {"model": ones, "model_ema": {"conv1.weight": np.full(2, 7, "f4")}}}
+    asked = typed(note, monkeypatch, held)
+    assert asked == {"map_location": "cpu"} | ({} if plain else {"weights_only": False})
+    assert ("only if you trust it" in note) != plain
+    other = open_tensors(tmp_path / "my w-model_ema.pth")
+    assert other.tensors["conv1.weight"].read().tolist() == [7, 7]
     shown = CliRunner().invoke(app, ["weights", "show", str(path)])
     assert "'model' was taken, and 'model_ema' beside it was not" in " ".join(shown.output.split())
     asked = CliRunner().invoke(app, ["weights", "show", str(path), "--json"])
     assert json.loads(asked.stdout)["notes"] == [note]
+
+
+def test_two_networks_in_a_keras_file_are_told_with_their_places(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        for network in ("student", "teacher"):
+            file[f"{network}/block1_conv1/kernel:0"] = np.zeros((3, 3, 3, 64), "f4")
+    said = r"at student/block1_conv1/kernel:0 and teacher/.*model\.get_layer\(NAME\)\.save"
+    with pytest.raises(WeightsError, match=said):
+        open_tensors(tmp_path / "w.h5")
 
 
 def test_features_is_a_wrapper_of_resnets_alone(tmp_path: Path) -> None:
