@@ -196,8 +196,8 @@ def _named_tensors(path: Path, part: Part, base: int) -> tuple[dict[str, LazyTen
             place = "/".join(path_in_file)
             if name in found:
                 raise UnsafeFileError(
-                    f"{path}: two tensors are called {name!r}, at {places[name]} and {place}; where "
-                    "the file holds several networks, load it in Keras and save the one alone, "
+                    f"{path}: two tensors are called {name!r}, at {places[name]} and {place}; of "
+                    "a file with several networks load one in Keras and save it alone, "
                     "model.get_layer(NAME).save(FILE)"
                 )
             found[name], places[name] = tensor, place

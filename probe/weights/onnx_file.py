@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import MAX_NODES, Graph, Node
 from probe.weights.tensors import (
+    AS_BITS,
     FLOATING,
     ITEM_BYTES,
     LazyTensor,
@@ -47,13 +48,14 @@ ATTRIBUTE_FLOATS, ATTRIBUTE_INTS = 7, 8
 INT32, INT64 = 5, 7  # of TensorProto
 DIMS, TYPE, NAME, RAW, EXTERNAL, LOCATION = 1, 2, 8, 9, 13, 14  # of TensorProto
 PACKED = {"float32": 4, "float64": 10}  # the field of TensorProto that holds such numbers packed
-FLOAT8 = range(17, 21)  # of TensorProto.DataType
+FLOAT8 = (18, 20)  # of TensorProto.DataType: those without a negative zero
 MAX_DIMS = 256
 MAX_ATTRIBUTE = 2048  # bytes of a node's numbers or text; more is no setting of a network here
 FEW = 64  # numbers of a tensor that can be a setting: pads, axes, a shape, the bounds of a clip
 _TYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
     9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
+    17: "float8_e4m3fn", 19: "float8_e5m2",
 }  # fmt: skip
 
 
@@ -475,7 +477,7 @@ def _tensor(  # noqa: PLR0912 - a case a field
     shape = check_shape(wire.path, name, dims)
     if kind in FLOAT8:
         raise WeightsError(
-            f"{wire.path}: initializer {name!r} is stored as float8, which is not supported; "
+            f"{wire.path}: initializer {name!r} is stored as a float8 that is not supported; "
             "export the network in float32 or float16"
         )
     dtype, count = _TYPES.get(kind, ""), math.prod(shape)
@@ -495,7 +497,7 @@ def _tensor(  # noqa: PLR0912 - a case a field
     if not dtype or blob.length != count * ITEM_BYTES[dtype]:
         raise wire.damaged(f"has an initializer {name!r} of shape {shape} in {blob.length} bytes")
     tensor = raw_tensor(wire.path, name, dtype, shape, offset=blob.start, available=blob.length)
-    if 0 < count <= FEW and dtype != "bfloat16":
+    if 0 < count <= FEW and dtype not in AS_BITS:
         stored = np.frombuffer(wire.data(blob, 8 * FEW), np.dtype(dtype).newbyteorder("<"))
         numbers = tuple(stored.astype(np.float64).tolist())
     return name, tensor, numbers

@@ -30,11 +30,29 @@ AS_FLOAT32 = (
 )
 BLOCK_BYTES = 1 << 24
 MAX_DIMENSIONS = 8
-FLOATING = ("float32", "float16", "bfloat16", "float64")
+FLOATING = ("float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2")
 ITEM_BYTES = {
     "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2,
     "int8": 1, "uint8": 1, "bool": 1, "uint16": 2, "uint32": 4, "uint64": 8,
+    "float8_e4m3fn": 1, "float8_e5m2": 1,
 }  # fmt: skip
+AS_BITS = {  # what NumPy has no type for -> what it is read as
+    "bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8",
+}  # fmt: skip
+
+
+def _e4m3fn() -> Float32:
+    """The value of every byte: a sign, four bits of exponent less 7, three of fraction; no inf."""
+    byte = np.arange(256)
+    exponent, fraction = byte >> 3 & 15, byte & 7
+    size = np.where(
+        exponent == 0, fraction / 8 * 2.0**-6, (1 + fraction / 8) * 2.0 ** (exponent - 7.0)
+    )
+    size = np.where(byte & 127 == 127, np.nan, size)
+    return np.where(byte & 128, -size, size).astype(np.float32)
+
+
+_E4M3FN = _e4m3fn()
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,11 @@ class LazyTensor:
         stored = self.fetch(start, stop)
         if self.dtype == "bfloat16":  # the upper half of a float32
             return (stored.astype(np.uint32) << 16).view(np.float32)
+        if self.dtype == "float8_e5m2":  # the upper half of a float16
+            return (stored.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+        if self.dtype == "float8_e4m3fn":
+            values: Float32 = _E4M3FN[stored]
+            return values
         with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, refused by `load`
             return np.ascontiguousarray(stored, dtype=np.float32)
 
@@ -223,7 +246,7 @@ def _fill(path: Path, file: io.FileIO, into: Float32) -> None:
 
 
 def _read_items(path: Path, dtype: str, offset: int, count: int) -> NDArray[Any]:
-    stored = np.dtype({"bfloat16": "uint16"}.get(dtype, dtype)).newbyteorder("<")
+    stored = np.dtype(AS_BITS.get(dtype, dtype)).newbyteorder("<")
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
         items = np.fromfile(file, stored, count)

@@ -12,7 +12,7 @@ import io
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -193,9 +193,17 @@ class _OtherTypeError(UnsafeFileError):
     """The pickle makes tensors of a type that no network here has."""
 
 
-def _rebuild_other(*_: object) -> None:
-    """What torch writes for the types that have no storage of their own."""
-    raise _OtherTypeError("holds tensors of float8 or another type that is not supported")
+def _rebuild_typed(
+    storage: object, offset: object, shape: object, strides: object, *rest: object
+) -> _Tensor:
+    """What torch writes for the types that have no storage of their own: bytes, and the type."""
+    kind = next((one for one in rest if isinstance(one, _StorageType)), None)
+    if kind is None:
+        raise _OtherTypeError("holds tensors of a type that is not supported")
+    made = _rebuild_tensor(storage, offset, shape, strides)
+    if made.storage.dtype != "uint8":
+        raise UnsafeFileError("the pickle gives a tensor another type than its storage")
+    return replace(made, storage=replace(made.storage, dtype=kind.dtype))
 
 
 def _ordered_dict(*pairs: object) -> dict[object, object]:
@@ -275,9 +283,8 @@ _BESIDE: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 _DTYPES = (
     "float32", "float64", "float16", "bfloat16", "complex64", "complex128", "int64", "int32",
-    "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "float8_e4m3fn",
-    "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "channels_last", "contiguous_format",
-    "preserve_format", "strided",
+    "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool", "float8_e4m3fnuz",
+    "float8_e5m2fnuz", "channels_last", "contiguous_format", "preserve_format", "strided",
 )  # fmt: skip
 
 
@@ -287,6 +294,7 @@ _TORCH = Dialect(
     table={
         **{place: Allowed(_inert) for place in _BESIDE},
         **{("torch", name): _Inert() for name in _DTYPES},
+        **{("torch", name): _StorageType(name) for name in ("float8_e4m3fn", "float8_e5m2")},
         **{(module, name): Allowed(_listed) for module in ("__builtin__", "builtins")
            for name in ("set", "frozenset", "list", "tuple")},
         **{(module, name): Allowed(_inert) for module in ("__builtin__", "builtins")
@@ -297,7 +305,7 @@ _TORCH = Dialect(
         ("collections", "OrderedDict"): Allowed(_ordered_dict),
         ("torch._utils", "_rebuild_tensor"): Allowed(_rebuild_tensor),
         ("torch._utils", "_rebuild_tensor_v2"): Allowed(_rebuild_tensor),
-        ("torch._utils", "_rebuild_tensor_v3"): Allowed(_rebuild_other),
+        ("torch._utils", "_rebuild_tensor_v3"): Allowed(_rebuild_typed),
         ("torch._utils", "_rebuild_parameter"): Allowed(lambda tensor, *_: tensor),
         ("torch", "Size"): Allowed(_size),
         ("torch.storage", "UntypedStorage"): _StorageType("uint8"),
