@@ -67,6 +67,11 @@ class PendingArray:
 
 def _plain_objects(values: object, shape: object) -> list[Any]:
     """Return an array of objects in one dimension, as text in a table is kept, as a list."""
+    if shape == () and type(values) is list and len(values) == 1:
+        raise UnsafeFileError(
+            f"an array of objects holds one {type(values[0]).__name__}; save what is in it as "
+            "arrays of their own"
+        )
     if type(values) is not list or shape != (len(values),):
         raise UnsafeFileError("an array of objects claims another shape than that of its list")
     if not all(isinstance(value, SCALARS) for value in values):

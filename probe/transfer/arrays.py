@@ -174,10 +174,21 @@ def _pickle(path: Path) -> Arrays:
             f"{path}: holds a {type(value).__name__}, expected a dictionary of features and labels"
         )
     try:
-        named = text_keys(value)
+        named = _flattened(value)
     except ValueError as error:
         raise DataError(f"{path}: a name in it is not text ({in_one_line(error)})") from None
     return Arrays(named={name: Array(read=partial(_as_is, one)) for name, one in named.items()})
+
+
+def _flattened(value: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a dictionary whose dictionaries are taken apart: ``train/features``."""
+    found: dict[str, Any] = {}
+    for name, one in text_keys(value).items():
+        if isinstance(one, Mapping) and all(isinstance(key, str | bytes) for key in one):
+            found |= {f"{name}/{below}": each for below, each in text_keys(one).items()}
+        else:
+            found[name] = one
+    return found
 
 
 def _parquet(path: Path) -> Arrays:
@@ -192,15 +203,15 @@ def _parquet(path: Path) -> Arrays:
         schema = file.schema_arrow
         about = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
         have = set(schema.names)
-        if not {"split", "id", "features"} <= have or not have & {"label", "labels"}:
-            raise ValueError("not the columns split, id, label or labels, and features")
+        if not {"key", "provenance"} <= about.keys() or "features" not in have:
+            return Arrays(named=_columns(path, schema))
         splits = np.array(file.read(columns=["split"])["split"].to_pylist(), np.str_)
         row_shape = tuple(loads_json(about["row_shape"])) if "row_shape" in about else ()
         classes = loads_json(about["classes"]) if "classes" in about else _seen_classes(file, have)
     except Exception as error:
         raise DataError(
-            f"{path}: no Parquet file as `probe cache export` writes it ({in_one_line(error)}); "
-            "save features and labels as .npz"
+            f"{path}: not a readable Parquet file ({in_one_line(error)}); save features and labels "
+            "as .npz"
         ) from error
     named = {"classes": Array(read=partial(_as_is, classes))}
     for name in ("key", "provenance"):
@@ -211,6 +222,38 @@ def _parquet(path: Path) -> Arrays:
             read = partial(_parquet_rows, path, role, rows, row_shape, classes)
             named[f"{split}/{role}"] = Array(read=read)
     return Arrays(named=named, exported=True)
+
+
+def _columns(path: Path, schema: Any) -> dict[str, Array]:
+    """Return the columns of somebody's table; a row's list of numbers is a row of an array."""
+    import pyarrow as pa
+
+    def read(name: str, width: bool) -> Any:
+        import pyarrow.parquet as pq
+
+        kind = schema.field(name).type
+        if pa.types.is_nested(kind) and not width:
+            raise ValueError(f"{kind} is neither numbers nor text")
+        column = pq.ParquetFile(path).read(columns=[name])[name].combine_chunks()
+        if column.null_count:
+            raise ValueError(f"{column.null_count} rows are empty")
+        if not width:
+            values = column.to_pylist()
+            return values if values and isinstance(values[0], str) else np.asarray(values)
+        flat = column.flatten()
+        if flat.null_count or len(flat) % len(column):
+            raise ValueError("its rows have different lengths, or lack numbers")
+        rows = flat.to_numpy(zero_copy_only=False).reshape(len(column), -1)
+        if pa.types.is_list(column.type) and len(set(np.diff(column.offsets.to_numpy()))) > 1:
+            raise ValueError("its rows have different lengths")
+        return rows
+
+    found = {}
+    for field in schema:
+        kind = field.type
+        listed = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+        found[field.name] = Array(read=partial(read, field.name, listed))
+    return found
 
 
 def _seen_classes(file: Any, have: set[str]) -> list[str]:
@@ -261,7 +304,16 @@ def _mat(path: Path) -> Arrays:
     except (Exception, MatReadError) as error:
         raise DataError(f"{path}: not a readable .mat file ({in_one_line(error)})") from error
 
+    structs = [name for name, _, kind in listed if kind == "struct"]
+    if structs and len(structs) == len(listed):
+        raise DataError(
+            f"{path}: {shown(structs[0])} is a struct; save its fields as variables, in MATLAB "
+            f"save('features.mat', '-struct', '{structs[0]}')"
+        )
+
     def read(name: str) -> Any:
+        if name in structs:
+            raise ValueError("a struct, whose fields are no variables")
         value = loadmat(path, variable_names=[name], appendmat=False)[name]
         return _matlab_text(value) if value.dtype.kind in "OU" else value
 

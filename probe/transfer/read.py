@@ -16,7 +16,17 @@ from probe.errors import DataError, UsageError
 from probe.records import loads_json, shown
 from probe.transfer.arrays import Array, Arrays, open_arrays, read_array, text_of
 from probe.transfer.labels import Labels, usual_labels
-from probe.transfer.roles import Names, listed, merged, placed, split_in
+from probe.transfer.roles import (
+    SPLIT_WORDS,
+    Names,
+    calls_itself_ids,
+    listed,
+    merged,
+    place_of,
+    placed,
+    split_in,
+    tells_splits,
+)
 
 log = logging.getLogger(__name__)
 
@@ -104,15 +114,62 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
         )
     if names.labels is not None and names.labels.endswith(".npy") and len(found) + len(without) > 1:
         raise UsageError(f"--labels {names.labels}: one file for the features of several splits")
+    told = [name for name in unused if tells_splits(name) and split is None]
+    whole = told and len(found) == 1 and place_of(next(iter(found.values()))["features"])
+    own = _divisions(path, arrays, told) if whole and whole[0] is None else None
+    unused = [name for name in unused if own is None or name not in told]
     if without:
         log.warning("%s: no labels for %s; left out", path, listed(without))
     if said := [name for name in unused if not (arrays.exported and name in OF_EXPORTS)]:
         log.warning("%s: not used: %s", path, listed(said))
     made = _made(path, arrays) if arrays.exported else None
-    return {
+    parts = {
         name: replace(_part(path, arrays, roles, classes), made=made)
         for name, roles in found.items()
     }
+    return parts if own is None else _divided(path, told[0], next(iter(parts.values())), own)
+
+
+def _divisions(path: Path, arrays: Arrays, told: Sequence[str]) -> list[str]:
+    """Return the split of each row, which an array of words tells.
+
+    Raises
+    ------
+    DataError
+        It is told in another way. All rows would be trained on.
+    """
+    value = read_array(path, arrays.named[told[0]], told[0]) if len(told) == 1 else None
+    values = value.ravel().tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(values, list | tuple) and all(isinstance(one, str | bytes) for one in values):
+        words = [text_of(one, f"{path}: {told[0]}").strip().lower() for one in values]
+        if set(words) <= SPLIT_WORDS.keys():
+            return [SPLIT_WORDS[word] for word in words]
+    raise DataError(
+        f"{path}: {listed(told)} may say which rows are train and which are test; write each split "
+        "as arrays of its own (X_train, y_train, X_test, y_test), or as an array `split` of the "
+        "words train, val and test; --split train takes all rows as they are"
+    )
+
+
+def _divided(path: Path, name: str, part: Part, own: Sequence[str]) -> dict[str, Part]:
+    """Return the rows of each split."""
+    if len(own) != len(part.features):
+        raise DataError(
+            f"{path}: {shown(name)} has {len(own)} values for {len(part.features)} rows"
+        )
+    words, found = np.array(own), {}
+    for split in SPLIT_ORDER:
+        rows = np.flatnonzero(words == split)
+        if not len(rows):
+            continue
+        labels, ids = part.labels, part.ids
+        found[split] = replace(
+            part,
+            features=part.features[rows],
+            labels=[labels[row] for row in rows] if isinstance(labels, list) else labels[rows],
+            ids=None if ids is None else [ids[row] for row in rows],
+        )
+    return found
 
 
 def _made(path: Path, arrays: Arrays) -> Made | None:
@@ -192,7 +249,12 @@ def _part(
         raise DataError(f"{path}: {len(features)} rows of features and {count} labels{hint}")
     ids = None
     if "ids" in roles:
-        ids = _ids(path, arrays.named[roles["ids"]], roles["ids"], count)
+        try:
+            ids = _ids(path, arrays.named[roles["ids"]], roles["ids"], count)
+        except DataError as error:
+            if calls_itself_ids(roles["ids"]):
+                raise
+            log.warning("%s: rows get numbers as ids: %s", path, error)  # paths may repeat
     _look_at_zeros(path, roles["features"], features)
     enum = label_array.names
     return Part(

@@ -15,16 +15,22 @@ from probe.errors import DataError, UsageError
 from probe.records import shown
 
 SPLIT_WORDS = {
-    "train": "train", "training": "train", "tr": "train",
+    "train": "train", "training": "train", "tr": "train", "trn": "train",
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
-    "test": "test", "testing": "test", "te": "test",
+    "test": "test", "testing": "test", "te": "test", "tst": "test",
 }  # fmt: skip
 ROLE_WORDS = {
     "features": "features", "feature": "features", "feats": "features", "feat": "features",
-    "x": "features", "labels": "labels", "label": "labels", "y": "labels", "targets": "labels",
-    "target": "labels", "ids": "ids", "id": "ids",
+    "x": "features", "embeddings": "features", "embedding": "features", "embeds": "features",
+    "embs": "features", "emb": "features", "fea": "features",
+    "labels": "labels", "label": "labels", "y": "labels", "targets": "labels",
+    "target": "labels", "gnd": "labels",
+    "ids": "ids", "id": "ids", "filenames": "ids", "filename": "ids", "paths": "ids",
+    "path": "ids", "filepaths": "ids",
     "classes": "classes", "classnames": "classes", "labelnames": "classes",
 }  # fmt: skip
+NEUTRAL = {"image", "img", "bottleneck", "clip", "cnn"}  # say whose, not what
+SPLITS = {"split", "splits", "subset", "partition", "fold", "folds", "set"}  # a split, row by row
 ROLES = ("features", "labels", "ids", "classes")
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _FUSED = {
@@ -81,11 +87,29 @@ def _taken_apart(text: str) -> tuple[str | None, str | None] | None:
     if not words or len("".join(words)) != len(re.sub(r"[\W_]", "", text)):
         return None
     for word in words:
+        if word in NEUTRAL:
+            continue
         one = _FUSED.get(word, (SPLIT_WORDS.get(word), ROLE_WORDS.get(word)))
         if one == (None, None) or (split and one[0]) or (role and one[1]):
             return None
         split, role = split or one[0], role or one[1]
     return split, role
+
+
+def calls_itself_ids(name: str) -> bool:
+    """Whether an array's name says that it holds ids, and not, say, paths."""
+    return any(word in {"id", "ids"} for word in re.split(r"[^a-z]+", name.lower()))
+
+
+def tells_splits(name: str) -> bool:
+    """Whether an array's name says that it tells rows' splits: ``split``, ``train_idx``."""
+    words = [word.lower() for word in WORD.findall(name.rpartition("/")[2])]
+    if len(words) == 1:
+        return words[0] in SPLITS
+    of_split = {"is", "mask", "idx", "index", "indices", "inds", "ind", "loc"}
+    return len(words) == 2 and any(
+        one in SPLIT_WORDS and other in of_split for one, other in (words, words[::-1])
+    )
 
 
 def split_in(stem: str) -> str | None:

@@ -455,3 +455,91 @@ def test_a_header_that_claims_more_than_there_is_reserves_nothing(tmp_path: Path
     np.save(tmp_path / "labels.npy", Y)
     with pytest.raises(DataError, match="claimed, and 0 bytes there"):
         imported(tmp_path / "some.npy", names=Names(labels=str(tmp_path / "labels.npy")))
+
+
+def parquet(folder: Path, **columns: Any) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table({n: list(one) for n, one in columns.items()}), folder / "some.parquet")
+    return folder / "some.parquet"
+
+
+def nested(folder: Path) -> Path:
+    splits = {"train": {"features": X, "labels": Y}, "test": {"features": XT, "labels": YT}}
+    (folder / "some.pkl").write_bytes(pickle.dumps(splits))
+    return folder / "some.pkl"
+
+
+LAYOUTS = {
+    "embeddings": lambda f: npz(f, train_embeddings=X, train_targets=Y, test_embeddings=XT,
+                                test_targets=YT),
+    "image features": lambda f: npz(f, train_image_features=X, train_labels=Y,
+                                    test_image_features=XT, test_labels=YT),
+    "groups": lambda f: h5(f, train__embeddings=X, train__labels=Y, test__embeddings=XT,
+                           test__labels=YT),
+    "trn": lambda f: npz(f, feat_trn=X, label_trn=Y, feat_tst=XT, label_tst=YT),
+    "dictionaries": nested,
+    "split column": lambda f: npz(f, feats=np.concatenate([X, XT]), y=np.concatenate([Y, YT]),
+                                  split=np.array(["Train"] * N + ["test"] * 6)),
+    "table": lambda f: parquet(f, embedding=[*X.tolist(), *XT.tolist()], label=[*Y, *YT],
+                               split=["training"] * N + ["test"] * 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layouts_that_people_have(tmp_path: Path, name: str) -> None:
+    entry = imported(LAYOUTS[name](tmp_path))
+    for split, features, labels in (("train", X, Y), ("test", XT, YT)):
+        np.testing.assert_array_equal(entry[split].features, features)
+        np.testing.assert_array_equal(entry[split].labels, labels)
+
+
+def matlab_struct(folder: Path) -> Path:
+    from scipy.io import savemat
+
+    savemat(folder / "some.mat", {"data": {"X": X, "y": Y}})
+    return folder / "some.mat"
+
+
+def one_dictionary(folder: Path) -> Path:
+    return npz(folder, features=np.array({"a": 1}, dtype=object), labels=Y)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda f: npz(f, X=X, y=Y, is_train=np.arange(N) < 8), "is_train may say which rows"),
+        (lambda f: npz(f, X=X, y=Y, train_idx=np.arange(8), test_idx=np.arange(8, N)),
+         "train_idx, test_idx may say which rows are train"),
+        (lambda f: npz(f, X=X, y=Y, fold=np.arange(N) % 3), "fold may say which rows"),
+        (lambda f: npz(f, X=X, y=Y, split=np.array(["train"] * 5)), "split has 5 values for 12"),
+        (matlab_struct, r"data is a struct; .*'-struct', 'data'"),
+        (one_dictionary, "holds one dict; save what is in it as arrays"),
+        (lambda f: parquet(f, features=[[1.0], [1.0, 2.0]], label=[0, 1]), "different lengths"),
+    ],
+)  # fmt: skip
+def test_layouts_that_are_not_read_say_what_to_do(tmp_path: Path, make: Any, said: str) -> None:
+    with pytest.raises((DataError, UnsafeFileError), match=said):
+        imported(make(tmp_path))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_told_to_take_all_rows_a_division_is_named_as_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = npz(tmp_path, X=X, y=Y, is_train=np.arange(N) < 8)
+    assert len(imported(path, split="train")["train"]) == N
+    assert "not used: is_train" in caplog.text
+
+
+def test_file_names_are_ids_where_they_tell_rows_apart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = np.array([f"img/{row}.jpg" for row in range(N)])
+    assert imported(npz(tmp_path, X=X, y=Y, paths=names))["train"].ids == names.tolist()
+    names[1] = names[0]
+    assert imported(npz(tmp_path, X=X, y=Y, paths=names))["train"].ids[1] == "train/00001"
+    assert "11 different ids for 12 rows" in caplog.text
+    with pytest.raises(DataError, match="11 different ids"):
+        imported(npz(tmp_path, X=X, y=Y, ids=names))
