@@ -111,5 +111,5 @@ def read_bytes(text: str) -> int:
     try:
         assert found is not None
         return int(float(found[1]) * UNITS[found[2]])
-    except (AssertionError, KeyError, ValueError):
+    except (AssertionError, KeyError, ValueError, OverflowError):
         raise UsageError(f"--max-memory {text}: give a size, as in 500MB or 2GiB") from None

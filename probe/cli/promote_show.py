@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -37,13 +38,14 @@ def show_start(
     if options.start == "scratch":
         network = f"{source.backbone.name} to {source.layer.name}, random weights"
     frozen = "" if options.freeze == "none" else f", frozen: {options.freeze}"
+    steps = f"{training.updates} step{'' if training.updates == 1 else 's'}"
     facts = {
         "run": str(source.folder),
         "network": f"{network}; head {head}{frozen}",
         "images": f"{len(source.train):,} to train on, {len(source.val):,} held out by the run",
         "start": f"{word} {_percent(begun.score)} on validation, loss {begun.loss:.4f}",
         "steps": f"{options.optimizer}, lr {options.rate:g}, {options.schedule}, batches of "
-        f"{training.feed.batch_size}, {training.updates} steps an epoch, augment {options.augment}",
+        f"{training.feed.batch_size}, {steps} an epoch, augment {options.augment}",
     }
     if begun.mirror is not None:
         shown = "differ from" if begun.mirror.harmful else "show the same as"
@@ -200,7 +202,8 @@ def show_promoted(done: Promoted, begun: Begun) -> None:
         f"{console.duration(source.result.seconds)}",
     }
     if not done.better or last.p >= CERTAIN or last.after < last.before:
-        facts["tried"] = f"{tried(options)}; another may do better"
+        recipe = replace(options, batch_size=begun.training.feed.batch_size)
+        facts["tried"] = f"{tried(recipe)}; another may do better"
         start = done.gains[0].before
         facts["try"] = "; or ".join(other_recipes(options, history, start))
     if last.split == "val" and done.better:
@@ -218,8 +221,8 @@ def show_promoted(done: Promoted, begun: Begun) -> None:
 def _kept(gain: Gain) -> str:
     """Say so where the network was best before the first step."""
     return (
-        "keep the probe, unless another recipe does better: on the held-out images that choose, "
-        f"the best epoch has {_percent(gain.after)}, the probe {_percent(gain.before)}"
+        "keep the probe, unless another recipe does better: on the held-out images, which chose "
+        f"the epoch, the best one has {_percent(gain.after)}, the probe {_percent(gain.before)}"
     )
 
 

@@ -56,21 +56,20 @@ def estimate(begun: Begun) -> Estimate:
     training = begun.training
     state, options = training.network.state, training.options
     training.enter_stage(options.epochs)
-    kept, times = state.aux.array.copy(), []
+    kept, times = state.aux.array.copy(), list[float]()
     batches = training.batches(1, 0)
     started = time.perf_counter()
     for number, batch in enumerate(batches):
         training.forward(batch).wait_to_read()
         state.norm()  # waits for the gradient
-        if number:
-            times.append(time.perf_counter() - started)
+        times.append(time.perf_counter() - started)
         if number >= MEASURED:
             break
         started = time.perf_counter()
     batches.close()
     state.aux.array[:] = kept  # statistics that move with each batch
     state.gradients[:] = 0
-    each = float(np.median(times)) if times else time.perf_counter() - started
+    each = float(np.median(times[1:] or times))  # the first one allocates, too
     epoch = each * training.feed.batches + begun.predict_seconds * len(begun.source.val)
     left = options.epochs + 1 - training.progress.epoch
     held, copied = peak(), 4 * len(state.weights) * (1 + STATES[options.optimizer])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from probe.errors import UsageError
 from probe.memory import resident
-from probe.promote.kept import BUDGET, KeptImages
+from probe.promote.kept import KeptImages
 from probe.promote.optimizers import STATES
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FACTOR = 1.8  # of what MXNet plans
 RESERVE = 250_000_000  # pictures, figures, images on their way
-SHARE = 8  # of the limit, one part each: decoded images, and what frozen blocks made of images
+SHARE = 8  # of the limit that a run which goes on gives to decoded images, and to frozen maps
 AT_ONCE = 64  # images that are predicted at a time where nothing limits it
 SAMPLE = 8  # images that the plan of a graph is read from; it grows in proportion
 
@@ -78,8 +78,7 @@ def make_plan(training: Training, limit: int) -> Plan:
     train, predict = training.planned(SAMPLE)
     weights = 4 * len(network.state.weights)
     copies = max(2 * (1 + STATES[training.options.optimizer]), 3)  # as it is written
-    kept = min(BUDGET, limit // SHARE)
-    fixed = resident() + (2 + copies) * weights + 2 * kept + RESERVE
+    fixed = resident() + (2 + copies) * weights + RESERVE
 
     def need(trained: int, predicted: int) -> int:
         return int(fixed + FACTOR * (train * trained + predict * predicted) / SAMPLE)
@@ -110,15 +109,14 @@ def follow(training: Training, limit: Limit) -> Plan | None:
     if limit.bytes is None:
         return None
     images = training.feed.split.images
-    share = limit.bytes // SHARE
+    plan, share, part = None, limit.bytes // SHARE, limit.part
+    if part is None:
+        plan = make_plan(training, limit.bytes)
+        share, part = (limit.bytes - plan.needed) // 2, plan.part
+    training.network.part = part or None  # a run that goes on computes as it did
     if isinstance(images, KeptImages):
         images.limit(share)
     training.cached_bytes = min(training.cached_bytes, share)
-    if limit.part is not None:  # a run that goes on computes as it did
-        training.network.part = limit.part or None
-        return None
-    plan = make_plan(training, limit.bytes)
-    training.network.part = plan.part
     return plan
 
 

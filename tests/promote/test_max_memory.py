@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from probe.errors import UsageError
-from probe.promote import planning
+from probe.promote import advice, planning
 from probe.promote.asked import Asked
+from probe.promote.batches import Batch
+from probe.promote.options import Options
 from probe.promote.planning import Limit, follow, in_units, make_plan
-from tests.promote.data import Silent, training_of
+from probe.promote.promotion import begin
+from tests.promote.data import Silent, source_of, training_of
 from tests.promote.test_promote import QUICK, promote
 
 MB = 10**6
@@ -42,7 +46,6 @@ def test_the_largest_parts_that_fit_are_taken(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(planning, "resident", lambda: 0)
-    monkeypatch.setattr(planning, "SHARE", 10**9)
     training = training_of(made, tmp_path, batch_size=32)
     monkeypatch.setattr(training, "planned", lambda images: (10 * MB * images, MB * images))
     weights = 4 * len(training.network.state.weights) * 6  # momentum, copies, other layouts
@@ -94,8 +97,9 @@ def test_a_run_that_goes_on_computes_in_the_same_parts(made: Path, tmp_path: Pat
 def test_the_command_refuses_what_is_too_little_and_keeps_what_it_took(cache: Path) -> None:
     with pytest.raises(UsageError, match=r"--max-memory 1MB is too little: .* one image at a time"):
         promote(cache, *QUICK, "--max-memory", "1MB")
-    with pytest.raises(UsageError, match="--max-memory much: give a size"):
-        promote(cache, *QUICK, "--max-memory", "much")
+    for text in ("much", "9" * 400 + "GB"):
+        with pytest.raises(UsageError, match=f"--max-memory {text}: give a size"):
+            promote(cache, *QUICK, "--max-memory", text)
     done = promote(cache, *QUICK, "--epochs", "1", "--max-memory", "50GB")
     assert "within --max-memory 50GB" in " ".join(done.stderr.split())
     (folder,) = (cache / "runs").glob("*/promote.json")
@@ -111,3 +115,19 @@ def test_sizes_are_said_as_they_are_asked_for() -> None:
     assert in_units(512_000_000) == "512MB"
     assert in_units(512_000_000, up=True) == "520MB"
     assert in_units(1_000_000) == "1MB"
+
+
+@pytest.mark.parametrize("batch_size", [112, 32])
+def test_the_time_of_a_batch_is_measured_with_one_batch_an_epoch_too(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    begun = begin(source_of(made), Options(augment="none", batch_size=batch_size), tmp_path)
+    clock, forward = [0.0], begun.training.forward
+    monkeypatch.setattr(advice.time, "perf_counter", lambda: clock[0])
+
+    def slow(batch: Batch) -> Any:
+        clock[0] += 100
+        return forward(batch)
+
+    monkeypatch.setattr(begun.training, "forward", slow)
+    assert advice.estimate(begun).batch_seconds == 100
