@@ -205,6 +205,7 @@ def _begin(source: Source, asked: Asked, target: Path, *, workers: int, quiet: b
     from probe.cli import console
     from probe.cli.promote_show import show_start
     from probe.promote.advice import advice, estimate
+    from probe.promote.compare import control_options
     from probe.promote.planning import Limit
     from probe.promote.promotion import begin
 
@@ -212,7 +213,10 @@ def _begin(source: Source, asked: Asked, target: Path, *, workers: int, quiet: b
         console.stderr().print(f"checking the network on {len(source.val):,} validation images ...")
     begun = begin(
         source, asked.options, target, weights=_weights(source, asked), workers=workers,
-        limit=Limit(bytes=asked.max_memory, part=asked.part),
+        limit=Limit(
+            bytes=asked.max_memory, part=asked.part,
+            controls=tuple(control_options(one, asked.options) for one in asked.compare),
+        ),
     )  # fmt: skip
     begun.training.resume()
     if not quiet:

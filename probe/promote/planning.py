@@ -19,12 +19,13 @@ from probe.errors import UsageError
 from probe.memory import resident
 from probe.promote.kept import KeptImages
 from probe.promote.optimizers import STATES
+from probe.promote.options import Options
 
 if TYPE_CHECKING:
     from probe.promote.train import Training
 
 FACTOR = 1.8  # of what MXNet plans
-RESERVE = 250_000_000  # pictures, figures, images on their way
+RESERVE = 150_000_000  # pictures, figures, images on their way
 SHARE = 8  # of the limit that a run which goes on gives to decoded images, and to frozen maps
 AT_ONCE = 64  # images that are predicted at a time where nothing limits it
 SAMPLE = 8  # images that the plan of a graph is read from; it grows in proportion
@@ -39,11 +40,14 @@ class Limit:
     bytes : int or None
         Of the process; None for any number.
     part : int or None
-        Images computed at a time, decided before; None decides by the bytes.
+        Images computed at a time, decided before, 0 for whole batches; None decides by the bytes.
+    controls : tuple of Options
+        Of trainings that follow in the same process, in the same parts.
     """
 
     bytes: int | None = None
     part: int | None = None
+    controls: tuple[Options, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +70,8 @@ class Plan:
     whole: int
 
 
-def make_plan(training: Training, limit: int) -> Plan:
-    """Return the largest parts of a batch that fit.
+def make_plan(training: Training, limit: int, controls: tuple[Options, ...] = ()) -> Plan:
+    """Return the largest parts of a batch that fit; see `Limit` on `controls`.
 
     Raises
     ------
@@ -77,7 +81,9 @@ def make_plan(training: Training, limit: int) -> Plan:
     batch, network = training.feed.batch_size, training.network
     train, predict = training.planned(SAMPLE)
     weights = 4 * len(network.state.weights)
-    copies = max(2 * (1 + STATES[training.options.optimizer]), 3)  # as it is written
+    moments = STATES[training.options.optimizer]
+    copies = max(2 * (1 + moments), 3)  # as a checkpoint is written
+    copies += (2 + moments) if controls else 0  # the run's own numbers stay beside a control's
     fixed = resident() + (2 + copies) * weights + RESERVE
 
     def need(trained: int, predicted: int) -> int:
@@ -88,7 +94,11 @@ def make_plan(training: Training, limit: int) -> Plan:
     if whole <= limit:
         return Plan(limit=limit, part=None, needed=whole, whole=whole)
     parts = [one for one in range(batch, 0, -1) if batch % one == 0]
-    indivisible = _indivisible(training)
+    moves = bool(training.network.state.aux.places)
+    indivisible = _indivisible(training.options, moves)
+    for one in controls:
+        if not indivisible and (found := _indivisible(one, moves)):
+            indivisible = f"a control of --compare with {found}"
     for part in parts[:1] if indivisible else parts:
         needed = need(part, min(part, at_once))
         if needed <= limit:
@@ -111,7 +121,7 @@ def follow(training: Training, limit: Limit) -> Plan | None:
     images = training.feed.split.images
     plan, share, part = None, limit.bytes // SHARE, limit.part
     if part is None:
-        plan = make_plan(training, limit.bytes)
+        plan = make_plan(training, limit.bytes, limit.controls)
         share, part = (limit.bytes - plan.needed) // 2, plan.part
     training.network.part = part or None  # a run that goes on computes as it did
     if isinstance(images, KeptImages):
@@ -120,12 +130,17 @@ def follow(training: Training, limit: Limit) -> Plan | None:
     return plan
 
 
-def _indivisible(training: Training) -> str:
-    """Return the option that needs batches in one piece; empty if none does."""
-    if training.options.ohem < 1:
+def _indivisible(options: Options, moves: bool) -> str:
+    """Return the option that needs batches in one piece; empty if none does.
+
+    Parameters
+    ----------
+    moves : bool
+        The network has running statistics.
+    """
+    if options.ohem < 1:
         return "--ohem"
-    moving = training.options.batch_norm == "moving" and len(training.network.state.aux.places)
-    return "--bn moving" if moving else ""
+    return "--bn moving" if moves and options.batch_norm == "moving" else ""
 
 
 def in_units(count: int, *, up: bool = False) -> str:

@@ -126,7 +126,8 @@ def train_controls(
     """
     if not asked.compare:
         return []
-    training, limit = begun.training, Limit(bytes=asked.max_memory)
+    training = begun.training
+    limit = Limit(bytes=asked.max_memory, part=training.network.part or 0)
     courses = [_course(OWN, begun)]
     training.network.release()
     for name in asked.compare:

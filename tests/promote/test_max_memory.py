@@ -73,6 +73,11 @@ def test_what_needs_a_whole_batch_says_so(
     monkeypatch.setattr(training, "planned", lambda images: (100 * MB * images, MB * images))
     with pytest.raises(UsageError, match=f"which --{next(iter(option))}.* needs in one piece"):
         make_plan(training, 2000 * MB)
+    plain = training_of(made, tmp_path)
+    monkeypatch.setattr(plain, "planned", lambda images: (100 * MB * images, MB * images))
+    assert make_plan(plain, 2000 * MB).part == 8
+    with pytest.raises(UsageError, match=r"which a control of --compare with --.* in one piece"):
+        make_plan(plain, 2000 * MB, (training.options,))
 
 
 def test_a_plan_of_a_network_is_in_proportion_and_computes_nothing(
