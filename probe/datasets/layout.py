@@ -222,7 +222,12 @@ def _classes(root: str, base: str, split: str, names: Sequence[str]) -> list[Cla
 
 
 def _declared(root: str, base: str, names: Sequence[str]) -> bool:
-    """Whether a file beside the folders, or in the root, says that all of them are classes."""
+    """Whether a file beside the folders, or in the root, says that all of them are classes.
+
+    Split folders alone are none: a list of COCO's classes has `train` in it.
+    """
+    if all(name.lower() in EXACT for name in names):
+        return False
     for place in dict.fromkeys((os.path.join(root, base), root)):
         path = os.path.join(place, DECLARED)
         if not os.path.isfile(path):

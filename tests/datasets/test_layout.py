@@ -112,6 +112,8 @@ def test_folders_that_a_file_names_are_classes(make_folder: Make) -> None:
     dataset = declared("fold1\nfold2\n", grid("train test", "fold1 fold2"), "folds")
     assert dataset.classes == ("fold1", "fold2")
     assert list(dataset.splits) == ["train", "test"]
+    coco = declared("train\ncat\ndog\n", grid("train", "cat dog"), "coco")
+    assert (coco.classes, list(coco.splits)) == (("cat", "dog"), ["train"])
     with pytest.raises(DataError, match="cat, dog hold no images"):  # one is not named
         declared("cat\nbird\n", nested, "others")
 
