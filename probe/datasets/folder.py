@@ -22,6 +22,7 @@ from probe.datasets.image_files import (
     is_image_name,
     is_leavings,
     is_utf8,
+    left_out,
     shown,
 )
 from probe.datasets.layout import MASKS, ClassFolder, class_folders
@@ -187,15 +188,7 @@ class _Listing:
     def say(self, root: str) -> None:
         """Log what was left out, a line for each kind."""
         if self._endings:
-            total = sum(self._endings.values())
-            log.warning(
-                "%s: left out %s that %s no image to be read: %s", shown(root),
-                "1 file" if total == 1 else f"{total:,} files", "is" if total == 1 else "are",
-                ", ".join(
-                    f"{count:,} {shown(name) or 'without an ending'}"
-                    for name, count in self._endings.most_common(8)
-                ) + (", ..." if len(self._endings) > 8 else ""),
-            )  # fmt: skip
+            log.warning("%s: %s", shown(root), left_out(self._endings))
         if self._links:
             log.warning(
                 "%s: left out %s (%s): nothing there, read already, or another class's images",

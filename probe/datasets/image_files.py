@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 
 # Read as images without a look into them.
 EXTENSIONS = frozenset(
@@ -37,6 +38,7 @@ LEAVINGS = frozenset(
         "_thumbnails",
     )
 )  # fmt: skip
+_SHOWN = 8  # endings
 NOT_UTF8 = "the name is not UTF-8"
 _LEFT_BY_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 _MARKS = {
@@ -109,6 +111,19 @@ def ending(name: str) -> str:
     """Return a name's ending with its dot, in small letters; ``""`` where there is none."""
     dot = name.rfind(".")
     return name[dot:].lower() if dot > 0 else ""
+
+
+def left_out(endings: Counter[str]) -> str:
+    """Say how many files are no images, by their endings."""
+    total = sum(endings.values())
+    counts = ", ".join(
+        f"{count:,} {shown(name) or 'without an ending'}"
+        for name, count in endings.most_common(_SHOWN)
+    )
+    return (
+        f"left out {'1 file that is' if total == 1 else f'{total:,} files that are'} no image to "
+        f"be read: {counts}" + (", ..." if len(endings) > _SHOWN else "")
+    )
 
 
 def is_image_name(name: str) -> bool:

@@ -67,7 +67,7 @@ def class_folders(root: str) -> list[ClassFolder]:
         same names.
     """
     base = _innermost(root, "")
-    names = _folders_of(root, base)
+    names = _with_images(root, base, _folders_of(root, base))
     splits = {} if _declared(root, base, names) else _split_folders(root, base, names)
     if not splits:
         inverted = _splits_in_classes(root, base, names)
@@ -136,6 +136,21 @@ def _folders_of(root: str, base: str) -> list[str]:
     if not folders:
         raise DataError(f"{shown(place)}: has no class folders; {EXAMPLE}")
     return sorted(folders)
+
+
+def _with_images(root: str, base: str, names: list[str]) -> list[str]:
+    """Leave out folders without images, such as annotations, where the others are splits."""
+    place = os.path.join(root, base) if base else root
+    if not any(split_words([name], whole=False) for name in names):
+        return names
+    peeked = {name: _peek(os.path.join(place, name)) for name in names}
+    empty = [name for name, one in peeked.items() if not one.image and not one.folders]
+    rest = [name for name in names if name not in empty]
+    read = split_words(rest, whole=False) if empty else None
+    if read is None or not tells_apart(read.values()) or split_words(empty, whole=False):
+        return names
+    log.warning("%s: left out folders without images beside the splits: %s", place, _some(empty))
+    return rest
 
 
 def _innermost(root: str, base: str) -> str:

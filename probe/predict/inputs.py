@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from probe.datasets.image_files import is_image_file, is_image_name, is_leavings
+from probe.datasets.image_files import (
+    ending,
+    is_image_file,
+    is_image_name,
+    is_leavings,
+    left_out,
+    shown,
+)
 from probe.datasets.table import is_table
 from probe.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 LISTS = (".txt", ".lst")
 LABEL = re.compile(r"(?<=\S)\s+[-+]?\d+(\.\d+)?$", re.ASCII)  # `path label` of Caffe's lists
@@ -141,12 +152,18 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _below(folder: str) -> list[str]:
-    found = []
+    found, others = [], Counter[str]()
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not is_leavings(name)]
         for name in names:
             path = os.path.join(root, name)
-            if not is_leavings(name) and is_image_file(path, name):
+            if is_leavings(name):
+                continue
+            if is_image_file(path, name):
                 found.append(path)
+            else:
+                others[ending(name)] += 1
+    if others:
+        log.warning("%s: %s", shown(folder), left_out(others))
     # reading a pipe or a device would wait for ever; a link to nothing is told as unreadable
     return sorted(path for path in found if os.path.isfile(path) or not os.path.exists(path))

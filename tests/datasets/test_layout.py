@@ -76,6 +76,20 @@ def test_plain_names_are_not_worth_a_word(
     assert not caplog.messages
 
 
+def test_folders_without_images_beside_splits_are_left_out(
+    make_folder: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_folder(*grid("train2017 val2017", "cat dog"))
+    (root / "annotations").mkdir()
+    (root / "annotations" / "captions.json").write_text("{}")
+    assert list(load(root).splits) == ["train", "val"]
+    assert "left out folders without images beside the splits: annotations" in caplog.text
+    root = make_folder(*grid("train", "cat dog"), root="unfinished")
+    (root / "test").mkdir()
+    with pytest.raises(DataError, match="test: has no class folders"):
+        load(root)
+
+
 @pytest.mark.parametrize("folder", ["a/test", "Testing", "a/b/test_set", "test/test"])
 def test_a_test_set_alone_is_never_trained_on(make_folder: Make, folder: str) -> None:
     dataset = load(make_folder(f"{folder}/cat/1.png", f"{folder}/dog/1.png"))

@@ -317,7 +317,9 @@ def test_a_name_is_a_name_before_it_is_a_pattern(tmp_path: Path) -> None:
     assert find_images([f"{base}/set[1]/**/*.png"]) == below
 
 
-def test_a_folder_to_predict_holds_what_a_dataset_would(tmp_path: Path) -> None:
+def test_a_folder_to_predict_holds_what_a_dataset_would(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     jpeg = b"\xff\xd8\xff\xe0" + bytes(20)
     for name in ("noending", "x.jpg?size=large", "y.jpg_large", "w.jpeg.1", "z.ppm"):
         (tmp_path / name).write_bytes(jpeg)
@@ -326,6 +328,9 @@ def test_a_folder_to_predict_holds_what_a_dataset_would(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"no image")
     names = [os.path.basename(path) for path in find_images([str(tmp_path)])]
     assert names == ["noending", "w.jpeg.1", "x.jpg?size=large", "y.jpg_large", "z.ppm"]
+    (said,) = caplog.messages
+    assert "left out 2 files that are no image to be read: " in said
+    assert "1 .txt" in said
 
 
 def test_labels_behind_a_path_are_no_part_of_it(
