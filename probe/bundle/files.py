@@ -28,6 +28,7 @@ from probe.weights.zip_members import Member, stored_members
 ENDING = ".probe"
 CARD = "README.md"
 MOST_BYTES = 8 << 30
+LARGE = 1 << 30  # bytes; such a file is hashed before it is read as a whole
 MOST_ABOUT = 64 << 20  # of bundle.json: the names of a million classes fit
 UNFINISHED = ".unfinished"  # ends the name of the folder that a bundle is written in
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bundle twice is the same bytes
@@ -83,18 +84,30 @@ class BundleFiles:
         """
         if not self.has(name):
             raise BundleError(f"{self.path}: {name} is missing; copy the whole bundle again")
+        other = BundleError(
+            f"{self.path}: {name} is not what was written, by its SHA256; copy the bundle again"
+        )
+        file = self.path / name
+        large = self._members is None and LARGE < file.stat().st_size <= MOST_BYTES
+        if large and _sha256(file) != about.files[name]:
+            raise other  # before it takes the memory
         data = self._read(name, MOST_BYTES)
         if hashlib.sha256(data).hexdigest() != about.files[name]:
-            raise BundleError(
-                f"{self.path}: {name} is not what was written, by its SHA256; copy the bundle again"
-            )
+            raise other
         return data
 
     def _read(self, name: str, limit: int) -> bytes:
         try:
             if self._members is not None:
                 return self._members[name].read(self.path, limit)
-            return (self.path / name).read_bytes()
+            with (self.path / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > limit:
+                    raise BundleError(
+                        f"{self.path}: {name} has {size:,} bytes, more than any bundle's; copy the "
+                        "bundle again"
+                    )
+                return file.read(size)
         except OSError as error:
             raise BundleError(f"{self.path}: {name} cannot be read ({error.strerror})") from error
 

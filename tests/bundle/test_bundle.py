@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probe.bundle import ABOUT, Bundle
+from probe.bundle import ABOUT, Bundle, files
 from probe.bundle.about import NEIGHBOURS, REFERENCE, seal_of
 from probe.bundle.files import CARD, BundleFiles, read_arrays, write_arrays, writing
 from probe.bundle.network import WEIGHTS, graph_file
@@ -168,6 +169,15 @@ def change_network(folder: Path, **fields: object) -> None:
     change(folder, networks=[{**network, **fields}])
 
 
+def many_networks(folder: Path, count: int) -> None:
+    change(folder, networks=json.loads((folder / ABOUT).read_text())["networks"] * count)
+
+
+def piped(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 def change_rejection(folder: Path, **fields: object) -> None:
     change(folder, rejection={**json.loads((folder / ABOUT).read_text())["rejection"], **fields})
 
@@ -224,6 +234,15 @@ def no_reference_images(folder: Path) -> None:
         (lambda folder: change(folder, thresholds=[0.5] * 10), "for images of several labels"),
         (lambda folder: change(folder, heads=["../head.safetensors"]), "no files of a bundle"),
         (lambda folder: change(folder, heads=[]), "no head"),
+        (lambda folder: change(folder, heads=[HEAD] * 100_000), "a head is named twice"),
+        (lambda folder: many_networks(folder, 65), "more than 64 networks"),
+        (
+            lambda folder: os.truncate(folder / ABOUT, 20 << 30),
+            r"bundle\.json has 21,474,836,480 b",
+        ),
+        (lambda folder: os.truncate(folder / WEIGHTS, 20 << 30), r"weights\.safetensors has 21,"),
+        (lambda folder: piped(folder / HEAD), r"head\.safetensors is missing"),
+        (lambda folder: piped(folder / ABOUT), r"bundle\.json is missing"),
         (lambda folder: change(folder, classes=["a", "a"]), "classes"),
         (one_class_more, "rows have other classes than it names"),
         (no_reference_images, "reference images are not of its networks' sizes"),
@@ -244,6 +263,20 @@ def test_a_bundle_that_is_not_what_it_was_is_refused(
     with pytest.raises(BundleError, match=message) as caught:
         Bundle.load(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_a_large_file_that_is_another_is_not_read_into_memory(
+    digits_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(digits_bundle, tmp_path / "b")
+    flip(folder / WEIGHTS)
+    monkeypatch.setattr(files, "LARGE", 10_000)
+    files_of = BundleFiles(folder)
+    about, read = files_of.about(), []
+    monkeypatch.setattr(files_of, "_read", lambda *given: read.append(given))
+    with pytest.raises(BundleError, match="is not what was written"):
+        files_of.checked(WEIGHTS, about)
+    assert read == []
 
 
 def test_hostile_archives_are_refused(digits_bundle: Path, tmp_path: Path) -> None:
