@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from probe.files import discard, is_free
 from probe.results import NAMED
 
 FEATURES, DATASETS = "features", "datasets"
+UNFINISHED = ".unfinished"  # ends the folders of bundles and downloads on their way
 SECONDS_A_DAY = 86400.0
 
 
@@ -121,12 +123,16 @@ def _removal(entry: Entry, why: str) -> Removal:
 def _left_behind(folder: Path) -> list[Removal]:
     """Return the temporary files and folders in a state folder that no living process holds."""
     found = []
-    for place in sorted(folder.glob("*")):
-        if place.name not in (FEATURES, DATASETS) and place.is_dir():  # images may be millions
-            for depth in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp"):
-                found += [path for path in place.glob(depth) if path.is_file()]
-    for depth in ("*/.*.unfinished", "*/*/.*.unfinished"):  # a bundle's, a dataset's download
-        found += [path for path in folder.glob(depth) if path.is_dir()]
+    for place in _inside(folder, 1):
+        depth = {FEATURES: 0, DATASETS: 2}.get(place.name, 3)  # images may be millions
+        for one in _inside(Path(place), depth) if place.is_dir(follow_symlinks=False) else ():
+            if not one.name.startswith("."):
+                continue
+            file = one.is_file(follow_symlinks=False) and place.name != DATASETS
+            if (file and one.name.endswith(".tmp")) or (
+                one.name.endswith(UNFINISHED) and one.is_dir(follow_symlinks=False)
+            ):
+                found.append(Path(one))
     return [_left(path, "left by a killed command") for path in sorted(found) if is_free(path)]
 
 
@@ -135,28 +141,55 @@ def _broken_off(folder: Path, before: float) -> list[Removal]:
 
     A promotion can be resumed, and so none of its folders is among them.
     """
-    found = list(folder.glob("weights/.*.part"))
-    for begun, marks in (
-        ("runs/*/head.safetensors", ("result.json", "promote.json")),
-        ("benches/*/results.csv", ("bench.json",)),
+    found = [
+        Path(one)
+        for one in _inside(folder / "weights", 1)
+        if one.name.startswith(".") and one.name.endswith(".part")
+        and one.is_file(follow_symlinks=False)
+    ]  # fmt: skip
+    for place, first, marks in (
+        ("runs", "head.safetensors", ("result.json", "promote.json")),
+        ("benches", "results.csv", ("bench.json",)),
     ):
-        found += [
-            place
-            for place in (first.parent for first in folder.glob(begun))
-            if NAMED.fullmatch(place.name) and not any((place / mark).exists() for mark in marks)
-        ]
+        for one in _inside(folder / place, 1):
+            names = {inner.name for inner in _inside(Path(one), 1)}
+            if NAMED.fullmatch(one.name) and first in names and not names & set(marks):
+                found.append(Path(one))
     return [
         _left(path, "left unfinished")
         for path in sorted(found)
-        if path.stat().st_mtime <= before and is_free(path)
+        if is_free(path) and _numbers(path)[1] <= before
     ]
+
+
+def _inside(folder: Path, depth: int) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder and so many folders down. No link is followed: it may lead anywhere."""
+    if depth < 1 or folder.is_symlink():
+        return
+    try:
+        with os.scandir(folder) as found:
+            entries = list(found)
+    except OSError:  # no folder, another user's, or gone since
+        return
+    for one in entries:
+        yield one
+        if one.is_dir(follow_symlinks=False):
+            yield from _inside(Path(one), depth - 1)
 
 
 def _left(path: Path, why: str) -> Removal:
     files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]
-    return Removal(
-        path=path, why=why, size=sum(one.stat().st_size for one in files), temporary=True
-    )
+    size = sum(_numbers(one)[0] for one in files)
+    return Removal(path=path, why=why, size=size, temporary=True)
+
+
+def _numbers(path: Path) -> tuple[int, float]:
+    """Return the bytes of a file and when it was written; of one that has just gone, 0 and now."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return 0, time.time()
+    return found.st_size, found.st_mtime
 
 
 def _abandoned(store: Store, before: float) -> list[Removal]:

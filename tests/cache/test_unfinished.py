@@ -201,6 +201,14 @@ def test_downloads_and_runs_of_killed_commands_go(tmp_path: Path) -> None:
         plan = plan_prune(store, **limits)
         return {str(one.path.relative_to(tmp_path)) for one in plan}
 
+    away = tmp_path.with_name("away")  # what a link leads to is not ours
+    (away / "a").mkdir(parents=True)
+    (away / ".a.tmp").write_text("x")
+    (away / "a" / "head.safetensors").write_text("x")
+    (tmp_path / "linked").symlink_to(away)
+    (tmp_path / "runs" / "20260131-235959-005").symlink_to(away / "a")
+    (tmp_path / "weights" / ".lost.part").symlink_to("/nowhere")
+    os.mkfifo(tmp_path / "weights" / ".pipe.part")
     killed = {str(Path(one).parent) for one in at_once}
     begun = {asked[0], *(str(Path(one).parent) for one in asked[1:])}
     assert planned(max_size=10**9) == killed
