@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from probe.errors import ImageError
@@ -20,7 +21,7 @@ BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES = 258, 259, 262, 266, 277
 OFFSETS, TILE_OFFSETS, TILE_BYTE_COUNTS, JPEG_TABLES = 273, 324, 325, 347
 JPEG, DEFLATE = 7, (8, 32946)
 BYTE_COUNTS, PLANES, COLOUR_MAP, SAMPLE_FORMAT, SUBSAMPLING = 279, 284, 320, 339, 530
-UNCOMPRESSED, WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR, SIGNED, SEPARATE = 1, 0, 1, 6, 2, 2
+UNCOMPRESSED, WHITE_IS_ZERO, BLACK_IS_ZERO, YCBCR, SIGNED, FLOAT, SEPARATE = 1, 0, 1, 6, 2, 3, 2
 
 _AT_ONCE = 2**20  # bytes
 COLOURS = ("RGB", "RGBA", "CMYK", "YCbCr")
@@ -96,6 +97,32 @@ def deflate_damage(part: bytes, most: int) -> bool:
     except zlib.error:
         return True
     return False
+
+
+def describe_tiff(data: bytes) -> str | None:
+    """Say what a TIFF is that Pillow does not read; None where that is not told."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    if data.startswith(b"MM\0+"):
+        return "a big-endian BigTIFF"
+    file = BytesIO(data)
+    try:
+        tags = ImageFileDirectory_v2(data[: 16 if b"+" in data[2:4] else 8])
+        file.seek(tags.next)
+        tags.load(file)
+        bits, samples = tags.get(BITS, (1,)), tags.get(SAMPLES, 1)
+        kind = {SIGNED: "signed ", FLOAT: "floating-point "}.get(
+            tags.get(SAMPLE_FORMAT, (1,))[0], ""
+        )
+    except Exception:  # damaged directories make Pillow raise almost anything
+        return None
+    if PHOTOMETRIC not in tags:
+        return None
+    return (
+        f"a TIFF with {samples} {kind}{'sample' if samples == 1 else 'samples'} a pixel of "
+        f"{'/'.join(map(str, sorted({*bits})))} bits (photometric {tags.get(PHOTOMETRIC)}, "
+        f"compression {tags.get(COMPRESSION, UNCOMPRESSED)})"
+    )
 
 
 def _is_subsampled(image: Any) -> bool:

@@ -33,6 +33,7 @@ from probe.datasets.containers import (
     PHOTOMETRIC,
     WHITE_IS_ZERO,
     deflate_damage,
+    describe_tiff,
     parts_of_tiff,
     png_layout,
     prepare,
@@ -329,6 +330,8 @@ def _failures(name: str, data: bytes = b"") -> Iterator[None]:
                 "is not a JPEG, PNG, BMP, WebP, GIF, TIFF, PNM, JPEG 2000 or AVIF image, or its "
                 "header is damaged"
             )
+        elif kind == "TIFF" and (what := describe_tiff(data)) is not None:
+            reason = f"is {what}, which is not read, or is damaged"
         else:
             reason = f"is a {kind} file of a kind that is not read, or its header is damaged"
         raise ImageError(name, reason) from error

@@ -164,7 +164,12 @@ def test_a_predictor_is_undone(bits: int) -> None:
     [
         (tiff(np.ones((4, 4, 1), int), bits=16, more={339: (2,)}), "signed 16-bit samples"),
         (tiff(np.ones((4, 4, 1), int), bits=8, more={339: (2,)}), "signed 8-bit samples"),
-        (tiff(np.ones((4, 4, 3), int), photometric=2, more={339: (2, 2, 2)}), "a TIFF file of a"),
+        (
+            tiff(np.ones((4, 4, 3), int), photometric=2, more={339: (2, 2, 2)}),
+            "3 signed samples a pixel of",
+        ),
+        (tiff(np.ones((4, 4, 5), int), photometric=5, bits=16), "5 samples a pixel of 16 bits"),
+        (b"MM\0+\0\x08\0\0" + bytes(60), "a big-endian BigTIFF"),
         (tiff(np.ones((4, 4, 1), int), bits=32, more={339: (3,)}), "floating-point"),
         (tiff(np.ones((4, 4, 3), int), photometric=6, more={530: (2, 2)}), "subsampled YCbCr"),
         (tiff(np.ones((4, 4, 1), int), bits=4, planar=True), "4-bit samples in .* planes"),
