@@ -227,6 +227,11 @@ def new_run_folder(runs: Path) -> Path:
     Names are ``20260131-235959-001``: UTC, and a count within the second. Making a folder is
     atomic, so two runs that start at once get two names. Folders that killed processes made and
     left empty go.
+
+    Raises
+    ------
+    OSError
+        No folder can be made there.
     """
     runs.mkdir(parents=True, exist_ok=True)
     _remove_empty(runs)
@@ -236,8 +241,12 @@ def new_run_folder(runs: Path) -> Path:
         folder = runs / f"{stamp}-{count:03d}"
         try:
             folder.mkdir()
+        except FileExistsError:
+            count += 1
+            continue
+        try:
             descriptor = hold(folder)
-        except (FileExistsError, BlockingIOError):
+        except BlockingIOError:
             count += 1
             continue
         except FileNotFoundError:  # another process took it for a leftover

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from probe.cache.joining import Joined
 from probe.draws import check_curve, learning_curve, n_fits
 from probe.errors import UsageError
+from probe.files import hold
 from probe.grouping import columns_of, list_of
 from probe.head_request import HeadRequest, require_two_classes
 from probe.heads import save_head
@@ -231,30 +233,47 @@ def run_folder(wanted: Path | None, runs: Path) -> Iterator[Path]:
         The folder asked for holds something, or cannot be made. Nothing is overwritten.
     """
     there = wanted is not None and wanted.is_dir()
-    folder = _claim(wanted, runs)
-    if wanted is not None:
-        note_elsewhere(wanted, runs)
-    try:
+    with _claimed(wanted, runs) as folder:
+        if wanted is not None:
+            note_elsewhere(wanted, runs)
+        try:
+            yield folder
+        except BaseException:
+            if not there and not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+
+
+@contextmanager
+def _claimed(wanted: Path | None, runs: Path) -> Iterator[Path]:
+    """Yield the folder, which no other process may claim meanwhile."""
+    with ExitStack() as held:
+        try:
+            if wanted is None:
+                folder = new_run_folder(runs)
+            else:
+                folder = wanted
+                folder.mkdir(parents=True, exist_ok=True)
+                _hold_alone(folder, held)
+                if any(folder.iterdir()):
+                    raise UsageError(f"--out {wanted}: the folder is not empty; name another one")
+        except OSError as error:
+            place = runs if wanted is None else wanted
+            raise UsageError(
+                f"{place}: cannot be written ({error.strerror}); name another folder with --out"
+            ) from error
         yield folder
-    except BaseException:
-        if not there and not any(folder.iterdir()):
-            folder.rmdir()
-        raise
 
 
-def _claim(wanted: Path | None, runs: Path) -> Path:
+def _hold_alone(folder: Path, held: ExitStack) -> None:
     try:
-        if wanted is None:
-            return new_run_folder(runs)
-        wanted.mkdir(parents=True, exist_ok=True)
-        if any(wanted.iterdir()):
-            raise UsageError(f"--out {wanted}: the folder is not empty; name another one")
-    except OSError as error:
-        place = runs if wanted is None else wanted
+        held.callback(os.close, hold(folder))
+    except BlockingIOError:
         raise UsageError(
-            f"{place}: cannot be written ({error.strerror}); name another folder with --out"
-        ) from error
-    return wanted
+            f"--out {folder}: another process is writing there; name another folder"
+        ) from None
+    except OSError:  # a file system without locks
+        return
 
 
 def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -282,6 +283,33 @@ def test_a_class_alone_is_called_by_its_name() -> None:
     data.splits["train"].labels[:] = 2
     with pytest.raises(HeadError, match="of one class, 'c'"):
         fit_head(data, HeadRequest(val_size=0), plan_head(data, HeadRequest(val_size=0)))
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    with (
+        run_folder(out, runs),
+        pytest.raises(UsageError, match="out: another process is writing there; name another"),
+        run_folder(out, runs),
+    ):
+        pass
+    with run_folder(out, runs) as folder:  # nothing came of the first one
+        assert folder == out
+
+
+def test_where_no_folder_can_be_made_that_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(Path, "mkdir", lambda self, **given: None if given else refused())
+    with (
+        pytest.raises(UsageError, match=r"runs: cannot be written \(Read-only file system\); name"),
+        run_folder(None, tmp_path / "runs"),
+    ):
+        pass
 
 
 def test_an_empty_folder_of_the_users_outlives_a_failure(tmp_path: Path) -> None:
