@@ -33,7 +33,7 @@ def main() -> None:
             ("head", "--solver", "path"),
         ):  # fmt: skip
             subprocess.run([*PROBE, *arguments, *cache], check=True, capture_output=True)
-        asked = ("promote", "--epochs", str(epochs), "--augment", "strong")
+        asked = ("promote", "--epochs", str(epochs), "--optimizer", "sgd", "--augment", "strong")
         with subprocess.Popen(
             [*PROBE, *asked, *cache], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
         ) as running:

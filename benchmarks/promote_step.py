@@ -82,7 +82,9 @@ def our_training(name: str) -> Any:
         pool="none" if layer.kind != "map" else "avg", preprocess=TORCHVISION.with_size(SIDE),
         parameters=random_parameters(0, spec, layer).parameters, folder=Path("none"),
     )  # fmt: skip
-    options = Options(batch_size=BATCH, lr=LR, warmup=0.0, bn="moving")
+    options = Options(
+        optimizer="sgd", batch_size=BATCH, lr=LR, warmup=0.0, bn="moving", augment="light"
+    )
     return make_training(source, options, Path("none"))  # type: ignore[arg-type]
 
 

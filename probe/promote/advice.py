@@ -195,7 +195,12 @@ def other_recipes(options: Options, history: Sequence[Epoch], start: float) -> l
         found.append(f"{gentle} (shorter steps)")
     if history and len(history) > 1 and max(history, key=lambda one: one.rank) is history[-1]:
         found.append(f"--epochs {2 * options.epochs} (the last epoch was the best)")
-    if options.policy().flip and options.augment != "flip":
+    if options.optimizer == "adamw":
+        found.append(f"--optimizer sgd --lr {LEARNING_RATES['sgd']:g} (steps as long as gradients)")
+    policy = options.policy()
+    if not policy.crop and not policy.resized_crop:
+        found.append(f"--augment {'light' if policy.flip else 'crop'} (images are shifted, too)")
+    if policy.flip and options.augment != "flip":
         found.append("--augment flip (a mirror alone; shifts cost small images their edges)")
     if options.freeze == NONE:
         found.append("--freeze and a layer's name (fewer layers learn)")

@@ -1,4 +1,8 @@
-"""Whether images survive a mirror: letters, digits and left hands do not."""
+"""Whether images survive a mirror: letters, digits and left hands do not.
+
+The frozen probe is asked, so what it cannot tell apart stays hidden: a mirror exchanges photographs
+turned by 90 and by 270 degrees, and a probe that takes one for the other loses nothing by it.
+"""
 
 from __future__ import annotations
 

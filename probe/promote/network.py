@@ -193,6 +193,9 @@ class Network:
 
     def _prediction(self, shape: tuple[int, ...]) -> Any:
         if shape not in self._whole:  # few validation images are a batch of their own size
+            if self._whole:  # one at a time: validation and test follow one another
+                self._whole.clear()
+                _give_back()
             graph = prediction_graph(self.arch, shape[1])
             arrays = self.state.arrays(averaged=True)
             self._whole[shape] = bind(graph, arrays, {DATA: (shape, "uint8")})

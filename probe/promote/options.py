@@ -87,12 +87,12 @@ class Options:
         A value makes no sense; the message names the option.
     """
 
-    epochs: int = 10
+    epochs: int = 8
     batch_size: int = 32
     start: Start = "probe"
     freeze: str = NONE
     unfreeze: tuple[tuple[int, str], ...] = ()
-    optimizer: OptimizerName = "sgd"
+    optimizer: OptimizerName = "adamw"
     lr: float | None = None
     momentum: float = 0.9
     wd: float = 1e-4
@@ -101,7 +101,7 @@ class Options:
     layer_decay: float = 1.0
     lr_mult: tuple[tuple[str, float], ...] = ()
     schedule: ScheduleName = "cosine"
-    warmup: float = 0.5
+    warmup: float = 1.0
     bn: BatchNorm | None = None
     label_smoothing: float = 0.0
     mixup: float = 0.0

@@ -69,9 +69,11 @@ def source_of(cache: Path) -> Source:
 
 
 def training_of(cache: Path, folder: Path, **options: Any) -> Training:
-    """Return a training of one epoch without augmentation, unless told otherwise."""
+    """Return a training of one epoch of sgd without augmentation, unless told otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
-    asked = Options(**{"epochs": 1, "augment": "none", "warmup": 0.0, **options})
+    asked = Options(
+        **{"epochs": 1, "augment": "none", "optimizer": "sgd", "warmup": 0.0, **options}
+    )
     return make_training(source_of(cache), asked, folder, workers=2)
 
 

@@ -415,6 +415,6 @@ def test_a_network_no_better_on_held_out_images_is_not_recommended(cache: Path) 
     done = promote(cache, *QUICK, "--lr", "1e-12")  # nothing is learnt, so nothing is gained
     said = "".join(done.stdout.split())
     assert "keeptheprobe" in said
-    assert "onerecipe:sgd,lr1e-12" in said
-    assert "--optimizeradamw" in said
+    assert "onerecipe:adamw,lr1e-12,warmup1" in said
+    assert "--optimizersgd" in said
     assert f"probebundle{cache / 'runs' / RUN}" in said
