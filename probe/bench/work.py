@@ -25,7 +25,7 @@ from probe.bench.table import write_table
 from probe.cache.features import FeatureSet
 from probe.cache.joining import Joined
 from probe.cache.store import Store
-from probe.errors import ProbeError, UsageError
+from probe.errors import CacheError, ProbeError, UsageError
 from probe.extract import Observer, extract_features
 from probe.grouping import groups_of_entry
 from probe.outcome import Bench, Comparison, Protocol, Row, Score, save_bench
@@ -134,7 +134,14 @@ def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path
         own, comparison = one.compare(first=len(rows) + 1)
         rows += own
         comparisons.append(comparison)
-    folder = new_run_folder(request.cache_dir / "benches")
+    benches = request.cache_dir / "benches"
+    try:
+        folder = new_run_folder(benches)
+    except OSError as error:
+        raise CacheError(
+            f"{benches}: cannot be written ({error.strerror or error}); make room, or name another "
+            "place with --cache-dir"
+        ) from error
     bench = Bench(
         id=folder.name,
         command=request.command,

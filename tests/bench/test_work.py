@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from probe.cache.features import FeatureSet
 from probe.cli.app import app
-from probe.errors import ProbeError
+from probe.errors import CacheError, ProbeError
 from probe.ledger import read_looks
 from probe.outcome import load_bench
 from probe.results import read_run
@@ -132,6 +132,18 @@ def test_the_same_again_forwards_and_fits_nothing(first: tuple[Path, Any]) -> No
     assert all(
         one["complete"] for one in probe(folder, "--backbones", NETWORKS, "--dry-run")["passes"]
     )
+
+
+def test_where_no_bench_can_be_kept_that_is_one_line(first: tuple[Path, Any]) -> None:
+    folder = first[0]
+    (folder / "benches").rename(folder / "kept")
+    (folder / "benches").write_text("")
+    try:
+        with pytest.raises(CacheError, match="benches: cannot be written"):
+            probe(folder, "--backbones", NETWORKS)
+    finally:
+        (folder / "benches").unlink()
+        (folder / "kept").rename(folder / "benches")
 
 
 def test_a_run_whose_predictions_are_damaged_is_fitted_again(tmp_path: Path) -> None:
