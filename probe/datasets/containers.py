@@ -61,6 +61,11 @@ def _prepare_tiff(image: Any, name: str) -> None:
         raise ImageError(
             name, "has uncompressed, subsampled YCbCr samples, which are not read; save it as RGB"
         )
+    if tags.get(PHOTOMETRIC) == YCBCR and image.mode == "RGB":  # Pillow 11 took them for RGBX
+        raise ImageError(
+            name, "has uncompressed YCbCr samples, which the installed Pillow does not read; "
+            "install a newer one, or save it as RGB",
+        )  # fmt: skip
     if tags.get(PLANES, 1) == SEPARATE:
         _prepare_planes(image, name)
 

@@ -337,7 +337,7 @@ def _failures(name: str, data: bytes = b"") -> Iterator[None]:
         raise ImageError(name, reason) from error
     except Exception as error:  # damaged files make Pillow raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if reason.startswith("decoder error"):  # a number of libtiff's
+        if reason.startswith(("decoder error", "-")):  # a number of libtiff's
             raise ImageError(name, "is damaged: its compressed data cannot be decoded") from error
         raise ImageError(name, f"cannot be decoded: {reason}") from error
 
