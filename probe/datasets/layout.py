@@ -16,6 +16,7 @@ from probe.datasets.split_names import (
     are_images_and_masks,
     split_words,
     tells_apart,
+    without_labels,
 )
 from probe.errors import DataError
 
@@ -264,6 +265,11 @@ def _check_no_copies(root: str, base: str, names: Sequence[str]) -> None:
         raise DataError(
             f"{place}: {_some(names)} are called like folds, not like classes; give one of them "
             f"({os.path.join(place, shown(names[0]))}), {_LIST}; {_DECLARE}"
+        )
+    if unlabelled := without_labels(names):
+        raise DataError(
+            f"{place}: {_some(unlabelled)} says that its images have no labels, and would be a "
+            f"class; move it away, {_LIST}; {_DECLARE}"
         )
     if are_images_and_masks(names):
         raise DataError(f"{place}: {_some(names)} {MASKS}")

@@ -40,6 +40,7 @@ _IMAGES = frozenset(
     )
 )  # fmt: skip
 _OF_MASK = re.compile(r"(.+)[ _.-](?:mask|masks|seg|segmentation)(?:[ _.-]?\d+)?", re.IGNORECASE)
+_UNLABELLED = frozenset(("unlabeled", "unlabelled", "unannotated"))
 _FOLD = re.compile(r"k?(fold|split|cv)s?[\W_]*\d+", re.IGNORECASE)
 
 
@@ -87,6 +88,11 @@ def tells_apart(splits: Collection[str]) -> bool:
 def are_folds(names: Collection[str]) -> bool:
     """Whether all names, of two at least, are those of folds: ``fold_0``, ``split1``."""
     return len(names) > 1 and all(_FOLD.fullmatch(name.strip()) for name in names)
+
+
+def without_labels(names: Collection[str]) -> list[str]:
+    """Return the names that say that their images have no labels: ``unlabeled``."""
+    return [name for name in names if _UNLABELLED & {*name_words(name)}]
 
 
 def are_images_and_masks(names: Collection[str]) -> bool:

@@ -140,7 +140,7 @@ Rows = Sequence[tuple[int, list[str]]]  # with the number of the line
 
 def _separated(text: str, usual: str) -> tuple[str, str, str | None]:
     """Return the text to read, what separates its cells, and what to say of that, if anything."""
-    if start := re.match(r"sep=(.)\r?\n", text):
+    if start := re.match(r'"?sep=(.)"?\r?\n', text):
         return "\n" + text[start.end() :], start[1], None  # an empty line, to keep their numbers
     head = text.lstrip("\r\n").partition("\n")[0].replace('"', "").lower()
     for other, called in _OTHERS.items():

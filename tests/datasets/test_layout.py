@@ -167,6 +167,7 @@ UNCLEAR = {
     "one class with splits": (grid("cat", "train test") + grid("dog"), "cat: splits .* lie in a"),
     "both": (grid("cat", "train test") + grid("cat dog"), "cat: splits .* lie in a class folder"),
     "unlabelled": (grid("seg_train seg_test", "a b") + grid("seg_pred"), "and others .seg_pred"),
+    "without labels": (grid("labeled", "a b") + grid("Unlabeled"), "Unlabeled says that its"),
     "twice": (grid("train Training test", "a b"), "Training, train are all 'train'; keep one"),
     "domains": (grid("trainA trainB testA testB"), "are all 'test'; keep one of them"),
 }  # fmt: skip

@@ -61,6 +61,7 @@ SAME = {
     "semicolons": b"image;label\na.png;x\nb.png;y\n",
     "tabs": b'"image"\t"label"\r\na.png\tx\r\nb.png\ty\r\n',
     "Excel's separator": b"sep=;\r\nimage;label\r\na.png;x\r\nb.png;y\r\n",
+    "Excel's separator in quotes": b'"sep=;"\nimage;label\na.png;x\nb.png;y\n',
     "semicolons after a mark": b"\xef\xbb\xbffile;label\na.png;x\nb.png;y\n",
     "other columns": b"width,LABEL,Filename,\n7,x,a.png,0\n7,y,b.png,1\n",
 }
