@@ -185,7 +185,7 @@ def _point(
     chosen = _choose_inside(one, drawn, plan)
     one.set_params(**chosen)
     n_classes = int(max(train.y.max(), scored.y.max())) + 1
-    one.fit(*drawn.xy())
+    one.fit(*drawn.xy(), **drawn.fit_options())
     metrics = _figures(one, scored, n_classes)
     return Point(
         per_class=count,

@@ -13,6 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from probe.datasets.table import is_table, read_table
 from probe.errors import ProbeError, UsageError
 from probe.units import Groups, Related, group_rows, relate
@@ -205,6 +208,62 @@ def _there_is_none(listed: Path | None, columns: Mapping[str, object]) -> str:
         f"there is no such file, and {why}; give a CSV of `id,group`, or `{NEAR}` for images "
         "whose features are almost the same"
     )
+
+
+def read_weights(column: str, ids: Ids, listed: Path | None) -> dict[str, NDArray[np.float64]]:
+    """Return what each image counts by a column of the list, so that training rows average to 1.
+
+    Parameters
+    ----------
+    column : str
+    ids : mapping of split name to sequence of str
+        The splits whose rows heads are fitted on; ``train`` among them.
+    listed : Path or None
+        The list of images, where the dataset is one.
+
+    Raises
+    ------
+    UsageError
+        There is no such column, or it is no number from 0 for an image, or 0 for all.
+    """
+    columns = columns_of(listed)
+    name = next((one for one in columns if one.casefold() == column.casefold()), None)
+    if name is None:
+        if columns:
+            why = f"{listed} has no such column; its columns are {', '.join(columns)}"
+        else:
+            why = "weights are a column of a list of images, and the dataset has none"
+        raise UsageError(f"--sample-weight {column}: {why}")
+    found = {
+        split: np.array([_weight(columns[name].get(one)) for one in each])
+        for split, each in ids.items()
+    }
+    wrong = [
+        (split, ids[split][row], columns[name].get(ids[split][row]))
+        for split, each in found.items()
+        for row in np.flatnonzero(~(each >= 0)).tolist()
+    ]
+    if wrong:
+        _, first, value = wrong[0]
+        shown = repr(value) if value else "nothing"
+        raise UsageError(
+            f"--sample-weight {column}: {len(wrong):,} of {sum(map(len, ids.values())):,} images "
+            f"have no number from 0 there, first {first!r} with {shown}; give each one, 0 where an "
+            "image shall not count"
+        )
+    mean = float(found["train"].mean())
+    if not 0 < mean < np.inf:
+        raise UsageError(f"--sample-weight {column}: no training image has a weight above 0")
+    return {split: each / mean for split, each in found.items()}
+
+
+def _weight(text: str | None) -> float:
+    """Return a weight; NaN for what is none."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return float("nan")
+    return value if 0 <= value < np.inf else float("nan")
 
 
 def _values(

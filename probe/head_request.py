@@ -70,6 +70,9 @@ class HeadRequest:
     cost : (float, float), optional
         Of two classes: choose the threshold that costs least on held-out rows, where a false
         positive and a false negative cost so much.
+    sample_weight : str, optional
+        A column of the list of images: what each counts where a head is fitted. Choices,
+        temperature and figures count every image once.
     seed : int
         Of the split, and of the head where there is chance in it.
     command : str
@@ -95,6 +98,7 @@ class HeadRequest:
     positive: str | None = None
     recall: float | None = None
     cost: tuple[float, float] | None = None
+    sample_weight: str | None = None
     seed: int = 42
     command: str = ""
 
@@ -121,6 +125,8 @@ class HeadRequest:
         HeadError
             A parameter makes no sense.
         """
+        if self.sample_weight is not None:
+            require_weights(self.solver)
         if self.ensemble is not None and not self.folds:
             raise UsageError("--ensemble is about folds: add --folds 5")
         if self.repeats > 1 and not self.folds:
@@ -235,6 +241,16 @@ class HeadRequest:
         if self.refit is not None:
             return self.refit
         return bool(self.searched()) and not is_few_shot(train)
+
+
+def require_weights(solver: str) -> None:
+    """Raise UsageError where a head counts all rows alike."""
+    if not HEADS[solver].load().takes_weights:
+        able = ", ".join(name for name in HEADS if HEADS[name].load().takes_weights)
+        raise UsageError(
+            f"--sample-weight: the {solver} head counts all rows alike; those that take weights "
+            f"are {able}"
+        )
 
 
 def is_few_shot(train: Part) -> bool:

@@ -40,6 +40,8 @@ class Part:
         Rows an image has.
     units : int, (n_images,), optional
         Images of one unit belong together, see `probe.units`; without it each is alone.
+    weights : float64, (n_images,), optional
+        What each counts where a head is fitted; without it all count alike.
     """
 
     X: NDArray[Any] | StreamedRows
@@ -47,6 +49,7 @@ class Part:
     ids: Sequence[str]
     views: int = 1
     units: Units | None = None
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -54,6 +57,12 @@ class Part:
     def xy(self) -> tuple[Any, Labels]:
         """Return what a head is fitted on: all rows, each with its image's label."""
         return self.X, self.y if self.views == 1 else np.repeat(self.y, self.views, axis=0)
+
+    def fit_options(self) -> dict[str, Any]:
+        """Return what a head's `fit` takes beside `xy`: what rows count, where they differ."""
+        if self.weights is None:
+            return {}
+        return {"sample_weight": np.repeat(self.weights, self.views)}
 
     def take(self, images: RowNumbers) -> Part:
         """Return those images; their rows are copied, unless they stay in their file."""
@@ -63,7 +72,10 @@ class Part:
             X = self.X.reshape(len(self), self.views, -1)[images].reshape(-1, self.X.shape[1])
         ids = [self.ids[image] for image in images]
         units = None if self.units is None else self.units[images]
-        return Part(X=X, y=self.y[images], ids=ids, views=self.views, units=units)
+        weights = None if self.weights is None else self.weights[images]
+        return Part(
+            X=X, y=self.y[images], ids=ids, views=self.views, units=units, weights=weights
+        )  # fmt: skip
 
     def joined(self, other: Part | None) -> Part:
         """Return these images and then the other's; a copy, unless there are no others."""
@@ -77,7 +89,10 @@ class Part:
         units = None
         if self.units is not None and other.units is not None:
             units = np.concatenate([self.units, other.units])
-        return Part(X=X, y=y, ids=ids, views=self.views, units=units)
+        weights = None
+        if self.weights is not None and other.weights is not None:
+            weights = np.concatenate([self.weights, other.weights])
+        return Part(X=X, y=y, ids=ids, views=self.views, units=units, weights=weights)
 
     def predict_logits(self, head: Any, n_classes: int) -> NDArray[np.float64]:
         """Return a head's log-probabilities, (n_images, n_classes), or log odds of several labels.

@@ -13,7 +13,7 @@ from probe.cache.joining import Joined
 from probe.draws import check_curve, learning_curve, n_fits
 from probe.errors import UsageError
 from probe.files import hold
-from probe.grouping import columns_of, list_of
+from probe.grouping import columns_of, list_of, read_weights
 from probe.head_request import HeadRequest, require_two_classes
 from probe.heads import save_head
 from probe.history import save_history
@@ -123,6 +123,10 @@ def fit_head(
     """
     entry, key = joined.entry, joined.entry.key
     parts = parts_of(joined, request.fitting(), max_memory=request.max_memory)
+    if request.sample_weight is not None:
+        ids = {name: part.ids for name, part in parts.items() if name != "test"}
+        weights = read_weights(request.sample_weight, ids, list_of(entry.provenance))
+        parts = {name: replace(part, weights=weights.get(name)) for name, part in parts.items()}
     data = plan.apply(parts, entry.classes)
     _check(request, data)
     search, wanted = request.search(data.train, data.classes), request.curve_plan()
@@ -159,6 +163,9 @@ def fit_head(
         recall=request.recall,
         cost=request.cost,
     )
+    if request.sample_weight is not None:
+        params = {**run.result.params, "sample_weight": request.sample_weight}
+        run = replace(run, result=replace(run.result, params=params))
     columns = columns_of(list_of(entry.provenance))
     split = run.result.per_class.split
     if columns and split in run.predictions:

@@ -240,7 +240,7 @@ def fit_and_choose(
         watched = bool(chosen.history_) or "epochs" not in chosen.get_params()
         if search.folds is None and watched:  # else once more, to have its curve
             return chosen, choice
-    head.fit(X, y, validation=validation, on_epoch=on_epoch)
+    head.fit(X, y, validation=validation, on_epoch=on_epoch, **train.fit_options())
     return head, choice
 
 
@@ -292,7 +292,8 @@ def _final(
         return EnsembleHead.of(choice.heads, how=ensemble)
     if not refit:
         return train_head
-    return train_head.for_refit().fit(*data.train.joined(data.val).xy())
+    whole = data.train.joined(data.val)
+    return train_head.for_refit().fit(*whole.xy(), **whole.fit_options())
 
 
 def _score_all(

@@ -10,7 +10,8 @@ import pytest
 from probe.datasets.table import read_table
 from probe.duplicates import near_groups
 from probe.errors import UsageError
-from probe.grouping import columns_of, find_groups, hint, list_of, read_groups
+from probe.grouping import columns_of, find_groups, hint, list_of, read_groups, read_weights
+from probe.head_request import HeadRequest
 from probe.parts import Part
 from probe.units import ALONE
 
@@ -130,3 +131,50 @@ def test_a_chain_of_near_duplicates_is_one_group(caplog: pytest.LogCaptureFixtur
 def test_groups_of_a_spreadsheet(tmp_path: Path) -> None:
     (tmp_path / "g.csv").write_text("a,1\nb,é\na,1\n", encoding="utf-8-sig")
     assert read_groups(tmp_path / "g.csv") == {"a": "1", "b": "é"}
+
+
+@pytest.fixture
+def weighed(tmp_path: Path) -> Path:
+    listed = tmp_path / "list.csv"
+    values = ["1", "3", "0", "2", "", "-1", "nan", "many"]
+    for number in range(len(values)):
+        (tmp_path / f"{number}.png").write_bytes(b"")
+    lines = [f"{number}.png,a,{value},0" for number, value in enumerate(values)]
+    listed.write_text("image,label,Trust,none\n" + "\n".join(lines) + "\n")
+    return listed
+
+
+def test_weights_of_a_column_average_to_1_over_training_images(weighed: Path) -> None:
+    found = read_weights("trust", {"train": ["0.png", "1.png", "2.png"], "val": ["3.png"]}, weighed)
+    assert found["train"].tolist() == [0.75, 2.25, 0]
+    assert found["val"].tolist() == [1.5]
+
+
+@pytest.mark.parametrize(
+    ("column", "rows", "words"),
+    [
+        ("weight", [0], "no such column; its columns are Trust, none"),
+        (
+            "trust",
+            [0, 4, 5],
+            "2 of 3 images have no number from 0 there, first '4.png' with nothing",
+        ),
+        ("trust", [0, 5], "first '5.png' with '-1'"),
+        ("trust", [6], "first '6.png' with 'nan'"),
+        ("trust", [7], "first '7.png' with 'many'"),
+        ("none", [0, 1], "no training image has a weight above 0"),
+    ],
+)
+def test_weights_that_are_none_are_refused(
+    weighed: Path, column: str, rows: list[int], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        read_weights(column, {"train": [f"{row}.png" for row in rows]}, weighed)
+    with pytest.raises(UsageError, match="a column of a list of images, and the dataset has none"):
+        read_weights(column, {"train": ["0.png"]}, None)
+
+
+def test_a_head_that_counts_rows_alike_is_refused_by_name_before_anything_is_read() -> None:
+    with pytest.raises(UsageError, match="the knn head counts all rows alike; those that take"):
+        HeadRequest(solver="knn", sample_weight="trust").check()
+    HeadRequest(solver="ridge", sample_weight="trust").check()

@@ -316,6 +316,10 @@ def about_run(result: RunResult) -> dict[str, str]:
             f"{decided} {mean} ± {_figure(by, spread['deviation'])} "
             f"(standard deviation over {spread['count']})"
         )
+    if column := result.params.get("sample_weight"):
+        about["weights"] = (
+            f"the fit counts images by {column}; choices, temperature and figures count each once"
+        )
     if ensemble := result.params.get("ensemble"):
         about["ensemble"] = f"test is the {ensemble} of the heads of all folds" + (
             "; shares of votes are not calibrated" if ensemble == "vote" else ""

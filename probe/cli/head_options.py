@@ -84,6 +84,15 @@ Metric = Annotated[
         help="What the choice goes by: top1, balanced_accuracy, macro_f1, auc or log_loss.",
     ),
 ]
+SampleWeight = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="path, logistic, ridge, prototype: a column of the list with what each image counts "
+        "in the fit, from 0. Choices, temperature and figures count every image once.",
+        show_default="all count alike",
+    ),
+]
 Refit = Annotated[
     bool | None,
     typer.Option(

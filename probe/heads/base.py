@@ -55,6 +55,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     """
 
     one_by_one = False  # whether candidates are fitted alone, and so gain from several processes
+    takes_weights = False  # whether `fit` has a `sample_weight`, what each row counts
     takes_several = True  # whether rows may have several labels
     together: str | None = None  # a parameter for whose values `fit_grid` solves at once
     keeps_rows = False  # whether it keeps its training rows, and so knows them by heart
@@ -74,6 +75,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Fit the head; every subclass takes the same arguments.
 
@@ -85,6 +87,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             Measured after each epoch, never learnt from.
         on_epoch : callable, optional
             Called with an Epoch after each one.
+        sample_weight : float, (n_rows,), optional
+            What each row counts, from 0; heads that do not `takes_weights` refuse it.
 
         Raises
         ------
@@ -159,6 +163,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         *,
         validation: Validation | None = None,
         jobs: int = 1,
+        sample_weight: ArrayLike | None = None,
     ) -> list[Self | None]:
         """Return a fitted copy for each set of parameters; this head stays unfitted.
 
@@ -172,6 +177,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             For heads that stop by it.
         jobs : int
             Fits at a time, each with one thread, where candidates are fitted one by one.
+        sample_weight : float, (n_rows,), optional
+            As in `fit`.
 
         Returns
         -------
@@ -179,13 +186,29 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             None where a candidate's fit diverged.
         """
         if self.together is not None and all(set(one) == {self.together} for one in candidates):
-            return self.fit_grid(X, y, [one[self.together] for one in candidates])
+            values = [one[self.together] for one in candidates]
+            return self.fit_grid(X, y, values, sample_weight=sample_weight)
         heads = [clone(self).set_params(**one) for one in candidates]
-        return fit_each(heads, X, y, validation=validation, jobs=jobs)
+        return fit_each(heads, X, y, validation=validation, jobs=jobs, sample_weight=sample_weight)
 
-    def fit_grid(self, X: RowsLike, y: ArrayLike, values: Sequence[float], /) -> list[Any]:
+    def fit_grid(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        values: Sequence[float],
+        /,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> list[Any]:
         """Return a fitted copy for each value of the parameter that the solver has a grid of."""
         raise NotImplementedError
+
+    def _refuse_weights(self, sample_weight: ArrayLike | None) -> None:
+        if sample_weight is not None:
+            raise HeadError(
+                f"{type(self).__name__} counts all rows alike and takes no sample_weight; path, "
+                "logistic, ridge and prototype take it"
+            )
 
     def fit_folds(
         self,

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 
@@ -47,6 +47,32 @@ def as_head_error(check: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return check(*args, **options)
     except ValueError as error:
         raise HeadError(" ".join(str(error).split())) from error
+
+
+def checked_weights(
+    weights: ArrayLike | None, labels: NDArray[np.intp], names: NDArray[Any]
+) -> NDArray[np.float64] | None:
+    """Return what rows count, (n_rows,), or None where all count alike.
+
+    Raises
+    ------
+    HeadError
+        They are not one number from 0 a row, or nothing of a class counts.
+    """
+    if weights is None:
+        return None
+    found = as_head_error(np.asarray, weights, dtype=np.float64)
+    if found.shape != labels.shape[:1]:
+        raise HeadError(f"{len(labels)} rows but weights of shape {found.shape}")
+    if not (np.isfinite(found) & (found >= 0)).all():
+        raise HeadError("sample_weight must be finite numbers from 0")
+    if labels.ndim == 1:
+        empty = np.flatnonzero(np.bincount(labels, found, minlength=len(names)) <= 0)
+        if len(empty):
+            raise HeadError(f"all training rows of class {names[empty[0]]!r} have a weight of 0")
+    elif not found.any():
+        raise HeadError("all training rows have a weight of 0")
+    return np.asarray(found, np.float64)
 
 
 def encoded(

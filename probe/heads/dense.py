@@ -133,6 +133,7 @@ class DenseHead(LinearHead):
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Train for all epochs, or until `patience` ends it; see `BaseHead.fit` for the arguments.
 
@@ -145,6 +146,7 @@ class DenseHead(LinearHead):
         EngineError
             MXNet cannot be imported.
         """
+        self._refuse_weights(sample_weight)
         optimizer = checked_optimizer(self)
         if self.patience is not None and validation is None:
             raise HeadError("patience goes by validation rows, and there are none")
@@ -187,7 +189,14 @@ class DenseHead(LinearHead):
             fresh.set_params(patience=None, epochs=self.best_epoch_)
         return fresh
 
-    def fit_grid(self, X: RowsLike, y: ArrayLike, lr: Sequence[float]) -> list[DenseHead]:
+    def fit_grid(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        lr: Sequence[float],
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> list[DenseHead]:
         """Return a fitted head for each learning rate; this head stays unfitted.
 
         Raises
@@ -195,6 +204,7 @@ class DenseHead(LinearHead):
         HeadError
             As `fit`.
         """
+        self._refuse_weights(sample_weight)
         fitted = self.fit_candidates(X, y, [{"lr": float(one)} for one in lr])
         for one, head in zip(lr, fitted, strict=True):
             if head is None:
@@ -209,11 +219,13 @@ class DenseHead(LinearHead):
         *,
         validation: Validation | None = None,
         jobs: int = 1,
+        sample_weight: ArrayLike | None = None,
     ) -> list[DenseHead | None]:
         """Return a fitted head for each candidate, None where it diverged; see `BaseHead`.
 
         Linear heads of any learning rates, weight decays and seeds are trained at once.
         """
+        self._refuse_weights(sample_weight)
         swept = all(set(one) <= {"lr", "wd", "random_state"} for one in candidates)
         if swept and self._is_plain() and self.patience is None:
             from probe.heads.sweep import fit_swept

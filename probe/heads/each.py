@@ -25,24 +25,32 @@ def fit_each(
     *,
     validation: Validation | None = None,
     jobs: int = 1,
+    sample_weight: ArrayLike | None = None,
 ) -> list[Head | None]:
-    """Fit heads, so many at a time, each with one thread; None for those that diverged."""
+    """Fit heads, so many at a time, each with one thread; None for those that diverged.
+
+    See `BaseHead.fit` for `sample_weight`.
+    """
     if jobs == 1 or len(heads) == 1:
-        return [_fit_or_none(head, X, y, validation) for head in heads]
+        return [_fit_or_none(head, X, y, validation, sample_weight) for head in heads]
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config("loky", inner_max_num_threads=1):
         fitted: list[Head | None] = Parallel(min(jobs, len(heads)))(
-            delayed(_fit_or_none)(head, X, y, validation) for head in heads
+            delayed(_fit_or_none)(head, X, y, validation, sample_weight) for head in heads
         )
     return fitted
 
 
 def _fit_or_none(
-    head: Head, X: RowsLike, y: ArrayLike, validation: Validation | None
+    head: Head,
+    X: RowsLike,
+    y: ArrayLike,
+    validation: Validation | None,
+    sample_weight: ArrayLike | None,
 ) -> Head | None:
     try:
-        fitted = head.fit(X, y, validation=validation)
+        fitted = head.fit(X, y, validation=validation, sample_weight=sample_weight)
     except OverflowHeadError as error:
         log.warning("left out: %s", error)
         return None

@@ -227,7 +227,9 @@ def fit_and_score(
     seeds: list[dict[str, Any]] = [{"random_state": seed} for seed in search.seeds] or [{}]
     asked = [{**candidate, **seed} for candidate in search.candidates for seed in seeds]
     validation = watched.xy() if watched is not None and len(watched) else None
-    fitted = head.fit_candidates(*train.xy(), asked, validation=validation, jobs=search.jobs)
+    fitted = head.fit_candidates(
+        *train.xy(), asked, validation=validation, jobs=search.jobs, **train.fit_options()
+    )
     return score_fit(fitted, held_out, len(seeds), search.metric)
 
 

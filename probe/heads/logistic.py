@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import above_zero, whole
+from probe.heads.checks import above_zero, checked_weights, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
 from probe.heads.polish import Polish, polish_for, warn_of_gaps
@@ -51,6 +51,7 @@ class LogisticHead(LinearHead):
     """
 
     one_by_one = True
+    takes_weights = True
 
     n_iter_: int
 
@@ -78,8 +79,12 @@ class LogisticHead(LinearHead):
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Fit until converged; `validation` is checked, but with no epochs nothing is measured."""
+        """Fit until converged; `validation` is checked, but with no epochs nothing is measured.
+
+        A row's cross-entropy counts its `sample_weight`, (n_rows,), as in scikit-learn.
+        """
         from sklearn.linear_model import LogisticRegression
 
         if isinstance(X, StreamedRows):
@@ -88,18 +93,21 @@ class LogisticHead(LinearHead):
                 "model and reads them from their file"
             )
         rows, labels = self._prepare(X, y, validation)
+        weights = checked_weights(sample_weight, labels, self.classes_)
         normalized = self.normalizer_.transform(rows)
         coef, intercept, steps = [], [], [0]
         threads = one_thread_a_product() if rows.size <= SMALL else nullcontext()
         with threads, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             for own in labels.T if self.multilabel_ else [labels]:
-                if own.min() == own.max():
+                counted = own if weights is None else own[weights > 0]
+                if counted.min() == counted.max():
                     coef.append(np.zeros((1, rows.shape[1])))
-                    intercept.append(np.array([constant_score(int(own.sum()), len(own))]))
+                    score = constant_score(int(counted.sum()), len(counted))
+                    intercept.append(np.array([score]))
                     continue
                 solver = LogisticRegression(C=self.C, max_iter=self.max_iter)
-                solver.fit(normalized, own)
+                solver.fit(normalized, own, weights)
                 coef.append(solver.coef_)
                 intercept.append(solver.intercept_)
                 steps.append(int(np.max(solver.n_iter_)))
@@ -111,25 +119,29 @@ class LogisticHead(LinearHead):
         if not self.multilabel_:
             self.coef_, self.intercept_ = _per_class(self.coef_, self.intercept_)
         if polish is not None:
-            self._descend(polish, labels)
+            self._descend(polish, labels, weights)
         return self
 
-    def _descend(self, polish: Polish, labels: NDArray[np.intp]) -> None:
+    def _descend(
+        self, polish: Polish, labels: NDArray[np.intp], weights: NDArray[np.float64] | None
+    ) -> None:
         """Go on to the minimum in float64."""
         binary = self.multilabel_ or len(self.classes_) == 2
         C, ends = self.C / 2 if binary else self.C, []  # two rows of opposite sign, see path
         if not self.multilabel_:
-            *found, objective, gap = polish.descend(self.coef_, self.intercept_, labels, C)
+            *found, objective, gap = polish.descend(self.coef_, self.intercept_, labels, C, weights)
             self.coef_, self.intercept_ = found
             ends.append((objective, gap))
         else:
             signs = np.array([-0.5, 0.5])
             for number, own in enumerate(labels.T):
-                if own.min() == own.max():
+                counted = own if weights is None else own[weights > 0]
+                if counted.min() == counted.max():
                     continue
                 coef, intercept, objective, gap = polish.descend(
-                    signs[:, None] * self.coef_[number], signs * self.intercept_[number], own, C
-                )
+                    signs[:, None] * self.coef_[number], signs * self.intercept_[number], own, C,
+                    weights,
+                )  # fmt: skip
                 self.coef_[number] = coef[1] - coef[0]
                 self.intercept_[number] = intercept[1] - intercept[0]
                 ends.append((objective, gap))
@@ -147,7 +159,13 @@ class LogisticHead(LinearHead):
                 log.warning("logistic: %s", warning.message)
 
     def fit_grid(
-        self, X: RowsLike, y: ArrayLike, C: Sequence[float], n_jobs: int | None = None
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        C: Sequence[float],
+        n_jobs: int | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
     ) -> list[LogisticHead]:
         """Return a head for each C, each fitted alone; this head stays unfitted.
 
@@ -160,7 +178,9 @@ class LogisticHead(LinearHead):
         from probe.machine import usable_cores
 
         candidates = [{"C": value} for value in C]
-        fitted = self.fit_candidates(X, y, candidates, jobs=n_jobs or usable_cores())
+        fitted = self.fit_candidates(
+            X, y, candidates, jobs=n_jobs or usable_cores(), sample_weight=sample_weight
+        )
         return [head for head in fitted if head is not None]  # it never overflows
 
 

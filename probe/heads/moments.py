@@ -24,7 +24,8 @@ class Moments:
 
     Parameters
     ----------
-    count : int
+    count : float
+        Of rows, or the sum of what they count.
     offset : float64, (D,)
         The sums are of ``x - offset``: features may lie far from zero.
     total : float64, (D,); gram : float64, (D, D)
@@ -33,7 +34,7 @@ class Moments:
         Sums of y and of ``x y.T``.
     """
 
-    count: int
+    count: float
     offset: Array64
     total: Array64
     gram: Array64
@@ -64,11 +65,15 @@ class Moments:
 
 
 def moments_of(
-    X: Features, Y: Any, normalizer: Normalizer, offset: Array64 | None = None
+    X: Features,
+    Y: Any,
+    normalizer: Normalizer,
+    offset: Array64 | None = None,
+    weights: Array64 | None = None,
 ) -> Moments:
     """Take the moments of normalised rows in one pass; X (n, D), Y (n, K), dense or sparse.
 
-    Without an `offset` it is the mean of the first block.
+    Without an `offset` it is the mean of the first block. A row counts its weight, (n,), or 1.
     """
     from scipy.linalg.blas import dsyrk
 
@@ -79,13 +84,27 @@ def moments_of(
         if offset is None:
             offset = rows.mean(axis=0)
         rows -= offset
-        total += rows.sum(axis=0)
+        own = Y[start : start + len(rows)]
+        if weights is not None:  # sums of w x, w x x.T and w x y.T, by the root of w
+            root = np.sqrt(weights[start : start + len(rows)])
+            rows *= root[:, None]
+            total += root @ rows
+            own = own * root[:, None] if isinstance(own, np.ndarray) else own.multiply(
+                root[:, None]
+            ).tocsr()  # fmt: skip
+        else:
+            total += rows.sum(axis=0)
         gram += dsyrk(1.0, rows.T)  # the upper triangle
-        cross += rows.T @ Y[start : start + len(rows)]
+        cross += rows.T @ own
     assert offset is not None
     gram = np.triu(gram) + np.triu(gram, 1).T
     return Moments(
-        count=len(X), offset=offset, total=total, gram=gram, targets=Y.sum(axis=0), cross=cross
+        count=len(X) if weights is None else float(weights.sum()),
+        offset=offset,
+        total=total,
+        gram=gram,
+        targets=Y.sum(axis=0) if weights is None else Y.T @ weights,
+        cross=cross,
     )
 
 

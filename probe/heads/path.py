@@ -105,6 +105,7 @@ def fit_path(
     tol: float = TOLERANCE,
     max_iter: int = MAX_ITER,
     space: PathSpace | None = None,
+    weights: Array64 | None = None,
 ) -> PathSolution:
     """Minimise ``sum of cross-entropies + |coef|^2 / (2 C)`` for every C; biases go free.
 
@@ -126,6 +127,8 @@ def fit_path(
         Gradients a value of C.
     space : PathSpace, optional
         That of X, where it is at hand.
+    weights : float64, (n_rows,), optional
+        What each row's cross-entropy counts; default: 1.
 
     Raises
     ------
@@ -144,7 +147,8 @@ def fit_path(
     if values.ndim != 1 or not len(values) or not ((values > 0) & (values < np.inf)).all():
         raise HeadError(f"C must be one or more numbers above 0, not {C!r}")
     space = PathSpace.of(X) if space is None else space
-    rows = Rows(X=space.X, y=y, n_classes=n_classes)
+    counts = None if weights is None else weights.astype(np.float32)
+    rows = Rows(X=space.X, y=y, n_classes=n_classes, weights=counts)
     path = _Path(rows, values, space, tol=tol, max_iter=max_iter)
     with one_thread_a_product():
         for wave in waves(values, heads_at_once(rows)):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import above_zero, require, whole
+from probe.heads.checks import above_zero, checked_weights, require, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization, Rows32
 from probe.heads.path import (
@@ -59,7 +59,7 @@ class PathHead(LinearHead):
     objective_: float
     _polish: Polish | None = None
 
-    together = "C"
+    together, takes_weights = "C", True
 
     def __init__(
         self,
@@ -88,15 +88,25 @@ class PathHead(LinearHead):
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Fit until converged; `validation` is checked, but with no epochs nothing is measured."""
+        """Fit until converged; `validation` is checked, but with no epochs nothing is measured.
+
+        A row's cross-entropy counts its `sample_weight`, (n_rows,), as in scikit-learn.
+        """
         rows, labels = self._ready(X, y, validation)
-        fitted = self._solve(rows, labels, [self.C], polish=self._polish)[0]
+        weights = checked_weights(sample_weight, labels, self.classes_)
+        fitted = self._solve(rows, labels, [self.C], polish=self._polish, weights=weights)[0]
         self.__dict__.update(fitted.__dict__)
         return self
 
     def fit_grid(
-        self, X: RowsLike, y: ArrayLike, C: Sequence[float] = DEFAULT_GRID
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        C: Sequence[float] = DEFAULT_GRID,
+        *,
+        sample_weight: ArrayLike | None = None,
     ) -> list[PathHead]:
         """Return a fitted head for each C; all else is as in this head, which stays unfitted.
 
@@ -109,7 +119,8 @@ class PathHead(LinearHead):
             above_zero("C", value)
         one = PathHead(C=self.C, tol=self.tol, max_iter=self.max_iter, normalize=self.normalize)
         rows, labels = one._ready(X, y, None)
-        return one._solve(rows, labels, C, polish=one._polish)
+        weights = checked_weights(sample_weight, labels, one.classes_)
+        return one._solve(rows, labels, C, polish=one._polish, weights=weights)
 
     def _ready(
         self, X: RowsLike, y: ArrayLike, validation: Validation | None
@@ -123,22 +134,24 @@ class PathHead(LinearHead):
         rows: Rows32,
         labels: NDArray[np.intp],
         C: Sequence[float],
+        *,
         space: PathSpace | None = None,
         polish: Polish | None = None,
+        weights: NDArray[np.float64] | None = None,
     ) -> list[PathHead]:
         if self.multilabel_:
-            return self._solve_each(rows, labels, C, polish)
+            return self._solve_each(rows, labels, C, polish, weights)
         n_classes = len(self.classes_)
         # scikit-learn gives two classes one row a; as rows -a/2 and a/2 it is penalised by half.
         shares = [value / 2 for value in C] if n_classes == 2 else C
         solution = fit_path(
             rows, labels, n_classes, shares,
-            tol=self.tol, max_iter=int(self.max_iter), space=space,
+            tol=self.tol, max_iter=int(self.max_iter), space=space, weights=weights,
         )  # fmt: skip
         # One that stopped earlier is at its minimum as far as float32 products can tell.
         cut = ~solution.converged & (solution.n_iter >= self.max_iter)
         if polish is not None:
-            solution = _polished(solution, polish, labels)
+            solution = _polished(solution, polish, labels, weights)
         elif cut.any():
             first = min(c for c, one in zip(C, cut, strict=True) if one)
             log.warning(
@@ -161,7 +174,12 @@ class PathHead(LinearHead):
         return heads
 
     def _solve_each(
-        self, rows: Rows32, labels: NDArray[np.intp], C: Sequence[float], polish: Polish | None
+        self,
+        rows: Rows32,
+        labels: NDArray[np.intp],
+        C: Sequence[float],
+        polish: Polish | None,
+        weights: NDArray[np.float64] | None,
     ) -> list[PathHead]:
         """Solve a binary problem for each column of labels, (n_rows, n_classes)."""
         one = PathHead(tol=self.tol, max_iter=self.max_iter)
@@ -172,11 +190,14 @@ class PathHead(LinearHead):
         steps = np.zeros(len(C), np.intp)
         space = PathSpace.of(rows)
         for number, own in enumerate(labels.T):
-            yes = int(own.sum())
-            if not 0 < yes < len(own):
-                intercept[:, number] = constant_score(yes, len(own))
+            counted = own if weights is None else own[weights > 0]
+            yes = int(counted.sum())
+            if not 0 < yes < len(counted):
+                intercept[:, number] = constant_score(yes, len(counted))
                 continue
-            for index, fitted in enumerate(one._solve(rows, own, C, space, polish)):
+            for index, fitted in enumerate(
+                one._solve(rows, own, C, space=space, polish=polish, weights=weights)
+            ):
                 coef[index, number] = fitted.coef_[1] - fitted.coef_[0]
                 intercept[index, number] = fitted.intercept_[1] - fitted.intercept_[0]
                 steps[index] = max(steps[index], fitted.n_iter_)
@@ -192,13 +213,18 @@ class PathHead(LinearHead):
         return heads
 
 
-def _polished(solution: PathSolution, polish: Polish, labels: NDArray[np.intp]) -> PathSolution:
+def _polished(
+    solution: PathSolution,
+    polish: Polish,
+    labels: NDArray[np.intp],
+    weights: NDArray[np.float64] | None,
+) -> PathSolution:
     """Return the solution brought to its minimum in float64, one value of C after the other."""
     coef, intercept = solution.coef.copy(), solution.intercept.copy()
     objective, gaps = solution.objective.copy(), np.zeros(len(solution.C))
     for index, value in enumerate(solution.C):
         coef[index], intercept[index], objective[index], gaps[index] = polish.descend(
-            coef[index], intercept[index], labels, float(value)
+            coef[index], intercept[index], labels, float(value), weights
         )
     warn_of_gaps("path", solution.C, objective, gaps)
     return replace(solution, coef=coef, intercept=intercept, objective=objective)

@@ -90,7 +90,12 @@ class Polish:
         self._variance = np.einsum("nd,nd->d", self._rows, self._rows) / len(rows)
 
     def descend(
-        self, coef: Array64, intercept: Array64, y: NDArray[np.intp], C: float
+        self,
+        coef: Array64,
+        intercept: Array64,
+        y: NDArray[np.intp],
+        C: float,
+        weights: Array64 | None = None,
     ) -> tuple[Array64, Array64, float, float]:
         """Return the minimum of ``mean cross-entropy + |coef|^2 / (2 C n_rows)``.
 
@@ -101,6 +106,8 @@ class Polish:
         y : int, (n_rows,)
             0 to K - 1.
         C : float
+        weights : float64, (n_rows,), optional
+            What each row's cross-entropy counts.
 
         Returns
         -------
@@ -130,9 +137,13 @@ class Polish:
             own = scores[indices, y].copy()
             np.exp(scores, out=scores)
             sums = scores.sum(axis=1)
-            value = float((np.log(sums) - own).mean())
+            losses = np.log(sums) - own
             scores /= sums[:, None]
             scores[indices, y] -= 1
+            if weights is not None:
+                losses *= weights
+                scores *= weights[:, None]
+            value = float(losses.mean())
             gradient = np.empty((classes, width + 1))
             gradient[:, :-1] = scores.T @ rows / n + penalty * heads[:, :-1]
             gradient[:, -1] = scores.mean(axis=0)

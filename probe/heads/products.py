@@ -109,11 +109,14 @@ class Rows:
     y : int, (n_rows,)
         0 to n_classes - 1.
     n_classes : int
+    weights : float32, (n_rows,), optional
+        What each row's cross-entropy counts; the mean is still over the number of rows.
     """
 
     X: Rows32
     y: NDArray[np.intp]
     n_classes: int
+    weights: Matrix | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -173,7 +176,8 @@ class Rows:
         for part in blocks:
             X = self.X[part]
             scores = self.scores(weights, biases, X)
-            loss += _cross_entropy_in_place(scores, self.y[part])
+            own = None if self.weights is None else self.weights[part]
+            loss += _cross_entropy_in_place(scores, self.y[part], own)
             flat = scores.reshape(n_classes * n_heads, -1)
             product = matmul(flat, X)  # (K P, D)
             gradient[..., :-1] += product.reshape(n_classes, n_heads, n_features)
@@ -181,8 +185,13 @@ class Rows:
         return loss, gradient
 
 
-def _cross_entropy_in_place(scores: Matrix, y: NDArray[np.intp]) -> Array64:
-    """Return each head's summed cross-entropy, (P,); scores, (K, P, rows), become p - onehot."""
+def _cross_entropy_in_place(
+    scores: Matrix, y: NDArray[np.intp], weights: Matrix | None = None
+) -> Array64:
+    """Return each head's summed cross-entropy, (P,); scores, (K, P, rows), become p - onehot.
+
+    Both times what the rows count, (rows,).
+    """
     rows = np.arange(len(y))
     scores -= scores.max(axis=0)
     own = scores[y, :, rows].T  # (P, rows)
@@ -190,4 +199,8 @@ def _cross_entropy_in_place(scores: Matrix, y: NDArray[np.intp]) -> Array64:
     sums = scores.sum(axis=0)
     scores /= sums
     scores[y, :, rows] -= 1
+    if weights is not None:
+        scores *= weights
+        losses: Array64 = ((np.log(sums) - own) * weights).sum(axis=1, dtype=np.float64)
+        return losses
     return (np.log(sums) - own).sum(axis=1, dtype=np.float64)  # type: ignore[no-any-return]

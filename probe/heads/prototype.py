@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from numbers import Real
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import one_of, require
+from probe.heads.checks import checked_weights, one_of, require
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, Normalization, blocks
 from probe.heads.one_hot import one_hot
@@ -49,6 +49,7 @@ class PrototypeHead(LinearHead):
     nearest class mean on fixed features.
     """
 
+    takes_weights = True
     takes_several = False  # a class's mean is of rows that are of this class alone
 
     def __init__(
@@ -78,20 +79,25 @@ class PrototypeHead(LinearHead):
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Take the means; `validation` is checked, but with no epochs nothing is measured."""
+        """Take the means; `validation` is checked, but with no epochs nothing is measured.
+
+        Means, covariance and how frequent classes are count a row its `sample_weight`, (n_rows,).
+        """
         rows, labels = self._prepare(X, y, validation)
-        counts = np.bincount(labels)
-        means = self._class_means(rows, labels, counts)
+        weights = checked_weights(sample_weight, labels, self.classes_)
+        counts = np.bincount(labels, weights)
+        means = self._class_means(rows, labels, counts, weights)
         centre = means.mean(axis=0)  # scores are the same around any point, and rounding is least
         around = means - centre
         if self.distance == "lda":
             with one_thread_a_product():
-                within = self._within(rows, labels, means)
+                within = self._within(rows, labels, means, weights)
                 self.coef_ = np.linalg.lstsq(within, around.T, rcond=None)[0].T
-            prior = np.log(counts / len(rows))
+            prior = np.log(counts / (len(rows) if weights is None else weights.sum()))
         else:
-            variance = self._variance(rows, labels, means)
+            variance = self._variance(rows, labels, means, weights)
             self.coef_ = around / max(_least(means, variance), variance)
             prior = np.zeros(len(counts))
         self.intercept_ = prior - 0.5 * np.einsum("kd,kd->k", self.coef_, around)
@@ -99,37 +105,50 @@ class PrototypeHead(LinearHead):
         return self
 
     def _class_means(
-        self, X: Features, labels: NDArray[np.intp], counts: NDArray[np.intp]
+        self,
+        X: Features,
+        labels: NDArray[np.intp],
+        counts: NDArray[np.number[Any]],
+        weights: Array64 | None,
     ) -> Array64:
         sums = np.zeros((len(counts), X.shape[1]))
         for start, block in blocks(X):
             own = one_hot(labels[start : start + len(block)], len(counts))
-            sums += own.T @ self.normalizer_.apply(block)
-        means: Array64 = sums / counts[:, None]
-        return means
+            sums += own.T @ _counted(self.normalizer_.apply(block), weights, start)
+        return np.asarray(sums / counts[:, None], np.float64)
 
-    def _within(self, X: Features, labels: NDArray[np.intp], means: Array64) -> Array64:
+    def _within(
+        self, X: Features, labels: NDArray[np.intp], means: Array64, weights: Array64 | None
+    ) -> Array64:
         """Return the shrunk covariance within classes, (D, D)."""
         from probe.heads.blas import matmul  # SciPy is slow to import
 
         total = np.zeros((X.shape[1], X.shape[1]))
         for start, block in blocks(X):
             rows = self.normalizer_.apply(block) - means[labels[start : start + len(block)]]
-            total += matmul(rows.T, rows)
-        covariance = (1 - self.shrinkage) * total / len(X)
-        least = _least(means, float(np.diagonal(total).mean()) / len(X))
-        varying = np.diagonal(total)[np.diagonal(total) > least * len(X)]
-        level = max(least, float(varying.mean()) / len(X) if len(varying) else 0.0)
+            total += matmul(rows.T, _counted(rows, weights, start))
+        size = len(X) if weights is None else float(weights.sum())
+        covariance = (1 - self.shrinkage) * total / size
+        least = _least(means, float(np.diagonal(total).mean()) / size)
+        varying = np.diagonal(total)[np.diagonal(total) > least * size]
+        level = max(least, float(varying.mean()) / size if len(varying) else 0.0)
         covariance[np.diag_indices_from(covariance)] += self.shrinkage * level
         return covariance
 
-    def _variance(self, X: Features, labels: NDArray[np.intp], means: Array64) -> float:
+    def _variance(
+        self, X: Features, labels: NDArray[np.intp], means: Array64, weights: Array64 | None
+    ) -> float:
         """Return the mean variance of a feature within classes."""
         total = 0.0
         for start, block in blocks(X):
             rows = self.normalizer_.apply(block) - means[labels[start : start + len(block)]]
-            total += float(np.einsum("nd,nd->", rows, rows))
-        return total / X.size
+            total += float(np.einsum("nd,nd->", rows, _counted(rows, weights, start)))
+        return total / (X.size if weights is None else float(weights.sum()) * X.shape[1])
+
+
+def _counted(rows: Array64, weights: Array64 | None, start: int) -> Array64:
+    """Return rows, (n, D), from number `start` on, each times what it counts."""
+    return rows if weights is None else rows * weights[start : start + len(rows), None]
 
 
 def _least(means: Array64, variance: float) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import above_zero
+from probe.heads.checks import above_zero, checked_weights
 from probe.heads.linear import LinearHead
 from probe.heads.moments import Moments, moments_of, normalizer_from
 from probe.heads.normalize import (
@@ -53,7 +53,7 @@ class RidgeHead(LinearHead):
     least-squares classification", 2003: as a classifier.
     """
 
-    together = "alpha"
+    together, takes_weights = "alpha", True
 
     def __init__(self, *, alpha: float = 0.1, normalize: Normalization = "standard") -> None:
         self.alpha = alpha
@@ -71,15 +71,27 @@ class RidgeHead(LinearHead):
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Solve; `validation` is checked, but with no epochs nothing is measured."""
-        fitted = self._solve(X, y, [self.alpha])[0]
+        """Solve; `validation` is checked, but with no epochs nothing is measured.
+
+        A row's squared error counts its `sample_weight`, (n_rows,), and the penalty is alpha times
+        their sum.
+        """
+        fitted = self._solve(X, y, [self.alpha], sample_weight)[0]
         self.__dict__.update(fitted.__dict__)
         if validation is not None:
             self._validation_rows(validation)
         return self
 
-    def fit_grid(self, X: RowsLike, y: ArrayLike, alpha: Sequence[float]) -> list[Self]:
+    def fit_grid(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        alpha: Sequence[float],
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> list[Self]:
         """Return a fitted head for each alpha; this head stays unfitted.
 
         Raises
@@ -87,7 +99,7 @@ class RidgeHead(LinearHead):
         HeadError
             As `fit`.
         """
-        return type(self)(normalize=self.normalize)._solve(X, y, alpha)
+        return type(self)(normalize=self.normalize)._solve(X, y, alpha, sample_weight)
 
     def fit_folds(
         self,
@@ -98,14 +110,20 @@ class RidgeHead(LinearHead):
         """Fit every alpha without each fold: its moments are taken off those of all rows.
 
         Two passes over the rows serve all folds, and each fold's normalisation is learnt from its
-        own moments. None where there are fewer rows than features, or a fold lacks a class.
+        own moments. None where there are fewer rows than features, a fold lacks a class, or rows
+        do not count alike.
         """
         X, y = train.xy()
         whole = train.y.ndim == 2 or all(
             len(np.unique(train.y[rows])) == len(np.unique(y)) for rows, _ in folds
         )
         fewest = min(len(rows) for rows, _ in folds) * train.views
-        if not whole or fewest < X.shape[1] or any(set(one) != {"alpha"} for one in candidates):
+        if (
+            train.weights is not None
+            or not whole
+            or fewest < X.shape[1]
+            or any(set(one) != {"alpha"} for one in candidates)
+        ):
             return None
         _, labels = self._check(X, y)
         # rows of length 1 are so in any fold; means and scales are each fold's own
@@ -140,11 +158,18 @@ class RidgeHead(LinearHead):
         self.history_ = []
         return self._training_rows(X, y)
 
-    def _solve(self, X: RowsLike, y: ArrayLike, alphas: Sequence[float]) -> list[Self]:
+    def _solve(
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        alphas: Sequence[float],
+        sample_weight: ArrayLike | None = None,
+    ) -> list[Self]:
         rows, labels = self._prepare(X, y)
         targets = self._targets(labels)
+        weights = checked_weights(sample_weight, labels, self.classes_)
         with one_thread_a_product():
-            coef, intercept = ridge_path(rows, targets, alphas, self.normalizer_)
+            coef, intercept = ridge_path(rows, targets, alphas, self.normalizer_, weights)
         return self._heads(coef, intercept, alphas)
 
     def _targets(self, labels: NDArray[Any]) -> Any:
@@ -164,7 +189,11 @@ class RidgeHead(LinearHead):
 
 
 def ridge_path(
-    X: Features, Y: Any, alphas: Sequence[float], normalizer: Normalizer
+    X: Features,
+    Y: Any,
+    alphas: Sequence[float],
+    normalizer: Normalizer,
+    weights: Array64 | None = None,
 ) -> tuple[Array64, Array64]:
     """Solve ridge regression for every alpha from one eigendecomposition.
 
@@ -182,6 +211,8 @@ def ridge_path(
     normalizer : Normalizer
         Applied to each block of X; no normalised copy of X is made unless rows are fewer than
         features.
+    weights : float64, (n_rows,), optional
+        What each row counts; n is their sum then.
 
     Returns
     -------
@@ -192,9 +223,12 @@ def ridge_path(
     Hastie, Tibshirani, Friedman, "The Elements of Statistical Learning", 3.4.1 and 12.3.7.
     """
     if len(X) >= X.shape[1]:
-        mean, covariance, cross, target = moments_of(X, Y, normalizer).centred()
+        moments = moments_of(X, Y, normalizer, weights=weights)
+        mean, covariance, cross, target = moments.centred()
         return _solutions(covariance, cross, mean, target, alphas)
     rows = np.concatenate([normalizer.apply(block) for _, block in blocks(X)])
+    if weights is not None:
+        return _few_weighted(rows, Y, alphas, weights / weights.sum())
     mean, target = rows.mean(axis=0), Y.mean(axis=0)
     rows -= mean
     spectrum, basis = _eigen(rows @ rows.T / len(X))
@@ -203,6 +237,20 @@ def ridge_path(
     else:
         answer = basis.T @ Y - np.outer(basis.sum(axis=0), target)
     shrunk = _shrunk(answer / len(X), spectrum, alphas)
+    coef = np.swapaxes(rows.T @ basis @ shrunk, 1, 2)
+    return np.ascontiguousarray(coef), target - coef @ mean
+
+
+def _few_weighted(
+    rows: Array64, Y: Any, alphas: Sequence[float], shares: Array64
+) -> tuple[Array64, Array64]:
+    """Solve for fewer rows than features, (n, D), that count these shares, (n,), of 1."""
+    targets = Y if isinstance(Y, np.ndarray) else Y.toarray()
+    mean, target = shares @ rows, shares @ targets
+    root = np.sqrt(shares)[:, None]
+    rows = (rows - mean) * root
+    spectrum, basis = _eigen(rows @ rows.T)
+    shrunk = _shrunk(basis.T @ ((targets - target) * root), spectrum, alphas)
     coef = np.swapaxes(rows.T @ basis @ shrunk, 1, 2)
     return np.ascontiguousarray(coef), target - coef @ mean
 
