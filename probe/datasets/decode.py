@@ -10,6 +10,7 @@ of 32 bits, signed ones and floating-point pixels have no agreed range and are r
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import stat
@@ -360,6 +361,8 @@ def _import_pillow() -> Any:
     # glibc gives blocks above 32 MiB back when they are freed; of smaller ones each thread would
     # keep those of the largest image that it ever had.
     getattr(Image, "core").set_block_size(BLOCK)  # noqa: B009 - not exported to type checkers
+    # what a damaged file has Pillow log is in the error that it raises, too
+    logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
     _silence_libtiff(getattr(Image, "core"))  # noqa: B009
     # One by one: Image.init() imports forty formats, and is not safe in threads.
     for plugin in PLUGINS:

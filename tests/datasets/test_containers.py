@@ -6,6 +6,7 @@ The files come from small writers of our own, so that no decoder decides what is
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Callable
@@ -178,6 +179,13 @@ def test_a_predictor_is_undone(bits: int) -> None:
 def test_what_has_no_agreed_meaning_is_refused(data: bytes, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         decode(data, "x")
+
+
+def test_pillow_logs_nothing_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ImageError, match="a TIFF with 40 samples a pixel of 8 bits"):
+        decode(tiff(np.ones((2, 2, 40), int), photometric=2), "x")
+    assert not logging.getLogger("PIL.TiffImagePlugin").isEnabledFor(logging.ERROR)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_palette_of_8_bits_an_entry_is_not_black() -> None:
