@@ -48,6 +48,8 @@ class Protocol:
     metric : str
         What is compared, by its name in `Row.metrics`: ``top1``, or ``map`` where images may have
         several labels, or ``mean_recall``, ``macro_f1``, ``macro_auc`` or ``log_loss``.
+    sample_weight : str, optional
+        The column of the list that says what each image counts in the fits.
     level : float
         Of the intervals, 0 to 1; differences are tested at 1 - level.
     """
@@ -60,6 +62,7 @@ class Protocol:
     seed: int
     metric: str = "top1"
     level: float = 0.95
+    sample_weight: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from probe.bench.fitting import _weights_of
 from probe.datasets.table import read_table
 from probe.duplicates import near_groups
 from probe.errors import UsageError
@@ -178,3 +181,14 @@ def test_a_head_that_counts_rows_alike_is_refused_by_name_before_anything_is_rea
     with pytest.raises(UsageError, match="the knn head counts all rows alike; those that take"):
         HeadRequest(solver="knn", sample_weight="trust").check()
     HeadRequest(solver="ridge", sample_weight="trust").check()
+
+
+def test_other_weights_make_another_run_of_a_bench(weighed: Path) -> None:
+    splits = {"train": SimpleNamespace(ids=["0.png", "1.png"])}
+    entry = SimpleNamespace(provenance={"request": {"dataset": str(weighed)}})
+    source = cast("Any", SimpleNamespace(splits=splits, entry=entry))
+    before = _weights_of(source, "trust")
+    assert _weights_of(source, "trust") == before
+    assert _weights_of(source, None) == {}
+    weighed.write_text(weighed.read_text().replace("1.png,a,3", "1.png,a,4"))
+    assert _weights_of(source, "trust") != before

@@ -14,7 +14,8 @@ from probe.cache.joining import Joined
 from probe.cache.key import canonical_json, digest_text
 from probe.errors import DataError, UsageError
 from probe.files import write_text
-from probe.grouping import columns_of, list_of
+from probe.grouping import columns_of, list_of, read_weights
+from probe.head_request import require_weights
 from probe.heads import HEADS
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import save_projection
@@ -55,6 +56,7 @@ def head_request(head: str, protocol: Protocol, command: str) -> HeadRequest:
         folds=protocol.folds,
         repeats=protocol.repeats,
         metric=_choice_metric(protocol) if head in GRIDS or protocol.folds else "top1",
+        sample_weight=protocol.sample_weight,
         seed=protocol.seed,
         command=command,
     )
@@ -85,6 +87,9 @@ def check_protocol(
         There are no training images, or too few for the folds; nothing is held out, or a
         head takes one label an image and these may have several.
     """
+    if protocol.sample_weight is not None:
+        for name in protocol.heads:
+            require_weights(name)
     if any(one.ndim == 2 for one in labels.values()):
         if protocol.metric not in ("top1", "map"):
             raise UsageError(
@@ -213,6 +218,7 @@ def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:
         "pca": source.pca,
         "request": {**asked, "command": "", "grids": grids},
         **_units_of(source),
+        **_weights_of(source, request.sample_weight),
         "probe": versions()["probe"],
     }
 
@@ -224,6 +230,15 @@ def _units_of(source: Source) -> dict[str, str]:
         return {}
     units = "\0".join(one.astype("<i8").tobytes().hex() for one in related.units.values())
     return {"units": digest_text(units), "grouped_by": related.by}
+
+
+def _weights_of(source: Source, column: str | None) -> dict[str, str]:
+    """Return what stands for the weights of the images; nothing where all count alike."""
+    if column is None:
+        return {}
+    ids = {name: split.ids for name, split in source.splits.items() if name != "test"}
+    found = read_weights(column, ids, list_of(source.entry.provenance))
+    return {"weights": digest_text(" ".join(one.tobytes().hex() for one in found.values()))}
 
 
 def _read_digest(path: Path) -> str | None:

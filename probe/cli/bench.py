@@ -129,6 +129,14 @@ def bench(
             "macro_f1, auc or log_loss."
         ),
     ] = "top1",
+    sample_weight: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="A column of the list with what each image counts in the fits, as in `probe "
+            "head`; comparisons count every image once.",
+        ),
+    ] = None,
     per_class: PerClass = None,
     limit: Limit = None,
     coarse: Coarse = False,
@@ -244,6 +252,7 @@ def bench(
             repeats=repeats,
             seed=seed,
             metric=_metric(metric),
+            sample_weight=sample_weight,
         ),
         concat=tuple(() if text == "all" else _parts(text, store) for text in concat or []),
         pca=_numbers("--pca", pca),

@@ -53,9 +53,11 @@ def _bench(bench: Bench) -> Markup:
     protocol = bench.protocol
     how = f"{protocol.folds} folds" if protocol.folds else f"val-size {protocol.val_size:g}"
     ranked = f"ranked by {METRIC_WORDS[protocol.metric]} on {protocol.split}"
+    column = protocol.sample_weight
+    weighted = "" if column is None else f"; fits count images by {column}, figures each once"
     facts = {
         "finished": f"{bench.created}, in {bench.seconds:.0f} s; what was reused took none",
-        "protocol": f"{how}, seed {protocol.seed}, {ranked}",
+        "protocol": f"{how}, seed {protocol.seed}, {ranked}{weighted}",
         "versions": _pairs(bench.versions),
     }
     return _block(
