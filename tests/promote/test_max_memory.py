@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tests.promote.data import Silent, source_of, training_of
 from tests.promote.test_promote import QUICK, promote
 
 MB = 10**6
+ADDED = ("max_memory", "part")
 
 
 @pytest.mark.parametrize("freeze", ["none", "backbone"])
@@ -111,6 +113,10 @@ def test_the_command_refuses_what_is_too_little_and_keeps_what_it_took(cache: Pa
     (folder.parent / "result.json").unlink()
     asked = Asked.read(folder.parent)
     assert (asked.max_memory, asked.part) == (50 * 10**9, 0)
+    written = json.loads(folder.read_text())
+    folder.write_text(json.dumps({n: v for n, v in written.items() if n not in ADDED}))
+    asked = Asked.read(folder.parent)  # as earlier versions wrote it
+    assert (asked.max_memory, asked.part) == (None, None)
 
 
 def test_sizes_are_said_as_they_are_asked_for() -> None:
