@@ -134,6 +134,8 @@ def advice(begun: Begun) -> list[str]:
     val, train = figures["val"][metric], figures.get("train", {}).get(metric)
     each = len(source.train) / len(source.head.classes_)
     found = [_figures(source, val, train)]
+    if column := source.result.params.get("sample_weight"):
+        found.append(f"the probe's fit counted images by {column}; fine-tuning counts each once")
     if 1 - val < LITTLE_LEFT:
         wrong = (
             "one image in fifty or fewer is wrong" if metric == "top1" else "mAP is 98 % or more"
