@@ -232,4 +232,7 @@ def test_of_two_state_dicts_one_is_named_as_taken(tmp_path: Path) -> None:
         [writers.storage_bytes(one) for one in ones.values()],
     )
     (note,) = open_tensors(path).notes
-    assert note.startswith("'model' was taken, and 'model_ema' beside it was not: torch.save(")
+    told = (
+        "'model' was taken, and 'model_ema' beside it was not; in Python, import torch; torch.save("
+    )
+    assert note.startswith(told)
