@@ -15,6 +15,8 @@ from probe.cache.joining import Joined
 from probe.cache.key import view_count
 from probe.errors import UsageError
 from probe.heads.limits import L_BFGS, STREAMING_BYTES
+from probe.many import BLOCK as SCORES_AT_ONCE
+from probe.many import KEPT, SAMPLED, are_many
 from probe.parts import Part
 from probe.streaming import StreamedRows
 
@@ -64,7 +66,10 @@ class Fitting:
         if self.solver == "path":
             one = 8 * L_BFGS * weights
             of_heads += max(one, min(one * self.heads, STREAMING_BYTES))
-        of_images = int(n_images * (IMAGE_BYTES + 8 * n_classes * PROBABILITIES))
+        scores = n_images * 8 * n_classes * PROBABILITIES
+        if are_many(n_images, n_classes):  # a row keeps its likeliest
+            scores = n_images * 16 * KEPT + 8 * (4 * SCORES_AT_ONCE + 3 * SAMPLED)
+        of_images = int(n_images * IMAGE_BYTES + scores)
         squares = 8 * width**2 * SQUARES.get(self.solver, 0)
         return FITTING_BYTES + MORE_BYTES.get(self.solver, 0) + of_images + of_heads + squares
 

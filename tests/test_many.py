@@ -13,6 +13,7 @@ from probe.errors import DataError
 from probe.evaluation import Scored
 from probe.heads import KNNHead, PrototypeHead, RidgeHead, one_hot
 from probe.heads.grid import Search
+from probe.metrics import score
 from probe.parts import HeadData, Part
 from probe.predictions import load_predictions, save_predictions
 from probe.report.analysis import _view
@@ -149,3 +150,85 @@ def test_many_classes_hold_no_row_of_all(all_are_many: None) -> None:
 
     one: Scored = _score(part(3, 5), PrototypeHead().fit(*part(1, 6).xy()), N_CLASSES)
     assert one.probabilities.shape == (200, many.KEPT)
+
+
+def test_path_ends_at_the_same_minimum_without_a_matrix_of_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from probe.heads import path, products, whitened
+
+    train = part(1, 6)
+    X, C = np.asarray(train.X - train.X.mean(axis=0)), [1e-3, 0.1, 10.0]
+    whole = path.fit_path(X, train.y, N_CLASSES, C)
+    for module in (path, products, whitened):
+        monkeypatch.setattr(module, "MANY", 5)
+    monkeypatch.setattr(products, "SCORES", 37 * N_CLASSES)
+    monkeypatch.setattr(path, "HELD_BYTES", 8 * N_CLASSES * (DIM + 1) * 30)
+    assert path.pairs_held(products.Rows(X=X, y=train.y, n_classes=N_CLASSES)) == 9
+    monkeypatch.setattr(whitened, "class_curvature", None)  # of classes times classes
+    some = path.fit_path(X, train.y, N_CLASSES, C)
+    assert some.converged.all()
+    # each ends within 25 times 4e-7 of the minimum at the most
+    np.testing.assert_allclose(some.objective, whole.objective, rtol=2e-5)
+
+
+def test_a_learning_curve_has_the_figures_of_all_scores(
+    all_are_many: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe import draws
+
+    head, scored = PrototypeHead().fit(*part(1, 6).xy()), part(3, 5)
+    some = draws._figures(head, scored, N_CLASSES)
+    monkeypatch.setattr(draws, "are_many", lambda *_: False)
+    whole = draws._figures(head, scored, N_CLASSES)
+    assert some.macro_auc is None
+    for name in ("top1", "mean_recall", "log_loss"):
+        assert getattr(some, name) == pytest.approx(getattr(whole, name), rel=1e-12)
+
+
+def test_a_choice_by_another_metric_goes_through_some_rows_at_a_time(all_are_many: None) -> None:
+    from probe.errors import UsageError
+    from probe.heads import grid
+
+    heads, scored = [RidgeHead(alpha=a).fit(*part(1, 6).xy()) for a in (1.0, 1e4)], part(3, 5)
+    found = grid._decisive(heads, scored, "macro_f1", np.zeros(2))
+    whole = [
+        score(np.exp(logits), scored.y, N_CLASSES, logits).macro_f1
+        for logits in (scored.predict_logits(head, N_CLASSES) for head in heads)
+    ]
+    np.testing.assert_allclose(found, whole)
+    with pytest.raises(UsageError, match="200 rows of 40 classes are too many"):
+        grid._decisive(heads, scored, "auc", np.zeros(2))
+
+
+def test_a_bundle_is_scored_while_it_answers(
+    all_are_many: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe.predict import evaluate
+
+    head, scored = PrototypeHead().fit(*part(1, 6).xy()), part(3, 5)
+    p = scored.predict_proba(head, N_CLASSES)
+    blocks = [np.arange(start, min(start + 64, 200)) for start in range(0, 200, 64)]
+    some = evaluate._scored(lambda: ((rows, p[rows]) for rows in blocks), scored.y, N_CLASSES)
+    monkeypatch.setattr(evaluate, "are_many", lambda *_: False)
+    whole = evaluate._scored(lambda: ((rows, p[rows]) for rows in blocks), scored.y, N_CLASSES)
+    assert some.probabilities.shape == (200, many.KEPT)
+    for name in ("top1", "top5", "mean_recall", "macro_f1", "log_loss", "calibration_error"):
+        assert getattr(some.metrics, name) == pytest.approx(getattr(whole.metrics, name), rel=1e-9)
+
+
+def test_fits_of_many_classes_say_what_they_take(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from probe.heads import path_head
+    from probe.heads.polish import polish_for
+
+    path_head._say_how_long(45, 1000, 10**6, 512)
+    path_head._say_how_long(1, 1001, 1000, 16)
+    assert not caplog.text
+    path_head._say_how_long(45, 8142, 16284, 64)
+    assert "45 values of C on 16,284 rows of 8,142 classes may take some 48 minutes" in caplog.text
+    rows = np.random.default_rng(0).normal(size=(2100, 3)) * [1, 1e3, 1e6]
+    head = RidgeHead(normalize="none").fit(rows, np.arange(2100) % 7)
+    assert polish_for(rows, head.normalizer_, "path", 7) is not None
+    assert polish_for(rows, head.normalizer_, "path", 9000) is None

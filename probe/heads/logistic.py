@@ -18,10 +18,12 @@ from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
 from probe.heads.polish import Polish, polish_for, warn_of_gaps
 from probe.heads.products import one_thread_a_product
+from probe.many import are_many
 from probe.streaming import StreamedRows
 
 log = logging.getLogger(__name__)
 
+SCORE_BYTES = 24  # scikit-learn's scores, their gradient and a copy, of a row and a class
 SMALL = 1 << 23  # numbers: below, BLAS's threads wait for each other longer than they compute
 
 
@@ -94,6 +96,14 @@ class LogisticHead(LinearHead):
             )
         rows, labels = self._prepare(X, y, validation)
         weights = checked_weights(sample_weight, labels, self.classes_)
+        if not self.multilabel_ and are_many(len(rows), len(self.classes_)):
+            log.warning(
+                "logistic: it holds all %s scores of %s rows and %s classes at once, some %s GB; "
+                "--solver path is the same model in a part of that",
+                f"{len(rows) * len(self.classes_):,}", f"{len(rows):,}",
+                f"{len(self.classes_):,}",
+                f"{len(rows) * len(self.classes_) * SCORE_BYTES / 1e9:.1f}",
+            )  # fmt: skip
         normalized = self.normalizer_.transform(rows)
         coef, intercept, steps = [], [], [0]
         threads = one_thread_a_product() if rows.size <= SMALL else nullcontext()
@@ -111,7 +121,7 @@ class LogisticHead(LinearHead):
                 coef.append(solver.coef_)
                 intercept.append(solver.intercept_)
                 steps.append(int(np.max(solver.n_iter_)))
-        polish = polish_for(rows, self.normalizer_, "logistic")
+        polish = polish_for(rows, self.normalizer_, "logistic", len(self.classes_))
         if polish is None:
             self._log(caught)
         self.n_iter_ = max(steps)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.heads.normalize import Features, Normalizer, blocks
+from probe.many import are_many
 
 SPREAD = 30.0  # offset of a column in its deviations, or deviations of two: beyond, float64
 MOST_BYTES = 1 << 30  # of the rows in float64
@@ -47,19 +48,24 @@ def is_uneven(X: Features, normalizer: Normalizer) -> bool:
     return bool(deviation.max() > SPREAD * deviation.min() or (offset > SPREAD * deviation).any())
 
 
-def polish_for(X: Features, normalizer: Normalizer, solver: str) -> Polish | None:
+def polish_for(
+    X: Features, normalizer: Normalizer, solver: str, n_classes: int = 2
+) -> Polish | None:
     """Return what brings heads on these rows to their minimum; None where float32 does.
 
-    None also, with a warning, where the rows do not fit in memory once more, in float64.
+    None also, with a warning, where the rows do not fit in memory once more, in float64, or there
+    are too many classes for the scores of all rows.
     """
     if not is_uneven(X, normalizer):
         return None
-    if not isinstance(X, np.ndarray) or 8 * X.size > MOST_BYTES:
+    large = not isinstance(X, np.ndarray) or 8 * X.size > MOST_BYTES
+    if large or are_many(len(X), n_classes):
         log.warning(
             "%s: columns differ in size, or lie far from zero, by more than %g times: the fit may "
             "end above its minimum; use --normalize standard", solver, SPREAD,
         )  # fmt: skip
         return None
+    assert isinstance(X, np.ndarray)
     return Polish(X, normalizer)
 
 

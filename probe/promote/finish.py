@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,20 @@ from probe.evaluation import (
     figures_of,
     groups_of,
     intervals_of,
+    measure_blocks,
     measure_logits,
     per_class_of,
     temperature_of,
     thresholds_of,
 )
 from probe.files import replacing, write_text
-from probe.heads import save_head
+from probe.heads import BaseHead, save_head
 from probe.history import save_history
 from probe.ledger import record_look
+from probe.many import BLOCK, are_many
 from probe.metrics import Metrics
 from probe.pairs import figure
+from probe.parts import Part
 from probe.predictions import Predictions, save_predictions
 from probe.promote.asked import SCHEMA, Asked
 from probe.promote.checkpoint import load_best
@@ -104,24 +108,37 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
             ledger, source.test_content, command=asked.command, entry=source.result.entry
         )
         splits["test"] = source.test
-    predictions = {}
+    predictions: dict[str, Predictions] = {}
+    scored: dict[str, Scored] = {}
     for name, split in splits.items():
         features, p = training.predict(split)
-        if not np.abs(head.predict_proba(features) - p).max() <= AGREEMENT:
+        part = Part(X=features, y=split.labels, ids=split.ids)
+        units = _units(source.predictions[name], split)
+        if not _agree(part, head, p):
             raise PromoteError(f"{folder}: the head does not give the network's predictions")
-        logits = head.predict_logits(features)
-        predictions[name] = _predictions(source, name, split, logits)
-    scored = {
-        name: measure_logits(one.scores, one.labels, one.units) for name, one in predictions.items()
-    }
+        del p
+        n_classes = len(source.classes)
+        if split.labels.ndim == 1 and are_many(len(split), n_classes):
+            blocks = partial(part.logit_blocks, head, n_classes)
+            scored[name] = measure_blocks(blocks, split.labels, n_classes, units)
+        else:
+            logits = np.full((len(split), n_classes), -np.inf)
+            logits[:, np.asarray(head.classes_)] = head.predict_logits(features)
+            scored[name] = measure_logits(logits, split.labels, units)
+        predictions[name] = _predictions(split, scored[name], units)
     gains = tuple(
         gain_of(name, source.predictions[name], one)
         for name, one in predictions.items()
-        if figure(one.probabilities, one.labels) is not None  # test images may have no label at all
+        if figure(one.probabilities, one.columns)
+        is not None  # test images may have no label at all
     )
     result = _result(begun, asked, scored, looks)
     _write_network(source, asked, values, folder)
     save_head(head, folder / HEAD)
+    for name, one in scored.items():
+        if one.kept is not None and result.temperature is not None:  # it needs all classes
+            confidence = one.kept.confidence_at(result.temperature)
+            predictions[name] = replace(predictions[name], scaled=confidence)
     save_predictions(folder, predictions)
     save_history(folder, training.progress.history)
     feed = training.feed
@@ -132,14 +149,21 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
     return Promoted(folder=folder, result=result, gains=gains, seconds=training.progress.seconds)
 
 
-def _predictions(
-    source: Source, name: str, split: Split, logits: NDArray[np.float64]
-) -> Predictions:
-    whole = np.full((len(split), len(source.classes)), -np.inf)
-    whole[:, np.asarray(source.head.classes_)] = logits
-    return Predictions.of(
-        split.ids, split.labels, whole, units=_units(source.predictions[name], split)
+def _agree(part: Part, head: BaseHead, p: NDArray[np.float32]) -> bool:
+    """Whether the head on the features gives the network's probabilities, (n, K)."""
+    step = max(1, BLOCK // p.shape[1])
+    return all(
+        np.abs(head.predict_proba(part.X[start : start + step]) - p[start : start + step]).max()
+        <= AGREEMENT
+        for start in range(0, len(p), step)
     )
+
+
+def _predictions(split: Split, scored: Scored, units: NDArray[np.intp] | None) -> Predictions:
+    said = Predictions.of(split.ids, split.labels, scored.logits, units=units)
+    if scored.kept is None:
+        return said
+    return replace(said, classes=scored.kept.classes, n_classes=scored.kept.n_classes)
 
 
 def _units(before: Predictions, split: Split) -> NDArray[np.intp] | None:
