@@ -48,10 +48,10 @@ def show_start(
         f"{training.feed.batch_size}, {steps} an epoch, augment {options.augment}",
     }
     if begun.mirror is not None:
-        shown = "differ from" if begun.mirror.harmful else "show the same as"
+        lost = "10 points or more" if begun.mirror.harmful else "less than 10 points"
         facts["mirror"] = (
-            f"{mirror_words(begun.mirror, several=training.feed.several)}: mirrored images {shown} "
-            f"the plain ones, so --augment auto is {options.augment}"
+            f"{mirror_words(begun.mirror, several=training.feed.several)}: {lost} "
+            f"lost, so --augment auto is {options.augment}"
         )
     if begun.difference is not None:
         facts["check"] = (

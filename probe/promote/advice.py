@@ -198,7 +198,9 @@ def other_recipes(options: Options, history: Sequence[Epoch], start: float) -> l
     if history and len(history) > 1 and max(history, key=lambda one: one.rank) is history[-1]:
         found.append(f"--epochs {2 * options.epochs} (the last epoch was the best)")
     if options.optimizer == "adamw":
-        found.append(f"--optimizer sgd --lr {LEARNING_RATES['sgd']:g} (steps as long as gradients)")
+        found.append(
+            f"--optimizer sgd --lr {LEARNING_RATES['sgd']:g} (steps in proportion to the gradient)"
+        )
     policy = options.policy()
     if not policy.crop and not policy.resized_crop:
         found.append(f"--augment {'light' if policy.flip else 'crop'} (images are shifted, too)")
