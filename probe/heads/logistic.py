@@ -23,7 +23,7 @@ from probe.streaming import StreamedRows
 
 log = logging.getLogger(__name__)
 
-SCORE_BYTES = 24  # scikit-learn's scores, their gradient and a copy, of a row and a class
+SCORE_BYTES = 8  # of a row and a class, as seen: scores and their gradient, float32
 SMALL = 1 << 23  # numbers: below, BLAS's threads wait for each other longer than they compute
 
 
