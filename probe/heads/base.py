@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probe.errors import HeadError
-from probe.heads.checks import as_head_error, encoded, one_of
+from probe.heads.checks import as_head_error, checked_weights, encoded, one_of
 from probe.heads.each import fit_each
 from probe.heads.normalize import (
     NORMALIZATIONS,
@@ -75,9 +75,11 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,
-        sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """Fit the head; every subclass takes the same arguments.
+        """Fit the head; every subclass takes these arguments.
+
+        Those that `takes_weights` take `sample_weight`, too: float, (n_rows,), what each row
+        counts, from 0; 2 is a row that is there twice.
 
         Parameters
         ----------
@@ -87,8 +89,6 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             Measured after each epoch, never learnt from.
         on_epoch : callable, optional
             Called with an Epoch after each one.
-        sample_weight : float, (n_rows,), optional
-            What each row counts, from 0; heads that do not `takes_weights` refuse it.
 
         Raises
         ------
@@ -178,7 +178,7 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         jobs : int
             Fits at a time, each with one thread, where candidates are fitted one by one.
         sample_weight : float, (n_rows,), optional
-            As in `fit`.
+            As in `fit`; refused by heads that do not take it.
 
         Returns
         -------
@@ -203,7 +203,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         """Return a fitted copy for each value of the parameter that the solver has a grid of."""
         raise NotImplementedError
 
-    def _refuse_weights(self, sample_weight: ArrayLike | None) -> None:
+    def refuse_weights(self, sample_weight: ArrayLike | None) -> None:
+        """Raise HeadError where weights are given: this head counts all rows alike."""
         if sample_weight is not None:
             raise HeadError(
                 f"{type(self).__name__} counts all rows alike and takes no sample_weight; path, "
@@ -260,11 +261,16 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         return rows
 
     def _prepare(
-        self, X: RowsLike, y: ArrayLike, validation: Validation | None = None
-    ) -> tuple[Features, NDArray[np.intp]]:
-        """Check what `fit` got; set `classes_` and `normalizer_`; return X and label indices.
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        validation: Validation | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> tuple[Features, NDArray[np.intp], NDArray[np.float64] | None]:
+        """Check what `fit` got; set `classes_` and `normalizer_`; return X, labels and weights.
 
-        Indicators instead, (n_rows, n_classes), where a row may have several labels.
+        Labels are indices of classes, or indicators, (n_rows, n_classes), where a row may have
+        several.
         Solvers without epochs have no use for validation rows; that they fit is checked all the
         same, so that a mistake shows with every solver.
         """
@@ -272,9 +278,10 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         rows, labels = self._training_rows(X, y)
         if validation is not None:
             self._validation_rows(validation)
-        self.normalizer_ = fit_normalizer(self.normalize, rows)
+        weights = checked_weights(sample_weight, labels, self.classes_)
+        self.normalizer_ = fit_normalizer(self.normalize, rows, weights)
         self.history_ = []
-        return rows, labels
+        return rows, labels, weights
 
     def _training_rows(self, X: RowsLike, y: ArrayLike) -> tuple[Features, NDArray[np.intp]]:
         """Check what `fit` got; set `classes_` and return X and the labels as their indices."""

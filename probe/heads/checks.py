@@ -69,9 +69,9 @@ def checked_weights(
     if labels.ndim == 1:
         empty = np.flatnonzero(np.bincount(labels, found, minlength=len(names)) <= 0)
         if len(empty):
-            raise HeadError(f"all training rows of class {names[empty[0]]!r} have a weight of 0")
+            raise HeadError(f"all training rows of class {names[empty[0]]!r} have a weight of zero")
     elif not found.any():
-        raise HeadError("all training rows have a weight of 0")
+        raise HeadError("all training rows have a weight of zero")
     return np.asarray(found, np.float64)
 
 

@@ -133,7 +133,6 @@ class DenseHead(LinearHead):
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,
-        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Train for all epochs, or until `patience` ends it; see `BaseHead.fit` for the arguments.
 
@@ -146,11 +145,10 @@ class DenseHead(LinearHead):
         EngineError
             MXNet cannot be imported.
         """
-        self._refuse_weights(sample_weight)
         optimizer = checked_optimizer(self)
         if self.patience is not None and validation is None:
             raise HeadError("patience goes by validation rows, and there are none")
-        rows, labels = self._prepare(X, y)
+        rows, labels, _ = self._prepare(X, y)
         self.check_sampling()
         random = check_random_state(self.random_state)
         layers = self._layers(self.normalizer_.transform(rows), labels, optimizer, random)
@@ -204,7 +202,7 @@ class DenseHead(LinearHead):
         HeadError
             As `fit`.
         """
-        self._refuse_weights(sample_weight)
+        self.refuse_weights(sample_weight)
         fitted = self.fit_candidates(X, y, [{"lr": float(one)} for one in lr])
         for one, head in zip(lr, fitted, strict=True):
             if head is None:
@@ -225,7 +223,7 @@ class DenseHead(LinearHead):
 
         Linear heads of any learning rates, weight decays and seeds are trained at once.
         """
-        self._refuse_weights(sample_weight)
+        self.refuse_weights(sample_weight)
         swept = all(set(one) <= {"lr", "wd", "random_state"} for one in candidates)
         if swept and self._is_plain() and self.patience is None:
             from probe.heads.sweep import fit_swept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from numpy.typing import ArrayLike
 
@@ -31,6 +31,9 @@ def fit_each(
 
     See `BaseHead.fit` for `sample_weight`.
     """
+    for head in heads:
+        if not head.takes_weights:
+            head.refuse_weights(sample_weight)
     if jobs == 1 or len(heads) == 1:
         return [_fit_or_none(head, X, y, validation, sample_weight) for head in heads]
     from joblib import Parallel, delayed, parallel_config
@@ -50,8 +53,9 @@ def _fit_or_none(
     sample_weight: ArrayLike | None,
 ) -> Head | None:
     try:
-        fitted = head.fit(X, y, validation=validation, sample_weight=sample_weight)
+        counted = {} if sample_weight is None else {"sample_weight": sample_weight}
+        fitted = cast("Any", head).fit(X, y, validation=validation, **counted)
     except OverflowHeadError as error:
         log.warning("left out: %s", error)
         return None
-    return None if fitted.diverged_ else fitted
+    return None if fitted.diverged_ else cast("Head", fitted)

@@ -71,10 +71,9 @@ class EnsembleHead(BaseHead):
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,
-        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Refuse: members are fitted on their own, see `of`."""
-        del X, y, validation, on_epoch, sample_weight
+        del X, y, validation, on_epoch
         raise HeadError("fit the members and join them with EnsembleHead.of")
 
     def predict_proba(self, X: RowsLike) -> NDArray[np.float64]:

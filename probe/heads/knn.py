@@ -96,11 +96,9 @@ class KNNHead(BaseHead):
         *,
         validation: Validation | None = None,
         on_epoch: OnEpoch | None = None,  # noqa: ARG002  # the heads' common signature
-        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Keep the rows; `validation` is checked, but with no epochs nothing is measured."""
-        self._refuse_weights(sample_weight)
-        rows, labels = self._prepare(X, y, validation)
+        rows, labels, _ = self._prepare(X, y, validation)
         self.targets_, self.ties_ = labels.astype(np.int32), True
         if isinstance(rows, StreamedRows):
             check_finite(rows)
@@ -121,7 +119,7 @@ class KNNHead(BaseHead):
     ) -> list[Self | None]:
         """Return a fitted head for each candidate; they share the rows."""
         del jobs
-        self._refuse_weights(sample_weight)
+        self.refuse_weights(sample_weight)
         first = type(self)(normalize=self.normalize).fit(X, y, validation=validation)
         heads: list[Self | None] = []
         for candidate in candidates:

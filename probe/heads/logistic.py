@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import above_zero, checked_weights, whole
+from probe.heads.checks import above_zero, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
 from probe.heads.polish import Polish, polish_for, warn_of_gaps
@@ -94,8 +94,7 @@ class LogisticHead(LinearHead):
                 f"logistic holds all rows in memory, {X.size * 4 / 1e6:,.0f} MB; path is the same "
                 "model and reads them from their file"
             )
-        rows, labels = self._prepare(X, y, validation)
-        weights = checked_weights(sample_weight, labels, self.classes_)
+        rows, labels, weights = self._prepare(X, y, validation, sample_weight)
         if not self.multilabel_ and are_many(len(rows), len(self.classes_)):
             log.warning(
                 "logistic: it holds all %s scores of %s rows and %s classes at once, some %s GB; "

@@ -111,8 +111,12 @@ class NormalizedRows:
 Rows32 = NDArray[np.float32] | NormalizedRows
 
 
-def fit_normalizer(kind: Normalization, X: Features) -> Normalizer:
+def fit_normalizer(
+    kind: Normalization, X: Features, weights: NDArray[np.float64] | None = None
+) -> Normalizer:
     """Learn mean and scale from training rows, in one pass over blocks.
+
+    A row counts its weight, (n_rows,), or 1: a weight of 2 is a row that is there twice.
 
     A feature that never changes gets the scale 1: it becomes zero instead of infinite. What counts
     as "never" follows scikit-learn's StandardScaler, which allows for rounding.
@@ -133,14 +137,20 @@ def fit_normalizer(kind: Normalization, X: Features) -> Normalizer:
     mean, scale = np.zeros(n_features), np.ones(n_features)
     if kind != "standard":
         return Normalizer(kind=kind, mean=mean, scale=scale)
-    squares, seen = np.zeros(n_features), 0  # sum of (x - mean)^2 over the rows seen so far
-    for _, block in blocks(X):
-        total = seen + len(block)
-        block_mean = block.mean(axis=0)
+    squares, seen = np.zeros(n_features), 0.0  # sum of (x - mean)^2 over the rows seen so far
+    for start, block in blocks(X):
+        own = None if weights is None else weights[start : start + len(block)]
+        count = len(block) if own is None else float(own.sum())
+        if not count:
+            continue
+        total = seen + count
+        block_mean = block.mean(axis=0) if own is None else own @ block / count
         np.subtract(block, block_mean, out=block)
         delta = block_mean - mean
-        squares += np.einsum("nd,nd->d", block, block) + delta**2 * (seen * len(block) / total)
-        mean += delta * (len(block) / total)
+        if own is not None:
+            np.multiply(block, np.sqrt(own)[:, None], out=block)
+        squares += np.einsum("nd,nd->d", block, block) + delta**2 * (seen * count / total)
+        mean += delta * (count / total)
         seen = total
     variance = squares / seen
     epsilon = np.finfo(np.float64).eps

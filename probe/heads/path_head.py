@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import above_zero, checked_weights, require, whole
+from probe.heads.checks import above_zero, require, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization, Rows32
 from probe.heads.path import (
@@ -100,8 +100,7 @@ class PathHead(LinearHead):
 
         A row's cross-entropy counts its `sample_weight`, (n_rows,), as in scikit-learn.
         """
-        rows, labels = self._ready(X, y, validation)
-        weights = checked_weights(sample_weight, labels, self.classes_)
+        rows, labels, weights = self._ready(X, y, validation, sample_weight)
         fitted = self._solve(rows, labels, [self.C], polish=self._polish, weights=weights)[0]
         self.__dict__.update(fitted.__dict__)
         return self
@@ -124,16 +123,19 @@ class PathHead(LinearHead):
         for value in C:
             above_zero("C", value)
         one = PathHead(C=self.C, tol=self.tol, max_iter=self.max_iter, normalize=self.normalize)
-        rows, labels = one._ready(X, y, None)
-        weights = checked_weights(sample_weight, labels, one.classes_)
+        rows, labels, weights = one._ready(X, y, None, sample_weight)
         return one._solve(rows, labels, C, polish=one._polish, weights=weights)
 
     def _ready(
-        self, X: RowsLike, y: ArrayLike, validation: Validation | None
-    ) -> tuple[Rows32, NDArray[np.intp]]:
-        rows, labels = self._prepare(X, y, validation)
+        self,
+        X: RowsLike,
+        y: ArrayLike,
+        validation: Validation | None,
+        sample_weight: ArrayLike | None,
+    ) -> tuple[Rows32, NDArray[np.intp], NDArray[np.float64] | None]:
+        rows, labels, weights = self._prepare(X, y, validation, sample_weight)
         self._polish = polish_for(rows, self.normalizer_, "path", len(self.classes_))
-        return self.normalizer_.transform(rows), labels
+        return self.normalizer_.transform(rows), labels, weights
 
     def _solve(
         self,

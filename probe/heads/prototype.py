@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import checked_weights, one_of, require
+from probe.heads.checks import one_of, require
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, Normalization, blocks
 from probe.heads.one_hot import one_hot
@@ -85,8 +85,7 @@ class PrototypeHead(LinearHead):
 
         Means, covariance and how frequent classes are count a row its `sample_weight`, (n_rows,).
         """
-        rows, labels = self._prepare(X, y, validation)
-        weights = checked_weights(sample_weight, labels, self.classes_)
+        rows, labels, weights = self._prepare(X, y, validation, sample_weight)
         counts = np.bincount(labels, weights)
         means = self._class_means(rows, labels, counts, weights)
         centre = means.mean(axis=0)  # scores are the same around any point, and rounding is least

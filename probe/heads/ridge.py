@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import above_zero, checked_weights
+from probe.heads.checks import above_zero
 from probe.heads.linear import LinearHead
 from probe.heads.moments import Moments, moments_of, normalizer_from
 from probe.heads.normalize import (
@@ -165,9 +165,8 @@ class RidgeHead(LinearHead):
         alphas: Sequence[float],
         sample_weight: ArrayLike | None = None,
     ) -> list[Self]:
-        rows, labels = self._prepare(X, y)
+        rows, labels, weights = self._prepare(X, y, sample_weight=sample_weight)
         targets = self._targets(labels)
-        weights = checked_weights(sample_weight, labels, self.classes_)
         with one_thread_a_product():
             coef, intercept = ridge_path(rows, targets, alphas, self.normalizer_, weights)
         return self._heads(coef, intercept, alphas)

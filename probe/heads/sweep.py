@@ -98,7 +98,7 @@ def fit_swept(
     """
     heads: list[DenseHead] = [clone(head).set_params(**one) for one in candidates]
     rules = [checked_optimizer(one) for one in heads]
-    rows, labels = heads[0]._prepare(X, y)
+    rows, labels, _ = heads[0]._prepare(X, y)
     heads[0].check_sampling()
     seeds, start = _seeds(heads), heads[0].first_biases(labels)
     shares = []

@@ -39,7 +39,13 @@ def test_a_head_keeps_scikit_learns_rules(spec: HeadSpec) -> None:
     head = spec.load()()
     if spec.name == "dense":
         head.set_params(lr=0.05)  # the checks have a few dozen rows: 50 steps, not thousands
-    results = check_estimator(head, on_fail=None, on_skip=None)
+    # rows are float32 and a solver stops when it is near: within 1e-7 two fits do not agree, and
+    # test_sample_weight says within what they do
+    near = {"check_sample_weight_equivalence_on_dense_data": "equal within 1e-3"}
+    results = check_estimator(
+        head, on_fail=None, on_skip=None,
+        expected_failed_checks=near if spec.name in ("path", "logistic") else None,
+    )  # fmt: skip
     failed = {r["check_name"]: r["exception"] for r in results if r["status"] == "failed"}
     assert not failed
     assert sum(r["status"] == "passed" for r in results) > 40
