@@ -22,8 +22,8 @@ test-thorough: $(VENV)/.dev
 	PROBE_TEST_THOROUGH=1 $(PYTEST)
 
 # once with the lowest versions that pyproject.toml allows: what computes, reads and deals rows
-LOWEST ?= tests/heads/test_grid.py tests/test_units.py tests/test_grouping.py tests/test_subgroups.py \
-	tests/test_multilabel.py tests/test_draws.py
+LOWEST ?= tests/heads/test_grid.py tests/evaluation/test_units.py tests/runs/test_grouping.py tests/runs/test_subgroups.py \
+	tests/evaluation/test_multilabel.py tests/runs/test_draws.py
 
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest

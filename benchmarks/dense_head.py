@@ -83,8 +83,8 @@ def time_probe(data: dict[str, np.ndarray], epochs: int, seed: int) -> dict[str,
 
 def time_gluon(data: dict[str, np.ndarray], epochs: int, seed: int) -> dict[str, float]:
     """Run the loop of MXNet's tutorials: record, backward, Trainer.step; nothing measured."""
+    from probe.engines.mxnet.mx import mx
     from probe.heads.normalize import fit_normalizer
-    from probe.mx import mx
 
     mx.random.seed(seed)
     net, loss_of = mx.gluon.nn.Dense(int(data["y"].max()) + 1), mx.gluon.loss.SoftmaxCELoss()

@@ -22,10 +22,10 @@ from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import resolve_pool
 from probe.bundle import WEIGHTS, About, Bundle, NetworkAbout, build_networks, write_bundle
 from probe.bundle.write import synthetic_images
+from probe.core.memo import Memo
 from probe.errors import ProbeError
 from probe.export import export_mxnet, export_onnx
 from probe.heads import PrototypeHead
-from probe.memo import Memo
 from probe.weights import resolve_weights
 
 EXPORTS = {"onnx": export_onnx, "mxnet": export_mxnet}

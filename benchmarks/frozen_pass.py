@@ -24,12 +24,12 @@ import numpy as np
 from PIL import Image
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.network import CutNetwork, build
 from probe.cache.store import Store
-from probe.engines.gluon import GluonEngine
-from probe.extract import extract_features
-from probe.mx import mx
-from probe.request import Request, prepare
+from probe.engines.mxnet.gluon import GluonEngine
+from probe.engines.mxnet.mx import mx
+from probe.engines.mxnet.network import CutNetwork, build
+from probe.extraction.extract import extract_features
+from probe.extraction.request import Request, prepare
 
 BATCH = 16
 

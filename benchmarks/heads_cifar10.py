@@ -150,7 +150,7 @@ def curve(cache: Path) -> None:
             more = ("--per-class", "1,5,10,20,50,100,500,1000", "--draws", "5")
             result = run(cache, entry, (*options, *more))
             print(f"{backbone} at {size}, {name}: {result['run']}", flush=True)
-            from probe.learning_curve import load_learning_curve
+            from probe.evaluation.learning_curve import load_learning_curve
 
             found = load_learning_curve(Path(result["run"]))
             assert found is not None
@@ -172,7 +172,7 @@ def peeked(cache: Path, entry: str) -> None:
     """Print what stopping at the best epoch on the reported images would have claimed."""
     from probe import DenseHead, Store
     from probe.cache.joining import join
-    from probe.ledger import record_look
+    from probe.runs.ledger import record_look
 
     store = Store(cache)
     splits = join(store, store.choose(entry)).splits

@@ -4,7 +4,7 @@
 
 Takes the test predictions of two or more runs on the same images. For each pair of runs it draws
 500 and 1,000 of the rows, 100 times, and asks of each draw how many images the paired test would
-need (`probe.paired.images_needed`). The rows held back say how many it really takes. The peer is
+need (`probe.evaluation.paired.images_needed`). The rows held back say how many it really takes. The peer is
 the plain figure without an interval.
 
 Seen on 10,000 test images of CIFAR-10, EfficientNet-Lite0 at 64 and 48 pixels and VGG16 at 32, path
@@ -29,8 +29,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.paired import ImagesNeeded, images_needed, mcnemar
-from probe.predictions import load_predictions
+from probe.evaluation.paired import ImagesNeeded, images_needed, mcnemar
+from probe.evaluation.predictions import load_predictions
 
 DRAWN, DRAWS = (500, 1000), 100
 

@@ -38,10 +38,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from probe.multilabel import average_precisions, bootstrap_map
-from probe.paired import compare_pair, difference_interval, mcnemar
-from probe.pairs import compare_drawn, evidence
-from probe.statistics import DRAWS, bootstrap_mean, share_interval
+from probe.evaluation.multilabel import average_precisions, bootstrap_map
+from probe.evaluation.paired import compare_pair, difference_interval, mcnemar
+from probe.evaluation.pairs import compare_drawn, evidence
+from probe.evaluation.statistics import DRAWS, bootstrap_mean, share_interval
 
 ROWS = (5, 10, 20, 30, 50, 100, 200, 1000)
 SHARES = (0.002, 0.01, 0.03, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99)

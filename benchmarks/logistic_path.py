@@ -157,9 +157,9 @@ def objective_and_slope(data: Data, coef: Any, intercept: Any, C: float) -> tupl
 
 def time_path(data: Data, grid: np.ndarray) -> Path45:
     """Solve the grid and score it on validation."""
+    from probe.evaluation.parts import Part
     from probe.heads.path_head import PathHead
     from probe.heads.scoring import score_heads
-    from probe.parts import Part
 
     with counted() as count:
         started = time.perf_counter()

@@ -46,13 +46,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.common import PROBE, cifar10_folders, vgg16_weights
-from probe.history import Epoch
-from probe.promote.checkpoint import load_best
-from probe.promote.mirror import mirror_test
-from probe.promote.options import Options
-from probe.promote.promotion import begin
-from probe.promote.source import Places, Source, choose_run, open_source
-from probe.promote.train import places_of, score
+from probe.finetune.checkpoint import load_best
+from probe.finetune.mirror import mirror_test
+from probe.finetune.options import Options
+from probe.finetune.promotion import begin
+from probe.finetune.source import Places, Source, choose_run, open_source
+from probe.finetune.train import places_of, score
+from probe.heads.history import Epoch
 
 Pixels = NDArray[np.uint8]
 

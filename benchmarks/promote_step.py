@@ -56,10 +56,10 @@ def our_training(name: str) -> Any:
 
     from probe.backbones.catalog import BACKBONES
     from probe.datasets.spec import Split
+    from probe.finetune.options import Options
+    from probe.finetune.start import make_training
     from probe.heads.normalize import Normalizer
-    from probe.preprocess import TORCHVISION
-    from probe.promote.options import Options
-    from probe.promote.start import make_training
+    from probe.preprocess.spec import TORCHVISION
     from probe.weights import random_parameters
 
     pixels = images(640)

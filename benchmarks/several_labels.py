@@ -40,10 +40,10 @@ from PIL import Image
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.datasets import load_dataset
-from probe.memory import Fitting, parts_of
-from probe.multilabel import bootstrap_map, score_labels
-from probe.parts import HeadData
-from probe.runs import HeadRequest, fit_head, plan_head
+from probe.evaluation.multilabel import bootstrap_map, score_labels
+from probe.evaluation.parts import HeadData
+from probe.runs.fit import HeadRequest, fit_head, plan_head
+from probe.runs.memory import Fitting, parts_of
 
 C_GRID = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 HEADS = {

@@ -24,21 +24,28 @@ import numpy as np
 from scipy import optimize, special, stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from probe.bench.transferability import h_score, knn_score, leep, logme, nce
 from probe.errors import NoTemperatureError
-from probe.heads import RidgeHead
-from probe.heads.grid import Search, choose
-from probe.metrics import area_under_roc, score, top_k_accuracy
-from probe.multilabel import average_precisions, best_thresholds, label_aucs
-from probe.paired import average_ranks, compact_letters, flip_test, friedman, holm, mcnemar
-from probe.parts import Part
-from probe.statistics import (
+from probe.evaluation.metrics import area_under_roc, score, top_k_accuracy
+from probe.evaluation.multilabel import average_precisions, best_thresholds, label_aucs
+from probe.evaluation.paired import (
+    average_ranks,
+    compact_letters,
+    flip_test,
+    friedman,
+    holm,
+    mcnemar,
+)
+from probe.evaluation.parts import Part
+from probe.evaluation.statistics import (
     bootstrap_mean,
     effective_rows,
     fit_binary_temperature,
     fit_temperature,
     share_interval,
 )
-from probe.transferability import h_score, knn_score, leep, logme, nce
+from probe.heads import RidgeHead
+from probe.heads.grid import Search, choose
 
 Random = np.random.Generator
 TOLERANCE = defaultdict(

@@ -25,8 +25,8 @@ from PIL import Image
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.cli.app import app
-from probe.memory import Fitting, parts_of
-from probe.subgroups import shortcut
+from probe.runs.memory import Fitting, parts_of
+from probe.runs.subgroups import shortcut
 
 RATES = {"tint10": 0.1, "tint50": 0.5, "tint100": 1.0}
 STEP = 24  # grey levels that a tint adds

@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from probe.backbones.catalog import BACKBONES
+    from probe.bench.record import load_bench
     from probe.bundle import Bundle
     from probe.cache.features import FeatureSet
     from probe.cache.key import FeatureKey
     from probe.cache.store import Store
     from probe.datasets import DATASETS, Dataset, load_dataset
     from probe.errors import ProbeError
-    from probe.extract import extract_features
-    from probe.frozen import FrozenBackbone
+    from probe.extraction.extract import extract_features
+    from probe.extraction.request import Request, prepare
+    from probe.extraction.transformer import FrozenBackbone
     from probe.heads import (
         DenseHead,
         KNNHead,
@@ -27,9 +29,7 @@ if TYPE_CHECKING:
         PrototypeHead,
         RidgeHead,
     )
-    from probe.outcome import load_bench
-    from probe.preprocess import PreprocessSpec
-    from probe.request import Request, prepare
+    from probe.preprocess.spec import PreprocessSpec
     from probe.weights import WEIGHTS
 
 _HOME = {
@@ -40,21 +40,21 @@ _HOME = {
     "DenseHead": "probe.heads",
     "FeatureKey": "probe.cache.key",
     "FeatureSet": "probe.cache.features",
-    "FrozenBackbone": "probe.frozen",
+    "FrozenBackbone": "probe.extraction.transformer",
     "KNNHead": "probe.heads",
     "LogisticHead": "probe.heads",
     "PathHead": "probe.heads",
-    "PreprocessSpec": "probe.preprocess",
+    "PreprocessSpec": "probe.preprocess.spec",
     "ProbeError": "probe.errors",
     "PrototypeHead": "probe.heads",
-    "Request": "probe.request",
+    "Request": "probe.extraction.request",
     "RidgeHead": "probe.heads",
     "Store": "probe.cache.store",
     "WEIGHTS": "probe.weights",
-    "extract_features": "probe.extract",
-    "load_bench": "probe.outcome",
+    "extract_features": "probe.extraction.extract",
+    "load_bench": "probe.bench.record",
     "load_dataset": "probe.datasets",
-    "prepare": "probe.request",
+    "prepare": "probe.extraction.request",
 }
 
 __all__ = [

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import Layer, Pool
 from probe.datasets.spec import Dataset, Split
-from probe.extract import Job, decide
-from probe.preprocess import TORCHVISION
+from probe.extraction.extract import Job, decide
+from probe.preprocess.spec import TORCHVISION
 
 SIZE = 8
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from probe.bundling import BundleRequest, bundle_run
+from probe.bundle.make import BundleRequest, bundle_run
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.datasets import load_dataset
-from probe.extract import extract_features
-from probe.request import Request, prepare
-from probe.runs import HeadRequest, fit_head, keep_run, plan_head, run_folder
+from probe.extraction.extract import extract_features
+from probe.extraction.request import Request, prepare
+from probe.runs.fit import HeadRequest, fit_head, keep_run, plan_head, run_folder
 from tests.fakes import Silent
 
 ROWS, SIZE = 300, 32

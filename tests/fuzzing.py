@@ -18,32 +18,32 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from probe.audit import Audit, load_audit, save_audit
-from probe.backbones.graph import FrozenGraph
+from probe.audit.record import Audit, load_audit, save_audit
+from probe.bench.record import load_bench
 from probe.bundle.about import SCHEMA, SEAL, About, NetworkAbout, seal_of
 from probe.cache.features import FeatureSet
+from probe.cache.interchange import export_features, import_features
 from probe.cache.store import Store
+from probe.core.memo import Memo, stamp_of
 from probe.datasets.cifar import CifarBinary, CifarPickle
 from probe.datasets.decode import decode
 from probe.datasets.idx import IdxFile
 from probe.datasets.table import read_table
+from probe.engines.mxnet.graph import FrozenGraph
 from probe.errors import ProbeError
+from probe.evaluation.learning_curve import SCHEMA as CURVE_SCHEMA
+from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
+from probe.evaluation.predictions import Predictions, load_predictions, save_predictions
 from probe.heads import load_head
-from probe.history import load_history
-from probe.learning_curve import SCHEMA as CURVE_SCHEMA
-from probe.learning_curve import LearningCurve, load_learning_curve
-from probe.memo import Memo, stamp_of
-from probe.outcome import load_bench
+from probe.heads.history import load_history
 from probe.predict.inputs import find_images
-from probe.predictions import Predictions, load_predictions, save_predictions
-from probe.preprocess import load_preprocess
-from probe.results import read_run
-from probe.transfer import export_features, import_features
+from probe.preprocess.spec import load_preprocess
+from probe.runs.results import read_run
 from probe.weights import open_tensors
 from probe.weights.caffe_file import read_mean
+from tests.bench.test_outcome import BENCH
 from tests.cache.toy import small_entry
-from tests.test_outcome import BENCH
-from tests.test_results import RESULT
+from tests.runs.test_results import RESULT
 from tests.weights import writers, writers_proto
 from tests.weights.test_fuzz import ARRAYS, CAFFE, HDF5, MEAN, NODE
 
@@ -192,7 +192,7 @@ def _npy(path: Path) -> None:
 
 
 def _read_npy(path: Path) -> None:
-    from probe.transfer import Names
+    from probe.cache.interchange import Names
 
     labels = path.with_name("labels.npy")
     np.save(labels, np.arange(N) % 3)
@@ -309,7 +309,7 @@ READERS: dict[str, Reader] = {
 
 
 def _bench_text() -> str:
-    from probe.plain import to_plain
+    from probe.core.plain import to_plain
 
     return json.dumps(to_plain(BENCH))
 

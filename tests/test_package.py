@@ -12,7 +12,7 @@ import pytest
 
 import probe
 from probe import errors
-from probe.registry import Registry
+from probe.core.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,19 +36,19 @@ def test_only_one_file_imports_mxnet() -> None:
                 names = [node.module or ""]
             if any(name.split(".")[0] == "mxnet" for name in names):
                 found.append(path.relative_to(ROOT).as_posix())
-    assert found == ["probe/mx.py"]
+    assert found == ["probe/engines/mxnet/mx.py"]
 
 
 def test_importing_mxnet_leaves_numpy_as_it_was() -> None:
     import numpy as np
 
-    import probe.mx  # noqa: F401
+    import probe.engines.mxnet.mx  # noqa: F401
 
     assert "bool" not in vars(np)
 
 
 def test_importing_mxnet_loads_neither_setuptools_nor_scipy() -> None:
-    code = "import sys, probe.mx; print({'setuptools', 'distutils', 'scipy'} & set(sys.modules))"
+    code = "import sys, probe.engines.mxnet.mx; print({'setuptools', 'distutils', 'scipy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

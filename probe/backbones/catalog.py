@@ -7,7 +7,7 @@ stand beside the name. Tests build every network and compare.
 from __future__ import annotations
 
 from probe.backbones.spec import BackboneSpec, Layer
-from probe.registry import Registry
+from probe.core.registry import Registry
 
 
 def _vgg(name: str, convs: tuple[int, ...], parameters: int) -> BackboneSpec:
@@ -58,7 +58,7 @@ def _resnet(name: str, parameters: int) -> BackboneSpec:
     own = variant == "v1b"
     return BackboneSpec(
         name=name, family=f"resnet_{variant}",
-        builder=f"probe.backbones.resnet_v1b:resnet{depth}" if own else f"zoo:{name}",
+        builder=f"probe.engines.mxnet.resnet_v1b:resnet{depth}" if own else f"zoo:{name}",
         parameters=parameters, input_size=224, layers=tuple(layers),
         paper="arXiv:1603.05027" if variant == "v2" else "arXiv:1512.03385",
     )  # fmt: skip
@@ -156,7 +156,7 @@ def _caffenet() -> BackboneSpec:
             Layer(name=fc, width=4096, after=after, kind="vector", min_size=199, max_size=230)
         )
     return BackboneSpec(
-        name="caffenet", family="caffenet", builder="probe.backbones.caffenet:caffenet",
+        name="caffenet", family="caffenet", builder="probe.engines.mxnet.caffenet:caffenet",
         parameters=60965224, input_size=227, layers=tuple(layers), paper="Caffe, arXiv:1408.5093",
     )  # fmt: skip
 
@@ -226,7 +226,7 @@ BACKBONES = Registry(
         _resnet("resnet152_v2", 60185262),
         _inception_v3("inception_v3", "zoo:inceptionv3"),
         _inception_v3(
-            "inception_v3_keras", "probe.backbones.inception_v3_keras:inception_v3_keras"
+            "inception_v3_keras", "probe.engines.mxnet.inception_v3_keras:inception_v3_keras"
         ),
         _alexnet(),
         _caffenet(),
@@ -243,7 +243,7 @@ BACKBONES = Registry(
             first=3, head=23, paper="arXiv:1801.04381",
         ),
         _inverted_residuals(
-            "efficientnet_lite0", "probe.backbones.efficientnet_lite:efficientnet_lite0", 4652008,
+            "efficientnet_lite0", "probe.engines.mxnet.efficientnet_lite:efficientnet_lite0", 4652008,
             groups=((1, 16), (2, 24), (2, 40), (3, 80), (3, 112), (4, 192), (1, 320)),
             first=1, head=18, paper="arXiv:1905.11946",
         ),

@@ -10,5 +10,5 @@
     compare       paired tests, tie groups, the verdict
     work          all of it, one after another; `table` writes the CSV
 
-What a bench leaves behind is described in `probe.outcome`.
+What a bench leaves behind is described in `probe.bench.record`.
 """

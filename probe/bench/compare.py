@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from probe.bench.record import DONE, Agreement, Comparison, Matrix, Pair, Protocol, Row, Score
 from probe.errors import DataError
-from probe.gains import mean_interval
-from probe.outcome import DONE, Agreement, Comparison, Matrix, Pair, Protocol, Row, Score
-from probe.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
-from probe.pairs import Evidence, compare_all, evidence_of, settling
-from probe.predictions import load_predictions
-from probe.results import LOSSES, METRIC_WORDS, difference_text, figure_text, span_text
+from probe.evaluation.gains import mean_interval
+from probe.evaluation.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
+from probe.evaluation.pairs import Evidence, compare_all, evidence_of, settling
+from probe.evaluation.predictions import load_predictions
+from probe.runs.results import LOSSES, METRIC_WORDS, difference_text, figure_text, span_text
 
 NAMED = 3  # rows that a sentence lists
 COMPARABLE = 3  # features below which a rank correlation is no figure

@@ -9,27 +9,27 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+from probe.bench.record import Protocol
 from probe.bench.sources import Source
 from probe.cache.joining import Joined
 from probe.cache.key import canonical_json, digest_text
+from probe.core.files import write_text
+from probe.core.records import read_json
 from probe.errors import DataError, UsageError
-from probe.files import write_text
-from probe.grouping import columns_of, list_of, read_weights
-from probe.head_request import require_weights
+from probe.evaluation.parts import SplitPlan, plan_splits, warn_of_shared
+from probe.evaluation.predictions import FILE_NAME as PREDICTIONS
+from probe.evaluation.predictions import Predictions, load_predictions
+from probe.evaluation.splitting import Labels, fold_split, warn_of_unknown
+from probe.evaluation.units import Related, beyond_single
 from probe.heads import HEADS
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import save_projection
-from probe.outcome import Protocol
-from probe.parts import SplitPlan, plan_splits, warn_of_shared
-from probe.predictions import FILE_NAME as PREDICTIONS
-from probe.predictions import Predictions, load_predictions
-from probe.records import read_json
-from probe.results import FILE_NAME as RESULT
-from probe.results import RunResult, read_run, versions
-from probe.runs import HeadRequest, fit_head, keep_run, plan_head, related_rows, run_folder
-from probe.splitting import Labels, fold_split, warn_of_unknown
-from probe.subgroups import tell
-from probe.units import Related, beyond_single
+from probe.runs.fit import HeadRequest, fit_head, keep_run, plan_head, related_rows, run_folder
+from probe.runs.grouping import columns_of, list_of, read_weights
+from probe.runs.head_request import require_weights
+from probe.runs.results import FILE_NAME as RESULT
+from probe.runs.results import RunResult, read_run, versions
+from probe.runs.subgroups import tell
 
 log = logging.getLogger(__name__)
 

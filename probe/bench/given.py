@@ -23,8 +23,8 @@ from probe.cache.joining import Joined
 from probe.cache.store import Entry, Store
 from probe.datasets import Dataset
 from probe.errors import DataError
-from probe.grouping import find_groups, list_of
-from probe.units import Related, relate
+from probe.evaluation.units import Related, relate
+from probe.runs.grouping import find_groups, list_of
 
 log = logging.getLogger(__name__)
 

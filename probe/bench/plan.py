@@ -25,9 +25,9 @@ from probe.cache.pending import unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
 from probe.errors import ProbeError, UsageError
-from probe.extract import find_entries, forward_rows
-from probe.job import Cut, Job
-from probe.request import Prepared, Request, prepare
+from probe.extraction.extract import find_entries, forward_rows
+from probe.extraction.job import Cut, Job
+from probe.extraction.request import Prepared, Request, prepare
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +190,7 @@ def _bytes(job: Job, cut: Cut) -> int:
     if cut.layer.kind != "map" or cut.pool in ("avg", "max"):
         values = cut.layer.width
     else:
-        from probe.backbones.network import feature_shapes
+        from probe.engines.mxnet.network import feature_shapes
 
         (shape,) = feature_shapes(job.backbone, [(cut.layer, cut.pool)], job.preprocess)
         values = math.prod(shape)

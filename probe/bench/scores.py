@@ -12,20 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.bench.record import Score
 from probe.bench.sources import Source
+from probe.bench.transferability import NEIGHBOURS, h_score, knn_score, leep, logme, nce
 from probe.cache.key import canonical_json, digest_text
+from probe.core.files import write_text
+from probe.core.plain import from_plain, to_plain
+from probe.core.records import read_json
 from probe.errors import DataError, ProbeError
-from probe.files import write_text
-from probe.logits import softmax
-from probe.outcome import Score
-from probe.parts import SplitPlan
-from probe.plain import from_plain, to_plain
-from probe.records import read_json
-from probe.request import Prepared
-from probe.results import versions
-from probe.splitting import validation_split
-from probe.transferability import NEIGHBOURS, h_score, knn_score, leep, logme, nce
-from probe.units import Units, beyond_single
+from probe.evaluation.logits import softmax
+from probe.evaluation.parts import SplitPlan
+from probe.evaluation.splitting import validation_split
+from probe.evaluation.units import Units, beyond_single
+from probe.extraction.request import Prepared
+from probe.runs.results import versions
 
 MOST_ROWS, MOST_NEIGHBOURS = 10_000, 5_000  # beyond, figures hardly move and time grows
 LEAST_ROWS = 2 * NEIGHBOURS

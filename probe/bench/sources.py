@@ -18,8 +18,8 @@ from probe.cache.beside import features_name, matching_rows
 from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, digest_text
 from probe.errors import UsageError
+from probe.evaluation.units import Groups
 from probe.heads.projection import BLOCK, Projection
-from probe.units import Groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +173,7 @@ def reduced(source: Source, width: int, train: Any) -> Source:
 
     Parameters
     ----------
-    train : probe.parts.Rows
+    train : probe.evaluation.parts.Rows
         The rows that heads are trained on: validation and test rows do not move the projection.
 
     Raises

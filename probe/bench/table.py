@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from probe.files import write_text
-from probe.outcome import TABLE_NAME, Bench, Comparison, Cost, Row
+from probe.bench.record import TABLE_NAME, Bench, Comparison, Cost, Row
+from probe.core.files import write_text
 
 COLUMNS = (
     "bench", "dataset", "name", "kind", "backbone", "weights", "size", "layer", "pool", "pca",

@@ -18,6 +18,7 @@ from probe.bench.candidates import dataset_labels, matching
 from probe.bench.compare import compare_rows, make_matrix
 from probe.bench.fitting import Fitted, Runs, head_request, plan_rows
 from probe.bench.plan import Pass, Plan
+from probe.bench.record import Bench, Comparison, Protocol, Row, Score, save_bench
 from probe.bench.rows import done_row, failed_row, row_cost
 from probe.bench.scores import score_features
 from probe.bench.sources import Source, of_entry, reduced, side_by_side
@@ -26,11 +27,10 @@ from probe.cache.features import FeatureSet
 from probe.cache.joining import Joined
 from probe.cache.store import Store
 from probe.errors import CacheError, ProbeError, UsageError
-from probe.extract import Observer, extract_features
-from probe.grouping import groups_of_entry
-from probe.outcome import Bench, Comparison, Protocol, Row, Score, save_bench
-from probe.request import prepare
-from probe.results import new_run_folder, now, versions
+from probe.extraction.extract import Observer, extract_features
+from probe.extraction.request import prepare
+from probe.runs.grouping import groups_of_entry
+from probe.runs.results import new_run_folder, now, versions
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class BenchRequest:
     pca : tuple of int
         Widths; every features wider than that get a row of their own.
     group : tuple of str
-        What images belong together by, see `probe.grouping`. Near-duplicates are those of the first
+        What images belong together by, see `probe.runs.grouping`. Near-duplicates are those of the first
         features, so that all features are compared on the same rows.
     command : str
     """

@@ -13,10 +13,10 @@ from typing import Any
 
 from probe.backbones.spec import is_logits
 from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, graph_file, passes_of
+from probe.core.records import loads_json
 from probe.errors import BundleError, ProbeError
+from probe.evaluation.two_classes import Threshold
 from probe.heads.projection import FILE_NAME as PROJECTION
-from probe.records import loads_json
-from probe.two_classes import Threshold
 
 SCHEMA = 5
 # the one before: its temperature divides the logarithms of probabilities, cut off at the smallest

@@ -26,14 +26,14 @@ from probe.bundle.parts import (
 )
 from probe.bundle.reject import Verdicts, judge
 from probe.errors import BundleError
+from probe.evaluation.logits import scores_of, softmax
+from probe.evaluation.multilabel import HALF, reached
+from probe.evaluation.statistics import apply_binary_temperature, apply_temperature
+from probe.evaluation.two_classes import answers_of
 from probe.heads.fitted import votes
 from probe.heads.projection import Projection
-from probe.logits import scores_of, softmax
-from probe.multilabel import HALF, reached
-from probe.preprocess import PreprocessSpec, UInt8Image
-from probe.resize import resize_image
-from probe.statistics import apply_binary_temperature, apply_temperature
-from probe.two_classes import answers_of
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 if TYPE_CHECKING:
     from probe.datasets.given import Image

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle.about import ABOUT, About
+from probe.core.files import is_refusal, reason_of, replacing, sync, working_folder
 from probe.errors import BundleError, ProbeError, WeightsError
-from probe.files import is_refusal, reason_of, replacing, sync, working_folder
 from probe.weights.zip_members import Member, stored_members
 
 ENDING = ".probe"

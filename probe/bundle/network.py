@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.graph import FrozenGraph, described
 from probe.backbones.spec import BackboneSpec, Layer, Pool
-from probe.preprocess import PreprocessSpec, UInt8Image
-from probe.resize import resize_image
+from probe.engines.mxnet.graph import FrozenGraph, described
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 if TYPE_CHECKING:
     from probe.datasets.given import Image
@@ -167,8 +167,8 @@ def build_networks(
     EngineError
         One cannot run here.
     """
-    from probe.engines.native import NativeEngine, runs_here
-    from probe.extract import default_batch_size
+    from probe.engines.mxnet.native import NativeEngine, runs_here
+    from probe.extraction.extract import default_batch_size
 
     made: dict[int, Network] = {}
     for place, numbers in enumerate(passes_of(abouts)):
@@ -181,7 +181,7 @@ def build_networks(
                 graphs[place], parameters[first.file], preprocess, batch_size=size
             )
         else:
-            from probe.engines.gluon import GluonEngine  # imports MXNet
+            from probe.engines.mxnet.gluon import GluonEngine  # imports MXNet
 
             engine = GluonEngine(
                 first.spec, parameters[first.file], [abouts[one].cut for one in numbers],

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.graph import FrozenGraph
 from probe.bundle.about import ABOUT, NEIGHBOURS, REFERENCE, About
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
 from probe.bundle.network import NetworkAbout, describe_pass, graph_file
+from probe.core.files import reason_of
+from probe.engines.mxnet.graph import FrozenGraph
 from probe.errors import BundleError, HeadError, WeightsError
-from probe.files import reason_of
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection
 

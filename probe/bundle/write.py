@@ -88,7 +88,7 @@ def write_bundle(
 
 
 def _write_graphs(about: About, folder: Path) -> None:
-    from probe.backbones.network import freeze
+    from probe.engines.mxnet.network import freeze
 
     for number, members in enumerate(about.passes):
         networks = [about.networks[one] for one in members]

@@ -11,7 +11,7 @@ from probe.cache.features import FeatureSet
 from probe.cache.filling import as_bytes
 from probe.cache.key import FeatureKey
 from probe.cache.store import Store
-from probe.records import loads_json
+from probe.core.records import loads_json
 
 _WORDS = {
     "parameters": "weights",

@@ -21,8 +21,8 @@ from probe.cache.disk import ALIGNMENT, FILE_OPTIONS
 from probe.cache.file import MAGIC
 from probe.cache.folds import FOLDED
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
+from probe.core.files import reason_of, share
 from probe.errors import CacheError
-from probe.files import reason_of, share
 
 BLOCK_BYTES = 1 << 20
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 16, 1024

@@ -17,8 +17,8 @@ from probe.cache.file import Header, OpenFile, open_file
 from probe.cache.key import FeatureKey, digest_rows, view_count
 from probe.cache.naming import check_name
 from probe.cache.rows import MappedRows, PackedRows
+from probe.core.indexing import is_one_row, row_number, row_numbers
 from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError, UsageError
-from probe.indexing import is_one_row, row_number, row_numbers
 
 RowIndex = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
 

@@ -33,9 +33,9 @@ from numpy.typing import NDArray
 from probe.cache.checksum import SplitTable
 from probe.cache.folds import FOLDED, checksum_folds
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
+from probe.core.hdf5_heaps import Beginning, check_heaps
+from probe.core.records import loads_json
 from probe.errors import CacheError
-from probe.hdf5_heaps import Beginning, check_heaps
-from probe.records import loads_json
 
 MAGIC = "probe-features"
 MOST_BLOCK_ROWS = 1 << 20  # far more than anybody writes

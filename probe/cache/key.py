@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.known_pixels import foreign_pixels
-from probe.preprocess import PreprocessSpec
-from probe.records import loads_json
+from probe.core.records import loads_json
+from probe.preprocess.known_pixels import foreign_pixels
+from probe.preprocess.spec import PreprocessSpec
 
 FORMAT = 1
 SPLIT_ORDER = ("train", "val", "test")
@@ -54,7 +54,7 @@ class FeatureKey:
     parameters : str
         Digest of the converted parameters that the cut network uses.
     preprocess : str
-        Canonical JSON of `PreprocessSpec.identity`, and of what `probe.known_pixels` finds unusual.
+        Canonical JSON of `PreprocessSpec.identity`, and of what `probe.preprocess.known_pixels` finds unusual.
     rows : tuple of (split, digest)
         Digest of each split's ordered content hashes, in the order train, val, test.
     dtype : str

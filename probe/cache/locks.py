@@ -19,9 +19,9 @@ from pathlib import Path
 
 import filelock
 
+from probe.core.files import make_folder
+from probe.core.records import read_json
 from probe.errors import CacheError
-from probe.files import make_folder
-from probe.records import read_json
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from probe.cache.folds import checksum_folds, fold_rows, fold_tables
 from probe.cache.key import FeatureKey, canonical_json
 from probe.cache.rows import require_filters
 from probe.cache.store import Store
+from probe.core.files import replacing
 from probe.errors import CacheError, UsageError
-from probe.files import replacing
 
 CODECS = ("blosc-lz4", "blosc-zstd", "zstd", "none")
 DEFAULT_CODEC = "zstd"  # benchmarks/cache_pack.py says why

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from probe.cache.checksum import checksum_rows
 from probe.cache.damage import BadBlock, bad_block, corrupt
 from probe.cache.file import Header, OpenFile
+from probe.core.machine import usable_cores
 from probe.errors import CacheError, CorruptEntryError
-from probe.machine import usable_cores
 
 KEPT_BLOCKS = 64  # unpacked, about 64 MiB
 MANY_BLOCKS, STRIDE, MOST_THREADS = 128, 64, 4

@@ -18,8 +18,8 @@ from probe.cache.features import FeatureSet
 from probe.cache.file import read_header
 from probe.cache.key import FeatureKey
 from probe.cache.naming import DIGEST_CHARACTERS, ENDING, entry_name
+from probe.core.files import make_folder
 from probe.errors import CacheError, UnknownNameError
-from probe.files import make_folder
 
 log = logging.getLogger(__name__)
 

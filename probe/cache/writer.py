@@ -20,8 +20,8 @@ from probe.cache.create import unwritable
 from probe.cache.file import OpenFile
 from probe.cache.folds import checksum_folds, fold_rows, fold_tables
 from probe.cache.journal import RECORD_BYTES, pack_record, read_records
+from probe.core.files import share, sync
 from probe.errors import CacheError
-from probe.files import share, sync
 
 
 class _Running:

@@ -18,7 +18,7 @@ from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.errors import ProbeError, UsageError
 
 if TYPE_CHECKING:
-    from probe.audit import Audit
+    from probe.audit.record import Audit
     from probe.cache.joining import Joined
     from probe.datasets import Dataset
     from probe.report.contact_sheet import Cell
@@ -68,7 +68,7 @@ def audit(
     from probe.cache.joining import join
     from probe.cache.store import Store
     from probe.cli import console
-    from probe.runs import run_folder
+    from probe.runs.fit import run_folder
 
     folder = cache_folder(cache_dir)
     store = Store(folder)
@@ -90,16 +90,17 @@ def _find(
     joined: Joined, threshold: float, folds: int, c: float, *, group: Sequence[str], seed: int,
     scored: Path | None, folder: Path, limit: int | None,
 ) -> Audit:  # fmt: skip
-    from probe import auditing, duplicates
-    from probe.audit import Audit
+    from probe.audit import auditing
+    from probe.audit.record import Audit
     from probe.cli import console
-    from probe.grouping import groups_of_entry
-    from probe.ledger import record_look
-    from probe.memory import Fitting, parts_of
-    from probe.parts import warn_of_shared
-    from probe.predictions import load_predictions
-    from probe.results import now
-    from probe.runs import related_rows
+    from probe.evaluation.parts import warn_of_shared
+    from probe.evaluation.predictions import load_predictions
+    from probe.runs import duplicates
+    from probe.runs.fit import related_rows
+    from probe.runs.grouping import groups_of_entry
+    from probe.runs.ledger import record_look
+    from probe.runs.memory import Fitting, parts_of
+    from probe.runs.results import now
 
     err, entry = console.stderr(), joined.entry
     fitting = Fitting(solver="path", heads=folds)
@@ -143,8 +144,8 @@ def _find(
 
 def _scored_run(runs: Path, entry: str, wanted: str | None) -> Path | None:
     """Return the folder of a run of the entry that has test predictions."""
-    from probe.predictions import load_predictions
-    from probe.results import find_run, finished_runs, read_run
+    from probe.evaluation.predictions import load_predictions
+    from probe.runs.results import find_run, finished_runs, read_run
 
     if wanted is not None:
         folder = find_run(runs, Path(wanted))
@@ -162,7 +163,7 @@ def _scored_run(runs: Path, entry: str, wanted: str | None) -> Path | None:
 
 def _keep(found: Audit, target: Path, joined: Joined, folder: Path) -> None:
     """Write audit.json, and sheets of thumbnails where the images can be had."""
-    from probe.audit import THUMBNAILS, save_audit
+    from probe.audit.record import THUMBNAILS, save_audit
     from probe.report.contact_sheet import draw_contact_sheet
     from probe.report.thumbnails import find_images
 

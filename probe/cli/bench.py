@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from probe.bench.candidates import Candidate
     from probe.bench.work import BenchRequest
     from probe.cache.store import Entry, Store
-    from probe.request import Request
+    from probe.extraction.request import Request
 
 Backbones = Annotated[
     list[str],
@@ -161,11 +161,11 @@ def bench(
     """
     from probe.bench.candidates import Candidate, Defaults, assignments, candidates
     from probe.bench.given import named_entry
+    from probe.bench.record import Protocol
     from probe.bench.work import BenchRequest
     from probe.cache.store import Store
+    from probe.extraction.request import Request
     from probe.heads import HEADS
-    from probe.outcome import Protocol
-    from probe.request import Request
 
     folder, command = cache_folder(cache_dir), "probe " + shlex.join(sys.argv[1:])
     texts = [text for option in backbones for text in option.split(",")]
@@ -278,9 +278,9 @@ def _run(
     from probe.cache.store import Store
     from probe.cli import bench_screen, console
     from probe.cli.screen import interruptible
-    from probe.grouping import related_images
-    from probe.plain import to_plain
-    from probe.request import requested_dataset
+    from probe.core.plain import to_plain
+    from probe.extraction.request import requested_dataset
+    from probe.runs.grouping import related_images
 
     metrics = {}
     references: list[given.Reference | None] = []

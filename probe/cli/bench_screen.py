@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probe.bench.record import SCORE_TITLES, unbounded_words
 from probe.cli import console
 from probe.errors import ProbeError
-from probe.outcome import SCORE_TITLES, unbounded_words
-from probe.results import LOSSES, METRIC_WORDS, figure_text, read_run
+from probe.runs.results import LOSSES, METRIC_WORDS, figure_text, read_run
 
 if TYPE_CHECKING:
     from probe.bench.fitting import Fitted
     from probe.bench.plan import Pass, Plan
+    from probe.bench.record import Bench, Comparison, Row
     from probe.bench.work import BenchRequest
     from probe.cli.screen import Screen
-    from probe.outcome import Bench, Comparison, Row
 
 SPLITS = {"val": "val", "oof": "out of fold"}
 SECOND = {"top1": ("mean_recall", "recall"), "map": ("macro_auc", "AUC")}  # beside the metric

@@ -11,12 +11,12 @@ import typer
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Mean
 from probe.cli.predict import Classes
+from probe.core.records import loads_json
 from probe.errors import UsageError
-from probe.records import loads_json
 
 if TYPE_CHECKING:
     from probe.bundle import Bundle
-    from probe.bundling import BundleRequest
+    from probe.bundle.make import BundleRequest
 
 
 def bundle(
@@ -73,8 +73,8 @@ def bundle(
 
     A row of `probe bench --concat` or `--pca` becomes one too, with all its networks.
     """
-    from probe.bundling import BundleRequest, default_run, own_top, read_classes
-    from probe.results import find_run
+    from probe.bundle.make import BundleRequest, default_run, own_top, read_classes
+    from probe.runs.results import find_run
 
     folder = cache_folder(cache_dir)
     if backbone is not None:
@@ -113,7 +113,7 @@ def bundle(
 
 
 def _bundled(source: Path, target: Path, folder: Path, request: BundleRequest) -> Bundle:
-    from probe.bundling import bundle_run
+    from probe.bundle.make import bundle_run
     from probe.cli import console
 
     bar = console.progress("training images", "images")

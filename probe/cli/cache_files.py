@@ -86,11 +86,11 @@ def import_files(
     as_json: AsJson = False,
 ) -> None:
     """Make an entry of features that somebody has already. No code in a pickle is run."""
+    from probe.cache.interchange import Names, import_features
     from probe.cache.store import Store
     from probe.cli import console
     from probe.cli.extract import next_step
     from probe.cli.pass_options import words
-    from probe.transfer import Names, import_features
 
     store = Store(cache_folder(cache_dir))
     entry = import_features(
@@ -137,9 +137,9 @@ def export(
 ) -> None:
     """Write an entry, checked on its way, as a file that other tools read."""
     from probe.cache.features import FeatureSet
+    from probe.cache.interchange import export_features
     from probe.cache.store import Store
     from probe.cli import console
-    from probe.transfer import export_features
 
     entry = FeatureSet.open(Store(cache_folder(cache_dir)).choose(name).path)
     export_features(entry, file)

@@ -11,9 +11,9 @@ import typer
 from probe.cli.options import AsJson, CacheDir, cache_folder
 
 if TYPE_CHECKING:
+    from probe.cache.needed import Needed
     from probe.cache.prune import Removal
     from probe.cache.unfinished import Unfinished
-    from probe.needed import Needed
 
 Force = Annotated[
     bool, typer.Option("--force", help="Also remove what kept runs and benches need.")
@@ -35,10 +35,10 @@ def remove(
     An entry that a kept run or bench was made from stays, unless --force is given: without it the
     run can no longer be bundled, evaluated or shown with its images.
     """
+    from probe.cache.needed import in_words, needed_entries
     from probe.cache.store import Store
     from probe.cli import console
     from probe.errors import UsageError
-    from probe.needed import in_words, needed_entries
 
     folder = cache_folder(cache_dir)
     store = Store(folder)
@@ -97,9 +97,9 @@ def prune(
     is writing always stays, and so does, without --force, what a kept run or bench was made from.
     """
     from probe.cache import prune as pruning
+    from probe.cache.needed import needed_entries
     from probe.cache.store import Store
     from probe.errors import UsageError
-    from probe.needed import needed_entries
 
     if max_size is None and older_than is None and unused is None and not partial:
         raise UsageError("prune what? give --max-size, --older-than, --unused or --partial")
@@ -126,8 +126,8 @@ def _paths(removals: list[Removal]) -> list[Path]:
 
 
 def _show_removals(gone: list[Removal], kept: Needed, dry_run: bool, as_json: bool) -> None:
+    from probe.cache.needed import in_words
     from probe.cli import console
-    from probe.needed import in_words
 
     total = sum(one.size for one in gone)
     if as_json:

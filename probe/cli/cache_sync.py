@@ -19,8 +19,8 @@ from probe.errors import DataError
 if TYPE_CHECKING:
     from probe.cache.features import FeatureSet
     from probe.cache.store import Entry
-    from probe.request import Prepared
-    from probe.upkeep import Explanation, SyncPlan
+    from probe.extraction.request import Prepared
+    from probe.extraction.upkeep import Explanation, SyncPlan
 
 Name = Annotated[
     str | None,
@@ -43,8 +43,8 @@ def explain(options: pass_options.PassOptions, as_json: AsJson = False) -> None:
     """Say what `probe extract` with the same options would reuse, and why not more."""
     from probe.cache.store import Store
     from probe.cli import console
-    from probe.request import prepare
-    from probe.upkeep import explain as explained
+    from probe.extraction.request import prepare
+    from probe.extraction.upkeep import explain as explained
 
     prepared = prepare(options.request(), progress=console.download_bar)
     made = explained(prepared, Store(options.folder))
@@ -124,10 +124,10 @@ def sync(
     An entry whose images changed is replaced, or stays beside the new one where a kept run or bench
     was made from it; where labels, ids or classes changed it is replaced, and those runs are named.
     """
+    from probe.cache.needed import needed_entries
     from probe.cache.store import Store
     from probe.cli import console
-    from probe.needed import needed_entries
-    from probe.upkeep import sync as synced
+    from probe.extraction.upkeep import sync as synced
 
     folder = cache_folder(cache_dir)
     chosen, prepared = reopen(
@@ -164,7 +164,7 @@ def sync(
 
 
 def _about_runs(needs: Sequence[str], name: str, *, stays: bool) -> dict[str, str]:
-    from probe.needed import in_words
+    from probe.cache.needed import in_words
 
     if stays:
         words = f"the old entry, needed by {in_words(needs)}; `probe cache rm --force {name}`"
@@ -177,7 +177,7 @@ def _planned(
 ) -> tuple[FeatureSet | Entry, SyncPlan]:
     from probe.cache.features import FeatureSet
     from probe.errors import CorruptEntryError
-    from probe.upkeep import plan_mend, plan_sync
+    from probe.extraction.upkeep import plan_mend, plan_sync
 
     try:
         entry = FeatureSet.open(chosen.path)
@@ -214,7 +214,7 @@ def reopen(
     """Return an entry with the request that made it, asked again today."""
     from probe.cache.store import Store
     from probe.datasets import DATASETS
-    from probe.request import prepare, repeat
+    from probe.extraction.request import prepare, repeat
 
     entry = Store(folder).choose(name)
     request = repeat(

@@ -15,7 +15,7 @@ from probe.cli.pass_options import Device
 if TYPE_CHECKING:
     from probe.cache.damage import BadBlock
     from probe.cache.features import FeatureSet
-    from probe.drift import Drift
+    from probe.extraction.drift import Drift
 
 
 MOST_ROWS = 20  # named on the screen
@@ -110,7 +110,7 @@ def _drift(
     device: str, sample: int, seed: int,
 ) -> Drift:  # fmt: skip
     from probe.cache.features import FeatureSet
-    from probe.drift import measure_drift
+    from probe.extraction.drift import measure_drift
 
     chosen, prepared = cache_sync.reopen(
         path.stem, folder, dataset_root, weights,

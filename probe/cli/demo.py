@@ -25,8 +25,8 @@ def demo(
     from probe.cli.head import fit
     from probe.cli.head_figures import show
     from probe.cli.pass_options import default_workers
-    from probe.request import Request, prepare
-    from probe.runs import HeadRequest
+    from probe.extraction.request import Request, prepare
+    from probe.runs.fit import HeadRequest
 
     folder, out = cache_folder(cache_dir), console.stdout()
 

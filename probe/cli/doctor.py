@@ -31,7 +31,7 @@ PACKAGES = (
 def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """Show versions, threads, devices, and why a GPU is or is not used."""
     from probe.cli import console
-    from probe.machine import usable_cores
+    from probe.core.machine import usable_cores
 
     folder = cache_folder(cache_dir)
     facts: dict[str, str] = {
@@ -56,8 +56,8 @@ def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 
 
 def _mxnet_facts() -> dict[str, str]:
-    from probe.engines.gluon import choose_device, gpu_count
-    from probe.mx import mx, threads
+    from probe.engines.mxnet.gluon import choose_device, gpu_count
+    from probe.engines.mxnet.mx import mx, threads
 
     features: Any = mx.runtime.Features()
     kind = "CUDA build" if features.is_enabled("CUDA") else "CPU build"

@@ -28,9 +28,9 @@ from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.datasets import Split
-    from probe.parts import Part
+    from probe.evaluation.parts import Part
+    from probe.evaluation.units import Groups, Units
     from probe.predict.evaluate import Evaluation
-    from probe.units import Groups, Units
 
 
 def evaluate(
@@ -70,11 +70,11 @@ def evaluate(
     from probe.cli.label_figures import show_each
     from probe.datasets import load_dataset
     from probe.datasets.table import is_table
-    from probe.duplicates import near_groups
-    from probe.grouping import columns_of, related_images
+    from probe.evaluation.predictions import Predictions
     from probe.predict.evaluate import evaluate as score_bundle
-    from probe.predictions import Predictions
-    from probe.subgroups import tell
+    from probe.runs.duplicates import near_groups
+    from probe.runs.grouping import columns_of, related_images
+    from probe.runs.subgroups import tell
 
     check_options(tta, combine, weighting)
     folder = cache_folder(cache_dir)
@@ -155,7 +155,7 @@ def _by_split(two: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 
 def _look(folder: Path, rows: Split, bundle: str) -> int:
-    from probe.ledger import record_look
+    from probe.runs.ledger import record_look
 
     command = "probe " + shlex.join(sys.argv[1:])
     return record_look(folder / "ledger", rows.images.content(), command=command, entry=bundle)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from probe.cache.store import Store
     from probe.datasets import BadImage
     from probe.engines import Engine
-    from probe.extract import Reuse
-    from probe.request import Prepared
+    from probe.extraction.extract import Reuse
+    from probe.extraction.request import Prepared
 
 
 __all__ = ["Outcome", "Screen", "default_workers", "extract", "interruptible", "run", "words"]
@@ -42,7 +42,7 @@ def extract(
     """
     from probe.cache.store import Store
     from probe.cli.console import download_bar, print_json
-    from probe.request import prepare
+    from probe.extraction.request import prepare
 
     reuse: Reuse = "nothing" if overwrite else "entry"
     prepared = prepare(options.request(), progress=download_bar)
@@ -114,7 +114,7 @@ def run(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Outcome:
         130 after Ctrl-C; what was finished is kept.
     """
     from probe.cli import console
-    from probe.extract import extract_features, find_entries
+    from probe.extraction.extract import extract_features, find_entries
 
     started, skipped = time.perf_counter(), prepared.dataset.skipped
     asked = prepared.dataset.name
@@ -164,9 +164,9 @@ def enlargement(prepared: Prepared) -> str:
         Nothing where images are not enlarged to twice their size or more.
     """
     from probe.backbones.spec import resolve_pool
-    from probe.bench.network_cost import network_cost
+    from probe.core.memo import Memo
+    from probe.engines.mxnet.cost import network_cost
     from probe.errors import ProbeError
-    from probe.memo import Memo
     from probe.weights import default_layer
 
     size, backbone = prepared.preprocess.size, prepared.backbone

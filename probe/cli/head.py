@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from probe.cache.joining import Joined
+    from probe.evaluation.units import Groups
     from probe.heads import Epoch
-    from probe.runs import HeadRequest
-    from probe.selection import HeadRun
-    from probe.units import Groups
+    from probe.runs.fit import HeadRequest
+    from probe.runs.selection import HeadRun
 
 log = logging.getLogger(__name__)
 
@@ -85,10 +85,10 @@ def head(
     from probe.cache.store import Store
     from probe.cli import console
     from probe.cli.head_figures import show
+    from probe.core.machine import usable_cores
+    from probe.evaluation.mistakes import read_costs
     from probe.heads import HEADS
-    from probe.machine import usable_cores
-    from probe.mistakes import read_costs
-    from probe.runs import HeadRequest
+    from probe.runs.fit import HeadRequest
 
     given = {
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "wd": wd,
@@ -145,7 +145,7 @@ def groups_of_entry(
     group: Sequence[str], joined: Joined, request: HeadRequest
 ) -> tuple[Groups, ...]:
     """Return the groups that ``--group`` names; say on stderr where a column might be one."""
-    from probe import grouping
+    from probe.runs import grouping
 
     if not group:
         line = grouping.hint(grouping.list_of(joined.entry.provenance))
@@ -191,9 +191,9 @@ def fit(
 ) -> tuple[HeadRun, Path]:
     """Fit, score and keep a head; tell stderr about it."""
     from probe.cli import console
-    from probe.parts import warn_of_shared
-    from probe.runs import fit_head, keep_run, plan_head, related_rows, run_folder
-    from probe.splitting import warn_of_unknown
+    from probe.evaluation.parts import warn_of_shared
+    from probe.evaluation.splitting import warn_of_unknown
+    from probe.runs.fit import fit_head, keep_run, plan_head, related_rows, run_folder
 
     plan, estimator, err = plan_head(joined, request), request.estimator(), console.stderr()
     labels = {name: split.labels for name, split in joined.splits.items()}

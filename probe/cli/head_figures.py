@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.results import CHOICE_WORDS, METRIC_WORDS
-from probe.two_classes import Threshold
+from probe.evaluation.two_classes import Threshold
+from probe.runs.results import CHOICE_WORDS, METRIC_WORDS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from probe.learning_curve import LearningCurve
-    from probe.results import RunResult
-    from probe.selection import HeadRun
+    from probe.evaluation.learning_curve import LearningCurve
+    from probe.runs.results import RunResult
+    from probe.runs.selection import HeadRun
 
 NAMES = {
     "top1": "top-1",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
-    from probe.runs import HeadRequest
+    from probe.runs.fit import HeadRequest
 
 # which solvers take an option that not all of them have
 SOLVER_OPTIONS = {

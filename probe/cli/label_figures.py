@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from probe.results import RunResult
+    from probe.runs.results import RunResult
 
 NAMES = {
     "map": "mAP",

@@ -16,7 +16,7 @@ import typer
 from probe.cli.options import CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
 
 if TYPE_CHECKING:
-    from probe.request import Request
+    from probe.extraction.request import Request
 
 BackboneName = Annotated[
     str, typer.Option("--backbone", help="A name; `probe backbones list` has them all.")
@@ -113,7 +113,7 @@ def words(text: str | None) -> tuple[str, ...]:
 
 def default_workers() -> int:
     """Return how many threads decode images: one a core, at most 8."""
-    from probe.machine import usable_cores
+    from probe.core.machine import usable_cores
 
     return min(usable_cores(), 8)
 
@@ -152,7 +152,7 @@ class PassOptions:
 
     def request(self) -> Request:
         """Return what they ask for."""
-        from probe.request import Request
+        from probe.extraction.request import Request
 
         return Request(
             backbone=self.backbone,

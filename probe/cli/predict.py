@@ -196,7 +196,7 @@ def _own_top(
     batch_size: int | None,
     device: str,
 ) -> Bundle:
-    from probe.bundling import own_top, read_classes
+    from probe.bundle.make import own_top, read_classes
 
     names = read_classes(classes) if classes is not None else None
     top = own_top(

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from probe.promote.asked import Asked
-    from probe.promote.finish import Promoted
-    from probe.promote.options import (
+    from probe.finetune.asked import Asked
+    from probe.finetune.finish import Promoted
+    from probe.finetune.options import (
         BatchNorm,
         OptimizerName,
         Options,
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         ScheduleName,
         Start,
     )
-    from probe.promote.promotion import Begun
-    from probe.promote.source import Source
+    from probe.finetune.promotion import Begun
+    from probe.finetune.source import Source
 
 
 def promote(
@@ -85,9 +85,9 @@ def promote(
     images are scored once, at the end. A run that was stopped goes on with --resume.
     """
     from probe.cli.head_texts import read_bytes
-    from probe.promote.asked import Asked
-    from probe.promote.options import Options, parse_multiplier, parse_sizes, parse_unfreeze
-    from probe.promote.source import choose_run, open_source
+    from probe.finetune.asked import Asked
+    from probe.finetune.options import Options, parse_multiplier, parse_sizes, parse_unfreeze
+    from probe.finetune.source import choose_run, open_source
 
     folder = cache_folder(cache_dir)
     if resume:
@@ -138,7 +138,7 @@ def _start(head: str, from_scratch: bool) -> Start:
 
 
 def _controls(text: str, options: Options) -> tuple[str, ...]:
-    from probe.promote.compare import control_options
+    from probe.finetune.compare import control_options
 
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in names:
@@ -163,9 +163,9 @@ def _check_resume(context: typer.Context) -> None:
 
 def _show_batch(source: Source, asked: Asked, path: Path) -> None:
     from probe.cli import console
-    from probe.promote.mirror import settle
-    from probe.promote.picture import draw_batch, first_batch
-    from probe.promote.start import make_training
+    from probe.finetune.mirror import settle
+    from probe.finetune.picture import draw_batch, first_batch
+    from probe.finetune.start import make_training
 
     training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
     settle(source, training)
@@ -177,7 +177,7 @@ def _show_batch(source: Source, asked: Asked, path: Path) -> None:
 def _new(
     source: Source, asked: Asked, cache: Path, out: Path | None, *, workers: int, quiet: bool
 ) -> None:
-    from probe.runs import run_folder
+    from probe.runs.fit import run_folder
 
     with run_folder(out, cache / "runs") as target:
         begun = _begin(source, asked, target, workers=workers, quiet=quiet)
@@ -189,9 +189,9 @@ def _new(
 
 
 def _resume(run: Path | None, cache: Path, *, workers: int, quiet: bool) -> None:
-    from probe.promote.asked import Asked, unfinished
-    from probe.promote.checkpoint import remove_leftovers
-    from probe.promote.source import choose_run, open_source
+    from probe.finetune.asked import Asked, unfinished
+    from probe.finetune.checkpoint import remove_leftovers
+    from probe.finetune.source import choose_run, open_source
 
     target = unfinished(cache / "runs") if run is None else choose_run(cache, run)
     asked = Asked.read(target)
@@ -204,10 +204,10 @@ def _resume(run: Path | None, cache: Path, *, workers: int, quiet: bool) -> None
 def _begin(source: Source, asked: Asked, target: Path, *, workers: int, quiet: bool) -> Begun:
     from probe.cli import console
     from probe.cli.promote_show import show_start
-    from probe.promote.advice import advice, estimate
-    from probe.promote.compare import control_options
-    from probe.promote.planning import Limit
-    from probe.promote.promotion import begin
+    from probe.finetune.advice import advice, estimate
+    from probe.finetune.compare import control_options
+    from probe.finetune.planning import Limit
+    from probe.finetune.promotion import begin
 
     if not quiet:
         console.stderr().print(f"checking the network on {len(source.val):,} validation images ...")
@@ -226,7 +226,7 @@ def _begin(source: Source, asked: Asked, target: Path, *, workers: int, quiet: b
 
 
 def _weights(source: Source, asked: Asked) -> NDArray[np.float64] | None:
-    from probe.promote.asked import read_sample_weights
+    from probe.finetune.asked import read_sample_weights
 
     if asked.sample_weights is None:
         return None
@@ -236,8 +236,8 @@ def _weights(source: Source, asked: Asked) -> NDArray[np.float64] | None:
 def _train(begun: Begun, asked: Asked, cache: Path, *, quiet: bool) -> None:
     from probe.cli import console
     from probe.cli.promote_show import Live, show_comparison, show_promoted
-    from probe.promote.finish import finish
-    from probe.promote.promotion import run, train_controls
+    from probe.finetune.finish import finish
+    from probe.finetune.promotion import run, train_controls
 
     target = begun.training.folder
     try:

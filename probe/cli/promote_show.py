@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from probe.cli import console
-from probe.results import METRIC_WORDS
+from probe.runs.results import METRIC_WORDS
 
 if TYPE_CHECKING:
-    from probe.history import Epoch
-    from probe.promote.advice import Estimate
-    from probe.promote.asked import Asked
-    from probe.promote.compare import Course
-    from probe.promote.finish import Promoted
-    from probe.promote.gain import Gain
-    from probe.promote.promotion import Begun
+    from probe.finetune.advice import Estimate
+    from probe.finetune.asked import Asked
+    from probe.finetune.compare import Course
+    from probe.finetune.finish import Promoted
+    from probe.finetune.gain import Gain
+    from probe.finetune.promotion import Begun
+    from probe.heads.history import Epoch
 
 CERTAIN = 0.05
 PIPED_EVERY = 30.0  # seconds between lines where there is no bar
@@ -29,7 +29,7 @@ def show_start(
     begun: Begun, asked: Asked, needed: Estimate | None, sentences: Sequence[str]
 ) -> None:
     """Tell stderr what is about to be trained, how long it takes and what to expect."""
-    from probe.promote.advice import memory_words, mirror_words
+    from probe.finetune.advice import memory_words, mirror_words
 
     source, options, training = begun.source, begun.training.options, begun.training
     word = METRIC_WORDS[source.result.metric]
@@ -180,7 +180,7 @@ def show_comparison(courses: Sequence[Course], folder: Path) -> None:
 
 def show_promoted(done: Promoted, begun: Begun) -> None:
     """Print what was gained, image by image, what it cost, and what to do next."""
-    from probe.promote.advice import other_recipes, tried
+    from probe.finetune.advice import other_recipes, tried
 
     out, source = console.stdout(), begun.source
     options, history = begun.training.options, begun.training.progress.history

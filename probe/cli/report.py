@@ -18,7 +18,7 @@ from probe.errors import UsageError
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from probe.outcome import Bench
+    from probe.bench.record import Bench
     from probe.report.material import Material
 
 
@@ -143,7 +143,7 @@ def _material(
     cache_dir: Path, names: list[str], bench: str | None, dataset: str | None
 ) -> Material:
     """Return what the page is about: what was named, or else what was made last."""
-    from probe.outcome import load_bench
+    from probe.bench.record import load_bench
     from probe.report.material import (
         named_runs,
         newest_bench,
@@ -214,7 +214,7 @@ def _write_table(path: Path, material: Material) -> None:
     import io
 
     from probe.bench.table import COLUMNS, lines
-    from probe.files import write_text
+    from probe.core.files import write_text
 
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
@@ -225,8 +225,8 @@ def _write_table(path: Path, material: Material) -> None:
 
 def _as_bench(material: Material) -> Bench:
     """Return runs that no bench made as one, for the table."""
-    from probe.outcome import Bench, Protocol
-    from probe.results import now
+    from probe.bench.record import Bench, Protocol
+    from probe.runs.results import now
 
     first = next(iter(material.runs.values())).result
     heads = tuple(sorted({row.head for row in material.rows}))

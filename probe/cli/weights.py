@@ -13,7 +13,7 @@ from probe.cli.weights_show import show
 
 if TYPE_CHECKING:
     from probe.backbones.spec import BackboneSpec
-    from probe.memo import Memo
+    from probe.core.memo import Memo
     from probe.weights import ResolvedWeights, WeightsSpec
 
 WIDE = 143  # columns that a row of the list needs; where there are fewer it takes two lines
@@ -187,8 +187,8 @@ def _resolved(
     argument: str, backbone: str | None, preprocess: str | None, cache_dir: Path | None
 ) -> tuple[ResolvedWeights, BackboneSpec, Memo, Path]:
     from probe.backbones.catalog import BACKBONES
-    from probe.memo import Memo
-    from probe.preprocess import load_preprocess
+    from probe.core.memo import Memo
+    from probe.preprocess.spec import load_preprocess
     from probe.weights import backbone_for, resolve_weights
 
     folder = cache_folder(cache_dir)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from probe.core.registry import Registry
 from probe.datasets.sources import DatasetSpec, Format, Layout, Source
-from probe.registry import Registry
 
 TORONTO = "https://www.cs.toronto.edu/~kriz/"
 LECUN = "http://yann.lecun.com/exdb/mnist/"

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from probe.core.files import sync, working_folder
 from probe.datasets.archive import unpack
 from probe.datasets.sources import DatasetSpec, Layout, Source
 from probe.errors import DataError, MissingFilesError
-from probe.files import sync, working_folder
 
 log = logging.getLogger(__name__)
 

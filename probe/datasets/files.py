@@ -11,12 +11,12 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.indexing import row_number, row_numbers
+from probe.core.memo import Memo, Stamp, stamp_of
 from probe.datasets.decode import decode, decode_file, read_file
 from probe.datasets.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES
 from probe.errors import DataError, ImageError
-from probe.indexing import row_number, row_numbers
-from probe.memo import Memo, Stamp, stamp_of
 
 HASH_KIND = "content-1/file"
 REMEMBERED_AT_ONCE = 2000  # a killed run loses no more than this many

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from probe.core.memo import Memo
 from probe.datasets.classes import called_instead, ordered_classes
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import (
@@ -35,7 +36,6 @@ from probe.datasets.split_names import (
     tells_apart,
 )
 from probe.errors import DataError
-from probe.memo import Memo
 
 log = logging.getLogger(__name__)
 

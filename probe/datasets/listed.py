@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.memo import Memo
 from probe.datasets.classes import called_instead
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import NOT_UTF8, shown
@@ -20,7 +21,6 @@ from probe.datasets.spec import SPLITS, BadImage, Dataset, Split, classes_in
 from probe.datasets.split_names import split_words, tells_apart
 from probe.datasets.table import NO_UTF8, Table, read_table
 from probe.errors import DataError
-from probe.memo import Memo
 
 log = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from probe.core.memo import Memo
 from probe.datasets.catalog import DATASETS
 from probe.datasets.classes import lookalikes
 from probe.datasets.fetch import Progress
@@ -22,7 +23,6 @@ from probe.datasets.sample import sample
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split, classes_in
 from probe.datasets.table import is_table
 from probe.errors import DataError, UnknownNameError, UsageError
-from probe.memo import Memo
 
 log = logging.getLogger(__name__)
 

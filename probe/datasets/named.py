@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from probe.core.memo import Memo
 from probe.datasets.cifar import CifarBinary, CifarPickle, class_names
 from probe.datasets.digits import digits_file
 from probe.datasets.fetch import Progress, fetch
@@ -15,7 +16,6 @@ from probe.datasets.packed import PackedFile, packed_split
 from probe.datasets.sources import DatasetSpec, Layout
 from probe.datasets.spec import Dataset, Split
 from probe.errors import DataError, UsageError
-from probe.memo import Memo
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from probe.datasets.spec import Dataset
 from probe.errors import UsageError
-from probe.splitting import VAL_SIZE, Labels, validation_split
-from probe.units import beyond_single, relate
+from probe.evaluation.splitting import VAL_SIZE, Labels, validation_split
+from probe.evaluation.units import beyond_single, relate
 
 Content = NDArray[np.uint8]
 

@@ -23,10 +23,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from probe.core.indexing import row_number, row_numbers
+from probe.core.memo import Memo, Stamp, stamp_of
 from probe.datasets.spec import CONTENT_BYTES, Split
 from probe.errors import DataError
-from probe.indexing import row_number, row_numbers
-from probe.memo import Memo, Stamp, stamp_of
 
 OPEN_FILES = 2  # a reader crossing from one file to the next needs both
 HASHED_AT_ONCE = 1000

@@ -13,8 +13,8 @@ from typing import Any, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.pickles import Allowed
 from probe.errors import UnsafeFileError
-from probe.pickles import Allowed
 
 SCALARS = (str, bytes, int, float, complex, bool, type(None), np.generic)
 DTYPE = re.compile(r"[biufc]\d{1,2}|[SU]\d{1,9}|O\d?")  # numbers and text; no records

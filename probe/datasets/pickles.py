@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from probe.core.pickles import COMMON, Allowed, Dialect, read_pickle
+from probe.core.records import check_regular
 from probe.datasets.pickle_arrays import ALLOWED, PendingArray, PendingDtype, plain_key
 from probe.errors import DataError, UnsafeFileError
-from probe.pickles import COMMON, Allowed, Dialect, read_pickle
-from probe.records import check_regular
 
 MOST_SHARED = 16  # times its size is what a pickle's lists may come to
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.indexing import row_numbers
+from probe.core.indexing import row_numbers
 
 SPLITS = ("train", "val", "test")
 CONTENT_BYTES = 16

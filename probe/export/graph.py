@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.network import CutNetwork, build
 from probe.backbones.spec import classes_of
 from probe.bundle import Bundle, Network
+from probe.engines.mxnet.mx import mx
+from probe.engines.mxnet.network import CutNetwork, build
 from probe.export.check import input_names, linear_heads
 from probe.heads import LayeredHead
 from probe.heads.projection import Projection
-from probe.mx import mx
 
 NEVER = -1e30  # the score of a class without training rows: its probability is exactly 0
 

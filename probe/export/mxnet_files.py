@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from probe.bundle import Bundle
+from probe.core.files import replacing
 from probe.export.check import ReferenceRows, about_json, free, reference_rows, require_same
-from probe.files import replacing
 from probe.weights.gluon_file import write_list
 
 
@@ -61,7 +61,7 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
 
 def _imported(symbol: Path, params: Path, rows: ReferenceRows) -> tuple[Any, Any]:
     """Return the probabilities and features that Gluon computes with the files."""
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
 
     with warnings.catch_warnings():  # MXNet infers types, and says that it starts with none
         warnings.simplefilter("ignore", UserWarning)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from probe.bundle import Bundle
+from probe.core.files import replacing
+from probe.engines.mxnet.onnx_ops import Node, Translation, translate
 from probe.errors import BundleError
 from probe.export.check import about_json, free, input_names, reference_rows, require_same
-from probe.export.onnx_ops import Node, Translation, translate
-from probe.files import replacing
 
 OPSET, IR_VERSION = 13, 8  # old enough for runtimes of 2021 on
 MOST_BYTES = 2_000_000_000  # protobuf's limit on one message, less a little

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle import Bundle
+from probe.core.files import replacing
 from probe.errors import BundleError
 from probe.export.check import free, linear_heads, reference_rows, require_same
-from probe.files import replacing
 from probe.heads import LayeredHead
 from probe.heads.projection import Projection
 

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from probe.heads.base import BaseHead
     from probe.heads.dense import DenseHead
     from probe.heads.ensemble import EnsembleHead
+    from probe.heads.history import Epoch
     from probe.heads.knn import KNNHead
     from probe.heads.linear import LinearHead
     from probe.heads.logistic import LogisticHead
     from probe.heads.path_head import PathHead
     from probe.heads.prototype import PrototypeHead
     from probe.heads.ridge import RidgeHead
-    from probe.history import Epoch
 
 __all__ = [
     "HEADS",
@@ -51,7 +51,7 @@ _LAZY = {
     "BaseHead": "probe.heads.base",
     "DenseHead": "probe.heads.dense",
     "EnsembleHead": "probe.heads.ensemble",
-    "Epoch": "probe.history",
+    "Epoch": "probe.heads.history",
     "KNNHead": "probe.heads.knn",
     "LinearHead": "probe.heads.linear",
     "LogisticHead": "probe.heads.logistic",

@@ -12,8 +12,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probe.errors import HeadError
+from probe.evaluation.logits import from_scores, logits_from
+from probe.evaluation.parts import Part
+from probe.evaluation.streaming import StreamedRows
 from probe.heads.checks import as_head_error, checked_weights, encoded, one_of
 from probe.heads.each import fit_each
+from probe.heads.history import Epoch
 from probe.heads.normalize import (
     NORMALIZATIONS,
     Features,
@@ -22,10 +26,6 @@ from probe.heads.normalize import (
     check_finite,
     fit_normalizer,
 )
-from probe.history import Epoch
-from probe.logits import from_scores, logits_from
-from probe.parts import Part
-from probe.streaming import StreamedRows
 
 KEPT_DTYPES = [np.float32, np.float64, np.float16]  # anything else becomes float32
 

@@ -9,7 +9,7 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probe.registry import Registry
+from probe.core.registry import Registry
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
+from probe.evaluation.logits import logits_of, mean_logits, scores_of
 from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation
 from probe.heads.checks import one_of
-from probe.logits import logits_of, mean_logits, scores_of
 
 How = Literal["average", "vote"]
 HOWS: tuple[How, ...] = get_args(How)

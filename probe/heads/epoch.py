@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import OverflowHeadError
+from probe.heads.history import Epoch
 from probe.heads.network import Network
 from probe.heads.softmax import SoftmaxLayer
-from probe.history import Epoch
 
 
 def run_epoch(

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import HeadError
+from probe.evaluation.logits import from_scores, logits_from
 from probe.heads.normalize import Features, Normalizer, blocks
-from probe.logits import from_scores, logits_from
 
 Array = NDArray[np.floating[Any]]
 Layers = Sequence[tuple[Array, Array]]

@@ -29,13 +29,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import HeadError, UsageError
+from probe.evaluation.many import are_many, keep
+from probe.evaluation.metrics import score
+from probe.evaluation.parts import Part
+from probe.evaluation.units import count_units
 from probe.heads.base import BaseHead
 from probe.heads.path import DEFAULT_GRID
 from probe.heads.scoring import CALIBRATED_SCORES, calibrated_losses, score_rows
-from probe.many import are_many, keep
-from probe.metrics import score
-from probe.parts import Part
-from probe.units import count_units
 
 ALPHA_GRID: tuple[float, ...] = tuple(np.logspace(-5, 3, 33).tolist())
 LR_GRID: tuple[float, ...] = tuple(np.logspace(-5, -1, 13).tolist())

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.files import replacing
+from probe.core.records import loads_json
 from probe.errors import HeadError, UnknownNameError
-from probe.files import replacing
 from probe.heads.catalog import HEADS
 from probe.heads.fitted import FittedHead, LayeredHead, layers_of
 from probe.heads.normalize import NORMALIZATIONS, Normalizer
-from probe.records import loads_json
-from probe.results import plain_params
+from probe.runs.results import plain_params
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead
@@ -208,7 +208,7 @@ def _common(about: Mapping[str, Any], arrays: Arrays) -> tuple[NDArray[Any], Nor
 
 
 def _restore(about: Mapping[str, Any], arrays: Arrays) -> BaseHead:
-    from probe.history import Epoch
+    from probe.heads.history import Epoch
 
     classes, normalizer, own = _common(about, arrays)
     head = HEADS[str(about["head"])].load()(**about["params"])

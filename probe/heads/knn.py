@@ -8,6 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probe.evaluation.logits import scores_of
+from probe.evaluation.streaming import StreamedRows, rows_at_once
 from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation
 from probe.heads.checks import above_zero, whole
 from probe.heads.normalize import (
@@ -20,8 +22,6 @@ from probe.heads.normalize import (
     to_length_one,
 )
 from probe.heads.tiles import REFERENCE_ROWS, each_tile
-from probe.logits import scores_of
-from probe.streaming import StreamedRows, rows_at_once
 
 QUERY_BYTES = 16 << 20  # of rows that ask, or of their neighbours, at a time
 SPARE = 8  # neighbours looked up beyond k: who comes k-th is told by exact cosines
@@ -41,7 +41,7 @@ class KNNHead(BaseHead):
     k-th share the places that are left among the k. Of classes with equal shares, to 2^-40, the one
     with the closest neighbour is the answer, by 2^-39 more; of those the one with most training
     rows as close; where these are equal, too, nothing tells them apart. Classes without a
-    neighbour stay tied, and a top-5 counts them so (`probe.metrics`). Cosines are float64, each
+    neighbour stay tied, and a top-5 counts them so (`probe.evaluation.metrics`). Cosines are float64, each
     computed alone, so that identical queries get identical answers whatever is asked beside them.
 
     Parameters

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
+from probe.evaluation.many import are_many
+from probe.evaluation.streaming import StreamedRows
 from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.checks import above_zero, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
 from probe.heads.polish import Polish, polish_for, warn_of_gaps
 from probe.heads.products import one_thread_a_product
-from probe.many import are_many
-from probe.streaming import StreamedRows
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +184,7 @@ class LogisticHead(LinearHead):
             Fits at a time, all cores unless given; each is kept to one thread of BLAS, so that
             they do not fight over cores.
         """
-        from probe.machine import usable_cores
+        from probe.core.machine import usable_cores
 
         candidates = [{"C": value} for value in C]
         fitted = self.fit_candidates(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.evaluation.streaming import rows_at_once
 from probe.heads.normalize import Rows32
 from probe.heads.softmax import (
     Optimizer,
@@ -23,7 +24,6 @@ from probe.heads.softmax import (
     threads_for,
 )
 from probe.heads.threads import limit_threads
-from probe.streaming import rows_at_once
 
 EVALUATE_NUMBERS = 1 << 22  # features or activations at a time: 16 MB
 
@@ -88,7 +88,7 @@ class Network:
         random: np.random.RandomState,
         start: NDArray[np.float64] | None = None,
     ) -> None:
-        from probe.mx import mx
+        from probe.engines.mxnet.mx import mx
 
         self._mx, self._X, self._y, self._batch_size = mx, X, y, batch_size
         self._dropout, self._random = shape.dropout, random

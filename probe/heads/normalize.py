@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import HeadError
-from probe.streaming import StreamedRows
+from probe.evaluation.streaming import StreamedRows
 
 Normalization = Literal["standard", "l2", "none"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.many import MANY
+from probe.evaluation.many import MANY
 
 
 def one_hot(labels: NDArray[np.intp], n_classes: int) -> Any:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import HeadError
+from probe.evaluation.many import MANY
 from probe.heads.lbfgs import Lbfgs
 from probe.heads.limits import L_BFGS, L_BFGS_PAIRS, STREAMING_BYTES
 from probe.heads.normalize import Rows32
@@ -26,7 +27,6 @@ from probe.heads.products import (
     one_thread_a_product,
 )
 from probe.heads.whitened import Whitened, principal_axes, row_space, variances
-from probe.many import MANY
 
 DEFAULT_GRID: tuple[float, ...] = tuple(np.logspace(-6, 5, 45).tolist())
 TOLERANCE = 4e-7

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probe.evaluation.many import MANY
 from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.checks import above_zero, require, whole
 from probe.heads.linear import LinearHead, constant_score
@@ -24,7 +25,6 @@ from probe.heads.path import (
     fit_path,
 )
 from probe.heads.polish import Polish, polish_for, warn_of_gaps
-from probe.many import MANY
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.evaluation.many import are_many
 from probe.heads.normalize import Features, Normalizer, blocks
-from probe.many import are_many
 
 SPREAD = 30.0  # offset of a column in its deviations, or deviations of two: beyond, float64
 MOST_BYTES = 1 << 30  # of the rows in float64

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import ssyrk
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from probe.core.machine import usable_cores
+from probe.evaluation.many import MANY
+from probe.evaluation.streaming import rows_at_once
 from probe.heads.blas import matmul
 from probe.heads.normalize import NormalizedRows, Rows32
-from probe.machine import usable_cores
-from probe.many import MANY
-from probe.streaming import rows_at_once
 
 ROWS = 2048  # a block: its scores stay in cache, its products are still well shaped
 SCORES = 1 << 22  # of a block of many classes: 17 MB a copy

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.files import replacing
 from probe.errors import HeadError
-from probe.files import replacing
 
 FILE_NAME = "projection.safetensors"
 ARRAYS = ("mean", "scale", "axes")

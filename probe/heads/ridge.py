@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
+from probe.evaluation.parts import Part
 from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.checks import above_zero
 from probe.heads.linear import LinearHead
@@ -22,7 +23,6 @@ from probe.heads.normalize import (
 )
 from probe.heads.one_hot import one_hot
 from probe.heads.products import one_thread_a_product
-from probe.parts import Part
 
 Array64 = NDArray[np.float64]
 

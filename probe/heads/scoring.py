@@ -9,21 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import NoTemperatureError
-from probe.heads.base import BaseHead
-from probe.heads.knn import KNNHead, vote_of_many
-from probe.heads.linear import LinearHead
-from probe.heads.normalize import Features, blocks
-from probe.logits import from_scores
-from probe.metrics import UNSEEN_LOSS, log_loss
-from probe.multilabel import average_precisions, binary_losses, mean_of
-from probe.parts import Part
-from probe.statistics import (
+from probe.evaluation.logits import from_scores
+from probe.evaluation.metrics import UNSEEN_LOSS, log_loss
+from probe.evaluation.multilabel import average_precisions, binary_losses, mean_of
+from probe.evaluation.parts import Part
+from probe.evaluation.statistics import (
     apply_binary_temperature,
     apply_temperature,
     fit_binary_temperature,
     fit_temperature,
 )
-from probe.streaming import StreamedRows
+from probe.evaluation.streaming import StreamedRows
+from probe.heads.base import BaseHead
+from probe.heads.knn import KNNHead, vote_of_many
+from probe.heads.linear import LinearHead
+from probe.heads.normalize import Features, blocks
 
 BLOCK_SCORES = 1 << 22  # numbers at a time: 16 MB
 CALIBRATED_SCORES = 1 << 20  # of a candidate are enough for its temperature: every so many rows

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import HeadError
+from probe.evaluation.metrics import UNSEEN_LOSS
 from probe.heads.threads import limit_threads
-from probe.metrics import UNSEEN_LOSS
 
 LARGEST = 2**31 - 1  # elements of an array, and so the offset of a row, in MXNet's standard build
 SMALL_STEP = 4_000_000  # multiply-adds: below, a second thread costs more to wake than it does
@@ -73,7 +73,7 @@ class SoftmaxLayer:
         smoothing: float = 0.0,
         start: NDArray[np.float64] | None = None,
     ) -> None:
-        from probe.mx import mx
+        from probe.engines.mxnet.mx import mx
 
         if X.size > LARGEST:
             raise HeadError(
@@ -197,7 +197,7 @@ def threads_for(multiply_adds: int) -> int:
 
     On a busy machine it matters more still: OpenMP's threads wait for each other by spinning.
     """
-    from probe.mx import threads
+    from probe.engines.mxnet.mx import threads
 
     return 1 if multiply_adds < SMALL_STEP else threads()
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 
+from probe.core.machine import usable_cores
 from probe.errors import HeadError, OverflowHeadError
 from probe.heads.base import RowsLike
 from probe.heads.blas import matmul
@@ -27,7 +28,6 @@ from probe.heads.normalize import Rows32
 from probe.heads.products import one_thread_a_product, parts
 from probe.heads.schedule import epoch_order, step_sizes
 from probe.heads.softmax import Optimizer, smoothed
-from probe.machine import usable_cores
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as MXNet has them
 MEASURED = 1 << 20  # scores, or features, at a time: 4 MB

@@ -29,7 +29,7 @@ def limit_threads(mx: Any, count: int) -> Iterator[None]:
 
     Where OpenMP cannot be reached the operators keep their threads: slower, not wrong.
     """
-    from probe.mx import threads
+    from probe.engines.mxnet.mx import threads
 
     if count >= threads():
         yield

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.machine import usable_cores
+from probe.evaluation.streaming import rows_at_once
 from probe.heads.blas import matmul
 from probe.heads.normalize import Rows32
 from probe.heads.products import one_thread_a_product
-from probe.machine import usable_cores
-from probe.streaming import rows_at_once
 
 QUERY_BYTES = 64 << 20  # of rows that ask, for one pass over the others
 REFERENCE_ROWS = 4096  # that are compared with them, at a time

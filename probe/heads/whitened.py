@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from probe.evaluation.many import MANY
 from probe.heads.blas import matmul
 from probe.heads.normalize import Rows32
 from probe.heads.products import (
@@ -21,7 +22,6 @@ from probe.heads.products import (
     parts,
     squares,
 )
-from probe.many import MANY
 
 LEAST = 0.1  # of the mean variance of a class's probability: a class that is never doubted
 WIDEST = 8192  # features: beyond, the eigenvectors are too large, and variances have to do

@@ -22,11 +22,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.logits import from_scores, scores_of, softmax
-from probe.multilabel import HALF
-from probe.preprocess import PreprocessSpec, UInt8Image
-from probe.resize import resize_image
-from probe.views import image_views
+from probe.evaluation.logits import from_scores, scores_of, softmax
+from probe.evaluation.multilabel import HALF
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import PreprocessSpec, UInt8Image
+from probe.preprocess.views import image_views
 
 TTA = {"none": 1, "flip": 2, "crops5": 5, "crops10": 10, "scales": 3}
 CACHED = ("none", "flip", "crops5")  # those that an entry of the cache may hold

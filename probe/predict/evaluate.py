@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from probe.datasets import Split
 from probe.datasets.decode import within_memory
+from probe.datasets.loader import load_batches
 from probe.datasets.notes import warn_of_unusual
 from probe.errors import UsageError
-from probe.evaluation import (
+from probe.evaluation.logits import logits_of
+from probe.evaluation.many import Blocks, are_many
+from probe.evaluation.parts import Part
+from probe.evaluation.scored import (
     Scored,
     describe_labels,
     figures_of,
@@ -21,14 +25,10 @@ from probe.evaluation import (
     measure,
     measure_blocks,
 )
-from probe.loader import load_batches
-from probe.logits import logits_of
-from probe.many import Blocks, are_many
-from probe.parts import Part
+from probe.evaluation.splitting import Labels
+from probe.evaluation.two_classes import baseline_of, describe_two, positive_class
+from probe.evaluation.units import Units, count_units, dealt
 from probe.predict.predictor import Answers, Predictor
-from probe.splitting import Labels
-from probe.two_classes import baseline_of, describe_two, positive_class
-from probe.units import Units, count_units, dealt
 
 Array64 = NDArray[np.float64]
 

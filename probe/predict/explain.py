@@ -15,14 +15,14 @@ from probe.bundle.neighbours import kept_labels, unit
 from probe.cache.store import Store
 from probe.datasets import Dataset
 from probe.errors import UsageError
+from probe.evaluation.multilabel import label_text
 from probe.heads import LayeredHead
-from probe.multilabel import label_text
 from probe.predict.occlusion import occlusion_map, widest_input
 from probe.predict.predictor import Predictor
 from probe.predict.recalled import Recalled
 from probe.predict.stream import Prediction, told
-from probe.preprocess import UInt8Image
-from probe.resize import resize_image
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import UInt8Image
 
 MapKind = Literal["cam", "occlusion"]
 MAPS = ("auto", "cam", "occlusion", "none")
@@ -240,7 +240,7 @@ def activation_map(bundle: Bundle, seen: UInt8Image, number: int) -> NDArray[np.
     several labels sees it, and nothing is taken away. A PCA before the head is linear, too, and
     taken into w.
     """
-    from probe.backbones.network import forward
+    from probe.engines.mxnet.network import forward
 
     (network,) = bundle.networks
     layer, _ = network.about.cut

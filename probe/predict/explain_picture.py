@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probe.figures.canvas import BLUE, FAINT, INK, RULE, fit, new_figure, save
+from probe.figures.glyphs import readable
 from probe.predict.explain import Explanation
-from probe.report.figure import BLUE, FAINT, INK, RULE, fit, new_figure, save
-from probe.report.glyphs import readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

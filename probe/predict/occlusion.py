@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle import Bundle
-from probe.preprocess import PreprocessSpec, UInt8Image
-from probe.resize import resize_image
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 GRID = 11  # positions of the patch on a side
 PATCH = 0.2  # of the image's side

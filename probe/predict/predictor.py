@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probe.bundle import Bundle, Verdicts
 from probe.cache.store import Store
 from probe.errors import UsageError
+from probe.evaluation.two_classes import Threshold, answers_of
 from probe.predict.augment import (
     CACHED,
     COMBINATIONS,
@@ -23,7 +24,6 @@ from probe.predict.augment import (
     combine_labels,
 )
 from probe.predict.recalled import Recalled
-from probe.two_classes import Threshold, answers_of
 
 log = logging.getLogger(__name__)
 

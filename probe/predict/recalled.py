@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from probe.bundle import Bundle, Network
 from probe.cache.key import FeatureKey, preprocess_identity, view_count
 from probe.cache.store import Store
-from probe.recall import Recall
+from probe.extraction.recall import Recall
 
 
 class Recalled:

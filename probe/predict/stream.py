@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from probe.datasets import BadImage, decode
 from probe.datasets.decode import read_file, within_memory
+from probe.datasets.loader import load_batches
 from probe.datasets.notes import Notes
 from probe.errors import ImageError
-from probe.loader import load_batches
-from probe.multilabel import reached
+from probe.evaluation.multilabel import reached
+from probe.extraction.recall import file_content
 from probe.predict.predictor import Answers, Predictor
-from probe.recall import file_content
 
 TOP_K = 5
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.evaluation import measure_logits
-from probe.metrics import Confusion, confused_pairs
-from probe.pairs import Evidence, evidence
-from probe.predictions import Predictions
-from probe.ranking_curves import TwoCurves, curves_of_two
+from probe.evaluation.metrics import Confusion, confused_pairs
+from probe.evaluation.pairs import Evidence, evidence
+from probe.evaluation.predictions import Predictions
+from probe.evaluation.ranking_curves import TwoCurves, curves_of_two
+from probe.evaluation.scored import measure_logits
+from probe.evaluation.two_classes import Threshold
 from probe.report.label_views import LabelView, label_view
 from probe.report.ranking import Run
 from probe.report.reliability import Reliability, reliability
-from probe.results import RunResult
-from probe.two_classes import Threshold
+from probe.runs.results import RunResult
 
 WORST = 24
 SPLITS = ("oof", "val", "test")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from probe.outcome import Row, Subgroups
+from probe.bench.record import Row, Subgroups
 from probe.report.markup import Markup, column_header, element, join, number, percent, scrolling
 from probe.report.material import Material
 

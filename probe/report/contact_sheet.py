@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.report.figure import FAINT, INK, fit, new_figure, save
+from probe.figures.canvas import FAINT, INK, fit, new_figure, save
 
 CELL, PICTURE, GAP = 1.5, 1.1, 0.06  # inches
 TOP, EDGE = 0.75, 0.2

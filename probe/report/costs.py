@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from probe.outcome import Row
+from probe.bench.record import Row
 from probe.report.markup import DASH, Markup, column_header, element, number, percent, table
 from probe.report.material import Material
 

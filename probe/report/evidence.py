@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from probe.outcome import SCORE_TITLES, Agreement, Comparison, Matrix, Pair, unbounded_words
+from probe.bench.record import SCORE_TITLES, Agreement, Comparison, Matrix, Pair, unbounded_words
 from probe.report.markup import DASH, Markup, capital, element, join, number, table
 from probe.report.material import Material
-from probe.results import METRIC_WORDS, difference_text, figure_text, span_text
+from probe.runs.results import METRIC_WORDS, difference_text, figure_text, span_text
 
 MOST_PAIRS = 200
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.audit import Audit, LabelError, NearDuplicate
+from probe.audit.record import Audit, LabelError, NearDuplicate
 from probe.report.markup import Markup, capital, element, join, percent
 from probe.report.pictures import MOST_LISTED, Pictures
 from probe.report.provenance import command_line
 from probe.report.thumbnails import COLUMNS, PER_SHEET
-from probe.results import METRIC_WORDS
+from probe.runs.results import METRIC_WORDS
 
 SHOWN = 96  # CSS pixels of a thumbnail's side
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.multilabel import HALF, LabelFigures, label_figures
-from probe.pairs import Evidence, evidence
-from probe.predictions import Predictions
+from probe.evaluation.multilabel import HALF, LabelFigures, label_figures
+from probe.evaluation.pairs import Evidence, evidence
+from probe.evaluation.predictions import Predictions
+from probe.evaluation.statistics import apply_binary_temperature
 from probe.report.reliability import Reliability, reliability
-from probe.results import RunResult
-from probe.statistics import apply_binary_temperature
+from probe.runs.results import RunResult
 
 WORST = 24  # of each kind
 

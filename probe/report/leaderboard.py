@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.outcome import Row
+from probe.bench.record import Row
 from probe.report.costs import COSTS, Column
 from probe.report.markup import (
     DASH,
@@ -17,7 +17,7 @@ from probe.report.markup import (
     scrolling,
 )
 from probe.report.material import Material
-from probe.results import LOSSES, METRIC_WORDS, RunResult, span_text
+from probe.runs.results import LOSSES, METRIC_WORDS, RunResult, span_text
 
 SPLIT_NAMES = {"val": "validation", "oof": "out of fold", "test": "test"}
 SECOND = {"top1": ("mean_recall", "mean recall"), "map": ("macro_auc", "macro AUC")}

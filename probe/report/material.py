@@ -10,20 +10,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from probe.audit import FILE_NAME as AUDIT
-from probe.audit import Audit, load_audit
+from probe.audit.record import FILE_NAME as AUDIT
+from probe.audit.record import Audit, load_audit
+from probe.bench.record import FILE_NAME as BENCH
+from probe.bench.record import Bench, Comparison, Row
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
 from probe.errors import DataError, ProbeError, UnknownNameError, UsageError
-from probe.learning_curve import FILE_NAME as LEARNING_CURVE
-from probe.learning_curve import LearningCurve, load_learning_curve
-from probe.ledger import read_looks
-from probe.outcome import FILE_NAME as BENCH
-from probe.outcome import Bench, Comparison, Row
+from probe.evaluation.learning_curve import FILE_NAME as LEARNING_CURVE
+from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
 from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
-from probe.results import FILE_NAME as RESULT
-from probe.results import METRIC_WORDS, figure_text, read_run
+from probe.runs.ledger import read_looks
+from probe.runs.results import FILE_NAME as RESULT
+from probe.runs.results import METRIC_WORDS, figure_text, read_run
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from string import Template
 
 from probe import __version__
+from probe.core.files import write_text
 from probe.errors import ProbeError, UsageError
-from probe.files import write_text
 from probe.report import leaderboard
 from probe.report.analysis import AnyView, views_of
 from probe.report.markup import Markup, element, join, script_json
@@ -19,7 +19,7 @@ from probe.report.material import Material
 from probe.report.payload import payload
 from probe.report.pictures import MOST_DETAILED, Advance, Pictures, Views
 from probe.report.sections import asset, limits, sections_of
-from probe.results import now
+from probe.runs.results import now
 
 SCRIPTS = (
     "data.js",

@@ -9,13 +9,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from probe.bench.record import Row
 from probe.errors import UsageError
-from probe.outcome import Row
-from probe.report.analysis import SplitView
-from probe.report.confusion import draw_confusion
-from probe.report.curves import draw_curves
-from probe.report.feature_map import FeatureMap
-from probe.report.figure import (
+from probe.figures.canvas import (
     BLUE,
     FAINT,
     INK,
@@ -27,14 +23,18 @@ from probe.report.figure import (
     shorten,
     text_width,
 )
-from probe.report.glyphs import readable
-from probe.report.label_bars import draw_label_bars
+from probe.figures.confusion import draw_confusion
+from probe.figures.curves import draw_curves
+from probe.figures.glyphs import readable
+from probe.figures.label_bars import draw_label_bars
+from probe.report.analysis import SplitView
+from probe.report.feature_map import FeatureMap
 from probe.report.label_views import LabelView
 from probe.report.leaderboard import SPLIT_NAMES
 from probe.report.material import Material
 from probe.report.pictures import Pictures, Views
 from probe.report.reliability import Reliability
-from probe.results import LOSSES
+from probe.runs.results import LOSSES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.outcome import Row
-from probe.ranking_curves import TwoCurves
+from probe.bench.record import Row
+from probe.evaluation.ranking_curves import TwoCurves
 from probe.report.analysis import AnyView
 from probe.report.feature_map import FeatureMap
 from probe.report.items import given_to, said_of
@@ -21,7 +21,7 @@ from probe.report.pictures import SPLITS, Pictures, Views, base_entry
 from probe.report.ranking import Run
 from probe.report.reliability import Reliability
 from probe.report.thumbnails import COLUMNS, PER_SHEET
-from probe.results import LOSSES
+from probe.runs.results import LOSSES
 
 NONE = 0xFFFF  # no label, no prediction
 NOBODY = 0xFFFFFFFF

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from probe.bench.record import Bench, Row
 from probe.cache.joining import Joined
-from probe.outcome import Bench, Row
 from probe.report.markup import Markup, element, join, number, percent, table
 from probe.report.material import Material
 from probe.report.ranking import Run
-from probe.results import METRIC_WORDS, RunResult
+from probe.runs.results import METRIC_WORDS, RunResult
 
 METRICS = {
     "map": "mAP",

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from probe.bench.record import DONE, Cost, Row, Subgroups
 from probe.cache.joining import Joined
 from probe.errors import DataError
-from probe.history import Epoch, load_history
-from probe.outcome import DONE, Cost, Row, Subgroups
-from probe.predictions import Predictions, load_predictions
-from probe.results import RunResult
+from probe.evaluation.predictions import Predictions, load_predictions
+from probe.heads.history import Epoch, load_history
+from probe.runs.results import RunResult
 
 METRICS = ("map", "top1")  # a row has one of them
 

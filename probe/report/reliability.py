@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.metrics import confidence_bins
+from probe.evaluation.metrics import confidence_bins
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

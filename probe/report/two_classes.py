@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from probe.evaluation.two_classes import Threshold
 from probe.report.leaderboard import SPLIT_NAMES
 from probe.report.markup import DASH, Markup, column_header, element, join, number, scrolling
 from probe.report.material import Material
-from probe.two_classes import Threshold
 
 NAMES = {
     "precision": "precision", "recall": "recall", "specificity": "specificity", "f1": "F1",

@@ -17,7 +17,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probe.backbones.catalog import BACKBONES
-from probe.preprocess import (
+from probe.core.registry import Registry
+from probe.preprocess.spec import (
     CAFFE_BGR,
     CAFFENET,
     EFFICIENTNET_LITE,
@@ -27,7 +28,6 @@ from probe.preprocess import (
     TORCHVISION_INCEPTION,
     PreprocessSpec,
 )
-from probe.registry import Registry
 from probe.weights.file_digest import Digests
 from probe.weights.spec import WeightsSpec
 

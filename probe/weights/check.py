@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.spec import BackboneSpec, Layer, resolve_pool
+from probe.core.memo import Memo, stamp_of
 from probe.errors import WeightsError
-from probe.memo import Memo, stamp_of
-from probe.preprocess import PreprocessSpec
-from probe.resize import resize_image
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import PreprocessSpec
 from probe.weights.file_digest import file_digests
 from probe.weights.known import KnownAnswer, recorded_answers, shipped_answers
 from probe.weights.load import CONVERSION
@@ -141,7 +141,7 @@ def require_finite(weights: ResolvedWeights, backbone: BackboneSpec, memo: Memo)
     WeightsError
         A block gives NaN or infinity; names the first and counts.
     """
-    from probe.backbones.network import first_not_finite
+    from probe.engines.mxnet.network import first_not_finite
 
     layer = backbone.layer(weights.held(backbone, memo)[-1])
     side = layer.min_size if layer.min_size == layer.max_size else max(layer.min_size, SMALL)
@@ -224,7 +224,7 @@ def answer_now(
     WeightsError
         They are no file, or do not fit.
     """
-    from probe.backbones.network import forward
+    from probe.engines.mxnet.network import forward
 
     if weights.path is None:
         raise WeightsError(f"{weights.name}: random weights have no known answer")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from probe.backbones.spec import BackboneSpec
+from probe.core.files import replacing
 from probe.errors import UsageError, WeightsError
-from probe.files import replacing
 from probe.weights.caffe_file import mean_of_channels
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import Fit, fit_file, holds_layers, refuse, shapes_of

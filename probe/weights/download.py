@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from probe.core.files import is_refusal, make_folder, reason_of, sync
 from probe.errors import CacheError, WeightsError, WeightsNotFoundError
-from probe.files import is_refusal, make_folder, reason_of, sync
 from probe.weights.at_hand import locate
 from probe.weights.catalog import WEIGHTS
 from probe.weights.file_digest import hash_file

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from probe.memo import Memo, stamp_of
+from probe.core.memo import Memo, stamp_of
 
 
 class Digests(NamedTuple):

@@ -219,7 +219,7 @@ def why_not(file: TensorFile) -> dict[str, str]:
 @lru_cache(maxsize=64)
 def shapes_of(name: str, classes: int = IMAGENET) -> Mapping[str, Shape]:
     """Return canonical name -> shape of a backbone's parameters; imports MXNet once."""
-    from probe.backbones.network import parameter_shapes
+    from probe.engines.mxnet.network import parameter_shapes
 
     return parameter_shapes(BACKBONES[name], classes)
 

@@ -27,8 +27,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.records import loads_json
 from probe.errors import UnsafeFileError, WeightsError
-from probe.records import loads_json
 from probe.weights.architecture import Graph
 from probe.weights.symbol_graph import symbol_graph
 from probe.weights.tensors import (

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.hdf5_foreign import Part, datasets
+from probe.core.hdf5_heaps import check_heaps
+from probe.core.records import in_one_line
 from probe.errors import UnsafeFileError, WeightsError
-from probe.hdf5_foreign import Part, datasets
-from probe.hdf5_heaps import check_heaps
-from probe.records import in_one_line
 from probe.weights.architecture import Graph
 from probe.weights.keras_graph import keras_graph
 from probe.weights.tensors import ITEM_BYTES, LazyTensor, TensorFile, check_shape, raw_tensor

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from probe.records import loads_json
+from probe.core.records import loads_json
 from probe.weights.architecture import MAX_NODES, NHWC, Graph, Node
 
 MAX_DEPTH = 8  # of models inside models

@@ -14,10 +14,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from probe.core.files import write_text
+from probe.core.records import read_json
 from probe.errors import UsageError, WeightsError
-from probe.files import write_text
-from probe.preprocess import PreprocessSpec
-from probe.records import read_json
+from probe.preprocess.spec import PreprocessSpec
 
 SHIPPED = Path(__file__).with_name("known.json")
 CLASSES = Path(__file__).with_name("imagenet_classes.txt")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from probe.backbones.spec import BackboneSpec, Layer, is_logits
+from probe.core.memo import Memo, stamp_of
+from probe.core.records import loads_json
 from probe.errors import WeightsError
-from probe.memo import Memo, stamp_of
-from probe.records import loads_json
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import (
     Fit,

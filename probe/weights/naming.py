@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from probe.machine import usable_cores
+from probe.core.machine import usable_cores
 from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile
 
 Convert = Callable[[Sequence[LazyTensor]], Float32]

@@ -11,8 +11,8 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
+from probe.core.records import loads_json
 from probe.errors import UnsafeFileError, WeightsError
-from probe.records import loads_json
 from probe.weights.tensors import (
     AS_FLOAT32,
     Float32,

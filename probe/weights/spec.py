@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from probe.preprocess import PreprocessSpec
+from probe.preprocess.spec import PreprocessSpec
 from probe.weights.file_digest import Digests
 
 

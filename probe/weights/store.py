@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from probe.backbones.spec import BackboneSpec, Layer
+from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
-from probe.memo import Memo
-from probe.preprocess import CAFFE_BGR, TORCHVISION, PreprocessSpec, decode_preprocess
+from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec, decode_preprocess
 from probe.weights.at_hand import locate, published, same_network, serves
 from probe.weights.caffe_file import mean_of_channels
 from probe.weights.catalog import WEIGHTS, identify

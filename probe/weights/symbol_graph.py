@@ -21,8 +21,8 @@ _OUTPUTS = ("SoftmaxOutput", "softmax", "log_softmax", "SoftmaxActivation")
 @lru_cache(maxsize=64)
 def own_graph(backbone: str) -> Graph:
     """Return what a backbone computes, its tensors under canonical names; imports MXNet once."""
-    from probe.backbones.network import build
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
+    from probe.engines.mxnet.network import build
 
     net = build(BACKBONES[backbone])
     text = net(mx.sym.var("data")).tojson()

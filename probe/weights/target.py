@@ -6,8 +6,8 @@ from pathlib import Path
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import BackboneSpec
+from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
-from probe.memo import Memo
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.file_digest import file_digests
 from probe.weights.fit import fitting_backbones

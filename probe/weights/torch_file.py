@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
+from probe.core.pickles import COMMON, Allowed, BoundedStream, Dialect, Stream, read_pickle
 from probe.errors import UnsafeFileError, WeightsError
-from probe.pickles import COMMON, Allowed, BoundedStream, Dialect, Stream, read_pickle
 from probe.weights.tensors import (
     AS_FLOAT32,
     ITEM_BYTES,

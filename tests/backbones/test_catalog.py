@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.graph import FrozenGraph
-from probe.backbones.network import build, feature_shapes, freeze, parameter_shapes
 from probe.backbones.spec import Pool, resolve_pool
-from probe.engines.gluon import GluonEngine
+from probe.engines.mxnet.gluon import GluonEngine
+from probe.engines.mxnet.graph import FrozenGraph
+from probe.engines.mxnet.network import build, feature_shapes, freeze, parameter_shapes
 from probe.errors import UnknownNameError, UsageError
-from probe.preprocess import TORCHVISION
+from probe.preprocess.spec import TORCHVISION
 from tests.parameters import draw_parameters
 
 ALL = list(BACKBONES)

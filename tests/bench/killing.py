@@ -16,7 +16,7 @@ from pathlib import Path
 import probe.bench.work
 import probe.cli.bench
 import probe.heads
-import probe.runs  # noqa: F401 - imported once, before the forks; MXNet is not
+import probe.runs.fit  # noqa: F401 - imported once, before the forks; MXNet is not
 from probe.cli.app import app
 
 ARGUMENTS = (

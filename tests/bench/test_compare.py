@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from probe.bench.compare import compare_rows, make_matrix
+from probe.bench.record import Comparison, Cost, Protocol, Row, Score
 from probe.errors import DataError
-from probe.outcome import Comparison, Cost, Protocol, Row, Score
-from probe.paired import images_needed
-from probe.predictions import Predictions, save_predictions
+from probe.evaluation.paired import images_needed
+from probe.evaluation.predictions import Predictions, save_predictions
 
 PROTOCOL = Protocol(heads=("path",), split="val", val_size=0.3, folds=0, repeats=1, seed=0)
 N = 400

@@ -19,15 +19,15 @@ from probe.bench.given import (
     reference_of_entry,
     reference_of_images,
 )
-from probe.bundling import bundle_run
+from probe.bundle.make import bundle_run
 from probe.cache.features import FeatureSet
+from probe.cache.interchange import export_features, import_features
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
 from probe.cli.app import app
 from probe.errors import BundleError, DataError, ProbeError, UnknownNameError, UsageError
-from probe.extract import extract_features
-from probe.results import read_run
-from probe.transfer import export_features, import_features
+from probe.extraction.extract import extract_features
+from probe.runs.results import read_run
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
 Change = Callable[[dict[str, Any]], dict[str, Any]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.bench.network_cost import network_cost
+from probe.engines.mxnet.cost import network_cost
 
 
 @pytest.mark.parametrize(

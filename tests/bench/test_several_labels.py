@@ -14,9 +14,9 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from probe.bench.compare import verdict
+from probe.bench.record import load_bench
 from probe.errors import UsageError
-from probe.outcome import load_bench
-from probe.predictions import load_predictions
+from probe.evaluation.predictions import load_predictions
 from tests.report.test_page import Parsed, data_of
 from tests.several import LABELS, make_list, probe
 

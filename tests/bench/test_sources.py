@@ -21,8 +21,8 @@ from probe.bench.sources import (
 from probe.cache.features import FeatureSet
 from probe.cache.store import Store
 from probe.errors import DataError, UsageError
-from probe.extract import extract_features
-from probe.parts import Rows
+from probe.evaluation.parts import Rows
+from probe.extraction.extract import extract_features
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
 

@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from probe.bench.record import load_bench
 from probe.cache.features import FeatureSet
 from probe.cli.app import app
 from probe.errors import CacheError, ProbeError
-from probe.ledger import read_looks
-from probe.outcome import load_bench
-from probe.results import read_run
+from probe.runs.ledger import read_looks
+from probe.runs.results import read_run
 
 NETWORKS = "squeezenet1_1/fire2+fire3@32=random:0,squeezenet1_1/fire2@16=random:1"
 OPTIONS = ("bench", "--per-class", "25", "--heads", "ridge,prototype")

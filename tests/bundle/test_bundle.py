@@ -19,16 +19,16 @@ import pytest
 from probe.bundle import ABOUT, Bundle, files
 from probe.bundle.about import NEIGHBOURS, REFERENCE, seal_of
 from probe.bundle.files import CARD, BundleFiles, read_arrays, write_arrays, writing
+from probe.bundle.make import BundleRequest, bundle_run, default_run
 from probe.bundle.network import WEIGHTS, graph_file
 from probe.bundle.write import synthetic_images
-from probe.bundling import BundleRequest, bundle_run, default_run
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.errors import BundleError, ProbeError, UnsafeFileError, UsageError
+from probe.evaluation.predictions import load_predictions
+from probe.evaluation.statistics import apply_temperature
 from probe.heads import load_head, save_head
-from probe.predictions import load_predictions
-from probe.runs import HEAD
-from probe.statistics import apply_temperature
+from probe.runs.fit import HEAD
 from tests.finished import make_bundle, save_digits
 
 GRAPH = graph_file(0)

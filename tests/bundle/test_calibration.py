@@ -12,16 +12,16 @@ from typer.testing import CliRunner
 from probe.bundle import Bundle
 from probe.bundle.card import model_card
 from probe.bundle.files import CARD
-from probe.bundling.calibration import calibration_of, calibration_of_folds
+from probe.bundle.make.calibration import calibration_of, calibration_of_folds
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.cli.app import app
 from probe.errors import BundleError
-from probe.evaluation import usable_temperature
-from probe.multilabel import best_thresholds
-from probe.predictions import load_predictions
-from probe.runs import HeadRequest, fit_head, keep_run, plan_head
-from probe.statistics import apply_binary_temperature
+from probe.evaluation.multilabel import best_thresholds
+from probe.evaluation.predictions import load_predictions
+from probe.evaluation.scored import usable_temperature
+from probe.evaluation.statistics import apply_binary_temperature
+from probe.runs.fit import HeadRequest, fit_head, keep_run, plan_head
 from tests import fakes
 from tests.finished import make_bundle, save_digits
 from tests.heads.test_several_labels import make

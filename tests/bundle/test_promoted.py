@@ -12,17 +12,17 @@ import pytest
 
 from probe.bundle import Bundle
 from probe.bundle.files import CARD
-from probe.bundling import bundle_run
-from probe.bundling.forwarding import forwarded_training
-from probe.bundling.source import source_of
+from probe.bundle.make import bundle_run
+from probe.bundle.make.forwarding import forwarded_training
+from probe.bundle.make.source import source_of
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.datasets import load_dataset
-from probe.extract import extract_features
-from probe.predictions import load_predictions
-from probe.request import Request, prepare
-from probe.results import read_run
-from probe.runs import HeadRequest
+from probe.evaluation.predictions import load_predictions
+from probe.extraction.extract import extract_features
+from probe.extraction.request import Request, prepare
+from probe.runs.fit import HeadRequest
+from probe.runs.results import read_run
 from probe.weights.safetensors_file import write_safetensors
 from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY
 from tests.fakes import Silent

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from probe.backbones.network import forward
 from probe.bundle import ABOUT, WEIGHTS, Bundle
 from probe.bundle.files import CARD
-from probe.bundling import bundle_run, default_run
-from probe.bundling.source import share_parameters
+from probe.bundle.make import bundle_run, default_run
+from probe.bundle.make.source import share_parameters
 from probe.cache.store import Store
 from probe.cli.app import app
 from probe.datasets import Dataset, load_dataset
+from probe.engines.mxnet.network import forward
 from probe.errors import BundleError, UsageError
+from probe.evaluation.predictions import load_predictions
+from probe.evaluation.statistics import apply_temperature
 from probe.export import export_mxnet, export_onnx, export_sklearn
 from probe.heads.fitted import LayeredHead, layered_scores
 from probe.heads.projection import FILE_NAME as PROJECTION
@@ -30,11 +32,9 @@ from probe.predict.augment import augmented
 from probe.predict.evaluate import evaluate
 from probe.predict.explain import TrainingImages, activation_map, explain
 from probe.predict.occlusion import hidden_views, occlusion_map, widest_input
-from probe.predictions import load_predictions
-from probe.preprocess import CAFFE_BGR, TORCHVISION
-from probe.statistics import apply_temperature
+from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
 from tests.finished import make_bundle, save_digits
-from tests.test_one_answer import on_the_command_line, over_http
+from tests.runs.test_one_answer import on_the_command_line, over_http
 
 NETWORKS = "resnet18/stage1@32=random:0,squeezenet1_1/fire2+fire3@16=random:1"
 PARTS = ["resnet18/stage1@32=random:0", "squeezenet1_1/fire2@16=random:1",
@@ -217,7 +217,7 @@ def test_exports_answer_as_the_bundle_does(
     name: str, bundles: dict[str, Path], digits: Dataset, tmp_path: Path
 ) -> None:
     runtime = pytest.importorskip("onnxruntime")
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
 
     bundle, split = Bundle.load(bundles[name]), digits.splits["train"]
     packed = np.stack([bundle.pack(split.images.image(row)) for row in range(5)])

@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 
 from probe.cache.features import FeatureSet
+from probe.cache.interchange import import_features
 from probe.cache.pack import pack
 from probe.cache.store import Store
 from probe.cache.unfinished import discard_unfinished, list_unfinished
 from probe.datasets.spec import Dataset
 from probe.errors import CacheError
-from probe.extract import Job, extract_features
-from probe.transfer import import_features
-from probe.upkeep import plan_sync, sync
+from probe.extraction.extract import Job, extract_features
+from probe.extraction.upkeep import plan_sync, sync
 from tests.cache.toy import bytes_without_seal
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 

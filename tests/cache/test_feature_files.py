@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from probe.cache.features import FeatureSet
+from probe.cache.interchange import Names, export_features, import_features
+from probe.cache.interchange.roles import place_of
 from probe.cache.store import Store
+from probe.core.records import loads_json, read_json
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
-from probe.records import loads_json, read_json
-from probe.transfer import Names, export_features, import_features
-from probe.transfer.roles import place_of
 from tests.cache.toy import small_entry
 
 RNG = np.random.default_rng(3)

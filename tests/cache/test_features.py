@@ -15,9 +15,9 @@ from probe.cache.pack import CODECS, pack
 from probe.cache.store import Store
 from probe.datasets.spec import Dataset
 from probe.errors import CacheError, CorruptEntryError, UsageError
-from probe.extract import Job, decide, extract_features
-from probe.preprocess import CAFFE_BGR, TORCHVISION, PreprocessSpec
-from probe.views import image_views
+from probe.extraction.extract import Job, decide, extract_features
+from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec
+from probe.preprocess.views import image_views
 from tests.cache.toy import everything, extract, small_entry
 from tests.fakes import SIZE, FakeEngine, MemoryImages, Silent, make_dataset, make_job
 
@@ -58,7 +58,7 @@ def test_a_data_loader_can_index_it(entry: FeatureSet) -> None:
 
 
 def test_gluon_s_loader_takes_it_as_it_is(entry: FeatureSet) -> None:
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
 
     loader = mx.gluon.data.DataLoader(entry["train"], batch_size=16)
     batches = [(x.asnumpy(), y.asnumpy()) for x, y in loader]

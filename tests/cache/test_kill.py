@@ -57,7 +57,7 @@ def interrupted(store: Store, *, after: int) -> Path:
 
 
 def extract_job(job: object, store: Store) -> Silent:
-    from probe.extract import extract_features
+    from probe.extraction.extract import extract_features
 
     observer = Silent()
     extract_features(job, store, FakeEngine, observer, workers=1)  # type: ignore[arg-type]

@@ -9,8 +9,8 @@ import pytest
 from probe.cache.features import FeatureSet
 from probe.cache.pack import pack
 from probe.errors import CorruptEntryError
-from probe.extract import extract_features
-from probe.upkeep import plan_mend, plan_sync, sync
+from probe.extraction.extract import extract_features
+from probe.extraction.upkeep import plan_mend, plan_sync, sync
 from tests.cache.test_upkeep import World, same
 from tests.cache.toy import bytes_without_seal
 from tests.fakes import Silent

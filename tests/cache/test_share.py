@@ -148,8 +148,8 @@ from pathlib import Path
 from probe.cache.prune import plan_prune, prune
 from probe.cache.store import Store
 from probe.errors import DataError
-from probe.extract import extract_features
-from probe.memo import Memo
+from probe.extraction.extract import extract_features
+from probe.core.memo import Memo
 from tests.cache.toy import extract
 from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job
 

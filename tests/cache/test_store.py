@@ -16,8 +16,8 @@ from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
 from probe.cache.store import Store
+from probe.core.memo import stamp_of
 from probe.errors import CacheError, CacheMismatchError, UnknownNameError
-from probe.memo import stamp_of
 from tests.cache.toy import extract
 from tests.fakes import make_dataset
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from probe.cache.features import FeatureSet
+from probe.cache.interchange import Names, export_features, import_features
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.datasets import DATASETS
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
-from probe.transfer import Names, export_features, import_features
 from tests.cache.toy import small_entry
 
 RNG = np.random.default_rng(0)

@@ -18,9 +18,9 @@ from probe.cache.file import read_header
 from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
 from probe.cache.store import Store
 from probe.cache.unfinished import list_unfinished
+from probe.core.files import replacing
 from probe.datasets.spec import Dataset
-from probe.extract import extract_features
-from probe.files import replacing
+from probe.extraction.extract import extract_features
 from tests.cache.toy import everything, extract
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
@@ -133,7 +133,7 @@ EXTRACT = """
 import sys
 from pathlib import Path
 from probe.cache.store import Store
-from probe.extract import extract_features
+from probe.extraction.extract import extract_features
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
 class Telling(Silent):

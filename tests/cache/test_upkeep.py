@@ -17,15 +17,15 @@ from probe.backbones.catalog import BACKBONES
 from probe.cache.features import FeatureSet
 from probe.cache.pack import pack
 from probe.cache.store import Store
+from probe.core.memo import Memo, stamp_of
 from probe.datasets import load_dataset
 from probe.datasets.files import HASH_KIND
-from probe.drift import measure_drift
 from probe.errors import CacheError
-from probe.extract import decide, extract_features
-from probe.memo import Memo, stamp_of
-from probe.preprocess import TORCHVISION
-from probe.request import Request, repeat
-from probe.upkeep import SyncPlan, explain, plan_sync, sync
+from probe.extraction.drift import measure_drift
+from probe.extraction.extract import decide, extract_features
+from probe.extraction.request import Request, repeat
+from probe.extraction.upkeep import SyncPlan, explain, plan_sync, sync
+from probe.preprocess.spec import TORCHVISION
 from tests.cache.toy import everything
 from tests.fakes import SIZE, FakeEngine, Silent
 

@@ -10,7 +10,7 @@ import numpy as np
 from probe.cache.features import FeatureSet
 from probe.cache.store import Store
 from probe.datasets.spec import Dataset
-from probe.extract import Reuse, extract_features
+from probe.extraction.extract import Reuse, extract_features
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
 

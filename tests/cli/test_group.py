@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from probe.bundling.training import _tenth
+from probe.bundle.make.training import _tenth
 from probe.cli.app import app
 from probe.errors import UsageError
-from probe.results import read_run
+from probe.runs.results import read_run
 
 PATIENTS, EACH = 24, 4
 BACKBONE = "squeezenet1_1/fire2"

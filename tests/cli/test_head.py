@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.audit import load_audit
+from probe.audit.record import load_audit
+from probe.evaluation.learning_curve import load_learning_curve
+from probe.evaluation.predictions import load_predictions
 from probe.heads import load_head
-from probe.learning_curve import load_learning_curve
-from probe.predictions import load_predictions
 from tests.cli.test_cli import probe
 
 

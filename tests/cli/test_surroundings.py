@@ -109,7 +109,7 @@ def test_a_folder_whose_path_is_not_utf8(tmp_path: Path) -> None:
 def test_threads_for_each_level_of_nesting_are_understood_and_nonsense_is_refused(
     tmp_path: Path,
 ) -> None:
-    code = "from probe.mx import mx; import os; print(os.environ['OMP_NUM_THREADS'])"
+    code = "from probe.engines.mxnet.mx import mx; import os; print(os.environ['OMP_NUM_THREADS'])"
     for given, told in (("2,1", "2\n"), ("1", "1\n")):
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True,

@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from probe.core.registry import Registry
 from probe.datasets import DATASETS, Dataset, fetch, load, load_dataset
 from probe.datasets.sources import DatasetSpec, Source
 from probe.errors import DataError, MissingFilesError
-from probe.registry import Registry
 from tests.datasets.test_idx import LABELS, PIXELS, idx
 
 Files = dict[str, bytes]

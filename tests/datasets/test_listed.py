@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from probe.cache.store import Store
+from probe.core.memo import Memo
 from probe.datasets import BadImage, Dataset, load_dataset
 from probe.datasets.classes import lookalikes
 from probe.datasets.listed import load_listed
 from probe.errors import DataError, UsageError
-from probe.extract import extract_features
-from probe.memo import Memo
+from probe.extraction.extract import extract_features
 from tests.fakes import FakeEngine, Silent, make_job
 
 Make = Callable[..., Path]

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probe.core.memo import Memo
 from probe.datasets import load_dataset
 from probe.datasets.decode import MAX_BYTES, decode, decode_file, within_memory
 from probe.datasets.files import FileImages
 from probe.datasets.large import SMALL, TOGETHER, large_image
 from probe.datasets.notes import Notes, warn_of_unusual
 from probe.errors import ImageError
-from probe.memo import Memo
-from probe.promote.kept import KeptImages
+from probe.finetune.kept import KeptImages
 from tests.datasets.test_decode import encoded, flat
 from tests.datasets.tiffs import tiff
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.network import build
-from probe.engines.gluon import GluonEngine, choose_device
+from probe.engines.mxnet.gluon import GluonEngine, choose_device
+from probe.engines.mxnet.mx import mx
+from probe.engines.mxnet.network import build
 from probe.errors import EngineError, UsageError
-from probe.mx import mx
-from probe.preprocess import CAFFE_BGR, TORCHVISION, PreprocessSpec
+from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec
 from tests.parameters import draw_parameters
 
 SPEC = BACKBONES["resnet18"]

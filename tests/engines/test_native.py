@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.graph import FrozenGraph
-from probe.backbones.network import freeze
 from probe.backbones.spec import Layer, Pool
-from probe.engines.gluon import GluonEngine
-from probe.engines.native import NativeEngine, runs_here
+from probe.engines.mxnet.gluon import GluonEngine
+from probe.engines.mxnet.graph import FrozenGraph
+from probe.engines.mxnet.native import NativeEngine, runs_here
+from probe.engines.mxnet.network import freeze
 from probe.errors import EngineError, WeightsError
-from probe.preprocess import CAFFE_BGR, TORCHVISION, PreprocessSpec
+from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec
 from tests.parameters import draw_parameters
 
 RNG = np.random.default_rng(0)

@@ -13,7 +13,7 @@ from probe.bundle import Bundle
 from probe.errors import BundleError, UsageError
 from probe.export import check as export_check
 from probe.export import export_mxnet, export_onnx, export_sklearn
-from probe.runs import HeadRequest
+from probe.runs.fit import HeadRequest
 from tests.finished import make_bundle, make_run
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
@@ -69,7 +69,7 @@ def test_every_kind_of_layer_is_exported(
 
 
 def test_mxnet_files_load_in_gluon(bundle: Bundle, tmp_path: Path) -> None:
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
 
     symbol, params, about = export_mxnet(bundle, tmp_path / "digits")
     assert [symbol.name, params.name] == ["digits-symbol.json", "digits-0000.params"]

@@ -11,11 +11,11 @@ from sklearn import metrics as sk
 
 from probe.cli.head_figures import about_run
 from probe.errors import UsageError
+from probe.evaluation.parts import Part
+from probe.evaluation.splitting import fold_split
 from probe.heads import RidgeHead
 from probe.heads.grid import CHOICE_METRICS, Search, choose
-from probe.parts import Part
-from probe.runs import HeadRequest, fit_head, plan_head
-from probe.splitting import fold_split
+from probe.runs.fit import HeadRequest, fit_head, plan_head
 from tests import fakes
 
 

@@ -11,6 +11,9 @@ from scipy.special import logsumexp
 from sklearn.base import clone
 
 from probe.errors import HeadError, UsageError
+from probe.evaluation.metrics import Metrics
+from probe.evaluation.parts import Part
+from probe.evaluation.splitting import fold_split, warn_of_unknown
 from probe.heads import (
     BaseHead,
     DenseHead,
@@ -23,10 +26,7 @@ from probe.heads import (
 )
 from probe.heads.ensemble import EnsembleHead
 from probe.heads.grid import at_ends
-from probe.metrics import Metrics
-from probe.parts import Part
-from probe.selection import out_of_fold
-from probe.splitting import fold_split, warn_of_unknown
+from probe.runs.selection import out_of_fold
 from tests.heads.data import make_features
 
 C = np.logspace(-5, 2, 8).tolist()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from probe.errors import HeadError
+from probe.evaluation.metrics import top_k_accuracy
+from probe.evaluation.statistics import fit_temperature
 from probe.heads import KNNHead, knn, load_head, save_head, tiles
-from probe.metrics import top_k_accuracy
-from probe.statistics import fit_temperature
 from tests.heads.data import make_features
 
 

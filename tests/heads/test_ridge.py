@@ -7,11 +7,11 @@ import pytest
 from sklearn.linear_model import RidgeClassifier
 
 from probe.errors import HeadError
+from probe.evaluation.parts import Part
+from probe.evaluation.splitting import fold_split
 from probe.heads import RidgeHead, normalize
 from probe.heads.normalize import fit_normalizer
 from probe.heads.ridge import ridge_path
-from probe.parts import Part
-from probe.splitting import fold_split
 from tests.heads.data import make_features
 
 

@@ -13,6 +13,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.multiclass import OneVsRestClassifier
 
 from probe.errors import HeadError
+from probe.evaluation.multilabel import average_precisions, score_labels
+from probe.evaluation.parts import Part
 from probe.heads import (
     HEADS,
     BaseHead,
@@ -32,8 +34,6 @@ from probe.heads.grid import Search, choose
 from probe.heads.network import Network, Shape
 from probe.heads.scoring import score_heads
 from probe.heads.softmax import SoftmaxLayer
-from probe.multilabel import average_precisions, score_labels
-from probe.parts import Part
 from tests.heads.test_streaming import streamed
 
 TAKING = [spec for spec in HEADS.values() if spec.load().takes_several]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from probe.errors import HeadError
+from probe.evaluation.parts import Part
+from probe.evaluation.streaming import StreamedRows
 from probe.heads import HEADS, HeadSpec, load_head, products, save_head
-from probe.parts import Part
-from probe.streaming import StreamedRows
 from tests.heads.data import make_features
 
 

@@ -10,17 +10,17 @@ import pytest
 from PIL import Image
 
 from probe.bundle import Bundle
-from probe.bundling import own_top
+from probe.bundle.make import own_top
 from probe.cache.store import Store
 from probe.datasets import BadImage, load_dataset
 from probe.errors import BundleError, ImageError, UsageError
+from probe.evaluation.statistics import apply_temperature
 from probe.heads import load_head
 from probe.predict import Prediction, Predictor, find_images, predict_images
 from probe.predict.augment import COMBINATIONS, TTA, augmented, combine
 from probe.predict.evaluate import evaluate
-from probe.preprocess import TORCHVISION
-from probe.runs import HEAD, HeadRequest
-from probe.statistics import apply_temperature
+from probe.preprocess.spec import TORCHVISION
+from probe.runs.fit import HEAD, HeadRequest
 from tests.finished import make_bundle, make_cache, make_run, save_digits
 
 

@@ -15,21 +15,21 @@ from PIL import Image
 
 from probe.bundle import ABOUT, Bundle
 from probe.bundle.files import CARD
-from probe.bundling import BundleRequest, bundle_run
+from probe.bundle.make import BundleRequest, bundle_run
 from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.errors import BundleError, UsageError
+from probe.evaluation.predictions import load_predictions
 from probe.export import export_mxnet, export_onnx, export_sklearn
-from probe.extract import extract_features
+from probe.extraction.extract import extract_features
+from probe.extraction.request import Request, prepare
 from probe.heads import load_head
 from probe.predict import Prediction, Predictor, predict_images
 from probe.predict.augment import combine_labels
 from probe.predict.evaluate import evaluate
 from probe.predict.explain import TrainingImages, activation_map, explain, occlusion_map
-from probe.predictions import load_predictions
-from probe.request import Request, prepare
-from probe.results import read_run
-from probe.runs import HEAD, HeadRequest
+from probe.runs.fit import HEAD, HeadRequest
+from probe.runs.results import read_run
 from tests.fakes import Silent
 from tests.finished import make_bundle, make_run
 from tests.several import LABELS, make_list, probe

@@ -14,13 +14,13 @@ from probe.bundle.about import ABOUT, About, seal_of
 from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.errors import BundleError, UsageError
-from probe.extract import extract_features
+from probe.evaluation.two_classes import Threshold
+from probe.extraction.extract import extract_features
+from probe.extraction.request import Request, prepare
 from probe.predict import Predictor, predict_images
 from probe.predict.evaluate import evaluate
-from probe.request import Request, prepare
-from probe.results import read_run
-from probe.runs import HeadRequest
-from probe.two_classes import Threshold
+from probe.runs.fit import HeadRequest
+from probe.runs.results import read_run
 from tests.fakes import Silent
 from tests.finished import make_bundle, make_run
 

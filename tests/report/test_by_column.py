@@ -9,11 +9,11 @@ from typing import Any, cast
 import numpy as np
 
 from probe.bench.fitting import _with_columns
-from probe.outcome import Subgroups
-from probe.plain import from_plain, to_plain
-from probe.predictions import Predictions
+from probe.bench.record import Subgroups
+from probe.core.plain import from_plain, to_plain
+from probe.evaluation.predictions import Predictions
 from probe.report.by_column import MOST, by_column
-from probe.results import PerClass, RunResult
+from probe.runs.results import PerClass, RunResult
 
 TOLD = {
     "split": "val",

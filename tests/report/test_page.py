@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probe.bench.record import Agreement, Bench, Comparison, Protocol, Score, load_bench, save_bench
 from probe.errors import UnknownNameError, UsageError
-from probe.outcome import Agreement, Bench, Comparison, Protocol, Score, load_bench, save_bench
 from probe.report.markup import VOID
 from probe.report.material import (
     Material,

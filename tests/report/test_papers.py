@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.report import glyphs
-from probe.report.confusion import draw_confusion
+from probe.figures import glyphs
+from probe.figures.confusion import draw_confusion
 from probe.report.feature_map import WIDEST, nearest, principal_components
 from probe.report.items import equal_shares
 from probe.report.material import of_runs, read_runs

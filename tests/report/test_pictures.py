@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from probe.errors import UsageError
+from probe.evaluation.metrics import confused_pairs
+from probe.figures.confusion import draw_confusion, worst_confusions
+from probe.figures.curves import draw_curves
 from probe.heads import Epoch
-from probe.metrics import confused_pairs
-from probe.report.confusion import draw_confusion, worst_confusions
-from probe.report.curves import draw_curves
 
 NAMES = [
     "cat",

@@ -10,7 +10,7 @@ from probe.report.page import read_views
 from probe.report.payload import payload
 from probe.report.pictures import Options, make_pictures
 from probe.report.sections import sections_of
-from probe.runs import HeadRequest
+from probe.runs.fit import HeadRequest
 from tests.finished import make_run
 from tests.report.world import make_entry, make_images
 

@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probe.audit import Audit, LabelError, NearDuplicate, save_audit
+from probe.audit.record import Audit, LabelError, NearDuplicate, save_audit
 from probe.backbones.catalog import BACKBONES
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
 from probe.datasets import load_dataset
-from probe.evaluation import figures_of, intervals_of, measure, per_class_of, temperature_of
-from probe.extract import decide, extract_features
-from probe.history import Epoch, save_history
-from probe.learning_curve import LearningCurve, Point, save_learning_curve
-from probe.ledger import record_look
-from probe.predictions import Predictions, save_predictions
-from probe.preprocess import TORCHVISION
-from probe.results import RunResult, write_run
-from probe.runs import HeadRequest
+from probe.evaluation.learning_curve import LearningCurve, Point, save_learning_curve
+from probe.evaluation.predictions import Predictions, save_predictions
+from probe.evaluation.scored import figures_of, intervals_of, measure, per_class_of, temperature_of
+from probe.extraction.extract import decide, extract_features
+from probe.heads.history import Epoch, save_history
+from probe.preprocess.spec import TORCHVISION
+from probe.runs.fit import HeadRequest
+from probe.runs.ledger import record_look
+from probe.runs.results import RunResult, write_run
 from tests.fakes import SIZE, FakeEngine, Silent
 from tests.finished import make_run as make_fitted
 from tests.several import make_list

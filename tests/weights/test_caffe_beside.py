@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
+from probe.core.memo import Memo
+from probe.engines.mxnet.mx import mx
 from probe.errors import UsageError, WeightsError
-from probe.frozen import FrozenBackbone
-from probe.memo import Memo
-from probe.mx import mx
-from probe.preprocess import load_preprocess
-from probe.request import Prepared, Request, prepare, repeat
+from probe.extraction.request import Prepared, Request, prepare, repeat
+from probe.extraction.transformer import FrozenBackbone
+from probe.preprocess.spec import load_preprocess
 from probe.weights import ResolvedWeights, resolve_weights, with_mean
 from probe.weights.fit import fit_file
 from probe.weights.gluon_file import read_gluon

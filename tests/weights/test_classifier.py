@@ -9,11 +9,11 @@ import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.bundle import Bundle
-from probe.bundling import own_top, read_classes
+from probe.bundle.make import own_top, read_classes
+from probe.engines.mxnet.mx import mx
 from probe.errors import BundleError, UsageError
-from probe.mx import mx
-from probe.preprocess import GLUON
-from probe.resize import resize_image
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import GLUON
 from probe.weights.fit import fit_classifier, fit_file, fitting_backbones, holds_layers, shapes_of
 from probe.weights.safetensors_file import write_safetensors
 from tests.weights import published

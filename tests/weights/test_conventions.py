@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
+from probe.core.memo import Memo
 from probe.errors import WeightsError
-from probe.memo import Memo
-from probe.preprocess import TORCHVISION
+from probe.preprocess.spec import TORCHVISION
 from probe.weights import (
     check_first_use,
     load_parameters,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
+from probe.core.memo import Memo
 from probe.errors import UnsafeFileError, UsageError, WeightsError
-from probe.memo import Memo
-from probe.preprocess import CAFFE_BGR, TORCHVISION, PreprocessSpec
+from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec
 from probe.weights import (
     ResolvedWeights,
     backbone_for,
@@ -123,7 +123,7 @@ def test_gluon_loads_what_was_written_without_being_asked_twice(
     torch_file: Path, tmp_path: Path
 ) -> None:
     """The preprocessing lies behind the list, where MXNet does not look."""
-    from probe.backbones.network import build
+    from probe.engines.mxnet.network import build
 
     done = convert_weights(
         resolve(torch_file, preprocess=TORCHVISION), SQUEEZE, tmp_path / "w.params"

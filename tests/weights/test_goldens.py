@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from benchmarks.goldens.drawing import FOLDER, digest, draw, image, names_digest
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.network import build, forward, last_of
 from probe.backbones.spec import LOGITS
-from probe.preprocess import PreprocessSpec
+from probe.engines.mxnet.network import build, forward, last_of
+from probe.preprocess.spec import PreprocessSpec
 from probe.weights import load_parameters
 from probe.weights.fit import shapes_of
 from tests.thorough import THOROUGH

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from probe.core.hdf5_foreign import Part
+from probe.core.hdf5_heaps import SIGNATURE, check_heaps
 from probe.errors import UnsafeFileError
-from probe.hdf5_foreign import Part
-from probe.hdf5_heaps import SIGNATURE, check_heaps
 
 ENDLESS = SIGNATURE + struct.pack("<Q", 64) + struct.pack("<HH4xQ", 1, 1, 2**40) + bytes(32)
 SOUND = SIGNATURE + struct.pack("<Q", 64) + struct.pack("<HH4xQ", 0, 0, 48) + bytes(32)

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.network import forward
+from probe.core.memo import Memo
+from probe.engines.mxnet.network import forward
 from probe.errors import WeightsError
-from probe.memo import Memo
-from probe.preprocess import TORCHVISION, PreprocessSpec
+from probe.preprocess.spec import TORCHVISION, PreprocessSpec
 from probe.weights import (
     WEIGHTS,
     ResolvedWeights,
@@ -208,8 +208,8 @@ def test_a_checked_file_is_not_run_again_and_needs_no_mxnet(tmp_path: Path) -> N
     record_answer(now, tmp_path)
     check_first_use(weights, backbone, cache_dir=tmp_path, memo=memo)
     code = (
-        "import sys; from pathlib import Path; from probe.memo import Memo\n"
-        "from probe.backbones.catalog import BACKBONES; from probe.preprocess import TORCHVISION\n"
+        "import sys; from pathlib import Path; from probe.core.memo import Memo\n"
+        "from probe.backbones.catalog import BACKBONES; from probe.preprocess.spec import TORCHVISION\n"
         "from probe.weights import check_first_use, resolve_weights\n"
         "folder, spec = Path(sys.argv[1]), BACKBONES['squeezenet1_1']\n"
         "memo = Memo(folder / 'memo.sqlite')\n"
@@ -245,8 +245,8 @@ def test_class_names_are_imagenets() -> None:
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2", "resnet18_v2", "resnet18"])
 def test_logits_are_what_the_whole_network_gives(name: str) -> None:
     """The classifier can be run although no features are cut there."""
-    from probe.backbones.network import build
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
+    from probe.engines.mxnet.network import build
     from probe.weights import random_parameters
 
     spec = BACKBONES[name]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import BackboneSpec, Layer
+from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError
-from probe.memo import Memo
 from probe.weights import (
     default_layer,
     held_layers,
@@ -72,8 +72,8 @@ def test_the_same_weights_have_one_digest_in_every_format(tmp_path: Path) -> Non
 
 def test_prefixed_gluon_names_and_exported_pairs_load(tmp_path: Path) -> None:
     """MXNet counts the networks built, so the prefix is never the same twice."""
-    from probe.backbones.network import build
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
+    from probe.engines.mxnet.network import build
 
     backbone = BACKBONES["resnet18_v1"]
     net = build(backbone)
@@ -196,7 +196,7 @@ def test_keras_dense_layers_behind_a_map_are_reordered(tmp_path: Path) -> None:
 
 
 def test_mobilenets_first_expansion_is_the_identity(tmp_path: Path) -> None:
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
 
     names = {k: v for k, v in published.mobilenet_v2().items() if not k.endswith("batches_tracked")}
     path = writers.write_torch_zip(tmp_path / "m.pth", draw(names))
@@ -205,7 +205,7 @@ def test_mobilenets_first_expansion_is_the_identity(tmp_path: Path) -> None:
     assert loaded.omitted == ("the classifier left out, since Gluon's has no bias",)
     with pytest.raises(WeightsError, match=r"1 missing .output.0.weight, which they do not have"):
         load_parameters(path, backbone, backbone.logits)
-    from probe.backbones.network import build
+    from probe.engines.mxnet.network import build
 
     block = build(backbone).features[3]
     block.initialize()
@@ -243,7 +243,7 @@ HIT = """
 import sys
 from pathlib import Path
 from probe.backbones.catalog import BACKBONES
-from probe.memo import Memo
+from probe.core.memo import Memo
 from probe.weights import held_layers, load, random_digest, weights_digest
 
 def opened(path):

@@ -194,7 +194,7 @@ def test_timms_onnx_with_folded_norms_gives_the_same_features(tmp_path: Path) ->
 
 
 def test_gluons_onnx_has_its_prefixed_names(tmp_path: Path) -> None:
-    from probe.backbones.network import build
+    from probe.engines.mxnet.network import build
 
     backbone = BACKBONES["squeezenet1_1"]
     loaded = random_parameters(3, backbone, backbone.logits)

@@ -105,7 +105,7 @@ def test_gluon_reads_every_generation(magic: int | None, tmp_path: Path) -> None
 
 
 def test_gluon_reads_what_mxnet_writes(tmp_path: Path) -> None:
-    from probe.mx import mx
+    from probe.engines.mxnet.mx import mx
 
     arrays = draw({"a": (3, 2), "b": (5,), "c": (1, 2, 3, 4)})
     mx.nd.save(str(tmp_path / "x.params"), {k: mx.nd.array(v) for k, v in arrays.items()})

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
+from probe.core.memo import Memo
 from probe.errors import WeightsError
-from probe.memo import Memo
 from probe.weights import default_layer, held_layers, load_parameters, open_tensors
 from tests.weights.helpers import lite0_file, shared
 
@@ -36,10 +36,10 @@ def test_lite0_recognises_palace_and_daisy() -> None:
     """ImageNet's classes 698 and 985, on scikit-learn's photographs of a palace and a flower."""
     from sklearn.datasets import load_sample_image
 
-    from probe.backbones.network import build
-    from probe.mx import mx
-    from probe.preprocess import EFFICIENTNET_LITE
-    from probe.resize import resize_image
+    from probe.engines.mxnet.mx import mx
+    from probe.engines.mxnet.network import build
+    from probe.preprocess.resize import resize_image
+    from probe.preprocess.spec import EFFICIENTNET_LITE
     from probe.weights.fit import fit_file
 
     backbone = BACKBONES["efficientnet_lite0"]

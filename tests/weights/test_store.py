@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
+from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
-from probe.memo import Memo
-from probe.preprocess import CAFFE_BGR, EFFICIENTNET_LITE, TORCHVISION, PreprocessSpec
+from probe.preprocess.spec import CAFFE_BGR, EFFICIENTNET_LITE, TORCHVISION, PreprocessSpec
 from probe.weights import (
     WEIGHTS,
     ResolvedWeights,

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.network import build
+from probe.core.memo import Memo
+from probe.engines.mxnet.mx import mx
+from probe.engines.mxnet.network import build
 from probe.errors import WeightsError
-from probe.memo import Memo
-from probe.mx import mx
 from probe.weights import load
 from probe.weights.architecture import difference
 from probe.weights.fit import fit_file, shapes_of

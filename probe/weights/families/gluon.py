@@ -34,7 +34,7 @@ def without_prefix(name: str) -> str:
 
 
 def _relative_names(backbone: BackboneSpec) -> dict[str, str]:
-    from probe.backbones.network import build
+    from probe.engines.mxnet.network import build
 
     net = build(backbone)
     return {

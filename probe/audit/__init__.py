@@ -1,0 +1,1 @@
+"""Duplicates, leaks between splits and doubtful labels."""

@@ -1,0 +1,232 @@
+"""What cached features tell of a dataset without a forward pass: labels to doubt, and what leaked.
+
+Leaks themselves are found in `duplicates`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.audit.record import Copies, LabelError, NearDuplicate
+from probe.errors import UsageError
+from probe.evaluation.logits import probabilities_of
+from probe.evaluation.many import are_many
+from probe.evaluation.multilabel import HALF, label_text
+from probe.evaluation.pairs import figure, metric_of
+from probe.evaluation.parts import Part
+from probe.evaluation.predictions import Predictions
+from probe.evaluation.splitting import Labels
+from probe.evaluation.units import Units
+
+Array64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfFold:
+    """What heads say of training images that they did not see.
+
+    Parameters
+    ----------
+    blocks : callable
+        Yields (image numbers, probabilities, float64, (n_images, n_classes)) until all were there,
+        each time it is called: of thousands of classes some images at a time.
+    """
+
+    blocks: Callable[[], Iterable[tuple[NDArray[np.intp], Array64]]]
+
+    @classmethod
+    def of(cls, probabilities: Array64) -> OutOfFold:
+        """Return what is there already."""
+        return cls(blocks=lambda: [(np.arange(len(probabilities)), probabilities)])
+
+    @property
+    def whole(self) -> Array64:
+        """All probabilities, (n_images, n_classes)."""
+        every = list(self.blocks())
+        found = np.empty((sum(len(rows) for rows, _ in every), every[0][1].shape[1]))
+        for rows, p in every:
+            found[rows] = p
+        return found
+
+
+def label_errors(said: OutOfFold, train: Part, classes: Sequence[str]) -> list[LabelError]:
+    """Return the training images whose label is confidently contradicted, the surest first.
+
+    An image counts as confidently of class j where its probability of j is at least the mean
+    probability of j over the images that are labelled j. Where the likeliest such class is not
+    the one that was given, the label is doubted; not so the only image of a class, which the heads
+    that did not see it cannot know. Where images may have several labels, having a label and not
+    having it are the two classes, label by label.
+
+    Parameters
+    ----------
+    said : OutOfFold
+        Of each image by heads that did not see it.
+
+    References
+    ----------
+    Northcutt, Jiang, Chuang, "Confident learning", arXiv:1911.00068: the thresholds and the
+    off-diagonal of the confident joint; ranked by the margin between the two classes. Thyagarajan
+    et al., arXiv:2211.13895: of several labels, each by itself.
+    """
+    if train.y.ndim == 2:
+        return _doubted_labels(said.whole, train, classes)
+    given = train.y.astype(np.intp)
+    own, likely = np.empty((2, len(given)))
+    for images, p in said.blocks():
+        own[images] = np.take_along_axis(p, given[images, None], axis=1)[:, 0]
+    counts = np.bincount(given, minlength=len(classes))
+    sums = np.bincount(given, weights=own, minlength=len(classes))
+    thresholds = np.divide(sums, counts, out=np.full(len(classes), np.inf), where=counts > 1)
+    suggested, doubted = given.copy(), np.zeros(len(given), bool)
+    for images, p in said.blocks():
+        confident = np.where(p >= thresholds, p, -1)
+        suggested[images] = confident.argmax(axis=1)
+        doubted[images] = confident.max(axis=1) > 0
+        likely[images] = np.take_along_axis(p, suggested[images, None], axis=1)[:, 0]
+    doubted &= (suggested != given) & (likely > own) & (counts[given] > 1)
+    rows = np.flatnonzero(doubted)
+    order = rows[np.argsort((own - likely)[rows], kind="stable")]
+    return [
+        LabelError(
+            id=train.ids[row], split="train", given=classes[given[row]],
+            suggested=classes[suggested[row]], given_probability=float(own[row]),
+            probability=float(likely[row]),
+        )
+        for row in order
+    ]  # fmt: skip
+
+
+def _doubted_labels(
+    probabilities: Array64, train: Part, classes: Sequence[str]
+) -> list[LabelError]:
+    """Return the decisions of images and labels that are confidently contradicted."""
+    there = train.y == 1
+    other = np.where(there, 1 - probabilities, probabilities)  # of what was not given
+    sure = np.stack([_mean_where(1 - probabilities, ~there), _mean_where(probabilities, there)])
+    least = np.where(there, sure[0], sure[1])
+    rows, columns = np.nonzero((other >= least) & (other > 1 - other))
+    order = np.argsort(-other[rows, columns], kind="stable")
+    found = []
+    for row, column in zip(rows[order], columns[order], strict=True):
+        has, has_not = classes[column], f"not {classes[column]}"
+        given, suggested = (has, has_not) if there[row, column] else (has_not, has)
+        p = float(other[row, column])
+        found.append(
+            LabelError(
+                id=train.ids[row], split="train", given=given, suggested=suggested,
+                given_probability=1 - p, probability=p,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _mean_where(values: Array64, wanted: NDArray[np.bool_]) -> Array64:
+    """Return each column's mean over the rows wanted, (n_classes,); infinite without any."""
+    counts = wanted.sum(axis=0)
+    sums = np.where(wanted, values, 0).sum(axis=0)
+    return np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
+
+
+def find_copies(
+    pictures: Mapping[str, Units], splits: Mapping[str, Part], classes: Sequence[str]
+) -> list[Copies]:
+    """Return pictures that are there more than once, those with contradicting labels first.
+
+    Parameters
+    ----------
+    pictures : mapping of split name to int, (n_images,)
+        Which picture each image is, numbered over all splits together.
+    """
+    names = list(pictures)
+    numbers = np.concatenate([pictures[name] for name in names])
+    split = np.repeat(np.arange(len(names)), [len(pictures[name]) for name in names])
+    row = np.concatenate([np.arange(len(pictures[name])) for name in names])
+    order = np.argsort(numbers, kind="stable")
+    found = []
+    for same in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
+        if len(same) > 1:
+            places = [(names[split[one]], int(row[one])) for one in same]
+            found.append(
+                Copies(
+                    ids=tuple(splits[name].ids[at] for name, at in places),
+                    splits=tuple(name for name, _ in places),
+                    labels=tuple(label_text(splits[name].y[at], classes) for name, at in places),
+                )
+            )
+    return sorted(found, key=lambda one: (not one.contradicting, -len(set(one.splits))))
+
+
+def out_of_fold_probabilities(
+    train: Part, n_classes: int, *, folds: int, seed: int, C: float
+) -> OutOfFold:
+    """Return probabilities of each training image by logistic regression that did not see it.
+
+    Parameters
+    ----------
+    C : float
+        Inverse of the penalty, see PathHead.
+
+    Raises
+    ------
+    UsageError
+        There are too few images for the folds, see `fold_split`.
+    """
+    from probe.evaluation.splitting import fold_split, warn_of_unknown
+    from probe.heads.grid import Search, choose
+    from probe.heads.path_head import PathHead
+    from probe.runs.selection import out_of_fold_blocks, out_of_fold_logits
+
+    rows = fold_split(train.y, folds, seed, units=train.units)
+    warn_of_unknown(train.y, rows)
+    choice = choose(PathHead(C=C), train, None, Search(candidates=[{}], folds=rows))
+    if train.y.ndim == 1 and are_many(len(train), n_classes):
+        return OutOfFold(
+            blocks=lambda: (
+                (images, probabilities_of(logits, False))
+                for images, logits in out_of_fold_blocks(train, choice.heads, rows, n_classes)
+            )
+        )
+    logits = out_of_fold_logits(train, choice.heads, rows, n_classes)
+    return OutOfFold.of(probabilities_of(logits, train.y.ndim == 2))
+
+
+def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, float]:
+    """Return a head's figure on all test images, without those that leaked, and on those.
+
+    That is the accuracy, or of several labels an image the mean average precision.
+
+    Raises
+    ------
+    UsageError
+        The predictions are not of the images that the pairs are of.
+    """
+    leaked = {pair.b for pair in pairs if pair.split_b == "test"}
+    if unknown := leaked - set(test.ids.tolist()):
+        raise UsageError(f"the run has no prediction of {min(unknown)}; it is of other features")
+    out = np.array([one in leaked for one in test.ids.tolist()])
+    metric, p, labels = metric_of(test.labels), test.probabilities, test.columns
+    scores: dict[str, float | None] = {
+        f"test_{metric}": figure(p, labels),
+        "n_leaked": float(out.sum()),
+    }
+    if 0 < out.sum() < len(out):
+        scores[f"test_{metric}_without"] = figure(p[~out], labels[~out])
+        scores[f"duplicates_{metric}"] = figure(p[out], labels[out])
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def out_of_fold_scores(said: OutOfFold, labels: Labels) -> dict[str, float]:
+    """Return how good out-of-fold probabilities are, by the names that an audit keeps."""
+    if labels.ndim == 1:
+        right = np.concatenate([p.argmax(axis=1) == labels[rows] for rows, p in said.blocks()])
+        return {f"oof_{metric_of(labels)}": float(right.mean())}
+    probabilities = said.whole
+    value = figure(probabilities, labels)
+    scores = {} if value is None else {f"oof_{metric_of(labels)}": value}
+    scores["oof_hamming_loss"] = float(((probabilities >= HALF) != (labels == 1)).mean())
+    return scores

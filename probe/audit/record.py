@@ -1,0 +1,169 @@
+"""What an audit of an entry found: `audit.json` in a folder beside the runs.
+
+    from probe.audit.record import load_audit
+    audit = load_audit(Path("cache/runs/20260131-235959-001"))
+    [one.id for one in audit.label_errors]
+
+The finding is in `probe.runs.duplicates` and `probe.audit.auditing`; here is only what is kept.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from probe.core.files import write_text
+from probe.core.records import read_json
+from probe.errors import DataError
+
+SCHEMA = 1
+FILE_NAME = "audit.json"
+THUMBNAILS = {"near_duplicates": "near-duplicates.png", "label_errors": "label-errors.png"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicate:
+    """Two images whose features point almost the same way.
+
+    Parameters
+    ----------
+    a, b : str
+        Ids; `a` is the one that training sees.
+    split_a, split_b : str
+        ``train`` and ``test`` where the pair leaks, ``train`` twice where it contradicts itself.
+    label_a, label_b : str
+        Class names; of several labels all of an image's, ``cat, dog``.
+    similarity : float
+        Cosine, up to 1.
+    """
+
+    a: str
+    split_a: str
+    label_a: str
+    b: str
+    split_b: str
+    label_b: str
+    similarity: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelError:
+    """An image whose label heads that never saw it confidently disagree with.
+
+    Parameters
+    ----------
+    id, split : str
+    given, suggested : str
+        Class names. Where an image may have several labels one of them is doubted: ``cat`` and
+        ``not cat``, or the other way round.
+    given_probability, probability : float
+        Of the given and of the suggested, out of fold.
+    """
+
+    id: str
+    split: str
+    given: str
+    suggested: str
+    given_probability: float
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copies:
+    """Images that are the same picture, byte for byte.
+
+    Parameters
+    ----------
+    ids, splits, labels : tuple of str
+        Of each image; of several labels all of an image's, ``cat, dog``.
+    """
+
+    ids: tuple[str, ...]
+    splits: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def contradicting(self) -> bool:
+        """Whether one picture has more than one label."""
+        return len(set(self.labels)) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """All that was found in one entry.
+
+    Parameters
+    ----------
+    entry, dataset, command, created : str
+    threshold : float
+        Cosine from which a pair is a near-duplicate.
+    n_train, n_test : int
+    near_duplicates : tuple of NearDuplicate
+        The most alike first. Of each test image its closest training image; within train, pairs
+        with different labels, at most `probe.runs.duplicates.MOST`.
+    label_errors : tuple of LabelError
+        The surest first.
+    copies : tuple of Copies
+        Pictures that are there more than once, in one split or in several: those that have more
+        than one label first, then those in several splits.
+    scores : mapping of str to float
+        ``test_top1`` and ``test_top1_without`` (the near-duplicates' test images left out),
+        ``duplicates_top1`` (those alone), ``oof_top1``; ``n_leaked`` test images, and how many
+        with lower thresholds, as ``n_from_0.90``. Where images may have several labels ``map``
+        stands for ``top1``, and ``oof_hamming_loss`` beside it. Absent where not measured.
+    """
+
+    entry: str
+    dataset: str
+    command: str
+    created: str
+    threshold: float
+    n_train: int
+    n_test: int
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    label_errors: tuple[LabelError, ...] = ()
+    copies: tuple[Copies, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers, as `--json` prints them."""
+        return {"schema": self.schema, **asdict(self)}
+
+
+def save_audit(folder: Path, audit: Audit) -> Path:
+    """Write `audit.json` by rename and return its path."""
+    path = folder / FILE_NAME
+    write_text(path, json.dumps(audit.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def load_audit(folder: Path) -> Audit:
+    """Read a folder's `audit.json`.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is not what `save_audit` writes; the message has the path.
+    """
+    path = folder / FILE_NAME
+    try:
+        data = read_json(path)
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
+        pairs = tuple(NearDuplicate(**one) for one in data["near_duplicates"])
+        errors = tuple(LabelError(**one) for one in data["label_errors"])
+        copies = tuple(
+            Copies(**{name: tuple(values) for name, values in one.items()})
+            for one in data.get("copies", ())  # older versions did not list them
+        )
+        known = {one.name: data[one.name] for one in fields(Audit) if one.name in data}
+        found = {"near_duplicates": pairs, "label_errors": errors, "copies": copies}
+        return Audit(**known | found)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; `probe audit` writes one") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"{path}: not an audit ({reason})") from error

@@ -1,0 +1,186 @@
+"""The network that a run's head belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.spec import Layer, Pool
+from probe.bundle import WEIGHTS, NetworkAbout
+from probe.bundle.network import Parameters
+from probe.cache.features import FeatureSet
+from probe.cache.key import FeatureKey, preprocess_identity
+from probe.core.memo import Memo
+from probe.errors import BundleError, UsageError, WeightsError
+from probe.preprocess.spec import PreprocessSpec
+from probe.runs.results import RunResult
+from probe.weights import Loaded, ResolvedWeights, resolve_weights
+from probe.weights.store import NO_TERMS, is_random
+
+PROMOTED, TUNED_WEIGHTS = "promoted", "backbone.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """The network of a run: its recipe, weights and preprocessing."""
+
+    key: FeatureKey
+    preprocess: PreprocessSpec
+    weights: ResolvedWeights
+    loaded: Loaded
+    licence: str
+
+    @property
+    def cut(self) -> tuple[Layer, Pool]:
+        """Where the network ends."""
+        return BACKBONES[self.key.backbone].cut(self.key.layer, self.key.pool)
+
+    def about(self, file: str) -> NetworkAbout:
+        """Return what a bundle says of the network, its parameters being in a file."""
+        return NetworkAbout(
+            backbone=self.key.backbone,
+            layer=self.key.layer,
+            pool=self.key.pool,
+            preprocess=self.preprocess.to_json(),
+            parameters=self.loaded.digest,
+            weights=self.weights.name,
+            licence=self.licence,
+            file=file,
+        )
+
+
+def weights_of(given: Sequence[str], backbones: Sequence[str]) -> list[str | None]:
+    """Return where the weights of each backbone are now, if that was said.
+
+    Parameters
+    ----------
+    given : sequence of str
+        ``BACKBONE=FILE``, or ``FILE`` for the only backbone.
+
+    Raises
+    ------
+    UsageError
+        Nobody knows which backbone a file is for.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        name, equals, place = text.partition("=")
+        if equals and name in backbones:
+            found[name] = place
+        elif len(set(backbones)) == 1:
+            found[backbones[0]] = text
+        else:
+            raise UsageError(
+                f"--weights {text}: the run has {', '.join(backbones)}; say which of them, as "
+                f"{backbones[0]}={text}"
+            )
+    return [found.get(name) for name in backbones]
+
+
+def share_parameters(every: Sequence[Source]) -> tuple[list[str], dict[str, Parameters]]:
+    """Return each network's file, and what is in each file.
+
+    A network that is another one cut earlier needs no file of its own, nor does one that takes its
+    images at another size.
+    """
+    kept: list[int] = []
+    for number in sorted(range(len(every)), key=lambda n: -len(every[n].loaded.parameters)):
+        if not any(_holds(every[other], every[number]) for other in kept):
+            kept.append(number)
+    kept.sort()
+    names = [f"weights-{place}.safetensors" for place in range(1, len(kept) + 1)]
+    if len(kept) == 1:
+        names = [WEIGHTS]
+    held = {name: every[number] for name, number in zip(names, kept, strict=True)}
+    files = [next(name for name in names if _holds(held[name], source)) for source in every]
+    return files, {name: source.loaded.parameters for name, source in held.items()}
+
+
+def _holds(one: Source, other: Source) -> bool:
+    """Whether a network's parameters are among another's of the same backbone."""
+    if one.key.backbone != other.key.backbone:
+        return False
+    mine, its = one.loaded.parameters, other.loaded.parameters
+    return all(name in mine and np.array_equal(mine[name], its[name]) for name in its)
+
+
+def source_of(
+    run: Path, result: RunResult, entry: FeatureSet, weights: str | None, cache_dir: Path
+) -> Source:
+    """Return the network that an entry of a run was made with.
+
+    Raises
+    ------
+    BundleError
+        The weights are gone or other than they were.
+    """
+    tuned = run / TUNED_WEIGHTS
+    if result.head == PROMOTED or tuned.is_file():
+        return _tuned_source(tuned, result, entry, cache_dir)
+    if "imported" in entry.provenance:
+        raise BundleError(
+            f"{run.name}: its features were imported ({entry.name}), so the network that a bundle "
+            "needs is not here; bundle a run on features that `probe extract` made"
+        )
+    key, backbone = entry.key, BACKBONES[entry.key.backbone]
+    preprocess = _preprocess(key, str(entry.provenance.get("preprocess", "")))
+    place = weights or entry.provenance.get("weights_path") or entry.provenance["weights"]
+    resolved = _resolve(str(place), key.backbone, preprocess, cache_dir)
+    loaded = resolved.load(backbone, backbone.layer(key.layer))
+    if loaded.digest != key.parameters:
+        raise BundleError(
+            f"{place}: not the weights that {entry.name} was made with; name those with --weights"
+        )
+    return Source(
+        key=key, preprocess=preprocess, weights=resolved, loaded=loaded, licence=resolved.terms
+    )
+
+
+def _tuned_source(tuned: Path, result: RunResult, entry: FeatureSet, cache_dir: Path) -> Source:
+    """Return a promoted run's own network, which carries its preprocessing."""
+    backbone = BACKBONES[result.backbone]
+    resolved = _resolve(str(tuned), result.backbone, None, cache_dir)
+    loaded = resolved.load(backbone, backbone.layer(result.layer))
+    key = replace(
+        entry.key,
+        backbone=result.backbone,
+        layer=result.layer,
+        pool=result.pool,
+        parameters=loaded.digest,
+        preprocess=preprocess_identity(resolved.preprocess),
+        views="none",
+        dtype="float32",
+    )
+    terms = f"fine-tuned from {result.weights}, whose terms hold"
+    if is_random(result.weights):
+        resolved = replace(resolved, name=f"{result.weights}, trained on {result.dataset}")
+        terms = NO_TERMS
+    return Source(
+        key=key, preprocess=resolved.preprocess, weights=resolved, loaded=loaded, licence=terms
+    )
+
+
+def _preprocess(key: FeatureKey, name: str) -> PreprocessSpec:
+    fields = key.to_json()["preprocess"]
+    return PreprocessSpec.from_json({**fields, "name": name or "recorded"}, "cache key")
+
+
+def _resolve(
+    source: str, backbone: str, preprocess: PreprocessSpec | None, cache_dir: Path
+) -> ResolvedWeights:
+    def resolve(asked: PreprocessSpec | None) -> ResolvedWeights:
+        spec, memo = BACKBONES[backbone], Memo(cache_dir / "memo.sqlite")
+        return resolve_weights(spec, source, cache_dir=cache_dir, memo=memo, preprocess=asked)
+
+    try:
+        return resolve(None)
+    except UsageError:  # a file that does not know its preprocessing; the key does
+        if preprocess is None:
+            raise
+        return resolve(preprocess)
+    except WeightsError as error:
+        raise BundleError(f"{error}; name the weights with --weights") from error

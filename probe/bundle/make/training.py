@@ -1,0 +1,192 @@
+"""What a bundle may keep of the rows that its head was fitted on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.bundle import Neighbours
+from probe.bundle.make.source import Source
+from probe.bundle.neighbours import kept_labels, rows_to_remember, unit
+from probe.bundle.reject import LEAST_HELD_OUT
+from probe.cache.beside import matching_rows
+from probe.cache.features import FeatureSet, FeatureSplit
+from probe.cache.joining import Joined
+from probe.cache.store import Store
+from probe.errors import BundleError, ProbeError
+from probe.evaluation.predictions import Predictions
+from probe.evaluation.units import ALONE, Groups, Units, dealt, relate
+from probe.extraction.request import repeat, requested_dataset
+from probe.heads.projection import Projection
+
+THUMBNAIL = 96  # pixels of the longer side
+MOST_HELD_OUT = 20_000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Training:
+    """Training rows as the bundle's own networks give them.
+
+    Parameters
+    ----------
+    entry : FeatureSet
+        What says which images they are.
+    split : FeatureSplit
+        Its labels, ids and content are those of the rows.
+    width : int
+        Features a row.
+    read : callable
+        Row numbers -> features of the plain view, float32, (n, width).
+    most_held_out : int
+        Rows that are worth reading to choose a threshold on.
+    """
+
+    entry: FeatureSet
+    split: FeatureSplit
+    width: int
+    read: Callable[[NDArray[np.intp]], NDArray[np.float32]]
+    most_held_out: int = MOST_HELD_OUT
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Of each row, (n_rows,)."""
+        return self.split.labels
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Of each row."""
+        return self.split.ids
+
+
+def joined_training(every: Sequence[Training], projection: Projection | None) -> Training:
+    """Return rows of several networks side by side, or after a PCA, as the head takes them.
+
+    Raises
+    ------
+    DataError
+        A network has no features of an image of the first.
+    """
+    first, *others = every
+    matched = [
+        (one, matching_rows(first.split, one.split, name=one.entry.name, split_name="train"))
+        for one in others
+    ]
+
+    def read(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        blocks = [first.read(rows), *(one.read(place[rows]) for one, place in matched)]
+        found = np.concatenate(blocks, axis=1)
+        return found if projection is None else projection.apply(found)
+
+    width = sum(one.width for one in every) if projection is None else projection.width
+    return replace(first, width=width, read=read)
+
+
+def cached_training(source: Source, joined: Joined, store: Store) -> Training | None:
+    """Return the training rows that the cache has of one of the bundle's networks, if it has some.
+
+    A promoted run's are there only if somebody extracted them with its weights.
+    """
+    entry, splits = joined.entry, joined.splits
+    if source.key.recipe != entry.key.recipe and source.key.views == "none":
+        others = [one for one in store.donors(source.key) if "train" in one]
+        if not others or others[0].classes != entry.classes:
+            return None
+        entry, splits = others[0], others[0].splits
+    if "train" not in splits:
+        return None
+    split = splits["train"]
+    several = entry.key.views != "none"
+
+    def read(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        found = split.rows(rows)
+        plain = found[:, 0] if several else found  # the plain view comes first
+        return plain.reshape(len(rows), -1).astype(np.float32)
+
+    width = read(np.zeros(1, np.intp)).shape[1]
+    return Training(entry=entry, split=split, width=width, read=read)
+
+
+def remembered(
+    training: Training | None,
+    predictions: Mapping[str, Predictions],
+    remember: str,
+    cache_dir: Path,
+) -> tuple[Neighbours | None, NDArray[np.float32] | None]:
+    """Return what is kept of training rows, and features of rows held out from that.
+
+    Those are the run's validation rows where it had some; else training rows that are not kept,
+    nor any that belong together with one that is.
+    """
+    if training is None:
+        return None, None
+    validation = predictions.get("val")
+    known = set(validation.ids.tolist()) if validation is not None else set()
+    own = np.array([one in known for one in training.ids], bool)
+    train = np.flatnonzero(~own)
+    if not own.any() and len(train) > 4 * LEAST_HELD_OUT:  # a tenth stands in for validation
+        held_out = _tenth(len(train), _units(training, predictions.get("oof")))
+        rest, train = train[held_out], train[~held_out]
+    else:
+        rest = np.flatnonzero(own)
+    kept = train[rows_to_remember(training.labels[train], training.width)]
+    if len(rest) > training.most_held_out:
+        rest = np.sort(np.random.default_rng(0).choice(rest, training.most_held_out, replace=False))
+    features = training.read(np.concatenate([kept, rest]))
+    named = remember != "labels"
+    pictures = remember == "pictures"
+    neighbours = Neighbours(
+        features=unit(features[: len(kept)]).astype(np.float16),
+        labels=kept_labels(training.labels[kept]),
+        ids=tuple(training.ids[row] for row in kept) if named else (),
+        pictures=_thumbnails(training, kept, cache_dir) if pictures else (),
+    )
+    return neighbours, features[len(kept) :]
+
+
+def _units(training: Training, oof: Predictions | None) -> Units:
+    """Return which training rows belong together: by content, and as the run's folds have it."""
+    groups = []
+    if oof is not None and oof.units is not None:
+        unit = dict(zip(oof.ids.tolist(), oof.units.tolist(), strict=True))
+        of = np.array([unit.get(one, ALONE) for one in training.ids], np.intp)
+        groups = [Groups(by="", of={"train": of})]
+    return relate({"train": training.split.content}, groups).units["train"]
+
+
+def _tenth(n_rows: int, units: Units) -> NDArray[np.bool_]:
+    """Return a tenth of the rows, drawn by whole units, (n_rows,)."""
+    own = dealt(units, n_rows)
+    turn = np.empty(n_rows, np.intp)
+    if own is None:
+        turn[np.random.default_rng(0).permutation(n_rows)] = np.arange(n_rows)
+        return turn < n_rows // 10
+    turn = np.random.default_rng(0).permutation(int(own.max()) + 1)[own]
+    before = np.concatenate([[0], np.cumsum(np.bincount(turn))])  # rows of earlier units
+    return turn < np.searchsorted(before, n_rows // 10, side="right") - 1
+
+
+def _thumbnails(training: Training, rows: NDArray[np.intp], cache_dir: Path) -> tuple[bytes, ...]:
+    """Return small JPEGs of training images, read from where the entry was made from."""
+    from PIL import Image
+
+    entry = training.entry
+    try:
+        dataset = requested_dataset(repeat(entry.key, entry.provenance, cache_dir=cache_dir))
+    except ProbeError as error:
+        raise BundleError(f"--remember pictures needs the images: {error}") from error
+    split = dataset.splits["train"]
+    place: Mapping[str, int] = {one: row for row, one in enumerate(split.ids)}
+    made = []
+    for row in rows.tolist():
+        image = Image.fromarray(split.images.image(place[training.ids[row]]))
+        image.thumbnail((THUMBNAIL, THUMBNAIL))
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=85)
+        made.append(stream.getvalue())
+    return tuple(made)

@@ -1,7 +1,0 @@
-"""From a run, or from weights with a classifier of their own, to a bundle that stands alone."""
-
-from probe.bundling.choose import default_run
-from probe.bundling.run import BundleRequest, bundle_run
-from probe.bundling.top import OwnTop, own_top, read_classes
-
-__all__ = ["BundleRequest", "OwnTop", "bundle_run", "default_run", "own_top", "read_classes"]

@@ -1,0 +1,7 @@
+"""Features in and out: other people's files become entries, and entries their files."""
+
+from probe.cache.interchange.exporting import FORMATS, export_features
+from probe.cache.interchange.importing import import_features
+from probe.cache.interchange.roles import Names
+
+__all__ = ["FORMATS", "Names", "export_features", "import_features"]

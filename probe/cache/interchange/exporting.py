@@ -1,0 +1,134 @@
+"""An entry as .npz, Parquet or safetensors, every row checked on its way out."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probe.cache.features import FeatureSet
+from probe.cache.key import canonical_json
+from probe.core.files import replacing
+from probe.errors import DataError, UsageError
+
+
+def export_features(entry: FeatureSet, path: Path) -> None:
+    """Write an entry in the format that the file's ending names.
+
+        .npz          {split}_features, {split}_labels, {split}_ids, classes; key and provenance
+        .parquet      a row an image: split, id, label and class (of several: labels, a list of
+                      names), features (a fixed-size list); the
+                      shape of a row, classes, key and provenance in the schema's metadata
+        .safetensors  {split}.features, {split}.labels; the rest as JSON in the metadata
+
+    Raises
+    ------
+    UsageError
+        Another ending, or pyarrow is not installed.
+    CorruptEntryError
+        The entry is damaged.
+    DataError
+        The file cannot be written.
+    """
+    writer = FORMATS.get(path.suffix.lower())
+    if writer is None:
+        raise UsageError(f"{path}: expected one of {', '.join(FORMATS)}")
+    try:
+        with replacing(path) as temporary:
+            writer(entry, temporary)
+    except OSError as error:
+        if isinstance(error, DataError) or not error.errno:
+            raise
+        raise DataError(f"{path}: cannot be written ({error.strerror}); name another") from error
+
+
+def _npz(entry: FeatureSet, path: Path) -> None:
+    arrays: dict[str, Any] = {"classes": np.array(entry.classes)}
+    for name, split in entry.splits.items():
+        arrays[f"{name}_features"], arrays[f"{name}_labels"] = split.features, split.labels
+        arrays[f"{name}_ids"] = np.array(split.ids)
+    arrays["key"], arrays["provenance"] = (np.array(text) for text in _texts(entry))
+    with zipfile.ZipFile(path, "w") as archive:  # np.savez leaves its own open where a disk is full
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(  # type: ignore[no-untyped-call]
+                    member, array, allow_pickle=False
+                )
+
+
+def _safetensors(entry: FeatureSet, path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    tensors = {}
+    metadata = dict(zip(("key", "provenance"), _texts(entry), strict=True))
+    metadata["classes"] = json.dumps(entry.classes)
+    for name, split in entry.splits.items():
+        tensors[f"{name}.features"] = np.ascontiguousarray(split.features)
+        tensors[f"{name}.labels"] = np.ascontiguousarray(split.labels)
+        metadata[f"{name}.ids"] = json.dumps(split.ids)
+    save_file(tensors, path, metadata)
+
+
+def _parquet(entry: FeatureSet, path: Path) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError(
+            ".parquet needs pyarrow; install it with `pip install 'probe[parquet]'`"
+        ) from None
+    width = int(np.prod(entry.row_shape))
+    kind = pa.from_numpy_dtype(np.dtype(entry.key.dtype))
+    texts = dict(zip(("key", "provenance"), _texts(entry), strict=True))
+    several = any(split.labels.ndim == 2 for split in entry.splits.values())
+    one_label = {"label": pa.int32(), "class": pa.string()}
+    schema = pa.schema(
+        {
+            "split": pa.string(),
+            "id": pa.string(),
+            **({"labels": pa.list_(pa.string())} if several else one_label),
+            "features": pa.list_(kind, width),
+        },
+        metadata={
+            **texts,
+            "row_shape": json.dumps(entry.row_shape),
+            "classes": json.dumps(entry.classes),
+        },
+    )
+    with pq.ParquetWriter(path, schema) as writer:
+        for name, split in entry.splits.items():
+            start = 0
+            for block in split.blocks():
+                stop = start + len(block)
+                labels = split.labels[start:stop]
+                flat = pa.array(np.ascontiguousarray(block).reshape(-1), kind)
+                columns = [
+                    pa.array([name] * len(block)),
+                    pa.array(split.ids[start:stop]),
+                    *_label_columns(pa, entry.classes, labels),
+                    pa.FixedSizeListArray.from_arrays(flat, width),
+                ]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+                start = stop
+
+
+def _label_columns(pa: Any, classes: tuple[str, ...], labels: Any) -> list[Any]:
+    """Return number and name of each label; of several labels an image a list of names."""
+    if labels.ndim == 2:
+        return [pa.array([[classes[i] for i in np.flatnonzero(row)] for row in labels])]
+    return [pa.array(labels), pa.array([classes[label] for label in labels.tolist()])]
+
+
+def _texts(entry: FeatureSet) -> tuple[str, str]:
+    return canonical_json(entry.key.to_json()), canonical_json(dict(entry.provenance))
+
+
+FORMATS: dict[str, Callable[[FeatureSet, Path], None]] = {
+    ".npz": _npz,
+    ".parquet": _parquet,
+    ".safetensors": _safetensors,
+}

@@ -1,0 +1,331 @@
+"""Features and labels of the files that people have, split by split."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache.interchange.arrays import Array, Arrays, open_arrays, read_array, text_of
+from probe.cache.interchange.labels import Labels, usual_labels
+from probe.cache.interchange.roles import (
+    SPLIT_WORDS,
+    Names,
+    calls_itself_ids,
+    listed,
+    merged,
+    place_of,
+    placed,
+    split_in,
+    tells_splits,
+)
+from probe.cache.key import SPLIT_ORDER, VIEWS, FeatureKey
+from probe.core.records import loads_json, shown
+from probe.errors import DataError, UsageError
+
+log = logging.getLogger(__name__)
+
+BLOCK = 1 << 24  # numbers that are looked through at a time
+OF_EXPORTS = ("key", "provenance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What `probe cache export` wrote of how features were made; names alone, nothing is proven."""
+
+    dataset: str
+    backbone: str
+    layer: str
+    pool: str
+    views: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One split as it was found.
+
+    Parameters
+    ----------
+    source : Path
+    features : numbers, (n, ...)
+    labels : int64, (n,); list of str; or uint8 of 0 and 1, (n, n_classes)
+    ids : sequence of str, optional
+    classes : tuple of str, optional
+        What the labels count, where the file says it.
+    exported : bool
+        `probe cache export` wrote it: labels of two dimensions are several an image.
+    made : Made, optional
+        What an exported file says of its features.
+    """
+
+    source: Path
+    features: NDArray[Any]
+    labels: Labels
+    ids: Sequence[str] | None
+    classes: tuple[str, ...] | None = None
+    exported: bool = False
+    made: Made | None = None
+
+
+def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
+    """Read the splits of one file. Each of its arrays is used, or named in a warning.
+
+    Parameters
+    ----------
+    split : str or None
+        What the file is where neither its arrays' names nor its own say.
+
+    Raises
+    ------
+    DataError, UsageError, UnsafeFileError
+        As `probe.cache.interchange.import_features`.
+    """
+    if split is not None and split not in SPLIT_ORDER:
+        raise UsageError(f"--split {split}: expected {', '.join(SPLIT_ORDER)}")
+    arrays = open_arrays(path)
+    if names.labels is not None and names.labels.endswith(".npy"):
+        beside = open_arrays(Path(names.labels)).named["features"]
+        arrays = replace(arrays, named={**arrays.named, names.labels: beside})
+    places, unused = placed(path, arrays.named, names)
+    chosen, left = _chosen(path, places, split or _of_its_name(path, places))
+    unused += left
+    classes, strange = _class_names(path, arrays, places)
+    unused += strange
+    found = {}
+    without = []
+    for name in SPLIT_ORDER:
+        roles = chosen.get(name, {})
+        if "features" not in roles:
+            unused += roles.values()
+        elif "labels" not in roles:
+            without.append(roles["features"])
+            unused += [value for role, value in roles.items() if role != "features"]
+        else:
+            found[name] = roles
+    if not found:
+        raise DataError(
+            f"{path}: has {listed(sorted(arrays.named))}; say which are the features and which the "
+            "labels (--features NAME --labels NAME)"
+        )
+    if names.labels is not None and names.labels.endswith(".npy") and len(found) + len(without) > 1:
+        raise UsageError(f"--labels {names.labels}: one file for the features of several splits")
+    told = [name for name in unused if tells_splits(name) and split is None]
+    whole = told and len(found) == 1 and place_of(next(iter(found.values()))["features"])
+    own = _divisions(path, arrays, told) if whole and whole[0] is None else None
+    unused = [name for name in unused if own is None or name not in told]
+    if without:
+        log.warning("%s: no labels for %s; left out", path, listed(without))
+    if said := [name for name in unused if not (arrays.exported and name in OF_EXPORTS)]:
+        log.warning("%s: not used: %s", path, listed(said))
+    made = _made(path, arrays) if arrays.exported else None
+    parts = {
+        name: replace(_part(path, arrays, roles, classes), made=made)
+        for name, roles in found.items()
+    }
+    return parts if own is None else _divided(path, told[0], next(iter(parts.values())), own)
+
+
+def _divisions(path: Path, arrays: Arrays, told: Sequence[str]) -> list[str]:
+    """Return the split of each row, which an array of words tells.
+
+    Raises
+    ------
+    DataError
+        It is told in another way. All rows would be trained on.
+    """
+    value = read_array(path, arrays.named[told[0]], told[0]) if len(told) == 1 else None
+    values = value.ravel().tolist() if isinstance(value, np.ndarray) else value
+    if isinstance(values, list | tuple) and all(isinstance(one, str | bytes) for one in values):
+        words = [text_of(one, f"{path}: {told[0]}").strip().lower() for one in values]
+        if set(words) <= SPLIT_WORDS.keys():
+            return [SPLIT_WORDS[word] for word in words]
+    raise DataError(
+        f"{path}: {listed(told)} may say which rows are train and which are test; write each split "
+        "as arrays of its own (X_train, y_train, X_test, y_test), or as an array `split` of the "
+        "words train, val and test; --split train takes all rows as they are"
+    )
+
+
+def _divided(path: Path, name: str, part: Part, own: Sequence[str]) -> dict[str, Part]:
+    """Return the rows of each split."""
+    if len(own) != len(part.features):
+        raise DataError(
+            f"{path}: {shown(name)} has {len(own)} values for {len(part.features)} rows"
+        )
+    words, found = np.array(own), {}
+    for split in SPLIT_ORDER:
+        rows = np.flatnonzero(words == split)
+        if not len(rows):
+            continue
+        labels, ids = part.labels, part.ids
+        found[split] = replace(
+            part,
+            features=part.features[rows],
+            labels=[labels[row] for row in rows] if isinstance(labels, list) else labels[rows],
+            ids=None if ids is None else [ids[row] for row in rows],
+        )
+    return found
+
+
+def _made(path: Path, arrays: Arrays) -> Made | None:
+    """Return what an exported file says of its features; None, with a warning, without it."""
+    try:
+        texts = [str(read_array(path, arrays.named[name], name)) for name in OF_EXPORTS]
+        key, provenance = FeatureKey.from_json(loads_json(texts[0])), loads_json(texts[1])
+        said = [provenance.get("dataset", path.stem), key.backbone, key.layer, key.pool]
+        names = [text_of(one, "a name") for one in said]
+        if not all(isinstance(one, str) and one for one in said) or key.views not in VIEWS:
+            raise ValueError("a name is no text")
+    except (DataError, ValueError, KeyError, TypeError, AttributeError):
+        log.warning("%s: does not say any more how its features were made", path)
+        return None
+    dataset, backbone, layer, pool = names
+    return Made(dataset=dataset, backbone=backbone, layer=layer, pool=pool, views=key.views)
+
+
+def _of_its_name(path: Path, places: Mapping[str | None, dict[str, str]]) -> str:
+    """Return the split that a file's name says, unless its arrays' names say some themselves."""
+    named = any(split is not None and "features" in one for split, one in places.items())
+    return "train" if named else split_in(path.stem) or "train"
+
+
+def _chosen(
+    path: Path, places: Mapping[str | None, dict[str, str]], unnamed: str
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return the arrays of each split, and those that go with no features."""
+    bare = {role: name for role, name in places.get(None, {}).items() if role != "classes"}
+    named = [one for split, one in places.items() if split is not None and "features" in one]
+    if "features" in bare:
+        return merged(path, places, unnamed), []
+    others = {split: dict(one) for split, one in places.items() if split is not None}
+    if len(named) == 1:  # X_train and y: there is nothing else that y could be of
+        (split,) = (split for split, one in others.items() if "features" in one)
+        taken = {role: name for role, name in bare.items() if role not in others[split]}
+        others[split] |= taken
+        bare = {role: name for role, name in bare.items() if role not in taken}
+    return others, list(bare.values())
+
+
+def _class_names(
+    path: Path, arrays: Arrays, places: Mapping[str | None, dict[str, str]]
+) -> tuple[tuple[str, ...] | None, list[str]]:
+    """Return what labels count, and the array that is called so and holds something else."""
+    found = [one["classes"] for one in places.values() if "classes" in one]
+    if not found:
+        return None, []
+    value = read_array(path, arrays.named[found[0]], found[0])
+    values = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(values, list | tuple) or not all(
+        isinstance(one, str | bytes) for one in values
+    ):
+        return None, found
+    names = tuple(text_of(one, f"{path}: {found[0]}, number {k},") for k, one in enumerate(values))
+    if len(set(names)) != len(names):
+        twice = next(name for k, name in enumerate(names) if name in names[:k])
+        raise DataError(f"{path}: {found[0]} names {twice!r} twice; give each class its own name")
+    return names, found[1:]
+
+
+def _part(
+    path: Path, arrays: Arrays, roles: Mapping[str, str], classes: tuple[str, ...] | None
+) -> Part:
+    label_array = arrays.named[roles["labels"]]
+    where = f"{path}: {shown(roles['labels'])}"
+    features = _features(path, arrays.named[roles["features"]], roles["features"])
+    counts = {len(features), features.shape[-1]} if arrays.matlab else {len(features)}
+    value = read_array(path, label_array, roles["labels"])
+    labels = usual_labels(value, where, label_array.names, counts)
+    if arrays.matlab:
+        features = _turned(path, features, len(labels))
+    count = len(labels)
+    if len(features) != count or not count:
+        other = features.ndim == 2 and features.shape[1] == count
+        hint = "; they are the other way round: transpose the features" if other else ""
+        raise DataError(f"{path}: {len(features)} rows of features and {count} labels{hint}")
+    ids = None
+    if "ids" in roles:
+        try:
+            ids = _ids(path, arrays.named[roles["ids"]], roles["ids"], count)
+        except DataError as error:
+            if calls_itself_ids(roles["ids"]):
+                raise
+            log.warning("%s: rows get numbers as ids: %s", path, error)  # paths may repeat
+    _look_at_zeros(path, roles["features"], features)
+    enum = label_array.names
+    return Part(
+        source=path, features=features, labels=labels, ids=ids, exported=arrays.exported,
+        classes=classes or (tuple(enum[k] for k in sorted(enum)) if enum else None),
+    )  # fmt: skip
+
+
+def _features(path: Path, array: Array, name: str) -> NDArray[Any]:
+    value = read_array(path, array, name)
+    try:
+        features = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        features = np.empty(0, object)
+    if features.ndim < 2 or features.dtype.kind not in "fiub":
+        raise DataError(
+            f"{path}: features are {features.dtype} {features.shape}; expected numbers with "
+            "one row an image"
+        )
+    if 0 in features.shape[1:]:
+        raise DataError(f"{path}: features are {features.shape}: there are no numbers in a row")
+    return features
+
+
+def _turned(path: Path, features: NDArray[Any], count: int) -> NDArray[Any]:
+    """Put the images of a MATLAB array, which may be its columns, in its rows."""
+    rows, columns = features.shape[0], features.shape[-1]
+    if rows == columns == count:
+        raise DataError(
+            f"{path}: features are {' x '.join(map(str, features.shape))} for {count} labels: "
+            "whether a row or a column is an image cannot be told, and MATLAB's files have both; "
+            "save them as .npz, one row an image"
+        )
+    return np.moveaxis(features, -1, 0) if rows != count and columns == count else features
+
+
+def _ids(path: Path, array: Array, name: str, count: int) -> list[str]:
+    value = read_array(path, array, name)
+    values = np.asarray(value).ravel().tolist() if isinstance(value, np.ndarray) else value
+    where = f"{path}: {shown(name)}"
+    if not isinstance(values, list | tuple) or len(values) != count:
+        found = len(values) if isinstance(values, list | tuple) else type(values).__name__
+        raise DataError(f"{where} holds {found} for {count} rows")
+    if not all(isinstance(one, str | bytes | int | float) for one in values):
+        raise DataError(f"{where} holds something else than text or numbers")
+    texts = [text_of(one, f"{where}, row {row},") for row, one in enumerate(values)]
+    if len(set(texts)) != count:
+        raise DataError(f"{path}: {len(set(texts))} different ids for {count} rows")
+    longest, sum_of = max(map(len, texts)), sum(map(len, texts))
+    if longest * count > (1 << 26) + 64 * sum_of:
+        raise DataError(f"{where} has one of {longest} letters among short ones; shorten it")
+    return texts
+
+
+def _look_at_zeros(path: Path, name: str, features: NDArray[Any]) -> None:
+    """Warn of rows at the end that hold zeros only, as a writer that was killed leaves them."""
+    zeros = 0
+    for block in _blocks_from_the_end(features):
+        some = (block.reshape(len(block), -1) != 0).any(axis=1)
+        if some.any():
+            zeros += int(some[::-1].argmax())
+            break
+        zeros += len(block)
+    if zeros > 1 or zeros == len(features):
+        log.warning(
+            "%s: the last %d of %d rows of %s hold zeros only; was it written to its end?",
+            path, zeros, len(features), shown(name),
+        )  # fmt: skip
+
+
+def _blocks_from_the_end(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    step = max(1, BLOCK // max(1, rows[0].size))
+    for stop in range(len(rows), 0, -step):
+        yield rows[max(0, stop - step) : stop]

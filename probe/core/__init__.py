@@ -1,0 +1,1 @@
+"""Files, records, digests and registries: what every room builds on."""

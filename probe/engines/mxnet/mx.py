@@ -1,0 +1,110 @@
+"""The one place that imports MXNet: `from probe.engines.mxnet.mx import mx`.
+
+MXNet 1.9.1 is archived. It asks NumPy for `np.bool`, which NumPy dropped, and reads its thread
+count from the environment while it loads. Both are dealt with here, before anything else can
+import it; a test keeps every other file from doing so.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from probe.engines.mxnet.library import settle_threads
+from probe.errors import EngineError
+
+NEEDS = "MXNet 1.9.1 needs Python 3.11 or 3.12, NumPy 1.26 and, from Python 3.12 on, setuptools"
+
+
+@contextmanager
+def _numpy_bool_alias() -> Iterator[None]:
+    if "bool" in vars(np):  # hasattr() would emit a FutureWarning
+        yield
+        return
+    np.bool = bool  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        vars(np).pop("bool", None)
+
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Keep MXNet from loading packages that it imports if they are there and hardly uses.
+
+    scikit-learn and SciPy are about 40 % of its import time; the parts of MXNet that want them
+    (sparse arrays from SciPy, entropy calibration) are not used here.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment]  # `import` then raises ImportError
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+class _Version(tuple[int, ...]):
+    """A version as its numbers."""
+
+    def __new__(cls, text: str) -> _Version:
+        return super().__new__(cls, map(int, re.findall(r"\d+", text)))
+
+
+@contextmanager
+def _without_distutils() -> Iterator[None]:
+    """Give MXNet the one thing that it wants of distutils, to compare NumPy's version.
+
+    Python 3.12 has no distutils, and setuptools puts its own in the place of the one that 3.11
+    has: 150 modules for three comparisons, a tenth of the time that MXNet's import takes.
+    """
+    if "distutils" in sys.modules:
+        yield
+        return
+    package, version = ModuleType("distutils"), ModuleType("distutils.version")
+    vars(version).update(LooseVersion=_Version, StrictVersion=_Version)
+    vars(package).update(version=version, __path__=[])
+    sys.modules |= {"distutils": package, "distutils.version": version}
+    try:
+        yield
+    finally:
+        for name in ("distutils.version", "distutils"):
+            del sys.modules[name]
+
+
+def _import() -> Any:
+    settle_threads()
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise EngineError(f"NumPy is {np.__version__}; {NEEDS}: run `pip install 'numpy<2'`")
+    try:
+        with (
+            _numpy_bool_alias(),
+            _hidden("sklearn", "scipy", "onnx"),
+            _without_distutils(),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            import mxnet
+    except (ImportError, OSError, AttributeError) as error:
+        raise EngineError(
+            f"MXNet does not import on Python {sys.version.split()[0]}: {error}; {NEEDS}, and the "
+            "system libraries libgomp1 and libquadmath0"
+        ) from error
+    return mxnet
+
+
+mx: Any = _import()
+
+
+def threads() -> int:
+    """Return how many threads MXNet's operators use."""
+    return int(os.environ["OMP_NUM_THREADS"])

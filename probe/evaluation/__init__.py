@@ -1,0 +1,1 @@
+"""Rows, splits, metrics, intervals and paired tests."""

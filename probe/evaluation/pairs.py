@@ -1,0 +1,299 @@
+"""Heads compared on the same rows, pair by pair, whatever labels the rows have.
+
+Where a row has one label that is McNemar's test of what was right (`probe.evaluation.paired`). Where it may
+have several, nothing is right or wrong as a whole: the mean average precision is compared, with
+rows redrawn for both heads at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import combinations
+from math import erfc, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.bench.record import Pair
+from probe.errors import DataError, UsageError
+from probe.evaluation.gains import METRICS, compare_gains, gains_of
+from probe.evaluation.gains import TEST as T_AND_FLIPS
+from probe.evaluation.multilabel import average_precisions, drawn_maps, flipped_maps, mean_of
+from probe.evaluation.paired import Right, compare_pair, holm, images_needed
+from probe.evaluation.predictions import Predictions
+from probe.evaluation.statistics import LEVEL, Interval, Units
+
+PERMUTATION = "permutation test"
+WORTH = 20  # times the images there are: with more needed, cost is the better ground to choose on
+TAIL = 10  # permutations below which their share is too coarse
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """What a head did on some rows, as far as comparing it needs that.
+
+    Parameters
+    ----------
+    n : int
+        Rows.
+    value : float
+        What it is ranked by: accuracy, or of several labels the mean average precision.
+    right : bool, (n,), optional
+        Whether each row was right; where a row has one label.
+    drawn : float64, (n_draws,), optional
+        Mean average precision on redrawn rows; where a row may have several.
+    scores, labels : (n, n_classes), optional
+        What the heads are compared by; where a row may have several labels.
+    gains : float64, (n,), optional
+        Each row's part in `value`, where another metric ranks heads (`probe.evaluation.gains`).
+    freedom : int, optional
+        Degrees of freedom of their mean; default: one less than there are independent rows.
+    units : int, (n,), optional
+        Rows of one number are related. Default: none are.
+    """
+
+    n: int
+    value: float
+    right: Right | None = None
+    drawn: NDArray[np.float64] | None = None
+    scores: NDArray[np.floating[Any]] | None = None
+    labels: NDArray[np.integer[Any]] | None = None
+    gains: NDArray[np.float64] | None = None
+    freedom: int | None = None
+    units: Units = None
+
+
+def metric_of(labels: NDArray[np.integer[Any]]) -> str:
+    """Return what heads on such rows are ranked by: ``top1``, or ``map`` of several labels."""
+    return "top1" if labels.ndim == 1 else "map"
+
+
+def figure(
+    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
+) -> float | None:
+    """Return that figure; None where no row has any of several labels."""
+    if labels.ndim == 1:
+        return float((probabilities.argmax(axis=1) == labels).mean())
+    return mean_of(average_precisions(probabilities, labels))
+
+
+def evidence(
+    probabilities: NDArray[np.floating[Any]],
+    labels: NDArray[np.integer[Any]],
+    *,
+    units: Units = None,
+    seed: int = 0,
+) -> Evidence:
+    """Return what comparing a head with others on the same rows, in the same order, needs.
+
+    Parameters
+    ----------
+    probabilities : float, (n, n_classes)
+    labels : int, (n,), or 0 and 1, (n, n_classes)
+    units : int, (n,), optional
+        Rows of one number are related. Default: none are.
+    seed : int
+        Of the draws; the same for all that are compared.
+
+    Raises
+    ------
+    DataError
+        No row has a label, so there is no average precision.
+    """
+    value = figure(probabilities, labels)
+    if value is None:
+        raise DataError("none of the rows to compare on has a label; hold out others")
+    if labels.ndim == 1:
+        right = probabilities.argmax(axis=1) == labels
+        return Evidence(n=len(labels), value=value, right=right, units=units)
+    drawn = drawn_maps(probabilities, labels, units=units, seed=seed)
+    return Evidence(
+        n=len(labels), value=value, drawn=drawn, scores=probabilities, labels=labels, units=units
+    )
+
+
+def evidence_of(
+    said: Predictions, metric: str = "top1", *, order: NDArray[np.intp] | None = None, seed: int = 0
+) -> Evidence:
+    """Return `evidence` of predictions by the metric that ranks them, more being better.
+
+    Parameters
+    ----------
+    metric : str
+        ``top1`` or ``map``, by whether a row has one label, or one of `probe.evaluation.gains.METRICS`.
+    order : int, (n,), optional
+        Of the rows, so that several heads have them alike. Default: as they are.
+
+    Raises
+    ------
+    DataError
+        The figure cannot be measured on these rows.
+    """
+    rows = np.arange(len(said)) if order is None else order
+    units = None if said.units is None else said.units[rows]
+    if metric not in METRICS:
+        return evidence(said.compared[rows], said.columns[rows], units=units, seed=seed)
+    found = gains_of(said, metric)
+    if found is None:
+        raise DataError(
+            f"{metric} cannot be measured on the rows to compare on: they are of one class, or of "
+            "so many classes that not all scores are kept; hold out others, or rank by top1"
+        )
+    sizes = np.bincount(said.labels)
+    two = len(sizes) == 2 and metric == "macro_auc"
+    return Evidence(
+        n=len(rows), value=found[0], gains=found[1][rows], units=units,
+        freedom=max(1, int(sizes.min()) // said.repeats - 1) if two else None,
+    )  # fmt: skip
+
+
+def compare_all(
+    found: Mapping[str, Evidence], *, seed: int = 0, level: float = LEVEL
+) -> list[Pair]:
+    """Test every pair and correct for all of them; the first of a pair comes first in `found`.
+
+    Raises
+    ------
+    UsageError
+        Two have other rows, or other kinds of labels.
+    """
+    pairs = [
+        _pair((a, found[a]), (b, found[b]), seed=seed, level=level)
+        for a, b in combinations(found, 2)
+    ]
+    adjusted = holm([pair.p for pair in pairs])
+    return [
+        replace(pair, p_adjusted=p, different=p <= 1 - level)
+        for pair, p in zip(pairs, adjusted, strict=True)
+    ]
+
+
+def _pair(
+    first: tuple[str, Evidence], second: tuple[str, Evidence], *, seed: int, level: float
+) -> Pair:
+    """Return the test of one pair, not corrected yet."""
+    (a, left), (b, right) = first, second
+    if left.right is not None and right.right is not None:
+        test = compare_pair(left.right, right.right, units=left.units, level=level)
+        return Pair(
+            a=a, b=b, n=test.n, only_a=test.only_a, only_b=test.only_b, difference=test.difference,
+            low=test.interval.low, high=test.interval.high, p=test.p, p_adjusted=test.p,
+            different=False, test=test.test,
+            effective=None if test.effective == test.n else test.effective,
+        )  # fmt: skip
+    if left.gains is not None and right.gains is not None:
+        interval, p = compare_gains(
+            left.gains, right.gains, left.units, freedom=left.freedom, seed=seed, level=level
+        )
+        return Pair(
+            a=a, b=b, n=left.n, difference=left.value - right.value, low=interval.low,
+            high=interval.high, p=p, p_adjusted=p, different=False, test=T_AND_FLIPS,
+        )  # fmt: skip
+    interval, p = compare_drawn(left, right, seed=seed, level=level)
+    return Pair(
+        a=a, b=b, n=left.n, difference=left.value - right.value, low=interval.low,
+        high=interval.high, p=p, p_adjusted=p, different=False, test=PERMUTATION,
+    )  # fmt: skip
+
+
+def settling(pair: Pair, names: str, count: int, *, level: float = LEVEL) -> str | None:
+    """Return what would tell two heads apart that tie, in a sentence; None of several labels.
+
+    Parameters
+    ----------
+    pair : Pair
+    names : str
+        Of both, as "a and b".
+    count : int
+        Pairs that the test is corrected for.
+    """
+    if pair.only_a is None or pair.only_b is None:
+        return None
+    needed = images_needed(
+        pair.only_a, pair.only_b, pair.n, p=pair.p, alpha=(1 - level) / count,
+        effective=pair.effective, level=level,
+    )  # fmt: skip
+    if needed.count is None:
+        return f"Between {names} no difference was seen that more images could confirm."
+    low = f"at least {_about(needed.low)}" if needed.low is not None else ""
+    high = (
+        f"at most {_about(needed.high)}" if needed.high is not None else "or never, if it is none"
+    )
+    points = f"{100 * abs(pair.difference):.2f} points"
+    text = (
+        f"If {names} really differ by the {points} seen, the test would show it in four of five "
+        f"cases with {_about(needed.count)} held-out images ({low}; {high}); there are {pair.n:,}."
+    )
+    if needed.count > WORTH * pair.n:
+        text += " That is hardly worth labelling: choose by cost."
+    return text
+
+
+def _about(count: int | None) -> str:
+    """Return a number with two digits that count; it is an estimate."""
+    if count is None:
+        return ""
+    unit = 10 ** max(0, len(str(count)) - 2)
+    return f"{-(-count // unit) * unit:,}"
+
+
+def compare_drawn(
+    a: Evidence, b: Evidence, *, seed: int = 0, level: float = LEVEL
+) -> tuple[Interval, float]:
+    """Return how sure the difference in mean average precision of two heads is.
+
+    Interval and test agree: the interval holds 0 where p is above 1 - level, and only there.
+
+    Returns
+    -------
+    interval : Interval
+        The percentile interval of the difference over the redrawn rows; widened to hold 0 where the
+        test does not tell the heads apart.
+    p : float
+        Two-sided: how often heads that change places in rows by chance differ as much, see
+        `flipped_maps`; or the share of redrawn rows that speak against the sign, where that is
+        larger. A share of fewer than TAIL permutations is too coarse to pass Holm's correction for
+        many pairs: then the normal distribution says how rare that is, but never rarer than the
+        exact test on so many rows can be.
+
+    Raises
+    ------
+    UsageError
+        The rows, or the draws, are not the same.
+
+    References
+    ----------
+    Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 13 and 15.
+    """
+    same = a.n == b.n and a.drawn is not None and b.drawn is not None
+    if not same or a.labels is None or a.scores is None or b.scores is None:
+        raise UsageError(f"{a.n} and {b.n} rows, or rows of other kinds, cannot be paired")
+    assert a.drawn is not None
+    assert b.drawn is not None
+    drawn = a.drawn - b.drawn
+    drawn = drawn[~np.isnan(drawn)]
+    difference = a.value - b.value
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    against = 2 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
+    p = min(1.0, max(_permuted(a, b, difference, seed), against))
+    if p > 1 - level:
+        low, high = min(low, 0.0), max(high, 0.0)
+    return Interval(low=float(low), high=float(high), level=level), p
+
+
+def _permuted(a: Evidence, b: Evidence, difference: float, seed: int) -> float:
+    """Return the p of the permutation test; 1 where no row's ranks differ."""
+    assert a.labels is not None
+    assert a.scores is not None
+    assert b.scores is not None
+    flipped = flipped_maps(a.scores, b.scores, a.labels, units=a.units, seed=seed)
+    as_much = int((np.abs(flipped) >= abs(difference) - 1e-12).sum())
+    counted = (as_much + 1) / (len(flipped) + 1)
+    error = float(flipped.std())
+    if as_much >= TAIL or not error:
+        return counted if error else float(abs(difference) <= 1e-12)
+    movable = np.flatnonzero(a.labels.any(axis=1))
+    units = len(movable) if a.units is None else len(np.unique(a.units[movable]))
+    return max(min(counted, erfc(abs(difference) / error / sqrt(2))), 2.0 ** (1 - units))

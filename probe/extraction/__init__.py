@@ -1,0 +1,1 @@
+"""Run a frozen backbone over a dataset once, and find its features again."""

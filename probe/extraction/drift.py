@@ -1,0 +1,119 @@
+"""Forwarding some rows of an entry again: has a library, a driver or a weight file moved them?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.cache.compare import recipe_differences
+from probe.cache.features import FeatureSet
+from probe.cache.filling import as_bytes
+from probe.errors import CacheError
+from probe.extraction.extract import Job, forward_rows
+from probe.extraction.request import Prepared
+
+TOLERANCE = {"float32": 1e-4, "float16": 1e-3}  # of a row's norm; engines agree to the first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """How far rows that were forwarded again are from those that are stored.
+
+    Parameters
+    ----------
+    rows : int
+        How many were compared.
+    gone : int
+        How many more were drawn whose images are no longer there.
+    largest : float
+        Largest absolute difference of a feature.
+    relative : float
+        Largest norm of a row's difference, as a part of the row's norm.
+    worst : str
+        Id of the image where that is.
+    tolerance : float
+        What `relative` may be.
+    recipe : tuple of str
+        What differs in how they were made, for example the parameters of the weight file.
+    """
+
+    rows: int
+    gone: int
+    largest: float
+    relative: float
+    worst: str
+    tolerance: float
+    recipe: tuple[str, ...]
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the entry can still be had from its dataset and weights."""
+        return self.relative <= self.tolerance and not self.recipe
+
+
+def measure_drift(entry: FeatureSet, prepared: Prepared, *, count: int, seed: int) -> Drift:
+    """Forward some random rows of an entry again and compare.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        Of the request that made the entry, see `probe.extraction.request.repeat`.
+    count : int
+        How many rows, of all splits together.
+
+    Raises
+    ------
+    CacheError
+        None of the images drawn is there any more.
+    """
+    job, cut = prepared.job, prepared.job.cuts[0]
+    drawn = _draw(entry, count, seed)
+    content = np.concatenate([table.content for table in job.tables.values()])
+    row_of = {one: row for row, one in enumerate(as_bytes(content))}
+    hashes = [entry[split].content[row].tobytes() for split, row in drawn]
+    pairs = [
+        (place, row_of[one]) for place, one in zip(drawn, hashes, strict=True) if one in row_of
+    ]
+    if not pairs:
+        raise CacheError(
+            f"{entry.path}: none of {len(drawn)} images drawn is in {job.dataset.name} any more; "
+            "`probe cache sync` brings the entry in step"
+        )
+    stored = np.stack([entry[split].rows([row])[0] for (split, row), _ in pairs])
+    again = _forward(job, prepared, np.array([row for _, row in pairs], np.intp))
+    difference = _flat(again.astype(entry.key.dtype)) - _flat(stored)
+    norms = np.maximum(np.linalg.norm(_flat(stored), axis=1), np.finfo(np.float32).tiny)
+    relative = np.linalg.norm(difference, axis=1) / norms
+    split, row = pairs[int(relative.argmax())][0]
+    named = str(entry.provenance.get("weights", "")), prepared.weights.name
+    return Drift(
+        rows=len(pairs),
+        gone=len(drawn) - len(pairs),
+        largest=float(np.abs(difference).max()),
+        relative=float(relative.max()),
+        worst=entry[split].ids[row],
+        tolerance=TOLERANCE[entry.key.dtype],
+        recipe=recipe_differences(entry.key, cut.key, weights=named),
+    )
+
+
+def _draw(entry: FeatureSet, count: int, seed: int) -> list[tuple[str, int]]:
+    places = [(split, row) for split, one in entry.splits.items() for row in range(len(one))]
+    chosen = np.random.default_rng(seed).permutation(len(places))[:count]
+    return [places[number] for number in sorted(chosen.tolist())]
+
+
+def _forward(job: Job, prepared: Prepared, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+    cut = job.cuts[0]
+    engine = prepared.engine_for([(cut.layer, cut.pool)])
+    size = engine.batch_size // job.views
+    batches = [rows[i : i + size] for i in range(0, len(rows), size)]
+    outputs = forward_rows(job, engine, batches, workers=prepared.request.workers)
+    return np.concatenate([output for _, (output,) in outputs])
+
+
+def _flat(rows: NDArray[Any]) -> NDArray[np.float64]:
+    return rows.reshape(len(rows), -1).astype(np.float64)

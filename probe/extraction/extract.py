@@ -1,0 +1,264 @@
+"""The frozen pass: every image through the backbone once, its features into the cache.
+
+`probe.extraction.job` decides and touches nothing; `extract_features` does it, in the only loop that forwards
+images. Rows that some entry of the same recipe holds are copied, so
+a new split, a larger sample or other labels forward only images that were never seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones.spec import Layer, Pool
+from probe.cache.features import FeatureSet
+from probe.cache.filling import Filling, relabelled
+from probe.cache.locks import Holder
+from probe.cache.needed import in_words, needed_entries
+from probe.cache.pending import Draft, unfinished_files
+from probe.cache.store import Store
+from probe.cache.unfinished import progress
+from probe.engines import Engine
+from probe.errors import DataError
+from probe.extraction.forward import forward_rows
+from probe.extraction.job import Cut, Job, decide
+
+log = logging.getLogger(__name__)
+
+__all__ = ["Cut", "Job", "Observer", "Reuse", "decide", "default_batch_size", "extract_features",
+           "find_entries", "forward_rows"]  # fmt: skip
+
+Reuse = Literal["entry", "rows", "nothing"]
+
+
+class Observer(Protocol):
+    """Told what happens during a pass; the command line draws it."""
+
+    def copied(self, rows: int, left: int) -> None:
+        """Rows came from other entries or an interrupted run; `left` are to be forwarded."""
+
+    def estimated(self, rows: int, seconds: float, device: str) -> None:
+        """The first batches were timed: this many rows remain and will take about this long."""
+
+    def advanced(self, rows: int) -> None:
+        """Rows were forwarded and written."""
+
+    def waiting(self, holder: Holder | None, done: int, rows: int) -> None:
+        """Another process is writing the same entry; told again every few seconds.
+
+        `done` of `rows` images are in its finished blocks; both are 0 where nobody knows.
+        """
+
+
+def find_entries(job: Job, store: Store) -> list[FeatureSet | None]:
+    """Return for each cut its complete entry with the dataset's labels and ids, or None."""
+    found = [store.find(cut.key, job.dataset.name) for cut in job.cuts]
+    return [
+        None if entry is None or relabelled(entry, job.tables, job.dataset.classes) else entry
+        for entry in found
+    ]
+
+
+def extract_features(
+    job: Job,
+    store: Store,
+    engine_for: Callable[[list[tuple[Layer, Pool]]], Engine],
+    observer: Observer,
+    *,
+    workers: int,
+    reuse: Reuse = "entry",
+) -> list[FeatureSet]:
+    """Run a frozen backbone over a dataset, in dataset order, and return the entries.
+
+    BatchNorm uses its stored statistics, so row i depends on image i alone and the batch size
+    changes only memory and speed. A killed run is taken up where it stopped.
+
+    Parameters
+    ----------
+    job : Job
+    engine_for : callable
+        (cuts) -> Engine; called only if there is a row to forward.
+    workers : int
+        Threads that decode and resize, at least 1.
+    reuse : {"entry", "rows", "nothing"}, default="entry"
+        ``entry`` returns what is complete as it is; ``rows`` writes the entry anew from rows that
+        are at hand, with what the job says of labels and provenance; ``nothing`` forwards all.
+
+    Returns
+    -------
+    list of FeatureSet
+        One a cut, in the job's order.
+
+    Raises
+    ------
+    DataError
+        A feature is NaN or infinite, or an image cannot be read (both name the image).
+    CacheError
+        The entry cannot be written.
+
+    References
+    ----------
+    Donahue et al., DeCAF, arXiv:1310.1531: late activations as generic features.
+    """
+    with ExitStack() as stack:
+        for cut in sorted(job.cuts, key=lambda cut: cut.key.digest):  # one order: no deadlock
+            stack.enter_context(store.lock(cut.key, on_wait=_waiter(job, cut, store, observer)))
+        # again: the process we waited for may have made them
+        entries = find_entries(job, store) if reuse == "entry" else [None] * len(job.cuts)
+        open_cuts = [cut for cut, entry in zip(job.cuts, entries, strict=True) if entry is None]
+        if open_cuts:
+            if reuse != "rows":  # of a sync, the command itself says so
+                _warn_of_runs(job, open_cuts, store)
+            rest = replace(job, cuts=tuple(open_cuts))
+            fillings = _start(rest, store, forget=reuse == "nothing")
+            made = iter(_fill(rest, fillings, engine_for, observer, workers))
+            return [next(made) if entry is None else entry for entry in entries]
+        return [entry for entry in entries if entry is not None]
+
+
+def _warn_of_runs(job: Job, cuts: Sequence[Cut], store: Store) -> None:
+    """Say which runs were made from an entry that is about to be replaced."""
+    there = [path for cut in cuts if (path := store.path_of(cut.key, job.dataset.name)).exists()]
+    needed = needed_entries(store.folder.parent) if there else {}
+    for path in there:
+        if needs := needed.get(path.stem):
+            log.warning(
+                "%s is written anew; %s: made from it as it was", path.stem, in_words(needs)
+            )
+
+
+def _waiter(
+    job: Job, cut: Cut, store: Store, observer: Observer
+) -> Callable[[Holder | None], None]:
+    partial, _ = unfinished_files(store.path_of(cut.key, job.dataset.name))
+    return lambda holder: observer.waiting(holder, *progress(partial))
+
+
+def _start(job: Job, store: Store, *, forget: bool) -> list[Filling]:
+    return [
+        Filling(
+            store,
+            Draft(
+                key=cut.key,
+                dataset=job.dataset.name,
+                tables=job.tables,
+                row_shape=shape,
+                classes=job.dataset.classes,
+                provenance={**job.provenance, "layer": cut.layer.name, "pool": cut.pool},
+            ),
+            fresh=forget,
+        )
+        for cut, shape in zip(job.cuts, _row_shapes(job), strict=True)
+    ]
+
+
+def _fill(
+    job: Job, fillings: list[Filling], engine_for: Any, observer: Observer, workers: int
+) -> list[FeatureSet]:
+    try:
+        for filling in fillings:
+            filling.copy()
+        started = time.perf_counter()
+        forwarded = _forward(job, fillings, engine_for, observer, workers)
+        seconds = time.perf_counter() - started if forwarded else 0.0
+        return [
+            filling.pending.publish(seconds=seconds, forwarded=forwarded) for filling in fillings
+        ]
+    finally:
+        for filling in fillings:
+            filling.pending.close()
+
+
+def _row_shapes(job: Job) -> list[tuple[int, ...]]:
+    views = () if job.views == 1 else (job.views,)
+    return [(*views, *shape) for shape in _image_shapes(job)]
+
+
+def _image_shapes(job: Job) -> list[tuple[int, ...]]:
+    if all(cut.layer.kind != "map" or cut.pool in ("avg", "max") for cut in job.cuts):
+        return [(cut.layer.width,) for cut in job.cuts]
+    from probe.engines.mxnet.network import feature_shapes
+
+    return feature_shapes(job.backbone, [(cut.layer, cut.pool) for cut in job.cuts], job.preprocess)
+
+
+def _forward(
+    job: Job, fillings: list[Filling], engine_for: Any, observer: Observer, workers: int
+) -> int:
+    """Forward what is missing and return how many rows that was.
+
+    The batches are those of a run that was never interrupted, so that a resumed one gives the
+    same bits.
+    """
+    stream = np.flatnonzero(np.any([filling.unknown for filling in fillings], axis=0))
+    missing = np.any([filling.missing for filling in fillings], axis=0)
+    observer.copied(job.count - int(missing.sum()), int(missing.sum()))
+    if not missing.any():
+        return 0
+    engine: Engine = engine_for([(cut.layer, cut.pool) for cut in job.cuts])
+    per_batch = engine.batch_size // job.views
+    batches = [stream[i : i + per_batch] for i in range(0, len(stream), per_batch)]
+    batches = [batch for batch in batches if missing[batch].any()]
+    pace = _Pace(observer, engine, sum(map(len, batches)))
+
+    def keep(rows: NDArray[np.intp], outputs: list[NDArray[np.float32]]) -> None:
+        for cut, filling, features in zip(job.cuts, fillings, outputs, strict=True):
+            _check_finite(job, cut, rows, features)
+            filling.write(rows, features)
+        pace.done(len(rows))
+
+    for rows, outputs in forward_rows(job, engine, batches, workers=workers):
+        keep(rows, outputs)
+    return sum(map(len, batches))
+
+
+def _check_finite(
+    job: Job, cut: Cut, rows: NDArray[np.intp], features: NDArray[np.float32]
+) -> None:
+    with np.errstate(over="ignore"):
+        stored = features.astype(cut.key.dtype, copy=False)
+    if np.isfinite(stored).all():
+        return
+    bad = int(np.flatnonzero(~np.isfinite(stored.reshape(len(stored), -1)).all(axis=1))[0])
+    one = [one for split in job.dataset.splits.values() for one in split.ids][int(rows[bad])]
+    if np.isfinite(features[bad]).all():
+        raise DataError(
+            f"{one}: a feature of {cut.layer.name} is {np.abs(features[bad]).max():.6g}, "
+            "beyond float16; store float32 (leave --dtype out)"
+        )
+    raise DataError(
+        f"{one}: a feature of {cut.layer.name} is NaN or infinite; check the image and the weights "
+        "(`probe weights check`)"
+    )
+
+
+class _Pace:
+    """Times the second batch, since the first one also allocates, and tells the observer."""
+
+    def __init__(self, observer: Observer, engine: Engine, rows: int) -> None:
+        self._observer, self._device, self._left = observer, engine.device, rows
+        self._batches, self._since = 0, time.perf_counter()
+
+    def done(self, rows: int) -> None:
+        self._batches, self._left = self._batches + 1, self._left - rows
+        now = time.perf_counter()
+        if self._batches == 2:
+            self._observer.estimated(
+                self._left, self._left * (now - self._since) / rows, self._device
+            )
+        if self._batches <= 2:
+            self._since = now
+        self._observer.advanced(rows)
+
+
+def default_batch_size(size: int) -> int:
+    """Return a batch size that keeps a batch at about 32 images of 224 x 224, from 8 to 256."""
+    images = max(32 * 224 * 224 // (size * size), 1)
+    return min(max(1 << (images.bit_length() - 1), 8), 256)

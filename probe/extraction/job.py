@@ -1,0 +1,121 @@
+"""What a pass consists of, decided before anything runs: images, cuts and the keys of entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.cache.checksum import SplitTable, encode_strings
+from probe.cache.key import FeatureKey, digest_rows, preprocess_identity, view_count
+from probe.datasets.spec import Dataset
+from probe.errors import DataError
+from probe.preprocess.spec import PreprocessSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """One (layer, pool) and the key of its entry."""
+
+    layer: Layer
+    pool: Pool
+    key: FeatureKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that is decided before anything runs.
+
+    Parameters
+    ----------
+    tables : mapping of split to SplitTable
+        Labels, ids and content hashes as they were when this was decided.
+    cuts : tuple of Cut
+        One entry each, filled by one pass.
+    provenance : mapping
+        Where things came from; recorded, and no part of the key.
+    """
+
+    dataset: Dataset
+    backbone: BackboneSpec
+    tables: Mapping[str, SplitTable]
+    preprocess: PreprocessSpec
+    cuts: tuple[Cut, ...]
+    provenance: Mapping[str, Any]
+
+    @property
+    def count(self) -> int:
+        """Images in all splits."""
+        return sum(map(len, self.dataset.splits.values()))
+
+    @property
+    def views(self) -> int:
+        """Forwarded copies of each image."""
+        return view_count(self.cuts[0].key.views)
+
+
+def decide(
+    dataset: Dataset,
+    backbone: BackboneSpec,
+    preprocess: PreprocessSpec,
+    cuts: Sequence[tuple[Layer, Pool, str]],
+    *,
+    dtype: str,
+    views: str = "none",
+    provenance: Mapping[str, Any],
+) -> Job:
+    """Work out the keys of a pass.
+
+    Parameters
+    ----------
+    cuts : sequence of (Layer, Pool, digest of the parameters that this cut uses)
+    dtype : {"float32", "float16"}
+        What is stored.
+    views : {"none", "flip", "crops5"}
+        Augmented copies of each image, see `probe.preprocess.views`.
+
+    Raises
+    ------
+    UsageError
+        A layer cannot be computed at the preprocessing's size.
+    DataError
+        There is no image.
+    """
+    if not any(map(len, dataset.splits.values())):
+        raise DataError(f"{dataset.name}: no images; nothing to extract")
+    tables = _tables(dataset)
+    rows = tuple((name, digest_rows(table.content)) for name, table in tables.items())
+    made = []
+    for layer, pool, parameters in cuts:
+        backbone.check_size(layer, preprocess.size)
+        key = FeatureKey(
+            backbone=backbone.name,
+            layer=layer.name,
+            pool=pool,
+            parameters=parameters,
+            preprocess=preprocess_identity(preprocess),
+            rows=rows,
+            dtype=dtype,
+            views=views,
+        )
+        made.append(Cut(layer=layer, pool=pool, key=key))
+    return Job(
+        dataset=dataset,
+        backbone=backbone,
+        tables=tables,
+        preprocess=preprocess,
+        cuts=tuple(made),
+        provenance=dict(provenance),
+    )
+
+
+def _tables(dataset: Dataset) -> dict[str, SplitTable]:
+    return {
+        name: SplitTable(
+            labels=split.labels,
+            ids=encode_strings(split.ids),
+            content=split.images.content(),
+        )
+        for name, split in dataset.splits.items()
+    }

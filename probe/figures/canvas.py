@@ -1,0 +1,91 @@
+"""What the pictures share: ink, text that is measured before it is placed, files by rename."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probe.core.files import replacing
+from probe.figures.glyphs import family_for, lacking, mend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#1f2933"
+FAINT = "#6b7280"  # 4.8:1 on white: still readable as text
+RULE = "#d5d9de"
+BLUE = "#0072b2"  # Okabe and Ito's: told apart from grey by every kind of colour vision
+DPI = 160
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of that many inches that only ever draws to memory."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG by rename."""
+    mend(figure)
+    with replacing(path) as temporary, _glyphs_may_be_missing():
+        figure.savefig(temporary, format="png", dpi=DPI)
+
+
+@lru_cache(maxsize=4096)
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Return how wide a line of text is, in inches, for a font size in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    if not text.strip():
+        return 0.0  # TextPath fails on what has no outlines
+    font = FontProperties(family=list(family_for(lacking(text))), size=size, weight=weight)
+    with _glyphs_may_be_missing():
+        path = TextPath((0, 0), text.replace("$", r"\$"), prop=font)  # $ would start a formula
+    return float(path.get_extents().width) / 72 if len(path.vertices) else 0.0
+
+
+def shorten(text: str, length: int) -> str:
+    """Return one printable line of at most `length` characters, cut in the middle."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    if len(line) <= length:
+        return line
+    tail = length // 3
+    return f"{line[: length - tail - 1].rstrip()}…{line[-tail:].lstrip()}"
+
+
+def fit(text: str, width: float, size: float, weight: str = "normal") -> str:
+    """Return the text, cut in the middle until it is at most that many inches wide."""
+    length = len(text)
+    line = shorten(text, length)
+    while text_width(line, size, weight) > width and length > 8:
+        length -= 1
+        line = shorten(text, length)
+    return line
+
+
+def quiet_axes(axes: Axes) -> None:
+    """Leave of the frame what carries information."""
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(RULE)
+    axes.tick_params(colors=FAINT, labelsize=9, length=0, pad=5)
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+@contextmanager
+def _glyphs_may_be_missing() -> Iterator[None]:
+    """Draw a box for a letter that the font lacks, as matplotlib does, without its warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

@@ -1,0 +1,135 @@
+"""What a fine-tuning was asked for, as its folder keeps it, so that it can go on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.files import write_text
+from probe.core.records import read_json
+from probe.errors import DataError, UsageError
+from probe.finetune.options import Options
+from probe.finetune.source import Places
+
+SCHEMA = 1
+ASKED = "promote.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What `promote.json` holds.
+
+    Parameters
+    ----------
+    run : str
+        Folder of the run that is fine-tuned.
+    options : Options
+    dataset_root, weights, sample_weights : str, optional
+        Where things lie, if elsewhere than recorded.
+    compare : tuple of str
+        Names of the controls to train beside it.
+    tensorboard : bool
+    group : tuple of str
+        What images belong together by.
+    command : str
+    max_memory : int or None
+        Bytes that the process may take.
+    part : int or None
+        Images that are computed at a time within it, once that is known; 0 for whole batches.
+    """
+
+    run: str
+    options: Options
+    dataset_root: str | None = None
+    weights: str | None = None
+    sample_weights: str | None = None
+    compare: tuple[str, ...] = ()
+    tensorboard: bool = False
+    group: tuple[str, ...] = ()
+    command: str = ""
+    max_memory: int | None = None
+    part: int | None = None
+
+    def save(self, folder: Path) -> None:
+        """Write it by rename."""
+        plain = {"schema": SCHEMA, **vars(self), "options": self.options.to_json()}
+        write_text(folder / ASKED, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> Asked:
+        """Read a folder's.
+
+        Raises
+        ------
+        UsageError
+            The folder is none that `probe promote` made, or its run is complete.
+        """
+        path = folder / ASKED
+        if not path.is_file():
+            raise UsageError(f"{folder}: no {ASKED}, so not a fine-tuning that could go on")
+        if (folder / "result.json").exists():
+            raise UsageError(f"{folder}: this fine-tuning is complete; nothing is left to do")
+        try:
+            data = read_json(path)
+            if data.pop("schema") != SCHEMA:
+                raise ValueError(f"another schema than {SCHEMA}")
+            options = Options.from_json(data.pop("options"))
+            several = {name: tuple(data.get(name, ())) for name in ("compare", "group")}
+            return cls(options=options, **{**data, **several})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"{path}: damaged ({error}); start again with `probe promote`"
+            ) from error
+
+    def places(self, cache_dir: Path) -> Places:
+        """Return where things lie."""
+        root = Path(self.dataset_root) if self.dataset_root else None
+        return Places(
+            cache_dir=cache_dir, dataset_root=root, weights=self.weights, group=self.group
+        )
+
+
+def unfinished(runs: Path) -> Path:
+    """Return the newest folder that a fine-tuning can go on in.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    for path in sorted(runs.glob(f"*/{ASKED}"), reverse=True):
+        if not (path.parent / "result.json").exists():
+            return path.parent
+    raise UsageError(f"{runs}: no fine-tuning was interrupted here; `probe promote` starts one")
+
+
+def read_sample_weights(path: Path, ids: list[str]) -> NDArray[np.float64]:
+    """Read a CSV of ``id,weight`` for weighted sampling, in the order of the training images.
+
+    Raises
+    ------
+    UsageError
+        A line is something else, a weight is negative, or an image has none.
+    """
+    found: dict[str, float] = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        for number, row in enumerate(csv.reader(file), start=1):
+            try:
+                name, value = row
+                found[name] = float(value)
+            except ValueError:
+                if number == 1:  # column names
+                    continue
+                raise UsageError(f"{path}: line {number} is not `id,weight`") from None
+    weights = np.array([found.get(one, np.nan) for one in ids])
+    missing = np.flatnonzero(np.isnan(weights))
+    if len(missing):
+        raise UsageError(f"{path}: {len(missing)} images have no weight, first {ids[missing[0]]}")
+    if (weights < 0).any() or not np.isfinite(weights).all() or not weights.any():
+        raise UsageError(f"{path}: weights must be finite, from 0 up, and not all 0")
+    return weights

@@ -1,0 +1,205 @@
+"""Controls beside a fine-tuning: the same images in the same order, one thing changed.
+
+    fresh        the head starts from Xavier, not from the probe
+    scratch      everything starts from random weights
+    last-layer   the backbone stays as it is
+
+The last layer starts from the head that the run starts from: the probe's, or with `--head fresh` a
+Xavier one. Beside random weights everywhere `fresh` and `last-layer` have those of the probe, for a
+head on random features is no control that anybody asks for, and neither has the probe's head.
+
+Test images stay closed to them. What they leave lies in the run's `compare/NAME/`; the table and
+the picture are of all of them together.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.files import write_text
+from probe.core.records import in_one_line, read_json
+from probe.errors import UsageError
+from probe.finetune.checkpoint import FOLDER
+from probe.finetune.options import BACKBONE, Options
+from probe.heads.history import Epoch
+from probe.runs.results import METRIC_WORDS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+log = logging.getLogger(__name__)
+
+COMPARED, TABLE, PICTURE, STATE = "compare", "comparison.csv", "comparison.png", "comparison.json"
+CONTROLS = ("fresh", "scratch", "last-layer")
+OWN = "this run"
+SMOOTH = 20  # batches that a point of the loss's line is the mean of, at the most
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """How one training went.
+
+    Parameters
+    ----------
+    name : str
+    metric : str
+        ``top1`` or ``map``: what `score` and the epochs are.
+    loss, score : float
+        On validation before the first step.
+    history : tuple of Epoch
+    batches : float32, (n, 2)
+        Loss and top-1 of each training batch; of several labels an image, of its decisions.
+    """
+
+    name: str
+    metric: str
+    loss: float
+    score: float
+    history: tuple[Epoch, ...]
+    batches: NDArray[np.float32]
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose parameters a run keeps, see `Epoch.rank`."""
+        return max(self.history, key=lambda one: (*one.rank, -one.epoch))
+
+
+def control_options(name: str, options: Options) -> Options:
+    """Return the options of a control.
+
+    Raises
+    ------
+    UsageError
+        There is no such control, or it is what the run does anyway.
+    """
+    if name not in CONTROLS:
+        raise UsageError(f"--compare {name}: expected some of {', '.join(CONTROLS)}")
+    if name == "last-layer":
+        trained = options.start == "scratch"  # its statistics go by the batch
+        made = replace(
+            options, freeze=BACKBONE, unfreeze=(), bn=None if trained else options.bn,
+            start="probe" if options.start == "probe" else "fresh",
+        )  # fmt: skip
+    else:
+        # its BatchNorms go by the batch: stored statistics of random weights mean nothing
+        bn = None if "scratch" in (name, options.start) else options.bn
+        start = "scratch" if name == "scratch" else "fresh"
+        frozen = {"freeze": "none", "unfreeze": ()} if name == "scratch" else {}
+        made = replace(options, start=start, bn=bn, **frozen)  # type: ignore[arg-type]
+    if _resolved(made) == _resolved(options):
+        raise UsageError(f"--compare {name}: this is what the run itself does")
+    return made
+
+
+def _resolved(options: Options) -> Options:
+    """Return options with their defaults written out, so that equal trainings are equal."""
+    return replace(options, bn=options.batch_norm, lr=options.rate)
+
+
+def save_course(folder: Path, course: Course) -> None:
+    """Keep a control's course and drop its checkpoints, which are large and of no further use."""
+    plain = {
+        "name": course.name, "loss": course.loss, course.metric: course.score,
+        "history": [asdict(one) for one in course.history], "batches": course.batches.tolist(),
+    }  # fmt: skip
+    write_text(folder / STATE, json.dumps(plain) + "\n")
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+
+
+def load_course(folder: Path) -> Course | None:
+    """Return a control's course where it is complete; one that is damaged is trained anew."""
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        plain = read_json(path)
+        metric = "map" if "map" in plain else "top1"
+        return Course(
+            name=plain["name"], metric=metric, loss=float(plain["loss"]),
+            score=float(plain[metric]), history=tuple(Epoch(**one) for one in plain["history"]),
+            batches=np.array(plain["batches"], np.float32).reshape(-1, 2),
+        )  # fmt: skip
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.warning("%s: damaged (%s); the control is trained again", path, in_one_line(error))
+        return None
+
+
+def save_comparison(folder: Path, courses: Sequence[Course], *, title: str) -> None:
+    """Write the table and the picture of several courses."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    value = f"val_{courses[0].metric}"
+    columns = ("run", "epoch", "train_loss", "train_top1", "val_loss", value, "seconds")
+    writer.writerow(columns)
+    for course in courses:
+        writer.writerow((course.name, 0, "", "", course.loss, course.score, ""))
+        for one in course.history:
+            writer.writerow((course.name, *(getattr(one, name) for name in columns[1:])))
+    write_text(folder / TABLE, text.getvalue())
+    draw_courses({one.name: one for one in courses}, folder / PICTURE, title=title)
+
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#6b7280", "#cc79a7", "#e69f00")  # Okabe and Ito
+
+
+def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> None:
+    """Draw loss a training batch above and top-1, or mAP, on validation below, over iterations.
+
+    The loss is a running mean; each line is named where it ends.
+    """
+    from probe.figures.canvas import FAINT, INK, fit, new_figure, quiet_axes, save
+    from probe.report.markup import capital
+
+    word = METRIC_WORDS[next(iter(courses.values())).metric]
+    figure = new_figure(7.8, 6.8)
+    upper = figure.add_axes((0.085, 0.5, 0.68, 0.36))
+    lower = figure.add_axes((0.085, 0.085, 0.68, 0.33), sharex=upper)
+    ends: dict[str, list[tuple[float, str, str]]] = {"upper": [], "lower": []}
+    ceiling = 0.0
+    for (name, course), colour in zip(courses.items(), COLOURS, strict=False):
+        losses = course.batches[:, 0].astype(np.float64)
+        width = max(1, min(SMOOTH, len(losses) // 5))
+        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+        upper.plot(np.arange(width, len(losses) + 1), smooth, color=colour, lw=1.4)
+        ceiling = max(ceiling, float(np.quantile(smooth, 0.95)))
+        per_epoch = len(losses) // len(course.history)
+        steps = [0, *(one.epoch * per_epoch for one in course.history)]
+        values = [100 * course.score, *(100 * one.val_score for one in course.history)]
+        lower.plot(steps, values, color=colour, lw=1.6, marker="o", ms=3)
+        ends["upper"].append((float(smooth[-1]), f"{name} {smooth[-1]:.2f}", colour))
+        ends["lower"].append((values[-1], f"{name} {values[-1]:.1f} %", colour))
+    upper.set_ylim(0, 1.1 * ceiling)
+    for axes, heading, which in (
+        (upper, "Loss of training batches, nats (running mean)", "upper"),
+        (lower, f"{capital(word)} on validation, %", "lower"),
+    ):
+        quiet_axes(axes)
+        axes.set_title(heading, loc="left", fontsize=10, color=INK)
+        _name_ends(axes, ends[which])
+    upper.tick_params(labelbottom=False)
+    lower.set_xlabel("batches", color=FAINT, fontsize=9.5)
+    figure.text(0.085, 0.94, fit(title, 6.9, 13, "bold"), fontsize=13, weight="bold", color=INK)
+    save(figure, path)
+
+
+def _name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
+    """Write each line's name right of its end, moved apart where ends are close."""
+    low, high = axes.get_ylim()
+    gap, last = 0.075 * (high - low), -np.inf
+    for value, text, colour in sorted(ends):
+        last = max(min(value, high), last + gap)
+        axes.annotate(
+            text, (1.015, last), xycoords=("axes fraction", "data"), color=colour, fontsize=9,
+            va="center", annotation_clip=False,
+        )  # fmt: skip

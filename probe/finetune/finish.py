@@ -1,0 +1,257 @@
+"""The run that comes of a training: its network, its figures, and what was gained.
+
+backbone.safetensors  the best epoch's backbone, which `probe extract --weights` takes
+head.safetensors      and the head on its features
+history.csv steps.csv predictions.npz curves.png, confusion.png or average_precision.png
+promotion.json        what was gained over the probe and what it cost
+result.json           last: the run is complete
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.files import replacing, write_text
+from probe.datasets import Split
+from probe.errors import PromoteError
+from probe.evaluation.many import BLOCK, are_many
+from probe.evaluation.metrics import Metrics
+from probe.evaluation.pairs import figure
+from probe.evaluation.parts import Part
+from probe.evaluation.predictions import Predictions, save_predictions
+from probe.evaluation.scored import (
+    Scored,
+    describe_labels,
+    figures_of,
+    groups_of,
+    intervals_of,
+    measure_blocks,
+    measure_logits,
+    per_class_of,
+    temperature_of,
+    thresholds_of,
+)
+from probe.finetune.asked import SCHEMA, Asked
+from probe.finetune.checkpoint import load_best
+from probe.finetune.gain import Gain, gain_of
+from probe.finetune.log import save_steps
+from probe.finetune.promotion import Begun
+from probe.finetune.source import PROMOTED, Source, describe
+from probe.finetune.start import head_of, scratch_seed
+from probe.heads import BaseHead, save_head
+from probe.heads.history import save_history
+from probe.runs.fit import CONFUSION, CURVES, HEAD, LABEL_BARS
+from probe.runs.ledger import record_look
+from probe.runs.results import RunResult, now, versions, write_run
+from probe.weights.safetensors_file import write_safetensors
+from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, is_random
+
+GAINED, BACKBONE = "promotion.json", "backbone.safetensors"
+AGREEMENT = 1e-4  # of a probability: the head on the features against the whole network
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Promoted:
+    """What came of it.
+
+    Parameters
+    ----------
+    result : RunResult
+    gains : tuple of Gain
+        On validation, which the best epoch was chosen on, and on test where there is one.
+    seconds : float
+        Of training.
+    """
+
+    folder: Path
+    result: RunResult
+    gains: tuple[Gain, ...]
+    seconds: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the best epoch beat the probe on validation; test images have no say in it."""
+        return self.gains[0].after > self.gains[0].before
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers, as `--json` prints them."""
+        gains = {one.split: one.to_json() for one in self.gains}
+        about = {"folder": str(self.folder), "better_than_probe": self.better, "gain": gains}
+        return {**self.result.to_dict(), **about}
+
+
+def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
+    """Score the best epoch, test images included, and write what the run leaves behind.
+
+    Raises
+    ------
+    PromoteError
+        The files would not give the predictions of the network.
+    """
+    source, training = begun.source, begun.training
+    folder, best = training.folder, training.progress.best_epoch
+    values = load_best(folder, best)
+    training.network.state.put(values)
+    arch, fixed = training.network.arch, training.network.state.fixed
+    head = head_of(source, arch, values, fixed)
+    looks, splits = None, {"val": source.val}
+    if source.test is not None and source.test_content is not None:
+        looks = record_look(
+            ledger, source.test_content, command=asked.command, entry=source.result.entry
+        )
+        splits["test"] = source.test
+    predictions: dict[str, Predictions] = {}
+    scored: dict[str, Scored] = {}
+    for name, split in splits.items():
+        features, p = training.predict(split)
+        part = Part(X=features, y=split.labels, ids=split.ids)
+        units = _units(source.predictions[name], split)
+        if not _agree(part, head, p):
+            raise PromoteError(f"{folder}: the head does not give the network's predictions")
+        del p
+        n_classes = len(source.classes)
+        if split.labels.ndim == 1 and are_many(len(split), n_classes):
+            blocks = partial(part.logit_blocks, head, n_classes)
+            scored[name] = measure_blocks(blocks, split.labels, n_classes, units)
+        else:
+            logits = np.full((len(split), n_classes), -np.inf)
+            logits[:, np.asarray(head.classes_)] = head.predict_logits(features)
+            scored[name] = measure_logits(logits, split.labels, units)
+        predictions[name] = _predictions(split, scored[name], units)
+    gains = tuple(
+        gain_of(name, source.predictions[name], one)
+        for name, one in predictions.items()
+        if figure(one.probabilities, one.columns)
+        is not None  # test images may have no label at all
+    )
+    result = _result(begun, asked, scored, looks)
+    _write_network(source, asked, values, folder)
+    save_head(head, folder / HEAD)
+    for name, one in scored.items():
+        if one.kept is not None and result.temperature is not None:  # it needs all classes
+            confidence = one.kept.confidence_at(result.temperature)
+            predictions[name] = replace(predictions[name], scaled=confidence)
+    save_predictions(folder, predictions)
+    save_history(folder, training.progress.history)
+    feed = training.feed
+    save_steps(folder, training.log, feed.batches, several=feed.several)
+    _draw(begun, scored, result)
+    _write_gains(begun, asked, gains)
+    write_run(folder, result)
+    return Promoted(folder=folder, result=result, gains=gains, seconds=training.progress.seconds)
+
+
+def _agree(part: Part, head: BaseHead, p: NDArray[np.float32]) -> bool:
+    """Whether the head on the features gives the network's probabilities, (n, K)."""
+    step = max(1, BLOCK // p.shape[1])
+    return all(
+        np.abs(head.predict_proba(part.X[start : start + step]) - p[start : start + step]).max()
+        <= AGREEMENT
+        for start in range(0, len(p), step)
+    )
+
+
+def _predictions(split: Split, scored: Scored, units: NDArray[np.intp] | None) -> Predictions:
+    said = Predictions.of(split.ids, split.labels, scored.logits, units=units)
+    if scored.kept is None:
+        return said
+    return replace(said, classes=scored.kept.classes, n_classes=scored.kept.n_classes)
+
+
+def _units(before: Predictions, split: Split) -> NDArray[np.intp] | None:
+    """Return which images belong together, as the probe's run has it."""
+    if before.units is None:
+        return None
+    unit = dict(zip(before.ids.tolist(), before.units.tolist(), strict=True))
+    return np.array([unit[one] for one in split.ids], np.intp)
+
+
+def _result(
+    begun: Begun, asked: Asked, scored: Mapping[str, Scored], looks: int | None
+) -> RunResult:
+    source, training = begun.source, begun.training
+    temperature, thresholds = temperature_of(scored), thresholds_of(scored)
+    params: dict[str, Any] = {
+        name: value if isinstance(value, str | int | float | bool) or value is None else str(value)
+        for name, value in asked.options.to_json().items()
+    }
+    params |= {"lr": asked.options.rate, "bn": asked.options.batch_norm}
+    params |= {"from_run": source.name, "best_epoch": training.progress.best_epoch}
+    old = source.result
+    return RunResult(
+        command=asked.command, entry=old.entry, dataset=old.dataset, backbone=old.backbone,
+        weights=_origin(source, asked), layer=old.layer, pool=old.pool, head=PROMOTED,
+        params=params,
+        seed=asked.options.seed, n_train=len(source.train), n_val=len(source.val),
+        n_test=len(source.test) if source.test is not None else 0,
+        metrics=figures_of(scored, temperature, thresholds),
+        per_class=per_class_of(scored, source.classes, thresholds),
+        multilabel=describe_labels(scored, source.classes, thresholds),
+        seconds=training.progress.seconds, versions=versions(), created=now(),
+        intervals=intervals_of(scored), temperature=temperature, test_looks=looks,
+        groups=groups_of(scored, (old.groups or {}).get("by", "")),
+    )  # fmt: skip
+
+
+def _origin(source: Source, asked: Asked) -> str:
+    """Return the weights that the network started from."""
+    if asked.options.start == "scratch":
+        return f"random:{scratch_seed(asked.options.seed)}"
+    return source.result.weights
+
+
+def _write_network(
+    source: Source, asked: Asked, values: Mapping[str, NDArray[np.float32]], folder: Path
+) -> None:
+    origin = _origin(source, asked)
+    how = "trained" if is_random(origin) else "fine-tuned"
+    backbone = {name: values[name] for name in source.parameters}
+    metadata = {
+        PREPROCESS_KEY: json.dumps(source.preprocess.to_json()),
+        BACKBONE_KEY: source.backbone.name,
+        SOURCE_KEY: f"{origin}, {how} on {source.result.dataset}",
+    }
+    with replacing(folder / BACKBONE) as temporary:
+        write_safetensors(temporary, backbone, {n: a.shape for n, a in backbone.items()}, metadata)
+
+
+def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None:
+    from probe.figures.confusion import draw_confusion
+    from probe.figures.curves import draw_curves
+    from probe.figures.label_bars import draw_label_bars
+
+    folder, split = begun.training.folder, result.per_class.split
+    how = "trained from random weights" if is_random(result.weights) else "fine-tuned"
+    about = f"{result.backbone} to {result.layer} on {result.dataset}, {how}"
+    draw_curves(begun.training.progress.history, folder / CURVES, title=about)
+    metrics, title = scored[split].metrics, f"{about}: {split}"
+    if isinstance(metrics, Metrics):
+        draw_confusion(metrics.pairs, begun.source.classes, folder / CONFUSION, title=title)
+    elif result.multilabel is not None and metrics.map is not None:
+        figures, count = result.multilabel["classes"], len(scored[split].labels)
+        draw_label_bars(figures, count, folder / LABEL_BARS, title=title)
+
+
+def _write_gains(begun: Begun, asked: Asked, gains: tuple[Gain, ...]) -> None:
+    progress, metric = begun.training.progress, begun.source.result.metric
+    start = {"difference": begun.difference, "val_loss": begun.loss, f"val_{metric}": begun.score}
+    plain = {
+        "schema": SCHEMA,
+        "from": describe(begun.source),
+        "options": asked.options.to_json(),
+        "start": start,
+        "epochs": len(progress.history),
+        "best_epoch": progress.best_epoch,
+        "seconds": progress.seconds,
+        "gain": {one.split: one.to_json() for one in gains},
+    }
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(begun.training.folder / GAINED, text + "\n")

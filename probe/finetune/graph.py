@@ -1,0 +1,303 @@
+"""The network to train as symbolic graphs: composed from Gluon blocks, bound to given arrays.
+
+A step of Gluon's record / backward / Trainer.step dispatches each parameter's update apart and
+keeps every parameter in an array of its own. Here the blocks are traced once and the executor works
+on slices of one buffer of weights and one of gradients (`probe.finetune.state`), so that an
+optimizer's step, a norm or an average is one operator whatever the depth.
+
+The frozen part is a graph of its own, in which BatchNorm takes its stored statistics and Dropout is
+left out, as when the features were extracted. In the part that learns, Dropout is a product with a
+mask that is fed in, since MXNet's generator cannot be saved.
+
+Every graph is run with ``is_train=True``, predictions too, and says itself what is not to happen:
+in predict mode MXNet reorders the weights of convolutions in place, which for a slice of a buffer
+overwrites its neighbours.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.engines.mxnet.mx import mx
+from probe.engines.mxnet.network import CutNetwork, build, reduce_map
+from probe.evaluation.multilabel import HALF
+from probe.preprocess.spec import PreprocessSpec
+
+Shape = tuple[int, ...]
+DATA, TARGET = "data", "target"
+MEAN, INVERSE = "head.mean", "head.inverse_scale"
+UNUSED = "unused"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """What is computed, without any number that learns.
+
+    Parameters
+    ----------
+    spec, layer, pool
+        The backbone and where it ends.
+    preprocess : PreprocessSpec
+    normalize : {"standard", "l2", "none"}
+        Of the features, in front of the head.
+    widths : tuple of int
+        Outputs of each layer of the head; the last is the number of classes.
+    global_bn : bool
+        BatchNorm takes its stored statistics while training, too.
+    hardest : int
+        Images of a batch that are learnt from; 0 for all.
+    several : bool
+        An image may have several labels: a sigmoid each.
+    """
+
+    spec: BackboneSpec
+    layer: Layer
+    pool: Pool
+    preprocess: PreprocessSpec
+    normalize: str
+    widths: tuple[int, ...]
+    global_bn: bool
+    hardest: int = 0
+    several: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Graph:
+    """A symbol, and what its inputs are called elsewhere.
+
+    Parameters
+    ----------
+    symbol : mx.sym.Symbol
+    names : mapping of the symbol's argument or auxiliary state to canonical name
+        Without the data and the target.
+    masks : tuple of str
+        Inputs that switch units off.
+    """
+
+    symbol: Any
+    names: Mapping[str, str]
+    masks: tuple[str, ...] = ()
+
+
+class _Same(mx.gluon.HybridBlock):  # type: ignore[misc]
+    """In place of a Dropout: nothing."""
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        return F.identity(x)
+
+
+class _Masked(mx.gluon.HybridBlock):  # type: ignore[misc]
+    """In place of a Dropout: a product with an input of that name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._mask = name
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        return x * F.var(self._mask)
+
+
+def frozen_graph(arch: Architecture, size: int, blocks: int) -> Graph:
+    """Return the first `blocks` blocks, pixels to a map."""
+    net = _for_prediction(arch, size)
+    end = Layer(name="frozen", width=0, after=blocks, kind="map")
+    return _pixels(net, arch, end, "none")
+
+
+def training_graph(arch: Architecture, size: int, first: int) -> Graph:
+    """Return the graph of the loss, from pixels or from the map after `first` frozen blocks.
+
+    Its outputs are the mean loss and (2,): the mean loss and the part of images that are right.
+    With several labels an image the loss is the sum over them, as of the heads, and the figures are
+    those of a decision.
+    """
+    net = build(arch.spec, size)
+    masks = []
+    for index, block in enumerate(list(net.features)[: arch.layer.after]):
+        if isinstance(block, mx.gluon.nn.Dropout) and index >= first:
+            masks.append(f"mask{index}")
+            net.features._children[str(index)] = _Masked(masks[-1])
+    if arch.global_bn:
+        _take_stored_statistics(net.features)
+    graph = _logits(net, arch, first)
+    losses, figures = (_of_labels if arch.several else _of_classes)(graph.symbol)
+    learnt = losses
+    if arch.hardest:
+        hard = mx.sym.topk(mx.sym.BlockGrad(losses), axis=0, k=arch.hardest, ret_typ="mask")
+        learnt = losses * mx.sym.BlockGrad(hard)
+    loss = mx.sym.sum(learnt) / arch.hardest if arch.hardest else mx.sym.mean(learnt)
+    outputs = mx.sym.Group([mx.sym.MakeLoss(loss), mx.sym.BlockGrad(figures)])
+    return Graph(symbol=outputs, names=graph.names, masks=tuple(masks))
+
+
+def _of_classes(scores: Any) -> tuple[Any, Any]:
+    """Return each image's cross-entropy, (N,), and the figures, (2,)."""
+    target = mx.sym.var(TARGET)
+    log_p = mx.sym.log_softmax(scores)  # (N, K)
+    losses = -mx.sym.sum(target * log_p, axis=1)
+    right = mx.sym.argmax(log_p, axis=1) == mx.sym.argmax(target, axis=1)
+    return losses, mx.sym.concat(mx.sym.mean(losses), mx.sym.mean(right), dim=0)
+
+
+def _of_labels(scores: Any) -> tuple[Any, Any]:
+    """Return each image's binary cross-entropy, summed over labels, (N,), and the figures, (2,)."""
+    target = mx.sym.var(TARGET)
+    each = mx.sym.Activation(scores, act_type="softrelu") - target * scores  # (N, K)
+    right = (scores > 0) == (target > HALF)
+    return mx.sym.sum(each, axis=1), mx.sym.concat(mx.sym.mean(each), mx.sym.mean(right), dim=0)
+
+
+def prediction_graph(arch: Architecture, size: int) -> Graph:
+    """Return the whole network, pixels to [features, probabilities]."""
+    net = _for_prediction(arch, size)
+    graph = _logits(net, arch, 0, with_features=True)
+    features, logits = graph.symbol
+    p = mx.sym.sigmoid(logits) if arch.several else mx.sym.softmax(logits)
+    return Graph(symbol=mx.sym.Group([features, p]), names=graph.names)
+
+
+def _logits(net: Any, arch: Architecture, first: int, *, with_features: bool = False) -> Graph:
+    if first == 0:
+        graph = _pixels(net, arch, arch.layer, arch.pool)
+        x = graph.symbol
+        names = dict(graph.names)
+    else:
+        x = mx.sym.var(DATA)
+        for block in list(net.features)[first : arch.layer.after]:
+            x = block(x)
+        x = reduce_map(mx.sym, x, arch.layer, arch.pool)
+        names = _canonical(net)
+    features = mx.sym.flatten(x)
+    x = features
+    if arch.normalize == "standard":
+        x = mx.sym.broadcast_sub(x, mx.sym.var(MEAN))
+        x = mx.sym.broadcast_mul(x, mx.sym.var(INVERSE))
+        names |= {MEAN: MEAN, INVERSE: INVERSE}
+    elif arch.normalize == "l2":
+        x = mx.sym.L2Normalization(x, mode="instance")
+    for number, width in enumerate(arch.widths):
+        if number:
+            x = mx.sym.relu(x)
+        weight, bias = f"head.{number}.weight", f"head.{number}.bias"
+        names |= {weight: weight, bias: bias}
+        x = mx.sym.FullyConnected(x, mx.sym.var(weight), mx.sym.var(bias), num_hidden=width)
+    symbol = (features, x) if with_features else x
+    return Graph(symbol=symbol, names=names)
+
+
+def _pixels(net: Any, arch: Architecture, layer: Layer, pool: Pool) -> Graph:
+    """Return the backbone from pixels on, its preprocessing inside."""
+    network = CutNetwork(net, [(layer, pool)], arch.preprocess)
+    (symbol,) = network(mx.sym.var(DATA))
+    names = _canonical(net)
+    names |= {network.gain.name: "gain", network.shift.name: "shift"}
+    return Graph(symbol=symbol, names=names)
+
+
+def _canonical(net: Any) -> dict[str, str]:
+    return {one.name: name for name, one in net._collect_params_with_prefix().items()}
+
+
+def _for_prediction(arch: Architecture, size: int) -> Any:
+    net = build(arch.spec, size)
+    for index, block in enumerate(list(net.features)):
+        if isinstance(block, mx.gluon.nn.Dropout):
+            net.features._children[str(index)] = _Same()
+    _take_stored_statistics(net.features)
+    return net
+
+
+def _take_stored_statistics(block: Any) -> None:
+    if isinstance(block, mx.gluon.nn.BatchNorm):
+        block._kwargs["use_global_stats"] = True
+    for child in block._children.values():
+        _take_stored_statistics(child)
+
+
+def bind(
+    graph: Graph,
+    arrays: Mapping[str, Any],
+    inputs: Mapping[str, tuple[Shape, str]],
+    *,
+    gradients: Mapping[str, Any] | None = None,
+    add: bool = False,
+    shared: Any = None,
+) -> Any:
+    """Return an executor of a graph on arrays that live elsewhere.
+
+    Parameters
+    ----------
+    arrays : mapping of canonical name to NDArray
+        Parameters and statistics; more is ignored.
+    inputs : mapping of name to (shape, dtype)
+        Arrays that the executor gets for itself: data, target, masks.
+    gradients : mapping of canonical name to NDArray, optional
+        Of what learns. Without it the executor is for prediction only.
+    add : bool
+        Gradients are added to what is there.
+    shared : executor, optional
+        Of another input size; its working memory is used again.
+    """
+    symbol, gradients = graph.symbol, dict(gradients or {})
+    own = {name: mx.nd.zeros(shape, dtype=dtype) for name, (shape, dtype) in inputs.items()}
+    names = {**graph.names, UNUSED: UNUSED}
+    if not gradients:
+        # For graphs without any gradient MXNet puts in fused operators, which fold BatchNorms away
+        # and do not notice that weights change. One gradient that nobody asks for prevents it.
+        symbol = mx.sym.Group([*symbol, mx.sym.MakeLoss(mx.sym.var(UNUSED))])
+        arrays = {**arrays, UNUSED: mx.nd.zeros(1)}
+        gradients = {UNUSED: mx.nd.zeros(1)}
+    args = {n: own[n] if n in own else arrays[names[n]] for n in symbol.list_arguments()}
+    found = {n: gradients.get(names.get(n, "")) for n in args}
+    with _environment("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it says on stderr what it leaves out
+        return symbol.bind(
+            mx.cpu(),
+            args,
+            args_grad={n: g for n, g in found.items() if g is not None},
+            grad_req={
+                n: "null" if g is None else "add" if add else "write" for n, g in found.items()
+            },
+            aux_states={n: arrays[names[n]] for n in symbol.list_auxiliary_states()},
+            shared_exec=shared,
+        )
+
+
+def mask_shapes(
+    graph: Graph, arrays: Mapping[str, Any], data: Shape, target: Shape
+) -> dict[str, Shape]:
+    """Return the shapes of a training graph's masks."""
+    if not graph.masks:
+        return {}
+    known = {n: arrays[name].shape for n, name in graph.names.items() if name in arrays}
+    names = graph.symbol.list_arguments()
+    given = {n: shape for n, shape in known.items() if n in names}
+    shapes, _, _ = graph.symbol.infer_shape(**given, **{DATA: data, TARGET: target})
+    return {name: shapes[names.index(name)] for name in graph.masks}
+
+
+def head_shapes(features: int, widths: Sequence[int]) -> dict[str, Shape]:
+    """Return the shapes of a head's parameters by canonical name."""
+    found: dict[str, Shape] = {}
+    for number, width in enumerate(widths):
+        found |= {f"head.{number}.weight": (width, features), f"head.{number}.bias": (width,)}
+        features = width
+    return found
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for a moment: MXNet asks for this one at each bind and has no other switch."""
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

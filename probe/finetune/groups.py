@@ -1,0 +1,145 @@
+"""Which parameters learn, how fast, and which of them are decayed.
+
+    multiplier = backbone or head factor * layer_decay ** layers above * every matching pattern
+
+A frozen parameter has no multiplier. Biases and the gammas and betas of norms are never decayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from probe.backbones.spec import BackboneSpec
+from probe.errors import UsageError
+from probe.finetune.options import BACKBONE, NONE, Options
+
+HEAD = "head."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How a parameter learns: a factor on the step size, and whether it is decayed."""
+
+    factor: float
+    decayed: bool
+
+
+def block_of(name: str) -> int:
+    """Return the place of a parameter's block in the network's `features`; -1 for the head."""
+    return -1 if name.startswith(HEAD) else int(name.split(".")[1])
+
+
+def frozen_blocks(spec: BackboneSpec, freeze: str, end: int) -> int:
+    """Return how many blocks from the input up stay as they are.
+
+    Parameters
+    ----------
+    freeze : str
+        ``none``, ``backbone`` or a layer, which is frozen with all below it.
+    end : int
+        Blocks of the cut network.
+
+    Raises
+    ------
+    UnknownNameError
+        There is no such layer.
+    UsageError
+        The layer lies above the cut.
+    """
+    if freeze == NONE:
+        return 0
+    if freeze == BACKBONE:
+        return end
+    after = spec.layer(freeze).after
+    if after > end:
+        raise UsageError(
+            f"--freeze {freeze}: the features are cut below it; take --freeze backbone"
+        )
+    return after
+
+
+def stages(spec: BackboneSpec, options: Options, end: int) -> list[tuple[int, int]]:
+    """Return (first epoch, frozen blocks) in order; the first stage begins at epoch 1.
+
+    Raises
+    ------
+    UnknownNameError, UsageError
+        As `frozen_blocks`; or a later stage does not free more than the one before.
+    """
+    found = [(1, frozen_blocks(spec, options.freeze, end))]
+    for epoch, freeze in options.unfreeze:
+        blocks = frozen_blocks(spec, freeze, end)
+        if blocks >= found[-1][1]:
+            raise UsageError(
+                f"--unfreeze {epoch}:{freeze} frees nothing more; start with --freeze backbone and "
+                "name ever lower layers, `none` last"
+            )
+        found.append((epoch, blocks))
+    return found
+
+
+def rates(
+    names: Sequence[str], spec: BackboneSpec, options: Options, frozen: int
+) -> dict[str, Rate]:
+    """Return how each parameter that learns does so.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Canonical names of all parameters, running statistics not among them.
+    frozen : int
+        Blocks that stay as they are.
+
+    Raises
+    ------
+    UsageError
+        A pattern matches nothing.
+    """
+    above = _layers_above(names)
+    used = dict.fromkeys(options.lr_mult, False)
+    found = {}
+    for name in names:
+        block = block_of(name)
+        factor = options.head_lr_mult if block < 0 else options.backbone_lr_mult
+        factor *= options.layer_decay ** above[name]
+        for pattern, more in options.lr_mult:
+            if fnmatchcase(name, pattern) or fnmatchcase(layer_of(spec, block), pattern):
+                used[pattern, more] = True
+                factor *= more
+        if (block < 0 or block >= frozen) and factor > 0:
+            found[name] = Rate(factor=factor, decayed=name.endswith(".weight"))
+    for (pattern, _), hit in used.items():
+        if not hit:
+            raise UsageError(
+                f"--lr-mult {pattern}: no parameter and no layer is called so; parameters are "
+                f"{names[0]} ... {names[-1]}"
+            )
+    if not found:
+        raise UsageError("nothing would learn: every step size is 0")
+    return found
+
+
+def layer_of(spec: BackboneSpec, block: int) -> str:
+    """Return the layer that a block belongs to: the first that ends at it or later."""
+    if block < 0:
+        return "head"
+    ends = [(layer.after, layer.name) for layer in spec.layers if layer.after > block]
+    return min(ends)[1] if ends else ""
+
+
+def _layers_above(names: Sequence[str]) -> dict[str, int]:
+    """Return how many layers with parameters lie between a parameter and the output.
+
+    A layer here is a block of the backbone, or a layer of the head.
+    """
+    keys = {name: _depth(name) for name in names}
+    order = {key: place for place, key in enumerate(sorted(set(keys.values()), reverse=True))}
+    return {name: order[key] for name, key in keys.items()}
+
+
+def _depth(name: str) -> tuple[int, int]:
+    """Return what sorts layers from the input to the output."""
+    block = block_of(name)
+    return (1, int(name.split(".")[1])) if block < 0 else (0, block)

@@ -1,0 +1,216 @@
+"""The network while it trains: its numbers, and an executor for each shape that is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.engines.mxnet.mx import mx
+from probe.finetune.graph import (
+    DATA,
+    TARGET,
+    Architecture,
+    bind,
+    frozen_graph,
+    mask_shapes,
+    prediction_graph,
+    training_graph,
+)
+from probe.finetune.groups import Rate
+from probe.finetune.state import State
+
+Masks = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
+
+
+class Network:
+    """A backbone and a head whose upper part learns.
+
+    Parameters
+    ----------
+    arch : Architecture
+    state : State
+    batch_size : int
+        Of training.
+    accumulate : bool
+        Several batches make one step: gradients are added up.
+    """
+
+    def __init__(
+        self, arch: Architecture, state: State, *, batch_size: int, accumulate: bool
+    ) -> None:
+        self.arch, self.state, self.batch_size = arch, state, batch_size
+        self.part: int | None = None  # images computed at a time; None: a whole batch
+        self._accumulate = accumulate
+        self._frozen = 0
+        self._learning: Mapping[str, Rate] = {}
+        self._lower: dict[int, Any] = {}
+        self._upper: dict[int, Any] = {}
+        self._whole: dict[tuple[int, ...], Any] = {}
+        self._dropout: dict[int, tuple[str, ...]] = {}
+
+    @property
+    def frozen(self) -> int:
+        """Blocks, from the input up, that stay as they are."""
+        return self._frozen
+
+    @property
+    def parts(self) -> int:
+        """How many parts a batch is computed in; gradients are then sums over them."""
+        return self.batch_size // (self.part or self.batch_size)
+
+    @property
+    def adds(self) -> bool:
+        """Whether gradients are added up over several passes."""
+        return self._accumulate or self.parts > 1
+
+    def release(self) -> None:
+        """Give working memory back; it is taken again when it is needed."""
+        self._lower, self._upper, self._whole = {}, {}, {}
+        _give_back()
+
+    def learn(self, rates: Mapping[str, Rate], frozen: int) -> None:
+        """Let these parameters learn, above so many frozen blocks."""
+        self._frozen, self._learning = frozen, rates
+        if self._lower or self._upper:
+            self._lower, self._upper = {}, {}
+            _give_back()
+        self.state.learn(rates)
+
+    def step(
+        self, data: NDArray[Any], targets: NDArray[np.float32], masks: Masks, *, size: int
+    ) -> Any:
+        """Compute the gradient of a batch: the sum over its `parts`, each of a part's mean loss.
+
+        Parameters
+        ----------
+        data : uint8, (N, S, S, 3), RGB; or float32, (N, ...)
+            Images, or what the frozen blocks made of them.
+        targets : float32, (N, K)
+        masks : callable
+            (name, shape) -> what a Dropout multiplies by.
+        size : int
+            S.
+
+        Returns
+        -------
+        NDArray, (2,)
+            Mean loss and the part of images, or decisions, that are right; not waited for.
+        """
+        count, figures = len(data), mx.nd.zeros(2)
+        part = min(self.part or count, count)
+        drawn: dict[str, NDArray[np.float32]] = {}
+        for start in range(0, count, part):
+            some = data[start : start + part]
+            given = self._below(some)
+            upper = self._training(size, given.shape)
+            arrays = upper.arg_dict
+            arrays[DATA][:] = given
+            arrays[TARGET][:] = mx.nd.array(targets[start : start + part])
+            for name in self._dropout[size]:
+                if name not in drawn:  # for the whole batch, however it is divided
+                    drawn[name] = masks(name, (count, *arrays[name].shape[1:]))
+                arrays[name][:] = mx.nd.array(drawn[name][start : start + part])
+            outputs = upper.forward(is_train=True)
+            upper.backward()
+            figures = figures + outputs[1]
+        return figures * (part / count)
+
+    def planned(self, images: int, size: int) -> tuple[int, int]:
+        """Return the bytes that MXNet plans for so many images: to learn, and to predict.
+
+        Executors are bound and dropped; nothing is computed, and memory is not touched.
+        """
+        shape = (images, size, size, 3)
+        own = self.arch.preprocess.size
+        predicted = _planned(self._prediction((images, own, own, 3)))
+        learnt = 0
+        if self._frozen:
+            lower = self._bind_lower(shape)
+            learnt += _planned(lower)
+            shape = lower.outputs[0].shape
+        learnt += _planned(self._training(size, shape))
+        self.release()
+        return learnt, predicted
+
+    def _below(self, data: NDArray[Any]) -> Any:
+        """Return what the learning part takes: images, or what the frozen blocks make of them."""
+        if self._frozen and data.dtype == np.uint8:
+            return self._map(data)
+        return mx.nd.array(data, dtype=data.dtype)
+
+    def lower(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return what the frozen blocks make of images, float32, (N, ...)."""
+        found: NDArray[np.float32] = self._map(images).asnumpy()
+        return found
+
+    def predict(
+        self, batches: Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]]:
+        """Yield (rows, features, probabilities) of batches of one size, the last one padded."""
+        for rows, images in batches:
+            executor = self._prediction(images.shape)
+            executor.arg_dict[DATA][:] = mx.nd.array(images, dtype="uint8")
+            features, p, _ = executor.forward(is_train=True)  # see `probe.finetune.graph`
+            yield rows, features.asnumpy()[: len(rows)], p.asnumpy()[: len(rows)]
+
+    def _map(self, images: NDArray[np.uint8]) -> Any:
+        size, shape = images.shape[1], images.shape
+        if size not in self._lower:
+            self._lower[size] = self._bind_lower(shape)
+        executor = self._lower[size]
+        executor.arg_dict[DATA][:] = mx.nd.array(images, dtype="uint8")
+        return executor.forward(is_train=True)[0]
+
+    def _bind_lower(self, shape: tuple[int, ...]) -> Any:
+        graph = frozen_graph(self.arch, shape[1], self._frozen)
+        return bind(graph, self.state.arrays(), {DATA: (shape, "uint8")})
+
+    def _training(self, size: int, shape: tuple[int, ...]) -> Any:
+        if size not in self._upper:
+            graph = training_graph(self.arch, size, self._frozen)
+            target = (shape[0], self.arch.widths[-1])
+            arrays = self.state.arrays()
+            shapes = mask_shapes(graph, arrays, shape, target)
+            kind = "float32" if self._frozen else "uint8"
+            inputs = {DATA: (shape, kind), TARGET: (target, "float32")}
+            inputs |= {name: (one, "float32") for name, one in shapes.items()}
+            slices = self.state.weights.slices(self.state.gradients)
+            gradients = {name: slices[name] for name in self._learning}
+            shared = next(iter(self._upper.values()), None)
+            self._upper[size] = bind(
+                graph, arrays, inputs, gradients=gradients, add=self.adds,
+                shared=shared,
+            )  # fmt: skip
+            self._dropout[size] = graph.masks
+        return self._upper[size]
+
+    def _prediction(self, shape: tuple[int, ...]) -> Any:
+        if shape not in self._whole:  # few validation images are a batch of their own size
+            if self._whole:  # one at a time: validation and test follow one another
+                self._whole.clear()
+                _give_back()
+            graph = prediction_graph(self.arch, shape[1])
+            arrays = self.state.arrays(averaged=True)
+            self._whole[shape] = bind(graph, arrays, {DATA: (shape, "uint8")})
+        return self._whole[shape]
+
+
+def _planned(executor: Any) -> int:
+    """Return the bytes that an executor says it takes, in whole megabytes."""
+    found = re.search(r"Total (\d+) MB allocated", executor.debug_str())
+    return int(found[1]) << 20 if found else 0
+
+
+def _give_back() -> None:
+    """Let the allocator return what executors held, which it would keep for itself."""
+    mx.nd.waitall()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,0 +1,243 @@
+"""What a fine-tuning is told, in plain data, checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from probe.errors import UsageError
+from probe.finetune.augment import AUTO, Augment, parse_augment
+
+Start = Literal["probe", "fresh", "scratch"]
+OptimizerName = Literal["sgd", "adam", "adamw"]
+ScheduleName = Literal["cosine", "step", "constant"]
+BatchNorm = Literal["frozen", "moving"]
+Sampling = Literal["shuffle", "balanced", "weighted"]
+
+LEARNING_RATES: Mapping[OptimizerName, float] = {"sgd": 1e-3, "adam": 1e-4, "adamw": 1e-4}
+NONE, BACKBONE = "none", "backbone"  # what --freeze takes besides a layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a network is fine-tuned. The defaults are for a few hundred to a few thousand images.
+
+    Parameters
+    ----------
+    epochs : int
+        Passes over the training images; a pass is ``n_train // batch_size`` batches.
+    batch_size : int
+        Images a forward pass. What is left over at a pass's end is another rest each epoch.
+    start : {"probe", "fresh", "scratch"}
+        The probe's head on its weights; a Xavier head on those weights; random weights everywhere.
+    freeze : str
+        ``none``, ``backbone``, or a layer: it and all below it stay as they are.
+    unfreeze : tuple of (epoch, freeze)
+        From that epoch on (counted from 1), the other `freeze`; each later one frees more.
+    optimizer : {"sgd", "adam", "adamw"}
+        sgd follows MXNet's momentum rule, ``m = momentum * m - lr * g; w = w + m``: each step keeps
+        the rate it was taken with. torch multiplies the whole momentum by the rate of the day. The
+        two are one as long as the rate stays; under a schedule or a warmup they differ.
+    lr : float or None
+        Highest step size; None takes that of `LEARNING_RATES`.
+    momentum : float
+        Of sgd.
+    wd : float
+        Weight decay, never on biases and norms.
+    backbone_lr_mult, head_lr_mult : float
+        Factors on the step size.
+    layer_decay : float
+        A factor more for each layer further from the head; 1 treats all alike.
+    lr_mult : tuple of (pattern, factor)
+        More factors, for parameters or layers whose name matches.
+    schedule : {"cosine", "step", "constant"}
+    warmup : float
+        Epochs over which the step size rises from 0.
+    bn : {"frozen", "moving"} or None
+        Whether BatchNorm takes its stored statistics or the batch's. None: the stored ones,
+        unless the network starts from random weights.
+    label_smoothing : float
+        Part of each target that is spread over all classes.
+    mixup : float
+        Alpha of the Beta distribution that mixes pairs of images; 0 mixes none.
+    accumulate : int
+        Batches a step.
+    clip : float
+        Largest norm of the whole gradient; 0 clips nothing.
+    ema : float
+        Decay a step of the weights' exponential average, which is then what is evaluated and
+        kept; 0 for none.
+    augment : str
+        See `probe.finetune.augment.parse_augment`.
+    sizes : tuple of int
+        Sides of training images in pixels, drawn for each batch; empty: that of the features.
+    sampling : {"shuffle", "balanced", "weighted"}
+    ohem : float
+        Part of each batch, the hardest images, that is learnt from; 1 for all.
+    patience : int
+        Epochs without a better validation result before it stops; 0 never stops early.
+    seed : int
+        Of everything that is drawn: order, augmentation, dropout, mixup, fresh weights.
+
+    Raises
+    ------
+    UsageError
+        A value makes no sense; the message names the option.
+    """
+
+    epochs: int = 8
+    batch_size: int = 32
+    start: Start = "probe"
+    freeze: str = NONE
+    unfreeze: tuple[tuple[int, str], ...] = ()
+    optimizer: OptimizerName = "adamw"
+    lr: float | None = None
+    momentum: float = 0.9
+    wd: float = 1e-4
+    backbone_lr_mult: float = 1.0
+    head_lr_mult: float = 1.0
+    layer_decay: float = 1.0
+    lr_mult: tuple[tuple[str, float], ...] = ()
+    schedule: ScheduleName = "cosine"
+    warmup: float = 1.0
+    bn: BatchNorm | None = None
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    accumulate: int = 1
+    clip: float = 5.0
+    ema: float = 0.0
+    augment: str = AUTO
+    sizes: tuple[int, ...] = ()
+    sampling: Sampling = "shuffle"
+    ohem: float = 1.0
+    patience: int = 0
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        _one_of("--head", self.start, get_args(Start))
+        _one_of("--optimizer", self.optimizer, get_args(OptimizerName))
+        _one_of("--schedule", self.schedule, get_args(ScheduleName))
+        _one_of("--sampling", self.sampling, get_args(Sampling))
+        if self.bn is not None:
+            _one_of("--bn", self.bn, get_args(BatchNorm))
+        for option, least in {"epochs": 1, "batch_size": 1, "accumulate": 1, "patience": 0}.items():
+            _check(getattr(self, option) >= least, option, getattr(self, option), f">= {least}")
+        for option in ("wd", "backbone_lr_mult", "head_lr_mult", "warmup", "mixup", "clip"):
+            value = getattr(self, option)
+            _check(0 <= value < float("inf"), option, value, "a number from 0 up")
+        for option in ("momentum", "label_smoothing", "ema"):
+            _check(
+                0 <= getattr(self, option) < 1, option, getattr(self, option), "from 0 to below 1"
+            )
+        for option in ("layer_decay", "ohem"):
+            _check(
+                0 < getattr(self, option) <= 1, option, getattr(self, option), "above 0, up to 1"
+            )
+        _check(self.lr is None or 0 < self.lr < float("inf"), "lr", self.lr, "above 0")
+        _check(all(size >= 1 for size in self.sizes), "sizes", self.sizes, "sides in pixels")
+        _check(all(f >= 0 for _, f in self.lr_mult), "lr_mult", self.lr_mult, "factors from 0 up")
+        self.policy()
+
+    @property
+    def rate(self) -> float:
+        """The highest step size."""
+        return LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
+
+    @property
+    def batch_norm(self) -> BatchNorm:
+        """Which statistics BatchNorm takes, defaults resolved."""
+        return self.bn or ("moving" if self.start == "scratch" else "frozen")
+
+    def policy(self) -> Augment:
+        """Return the augmentation as data."""
+        return parse_augment(self.augment)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        plain = asdict(self)
+        plain["unfreeze"] = [list(pair) for pair in self.unfreeze]
+        plain["lr_mult"] = [list(pair) for pair in self.lr_mult]
+        plain["sizes"] = list(self.sizes)
+        return plain
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Options:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            A field is missing, unknown or out of range.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(data) != names:
+            raise ValueError(f"options are {sorted(data)}, expected {sorted(names)}")
+        values = dict(data)
+        values["unfreeze"] = tuple((int(e), str(name)) for e, name in data["unfreeze"])
+        values["lr_mult"] = tuple((str(name), float(f)) for name, f in data["lr_mult"])
+        values["sizes"] = tuple(int(size) for size in data["sizes"])
+        return cls(**values)
+
+
+def parse_unfreeze(text: str) -> tuple[tuple[int, str], ...]:
+    """Read ``3:pool4,6:none``: from epoch 3 on what lies above pool4 learns, from 6 on all.
+
+    Raises
+    ------
+    UsageError
+        The text is something else, or the epochs do not rise.
+    """
+    found = []
+    for part in filter(None, text.split(",")):
+        match = re.fullmatch(r"\s*(\d+)\s*:\s*([\w.]+)\s*", part)
+        if match is None:
+            raise UsageError(f"--unfreeze {part}: expected EPOCH:LAYER, as in 3:pool4,6:none")
+        found.append((int(match[1]), match[2]))
+    epochs = [epoch for epoch, _ in found]
+    if epochs != sorted(set(epochs)) or (epochs and epochs[0] < 2):
+        raise UsageError(f"--unfreeze {text}: the epochs must rise, from 2 on")
+    return tuple(found)
+
+
+def parse_multiplier(text: str) -> tuple[str, float]:
+    """Read ``conv5_*=0.1``.
+
+    Raises
+    ------
+    UsageError
+        The text is something else.
+    """
+    pattern, _, factor = text.rpartition("=")
+    try:
+        value = float(factor)
+    except ValueError:
+        value = -1.0
+    if not pattern or not 0 <= value < float("inf"):
+        raise UsageError(f"--lr-mult {text}: expected PATTERN=FACTOR, as in 'conv5_*=0.1'")
+    return pattern, value
+
+
+def parse_sizes(text: str) -> tuple[int, ...]:
+    """Read ``28,32,36``.
+
+    Raises
+    ------
+    UsageError
+        The text is something else.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"--sizes {text}: expected sides in pixels, as in 28,32,36")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def _one_of(option: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise UsageError(f"{option} {value}: expected {', '.join(names)}")
+
+
+def _check(ok: bool, option: str, value: object, wanted: str) -> None:
+    if not ok:
+        raise UsageError(f"--{option.replace('_', '-')} {value}: it must be {wanted}")

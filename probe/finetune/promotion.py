@@ -1,0 +1,162 @@
+"""The path from a run to a trained network: build, check, train, and the controls beside it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.datasets.notes import warn_of_unusual
+from probe.finetune.asked import Asked
+from probe.finetune.checkpoint import remove_leftovers
+from probe.finetune.compare import (
+    COMPARED,
+    OWN,
+    Course,
+    control_options,
+    load_course,
+    save_comparison,
+    save_course,
+)
+from probe.finetune.log import Recorder
+from probe.finetune.mirror import MirrorTest, settle
+from probe.finetune.options import Options
+from probe.finetune.planning import Limit, Plan, follow
+from probe.finetune.source import Source
+from probe.finetune.start import check_start, make_training
+from probe.finetune.train import Observer, Training, places_of, score
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Begun:
+    """A training that is ready to run.
+
+    Parameters
+    ----------
+    difference : float or None
+        Largest difference to the probe's validation probabilities, before the first step; None
+        from random weights, which have nothing to agree with.
+    loss, score : float
+        On validation, before the first step; see `probe.finetune.train.score`.
+    probabilities : float32, (n_val, K)
+        Of the validation images, before the first step.
+    predict_seconds : float
+        Of one validation image.
+    plan : Plan or None
+        How it stays within a limit on memory, where that was found out just now.
+    mirror : MirrorTest or None
+        What was settled by it: whether images are mirrored, before the first step.
+    """
+
+    source: Source
+    training: Training
+    difference: float | None
+    loss: float
+    score: float
+    probabilities: NDArray[np.float32]
+    predict_seconds: float
+    plan: Plan | None = None
+    mirror: MirrorTest | None = None
+
+
+def begin(
+    source: Source,
+    options: Options,
+    folder: Path,
+    *,
+    weights: NDArray[np.float64] | None = None,
+    workers: int = 2,
+    limit: Limit = Limit(),  # noqa: B008  # frozen
+) -> Begun:
+    """Build the network, check that it is the one that was probed, and score it.
+
+    Raises
+    ------
+    PromoteError
+        It does not give the probe's validation predictions.
+    UsageError
+        Options do not go together, or not even an image at a time fits the limit on memory.
+    """
+    training = make_training(source, options, folder, weights=weights, workers=workers)
+    plan = follow(training, limit)
+    started = time.perf_counter()
+    features, p = training.predict(source.val)
+    seconds = (time.perf_counter() - started) / len(source.val)
+    difference = None
+    if options.start != "scratch":  # a fresh head is no reason not to check what lies below it
+        known = p if options.start == "probe" else source.head.predict_proba(features)
+        difference = check_start(source, known.astype(np.float32))
+    targets = places_of(source.val.labels, np.asarray(source.head.classes_))
+    loss, value = score(p, targets)
+    return Begun(
+        source=source, training=training, difference=difference, loss=loss, score=value,
+        probabilities=p, predict_seconds=seconds, plan=plan, mirror=settle(source, training),
+    )  # fmt: skip
+
+
+def run(begun: Begun, observer: Observer, *, tensorboard: bool = False) -> None:
+    """Train to the end, from the last checkpoint where there is one.
+
+    Raises
+    ------
+    PromoteError
+        Training diverged, or a file cannot be written.
+    """
+    recorder = Recorder(begun.training, observer, tensorboard=tensorboard)
+    try:
+        begun.training.run(recorder)
+    finally:
+        recorder.close()
+    warn_of_unusual(split.images for split in (begun.source.train, begun.source.val))
+
+
+def train_controls(
+    begun: Begun,
+    asked: Asked,
+    observer_for: Callable[[str, Begun], AbstractContextManager[Observer]],
+) -> list[Course]:
+    """Train the controls that were asked for; return their courses, the run's own first.
+
+    A control that was interrupted goes on, too; the validation images alone are scored.
+    """
+    if not asked.compare:
+        return []
+    training = begun.training
+    limit = Limit(bytes=asked.max_memory, part=training.network.part or 0)
+    courses = [_course(OWN, begun)]
+    training.network.release()
+    for name in asked.compare:
+        folder = training.folder / COMPARED / name
+        known = load_course(folder)
+        if known is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(folder)
+            options = control_options(name, training.options)
+            other = begin(
+                begun.source, options, folder, weights=training.feed.weights,
+                workers=training.feed.workers, limit=limit,
+            )  # fmt: skip
+            other.training.resume()
+            with observer_for(name, other) as observer:
+                run(other, observer)
+            known = _course(name, other)
+            other.training.network.release()
+            save_course(folder, known)
+        courses.append(known)
+    result = begun.source.result
+    title = f"{result.backbone} on {result.dataset}: side by side"
+    save_comparison(training.folder, courses, title=title)
+    return courses
+
+
+def _course(name: str, begun: Begun) -> Course:
+    training = begun.training
+    return Course(
+        name=name, metric=begun.source.result.metric, loss=begun.loss, score=begun.score,
+        history=training.progress.history, batches=training.log[:, :2],
+    )  # fmt: skip

@@ -1,0 +1,49 @@
+"""The step size over a training: a rise, then a cosine, stairs or a plateau."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from probe.finetune.options import ScheduleName
+
+STAIRS, FALL = (
+    (0.5, 0.75),
+    0.1,
+)  # parts of the training after which the step size falls, and to what
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A factor on the step size for each step.
+
+    Parameters
+    ----------
+    name : {"cosine", "step", "constant"}
+        ``cosine`` falls to 0 at the end; ``step`` to a tenth after a half and again after three
+        quarters.
+    warmup : int
+        Steps of the linear rise.
+    total : int
+        Steps in all.
+
+    References
+    ----------
+    Loshchilov, Hutter, SGDR, arXiv:1608.03983: the cosine. Goyal et al., arXiv:1706.02677: the
+    rise.
+    """
+
+    name: ScheduleName
+    warmup: int
+    total: int
+
+    def factor(self, step: int) -> float:
+        """Return the factor of a step, counted from 1."""
+        if step <= self.warmup:
+            return step / (self.warmup + 1)
+        if self.name == "constant":
+            return 1.0
+        if self.name == "step":
+            return FALL ** sum(step > part * self.total for part in STAIRS)
+        done = (step - self.warmup - 1) / max(1, self.total - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

@@ -1,0 +1,368 @@
+"""From a run to what is fine-tuned: its images, its weights and the head that was fitted on them.
+
+Which images are held out is read off the run's predictions, not drawn again: the validation images
+of the promoted run are those of the probe, whatever changed since.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.bench.record import newest_bench
+from probe.cache.beside import parse_features_name
+from probe.cache.features import FeatureSplit
+from probe.cache.joining import Joined, join
+from probe.cache.store import Entry, Store
+from probe.datasets import Dataset, Split
+from probe.errors import CacheError, DataError, UnknownNameError, UsageError
+from probe.evaluation.predictions import Predictions, load_predictions
+from probe.evaluation.units import beyond_single
+from probe.extraction.request import Prepared, prepare, repeat
+from probe.heads import load_head
+from probe.preprocess.spec import PreprocessSpec
+from probe.runs.fit import HEAD, TRAIN_HEAD, related_rows
+from probe.runs.grouping import groups_of_entry
+from probe.runs.memory import Fitting
+from probe.runs.results import METRIC_WORDS, RunResult, find_run, finished_runs, read_run
+
+if TYPE_CHECKING:
+    from probe.heads.linear import LinearHead
+
+log = logging.getLogger(__name__)
+
+PROMOTED = "promoted"
+PROMOTABLE = "linear and MLP heads (dense, path, logistic, ridge) can be fine-tuned"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """A run that can be fine-tuned, with all that it was made of.
+
+    Parameters
+    ----------
+    folder : Path
+    result : RunResult
+    head : LinearHead
+        The one fitted on training images alone.
+    predictions : mapping of split to Predictions
+        The probe's, of ``val`` and, where there is one, ``test``.
+    backbone, layer, pool, preprocess
+    parameters : mapping of canonical name to float32 array
+        Of the cut network.
+    train, val : Split
+    test : Split or None
+    test_content : uint8, (n_test, 16), or None
+    classes : tuple of str
+    dtype : str
+        Of the stored features.
+    """
+
+    folder: Path
+    result: RunResult
+    head: LinearHead
+    predictions: Mapping[str, Predictions]
+    backbone: BackboneSpec
+    layer: Layer
+    pool: Pool
+    preprocess: PreprocessSpec
+    parameters: Mapping[str, NDArray[np.float32]]
+    train: Split
+    val: Split
+    test: Split | None
+    test_content: NDArray[np.uint8] | None
+    classes: tuple[str, ...]
+    dtype: str
+
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return self.folder.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things lie.
+
+    Parameters
+    ----------
+    cache_dir : Path
+    dataset_root, weights : optional
+        Where the images or the weights lie now, if elsewhere than recorded.
+    group : tuple of str
+        What images belong together by, see `probe.runs.grouping`; by default what the run had.
+    """
+
+    cache_dir: Path
+    dataset_root: Path | None = None
+    weights: str | None = None
+    group: tuple[str, ...] = ()
+
+
+def open_source(folder: Path, places: Places) -> Source:
+    """Read a run and find its images and weights again.
+
+    Raises
+    ------
+    UsageError
+        The run cannot be fine-tuned; says why and names the best one that can.
+    DataError
+        An image is gone or another one than the run saw.
+    ProbeError
+        Weights or images are not to be found.
+    """
+    result = read_run(folder)
+    predictions = load_predictions(folder)
+    try:
+        head = _head(folder, result, predictions)
+    except UsageError as error:
+        raise UsageError(f"{error}{_offer(places.cache_dir, result.dataset)}") from error
+    joined, prepared = _inputs(result, places)
+    main = prepared[joined.entry.name]
+    cut = main.job.cuts[0]
+    dataset_splits = {
+        name: _checked(prepared[source].dataset, name, joined.splits[name])
+        for name, source in joined.sources.items()
+    }
+    train, val = _divide(folder, result, dataset_splits, predictions["val"])
+    told, by = _related(folder, joined, predictions, places.group)
+    if by:
+        result = replace(result, groups={**(result.groups or {}), "by": by})
+    return Source(
+        folder=folder, result=result, head=head, predictions=told, backbone=main.backbone,
+        layer=cut.layer, pool=cut.pool, preprocess=main.preprocess,
+        parameters=main.load([(cut.layer, cut.pool)]).parameters, train=train, val=val,
+        test=dataset_splits.get("test") if "test" in predictions else None,
+        test_content=joined.splits["test"].content if "test" in joined.splits else None,
+        classes=tuple(joined.entry.classes), dtype=joined.entry.key.dtype,
+    )  # fmt: skip
+
+
+def choose_run(cache_dir: Path, wanted: Path | None) -> Path:
+    """Return the run to fine-tune: the one named, the newest bench's winner, or the newest.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    UnknownNameError
+        It is neither a folder nor the name of a run.
+    """
+    runs = cache_dir / "runs"
+    if wanted is not None:
+        return find_run(runs, wanted)
+    winner = _winner(cache_dir)
+    if winner is not None:
+        return winner
+    for folder, result in finished_runs(runs):
+        if result.head != PROMOTED:
+            return folder
+    raise UsageError(f"{runs}: no finished run to promote; `probe head` makes one")
+
+
+def _winner(cache_dir: Path) -> Path | None:
+    """Return the run that won the newest bench, None where there is no bench."""
+    bench = newest_bench(cache_dir / "benches")
+    if bench is None:
+        return None
+    won = [bench.row(one.winner) for one in bench.comparisons if one.winner is not None]
+    found = [row.run for row in won if row.run is not None]
+    if len(won) > 1:
+        named = ", ".join(f"{row.dataset}: {row.run or row.name}" for row in won)
+        raise UsageError(f"the newest bench has a winner for each dataset; name one ({named})")
+    folder = cache_dir / "runs" / found[0] if found else None
+    return folder if folder is not None and (folder / "result.json").is_file() else None
+
+
+def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions]) -> LinearHead:
+    """Return the head to start from, or say why there is none."""
+    from probe.heads.linear import LinearHead
+
+    if result.head == PROMOTED:
+        raise UsageError(
+            f"{folder}: this run is fine-tuned already; to go on from it, run `probe extract "
+            f"--weights {folder / 'backbone.safetensors'}` and fit a head"
+        )
+    if "val" not in predictions:
+        raise UsageError(
+            f"{folder}: the run held nothing out, so there is nothing to watch and to choose the "
+            "best epoch on; fit the head again with --val-size 0.3 and without --folds"
+        )
+    path = folder / TRAIN_HEAD
+    head = load_head(path if path.exists() else folder / HEAD)
+    if not isinstance(head, LinearHead):
+        raise UsageError(f"{folder}: a {result.head} head is no layer of a network; {PROMOTABLE}")
+    return head
+
+
+def _offer(cache_dir: Path, dataset: str) -> str:
+    """Return a dataset's best run that has a network, as the end of a refusal."""
+    store = Store(cache_dir)
+    best: tuple[float, str, str] | None = None
+    for folder, result in finished_runs(cache_dir / "runs"):
+        if result.dataset != dataset:
+            continue
+        try:
+            _head(folder, result, load_predictions(folder))
+            if store.choose(result.entry).key.views != "none":
+                continue
+        except (UsageError, UnknownNameError, CacheError, DataError, ValueError):
+            continue
+        score = result.metrics.get("val", {}).get(result.metric, 0.0)
+        if best is None or score > best[0]:
+            best = score, folder.name, METRIC_WORDS[result.metric]
+    if best is None:
+        return ""
+    value, name, word = best
+    return f". The best run that can be: `probe promote {name}` (val {word} {100 * value:.2f} %)"
+
+
+def _inputs(result: RunResult, places: Places) -> tuple[Joined, dict[str, Prepared]]:
+    store = Store(places.cache_dir)
+    entry = _entry(store, result)
+    if entry.key.views != "none":
+        raise UsageError(
+            f"{entry.name}: features of several views ({entry.key.views}) are averaged over them, "
+            f"which a network does not do; extract without --views"
+            f"{_offer(places.cache_dir, result.dataset)}"
+        )
+    joined = join(store, entry)
+    prepared = {}
+    for name in dict.fromkeys([entry.name, *joined.sources.values()]):
+        other = store.choose(name)
+        asked = repeat(
+            other.key, other.provenance, cache_dir=places.cache_dir,
+            dataset_root=places.dataset_root, weights=places.weights,
+        )  # fmt: skip
+        prepared[name] = prepare(asked)
+    key = prepared[entry.name].job.cuts[0].key
+    if key.parameters != entry.key.parameters:
+        raise DataError(
+            f"{entry.name}: the weights found now are not those it was extracted with; name the "
+            "file with --weights"
+        )
+    return joined, prepared
+
+
+def _entry(store: Store, result: RunResult) -> Entry:
+    offer = partial(_offer, store.folder.parent, result.dataset)
+    entries, pca = parse_features_name(result.entry)
+    if len(entries) > 1 or pca:
+        raise UsageError(
+            f"{result.entry}: features of several backbones, or after a PCA, cannot be fine-tuned; "
+            f"`probe bundle` makes a model of them as they are{offer()}"
+        )
+    try:
+        return store.choose(result.entry)
+    except (UnknownNameError, CacheError):
+        raise UsageError(
+            f"{result.entry}: this run's entry is not in {store.folder}; without it, or with "
+            f"imported features, there is no network to fine-tune{offer()}"
+        ) from None
+
+
+def _checked(dataset: Dataset, name: str, wanted: FeatureSplit) -> Split:
+    """Return the images that features were made of, in the entry's order."""
+    found = dataset.splits.get(name)
+    place = {one: row for row, one in enumerate(found.ids)} if found is not None else {}
+    missing = [one for one in wanted.ids if one not in place]
+    if missing or found is None:
+        raise DataError(
+            f"{dataset.name}: {len(missing)} images of {name} are gone, first {missing[:1]}; "
+            "`probe cache sync` brings the entry in step"
+        )
+    split = found.take(np.array([place[one] for one in wanted.ids], np.intp))
+    other = np.flatnonzero((split.images.content() != wanted.content).any(axis=1))
+    if len(other):
+        raise DataError(
+            f"{dataset.name}: {len(other)} images of {name} are not those the features were made "
+            f"of, first {split.ids[int(other[0])]}; `probe cache sync` brings the entry in step"
+        )
+    return Split(ids=list(split.ids), labels=wanted.labels, images=split.images)
+
+
+def _divide(
+    folder: Path, result: RunResult, splits: Mapping[str, Split], val: Predictions
+) -> tuple[Split, Split]:
+    """Return the images that train and those that the run held out."""
+    own = "val" in splits
+    held = splits["val"] if own else splits["train"]
+    place = {one: row for row, one in enumerate(held.ids)}
+    if missing := [one for one in val.ids.tolist() if one not in place]:
+        raise DataError(
+            f"{folder}: its validation image {missing[0]} is not in the entry any more; fit again"
+        )
+    rows = np.array([place[one] for one in val.ids.tolist()], np.intp)
+    train = splits["train"]
+    if not own:
+        train = train.take(np.setdiff1d(np.arange(len(train)), rows))
+    if len(train) != result.n_train:
+        raise DataError(
+            f"{folder}: fitted on {result.n_train} images, the entry now has {len(train)} to train "
+            "on; fit the head again"
+        )
+    return train, held.take(rows)
+
+
+def _related(
+    folder: Path, joined: Joined, predictions: Mapping[str, Predictions], group: Sequence[str]
+) -> tuple[Mapping[str, Predictions], str]:
+    """Return the predictions with what belongs together, and by what where it was asked for.
+
+    The run's split stays as it is, so a group that it divides is refused.
+    """
+    groups = groups_of_entry(group, joined, fitting=Fitting(solver="path"))
+    related = related_rows(joined.splits, groups)
+    held = "val" if "val" in joined.splits else "train"
+    places = {"val": held, "test": "test"}
+    rows = {
+        split: _rows_of(joined.splits[where].ids, predictions[split])
+        for split, where in places.items()
+        if split in predictions
+    }
+    units = related.units[held][rows["val"]]
+    every = related.units["train"]
+    learnt = every if held == "val" else np.delete(every, rows["val"])
+    if count := int(np.isin(units, learnt).sum()):
+        what = f"of groups ({related.by}) that are trained on, too" if group else (
+            "copies of training images"
+        )  # fmt: skip
+        text = (
+            f"{folder}: {count:,} of {len(units):,} validation images are {what}, so the best "
+            "epoch would be chosen by what was learnt by heart"
+        )
+        again = f"fit the head again{f' with --group {group[0]}' if group else ''}"
+        if held == "train" and group:
+            raise UsageError(f"{text}; {again}")
+        log.warning("%s%s", text, f"; {again}" if held == "train" else "")
+    found = dict(predictions)
+    for split, place in rows.items():
+        if group or predictions[split].units is None:
+            own = related.units[places[split]][place]
+            kept = own if beyond_single(own) else None
+            found[split] = replace(predictions[split], units=kept)
+    return found, related.by
+
+
+def _rows_of(ids: Sequence[str], wanted: Predictions) -> NDArray[np.intp]:
+    place = {one: row for row, one in enumerate(ids)}
+    return np.array([place[one] for one in wanted.ids.tolist()], np.intp)
+
+
+def describe(source: Source) -> dict[str, Any]:
+    """Return what a promoted run records of where it started."""
+    return {
+        "run": source.name,
+        "folder": str(source.folder),
+        "head": source.result.head,
+        "metrics": {k: dict(v) for k, v in source.result.metrics.items()},
+        "seconds": source.result.seconds,
+    }

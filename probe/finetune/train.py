@@ -1,0 +1,326 @@
+"""The loop: batches, steps, epochs, the best of them, and checkpoints in between."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.datasets import Split
+from probe.datasets.loader import load_batches
+from probe.errors import PromoteError
+from probe.evaluation.metrics import UNSEEN_LOSS
+from probe.evaluation.multilabel import binary_losses
+from probe.evaluation.pairs import figure
+from probe.finetune.batches import Batch, Feed
+from probe.finetune.checkpoint import LOG, Progress, load_last, save_best, save_last
+from probe.finetune.groups import rates, stages
+from probe.finetune.network import Network
+from probe.finetune.planning import AT_ONCE
+from probe.finetune.randomness import DROPOUT, generator
+from probe.finetune.schedule import Schedule
+from probe.heads.history import Epoch
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import UInt8Image
+
+KEEP = 0.5  # of units, as in every network here that has Dropout
+CACHED_BYTES = 1 << 30  # of the frozen part's output that is kept in memory
+CHECKPOINT_SECONDS = 120.0  # between checkpoints within an epoch
+
+
+class Observer(Protocol):
+    """Told what happens during a training; the command line draws it."""
+
+    def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None:
+        """A batch of `total` is behind; its figures are of the batch before."""
+
+    def epoch_done(self, epoch: Epoch, best: bool) -> None:
+        """An epoch was measured."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Figures:
+    """What a training leaves: how far it got, and a row a batch.
+
+    Parameters
+    ----------
+    progress : Progress
+    log : float32, (n_batches, 3)
+        Loss, top-1 (of several labels an image: the part of decisions that are right) and step size
+        of each batch, as it was when it was learnt from; batches of one step have that step's size.
+    """
+
+    progress: Progress
+    log: NDArray[np.float32]
+
+
+class Training:
+    """A network, its images, and where the checkpoints go.
+
+    Parameters
+    ----------
+    network : Network
+    feed : Feed
+        Of the training images.
+    val : Split
+    classes : int, (K,)
+        The label of each output.
+    folder : Path
+        Of the run.
+    """
+
+    def __init__(
+        self, network: Network, feed: Feed, val: Split, classes: NDArray[np.integer[Any]],
+        folder: Path,
+    ) -> None:  # fmt: skip
+        self.network, self.feed, self.val, self.folder = network, feed, val, folder
+        self.options, self._classes = feed.options, classes
+        self.progress = Progress()
+        self._log: list[tuple[float, float, float]] = []
+        self._stages = stages(network.arch.spec, self.options, network.arch.layer.after)
+        self._stage: int | None = None
+        self._lower: NDArray[np.float32] | None = None
+        self._clock = time.perf_counter()
+        self.cached_bytes = CACHED_BYTES
+        per_step = self.options.accumulate
+        self.updates = -(-feed.batches // per_step)  # an epoch
+        self._schedule = Schedule(
+            name=self.options.schedule,
+            warmup=round(self.options.warmup * self.updates),
+            total=self.options.epochs * self.updates,
+        )
+        self.network.state.learn(self._rates(0))  # a pattern that fits nothing shows at once
+        for _, frozen in self._stages:
+            self._rates(frozen)
+
+    def settle_augment(self, augment: str) -> None:
+        """Take this augmentation, before the first step."""
+        self.options = replace(self.options, augment=augment)
+        self.feed = replace(self.feed, options=self.options)
+
+    @property
+    def log(self) -> NDArray[np.float32]:
+        """Loss, top-1 and step size of each batch so far, (n, 3)."""
+        return np.array(self._log, np.float32).reshape(-1, 3)
+
+    def resume(self) -> bool:
+        """Take up the last checkpoint, if there is one; return whether there was.
+
+        Raises
+        ------
+        PromoteError
+            It is damaged, or of another network.
+        """
+        found = load_last(self.folder)
+        if found is None:
+            return False
+        self.progress, arrays = found
+        self._log = [tuple(row) for row in arrays.pop(LOG).tolist()]
+        try:
+            self.network.state.restore(arrays, self.progress.updates)
+        except ValueError as error:
+            raise PromoteError(f"{self.folder}: the checkpoint cannot be taken: {error}") from error
+        return True
+
+    @property
+    def done(self) -> bool:
+        """Whether there is no epoch left to train."""
+        return self.progress.stopped or self.progress.epoch > self.options.epochs
+
+    def run(self, observer: Observer) -> Figures:
+        """Train until the epochs are over or validation gets no better.
+
+        Raises
+        ------
+        PromoteError
+            The loss is no number any more, or a checkpoint cannot be written.
+        """
+        while not self.done:
+            self._clock = time.perf_counter() - self._spent()
+            self.enter_stage(self.progress.epoch)
+            self._train_epoch(observer)
+            self._close_epoch(observer)
+        return Figures(progress=self.progress, log=self.log)
+
+    def _spent(self) -> float:
+        """Return what a checkpoint within an epoch says of the time it took so far."""
+        return self.progress.seconds - sum(one.seconds for one in self.progress.history)
+
+    def _train_epoch(self, observer: Observer) -> None:
+        saved, accumulate = time.perf_counter(), self.options.accumulate
+        total = self.options.epochs * self.feed.batches
+        for batch in self.batches(self.progress.epoch, self.progress.batch):
+            figures = self.forward(batch)
+            rate = self.options.rate * self._schedule.factor(self.network.state.steps + 1)
+            last = batch.step + 1 == self.feed.batches
+            whole = (batch.step + 1) % accumulate == 0
+            if whole or last:
+                self._update(batch.step % accumulate + 1)
+            loss, top1 = figures.asnumpy().tolist()
+            self._log.append((loss, top1, rate))
+            observer.stepped(len(self._log), total, *self._log[-1])
+            self.progress = replace(
+                self.progress, batch=batch.step + 1, updates=self.network.state.steps
+            )
+            if whole and not last and time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                self.checkpoint()
+                saved = time.perf_counter()
+
+    def forward(self, batch: Batch) -> Any:
+        """Compute the gradient of a batch and return its figures; see `Network.step`."""
+        epoch, seed = self.progress.epoch, self.options.seed
+
+        def masks(name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+            number = int(name.removeprefix("mask"))
+            drawn = generator(seed, DROPOUT, epoch, batch.step, number).random(shape, np.float32)
+            return (drawn < KEEP).astype(np.float32) / KEEP
+
+        size = self.feed.size_of(epoch, batch.step)
+        return self.network.step(batch.images, batch.targets, masks, size=size)
+
+    def _update(self, batches: int) -> None:
+        state, options = self.network.state, self.options
+        batches *= self.network.parts
+        norm = state.norm() / batches
+        if not math.isfinite(norm):
+            raise PromoteError(
+                f"epoch {self.progress.epoch}, batch {self.progress.batch + 1}: the gradient is no "
+                f"number any more; take a smaller --lr than {options.rate:g}"
+                + ("" if options.clip else ", or --clip 5")
+            )
+        scale = min(1.0, options.clip / norm) if options.clip and norm else 1.0
+        lr = options.rate * self._schedule.factor(state.steps + 1)
+        state.update(lr=lr, wd=options.wd, momentum=options.momentum, rescale=scale / batches)
+        if self.network.adds:
+            state.gradients[:] = 0
+
+    def _close_epoch(self, observer: Observer) -> None:
+        epoch = self.progress.epoch
+        rows = self.log[-self.feed.batches :].astype(np.float64)
+        loss, value = score(self.predict(self.val)[1], self._targets(self.val))
+        seconds = time.perf_counter() - self._clock
+        done = Epoch(
+            epoch=epoch, train_loss=float(rows[:, 0].mean()), val_loss=loss,
+            lr=float(rows[:, 2].mean()), seconds=seconds,
+        )  # fmt: skip
+        if self.feed.several:
+            done = replace(done, val_map=value)
+        else:
+            done = replace(done, train_top1=float(rows[:, 1].mean()), val_top1=value)
+        progress = self.progress.with_epoch(done, self.options.patience)
+        best = progress.best_epoch == epoch
+        if best:  # before the checkpoint that says so: what is killed in between is done again
+            save_best(self.folder, epoch, self.network.state.best_values())
+        self.progress, self._clock = progress, time.perf_counter()
+        self.checkpoint()
+        observer.epoch_done(done, best)
+
+    def checkpoint(self) -> None:
+        """Write how far the training is."""
+        behind = sum(one.seconds for one in self.progress.history)
+        self.progress = replace(self.progress, seconds=behind + time.perf_counter() - self._clock)
+        save_last(self.folder, self.progress, self.network.state.snapshot(), self.log)
+
+    def predict(self, split: Split) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return features, (n, D), and probabilities, (n, K), of images as they are."""
+        spec = self.network.arch.preprocess
+
+        def load(row: int) -> UInt8Image:
+            return resize_image(split.images.image(row), spec)
+
+        size = min(self.network.part or AT_ONCE, max(1, len(split)))
+        starts = np.split(np.arange(len(split)), range(size, len(split), size))
+        loaded = load_batches(load, starts, batch_size=size, workers=self.feed.workers)
+        found = list(self.network.predict(loaded))
+        return np.concatenate([one[1] for one in found]), np.concatenate([one[2] for one in found])
+
+    def _targets(self, split: Split) -> NDArray[np.intp]:
+        return places_of(split.labels, self._classes)
+
+    def _rates(self, frozen: int) -> Any:
+        names = list(self.network.state.weights.places)
+        return rates(names, self.network.arch.spec, self.options, frozen)
+
+    def planned(self, images: int) -> tuple[int, int]:
+        """Return the bytes that MXNet plans for so many images, in the stage that takes most."""
+        size, found = max(self.feed.sizes), []
+        for _, frozen in self._stages:
+            self.network.learn(self._rates(frozen), frozen)
+            found.append(self.network.planned(images, size))
+        self._stage = None
+        return max(learnt for learnt, _ in found), found[0][1]
+
+    def enter_stage(self, epoch: int) -> None:
+        """Free what is to learn in this epoch."""
+        stage = sum(epoch >= first for first, _ in self._stages) - 1
+        if stage == self._stage:
+            return
+        self._stage, frozen = stage, self._stages[stage][1]
+        self.feed.prepare()
+        self.network.learn(self._rates(frozen), frozen)
+        self._lower = self._cached() if self._can_cache() else None
+
+    def _can_cache(self) -> bool:
+        """Whether the frozen part gives the same for an image every time."""
+        same = self.options.policy().changes_nothing and not self.options.mixup
+        return bool(self.network.frozen) and same and len(self.feed.sizes) == 1
+
+    def _cached(self) -> NDArray[np.float32] | None:
+        """Return the frozen part's output for all training images, (n, ...), where it is small."""
+        split, policy, size = self.feed.split, self.options.policy(), self.feed.sizes[0]
+        step, rows = self.network.part or self.feed.batch_size, np.arange(len(self.feed.split))
+
+        def load(row: int) -> UInt8Image:
+            return self.feed.load(row, size, policy, (0, 0))
+
+        batches = np.split(rows, range(step, len(rows), step))
+        found: NDArray[np.float32] | None = None
+        for some, images in load_batches(load, batches, batch_size=step, workers=self.feed.workers):
+            lower = self.network.lower(images)[: len(some)]
+            if found is None:
+                if lower[0].nbytes * len(split) > self.cached_bytes:
+                    return None
+                found = np.empty((len(split), *lower.shape[1:]), np.float32)
+            found[some] = lower
+        return found
+
+    def batches(self, epoch: int, first: int) -> Generator[Batch, None, None]:
+        """Yield an epoch's batches from one on; without images where the frozen part is kept."""
+        if self._lower is None:
+            yield from self.feed.epoch(epoch, first)
+            return
+        for step, rows in list(enumerate(self.feed.order(epoch)))[first:]:
+            targets = self.feed.target_rows(rows)
+            yield Batch(step=step, rows=rows, images=self._lower[rows], targets=targets)
+
+
+def score(p: NDArray[np.float32], targets: NDArray[np.intp]) -> tuple[float, float]:
+    """Return mean cross-entropy in nats and top-1; a target of -1 is a class without an output.
+
+    Of several labels, targets (n, K) of 0 and 1, it is that of a decision and the mean average
+    precision.
+    """
+    if targets.ndim == 2:
+        return float(binary_losses(p, targets).mean()), figure(p, targets) or 0.0
+    own = p[np.arange(len(p)), np.maximum(targets, 0)].astype(np.float64)
+    losses = np.where(targets < 0, UNSEEN_LOSS, -np.log(np.clip(own, np.finfo(float).eps, 1)))
+    return float(losses.mean()), float((p.argmax(axis=1) == targets).mean())
+
+
+def places_of(
+    labels: NDArray[np.integer[Any]], classes: NDArray[np.integer[Any]]
+) -> NDArray[np.intp]:
+    """Return the output that stands for each label; -1 for a class that training lacks.
+
+    Several labels an image, (n, K) of 0 and 1, are what the outputs should be already.
+    """
+    if labels.ndim == 2:
+        return labels.astype(np.intp)
+    found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
+    return np.where(classes[found] == labels, found, -1).astype(np.intp)

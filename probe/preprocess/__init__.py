@@ -1,0 +1,1 @@
+"""From decoded pixels to what a network takes."""

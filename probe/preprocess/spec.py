@@ -1,0 +1,348 @@
+"""What the weights were trained on: the way from any RGB image to the network's input.
+
+It has two halves. `probe.preprocess.resize` runs on the CPU beside the network and gives uint8: a quarter of
+the bytes, and what pipelines that resize with Pillow or OpenCV (torchvision, timm, Gluon, Caffe)
+feed to their normalisation. Keras and TensorFlow resize to floats and do not round, so that under
+their presets resized pixels differ by up to half a grey level (see `resize_image`). The
+arithmetic half (channel order, scale, mean, std) is in the engine, as the network's first layer.
+A `PreprocessSpec` belongs to a set of weights, never to an architecture.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+
+Resize = Literal["squash", "crop"]
+Interpolation = Literal["bilinear", "bicubic"]
+Channels = Literal["RGB", "BGR"]
+UInt8Image = NDArray[np.uint8]
+
+MAX_SIZE = 4096  # a side longer than this is a typing mistake, not a network input
+MAX_SIDE = 16 * MAX_SIZE  # as long a side may be resized to, of which the centre is cut out
+MAX_TEXT = 1 << 16  # bytes of a file with a dozen fields
+LONGEST_NAME = 200
+SHOWN = 80  # characters of a wrong value that a message repeats
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessSpec:
+    """How one set of weights wants its images.
+
+    The network's input is ``(image[channels] * scale - mean) / std`` with `image` in 0..255.
+
+    Parameters
+    ----------
+    name : str
+        What people call it, for example ``torchvision``; not part of a cache key.
+    size : int
+        Side of the square network input, in pixels.
+    resize : {"squash", "crop"}
+        ``squash`` stretches the whole image to a square of ``size / crop_fraction``, as Caffe's
+        data preparation does (256, of which 227 are used); ``crop`` brings the shorter side to
+        that length. Of both the central square of `size` is cut out.
+    crop_fraction : float, in (0, 1]
+        Rounded down to whole pixels, ``size / crop_fraction`` is at most `MAX_SIDE`.
+    interpolation : {"bilinear", "bicubic"}
+        With half-pixel centres. Bicubic is Keys' kernel with a = -0.5.
+    antialias : bool
+        Widen the kernel when shrinking, as Pillow does and TensorFlow by default does not.
+    channels : {"RGB", "BGR"}
+    scale : float
+        Factor on 0..255 pixel values, applied before mean and std.
+    mean, std : tuple of 3 floats
+        In the order of `channels`, after `scale`.
+
+    References
+    ----------
+    Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP 29 (1981).
+    """
+
+    name: str
+    size: int
+    resize: Resize
+    crop_fraction: float = 1.0
+    interpolation: Interpolation = "bilinear"
+    antialias: bool = True
+    channels: Channels = "RGB"
+    scale: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        _check(
+            isinstance(self.name, str)
+            and self.name.isprintable()
+            and 0 < len(self.name) <= LONGEST_NAME,
+            "name",
+            self.name,
+            f"a text of one line and at most {LONGEST_NAME} characters",
+        )
+        _check(
+            type(self.size) is int and 1 <= self.size <= MAX_SIZE,
+            "size",
+            self.size,
+            f"an integer from 1 to {MAX_SIZE}",
+        )
+        _check(self.resize in ("squash", "crop"), "resize", self.resize, "squash or crop")
+        _check(
+            _finite(self.crop_fraction) and 0 < self.crop_fraction <= 1,
+            "crop_fraction",
+            self.crop_fraction,
+            "above 0 and at most 1",
+        )
+        _check(
+            self.crop_fraction * MAX_SIDE >= self.size,
+            "crop_fraction",
+            self.crop_fraction,
+            f"so much that the sides to crop are at most {MAX_SIDE} pixels",
+        )
+        _check(
+            self.interpolation in ("bilinear", "bicubic"),
+            "interpolation",
+            self.interpolation,
+            "bilinear or bicubic",
+        )
+        _check(isinstance(self.antialias, bool), "antialias", self.antialias, "true or false")
+        _check(self.channels in ("RGB", "BGR"), "channels", self.channels, "RGB or BGR")
+        _check(_finite(self.scale) and self.scale > 0, "scale", self.scale, "a positive number")
+        for field in ("mean", "std"):
+            value = getattr(self, field)
+            _check(
+                isinstance(value, tuple) and len(value) == 3 and all(map(_finite, value)),
+                field,
+                value,
+                "three numbers",
+            )
+        _check(all(s > 0 for s in self.std), "std", self.std, "three positive numbers")
+        most, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+        for spread in self.std:
+            _check(
+                least <= self.scale / spread <= most / 255,
+                "scale" if spread == 1 else "std",
+                self.scale if spread == 1 else self.std,
+                "a factor scale / std of which 255 fit into a float32",
+            )
+        _check(
+            all(abs(m) / s <= most for m, s in zip(self.mean, self.std, strict=True)),
+            "mean",
+            self.mean,
+            "numbers that fit into a float32",
+        )
+        for field in ("crop_fraction", "scale"):  # 1 and 1.0 are one preprocessing, and one key
+            object.__setattr__(self, field, float(getattr(self, field)))
+        for field in ("mean", "std"):
+            object.__setattr__(self, field, tuple(map(float, getattr(self, field))))
+
+    def arithmetic(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return gain and shift of ``image[channels] * gain - shift``, (1, 3, 1, 1) both."""
+        std = np.array(self.std, np.float64)
+        gain, shift = self.scale / std, np.array(self.mean, np.float64) / std
+        return (
+            gain.astype(np.float32).reshape(1, 3, 1, 1),
+            shift.astype(np.float32).reshape(1, 3, 1, 1),
+        )
+
+    def with_size(self, size: int) -> PreprocessSpec:
+        """Return the spec for another input size; the crop fraction goes.
+
+        A person who names a size means "my images, at this size", so an image that already
+        has it is fed as it is.
+        """
+        return replace(self, size=size, crop_fraction=1.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as plain JSON values, `name` included."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+    def identity(self) -> dict[str, Any]:
+        """Return what moves the numbers: everything but the name, and nothing that is unused."""
+        fields = self.to_json()
+        del fields["name"]
+        if self.resize == "squash" and self.crop_fraction == 1:  # as keys have always had it
+            del fields["crop_fraction"]
+        return fields
+
+    @classmethod
+    def from_json(cls, data: object, where: str) -> PreprocessSpec:
+        """Build a spec from decoded JSON.
+
+        Raises
+        ------
+        UsageError
+            A field is missing, unknown or out of range; `where` names the source.
+        """
+        if not isinstance(data, dict):
+            raise UsageError(f"{where}: expected a JSON object with the fields of a preprocessing")
+        known = set(cls.__dataclass_fields__)
+        if unknown := sorted(set(data) - known):
+            raise UsageError(
+                f"{where}: unknown field {unknown[0]!r}; the fields are {', '.join(sorted(known))}"
+            )
+        if missing := [field for field in ("size", "resize") if field not in data]:
+            raise UsageError(f"{where}: field {missing[0]!r} is missing")
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        try:
+            return cls(**{"name": Path(where).stem, **values})  # type: ignore[arg-type]
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+
+    def describe(self) -> str:
+        """Return one line for people, for example in `probe weights list`."""
+        numbers = "{}, x{:.6g}, mean {}, std {}".format(
+            self.channels,
+            self.scale,
+            *(",".join(f"{v:g}" for v in t) for t in (self.mean, self.std)),
+        )
+        return f"{self.name}: {self.describe_resizing()}, {numbers}"
+
+    def describe_resizing(self) -> str:
+        """Return the half of `describe` that is done beside the network."""
+        if self.resize == "squash":
+            how = f"squash to {self.short_side}"
+            if self.short_side != self.size:
+                how += f" then centre crop {self.size}"
+        else:
+            how = f"shorter side to {self.short_side} then centre crop {self.size}"
+        return f"{how}, {'antialiased ' if self.antialias else ''}{self.interpolation}"
+
+    @property
+    def short_side(self) -> int:
+        """Length in pixels that the shorter side, squashed both sides, get before the crop."""
+        return math.floor(self.size / self.crop_fraction + 1e-9)
+
+
+def _finite(value: object) -> bool:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return bool(abs(value) <= np.finfo(np.float64).max)  # JSON's whole numbers have no end
+
+
+def _check(ok: bool, field: str, value: object, expected: str) -> None:
+    if not ok:
+        shown = repr(value)
+        shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+        raise UsageError(f"preprocessing field {field} is {shown}, expected {expected}")
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+TORCHVISION = PreprocessSpec(
+    name="torchvision", size=224, resize="crop", crop_fraction=0.875,
+    scale=1 / 255, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+)  # fmt: skip
+GLUON = replace(TORCHVISION, name="gluon")  # the zoo trained with the same numbers
+TIMM_BICUBIC = replace(TORCHVISION, name="timm_bicubic", interpolation="bicubic")
+CAFFE_BGR = PreprocessSpec(
+    name="caffe_bgr", size=224, resize="squash", antialias=False,
+    channels="BGR", mean=(103.939, 116.779, 123.68),
+)  # fmt: skip
+CAFFENET = PreprocessSpec(  # the channel means of the mean image it was trained with
+    name="caffenet", size=227, resize="crop", crop_fraction=227 / 256, antialias=False,
+    channels="BGR", mean=(104.00699, 116.66877, 122.67891),
+)  # fmt: skip
+TF_INCEPTION = PreprocessSpec(
+    name="tf_inception", size=299, resize="squash", antialias=False,
+    scale=1 / 127.5, mean=(1.0, 1.0, 1.0),
+)  # fmt: skip
+TORCHVISION_INCEPTION = PreprocessSpec(
+    # ported from TensorFlow: the module itself undoes the ImageNet normalisation
+    name="torchvision_inception", size=299, resize="crop", crop_fraction=299 / 342,
+    scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5),
+)  # fmt: skip
+EFFICIENTNET_LITE = PreprocessSpec(
+    name="efficientnet_lite", size=224, resize="crop", crop_fraction=0.875, interpolation="bicubic",
+    mean=(127.0, 127.0, 127.0), std=(128.0, 128.0, 128.0),
+)  # fmt: skip
+
+PRESETS = {
+    spec.name: spec
+    for spec in (
+        TORCHVISION, GLUON, TIMM_BICUBIC, CAFFE_BGR, CAFFENET, TF_INCEPTION, TORCHVISION_INCEPTION,
+        EFFICIENTNET_LITE,
+    )
+}  # fmt: skip
+
+
+def load_preprocess(name_or_file: str) -> PreprocessSpec:
+    """Return a preset by name, or the spec in a JSON file.
+
+    Raises
+    ------
+    UsageError
+        It is neither, or the file does not hold a valid spec: a field is missing, unknown, given
+        twice, out of range or without effect, or contradicts another.
+    """
+    if name_or_file in PRESETS:
+        return PRESETS[name_or_file]
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise UsageError(
+            f"--preprocess {name_or_file}: neither a file nor one of {', '.join(PRESETS)}"
+        )
+    try:
+        if path.stat().st_size > MAX_TEXT:
+            raise UsageError(f"{path}: not a preprocessing, which has a dozen fields in JSON")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not a JSON file ({error})") from None
+    spec = decode_preprocess(text, str(path))
+    if problem := _contradiction(spec):
+        raise UsageError(f"{path}: {problem}")
+    return spec
+
+
+def decode_preprocess(text: str, where: str) -> PreprocessSpec:
+    """Return the spec that a JSON text holds; `where` names its source in messages.
+
+    Raises
+    ------
+    UsageError
+        It is no JSON, or a field is missing, unknown, given twice or out of range.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise UsageError(f"{where}: field {twice[0]!r} is given twice")
+        return dict(pairs)
+
+    try:
+        data = json.loads(text, object_pairs_hook=once)
+    except UsageError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: not a JSON file ({error})") from None
+    return PreprocessSpec.from_json(data, where)
+
+
+def _contradiction(spec: PreprocessSpec) -> str | None:
+    """Return what of a person's spec cannot be meant: it would cost accuracy and say nothing."""
+    if spec.crop_fraction < 1 and spec.short_side == spec.size:
+        return (
+            f"field crop_fraction is {spec.crop_fraction!r} and has no effect: of {spec.size} "
+            "pixels it cuts nothing off; leave it out"
+        )
+    top = 255 * spec.scale  # the largest value of a pixel that mean and std are taken of
+    for field, values in (("mean", spec.mean), ("std", tuple(s for s in spec.std if s != 1))):
+        if any(not -1e-6 * top <= value <= (1 + 1e-6) * top for value in values):
+            return (
+                f"field {field} is {getattr(spec, field)}, and scale {spec.scale:.6g} brings "
+                f"pixels to 0 to {top:.6g}: no image has such a {field}; give scale, mean and std "
+                "in one unit"
+            )
+    if spec.scale == 1 and all(0 < value < 1 for value in (*spec.mean, *spec.std)):
+        return (
+            f"field mean is {spec.mean}, of pixels from 0 to 1, and scale leaves them from 0 to "
+            f"255; add scale {1 / 255!r}, or give mean and std of 0 to 255"
+        )
+    return None

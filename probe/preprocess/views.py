@@ -1,0 +1,62 @@
+"""Augmented copies of an image, as one more axis of the features.
+
+The first view is always the plain image, as it is without views, so that a head may take it alone.
+
+    flip    plain; mirrored left to right
+    crops5  plain; the four corners (top left, top right, bottom left, bottom right) of the image
+            resized as before, but with a margin: to input size / min(crop fraction, 0.875)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import PreprocessSpec, UInt8Image
+
+MARGIN = 0.875  # of the side is what a corner crop keeps, at the most
+
+
+def image_views(image: UInt8Image, spec: PreprocessSpec, views: str) -> list[UInt8Image]:
+    """Return the views of an image at the network's input size.
+
+    Parameters
+    ----------
+    image : uint8, (height, width, 3), RGB
+    views : {"none", "flip", "crops5"}
+
+    Returns
+    -------
+    list of uint8, (spec.size, spec.size, 3), RGB
+        The plain one first.
+    """
+    return _MAKERS[views](image, spec)
+
+
+def _plain(image: UInt8Image, spec: PreprocessSpec) -> list[UInt8Image]:
+    return [resize_image(image, spec)]
+
+
+def _flip(image: UInt8Image, spec: PreprocessSpec) -> list[UInt8Image]:
+    plain = resize_image(image, spec)
+    return [plain, np.ascontiguousarray(plain[:, ::-1])]
+
+
+def _crops5(image: UInt8Image, spec: PreprocessSpec) -> list[UInt8Image]:
+    keep = min(spec.crop_fraction, MARGIN)
+    side = int(spec.size / keep + 1e-9)
+    # the central square: corners of a long image would show what no other view does
+    large = resize_image(image, replace(spec, size=side, crop_fraction=1.0))
+    size, low = spec.size, side - spec.size
+    corners = [large[top : top + size, left : left + size] for top in (0, low) for left in (0, low)]
+    return [resize_image(image, spec), *map(np.ascontiguousarray, corners)]
+
+
+_MAKERS: dict[str, Callable[[UInt8Image, PreprocessSpec], list[UInt8Image]]] = {
+    "none": _plain,
+    "flip": _flip,
+    "crops5": _crops5,
+}

@@ -1,0 +1,1 @@
+"""Fit a head on cached features and keep what came of it."""

@@ -1,0 +1,248 @@
+"""Pairs of images whose features point almost the same way, whatever the number of images.
+
+All cosines are computed, a tile at a time, and only those above a threshold are kept: 50,000
+images with each other are 1.25 billion.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.audit.record import NearDuplicate
+from probe.evaluation.multilabel import label_text
+from probe.evaluation.parts import Part
+from probe.evaluation.splitting import Labels
+from probe.evaluation.streaming import StreamedRows
+from probe.evaluation.units import Groups
+from probe.heads.normalize import (
+    Features,
+    NormalizedRows,
+    Normalizer,
+    Rows32,
+    blocks,
+    fit_normalizer,
+    to_length_one,
+)
+from probe.heads.tiles import Array32, each_tile
+
+log = logging.getLogger(__name__)
+
+THRESHOLD = 0.95  # of the cosine between standardised rows
+MOST = 20_000  # pairs within train that are kept: a low threshold has millions
+MOST_WAITING = 4_000_000  # pairs, 64 MB, before their rows are put together
+LARGE = 0.1  # of all images in one group: nearness that says little
+ROUNDING = 1e-6  # of a cosine of 1 in float32
+
+
+def leaks(
+    train: Part, test: Part, classes: Sequence[str], *, threshold: float = THRESHOLD
+) -> list[NearDuplicate]:
+    """Return the test images that have a near-duplicate in train, each with its closest.
+
+    Features are standardised by the training rows first: as they come from a network, all are
+    positive, and any two images point much the same way. Of several views the plain one counts.
+
+    Parameters
+    ----------
+    threshold : float
+        Cosine from which a pair counts.
+
+    Returns
+    -------
+    list of NearDuplicate
+        The most alike first.
+    """
+    normalizer = _standard(train)
+    similarity, numbers = _closest(_directions(test, normalizer), _directions(train, normalizer))
+    found = [
+        NearDuplicate(
+            a=train.ids[near], split_a="train", label_a=label_text(train.y[near], classes),
+            b=test.ids[row], split_b="test", label_b=label_text(test.y[row], classes),
+            similarity=min(1.0, float(cosine)),
+        )
+        for row, (cosine, near) in enumerate(zip(similarity, numbers, strict=True))
+        if cosine >= threshold
+    ]  # fmt: skip
+    return sorted(found, key=lambda pair: -pair.similarity)
+
+
+def contradictions(
+    train: Part, classes: Sequence[str], *, threshold: float = THRESHOLD
+) -> list[NearDuplicate]:
+    """Return near-duplicates within train whose labels differ, at most MOST; see `leaks`."""
+    rows = _directions(train, _standard(train))
+    found = _Pairs(train.y, threshold)
+    each_tile(rows, rows, found.take, upper=True)
+    pairs = found.best()
+    if len(pairs) == MOST:
+        log.warning("%d pairs in train are kept, the most alike; raise the threshold", MOST)
+    return [
+        NearDuplicate(
+            a=train.ids[a], split_a="train", label_a=label_text(train.y[a], classes),
+            b=train.ids[b], split_b="train", label_b=label_text(train.y[b], classes),
+            similarity=min(1.0, cosine),
+        )
+        for cosine, a, b in pairs
+    ]  # fmt: skip
+
+
+def near_groups(parts: Mapping[str, Part], *, threshold: float = THRESHOLD) -> Groups:
+    """Return groups of images that near-duplicates connect, over all splits; see `leaks`.
+
+    Nearness is no equivalence: of a chain of images, each alike the next, all are one group.
+
+    Parameters
+    ----------
+    parts : mapping of split name to Part
+        ``train`` among them, by whose rows features are standardised.
+    """
+    names = list(parts)
+    normalizer = _standard(parts["train"])
+    rows = [_directions(parts[name], normalizer) for name in names]
+    starts = np.cumsum([0, *(len(parts[name]) for name in names)])
+    found = _Connected(int(starts[-1]), threshold)
+    for i, queries in enumerate(rows):
+        for j, reference in enumerate(rows[i:], start=i):
+            take = partial(found.take, int(starts[i]), int(starts[j]))
+            each_tile(queries, reference, take, upper=i == j)
+    numbers = found.components()
+    sizes = np.bincount(numbers)
+    largest = int(sizes.max(initial=0))
+    if largest > LARGE * len(numbers):
+        log.warning(
+            "the largest group of near-duplicates (cosine from %g) has %s of %s images; a higher "
+            "threshold, or a file of groups, would part them",
+            threshold, f"{largest:,}", f"{len(numbers):,}",
+        )  # fmt: skip
+    of = np.split(numbers, starts[1:-1])
+    return Groups(by="near-duplicates", of=dict(zip(names, of, strict=True)))
+
+
+class _Connected:
+    """Rows that pairs above a threshold connect."""
+
+    def __init__(self, n_rows: int, threshold: float) -> None:
+        self._least, self._lock = threshold - ROUNDING, threading.Lock()
+        self._known = np.arange(n_rows)
+        self._pairs: list[NDArray[np.intp]] = []
+        self._waiting = 0
+
+    def take(self, row: int, column: int, first: int, start: int, cosines: Array32) -> None:
+        """Keep a tile's pairs; `row` and `column` are where its two sides begin among all rows."""
+        a, b = np.divmod(np.flatnonzero(cosines >= self._least), cosines.shape[1])
+        pairs = np.stack([a + first + row, b + start + column])
+        pairs = pairs[:, pairs[0] != pairs[1]]
+        with self._lock:
+            self._pairs.append(pairs)
+            self._waiting += pairs.shape[1]
+            if self._waiting > MOST_WAITING:
+                self._connect()
+
+    def components(self) -> NDArray[np.intp]:
+        """Return each row's component, numbered from 0."""
+        self._connect()
+        return self._known
+
+    def _connect(self) -> None:
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+
+        a, b = self._known[np.concatenate([np.empty((2, 0), np.intp), *self._pairs], axis=1)]
+        n = len(self._known)
+        graph = coo_matrix((np.ones(len(a), np.int8), (a, b)), (n, n))
+        merged = connected_components(graph, directed=False)[1]
+        self._known = merged[self._known].astype(np.intp)
+        self._pairs, self._waiting = [], 0
+
+
+def _standard(train: Part) -> Normalizer:
+    return fit_normalizer("standard", _plain(train))
+
+
+def _plain(part: Part) -> Features:
+    """Return the first view of each image."""
+    if part.views == 1 or not isinstance(part.X, StreamedRows):
+        return part.X[:: part.views] if part.views > 1 else part.X
+    return StreamedRows(
+        source=_FirstView(part.X), images=np.arange(len(part)), views=1, width=part.X.width,
+        dtype=part.X.dtype,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _FirstView:
+    """Of rows that stay in their file, every image's first, as a source of rows."""
+
+    views: StreamedRows
+
+    def __len__(self) -> int:
+        return len(self.views.images)
+
+    def rows(self, index: NDArray[np.intp]) -> NDArray[Any]:
+        return self.views[index * self.views.views]
+
+
+def _directions(part: Part, normalizer: Normalizer) -> Rows32:
+    """Return the plain view of each image, standardised, at length 1."""
+    plain = _plain(part)
+    if isinstance(plain, StreamedRows):
+        return NormalizedRows(rows=plain, normalizer=normalizer, unit=True)
+    rows = np.empty(plain.shape, np.float32)
+    for start, block in blocks(plain):
+        rows[start : start + len(block)] = to_length_one(normalizer.apply(block))
+    return rows
+
+
+def _closest(queries: Rows32, reference: Rows32) -> tuple[Array32, NDArray[np.intp]]:
+    """Return cosine and number of the reference row closest to each query, (m,) each."""
+    best = np.full(len(queries), -np.inf, np.float32)
+    which = np.zeros(len(queries), np.intp)
+
+    def take(first: int, start: int, cosines: Array32) -> None:
+        rows = np.arange(first, first + len(cosines))
+        near = cosines.argmax(axis=1)
+        highest = cosines[rows - first, near]
+        closer = highest > best[rows]
+        best[rows[closer]] = highest[closer]
+        which[rows[closer]] = near[closer] + start
+
+    each_tile(queries, reference, take)
+    return best, which
+
+
+class _Pairs:
+    """Pairs of rows with different labels above a threshold; each pair is met once."""
+
+    def __init__(self, labels: Labels, threshold: float) -> None:
+        self._labels, self._least = labels, threshold - ROUNDING
+        self._kept: list[tuple[float, int, int]] = []
+        self._lock = threading.Lock()
+
+    def take(self, first: int, start: int, cosines: Array32) -> None:
+        """Keep a tile's pairs."""
+        a, b = np.divmod(np.flatnonzero(cosines >= self._least), cosines.shape[1])
+        similar = cosines[a, b]
+        a, b = a + first, b + start
+        differ = self._labels[a] != self._labels[b]
+        differ = differ if differ.ndim == 1 else differ.any(axis=1)  # of several, in one at least
+        wanted = np.flatnonzero((b > a) & differ)
+        wanted = wanted[np.argsort(-similar[wanted], kind="stable")[:MOST]]
+        found = (similar[wanted].tolist(), a[wanted].tolist(), b[wanted].tolist())
+        with self._lock:
+            self._kept += zip(*found, strict=True)
+            if len(self._kept) > 4 * MOST:
+                self._kept = self.best()
+                self._least = max(self._least, self._kept[-1][0])
+
+    def best(self) -> list[tuple[float, int, int]]:
+        """Return (cosine, row, row), the most alike first."""
+        return heapq.nsmallest(MOST, self._kept, key=lambda pair: (-pair[0], *pair[1:]))

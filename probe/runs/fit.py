@@ -1,0 +1,321 @@
+"""A run: a head fitted on an entry, and the folder with all that it leaves behind."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probe.cache.joining import Joined
+from probe.core.files import hold
+from probe.errors import UsageError
+from probe.evaluation.learning_curve import PICTURE as LEARNING_CURVE
+from probe.evaluation.learning_curve import Point, save_learning_curve
+from probe.evaluation.metrics import Metrics
+from probe.evaluation.mistakes import check_both_sides
+from probe.evaluation.parts import HeadData, SplitPlan, plan_splits
+from probe.evaluation.predictions import save_predictions
+from probe.evaluation.splitting import VAL_SIZE
+from probe.evaluation.two_classes import check_recall, count_positives, positive_class
+from probe.evaluation.units import Groups, Related, relate
+from probe.figures.confusion import draw_confusion
+from probe.figures.curves import draw_curves
+from probe.figures.label_bars import draw_label_bars
+from probe.figures.learning import draw_learning_curve
+from probe.figures.two_curves import draw_two_curves
+from probe.heads import save_head
+from probe.heads.history import save_history
+from probe.runs.draws import check_curve, learning_curve, n_fits
+from probe.runs.grouping import columns_of, list_of, read_weights
+from probe.runs.head_request import HeadRequest, require_two_classes
+from probe.runs.ledger import record_look
+from probe.runs.memory import parts_of
+from probe.runs.results import FeatureSource, new_run_folder, note_elsewhere, write_run
+from probe.runs.selection import HeadRun, run_head
+from probe.runs.subgroups import describe
+
+if TYPE_CHECKING:
+    from probe.cache.features import FeatureSplit
+    from probe.evaluation.splitting import Labels
+    from probe.heads import Epoch
+    from probe.heads.grid import FoldRows
+
+HEAD, CURVES, CONFUSION = "head.safetensors", "curves.png", "confusion.png"
+TWO_CURVES = "roc_pr.png"  # of two classes
+LABEL_BARS = "average_precision.png"  # where an image may have several labels
+TRAIN_HEAD, FOLD_HEAD = "head-train.safetensors", "head-fold{:02d}.safetensors"
+
+__all__ = [
+    "CONFUSION",
+    "CURVES",
+    "FOLD_HEAD",
+    "HEAD",
+    "TRAIN_HEAD",
+    "HeadRequest",
+    "fit_head",
+    "keep_run",
+    "plan_head",
+    "related_rows",
+    "run_folder",
+]
+
+
+def plan_head(joined: Joined, request: HeadRequest) -> SplitPlan:
+    """Decide which rows a head is trained, watched and tested on; see `plan_splits`.
+
+    Raises
+    ------
+    UsageError, HeadError
+        The request makes no sense, see `HeadRequest.check`, or the rows cannot be had.
+    """
+    request.check()
+    labels = {name: split.labels for name, split in joined.splits.items()}
+    default = 0.0 if request.folds else VAL_SIZE  # the folds hold rows out in turn
+    size = default if request.val_size is None else request.val_size
+    related = related_rows(joined.splits, request.groups)
+    plan = plan_splits(labels, val_size=size, seed=request.seed, related=related)
+    if plan.val is None and plan.test is not None and request.per_class:
+        plan = replace(plan, why=f"{plan.why}, and then by each head of the learning curve")
+    if "val" in labels and request.val_size is not None:
+        return replace(plan, why=f"{plan.why}; --val-size is not used")
+    return plan
+
+
+def related_rows(splits: Mapping[str, FeatureSplit], groups: Sequence[Groups] = ()) -> Related:
+    """Return which rows of some splits belong together: those of one picture, and of one group."""
+    return relate({name: split.content for name, split in splits.items()}, groups)
+
+
+def fit_head(
+    joined: Joined,
+    request: HeadRequest,
+    plan: SplitPlan,
+    *,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    on_point: Callable[[Point], None] | None = None,
+    on_folds: Callable[[Labels, FoldRows], None] | None = None,
+    ledger: Path | None = None,
+) -> HeadRun:
+    """Fit and score a head on the features of an entry; maps are flattened to rows.
+
+    Where an image has several views, a head is fitted on all of them, and its probabilities are
+    averaged over them where it is scored.
+
+    Parameters
+    ----------
+    on_epoch, on_point : callable, optional
+        Called with each Epoch, and with each Point of a learning curve.
+    on_folds : callable, optional
+        Called with the training rows' labels and the folds, where there are some, before a fit.
+    ledger : Path, optional
+        The folder where looks at the test rows are written down first: one a head that is scored on
+        them, those of a learning curve included.
+
+    Raises
+    ------
+    HeadError
+        A parameter makes no sense, or the head cannot be fitted on these rows.
+    CorruptEntryError
+        Rows of the entry do not match their checksum.
+    """
+    entry, key = joined.entry, joined.entry.key
+    parts = parts_of(joined, request.fitting(), max_memory=request.max_memory)
+    if request.sample_weight is not None:
+        ids = {name: part.ids for name, part in parts.items() if name != "test"}
+        weights = read_weights(request.sample_weight, ids, list_of(entry.provenance))
+        parts = {name: replace(part, weights=weights.get(name)) for name, part in parts.items()}
+    data = plan.apply(parts, entry.classes)
+    _check(request, data)
+    search, wanted = request.search(data.train, data.classes), request.curve_plan()
+    if on_folds is not None and search is not None and search.folds is not None:
+        on_folds(data.train.y, search.folds)
+    on_test = wanted is not None and not (data.val and len(data.val))
+    looks = 1 + (n_fits(data, wanted) if wanted is not None and on_test else 0)
+
+    def look() -> int:
+        content = joined.splits["test"].content
+        assert ledger is not None
+        return record_look(ledger, content, command=request.command, entry=entry.name, looks=looks)
+
+    run = run_head(
+        data,
+        request.estimator(),
+        search=search,
+        refit=request.refits(data.train),
+        ensemble=request.ensemble,
+        before_test=look if ledger is not None and "test" in joined.splits else None,
+        name=request.solver,
+        source=FeatureSource(
+            entry=entry.name,
+            dataset=entry.dataset,
+            backbone=key.backbone,
+            weights=str(entry.provenance.get("weights", "")),
+            layer=key.layer,
+            pool=key.pool,
+        ),
+        command=request.command,
+        seed=request.seed,
+        on_epoch=on_epoch,
+        positive=request.positive,
+        recall=request.recall,
+        cost=request.cost,
+    )
+    if request.sample_weight is not None:
+        params = {**run.result.params, "sample_weight": request.sample_weight}
+        run = replace(run, result=replace(run.result, params=params))
+    columns = columns_of(list_of(entry.provenance))
+    split = run.result.per_class.split
+    if columns and split in run.predictions:
+        told = describe(run.predictions[split], split, data.train, columns, seed=request.seed)
+        run = replace(run, result=replace(run.result, subgroups=told))
+    if wanted is None:
+        return run
+    curve = learning_curve(
+        data, run.train_head, wanted, entry=entry.name, dataset=entry.dataset,
+        name=request.solver, on_point=on_point,
+    )  # fmt: skip
+    return replace(run, curve=curve)
+
+
+def _check(request: HeadRequest, data: HeadData) -> None:
+    """Refuse what cannot be done before anything is fitted, or test rows are looked at."""
+    if data.train.y.ndim == 2 and request.metric != "top1":
+        raise UsageError(
+            f"--metric {request.metric} is for images of one label each, and these may have "
+            "several, where mean average precision decides; leave it out"
+        )
+    if data.train.y.ndim == 2 and request.per_class:
+        raise UsageError(
+            "--per-class counts images of one label each, and these may have several; leave it out"
+        )
+    require_two_classes(data.train, data.classes)
+    _check_two(request, data)
+    if request.params.get("patience") is not None and data.val is None:
+        raise UsageError(
+            "--patience goes by validation rows, and none are held out: give --val-size above 0, "
+            "or leave it out with --folds"
+        )
+    wanted = request.curve_plan()
+    if wanted is not None:
+        check_curve(data, wanted)
+
+
+def _check_two(request: HeadRequest, data: HeadData) -> None:
+    """Refuse what is about two classes where there are others, or held-out rows cannot tell."""
+    positive = positive_class(data.classes, request.positive, data.train.y)
+    option = request.threshold_option
+    if option is None:
+        return
+    if positive is None:
+        raise UsageError(
+            f"{option} is about a positive class and a negative one, and there are "
+            f"{len(data.classes)}" + " that may go together" * (data.train.y.ndim == 2)
+        )
+    where, held_out = "val", data.val
+    if held_out is None or not len(held_out):
+        where, held_out = "oof", data.train if request.folds else None
+    if held_out is None:
+        raise UsageError(
+            f"{option} goes by rows that are held out: give --val-size above 0, or --folds"
+        )
+    if request.recall is None:
+        check_both_sides(held_out.y, data.classes, where)
+        return
+    count = count_positives(held_out.y, positive, held_out.units)
+    check_recall(request.recall, count, data.classes[positive], where)
+
+
+@contextmanager
+def run_folder(wanted: Path | None, runs: Path) -> Iterator[Path]:
+    """Yield an empty folder: the one asked for, which the runs note, or a new one among them.
+
+    If the run fails before it left anything there, a folder that was made here goes.
+
+    Raises
+    ------
+    UsageError
+        The folder asked for holds something, or cannot be made. Nothing is overwritten.
+    """
+    there = wanted is not None and wanted.is_dir()
+    with _claimed(wanted, runs) as folder:
+        if wanted is not None:
+            note_elsewhere(wanted, runs)
+        try:
+            yield folder
+        except BaseException:
+            if not there and not any(folder.iterdir()):
+                folder.rmdir()
+            raise
+
+
+@contextmanager
+def _claimed(wanted: Path | None, runs: Path) -> Iterator[Path]:
+    """Yield the folder, which no other process may claim meanwhile."""
+    with ExitStack() as held:
+        try:
+            if wanted is None:
+                folder = new_run_folder(runs)
+            else:
+                folder = wanted
+                folder.mkdir(parents=True, exist_ok=True)
+                _hold_alone(folder, held)
+                if any(folder.iterdir()):
+                    raise UsageError(f"--out {wanted}: the folder is not empty; name another one")
+        except OSError as error:
+            place = runs if wanted is None else wanted
+            raise UsageError(
+                f"{place}: cannot be written ({error.strerror}); name another folder with --out"
+            ) from error
+        yield folder
+
+
+def _hold_alone(folder: Path, held: ExitStack) -> None:
+    try:
+        held.callback(os.close, hold(folder))
+    except BlockingIOError:
+        raise UsageError(
+            f"--out {folder}: another process is writing there; name another folder"
+        ) from None
+    except OSError:  # a file system without locks
+        return
+
+
+def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:
+    """Write everything a run leaves behind; `result.json` comes last and marks it complete."""
+    save_head(run.head, folder / HEAD)
+    if run.train_head is not run.head:
+        save_head(run.train_head, folder / TRAIN_HEAD)
+    for number, head in enumerate(run.choice.heads if run.choice else (), start=1):
+        if run.choice and len(run.choice.heads) > 1 and not head.keeps_rows:
+            save_head(head, folder / FOLD_HEAD.format(number))
+    save_predictions(folder, run.predictions)
+    result, split = run.result, run.result.per_class.split
+    about = f"{result.backbone} {result.layer} on {result.dataset}, {result.head} head"
+    _draw_classes(folder, run, classes, title=f"{about}: {split}")
+    if run.two is not None and result.two_classes is not None:
+        draw_two_curves(
+            run.two, result.two_classes["intervals"].get(split, {}), folder / TWO_CURVES,
+            classes=classes, title=f"{about}: {split}",
+        )  # fmt: skip
+    history = run.train_head.history_  # the one that was watched
+    if history:  # a solver without epochs has no curve to show
+        save_history(folder, history)
+        draw_curves(history, folder / CURVES, title=about)
+    if run.curve is not None:
+        save_learning_curve(folder, run.curve)
+        draw_learning_curve(run.curve, folder / LEARNING_CURVE, title=about)
+    write_run(folder, result)
+
+
+def _draw_classes(folder: Path, run: HeadRun, classes: tuple[str, ...], *, title: str) -> None:
+    """Draw what is confused with what, or of several labels an image how well each is found."""
+    several, split = run.result.multilabel, run.result.per_class.split
+    metrics = run.metrics[split]
+    if isinstance(metrics, Metrics):
+        draw_confusion(metrics.pairs, classes, folder / CONFUSION, title=title)
+    elif several is not None and metrics.map is not None:
+        n_rows = len(run.predictions[split]) if split in run.predictions else run.result.n_train
+        draw_label_bars(several["classes"], n_rows, folder / LABEL_BARS, title=title)

@@ -1,0 +1,276 @@
+"""What `probe head` was asked for, and the search that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.errors import HeadError, UsageError
+from probe.evaluation.mistakes import check_costs
+from probe.evaluation.parts import Part
+from probe.evaluation.splitting import fold_split
+from probe.evaluation.units import Groups
+from probe.heads import HEADS
+from probe.runs.draws import CurvePlan
+from probe.runs.memory import Fitting
+
+if TYPE_CHECKING:
+    from probe.heads import BaseHead
+    from probe.heads.ensemble import How
+    from probe.heads.grid import Search
+
+FEW_SHOT = 20  # images a class, on average: with fewer, validation rows would be other shots
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadRequest:
+    """What `probe head` was asked for.
+
+    Parameters
+    ----------
+    solver : str
+        A name in the catalog of heads.
+    params : mapping
+        Of the estimator, those that were named.
+    val_size : float, optional
+        See `plan_splits`; 0.3 unless given, and nothing with folds.
+    grid : bool
+        Choose the solver's first parameter that has a grid, on validation rows or by folds.
+    grids : mapping of str to sequence of float
+        Parameters to choose and their values; every combination is a candidate.
+    seeds : int
+        Fit each candidate with so many seeds, from `seed` on, and choose by the means.
+    folds, repeats : int
+        Choose, or only measure, by so many folds, so often; 0 folds choose on validation rows.
+    groups : sequence of Groups
+        Rows of one group stay on one side, as rows of one picture always do.
+    refit : bool, optional
+        Fit once more on train and val after choosing. Default: where something was chosen, unless
+        the training images are fewer than FEW_SHOT a class: then their number is the point.
+    ensemble : {"average", "vote"}, optional
+        The final head is the heads of all folds together.
+    jobs : int
+        Fits at a time, for solvers that fit candidates one by one.
+    per_class : sequence of int
+        Also make a learning curve over so many images a class.
+    draws : int
+        Of each size of the learning curve.
+    max_memory : int, optional
+        Bytes the process may take; features that do not fit are read from their file as needed.
+    metric : str
+        What the choice goes by where an image has one label, see `probe.heads.grid`.
+    positive : str, optional
+        The positive one of two classes; the second unless given.
+    recall : float, optional
+        Of two classes: choose a threshold on held-out rows that finds this share of positive ones.
+    cost : (float, float), optional
+        Of two classes: choose the threshold that costs least on held-out rows, where a false
+        positive and a false negative cost so much.
+    sample_weight : str, optional
+        A column of the list of images: what each counts where a head is fitted. Choices,
+        temperature and figures count every image once.
+    seed : int
+        Of the split, and of the head where there is chance in it.
+    command : str
+        What was typed; recorded.
+    """
+
+    solver: str = "dense"
+    params: Mapping[str, Any] = field(default_factory=dict)
+    val_size: float | None = None
+    grid: bool = False
+    grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    seeds: int = 1
+    folds: int = 0
+    repeats: int = 1
+    groups: Sequence[Groups] = ()
+    refit: bool | None = None
+    ensemble: How | None = None
+    jobs: int = 1
+    per_class: Sequence[int] = ()
+    draws: int = 5
+    max_memory: int | None = None
+    metric: str = "top1"
+    positive: str | None = None
+    recall: float | None = None
+    cost: tuple[float, float] | None = None
+    sample_weight: str | None = None
+    seed: int = 42
+    command: str = ""
+
+    def estimator(self) -> BaseHead:
+        """Return the unfitted head.
+
+        Raises
+        ------
+        UnknownNameError
+            There is no such solver; the message lists those that there are.
+        """
+        head = HEADS[self.solver].load()(**self.params)
+        if "random_state" in head.get_params():
+            head.set_params(random_state=self.seed)
+        return head
+
+    def check(self) -> None:
+        """Refuse what can be refused without a row: before anything is read, fitted or printed.
+
+        Raises
+        ------
+        UsageError
+            An option is about folds, and there are none; or the solver has no grid.
+        HeadError
+            A parameter makes no sense.
+        """
+        if self.sample_weight is not None:
+            require_weights(self.solver)
+        if self.ensemble is not None and not self.folds:
+            raise UsageError("--ensemble is about folds: add --folds 5")
+        if self.repeats > 1 and not self.folds:
+            raise UsageError(f"--repeats {self.repeats} is about folds: add --folds 5")
+        self._check_metric()
+        if self.recall is not None and not 0 < self.recall < 1:
+            raise UsageError(f"--recall {self.recall:g}: it is a share between 0 and 1, as 0.95")
+        if self.recall is not None and self.cost is not None:
+            raise UsageError(
+                "--recall and --cost each choose a threshold, and a run has one: give one of them"
+            )
+        if self.cost is not None:
+            check_costs(self.cost)
+        if self.threshold_option is not None and self.ensemble == "vote":
+            raise UsageError(
+                f"{self.threshold_option} needs probabilities to put a threshold on, and shares of "
+                "votes are none; use --ensemble average"
+            )
+        for candidate in self._candidates():
+            self.estimator().set_params(**candidate).check_params()
+
+    @property
+    def threshold_option(self) -> str | None:
+        """The option that asks for a threshold of two classes; None without one."""
+        return "--recall" if self.recall is not None else "--cost" if self.cost else None
+
+    def _check_metric(self) -> None:
+        if self.metric == "top1":
+            return
+        from probe.heads.grid import CHOICE_METRICS
+
+        if self.metric not in CHOICE_METRICS:
+            raise UsageError(f"--metric {self.metric}: it is one of {', '.join(CHOICE_METRICS)}")
+        if not (self.searched() or self.folds or self.seeds > 1):
+            raise UsageError(
+                f"--metric {self.metric} is about choosing, and nothing is chosen: give a "
+                "parameter several values, as --C grid with --solver path"
+            )
+
+    def searched(self) -> dict[str, tuple[float, ...]]:
+        """Return the parameters to choose and their values; empty where nothing is chosen.
+
+        Raises
+        ------
+        UsageError
+            The solver has no grid.
+        """
+        if self.grids or not self.grid:
+            return {name: tuple(values) for name, values in self.grids.items()}
+        from probe.heads.grid import GRIDS, default_grid
+
+        first = next(iter(GRIDS.get(self.solver, {"": ()})))
+        return {first: default_grid(self.solver, first)}
+
+    def search(self, train: Part, classes: Sequence[str] | None = None) -> Search | None:
+        """Return what is to be chosen and how, for these training rows.
+
+        Parameters
+        ----------
+        classes : sequence of str, optional
+            Names of the classes, for messages.
+
+        Raises
+        ------
+        UsageError
+            There are too few rows for the folds.
+        """
+        if not (self.searched() or self.folds or self.seeds > 1):
+            return None
+        from probe.heads.grid import Search
+
+        seeds = range(self.seed, self.seed + self.seeds) if self.seeds > 1 else ()
+        folds = None
+        if self.folds:
+            folds = fold_split(
+                train.y, self.folds, self.seed, repeats=self.repeats,
+                units=train.units, classes=classes,
+            )  # fmt: skip
+        return Search(
+            candidates=self._candidates(), folds=folds, seeds=tuple(seeds), jobs=self.jobs,
+            metric=self.metric,
+        )  # fmt: skip
+
+    def curve_plan(self) -> CurvePlan | None:
+        """Return what the learning curve is made of; None where none is wanted."""
+        if not self.per_class:
+            return None
+        return CurvePlan(
+            counts=self.per_class,
+            draws=self.draws,
+            candidates=self._candidates(),
+            seed=self.seed,
+            jobs=self.jobs,
+            metric=self.metric,
+        )
+
+    def fitting(self) -> Fitting:
+        """Return what is fitted, as far as it takes memory."""
+        heads = len(self._candidates()) * self.seeds * max(1, self.folds * self.repeats)
+        head = self.estimator()
+        hidden = head.units() if hasattr(head, "units") else ()
+        return Fitting(solver=self.solver, heads=heads, hidden=hidden)
+
+    def _candidates(self) -> list[dict[str, float]]:
+        grids = self.searched()
+        return [dict(zip(grids, values, strict=True)) for values in product(*grids.values())]
+
+    def refits(self, train: Part) -> bool:
+        """Return whether to fit once more on training and validation rows."""
+        if self.ensemble is not None:
+            return False
+        if self.refit is not None:
+            return self.refit
+        return bool(self.searched()) and not is_few_shot(train)
+
+
+def require_weights(solver: str) -> None:
+    """Raise UsageError where a head counts all rows alike."""
+    if not HEADS[solver].load().takes_weights:
+        able = ", ".join(name for name in HEADS if HEADS[name].load().takes_weights)
+        raise UsageError(
+            f"--sample-weight: the {solver} head counts all rows alike; those that take weights "
+            f"are {able}"
+        )
+
+
+def is_few_shot(train: Part) -> bool:
+    """Return whether there are so few images a class that their number is what is studied."""
+    n_classes = train.y.shape[1] if train.y.ndim == 2 else len(np.unique(train.y))
+    return len(train) < FEW_SHOT * n_classes
+
+
+def require_two_classes(train: Part, classes: Sequence[str]) -> None:
+    """Raise HeadError unless training rows are of two classes or more, or differ in a label."""
+    if train.y.ndim == 2:
+        if (train.y == train.y[:1]).all():
+            raise HeadError(
+                f"all {len(train):,} training images have the same labels; a head needs at least "
+                "one class that some of them have and others have not"
+            )
+        return
+    found = np.unique(train.y)
+    if len(found) == 1:
+        raise HeadError(
+            f"all {len(train):,} training images are of one class, {classes[found[0]]!r}; "
+            "a head needs at least 2 classes to tell apart"
+        )

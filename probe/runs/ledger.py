@@ -1,0 +1,80 @@
+"""How often test rows have been looked at: a line a look, in the cache folder's `ledger/`.
+
+Entries of the cache are immutable, so this lies beside them. It goes by the images' content: the
+same test images under another backbone, dataset name or head are the same test. The line is
+written before the score is known, so that no look can be taken back.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.records import loads_json
+from probe.errors import UsageError
+from probe.runs.results import now
+
+
+def record_look(
+    ledger: Path, content: NDArray[np.uint8], *, command: str, entry: str, looks: int = 1
+) -> int:
+    """Write down that test rows are about to be scored; return how many looks that makes.
+
+    Parameters
+    ----------
+    ledger : Path
+        The folder; made if it is not there.
+    content : uint8, (n_rows, 16)
+        Hash of each test image; their order does not matter.
+    command, entry : str
+        What was typed, and the features.
+    looks : int
+        Heads that are about to be scored, a line each.
+
+    Raises
+    ------
+    UsageError
+        The ledger cannot be written: a look that nobody counts is refused.
+    """
+    path = ledger / f"{_digest(content)}.jsonl"
+    line = {"time": now(), "rows": len(content), "entry": entry, "command": command}
+    try:
+        ledger.mkdir(parents=True, exist_ok=True)
+        # One short write at the end of the file: two runs at once get a line each.
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, looks * (json.dumps(line, ensure_ascii=False) + "\n").encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be written ({error.strerror}); the test split stays closed"
+        ) from error
+    return len(read_looks(ledger, content))
+
+
+def read_looks(ledger: Path, content: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """Return the looks at these test rows, oldest first; a line that is not whole still counts."""
+    path = ledger / f"{_digest(content)}.jsonl"
+    if not path.exists():
+        return []
+    found: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines():
+        try:
+            found.append(dict(loads_json(line)))
+        except (ValueError, TypeError):
+            found.append({})
+    return found
+
+
+def _digest(content: NDArray[np.uint8]) -> str:
+    import hashlib
+
+    hashes = sorted(row.tobytes() for row in content)
+    return hashlib.sha256(b"".join(hashes)).hexdigest()[:32]

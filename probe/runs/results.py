@@ -1,0 +1,404 @@
+"""What a run leaves behind: one `result.json`, from which every table and page is built.
+
+A number that was not measured is absent, never zero. `result.json` is written last, by rename: a
+run folder that has one is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from typing import Any
+
+from probe.core.files import hold, make_folder, share, write_text
+from probe.core.records import read_json
+from probe.errors import DataError, UnknownNameError
+from probe.runs.result_fields import OPTIONAL_TYPES, SCHEMA, check_fields, read_intervals
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "result.json"
+CHOICE_WORDS = {  # what else a choice may go by
+    "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auc": "AUC",
+    "log_loss": "log loss",
+}  # fmt: skip
+METRIC_WORDS = {  # what runs are ranked by, as people write it
+    "top1": "top-1", "map": "mAP", "mean_recall": "balanced accuracy", "macro_f1": "macro F1",
+    "macro_auc": "AUC", "log_loss": "log loss",
+}  # fmt: skip
+LOSSES = ("log_loss",)  # in nats, less is better; all others are shares
+REPORTED_VERSIONS = ("probe", "mxnet", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSource:
+    """Where the features of a run came from: an entry of the cache, in the words of its key."""
+
+    entry: str
+    dataset: str
+    backbone: str
+    weights: str
+    layer: str
+    pool: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerClass:
+    """Recall of each class on one split; where an image may have several labels, at thresholds.
+
+    Parameters
+    ----------
+    split : str
+        ``test`` where there is one, else ``val``, else ``train``.
+    recall : mapping of class name to float
+        Without the classes that have no rows there.
+    """
+
+    split: str
+    recall: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """One fitted head and its figures; the fields are those of the JSON.
+
+    Parameters
+    ----------
+    schema : int
+    command : str
+        What was typed.
+    entry, dataset, backbone, weights, layer, pool : str
+    head : str
+    params : mapping
+        The head's parameters: numbers, text, booleans and None.
+    seed : int
+    n_train, n_val, n_test : int
+        Rows; 0 where there is no such split.
+    metrics : mapping of split to mapping of name to float
+        Fractions from 0 to 1, log loss in nats.
+    per_class : PerClass
+    seconds : float
+        Wall time of fitting.
+    versions : mapping of package name to version
+    created : str
+        UTC, ISO 8601.
+    selection : mapping, optional
+        How the penalty was chosen: by, fits, penalty, values, top1, top1_error, log_loss (a figure
+        a value), chosen, refit, and at_end, parameters whose choice is the first or the last of
+        the values tried. With several labels ``map`` stands for top1; so does what
+        ``metric`` names, where another figure decided.
+    intervals : mapping of split to mapping of metric to (low, high), optional
+        95 % intervals over that split's rows, the head staying as it is.
+    temperature : float, optional
+        Fitted on validation rows; `calibration_error_scaled` is after it.
+    test_looks : int, optional
+        How often these test rows have been scored, this time included.
+    spread : mapping, optional
+        Where folds or seeds were fitted and nothing was chosen: ``over`` ("folds" or "seeds"),
+        their ``count``, and ``mean`` and ``deviation`` (standard) of the ``metric`` over them.
+    multilabel : mapping, optional
+        Only where an image may have several labels: ``classes``, a mapping of class name to its
+        figures on the split of `per_class` (positives, average_precision, auc, threshold,
+        precision, recall, f1), and ``without_positives``, a mapping of split to class names.
+        `metrics` has other names then, ``map`` first, and no top-1.
+    groups : mapping, optional
+        Where rows belong together (`probe.evaluation.units`): ``by`` what, empty where only by showing the
+        same picture; and by split ``units``, how many groups its rows are, and ``effective``, how
+        many groups of equal size would say as much. Intervals are over groups then.
+    subgroups : mapping, optional
+        Where a list says more of its images: ``split``, and by column ``values``, the figures of
+        each with their intervals, the worst first, and ``shortcut``; see `probe.runs.subgroups`.
+    baseline : mapping, optional
+        What always answering the largest class of the training rows reaches: ``class``, its name,
+        and by split ``figures`` (top1, mean_recall).
+    two_classes : mapping, optional
+        Only of two classes: ``positive``, the name of the positive class, and its
+        ``number``; by split ``figures``
+        (positives, top1, precision, recall, specificity, f1, auc, average_precision) and their 95 %
+        ``intervals``; where a threshold was chosen also ``threshold`` (`Threshold` of
+        `probe.evaluation.two_classes`) and ``at_threshold``, with the same by split, and costs where it was
+        chosen by them.
+    """
+
+    schema: int = SCHEMA
+    command: str
+    entry: str
+    dataset: str
+    backbone: str
+    weights: str
+    layer: str
+    pool: str
+    head: str
+    params: Mapping[str, Any]
+    seed: int
+    n_train: int
+    n_val: int
+    n_test: int
+    metrics: Mapping[str, Mapping[str, float]]
+    per_class: PerClass
+    seconds: float
+    versions: Mapping[str, str]
+    created: str
+    selection: Mapping[str, Any] | None = None
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]] | None = None
+    temperature: float | None = None
+    test_looks: int | None = None
+    spread: Mapping[str, Any] | None = None
+    multilabel: Mapping[str, Any] | None = None
+    groups: Mapping[str, Any] | None = None
+    subgroups: Mapping[str, Any] | None = None
+    baseline: Mapping[str, Any] | None = None
+    two_classes: Mapping[str, Any] | None = None
+
+    @property
+    def metric(self) -> str:
+        """What it is ranked by: ``top1``, or ``map`` where an image may have several labels."""
+        return "top1" if self.multilabel is None else "map"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers, as `--json` prints them."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain["params"] = dict(self.params)
+        plain["metrics"] = {split: dict(figures) for split, figures in self.metrics.items()}
+        plain["per_class"] = {
+            "split": self.per_class.split,
+            "recall": dict(self.per_class.recall),
+        }
+        plain["versions"] = dict(self.versions)
+        for name in OPTIONAL_TYPES:
+            if not plain[name]:  # not measured: absent
+                del plain[name]
+        if self.intervals:
+            plain["intervals"] = {
+                split: {name: list(bounds) for name, bounds in figures.items()}
+                for split, figures in self.intervals.items()
+            }
+        return plain
+
+    def to_json(self) -> str:
+        """Return the text of `result.json`; numbers read back exactly.
+
+        Raises
+        ------
+        ValueError
+            A number is NaN or infinite: a figure that could not be measured must be left out.
+        """
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_dict(cls, data: object) -> RunResult:
+        """Check plain containers and return the result they describe.
+
+        Raises
+        ------
+        DataError
+            A field is missing, unknown or of another type; the message names it.
+        """
+        found = check_fields(data)
+        made = {**found, "per_class": PerClass(**found["per_class"])}
+        scratch = found["head"] == "promoted" and found["params"].get("start") == "scratch"
+        if scratch and not found["weights"].startswith("random"):
+            made["weights"] = "random weights"  # earlier versions named those of the probe
+        if "intervals" in found:
+            made["intervals"] = read_intervals(found["intervals"])
+        return cls(**made)
+
+
+MOST_HELD = 64
+ELSEWHERE = ".elsewhere"  # among the runs: the folders of those that lie outside
+MOST_NOTED = 16 << 20  # bytes
+NAMED = re.compile(r"[0-9-]+-\d{3}")  # as `new_run_folder` does
+_held: deque[int] = deque()  # new folders of this process, so that nobody takes one for a leftover
+
+
+def new_run_folder(runs: Path) -> Path:
+    """Make and return an empty folder whose name sorts by the time it was made.
+
+    Names are ``20260131-235959-001``: UTC, and a count within the second. Making a folder is
+    atomic, so two runs that start at once get two names. Folders that killed processes made and
+    left empty go.
+
+    Raises
+    ------
+    OSError
+        No folder can be made there.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    _remove_empty(runs)
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    count = 1
+    while True:
+        folder = runs / f"{stamp}-{count:03d}"
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            count += 1
+            continue
+        try:
+            descriptor = hold(folder)
+        except BlockingIOError:
+            count += 1
+            continue
+        except FileNotFoundError:  # another process took it for a leftover
+            continue
+        except OSError:  # a file system without locks; nobody can take a folder for a leftover
+            return folder
+        _held.append(descriptor)
+        while len(_held) > MOST_HELD:  # something lies in the older ones by now
+            os.close(_held.popleft())
+        return folder
+
+
+def _remove_empty(runs: Path) -> None:
+    """Remove the folders that killed processes made here and left empty."""
+    for folder in runs.iterdir():
+        if not NAMED.fullmatch(folder.name):
+            continue
+        with contextlib.suppress(OSError):  # a living process holds it, or it is not empty
+            if next(folder.iterdir(), None) is None:
+                descriptor = hold(folder)
+                try:
+                    folder.rmdir()
+                finally:
+                    os.close(descriptor)
+
+
+def note_elsewhere(folder: Path, runs: Path) -> None:
+    """Note that a run lies outside the state folder, so that its entry is known to be needed.
+
+    Where the state folder cannot be written there is no note, and nothing depends on it.
+    """
+    place = folder.resolve()
+    if place.parent == runs.resolve() or place in elsewhere(runs):
+        return
+    with contextlib.suppress(OSError):
+        make_folder(runs)
+        # a line of its own, whatever a killed process left of the one before
+        line = f"\n{json.dumps(str(place))}\n".encode()
+        descriptor = os.open(runs / ELSEWHERE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+        share(runs / ELSEWHERE)
+
+
+def elsewhere(runs: Path) -> list[Path]:
+    """Return where runs were put outside the state folder; they may be gone since, or moved."""
+    try:
+        with (runs / ELSEWHERE).open("rb") as file:
+            lines = file.read(MOST_NOTED).splitlines()
+    except OSError:
+        return []
+    found: dict[Path, None] = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            place = json.loads(line)
+            if isinstance(place, str) and "\0" not in place:
+                found[Path(place)] = None
+    return list(found)
+
+
+def find_run(runs: Path, wanted: Path) -> Path:
+    """Return the folder of a run that was named by its path, or by its name among `runs`.
+
+    Raises
+    ------
+    UnknownNameError
+        There is neither.
+    """
+    for folder in (wanted, runs / wanted):
+        if folder.is_dir():
+            return folder
+    raise UnknownNameError(f"{wanted}: no such folder, and no such run in {runs}")
+
+
+def finished_runs(runs: Path) -> Iterator[tuple[Path, RunResult]]:
+    """Yield the folders and results of finished runs, the newest first; damaged ones are logged."""
+    for path in sorted(runs.glob(f"*/{FILE_NAME}"), reverse=True):
+        try:
+            yield path.parent, read_run(path.parent)
+        except DataError as error:
+            log.info("%s", error)
+
+
+def write_run(folder: Path, result: RunResult) -> Path:
+    """Write `result.json` by rename and return its path; do it last, it marks a complete run."""
+    path = folder / FILE_NAME
+    write_text(path, result.to_json())
+    return path
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read a run's result.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is not what `write_run` writes; the message has the path.
+    """
+    path = folder / FILE_NAME
+    try:
+        return RunResult.from_dict(read_json(path))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file: no run, or one that did not finish") from None
+    except (DataError, ValueError, OSError) as error:
+        raise DataError(f"{path}: not a result of a run: {' '.join(str(error).split())}") from error
+
+
+def figure_text(metric: str, value: float | None, digits: int = 2) -> str:
+    """Return a figure as people write it: in percent, or a log loss in nats."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if metric in LOSSES else f"{100 * value:.{digits}f} %"
+
+
+def difference_text(metric: str, value: float, sign: str = "") -> str:
+    """Return by how much one figure is better than another: in points, or in nats."""
+    if metric in LOSSES:
+        return f"{value:{sign}.4f} nats"
+    return f"{100 * value:{sign}.2f} points"
+
+
+def span_text(metric: str, low: float, high: float, sign: str = "") -> str:
+    """Return an interval of such a figure or difference, without its unit."""
+    scale, digits = (1, 4) if metric in LOSSES else (100, 2)
+    return f"{scale * low:{sign}.{digits}f} to {scale * high:{sign}.{digits}f}"
+
+
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a head's parameters as JSON holds them; objects (a RandomState) become None.
+
+    Several numbers become one text, ``256,128``.
+    """
+    plain = {k: v.item() if hasattr(v, "item") else v for k, v in params.items()}  # NumPy's numbers
+    for name, value in plain.items():
+        if isinstance(value, tuple | list):
+            plain[name] = ",".join(map(str, value))
+    return {k: v if isinstance(v, str | int | float | bool) else None for k, v in plain.items()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what moves the numbers, without importing any of it."""
+    found = {"python": python_version()}
+    for package in REPORTED_VERSIONS:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # absent, not "unknown"
+            continue
+    return found
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,54 @@
+"""What a run keeps of each row it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.errors import DataError
+from probe.evaluation.predictions import FILE_NAME, Predictions, load_predictions, save_predictions
+
+
+def some(n_rows: int) -> Predictions:
+    rng = np.random.default_rng(n_rows)
+    return Predictions(
+        ids=np.array([f"cat/é {i}.jpg" for i in range(n_rows)]),
+        labels=rng.integers(0, 3, n_rows),
+        probabilities=rng.dirichlet(np.ones(3), n_rows).astype(np.float32),
+    )
+
+
+def test_they_read_back_exactly(tmp_path: Path) -> None:
+    splits = {"val": some(7), "test": some(3)}
+    save_predictions(tmp_path, splits)
+    found = load_predictions(tmp_path)
+    assert sorted(found) == ["test", "val"]
+    for name, one in splits.items():
+        assert found[name].ids.tolist() == one.ids.tolist()
+        assert np.array_equal(found[name].labels, one.labels)
+        assert np.array_equal(found[name].probabilities, one.probabilities)
+
+
+def test_a_run_without_them_has_none(tmp_path: Path) -> None:
+    assert load_predictions(tmp_path) == {}
+
+
+@pytest.mark.parametrize("keep", [0, 10, 200])
+def test_a_cut_file_is_refused(tmp_path: Path, keep: int) -> None:
+    save_predictions(tmp_path, {"val": some(7)})
+    path = tmp_path / FILE_NAME
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"predictions\.npz: damaged"):
+        load_predictions(tmp_path)
+
+
+def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    one = some(7)
+    save_predictions(
+        tmp_path,
+        {"val": Predictions(ids=one.ids[:5], labels=one.labels, probabilities=one.probabilities)},
+    )
+    with pytest.raises(DataError, match="different lengths"):
+        load_predictions(tmp_path)

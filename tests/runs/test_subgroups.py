@@ -1,0 +1,125 @@
+"""Figures by a list's columns, and columns that features give away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.stats import contingency
+
+from probe.evaluation.parts import Part
+from probe.evaluation.predictions import Predictions
+from probe.evaluation.statistics import share_interval
+from probe.runs.subgroups import by_value, columns_to_tell, describe, shortcut
+
+
+def said(y: NDArray[np.intp], right: NDArray[np.bool_]) -> Predictions:
+    p = np.zeros((len(y), 2), np.float32)
+    p[np.arange(len(y)), np.where(right, y, 1 - y)] = 1
+    ids = np.array([f"i{row}" for row in range(len(y))])
+    return Predictions(ids=ids, labels=y.astype(np.int64), probabilities=p)
+
+
+def test_each_value_has_its_figure_the_worst_first() -> None:
+    random = np.random.default_rng(0)
+    y, camera = random.integers(0, 2, 90), np.array(["a", "b", "c"])[random.integers(0, 3, 90)]
+    right = random.random(90) < np.where(camera == "b", 0.3, 0.9)
+    values: list[str | None] = [*camera[:80].tolist(), *[None] * 10]
+    found = by_value(said(y, right), values)
+    assert found[0]["value"] == "b"
+    assert [one["figure"] for one in found] == sorted(one["figure"] for one in found)
+    for one in found:
+        rows = np.flatnonzero(np.array([value == one["value"] for value in values]))
+        assert one["n"] == len(rows)
+        assert one["figure"] == pytest.approx(right[rows].mean())
+        interval = share_interval(right[rows])
+        assert (one["low"], one["high"]) == (interval.low, interval.high)
+
+
+def test_columns_of_few_values_are_told_of_and_numbers_in_quarters() -> None:
+    rows = range(80)
+    columns = {
+        "camera": {f"i{row}": "ab"[row % 2] for row in rows},
+        "age": {f"i{row}": str(20 + row) for row in rows},
+        "name": {f"i{row}": f"n{row}" for row in rows},
+        "same": {f"i{row}": "x" for row in rows},
+        "rare": {f"i{row}": "x" if row else "y" for row in rows},
+        "blank": {f"i{row}": "" for row in rows},
+    }
+    found = columns_to_tell(columns)
+    assert sorted(found) == ["age", "camera"]
+    quarters, counts = np.unique(list(found["age"].values()), return_counts=True)
+    assert quarters.tolist() == ["20 to 39.75", "39.75 to 59.5", "59.5 to 79.25", "79.25 to 99"]
+    assert counts.tolist() == [20, 20, 20, 20]
+
+
+def tinted(agree: float, seed: int = 0) -> tuple[Part, list[str]]:
+    """Return features of four classes, and a tint that goes with the label at that rate."""
+    random = np.random.default_rng(seed)
+    y = random.integers(0, 2, 240)
+    tint = np.where(random.random(240) < agree, y, random.integers(0, 2, 240))
+    X = random.normal(size=(240, 40))
+    X[:, 0] += 2 * y
+    X[:, 1] += 4 * tint
+    part = Part(X=X.astype(np.float32), y=y, ids=[f"i{row}" for row in range(240)])
+    return part, tint.astype(str).tolist()
+
+
+def test_tints_are_ranked_by_how_far_they_go_with_the_label() -> None:
+    found = [shortcut(*tinted(agree)) for agree in (0.1, 0.5, 1.0)]
+    strengths = [one.strength for one in found if one is not None]
+    assert strengths == sorted(strengths)
+    assert strengths[2] > 2 * strengths[0]
+    assert found[1] is not None
+    assert found[2] is not None
+    assert found[1].suspected
+    assert found[2].suspected
+    assert found[2].accuracy > 0.9
+    part, tint = tinted(0.5)
+    table = contingency.crosstab(part.y, tint).count
+    expected = contingency.association(table, method="cramer")
+    assert found[1].association == pytest.approx(expected)
+
+
+def test_a_column_at_random_is_seldom_suspected() -> None:
+    def suspected(seed: int) -> bool:
+        part, _ = tinted(0.5, seed)
+        values: Sequence[str] = (
+            np.random.default_rng(seed + 99).integers(0, 3, 240).astype(str).tolist()
+        )
+        found = shortcut(part, values, seed=seed)
+        assert found is not None
+        return found.suspected
+
+    assert sum(suspected(seed) for seed in range(12)) == 0
+
+
+def test_what_belongs_together_is_permuted_together() -> None:
+    random = np.random.default_rng(3)
+    units = np.repeat(np.arange(30), 8)
+    X = random.normal(size=(30, 20))[units] + 0.01 * random.normal(size=(240, 20))
+    values = random.integers(0, 2, 30)[units].astype(str).tolist()
+    y = random.integers(0, 2, 240)
+    ids = [str(row) for row in range(240)]
+    alone = shortcut(Part(X=X, y=y, ids=ids), values)
+    grouped = shortcut(Part(X=X, y=y, ids=ids, units=units), values)
+    assert alone is not None
+    assert grouped is not None
+    assert alone.p_features <= 0.05  # each picture is known by heart
+    assert grouped.p_features > 0.05
+
+
+def test_a_run_describes_what_it_has(tmp_path: object) -> None:
+    part, tint = tinted(1.0)
+    kept = said(part.y, np.ones(240, bool))
+    columns = {"tint": dict(zip(part.ids, tint, strict=True))}
+    found = describe(kept, "val", part, columns)
+    assert found is not None
+    assert found["split"] == "val"
+    assert found["columns"]["tint"]["shortcut"]["suspected"]
+    assert [one["n"] for one in found["columns"]["tint"]["values"]] == [
+        int((np.array(tint) == name).sum()) for name in ("0", "1")
+    ]
+    assert describe(kept, "val", part, {}) is None
