@@ -4,8 +4,8 @@
 
 Takes the test predictions of two or more runs on the same images. For each pair of runs it draws
 500 and 1,000 of the rows, 100 times, and asks of each draw how many images the paired test would
-need (`probe.evaluation.paired.images_needed`). The rows held back say how many it really takes. The peer is
-the plain figure without an interval.
+need (`probe.evaluation.paired.images_needed`). The rows held back say how many it really takes. The
+peer is the plain figure without an interval.
 
 Seen on 10,000 test images of CIFAR-10, EfficientNet-Lite0 at 64 and 48 pixels and VGG16 at 32, path
 heads on 3,000 images each (the three pairs; 500 images drawn, then 1,000):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from probe.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from probe.backbones.catalog import BACKBONES
     from probe.bench.record import load_bench
@@ -81,8 +83,6 @@ __all__ = [
     "load_dataset",
     "prepare",
 ]
-
-__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

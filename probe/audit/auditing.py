@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.audit.record import Copies, LabelError, NearDuplicate
+from probe.audit.record import Copies, LabelError
 from probe.errors import UsageError
 from probe.evaluation.logits import probabilities_of
 from probe.evaluation.many import are_many
@@ -21,6 +21,7 @@ from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.splitting import Labels
 from probe.evaluation.units import Units
+from probe.runs.duplicates import NearDuplicate
 
 Array64 = NDArray[np.float64]
 

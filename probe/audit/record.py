@@ -17,35 +17,11 @@ from typing import Any
 from probe.core.files import write_text
 from probe.core.records import read_json
 from probe.errors import DataError
+from probe.runs.duplicates import NearDuplicate
 
 SCHEMA = 1
 FILE_NAME = "audit.json"
 THUMBNAILS = {"near_duplicates": "near-duplicates.png", "label_errors": "label-errors.png"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class NearDuplicate:
-    """Two images whose features point almost the same way.
-
-    Parameters
-    ----------
-    a, b : str
-        Ids; `a` is the one that training sees.
-    split_a, split_b : str
-        ``train`` and ``test`` where the pair leaks, ``train`` twice where it contradicts itself.
-    label_a, label_b : str
-        Class names; of several labels all of an image's, ``cat, dog``.
-    similarity : float
-        Cosine, up to 1.
-    """
-
-    a: str
-    split_a: str
-    label_a: str
-    b: str
-    split_b: str
-    label_b: str
-    similarity: float
 
 
 @dataclass(frozen=True, kw_only=True)

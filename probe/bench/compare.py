@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.bench.record import DONE, Agreement, Comparison, Matrix, Pair, Protocol, Row, Score
+from probe.bench.record import DONE, Agreement, Comparison, Matrix, Protocol, Row, Score
 from probe.errors import DataError
 from probe.evaluation.gains import mean_interval
 from probe.evaluation.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
-from probe.evaluation.pairs import Evidence, compare_all, evidence_of, settling
+from probe.evaluation.pairs import Evidence, Pair, compare_all, evidence_of, settling
 from probe.evaluation.predictions import load_predictions
 from probe.runs.results import LOSSES, METRIC_WORDS, difference_text, figure_text, span_text
 

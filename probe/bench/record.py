@@ -20,6 +20,7 @@ from probe.core.files import write_text
 from probe.core.plain import from_plain, to_plain
 from probe.core.records import read_json
 from probe.errors import DataError
+from probe.evaluation.pairs import Pair
 
 SCHEMA = 1
 FILE_NAME, TABLE_NAME = "bench.json", "results.csv"
@@ -238,47 +239,6 @@ class Row:
     groups: Mapping[str, int] | None = None
     subgroups: Subgroups | None = None
     rank: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """Two rows compared on the same images.
-
-    Parameters
-    ----------
-    a, b : str
-        Row ids, `a` the one that ranks higher.
-    n : int
-        Images.
-    only_a, only_b : int, optional
-        Those that only `a`, or only `b`, got right; absent where images may have several labels.
-    difference, low, high : float
-        The protocol's metric of `a` less that of `b`, of log losses the other way round, so that
-        `a` is better where it is positive, and its interval. It is of this pair alone,
-        and holds 0 where `p` does not tell the two apart.
-    p, p_adjusted : float
-        Two-sided, and after Holm's correction for all pairs of the dataset.
-    different : bool
-        Whether `p_adjusted` is at most 1 - level.
-    test : str, optional
-        What the test is called; absent in benches that older versions made.
-    effective : float, optional
-        Independent images that would be as sure, where some are related; else absent.
-    """
-
-    a: str
-    b: str
-    n: int
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_adjusted: float
-    different: bool
-    only_a: int | None = None
-    only_b: int | None = None
-    test: str | None = None
-    effective: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,8 +68,8 @@ class BenchRequest:
     pca : tuple of int
         Widths; every features wider than that get a row of their own.
     group : tuple of str
-        What images belong together by, see `probe.runs.grouping`. Near-duplicates are those of the first
-        features, so that all features are compared on the same rows.
+        What images belong together by, see `probe.runs.grouping`. Near-duplicates are those of the
+        first features, so that all features are compared on the same rows.
     command : str
     """
 

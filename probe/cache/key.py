@@ -54,7 +54,8 @@ class FeatureKey:
     parameters : str
         Digest of the converted parameters that the cut network uses.
     preprocess : str
-        Canonical JSON of `PreprocessSpec.identity`, and of what `probe.preprocess.known_pixels` finds unusual.
+        Canonical JSON of `PreprocessSpec.identity`, and of what `probe.preprocess.known_pixels`
+        finds unusual.
     rows : tuple of (split, digest)
         Digest of each split's ordered content hashes, in the order train, val, test.
     dtype : str

@@ -89,7 +89,7 @@ app.command("demo", short_help="See it work, offline, in about a minute.")(demo.
 
 def _version(value: bool) -> None:
     if value:
-        from probe import __version__
+        from probe.core.version import __version__
 
         typer.echo(f"probe {__version__}")
         raise typer.Exit

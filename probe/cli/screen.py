@@ -30,7 +30,8 @@ def interruptible() -> Iterator[None]:
 
 
 class Screen:
-    """Draws a pass on stderr: estimate, bar, rate, time left. A `probe.extraction.extract.Observer`.
+    """Draws a pass on stderr: estimate, bar, rate, time left. A
+    `probe.extraction.extract.Observer`.
 
     A second bar follows the process that this one waits for.
 

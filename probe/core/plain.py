@@ -99,3 +99,15 @@ def _check(right: bool, value: object, wanted: str, where: str) -> None:
 
 def _join(where: str, name: object) -> str:
     return f"{where}.{name}" if where else str(name)
+
+
+def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a head's parameters as JSON holds them; objects (a RandomState) become None.
+
+    Several numbers become one text, ``256,128``.
+    """
+    plain = {k: v.item() if hasattr(v, "item") else v for k, v in params.items()}  # NumPy's numbers
+    for name, value in plain.items():
+        if isinstance(value, tuple | list):
+            plain[name] = ",".join(map(str, value))
+    return {k: v if isinstance(v, str | int | float | bool) else None for k, v in plain.items()}

@@ -5,7 +5,8 @@ first of equals, as `predict` gives it; top-1, recall, F1 and confusion go by an
 rank take equal scores to be in no order: top-5 counts a row by the chance that its label is among
 the five, were the tied classes shuffled; in an area under a ROC curve a tied pair counts half; an
 average precision has one precision for all rows of one score, and a threshold takes them all or
-none. What is ranked are log odds without their rounding noise, see `probe.evaluation.logits.ranking_scores`.
+none. What is ranked are log odds without their rounding noise, see
+`probe.evaluation.logits.ranking_scores`.
 """
 
 from __future__ import annotations

@@ -100,7 +100,8 @@ def score_labels(
     Parameters
     ----------
     scores : float64, (n_rows, n_classes), optional
-        What rows are ranked by, see `probe.evaluation.logits.ranking_scores`. Default: the probabilities.
+        What rows are ranked by, see `probe.evaluation.logits.ranking_scores`. Default: the
+        probabilities.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Heads compared on the same rows, pair by pair, whatever labels the rows have.
 
-Where a row has one label that is McNemar's test of what was right (`probe.evaluation.paired`). Where it may
-have several, nothing is right or wrong as a whole: the mean average precision is compared, with
-rows redrawn for both heads at once.
+Where a row has one label that is McNemar's test of what was right (`probe.evaluation.paired`).
+Where it may have several, nothing is right or wrong as a whole: the mean average precision is
+compared, with rows redrawn for both heads at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bench.record import Pair
 from probe.errors import DataError, UsageError
 from probe.evaluation.gains import METRICS, compare_gains, gains_of
 from probe.evaluation.gains import TEST as T_AND_FLIPS
@@ -122,7 +121,8 @@ def evidence_of(
     Parameters
     ----------
     metric : str
-        ``top1`` or ``map``, by whether a row has one label, or one of `probe.evaluation.gains.METRICS`.
+        ``top1`` or ``map``, by whether a row has one label, or one of
+        `probe.evaluation.gains.METRICS`.
     order : int, (n,), optional
         Of the rows, so that several heads have them alike. Default: as they are.
 
@@ -297,3 +297,44 @@ def _permuted(a: Evidence, b: Evidence, difference: float, seed: int) -> float:
     movable = np.flatnonzero(a.labels.any(axis=1))
     units = len(movable) if a.units is None else len(np.unique(a.units[movable]))
     return max(min(counted, erfc(abs(difference) / error / sqrt(2))), 2.0 ** (1 - units))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two rows compared on the same images.
+
+    Parameters
+    ----------
+    a, b : str
+        Row ids, `a` the one that ranks higher.
+    n : int
+        Images.
+    only_a, only_b : int, optional
+        Those that only `a`, or only `b`, got right; absent where images may have several labels.
+    difference, low, high : float
+        The protocol's metric of `a` less that of `b`, of log losses the other way round, so that
+        `a` is better where it is positive, and its interval. It is of this pair alone,
+        and holds 0 where `p` does not tell the two apart.
+    p, p_adjusted : float
+        Two-sided, and after Holm's correction for all pairs of the dataset.
+    different : bool
+        Whether `p_adjusted` is at most 1 - level.
+    test : str, optional
+        What the test is called; absent in benches that older versions made.
+    effective : float, optional
+        Independent images that would be as sure, where some are related; else absent.
+    """
+
+    a: str
+    b: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_adjusted: float
+    different: bool
+    only_a: int | None = None
+    only_b: int | None = None
+    test: str | None = None
+    effective: float | None = None

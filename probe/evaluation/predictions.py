@@ -34,8 +34,8 @@ class Predictions:
         Columns in the order of the entry's classes; 0 for a class without training rows. Rows sum
         to 1 unless they may have several labels. Runs of older versions kept float32.
     units : int, (n_rows,), optional
-        Rows of one unit belong together (`probe.evaluation.units`): they show one picture, are of one group,
-        or predict one image in several repeats.
+        Rows of one unit belong together (`probe.evaluation.units`): they show one picture, are of
+        one group, or predict one image in several repeats.
     logits : float64, (n_rows, n_classes), optional
         Their logarithms, or log odds of several labels, from the head's scores: what the file
         keeps, and what every figure of the run comes from. None in runs of older versions.
@@ -43,8 +43,9 @@ class Predictions:
         Of ``oof``: how often each row was predicted. The rows come so often, one repeat after the
         other, each in the same order.
     classes : int32, (n_rows, n_kept), optional
-        Of rows of many classes (`probe.evaluation.many`): which classes the columns of `probabilities` and
-        `logits` are, row by row, the answer first. The rows' sums are below 1 then.
+        Of rows of many classes (`probe.evaluation.many`): which classes the columns of
+        `probabilities` and `logits` are, row by row, the answer first. The rows' sums are below 1
+        then.
     n_classes : int, optional
         How many the entry has; beside `classes`.
     scaled : float64, (n_rows,), optional

@@ -40,7 +40,6 @@ from probe.evaluation.statistics import (
     share_interval,
 )
 from probe.evaluation.units import Units, count_units, dealt, effective_count
-from probe.runs.results import PerClass
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +56,8 @@ class Scored:
     Parameters
     ----------
     probabilities, logits : float64, (n_rows, n_classes)
-        See `probe.evaluation.logits`; figures that rank go by the logits, and so does a temperature.
+        See `probe.evaluation.logits`; figures that rank go by the logits, and so does a
+        temperature.
     labels : int, (n_rows,) or (n_rows, n_classes)
     metrics : Metrics or MultiLabelMetrics
         With repeats the means of each repeat's figures; the confusion is their sum.
@@ -146,8 +146,8 @@ def measure_blocks(
     Parameters
     ----------
     blocks : callable
-        Makes the logits of all rows, see `probe.evaluation.many.Kept`; called again where a figure needs them
-        once more.
+        Makes the logits of all rows, see `probe.evaluation.many.Kept`; called again where a figure
+        needs them once more.
     labels : int, (n_rows,)
     """
     kept = keep(blocks, labels, n_classes)
@@ -408,3 +408,19 @@ def _held_out(splits: Mapping[str, Scored]) -> Scored | None:
 
 def _honest(splits: Mapping[str, Scored]) -> str:
     return next(name for name in ("test", "val", "oof", "train") if name in splits)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerClass:
+    """Recall of each class on one split; where an image may have several labels, at thresholds.
+
+    Parameters
+    ----------
+    split : str
+        ``test`` where there is one, else ``val``, else ``train``.
+    recall : mapping of class name to float
+        Without the classes that have no rows there.
+    """
+
+    split: str
+    recall: Mapping[str, float]

@@ -10,8 +10,8 @@ from typing import Any
 
 from probe.bundle import Bundle
 from probe.core.files import replacing
+from probe.core.ndarray_list import write_list
 from probe.export.check import ReferenceRows, about_json, free, reference_rows, require_same
-from probe.weights.gluon_file import write_list
 
 
 def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:

@@ -10,8 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from probe import __version__
 from probe.cache.key import FeatureKey
+from probe.core.version import __version__
 from probe.datasets import DATASETS, Dataset
 from probe.errors import CacheError
 from probe.preprocess.spec import PreprocessSpec

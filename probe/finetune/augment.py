@@ -9,9 +9,10 @@
     rand=NxM           N random operations of strength M of 10 (default 2x6)
     erase=P            a rectangle of noise, in P of the images (default 0.25)
 
-``auto`` is flip where the frozen probe survives a mirror (`probe.finetune.mirror`), else none. Other
-presets: ``none``; ``light`` is flip, crop; ``medium`` adds jitter; ``strong`` is flip, rand, crop,
-erase. What an image goes through is drawn from the generator it is given and from nothing else.
+``auto`` is flip where the frozen probe survives a mirror (`probe.finetune.mirror`), else none.
+Other presets: ``none``; ``light`` is flip, crop; ``medium`` adds jitter; ``strong`` is flip, rand,
+crop, erase. What an image goes through is drawn from the generator it is given and from nothing
+else.
 """
 
 from __future__ import annotations

@@ -158,8 +158,8 @@ def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> No
 
     The loss is a running mean; each line is named where it ends.
     """
+    from probe.core.text import capital
     from probe.figures.canvas import FAINT, INK, fit, new_figure, quiet_axes, save
-    from probe.report.markup import capital
 
     word = METRIC_WORDS[next(iter(courses.values())).metric]
     figure = new_figure(7.8, 6.8)

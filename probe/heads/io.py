@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import replacing
+from probe.core.plain import plain_params
 from probe.core.records import loads_json
 from probe.errors import HeadError, UnknownNameError
 from probe.heads.catalog import HEADS
 from probe.heads.fitted import FittedHead, LayeredHead, layers_of
 from probe.heads.normalize import NORMALIZATIONS, Normalizer
-from probe.runs.results import plain_params
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead

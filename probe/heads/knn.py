@@ -41,8 +41,9 @@ class KNNHead(BaseHead):
     k-th share the places that are left among the k. Of classes with equal shares, to 2^-40, the one
     with the closest neighbour is the answer, by 2^-39 more; of those the one with most training
     rows as close; where these are equal, too, nothing tells them apart. Classes without a
-    neighbour stay tied, and a top-5 counts them so (`probe.evaluation.metrics`). Cosines are float64, each
-    computed alone, so that identical queries get identical answers whatever is asked beside them.
+    neighbour stay tied, and a top-5 counts them so (`probe.evaluation.metrics`). Cosines are
+    float64, each computed alone, so that identical queries get identical answers whatever is asked
+    beside them.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
 """What the weights were trained on: the way from any RGB image to the network's input.
 
-It has two halves. `probe.preprocess.resize` runs on the CPU beside the network and gives uint8: a quarter of
-the bytes, and what pipelines that resize with Pillow or OpenCV (torchvision, timm, Gluon, Caffe)
-feed to their normalisation. Keras and TensorFlow resize to floats and do not round, so that under
-their presets resized pixels differ by up to half a grey level (see `resize_image`). The
-arithmetic half (channel order, scale, mean, std) is in the engine, as the network's first layer.
-A `PreprocessSpec` belongs to a set of weights, never to an architecture.
+It has two halves. `probe.preprocess.resize` runs on the CPU beside the network and gives uint8: a
+quarter of the bytes, and what pipelines that resize with Pillow or OpenCV (torchvision, timm,
+Gluon, Caffe) feed to their normalisation. Keras and TensorFlow resize to floats and do not round,
+so that under their presets resized pixels differ by up to half a grey level (see `resize_image`).
+The arithmetic half (channel order, scale, mean, std) is in the engine, as the network's first
+layer. A `PreprocessSpec` belongs to a set of weights, never to an architecture.
 """
 
 from __future__ import annotations

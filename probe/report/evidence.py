@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from probe.bench.record import SCORE_TITLES, Agreement, Comparison, Matrix, Pair, unbounded_words
-from probe.report.markup import DASH, Markup, capital, element, join, number, table
+from probe.bench.record import SCORE_TITLES, Agreement, Comparison, Matrix, unbounded_words
+from probe.core.text import capital
+from probe.evaluation.pairs import Pair
+from probe.report.markup import DASH, Markup, element, join, number, table
 from probe.report.material import Material
 from probe.runs.results import METRIC_WORDS, difference_text, figure_text, span_text
 

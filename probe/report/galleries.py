@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from probe.audit.record import Audit, LabelError, NearDuplicate
-from probe.report.markup import Markup, capital, element, join, percent
+from probe.audit.record import Audit, LabelError
+from probe.core.text import capital
+from probe.report.markup import Markup, element, join, percent
 from probe.report.pictures import MOST_LISTED, Pictures
 from probe.report.provenance import command_line
 from probe.report.thumbnails import COLUMNS, PER_SHEET
+from probe.runs.duplicates import NearDuplicate
 from probe.runs.results import METRIC_WORDS
 
 SHOWN = 96  # CSS pixels of a thumbnail's side

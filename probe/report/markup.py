@@ -126,11 +126,6 @@ def number(text: str, value: float | None, *, css: str = "") -> Markup:
     return element("td", text, attributes)
 
 
-def capital(word: str) -> str:
-    """Return a word as a sentence begins with it; ``mAP`` stays as it is."""
-    return word if word != word.lower() else word[:1].upper() + word[1:]
-
-
 def percent(value: float | None, digits: int = 2) -> str:
     """Return a fraction in percent, or a dash where it was not measured."""
     return DASH if value is None else f"{100 * value:.{digits}f} %"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
-from probe import __version__
 from probe.core.files import write_text
+from probe.core.version import __version__
 from probe.errors import ProbeError, UsageError
 from probe.report import leaderboard
 from probe.report.analysis import AnyView, views_of

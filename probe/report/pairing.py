@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from probe.bench.record import Comparison, Pair, Row
+from probe.bench.record import Comparison, Row
 from probe.evaluation.paired import compact_letters
-from probe.evaluation.pairs import Evidence, compare_all, settling
+from probe.evaluation.pairs import Evidence, Pair, compare_all, settling
 from probe.report.analysis import AnyView
 from probe.report.markup import percent
 from probe.report.material import Material

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
+from probe.core.text import capital
 from probe.report import evidence, galleries, leaderboard
 from probe.report.by_column import by_column
 from probe.report.costs import cost_table
-from probe.report.markup import Markup, capital, element, join
+from probe.report.markup import Markup, element, join
 from probe.report.material import Material
 from probe.report.payload import COSTS
 from probe.report.pictures import Pictures, Views

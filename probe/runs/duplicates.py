@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.audit.record import NearDuplicate
 from probe.evaluation.multilabel import label_text
 from probe.evaluation.parts import Part
 from probe.evaluation.splitting import Labels
@@ -246,3 +245,28 @@ class _Pairs:
     def best(self) -> list[tuple[float, int, int]]:
         """Return (cosine, row, row), the most alike first."""
         return heapq.nsmallest(MOST, self._kept, key=lambda pair: (-pair[0], *pair[1:]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearDuplicate:
+    """Two images whose features point almost the same way.
+
+    Parameters
+    ----------
+    a, b : str
+        Ids; `a` is the one that training sees.
+    split_a, split_b : str
+        ``train`` and ``test`` where the pair leaks, ``train`` twice where it contradicts itself.
+    label_a, label_b : str
+        Class names; of several labels all of an image's, ``cat, dog``.
+    similarity : float
+        Cosine, up to 1.
+    """
+
+    a: str
+    split_a: str
+    label_a: str
+    b: str
+    split_b: str
+    label_b: str
+    similarity: float

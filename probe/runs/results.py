@@ -23,6 +23,7 @@ from typing import Any
 from probe.core.files import hold, make_folder, share, write_text
 from probe.core.records import read_json
 from probe.errors import DataError, UnknownNameError
+from probe.evaluation.scored import PerClass
 from probe.runs.result_fields import OPTIONAL_TYPES, SCHEMA, check_fields, read_intervals
 
 log = logging.getLogger(__name__)
@@ -50,22 +51,6 @@ class FeatureSource:
     weights: str
     layer: str
     pool: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerClass:
-    """Recall of each class on one split; where an image may have several labels, at thresholds.
-
-    Parameters
-    ----------
-    split : str
-        ``test`` where there is one, else ``val``, else ``train``.
-    recall : mapping of class name to float
-        Without the classes that have no rows there.
-    """
-
-    split: str
-    recall: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +97,10 @@ class RunResult:
         precision, recall, f1), and ``without_positives``, a mapping of split to class names.
         `metrics` has other names then, ``map`` first, and no top-1.
     groups : mapping, optional
-        Where rows belong together (`probe.evaluation.units`): ``by`` what, empty where only by showing the
-        same picture; and by split ``units``, how many groups its rows are, and ``effective``, how
-        many groups of equal size would say as much. Intervals are over groups then.
+        Where rows belong together (`probe.evaluation.units`): ``by`` what, empty where only by
+        showing the same picture; and by split ``units``, how many groups its rows are, and
+        ``effective``, how many groups of equal size would say as much. Intervals are over groups
+        then.
     subgroups : mapping, optional
         Where a list says more of its images: ``split``, and by column ``values``, the figures of
         each with their intervals, the worst first, and ``shortcut``; see `probe.runs.subgroups`.
@@ -126,8 +112,8 @@ class RunResult:
         ``number``; by split ``figures``
         (positives, top1, precision, recall, specificity, f1, auc, average_precision) and their 95 %
         ``intervals``; where a threshold was chosen also ``threshold`` (`Threshold` of
-        `probe.evaluation.two_classes`) and ``at_threshold``, with the same by split, and costs where it was
-        chosen by them.
+        `probe.evaluation.two_classes`) and ``at_threshold``, with the same by split, and costs
+        where it was chosen by them.
     """
 
     schema: int = SCHEMA
@@ -374,18 +360,6 @@ def span_text(metric: str, low: float, high: float, sign: str = "") -> str:
     """Return an interval of such a figure or difference, without its unit."""
     scale, digits = (1, 4) if metric in LOSSES else (100, 2)
     return f"{scale * low:{sign}.{digits}f} to {scale * high:{sign}.{digits}f}"
-
-
-def plain_params(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a head's parameters as JSON holds them; objects (a RandomState) become None.
-
-    Several numbers become one text, ``256,128``.
-    """
-    plain = {k: v.item() if hasattr(v, "item") else v for k, v in params.items()}  # NumPy's numbers
-    for name, value in plain.items():
-        if isinstance(value, tuple | list):
-            plain[name] = ",".join(map(str, value))
-    return {k: v if isinstance(v, str | int | float | bool) else None for k, v in plain.items()}
 
 
 def versions() -> dict[str, str]:

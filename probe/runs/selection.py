@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.plain import plain_params
 from probe.evaluation.learning_curve import LearningCurve
 from probe.evaluation.many import are_many
 from probe.evaluation.metrics import Metrics
@@ -37,7 +38,7 @@ from probe.evaluation.scored import (
     thresholds_of,
 )
 from probe.evaluation.two_classes import baseline_of, choose_threshold, describe_two, positive_class
-from probe.runs.results import FeatureSource, RunResult, now, plain_params, versions
+from probe.runs.results import FeatureSource, RunResult, now, versions
 
 log = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from probe import __version__
 from probe.bundle import Bundle
+from probe.core.version import __version__
 from probe.errors import ImageError
 from probe.serve.guard import Guard
 from probe.serve.limits import Limits, Pace, RefusedError

@@ -27,6 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.ndarray_list import LIST_MAGIC, V1, V2, V3, write_list
 from probe.core.records import loads_json
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import Graph
@@ -41,8 +42,6 @@ from probe.weights.tensors import (
     raw_tensor,
 )
 
-LIST_MAGIC = 0x112
-V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 MAX_NAME = 4096
 METADATA = b"probe.metadata\0\0"
 MAX_METADATA = 1 << 16
@@ -219,17 +218,3 @@ def write_gluon(path: Path, parameters: Mapping[str, Float32], metadata: Mapping
         write_list(file, parameters)
         text = json.dumps(dict(metadata)).encode()
         file.write(METADATA + struct.pack("<Q", len(text)) + text)
-
-
-def write_list(file: BinaryIO, parameters: Mapping[str, Float32]) -> None:
-    """Write float32 arrays as MXNet 1.9.1 does, in the order of their names."""
-    names = sorted(parameters)
-    file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(names)))
-    for name in names:
-        array = parameters[name]
-        sides = struct.pack(f"<i{array.ndim}q", array.ndim, *array.shape)
-        file.write(struct.pack("<Ii", V2, 0) + sides + struct.pack("<iii", 1, 0, 0))
-        file.write(np.ascontiguousarray(array, "<f4").reshape(-1).view(np.uint8).data)
-    file.write(struct.pack("<Q", len(names)))
-    for name in names:
-        file.write(struct.pack("<Q", len(name.encode())) + name.encode())

@@ -13,7 +13,6 @@ from probe.bench.record import (
     Bench,
     Comparison,
     Cost,
-    Pair,
     Protocol,
     Row,
     Score,
@@ -22,6 +21,7 @@ from probe.bench.record import (
     save_bench,
 )
 from probe.errors import DataError
+from probe.evaluation.pairs import Pair
 
 ROW = Row(
     id="r01", dataset="d", name="vgg16/pool5@32", kind="backbone", head="path", status="done",

@@ -12,8 +12,9 @@ from probe.bench.fitting import _with_columns
 from probe.bench.record import Subgroups
 from probe.core.plain import from_plain, to_plain
 from probe.evaluation.predictions import Predictions
+from probe.evaluation.scored import PerClass
 from probe.report.by_column import MOST, by_column
-from probe.runs.results import PerClass, RunResult
+from probe.runs.results import RunResult
 
 TOLD = {
     "split": "val",

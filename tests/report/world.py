@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probe.audit.record import Audit, LabelError, NearDuplicate, save_audit
+from probe.audit.record import Audit, LabelError, save_audit
 from probe.backbones.catalog import BACKBONES
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
@@ -20,6 +20,7 @@ from probe.evaluation.scored import figures_of, intervals_of, measure, per_class
 from probe.extraction.extract import decide, extract_features
 from probe.heads.history import Epoch, save_history
 from probe.preprocess.spec import TORCHVISION
+from probe.runs.duplicates import NearDuplicate
 from probe.runs.fit import HeadRequest
 from probe.runs.ledger import record_look
 from probe.runs.results import RunResult, write_run

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.errors import DataError, UnknownNameError
+from probe.evaluation.scored import PerClass
 from probe.runs.result_fields import OPTIONAL_TYPES
 from probe.runs.results import (
     ELSEWHERE,
-    PerClass,
     RunResult,
     elsewhere,
     find_run,

@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.ndarray_list import write_list
 from probe.engines import reason_of
 from probe.engines.mxnet.graph import GAIN, INPUT, SHIFT, FrozenGraph
 from probe.engines.mxnet.library import load_library
 from probe.errors import EngineError
 from probe.preprocess.spec import PreprocessSpec
-from probe.weights.gluon_file import write_list
 
 CPU = 1
 _UINT = ctypes.c_uint32
