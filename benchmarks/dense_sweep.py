@@ -34,7 +34,7 @@ RATES, DECAYS = np.logspace(-5, -1, 13).tolist(), [0.0, 1e-5, 1e-4, 1e-3]
 def main() -> None:
     """Print both times, their ratio, and how far weights are apart."""
     from probe.heads import DenseHead, softmax
-    from probe.heads.sweep import fit_swept
+    from probe.heads.dense import fit_swept
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--entry", type=Path)

@@ -26,11 +26,12 @@ from probe.bench.table import write_table
 from probe.cache.features import FeatureSet
 from probe.cache.joining import Joined
 from probe.cache.store import Store
+from probe.core.run_folders import new_run_folder
 from probe.errors import CacheError, ProbeError, UsageError
 from probe.extraction.extract import Observer, extract_features
 from probe.extraction.request import prepare
 from probe.runs.grouping import groups_of_entry
-from probe.runs.results import new_run_folder, now, versions
+from probe.runs.results import now, versions
 
 log = logging.getLogger(__name__)
 

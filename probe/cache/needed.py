@@ -9,8 +9,9 @@ from pathlib import Path
 from probe.bench.record import FILE_NAME as BENCH
 from probe.bench.record import load_bench
 from probe.cache.beside import parse_features_name
+from probe.core.run_folders import elsewhere
 from probe.errors import ProbeError
-from probe.runs.results import elsewhere, finished_runs, read_run
+from probe.runs.results import finished_runs, read_run
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from probe.cache.store import Entry, Store, removing
 from probe.cache.unfinished import discard_unfinished, list_unfinished
 from probe.core.files import discard, is_free
-from probe.runs.results import NAMED
+from probe.core.run_folders import NAMED
 
 FEATURES, DATASETS = "features", "datasets"
 UNFINISHED = ".unfinished"  # ends the folders of bundles and downloads on their way

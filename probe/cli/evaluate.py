@@ -66,8 +66,7 @@ def evaluate(
     from probe.bundle import Bundle
     from probe.cli import console
     from probe.cli.extract import default_workers
-    from probe.cli.head_figures import show_two, show_values
-    from probe.cli.label_figures import show_each
+    from probe.cli.head_figures import show_each, show_two, show_values
     from probe.datasets import load_dataset
     from probe.datasets.table import is_table
     from probe.evaluation.predictions import Predictions
@@ -169,8 +168,7 @@ FLAGS = {
 
 
 def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str]:
-    from probe.cli.head_figures import NAMES
-    from probe.cli.label_figures import NAMES as LABEL_NAMES
+    from probe.cli.head_figures import LABEL_NAMES, NAMES
 
     if outcome.n_groups is not None:
         images += f" in {outcome.n_groups:,} groups, over which intervals are"

@@ -19,6 +19,7 @@ from probe.errors import UsageError
 from probe.finetune.kept import KeptImages
 from probe.finetune.optimizers import STATES
 from probe.finetune.options import Options
+from probe.finetune.train import AT_ONCE
 from probe.runs.memory import resident
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 FACTOR = 1.8  # of what MXNet plans
 RESERVE = 150_000_000  # pictures, figures, images on their way
 SHARE = 8  # of the limit that a run which goes on gives to decoded images, and to frozen maps
-AT_ONCE = 64  # images that are predicted at a time where nothing limits it
 SAMPLE = 8  # images that the plan of a graph is read from; it grows in proportion
 
 

@@ -22,7 +22,6 @@ from probe.finetune.batches import Batch, Feed
 from probe.finetune.checkpoint import LOG, Progress, load_last, save_best, save_last
 from probe.finetune.groups import rates, stages
 from probe.finetune.network import Network
-from probe.finetune.planning import AT_ONCE
 from probe.finetune.randomness import DROPOUT, generator
 from probe.finetune.schedule import Schedule
 from probe.heads.history import Epoch
@@ -324,3 +323,6 @@ def places_of(
         return labels.astype(np.intp)
     found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     return np.where(classes[found] == labels, found, -1).astype(np.intp)
+
+
+AT_ONCE = 64  # images that are predicted at a time where nothing limits it

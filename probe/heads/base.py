@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,12 +12,11 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.errors import HeadError
+from probe.errors import HeadError, OverflowHeadError
 from probe.evaluation.logits import from_scores, logits_from
 from probe.evaluation.parts import Part
 from probe.evaluation.streaming import StreamedRows
 from probe.heads.checks import as_head_error, checked_weights, encoded, one_of
-from probe.heads.each import fit_each
 from probe.heads.history import Epoch
 from probe.heads.normalize import (
     NORMALIZATIONS,
@@ -346,3 +346,51 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         """
         labels = as_head_error(np.asarray, y)
         return encoded(labels, self.classes_, n_rows, several=self.multilabel_)
+
+
+log = logging.getLogger(__name__)
+
+Head = TypeVar("Head", bound="BaseHead")
+
+
+def fit_each(
+    heads: Sequence[Head],
+    X: RowsLike,
+    y: ArrayLike,
+    *,
+    validation: Validation | None = None,
+    jobs: int = 1,
+    sample_weight: ArrayLike | None = None,
+) -> list[Head | None]:
+    """Fit heads, so many at a time, each with one thread; None for those that diverged.
+
+    See `BaseHead.fit` for `sample_weight`.
+    """
+    for head in heads:
+        if not head.takes_weights:
+            head.refuse_weights(sample_weight)
+    if jobs == 1 or len(heads) == 1:
+        return [_fit_or_none(head, X, y, validation, sample_weight) for head in heads]
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config("loky", inner_max_num_threads=1):
+        fitted: list[Head | None] = Parallel(min(jobs, len(heads)))(
+            delayed(_fit_or_none)(head, X, y, validation, sample_weight) for head in heads
+        )
+    return fitted
+
+
+def _fit_or_none(
+    head: Head,
+    X: RowsLike,
+    y: ArrayLike,
+    validation: Validation | None,
+    sample_weight: ArrayLike | None,
+) -> Head | None:
+    try:
+        counted = {} if sample_weight is None else {"sample_weight": sample_weight}
+        fitted = cast("Any", head).fit(X, y, validation=validation, **counted)
+    except OverflowHeadError as error:
+        log.warning("left out: %s", error)
+        return None
+    return None if fitted.diverged_ else cast("Head", fitted)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from probe.cache.joining import Joined
 from probe.core.files import hold
+from probe.core.run_folders import new_run_folder, note_elsewhere
 from probe.errors import UsageError
 from probe.evaluation.learning_curve import PICTURE as LEARNING_CURVE
 from probe.evaluation.learning_curve import Point, save_learning_curve
@@ -33,7 +34,7 @@ from probe.runs.grouping import columns_of, list_of, read_weights
 from probe.runs.head_request import HeadRequest, require_two_classes
 from probe.runs.ledger import record_look
 from probe.runs.memory import parts_of
-from probe.runs.results import FeatureSource, new_run_folder, note_elsewhere, write_run
+from probe.runs.results import FeatureSource, write_run
 from probe.runs.selection import HeadRun, run_head
 from probe.runs.subgroups import describe
 

@@ -6,12 +6,8 @@ run folder that has one is complete.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import re
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -20,7 +16,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Any
 
-from probe.core.files import hold, make_folder, share, write_text
+from probe.core.files import write_text
 from probe.core.records import read_json
 from probe.errors import DataError, UnknownNameError
 from probe.evaluation.scored import PerClass
@@ -198,101 +194,6 @@ class RunResult:
         if "intervals" in found:
             made["intervals"] = read_intervals(found["intervals"])
         return cls(**made)
-
-
-MOST_HELD = 64
-ELSEWHERE = ".elsewhere"  # among the runs: the folders of those that lie outside
-MOST_NOTED = 16 << 20  # bytes
-NAMED = re.compile(r"[0-9-]+-\d{3}")  # as `new_run_folder` does
-_held: deque[int] = deque()  # new folders of this process, so that nobody takes one for a leftover
-
-
-def new_run_folder(runs: Path) -> Path:
-    """Make and return an empty folder whose name sorts by the time it was made.
-
-    Names are ``20260131-235959-001``: UTC, and a count within the second. Making a folder is
-    atomic, so two runs that start at once get two names. Folders that killed processes made and
-    left empty go.
-
-    Raises
-    ------
-    OSError
-        No folder can be made there.
-    """
-    runs.mkdir(parents=True, exist_ok=True)
-    _remove_empty(runs)
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    count = 1
-    while True:
-        folder = runs / f"{stamp}-{count:03d}"
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            count += 1
-            continue
-        try:
-            descriptor = hold(folder)
-        except BlockingIOError:
-            count += 1
-            continue
-        except FileNotFoundError:  # another process took it for a leftover
-            continue
-        except OSError:  # a file system without locks; nobody can take a folder for a leftover
-            return folder
-        _held.append(descriptor)
-        while len(_held) > MOST_HELD:  # something lies in the older ones by now
-            os.close(_held.popleft())
-        return folder
-
-
-def _remove_empty(runs: Path) -> None:
-    """Remove the folders that killed processes made here and left empty."""
-    for folder in runs.iterdir():
-        if not NAMED.fullmatch(folder.name):
-            continue
-        with contextlib.suppress(OSError):  # a living process holds it, or it is not empty
-            if next(folder.iterdir(), None) is None:
-                descriptor = hold(folder)
-                try:
-                    folder.rmdir()
-                finally:
-                    os.close(descriptor)
-
-
-def note_elsewhere(folder: Path, runs: Path) -> None:
-    """Note that a run lies outside the state folder, so that its entry is known to be needed.
-
-    Where the state folder cannot be written there is no note, and nothing depends on it.
-    """
-    place = folder.resolve()
-    if place.parent == runs.resolve() or place in elsewhere(runs):
-        return
-    with contextlib.suppress(OSError):
-        make_folder(runs)
-        # a line of its own, whatever a killed process left of the one before
-        line = f"\n{json.dumps(str(place))}\n".encode()
-        descriptor = os.open(runs / ELSEWHERE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
-        share(runs / ELSEWHERE)
-
-
-def elsewhere(runs: Path) -> list[Path]:
-    """Return where runs were put outside the state folder; they may be gone since, or moved."""
-    try:
-        with (runs / ELSEWHERE).open("rb") as file:
-            lines = file.read(MOST_NOTED).splitlines()
-    except OSError:
-        return []
-    found: dict[Path, None] = {}
-    for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):
-            place = json.loads(line)
-            if isinstance(place, str) and "\0" not in place:
-                found[Path(place)] = None
-    return list(found)
 
 
 def find_run(runs: Path, wanted: Path) -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from probe.core.files import hold, replacing, working_folder, write_text
+from probe.core.run_folders import new_run_folder
 from probe.errors import CacheError
-from probe.runs.results import new_run_folder
 
 
 def test_a_file_is_replaced_by_rename_and_readable_by_others(tmp_path: Path) -> None:

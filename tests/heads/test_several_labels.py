@@ -29,7 +29,7 @@ from probe.heads import (
     load_head,
     save_head,
 )
-from probe.heads.dense_rules import checked_optimizer
+from probe.heads.dense import checked_optimizer
 from probe.heads.grid import Search, choose
 from probe.heads.network import Network, Shape
 from probe.heads.scoring import score_heads

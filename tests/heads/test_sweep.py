@@ -7,7 +7,7 @@ import pytest
 
 from probe.errors import HeadError
 from probe.heads import DenseHead
-from probe.heads.sweep import fit_dense_sweep
+from probe.heads.dense import fit_dense_sweep
 from tests.heads.data import make_features
 
 
