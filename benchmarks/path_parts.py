@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg.blas import sgemm
 
-from probe.heads import blas, path, products, whitened
+from probe.heads import blas, path, products
+from probe.heads import path as whitened
 
 Undo = Callable[[], None]
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import xxhash
+from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable
-from probe.cache.create import create
+from probe.cache.checksum import SplitTable, bytes_of, checksum_rows, checksum_seal, checksum_tables
+from probe.cache.create import create, unwritable
 from probe.cache.features import FeatureSet
 from probe.cache.file import OpenFile, open_file
+from probe.cache.folds import checksum_folds, fold_rows, fold_tables
+from probe.cache.journal import RECORD_BYTES, pack_record, read_records
 from probe.cache.key import FeatureKey
 from probe.cache.store import Store
-from probe.cache.writer import Writer, publish
+from probe.core.files import share, sync
 from probe.errors import CacheError
 
 log = logging.getLogger(__name__)
@@ -106,3 +111,195 @@ def unfinished_files(final: Path) -> tuple[Path, Path]:
 def _same(found: SplitTable, table: SplitTable) -> bool:
     # content too: it is under the key's digest, and a damaged copy would be sealed as it is
     return found.same_rows(table) and np.array_equal(found.content, table.content)
+
+
+class _Running:
+    """The checksum of a block whose rows come in order, so that they need not be read again."""
+
+    def __init__(self, split: str, block: int) -> None:
+        self._place, self._rows = (split, block), 0
+        self.hasher = xxhash.xxh3_64()
+
+    def add(self, split: str, block: int, within: int, rows: NDArray[Any]) -> bool:
+        """Add the next rows of the block; False where they are not the next ones of it."""
+        if (split, block) != self._place or within != self._rows:
+            return False
+        self.hasher.update(bytes_of(rows))
+        self._rows += len(rows)
+        return True
+
+
+class Writer:
+    """Fills the rows of an unfinished entry and seals it.
+
+    Parameters
+    ----------
+    opened : OpenFile
+        The unfinished file.
+    journal : Path
+        Appended to; blocks that it names and whose checksum holds are taken as done.
+
+    Attributes
+    ----------
+    done : dict of split to bool array
+        Which blocks are whole.
+    """
+
+    def __init__(self, opened: OpenFile, journal: Path) -> None:
+        self._opened, self.header = opened, opened.header
+        self._buffer = bytearray()
+        self._running: _Running | None = None
+        self._ready: dict[tuple[str, int], int] = {}  # checksums of blocks whose rows came in order
+        self._splits = list(self.header.features)
+        counts = {split: self.header.block_count(split) for split in self._splits}
+        self._sums = {split: np.zeros(count, np.uint64) for split, count in counts.items()}
+        rows = {split: region.shape[0] for split, region in self.header.features.items()}
+        self._folds = {split: np.zeros(count, np.uint32) for split, count in rows.items()}
+        self.done = {split: np.zeros(count, bool) for split, count in counts.items()}
+        try:
+            self._file = self.header.path.open("r+b", buffering=0)
+            self._log = journal.open("a+b", buffering=0)
+            share(journal)
+        except OSError as error:
+            raise unwritable(self.header.path, error) from error
+        self._data, self._journal = self._file.fileno(), self._log.fileno()
+        self._replay()
+
+    def _replay(self) -> None:
+        text = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
+        for number, block, checksum in read_records(text):
+            if number >= len(self._splits) or block >= len(self._sums[self._splits[number]]):
+                continue
+            split = self._splits[number]
+            data = self._read(split, block)
+            if checksum_rows(data) == checksum:
+                self._sums[split][block], self.done[split][block] = checksum, True
+                self._folds[split][self.header.block_slice(split, block)] = fold_rows(data)
+        # a torn last record would shift those after it
+        os.ftruncate(self._journal, len(text) // RECORD_BYTES * RECORD_BYTES)
+
+    def _read(self, split: str, block: int) -> NDArray[np.uint8]:
+        """Return the bytes of a block as the file holds them, (n, bytes), until the next call."""
+        where, region = self.header.block_slice(split, block), self.header.features[split]
+        count = where.stop - where.start
+        size = count * region.row_bytes
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        # read, not mapped: mapped pages would count as this process's memory
+        view = memoryview(self._buffer)[:size]
+        os.preadv(self._data, [view], region.start + where.start * region.row_bytes)
+        return np.frombuffer(view, np.uint8).reshape(count, region.row_bytes)
+
+    def write(self, split: str, rows: NDArray[np.intp], features: NDArray[Any]) -> None:
+        """Store features of ascending rows; neighbours of a block become one write.
+
+        Raises
+        ------
+        CacheError
+            The disk refused.
+        """
+        region = self.header.features[split]
+        data = np.ascontiguousarray(features, region.dtype)
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        starts = [0, *breaks.tolist()]
+        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+            self._write_run(split, int(rows[start]), data[start:stop])
+
+    def _write_run(self, split: str, first: int, data: NDArray[Any]) -> None:
+        """Write neighbouring rows, block by block: what was hashed is still in the fast memory."""
+        size, region = self.header.block_rows, self.header.features[split]
+        while len(data):
+            piece = data[: size - first % size]
+            self._note(split, first, piece)
+            self._pwrite(bytes_of(piece), region.start + first * region.row_bytes)
+            first, data = first + len(piece), data[len(piece) :]
+
+    def _note(self, split: str, first: int, piece: NDArray[Any]) -> None:
+        """Fold rows of one block, and keep its checksum up to date while they come in order."""
+        block, within = divmod(first, self.header.block_rows)
+        self._folds[split][first : first + len(piece)] = fold_rows(piece)
+        self._ready.pop((split, block), None)
+        if within == 0:
+            self._running = _Running(split, block)
+        if self._running is not None and self._running.add(split, block, within, piece):
+            where = self.header.block_slice(split, block)
+            if within + len(piece) == where.stop - where.start:
+                self._ready[split, block] = self._running.hasher.intdigest()
+        else:
+            self._running = None
+
+    def finish_block(self, split: str, block: int) -> None:
+        """Note that all rows of a block are written.
+
+        Raises
+        ------
+        CacheError
+            The disk refused.
+        """
+        checksum = self._ready.pop((split, block), None)
+        if checksum is None:
+            checksum = checksum_rows(self._read(split, block))
+        number = self._splits.index(split)
+        record = pack_record(number, block, checksum)
+        try:
+            if os.write(self._journal, record) != len(record):
+                raise OSError("no space for the journal")
+        except OSError as error:
+            raise unwritable(self.header.path, error) from error
+        self._sums[split][block], self.done[split][block] = checksum, True
+
+    def seal(self, *, seconds: float, forwarded: int) -> None:
+        """Move the checksums into the file and flush all of it to disk.
+
+        Raises
+        ------
+        CacheError
+            Blocks are missing, or the disk refused.
+        """
+        if missing := sum(int((~done).sum()) for done in self.done.values()):
+            raise CacheError(f"{self.header.path}: {missing} blocks are not written yet")
+        header = self.header
+        for split in self._splits:
+            self._pwrite(bytes_of(self._sums[split]), header.blocks[split].start)
+        tables = {split: self._opened.table(split) for split in self._splits}
+        words = np.array(checksum_tables(header.texts, tables, self._sums), np.uint64)
+        self._pwrite(bytes_of(words), header.checksum.start)
+        self._seal_folds(tables)
+        facts = np.array([seconds, forwarded], np.float64)
+        self._pwrite(bytes_of(facts), header.seal.start)
+        if header.seal_checksum is not None:  # else an older probe began the file
+            words = np.array(checksum_seal(header.digest, header.block_rows, facts), np.uint64)
+            self._pwrite(bytes_of(words), header.seal_checksum.start)
+        try:
+            os.fsync(self._data)
+        except OSError as error:
+            raise unwritable(self.header.path, error) from error
+
+    def _seal_folds(self, tables: Mapping[str, SplitTable]) -> None:
+        header = self.header
+        if header.fold_checksum is None:  # an older probe began the file
+            return
+        folds = {name: fold_tables(self._folds[name], table) for name, table in tables.items()}
+        for split, one in folds.items():
+            self._pwrite(bytes_of(one), header.folds[split].start)
+        words = np.array(checksum_folds(folds), np.uint64)
+        self._pwrite(bytes_of(words), header.fold_checksum.start)
+
+    def close(self) -> None:
+        """Release the files; a second call does nothing."""
+        self._file.close()
+        self._log.close()
+
+    def _pwrite(self, data: memoryview, offset: int) -> None:
+        try:
+            while data:
+                written = os.pwrite(self._data, data, offset)
+                data, offset = data[written:], offset + written
+        except OSError as error:
+            raise unwritable(self.header.path, error) from error
+
+
+def publish(partial: Path, final: Path) -> None:
+    """Give a sealed file its name."""
+    partial.replace(final)
+    sync(final.parent)

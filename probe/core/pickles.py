@@ -6,7 +6,7 @@ No class or function of Python's or of a library is ever looked up by a name fro
 only functions that can be called are the dialect's own, and they check their arguments. Nothing is
 reserved because a file claims it.
 
-`probe.datasets.pickle_arrays` has the dialect of numpy's pickles, `probe.weights.torch_file` that
+`probe.datasets.pickles` has the dialect of numpy's pickles, `probe.weights.torch_file` that
 of torch's.
 
 References

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from probe.core.memo import Memo
 from probe.datasets.cifar import CifarBinary, CifarPickle, class_names
-from probe.datasets.digits import digits_file
 from probe.datasets.fetch import Progress, fetch
 from probe.datasets.folder import looks_like_class_folders
 from probe.datasets.idx import IdxFile
-from probe.datasets.packed import PackedFile, packed_split
+from probe.datasets.packed import PackedFile, Rows, grey_to_rgb, packed_split
 from probe.datasets.sources import DatasetSpec, Layout
 from probe.datasets.spec import Dataset, Split
-from probe.errors import DataError, UsageError
+from probe.errors import DataError, MissingFilesError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -146,3 +150,63 @@ def _files(
     label_bytes = 2 if spec.coarse_classes else 1
     label = 0 if coarse else label_bytes - 1  # the coarse label comes first
     return [CifarBinary(path=path, label_bytes=label_bytes, label=label) for path in there]
+
+
+SIDE = 8
+WHITE = 16  # the largest grey value in the file
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsFile:
+    """Lines of 64 grey values from 0 to 16 and a label."""
+
+    path: Path
+
+    @property
+    def labels_path(self) -> Path:
+        return self.path
+
+    @property
+    def kind(self) -> str:
+        return "digits"
+
+    @property
+    def labels_kind(self) -> None:
+        return None
+
+    def read_labels(self) -> NDArray[np.int32]:
+        """Return the labels, (n_images,)."""
+        return self._table()[:, -1].astype(np.int32)
+
+    def open(self) -> Rows:
+        """Open the pixels, scaled to 0 to 255; 115 kB."""
+        grey = np.rint(self._table()[:, :-1] * (255 / WHITE)).astype(np.uint8)
+        images = grey.reshape(-1, SIDE, SIDE)
+        return Rows(count=len(images), read=lambda start, stop: grey_to_rgb(images[start:stop]))
+
+    def _table(self) -> NDArray[np.float64]:
+        try:
+            table = np.loadtxt(self.path, delimiter=",", ndmin=2)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{self.path}: {error}; install scikit-learn again") from error
+        if table.shape[1] != SIDE * SIDE + 1 or table.min() < 0 or table.max() > WHITE:
+            raise DataError(f"{self.path}: is not the digits; install scikit-learn again")
+        return table
+
+
+def digits_file() -> DigitsFile:
+    """Find the file without importing scikit-learn.
+
+    Raises
+    ------
+    MissingFilesError
+        It is not installed.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    for folder in spec.submodule_search_locations or () if spec else ():
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return DigitsFile(path=path)
+    raise MissingFilesError(
+        "digits: digits.csv.gz of scikit-learn is missing; install scikit-learn"
+    )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from probe.core.files import replacing, write_text
 from probe.datasets import Split
-from probe.errors import PromoteError
+from probe.errors import DataError, PromoteError
 from probe.evaluation.many import BLOCK, are_many
 from probe.evaluation.metrics import Metrics
-from probe.evaluation.pairs import figure
+from probe.evaluation.paired import MCNEMAR
+from probe.evaluation.pairs import compare_all, evidence, figure
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions, save_predictions
 from probe.evaluation.scored import (
@@ -41,7 +42,6 @@ from probe.evaluation.scored import (
 )
 from probe.finetune.asked import SCHEMA, Asked
 from probe.finetune.checkpoint import load_best
-from probe.finetune.gain import Gain, gain_of
 from probe.finetune.log import save_steps
 from probe.finetune.promotion import Begun
 from probe.finetune.source import PROMOTED, Source, describe
@@ -255,3 +255,59 @@ def _write_gains(begun: Begun, asked: Asked, gains: tuple[Gain, ...]) -> None:
     }
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
     write_text(begun.training.folder / GAINED, text + "\n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """Two networks on the same images.
+
+    Parameters
+    ----------
+    split : str
+    before, after : float
+        Top-1, or of several labels an image the mean average precision.
+    low, high : float
+        95 % interval of ``after - before`` over images, see `probe.evaluation.pairs.compare_all`.
+    repaired, broken : int or None
+        Images that only the second, only the first gets right; None of several labels.
+    p : float
+        Two-sided, of no difference.
+    test : str
+        What the test is called.
+    """
+
+    split: str
+    before: float
+    after: float
+    low: float
+    high: float
+    p: float
+    test: str = MCNEMAR
+    repaired: int | None = None
+    broken: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+def gain_of(split: str, before: Predictions, after: Predictions) -> Gain:
+    """Compare predictions of the same images; see `probe.evaluation.pairs`.
+
+    Raises
+    ------
+    DataError
+        They are of other images.
+    """
+    place = {one: row for row, one in enumerate(before.ids.tolist())}
+    if set(place) != set(after.ids.tolist()) or not len(after):
+        raise DataError(f"{split}: the two runs did not predict the same images")
+    rows = np.array([place[one] for one in after.ids.tolist()], np.intp)
+    units = None if before.units is None else before.units[rows]
+    old = evidence(before.compared[rows], before.columns[rows], units=units)
+    new = evidence(after.compared, after.columns, units=units)
+    (pair,) = compare_all({"new": new, "old": old})
+    return Gain(
+        split=split, before=old.value, after=new.value, low=pair.low, high=pair.high, p=pair.p,
+        test=pair.test or MCNEMAR, repaired=pair.only_a, broken=pair.only_b,
+    )  # fmt: skip

@@ -394,3 +394,8 @@ def _fit_or_none(
         log.warning("left out: %s", error)
         return None
     return None if fitted.diverged_ else cast("Head", fitted)
+
+
+L_BFGS_PAIRS = 20  # of steps and gradient changes that it remembers
+L_BFGS = 2 * L_BFGS_PAIRS + 12  # vectors as long as a head that its solution holds, float64
+STREAMING_BYTES = 48 << 20  # of them, for all heads solved at once where rows are not in memory

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
+from probe.evaluation.many import MANY
 
 TEXT = "OSU"  # kinds of labels that are no numbers
 
@@ -91,3 +92,17 @@ def encoded(
         )
     found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     return np.where(classes[found] == labels, found, -1).astype(np.intp)
+
+
+def one_hot(labels: NDArray[np.intp], n_classes: int) -> Any:
+    """Return a 1 in each row's class, float64, (n_rows, n_classes).
+
+    A dense array, or of many classes a sparse one of SciPy's, which has the same products and sums.
+    """
+    if n_classes <= MANY:
+        return np.eye(n_classes)[labels]
+    from scipy.sparse import csr_array
+
+    n_rows = len(labels)
+    places = labels.astype(np.int32), np.arange(n_rows + 1)
+    return csr_array((np.ones(n_rows), *places), shape=(n_rows, n_classes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from probe.errors import HeadError, OverflowHeadError
 from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.blas import matmul
 from probe.heads.checks import above_zero, one_of, part, require, whole
-from probe.heads.epoch import run_epoch
+from probe.heads.history import Epoch
 from probe.heads.linear import LinearHead
 from probe.heads.network import Network, Shape
 from probe.heads.normalize import Normalization, NormalizedRows, Rows32
@@ -617,3 +618,45 @@ class _ManyHeads:
     def _across(rate: NDArray[np.float64], gradient: Array) -> Array:
         narrow: Array = rate.astype(np.float32)
         return narrow[:, None] if gradient.ndim == 3 else narrow
+
+
+def run_epoch(
+    number: int,
+    layers: SoftmaxLayer | Network,
+    *,
+    order: NDArray[np.intp],
+    rates: Sequence[float],
+    labels: NDArray[np.intp],
+    held_out: tuple[Any, NDArray[np.intp]] | None,
+) -> Epoch:
+    """Train for one epoch and measure it.
+
+    Parameters
+    ----------
+    order : intp, (n_rows,)
+        Row numbers, as they come.
+    rates : sequence of float
+        A learning rate a step.
+    labels : intp, (n_rows,)
+    held_out : pair of rows as `layers.share` gives them and their labels, optional
+
+    Raises
+    ------
+    OverflowHeadError
+        The loss is no longer finite.
+    """
+    started = time.perf_counter()
+    layers.train_epoch(order, rates)
+    loss, top1 = layers.evaluate_training(labels)
+    if not np.isfinite(loss):
+        raise OverflowHeadError(f"the loss is {loss} in epoch {number}; lower lr={rates[0]:g}")
+    val_loss, val_top1 = layers.evaluate(*held_out) if held_out else (None, None)
+    return Epoch(
+        epoch=number,
+        train_loss=loss,
+        train_top1=top1,
+        val_loss=val_loss,
+        val_top1=val_top1,
+        lr=rates[0],
+        seconds=time.perf_counter() - started,
+    )

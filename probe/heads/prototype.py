@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.checks import one_of, require
+from probe.heads.checks import one_hot, one_of, require
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, Normalization, blocks
-from probe.heads.one_hot import one_hot
 from probe.heads.products import one_thread_a_product
 
 Distance = Literal["lda", "mean"]

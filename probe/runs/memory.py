@@ -18,7 +18,7 @@ from probe.evaluation.many import BLOCK as SCORES_AT_ONCE
 from probe.evaluation.many import KEPT, SAMPLED, are_many
 from probe.evaluation.parts import Part
 from probe.evaluation.streaming import StreamedRows
-from probe.heads.limits import L_BFGS, STREAMING_BYTES
+from probe.heads.base import L_BFGS, STREAMING_BYTES
 
 COPIES = 5  # of all features: their pages, train and val, both joined, normalised, centred
 RELEASE_BYTES = 2 << 20  # read before pages are given back

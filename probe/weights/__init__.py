@@ -9,9 +9,8 @@ from probe.weights.at_hand import locate, serves
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.check import check_first_use, check_weights, require_agreement, verified_by
 from probe.weights.convert import convert_weights, with_mean
-from probe.weights.digest import parameter_digest
+from probe.weights.digest import file_digests, hash_file, parameter_digest
 from probe.weights.download import fetch
-from probe.weights.file_digest import file_digests, hash_file
 from probe.weights.fit import default_layer, fitting_backbones, holds_layers, why_not
 from probe.weights.known import class_names, record_answer
 from probe.weights.load import (

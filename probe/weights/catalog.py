@@ -28,7 +28,7 @@ from probe.preprocess.spec import (
     TORCHVISION_INCEPTION,
     PreprocessSpec,
 )
-from probe.weights.file_digest import Digests
+from probe.weights.digest import Digests
 from probe.weights.spec import WeightsSpec
 
 TORCHVISION_URL = "https://download.pytorch.org/models/"

@@ -23,7 +23,7 @@ from probe.core.memo import Memo, stamp_of
 from probe.errors import WeightsError
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec
-from probe.weights.file_digest import file_digests
+from probe.weights.digest import file_digests
 from probe.weights.known import KnownAnswer, recorded_answers, shipped_answers
 from probe.weights.load import CONVERSION
 from probe.weights.spec import WeightsSpec

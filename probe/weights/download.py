@@ -12,7 +12,7 @@ from probe.core.files import is_refusal, make_folder, reason_of, sync
 from probe.errors import CacheError, WeightsError, WeightsNotFoundError
 from probe.weights.at_hand import locate
 from probe.weights.catalog import WEIGHTS
-from probe.weights.file_digest import hash_file
+from probe.weights.digest import hash_file
 
 log = logging.getLogger(__name__)
 

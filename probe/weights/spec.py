@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probe.preprocess.spec import PreprocessSpec
-from probe.weights.file_digest import Digests
+from probe.weights.digest import Digests
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,8 @@ from probe.weights.at_hand import locate, published, same_network, serves
 from probe.weights.caffe_file import mean_of_channels
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.classifier import layer_of
+from probe.weights.digest import file_digests
 from probe.weights.families.caffenet import CONVERTED
-from probe.weights.file_digest import file_digests
 from probe.weights.fit import fit_classifier, fit_file
 from probe.weights.load import (
     Loaded,

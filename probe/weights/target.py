@@ -9,7 +9,7 @@ from probe.backbones.spec import BackboneSpec
 from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.weights.catalog import WEIGHTS, identify
-from probe.weights.file_digest import file_digests
+from probe.weights.digest import file_digests
 from probe.weights.fit import fitting_backbones
 from probe.weights.open_file import open_tensors
 from probe.weights.store import BACKBONE_KEY

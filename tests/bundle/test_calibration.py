@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from probe.bundle import Bundle
 from probe.bundle.card import model_card
 from probe.bundle.files import CARD
-from probe.bundle.make.calibration import calibration_of, calibration_of_folds
+from probe.bundle.make.run import calibration_of, calibration_of_folds
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.cli.app import app

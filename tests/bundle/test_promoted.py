@@ -13,7 +13,7 @@ import pytest
 from probe.bundle import Bundle
 from probe.bundle.files import CARD
 from probe.bundle.make import bundle_run
-from probe.bundle.make.forwarding import forwarded_training
+from probe.bundle.make.run import forwarded_training
 from probe.bundle.make.source import source_of
 from probe.cache.joining import join
 from probe.cache.store import Store

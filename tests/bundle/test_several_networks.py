@@ -30,8 +30,14 @@ from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.predict import Predictor
 from probe.predict.augment import augmented
 from probe.predict.evaluate import evaluate
-from probe.predict.explain import TrainingImages, activation_map, explain
-from probe.predict.occlusion import hidden_views, occlusion_map, widest_input
+from probe.predict.explain import (
+    TrainingImages,
+    activation_map,
+    explain,
+    hidden_views,
+    occlusion_map,
+    widest_input,
+)
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
 from tests.finished import make_bundle, save_digits
 from tests.runs.test_one_answer import on_the_command_line, over_http

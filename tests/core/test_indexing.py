@@ -17,7 +17,7 @@ from probe.datasets.files import FileImages
 from probe.datasets.spec import Split
 from probe.errors import RowIndexError
 from probe.evaluation.streaming import StreamedRows
-from probe.extraction.transformer_sources import ImageSources
+from probe.extraction.transformer import ImageSources
 from tests.cache.toy import small_entry
 from tests.fakes import MemoryImages
 

@@ -13,9 +13,16 @@ from PIL import Image
 
 from probe.core.memo import Memo
 from probe.datasets import load_dataset
-from probe.datasets.decode import MAX_BYTES, decode, decode_file, within_memory
+from probe.datasets.decode import (
+    MAX_BYTES,
+    SMALL,
+    TOGETHER,
+    decode,
+    decode_file,
+    large_image,
+    within_memory,
+)
 from probe.datasets.files import FileImages
-from probe.datasets.large import SMALL, TOGETHER, large_image
 from probe.datasets.notes import Notes, warn_of_unusual
 from probe.errors import ImageError
 from probe.finetune.kept import KeptImages

@@ -14,7 +14,8 @@ from probe.evaluation.metrics import score
 from probe.evaluation.parts import HeadData, Part
 from probe.evaluation.predictions import load_predictions, save_predictions
 from probe.evaluation.scored import Scored
-from probe.heads import KNNHead, PrototypeHead, RidgeHead, one_hot
+from probe.heads import KNNHead, PrototypeHead, RidgeHead
+from probe.heads import checks as one_hot
 from probe.heads.grid import Search
 from probe.report.analysis import _view
 from probe.runs.results import FeatureSource
@@ -155,7 +156,8 @@ def test_many_classes_hold_no_row_of_all(all_are_many: None) -> None:
 def test_path_ends_at_the_same_minimum_without_a_matrix_of_classes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from probe.heads import path, products, whitened
+    from probe.heads import path, products
+    from probe.heads import path as whitened
 
     train = part(1, 6)
     X, C = np.asarray(train.X - train.X.mean(axis=0)), [1e-3, 0.1, 10.0]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from probe.cache.key import canonical_json, preprocess_identity
 from probe.errors import UsageError
-from probe.predict.occlusion import Window
+from probe.predict.explain import Window
 from probe.preprocess import known_pixels
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import (

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from probe.core.run_folders import ELSEWHERE, elsewhere, new_run_folder, note_elsewhere
 from probe.errors import DataError, UnknownNameError
 from probe.evaluation.scored import PerClass
-from probe.runs.result_fields import OPTIONAL_TYPES
-from probe.runs.results import RunResult, find_run, read_run, versions, write_run
+from probe.runs.results import OPTIONAL_TYPES, RunResult, find_run, read_run, versions, write_run
 
 RESULT = RunResult(
     command="probe head --epochs 50",

@@ -9,7 +9,7 @@ import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.weights import WEIGHTS, identify
-from probe.weights.file_digest import Digests
+from probe.weights.digest import Digests
 from tests.weights.helpers import lite0_file, shared
 
 

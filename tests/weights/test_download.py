@@ -14,7 +14,7 @@ import pytest
 
 from probe.errors import CacheError, WeightsError, WeightsNotFoundError
 from probe.weights import WEIGHTS, download, fetch
-from probe.weights.file_digest import Digests
+from probe.weights.digest import Digests
 
 
 def test_fetch_keeps_nothing_that_its_digest_denies(

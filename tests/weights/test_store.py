@@ -23,7 +23,7 @@ from probe.weights import (
     resolve_weights,
     why_not,
 )
-from probe.weights.file_digest import Digests, file_digests
+from probe.weights.digest import Digests, file_digests
 from tests.weights import published, writers
 from tests.weights.helpers import draw, lite0_file, shared
 
@@ -203,7 +203,7 @@ def test_file_digests_are_remembered_until_the_file_changes(
     first = file_digests(path, memo)
     assert first[1] == "0cc175b9c0f1b6a831c399e269772661"
     with monkeypatch.context() as patch:  # nothing but the stamp is looked at
-        patch.setattr("probe.weights.file_digest.hash_file", lambda _: ("read", "it", "again"))
+        patch.setattr("probe.weights.digest.hash_file", lambda _: ("read", "it", "again"))
         assert file_digests(path, memo) == first
     path.write_bytes(b"b")
     os.utime(path, (2, 2))

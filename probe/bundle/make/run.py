@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from probe.backbones.catalog import BACKBONES
+from probe.bench.record import Bench, newest_bench
 from probe.bundle import About, Bundle, Neighbours, Rejection, write_bundle
 from probe.bundle.about import REMEMBERED
 from probe.bundle.files import require_free
-from probe.bundle.make.calibration import Calibration, calibration_of, calibration_of_folds
-from probe.bundle.make.forwarding import OnRows, forwarded_training
 from probe.bundle.make.source import Source, share_parameters, source_of, weights_of
 from probe.bundle.make.training import Training, cached_training, joined_training, remembered
 from probe.bundle.neighbours import K
 from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distance
 from probe.cache.beside import parse_features_name
+from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
-from probe.errors import BundleError, UnknownNameError, UsageError
-from probe.evaluation.predictions import load_predictions
+from probe.core.machine import usable_cores
+from probe.datasets import Split
+from probe.datasets.loader import load_batches
+from probe.datasets.notes import warn_of_unusual
+from probe.errors import BundleError, DataError, ProbeError, UnknownNameError, UsageError
+from probe.evaluation.logits import logits_of
+from probe.evaluation.multilabel import best_thresholds
+from probe.evaluation.predictions import Predictions, load_predictions
+from probe.evaluation.scored import usable_temperature
+from probe.evaluation.statistics import apply_binary_temperature
+from probe.evaluation.two_classes import Threshold
+from probe.extraction.extract import default_batch_size
+from probe.extraction.request import Request, repeat, requested_dataset
 from probe.heads import HEADS, load_head
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection, load_projection
+from probe.preprocess.resize import resize_image
 from probe.runs.fit import HEAD
 from probe.runs.results import RunResult, read_run
 
@@ -246,3 +261,209 @@ def _rejection(
         top1_answered=answered,
         errors_caught=caught,
     )
+
+
+SECOND = len("20260131-235959")  # what the names of runs and benches begin with
+
+
+def default_run(runs: Path) -> Path:
+    """Return the newest complete run's folder; where a bench was finished after it, its winner's.
+
+    Parameters
+    ----------
+    runs : Path
+        A cache folder's `runs`, beside which its `benches` lie.
+
+    Raises
+    ------
+    BundleError
+        There is no run.
+    UsageError
+        The bench has a winner for each of several datasets.
+    """
+    complete = sorted(path.parent for path in runs.glob("*/result.json"))
+    if not complete:
+        raise BundleError(f"{runs}: no runs yet; `probe head` makes one")
+    bench = newest_bench(runs.parent / "benches")
+    if bench is None or bench.id[:SECOND] < complete[-1].name[:SECOND]:
+        return complete[-1]
+    winner = _winner(bench)
+    folder = runs / winner if winner is not None else complete[-1]
+    return folder if folder in complete else complete[-1]
+
+
+def _winner(bench: Bench) -> str | None:
+    won = [bench.row(one.winner) for one in bench.comparisons if one.winner is not None]
+    if len(won) > 1:
+        named = ", ".join(f"{row.dataset}: {row.run or row.name}" for row in won)
+        raise UsageError(f"the newest bench has a winner for each dataset; name one ({named})")
+    return won[0].run if won else None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibration:
+    """Temperature and thresholds, each None where there is none.
+
+    Parameters
+    ----------
+    held_out : Predictions or None
+        What was said of rows that were held out, not calibrated.
+    temperature : float or None
+    thresholds : tuple of float, or None
+        Of several labels, from which calibrated probability on each is given, (n_classes,).
+    threshold : Threshold or None
+        Of two classes, for calibrated probabilities.
+    """
+
+    held_out: Predictions | None = None
+    temperature: float | None = None
+    thresholds: tuple[float, ...] | None = None
+    threshold: Threshold | None = None
+
+
+def calibration_of(
+    result: RunResult, predictions: Mapping[str, Predictions], classes: Sequence[str]
+) -> Calibration:
+    """Return how the run's final head is calibrated: as the run says.
+
+    A vote is not: shares of votes are no probabilities that a temperature could mend, and no
+    threshold that was chosen on the members' probabilities suits them.
+    """
+    if result.params.get("ensemble") == "vote":
+        return Calibration()
+    held_out, temperature = predictions.get("val") or predictions.get("oof"), result.temperature
+    if temperature is None:
+        temperature = _fitted(held_out)
+    chosen = None
+    if result.multilabel is not None and {"val", "oof"} & result.metrics.keys():
+        chosen = [result.multilabel["classes"][name]["threshold"] for name in classes]
+    two = (result.two_classes or {}).get("threshold")
+    return Calibration(
+        held_out=held_out, temperature=temperature, thresholds=_moved(chosen, temperature),
+        threshold=Threshold(**two).cooled(temperature) if two is not None else None,
+    )  # fmt: skip
+
+
+def calibration_of_folds(
+    predictions: Mapping[str, Predictions], fitted: float | None = None
+) -> Calibration:
+    """Return how the heads of all folds are calibrated: on the rows that each of them held out.
+
+    Of many classes, of which not all is kept, by the temperature that the run `fitted`, if it was
+    to these rows.
+    """
+    held_out = predictions.get("oof")
+    temperature, chosen = _fitted(held_out), None
+    if held_out is not None and held_out.classes is not None and "val" not in predictions:
+        temperature = fitted
+    if held_out is not None and held_out.labels.ndim == 2:
+        chosen = best_thresholds(held_out.probabilities.astype(np.float64), held_out.labels)
+    return Calibration(
+        held_out=held_out, temperature=temperature, thresholds=_moved(chosen, temperature)
+    )
+
+
+def _fitted(held_out: Predictions | None) -> float | None:
+    if held_out is None or len(held_out) < LEAST_HELD_OUT:
+        return None
+    if held_out.classes is not None:  # of many classes a temperature is fitted where all are known
+        return None
+    return usable_temperature(held_out.scores, held_out.labels)
+
+
+def _moved(chosen: ArrayLike | None, temperature: float | None) -> tuple[float, ...] | None:
+    """Return thresholds of what the head says as those of what is calibrated: both are moved."""
+    if chosen is None:
+        return None
+    logits = logits_of(np.asarray(chosen, np.float64)[None], True)
+    moved = apply_binary_temperature(logits, temperature or 1.0)[0]
+    return tuple(float(one) for one in moved)
+
+
+log = logging.getLogger(__name__)
+
+MOST_HELD_OUT = 2000  # images whose distance chooses the threshold: one in 20 of them is 100
+
+OnRows = Callable[[int, int], None]  # (images done, images in all)
+
+
+def forwarded_training(
+    source: Source, joined: Joined, cache_dir: Path, on_rows: OnRows
+) -> Training | None:
+    """Return training rows that are forwarded when they are asked for.
+
+    None, with a warning that says what to run, where the images are not what or where they were.
+    """
+    if "train" not in joined.splits:
+        return None
+    request: Request | None = None
+    try:
+        request = repeat(joined.entry.key, joined.entry.provenance, cache_dir=cache_dir)
+        known = joined.splits["train"]
+        images = _same_images(requested_dataset(request).splits.get("train"), known)
+    except ProbeError as error:
+        log.warning(
+            "no flag `stranger`: %s. %s, then make the bundle again",
+            str(error).rstrip("."), _advice(source, request),
+        )  # fmt: skip
+        return None
+
+    def read(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        return _forward(source, images.take(rows), on_rows)
+
+    return Training(
+        entry=joined.entry, split=known, width=_width(source), read=read,
+        most_held_out=MOST_HELD_OUT,
+    )  # fmt: skip
+
+
+def _same_images(split: Split | None, known: FeatureSplit) -> Split:
+    """Return the dataset's training images in the entry's order, if they are still the same."""
+    if split is None:
+        raise DataError("the dataset has no training images any more")
+    place = {one: row for row, one in enumerate(split.ids)}
+    if any(one not in place for one in known.ids):
+        raise DataError("training images are gone from the dataset")
+    found = split.take(np.array([place[one] for one in known.ids], np.intp))
+    if not np.array_equal(found.images.content(), known.content):
+        raise DataError("training images are others than they were")
+    return found
+
+
+def _advice(source: Source, request: Request | None) -> str:
+    dataset = shlex.quote(request.dataset) if request is not None else "DATASET"
+    weights = source.weights.path or source.weights.name
+    return (
+        f"Extract them with `probe extract --backbone {source.key.backbone} --layer "
+        f"{source.key.layer} --pool {source.key.pool} --weights {shlex.quote(str(weights))} "
+        f"--dataset {dataset}`"
+    )
+
+
+def _width(source: Source) -> int:
+    from probe.engines.mxnet.network import feature_shapes
+
+    (shape,) = feature_shapes(BACKBONES[source.key.backbone], [source.cut], source.preprocess)
+    return int(np.prod(shape))
+
+
+def _forward(source: Source, split: Split, on_rows: OnRows) -> NDArray[np.float32]:
+    from probe.engines.mxnet.gluon import GluonEngine
+
+    spec, size = BACKBONES[source.key.backbone], default_batch_size(source.preprocess.size)
+    engine = GluonEngine(
+        spec, source.loaded.parameters, [source.cut], source.preprocess, batch_size=size
+    )
+    numbers = np.arange(len(split))
+    batches = [numbers[start : start + size] for start in range(0, len(split), size)]
+
+    def load(row: int) -> NDArray[np.uint8]:
+        return resize_image(split.images.image(row), source.preprocess)
+
+    found: list[NDArray[np.float32]] = []
+    for rows, batch in load_batches(load, batches, batch_size=size, workers=usable_cores()):
+        features = engine.collect(engine.submit(batch))[0][: len(rows)]
+        found.append(features.reshape(len(rows), -1))
+        on_rows(int(rows[-1]) + 1, len(split))
+    warn_of_unusual([split.images])
+    return np.concatenate(found)
