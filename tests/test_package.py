@@ -48,7 +48,10 @@ def test_importing_mxnet_leaves_numpy_as_it_was() -> None:
 
 
 def test_importing_mxnet_loads_neither_setuptools_nor_scipy() -> None:
-    code = "import sys, probe.engines.mxnet.mx; print({'setuptools', 'distutils', 'scipy'} & set(sys.modules))"
+    code = (
+        "import sys, probe.engines.mxnet.mx\n"
+        "print({'setuptools', 'distutils', 'scipy'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

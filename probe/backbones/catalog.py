@@ -243,7 +243,8 @@ BACKBONES = Registry(
             first=3, head=23, paper="arXiv:1801.04381",
         ),
         _inverted_residuals(
-            "efficientnet_lite0", "probe.engines.mxnet.efficientnet_lite:efficientnet_lite0", 4652008,
+            "efficientnet_lite0", "probe.engines.mxnet.efficientnet_lite:efficientnet_lite0",
+            4652008,
             groups=((1, 16), (2, 24), (2, 40), (3, 80), (3, 112), (4, 192), (1, 320)),
             first=1, head=18, paper="arXiv:1905.11946",
         ),

@@ -1,4 +1,7 @@
-"""A finished model in memory: from pixels to features to probabilities."""
+"""A finished model in memory: from pixels to features to probabilities.
+
+When it is loaded its parts must go together and give what they gave when it was made.
+"""
 
 from __future__ import annotations
 

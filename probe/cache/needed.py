@@ -1,4 +1,7 @@
-"""Which entries of the cache the runs and benches beside it still need."""
+"""Which entries of the cache the runs and benches beside it still need.
+
+Runs and benches lie above the cache: of their files only the fields that name entries are read.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probe.bench.record import FILE_NAME as BENCH
-from probe.bench.record import load_bench
 from probe.cache.beside import parse_features_name
+from probe.core.records import read_json
 from probe.core.run_folders import elsewhere
 from probe.errors import ProbeError
-from probe.runs.results import finished_runs, read_run
 
 log = logging.getLogger(__name__)
 
+RUN, BENCH = "result.json", "bench.json"
 SHOWN = 3  # named in a message
 
 Needed = Mapping[str, Sequence[str]]
@@ -26,26 +28,32 @@ def needed_entries(cache_dir: Path) -> Needed:
     Without its entry a run can be neither bundled nor evaluated nor shown with its images. Runs
     that were put elsewhere (``--out``) count as long as they are still there.
     """
+    runs, benches = cache_dir / "runs", cache_dir / "benches"
+    paths = [
+        *((f"runs/{one.parent.name}", one) for one in sorted(runs.glob(f"*/{RUN}"), reverse=True)),
+        *((str(folder), folder / RUN) for folder in elsewhere(runs)),
+        *(
+            (f"benches/{one.parent.name}", one)
+            for one in sorted(benches.glob(f"*/{BENCH}"), reverse=True)
+        ),
+    ]
     found: dict[str, list[str]] = {}
-    runs = cache_dir / "runs"
-    kept = [(f"runs/{folder.name}", result) for folder, result in finished_runs(runs)]
-    for folder in elsewhere(runs):
-        try:
-            kept.append((str(folder), read_run(folder)))
-        except ProbeError as error:
-            log.info("%s", error)
-    for name, result in kept:
-        for entry in dict.fromkeys(parse_features_name(result.entry)[0]):
+    for name, path in paths:
+        for entry in dict.fromkeys(_entries_of(path)):
             found.setdefault(entry, []).append(name)
-    for path in sorted((cache_dir / "benches").glob(f"*/{BENCH}"), reverse=True):
-        try:
-            rows = load_bench(path.parent).rows
-        except ProbeError as error:
-            log.info("%s", error)
-            continue
-        for name in dict.fromkeys(name for row in rows for name in row.entries):
-            found.setdefault(name, []).append(f"benches/{path.parent.name}")
     return found
+
+
+def _entries_of(path: Path) -> list[str]:
+    """Return the entries that a run or a bench names; none where the file cannot be read."""
+    try:
+        data = read_json(path)
+        if path.name == RUN:
+            return list(parse_features_name(data["entry"])[0])
+        return [str(name) for row in data["rows"] for name in row["entries"]]
+    except (ProbeError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        log.info("%s: %s", path, error)
+        return []
 
 
 def in_words(names: Sequence[str]) -> str:

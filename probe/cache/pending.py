@@ -1,4 +1,9 @@
-"""An entry on its way, under a name that no listing shows: started, or taken up after a kill."""
+"""An entry on its way, under a name that no listing shows: started, or taken up after a kill.
+
+Its rows are filled block by block. A journal beside the unfinished file (`probe.cache.journal`)
+names the blocks that are whole, each with its checksum; `seal` moves those checksums into the
+file, and only then it gets its name.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `probe head` prints of a finished run."""
+"""What `probe head` prints of a finished run, whether its images have one label or several."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""`probe promote`: fine-tune the network behind a run."""
+"""`probe promote`: fine-tune the network behind a run.
+
+Shown are the start, the epochs as they come, and what was gained.
+"""
 
 from __future__ import annotations
 

@@ -7,18 +7,13 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 import numpy as np
-
-from probe.weights.tensors import (
-    Float32,
-)
+from numpy.typing import NDArray
 
 LIST_MAGIC = 0x112
-
-
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 
 
-def write_list(file: BinaryIO, parameters: Mapping[str, Float32]) -> None:
+def write_list(file: BinaryIO, parameters: Mapping[str, NDArray[np.float32]]) -> None:
     """Write float32 arrays as MXNet 1.9.1 does, in the order of their names."""
     names = sorted(parameters)
     file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(names)))

@@ -5,6 +5,9 @@ scaled to 8, not clipped; EXIF's rotation is applied; the first frame of an anim
 Colour profiles and gamma are ignored, as they were when the weights were trained. Integer pixels
 of 32 bits, signed ones and floating-point pixels have no agreed range and are refused.
 `docs/decoding.md` says where that departs from ``Image.open(path).convert("RGB")``.
+
+Decoding and resizing takes about ten bytes a pixel. Of small images each thread may have one; the
+large ones of a process have `TOGETHER` pixels together, or one of them has all it needs alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Datasets of the catalog: find their files, fetch the missing ones, hand them to their format."""
+"""Datasets of the catalog: find their files, fetch the missing ones, hand them to their format.
+
+scikit-learn's digits are read from its file rather than through `sklearn.datasets.load_digits`:
+importing that takes a second, which is longer than a command that finds its features in the cache
+may take.
+"""
 
 from __future__ import annotations
 

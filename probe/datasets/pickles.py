@@ -1,4 +1,8 @@
-"""Pickles of arrays and plain containers, as datasets and feature files of others come in."""
+"""Pickles of arrays and plain containers, as datasets and feature files of others come in.
+
+Nothing is looked up by a name from a file: `ALLOWED` is all that a pickle can reach, stand-ins for
+the functions that NumPy's pickles call, with their arguments checked.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """The frozen pass: every image through the backbone once, its features into the cache.
 
 `probe.extraction.job` decides and touches nothing; `extract_features` does it, in the only loop
-that forwards images. Rows that some entry of the same recipe holds are copied, so a new split, a
-larger sample or other labels forward only images that were never seen.
+that forwards images, the next batch decoded while one is in the network. Rows that some entry of
+the same recipe holds are copied, so a new split, a larger sample or other labels forward only
+images that were never seen.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """From what a person asks for to a pass that is decided: dataset, weights, layers, keys.
 
 The command line and the comparison of backbones start here; `probe.extraction.extract` does the
-rest. MXNet is not imported unless a row has to be forwarded or weights were never seen.
+rest. MXNet is not imported unless a row has to be forwarded or weights were never seen. What was
+asked for is recorded in the entry, so that the same can be asked for again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""What a head refuses, in one line each: parameters that make no sense, and malformed rows."""
+"""What a head refuses, in one line each: parameters that make no sense, and malformed rows.
+
+Labels become one-hot rows here, too, which do not fit in memory where there are thousands of
+classes.
+"""
 
 from __future__ import annotations
 

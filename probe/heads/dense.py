@@ -1,4 +1,10 @@
-"""The dense head: fully connected layers and cross-entropy, by mini-batches with Gluon."""
+"""The dense head: fully connected layers and cross-entropy, by mini-batches with Gluon.
+
+Many of them are fitted at once where learning rates and weight decays are tried: heads that share
+the row order share each batch, so their scores are one product with all their weights side by
+side. A step of one head is mostly dispatch and memory; fifty cost some ten times one, not fifty
+times. Heads of other seeds have other batches: each seed is a product of its own.
+"""
 
 from __future__ import annotations
 
@@ -570,8 +576,8 @@ class _ManyHeads:
         n_classes, n_heads, n_features = self.weight.shape
         total = np.zeros(n_heads)
         step = max(1, MEASURED // max(n_classes * n_heads, n_features))
-        for part in parts(X, step):
-            scores, own = self._scores(X[part]), y[part]  # (m, K, H)
+        for rows in parts(X, step):
+            scores, own = self._scores(X[rows]), y[rows]  # (m, K, H)
             if y.ndim == 2:
                 losses = (np.logaddexp(0, scores) - own[:, :, None] * scores).mean(axis=1)
             else:

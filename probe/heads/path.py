@@ -2,7 +2,13 @@
 
 Three things pay: heads with different C share every product (see `products`); the knots of the grid
 are solved along the path, each wave from the one before, and the values between from their
-neighbours; and L-BFGS runs in coordinates in which the Hessian is near the identity (`whitened`).
+neighbours; and L-BFGS runs in coordinates in which the Hessian is near the identity.
+
+Those coordinates: with p the probabilities at the start, S the covariance of the features and A the
+mean over rows of ``diag(p) - p p.T``, the Hessian of the mean cross-entropy is close to the
+Kronecker product of A and S: exactly it where p is alike in all rows. One eigendecomposition of S
+serves every penalty. L-BFGS is a state that asks for a point and is told its value: many problems
+ask, one product answers them all.
 """
 
 from __future__ import annotations

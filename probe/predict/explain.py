@@ -1,4 +1,11 @@
-"""Why a bundle says what it says: where in the image, and which training images are near."""
+"""Why a bundle says what it says: where in the image, and which training images are near.
+
+Where the answer hangs on is found by occlusion: a grey patch hides one place after another.
+
+References
+----------
+Zeiler, Fergus, "Visualizing and understanding convolutional networks", arXiv:1311.2901.
+"""
 
 from __future__ import annotations
 

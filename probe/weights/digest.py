@@ -1,4 +1,8 @@
-"""The digest of converted parameters: equal for the same numbers, whatever file they came from."""
+"""Digests of converted parameters, and of whole files.
+
+The first are equal for the same numbers, whatever file they came from; the second are what
+publishers state, remembered while the file is as it was.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""From a weight file to the parameters of a cut network: all of them, or an error."""
+"""From a weight file to the parameters of a cut network: all of them, or an error.
+
+Random parameters, for runs that want the architecture alone and for tests, are made here, too.
+"""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from probe.core.ndarray_list import LIST_MAGIC
 from probe.errors import WeightsError, WeightsNotFoundError
 from probe.weights import (
     caffe_file,
@@ -161,7 +162,7 @@ def _reader(path: Path, start: bytes) -> Callable[[Path], TensorFile] | None:
     if start.startswith(b"PK\x03\x04"):
         zipped = keras_file.INNER in stored_members(path)
         return keras_file.read_keras_zip if zipped else torch_file.read_torch_zip
-    gluon = len(start) == 16 and struct.unpack("<Q", start[:8])[0] == gluon_file.LIST_MAGIC
+    gluon = len(start) == 16 and struct.unpack("<Q", start[:8])[0] == LIST_MAGIC
     known = (
         (start.startswith(HDF5), keras_file.read_keras),
         (start[2:].startswith(TORCH_STREAM) and start[:1] == b"\x80", torch_file.read_torch_stream),

@@ -110,7 +110,7 @@ def test_a_working_folder_goes_with_its_process_or_the_next_one(tmp_path: Path) 
 
 def test_empty_run_folders_of_killed_processes_go(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from probe.runs.results import new_run_folder\n"
+        "import sys; from pathlib import Path; from probe.core.run_folders import new_run_folder\n"
         "print(new_run_folder(Path(sys.argv[1])), flush=True); sys.stdin.read()"
     )
     running = [

@@ -232,7 +232,7 @@ def test_a_kill_loses_at_most_a_block_and_the_resumed_entry_is_the_same(
     dataset = make_dataset(train=2000)
     whole, _ = run(make_job(dataset), Store(tmp_path / "whole"))
     killed = tmp_path / "killed folder"
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(killed), str(batches)], cwd=root, check=False
     )
@@ -254,7 +254,7 @@ def test_two_that_want_the_same_entry_compute_it_once(tmp_path: Path) -> None:
         "extract_features(make_job(dataset), Store(Path(sys.argv[1])), Engine, seen, workers=2)\n"
         "print(seen.forwarded)",
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     both = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path), "-"],
@@ -273,7 +273,7 @@ def test_a_file_cut_short_is_no_entry_and_resumes(tmp_path: Path) -> None:
     dataset, store = make_dataset(train=2000), Store(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path), "60"],
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
         check=False,
     )
     assert done.returncode == -9

@@ -178,7 +178,8 @@ def test_l2_normalisation_sees_directions_only(spec: HeadSpec) -> None:
 
 def test_importing_the_heads_loads_neither_mxnet_nor_scikit_learn() -> None:
     code = (
-        "import sys, probe.heads, probe.runs.selection, probe.evaluation.metrics, probe.runs.results\n"
+        "import sys, probe.heads, probe.runs.selection\n"
+        "import probe.evaluation.metrics, probe.runs.results\n"
         "import probe.figures.curves, probe.figures.confusion\n"
         "assert not {'mxnet', 'sklearn', 'matplotlib'} & set(sys.modules), sorted(sys.modules)"
     )

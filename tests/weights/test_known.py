@@ -209,7 +209,8 @@ def test_a_checked_file_is_not_run_again_and_needs_no_mxnet(tmp_path: Path) -> N
     check_first_use(weights, backbone, cache_dir=tmp_path, memo=memo)
     code = (
         "import sys; from pathlib import Path; from probe.core.memo import Memo\n"
-        "from probe.backbones.catalog import BACKBONES; from probe.preprocess.spec import TORCHVISION\n"
+        "from probe.backbones.catalog import BACKBONES\n"
+        "from probe.preprocess.spec import TORCHVISION\n"
         "from probe.weights import check_first_use, resolve_weights\n"
         "folder, spec = Path(sys.argv[1]), BACKBONES['squeezenet1_1']\n"
         "memo = Memo(folder / 'memo.sqlite')\n"

@@ -1,4 +1,9 @@
-"""A run as a bundle."""
+"""From a run to a bundle: the run that is meant, its head and network, and how sure they are.
+
+Where nobody names a run, the newest finished one or the winner of the newest bench is taken. The
+temperature comes from held-out rows. Where a network was fine-tuned no cache has its features of
+the training images, so those are forwarded here.
+"""
 
 from __future__ import annotations
 

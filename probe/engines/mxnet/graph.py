@@ -1,6 +1,11 @@
 """A cut network written down: MXNet's graph in JSON, with what it needs to be fed.
 
 Built from the architecture by MXNet's Python package once; run from the text without it.
+
+MXNet's native code checks most of what a graph tells it, not all: `num_group` 0 is a division by
+zero and an output of an operator that has no such output is read from anywhere, and both end the
+process. So of a graph from elsewhere each operator may say only what the backbones say, in the
+same words.
 """
 
 from __future__ import annotations
