@@ -22,15 +22,16 @@ test-thorough: $(VENV)/.dev
 	PROBE_TEST_THOROUGH=1 $(PYTEST)
 
 # once with the lowest versions that pyproject.toml allows: what computes, reads and deals rows
-LOWEST ?= tests/heads/test_grid.py tests/evaluation/test_units.py tests/runs/test_grouping.py tests/runs/test_subgroups.py \
-	tests/evaluation/test_multilabel.py tests/runs/test_draws.py
+LOWEST ?= tests/heads/test_grid.py tests/evaluation/test_units.py tests/evaluation/test_multilabel.py \
+	tests/runs/test_grouping.py
 
 test-lowest:
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) .ci/lowest > .venv-lowest/lowest.txt
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check \
-		-c .venv-lowest/lowest.txt -e . pytest hypothesis
-	.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning $(LOWEST)
+		-c .venv-lowest/lowest.txt -e . pytest pytest-xdist hypothesis
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning \
+		-n auto --maxprocesses 4 --dist loadfile $(LOWEST)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
