@@ -38,6 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry probe
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
