@@ -253,18 +253,26 @@ def _doubts(found: Audit) -> str:
     )
 
 
-def _copies(found: Audit) -> str:
+def copies_in_words(found: Audit) -> str:
     """Say how many images are exact copies, and how many pictures have several labels."""
     within = sum(one.splits.count(split) - 1 for one in found.copies for split in set(one.splits))
     across = sum(
         one.splits.count("test") for one in found.copies if {"train", "test"} <= set(one.splits)
     )
     contrary = sum(one.contradicting for one in found.copies)
-    parts = [f"{within:,} images are exact copies of others in their split"] * bool(within)
-    parts += [f"{across:,} test images are in train, too"] * bool(across)
-    parts += [f"{contrary:,} pictures have more than one label"] * bool(contrary)
-    parts += [f"{len(found.copies):,} pictures are there more than once"] * (not parts)
+    copies = _some(within, "image is an exact copy", "images are exact copies")
+    parts = [f"{copies} of others in their split"] * bool(within)
+    parts += [f"{_some(across, 'test image is', 'test images are')} in train, too"] * bool(across)
+    parts += [f"{_some(contrary, 'picture has', 'pictures have')} more than one label"] * bool(
+        contrary
+    )
+    count = len(found.copies)
+    parts += [f"{_some(count, 'picture is', 'pictures are')} there more than once"] * (not parts)
     return "; ".join(parts)
+
+
+def _some(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
 def _show(found: Audit, target: Path) -> None:
@@ -280,7 +288,7 @@ def _show(found: Audit, target: Path) -> None:
             f"(cosine from {found.threshold:g}{_looser(found)})"
         )
     if found.copies:
-        facts["copies"] = _copies(found)
+        facts["copies"] = copies_in_words(found)
     facts["contradictions"] = f"{len(within):,} near-duplicates in train with other labels"
     facts["labels"] = _doubts(found)
     if "test_top1_without" in found.scores:

@@ -147,10 +147,11 @@ def groups_of_entry(
     """Return the groups that ``--group`` names; say on stderr where a column might be one."""
     from probe.runs import grouping
 
-    if not group:
+    if grouping.names_no_column(group):
         line = grouping.hint(grouping.list_of(joined.entry.provenance))
         if line is not None:
             log.warning("%s", line)
+    if not group:
         return ()
     request.check()
     return grouping.groups_of_entry(

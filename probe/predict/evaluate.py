@@ -50,7 +50,7 @@ class Evaluation:
     unsure, stranger : float or None
         The share of rows with each flag; None where the bundle has no such threshold.
     top1_answered : float or None
-        Accuracy on the rows without a flag; None of several labels.
+        Top-1 on the rows without a flag; None of several labels.
     from_cache : int
         Rows whose features were at hand.
     n_groups : int or None
@@ -241,7 +241,6 @@ def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
 def _evaluation(
     predictor: Predictor, answers: list[Answers], labels: Labels, scored: Scored
 ) -> Evaluation:
-    winners = np.concatenate([one.winners for one in answers])
     unsure = np.concatenate([one.verdicts.unsure for one in answers])
     stranger = np.concatenate([one.verdicts.stranger for one in answers])
     splits, thresholds = {"test": scored}, answers[0].thresholds
@@ -250,7 +249,8 @@ def _evaluation(
     confident = any(one.confidence is not None for one in found)
     answered = None
     if found and several is None and (fine := ~(unsure | stranger)).any():
-        answered = float((winners == labels)[fine].mean())
+        likeliest = scored.probabilities.argmax(axis=1)  # as top-1 counts, whatever the threshold
+        answered = float((likeliest == scored.columns)[fine].mean())
     baseline = baseline_of(labels, {"test": labels}, predictor.classes)
     return Evaluation(
         scored=scored,

@@ -129,7 +129,7 @@ def related_images(
     """
     path = Path(dataset).expanduser()
     listed = path if is_table(path) else None
-    if not wanted and (line := hint(listed)) is not None:
+    if names_no_column(wanted) and (line := hint(listed)) is not None:
         log.warning("%s", line)
     ids = {name: split.ids for name, split in splits.items()}
     groups = find_groups(wanted, ids, listed=listed, near=near)
@@ -159,6 +159,11 @@ def columns_of(listed: Path | None) -> dict[str, dict[str, str]]:
     return {
         name: dict(zip(table.paths, values, strict=True)) for name, values in table.columns.items()
     }
+
+
+def names_no_column(wanted: Sequence[str]) -> bool:
+    """Whether at most near-duplicates are asked for: a column may still tell what is related."""
+    return not set(wanted) - {NEAR}
 
 
 def hint(listed: Path | None) -> str | None:

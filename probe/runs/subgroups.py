@@ -112,15 +112,16 @@ def by_value(said: Predictions, values: Sequence[str | None]) -> list[dict[str, 
     Returns
     -------
     list of mapping
-        ``value``, ``n``, and of its rows ``figure`` (accuracy, or of several labels the mean
-        average precision), ``low`` and ``high`` (95 %). Values with fewer than LEAST_ROWS are left
-        out.
+        ``value``, ``n`` (images: repeats predict each several times), and of its rows
+        ``figure`` (accuracy, or of several labels the mean average precision), ``low`` and
+        ``high`` (95 %). Values with fewer than LEAST_ROWS images are left out.
     """
     names = np.array(["" if one is None else one for one in values])
     found = []
     for name in np.unique(names[names != ""]):
         rows = np.flatnonzero(names == name)
-        if len(rows) < LEAST_ROWS:
+        n_images = len(rows) // said.repeats
+        if n_images < LEAST_ROWS:
             continue
         p, labels = said.probabilities[rows], said.columns[rows]
         units = None if said.units is None else said.units[rows]
@@ -132,9 +133,7 @@ def by_value(said: Predictions, values: Sequence[str | None]) -> list[dict[str, 
             low, high = interval.low, interval.high
         else:
             low, high = bootstrap_map(p, labels, units=units) or (value, value)
-        found.append(
-            {"value": str(name), "n": len(rows), "figure": value, "low": low, "high": high}
-        )
+        found.append({"value": str(name), "n": n_images, "figure": value, "low": low, "high": high})
     return sorted(found, key=lambda one: one["figure"])
 
 

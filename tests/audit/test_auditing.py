@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from probe.audit import auditing
 from probe.audit.record import Audit, Copies, load_audit, save_audit
+from probe.cli.audit import copies_in_words
 from probe.errors import DataError, UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
@@ -198,6 +200,11 @@ def test_copies_are_listed_within_and_across_splits_contradictions_first() -> No
         ids=("a", "copy of a"), splits=("train", "train"), labels=("ant", "ant")
     )
     assert (first.contradicting, second.contradicting) == (True, False)
+    of_one = SimpleNamespace(copies=[first, second])
+    assert copies_in_words(cast("Audit", of_one)) == (
+        "1 image is an exact copy of others in their split; 1 test image is in train, too; "
+        "1 picture has more than one label"
+    )
 
 
 def test_copies_do_not_tell_the_folds_each_others_labels() -> None:

@@ -81,6 +81,13 @@ def test_evaluate_tells_figures_at_the_threshold(finished: tuple[Path, Path, Pat
     figures = two["at_threshold"]["figures"]
     assert figures["recall"] == pytest.approx((said & own).sum() / own.sum())
     assert figures["precision"] == pytest.approx((said & own).sum() / said.sum())
+    rejection = predictor.bundles[0].about.rejection
+    assert rejection is not None
+    p = predictor.bundles[0].predict_proba([str(images / one) for one in split.ids])
+    sure = p.max(axis=1) >= (rejection.confidence or 0)
+    if not outcome.stranger:  # as top-1 counts, not by the threshold
+        expected = (p.argmax(axis=1) == split.labels)[sure].mean()
+        assert outcome.top1_answered == pytest.approx(expected)
     assert outcome.baseline is not None
     assert outcome.baseline["top1"] == max(own.mean(), 1 - own.mean())
     with pytest.raises(UsageError, match="threshold for odd"):

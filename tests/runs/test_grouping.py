@@ -15,7 +15,15 @@ from probe.errors import UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.units import ALONE
 from probe.runs.duplicates import near_groups
-from probe.runs.grouping import columns_of, find_groups, hint, list_of, read_groups, read_weights
+from probe.runs.grouping import (
+    columns_of,
+    find_groups,
+    hint,
+    list_of,
+    read_groups,
+    read_weights,
+    related_images,
+)
 from probe.runs.head_request import HeadRequest
 
 IDS = {"train": ["a.png", "b.png", "c.png"], "test": ["d.png", "e.png"]}
@@ -103,6 +111,20 @@ def test_a_column_that_repeats_like_a_patient_gets_a_hint(
         assert f"add --group {column}" in line
         assert f"{len(set(values))} values on 40 images" in line
         assert "\n" not in line
+
+
+def test_near_duplicates_alone_do_not_silence_the_hint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("image,label,patient\n" + "".join(f"{i}.png,x,p{i // 5}\n" for i in range(40)))
+    content = np.arange(40, dtype=np.uint8)[:, None]
+    images = SimpleNamespace(content=lambda: content)
+    split = cast("Any", SimpleNamespace(ids=[f"{i}.png" for i in range(40)], images=images))
+    for wanted, said in ((["duplicates"], 1), ([], 1), (["patient", "duplicates"], 0)):
+        caplog.clear()
+        related_images({"train": split}, wanted, str(path))
+        assert len(caplog.messages) == said
 
 
 def test_near_duplicates_are_one_group_across_splits() -> None:

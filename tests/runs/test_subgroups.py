@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,19 @@ def test_each_value_has_its_figure_the_worst_first() -> None:
         assert one["figure"] == pytest.approx(right[rows].mean())
         interval = share_interval(right[rows])
         assert (one["low"], one["high"]) == (interval.low, interval.high)
+
+
+def test_repeats_are_no_more_images() -> None:
+    y, right = np.arange(24) % 2, np.arange(24) % 3 > 0
+    site = ["a"] * 20 + ["b"] * 4  # b has fewer images than are told of
+    once = by_value(said(y, right), site)
+    ids, rows = np.tile(said(y, right).ids, 3), np.tile(np.arange(24), 3)
+    all_of = replace(said(y[rows], right[rows]), ids=ids, units=rows, repeats=3)
+    (thrice,) = by_value(all_of, site * 3)
+    assert [one["value"] for one in once] == ["a"]
+    assert thrice["n"] == once[0]["n"] == 20
+    assert thrice["figure"] == pytest.approx(once[0]["figure"])
+    assert thrice["low"] == pytest.approx(once[0]["low"], abs=0.03)
 
 
 def test_columns_of_few_values_are_told_of_and_numbers_in_quarters() -> None:
