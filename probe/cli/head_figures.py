@@ -192,6 +192,11 @@ def _show_curve(out: Console, curve: LearningCurve) -> None:
         )  # fmt: skip
     header = ["images a class", "images", f"top-1 on {curve.split}", "mean recall"]
     console.table(out, header, rows, right=(0, 1, 2, 3))
+    if any("±" in one for row in rows for one in row):
+        out.print(
+            "± one standard deviation over draws, corrected for the images that they share",
+            soft_wrap=True,
+        )
 
 
 TWO_NAMES = {

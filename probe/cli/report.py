@@ -128,7 +128,9 @@ def _show(done: Mapping[str, Any]) -> None:
 
     for note in done["notes"]:
         console.stderr().print(f"note: {note}", soft_wrap=True)
-    what = f"{console.size(done['bytes'])}, {len(done['runs']):,} runs, {done['points']:,} points, "
+    n_runs = len(done["runs"])
+    what = f"{console.size(done['bytes'])}, {n_runs:,} {'run' if n_runs == 1 else 'runs'}, "
+    what += f"{done['points']:,} points, "
     what += f"{done['thumbnails']:,} thumbnails, in {console.duration(done['seconds'])}"
     facts = {"page": f"{done['page']}: {what}"}
     if done["pictures"]:

@@ -27,7 +27,7 @@ def draw_learning_curve(curve: LearningCurve, path: Path, *, title: str) -> None
     bands = curve.bands()
     counts = list(bands)
     mean = np.array([100 * one.mean for one in bands.values()])
-    deviation = np.nan_to_num([100 * one.deviation for one in bands.values()])
+    deviation = np.array([100 * one.deviation for one in bands.values()])  # NaN: there is no band
     figure = new_figure(WIDTH, HEIGHT)
     axes = figure.add_axes((LEFT, BOTTOM, RIGHT - LEFT, TOP - BOTTOM))
     quiet_axes(axes)
@@ -40,7 +40,7 @@ def draw_learning_curve(curve: LearningCurve, path: Path, *, title: str) -> None
             markeredgewidth=0,
         )  # fmt: skip
     axes.plot(counts, mean, color=BLUE, linewidth=1.9, marker="o", markersize=5, clip_on=False)
-    for count, value, spread in zip(counts, mean, deviation, strict=True):
+    for count, value, spread in zip(counts, mean, np.nan_to_num(deviation), strict=True):
         axes.annotate(
             f"{value:.1f}", (count, value + spread), xytext=(0, 7), textcoords="offset points",
             ha="center", color=INK, fontsize=9.5,

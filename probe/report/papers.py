@@ -192,7 +192,7 @@ def draw_learning(material: Material, path: Path) -> None:
         bands = curve.bands()
         counts |= set(bands)
         x, mean = list(bands), np.array([100 * band.mean for band in bands.values()])
-        spread = np.nan_to_num([100 * band.deviation for band in bands.values()])
+        spread = np.array([100 * band.deviation for band in bands.values()])  # NaN: no band
         axes.fill_between(x, mean - spread, mean + spread, color=_colour(number), alpha=0.18, lw=0)
         axes.plot(
             x, mean, color=_colour(number), marker=_mark(number), markersize=5, label=labels[number]

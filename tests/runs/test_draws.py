@@ -102,6 +102,28 @@ def test_it_is_kept_and_drawn(tmp_path: Path) -> None:
         load_learning_curve(tmp_path)
 
 
+def test_the_band_ends_where_draws_are_all_the_images(tmp_path: Path) -> None:
+    points = tuple(
+        Point(
+            per_class=count, draw=draw, n_train=2 * count, top1=0.5 + 0.1 * draw, mean_recall=0.5,
+            log_loss=1.0, params={}, shared=count / 40,
+        )
+        for count in (5, 10, 40) for draw in range(3)
+    )  # fmt: skip
+    drawn = LearningCurve(
+        entry="e", dataset="d", head="ridge", split="val", n_split=9, points=points
+    )
+    draw_learning_curve(drawn, tmp_path / "a.png", title="ridge")
+    with Image.open(tmp_path / "a.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    column = pixels[:, pixels.shape[1] // 5]
+    colours, counts = np.unique(column[column.min(axis=1) < 250], axis=0, return_counts=True)
+    band = colours[counts.argmax()]  # blue on white, the most of what is there
+    assert band[2] > band[0] + 10
+    found = np.flatnonzero((abs(pixels - band).max(axis=2) <= 1).sum(axis=0) > 20)
+    assert found.max() < 0.45 * pixels.shape[1]  # 10 of 40 images lie at 0.38
+
+
 def test_a_class_of_one_image_takes_no_choice_from_the_others(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

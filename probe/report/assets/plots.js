@@ -112,18 +112,16 @@ function drawCost() {
 function drawLearning() {
   const traces = DATA.curves.flatMap((curve, i) => {
     const mean = curve.mean.map((value) => 100 * value);
-    const spread = curve.deviation.map((value) => 100 * (value ?? 0));
-    const band = [
-      ...mean.map((value, j) => value + spread[j]),
-      ...mean.map((value, j) => value - spread[j]).reverse(),
-    ];
+    const has = mean.map((_, j) => j).filter((j) => curve.deviation[j] !== null);
+    const edge = (sign) => has.map((j) => mean[j] + sign * 100 * curve.deviation[j]);
+    const told = curve.deviation.map((value) => (value === null ? "" : ` ± ${(100 * value).toFixed(2)}`));
     const name = plain(curve.label);
     return [
       {
         type: "scatter",
         mode: "lines",
-        x: [...curve.perClass, ...[...curve.perClass].reverse()],
-        y: band,
+        x: [...has, ...[...has].reverse()].map((j) => curve.perClass[j]),
+        y: [...edge(1), ...edge(-1).reverse()],
         fill: "toself",
         fillcolor: fade(colour(i), 0.18),
         line: { width: 0 },
@@ -138,10 +136,10 @@ function drawLearning() {
         legendgroup: name,
         x: curve.perClass,
         y: mean,
-        customdata: curve.draws.map((draws, j) => [draws, spread[j]]),
+        customdata: curve.draws.map((draws, j) => [draws, told[j]]),
         line: { color: colour(i), width: 2, dash: dash(i) },
         marker: { symbol: SYMBOLS[i % SYMBOLS.length], size: 7 },
-        hovertemplate: "%{x} a class: %{y:.2f} % ± %{customdata[1]:.2f}, %{customdata[0]} draws",
+        hovertemplate: "%{x} a class: %{y:.2f} %%{customdata[1]}, %{customdata[0]} draws",
       },
     ];
   });
