@@ -38,6 +38,7 @@ SIBLINGS = (  # two networks in one state dict: what is taken, what is left
     ("module.", "module_ema."), ("backbone.", "backbone_ema."), ("backbone.", "backbone_momentum."),
     ("student.", "student_ema."), ("generator.", "discriminator."),
 )  # fmt: skip
+AVERAGED = "n_averaged"  # no parameter: AveragedModel keeps it beside `module.`
 RESNET = "features."  # a wrapper's name, and that of a part of other networks
 SURE = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # a classifier may stand outside
 
@@ -92,8 +93,10 @@ def _open(path: Path) -> TensorFile:
 
 def unwrapped(file: TensorFile) -> TensorFile:
     """Return a file without what its names begin with because the network was in another one."""
-    names = {name: name for name in file.tensors}
+    names = {name: name for name in file.tensors if name != AVERAGED}
     notes = file.notes
+    if len(names) < len(file.tensors):
+        notes = (*notes, f"{AVERAGED!r} left out, the count of PyTorch's AveragedModel")
     while True:
         if file.graph is None and (pair := _siblings(list(names.values()))):
             notes = (*notes, _left(file, names, *pair))

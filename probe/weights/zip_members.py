@@ -10,6 +10,7 @@ from pathlib import Path
 from probe.errors import UnsafeFileError, WeightsError
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of the name, length of the extra
+SCRIPT = "/code/__torch__"  # where torch.jit.save puts the source of modules
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ def stored_members(path: Path) -> dict[str, Member]:
             # compression is what makes bombs; neither torch nor Keras compresses
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
                 raise UnsafeFileError(
-                    f"{path}: member {entry.filename!r} is compressed or encrypted"
+                    f"{path}: is TorchScript, which holds code; whoever trusts it "
+                    "can save the weights alone, torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+                    if SCRIPT in entry.filename
+                    else f"{path}: member {entry.filename!r} is compressed or encrypted"
                 )
             file.seek(max(entry.header_offset, 0))
             header = file.read(LOCAL_HEADER.size)

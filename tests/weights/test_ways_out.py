@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import sys
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -194,3 +195,21 @@ def test_kerass_mobilenets_get_their_reason(
     }
     reasons = why_not(TensorFile(Path("w.h5"), "keras", tensors))
     assert "pads below and on the right alone where it strides" in reasons[backbone]
+
+
+def test_an_averaged_network_is_read_without_its_counter(tmp_path: Path) -> None:
+    held = under("module.") | {"n_averaged": np.full((), 5)}
+    writers.write_torch_zip(tmp_path / "swa.pth", held)
+    found = open_tensors(tmp_path / "swa.pth")
+    assert set(found.tensors) == set(KERNEL)
+    assert float(found.tensors["bn1.weight"].read()[0]) == 2
+    assert any("'n_averaged' left out" in note for note in found.notes)
+
+
+def test_torchscript_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/data.pkl", b"")
+        archive.writestr("net/code/__torch__/net.py", "pass", zipfile.ZIP_DEFLATED)
+    with pytest.raises(UnsafeFileError, match=r"is TorchScript, .*jit\.load\(FILE\)\.state_dict"):
+        open_tensors(path)
