@@ -46,11 +46,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.common import PROBE, cifar10_folders, vgg16_weights
+from probe.bench.find import default_run
 from probe.finetune.checkpoint import load_best
 from probe.finetune.mirror import mirror_test
 from probe.finetune.options import Options
 from probe.finetune.promotion import begin
-from probe.finetune.source import Places, Source, choose_run, open_source
+from probe.finetune.source import Places, Source, open_source
 from probe.finetune.train import places_of, score
 from probe.heads.history import Epoch
 
@@ -199,7 +200,7 @@ def probed(one: Set, folder: Path) -> Source:
         environment = {**os.environ, "PROBE_CACHE": str(cache)}
         for command in (extract, ["head", "--solver", "path", "--C", "grid"]):
             subprocess.run([*PROBE, *command], check=True, env=environment, capture_output=True)
-    return open_source(choose_run(cache, None), Places(cache_dir=cache))
+    return open_source(default_run(cache)[0], Places(cache_dir=cache))
 
 
 def tuned(source: Source, recipe: dict[str, Any], seed: int) -> dict[str, Any]:

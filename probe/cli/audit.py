@@ -145,7 +145,8 @@ def _find(
 def _scored_run(runs: Path, entry: str, wanted: str | None) -> Path | None:
     """Return the folder of a run of the entry that has test predictions."""
     from probe.evaluation.predictions import load_predictions
-    from probe.runs.results import find_run, finished_runs, read_run
+    from probe.runs.find import find_run
+    from probe.runs.results import finished_runs, read_run
 
     if wanted is not None:
         folder = find_run(runs, Path(wanted))

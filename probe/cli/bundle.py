@@ -23,7 +23,8 @@ def bundle(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="A run: its folder, or its name.", show_default="the newest, or the bench's winner"
+            help="A run's folder, its name or the beginning of its name.",
+            show_default="the newest run, or the winner of a bench made after it",
         ),
     ] = None,
     out: Annotated[
@@ -73,8 +74,10 @@ def bundle(
 
     A row of `probe bench --concat` or `--pca` becomes one too, with all its networks.
     """
-    from probe.bundle.make import BundleRequest, default_run, own_top, read_classes
-    from probe.runs.results import find_run
+    from probe.bench.find import default_run
+    from probe.bundle.make import BundleRequest, own_top, read_classes
+    from probe.cli import console
+    from probe.runs.find import find_run
 
     folder = cache_folder(cache_dir)
     if backbone is not None:
@@ -105,8 +108,10 @@ def bundle(
             reject_rate=reject_rate,
             remember=None if remember == "nothing" else remember,
         )
-        runs = folder / "runs"
-        source = default_run(runs) if run is None else find_run(runs, run)
+        if run is not None:
+            source = find_run(folder / "runs", run)
+        else:
+            source = console.chosen(default_run(folder))
         target = out if out is not None else source / "bundle"
         made = _bundled(source, target, folder, request)
     _show(made, target, as_json=as_json)

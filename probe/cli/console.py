@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.cells import cell_len
@@ -59,6 +60,13 @@ def facts(console: Console, rows: Mapping[str, str]) -> None:
     for word, value in rows.items():
         line = Text.assemble((f"{word:<{width}}  ", "bold cyan"), value)
         console.print(line, soft_wrap=True)
+
+
+def chosen(found: tuple[Path, str]) -> Path:
+    """Say which run is taken where nobody named one, on stderr, and return its folder."""
+    folder, why = found
+    facts(stderr(), {"run": f"{folder.name}, {why}"})
+    return folder
 
 
 def table(

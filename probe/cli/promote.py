@@ -94,10 +94,13 @@ def promote(
     Images that the run held out are watched after each epoch and choose the best one; the test
     images are scored once, at the end. A run that was stopped goes on with --resume.
     """
+    from probe.bench.find import default_run
+    from probe.cli import console
     from probe.cli.head_texts import read_bytes
     from probe.finetune.asked import Asked
     from probe.finetune.options import Options, parse_multiplier, parse_sizes, parse_unfreeze
-    from probe.finetune.source import choose_run, open_source
+    from probe.finetune.source import PROMOTED, open_source
+    from probe.runs.find import find_run
 
     folder = cache_folder(cache_dir)
     if resume:
@@ -116,7 +119,10 @@ def promote(
         augment=augment, sizes=parse_sizes(sizes) if sizes else (),
         sampling=cast("Sampling", sampling), ohem=ohem, patience=patience, seed=seed,
     )  # fmt: skip
-    chosen = choose_run(folder, run)
+    if run is not None:
+        chosen = find_run(folder / "runs", run)
+    else:
+        chosen = console.chosen(default_run(folder, but=(PROMOTED,)))
     asked = Asked(
         run=str(chosen.resolve()), options=options,
         dataset_root=str(dataset_root.resolve()) if dataset_root else None, weights=weights,
@@ -201,9 +207,10 @@ def _new(
 def _resume(run: Path | None, cache: Path, *, workers: int, quiet: bool) -> None:
     from probe.finetune.asked import Asked, unfinished
     from probe.finetune.checkpoint import remove_leftovers
-    from probe.finetune.source import choose_run, open_source
+    from probe.finetune.source import open_source
+    from probe.runs.find import find_run
 
-    target = unfinished(cache / "runs") if run is None else choose_run(cache, run)
+    target = unfinished(cache / "runs") if run is None else find_run(cache / "runs", run)
     asked = Asked.read(target)
     remove_leftovers(target)
     source = open_source(Path(asked.run), asked.places(cache))

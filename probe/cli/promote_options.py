@@ -13,7 +13,8 @@ IMAGES, WATCH = "Images", "Watching, comparing, resuming"
 Run = Annotated[
     Path | None,
     typer.Argument(
-        help="A run's folder or name.", show_default="the newest bench's winner, or the newest run"
+        help="A run's folder, its name or the beginning of its name.",
+        show_default="the newest run, or the winner of a bench made after it",
     ),
 ]
 Head = Annotated[

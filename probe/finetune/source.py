@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.spec import BackboneSpec, Layer, Pool
-from probe.bench.record import newest_bench
 from probe.cache.beside import parse_features_name
 from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join
@@ -32,7 +31,7 @@ from probe.preprocess.spec import PreprocessSpec
 from probe.runs.fit import HEAD, TRAIN_HEAD, related_rows
 from probe.runs.grouping import groups_of_entry
 from probe.runs.memory import Fitting
-from probe.runs.results import METRIC_WORDS, RunResult, find_run, finished_runs, read_run
+from probe.runs.results import METRIC_WORDS, RunResult, finished_runs, read_run
 
 if TYPE_CHECKING:
     from probe.heads.linear import LinearHead
@@ -144,42 +143,6 @@ def open_source(folder: Path, places: Places) -> Source:
         test_content=joined.splits["test"].content if "test" in joined.splits else None,
         classes=tuple(joined.entry.classes), dtype=joined.entry.key.dtype,
     )  # fmt: skip
-
-
-def choose_run(cache_dir: Path, wanted: Path | None) -> Path:
-    """Return the run to fine-tune: the one named, the newest bench's winner, or the newest.
-
-    Raises
-    ------
-    UsageError
-        There is none.
-    UnknownNameError
-        It is neither a folder nor the name of a run.
-    """
-    runs = cache_dir / "runs"
-    if wanted is not None:
-        return find_run(runs, wanted)
-    winner = _winner(cache_dir)
-    if winner is not None:
-        return winner
-    for folder, result in finished_runs(runs):
-        if result.head != PROMOTED:
-            return folder
-    raise UsageError(f"{runs}: no finished run to promote; `probe head` makes one")
-
-
-def _winner(cache_dir: Path) -> Path | None:
-    """Return the run that won the newest bench, None where there is no bench."""
-    bench = newest_bench(cache_dir / "benches")
-    if bench is None:
-        return None
-    won = [bench.row(one.winner) for one in bench.comparisons if one.winner is not None]
-    found = [row.run for row in won if row.run is not None]
-    if len(won) > 1:
-        named = ", ".join(f"{row.dataset}: {row.run or row.name}" for row in won)
-        raise UsageError(f"the newest bench has a winner for each dataset; name one ({named})")
-    folder = cache_dir / "runs" / found[0] if found else None
-    return folder if folder is not None and (folder / "result.json").is_file() else None
 
 
 def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions]) -> LinearHead:

@@ -16,11 +16,12 @@ from probe.bench.record import FILE_NAME as BENCH
 from probe.bench.record import Bench, Comparison, Row
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
-from probe.errors import DataError, ProbeError, UnknownNameError, UsageError
+from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.evaluation.learning_curve import FILE_NAME as LEARNING_CURVE
 from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
 from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
+from probe.runs.find import find_run
 from probe.runs.ledger import read_looks
 from probe.runs.results import FILE_NAME as RESULT
 from probe.runs.results import METRIC_WORDS, figure_text, read_run
@@ -157,22 +158,9 @@ def named_runs(names: Sequence[str], folder: Path) -> list[Run]:
     """
     chosen: dict[Path, Run] = {}
     for name in names:
-        path = Path(name)
-        if not (path / RESULT).is_file():
-            close = sorted(folder.glob(f"{name}*/{RESULT}")) if path.name == name else []
-            if len(close) != 1:
-                raise _no_such_run(name, folder, several=bool(close))
-            path = close[0].parent
+        path = find_run(folder, Path(name))
         chosen[path.resolve()] = Run(folder=path, result=read_run(path))
     return list(chosen.values())
-
-
-def _no_such_run(name: str, folder: Path, *, several: bool) -> ProbeError:
-    started = [one for one in (Path(name), folder / name) if one.is_dir()]
-    if started and not several:
-        return DataError(f"{started[0]}: the run did not finish; take it up again or run it anew")
-    what = "more than one run starts with" if several else "there is no run called"
-    return UnknownNameError(f"{what} {name!r} in {folder}; `ls {folder}` names them")
 
 
 def newest_dataset(runs: Sequence[Run]) -> list[Run]:

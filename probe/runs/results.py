@@ -19,7 +19,7 @@ from typing import Any
 
 from probe.core.files import write_text
 from probe.core.records import read_json
-from probe.errors import DataError, UnknownNameError
+from probe.errors import DataError
 from probe.evaluation.scored import PerClass
 
 SCHEMA = 1
@@ -280,20 +280,6 @@ class RunResult:
         if "intervals" in found:
             made["intervals"] = read_intervals(found["intervals"])
         return cls(**made)
-
-
-def find_run(runs: Path, wanted: Path) -> Path:
-    """Return the folder of a run that was named by its path, or by its name among `runs`.
-
-    Raises
-    ------
-    UnknownNameError
-        There is neither.
-    """
-    for folder in (wanted, runs / wanted):
-        if folder.is_dir():
-            return folder
-    raise UnknownNameError(f"{wanted}: no such folder, and no such run in {runs}")
 
 
 def finished_runs(runs: Path) -> Iterator[tuple[Path, RunResult]]:

@@ -19,7 +19,7 @@ import pytest
 from probe.bundle import ABOUT, Bundle, files
 from probe.bundle.about import NEIGHBOURS, REFERENCE, seal_of
 from probe.bundle.files import CARD, BundleFiles, read_arrays, write_arrays, writing
-from probe.bundle.make import BundleRequest, bundle_run, default_run
+from probe.bundle.make import BundleRequest, bundle_run
 from probe.bundle.network import WEIGHTS, graph_file
 from probe.bundle.write import synthetic_images
 from probe.cache.joining import join
@@ -320,8 +320,6 @@ def test_nothing_is_overwritten_or_half_written(
     with pytest.raises(UsageError, match="reject-rate"):
         BundleRequest(reject_rate=0.7)
     assert list(tmp_path.iterdir()) == []
-    with pytest.raises(BundleError, match="no runs yet"):
-        default_run(tmp_path)
 
 
 WRITING = """

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from probe.bench.find import default_run
 from probe.bundle import ABOUT, WEIGHTS, Bundle
 from probe.bundle.files import CARD
-from probe.bundle.make import bundle_run, default_run
+from probe.bundle.make import bundle_run
 from probe.bundle.make.source import share_parameters
 from probe.cache.store import Store
 from probe.cli.app import app
@@ -186,9 +187,13 @@ def test_after_a_bench_its_winner_is_bundled_unless_another_run_is_newer(
     found = json.loads((bench_folder / "bench.json").read_text())
     (winner,) = (one["winner"] for one in found["comparisons"])
     (run,) = (row["run"] for row in found["rows"] if row["id"] == winner)
-    assert default_run(later / "runs") == later / "runs" / run
+    folder, why = default_run(later)
+    assert folder == later / "runs" / run
+    assert why == f"the winner of the newest bench, {bench_folder.name}"
     newer = shutil.copytree(runs[ONE], later / "runs" / "29990101-000000-001")
-    assert default_run(later / "runs") == newer
+    assert default_run(later) == (newer, "the newest run")
+    with pytest.raises(UsageError, match="no finished run yet"):
+        default_run(tmp_path / "none")
 
 
 def test_layers_of_one_backbone_come_from_one_pass(bundles: dict[str, Path]) -> None:

@@ -12,6 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from probe.backbones.catalog import BACKBONES
+from probe.bench.find import default_run
 from probe.bundle import Bundle
 from probe.bundle.files import CARD
 from probe.cache.store import Store
@@ -24,7 +25,7 @@ from probe.extraction.request import Request, prepare
 from probe.finetune import mirror
 from probe.finetune.options import Options
 from probe.finetune.promotion import begin
-from probe.finetune.source import Places, choose_run, open_source
+from probe.finetune.source import PROMOTED, Places, open_source
 from probe.heads import load_head, save_head
 from probe.heads.history import load_history
 from probe.runs.fit import HEAD, HeadRequest
@@ -236,7 +237,7 @@ def test_the_newest_run_is_taken_and_a_promoted_one_is_not(
     tuned: tuple[Path, dict[str, Any]],
 ) -> None:
     cache, said = tuned
-    assert choose_run(cache, None).name == RUN
+    assert default_run(cache, but=(PROMOTED,))[0].name == RUN
     with pytest.raises(UsageError, match="fine-tuned already"):
         promote(cache, said["folder"], *QUICK)
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from probe.core.run_folders import ELSEWHERE, elsewhere, new_run_folder, note_elsewhere
 from probe.errors import DataError, UnknownNameError
 from probe.evaluation.scored import PerClass
-from probe.runs.results import OPTIONAL_TYPES, RunResult, find_run, read_run, versions, write_run
+from probe.runs.find import find_run
+from probe.runs.results import OPTIONAL_TYPES, RunResult, read_run, versions, write_run
 
 RESULT = RunResult(
     command="probe head --epochs 50",
@@ -157,3 +158,14 @@ def test_a_run_is_found_by_path_or_name(tmp_path: Path) -> None:
     assert find_run(tmp_path / "elsewhere", folder) == folder
     with pytest.raises(UnknownNameError, match="nope: no such folder, and no such run in"):
         find_run(tmp_path / "runs", Path("nope"))
+
+
+def test_a_run_is_found_by_the_beginning_of_its_name_unless_several_begin_so(
+    tmp_path: Path,
+) -> None:
+    for name in ("20260101-000000-001", "20260101-000000-002", "20270101-000000-001", "[x]"):
+        (tmp_path / name).mkdir()
+    assert find_run(tmp_path, Path("2027")).name == "20270101-000000-001"
+    assert find_run(tmp_path, Path("[x")).name == "[x]"
+    with pytest.raises(UnknownNameError, match=r"more than one run in .* starts with 2026: .*-001"):
+        find_run(tmp_path, Path("2026"))

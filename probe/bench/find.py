@@ -1,0 +1,49 @@
+"""Which run is meant where nobody names one."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+
+from probe.bench.record import Bench, newest_bench
+from probe.errors import UsageError
+from probe.runs.results import finished_runs
+
+SECOND = len("20260131-235959")  # what the names of runs and benches begin with
+
+
+def default_run(cache_dir: Path, *, but: Container[str] = ()) -> tuple[Path, str]:
+    """Return a run's folder and why it is taken: the newest finished run, or a bench's winner.
+
+    A bench that finished after the newest run stands for its winner.
+
+    Parameters
+    ----------
+    cache_dir : Path
+        The state folder, with its `runs` and `benches`.
+    but : container of str
+        Runs of these heads are passed over.
+
+    Raises
+    ------
+    UsageError
+        There is no run, or the bench has a winner for each of several datasets.
+    """
+    runs = cache_dir / "runs"
+    newest = next((folder for folder, one in finished_runs(runs) if one.head not in but), None)
+    bench = newest_bench(cache_dir / "benches")
+    if bench is not None and (newest is None or bench.id[:SECOND] >= newest.name[:SECOND]):
+        winner = _winner(bench)
+        if winner is not None and (runs / winner / "result.json").is_file():
+            return runs / winner, f"the winner of the newest bench, {bench.id}"
+    if newest is None:
+        raise UsageError(f"{runs}: no finished run yet; `probe head` makes one")
+    return newest, "the newest run"
+
+
+def _winner(bench: Bench) -> str | None:
+    won = [bench.row(one.winner) for one in bench.comparisons if one.winner is not None]
+    if len(won) > 1:
+        named = ", ".join(f"{row.dataset}: {row.run or row.name}" for row in won)
+        raise UsageError(f"the newest bench has a winner for each dataset; name one ({named})")
+    return won[0].run if won else None
