@@ -15,7 +15,7 @@ from probe.evaluation.many import MANY
 from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.checks import above_zero, require, whole
 from probe.heads.linear import LinearHead, constant_score
-from probe.heads.normalize import Normalization, Rows32
+from probe.heads.normalize import Normalization, Normalizer, Rows32
 from probe.heads.path import (
     DEFAULT_GRID,
     MAX_ITER,
@@ -25,6 +25,10 @@ from probe.heads.path import (
     fit_path,
 )
 from probe.heads.polish import Polish, polish_for, warn_of_gaps
+
+APART = 0.01  # nats a row: training rows are told apart, and what is left is the weights' length
+MOST_EXACT = 1 << 22  # numbers of all rows, and times the classes, that are taken in float64
+MOST_EXACT_PRODUCTS = 20_000_000
 
 log = logging.getLogger(__name__)
 
@@ -167,6 +171,8 @@ class PathHead(LinearHead):
                 "path: not converged after max_iter=%d from C=%g on: short of the minimum there",
                 self.max_iter, first,
             )  # fmt: skip
+        else:
+            solution = _exact_where_apart(solution, rows, labels, weights)
         heads = []
         for index, value in enumerate(C):
             head = PathHead()
@@ -236,18 +242,48 @@ def _say_how_long(values: int, n_classes: int, n_rows: int, width: int) -> None:
         )  # fmt: skip
 
 
+def _exact_where_apart(
+    solution: PathSolution,
+    rows: Rows32,
+    labels: NDArray[np.intp],
+    weights: NDArray[np.float64] | None,
+) -> PathSolution:
+    """Return the solution with its minimum where training rows are told apart, if that is cheap.
+
+    There a weak penalty leaves a loss so small that the solver stops some tenths above it (seen: 17
+    to 19 % on 421 rows of 1,280 features at C of 56,000 and 100,000; scikit-learn's default stop
+    700 times above).
+    """
+    n_classes = solution.coef.shape[1]
+    if rows.size > MOST_EXACT or rows.size * n_classes > MOST_EXACT_PRODUCTS:
+        return solution
+    length = np.einsum("pkd,pkd->p", solution.coef, solution.coef)
+    loss = solution.objective - length / (2 * solution.C * len(labels))
+    apart = np.flatnonzero(loss < APART)
+    if not len(apart):
+        return solution
+    width = rows.shape[1]
+    plain = Normalizer(kind="none", mean=np.zeros(width), scale=np.ones(width))
+    polish = Polish(rows[slice(0, len(rows))], plain)
+    return _polished(solution, polish, labels, weights, apart)
+
+
 def _polished(
     solution: PathSolution,
     polish: Polish,
     labels: NDArray[np.intp],
     weights: NDArray[np.float64] | None,
+    which: NDArray[np.intp] | None = None,
 ) -> PathSolution:
-    """Return the solution brought to its minimum in float64, one value of C after the other."""
+    """Return the solution brought to its minimum in float64, one value of C after the other.
+
+    `which` of them, by default all.
+    """
     coef, intercept = solution.coef.copy(), solution.intercept.copy()
     objective, gaps = solution.objective.copy(), np.zeros(len(solution.C))
-    for index, value in enumerate(solution.C):
+    for index in range(len(solution.C)) if which is None else which.tolist():
         coef[index], intercept[index], objective[index], gaps[index] = polish.descend(
-            coef[index], intercept[index], labels, float(value), weights
+            coef[index], intercept[index], labels, float(solution.C[index]), weights
         )
     warn_of_gaps("path", solution.C, objective, gaps)
     return replace(solution, coef=coef, intercept=intercept, objective=objective)

@@ -130,3 +130,24 @@ def test_few_heads_at_a_time_give_the_same_path(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(path, "HELD_BYTES", 1)
     alone = fit_path(X, y, 4, grid, tol=1e-9)
     np.testing.assert_allclose(alone.objective, whole.objective, rtol=1e-6)
+
+
+@pytest.mark.parametrize("C", [1e3, 5.6e4, 1e5])
+def test_a_weak_penalty_on_rows_that_are_told_apart_ends_at_the_minimum(C: float) -> None:
+    """Fewer rows than features: the loss is some 1e-6 nats a row, and flat."""
+    random = np.random.default_rng(0)
+    y = random.integers(0, 3, 80)
+    X = (random.normal(size=(80, 200)) + 0.3 * random.normal(size=(3, 200))[y]).astype(np.float32)
+    rows = X.astype(np.float64)
+
+    def objective(coef: Any, intercept: Any) -> float:
+        scores = rows @ (coef - coef.mean(axis=0)).T + intercept
+        losses = np.logaddexp.reduce(scores, axis=1) - scores[np.arange(len(y)), y]
+        return float(0.5 * ((coef - coef.mean(axis=0)) ** 2).sum() + C * losses.sum())
+
+    head = PathHead(C=C, normalize="none").fit(X, y)
+    peer = LogisticRegression(C=C, tol=1e-12, max_iter=20_000).fit(rows, y)
+    found, least = (objective(one.coef_.astype(float), one.intercept_) for one in (head, peer))
+    assert found < least * 1.001
+    (of_grid,) = [one for one in PathHead(normalize="none").fit_grid(X, y, [1.0, C]) if one.C == C]
+    assert objective(of_grid.coef_.astype(float), of_grid.intercept_) < least * 1.001
