@@ -39,6 +39,7 @@ SIBLINGS = (  # two networks in one state dict: what is taken, what is left
     ("student.", "student_ema."), ("generator.", "discriminator."),
 )  # fmt: skip
 AVERAGED = "n_averaged"  # no parameter: AveragedModel keeps it beside `module.`
+LOSSES = ("criterion.", "loss.", "loss_fn.", "loss_function.")  # which Lightning's modules hold
 RESNET = "features."  # a wrapper's name, and that of a part of other networks
 SURE = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # a classifier may stand outside
 
@@ -97,6 +98,10 @@ def unwrapped(file: TensorFile) -> TensorFile:
     notes = file.notes
     if len(names) < len(file.tensors):
         notes = (*notes, f"{AVERAGED!r} left out, the count of PyTorch's AveragedModel")
+    of_loss = [name for name in names if name.startswith(LOSSES)]
+    if 0 < len(of_loss) < len(names):
+        notes = (*notes, f"{', '.join(map(repr, of_loss[:3]))} left out, which are the loss's")
+        names = {name: name for name in names if name not in of_loss}
     while True:
         if file.graph is None and (pair := _siblings(list(names.values()))):
             notes = (*notes, _left(file, names, *pair))

@@ -206,6 +206,14 @@ def test_an_averaged_network_is_read_without_its_counter(tmp_path: Path) -> None
     assert any("'n_averaged' left out" in note for note in found.notes)
 
 
+def test_what_belongs_to_the_loss_is_left_out(tmp_path: Path) -> None:
+    held = under("model.") | {"criterion.weight": np.ones(3, np.float32)}
+    writers.write_torch_zip(tmp_path / "last.ckpt", held, under="state_dict")
+    found = open_tensors(tmp_path / "last.ckpt")
+    assert set(found.tensors) == set(KERNEL)
+    assert any("'criterion.weight' left out, which are the loss's" in note for note in found.notes)
+
+
 def test_torchscript_is_refused_with_a_way_out(tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
     with zipfile.ZipFile(path, "w") as archive:
