@@ -64,7 +64,7 @@ def test_the_command_writes_page_pictures_and_table(world: Path, tmp_path: Path)
     ("arguments", "message"),
     [
         (("--out", "page.txt"), "ends with .html"),
-        (("nothing",), "there is no run called 'nothing'"),
+        (("nothing",), "nothing: no such folder, and no such run"),
         (("--bench", "newest"), "no bench yet"),
         (("20260101-000000-001", "--bench", "newest"), "leave out one"),
         (("--split", "tset"), "no split is called 'tset'"),
