@@ -26,9 +26,10 @@ from probe.heads.path import (
 )
 from probe.heads.polish import Polish, polish_for, warn_of_gaps
 
-APART = 0.01  # nats a row: training rows are told apart, and what is left is the weights' length
+APART = 1e-4  # nats a row: training rows are told apart, and what is left is the weights' length
 MOST_EXACT = 1 << 22  # numbers of all rows, and times the classes, that are taken in float64
 MOST_EXACT_PRODUCTS = 20_000_000
+NEIGHBOUR = 10.0  # times the next lower C, up to which that one is near
 
 log = logging.getLogger(__name__)
 
@@ -250,16 +251,18 @@ def _exact_where_apart(
 ) -> PathSolution:
     """Return the solution with its minimum where training rows are told apart, if that is cheap.
 
-    There a weak penalty leaves a loss so small that the solver stops some tenths above it (seen: 17
-    to 19 % on 421 rows of 1,280 features at C of 56,000 and 100,000; scikit-learn's default stop
-    700 times above).
+    There a weak penalty leaves a loss so small that a fit from nothing stops above it (seen: 17 to
+    19 % on 421 rows of 1,280 features at C of 56,000 and 100,000; scikit-learn's default stop 700
+    times above). In a grid each value starts from its neighbour and ends near enough.
     """
     n_classes = solution.coef.shape[1]
     if rows.size > MOST_EXACT or rows.size * n_classes > MOST_EXACT_PRODUCTS:
         return solution
     length = np.einsum("pkd,pkd->p", solution.coef, solution.coef)
     loss = solution.objective - length / (2 * solution.C * len(labels))
-    apart = np.flatnonzero(loss < APART)
+    ordered = np.sort(solution.C)
+    below = np.concatenate([[0.0], ordered])[np.searchsorted(ordered, solution.C)]
+    apart = np.flatnonzero((loss < APART) & (NEIGHBOUR * below < solution.C))
     if not len(apart):
         return solution
     width = rows.shape[1]
@@ -285,5 +288,6 @@ def _polished(
         coef[index], intercept[index], objective[index], gaps[index] = polish.descend(
             coef[index], intercept[index], labels, float(solution.C[index]), weights
         )
-    warn_of_gaps("path", solution.C, objective, gaps)
+    way_out = "use --normalize standard" if which is None else "a smaller C comes nearer"
+    warn_of_gaps("path", solution.C, objective, gaps, way_out)
     return replace(solution, coef=coef, intercept=intercept, objective=objective)

@@ -69,15 +69,18 @@ def polish_for(
     return Polish(X, normalizer)
 
 
-def warn_of_gaps(solver: str, C: Array64, objective: Array64, gaps: Array64) -> None:
+def warn_of_gaps(
+    solver: str, C: Array64, objective: Array64, gaps: Array64,
+    way_out: str = "use --normalize standard",
+) -> None:  # fmt: skip
     """Say in one line where heads may be further above their minimum than anybody would accept."""
     far = np.flatnonzero(gaps > NOTABLE * objective)
     if len(far):
         worst = far[np.argmax(gaps[far] / objective[far])]
         log.warning(
-            "%s: %d of %d fits may end above the minimum, that with C=%g by up to %.2g %%; use "
-            "--normalize standard", solver, len(far), len(C), C[worst],
-            100 * gaps[worst] / objective[worst],
+            "%s: %d of %d fits may end above the minimum, that with C=%g by up to %.2g %%; "
+            "%s", solver, len(far), len(C), C[worst],
+            100 * gaps[worst] / objective[worst], way_out,
         )  # fmt: skip
 
 
