@@ -6,6 +6,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from probe.bench.record import Bench, newest_bench
+from probe.core.run_folders import RESULT
 from probe.errors import UsageError
 from probe.runs.results import finished_runs
 
@@ -34,7 +35,7 @@ def default_run(cache_dir: Path, *, but: Container[str] = ()) -> tuple[Path, str
     bench = newest_bench(cache_dir / "benches")
     if bench is not None and (newest is None or bench.id[:SECOND] >= newest.name[:SECOND]):
         winner = _winner(bench)
-        if winner is not None and (runs / winner / "result.json").is_file():
+        if winner is not None and (runs / winner / RESULT).is_file():
             return runs / winner, f"the winner of the newest bench, {bench.id}"
     if newest is None:
         raise UsageError(f"{runs}: no finished run yet; `probe head` makes one")

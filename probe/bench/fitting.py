@@ -15,6 +15,7 @@ from probe.cache.joining import Joined
 from probe.cache.key import canonical_json, digest_text
 from probe.core.files import write_text
 from probe.core.records import read_json
+from probe.core.run_folders import RESULT
 from probe.errors import DataError, UsageError
 from probe.evaluation.parts import SplitPlan, plan_splits, warn_of_shared
 from probe.evaluation.predictions import FILE_NAME as PREDICTIONS
@@ -27,7 +28,6 @@ from probe.heads.projection import save_projection
 from probe.runs.fit import HeadRequest, fit_head, keep_run, plan_head, related_rows, run_folder
 from probe.runs.grouping import columns_of, list_of, read_weights
 from probe.runs.head_request import require_weights
-from probe.runs.results import FILE_NAME as RESULT
 from probe.runs.results import RunResult, read_run, versions
 from probe.runs.subgroups import tell
 

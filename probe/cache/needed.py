@@ -11,12 +11,12 @@ from pathlib import Path
 
 from probe.cache.beside import parse_features_name
 from probe.core.records import read_json
-from probe.core.run_folders import elsewhere
+from probe.core.run_folders import RESULT, elsewhere
 from probe.errors import ProbeError
 
 log = logging.getLogger(__name__)
 
-RUN, BENCH = "result.json", "bench.json"
+BENCH = "bench.json"
 SHOWN = 3  # named in a message
 
 Needed = Mapping[str, Sequence[str]]
@@ -30,8 +30,11 @@ def needed_entries(cache_dir: Path) -> Needed:
     """
     runs, benches = cache_dir / "runs", cache_dir / "benches"
     paths = [
-        *((f"runs/{one.parent.name}", one) for one in sorted(runs.glob(f"*/{RUN}"), reverse=True)),
-        *((str(folder), folder / RUN) for folder in elsewhere(runs)),
+        *(
+            (f"runs/{one.parent.name}", one)
+            for one in sorted(runs.glob(f"*/{RESULT}"), reverse=True)
+        ),
+        *((str(folder), folder / RESULT) for folder in elsewhere(runs)),
         *(
             (f"benches/{one.parent.name}", one)
             for one in sorted(benches.glob(f"*/{BENCH}"), reverse=True)
@@ -48,7 +51,7 @@ def _entries_of(path: Path) -> list[str]:
     """Return the entries that a run or a bench names; none where the file cannot be read."""
     try:
         data = read_json(path)
-        if path.name == RUN:
+        if path.name == RESULT:
             return list(parse_features_name(data["entry"])[0])
         return [str(name) for row in data["rows"] for name in row["entries"]]
     except (ProbeError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 from probe.cache.store import Entry, Store, removing
 from probe.cache.unfinished import discard_unfinished, list_unfinished
 from probe.core.files import discard, is_free
-from probe.core.run_folders import NAMED
+from probe.core.run_folders import NAMED, RESULT
 
 FEATURES, DATASETS = "features", "datasets"
 UNFINISHED = ".unfinished"  # ends the folders of bundles and downloads on their way
@@ -148,7 +148,7 @@ def _broken_off(folder: Path, before: float) -> list[Removal]:
         and one.is_file(follow_symlinks=False)
     ]  # fmt: skip
     for place, first, marks in (
-        ("runs", "head.safetensors", ("result.json", "promote.json")),
+        ("runs", "head.safetensors", (RESULT, "promote.json")),
         ("benches", "results.csv", ("bench.json",)),
     ):
         for one in _inside(folder / place, 1):

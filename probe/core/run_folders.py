@@ -12,12 +12,9 @@ from pathlib import Path
 
 from probe.core.files import hold, make_folder, share
 
+RESULT = "result.json"  # written last: a folder that has one is a finished run
 MOST_HELD = 64
-
-
 ELSEWHERE = ".elsewhere"  # among the runs: the folders of those that lie outside
-
-
 MOST_NOTED = 16 << 20  # bytes
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import write_text
 from probe.core.records import read_json
+from probe.core.run_folders import RESULT
 from probe.errors import DataError, UsageError
 from probe.finetune.options import Options
 from probe.finetune.source import Places
@@ -72,7 +73,7 @@ class Asked:
         path = folder / ASKED
         if not path.is_file():
             raise UsageError(f"{folder}: no {ASKED}, so not a fine-tuning that could go on")
-        if (folder / "result.json").exists():
+        if (folder / RESULT).exists():
             raise UsageError(f"{folder}: this fine-tuning is complete; nothing is left to do")
         try:
             data = read_json(path)
@@ -103,7 +104,7 @@ def unfinished(runs: Path) -> Path:
         There is none.
     """
     for path in sorted(runs.glob(f"*/{ASKED}"), reverse=True):
-        if not (path.parent / "result.json").exists():
+        if not (path.parent / RESULT).exists():
             return path.parent
     raise UsageError(f"{runs}: no fine-tuning was interrupted here; `probe promote` starts one")
 

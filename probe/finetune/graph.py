@@ -16,13 +16,12 @@ overwrites its neighbours.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.core.machine import variable
 from probe.engines.mxnet.mx import mx
 from probe.engines.mxnet.network import CutNetwork, build, reduce_map
 from probe.evaluation.multilabel import HALF
@@ -254,7 +253,7 @@ def bind(
         gradients = {UNUSED: mx.nd.zeros(1)}
     args = {n: own[n] if n in own else arrays[names[n]] for n in symbol.list_arguments()}
     found = {n: gradients.get(names.get(n, "")) for n in args}
-    with _environment("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it says on stderr what it leaves out
+    with variable("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it says on stderr what it leaves out
         return symbol.bind(
             mx.cpu(),
             args,
@@ -287,17 +286,3 @@ def head_shapes(features: int, widths: Sequence[int]) -> dict[str, Shape]:
         found |= {f"head.{number}.weight": (width, features), f"head.{number}.bias": (width,)}
         features = width
     return found
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable for a moment: MXNet asks for this one at each bind and has no other switch."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

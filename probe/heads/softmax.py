@@ -8,15 +8,14 @@ against Gluon's usual record / backward / Trainer.step in benchmarks/dense_head.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.machine import variable
 from probe.errors import HeadError
 from probe.evaluation.metrics import UNSEEN_LOSS
 from probe.heads.threads import limit_threads
@@ -118,7 +117,7 @@ class SoftmaxLayer:
         arrays = {"X": self._X, "y": self._y, "rows": mx.nd.zeros(size, dtype="int32")}
         parameters = (self._layer.weight, self._layer.bias)
         gradients = {p.name: p.grad() for p in parameters}
-        with _environment("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it chats on stderr
+        with variable("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it chats on stderr
             executor = graph.bind(
                 mx.cpu(),
                 arrays | {p.name: p.data() for p in parameters},
@@ -171,20 +170,6 @@ class SoftmaxLayer:
     def parameters(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Return copies of the weight, (n_classes, n_features), and the bias, (n_classes,)."""
         return [(self._weight.asnumpy(), self._bias.asnumpy())]
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    """Set a variable for a moment: MXNet asks for this one at each bind and has no other switch."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def share(mx: Any, X: NDArray[np.float32]) -> Any:

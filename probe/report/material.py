@@ -16,6 +16,7 @@ from probe.bench.record import FILE_NAME as BENCH
 from probe.bench.record import Bench, Comparison, Row
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
+from probe.core.run_folders import RESULT
 from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.evaluation.learning_curve import FILE_NAME as LEARNING_CURVE
 from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
@@ -23,7 +24,6 @@ from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.runs.find import find_run
 from probe.runs.ledger import read_looks
-from probe.runs.results import FILE_NAME as RESULT
 from probe.runs.results import METRIC_WORDS, figure_text, read_run
 
 log = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ from typing import Any
 
 from probe.core.files import write_text
 from probe.core.records import read_json
+from probe.core.run_folders import RESULT
 from probe.errors import DataError
 from probe.evaluation.scored import PerClass
 
@@ -110,7 +111,6 @@ def _check_type(value: object, wanted: type | tuple[type, ...], name: str) -> No
 
 log = logging.getLogger(__name__)
 
-FILE_NAME = "result.json"
 CHOICE_WORDS = {  # what else a choice may go by
     "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1", "auc": "AUC",
     "log_loss": "log loss",
@@ -284,7 +284,7 @@ class RunResult:
 
 def finished_runs(runs: Path) -> Iterator[tuple[Path, RunResult]]:
     """Yield the folders and results of finished runs, the newest first; damaged ones are logged."""
-    for path in sorted(runs.glob(f"*/{FILE_NAME}"), reverse=True):
+    for path in sorted(runs.glob(f"*/{RESULT}"), reverse=True):
         try:
             yield path.parent, read_run(path.parent)
         except DataError as error:
@@ -293,7 +293,7 @@ def finished_runs(runs: Path) -> Iterator[tuple[Path, RunResult]]:
 
 def write_run(folder: Path, result: RunResult) -> Path:
     """Write `result.json` by rename and return its path; do it last, it marks a complete run."""
-    path = folder / FILE_NAME
+    path = folder / RESULT
     write_text(path, result.to_json())
     return path
 
@@ -306,7 +306,7 @@ def read_run(folder: Path) -> RunResult:
     DataError
         There is none, or it is not what `write_run` writes; the message has the path.
     """
-    path = folder / FILE_NAME
+    path = folder / RESULT
     try:
         return RunResult.from_dict(read_json(path))
     except FileNotFoundError:
