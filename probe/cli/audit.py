@@ -67,8 +67,8 @@ def audit(
     """
     from probe.cache.joining import join
     from probe.cache.store import Store
-    from probe.cli import console
     from probe.runs.fit import run_folder
+    from probe.screen import console
 
     folder = cache_folder(cache_dir)
     store = Store(folder)
@@ -92,7 +92,6 @@ def _find(
 ) -> Audit:  # fmt: skip
     from probe.audit import auditing
     from probe.audit.record import Audit
-    from probe.cli import console
     from probe.evaluation.parts import warn_of_shared
     from probe.evaluation.predictions import load_predictions
     from probe.runs import duplicates
@@ -101,6 +100,7 @@ def _find(
     from probe.runs.ledger import record_look
     from probe.runs.memory import Fitting, parts_of
     from probe.runs.results import now
+    from probe.screen import console
 
     err, entry = console.stderr(), joined.entry
     fitting = Fitting(solver="path", heads=folds)
@@ -277,7 +277,7 @@ def _some(count: int, one: str, several: str) -> str:
 
 
 def _show(found: Audit, target: Path) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     out = console.stdout()
     leaked = [pair for pair in found.near_duplicates if pair.split_b == "test"]

@@ -22,7 +22,7 @@ app = typer.Typer(
 def list_backbones(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """List parameters, input size, layers with their widths, and weights at hand."""
     from probe.backbones.catalog import BACKBONES
-    from probe.cli import console
+    from probe.screen import console
     from probe.weights import WEIGHTS, locate, serves
 
     folder = cache_folder(cache_dir)
@@ -56,7 +56,7 @@ def show_backbone(
 ) -> None:
     """Show every layer: its width and the smallest input it works at."""
     from probe.backbones.catalog import BACKBONES
-    from probe.cli import console
+    from probe.screen import console
 
     spec, out = BACKBONES[name], console.stdout()
     console.facts(

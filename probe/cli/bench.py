@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from probe.cli.extract import interruptible
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.cli.pass_options import (
     BatchSize,
@@ -276,11 +277,12 @@ def _run(
     from probe.bench.work import check_request, run_bench
     from probe.cache.joining import join
     from probe.cache.store import Store
-    from probe.cli import bench_screen, console
-    from probe.cli.screen import interruptible
+    from probe.cli import bench_screen
     from probe.core.plain import to_plain
     from probe.extraction.request import requested_dataset
     from probe.runs.grouping import related_images
+    from probe.screen import console
+    from probe.screen.benches import BenchScreen
 
     metrics = {}
     references: list[given.Reference | None] = []
@@ -308,7 +310,7 @@ def _run(
     protocol = replace(request.protocol, metric=next(iter(metrics)))
     request = replace(request, protocol=protocol)
     with interruptible():
-        screen = bench_screen.BenchScreen()
+        screen = BenchScreen()
         plan = make_plan(requests, store, references=references, on_pass=screen.measuring)
         check_request(request, plan)
         screen.plan(plan, request)

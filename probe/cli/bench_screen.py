@@ -3,100 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.bench.record import SCORE_TITLES, unbounded_words
-from probe.cli import console
 from probe.errors import ProbeError
 from probe.runs.results import LOSSES, METRIC_WORDS, figure_text, read_run
+from probe.screen import console
 
 if TYPE_CHECKING:
-    from probe.bench.fitting import Fitted
-    from probe.bench.plan import Pass, Plan
+    from probe.bench.plan import Plan
     from probe.bench.record import Bench, Comparison, Row
-    from probe.bench.work import BenchRequest
-    from probe.cli.screen import Screen
 
 SPLITS = {"val": "val", "oof": "out of fold"}
 SECOND = {"top1": ("mean_recall", "recall"), "map": ("macro_auc", "AUC")}  # beside the metric
 OTHERWISE = ("top1", "top-1")
-
-
-class BenchScreen:
-    """Says on stderr what a bench does. A `probe.bench.work.Watcher`."""
-
-    def __init__(self) -> None:
-        self._err = console.stderr()
-
-    def measuring(self, dataset: str, name: str) -> None:
-        self._err.print(f"plan      {Path(dataset).name}: {name}")
-
-    def plan(self, plan: Plan, request: BenchRequest) -> None:
-        """Show what is to be done."""
-        self._err.print()
-        several = len(plan.passes) > 1
-        rows = [
-            [Path(one.request.dataset).name] * several + _planned(one)
-            for passes in plan.passes
-            for one in passes
-        ]
-        head = ["dataset"] * several + ["features", "to forward", "rate", "about", "disk"]
-        shift = int(several)
-        console.table(self._err, head, rows, right=[i + shift for i in range(1, 5)], fold=shift)
-        for passes in plan.passes:
-            for one in passes:
-                if one.reason:
-                    self._err.print(f"cannot    {one.candidate.text}: {one.reason}")
-        todo = sum(one.missing for passes in plan.passes for one in passes)
-        if todo:
-            self._err.print(
-                f"in all    {todo:,} images to forward, "
-                + (f"about {console.duration(plan.seconds)}, " if plan.seconds else "")
-                + f"{console.size(plan.disk)} on disk; then heads: "
-                + ", ".join(request.protocol.heads)
-            )
-        elif any(one.complete for passes in plan.passes for one in passes):
-            self._err.print("in all    nothing to forward; heads that were fitted are found again")
-        else:
-            self._err.print("in all    nothing that can be done")
-        self._err.print()
-
-    @contextmanager
-    def extracting(self, dataset: str, one: Pass) -> Iterator[Screen]:
-        from probe.cli.screen import Screen
-
-        self._err.print(f"extract   {dataset}: {', '.join(one.names)}")
-        with Screen() as screen:
-            yield screen
-
-    def fitting(self, dataset: str, name: str, head: str) -> None:
-        self._err.print(f"fit       {dataset}: {head} on {name}")
-
-    def fitted(self, fitted: Fitted) -> None:
-        if not fitted.found:
-            self._err.print(
-                f"          in {console.duration(fitted.result.seconds)}, run {fitted.run}"
-            )
-
-    def failed(self, dataset: str, name: str, reason: str) -> None:
-        self._err.print(f"failed    {dataset}: {name}: {reason}")
-
-    def left_out(self, dataset: str, name: str, reason: str) -> None:
-        self._err.print(f"left out  {dataset}: {name} after a PCA: {reason}")
-
-
-def _planned(one: Pass) -> list[str]:
-    names = ", ".join(one.names)
-    if one.reason:
-        return [names, "-", "-", "-", "-"]
-    if one.complete:
-        return [names, "nothing", "-", "-", "-"]
-    rate = f"{console.rate(one.rate)}/s" if one.rate else "-"
-    about = console.duration(one.seconds) if one.seconds else "a moment"
-    return [names, f"{one.missing:,} of {one.images:,}", rate, about, console.size(one.disk)]
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:

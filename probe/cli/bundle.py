@@ -76,8 +76,8 @@ def bundle(
     """
     from probe.bench.find import default_run
     from probe.bundle.make import BundleRequest, own_top, read_classes
-    from probe.cli import console
     from probe.runs.find import find_run
+    from probe.screen import console
 
     folder = cache_folder(cache_dir)
     if backbone is not None:
@@ -119,7 +119,7 @@ def bundle(
 
 def _bundled(source: Path, target: Path, folder: Path, request: BundleRequest) -> Bundle:
     from probe.bundle.make import bundle_run
-    from probe.cli import console
+    from probe.screen import console
 
     bar = console.progress("training images", "images")
     task = bar.add_task("forward", total=None)
@@ -137,7 +137,7 @@ def _bundled(source: Path, target: Path, folder: Path, request: BundleRequest) -
 def _show(made: Bundle, target: Path, *, as_json: bool) -> None:
 
     from probe.bundle import bundle_size
-    from probe.cli import console
+    from probe.screen import console
 
     about, size = made.about, bundle_size(target)
     if as_json:

@@ -26,7 +26,7 @@ def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """List the complete entries, the newest first, and what is unfinished."""
     from probe.cache.store import Store
     from probe.cache.unfinished import list_unfinished
-    from probe.cli import console
+    from probe.screen import console
 
     store = Store(cache_folder(cache_dir))
     entries, unfinished = store.entries(), list_unfinished(store)
@@ -48,7 +48,7 @@ def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 
 
 def _show_entries(entries: list[Entry]) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     rows = [
         [
@@ -76,7 +76,7 @@ def _show_entries(entries: list[Entry]) -> None:
 def _show_unfinished(unfinished: list[Unfinished]) -> None:
     import datetime
 
-    from probe.cli import console
+    from probe.screen import console
 
     rows = [
         [
@@ -104,7 +104,7 @@ def _show_unfinished(unfinished: list[Unfinished]) -> None:
 def show_entry(name: Name = None, cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """Show an entry's key and where it came from."""
     from probe.cache.store import Store
-    from probe.cli import console
+    from probe.screen import console
 
     entry = Store(cache_folder(cache_dir)).choose(name)
     if as_json:

@@ -29,8 +29,8 @@ def pack(
     from probe.cache import pack as packing
     from probe.cache.features import FeatureSet
     from probe.cache.store import Store
-    from probe.cli import console
     from probe.errors import UsageError
+    from probe.screen import console
 
     if dtype not in (None, "float32", "float16"):
         raise UsageError(f"--dtype {dtype}: expected float32 or float16")
@@ -88,9 +88,9 @@ def import_files(
     """Make an entry of features that somebody has already. No code in a pickle is run."""
     from probe.cache.interchange import Names, import_features
     from probe.cache.store import Store
-    from probe.cli import console
     from probe.cli.extract import next_step
     from probe.cli.pass_options import words
+    from probe.screen import console
 
     store = Store(cache_folder(cache_dir))
     entry = import_features(
@@ -139,7 +139,7 @@ def export(
     from probe.cache.features import FeatureSet
     from probe.cache.interchange import export_features
     from probe.cache.store import Store
-    from probe.cli import console
+    from probe.screen import console
 
     entry = FeatureSet.open(Store(cache_folder(cache_dir)).choose(name).path)
     export_features(entry, file)

@@ -37,8 +37,8 @@ def remove(
     """
     from probe.cache.needed import in_words, needed_entries
     from probe.cache.store import Store
-    from probe.cli import console
     from probe.errors import UsageError
+    from probe.screen import console
 
     folder = cache_folder(cache_dir)
     store = Store(folder)
@@ -127,7 +127,7 @@ def _paths(removals: list[Removal]) -> list[Path]:
 
 def _show_removals(gone: list[Removal], kept: Needed, dry_run: bool, as_json: bool) -> None:
     from probe.cache.needed import in_words
-    from probe.cli import console
+    from probe.screen import console
 
     total = sum(one.size for one in gone)
     if as_json:
@@ -162,7 +162,7 @@ def disk_use(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """Show what takes how much disk, and when it was last used."""
     from probe.cache.store import Store
     from probe.cache.unfinished import list_unfinished
-    from probe.cli import console
+    from probe.screen import console
 
     store = Store(cache_folder(cache_dir))
     entries = sorted(store.entries(), key=lambda entry: -entry.size)

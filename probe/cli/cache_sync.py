@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probe.cli import pass_options, screen
+from probe.cli import pass_options
+from probe.cli.extract import interruptible
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.errors import DataError
 
@@ -42,9 +43,9 @@ MovedWeights = Annotated[
 def explain(options: pass_options.PassOptions, as_json: AsJson = False) -> None:
     """Say what `probe extract` with the same options would reuse, and why not more."""
     from probe.cache.store import Store
-    from probe.cli import console
     from probe.extraction.request import prepare
     from probe.extraction.upkeep import explain as explained
+    from probe.screen import console
 
     prepared = prepare(options.request(), progress=console.download_bar)
     made = explained(prepared, Store(options.folder))
@@ -56,7 +57,7 @@ def explain(options: pass_options.PassOptions, as_json: AsJson = False) -> None:
 
 
 def _show(one: Explanation) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     out = console.stdout()
     cut = one.cut.layer.name + ("" if one.cut.pool == "none" else f" ({one.cut.pool})")
@@ -126,8 +127,9 @@ def sync(
     """
     from probe.cache.needed import needed_entries
     from probe.cache.store import Store
-    from probe.cli import console
     from probe.extraction.upkeep import sync as synced
+    from probe.screen import console
+    from probe.screen.passes import Screen
 
     folder = cache_folder(cache_dir)
     chosen, prepared = reopen(
@@ -148,7 +150,7 @@ def sync(
         console.facts(console.stderr(), facts)
     made, forwarded = entry, 0
     if plan.changes and not dry_run:
-        with screen.interruptible(), screen.Screen() as shown:
+        with interruptible(), Screen() as shown:
             made = synced(entry, prepared, plan, Store(folder), shown)
         forwarded = shown.forwarded
     if as_json:

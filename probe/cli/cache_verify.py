@@ -42,8 +42,8 @@ def verify(
     Damaged rows are named; `probe cache sync --repair` makes their blocks again.
     """
     from probe.cache.store import Store
-    from probe.cli import console
     from probe.errors import ProbeError
+    from probe.screen import console
 
     folder = cache_folder(cache_dir)
     store = Store(folder)
@@ -132,7 +132,7 @@ def _drift_json(drift: Drift) -> dict[str, Any]:
 
 
 def _show(report: dict[str, Any]) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     out = console.stdout()
     if "error" in report:
@@ -162,7 +162,7 @@ def _show(report: dict[str, Any]) -> None:
 
 
 def _show_damage(report: dict[str, Any]) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     out, damage = console.stdout(), report["damage"]
     rows = [(bad["split"], one["row"], one["id"]) for bad in damage for one in bad["rows"]]
@@ -185,7 +185,7 @@ def _show_damage(report: dict[str, Any]) -> None:
 
 
 def _show_drift(drift: dict[str, Any]) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     gone = f"; {drift['gone']:,} more are no longer there" if drift["gone"] else ""
     within = "within" if drift["relative"] <= drift["tolerance"] else "BEYOND"

@@ -16,8 +16,8 @@ app = typer.Typer(
 @app.command("list")
 def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """List the datasets that have a name; class folders, and .csv or .tsv lists, are some too."""
-    from probe.cli import console
     from probe.datasets import DATASETS
+    from probe.screen import console
 
     folder = cache_folder(cache_dir) / "datasets"
     if as_json:
@@ -54,9 +54,9 @@ def show_dataset(
     as_json: AsJson = False,
 ) -> None:
     """Count a dataset's images by split and class."""
-    from probe.cli import console
     from probe.datasets import load_dataset
     from probe.datasets.spec import class_counts
+    from probe.screen import console
 
     found = load_dataset(
         dataset,

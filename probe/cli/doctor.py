@@ -30,8 +30,8 @@ PACKAGES = (
 
 def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """Show versions, threads, devices, and why a GPU is or is not used."""
-    from probe.cli import console
     from probe.core.machine import usable_cores
+    from probe.screen import console
 
     folder = cache_folder(cache_dir)
     facts: dict[str, str] = {

@@ -64,9 +64,8 @@ def evaluate(
     import numpy as np
 
     from probe.bundle import Bundle
-    from probe.cli import console
-    from probe.cli.extract import default_workers
     from probe.cli.head_figures import show_each, show_two, show_values
+    from probe.cli.pass_options import default_workers
     from probe.datasets import load_dataset
     from probe.datasets.table import is_table
     from probe.evaluation.predictions import Predictions
@@ -74,6 +73,7 @@ def evaluate(
     from probe.runs.duplicates import near_groups
     from probe.runs.grouping import columns_of, related_images
     from probe.runs.subgroups import tell
+    from probe.screen import console
 
     check_options(tta, combine, weighting)
     folder = cache_folder(cache_dir)

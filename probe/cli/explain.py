@@ -53,11 +53,11 @@ def explain(
 ) -> None:
     """Show the nearest training images, and what in the image speaks for the class."""
     from probe.bundle import Bundle
-    from probe.cli import console
     from probe.cli.predict import one_line
     from probe.datasets import decode_file
     from probe.predict.explain import explain as explained
     from probe.predict.explain_picture import draw_explanation
+    from probe.screen import console
 
     if out is not None and out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: the picture is PNG; give a name that ends in .png")

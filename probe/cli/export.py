@@ -42,8 +42,8 @@ def export(
     `probe cache export`.)
     """
     from probe.bundle import Bundle
-    from probe.cli import console
     from probe.export import FORMATS
+    from probe.screen import console
 
     if to not in FORMATS:
         raise UsageError(f"--to {to}: expected {', '.join(FORMATS)}")

@@ -32,7 +32,7 @@ WORST = 20  # classes listed where there are more
 
 def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     """Print the figures of a run, split by split and class by class, and where it is kept."""
-    from probe.cli import console
+    from probe.screen import console
 
     out, result = console.stdout(), run.result
     if result.multilabel is not None:
@@ -80,7 +80,7 @@ def show_values(
     out: Console, subgroups: Mapping[str, Any], metric: str, *, first: str = "\n"
 ) -> None:
     """Print what `RunResult.subgroups` holds, after `first`."""
-    from probe.cli import console
+    from probe.screen import console
 
     columns = subgroups["columns"]
     lines = [(name, one) for name, column in columns.items() for one in column["values"]]
@@ -120,7 +120,7 @@ def shortcut_words(name: str, sign: Mapping[str, float]) -> str:
 
 def show_metrics(out: Console, result: RunResult, names: Mapping[str, str]) -> None:
     """Print the figures that have a name, a line each, and a column a split."""
-    from probe.cli import console
+    from probe.screen import console
 
     counts = {"train": result.n_train, "val": result.n_val, "test": result.n_test}
     counts["oof"] = result.n_train  # each by the heads of the folds that did not see it
@@ -161,7 +161,7 @@ def groups_note(result: RunResult) -> str | None:
 
 
 def _show_files(out: Console, result: RunResult, folder: Path) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     out.print()
     files = sorted(path.name for path in folder.iterdir() if "-fold" not in path.name)
@@ -177,7 +177,7 @@ def _show_files(out: Console, result: RunResult, folder: Path) -> None:
 
 
 def _show_curve(out: Console, curve: LearningCurve) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     recalls = curve.bands("mean_recall")
     rows = []
@@ -218,7 +218,7 @@ COST_NAMES = {
 
 def show_two(out: Console, two: Mapping[str, Any]) -> None:
     """Print what two classes have of their own, a column a split."""
-    from probe.cli import console
+    from probe.screen import console
 
     _show_positive(out, two, two["positive"])
     if "threshold" in two:
@@ -229,7 +229,7 @@ def show_two(out: Console, two: Mapping[str, Any]) -> None:
 
 
 def _show_positive(out: Console, two: Mapping[str, Any], title: str) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     splits, bounds = list(two["figures"]), two["intervals"]
     rows = [["images", *(f"{two['figures'][split]['positives']:,}" for split in splits)]]
@@ -367,7 +367,7 @@ LOWEST = 20  # labels listed where there are more
 
 def show_labels(out: Console, result: RunResult, classes: tuple[str, ...]) -> None:
     """Print the figures, a column a split, then the labels, a row each."""
-    from probe.cli import console
+    from probe.screen import console
 
     assert result.multilabel is not None
     show_metrics(out, result, LABEL_NAMES)
@@ -385,7 +385,7 @@ def show_each(
     out: Console, figures: Mapping[str, Mapping[str, Any]], classes: tuple[str, ...], split: str
 ) -> None:
     """Print a row a label; of many those with the lowest average precision."""
-    from probe.cli import console
+    from probe.screen import console
 
     shown, title = list(classes), f"label, on {split}"
     if len(shown) > LOWEST:

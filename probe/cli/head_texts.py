@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from probe.errors import UsageError
-
-if TYPE_CHECKING:
-    from probe.runs.fit import HeadRequest
 
 # which solvers take an option that not all of them have
 SOLVER_OPTIONS = {
@@ -77,12 +74,6 @@ def values_of(solver: str, option: str, text: str | None) -> tuple[float, ...]:
 def no_jobs(solver: str, jobs: int) -> str:
     """Return what is said of ``-j`` where the solver does not fit candidates one by one."""
     return f"-j {jobs} is for --solver logistic; {solver} uses all cores for its one fit"
-
-
-def too_many_neighbours(request: HeadRequest, n_train: int) -> list[str]:
-    """Return what is said of a ``--k`` beyond the number of training rows."""
-    asked = max(request.params.get("k", 0), *request.grids.get("k", (0,)))
-    return [f"--k {asked}: all {n_train:,} training rows vote"] if asked > n_train else []
 
 
 def read_counts(text: str) -> list[int]:

@@ -108,7 +108,7 @@ def predict(
     An image that cannot be read is reported, the rest is answered, and the exit code is 1. Answers
     come one by one as a table, CSV or JSON lines; --json prints one object at the end.
     """
-    from probe.cli.extract import default_workers
+    from probe.cli.pass_options import default_workers
     from probe.predict import find_images, predict_images
 
     check_options(tta, combine, weighting)
@@ -213,8 +213,8 @@ class _Watch:
     bad: list[BadImage] = field(default_factory=list, init=False)
 
     def over(self, found: Iterable[Prediction | BadImage]) -> Iterator[Prediction]:
-        from probe.cli import console
         from probe.predict import Prediction
+        from probe.screen import console
 
         bar = console.progress("predict", "images")
         if self.total > MANY_IMAGES and not sys.stdout.isatty():
@@ -262,7 +262,7 @@ def _json_lines(found: Iterable[Prediction]) -> None:
 
 
 def _json_object(watch: _Watch, found: Iterable[Prediction | BadImage]) -> None:
-    from probe.cli import console
+    from probe.screen import console
 
     answers = [to_json(one) for one in watch.over(found)]
     bad = [{"image": one.id, "reason": one.reason} for one in watch.bad]

@@ -77,11 +77,11 @@ def report(
     Ranks come from rows that were held out from training. Test figures stand beside them as they
     were reported; nothing is scored again, so the ledger counts no look.
     """
-    from probe.cli import console
     from probe.report.page import read_views, write_page
     from probe.report.pairing import compared
     from probe.report.papers import write_pictures
     from probe.report.pictures import Options, make_pictures
+    from probe.screen import console
 
     started = time.perf_counter()
     if out.suffix.lower() not in (".html", ".htm"):
@@ -124,7 +124,7 @@ def report(
 
 def _show(done: Mapping[str, Any]) -> None:
     """Say what was written, and what is not on the page."""
-    from probe.cli import console
+    from probe.screen import console
 
     for note in done["notes"]:
         console.stderr().print(f"note: {note}", soft_wrap=True)
@@ -191,7 +191,7 @@ class _Bars:
     """A progress bar a slow part, on stderr, where that is a terminal."""
 
     def __init__(self) -> None:
-        from probe.cli import console
+        from probe.screen import console
 
         self._progress = console.progress("{task.description}", "")
         self._tasks: dict[str, TaskID] = {}

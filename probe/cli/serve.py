@@ -46,7 +46,7 @@ def serve(
     The answer is JSON; /openapi.json describes it, /healthz tells whether the server is well.
     """
     from probe.bundle import Bundle
-    from probe.cli import console
+    from probe.screen import console
 
     try:
         from probe.serve import Limits, create_app, is_loopback

@@ -39,7 +39,7 @@ def list_weights(
     first use; "unverified" that nobody here could run them.
     """
     from probe.backbones.catalog import BACKBONES
-    from probe.cli import console
+    from probe.screen import console
     from probe.weights import WEIGHTS, locate, serves, verified_by
 
     folder = cache_folder(cache_dir)
@@ -82,7 +82,7 @@ def fetch_weights(
 
     A download that broke off goes on where it stopped.
     """
-    from probe.cli import console
+    from probe.screen import console
     from probe.weights import fetch
 
     with console.DownloadBar(name) as bar:
@@ -112,7 +112,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Run weights on two photographs and compare with their known answer."""
-    from probe.cli import console
+    from probe.screen import console
     from probe.weights import (
         check_weights,
         class_names,
@@ -166,7 +166,7 @@ def convert(
     cache_dir: CacheDir = None,
 ) -> None:
     """Write weights as Gluon's .params or as safetensors, with their preprocessing inside."""
-    from probe.cli import console
+    from probe.screen import console
     from probe.weights import convert_weights, with_mean
 
     weights, spec, _, _ = _resolved(source, backbone, preprocess, cache_dir)
@@ -200,7 +200,7 @@ def _resolved(
 
 
 def _row(spec: WeightsSpec, proof: str, *, here: bool) -> list[str]:
-    from probe.cli import console
+    from probe.screen import console
 
     return [
         spec.name,

@@ -26,7 +26,7 @@ def show(
 ) -> None:
     """Show what a file holds, and which backbones it fits."""
     from probe.backbones.catalog import BACKBONES
-    from probe.cli import console
+    from probe.screen import console
     from probe.weights import (
         fitting_backbones,
         hash_file,

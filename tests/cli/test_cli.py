@@ -411,8 +411,8 @@ def test_a_run_becomes_a_bundle_that_predicts(digits: Path, tmp_path: Path) -> N
 
 
 def test_images_that_are_enlarged_are_told_with_what_their_own_size_saves(tmp_path: Path) -> None:
-    from probe.cli.extract import enlargement
     from probe.extraction.request import Request, prepare
+    from probe.screen.passes import enlargement
 
     def said(**more: Any) -> str:
         return enlargement(

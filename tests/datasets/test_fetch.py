@@ -241,7 +241,7 @@ def test_nothing_is_drawn_unless_asked_for(
 def test_the_bar_of_a_terminal(
     attempt: Try, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from probe.cli.console import download_bar
+    from probe.screen.console import download_bar
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     dataset = attempt("mnist", idx_files(), "good", progress=download_bar)

@@ -1,0 +1,112 @@
+"""What fitting a head looks like on the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from probe.evaluation.parts import warn_of_shared
+from probe.evaluation.splitting import warn_of_unknown
+from probe.runs import grouping
+from probe.runs.fit import fit_head, keep_run, plan_head, related_rows, run_folder
+from probe.screen import console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from probe.cache.joining import Joined
+    from probe.evaluation.units import Groups
+    from probe.heads import Epoch
+    from probe.runs.fit import HeadRequest
+    from probe.runs.selection import HeadRun
+
+log = logging.getLogger(__name__)
+
+UNSAID = (None, "", 0.0, "all", "constant")  # parameters that leave something out
+
+
+def groups_named(group: Sequence[str], joined: Joined, request: HeadRequest) -> tuple[Groups, ...]:
+    """Return the groups that ``--group`` names; say on stderr where a column might be one."""
+    if grouping.names_no_column(group):
+        line = grouping.hint(grouping.list_of(joined.entry.provenance))
+        if line is not None:
+            log.warning("%s", line)
+    if not group:
+        return ()
+    request.check()
+    return grouping.groups_of_entry(
+        group, joined, fitting=request.fitting(), max_memory=request.max_memory
+    )
+
+
+def too_many_neighbours(request: HeadRequest, n_train: int) -> list[str]:
+    """Return what is said of a ``--k`` beyond the number of training rows."""
+    asked = max(request.params.get("k", 0), *request.grids.get("k", (0,)))
+    return [f"--k {asked}: all {n_train:,} training rows vote"] if asked > n_train else []
+
+
+def fit_shown(
+    joined: Joined,
+    request: HeadRequest,
+    *,
+    folder: Path | None,
+    runs: Path,
+    ledger: Path | None = None,
+    notes: Sequence[str] = (),
+) -> tuple[HeadRun, Path]:
+    """Fit, score and keep a head; tell stderr about it."""
+    plan, estimator, err = plan_head(joined, request), request.estimator(), console.stderr()
+    labels = {name: split.labels for name, split in joined.splits.items()}
+    warn_of_shared(related_rows(joined.splits, request.groups), labels)
+    name = joined.entry.name
+    others = sorted(set(joined.sources.values()) - {name})
+    params = {k: v for k, v in estimator.get_params().items() if v not in UNSAID}
+    for searched, values in request.searched().items():
+        params[searched] = f"the best of {len(values)}"
+    facts = {
+        "entry": name + (f", joined with {', '.join(others)}" if others else ""),
+        "head": f"{request.solver}, " + ", ".join(f"{k} {v}" for k, v in params.items()),
+        "rows": plan.why,
+    }
+    n_train = len(joined.splits["train"].labels if plan.train.rows is None else plan.train.rows)
+    notes = [*notes, *too_many_neighbours(request, n_train)]
+    with run_folder(folder, runs) as target:
+        console.facts(err, facts | ({"note": "; ".join(notes)} if notes else {}))
+        with console.progress("learning curve", "fits") as bar:
+            task = bar.add_task("", total=len(request.per_class) * request.draws, visible=False)
+            run = fit_head(
+                joined, request, plan, on_epoch=_EpochTable(err), ledger=ledger,
+                on_point=lambda _: bar.update(task, advance=1, visible=True),
+                on_folds=warn_of_unknown,
+            )  # fmt: skip
+        keep_run(target, run, joined.entry.classes)
+    return run, target
+
+
+class _EpochTable:
+    """One line an epoch: loss and accuracy on the training and the validation rows."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def __call__(self, epoch: Epoch) -> None:
+        several = epoch.train_top1 is None  # labels an image: no top-1
+        if epoch.epoch == 1:
+            header = "epoch      loss" + ("" if several else "      top-1")
+            if epoch.val_loss is not None:
+                header += "   val loss" + ("" if several else "  val top-1")
+            self._console.print(header, style="bold cyan")
+        line = f"{epoch.epoch:>5}  {_loss(epoch.train_loss)}"
+        if epoch.train_top1 is not None:
+            line += f"  {100 * epoch.train_top1:>7.2f} %"
+        if epoch.val_loss is not None:
+            line += f"   {_loss(epoch.val_loss)}"
+        if epoch.val_top1 is not None:
+            line += f"  {100 * epoch.val_top1:>7.2f} %"
+        self._console.print(line)
+
+
+def _loss(value: float) -> str:
+    return f"{value:>8.4f}" if value < 1000 else f"{value:>8.2e}"  # of a fit that diverged

@@ -1,0 +1,145 @@
+"""What fine-tuning looks like on the terminal: the start, and the epochs as they come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from probe.finetune.advice import memory_words, mirror_words
+from probe.runs.results import METRIC_WORDS
+from probe.screen import console
+
+if TYPE_CHECKING:
+    from probe.finetune.advice import Estimate
+    from probe.finetune.asked import Asked
+    from probe.finetune.promotion import Begun
+    from probe.heads.history import Epoch
+
+PIPED_EVERY = 30.0  # seconds between lines where there is no bar
+
+
+def show_start(
+    begun: Begun, asked: Asked, needed: Estimate | None, sentences: Sequence[str]
+) -> None:
+    """Tell stderr what is about to be trained, how long it takes and what to expect."""
+    source, options, training = begun.source, begun.training.options, begun.training
+    word = METRIC_WORDS[source.result.metric]
+    head = {"probe": "from the probe", "fresh": "fresh", "scratch": "fresh"}[options.start]
+    network = f"{source.backbone.name} to {source.layer.name}, {source.result.weights}"
+    if options.start == "scratch":
+        network = f"{source.backbone.name} to {source.layer.name}, random weights"
+    frozen = "" if options.freeze == "none" else f", frozen: {options.freeze}"
+    steps = f"{training.updates} step{'' if training.updates == 1 else 's'}"
+    facts = {
+        "run": str(source.folder),
+        "network": f"{network}; head {head}{frozen}",
+        "images": f"{len(source.train):,} to train on, {len(source.val):,} held out by the run",
+        "start": f"{word} {f'{100 * begun.score:.2f} %'} on validation, loss {begun.loss:.4f}",
+        "steps": f"{options.optimizer}, lr {options.rate:g}, {options.schedule}, batches of "
+        f"{training.feed.batch_size}, {steps} an epoch, augment {options.augment}",
+    }
+    if begun.mirror is not None:
+        lost = "10 points or more" if begun.mirror.harmful else "less than 10 points"
+        facts["mirror"] = (
+            f"{mirror_words(begun.mirror, several=training.feed.several)}: {lost} "
+            f"lost, so --augment auto is {options.augment}"
+        )
+    if begun.difference is not None:
+        facts["check"] = (
+            f"the probe's {len(source.val):,} validation predictions from pixels, within "
+            f"{begun.difference:.1g}"
+        )
+    if training.progress.updates:
+        at = training.progress
+        facts["resumed"] = f"epoch {min(at.epoch, options.epochs)}, after {at.updates} steps"
+    if needed is not None:
+        batch = f"{1000 * needed.batch_seconds:.0f} ms a batch"
+        facts["time"] = (
+            f"about {console.duration(needed.seconds)} ({batch}, "
+            f"{console.duration(needed.epoch_seconds)} an epoch)"
+        )
+        if needed.memory is not None:
+            size = training.feed.batch_size
+            facts["memory"] = memory_words(
+                needed.memory, options, size, limit=asked.max_memory,
+                part=training.network.part, whole=begun.plan.whole if begun.plan else 0,
+            )  # fmt: skip
+    facts["advice"] = ". ".join(one[0].upper() + one[1:] for one in sentences)
+    console.facts(console.stderr(), facts)
+
+
+class Live:
+    """A line an epoch, and below it, on a terminal, a bar with loss, rate and time left.
+
+    Parameters
+    ----------
+    begun : Begun
+    quiet : bool
+        Nothing is shown.
+    title : str
+        Of a control; empty for the run itself.
+    """
+
+    def __init__(self, begun: Begun, *, quiet: bool, title: str = "") -> None:
+        self._quiet, self._console = quiet, console.stderr()
+        self._batch, self._several = begun.training.feed.batch_size, begun.training.feed.several
+        self._bar = Progress(
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total} batches"),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(),
+            console=self._console, disable=quiet or not self._console.is_terminal, transient=True,
+        )  # fmt: skip
+        total = begun.training.options.epochs * begun.training.feed.batches
+        self._task = self._bar.add_task("", total=total, completed=begun.training.log.shape[0],
+                                        figures="")  # fmt: skip
+        self._last = time.perf_counter()
+        self._said = self._last
+        if not quiet:
+            if title:
+                self._console.print(f"\n{title}", style="bold")
+            top1 = "" if self._several else "      top-1"
+            value = "  val mAP" if self._several else "val top-1"
+            self._console.print(
+                f"epoch      loss{top1}   val loss  {value}   mean lr      time", style="bold cyan"
+            )
+            for epoch in begun.training.progress.history:
+                self._line(epoch, best=epoch.epoch == begun.training.progress.best_epoch)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None:
+        """See Observer."""
+        now = time.perf_counter()
+        speed = self._batch / max(now - self._last, 1e-9)
+        self._last = now
+        right = f"{100 * top1:.0f} % of decisions" if self._several else f"top-1 {100 * top1:.0f} %"
+        text = f"loss {loss:.3f}  {right}  {console.rate(speed)} images/s"
+        self._bar.update(self._task, completed=done, figures=text)
+        silent = self._quiet or self._console.is_terminal
+        if not silent and now - self._said > PIPED_EVERY:
+            self._said = now
+            self._console.print(f"       batch {done:,} of {total:,}, {text}, lr {lr:.2g}")
+
+    def epoch_done(self, epoch: Epoch, best: bool) -> None:
+        """See Observer."""
+        self._last = self._said = time.perf_counter()
+        if not self._quiet:
+            self._line(epoch, best=best)
+
+    def _line(self, epoch: Epoch, *, best: bool) -> None:
+        assert epoch.val_loss is not None
+        top1 = "" if epoch.train_top1 is None else f"  {100 * epoch.train_top1:>7.2f} %"
+        self._console.print(
+            f"{epoch.epoch:>5}  {epoch.train_loss:>8.4f}{top1}"
+            f"   {epoch.val_loss:>8.4f}  {100 * epoch.val_score:>7.2f} %  {epoch.lr or 0:>8.2g}"
+            f"  {console.duration(epoch.seconds):>8}{' *' if best else ''}"
+        )
