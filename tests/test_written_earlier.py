@@ -98,6 +98,11 @@ def test_every_block_of_the_entries_is_whole() -> None:
     assert "damaged" not in probe("cache", "verify", "--all")
 
 
+def test_the_images_forwarded_again_give_the_same_rows() -> None:
+    again = ("--sample", "20", "--dataset-root", "pics")
+    assert "difference" in probe("cache", "verify", "pics-mobilenet_v1", *again)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -1,9 +1,10 @@
 """What is compared, from what a person types.
 
-A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE][=WEIGHTS]``:
+A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE[:RESIZE]][=WEIGHTS]``:
 
     vgg16                           its own layer, size and weights at hand
     vgg16@64                        64 pixels
+    vgg16@64:pad                    resized by another policy: crop, squash or pad
     vgg16/pool4+pool5@64            two layers, filled by one pass
     vgg16/conv5_3:flatten@32        a map as it is
     resnet18@32=random:0            weights: a file, a name of the catalog or random:SEED
@@ -11,8 +12,8 @@ A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE][=WEIGHTS]``:
 The name of an entry, or its beginning, stands for the features that lie in it: those of
 `probe cache import` have no backbone; see `probe.bench.given`.
 
-What a candidate leaves open comes from `--size`, `--layers`, `--weights`, `--preprocess` and
-`--mean`.
+What a candidate leaves open comes from `--size`, `--resize`, `--layers`, `--weights`,
+`--preprocess` and `--mean`.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from probe.backbones.catalog import BACKBONES
 from probe.datasets import DATASETS
 from probe.datasets.table import is_table
 from probe.errors import UsageError
+from probe.preprocess.spec import RESIZES
 
 SPEC = re.compile(
-    r"(?P<backbone>\w+)(/(?P<layers>\w+(\+\w+)*)(:(?P<pool>\w+))?)?(@(?P<size>\d+))?"
+    r"(?P<backbone>\w+)(/(?P<layers>\w+(\+\w+)*)(:(?P<pool>\w+))?)?(@(?P<size>\d+)(:(?P<resize>[a-z]+))?)?"
     r"(=(?P<weights>.+))?"
 )
-GRAMMAR = "BACKBONE[/LAYER[+LAYER][:POOL]][@SIZE][=WEIGHTS]"
+GRAMMAR = "BACKBONE[/LAYER[+LAYER][:POOL]][@SIZE[:RESIZE]][=WEIGHTS]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,7 @@ class Candidate:
     pool : str, optional
     size : int, optional
         Side of the network's input in pixels.
+    resize : {"crop", "squash", "pad"}, optional
     weights : str, optional
         None means ``auto``.
     preprocess, mean : str, optional
@@ -56,6 +59,7 @@ class Candidate:
     layers: tuple[str, ...] = ()
     pool: str | None = None
     size: int | None = None
+    resize: str | None = None
     weights: str | None = None
     preprocess: str | None = None
     mean: str | None = None
@@ -69,6 +73,7 @@ class Candidate:
         layers = f"/{'+'.join(self.layers)}" if self.layers else ""
         pool = f":{self.pool}" if self.pool else ""
         size = f"@{self.size}" if self.size else ""
+        size += f":{self.resize}" if self.resize else ""
         drawn = (self.weights or "").startswith("random:")
         return self.backbone + layers + pool + size + (f"={self.weights}" if drawn else "")
 
@@ -83,10 +88,12 @@ class Defaults:
         Each candidate without a size of its own is taken at each.
     layers : tuple of str
         Each backbone takes those of its own; one that has none of them keeps its default.
+    resize : str, optional
     weights, preprocess, mean : mapping of backbone to str
     """
 
     sizes: tuple[int, ...] = ()
+    resize: str | None = None
     layers: tuple[str, ...] = ()
     weights: Mapping[str, str]
     preprocess: Mapping[str, str]
@@ -110,6 +117,11 @@ def parse_candidate(text: str) -> Candidate:
             "entry's name (`probe cache list`)"
         )
     backbone, layers = found["backbone"], tuple((found["layers"] or "").split("+"))
+    if found["resize"] not in (None, *RESIZES):
+        raise UsageError(
+            f"--backbones {text}: {found['resize']} is none of {', '.join(RESIZES)}, the ways to "
+            "resize an image"
+        )
     for layer in filter(None, layers):
         BACKBONES[backbone].layer(layer)
     return Candidate(
@@ -117,6 +129,7 @@ def parse_candidate(text: str) -> Candidate:
         layers=tuple(filter(None, layers)),
         pool=found["pool"],
         size=int(found["size"]) if found["size"] else None,
+        resize=found["resize"],
         weights=found["weights"],
     )
 
@@ -139,6 +152,7 @@ def candidates(texts: Sequence[str], defaults: Defaults) -> list[Candidate]:
         filled = replace(
             one,
             layers=one.layers or tuple(layer for layer in defaults.layers if layer in own),
+            resize=one.resize or defaults.resize,
             weights=one.weights or defaults.weights.get(one.backbone),
             preprocess=defaults.preprocess.get(one.backbone),
             mean=defaults.mean.get(one.backbone),
@@ -200,14 +214,19 @@ def dataset_labels(texts: Sequence[str]) -> list[str]:
     return [one if short.count(one) == 1 else text for one, text in zip(short, texts, strict=True)]
 
 
-def feature_name(backbone: str, layer: str, pool: str, size: int, weights: str) -> str:
+def feature_name(
+    backbone: str, layer: str, pool: str, size: int, weights: str, *, resize: str | None = None
+) -> str:
     """Return what features are called everywhere; `parse_candidate` reads it.
 
-    An average of a map goes without saying, and so do weights, unless they are random.
+    An average of a map goes without saying, and so do weights, unless they are random, and the way
+    to resize images, unless it is another than the weights have at that size.
     """
     reduced = f":{pool}" if pool in ("max", "flatten") else ""
-    return f"{backbone}/{layer}{reduced}@{size}" + (
-        f"={weights}" if weights.startswith("random:") else ""
+    return (
+        f"{backbone}/{layer}{reduced}@{size}"
+        + (f":{resize}" if resize else "")
+        + (f"={weights}" if weights.startswith("random:") else "")
     )
 
 
@@ -227,8 +246,8 @@ def matching(text: str, names: Sequence[str]) -> str:
         if SPEC.fullmatch(name) is None:  # an entry's
             continue
         one = parse_candidate(name)
-        asked = (wanted.pool, wanted.size, wanted.weights, *wanted.layers)
-        has = (one.pool, one.size, one.weights, *one.layers)
+        asked = (wanted.pool, wanted.size, wanted.resize, wanted.weights, *wanted.layers)
+        has = (one.pool, one.size, one.resize, one.weights, *one.layers)
         agrees = all(a in (None, h) for a, h in zip(asked, has, strict=False))
         if one.backbone == wanted.backbone and agrees:
             found.append(name)

@@ -21,6 +21,7 @@ from probe.cli.pass_options import (
     Limit,
     PerClass,
     PoolName,
+    Resize,
     SkipBad,
     Workers,
     default_workers,
@@ -38,9 +39,9 @@ Backbones = Annotated[
     list[str],
     typer.Option(
         "--backbones", "--backbone",
-        help="What to compare, with commas between: NAME[/LAYER[+LAYER][:POOL]][@SIZE][=WEIGHTS], "
-        "as vgg16@32,vgg16@64,resnet18@32=random:0; or the name of an entry that `cache import` "
-        "made, or its beginning.",
+        help="What to compare, with commas between: "
+        "NAME[/LAYER[+LAYER][:POOL]][@SIZE[:RESIZE]][=WEIGHTS], as vgg16@32,vgg16@64:pad,"
+        "resnet18@32=random:0; or the name of an entry that `cache import` made, or its beginning.",
     ),
 ]  # fmt: skip
 Datasets = Annotated[
@@ -107,6 +108,7 @@ def bench(
             show_default="each weights' own",
         ),
     ] = None,
+    resize: Resize = None,
     weights: WeightsOf = None,
     preprocess: PreprocessOf = None,
     mean: MeanOf = None,
@@ -179,6 +181,7 @@ def bench(
             named,
             Defaults(
                 sizes=_numbers("--size", sizes),
+                resize=resize,
                 layers=words(layers),
                 weights=assignments("--weights", weights or [], named),
                 preprocess=assignments("--preprocess", preprocess or [], named),
@@ -188,8 +191,8 @@ def bench(
     elif useless := [
         option
         for option, value in {
-            "--size": sizes, "--layers": layers, "--pool": pool, "--weights": weights,
-            "--preprocess": preprocess, "--mean": mean,
+            "--size": sizes, "--resize": resize, "--layers": layers, "--pool": pool,
+            "--weights": weights, "--preprocess": preprocess, "--mean": mean,
         }.items()
         if value
     ]:  # fmt: skip
@@ -226,6 +229,7 @@ def bench(
                     layers=one.layers,
                     pool=one.pool or pool,
                     size=one.size,
+                    resize=one.resize,
                     per_class=per_class,
                     limit=limit,
                     coarse=coarse and name == "cifar100",

@@ -59,6 +59,15 @@ Size = Annotated[
         min=1, help="Side of the network's input in pixels.", show_default="the weights' own"
     ),
 ]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        metavar="crop|squash|pad",
+        help="How an image becomes the square input: crop cuts the middle out, squash stretches "
+        "the whole image, pad keeps it whole with borders.",
+        show_default="as the weights were trained",
+    ),
+]
 SplitNames = Annotated[
     str | None, typer.Option(help="Only these splits: train, val, test.", show_default="all")
 ]
@@ -131,6 +140,7 @@ class PassOptions:
     layer: LayerNames = None
     pool: PoolName = None
     size: Size = None
+    resize: Resize = None
     split: SplitNames = None
     per_class: PerClass = None
     limit: Limit = None
@@ -164,6 +174,7 @@ class PassOptions:
             layers=words(self.layer),
             pool=self.pool,
             size=self.size,
+            resize=self.resize,
             splits=words(self.split),
             per_class=self.per_class,
             limit=self.limit,

@@ -7,6 +7,7 @@ asked for is recorded in the entry, so that the same can be asked for again.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -115,9 +116,7 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
     weights = _weights(request, backbone, memo, given)
     if request.mean is not None:
         weights = with_mean(weights, Path(request.mean).expanduser())
-    preprocess = (
-        weights.preprocess if request.size is None else weights.preprocess.with_size(request.size)
-    )
+    preprocess = weights.preprocess.with_size(request.size, request.resize)
     layers = named or [default_layer(backbone, weights.held(backbone, memo), preprocess.size)]
     for layer in layers:
         backbone.check_size(layer, preprocess.size)
@@ -235,6 +234,7 @@ class Request:
     layers: tuple[str, ...] = ()
     pool: str | None = None
     size: int | None = None
+    resize: str | None = None
     splits: tuple[str, ...] = ()
     per_class: int | None = None
     limit: int | None = None
@@ -306,6 +306,7 @@ def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) ->
         "preprocess": preprocess,
         "mean": _absolute(Path(request.mean)) if request.mean else None,
         "size": request.size,
+        "resize": request.resize,
         "splits": list(request.splits),
         "per_class": request.per_class,
         "limit": request.limit,
@@ -367,6 +368,7 @@ def repeat(
         layers=(key.layer,),
         pool=key.pool,
         size=values["size"],
+        resize=_recorded_resize(values, key),
         splits=tuple(values["splits"]),
         per_class=values["per_class"],
         limit=values["limit"],
@@ -376,3 +378,14 @@ def repeat(
         dtype=key.dtype,
         views=key.views,
     )
+
+
+def _recorded_resize(values: Mapping[str, Any], key: FeatureKey) -> str | None:
+    """Return the resize policy; entries of older versions record none.
+
+    To those versions the weights' own size, named, meant "without the crop fraction": the key holds
+    the policy, and naming it means the same today.
+    """
+    if "resize" not in values and values["size"] is not None:
+        return str(json.loads(key.preprocess)["resize"])
+    return values.get("resize")

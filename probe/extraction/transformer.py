@@ -44,7 +44,7 @@ from probe.errors import DataError, UsageError
 from probe.extraction.extract import default_batch_size, extract_features
 from probe.extraction.job import decide
 from probe.extraction.recall import Recall, file_content, pixel_content
-from probe.preprocess.spec import PreprocessSpec, UInt8Image, load_preprocess
+from probe.preprocess.spec import RESIZES, PreprocessSpec, UInt8Image, load_preprocess
 from probe.weights import (
     ResolvedWeights,
     check_first_use,
@@ -81,6 +81,8 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         How a map is reduced; default avg. A map that is left whole is flattened to a row.
     size : int, optional
         Side of the network's input in pixels. Default: the weights' own.
+    resize : {"crop", "squash", "pad"}, optional
+        How images become square. Default: as the weights were trained.
     batch_size : int, optional
         Default: by input size. It moves no number.
     n_jobs : int, default=1
@@ -116,6 +118,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         layer: str | None = None,
         pool: str | None = None,
         size: int | None = None,
+        resize: str | None = None,
         batch_size: int | None = None,
         n_jobs: int = 1,
         device: str = "auto",
@@ -128,6 +131,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.layer = layer
         self.pool = pool
         self.size = size
+        self.resize = resize
         self.batch_size = batch_size
         self.n_jobs = n_jobs
         self.device = device
@@ -212,9 +216,8 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         )
         if self.mean is not None:
             weights = with_mean(weights, Path(self.mean).expanduser())
-        preprocess = weights.preprocess
-        if self.size is not None:
-            preprocess = preprocess.with_size(int(self.size))  # of NumPy's, out of a search
+        size = None if self.size is None else int(self.size)  # of NumPy's, out of a search
+        preprocess = weights.preprocess.with_size(size, self.resize)
         layer = (
             spec.layer(self.layer)
             if self.layer
@@ -349,6 +352,7 @@ def check_parameters(given: dict[str, Any]) -> None:
     jobs = given["n_jobs"]
     _check(given, "n_jobs", _count(jobs) or jobs == -1, "at least 1, or -1", optional=True)
     _check(given, "pool", given["pool"] in POOLS, ", ".join(POOLS), optional=True)
+    _check(given, "resize", given["resize"] in RESIZES, ", ".join(RESIZES), optional=True)
     check_device_name(given["device"])
 
 

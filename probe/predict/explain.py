@@ -297,12 +297,13 @@ class Window:
 
     @classmethod
     def of(cls, spec: PreprocessSpec, image: UInt8Image) -> Window:
-        """Return what is left of an image after resizing and cropping."""
+        """Return what an input shows of an image; a padded one shows more than all of it."""
         height, width = image.shape[:2]
         keep = spec.size / spec.short_side
         high, wide = height * keep, width * keep
-        if spec.resize == "crop":
-            high = wide = min(height, width) * keep
+        if spec.resize != "squash":
+            side = min(height, width) if spec.resize == "crop" else max(height, width)
+            high = wide = side * keep
         return cls(top=(height - high) / 2, left=(width - wide) / 2, height=high, width=wide)
 
 

@@ -32,7 +32,8 @@ def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
     Returns
     -------
     uint8, (spec.size, spec.size, 3), RGB
-        Rounded to the nearest integer, half away from zero.
+        Rounded to the nearest integer, half away from zero. Under ``pad`` the image is in the
+        middle, and one pixel nearer to the top or the left where the rest is odd.
 
     Notes
     -----
@@ -49,6 +50,8 @@ def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
     short = spec.short_side
     if spec.resize == "squash":
         return _resample(image, Grid(height=short, width=short), size, spec)
+    if spec.resize == "pad":
+        return _padded(image, spec)
     # torchvision truncates the longer side; its crop offset is rounded half to even
     grid = (
         Grid(height=short, width=int(short * width / height))
@@ -58,16 +61,31 @@ def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
     return _resample(image, grid, size, spec)
 
 
+def _padded(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
+    """Return the whole image in the middle of a square of `spec.fill`."""
+    size, (height, width) = spec.size, image.shape[:2]
+    scale = size / max(height, width)
+    grid = Grid(height=max(round(height * scale), 1), width=max(round(width * scale), 1))
+    square = np.empty((size, size, 3), np.uint8)
+    square[:] = spec.fill
+    top, left = (size - grid.height) // 2, (size - grid.width) // 2
+    square[top : top + grid.height, left : left + grid.width] = _resample(image, grid, size, spec)
+    return square
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Sides of the whole resized image, of which the central square is computed."""
+    """Sides of the whole resized image, of which the central square is computed.
+
+    A side that is shorter than the square's is computed as a whole.
+    """
 
     height: int
     width: int
 
     def offset(self, size: int) -> tuple[int, int]:
         """Return (top, left) of the central square."""
-        return round((self.height - size) / 2), round((self.width - size) / 2)
+        return max(round((self.height - size) / 2), 0), max(round((self.width - size) / 2), 0)
 
 
 def _resample(image: UInt8Image, grid: Grid, size: int, spec: PreprocessSpec) -> UInt8Image:
@@ -78,8 +96,9 @@ def _resample(image: UInt8Image, grid: Grid, size: int, spec: PreprocessSpec) ->
         return np.ascontiguousarray(image[top : top + size, left : left + size])
     if spec.antialias:
         return _pillow(image, grid, size, Image.Resampling[spec.interpolation.upper()])
-    rows = _taps(height, grid.height, top, size, spec.interpolation)
-    columns = _taps(width, grid.width, left, size, spec.interpolation)
+    tall, wide = min(size, grid.height), min(size, grid.width)
+    rows = _taps(height, grid.height, top, tall, spec.interpolation)
+    columns = _taps(width, grid.width, left, wide, spec.interpolation)
     return _separable(image, rows, columns)
 
 

@@ -14,17 +14,19 @@ import json
 import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
 
-Resize = Literal["squash", "crop"]
+Resize = Literal["crop", "squash", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Channels = Literal["RGB", "BGR"]
 UInt8Image = NDArray[np.uint8]
+
+RESIZES: tuple[Resize, ...] = get_args(Resize)
 
 MAX_SIZE = 4096  # a side longer than this is a typing mistake, not a network input
 MAX_SIDE = 16 * MAX_SIZE  # as long a side may be resized to, of which the centre is cut out
@@ -45,10 +47,11 @@ class PreprocessSpec:
         What people call it, for example ``torchvision``; not part of a cache key.
     size : int
         Side of the square network input, in pixels.
-    resize : {"squash", "crop"}
+    resize : {"crop", "squash", "pad"}
         ``squash`` stretches the whole image to a square of ``size / crop_fraction``, as Caffe's
         data preparation does (256, of which 227 are used); ``crop`` brings the shorter side to
-        that length. Of both the central square of `size` is cut out.
+        that length. Of both the central square of `size` is cut out. ``pad`` brings the longer
+        side to `size` and fills the rest with `fill`: nothing is cut off and nothing is stretched.
     crop_fraction : float, in (0, 1]
         Rounded down to whole pixels, ``size / crop_fraction`` is at most `MAX_SIDE`.
     interpolation : {"bilinear", "bicubic"}
@@ -92,7 +95,7 @@ class PreprocessSpec:
             self.size,
             f"an integer from 1 to {MAX_SIZE}",
         )
-        _check(self.resize in ("squash", "crop"), "resize", self.resize, "squash or crop")
+        _check(self.resize in RESIZES, "resize", self.resize, " or ".join(RESIZES))
         _check(
             _finite(self.crop_fraction) and 0 < self.crop_fraction <= 1,
             "crop_fraction",
@@ -104,6 +107,12 @@ class PreprocessSpec:
             "crop_fraction",
             self.crop_fraction,
             f"so much that the sides to crop are at most {MAX_SIDE} pixels",
+        )
+        _check(
+            self.resize != "pad" or self.crop_fraction == 1,
+            "crop_fraction",
+            self.crop_fraction,
+            "1 where resize is pad, which cuts nothing off",
         )
         _check(
             self.interpolation in ("bilinear", "bicubic"),
@@ -151,13 +160,35 @@ class PreprocessSpec:
             shift.astype(np.float32).reshape(1, 3, 1, 1),
         )
 
-    def with_size(self, size: int) -> PreprocessSpec:
-        """Return the spec for another input size; the crop fraction goes.
+    @property
+    def fill(self) -> tuple[int, int, int]:
+        """The colour that ``pad`` adds, RGB in 0..255: the mean, which the network sees as 0."""
+        mean = [min(max(round(value / self.scale), 0), 255) for value in self.mean]
+        red, green, blue = mean if self.channels == "RGB" else reversed(mean)
+        return red, green, blue
 
-        A person who names a size means "my images, at this size", so an image that already
-        has it is fed as it is.
+    def with_size(self, size: int | None, resize: str | None = None) -> PreprocessSpec:
+        """Return the spec for another input size, another resize policy, or both.
+
+        With either the crop fraction becomes 1: a person who names a size means "my images, at this
+        size", so that an image which already has it is fed as it is. The size of the weights
+        themselves, and no policy, is the recipe of the weights themselves.
+
+        Raises
+        ------
+        UsageError
+            The size is out of range, or there is no such policy.
         """
-        return replace(self, size=size, crop_fraction=1.0)
+        if resize is not None and resize not in RESIZES:
+            raise UsageError(f"--resize {resize}: expected {', '.join(RESIZES)}")
+        if resize is None and size in (None, self.size):
+            return self
+        return replace(
+            self,
+            size=self.size if size is None else size,
+            resize=self.resize if resize is None else resize,
+            crop_fraction=1.0,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the spec as plain JSON values, `name` included."""
@@ -210,6 +241,8 @@ class PreprocessSpec:
             how = f"squash to {self.short_side}"
             if self.short_side != self.size:
                 how += f" then centre crop {self.size}"
+        elif self.resize == "pad":
+            how = f"longer side to {self.size} then pad to a square"
         else:
             how = f"shorter side to {self.short_side} then centre crop {self.size}"
         return f"{how}, {'antialiased ' if self.antialias else ''}{self.interpolation}"

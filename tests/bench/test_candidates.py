@@ -28,6 +28,7 @@ def defaults(**given: Any) -> Defaults:
     [
         ("vgg16", Candidate(backbone="vgg16")),
         ("vgg16@64", Candidate(backbone="vgg16", size=64)),
+        ("vgg16@64:pad=a.pth", Candidate(backbone="vgg16", size=64, resize="pad", weights="a.pth")),
         (
             "vgg16/pool4+pool5@64",
             Candidate(backbone="vgg16", layers=("pool4", "pool5"), size=64),
@@ -54,6 +55,11 @@ def test_a_candidate_is_read(text: str, wanted: Candidate) -> None:
 def test_what_is_no_candidate_shows_the_grammar(text: str) -> None:
     with pytest.raises(UsageError, match="expected BACKBONE"):
         parse_candidate(text)
+
+
+def test_an_unknown_way_to_resize_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="stretch is none of crop, squash, pad"):
+        parse_candidate("vgg16@64:stretch")
 
 
 def test_a_misspelt_backbone_or_layer_is_refused_at_once() -> None:
@@ -113,6 +119,12 @@ def test_a_features_name_reads_back_as_a_candidate() -> None:
         32,
         "random:3",
     )
+
+
+def test_features_resized_by_a_policy_say_so() -> None:
+    name = feature_name("vgg16", "pool5", "avg", 64, "random:0", resize="pad")
+    assert parse_candidate(name).resize == "pad"
+    assert matching("vgg16@64:pad", [name, "vgg16/pool5@64"]) == name
 
 
 def test_a_short_text_means_the_features_it_fits_if_they_are_one() -> None:

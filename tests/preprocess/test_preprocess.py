@@ -306,6 +306,45 @@ def test_a_named_size_drops_the_crop() -> None:
     assert TORCHVISION.with_size(96).short_side == 96
 
 
+def test_the_size_of_the_weights_is_their_own_recipe_and_a_policy_is_another() -> None:
+    assert TORCHVISION.with_size(224) == TORCHVISION == TORCHVISION.with_size(None)
+    assert TORCHVISION.with_size(224, "crop").crop_fraction == 1
+    assert TORCHVISION.with_size(None, "squash") == replace(
+        TORCHVISION, resize="squash", crop_fraction=1.0
+    )
+    with pytest.raises(UsageError, match="--resize stretch: expected crop, squash, pad"):
+        TORCHVISION.with_size(64, "stretch")
+
+
+@pytest.mark.parametrize("spec", [TORCHVISION, CAFFE_BGR], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    ("height", "width"), [(30, 50), (50, 30), (64, 64), (20, 33), (1, 400), (90, 200)]
+)
+def test_padding_keeps_the_whole_image_between_borders_of_the_mean(
+    height: int, width: int, spec: PreprocessSpec
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    padded = resize_image(image, spec.with_size(64, "pad"))
+    tall = max(round(64 * height / max(height, width)), 1)
+    wide = max(round(64 * width / max(height, width)), 1)
+    top, left = (64 - tall) // 2, (64 - wide) // 2
+    inside = padded[top : top + tall, left : left + wide]
+    if spec.antialias:  # Pillow alone makes the same pixels of the whole image
+        alone = Image.fromarray(image).resize((wide, tall), Image.Resampling.BILINEAR)
+        assert np.abs(inside.astype(int) - np.asarray(alone)).max() <= 1
+    borders = np.ones((64, 64), bool)
+    borders[top : top + tall, left : left + wide] = False
+    assert (np.abs(padded[borders] - np.array((124, 116, 104))) <= 1).all()  # ImageNet's mean
+    gain, shift = spec.arithmetic()
+    colour = np.array(spec.fill[:: 1 if spec.channels == "RGB" else -1]).reshape(1, 3, 1, 1)
+    assert np.abs(colour * gain - shift).max() <= 0.51 * gain.max()  # 0 to the network
+
+
+def test_a_padded_input_shows_more_than_the_whole_image() -> None:
+    window = Window.of(TORCHVISION.with_size(64, "pad"), np.zeros((30, 50, 3), np.uint8))
+    assert (window.top, window.left, window.height, window.width) == (-10, 0, 50, 50)
+
+
 @pytest.mark.parametrize("field", [f.name for f in fields(PreprocessSpec) if f.name != "name"])
 def test_each_field_is_part_of_the_identity(field: str) -> None:
     other = {
