@@ -1,7 +1,6 @@
 """`probe`: the commands, and what becomes of an error.
 
-This file and the commands it names import nothing heavy, so that `probe --help` is quick; each
-command imports what it needs when it runs.
+A command's file is imported when the command is asked for, so that `probe --help` imports none.
 """
 
 from __future__ import annotations
@@ -14,83 +13,64 @@ import os
 import select
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
-from probe.cli import (
-    audit,
-    backbones,
-    bench,
-    bundle,
-    cache,
-    dataset,
-    demo,
-    doctor,
-    evaluate,
-    explain,
-    export,
-    extract,
-    head,
-    predict,
-    promote,
-    report,
-    serve,
-    weights,
-)
-from probe.cli.sections import SectionedCommand
+from probe.cli.commands import LazyGroup
+from probe.core.version import __version__
 from probe.errors import ProbeError, UsageError
 
 EPILOG = "Start with `probe demo`. State lies in ./cache; PROBE_CACHE or --cache-dir moves it."
 
+
+class Probe(LazyGroup):
+    """The commands of `probe`, in the order and under the headings of its help."""
+
+    table: ClassVar = {
+        "From images to a head": {
+            "extract": "Run a frozen backbone over a dataset once.",
+            "head": "Fit a head on cached features, in seconds.",
+            "bench": "Compare backbones on your images, under one protocol.",
+            "promote": "Fine-tune the network from where its probe ended.",
+        },
+        "Looking at results": {
+            "report": "Write one HTML page about a bench or some runs.",
+            "audit": "Find test images that are in train, and doubtful labels.",
+        },
+        "Using a model": {
+            "bundle": "Make one file or folder that predicts alone.",
+            "predict": "Tell the most probable classes of images.",
+            "evaluate": "Score a bundle on a labelled dataset.",
+            "explain": "Show why a bundle says so, as a picture.",
+            "export": "Write a bundle for ONNX, MXNet or scikit-learn.",
+            "serve": "Serve a bundle as a page and an endpoint.",
+        },
+        "What there is": {
+            "cache": "List, check and remove cache entries; features in and out.",
+            "dataset": "List the datasets that are known by name.",
+            "backbones": "List the backbones and the layers they can be cut at.",
+            "weights": "Find, fetch, check and convert pretrained weights.",
+            "doctor": "Show versions, threads and devices.",
+            "demo": "See it work, offline, in about a minute.",
+        },
+    }
+
+
 app = typer.Typer(
     name="probe",
+    cls=Probe,
     help="Run a frozen, pretrained CNN over images once, keep its features, fit heads in seconds.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("extract", short_help="Run a frozen backbone over a dataset once.")(extract.extract)
-app.command("head", cls=SectionedCommand, short_help="Fit a head on cached features, in seconds.")(
-    head.head
-)
-app.command("audit", short_help="Find test images that are in train, and doubtful labels.")(
-    audit.audit
-)
-app.command("bench", short_help="Compare backbones on your images, under one protocol.")(
-    bench.bench
-)
-app.command("report", short_help="Write one HTML page about a bench or some runs.")(report.report)
-app.command(
-    "promote", cls=SectionedCommand, short_help="Fine-tune the network from where its probe ended."
-)(promote.promote)
-app.command("bundle", short_help="Make one file or folder that predicts alone.")(bundle.bundle)
-app.command("predict", short_help="Tell the most probable classes of images.")(predict.predict)
-app.command("evaluate", short_help="Score a bundle on a labelled dataset.")(evaluate.evaluate)
-app.command("explain", short_help="Show why a bundle says so, as a picture.")(explain.explain)
-app.command("export", short_help="Write a bundle for ONNX, MXNet or scikit-learn.")(export.export)
-app.command("serve", short_help="Serve a bundle as a page and an endpoint.")(serve.serve)
-app.add_typer(
-    backbones.app,
-    name="backbones",
-    short_help="Which backbones there are, and where they can be cut.",
-)
-app.add_typer(
-    weights.app, name="weights", short_help="Find, fetch, check and convert pretrained weights."
-)
-app.add_typer(cache.app, name="cache", short_help="Look after cache entries; features in and out.")
-app.add_typer(dataset.app, name="dataset", short_help="Which datasets are known by name.")
-app.command("doctor", short_help="Show versions, threads and devices.")(doctor.doctor)
-app.command("demo", short_help="See it work, offline, in about a minute.")(demo.demo)
 
 
 def _version(value: bool) -> None:
     if value:
-        from probe.core.version import __version__
-
         typer.echo(f"probe {__version__}")
         raise typer.Exit
 
@@ -146,7 +126,7 @@ def main() -> None:
     try:
         _check_place()
         try:
-            app()
+            app(prog_name="probe")
         except SystemExit as stop:
             raise _behind(stop) from None
         finally:

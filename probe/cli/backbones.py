@@ -7,18 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, cache_folder
 
 if TYPE_CHECKING:
     from probe.backbones.spec import BackboneSpec
 
-app = typer.Typer(
-    help="Which backbones there are, where they can be cut, and what weights are at hand.",
-    no_args_is_help=True,
-)
+app = command_app("Which backbones there are, where they can be cut, and what weights are at hand.")
 
 
-@app.command("list")
+@app.command(cls=Command, name="list")
 def list_backbones(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """List parameters, input size, layers with their widths, and weights at hand."""
     from probe.backbones.catalog import BACKBONES
@@ -50,7 +48,7 @@ def list_backbones(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     console.table(console.stdout(), columns, rows, right=(1, 2), fold=3)
 
 
-@app.command("show")
+@app.command(cls=Command, name="show")
 def show_backbone(
     name: Annotated[str, typer.Argument(help="A name from `probe backbones list`.")],
 ) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from probe.cli import cache_files, cache_space, cache_sync, cache_verify
 from probe.cli.cache_sync import Name
+from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, cache_folder
 
 if TYPE_CHECKING:
@@ -16,12 +15,10 @@ if TYPE_CHECKING:
 
 WIDE = 120  # columns that a list of entries takes, or about as many
 
-app = typer.Typer(
-    help="Look after cache entries, and bring features in and out.", no_args_is_help=True
-)
+app = command_app("Look after cache entries, and bring features in and out.")
 
 
-@app.command("list")
+@app.command(cls=Command, name="list")
 def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """List the complete entries, the newest first, and what is unfinished."""
     from probe.cache.store import Store
@@ -100,7 +97,7 @@ def _show_unfinished(unfinished: list[Unfinished]) -> None:
         )
 
 
-@app.command("show")
+@app.command(cls=Command, name="show")
 def show_entry(name: Name = None, cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """Show an entry's key and where it came from."""
     from probe.cache.store import Store
@@ -125,15 +122,15 @@ def show_entry(name: Name = None, cache_dir: CacheDir = None, as_json: AsJson = 
     console.facts(console.stdout(), facts)
 
 
-app.command("verify")(cache_verify.verify)
-app.command("rm")(cache_space.remove)
-app.command("prune")(cache_space.prune)
-app.command("du")(cache_space.disk_use)
-app.command("explain")(cache_sync.explain)
-app.command("sync")(cache_sync.sync)
-app.command("pack")(cache_files.pack)
-app.command("import")(cache_files.import_files)
-app.command("export")(cache_files.export)
+app.command(cls=Command, name="verify")(cache_verify.verify)
+app.command(cls=Command, name="rm")(cache_space.remove)
+app.command(cls=Command, name="prune")(cache_space.prune)
+app.command(cls=Command, name="du")(cache_space.disk_use)
+app.command(cls=Command, name="explain")(cache_sync.explain)
+app.command(cls=Command, name="sync")(cache_sync.sync)
+app.command(cls=Command, name="pack")(cache_files.pack)
+app.command(cls=Command, name="import")(cache_files.import_files)
+app.command(cls=Command, name="export")(cache_files.export)
 
 
 def _as_json(entry: Entry) -> dict[str, object]:

@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
+from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
 
-app = typer.Typer(
-    help="Which datasets are known by name, and what one holds.", no_args_is_help=True
-)
+app = command_app("Which datasets are known by name, and what one holds.")
 
 
-@app.command("list")
+@app.command(cls=Command, name="list")
 def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """List the datasets that have a name; class folders, and .csv or .tsv lists, are some too."""
     from probe.datasets import DATASETS
@@ -46,7 +45,7 @@ def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     )
 
 
-@app.command("show")
+@app.command(cls=Command, name="show")
 def show_dataset(
     dataset: Annotated[str, typer.Argument(help="A name, a folder, or a .csv or .tsv list.")],
     dataset_root: DatasetRoot = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Mean
 from probe.cli.weights_show import show
@@ -18,16 +19,13 @@ if TYPE_CHECKING:
 
 WIDE = 143  # columns that a row of the list needs; where there are fewer it takes two lines
 
-app = typer.Typer(
-    help="Which pretrained weights are known; fetch, show, check and convert them.",
-    no_args_is_help=True,
-)
+app = command_app("Which pretrained weights are known; fetch, show, check and convert them.")
 
 
-app.command("show")(show)
+app.command(cls=Command, name="show")(show)
 
 
-@app.command("list")
+@app.command(cls=Command, name="list")
 def list_weights(
     backbone: Annotated[str | None, typer.Option(help="Only those of this backbone.")] = None,
     cache_dir: CacheDir = None,
@@ -66,7 +64,7 @@ def list_weights(
         console.stderr().print(f"top-1 as published by {'; '.join(publishers)}")
 
 
-@app.command("fetch")
+@app.command(cls=Command, name="fetch")
 def fetch_weights(
     name: Annotated[str, typer.Argument(help="A name from `probe weights list`.")],
     mirror: Annotated[
@@ -99,7 +97,7 @@ Preprocess = Annotated[
 ]
 
 
-@app.command("check")
+@app.command(cls=Command, name="check")
 def check(
     name: Annotated[str, typer.Argument(help="A name from `probe weights list`, or a file.")],
     backbone: Backbone = None,
@@ -153,7 +151,7 @@ def check(
         console.stderr().print(f"{sure}, --record keeps this as the known answer")
 
 
-@app.command("convert")
+@app.command(cls=Command, name="convert")
 def convert(
     source: Annotated[str, typer.Argument(help="A name from `probe weights list`, or a file.")],
     out: Annotated[Path, typer.Argument(help="What to write: NAME.params or NAME.safetensors.")],

@@ -1,0 +1,148 @@
+"""How a command line is read: commands imported on demand, help in sections, errors of one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from probe.errors import UsageError
+
+_ClickUsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
+
+# what an option was called before: command -> old spelling -> new one
+RENAMED: dict[str, dict[str, str]] = {}
+
+
+def command_app(help: str | None = None) -> typer.Typer:  # noqa: A002 - as Typer calls it
+    """Return a Typer with this command line's settings; with `help`, a group of commands."""
+    return typer.Typer(
+        help=help, cls=Group, no_args_is_help=help is not None, add_completion=False,
+        pretty_exceptions_enable=False, rich_markup_mode=None,
+    )  # fmt: skip
+
+
+@contextmanager
+def _one_line(ctx: Any) -> Iterator[None]:
+    """Raise what is wrong with the words of a command line as a `UsageError` of one line."""
+    try:
+        yield
+    except _ClickUsageError as error:
+        raise UsageError(_in_words(ctx, error)) from None
+
+
+def _in_words(ctx: Any, error: Any) -> str:
+    command = ctx.command_path
+    within = command.removeprefix(ctx.find_root().command_path).strip()
+    help_of = f"`{command} --help` lists what there is"
+    if name := getattr(error, "option_name", ""):
+        if new := RENAMED.get(within, {}).get(name):
+            return f"{name} is now {new}"
+        if (close := getattr(error, "possibilities", None)) is not None:
+            maybe = f", did you mean {' or '.join(sorted(close))}?" if close else ""
+            return f"{command} has no option {name}{maybe}; {help_of}"
+    parameter = getattr(error, "param", None)
+    if parameter is not None and error.message:
+        option = parameter.param_type_name == "option"
+        name = parameter.opts[0] if option else parameter.name.upper()
+        return f"{name}: {error.message.rstrip('.')}"
+    message = error.format_message().rstrip(".").replace("\n\t", " ")
+    return f"{command}: {message[:1].lower()}{message[1:]}; {help_of}"
+
+
+class Command(TyperCommand):
+    """A command whose options with the same ``rich_help_panel`` stand together in its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words; what is wrong with them is one line."""
+        with _one_line(ctx):
+            return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and then one list of options a section."""
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                panel = getattr(parameter, "rich_help_panel", None) or kind
+                sections.setdefault(panel, []).append(record)
+        for title, records in sections.items():
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+class Group(TyperGroup):
+    """Commands under one name; what is wrong with the words of a command line is one line."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words before the command's name."""
+        if not args:  # the help, or what is missing
+            return super().parse_args(ctx, args)
+        with _one_line(ctx):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return a command by its name."""
+        with _one_line(ctx):
+            return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the commands with their whole first sentences."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(200)) for name, one in self.commands.items()]
+            )
+
+
+class LazyGroup(Group):
+    """The commands of a table, each imported when it is asked for.
+
+    A command NAME is the function NAME of `probe.cli.NAME`, or that module's Typer `app` where it
+    has commands of its own. The list of them is printed from the table and imports none.
+    """
+
+    table: ClassVar[
+        Mapping[str, Mapping[str, str]]
+    ] = {}  # section -> name -> what it does, one line
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        lines = {name: line for rows in self.table.values() for name, line in rows.items()}
+        # what is listed, completed and suggested; they are never run
+        self.commands.update({one: TyperCommand(one, short_help=say) for one, say in lines.items()})
+        self._imported: dict[str, Any] = {}
+        self._listing = False
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - as click calls it
+        """Return a command, imported; none where there is none of that name."""
+        if cmd_name not in self.commands or self._listing:
+            return self.commands.get(cmd_name)
+        if cmd_name not in self._imported:
+            module = import_module(f"probe.cli.{cmd_name}")
+            app = getattr(module, "app", None)
+            if app is None:
+                app = command_app()
+                app.command(cmd_name, cls=Command)(getattr(module, cmd_name))
+            self._imported[cmd_name] = get_command(app)
+        return self._imported[cmd_name]
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Return the names that begin so, from the table."""
+        self._listing = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._listing = False
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write one list of commands a section."""
+        for section, rows in self.table.items():
+            with formatter.section(section):
+                formatter.write_dl(list(rows.items()))
