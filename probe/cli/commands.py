@@ -28,15 +28,16 @@ def command_app(help: str | None = None) -> typer.Typer:  # noqa: A002 - as Type
 
 
 @contextmanager
-def _one_line(ctx: Any) -> Iterator[None]:
+def _one_line(ctx: Any, args: list[str]) -> Iterator[None]:
     """Raise what is wrong with the words of a command line as a `UsageError` of one line."""
+    args = list(args)
     try:
         yield
     except _ClickUsageError as error:
-        raise UsageError(_in_words(ctx, error)) from None
+        raise UsageError(_in_words(ctx, args, error)) from None
 
 
-def _in_words(ctx: Any, error: Any) -> str:
+def _in_words(ctx: Any, args: list[str], error: Any) -> str:
     command = ctx.command_path
     within = command.removeprefix(ctx.find_root().command_path).strip()
     help_of = f"`{command} --help` lists what there is"
@@ -48,11 +49,22 @@ def _in_words(ctx: Any, error: Any) -> str:
             return f"{command} has no option {name}{maybe}; {help_of}"
     parameter = getattr(error, "param", None)
     if parameter is not None and error.message:
-        option = parameter.param_type_name == "option"
-        name = parameter.opts[0] if option else parameter.name.upper()
-        return f"{name}: {error.message.rstrip('.')}"
+        expected = error.message.rstrip(".").replace("Input should be", "expected")
+        if parameter.param_type_name != "option":
+            return f"{parameter.name.upper()}: {expected}"
+        return f"{_as_given(parameter.opts, args)}: {expected}"
     message = error.format_message().rstrip(".").replace("\n\t", " ")
     return f"{command}: {message[:1].lower()}{message[1:]}; {help_of}"
+
+
+def _as_given(names: list[str], args: list[str]) -> str:
+    """Return an option as it stands among the words of a command line, with its value."""
+    for at, word in enumerate(args):
+        if word in names:
+            return " ".join(args[at : at + 2])
+        if word.partition("=")[0] in names:
+            return word
+    return names[0]
 
 
 class Command(TyperCommand):
@@ -60,7 +72,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words; what is wrong with them is one line."""
-        with _one_line(ctx):
+        with _one_line(ctx, args):
             return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -85,12 +97,12 @@ class Group(TyperGroup):
         """Read the words before the command's name."""
         if not args:  # the help, or what is missing
             return super().parse_args(ctx, args)
-        with _one_line(ctx):
+        with _one_line(ctx, args):
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return a command by its name."""
-        with _one_line(ctx):
+        with _one_line(ctx, args):
             return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002

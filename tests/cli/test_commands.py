@@ -36,7 +36,7 @@ def test_the_table_has_every_command_and_the_help_imports_none() -> None:
         "import sys; from probe.cli.app import app\n"
         "try: app(['--help'], prog_name='probe')\n"
         "except SystemExit: pass\n"
-        "print(sorted(m for m in sys.modules if m.startswith('probe.cli.')), 'numpy' in sys.modules)"
+        "print(sorted(m for m in sys.modules if m.startswith('probe.cli.')), 'numpy' in sys.modules)"  # noqa: E501
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     told = done.stdout.splitlines()[-1]
@@ -50,7 +50,8 @@ def test_the_table_has_every_command_and_the_help_imports_none() -> None:
         (["cache", "lst"], "probe cache: no such command 'lst'. Did you mean"),
         (["head", "--epoch", "3"], "probe head has no option --epoch, did you mean --epochs?"),
         (["extract"], "probe extract: missing option '--backbone'"),
-        (["head", "--epochs", "many"], "--epochs: 'many' is not a valid"),
+        (["head", "--epochs", "many"], "--epochs many: expected a valid integer"),
+        (["head", "--val-size=much"], "--val-size=much: expected a valid number"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(words: list[str], message: str) -> None:
