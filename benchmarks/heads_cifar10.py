@@ -172,12 +172,14 @@ def peeked(cache: Path, entry: str) -> None:
     """Print what stopping at the best epoch on the reported images would have claimed."""
     from probe import DenseHead, Store
     from probe.cache.joining import join
-    from probe.runs.ledger import record_look
+    from probe.runs.ledger import record_test_evaluation
 
     store = Store(cache)
     splits = join(store, store.choose(entry)).splits
     look = splits["test"].content
-    record_look(cache / "ledger", look, command="benchmarks.heads_cifar10 lab", entry=entry)
+    record_test_evaluation(
+        cache / "ledger", look, command="benchmarks.heads_cifar10 lab", entry=entry
+    )
     (X, y), test = splits["train"].as_xy(), splits["test"].as_xy()
     for seed in range(3):
         head = DenseHead(epochs=50, normalize="none", random_state=seed)

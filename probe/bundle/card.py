@@ -14,10 +14,10 @@ NAMES = {
     "macro_auc": "macro AUC",
     "top1": "top-1",
     "top5": "top-5",
-    "mean_recall": "mean recall",
+    "mean_recall": "balanced accuracy",
     "log_loss": "log loss",
-    "calibration_error": "calibration error",
-    "calibration_error_scaled": "the same, with the temperature",
+    "calibration_error": "ECE (expected calibration error)",
+    "calibration_error_scaled": "ECE with the temperature",
 }
 
 

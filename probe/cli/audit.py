@@ -97,7 +97,7 @@ def _find(
     from probe.runs import duplicates
     from probe.runs.fit import related_rows
     from probe.runs.grouping import groups_of_entry
-    from probe.runs.ledger import record_look
+    from probe.runs.ledger import record_test_evaluation
     from probe.runs.memory import Fitting, parts_of
     from probe.runs.results import now
     from probe.screen import console
@@ -123,7 +123,7 @@ def _find(
         pairs = [pair for pair in close if pair.similarity >= threshold]
         if scored is not None:
             look = joined.splits["test"].content
-            record_look(folder / "ledger", look, command=command, entry=entry.name)
+            record_test_evaluation(folder / "ledger", look, command=command, entry=entry.name)
             scores = auditing.leak_scores(load_predictions(scored)["test"], pairs)
         scores["n_leaked"] = float(len(pairs))
         for looser in (one for one in LOOSER if one < threshold):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from probe.bench.record import Bench, Comparison, Row
 
 SPLITS = {"val": "val", "oof": "out of fold"}
-SECOND = {"top1": ("mean_recall", "recall"), "map": ("macro_auc", "AUC")}  # beside the metric
+SECOND = {"top1": ("mean_recall", "bal. acc."), "map": ("macro_auc", "AUC")}  # beside the metric
 OTHERWISE = ("top1", "top-1")
 
 
@@ -103,7 +103,7 @@ def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
     several, tested = len(bench.protocol.heads) > 1, any("test" in row.metrics for row in rows)
     second, word = SECOND.get(metric, OTHERWISE)
     of = f"{METRIC_WORDS[metric]}, " * (metric != "top1")
-    columns = ["", "features", *["head"] * several, of + SPLITS[split], "95 %", word, "calib."]
+    columns = ["", "features", *["head"] * several, of + SPLITS[split], "95 %", word, "ECE"]
     columns += [of + "test"] * tested + ["ties"]
     lines = []
     for row in rows:

@@ -59,7 +59,7 @@ def evaluate(
 ) -> None:
     """Score a bundle on a labelled dataset; classes are matched by name.
 
-    Features that the cache holds are not computed again. A look at test rows is counted.
+    Features that the cache holds are not computed again. Each evaluation of test rows is counted.
     """
     import numpy as np
 
@@ -154,10 +154,12 @@ def _by_split(two: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 
 def _look(folder: Path, rows: Split, bundle: str) -> int:
-    from probe.runs.ledger import record_look
+    from probe.runs.ledger import record_test_evaluation
 
     command = "probe " + shlex.join(sys.argv[1:])
-    return record_look(folder / "ledger", rows.images.content(), command=command, entry=bundle)
+    return record_test_evaluation(
+        folder / "ledger", rows.images.content(), command=command, entry=bundle
+    )
 
 
 FLAGS = {
@@ -184,7 +186,7 @@ def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str
     if (base := outcome.baseline) is not None:
         figures["baseline"] = (
             f"always {base['class']}, the largest class here: top-1 {100 * base['top1']:.1f} %, "
-            f"mean recall {100 * base['mean_recall']:.1f} %"
+            f"balanced accuracy {100 * base['mean_recall']:.1f} %"
         )
     for name, word in FLAGS.items():
         value = getattr(outcome, name)
@@ -193,5 +195,5 @@ def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str
     if outcome.from_cache:
         figures["from cache"] = f"{outcome.from_cache:,} images were not forwarded"
     if looks is not None:
-        figures["test looks"] = str(looks)
+        figures["test evaluations"] = str(looks)
     return figures

@@ -68,7 +68,7 @@ def head(
 
     Validation is the dataset's own, or else a stratified part of the training rows. The test split,
     where there is one, is scored once, at the end; where nothing is held out, the heads of a
-    learning curve are scored on it too. Each is a look, and looks are counted.
+    learning curve are scored on it too. Each evaluation on test rows is counted.
     """
     from probe.cache.joining import join
     from probe.cache.store import Store

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 NAMES = {
     "top1": "top-1",
     "top5": "top-5",
-    "mean_recall": "mean recall",
+    "mean_recall": "balanced accuracy",
     "macro_f1": "macro F1",
     "macro_auc": "macro AUC",
     "log_loss": "log loss",
-    "calibration_error": "calibration error",
-    "calibration_error_scaled": "... after scaling",
+    "calibration_error": "ECE",
+    "calibration_error_scaled": "ECE after scaling",
 }
 WORST = 20  # classes listed where there are more
 
@@ -43,9 +43,9 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     show_metrics(out, result, NAMES)
     about = about_run(result)
     if run.curve is not None and run.curve.split == "test" and result.test_looks:
-        about["looks"] = (
+        about["test"] = (
             f"{1 + len(run.curve.points)} heads, those of the learning curve included, were scored "
-            f"on these test rows: {result.test_looks} looks by now"
+            f"on these test rows: {result.test_looks} evaluations by now"
         )
     if about:
         out.print()
@@ -190,7 +190,7 @@ def _show_curve(out: Console, curve: LearningCurve) -> None:
                 f"{100 * recalls[count].mean:.2f} %",
             ]
         )  # fmt: skip
-    header = ["images a class", "images", f"top-1 on {curve.split}", "mean recall"]
+    header = ["images a class", "images", f"top-1 on {curve.split}", "balanced accuracy"]
     console.table(out, header, rows, right=(0, 1, 2, 3))
     if any("±" in one for row in rows for one in row):
         out.print(
@@ -271,7 +271,7 @@ def baseline_words(baseline: Mapping[str, Any], split: str) -> str:
     figures = baseline["figures"][split]
     return (
         f"always {baseline['class']}, the largest class: top-1 {100 * figures['top1']:.1f} % on "
-        f"{split}, mean recall {100 * figures['mean_recall']:.1f} %"
+        f"{split}, balanced accuracy {100 * figures['mean_recall']:.1f} %"
     )
 
 
@@ -341,7 +341,7 @@ def about_run(result: RunResult) -> dict[str, str]:
     if note := groups_note(result):
         about["groups"] = note
     if result.test_looks:
-        about["looks"] = f"this was look {result.test_looks} at these test rows"
+        about["test"] = f"this was evaluation {result.test_looks} of these test rows"
     return about
 
 
@@ -359,8 +359,8 @@ LABEL_NAMES = {
     "hamming_loss": "decisions that are wrong",
     "macro_auc": "macro AUC",
     "log_loss": "log loss a decision",
-    "calibration_error": "calibration error",
-    "calibration_error_scaled": "after temperature scaling",
+    "calibration_error": "ECE",
+    "calibration_error_scaled": "ECE after scaling",
 }
 LOWEST = 20  # labels listed where there are more
 

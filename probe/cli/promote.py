@@ -331,7 +331,7 @@ def show_promoted(done: Promoted, begun: Begun) -> None:
     if last.split == "val" and done.better:
         facts["caution"] = "the best epoch was chosen on these images, so its figure flatters"
     if done.result.test_looks:
-        facts["looks"] = f"this was look {done.result.test_looks} at these test rows"
+        facts["test"] = f"this was evaluation {done.result.test_looks} of these test rows"
     best = done.result.params["best_epoch"]
     facts["run"] = f"{done.folder} (epoch {best} is kept)"
     facts["next"] = (

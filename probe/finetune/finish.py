@@ -49,7 +49,7 @@ from probe.finetune.start import head_of, scratch_seed
 from probe.heads import BaseHead, save_head
 from probe.heads.history import save_history
 from probe.runs.fit import CONFUSION, CURVES, HEAD, LABEL_BARS
-from probe.runs.ledger import record_look
+from probe.runs.ledger import record_test_evaluation
 from probe.runs.results import RunResult, now, versions, write_run
 from probe.weights.safetensors_file import write_safetensors
 from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, is_random
@@ -104,7 +104,7 @@ def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
     head = head_of(source, arch, values, fixed)
     looks, splits = None, {"val": source.val}
     if source.test is not None and source.test_content is not None:
-        looks = record_look(
+        looks = record_test_evaluation(
             ledger, source.test_content, command=asked.command, entry=source.result.entry
         )
         splits["test"] = source.test

@@ -20,7 +20,7 @@ from probe.report.material import Material
 from probe.runs.results import LOSSES, METRIC_WORDS, RunResult, span_text
 
 SPLIT_NAMES = {"val": "validation", "oof": "out of fold", "test": "test"}
-SECOND = {"top1": ("mean_recall", "mean recall"), "map": ("macro_auc", "macro AUC")}
+SECOND = {"top1": ("mean_recall", "balanced accuracy"), "map": ("macro_auc", "macro AUC")}
 OTHERWISE = ("top1", "top-1")
 HERE = ("extraction", "head fit")  # what a choice turns on; the table of costs has the others
 
@@ -122,7 +122,7 @@ def leaderboard(material: Material) -> Markup:
     headers += [
         column_header(SECOND.get(material.metric, OTHERWISE)[1]),
         *[column_header("log loss")] * (material.metric not in LOSSES),
-        column_header("calibration error"),
+        column_header("ECE"),
     ]
     headers += [column_header(f"{word}, test, reported", css="number reported")] if tests else []
     headers += [column_header(name) for name, _, _ in costs]

@@ -23,7 +23,7 @@ from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
 from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.runs.find import find_run
-from probe.runs.ledger import read_looks
+from probe.runs.ledger import read_test_evaluations
 from probe.runs.results import METRIC_WORDS, figure_text, read_run
 
 log = logging.getLogger(__name__)
@@ -313,11 +313,11 @@ def _audits(folder: Path, names: set[str], notes: list[str]) -> tuple[Audit, ...
 
 
 def _looks(ledger: Path, entries: Mapping[str, Joined]) -> list[dict[str, Any]]:
-    """Return the looks at every set of test rows that these entries hold, each set once."""
+    """Return the evaluations of every set of test rows that these entries hold, each set once."""
     contents = {
         joined.splits["test"].content.tobytes(): joined.splits["test"].content
         for joined in entries.values()
         if "test" in joined.splits
     }
-    looks = [look for content in contents.values() for look in read_looks(ledger, content)]
-    return sorted(looks, key=lambda look: str(look.get("time", "")))
+    found = [one for content in contents.values() for one in read_test_evaluations(ledger, content)]
+    return sorted(found, key=lambda one: str(one.get("time", "")))

@@ -1,4 +1,4 @@
-"""Where every number comes from: the commands, and the ledger of looks at test rows."""
+"""Where every number comes from: the commands, and the ledger of test evaluations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ METRICS = {
     "hamming_loss": "decisions that are wrong",
     "top1": "top-1",
     "top5": "top-5",
-    "mean_recall": "mean recall",
+    "mean_recall": "balanced accuracy",
     "macro_f1": "macro F1",
     "macro_auc": "macro AUC",
     "log_loss": "log loss, nats",
-    "calibration_error": "calibration error",
-    "calibration_error_scaled": "after temperature",
+    "calibration_error": "ECE",
+    "calibration_error_scaled": "ECE after scaling",
 }
 
 
@@ -107,7 +107,7 @@ def _run(material: Material, row: Row, run: Run) -> Markup:
         "subgroups": _subgroups(one),
         "chosen": _chosen(one.selection),
         "temperature": "" if one.temperature is None else f"{one.temperature:.4g}",
-        "looks": "" if one.test_looks is None else f"look {one.test_looks} at these test rows",
+        "test": "" if one.test_looks is None else f"evaluation {one.test_looks} of these test rows",
         "fitted": f"{one.created}, in {one.seconds:.1f} s",
         "versions": _pairs(one.versions),
     }
@@ -183,20 +183,20 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
-def ledger(looks: Sequence[Mapping[str, Any]]) -> Markup:
-    """Return the looks at the test rows, oldest first."""
-    if not looks:
+def ledger(evaluations: Sequence[Mapping[str, Any]]) -> Markup:
+    """Return the table of test evaluations, oldest first."""
+    if not evaluations:
         text = "Nobody has scored these test rows, as far as this cache folder knows."
         return element("p", text, {"class": "note"})
     rows = [
         [
             number(str(count), count),
-            str(look.get("time", "")),
-            number(f"{look['rows']:,}" if isinstance(look.get("rows"), int) else "", None),
-            element("td", str(look.get("entry", "")), {"class": "long"}),
-            element("td", element("code", str(look.get("command", ""))), {"class": "long"}),
+            str(one.get("time", "")),
+            number(f"{one['rows']:,}" if isinstance(one.get("rows"), int) else "", None),
+            element("td", str(one.get("entry", "")), {"class": "long"}),
+            element("td", element("code", str(one.get("command", ""))), {"class": "long"}),
         ]
-        for count, look in enumerate(looks, start=1)
+        for count, one in enumerate(evaluations, start=1)
     ]
-    columns = ["look", "time, UTC", "rows", "entry", "command"]
-    return table(columns, rows, caption=f"{len(looks):,} looks at these test rows")
+    columns = ["evaluation", "time, UTC", "rows", "entry", "command"]
+    return table(columns, rows, caption=f"{len(evaluations):,} evaluations of these test rows")

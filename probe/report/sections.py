@@ -186,8 +186,8 @@ def _provenance(material: Material) -> Section:
 
 def _ledger(material: Material) -> Section:
     why = (
-        "Each look at test rows makes their figures a little less honest. The ledger counts by "
-        "the images' content, whatever the backbone or the dataset is called."
+        "Each evaluation on test rows makes their figures a little less honest. The ledger counts "
+        "by the images' content, whatever the backbone or the dataset is called."
     )
     return Section(name="ledger", title="Test ledger", why=why, content=ledger(material.looks))
 

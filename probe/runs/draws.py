@@ -72,7 +72,7 @@ def learning_curve(
 ) -> LearningCurve:
     """Fit a head on every draw; score it on all validation rows, or on test where there are none.
 
-    Whoever counts looks at test rows counts one a head: see `n_fits`.
+    Whoever counts evaluations on test rows counts one for each head: see `n_fits`.
 
     Parameters
     ----------

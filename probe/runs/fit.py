@@ -32,7 +32,7 @@ from probe.heads.history import save_history
 from probe.runs.draws import check_curve, learning_curve, n_fits
 from probe.runs.grouping import columns_of, list_of, read_weights
 from probe.runs.head_request import HeadRequest, require_two_classes
-from probe.runs.ledger import record_look
+from probe.runs.ledger import record_test_evaluation
 from probe.runs.memory import parts_of
 from probe.runs.results import FeatureSource, write_run
 from probe.runs.selection import HeadRun, run_head
@@ -112,7 +112,7 @@ def fit_head(
     on_folds : callable, optional
         Called with the training rows' labels and the folds, where there are some, before a fit.
     ledger : Path, optional
-        The folder where looks at the test rows are written down first: one a head that is scored on
+        The folder where evaluations on test rows are written down first: one a head scored on
         them, those of a learning curve included.
 
     Raises
@@ -134,12 +134,14 @@ def fit_head(
     if on_folds is not None and search is not None and search.folds is not None:
         on_folds(data.train.y, search.folds)
     on_test = wanted is not None and not (data.val and len(data.val))
-    looks = 1 + (n_fits(data, wanted) if wanted is not None and on_test else 0)
+    count = 1 + (n_fits(data, wanted) if wanted is not None and on_test else 0)
 
-    def look() -> int:
+    def record() -> int:
         content = joined.splits["test"].content
         assert ledger is not None
-        return record_look(ledger, content, command=request.command, entry=entry.name, looks=looks)
+        return record_test_evaluation(
+            ledger, content, command=request.command, entry=entry.name, count=count
+        )
 
     run = run_head(
         data,
@@ -147,7 +149,7 @@ def fit_head(
         search=search,
         refit=request.refits(data.train),
         ensemble=request.ensemble,
-        before_test=look if ledger is not None and "test" in joined.splits else None,
+        before_test=record if ledger is not None and "test" in joined.splits else None,
         name=request.solver,
         source=FeatureSource(
             entry=entry.name,

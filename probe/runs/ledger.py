@@ -1,8 +1,8 @@
-"""How often test rows have been looked at: a line a look, in the cache folder's `ledger/`.
+"""Count evaluations on test rows: one line each, in the cache folder's `ledger/`.
 
 Entries of the cache are immutable, so this lies beside them. It goes by the images' content: the
 same test images under another backbone, dataset name or head are the same test. The line is
-written before the score is known, so that no look can be taken back.
+written before the score is known, so that no evaluation can be taken back.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from probe.errors import UsageError
 from probe.runs.results import now
 
 
-def record_look(
-    ledger: Path, content: NDArray[np.uint8], *, command: str, entry: str, looks: int = 1
+def record_test_evaluation(
+    ledger: Path, content: NDArray[np.uint8], *, command: str, entry: str, count: int = 1
 ) -> int:
-    """Write down that test rows are about to be scored; return how many looks that makes.
+    """Write down that test rows are about to be scored; return how many evaluations that makes.
 
     Parameters
     ----------
@@ -33,13 +33,13 @@ def record_look(
         Hash of each test image; their order does not matter.
     command, entry : str
         What was typed, and the features.
-    looks : int
+    count : int
         Heads that are about to be scored, a line each.
 
     Raises
     ------
     UsageError
-        The ledger cannot be written: a look that nobody counts is refused.
+        The ledger cannot be written: an evaluation that is not counted is refused.
     """
     path = ledger / f"{_digest(content)}.jsonl"
     line = {"time": now(), "rows": len(content), "entry": entry, "command": command}
@@ -48,7 +48,7 @@ def record_look(
         # One short write at the end of the file: two runs at once get a line each.
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            os.write(descriptor, looks * (json.dumps(line, ensure_ascii=False) + "\n").encode())
+            os.write(descriptor, count * (json.dumps(line, ensure_ascii=False) + "\n").encode())
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -56,11 +56,11 @@ def record_look(
         raise UsageError(
             f"{path}: cannot be written ({error.strerror}); the test split stays closed"
         ) from error
-    return len(read_looks(ledger, content))
+    return len(read_test_evaluations(ledger, content))
 
 
-def read_looks(ledger: Path, content: NDArray[np.uint8]) -> list[dict[str, Any]]:
-    """Return the looks at these test rows, oldest first; a line that is not whole still counts."""
+def read_test_evaluations(ledger: Path, content: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """Return the evaluations on these test rows, oldest first; a damaged line still counts."""
     path = ledger / f"{_digest(content)}.jsonl"
     if not path.exists():
         return []

@@ -117,7 +117,7 @@ def run_head(
         The final head is that of all folds together; there is no refit.
     before_test : callable, optional
         Called when all is fitted and the test rows, if there are any, are about to be scored;
-        returns how many looks at them that makes, those before included.
+        returns how many evaluations that makes, those before included.
     positive : str, optional
         The positive one of two classes. Default: the second.
     recall : float, optional

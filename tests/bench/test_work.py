@@ -22,7 +22,7 @@ from probe.bench.record import load_bench
 from probe.cache.features import FeatureSet
 from probe.cli.app import app
 from probe.errors import CacheError, ProbeError
-from probe.runs.ledger import read_looks
+from probe.runs.ledger import read_test_evaluations
 from probe.runs.results import read_run
 
 NETWORKS = "squeezenet1_1/fire2+fire3@32=random:0,squeezenet1_1/fire2@16=random:1"
@@ -260,9 +260,9 @@ def test_several_datasets_give_a_matrix_and_count_each_look_at_test_rows(
     row = next(row for row in found["rows"] if row["dataset"] == "shapes")
     assert row["metrics"]["test"]["top1"] > 0.5
     content = FeatureSet.open(folder / "features" / f"{row['entries'][0]}.h5")["test"].content
-    assert len(read_looks(folder / "ledger", content)) == 2  # two heads were fitted
+    assert len(read_test_evaluations(folder / "ledger", content)) == 2  # two heads were fitted
     probe(folder, "--backbones", names, "--dataset", str(shapes), "--heads", "ridge")
-    assert len(read_looks(folder / "ledger", content)) == 2  # and found again
+    assert len(read_test_evaluations(folder / "ledger", content)) == 2  # and found again
 
 
 def test_a_dataset_that_is_not_there_is_an_error_not_a_row(tmp_path: Path) -> None:

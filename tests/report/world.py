@@ -22,7 +22,7 @@ from probe.heads.history import Epoch, save_history
 from probe.preprocess.spec import TORCHVISION
 from probe.runs.duplicates import NearDuplicate
 from probe.runs.fit import HeadRequest
-from probe.runs.ledger import record_look
+from probe.runs.ledger import record_test_evaluation
 from probe.runs.results import RunResult, write_run
 from tests.fakes import SIZE, FakeEngine, Silent
 from tests.finished import make_run as make_fitted
@@ -94,7 +94,7 @@ def make_run(cache: Path, joined: Joined, name: str, *, right: float, seed: int 
         save_history(folder, _history())
     looks = None
     if "test" in kept:
-        looks = record_look(
+        looks = record_test_evaluation(
             cache / "ledger", joined.splits["test"].content, command=COMMAND, entry=entry.name
         )
     write_run(folder, RunResult(

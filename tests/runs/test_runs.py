@@ -31,7 +31,7 @@ from probe.runs.fit import (
     run_folder,
 )
 from probe.runs.grouping import read_groups
-from probe.runs.ledger import read_looks
+from probe.runs.ledger import read_test_evaluations
 from probe.runs.results import read_run
 from tests import fakes
 from tests.heads.data import make_features
@@ -416,13 +416,13 @@ def test_each_head_that_is_scored_on_test_rows_is_a_look(
     assert ("by each head of the learning curve" in plan_head(data, asked).why) is (heads > 1)
     (tmp_path / "run").mkdir()
     done = run(asked, data, tmp_path)
-    written = read_looks(tmp_path / "ledger", data.splits["test"].content)
+    written = read_test_evaluations(tmp_path / "ledger", data.splits["test"].content)
     assert done.result.test_looks == looks == len(written)
     assert done.curve.split == ("test" if heads > 1 else "val")
     show(done, tmp_path / "run", CLASSES)
     told = capsys.readouterr().out
     assert ("7 heads, those of the learning curve included" in told) is (heads > 1)
-    assert f"{looks} looks by now" in told or f"this was look {looks}" in told
+    assert f"{looks} evaluations by now" in told or f"this was evaluation {looks}" in told
 
 
 def run_once(data: Any, folder: Path) -> None:
