@@ -1,4 +1,4 @@
-"""One file a family: how its weights are called in the world."""
+"""The tensor names that published weights have, one file for each family of backbones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,8 @@ from probe.weights.families import (
     efficientnet_lite0,
     gluon,
     inception_v3,
-    keras_mobilenet,
-    mobilenet_v2,
-    resnet_v1,
-    resnet_v1b,
-    resnet_v2,
+    mobilenet,
+    resnet,
     squeezenet,
     vgg,
 )
@@ -29,18 +26,18 @@ _NAMINGS: dict[str, Callable[[BackboneSpec, Shapes], list[Naming]]] = {
     "efficientnet_lite0": efficientnet_lite0.namings,
     "inception_v3": inception_v3.namings,
     "inception_v3_keras": inception_v3.namings,
-    "mobilenet_v1": lambda _, shapes: [keras_mobilenet.keras_v1(shapes)],
-    "mobilenet_v2": mobilenet_v2.namings,
-    "resnet_v1": resnet_v1.namings,
-    "resnet_v1b": resnet_v1b.namings,
-    "resnet_v2": resnet_v2.namings,
+    "mobilenet_v1": mobilenet.v1_namings,
+    "mobilenet_v2": mobilenet.v2_namings,
+    "resnet_v1": resnet.v1_namings,
+    "resnet_v1b": resnet.v1b_namings,
+    "resnet_v2": resnet.v2_namings,
     "squeezenet": squeezenet.namings,
     "vgg": vgg.namings,
 }
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
-    """Return every way in which the backbone's weights are known to be called.
+    """Return the namings of all publishers whose weights the backbone can be given.
 
     Parameters
     ----------

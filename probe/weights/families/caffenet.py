@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 
 from probe.backbones.spec import BackboneSpec
-from probe.weights.naming import CAFFE_FORMATS, Naming, Shapes, other_way_round, plain
+from probe.weights.naming import CAFFE_FORMATS, Naming, Shapes, plain, reversed_channels
 from probe.weights.tensors import TensorFile
 
 COLOURS = 3
@@ -23,7 +23,7 @@ _LAYERS = {
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
-    """Return Caffe's naming, refused for BVLC's AlexNet."""
+    """Return Caffe's naming, which is refused for BVLC's AlexNet."""
     refusal = (
         "its norms come before its pools: BVLC's AlexNet, another network, which no backbone "
         "here has"
@@ -37,18 +37,24 @@ def caffe_namings(
     refusal: str | None = None,
     unless: Callable[[TensorFile], bool] | None = None,
 ) -> list[Naming]:
-    """Return the naming of Caffe's files, and that of MXNet's converter, tools/caffe_converter.
+    """Return the naming of Caffe's files, and that of MXNet's tools/caffe_converter.
 
-    That one gives parameters MXNet's names, and turns the first convolution from BGR to RGB. It is
-    turned back, so that the parameters are those of the Caffe model, and its preprocessing right.
+    The converter gives parameters MXNet's names and reverses the first convolution from BGR to RGB.
+    That is reversed again, so that the parameters and the preprocessing are those of Caffe.
     """
-    own = caffe_naming(shapes, layers, refusal=refusal, unless=unless)
+    own = Naming(
+        name="caffe", formats=CAFFE_FORMATS, refusal=refusal, unless=unless,
+        sources={
+            name: plain(f"{layers[name.rpartition('.')[0]]}/{int(name.endswith('.bias'))}", shape)
+            for name, shape in shapes.items()
+        },
+    )  # fmt: skip
     sources = {}
     for canonical, source in own.sources.items():
         layer, _, number = source.names[0].rpartition("/")
         name = f"{re.sub('[-/]', '_', layer)}_{'bias' if number == '1' else 'weight'}"
         shape = source.shapes[0]
-        make = other_way_round if len(shape) == 4 and shape[1] == COLOURS else plain
+        make = reversed_channels if len(shape) == 4 and shape[1] == COLOURS else plain
         sources[canonical] = make(name, shape)
     converted = Naming(
         name=CONVERTED, formats=frozenset({"gluon"}), sources=sources, refusal=refusal,
@@ -57,22 +63,6 @@ def caffe_namings(
         "to BGR",
     )  # fmt: skip
     return [own, converted]
-
-
-def caffe_naming(
-    shapes: Shapes,
-    layers: dict[str, str],
-    refusal: str | None = None,
-    unless: Callable[[TensorFile], bool] | None = None,
-) -> Naming:
-    """Return a naming for layers with two blobs, the weights and the biases."""
-    sources = {}
-    for canonical, shape in shapes.items():
-        module, _, leaf = canonical.rpartition(".")
-        sources[canonical] = plain(f"{layers[module]}/{'01'[leaf == 'bias']}", shape)
-    return Naming(
-        name="caffe", formats=CAFFE_FORMATS, sources=sources, refusal=refusal, unless=unless
-    )
 
 
 def _pools_first(file: TensorFile) -> bool:

@@ -11,8 +11,7 @@ import re
 from collections.abc import Callable
 
 from probe.backbones.spec import BackboneSpec
-from probe.weights.folding import folded_naming
-from probe.weights.naming import Naming, Shapes, torch_naming
+from probe.weights.naming import Naming, Shapes, folded_naming, torch_naming
 
 _STEM = {
     "features.0": "features.conv0", "features.1": "features.norm0", "features.11": "features.norm5",
@@ -29,7 +28,7 @@ def _torchvision(module: str) -> str | None:
     number = int(index) // 2 - 1
     if len(inner) == 1:
         return f"features.transition{number}.{_TRANSITION[inner[0]]}"
-    layer, _, step = inner  # the 1 between is Gluon's branch beside the identity
+    layer, _, step = inner  # in between stands the index of Gluon's branch beside the identity
     return f"features.denseblock{number}.denselayer{int(layer) + 1}.{_LAYER[step]}"
 
 
@@ -44,5 +43,5 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: AR
         "torchvision": _torchvision,
         "torchvision (old)": _old,
     }
-    folded = folded_naming("torchvision", shapes, lambda module: f"{_torchvision(module)}.")
+    folded = folded_naming("torchvision", shapes, _torchvision)
     return [*(torch_naming(name, shapes, rename) for name, rename in variants.items()), folded]

@@ -1,8 +1,8 @@
 """EfficientNet-Lite0: the names of lukemelas's EfficientNet-PyTorch, and timm's.
 
-timm has two networks whose names and shapes are the same: `tf_efficientnet_lite0`, TensorFlow's,
-and `efficientnet_lite0`, which pads symmetrically and trained with another epsilon. Only a file's
-own name tells them apart.
+timm has two networks with the same names and shapes: TensorFlow's `tf_efficientnet_lite0`, and
+`efficientnet_lite0`, which pads symmetrically and was trained with another epsilon. Only the file's
+name tells them apart.
 
 References
 ----------
@@ -14,9 +14,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
-from probe.weights.families.mobilenet_v2 import grouped
-from probe.weights.folding import folded_naming
-from probe.weights.naming import Naming, Shapes, torch_naming
+from probe.weights.families.mobilenet import grouped
+from probe.weights.naming import Naming, Shapes, folded_naming, torch_naming
 
 EPSILON = 1e-3
 TF = "tf_efficientnet_lite0"
@@ -59,18 +58,16 @@ def _timm(module: str) -> str | None:
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
-    """Return lukemelas's naming, and timm's for files that say which one they are."""
+    """Return lukemelas's naming, and timm's for files whose name says which network they are."""
     timm = torch_naming("timm", shapes, _timm)
-    timm_folded = folded_naming("timm", shapes, lambda module: f"{_timm(module)}.", epsilon=EPSILON)
+    timm_folded = folded_naming("timm", shapes, _timm, epsilon=EPSILON)
     refusal = (
         "they do not tell tf_efficientnet_lite0, which fits, from efficientnet_lite0, which pads "
         f"another way and does not; if it is the first, put {TF} into the file's name"
     )
     return [
         torch_naming("lukemelas", shapes, _lukemelas),
-        folded_naming(
-            "lukemelas", shapes, lambda module: f"{_lukemelas(module)}.", epsilon=EPSILON
-        ),
+        folded_naming("lukemelas", shapes, _lukemelas, epsilon=EPSILON),
         *(
             replace(one, refusal=refusal, unless=lambda file: TF in file.path.name)
             for one in (timm, timm_folded)

@@ -1,4 +1,4 @@
-"""Inception v3: torchvision's and timm's names, and Keras's, whose network is another one.
+"""Inception v3: the names of torchvision and timm, and Keras's, whose network is another one.
 
 References
 ----------
@@ -11,8 +11,6 @@ import math
 from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
-from probe.weights.families.keras_order import by_order, layers_of
-from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     KERAS_FORMATS,
     ONNX_FORMATS,
@@ -20,9 +18,12 @@ from probe.weights.naming import (
     Omission,
     Shapes,
     Source,
+    counted_naming,
     dense,
     filled,
+    folded_naming,
     hwio,
+    layers_of,
     plain,
     torch_naming,
 )
@@ -61,7 +62,7 @@ _BLOCKS = {
 }
 
 STEM_CONVS = 5
-# of each mixed block's convolutions: which comes when in Keras's list of layers
+# for each mixed block: the order of its convolutions in Keras's list of layers
 _A_ORDER, _B_ORDER, _C_ORDER = (3, 1, 4, 0, 2, 5, 6), (1, 2, 0, 3), (4, 5, 1, 6, 2, 7, 0, 3, 8, 9)
 _D_ORDER, _E_ORDER = (2, 3, 0, 4, 1, 5), (4, 1, 5, 2, 3, 6, 7, 0, 8)
 _KERAS_ORDER = (*[_A_ORDER] * 3, _B_ORDER, *[_C_ORDER] * 4, _D_ORDER, *[_E_ORDER] * 2)
@@ -84,16 +85,14 @@ def _torchvision(module: str) -> str | None:
 
 
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
-    """Return torchvision's naming and Keras's, each refused by the other's backbone."""
+    """Return torchvision's naming and Keras's, each refused for the other's backbone."""
     if backbone.name == "inception_v3":
         refusal = (
             "its InceptionV3 leaves the padding out of its average pools, where torchvision's and "
             "Gluon's count it; it is the backbone inception_v3_keras"
         )
         torch = torch_naming("torchvision", shapes, _torchvision, AUXILIARY)
-        folded = folded_naming(
-            "torchvision", shapes, lambda module: f"{_torchvision(module)}.", epsilon=EPSILON
-        )
+        folded = folded_naming("torchvision", shapes, _torchvision, epsilon=EPSILON)
         return [torch, folded, *_keras_namings(shapes, refusal)]
     refusal = (
         "its average pools count the padding, where Keras's leave it out; it is the backbone "
@@ -108,13 +107,13 @@ def _keras_namings(shapes: Shapes, refusal: str | None = None) -> list[Naming]:
     return [
         named,
         _keras(shapes, 1, refusal),
-        by_order(named, _listed(named)),
+        counted_naming(named, _listed(named)),
         _keras_onnx(shapes, refusal),
     ]
 
 
 def _keras_onnx(shapes: Shapes, refusal: str | None) -> Naming:
-    """Keras's exporter folds the norms; it counts names again, so that the reader drops a count."""
+    """Return the naming of Keras's ONNX exporter, which folds the norms and numbers the layers."""
     sources: dict[str, Source] = {
         "output.weight": dense("predictions/weight", shapes["output.weight"]),
         "output.bias": plain("predictions/bias", shapes["output.bias"]),
@@ -135,7 +134,7 @@ def _keras_onnx(shapes: Shapes, refusal: str | None) -> Naming:
 
 
 def _listed(naming: Naming) -> list[str]:
-    """Return Keras's layers in the order of `model.layers`: the far ends of long branches first."""
+    """Return Keras's layers in the order of `model.layers`: ends of long branches come first."""
     layers = [one for one in layers_of(naming) if one.startswith("conv2d")]
     convs, rest = layers[:STEM_CONVS], layers[STEM_CONVS:]
     for order in _KERAS_ORDER:
@@ -146,7 +145,7 @@ def _listed(naming: Naming) -> list[str]:
 
 
 def _keras(shapes: Shapes, first: int, refusal: str | None = None) -> Naming:
-    """Keras's naming: layers are counted in the order of the network, from 0 or, in Keras 2, 1."""
+    """Return Keras's naming: layers numbered in network order from 0 or, in Keras 2, from 1."""
     convs = [name for name, shape in shapes.items() if len(shape) == 4]
     sources: dict[str, Source] = {
         "output.weight": dense("predictions/kernel", shapes["output.weight"]),

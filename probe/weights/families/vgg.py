@@ -1,4 +1,4 @@
-"""VGG: torchvision's, timm's, Keras's and Caffe's names.
+"""VGG: the names of torchvision, timm, Keras and Caffe.
 
 References
 ----------
@@ -12,8 +12,6 @@ from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
 from probe.weights.families.caffenet import caffe_namings
-from probe.weights.families.keras_order import by_order, layers_of
-from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     BATCH_COUNTERS,
     KERAS_FORMATS,
@@ -22,12 +20,15 @@ from probe.weights.naming import (
     Naming,
     Shapes,
     Source,
+    counted_naming,
     dense,
     dense_after_map,
+    folded_naming,
     hwio,
+    layers_of,
     plain,
+    rotated,
     torch_naming,
-    turned,
 )
 from probe.weights.tensors import Shape
 
@@ -40,28 +41,29 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
     tops = {fc6: "classifier.0", fc7: "classifier.3", "output": "classifier.6"}
     found = [
         torch_naming("torchvision", shapes, lambda module: tops.get(module, module)),
-        folded_naming("torchvision", shapes, lambda module: f"{tops.get(module, module)}."),
+        folded_naming("torchvision", shapes, lambda module: tops.get(module, module)),
         *_timm_namings(shapes, {fc6: "pre_logits.fc1", fc7: "pre_logits.fc2", "output": "head.fc"}),
     ]
     if not backbone.name.endswith("_bn"):
         keras = {fc6: "fc1", fc7: "fc2", "output": "predictions"}
         named = _keras(backbone, shapes, keras)
-        found += [named, by_order(named, layers_of(named)), _keras_onnx(backbone, shapes, keras)]
+        found += [
+            named,
+            counted_naming(named, layers_of(named)),
+            _keras_onnx(backbone, shapes, keras),
+        ]
         found.append(_keras_before_1(shapes))
-        convs = {
-            f"features.{layer.after - 2}": layer.name
-            for layer in backbone.layers
-            if layer.name.startswith("conv")
-        }
-        found += caffe_namings(shapes, convs | {fc6: "fc6", fc7: "fc7", "output": "fc8"})
+        found += caffe_namings(
+            shapes, _convolutions(backbone) | {fc6: "fc6", fc7: "fc7", "output": "fc8"}
+        )
     return found
 
 
 def _timm_namings(shapes: Shapes, tops: dict[str, str]) -> list[Naming]:
-    """Return timm's naming, and the one of its norms folded by an ONNX exporter."""
+    """Return timm's naming, and that of an ONNX file with its norms folded."""
     unfolded = _timm(shapes, tops)
     kept = {one: unfolded.sources[one] for one in shapes if one.rpartition(".")[0] in tops}
-    folded = folded_naming("timm", shapes, lambda module: f"{module}.")
+    folded = folded_naming("timm", shapes, str)
     return [unfolded, replace(folded, sources={**folded.sources, **kept})]
 
 
@@ -80,11 +82,16 @@ def _timm(shapes: Shapes, tops: dict[str, str]) -> Naming:
     return Naming(name="timm", formats=TORCH_FORMATS, sources=sources, omissions=(BATCH_COUNTERS,))
 
 
+def _convolutions(backbone: BackboneSpec) -> dict[str, str]:
+    """Canonical module path -> the layer's name, which is Caffe's: conv1_1, conv1_2 ..."""
+    layers = [layer for layer in backbone.layers if layer.name.startswith("conv")]
+    return {f"features.{layer.after - 2}": layer.name for layer in layers}
+
+
 def _keras_blocks(backbone: BackboneSpec) -> dict[str, str]:
     return {
-        f"features.{layer.after - 2}": layer.name.replace("conv", "block").replace("_", "_conv")
-        for layer in backbone.layers
-        if layer.name.startswith("conv")
+        module: name.replace("conv", "block").replace("_", "_conv")
+        for module, name in _convolutions(backbone).items()
     }
 
 
@@ -104,20 +111,20 @@ def _keras(backbone: BackboneSpec, shapes: Shapes, tops: dict[str, str]) -> Nami
 
 
 def _keras_before_1(shapes: Shapes) -> Naming:
-    """Keras before 1.0 counted its layers and kept Theano's layouts: (out, in, H, W), flipped."""
+    """Return the naming before Keras 1.0: numbered layers, (out, in, H, W) kernels, rotated."""
     modules = list(dict.fromkeys(one.rpartition(".")[0] for one in shapes))
     sources = {}
     for canonical, shape in shapes.items():
         module, _, leaf = canonical.rpartition(".")
         name = f"layer_{modules.index(module)}/param_{'01'[leaf == 'bias']}"
-        make = {4: turned, 2: dense, 1: plain}[len(shape)]  # the map is flattened as (C, H, W)
+        make = {4: rotated, 2: dense, 1: plain}[len(shape)]  # the map is flattened as (C, H, W)
         sources[canonical] = make(name, shape)
     note = "kernels turned by 180 degrees, as Theano's before Keras 1.0"
     return Naming(name="keras before 1.0", formats=KERAS_FORMATS, sources=sources, note=note)
 
 
 def _keras_onnx(backbone: BackboneSpec, shapes: Shapes, tops: dict[str, str]) -> Naming:
-    """Keras's exporter turns the kernels of convolutions around, those of dense layers not."""
+    """Return the naming of Keras's ONNX exporter, which transposes convolution kernels only."""
     names = _keras_blocks(backbone) | tops
     sources = {}
     for canonical, shape in shapes.items():

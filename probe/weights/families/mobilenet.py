@@ -1,12 +1,16 @@
-"""MobileNet v2: torchvision's and timm's names.
+"""MobileNet v1 and v2: the names of torchvision and timm, and Keras's, which are refused.
 
-Gluon's first bottleneck expands by 1 with a 1x1 convolution, which the others leave out. It is set
-to the identity: a unit kernel, a BatchNorm that undoes its epsilon, and a ReLU6 after a ReLU6.
-Gluon's classifier has no bias, so theirs cannot be had.
+The first bottleneck of Gluon's v2 expands by 1 with a 1x1 convolution, which the others leave out.
+It is set to the identity: a unit kernel, a BatchNorm that undoes its epsilon, and a ReLU6 after a
+ReLU6. Gluon's classifier has no bias, so the others' classifiers cannot be used.
+
+Where they stride, Keras's MobileNets pad only below and on the right, and Gluon's on all sides.
+Every map from the first on sees other pixels, which no change of the parameters makes up for.
 
 References
 ----------
-torchvision/models/mobilenetv2.py; timm/models/efficientnet.py: mobilenetv2_100.
+torchvision/models/mobilenetv2.py; timm/models/efficientnet.py: mobilenetv2_100;
+keras/src/applications/mobilenet.py, mobilenet_v2.py: ZeroPadding2D before strided convolutions.
 """
 
 from __future__ import annotations
@@ -18,11 +22,10 @@ from dataclasses import replace
 import numpy as np
 
 from probe.backbones.spec import BackboneSpec
-from probe.weights.families.keras_mobilenet import keras_v2
-from probe.weights.folding import folded_naming
 from probe.weights.naming import (
     BATCH_COUNTERS,
     GLUON_EPSILON,
+    KERAS_FORMATS,
     TORCH_FORMATS,
     Naming,
     Omission,
@@ -30,26 +33,34 @@ from probe.weights.naming import (
     Source,
     constant,
     filled,
+    folded_naming,
+    hwio,
     renamed,
 )
 
 FIRST = 3  # index of the first bottleneck in Gluon's `features`
 GROUPS = (1, 2, 3, 4, 3, 3, 1)  # blocks a stage, as timm groups them
 _IDENTITY = f"features.{FIRST}.out.0", f"features.{FIRST}.out.1"
+_PADS = "pads below and on the right alone where it strides, and Gluon's on all sides"
+_OTHER = "another architecture, which no backbone here has"
+REFUSAL_V1 = f"its MobileNet has ReLU6 where Gluon's has ReLU, and {_PADS}: {_OTHER}"
+REFUSAL_V2 = f"its MobileNetV2 {_PADS}: {_OTHER}"
 
 
 def _renamer(
     stem: Mapping[str, str], inner: Mapping[int, str], first: Mapping[int, str],
-    place: Callable[[int], str],
+    block_path: Callable[[int], str],
 ) -> Callable[[str], str | None]:  # fmt: skip
-    """Return what renames modules: those around the blocks, and the steps inside one.
+    """Return a function from canonical module paths to a publisher's.
 
     Parameters
     ----------
+    stem : mapping of str to str
+        The modules around the blocks.
     inner, first : mapping of int to str
-        Place in a block's `out` -> name there; of the first block, which they build without the
-        expansion, in particular.
-    place : callable
+        Index in a block's `out` -> name within the block. `first` is for the first block, which
+        the publishers build without the expansion.
+    block_path : callable
         Number of a block, from 0 -> its path.
     """
 
@@ -58,13 +69,13 @@ def _renamer(
             return stem.get(module)
         block, step = (int(part) for part in module.split(".")[1::2])
         names = first if block == FIRST else inner
-        return f"{place(block - FIRST)}.{names[step]}"
+        return f"{block_path(block - FIRST)}.{names[step]}"
 
     return rename
 
 
 def grouped(index: int, groups: tuple[int, ...]) -> str:
-    """Return timm's ``blocks.STAGE.BLOCK`` of a block counted through."""
+    """Return timm's ``blocks.STAGE.BLOCK`` of the block with that number in the whole network."""
     for stage, count in enumerate(groups):
         if index < count:
             return f"blocks.{stage}.{index}"
@@ -92,25 +103,21 @@ _timm = _renamer(
 )  # fmt: skip
 
 
-def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
+def v2_namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
     """Return torchvision's and timm's naming, each also with its norms folded, and Keras's."""
-    found = [keras_v2(shapes)]
+    found = [_keras_v2(shapes)]
     for name, rename, top in (
         ("torchvision", _torchvision, "classifier.1"),
         ("timm", _timm, "classifier"),
     ):
         unfolded = Naming(name=name, formats=TORCH_FORMATS, sources=renamed(shapes, rename))
-        folded = folded_naming(name, shapes, _with_dot(rename))
+        folded = folded_naming(name, shapes, rename)
         found += [_completed(one, top, shapes) for one in (unfolded, folded)]
     return found
 
 
-def _with_dot(rename: Callable[[str], str | None]) -> Callable[[str], str | None]:
-    return lambda module: (name := rename(module)) and f"{name}."
-
-
 def _completed(naming: Naming, top: str, shapes: Shapes) -> Naming:
-    """Add the identity; leave out the classifier, whose bias has no place in Gluon's network."""
+    """Add the first block's identity and leave out the classifier, since Gluon's has no bias."""
     sources = {**naming.sources, **_identity(shapes)}
     del sources["output.0.weight"]  # without its bias it would be another classifier
     left_out = Omission(
@@ -132,3 +139,30 @@ def _identity(shapes: Shapes) -> dict[str, Source]:
     return {f"{conv}.weight": constant(unit)} | {
         f"{norm}.{leaf}": filled(value, (width,)) for leaf, value in values.items()
     }
+
+
+def v1_namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
+    """Return the Keras names that are enough to recognise its MobileNet, which is refused."""
+    convs = [name for name, shape in shapes.items() if len(shape) == 4]
+    pointwise = [name for name in convs[1:] if shapes[name][2:] == (1, 1)]
+    called = {convs[0]: "conv1"}
+    called |= {name: f"conv_pw_{number}" for number, name in enumerate(pointwise, start=1)}
+    return [_refused(shapes, called, REFUSAL_V1)]
+
+
+def _keras_v2(shapes: Shapes) -> Naming:
+    """Return the Keras names that are enough to recognise its MobileNetV2, which is refused."""
+    projections = [
+        name for name in shapes if name.endswith(".out.6.weight") and len(shapes[name]) == 4
+    ]
+    called = {"features.0.weight": "Conv1", "features.20.weight": "Conv_1"}
+    called |= {name: f"block_{i}_project" for i, name in enumerate(projections) if i}
+    return _refused(shapes, called, REFUSAL_V2)
+
+
+def _refused(shapes: Shapes, called: dict[str, str], refusal: str) -> Naming:
+    sources = {name: hwio(f"{layer}/kernel", shapes[name]) for name, layer in called.items()}
+    rest = Omission(r"[^/]+/.*", "{count} tensors left out")
+    return Naming(
+        name="keras", formats=KERAS_FORMATS, sources=sources, omissions=(rest,), refusal=refusal
+    )
