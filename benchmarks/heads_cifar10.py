@@ -28,8 +28,8 @@ Seen on two cores that a dozen other processes were using, so the times say litt
     prototype, lda        62.96 %  62.01-63.84   11 s     68.37 %  67.46-69.23   64 s
     prototype, mean       52.89 %  51.91-53.81    2 s     55.85 %  54.88-56.77    3 s
 
-Learning curves by `probe head --solver path --C 1e-3,1e-2,1e-1 --per-class 5,10,20,50,100,200,500
---draws 5`, top-1 on 15,000 validation images, mean and standard deviation over the draws, C chosen
+Learning curves by `probe head --head path --C 1e-3,1e-2,1e-1 --learning-curve
+5,10,20,50,100,200,500 --draws 5`, top-1 on 15,000 validation images, mean and standard deviation over the draws, C chosen
 inside each:
 
     images a class   5         10        20        50        100       200       500
@@ -76,28 +76,28 @@ from benchmarks.common import run_json
 
 FULL = (("vgg16", 32), ("efficientnet_lite0", 64))
 HEADS: dict[str, tuple[str, ...]] = {
-    "path, C of 45": ("--solver", "path", "--C", "grid"),
-    "logistic, C=0.01": ("--solver", "logistic"),
+    "path, C of 45": ("--head", "path", "--C", "grid"),
+    "logistic, C=0.01": ("--head", "logistic"),
     "dense, lr 13 x wd 4": (
-        "--solver", "dense", "--lr", "grid", "--wd", "grid", "--schedule", "cosine",
+        "--head", "dense", "--lr", "grid", "--wd", "grid", "--schedule", "cosine",
         "--epochs", "30",
     ),
     "dense, 512 hidden": (
-        "--solver", "dense", "--hidden", "512", "--dropout", "0.5", "--patience", "5",
+        "--head", "dense", "--hidden", "512", "--dropout", "0.5", "--patience", "5",
         "--refit",
     ),
-    "dense, as it comes": ("--solver", "dense", "--refit"),
-    "knn, k of 4": ("--solver", "knn", "--k", "grid"),
-    "knn, standardised": ("--solver", "knn", "--k", "grid", "--normalize", "standard"),
-    "ridge, alpha of 33": ("--solver", "ridge", "--alpha", "grid"),
-    "prototype, lda": ("--solver", "prototype", "--refit"),
-    "prototype, mean": ("--solver", "prototype", "--distance", "mean", "--refit"),
+    "dense, as it comes": ("--head", "dense", "--refit"),
+    "knn, k of 4": ("--head", "knn", "--k", "grid"),
+    "knn, standardised": ("--head", "knn", "--k", "grid", "--normalize", "standard"),
+    "ridge, alpha of 33": ("--head", "ridge", "--alpha", "grid"),
+    "prototype, lda": ("--head", "prototype", "--refit"),
+    "prototype, mean": ("--head", "prototype", "--distance", "mean", "--refit"),
 }  # fmt: skip
 LAB: dict[str, tuple[str, ...]] = {
-    "dense, 50 epochs": ("--solver", "dense", "--epochs", "50"),
-    "dense, features as they are": ("--solver", "dense", "--epochs", "50", "--normalize", "none"),
-    "dense, sgd": ("--solver", "dense", "--epochs", "50", "--optimizer", "sgd"),
-    "path, C by 5 folds": ("--solver", "path", "--C", "grid", "--folds", "5"),
+    "dense, 50 epochs": ("--head", "dense", "--epochs", "50"),
+    "dense, features as they are": ("--head", "dense", "--epochs", "50", "--normalize", "none"),
+    "dense, sgd": ("--head", "dense", "--epochs", "50", "--optimizer", "sgd"),
+    "path, C by 5 folds": ("--head", "path", "--C", "grid", "--folds", "5"),
 }
 
 
@@ -144,10 +144,10 @@ def curve(cache: Path) -> None:
     for backbone, size in FULL:
         entry = find(cache, backbone, size, "pool5" if backbone == "vgg16" else None)
         for name, options in (
-            ("path, C by folds in each draw", ("--solver", "path", "--C", "1e-4,1e-3,1e-2,1e-1,1")),
-            ("prototype, mean", ("--solver", "prototype", "--distance", "mean")),
+            ("path, C by folds in each draw", ("--head", "path", "--C", "1e-4,1e-3,1e-2,1e-1,1")),
+            ("prototype, mean", ("--head", "prototype", "--distance", "mean")),
         ):
-            more = ("--per-class", "1,5,10,20,50,100,500,1000", "--draws", "5")
+            more = ("--learning-curve", "1,5,10,20,50,100,500,1000", "--draws", "5")
             result = run(cache, entry, (*options, *more))
             print(f"{backbone} at {size}, {name}: {result['run']}", flush=True)
             from probe.evaluation.learning_curve import load_learning_curve

@@ -52,7 +52,7 @@ MEASURE = (
 
 def measure(solver: str, folder: str, budget: str) -> tuple[int, str]:
     """Fit one head; return its peak in bytes, 0 if it was refused, and a line about it."""
-    command = [*PROBE, "head", "--solver", solver, *HEADS[solver], "--cache-dir", folder]
+    command = [*PROBE, "head", "--head", solver, *HEADS[solver], "--cache-dir", folder]
     started = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, *command, "--max-memory", budget, "--json"],

@@ -48,7 +48,7 @@ def make_bundle(backbone: str, folder: Path) -> Path:
     weights = () if backbone.startswith("efficientnet") else ("--weights", "random:0")
     for arguments in (
         ("extract", "--backbone", backbone, "--dataset", "digits", "--limit", "100", *weights),
-        ("head", "--solver", "ridge"),
+        ("head", "--head", "ridge"),
         ("bundle", "--out", str(folder / f"{backbone}.probe")),
     ):
         subprocess.run([*PROBE, *arguments, *cache], check=True, capture_output=True)

@@ -43,7 +43,7 @@ def main() -> None:
     commands = (
         ("extract", "--backbone", "vgg16", "--dataset", str(images), "--weights", weights,
          "--size", "32"),
-        ("head", "--solver", "path", "--C", "0.002"),
+        ("head", "--head", "path", "--C", "0.002"),
         ("promote", "--epochs", str(given.epochs), "--optimizer", "sgd", "--warmup", "0.5",
          "--augment", "light", "--compare", "fresh,last-layer,scratch",
          "--out", str(given.out / "runs" / "tuned")),

@@ -198,7 +198,7 @@ def probed(one: Set, folder: Path) -> Source:
         extract = ["extract", "--backbone", one.backbone, "--weights", weights, "--size",
                    str(one.size), "--dataset", str(images)]  # fmt: skip
         environment = {**os.environ, "PROBE_CACHE": str(cache)}
-        for command in (extract, ["head", "--solver", "path", "--C", "grid"]):
+        for command in (extract, ["head", "--head", "path", "--C", "grid"]):
             subprocess.run([*PROBE, *command], check=True, env=environment, capture_output=True)
     return open_source(default_run(cache)[0], Places(cache_dir=cache))
 

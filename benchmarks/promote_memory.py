@@ -30,7 +30,7 @@ def main() -> None:
         for arguments in (
             ("extract", "--backbone", "resnet18", "--dataset", "digits", "--weights", "random:0",
              "--size", "32", "--limit", "600"),
-            ("head", "--solver", "path"),
+            ("head", "--head", "path"),
         ):  # fmt: skip
             subprocess.run([*PROBE, *arguments, *cache], check=True, capture_output=True)
         asked = ("promote", "--epochs", str(epochs), "--optimizer", "sgd", "--augment", "strong")

@@ -65,7 +65,7 @@ def main() -> None:
             ["extract", *backbone, "--dataset", str(folder / "list.csv"), *cache],
             standalone_mode=False,
         )
-        app(["head", "--solver", "ridge", "--alpha", "grid", *cache], standalone_mode=False)
+        app(["head", "--head", "ridge", "--alpha", "grid", *cache], standalone_mode=False)
         store = Store(folder / "cache")
         joined = join(store, store.choose(None))
         train = parts_of(joined, Fitting(solver="ridge"), max_memory=None)["train"]

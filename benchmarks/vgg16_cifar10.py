@@ -38,7 +38,7 @@ def main() -> None:
         _, seconds = run_json(*extract, str(vgg16_weights()), "--cache-dir", cache)
         print(f"extract: 13,000 images in {seconds:.1f} s")
         result, seconds = run_json(
-            "head", "--solver", "logistic", "--C", "0.01", "--val-size", "0", "--cache-dir", cache
+            "head", "--head", "logistic", "--C", "0.01", "--val-size", "0", "--cache-dir", cache
         )
         top1 = result["metrics"]["test"]["top1"]
         print(f"head: {seconds:.1f} s")

@@ -5,15 +5,15 @@
 
     probe bench --backbones mobilenet_v1/block1@32=random:0,squeezenet1_1/fire2@32=random:0 \
         --dataset pics --heads path,knn
-    probe head --solver dense --epochs 5 pics-mobilenet_v1
-    probe head --solver path pics-squeeze --folds 3
-    probe head --solver ridge pics-squeeze
-    probe head --solver prototype pics-mobil
+    probe head --head dense --epochs 5 pics-mobilenet_v1
+    probe head --head path pics-squeeze --folds 3
+    probe head --head ridge pics-squeeze
+    probe head --head prototype pics-mobil
     probe audit pics-mobil
     probe promote --epochs 1 --batch-size 16; probe bundle --out tuned.probe
     probe extract --backbone mobilenet_v1 --layer block1 --size 32 --weights random:0 \
         --dataset pics/several.csv
-    probe head --solver path several; probe bundle --out several.probe
+    probe head --head path several; probe bundle --out several.probe
     probe predict tuned.probe pics/test --json; probe predict several.probe pics/test --json
 """
 
@@ -119,11 +119,11 @@ def test_the_same_images_have_the_same_key(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("run", "arguments"),
     [
-        (DENSE, ("--solver", "dense", "--epochs", "5", "pics-mobilenet_v1")),
-        (PATH, ("--solver", "path", "pics-squeeze", "--folds", "3")),
-        (RIDGE, ("--solver", "ridge", "pics-squeeze")),
-        (PROTOTYPE, ("--solver", "prototype", "pics-mobil")),
-        (SEVERAL, ("--solver", "path", "several")),
+        (DENSE, ("--head", "dense", "--epochs", "5", "pics-mobilenet_v1")),
+        (PATH, ("--head", "path", "pics-squeeze", "--folds", "3")),
+        (RIDGE, ("--head", "ridge", "pics-squeeze")),
+        (PROTOTYPE, ("--head", "prototype", "pics-mobil")),
+        (SEVERAL, ("--head", "path", "several")),
     ],
 )
 def test_the_same_head_has_the_same_figures(run: str, arguments: tuple[str, ...]) -> None:

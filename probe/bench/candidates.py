@@ -12,7 +12,7 @@ A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE[:RESIZE]][=WEIGHTS]``:
 The name of an entry, or its beginning, stands for the features that lie in it: those of
 `probe cache import` have no backbone; see `probe.bench.given`.
 
-What a candidate leaves open comes from `--size`, `--resize`, `--layers`, `--weights`,
+What a candidate leaves open comes from `--size`, `--resize`, `--layer`, `--weights`,
 `--preprocess` and `--mean`.
 """
 
@@ -169,11 +169,11 @@ def _check_defaults(named: Sequence[Candidate], defaults: Defaults) -> None:
         ("--mean", defaults.mean),
     ):  # fmt: skip
         for name in given.keys() - backbones:
-            raise UsageError(f"{option} {name}=...: {name} is not among --backbones")
+            raise UsageError(f"{option} {name}=...: {name} is not among the backbones")
     known = {layer.name for name in backbones for layer in BACKBONES[name].layers}
     for layer in defaults.layers:
         if layer not in known:
-            raise UsageError(f"--layers {layer}: none of {', '.join(sorted(backbones))} has it")
+            raise UsageError(f"--layer {layer}: none of {', '.join(sorted(backbones))} has it")
 
 
 def assignments(option: str, texts: Sequence[str], named: Sequence[str]) -> dict[str, str]:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 Backbones = Annotated[
     list[str],
     typer.Option(
-        "--backbones", "--backbone",
+        "--backbone", "--backbones",
         help="What to compare, with commas between: "
         "NAME[/LAYER[+LAYER][:POOL]][@SIZE[:RESIZE]][=WEIGHTS], as vgg16@32,vgg16@64:pad,"
         "resnet18@32=random:0; or the name of an entry that `cache import` made, or its beginning.",
@@ -91,11 +91,16 @@ def bench(
     dataset: Datasets = None,
     dataset_root: Roots = None,
     heads: Annotated[
-        str, typer.Option(help="Heads to fit, with commas between; grids are searched.")
+        str,
+        typer.Option(
+            "--head", "--heads", metavar="NAME,...",
+            help="Heads to fit, with commas between; grids are searched.",
+        ),
     ] = "path",
     layers: Annotated[
         str | None,
         typer.Option(
+            "--layer", "--layers",
             help="a,b: each backbone takes those of its own, from one pass.",
             show_default="the last before the classifier",
         ),
@@ -191,7 +196,7 @@ def bench(
     elif useless := [
         option
         for option, value in {
-            "--size": sizes, "--resize": resize, "--layers": layers, "--pool": pool,
+            "--size": sizes, "--resize": resize, "--layer": layers, "--pool": pool,
             "--weights": weights, "--preprocess": preprocess, "--mean": mean,
         }.items()
         if value

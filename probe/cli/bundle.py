@@ -42,7 +42,8 @@ def bundle(
         ),
     ] = None,
     folds: Annotated[
-        bool, typer.Option("--folds", help="The heads of all folds, averaged, not the final one.")
+        bool,
+        typer.Option("--fold-heads", help="The heads of all folds, averaged, not the final one."),
     ] = False,
     reject_rate: Annotated[
         float,

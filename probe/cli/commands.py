@@ -16,7 +16,22 @@ from probe.errors import UsageError
 _ClickUsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
 
 # what an option was called before: command -> old spelling -> new one
-RENAMED: dict[str, dict[str, str]] = {}
+RENAMED: dict[str, dict[str, str]] = {
+    "head": {
+        "--solver": "--head NAME",
+        "--per-class": "--learning-curve 5,10,20",
+        "--balanced": "--sampling balanced",
+    },
+    "bundle": {"--folds": "--fold-heads"},
+    "explain": {"--map": "--heatmap", "-k": "--neighbours"},
+    "promote": {
+        "--head": "--start probe, fresh or scratch",
+        "--from-scratch": "--start scratch",
+        "--sample-weights": "--sampling-weights FILE",
+        "--sizes": "--train-sizes 28,32,36",
+    },
+    "report": {"--map": "--projection"},
+}
 
 
 def command_app(help: str | None = None) -> typer.Typer:  # noqa: A002 - as Typer calls it

@@ -55,7 +55,7 @@ def demo(
     entry = store.choose(outcome.entries[0].name)
     for solver, params in (("dense", {"epochs": 50}), ("logistic", {})):
         options = "".join(f" --{name} {value}" for name, value in params.items())
-        command = f"probe head {entry.name} --solver {solver}{options}"
+        command = f"probe head {entry.name} --head {solver}{options}"
         step(command)
         asked = HeadRequest(solver=solver, params=params, command=command)
         head_run, path = fit_shown(join(store, entry), asked, folder=None, runs=folder / "runs")

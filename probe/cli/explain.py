@@ -31,12 +31,12 @@ def explain(
     form: Annotated[
         str,
         typer.Option(
-            "--map",
+            "--heatmap",
             help="cam (exact; for linear heads on one network's averaged maps), occlusion, none or "
             "auto.",
         ),
     ] = "auto",
-    neighbours: Annotated[int, typer.Option("--neighbours", "-k", min=1, max=50)] = 8,
+    neighbours: Annotated[int, typer.Option("--neighbours", min=1, max=50)] = 8,
     dataset: Annotated[
         str | None,
         typer.Option(

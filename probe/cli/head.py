@@ -41,7 +41,7 @@ def head(
     positive: of.Positive = None,
     recall: of.Recall = None,
     cost: of.Cost = None,
-    per_class: of.PerClass = None,
+    learning_curve: of.Curve = None,
     draws: of.Draws = None,
     c: of.Penalty = None,
     max_iter: of.MaxIter = None,
@@ -56,7 +56,7 @@ def head(
     dropout: of.Dropout = None,
     label_smoothing: of.LabelSmoothing = None,
     class_weight: of.ClassWeight = None,
-    balanced: of.Balanced = False,
+    sampling: of.SamplingName = None,
     patience: of.Patience = None,
     alpha: of.Alpha = None,
     distance: of.Distance = None,
@@ -84,12 +84,12 @@ def head(
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "wd": wd,
         "momentum": momentum, "schedule": schedule, "hidden": hidden, "dropout": dropout,
         "label_smoothing": label_smoothing, "class_weight": class_weight,
-        "balanced": balanced or None, "patience": patience, "seeds": seeds, "C": c,
+        "sampling": "all" if sampling == "shuffle" else sampling, "patience": patience, "seeds": seeds, "C": c,
         "max_iter": max_iter, "alpha": alpha, "distance": distance, "shrinkage": shrinkage, "k": k,
         "temperature": temperature,
     }  # fmt: skip
-    if draws and not per_class:
-        raise UsageError("--draws is about a learning curve: add --per-class 5,10,20")
+    if draws and not learning_curve:
+        raise UsageError("--draws is about a learning curve: add --learning-curve 5,10,20")
     params, grids = _read(solver, given, normalize)
     if class_weight not in {None, "balanced"}:
         raise UsageError(f"--class-weight {class_weight}: it is balanced, or left out")
@@ -107,7 +107,7 @@ def head(
         ensemble=cast("Literal['average', 'vote'] | None", ensemble),
         jobs=jobs or usable_cores(),
         max_memory=texts.read_bytes(max_memory) if max_memory else None,
-        per_class=tuple(texts.read_counts(per_class)) if per_class else (),
+        per_class=tuple(texts.read_counts(learning_curve)) if learning_curve else (),
         draws=draws or 5,
         metric=metric,
         sample_weight=sample_weight,
@@ -148,6 +148,4 @@ def _read(
             params[name] = values[0]
         else:
             grids[name] = values
-    if params.pop("balanced", False):
-        params["sampling"] = "balanced"
     return params, grids

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 DENSE, LOGISTIC, OTHERS = (
-    "--solver dense",
-    "--solver path, logistic",
-    "--solver ridge, prototype, knn",
+    "--head dense",
+    "--head path, logistic",
+    "--head ridge, prototype, knn",
 )
 CHOOSING, CURVE = "Choosing, and how sure it is", "Learning curve"
 TWO = "Two classes"
@@ -22,10 +22,11 @@ Entry = Annotated[
 Solver = Annotated[
     str,
     typer.Option(
+        "--head", metavar="NAME",
         help="dense (Gluon layers), path (logistic regression, fast), logistic (scikit-learn's), "
-        "ridge, prototype or knn."
+        "ridge, prototype or knn.",
     ),
-]
+]  # fmt: skip
 Normalize = Annotated[
     str | None,
     typer.Option(
@@ -135,14 +136,14 @@ Cost = Annotated[
     ),
 ]  # fmt: skip
 
-PerClass = Annotated[
+Curve = Annotated[
     str | None,
     typer.Option(
-        rich_help_panel=CURVE,
+        "--learning-curve", metavar="5,10,20", rich_help_panel=CURVE,
         help="Images a class, as 5,10,20,50,100: fit on draws of so many too; where a grid was "
         "given, each draw chooses by folds of its own, or has the default where it is too small.",
     ),
-]
+]  # fmt: skip
 Draws = Annotated[
     int | None,
     typer.Option(min=1, rich_help_panel=CURVE, help="Draws of each size.", show_default="5"),
@@ -221,14 +222,14 @@ ClassWeight = Annotated[
         show_default="none",
     ),
 ]  # fmt: skip
-Balanced = Annotated[
-    bool,
+SamplingName = Annotated[
+    Literal["shuffle", "balanced"] | None,
     typer.Option(
-        "--balanced",
-        rich_help_panel=DENSE,
-        help="Draw rows so that classes are equally frequent; instead of --class-weight.",
+        "--sampling", rich_help_panel=DENSE,
+        help="balanced draws rows so that classes are equally frequent; instead of --class-weight.",
+        show_default="shuffle",
     ),
-]
+]  # fmt: skip
 Patience = Annotated[
     int | None,
     typer.Option(

@@ -12,7 +12,7 @@ from probe.errors import UsageError
 SOLVER_OPTIONS = {
     "dense": (
         "epochs", "batch_size", "optimizer", "lr", "wd", "momentum", "schedule", "hidden",
-        "dropout", "label_smoothing", "class_weight", "balanced", "patience", "seeds",
+        "dropout", "label_smoothing", "class_weight", "sampling", "patience", "seeds",
     ),
     "logistic": ("C", "max_iter"),
     "path": ("C", "max_iter"),
@@ -42,7 +42,7 @@ def own_options(solver: str, given: Mapping[str, Any]) -> dict[str, Any]:
         if option not in SOLVER_OPTIONS[name]:
             owners = [one for one, options in SOLVER_OPTIONS.items() if option in options]
             raise UsageError(
-                f"--{option.replace('_', '-')} belongs to --solver {' or '.join(owners)}; "
+                f"--{option.replace('_', '-')} belongs to --head {' or '.join(owners)}; "
                 f"leave it out with {solver}"
             )
     return found
@@ -73,11 +73,11 @@ def values_of(solver: str, option: str, text: str | None) -> tuple[float, ...]:
 
 def no_jobs(solver: str, jobs: int) -> str:
     """Return what is said of ``-j`` where the solver does not fit candidates one by one."""
-    return f"-j {jobs} is for --solver logistic; {solver} uses all cores for its one fit"
+    return f"-j {jobs} is for --head logistic; {solver} uses all cores for its one fit"
 
 
 def read_counts(text: str) -> list[int]:
-    """Return the numbers of ``--per-class``, ascending.
+    """Return the numbers of ``--learning-curve``, ascending.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def read_counts(text: str) -> list[int]:
     """
     counts = [int(one) if one.strip().isdigit() else 0 for one in text.split(",")]
     if min(counts) < 1:
-        raise UsageError(f"--per-class {text}: give whole numbers from 1, as in 5,10,20")
+        raise UsageError(f"--learning-curve {text}: give whole numbers from 1, as in 5,10,20")
     return sorted(set(counts))
 
 

@@ -17,6 +17,7 @@ import typer
 
 from probe.cli import promote_options as of
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
+from probe.cli.pass_options import default_workers
 from probe.errors import UsageError
 from probe.runs.results import METRIC_WORDS
 from probe.screen import console
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
         Options,
         Sampling,
         ScheduleName,
-        Start,
     )
     from probe.finetune.promotion import Begun
     from probe.finetune.source import Source
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
 def promote(
     context: typer.Context,
     run: of.Run = None,
-    head: of.Head = "probe",
-    from_scratch: of.FromScratch = False,
+    start: of.StartName = "probe",
     weights: of.Weights = None,
     dataset_root: of.Root = None,
     group: Group = None,
@@ -69,11 +68,11 @@ def promote(
     label_smoothing: of.Smoothing = 0.0,
     augment: of.Augment = "auto",
     mixup: of.Mixup = 0.0,
-    sizes: of.Sizes = None,
+    train_sizes: of.TrainSizes = None,
     sampling: of.SamplingOption = "shuffle",
-    sample_weights: of.SampleWeights = None,
+    sampling_weights: of.SamplingWeights = None,
     ohem: of.Ohem = 1.0,
-    workers: of.Workers = 2,
+    workers: of.Workers = None,
     max_memory: of.MaxMemory = None,
     show_batch: of.ShowBatch = None,
     patience: of.Patience = 0,
@@ -99,21 +98,19 @@ def promote(
     from probe.runs.find import find_run
     from probe.screen import console
 
-    folder = cache_folder(cache_dir)
+    folder, workers = cache_folder(cache_dir), workers or default_workers()
     if resume:
         _check_resume(context)
         _resume(run, folder, workers=workers, quiet=as_json)
         return
-    if from_scratch and head != "probe":
-        raise UsageError("--from-scratch has random weights everywhere; leave --head out")
     options = Options(
-        epochs=epochs, batch_size=batch_size, start=_start(head, from_scratch), freeze=freeze,
+        epochs=epochs, batch_size=batch_size, start=start, freeze=freeze,
         unfreeze=parse_unfreeze(unfreeze), optimizer=cast("OptimizerName", optimizer), lr=lr,
         momentum=momentum, wd=wd, backbone_lr_mult=backbone_lr_mult, head_lr_mult=head_lr_mult,
         layer_decay=layer_decay, lr_mult=tuple(parse_multiplier(one) for one in lr_mult or ()),
         schedule=cast("ScheduleName", schedule), warmup=warmup, bn=cast("BatchNorm | None", bn),
         label_smoothing=label_smoothing, mixup=mixup, accumulate=accumulate, clip=clip, ema=ema,
-        augment=augment, sizes=parse_sizes(sizes) if sizes else (),
+        augment=augment, sizes=parse_sizes(train_sizes) if train_sizes else (),
         sampling=cast("Sampling", sampling), ohem=ohem, patience=patience, seed=seed,
     )  # fmt: skip
     if run is not None:
@@ -123,7 +120,7 @@ def promote(
     asked = Asked(
         run=str(chosen.resolve()), options=options,
         dataset_root=str(dataset_root.resolve()) if dataset_root else None, weights=weights,
-        sample_weights=str(sample_weights.resolve()) if sample_weights else None,
+        sample_weights=str(sampling_weights.resolve()) if sampling_weights else None,
         compare=_controls(compare, options), tensorboard=tensorboard,
         group=tuple(_absolute(one) for one in group or ()),
         max_memory=read_bytes(max_memory) if max_memory else None,
@@ -142,12 +139,6 @@ def promote(
 def _absolute(group: str) -> str:
     """Return a file's whole path, so that a run can be resumed from elsewhere; else the text."""
     return str(Path(group).resolve()) if Path(group).is_file() else group
-
-
-def _start(head: str, from_scratch: bool) -> Start:
-    if head not in ("probe", "fresh"):
-        raise UsageError(f"--head {head}: expected probe or fresh")
-    return "scratch" if from_scratch else cast("Start", head)
 
 
 def _controls(text: str, options: Options) -> tuple[str, ...]:

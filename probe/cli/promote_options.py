@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,16 +17,14 @@ Run = Annotated[
         show_default="the newest run, or the winner of a bench made after it",
     ),
 ]
-Head = Annotated[
-    str,
+StartName = Annotated[
+    Literal["probe", "fresh", "scratch"],
     typer.Option(
-        rich_help_panel=START, help="probe (the fitted head) or fresh (Xavier), on its weights."
+        "--start", rich_help_panel=START,
+        help="probe: the fitted head on its backbone's weights; fresh: a head of random weights "
+        "(Xavier) on them; scratch: random weights everywhere.",
     ),
-]
-FromScratch = Annotated[
-    bool,
-    typer.Option("--from-scratch", rich_help_panel=START, help="Random weights everywhere."),
-]
+]  # fmt: skip
 Weights = Annotated[
     str | None,
     typer.Option(
@@ -141,7 +139,7 @@ Augment = Annotated[
 Mixup = Annotated[
     float, typer.Option(min=0, rich_help_panel=IMAGES, help="Alpha of mixup; 0: none.")
 ]
-Sizes = Annotated[
+TrainSizes = Annotated[
     str | None,
     typer.Option(
         rich_help_panel=IMAGES, metavar="28,32,36", show_default="that of the features",
@@ -151,9 +149,10 @@ Sizes = Annotated[
 SamplingOption = Annotated[
     str, typer.Option(rich_help_panel=IMAGES, help="shuffle, balanced (classes) or weighted.")
 ]
-SampleWeights = Annotated[
+SamplingWeights = Annotated[
     Path | None,
     typer.Option(
+        "--sampling-weights",
         rich_help_panel=IMAGES, help="CSV of `id,weight` for --sampling weighted.", dir_okay=False,
         exists=True,
     ),
@@ -165,9 +164,12 @@ Ohem = Annotated[
     ),
 ]
 Workers = Annotated[
-    int,
-    typer.Option("--workers", "-j", min=1, rich_help_panel=IMAGES, help="Threads for images."),
-]
+    int | None,
+    typer.Option(
+        "--workers", "-j", min=1, rich_help_panel=IMAGES, help="Threads that decode.",
+        show_default="cores, at most 8",
+    ),
+]  # fmt: skip
 MaxMemory = Annotated[
     str | None,
     typer.Option(

@@ -59,7 +59,7 @@ def report(
     ] = None,
     method: Annotated[
         MapMethod,
-        typer.Option("--map", help="tsne adds t-SNE: minutes for 10,000 points."),
+        typer.Option("--projection", help="tsne adds t-SNE: minutes for 10,000 points."),
     ] = MapMethod.pca,
     split: Annotated[
         str | None,

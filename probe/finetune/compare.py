@@ -4,7 +4,7 @@
     scratch      everything starts from random weights
     last-layer   the backbone stays as it is
 
-The last layer starts from the head that the run starts from: the probe's, or with `--head fresh` a
+The last layer starts from the head that the run starts from: the probe's, or with `--start fresh` a
 Xavier one. Beside random weights everywhere `fresh` and `last-layer` have those of the probe, for a
 head on random features is no control that anybody asks for, and neither has the probe's head.
 

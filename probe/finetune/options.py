@@ -116,7 +116,7 @@ class Options:
     seed: int = 42
 
     def __post_init__(self) -> None:
-        _one_of("--head", self.start, get_args(Start))
+        _one_of("--start", self.start, get_args(Start))
         _one_of("--optimizer", self.optimizer, get_args(OptimizerName))
         _one_of("--schedule", self.schedule, get_args(ScheduleName))
         _one_of("--sampling", self.sampling, get_args(Sampling))
@@ -229,7 +229,7 @@ def parse_sizes(text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"--sizes {text}: expected sides in pixels, as in 28,32,36")
+        raise UsageError(f"--train-sizes {text}: expected sides in pixels, as in 28,32,36")
     return tuple(dict.fromkeys(map(int, parts)))
 
 

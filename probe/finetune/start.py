@@ -83,7 +83,7 @@ def _check(source: Source, options: Options, feed: Feed) -> None:
     if (feed.targets < 0).any():
         raise UsageError(f"{source.folder}: a class of the training images is not in the head")
     if (options.sampling == "weighted") != (feed.weights is not None):
-        raise UsageError("--sampling weighted and --sample-weights FILE go together")
+        raise UsageError("--sampling weighted and --sampling-weights FILE go together")
     if feed.several and options.sampling == "balanced":
         raise UsageError("--sampling balanced draws classes alike, and these images have several")
     if options.accumulate > feed.batches:
@@ -95,13 +95,13 @@ def _check(source: Source, options: Options, feed: Feed) -> None:
         source.backbone.check_size(source.layer, size)
         if not own <= 2 * size <= 4 * own:
             raise UsageError(
-                f"--sizes {size}: the run's own size is {own}, at which every epoch is validated; "
+                f"--train-sizes {size}: the run's own size is {own}, at which every epoch is validated; "
                 f"train on sides from {(own + 1) // 2} to {2 * own}"
             )
     fixed_size = source.layer.kind == "vector" or source.pool in ("flatten", "none")
     if feed.sizes != (source.preprocess.size,) and fixed_size and source.layer.kind != "gap":
         raise UsageError(
-            f"--sizes: features of {source.layer.name} with --pool {source.pool} have another "
+            f"--train-sizes: features of {source.layer.name} with --pool {source.pool} have another "
             "length at another size; only averaged or largest maps do not"
         )
 

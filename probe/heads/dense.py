@@ -290,8 +290,8 @@ class DenseHead(LinearHead):
         """Raise HeadError where rows of several labels should be drawn by their label."""
         if self.multilabel_ and self.sampling == "balanced":
             raise HeadError(
-                "sampling='balanced' (--balanced) draws rows by their label, and these may have "
-                "several; class_weight='balanced' lets rare ones count more"
+                "sampling='balanced' draws rows by their label, and these may have several; "
+                "class_weight='balanced' lets rare ones count more"
             )
 
     def units(self) -> tuple[int, ...]:
@@ -304,8 +304,8 @@ class DenseHead(LinearHead):
         checked_optimizer(self)
         if self.sampling == "balanced" and self.class_weight is not None:
             raise HeadError(
-                "sampling='balanced' (--balanced) and class_weight each correct for rare classes, "
-                "and both would do so twice; leave one of them out"
+                "sampling='balanced' and class_weight each correct for rare classes, and both "
+                "would do so twice; leave one of them out"
             )
 
 

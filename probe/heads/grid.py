@@ -164,7 +164,7 @@ def default_grid(solver: str, name: str) -> tuple[float, ...]:
     """
     if name not in GRIDS.get(solver, {}):
         known = ", ".join(f"--{one} with {owner}" for owner, g in GRIDS.items() for one in g)
-        raise UsageError(f"--solver {solver} has no grid of {name}; there is {known}")
+        raise UsageError(f"--head {solver} has no grid of {name}; there is {known}")
     return GRIDS[solver][name]
 
 

@@ -98,7 +98,7 @@ class LogisticHead(LinearHead):
         if not self.multilabel_ and are_many(len(rows), len(self.classes_)):
             log.warning(
                 "logistic: it holds all %s scores of %s rows and %s classes at once, some %s GB; "
-                "--solver path is the same model in a part of that",
+                "--head path is the same model in a part of that",
                 f"{len(rows) * len(self.classes_):,}", f"{len(rows):,}",
                 f"{len(self.classes_):,}",
                 f"{len(rows) * len(self.classes_) * SCORE_BYTES / 1e9:.1f}",

@@ -194,7 +194,7 @@ def explain(
     activation maps. Zeiler, Fergus, arXiv:1311.2901: occlusion.
     """
     if wanted not in MAPS:
-        raise UsageError(f"--map {wanted}: expected {', '.join(MAPS)}")
+        raise UsageError(f"--heatmap {wanted}: expected {', '.join(MAPS)}")
     features = bundle.features(bundle.pack(image)[None])
     predictor = Predictor([bundle])
     prediction = told(name, predictor.answer([features[:, None]]), 0, bundle.about.classes, 5)
@@ -222,7 +222,7 @@ def _map(
             if wanted == "cam" or min(heat.shape) >= LEAST_CAM:
                 return "cam", heat
         elif wanted == "cam":
-            raise UsageError(f"--map cam: {reason}; take --map occlusion")
+            raise UsageError(f"--heatmap cam: {reason}; take --heatmap occlusion")
     return "occlusion", occlusion_map(bundle, image, number)
 
 

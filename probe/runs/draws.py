@@ -124,10 +124,12 @@ def check_curve(data: HeadData, plan: CurvePlan) -> tuple[str, Part, int]:
     if scored is None or not len(scored):
         split, scored = "test", data.test
     if scored is None or not len(scored):
-        raise UsageError("--per-class needs rows to score on; give --val-size above 0")
+        raise UsageError("--learning-curve needs rows to score on; give --val-size above 0")
     most = int(np.bincount(data.train.y).max())
     if min(plan.counts) > most:
-        raise UsageError(f"--per-class {min(plan.counts)}: no class has more than {most} images")
+        raise UsageError(
+            f"--learning-curve {min(plan.counts)}: no class has more than {most} images"
+        )
     return split, scored, most
 
 

@@ -192,7 +192,8 @@ def _check(request: HeadRequest, data: HeadData) -> None:
         )
     if data.train.y.ndim == 2 and request.per_class:
         raise UsageError(
-            "--per-class counts images of one label each, and these may have several; leave it out"
+            "--learning-curve counts images of one label each, and these may have several; leave "
+            "it out"
         )
     require_two_classes(data.train, data.classes)
     _check_two(request, data)

@@ -163,7 +163,7 @@ class HeadRequest:
         if not (self.searched() or self.folds or self.seeds > 1):
             raise UsageError(
                 f"--metric {self.metric} is about choosing, and nothing is chosen: give a "
-                "parameter several values, as --C grid with --solver path"
+                "parameter several values, as --C grid with --head path"
             )
 
     def searched(self) -> dict[str, tuple[float, ...]]:

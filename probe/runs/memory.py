@@ -111,7 +111,7 @@ def parts_of(joined: Joined, fitting: Fitting, *, max_memory: int | None) -> dic
             f"{needed:,.0f} MB even when rows stay in their file"
             if streams
             else f"logistic holds all rows in memory and takes up to {needed:,.0f} MB; "
-            "--solver path is the same model and reads them from their file"
+            "--head path is the same model and reads them from their file"
         )
         raise UsageError(f"--max-memory {asked:,.3g} MB is too little: {why}")
     return {

@@ -161,7 +161,7 @@ def test_a_page_is_of_one_kind_of_labels(
             writer.writerow((f"../{one['image']}", label, one["split"]))
     probe("extract", "--backbone", "squeezenet1_1", "--layer", "fire2", "--size", 16, "--weights",
           "random:1", "--dataset", other, "--cache-dir", cache)  # fmt: skip
-    single = json.loads(probe("head", "--solver", "ridge", "--cache-dir", cache, "--json"))
+    single = json.loads(probe("head", "--head", "ridge", "--cache-dir", cache, "--json"))
     assert "top1" in single["metrics"]["val"]
     names = [row["run"] for row in bench["rows"]]
     newest = max(path.name for path in (cache / "runs").iterdir())

@@ -293,7 +293,7 @@ def test_a_map_of_several_networks_is_occlusion_of_one_place(
 ) -> None:
     bundle = Bundle.load(bundles[ALL], batch_size=8)
     image = np.kron(digits.splits["train"].images.image(0), np.ones((4, 6, 1), np.uint8))
-    with pytest.raises(UsageError, match="several networks; take --map occlusion"):
+    with pytest.raises(UsageError, match="several networks; take --heatmap occlusion"):
         explain(bundle, image, wanted="cam")
     found = explain(bundle, image, wanted="auto")
     assert (found.kind, found.image.shape) == ("occlusion", (32, 32, 3))

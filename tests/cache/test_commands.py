@@ -89,7 +89,7 @@ def test_a_day_with_the_cache(work: Path) -> None:
     pytest.importorskip("hdf5plugin")
     assert "every bit is as it was" in probe("cache", "pack", cwd=work).stdout
     assert "packed" in probe("cache", "list", cwd=work).stdout
-    result = probe("head", "--solver", "logistic", "--val-size", "0", "--json", cwd=work)
+    result = probe("head", "--head", "logistic", "--val-size", "0", "--json", cwd=work)
     assert json.loads(result.stdout)["n_train"] == 24
     probe("cache", "export", "out.npz", cwd=work)
     assert "unknown" in probe("cache", "import", "out.npz", "-d", "again", cwd=work).stdout
@@ -158,7 +158,7 @@ def test_views_are_extracted_found_and_explained(work: Path, tmp_path: Path) -> 
     over = probe("extract", *BASE, "--limit", "4", "--views", "flip", "--overwrite", "--json",
                  cwd=tmp_path)  # fmt: skip
     assert json.loads(over.stdout)["forwarded"] == 4
-    fitted = probe("head", "--solver", "logistic", "--val-size", "0", "--json", cwd=tmp_path)
+    fitted = probe("head", "--head", "logistic", "--val-size", "0", "--json", cwd=tmp_path)
     assert json.loads(fitted.stdout)["n_train"] == 4  # images: both views of each are fitted on
     text = probe("cache", "explain", *BASE, "--limit", "4", cwd=tmp_path).stdout
     assert "views is flip there and none here" in text
@@ -215,7 +215,7 @@ def test_what_a_kept_run_was_made_from_stays_or_goes_by_name(tmp_path: Path) -> 
         picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
     done = probe("extract", *BASE, "--json", cwd=tmp_path)
     old = json.loads(done.stdout)["entries"][0]["name"]
-    probe("head", "--solver", "prototype", "--val-size", "0", cwd=tmp_path)
+    probe("head", "--head", "prototype", "--val-size", "0", cwd=tmp_path)
     (run,) = (path.name for path in (tmp_path / "my cache" / "runs").iterdir())
 
     refused = str(probe("cache", "rm", old, cwd=tmp_path, code=2).exception)
@@ -236,7 +236,7 @@ def test_what_a_kept_run_was_made_from_stays_or_goes_by_name(tmp_path: Path) -> 
     probe("cache", "rm", made["name"], cwd=tmp_path)  # no run was made from that one
     shutil.rmtree(tmp_path / "my cache" / "runs" / run)
     # a run kept elsewhere counts, too, as long as it is there
-    probe("head", "--solver", "prototype", "--val-size", "0", "--out", "mine/1", cwd=tmp_path)
+    probe("head", "--head", "prototype", "--val-size", "0", "--out", "mine/1", cwd=tmp_path)
     kept = json.loads(probe("cache", "prune", "--max-size", "0", "--json", cwd=tmp_path).stdout)
     assert kept["needed"] == {old: [str(tmp_path / "mine" / "1")]}
     assert "mine/1" in str(probe("cache", "rm", old, cwd=tmp_path, code=2).exception)

@@ -115,7 +115,7 @@ def test_a_head_run_leaves_a_result_a_head_and_pictures(
     name = json.loads(probe(*DEMO, "--limit", "300", "--json", cwd=digits).stdout)["entries"][0][
         "name"
     ]
-    done = probe("head", name, "--solver", solver, *options, "--out", str(out), cwd=digits)
+    done = probe("head", name, "--head", solver, *options, "--out", str(out), cwd=digits)
     result = json.loads((out / "result.json").read_text())
     assert result["n_train"] == 210
     assert result["n_val"] == 90
@@ -127,9 +127,7 @@ def test_a_head_run_leaves_a_result_a_head_and_pictures(
         with Image.open(out / picture) as image:
             assert min(image.size) > 400
             assert np.asarray(image.convert("L")).std() > 5
-    again = json.loads(
-        probe("head", name, "--solver", solver, *options, "--json", cwd=digits).stdout
-    )
+    again = json.loads(probe("head", name, "--head", solver, *options, "--json", cwd=digits).stdout)
     assert again["metrics"] == result["metrics"]  # same seed, same numbers
     assert "not empty" in probe("head", name, "--out", str(out), cwd=digits, code=2).stderr
 
@@ -165,7 +163,7 @@ def test_splits_that_were_extracted_apart_are_joined(tmp_path: Path) -> None:
     )
     for split in ("train", "test"):
         probe(*base, "--split", split, cwd=tmp_path)
-    result = json.loads(probe("head", "--solver", "logistic", "--json", cwd=tmp_path).stdout)
+    result = json.loads(probe("head", "--head", "logistic", "--json", cwd=tmp_path).stdout)
     assert (result["n_train"] + result["n_val"], result["n_test"]) == (24, 12)
     assert result["metrics"]["test"]["top1"] == 1.0
     # and neither the folder's place nor its files' times are part of the key
@@ -262,8 +260,8 @@ def test_splits_that_were_extracted_apart_are_joined(tmp_path: Path) -> None:
             "nowhere: there is no such folder; check the path; and of the weights: --weights gone",
         ),
         (("head",), "no entries yet"),
-        (("head", "--solver", "svm"), "dense, logistic"),
-        (("head", "--solver", "logistic", "--epochs", "3"), "belongs to --solver dense"),
+        (("head", "--head", "svm"), "dense, logistic"),
+        (("head", "--head", "logistic", "--epochs", "3"), "belongs to --head dense"),
         (("cache", "rm", "nothing"), "no entry is called"),
         (("backbones", "show", "resnet-50"), "did you mean resnet50"),
     ],

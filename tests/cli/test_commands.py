@@ -13,6 +13,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from probe.cli.app import Probe, app
+from probe.cli.commands import RENAMED
 from probe.errors import UsageError
 
 
@@ -59,3 +60,28 @@ def test_what_cannot_be_read_is_one_line(words: list[str], message: str) -> None
     assert isinstance(error, UsageError)
     assert str(error).startswith(message)
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [(f"{command} {old}", new) for command, names in RENAMED.items() for old, new in names.items()],
+)
+def test_an_old_spelling_answers_with_the_new_one(words: str, new: str) -> None:
+    name, old = words.split()
+    error = CliRunner().invoke(app, [name, old, "x"]).exception
+    assert isinstance(error, UsageError)
+    assert str(error) == f"{old} is now {new}"
+    there = next(one for path, one in commands() if path == name)
+    options = {option for parameter in there.params for option in parameter.opts}
+    assert new.split(maxsplit=1)[0] in options
+    assert old not in options
+
+
+def test_a_name_says_one_thing_in_every_command() -> None:
+    flags: dict[str, set[bool]] = {}
+    for _, command in commands():
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    flags.setdefault(option, set()).add(getattr(parameter, "is_flag", False))
+    assert {option for option, kinds in flags.items() if len(kinds) > 1} == set()

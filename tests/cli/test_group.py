@@ -59,7 +59,7 @@ def test_a_head_knows_nothing_of_photographs_that_it_did_not_see(group: str, wor
     named = str(world / group) if group.endswith(".csv") else group
     spelled = "--groups" if group.endswith(".csv") else "--group"
     found = probe(
-        "head", "--solver", "ridge", "--alpha", "grid", "--folds", "4", "--val-size", "0.25",
+        "head", "--head", "ridge", "--alpha", "grid", "--folds", "4", "--val-size", "0.25",
         spelled, named, "--cache-dir", str(world / "cache"),
     )  # fmt: skip
     for split in ("val", "oof", "test"):
@@ -71,7 +71,7 @@ def test_a_head_knows_nothing_of_photographs_that_it_did_not_see(group: str, wor
 
 
 def test_without_groups_each_photograph_is_known_and_a_hint_is_given(world: Path) -> None:
-    arguments = ["head", "--solver", "ridge", "--folds", "4", "--cache-dir", str(world / "cache")]
+    arguments = ["head", "--head", "ridge", "--folds", "4", "--cache-dir", str(world / "cache")]
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert json.loads(done.stdout)["metrics"]["oof"]["top1"] > 0.9
     assert "groups" not in json.loads(done.stdout)
@@ -119,7 +119,7 @@ def test_what_no_group_is_called_is_refused_in_one_line(world: Path) -> None:
 
 
 def fit(world: Path, *more: str) -> Path:
-    done = probe("head", "--solver", "ridge", *more, "--cache-dir", str(world / "cache"))
+    done = probe("head", "--head", "ridge", *more, "--cache-dir", str(world / "cache"))
     return Path(done["run"])
 
 

@@ -42,7 +42,7 @@ def test_a_sweep_over_rates_decays_and_seeds_tells_the_spread(
     digits_cache: Path, tmp_path: Path
 ) -> None:
     done = probe(
-        "head", "--lr", "1e-4,1e-2", "--wd", "grid", "--seeds", "2", "--epochs", "5", "--balanced",
+        "head", "--lr", "1e-4,1e-2", "--wd", "grid", "--seeds", "2", "--epochs", "5", "--sampling", "balanced",
         "-b", "32",
         "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
     )  # fmt: skip
@@ -60,7 +60,7 @@ def test_a_learning_curve_with_a_grid_and_an_ensemble_of_folds(
     digits_cache: Path, tmp_path: Path
 ) -> None:
     done = probe(
-        "head", "--solver", "ridge", "--alpha", "grid", "--per-class", "2,8", "--draws", "2",
+        "head", "--head", "ridge", "--alpha", "grid", "--learning-curve", "2,8", "--draws", "2",
         "--folds", "3", "--val-size", "0.3", "--ensemble", "vote",
         "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
     )  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_learning_curve_with_a_grid_and_an_ensemble_of_folds(
 def test_neighbours_are_chosen_and_the_head_is_a_file(digits_cache: Path, tmp_path: Path) -> None:
     result = json.loads(
         probe(
-            "head", "--solver", "knn", "--k", "grid", "--json",
+            "head", "--head", "knn", "--k", "grid", "--json",
             "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
         ).stdout
     )  # fmt: skip
@@ -95,11 +95,11 @@ def test_neighbours_are_chosen_and_the_head_is_a_file(digits_cache: Path, tmp_pa
 
 def test_options_that_do_nothing_here_are_noted(digits_cache: Path, tmp_path: Path) -> None:
     done = probe(
-        "head", "--solver", "knn", "--k", "5,500", "-j", "3",
+        "head", "--head", "knn", "--k", "5,500", "-j", "3",
         "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
     )  # fmt: skip
     note = next(line for line in done.stderr.splitlines() if line.startswith("note"))
-    assert "-j 3 is for --solver logistic" in note
+    assert "-j 3 is for --head logistic" in note
     assert "--k 500: all 210 training rows vote" in note
 
 
@@ -121,7 +121,7 @@ def test_an_audit_lists_doubts_and_shows_them(digits_cache: Path, tmp_path: Path
     ("arguments", "message"),
     [
         (("--momentum", "0.9"), "momentum is of sgd"),
-        (("--max-memory", "50MB", "--solver", "ridge"), "even when rows stay in their file"),
+        (("--max-memory", "50MB", "--head", "ridge"), "even when rows stay in their file"),
         (("--patience", "3", "--folds", "3"), "--patience goes by validation rows"),
         (("--folds", "1"), "from 2 to"),
     ],

@@ -85,7 +85,9 @@ def test_an_ensemble_is_told_how_its_heads_are_exported(digits_cache: Path, tmp_
     asked = HeadRequest(solver="ridge", grid=True, folds=3, ensemble="average")
     run = make_run(digits_cache, asked)
     whole = Bundle.load(make_bundle(digits_cache, run, tmp_path / "whole", remember=None))
-    with pytest.raises(BundleError, match=r"ensemble of 3 ridge heads .*--folds.*onnx and mxnet"):
+    with pytest.raises(
+        BundleError, match=r"ensemble of 3 ridge heads .*--fold-heads.*onnx and mxnet"
+    ):
         export_onnx(whole, tmp_path / "a.onnx")
     out = make_bundle(digits_cache, run, tmp_path / "folds", remember=None, folds=True)
     folds = Bundle.load(out)

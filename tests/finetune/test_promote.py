@@ -123,7 +123,7 @@ def test_it_can_be_bundled_and_predicts(tuned: tuple[Path, dict[str, Any]], tmp_
 def test_a_network_from_scratch_is_credited_to_nobody(cache: Path, tmp_path: Path) -> None:
     path = cache / "runs" / RUN / "result.json"  # as if the probe had been on published weights
     path.write_text(path.read_text().replace('"random:0"', '"resnet18.torchvision_v1"'))
-    said = json.loads(promote(cache, "--from-scratch", "--epochs", "1", "--json").stdout)
+    said = json.loads(promote(cache, "--start", "scratch", "--epochs", "1", "--json").stdout)
     folder, origin = Path(said["folder"]), said["weights"]
     kind, _, seed = origin.partition(":")
     begun = begin(source_of(cache), Options(start="scratch"), tmp_path / "begun")
@@ -325,8 +325,8 @@ def test_a_training_that_diverges_says_so(made: Path, tmp_path: Path) -> None:
         (("--unfreeze", "x"), "EPOCH:LAYER"),
         (("--lr-mult", "conv9=2"), "no parameter and no layer"),
         (("--lr-mult", "stage1"), "PATTERN=FACTOR"),
-        (("--sizes", "big"), "sides in pixels"),
-        (("--sizes", "7"), "the run's own size is 32"),
+        (("--train-sizes", "big"), "sides in pixels"),
+        (("--train-sizes", "7"), "the run's own size is 32"),
         (("--optimizer", "lion"), "--optimizer lion"),
         (("--bn", "maybe"), "--bn maybe"),
         (("--lr", "-1"), "--lr -1"),
@@ -334,7 +334,7 @@ def test_a_training_that_diverges_says_so(made: Path, tmp_path: Path) -> None:
         (("--sampling", "weighted"), "go together"),
         (("--accumulate", "9"), "only 3 batches"),
         (("--compare", "magic"), "--compare magic"),
-        (("--from-scratch", "--compare", "scratch"), "the run itself does"),
+        (("--start", "scratch", "--compare", "scratch"), "the run itself does"),
         (("--resume",), "no fine-tuning was interrupted"),
         (("--resume", "--lr", "1"), "keeps its options"),
         (("no-such-run",), "no such folder"),
@@ -353,7 +353,7 @@ def test_what_makes_no_sense_is_refused_in_a_line_and_leaves_nothing(
 def test_a_sample_weight_file_is_read_or_refused(cache: Path, tmp_path: Path) -> None:
     ids = list(source_of(cache).train.ids)
     path = tmp_path / "weights.csv"
-    options = (*QUICK, "--dry-run", "--sampling", "weighted", "--sample-weights", str(path))
+    options = (*QUICK, "--dry-run", "--sampling", "weighted", "--sampling-weights", str(path))
     path.write_text("id,weight\n" + "\n".join(f"{one},1" for one in ids))
     promote(cache, *options)
     path.write_text("\n".join(f"{one},1" for one in ids[1:]))

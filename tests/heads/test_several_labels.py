@@ -258,7 +258,7 @@ def test_class_weights_count_a_yes_as_often_as_it_is_rare() -> None:
     other = DenseHead(epochs=2, class_weight={0: 1.0}, random_state=0).fit(X, Y)
     np.testing.assert_allclose(given.coef_[1:], other.coef_[1:], atol=1e-6)
     assert given.intercept_[0] - other.intercept_[0] == pytest.approx(np.log(3), abs=0.1)
-    with pytest.raises(HeadError, match="--balanced"):
+    with pytest.raises(HeadError, match="sampling='balanced' draws"):
         DenseHead(sampling="balanced").fit(X, Y)
 
 

@@ -73,5 +73,5 @@ def test_the_picture_is_written_whole(bundle: Bundle, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["e.png"]
     with pytest.raises(UsageError, match="no such class"):
         explain(bundle, image, label="zebra")
-    with pytest.raises(UsageError, match="--map"):
+    with pytest.raises(UsageError, match="--heatmap"):
         explain(bundle, image, wanted="heat")

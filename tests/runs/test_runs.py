@@ -365,7 +365,7 @@ def test_a_head_that_needs_all_rows_in_memory_says_how_much_that_is(
 
     monkeypatch.setattr(memory, "resident", lambda: 0)
     fitting, data = memory.Fitting(solver="logistic"), joined("train", "test")
-    with pytest.raises(UsageError, match="--solver path is the same model") as caught:
+    with pytest.raises(UsageError, match="--head path is the same model") as caught:
         memory.parts_of(data, fitting, max_memory=1000)
     wanted = int(str(caught.value).split("takes up to ")[1].split(" MB")[0])
     assert isinstance(

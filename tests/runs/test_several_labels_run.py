@@ -109,7 +109,7 @@ def test_a_class_that_a_split_lacks_is_named(
 
 def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
     data = joined("train", "test")
-    with pytest.raises(UsageError, match="--per-class counts images of one label each"):
+    with pytest.raises(UsageError, match="--learning-curve counts images of one label each"):
         fit_head(data, HeadRequest(per_class=(5,)), plan_head(data, HeadRequest()))
     data.splits["train"].labels[:] = 1
     with pytest.raises(HeadError, match="have the same labels"):

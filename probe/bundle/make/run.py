@@ -113,7 +113,7 @@ def bundle_run(
     if request.folds and "threshold" in (result.two_classes or {}):
         raise UsageError(
             "the run's threshold is for its own head, and not for the mean of the heads of its "
-            "folds: leave --folds out, or fit with --ensemble average"
+            "folds: leave --fold-heads out, or fit with --ensemble average"
         )
     entries, pca = parse_features_name(result.entry)
     parts = [_part(run, store, name) for name in entries]
@@ -229,7 +229,7 @@ def _head_files(run: Path, solver: str, folds: bool) -> list[str]:
         if solver in HEADS and HEADS[solver].load().keeps_rows:
             raise BundleError(
                 f"{run}: a run keeps no {solver} heads of folds, for each holds its training rows; "
-                "leave out --folds"
+                "leave out --fold-heads"
             )
         raise BundleError(f"{run}: keeps no heads of folds; `probe head --folds 5` makes them")
     return found
