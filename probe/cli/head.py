@@ -84,7 +84,8 @@ def head(
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "wd": wd,
         "momentum": momentum, "schedule": schedule, "hidden": hidden, "dropout": dropout,
         "label_smoothing": label_smoothing, "class_weight": class_weight,
-        "sampling": "all" if sampling == "shuffle" else sampling, "patience": patience, "seeds": seeds, "C": c,
+        "sampling": "all" if sampling == "shuffle" else sampling,
+        "patience": patience, "seeds": seeds, "C": c,
         "max_iter": max_iter, "alpha": alpha, "distance": distance, "shrinkage": shrinkage, "k": k,
         "temperature": temperature,
     }  # fmt: skip

@@ -110,7 +110,8 @@ def linear_heads(bundle: Bundle) -> tuple[LayeredHead, ...]:
         if members and all(hasattr(one, "layers") for one in members):
             raise BundleError(
                 f"an ensemble of {len(members)} {bundle.about.head} heads cannot be exported; "
-                "`probe bundle RUN --fold-heads` makes a bundle of its heads, which onnx and mxnet take"
+                "`probe bundle RUN --fold-heads` makes a bundle of its heads, which onnx and "
+                "mxnet take"
             )
         if not isinstance(head, LayeredHead):
             raise BundleError(

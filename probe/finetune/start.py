@@ -95,14 +95,14 @@ def _check(source: Source, options: Options, feed: Feed) -> None:
         source.backbone.check_size(source.layer, size)
         if not own <= 2 * size <= 4 * own:
             raise UsageError(
-                f"--train-sizes {size}: the run's own size is {own}, at which every epoch is validated; "
-                f"train on sides from {(own + 1) // 2} to {2 * own}"
+                f"--train-sizes {size}: the run's own size is {own}, at which every epoch is "
+                f"validated; train on sides from {(own + 1) // 2} to {2 * own}"
             )
     fixed_size = source.layer.kind == "vector" or source.pool in ("flatten", "none")
     if feed.sizes != (source.preprocess.size,) and fixed_size and source.layer.kind != "gap":
         raise UsageError(
-            f"--train-sizes: features of {source.layer.name} with --pool {source.pool} have another "
-            "length at another size; only averaged or largest maps do not"
+            f"--train-sizes: features of {source.layer.name} with --pool {source.pool} have "
+            "another length at another size; only averaged or largest maps do not"
         )
 
 

@@ -42,8 +42,8 @@ def test_a_sweep_over_rates_decays_and_seeds_tells_the_spread(
     digits_cache: Path, tmp_path: Path
 ) -> None:
     done = probe(
-        "head", "--lr", "1e-4,1e-2", "--wd", "grid", "--seeds", "2", "--epochs", "5", "--sampling", "balanced",
-        "-b", "32",
+        "head", "--lr", "1e-4,1e-2", "--wd", "grid", "--seeds", "2", "--epochs", "5",
+        "--sampling", "balanced", "-b", "32",
         "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
     )  # fmt: skip
     result = json.loads((tmp_path / "run" / "result.json").read_text())
