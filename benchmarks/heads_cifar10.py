@@ -29,8 +29,8 @@ Seen on two cores that a dozen other processes were using, so the times say litt
     prototype, mean       52.89 %  51.91-53.81    2 s     55.85 %  54.88-56.77    3 s
 
 Learning curves by `probe head --head path --C 1e-3,1e-2,1e-1 --learning-curve
-5,10,20,50,100,200,500 --draws 5`, top-1 on 15,000 validation images, mean and standard deviation over the draws, C chosen
-inside each:
+5,10,20,50,100,200,500 --draws 5`, top-1 on 15,000 validation images, mean and standard
+deviation over the draws, C chosen inside each:
 
     images a class   5         10        20        50        100       200       500
     VGG16 at 32      30.7±1.7  38.4±1.4  44.8±0.9  51.4±0.9  54.8±0.4  57.8±0.4  60.5±0.3

@@ -43,7 +43,7 @@ def bundle(
     ] = None,
     folds: Annotated[
         bool,
-        typer.Option("--fold-heads", help="The heads of all folds, averaged, not the last."),
+        typer.Option("--fold-heads", help="The heads of all folds, averaged, not the final one."),
     ] = False,
     reject_rate: Annotated[
         float,

@@ -167,8 +167,8 @@ def _map(pictures: Pictures, material: Material) -> Section:
     why += (
         "Rows are scaled to unit length; near means alike to the backbone. Point at one to see it, "
         "click to keep it with its nearest neighbours by cosine, among all images of this page. "
-        "UMAP is not offered: --projection tsne adds t-SNE. Distances between far groups mean little "
-        "in t-SNE, and two components of PCA hold only the part of the variance that is stated."
+        "UMAP is not offered: --projection tsne adds t-SNE. Distances between far groups mean "
+        "little in t-SNE, and two components of PCA hold only the stated part of the variance."
     )
     page = asset("map.html")
     if material.several:
