@@ -8,7 +8,8 @@
     projection.safetensors  the PCA between features and head; most bundles have none
     head.safetensors        the head with its normalisation; with folds head-fold01 ... instead
     reference.safetensors   synthetic images, and the features and probabilities they gave
-    neighbours.safetensors  training features as float16, for the flag `stranger`; may be left out
+    neighbours.safetensors  training features as float16, for the flag `out-of-distribution`; may
+                            be left out
     README.md               the model card, for people: the one file that may be edited
 
 A name that ends in `.probe` is one file: the same, as an uncompressed zip archive. Nothing in it is

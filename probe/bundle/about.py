@@ -40,17 +40,17 @@ class Rejection:
     rate : float, in (0, 1)
         The share of held-out images that each of the two flags may hit.
     confidence : float or None
-        ``unsure``: the highest probability is below it. None without held-out predictions.
+        ``low-confidence``: the highest probability is below it. None without held-out predictions.
     distance : float or None
-        ``stranger``: the distance to the k-th nearest training image is above it. None where the
-        bundle remembers no features.
+        ``out-of-distribution``: the distance to the k-th nearest training image is above it. None
+        where the bundle remembers no features.
     k : int
     confidence_rows, distance_rows : int
         Held-out rows that each was chosen on.
     top1_answered : float or None
-        Accuracy on the held-out rows that are not unsure.
+        Accuracy on the held-out rows that are not low_confidence.
     errors_caught : float or None
-        The share of wrong held-out predictions that are unsure.
+        The share of wrong held-out predictions that are low_confidence.
     """
 
     rate: float

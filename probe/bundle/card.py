@@ -106,7 +106,7 @@ def _answers(about: About, votes: int) -> str:
     if votes:
         calibrated = (
             f"Each of {votes} heads has a vote, and a probability is a share of the votes: it is "
-            "not calibrated, and no confidence was chosen below which an image is unsure."
+            "not calibrated, and no confidence was chosen below which an image is low_confidence."
         )
     elif about.temperature is None:
         calibrated = (
@@ -153,21 +153,21 @@ def _unknown(about: About) -> str:
     lines = []
     if rejection.confidence is not None:
         line = (
-            f"- `unsure`: the highest probability is below {rejection.confidence:.4f}, as for "
-            f"{share} of {_held_out(about)} ({rejection.confidence_rows:,})."
+            f"- `low-confidence`: the highest probability is below {rejection.confidence:.4f}, as "
+            f"for {share} of {_held_out(about)} ({rejection.confidence_rows:,})."
         )
         if rejection.top1_answered is not None and rejection.errors_caught is not None:
             line += (
-                f" Of the wrong answers there {100 * rejection.errors_caught:.1f} % are unsure; of "
-                f"the rest {100 * rejection.top1_answered:.2f} % are right."
+                f" Of the wrong answers there {100 * rejection.errors_caught:.1f} % have low "
+                f"confidence; of the rest {100 * rejection.top1_answered:.2f} % are right."
             )
         lines.append(line)
     if rejection.distance is not None:
         lines.append(
-            f"- `stranger`: the distance to the {rejection.k}th nearest training image is above "
-            f"{rejection.distance:.4f}, as for {share} of "
+            f"- `out-of-distribution`: the distance to the {rejection.k}th nearest training image "
+            f"is above {rejection.distance:.4f}, as for {share} of "
             f"{rejection.distance_rows:,} held-out images. How many "
-            "strangers that catches depends on the strangers."
+            "out-of-distribution images that finds depends on those images."
         )
     return "## What it does not know\n\n" + "\n".join(lines)
 

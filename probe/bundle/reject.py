@@ -1,10 +1,10 @@
-"""\"I do not know\": two flags, each with a threshold that was chosen on held-out rows.
+"""Two flags of answers that may mean nothing, each with a threshold chosen on held-out rows.
 
-unsure    the highest calibrated probability is lower than nearly all held-out images had
-stranger  the image is further from the training features than nearly all held-out images were
+low-confidence       the highest calibrated probability is lower than that of nearly all of them
+out-of-distribution  the image is further from the training features than nearly all of them are
 
-*Nearly all* is 1 - rate. The flags say nothing of how many strangers are caught: that depends on
-the strangers, of which training knew nothing.
+*Nearly all* is 1 - rate. How many out-of-distribution images are flagged depends on those images,
+of which training knew nothing.
 
 References
 ----------
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from probe.bundle.about import Rejection
 from probe.bundle.neighbours import Neighbours
 
-UNSURE, STRANGER = "unsure", "stranger"
+LOW_CONFIDENCE, OUT_OF_DISTRIBUTION = "low-confidence", "out-of-distribution"
 LEAST_HELD_OUT = 20  # below, a share of 5 % is less than one row
 
 
@@ -33,18 +33,18 @@ class Verdicts:
 
     Parameters
     ----------
-    unsure, stranger : bool, (n,)
+    low_confidence, out_of_distribution : bool, (n,)
     distances : float64, (n,), or None
         To the k-th nearest training row; None where none are remembered.
     """
 
-    unsure: NDArray[np.bool_]
-    stranger: NDArray[np.bool_]
+    low_confidence: NDArray[np.bool_]
+    out_of_distribution: NDArray[np.bool_]
     distances: NDArray[np.float64] | None
 
     def flags(self, row: int) -> tuple[str, ...]:
         """Return the words for one image."""
-        words = {UNSURE: self.unsure, STRANGER: self.stranger}
+        words = {LOW_CONFIDENCE: self.low_confidence, OUT_OF_DISTRIBUTION: self.out_of_distribution}
         return tuple(word for word, hit in words.items() if hit[row])
 
 
@@ -57,20 +57,22 @@ def judge(
     """Compare images with the thresholds; without thresholds nothing is flagged."""
     nothing = np.zeros(len(features), bool)
     if rejection is None:
-        return Verdicts(unsure=nothing, stranger=nothing, distances=None)
-    unsure, stranger, distances = nothing, nothing, None
+        return Verdicts(low_confidence=nothing, out_of_distribution=nothing, distances=None)
+    low_confidence, out_of_distribution, distances = nothing, nothing, None
     if rejection.confidence is not None:
-        unsure = probabilities.max(axis=1) < rejection.confidence
+        low_confidence = probabilities.max(axis=1) < rejection.confidence
     if rejection.distance is not None and neighbours is not None:
         distances = neighbours.nearest(features, rejection.k)[0][:, -1]
-        stranger = distances > rejection.distance
-    return Verdicts(unsure=unsure, stranger=stranger, distances=distances)
+        out_of_distribution = distances > rejection.distance
+    return Verdicts(
+        low_confidence=low_confidence, out_of_distribution=out_of_distribution, distances=distances
+    )
 
 
 def choose_confidence(
     confidence: NDArray[np.float64], right: NDArray[np.bool_], rate: float
 ) -> tuple[float, float, float]:
-    """Choose the confidence below which an image is unsure, on held-out rows.
+    """Choose the confidence below which an image has low confidence, on held-out rows.
 
     Parameters
     ----------
@@ -78,7 +80,7 @@ def choose_confidence(
         The highest probability of each row, calibrated.
     right : bool, (n,)
     rate : float
-        The share of rows that may be unsure.
+        The share of rows that may be low_confidence.
 
     Returns
     -------
@@ -93,6 +95,6 @@ def choose_confidence(
 
 
 def choose_distance(neighbours: Neighbours, features: NDArray[Any], rate: float, k: int) -> float:
-    """Choose the distance above which an image is a stranger, on held-out rows."""
+    """Choose the distance above which an image is a out_of_distribution, on held-out rows."""
     distances = neighbours.nearest(features, k)[0][:, -1]
     return float(np.quantile(distances, 1 - rate, method="higher"))

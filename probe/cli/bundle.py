@@ -48,8 +48,8 @@ def bundle(
     reject_rate: Annotated[
         float,
         typer.Option(
-            help="Share of held-out images that each of `unsure` and `stranger` may flag; "
-            "0 for no flags."
+            help="Share of held-out images that each of the flags low-confidence and "
+            "out-of-distribution may hit; 0 for no flags."
         ),
     ] = 0.05,
     remember: Annotated[
@@ -197,7 +197,7 @@ def _flags(made: Bundle) -> str:
         return "none"
     words = []
     if rejection.confidence is not None:
-        words.append(f"unsure below {rejection.confidence:.4f}")
+        words.append(f"low confidence below {rejection.confidence:.4f}")
     if rejection.distance is not None:
-        words.append(f"stranger beyond {rejection.distance:.4f}")
+        words.append(f"out of distribution beyond {rejection.distance:.4f}")
     return f"{', '.join(words)}: {100 * rejection.rate:g} % of held-out images each"

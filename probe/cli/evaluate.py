@@ -163,8 +163,8 @@ def _look(folder: Path, rows: Split, bundle: str) -> int:
 
 
 FLAGS = {
-    "unsure": "flagged unsure",
-    "stranger": "flagged stranger",
+    "low_confidence": "flagged low confidence",
+    "out_of_distribution": "flagged out of distribution",
     "top1_answered": "top-1 without flags",
 }
 

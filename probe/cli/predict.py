@@ -156,7 +156,9 @@ def predict(
 def vote_note(bundles: Sequence[Bundle]) -> str:
     """Return what is said of bundles whose heads vote; nothing where none does."""
     votes = sum(bundle.votes for bundle in bundles)
-    return f"shares of {votes} votes, not calibrated; no threshold for unsure" if votes else ""
+    return (
+        f"shares of {votes} votes, not calibrated; no threshold for low confidence" if votes else ""
+    )
 
 
 def check_options(tta: str, combine: str, weighting: str) -> None:

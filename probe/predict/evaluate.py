@@ -47,7 +47,7 @@ class Evaluation:
         Of several labels, as `RunResult.multilabel` has them.
     intervals : mapping of metric to (low, high)
         95 % intervals over the rows.
-    unsure, stranger : float or None
+    low_confidence, out_of_distribution : float or None
         The share of rows with each flag; None where the bundle has no such threshold.
     top1_answered : float or None
         Top-1 on the rows without a flag; None of several labels.
@@ -70,8 +70,8 @@ class Evaluation:
     figures: dict[str, float]
     labels: dict[str, Any] | None
     intervals: dict[str, tuple[float, float]]
-    unsure: float | None
-    stranger: float | None
+    low_confidence: float | None
+    out_of_distribution: float | None
     top1_answered: float | None
     from_cache: int = 0
     n_groups: int | None = None
@@ -82,8 +82,8 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """Return plain values; what was not measured is absent."""
         flags = {
-            "unsure": self.unsure,
-            "stranger": self.stranger,
+            "low_confidence": self.low_confidence,
+            "out_of_distribution": self.out_of_distribution,
             "top1_answered": self.top1_answered,
         }
         return {
@@ -201,9 +201,9 @@ def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> Label
         raise UsageError("no images to score; name another split with --split")
     check_kind(predictor, split.labels)
     known = {name: number for number, name in enumerate(predictor.classes)}
-    if strangers := [name for name in classes if name not in known]:
+    if unknown := [name for name in classes if name not in known]:
         raise UsageError(
-            f"the bundle knows no class {strangers[0]!r} ({len(strangers)} of {len(classes)} are "
+            f"the bundle knows no class {unknown[0]!r} ({len(unknown)} of {len(classes)} are "
             f"strange to it); its classes are {', '.join(predictor.classes[:10])}"
         )
     places = np.array([known[name] for name in classes])
@@ -241,14 +241,14 @@ def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
 def _evaluation(
     predictor: Predictor, answers: list[Answers], labels: Labels, scored: Scored
 ) -> Evaluation:
-    unsure = np.concatenate([one.verdicts.unsure for one in answers])
-    stranger = np.concatenate([one.verdicts.stranger for one in answers])
+    low_confidence = np.concatenate([one.verdicts.low_confidence for one in answers])
+    out_of_distribution = np.concatenate([one.verdicts.out_of_distribution for one in answers])
     splits, thresholds = {"test": scored}, answers[0].thresholds
     several = describe_labels(splits, predictor.classes, thresholds)
     found = [b.about.rejection for b in predictor.bundles if b.about.rejection is not None]
     confident = any(one.confidence is not None for one in found)
     answered = None
-    if found and several is None and (fine := ~(unsure | stranger)).any():
+    if found and several is None and (fine := ~(low_confidence | out_of_distribution)).any():
         likeliest = scored.probabilities.argmax(axis=1)  # as top-1 counts, whatever the threshold
         answered = float((likeliest == scored.columns)[fine].mean())
     baseline = baseline_of(labels, {"test": labels}, predictor.classes)
@@ -257,8 +257,10 @@ def _evaluation(
         figures=figures_of(splits, None, thresholds)["test"],
         labels=several["classes"] if several else None,
         intervals=(intervals_of(splits) or {}).get("test", {}),
-        unsure=float(unsure.mean()) if confident else None,
-        stranger=float(stranger.mean()) if any(one.distance for one in found) else None,
+        low_confidence=float(low_confidence.mean()) if confident else None,
+        out_of_distribution=float(out_of_distribution.mean())
+        if any(one.distance for one in found)
+        else None,
         top1_answered=answered,
         baseline=baseline and {"class": baseline["class"], **baseline["figures"]["test"]},
         n_groups=None if scored.units is None else count_units(scored.units, len(labels)),

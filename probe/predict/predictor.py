@@ -213,9 +213,15 @@ class Predictor:
         if len(verdicts) == 1:
             return verdicts[0]
         half = self.weights.sum() / 2
-        unsure = np.einsum("m,mn->n", self.weights, [one.unsure for one in verdicts]) > half
-        stranger = np.einsum("m,mn->n", self.weights, [one.stranger for one in verdicts]) > half
-        return Verdicts(unsure=unsure, stranger=stranger, distances=None)
+        low_confidence = (
+            np.einsum("m,mn->n", self.weights, [one.low_confidence for one in verdicts]) > half
+        )
+        out_of_distribution = (
+            np.einsum("m,mn->n", self.weights, [one.out_of_distribution for one in verdicts]) > half
+        )
+        return Verdicts(
+            low_confidence=low_confidence, out_of_distribution=out_of_distribution, distances=None
+        )
 
 
 def _threshold(bundles: Sequence[Bundle], combination: str) -> Threshold | None:

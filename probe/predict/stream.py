@@ -37,7 +37,7 @@ class Prediction:
         Where an image may have several labels, those whose thresholds are reached; maybe none.
         None where it has one label.
     flags : tuple of str
-        ``unsure`` and ``stranger``, where they apply.
+        ``low-confidence`` and ``out-of-distribution``, where they apply.
     distance : float or None
         To the training images, where the bundle remembers some.
     """

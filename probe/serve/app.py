@@ -128,7 +128,9 @@ def _add_facts(app: FastAPI, bundle: Bundle, name: str, worker: Worker) -> None:
     about, rejection = bundle.about, bundle.about.rejection
     flags = [] if rejection is None else [
         word
-        for word, threshold in (("unsure", rejection.confidence), ("stranger", rejection.distance))
+        for word, threshold in (
+            ("low-confidence", rejection.confidence), ("out-of-distribution", rejection.distance)
+        )
         if threshold is not None
     ]  # fmt: skip
     facts = BundleFacts(

@@ -54,7 +54,7 @@ class Reply(BaseModel):
         "most probable first; maybe none",
     )
     predictions: list[Label] = Field(description="most probable first")
-    flags: list[str] = Field(description="unsure, stranger")
+    flags: list[str] = Field(description="low-confidence, out-of-distribution")
     distance: float | None = Field(None, description="to the training images")
     neighbours: list[Near]
     notes: list[str] = Field(

@@ -98,11 +98,11 @@ def test_its_flags_hit_the_stated_share_of_held_out_rows(
     rows = [row for row, one in enumerate(entry.ids) if one in held_out]
     features = entry.rows(rows)
     verdicts = bundle.verdicts(features, bundle.probabilities(features))
-    assert 0.05 <= verdicts.unsure.mean() <= 0.1
-    assert 0.05 <= verdicts.stranger.mean() <= 0.1
+    assert 0.05 <= verdicts.low_confidence.mean() <= 0.1
+    assert 0.05 <= verdicts.out_of_distribution.mean() <= 0.1
     noise = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     strange = bundle.features(noise)
-    assert bundle.verdicts(strange, bundle.probabilities(strange)).stranger.all()
+    assert bundle.verdicts(strange, bundle.probabilities(strange)).out_of_distribution.all()
 
 
 def flip(path: Path) -> None:

@@ -52,11 +52,11 @@ def test_a_vote_of_real_heads_says_that_it_is_one(digits_cache: Path, tmp_path: 
     assert "Each of 3 heads has a vote" in card
     assert "calibrated: scores" not in card
     done = CliRunner().invoke(app, ["predict", str(path), *images, "--cache-dir", str(tmp_path)])
-    assert "shares of 3 votes, not calibrated; no threshold for unsure" in done.stderr
+    assert "shares of 3 votes, not calibrated; no threshold for low confidence" in done.stderr
     asked_of = ["evaluate", str(path), "--dataset", "digits", "--limit", "20"]
     done = CliRunner().invoke(app, [*asked_of, "--cache-dir", str(digits_cache)])
     assert "shares of 3 votes" in done.stdout
-    assert "flagged unsure" not in done.stdout
+    assert "flagged low confidence" not in done.stdout
 
     folds = make_bundle(digits_cache, run, tmp_path / "folds", folds=True)
     found = Bundle.load(folds)

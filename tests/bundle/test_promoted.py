@@ -49,7 +49,7 @@ def promoted(run: Path, bundle: Bundle, out: Path) -> tuple[Path, str]:
     return out, first
 
 
-def test_it_has_its_own_network_and_forwards_training_images_to_know_strangers(
+def test_it_has_its_own_network_and_forwards_training_images_for_the_distance(
     digits_cache: Path, digits_run: Path, digits_bundle: Path, tmp_path: Path
 ) -> None:
     run, first = promoted(digits_run, Bundle.load(digits_bundle), tmp_path / "run")
@@ -92,6 +92,8 @@ def test_where_the_images_are_gone_it_says_what_to_run(
     with caplog.at_level(logging.WARNING):
         found = forwarded_training(source, joined, cache, lambda _done, _total: None)
     assert found is None
-    (told,) = [one.getMessage() for one in caplog.records if "stranger" in one.getMessage()]
+    (told,) = [
+        one.getMessage() for one in caplog.records if "out-of-distribution" in one.getMessage()
+    ]
     assert "others than they were" in told
     assert f"--weights {run / 'backbone.safetensors'} --dataset {photos}" in told

@@ -395,7 +395,7 @@ def test_a_run_becomes_a_bundle_that_predicts(digits: Path, tmp_path: Path) -> N
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     good, bad = str(tmp_path / "grey.png"), str(tmp_path / "broken.png")
     table = probe("predict", str(bundle), good, "-k", "2", cwd=tmp_path).stdout.splitlines()
-    assert table[0] == f"{good}  [stranger]"  # a grey ramp is no digit
+    assert table[0] == f"{good}  [out-of-distribution]"  # a grey ramp is no digit
     assert len(table) == 3
     done = probe("predict", str(bundle), bad, good, "--format", "jsonl", cwd=tmp_path, code=1)
     told = [json.loads(line) for line in done.stdout.splitlines()]

@@ -89,7 +89,7 @@ def test_evaluating_gives_the_metrics_of_the_same_predictions(
     low, high = outcome.intervals["top1"]
     assert low <= outcome.scored.metrics.top1 <= high
     assert outcome.from_cache == 0
-    assert outcome.unsure is not None
+    assert outcome.low_confidence is not None
     renamed = [f"digit {name}" for name in dataset.classes]
     with pytest.raises(UsageError, match="knows no class 'digit 0'"):
         evaluate(Predictor([bundle]), split, renamed)

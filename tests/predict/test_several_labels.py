@@ -91,7 +91,7 @@ def test_the_card_says_what_a_probability_is(world: World) -> None:
     assert f"{100 * figures['map']:.2f} %" in card
     assert "softmax" not in card
     assert "threshold" in card
-    assert "unsure" not in card
+    assert "low-confidence" not in card
 
 
 def test_python_names_labels(world: World) -> None:

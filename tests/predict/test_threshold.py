@@ -85,7 +85,7 @@ def test_evaluate_tells_figures_at_the_threshold(finished: tuple[Path, Path, Pat
     assert rejection is not None
     p = predictor.bundles[0].predict_proba([str(images / one) for one in split.ids])
     sure = p.max(axis=1) >= (rejection.confidence or 0)
-    if not outcome.stranger:  # as top-1 counts, not by the threshold
+    if not outcome.out_of_distribution:  # as top-1 counts, not by the threshold
         expected = (p.argmax(axis=1) == split.labels)[sure].mean()
         assert outcome.top1_answered == pytest.approx(expected)
     assert outcome.baseline is not None

@@ -111,7 +111,7 @@ def test_a_dropped_or_pasted_image_is_answered(
     assert told(page) == served[1].predict(pictures[1:2])[0]
 
 
-def test_a_stranger_is_flagged_and_a_broken_file_explained(
+def test_an_unlike_image_is_flagged_and_a_broken_file_explained(
     browser: Any, page: Any, tmp_path: Path
 ) -> None:
     import numpy as np
@@ -121,7 +121,7 @@ def test_a_stranger_is_flagged_and_a_broken_file_explained(
     Image.fromarray(noise).save(tmp_path / "noise.png")
     page.set_input_files("#file", str(tmp_path / "noise.png"))
     told(page)
-    assert "Stranger" in page.inner_text("#flags")
+    assert "Out of distribution" in page.inner_text("#flags")
 
 
 def test_the_keyboard_reaches_the_file_and_the_outline_shows(page: Any) -> None:

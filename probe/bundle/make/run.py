@@ -370,7 +370,7 @@ def forwarded_training(
         images = _same_images(requested_dataset(request).splits.get("train"), known)
     except ProbeError as error:
         log.warning(
-            "no flag `stranger`: %s. %s, then make the bundle again",
+            "no flag `out-of-distribution`: %s. %s, then make the bundle again",
             str(error).rstrip("."), _advice(source, request),
         )  # fmt: skip
         return None

@@ -2,8 +2,8 @@
 
 const $ = (id) => document.getElementById(id);
 const FLAGS = {
-  unsure: "Unsure: the best answer is less probable than those for nearly all images of the kind it was trained on.",
-  stranger: "Stranger: the image is further from the training images than nearly all images of their kind. The answer below may mean nothing.",
+  "low-confidence": "Low confidence: the best answer is less probable than those for nearly all images of the kind it was trained on.",
+  "out-of-distribution": "Out of distribution: the image is further from the training images than nearly all images of their kind. The answer below may mean nothing.",
 };
 let asked = 0; // answers that come after a newer question are dropped
 
