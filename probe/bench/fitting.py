@@ -22,7 +22,7 @@ from probe.evaluation.predictions import FILE_NAME as PREDICTIONS
 from probe.evaluation.predictions import Predictions, load_predictions
 from probe.evaluation.splitting import Labels, fold_split, warn_of_unknown
 from probe.evaluation.units import Related, beyond_single
-from probe.heads import HEADS
+from probe.heads.catalog import HEADS, names_that
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import save_projection
 from probe.runs.fit import HeadRequest, fit_head, keep_run, plan_head, related_rows, run_folder
@@ -47,15 +47,14 @@ class Fitted:
 
 def head_request(head: str, protocol: Protocol, command: str) -> HeadRequest:
     """Return what `probe head` would be asked for: a grid wherever the head has one."""
-    from probe.heads.grid import GRIDS
-
+    has_grid = bool(HEADS[head].grids())
     return HeadRequest(
         solver=head,
-        grid=head in GRIDS,
+        grid=has_grid,
         val_size=None if protocol.folds else protocol.val_size,
         folds=protocol.folds,
         repeats=protocol.repeats,
-        metric=_choice_metric(protocol) if head in GRIDS or protocol.folds else "top1",
+        metric=_choice_metric(protocol) if has_grid or protocol.folds else "top1",
         sample_weight=protocol.sample_weight,
         seed=protocol.seed,
         command=command,
@@ -113,11 +112,10 @@ def check_protocol(
 
 def _require_several(heads: Sequence[str]) -> None:
     for name in heads:
-        if not HEADS[name].load().takes_several:
-            others = ", ".join(one for one in HEADS if HEADS[one].load().takes_several)
+        if not HEADS[name].takes_several:
             raise UsageError(
                 f"--heads {name}: these images may have several labels, and this head knows one an "
-                f"image; take some of {others}"
+                f"image; take some of {names_that('takes_several', 'or')}"
             )
 
 

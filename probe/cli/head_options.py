@@ -1,17 +1,18 @@
-"""The options of `probe head`, by what they belong to."""
+"""The options of `probe head`: its own, and those that the heads of the catalog declare."""
 
 from __future__ import annotations
 
+import inspect
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
-DENSE, LOGISTIC, OTHERS = (
-    "--head dense",
-    "--head path, logistic",
-    "--head ridge, prototype, knn",
-)
+from probe.heads.catalog import HEADS, names_that, owners
+from probe.heads.spec import Option, PowersOfTen
+
 CHOOSING, CURVE = "Choosing, and how sure it is", "Learning curve"
 TWO = "Two classes"
 
@@ -23,22 +24,14 @@ Solver = Annotated[
     str,
     typer.Option(
         "--head", metavar="NAME",
-        help="dense (Gluon layers), path (logistic regression, fast), logistic (scikit-learn's), "
-        "ridge, prototype or knn.",
+        help="; ".join(f"{name}: {spec.summary}" for name, spec in HEADS.items()) + ".",
     ),
 ]  # fmt: skip
-Normalize = Annotated[
-    str | None,
-    typer.Option(
-        help="standard, l2 or none; learnt from training rows only.",
-        show_default="l2 for knn, else standard",
-    ),
-]
 Jobs = Annotated[
     int | None,
     typer.Option(
         "--jobs", "-j", min=1,
-        help="Fits of scikit-learn's solver at a time, one thread each.",
+        help=f"{names_that('one_by_one')}: fits at a time, one thread each.",
         show_default="all cores",
     ),
 ]  # fmt: skip
@@ -74,7 +67,8 @@ Seeds = Annotated[
     int | None,
     typer.Option(
         min=1, rich_help_panel=CHOOSING,
-        help="dense: fit each candidate with so many seeds, choose by their mean.",
+        help=f"{names_that('seeded')}: fit each candidate with so many seeds, and choose by the "
+        "mean.",
         show_default="1",
     ),
 ]  # fmt: skip
@@ -82,15 +76,17 @@ Metric = Annotated[
     str,
     typer.Option(
         rich_help_panel=CHOOSING,
-        help="What the choice goes by: top1, balanced_accuracy, macro_f1, auc or log_loss.",
+        help="What a choice among several values goes by: top1, balanced_accuracy, macro_f1, auc "
+        "or log_loss. Of those within one standard error of the best top-1, the one with the "
+        "lowest calibrated log loss is taken.",
     ),
 ]
 SampleWeight = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="path, logistic, ridge, prototype: a column of the list with what each image counts "
-        "in the fit, from 0. Choices, temperature and figures count every image once.",
+        help=f"{names_that('takes_weights')}: a column of the list with what each image counts in "
+        "the fit, from 0. Choices, temperature and figures count every image once.",
         show_default="all count alike",
     ),
 ]
@@ -149,143 +145,87 @@ Draws = Annotated[
     typer.Option(min=1, rich_help_panel=CURVE, help="Draws of each size.", show_default="5"),
 ]
 
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        min=1, rich_help_panel=DENSE, help="Passes over the training rows.", show_default="50"
-    ),
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch-size", "-b", min=1, rich_help_panel=DENSE, help="Rows a step.", show_default="256"
-    ),
-]
-OptimizerName = Annotated[
-    str | None,
-    typer.Option("--optimizer", rich_help_panel=DENSE, help="adam or sgd.", show_default="adam"),
-]
-Lr = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=DENSE,
-        help="Step size; several with commas, or `grid` for 13, are trained at once, the best is "
-        "taken.",
-        show_default="0.001 for adam, 0.01 for sgd",
-    ),
-]
-Wd = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=DENSE,
-        help="Weight decay, not on biases; several, or `grid` for 4, as with --lr.",
-        show_default="0",
-    ),
-]
-Momentum = Annotated[
-    float | None, typer.Option(rich_help_panel=DENSE, help="Of sgd.", show_default="0.9")
-]
-Schedule = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=DENSE,
-        help="How the step size falls: constant, cosine, or step (a tenth at 1/2 and 3/4).",
-        show_default="constant",
-    ),
-]
-Hidden = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=DENSE, help="Units of hidden ReLU layers, as 256 or 256,128.",
-        show_default="none",
-    ),
-]  # fmt: skip
-Dropout = Annotated[
-    float | None,
-    typer.Option(
-        rich_help_panel=DENSE,
-        help="Part of the hidden units, or else of the features, left out of a step.",
-        show_default="0",
-    ),
-]
-LabelSmoothing = Annotated[
-    float | None,
-    typer.Option(
-        rich_help_panel=DENSE, help="Part of each target spread over all classes.",
-        show_default="0",
-    ),
-]  # fmt: skip
-ClassWeight = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=DENSE, help="balanced: rows of rare classes count more.",
-        show_default="none",
-    ),
-]  # fmt: skip
-SamplingName = Annotated[
-    Literal["shuffle", "balanced"] | None,
-    typer.Option(
-        "--sampling", rich_help_panel=DENSE,
-        help="balanced draws rows so that classes are equally frequent; instead of --class-weight.",
-        show_default="shuffle",
-    ),
-]  # fmt: skip
-Patience = Annotated[
-    int | None,
-    typer.Option(
-        min=1, rich_help_panel=DENSE,
-        help="Stop after so many epochs without a lower validation loss; keep the best.",
-        show_default="never",
-    ),
-]  # fmt: skip
 
-Penalty = Annotated[
-    str | None,
-    typer.Option(
-        "--C", rich_help_panel=LOGISTIC,
-        help="Inverse of the L2 penalty; several with commas, or `grid` for 45: the best top-1 is "
-        "taken, and among those within one standard error of it the lowest calibrated log loss.",
-        show_default="0.01",
-    ),
-]  # fmt: skip
-MaxIter = Annotated[
-    int | None,
-    typer.Option(
-        min=1, rich_help_panel=LOGISTIC, help="At most so many iterations.",
-        show_default="300 for path, 1000",
-    ),
-]  # fmt: skip
+class WithHeadOptions:
+    """A command that takes the options of all heads besides its own; they reach it as `given`.
 
-Alpha = Annotated[
-    str | None,
-    typer.Option(
-        rich_help_panel=OTHERS,
-        help="ridge: the L2 penalty a row; several, or `grid` for 33.",
-        show_default="0.1",
-    ),
-]
-Distance = Annotated[
-    str | None,
-    typer.Option(rich_help_panel=OTHERS, help="prototype: lda or mean.", show_default="lda"),
-]
-Shrinkage = Annotated[
-    float | None,
-    typer.Option(
-        rich_help_panel=OTHERS, help="prototype: of lda's covariance, 0 to 1.", show_default="0.1"
-    ),
-]
-Neighbours = Annotated[
-    str | None,
-    typer.Option(
-        "--k", rich_help_panel=OTHERS,
-        help="knn: neighbours; several, or `grid` for 10, 20, 100 and 200.",
-        show_default="20",
-    ),
-]  # fmt: skip
-Temperature = Annotated[
-    float | None,
-    typer.Option(
-        rich_help_panel=OTHERS, help="knn: of the votes; low: the closest decide.",
-        show_default="0.07",
-    ),
-]  # fmt: skip
+    Its signature is read when the command line is put together, so that a head that is new in the
+    catalog is there without a line of code.
+
+    Parameters
+    ----------
+    command : callable
+        It has a parameter `given`: a mapping of `Option.name` to what was typed, None where
+        nothing was.
+    """
+
+    def __init__(self, command: Callable[..., None]) -> None:
+        self._command = command
+        self.__name__, self.__doc__ = command.__name__, command.__doc__
+
+    def __call__(self, **values: Any) -> None:
+        """Run the command."""
+        given = {key: values.pop(key, None) for key in _keys()}
+        self._command(**values, given=given)
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        hints = get_type_hints(self._command, include_extras=True)
+        own = [
+            one.replace(annotation=hints[name])
+            for name, one in inspect.signature(self._command).parameters.items()
+            if name != "given"
+        ]
+        return inspect.Signature([*own, *map(_parameter, _keys())])
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {name: one.annotation for name, one in self.__signature__.parameters.items()}
+
+
+def _keys() -> list[str]:
+    return list(dict.fromkeys(one.name for spec in HEADS.values() for one in spec.options))
+
+
+def _parameter(key: str) -> inspect.Parameter:
+    """Return an option as a parameter of the command, from all that heads declare of it."""
+    declared = owners(key)
+    first = declared[0][1]
+    names = [spec.name for spec, _ in declared]
+    panel = None if len(names) == len(HEADS) else "--head " + ", ".join(names)
+    typed: Any = str if first.grid is not None else first.kind
+    if first.choices:
+        typed = Literal[tuple(first.choices)]
+    info = typer.Option(
+        first.spelled,
+        *([first.short] if first.short else []),
+        help=_shared([(name, _help(one)) for name, (_, one) in zip(names, declared, strict=True)]),
+        show_default=_shared([(spec.name, one.default) for spec, one in declared]) or False,
+        rich_help_panel=panel,
+        min=first.low if first.kind is int and first.grid is None else None,
+    )
+    return inspect.Parameter(
+        key,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[typed | None, info],
+    )
+
+
+def _help(option: Option) -> str:
+    """Return the sentence of ``--help``, with what several values do."""
+    if option.grid is None:
+        return option.help
+    grid = option.grid
+    values = str(len(grid))
+    if not isinstance(grid, PowersOfTen):
+        values = ", ".join(f"{one:g}" for one in grid)
+    return f"{option.help}; several with commas, or `grid` for {values}: the best is taken."
+
+
+def _shared(texts: list[tuple[str, str]]) -> str:
+    """Return what heads say of an option, each once: "20 for knn, else 10"."""
+    counts = Counter(text for _, text in texts)
+    usual = counts.most_common(1)[0][0]
+    others = [f"{text} for {name}" for name, text in texts if text != usual]
+    return ", ".join([*others, f"else {usual}"]) if others else usual

@@ -4,22 +4,24 @@
     head = DenseHead(epochs=50, random_state=0).fit(X, y)
     head.predict_proba(X_new)
 
-Importing this package loads neither MXNet nor scikit-learn; naming an estimator loads the latter.
+Importing this package loads neither NumPy, scikit-learn nor MXNet; naming an estimator loads the
+first two.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from probe.heads.catalog import HEADS, HeadSpec
-from probe.heads.fitted import FittedHead, LayeredHead
-from probe.heads.io import load_fitted, load_head, save_head
+from probe.heads.catalog import HEADS
+from probe.heads.spec import HeadSpec
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead
     from probe.heads.dense import DenseHead
     from probe.heads.ensemble import EnsembleHead
+    from probe.heads.fitted import FittedHead, LayeredHead
     from probe.heads.history import Epoch
+    from probe.heads.io import load_fitted, load_head, save_head
     from probe.heads.knn import KNNHead
     from probe.heads.linear import LinearHead
     from probe.heads.logistic import LogisticHead
@@ -52,12 +54,17 @@ _LAZY = {
     "DenseHead": "probe.heads.dense",
     "EnsembleHead": "probe.heads.ensemble",
     "Epoch": "probe.heads.history",
+    "FittedHead": "probe.heads.fitted",
     "KNNHead": "probe.heads.knn",
+    "LayeredHead": "probe.heads.fitted",
     "LinearHead": "probe.heads.linear",
     "LogisticHead": "probe.heads.logistic",
     "PathHead": "probe.heads.path_head",
     "PrototypeHead": "probe.heads.prototype",
     "RidgeHead": "probe.heads.ridge",
+    "load_fitted": "probe.heads.io",
+    "load_head": "probe.heads.io",
+    "save_head": "probe.heads.io",
 }
 
 

@@ -16,6 +16,7 @@ from probe.errors import HeadError, OverflowHeadError
 from probe.evaluation.logits import from_scores, logits_from
 from probe.evaluation.parts import Part
 from probe.evaluation.streaming import StreamedRows
+from probe.heads.catalog import names_that
 from probe.heads.checks import as_head_error, checked_weights, encoded, one_of
 from probe.heads.history import Epoch
 from probe.heads.normalize import (
@@ -26,6 +27,7 @@ from probe.heads.normalize import (
     check_finite,
     fit_normalizer,
 )
+from probe.heads.spec import HeadSpec
 
 KEPT_DTYPES = [np.float32, np.float64, np.float16]  # anything else becomes float32
 
@@ -34,7 +36,7 @@ Validation = tuple[RowsLike, ArrayLike]
 OnEpoch = Callable[[Epoch], None]
 
 
-class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped base classes
+class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped base classes
     """A classifier on rows of features.
 
     Where a row may have several labels, y is scikit-learn's indicator matrix, (n_rows, n_classes)
@@ -53,12 +55,6 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
     diverged_ : bool
         Its loss ended above that of guessing: the head is of no use, and is never chosen.
     """
-
-    one_by_one = False  # whether candidates are fitted alone, and so gain from several processes
-    takes_weights = False  # whether `fit` has a `sample_weight`, what each row counts
-    takes_several = True  # whether rows may have several labels
-    together: str | None = None  # a parameter for whose values `fit_grid` solves at once
-    keeps_rows = False  # whether it keeps its training rows, and so knows them by heart
 
     normalize: Normalization
     classes_: NDArray[Any]
@@ -207,8 +203,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         """Raise HeadError where weights are given: this head counts all rows alike."""
         if sample_weight is not None:
             raise HeadError(
-                f"{type(self).__name__} counts all rows alike and takes no sample_weight; path, "
-                "logistic, ridge and prototype take it"
+                f"{type(self).__name__} counts all rows alike and takes no sample_weight; "
+                f"{names_that('takes_weights')} take it"
             )
 
     def fit_folds(
@@ -220,6 +216,20 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
         """Fit every candidate without each fold in turn; None where folds share no work."""
         del train, folds, candidates
         return None
+
+    def units(self) -> tuple[int, ...]:
+        """Return the units of hidden layers; none where a head has no such layers."""
+        return ()
+
+    @classmethod
+    def predict_many(cls, heads: Sequence[Self], X: Features) -> NDArray[Any]:
+        """Return probabilities of heads that were fitted on the same rows.
+
+        Returns
+        -------
+        float, (n_rows, n_heads, n_classes)
+        """
+        return np.stack([head.predict_proba(X) for head in heads], axis=1)
 
     def for_refit(self) -> Self:
         """Return an unfitted copy for more rows of the same kind, without validation rows."""
@@ -314,8 +324,8 @@ class BaseHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped
             raise HeadError("labels of several classes a row must be a matrix of 0 and 1")
         if not self.takes_several:
             raise HeadError(
-                f"{type(self).__name__} has a mean a class, of rows that are of this class alone, "
-                "and these may have several labels; dense, ridge, path, logistic and knn take them"
+                f"{type(self).__name__} knows one label a row, and these rows may have several; "
+                f"{names_that('takes_several')} take them"
             )
         self.classes_ = np.arange(labels.shape[1])
         return labels.astype(np.intp)
@@ -394,8 +404,3 @@ def _fit_or_none(
         log.warning("left out: %s", error)
         return None
     return None if fitted.diverged_ else cast("Head", fitted)
-
-
-L_BFGS_PAIRS = 20  # of steps and gradient changes that it remembers
-L_BFGS = 2 * L_BFGS_PAIRS + 12  # vectors as long as a head that its solution holds, float64
-STREAMING_BYTES = 48 << 20  # of them, for all heads solved at once where rows are not in memory

@@ -26,6 +26,7 @@ from probe.core.machine import usable_cores
 from probe.errors import HeadError, OverflowHeadError
 from probe.heads.base import OnEpoch, RowsLike, Validation
 from probe.heads.blas import matmul
+from probe.heads.catalog import Dense
 from probe.heads.checks import above_zero, one_of, part, require, whole
 from probe.heads.history import Epoch
 from probe.heads.linear import LinearHead
@@ -49,7 +50,7 @@ from probe.heads.softmax import Optimizer, OptimizerName, SoftmaxLayer, smoothed
 log = logging.getLogger(__name__)
 
 
-class DenseHead(LinearHead):
+class DenseHead(Dense, LinearHead):
     """Fully connected layers under a softmax, trained by mini-batches with MXNet.
 
     Where a row may have several labels, under a sigmoid a class; the loss is then the sum of the

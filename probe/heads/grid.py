@@ -34,23 +34,7 @@ from probe.evaluation.metrics import score
 from probe.evaluation.parts import Part
 from probe.evaluation.units import count_units
 from probe.heads.base import BaseHead
-from probe.heads.path import DEFAULT_GRID
 from probe.heads.scoring import CALIBRATED_SCORES, calibrated_losses, score_rows
-
-ALPHA_GRID: tuple[float, ...] = tuple(np.logspace(-5, 3, 33).tolist())
-LR_GRID: tuple[float, ...] = tuple(np.logspace(-5, -1, 13).tolist())
-WD_GRID: tuple[float, ...] = (0.0, 1e-4, 1e-3, 1e-2)
-K_GRID: tuple[float, ...] = (10, 20, 100, 200)
-GRIDS: dict[str, dict[str, tuple[float, ...]]] = {
-    "path": {"C": DEFAULT_GRID},
-    "logistic": {"C": DEFAULT_GRID},
-    "ridge": {"alpha": ALPHA_GRID},
-    "dense": {"lr": LR_GRID, "wd": WD_GRID},
-    "knn": {"k": K_GRID},
-}
-# Which way a parameter holds the head back: a small C, a large alpha. As small a learning rate, as
-# few steps away from zero; as many neighbours, as smooth a border.
-RESTRAINT = {"C": -1, "alpha": 1, "lr": -1, "wd": 1, "k": 1}
 
 TOP1, LOG_LOSS = "top1", "log_loss"
 # of one label an image: what may decide, and what `Metrics` calls it
@@ -136,36 +120,8 @@ class Choice:
 
     @property
     def at_edge(self) -> tuple[str, ...]:
-        """The chosen parameters that lie at an end of the values tried, see `at_ends`."""
-        return at_ends(self.chosen, self.candidates)
-
-
-def at_ends(chosen: Candidate, candidates: Sequence[Candidate]) -> tuple[str, ...]:
-    """Return the chosen parameters that are the least or the greatest of three or more values.
-
-    A better one may lie beyond; nothing lies beyond 0, nor beyond one neighbour.
-    """
-    tried = {name: sorted({one[name] for one in candidates}) for name in chosen}
-    return tuple(
-        name
-        for name, value in chosen.items()
-        if value and len(tried[name]) > 2 and value in (tried[name][0], tried[name][-1])
-        and (name, value) != ("k", 1)
-    )  # fmt: skip
-
-
-def default_grid(solver: str, name: str) -> tuple[float, ...]:
-    """Return the values that a parameter of a solver is chosen from.
-
-    Raises
-    ------
-    UsageError
-        The solver has no grid for it.
-    """
-    if name not in GRIDS.get(solver, {}):
-        known = ", ".join(f"--{one} with {owner}" for owner, g in GRIDS.items() for one in g)
-        raise UsageError(f"--head {solver} has no grid of {name}; there is {known}")
-    return GRIDS[solver][name]
+        """The chosen parameters that lie at an end of the values tried; see `HeadSpec.at_ends`."""
+        return self.heads[0].at_ends(self.chosen, self.candidates)
 
 
 def choose(head: BaseHead, train: Part, val: Part | None, search: Search) -> Choice:
@@ -329,7 +285,8 @@ def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None)
         raise HeadError("every fit diverged" + (": " + " to ".join(names) if names else ""))
     figures = np.stack([fit.score[good] for fit in fits])  # (folds, candidates, seeds)
     mean, over_seeds = figures.mean(axis=(0, 2)), figures.mean(axis=0)
-    several = cast("BaseHead", fits[0].heads[good[0]]).multilabel_
+    first = cast("BaseHead", fits[0].heads[good[0]])
+    several = first.multilabel_
     error = None
     if search.folds is not None:
         error = figures.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(fits))
@@ -345,8 +302,14 @@ def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None)
         losses[tied] = calibrated_losses(list(zip(asked, held_out, strict=True)))
     raw = np.mean([fit.log_loss[good].mean(axis=1) for fit in fits], axis=0)
     calibrated, raw_steps = (np.rint(one / ALIKE) for one in (losses, raw))
+    restraint = {one.name: one.restraint for one in first.options}
     best = min(
-        tied.tolist(), key=lambda i: (calibrated[i], raw_steps[i], *_strength(candidates[i]))
+        tied.tolist(),
+        key=lambda i: (
+            calibrated[i],
+            raw_steps[i],
+            *(-restraint.get(name, 0) * value for name, value in candidates[i].items()),
+        ),
     )
     return Choice(
         metric="map" if several else search.metric,
@@ -403,10 +366,6 @@ def _lost(fits: Sequence[Fit], index: int, best: int, search: Search) -> Array64
     counts = np.bincount(rows)
     found: Array64 = lost[counts > 0] / counts[counts > 0]
     return found
-
-
-def _strength(candidate: Candidate) -> list[float]:
-    return [-RESTRAINT.get(name, 0) * value for name, value in candidate.items()]
 
 
 def _say(candidate: Candidate) -> str:

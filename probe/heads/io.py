@@ -113,8 +113,8 @@ def _one_line(path: Path) -> Iterator[None]:
 
 
 def _describe(head: BaseHead) -> tuple[dict[str, Any], Arrays]:
-    name = next((s.name for s in HEADS.values() if type(head) is s.load()), None)
-    if name is None or not hasattr(head, "classes_"):
+    name = type(head).name
+    if name not in HEADS or HEADS[name].load() is not type(head) or not hasattr(head, "classes_"):
         raise HeadError(
             f"{type(head).__name__} is not a fitted head of the catalog; nothing was written"
         )

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from probe.evaluation.logits import scores_of
 from probe.evaluation.streaming import StreamedRows, rows_at_once
 from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation
+from probe.heads.catalog import KNN
 from probe.heads.checks import above_zero, whole
 from probe.heads.normalize import (
     Features,
@@ -31,7 +32,7 @@ GRID = 40  # shares of votes are whole multiples of 2^-40
 Array32 = NDArray[np.float32]
 
 
-class KNNHead(BaseHead):
+class KNNHead(KNN, BaseHead):
     """Votes of the `k` training rows with the highest cosine, weighed by ``exp(cosine / T)``.
 
     A class's probability is its share of the weights, also where a row may have several labels. The
@@ -70,8 +71,6 @@ class KNNHead(BaseHead):
     arXiv:1805.01978, 3.4: the vote and its temperature. Caron et al., "Emerging properties in
     self-supervised vision transformers", arXiv:2104.14294: k of 10, 20, 100 and 200.
     """
-
-    keeps_rows = True
 
     rows_: Rows32
     targets_: NDArray[np.int32]
@@ -139,6 +138,11 @@ class KNNHead(BaseHead):
         """
         p: NDArray[np.float64] = vote_of_many([self], X)[:, 0]
         return p
+
+    @classmethod
+    def predict_many(cls, heads: Sequence[Self], X: Features) -> NDArray[Any]:
+        """Return probabilities, see `BaseHead.predict_many`; the neighbours are looked up once."""
+        return vote_of_many(heads, X)
 
     def _logits(self, X: RowsLike) -> NDArray[np.float64]:
         return scores_of(self.predict_proba(X), self.multilabel_)

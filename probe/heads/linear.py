@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.evaluation.logits import from_scores
 from probe.heads.base import BaseHead, RowsLike
 from probe.heads.fitted import Array, layered_scores, layers_of
+from probe.heads.normalize import Features, blocks
 
 
 class LinearHead(BaseHead):
@@ -37,6 +40,22 @@ class LinearHead(BaseHead):
     def layers(self) -> list[tuple[Array, Array]]:
         """Return (W, b) of all layers, the hidden ones first; a ReLU stands between them."""
         return [*getattr(self, "hidden_", []), (self.coef_, self.intercept_)]
+
+    @classmethod
+    def predict_many(cls, heads: Sequence[Self], X: Features) -> NDArray[Any]:
+        """Return probabilities, see `BaseHead.predict_many`; one product scores linear heads.
+
+        Heads that were fitted on the same rows share a normaliser.
+        """
+        if any(len(head.layers()) > 1 for head in heads):
+            return super().predict_many(heads, X)
+        weights = np.concatenate([head.coef_ for head in heads]).T.astype(np.float32)
+        biases = np.concatenate([head.intercept_ for head in heads]).astype(np.float32)
+        scores = np.empty((len(X), weights.shape[1]), np.float32)
+        for start, block in blocks(X):
+            rows = heads[0].normalizer_.apply(block).astype(np.float32)
+            scores[start : start + len(block)] = rows @ weights + biases
+        return from_scores(scores.reshape(len(X), len(heads), -1), heads[0].multilabel_)
 
     def arrays(self) -> dict[str, Array]:
         """Return the last layer as coef and intercept, hidden ones as hidden.N.weight and .bias."""

@@ -15,6 +15,7 @@ from probe.errors import HeadError
 from probe.evaluation.many import are_many
 from probe.evaluation.streaming import StreamedRows
 from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.catalog import Logistic
 from probe.heads.checks import above_zero, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
@@ -27,7 +28,7 @@ SCORE_BYTES = 8  # of a row and a class, as seen: scores and their gradient, flo
 SMALL = 1 << 23  # numbers: below, BLAS's threads wait for each other longer than they compute
 
 
-class LogisticHead(LinearHead):
+class LogisticHead(Logistic, LinearHead):
     """Multinomial logistic regression, fitted to convergence by L-BFGS.
 
     Where a row may have several labels: one binary regression a class, against all others.
@@ -51,9 +52,6 @@ class LogisticHead(LinearHead):
         See LinearHead; `coef_` and `intercept_` are float64, `history_` is empty.
     n_iter_ : int
     """
-
-    one_by_one = True
-    takes_weights = True
 
     n_iter_: int
 

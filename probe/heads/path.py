@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from probe.errors import HeadError
 from probe.evaluation.many import MANY
-from probe.heads.base import L_BFGS, L_BFGS_PAIRS, STREAMING_BYTES
 from probe.heads.blas import matmul
+from probe.heads.catalog import L_BFGS, L_BFGS_PAIRS, PENALTY, STREAMING_BYTES
 from probe.heads.normalize import Rows32
 from probe.heads.products import (
     Array64,
@@ -37,7 +37,7 @@ from probe.heads.products import (
     squares,
 )
 
-DEFAULT_GRID: tuple[float, ...] = tuple(np.logspace(-6, 5, 45).tolist())
+DEFAULT_GRID: tuple[float, ...] = PENALTY.grid_values()
 TOLERANCE = 4e-7
 LOOSEST = 25  # times the tolerance, where the data outweigh the penalty
 MAX_ITER = 1000

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.evaluation.many import MANY
 from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.catalog import Path
 from probe.heads.checks import above_zero, require, whole
 from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization, Normalizer, Rows32
@@ -39,7 +40,7 @@ SCORE_SECONDS, FEATURE_SECONDS, STEPS = 1.1e-8, 8e-11, 30
 TELLING_MINUTES = 3
 
 
-class PathHead(LinearHead):
+class PathHead(Path, LinearHead):
     """Multinomial logistic regression by covariance-preconditioned L-BFGS.
 
     Where a row may have several labels: one binary regression a class, as in LogisticHead.
@@ -69,8 +70,6 @@ class PathHead(LinearHead):
     n_iter_: int
     objective_: float
     _polish: Polish | None = None
-
-    together, takes_weights = "C", True
 
     def __init__(
         self,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.catalog import Prototype
 from probe.heads.checks import one_hot, one_of, require
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, Normalization, blocks
@@ -22,7 +23,7 @@ LEAST = 1e-12  # variance taken for rows that do not differ within their class; 
 Array64 = NDArray[np.float64]
 
 
-class PrototypeHead(LinearHead):
+class PrototypeHead(Prototype, LinearHead):
     """Gaussian classes around their means, with one covariance for all: a linear classifier.
 
     Parameters
@@ -47,9 +48,6 @@ class PrototypeHead(LinearHead):
     "Regularized discriminant analysis", JASA 84, 1989: the shrinkage. Mensink et al., PAMI 2013:
     nearest class mean on fixed features.
     """
-
-    takes_weights = True
-    takes_several = False  # a class's mean is of rows that are of this class alone
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from probe.errors import HeadError
 from probe.evaluation.parts import Part
 from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.catalog import Ridge
 from probe.heads.checks import above_zero, one_hot
 from probe.heads.linear import LinearHead
 from probe.heads.normalize import (
@@ -29,7 +30,7 @@ from probe.heads.products import one_thread_a_product
 Array64 = NDArray[np.float64]
 
 
-class RidgeHead(LinearHead):
+class RidgeHead(Ridge, LinearHead):
     """Ridge regression on one-hot targets; the class with the highest score is predicted.
 
     Minimises ``|Y - X W - b|^2 + alpha n_rows |W|^2``; biases are not penalised. The scores are
@@ -54,8 +55,6 @@ class RidgeHead(LinearHead):
     Hoerl, Kennard, "Ridge regression", Technometrics 12, 1970. Rifkin, Yeo, Poggio, "Regularized
     least-squares classification", 2003: as a classifier.
     """
-
-    together, takes_weights = "alpha", True
 
     def __init__(self, *, alpha: float = 0.1, normalize: Normalization = "standard") -> None:
         self.alpha = alpha

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import NoTemperatureError
-from probe.evaluation.logits import from_scores
 from probe.evaluation.metrics import UNSEEN_LOSS, log_loss
 from probe.evaluation.multilabel import average_precisions, binary_losses, mean_of
 from probe.evaluation.parts import Part
@@ -21,9 +20,7 @@ from probe.evaluation.statistics import (
 )
 from probe.evaluation.streaming import StreamedRows
 from probe.heads.base import BaseHead
-from probe.heads.knn import KNNHead, vote_of_many
-from probe.heads.linear import LinearHead
-from probe.heads.normalize import Features, blocks
+from probe.heads.normalize import Features
 
 BLOCK_SCORES = 1 << 22  # numbers at a time: 16 MB
 CALIBRATED_SCORES = 1 << 20  # of a candidate are enough for its temperature: every so many rows
@@ -83,7 +80,8 @@ def _probabilities(
     """Yield (first image, probabilities (images, heads, classes)), averaged over views."""
     step = max(1, BLOCK_SCORES // (len(heads) * n_classes * part.views))
     for start in range(0, len(part), step):
-        p = _of_rows(heads, _some(part, start, min(start + step, len(part))))
+        X = _some(part, start, min(start + step, len(part)))
+        p = type(heads[0]).predict_many(heads, X)
         yield start, p.reshape(-1, part.views, len(heads), n_classes).mean(axis=1)
 
 
@@ -92,27 +90,6 @@ def _some(part: Part, start: int, stop: int) -> Features:
     if isinstance(part.X, StreamedRows):
         return part.X.take(np.arange(start, stop, dtype=np.intp))
     return part.X[start * part.views : stop * part.views]
-
-
-def _of_rows(heads: Sequence[BaseHead], X: Features) -> NDArray[Any]:
-    """Return probabilities, (rows, heads, classes)."""
-    if all(isinstance(head, LinearHead) and len(head.layers()) == 1 for head in heads):
-        return _of_linear(heads, X)
-    if all(isinstance(head, KNNHead) for head in heads):
-        return vote_of_many(heads, X)
-    return np.stack([head.predict_proba(X) for head in heads], axis=1)
-
-
-def _of_linear(heads: Sequence[LinearHead], X: Features) -> NDArray[Any]:
-    """One product scores them all: heads that were fitted on the same rows share a normaliser."""
-    weights = np.concatenate([head.coef_ for head in heads]).T.astype(np.float32)
-    biases = np.concatenate([head.intercept_ for head in heads]).astype(np.float32)
-    scores = np.empty((len(X), weights.shape[1]), np.float32)
-    for start, block in blocks(X):
-        rows = heads[0].normalizer_.apply(block).astype(np.float32)
-        scores[start : start + len(block)] = rows @ weights + biases
-    shaped = scores.reshape(len(X), len(heads), -1)
-    return from_scores(shaped, heads[0].multilabel_)
 
 
 def calibrated_losses(fits: Sequence[tuple[Sequence[BaseHead], Part]]) -> Array64:

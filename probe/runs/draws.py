@@ -99,7 +99,7 @@ def learning_curve(
         points.append(point)
         if on_point is not None:
             on_point(point)
-    _tell_ends(points, plan)
+    _tell_ends(head, points, plan)
     return LearningCurve(
         entry=entry, dataset=dataset, head=name, split=split, n_split=len(scored),
         points=tuple(points),
@@ -259,12 +259,10 @@ def _tell_defaults(train: Part, head: BaseHead, plan: CurvePlan) -> None:
         )  # fmt: skip
 
 
-def _tell_ends(points: Sequence[Point], plan: CurvePlan) -> None:
+def _tell_ends(head: BaseHead, points: Sequence[Point], plan: CurvePlan) -> None:
     """Log how many draws chose an end of the values that were tried."""
-    from probe.heads.grid import at_ends
-
     chose = [one for one in points if one.params]
-    ends = [at_ends(one.params, plan.candidates) for one in chose]
+    ends = [head.at_ends(one.params, plan.candidates) for one in chose]
     for name in dict.fromkeys(name for one in ends for name in one):
         log.warning(
             "learning curve: %d of %d draws chose %s at an end of the values that were tried: "

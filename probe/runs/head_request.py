@@ -14,7 +14,7 @@ from probe.evaluation.mistakes import check_costs
 from probe.evaluation.parts import Part
 from probe.evaluation.splitting import fold_split
 from probe.evaluation.units import Groups
-from probe.heads import HEADS
+from probe.heads.catalog import HEADS, default_grid, names_that, refuse
 from probe.runs.draws import CurvePlan
 from probe.runs.memory import Fitting
 
@@ -110,10 +110,9 @@ class HeadRequest:
         UnknownNameError
             There is no such solver; the message lists those that there are.
         """
-        head = HEADS[self.solver].load()(**self.params)
-        if "random_state" in head.get_params():
-            head.set_params(random_state=self.seed)
-        return head
+        spec = HEADS[self.solver]
+        head = spec.load()(**self.params)
+        return head.set_params(random_state=self.seed) if spec.seeded else head
 
     def check(self) -> None:
         """Refuse what can be refused without a row: before anything is read, fitted or printed.
@@ -127,6 +126,8 @@ class HeadRequest:
         """
         if self.sample_weight is not None:
             require_weights(self.solver)
+        if self.seeds > 1 and not HEADS[self.solver].seeded:
+            refuse("--seeds", [one.name for one in HEADS.values() if one.seeded], self.solver)
         if self.ensemble is not None and not self.folds:
             raise UsageError("--ensemble is about folds: add --folds 5")
         if self.repeats > 1 and not self.folds:
@@ -176,10 +177,12 @@ class HeadRequest:
         """
         if self.grids or not self.grid:
             return {name: tuple(values) for name, values in self.grids.items()}
-        from probe.heads.grid import GRIDS, default_grid
+        return default_grid(self.solver)
 
-        first = next(iter(GRIDS.get(self.solver, {"": ()})))
-        return {first: default_grid(self.solver, first)}
+    def greatest(self) -> dict[str, float]:
+        """Return the greatest value of each number that was asked for."""
+        numbers = {n: v for n, v in self.params.items() if isinstance(v, int | float)}
+        return numbers | {name: max(values) for name, values in self.searched().items()}
 
     def search(self, train: Part, classes: Sequence[str] | None = None) -> Search | None:
         """Return what is to be chosen and how, for these training rows.
@@ -226,9 +229,7 @@ class HeadRequest:
     def fitting(self) -> Fitting:
         """Return what is fitted, as far as it takes memory."""
         heads = len(self._candidates()) * self.seeds * max(1, self.folds * self.repeats)
-        head = self.estimator()
-        hidden = head.units() if hasattr(head, "units") else ()
-        return Fitting(solver=self.solver, heads=heads, hidden=hidden)
+        return Fitting(solver=self.solver, heads=heads, hidden=self.estimator().units())
 
     def _candidates(self) -> list[dict[str, float]]:
         grids = self.searched()
@@ -245,11 +246,10 @@ class HeadRequest:
 
 def require_weights(solver: str) -> None:
     """Raise UsageError where a head counts all rows alike."""
-    if not HEADS[solver].load().takes_weights:
-        able = ", ".join(name for name in HEADS if HEADS[name].load().takes_weights)
+    if not HEADS[solver].takes_weights:
         raise UsageError(
             f"--sample-weight: the {solver} head counts all rows alike; those that take weights "
-            f"are {able}"
+            f"are {names_that('takes_weights')}"
         )
 
 

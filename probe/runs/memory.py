@@ -18,7 +18,7 @@ from probe.evaluation.many import BLOCK as SCORES_AT_ONCE
 from probe.evaluation.many import KEPT, SAMPLED, are_many
 from probe.evaluation.parts import Part
 from probe.evaluation.streaming import StreamedRows
-from probe.heads.base import L_BFGS, STREAMING_BYTES
+from probe.heads import HEADS
 
 COPIES = 5  # of all features: their pages, train and val, both joined, normalised, centred
 RELEASE_BYTES = 2 << 20  # read before pages are given back
@@ -32,13 +32,6 @@ ROUND = 10_000_000  # that a budget is named in
 # What a fit adds to the process besides rows, images and weights: packages, BLAS's buffers, blocks
 # of rows. Seen on 2,000 to 390,000 images and 512 to 2,048 features, and rounded up.
 FITTING_BYTES = 45_000_000
-# MXNet; blocks of rows on each core; queries, their cosines and the order of those
-MORE_BYTES = {
-    "dense": 140_000_000, "path": 40_000_000, "knn": 105_000_000,
-    "ridge": 30_000_000, "prototype": 30_000_000,
-}  # fmt: skip
-SQUARES = {"path": 6, "ridge": 6, "prototype": 6}  # matrices of the features' covariance, float64
-VECTORS = {"path": 4, "ridge": 3, "dense": 5}  # as long as a head's weights, float64, a head
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,16 +55,11 @@ class Fitting:
     def workspace(self, width: int, n_images: int, n_classes: int) -> int:
         """Return the bytes that a fit takes besides the rows."""
         weights = sum(a * b for a, b in pairwise((width, *self.hidden, n_classes)))
-        of_heads = 8 * weights * self.heads * VECTORS.get(self.solver, 1)
-        if self.solver == "path":
-            one = 8 * L_BFGS * weights
-            of_heads += max(one, min(one * self.heads, STREAMING_BYTES))
         scores = n_images * 8 * n_classes * PROBABILITIES
         if are_many(n_images, n_classes):  # a row keeps its likeliest
             scores = n_images * 16 * KEPT + 8 * (4 * SCORES_AT_ONCE + 3 * SAMPLED)
         of_images = int(n_images * IMAGE_BYTES + scores)
-        squares = 8 * width**2 * SQUARES.get(self.solver, 0)
-        return FITTING_BYTES + MORE_BYTES.get(self.solver, 0) + of_images + of_heads + squares
+        return FITTING_BYTES + of_images + HEADS[self.solver].workspace(width, weights, self.heads)
 
 
 def parts_of(joined: Joined, fitting: Fitting, *, max_memory: int | None) -> dict[str, Part]:
@@ -103,17 +91,17 @@ def parts_of(joined: Joined, fitting: Fitting, *, max_memory: int | None) -> dic
             )
             for name, split in joined.splits.items()
         }
-    streams = fitting.solver != "logistic"
-    if not streams or least > max_memory:
-        asked, needed = max_memory / 1e6, ROUND * -(-(least if streams else whole) // ROUND) / 1e6
+    spec = HEADS[fitting.solver]
+    if not spec.streams or least > max_memory:
+        needed = ROUND * -(-(least if spec.streams else whole) // ROUND) / 1e6
         why = (
             f"{fitting.solver} on {images:,} images of {width:,} features takes up to "
             f"{needed:,.0f} MB even when rows stay in their file"
-            if streams
-            else f"logistic holds all rows in memory and takes up to {needed:,.0f} MB; "
-            "--head path is the same model and reads them from their file"
+            if spec.streams
+            else f"{fitting.solver} holds all rows in memory and takes up to {needed:,.0f} MB; "
+            f"{spec.instead}"
         )
-        raise UsageError(f"--max-memory {asked:,.3g} MB is too little: {why}")
+        raise UsageError(f"--max-memory {max_memory / 1e6:,.3g} MB is too little: {why}")
     return {
         name: streamed_part(split, views, width, np.dtype(entry.key.dtype))
         for name, split in joined.splits.items()

@@ -41,12 +41,6 @@ def groups_named(group: Sequence[str], joined: Joined, request: HeadRequest) -> 
     )
 
 
-def too_many_neighbours(request: HeadRequest, n_train: int) -> list[str]:
-    """Return what is said of a ``--k`` beyond the number of training rows."""
-    asked = max(request.params.get("k", 0), *request.grids.get("k", (0,)))
-    return [f"--k {asked}: all {n_train:,} training rows vote"] if asked > n_train else []
-
-
 def fit_shown(
     joined: Joined,
     request: HeadRequest,
@@ -71,7 +65,7 @@ def fit_shown(
         "rows": plan.why,
     }
     n_train = len(joined.splits["train"].labels if plan.train.rows is None else plan.train.rows)
-    notes = [*notes, *too_many_neighbours(request, n_train)]
+    notes = [*notes, *estimator.remarks(request.greatest(), n_train)]
     with run_folder(folder, runs) as target:
         console.facts(err, facts | ({"note": "; ".join(notes)} if notes else {}))
         with console.progress("learning curve", "fits") as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -219,3 +220,27 @@ def test_the_largest_features_that_are_taken_do_not_overflow(spec: HeadSpec) -> 
     X, y = make_features()
     head = unfitted(spec, normalize="standard").fit(X / np.abs(X).max() * np.float32(9e14), y)
     assert head.score(X / np.abs(X).max() * np.float32(9e14), y) > 0.5
+
+
+@each_head
+def test_what_is_declared_of_a_head_holds_for_its_class(spec: type[HeadSpec]) -> None:
+    head, fitted_by = spec.load(), inspect.signature(spec.load().fit).parameters
+    defaults = head().get_params()
+    assert issubclass(head, spec)
+    for option in spec.options:
+        default = defaults[option.name]
+        if isinstance(default, int | float):
+            assert option.kind(option.default) == default
+        elif option.choices and default is not None and not option.meaning:
+            assert default == option.default
+            for choice in option.choices:
+                head(**{option.name: choice}).check_params()
+        for value in option.grid_values()[:: max(1, len(option.grid_values()) - 1)]:
+            head(**{option.name: value}).check_params()
+        if option.low is not None:
+            head(**{option.name: option.kind(option.low)}).check_params()
+            with pytest.raises(HeadError):
+                head(**{option.name: option.kind(option.low - 1)}).check_params()
+    assert spec.seeded == ("random_state" in defaults)
+    assert spec.takes_weights == ("sample_weight" in fitted_by)
+    assert spec.together is None or spec.together in spec.grids()

@@ -15,6 +15,7 @@ from probe.evaluation.metrics import Metrics
 from probe.evaluation.parts import Part
 from probe.evaluation.splitting import fold_split, warn_of_unknown
 from probe.heads import (
+    HEADS,
     BaseHead,
     DenseHead,
     KNNHead,
@@ -24,8 +25,8 @@ from probe.heads import (
     RidgeHead,
     grid,
 )
+from probe.heads.catalog import default_grid
 from probe.heads.ensemble import EnsembleHead
-from probe.heads.grid import at_ends
 from probe.runs.selection import out_of_fold
 from tests.heads.data import make_features
 
@@ -178,7 +179,7 @@ def test_early_stopping_in_a_fold_goes_by_validation_rows_not_by_those_that_scor
 
 def test_a_solver_without_a_grid_says_which_have_one() -> None:
     with pytest.raises(UsageError, match=r"--C with path.*--k with knn"):
-        grid.default_grid("prototype", "shrinkage")
+        default_grid("prototype", "shrinkage")
 
 
 def test_folds_hold_each_row_out_once_a_repeat_and_keep_classes_and_groups_apart() -> None:
@@ -288,9 +289,17 @@ def test_a_choice_at_the_edge_is_known() -> None:
     assert two.at_edge == ()
 
 
-def test_what_lies_at_an_end_of_what_was_tried_is_named_where_more_may_lie_beyond() -> None:
-    grid = [{"k": k, "wd": wd} for k in (1, 5, 20) for wd in (0.0, 0.1, 1.0)]
-    assert at_ends({"k": 20, "wd": 0.1}, grid) == ("k",)
-    assert at_ends({"k": 1, "wd": 0.0}, grid) == ()
-    assert at_ends({"k": 5, "wd": 1.0}, grid) == ("wd",)
-    assert at_ends({"k": 5}, [{"k": 5}, {"k": 20}]) == ()
+@pytest.mark.parametrize(
+    ("name", "least", "most", "edge"),
+    [("knn", {"k": 1}, {"k": 20}, ("k",)), ("dense", {"wd": 0.0}, {"wd": 1.0}, ("wd",))],
+)
+def test_what_lies_at_an_end_of_what_was_tried_is_named_where_more_may_lie_beyond(
+    name: str, least: dict[str, float], most: dict[str, float], edge: tuple[str, ...]
+) -> None:
+    ((parameter, low),) = least.items()
+    grid = [least, {parameter: low + 0.5}, most]
+    at_ends = HEADS[name].at_ends
+    assert at_ends(most, grid) == edge
+    assert at_ends(grid[1], grid) == ()
+    assert at_ends(least, grid) == ()  # nothing lies beyond
+    assert at_ends(most, [least, most]) == ()

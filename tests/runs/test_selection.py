@@ -13,7 +13,8 @@ from probe.errors import UsageError
 from probe.evaluation.parts import HeadData, Part, plan_splits
 from probe.evaluation.splitting import fold_split, validation_split
 from probe.heads import HEADS
-from probe.heads.grid import Search, default_grid
+from probe.heads.catalog import default_grid
+from probe.heads.grid import Search
 from probe.runs.results import FeatureSource, RunResult
 from probe.runs.selection import run_head
 from tests.heads.data import make_features
@@ -173,7 +174,7 @@ def test_test_rows_do_not_move_the_head() -> None:
 def test_a_search_chooses_on_validation_refits_and_keeps_the_train_only_head(
     name: str, penalty: str
 ) -> None:
-    candidates = [{penalty: value} for value in default_grid(name, penalty)]
+    candidates = [{penalty: value} for value in default_grid(name)[penalty]]
     data = HeadData(
         train=part(0, "train"), val=part(1, "val"), test=part(2, "test"), classes=tuple("abcdef")
     )

@@ -226,7 +226,7 @@ def _head_files(run: Path, solver: str, folds: bool) -> list[str]:
         return [HEAD]
     found = sorted(path.name for path in run.glob("head-fold*.safetensors"))
     if not found:
-        if solver in HEADS and HEADS[solver].load().keeps_rows:
+        if solver in HEADS and HEADS[solver].keeps_rows:
             raise BundleError(
                 f"{run}: a run keeps no {solver} heads of folds, for each holds its training rows; "
                 "leave out --fold-heads"
