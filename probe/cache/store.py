@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -283,8 +282,3 @@ def removing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise CacheError(f"{path}: cannot be removed ({error.strerror or error})") from error
-
-
-def default_cache_dir() -> Path:
-    """Return ``PROBE_CACHE``, or ``./cache``."""
-    return Path(os.environ.get("PROBE_CACHE") or "cache")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from probe.cli import complete
 from probe.cli.head_options import Entry, MaxMemory
 from probe.cli.head_texts import read_bytes
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
@@ -48,6 +49,7 @@ def audit(
         str | None,
         typer.Option(
             help="A run whose test accuracy is told with and without leaked images.",
+            autocompletion=complete.runs,
             show_default="the newest of the entry",
         ),
     ] = None,

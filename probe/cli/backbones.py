@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from probe.cli import complete
 from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, cache_folder
 
@@ -50,7 +51,12 @@ def list_backbones(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 
 @app.command(cls=Command, name="show")
 def show_backbone(
-    name: Annotated[str, typer.Argument(help="A name from `probe backbones list`.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A name from `probe backbones list`.", autocompletion=complete.backbones
+        ),
+    ],
 ) -> None:
     """Show every layer: its width and the smallest input it works at."""
     from probe.backbones.catalog import BACKBONES

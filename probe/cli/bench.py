@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from probe.cli import complete
 from probe.cli.extract import interruptible
+from probe.cli.head_options import MetricName
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.cli.pass_options import (
     BatchSize,
@@ -21,7 +23,7 @@ from probe.cli.pass_options import (
     Limit,
     PerClass,
     PoolName,
-    Resize,
+    ResizeName,
     SkipBad,
     Workers,
     default_workers,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 Backbones = Annotated[
     list[str],
     typer.Option(
-        "--backbone", "--backbones",
+        "--backbone", "--backbones", autocompletion=complete.backbones,
         help="What to compare, with commas between: "
         "NAME[/LAYER[+LAYER][:POOL]][@SIZE[:RESIZE]][=WEIGHTS], as vgg16@32,vgg16@64:pad,"
         "resnet18@32=random:0; or the name of an entry that `cache import` made, or its beginning.",
@@ -47,7 +49,7 @@ Backbones = Annotated[
 Datasets = Annotated[
     list[str] | None,
     typer.Option(
-        "--dataset", "-d",
+        "--dataset", "-d", autocompletion=complete.datasets,
         help="A name (`probe dataset list`), a folder of class folders or a list (.csv); repeat "
         "it for several. Entries alone need none: they are compared on the first one's rows.",
     ),
@@ -93,7 +95,7 @@ def bench(
     heads: Annotated[
         str,
         typer.Option(
-            "--head", "--heads", metavar="NAME,...",
+            "--head", "--heads", metavar="NAME,...", autocompletion=complete.heads,
             help="Heads to fit, with commas between; grids are searched.",
         ),
     ] = "path",
@@ -113,7 +115,7 @@ def bench(
             show_default="each weights' own",
         ),
     ] = None,
-    resize: Resize = None,
+    resize: ResizeName = None,
     weights: WeightsOf = None,
     preprocess: PreprocessOf = None,
     mean: MeanOf = None,
@@ -131,11 +133,8 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Draw the folds so many times.")] = 1,
     group: Group = None,
     metric: Annotated[
-        str,
-        typer.Option(
-            help="What heads are chosen, and rows ranked and tested by: top1, balanced_accuracy, "
-            "macro_f1, auc or log_loss."
-        ),
+        MetricName,
+        typer.Option(help="What heads are chosen, and rows ranked and tested by."),
     ] = "top1",
     sample_weight: Annotated[
         str | None,

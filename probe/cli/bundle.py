@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Mean
 from probe.cli.predict import Classes
@@ -25,6 +26,7 @@ def bundle(
         typer.Argument(
             help="A run's folder, its name or the beginning of its name.",
             show_default="the newest run, or the winner of a bench made after it",
+            autocompletion=complete.runs,
         ),
     ] = None,
     out: Annotated[
@@ -53,15 +55,18 @@ def bundle(
         ),
     ] = 0.05,
     remember: Annotated[
-        str,
+        Literal["nothing", "labels", "ids", "pictures"],
         typer.Option(
-            help="What to keep of some training images: nothing, labels (with features), ids too, "
-            "or pictures too."
+            help="What to keep of some training images: labels with features, ids too, or pictures "
+            "too."
         ),
     ] = "labels",
     backbone: Annotated[
         str | None,
-        typer.Option(help="No run: this backbone with its weights' own classifier."),
+        typer.Option(
+            autocompletion=complete.backbones,
+            help="No run: this backbone with its weights' own classifier.",
+        ),
     ] = None,
     preprocess: Annotated[
         str | None, typer.Option(help="With --backbone: where the weights do not bring it.")

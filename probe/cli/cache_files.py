@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from probe.cli.cache_sync import Name
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.cli.pass_options import DtypeName
 
 
 def pack(
     name: Name = None,
     codec: Annotated[
-        str, typer.Option(help="blosc-lz4, blosc-zstd, zstd, or none to undo it.")
+        Literal["blosc-lz4", "blosc-zstd", "zstd", "none"], typer.Option(help="none undoes it.")
     ] = "zstd",
     dtype: Annotated[
-        str | None,
+        DtypeName | None,
         typer.Option(
             help="float16 halves the size and makes another entry.", show_default="as it is"
         ),
@@ -29,11 +30,8 @@ def pack(
     from probe.cache import pack as packing
     from probe.cache.features import FeatureSet
     from probe.cache.store import Store
-    from probe.errors import UsageError
     from probe.screen import console
 
-    if dtype not in (None, "float32", "float16"):
-        raise UsageError(f"--dtype {dtype}: expected float32 or float16")
     store = Store(cache_folder(cache_dir))
     entry = FeatureSet.open(store.choose(name).path)
     done = packing.pack(entry, store, codec=codec, dtype=dtype)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 
 if TYPE_CHECKING:
@@ -22,7 +23,13 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and 
 
 
 def remove(
-    name: Annotated[str, typer.Argument(help="An entry's name; the start of it is asked about.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="An entry's name; the start of it is asked about.",
+            autocompletion=complete.entries,
+        ),
+    ],
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Take the start of a name for the whole.")
     ] = False,

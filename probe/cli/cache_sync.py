@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probe.cli import pass_options
+from probe.cli import complete, pass_options
 from probe.cli.extract import interruptible
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.errors import DataError
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 Name = Annotated[
     str | None,
-    typer.Argument(help="An entry's name or the start of it.", show_default="the newest"),
+    typer.Argument(
+        help="An entry's name or the start of it.",
+        show_default="the newest",
+        autocompletion=complete.entries,
+    ),
 ]
 MovedDataset = Annotated[
     Path | None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from probe.cli import complete
 from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
 
@@ -47,7 +48,12 @@ def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 
 @app.command(cls=Command, name="show")
 def show_dataset(
-    dataset: Annotated[str, typer.Argument(help="A name, a folder, or a .csv or .tsv list.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A name, a folder, or a .csv or .tsv list.", autocompletion=complete.datasets
+        ),
+    ],
     dataset_root: DatasetRoot = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,

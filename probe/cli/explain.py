@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import chain, count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
 from probe.errors import UsageError
 
@@ -29,11 +30,11 @@ def explain(
         str | None, typer.Option(help="The class to explain.", show_default="the most probable")
     ] = None,
     form: Annotated[
-        str,
+        Literal["auto", "cam", "occlusion", "none"],
         typer.Option(
             "--heatmap",
-            help="cam (exact; for linear heads on one network's averaged maps), occlusion, none or "
-            "auto.",
+            help="What in the image speaks for the class; cam is exact, for linear heads on one "
+            "network's averaged maps.",
         ),
     ] = "auto",
     neighbours: Annotated[int, typer.Option("--neighbours", min=1, max=50)] = 8,
@@ -42,6 +43,7 @@ def explain(
         typer.Option(
             "--dataset",
             "-d",
+            autocompletion=complete.datasets,
             help="Find neighbours, with pictures, among its training images; their features have "
             "to be in the cache.",
             show_default="those that the bundle remembers",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from probe.cli.options import AsJson
-from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.bundle import Bundle
@@ -25,7 +24,8 @@ SAY = {  # with what goes in
 def export(
     bundle: Annotated[Path, typer.Argument(help="What `probe bundle` made.")],
     to: Annotated[
-        str, typer.Option("--to", help="onnx, mxnet (symbol and params) or sklearn (the head).")
+        Literal["onnx", "mxnet", "sklearn"],
+        typer.Option("--to", help="mxnet: symbol and params; sklearn: the head alone."),
     ],
     out: Annotated[
         Path | None,
@@ -45,8 +45,6 @@ def export(
     from probe.export import FORMATS
     from probe.screen import console
 
-    if to not in FORMATS:
-        raise UsageError(f"--to {to}: expected {', '.join(FORMATS)}")
     target = out
     if target is None:
         name = bundle.name.removesuffix(".probe")

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal, cast
+from typing import Any
 
 from probe.cli import head_options as of
 from probe.cli import head_texts as texts
@@ -63,8 +63,6 @@ def head(
     if draws and not learning_curve:
         raise UsageError("--draws is about a learning curve: add --learning-curve 5,10,20")
     params, grids = read_options(solver, given)
-    if ensemble not in {None, "average", "vote"}:
-        raise UsageError(f"--ensemble {ensemble}: it is average or vote")
     request = HeadRequest(
         solver=solver,
         params=params,
@@ -74,7 +72,7 @@ def head(
         folds=folds,
         repeats=repeats,
         refit=refit,
-        ensemble=cast("Literal['average', 'vote'] | None", ensemble),
+        ensemble=ensemble,
         jobs=jobs or usable_cores(),
         max_memory=texts.read_bytes(max_memory) if max_memory else None,
         per_class=tuple(texts.read_counts(learning_curve)) if learning_curve else (),

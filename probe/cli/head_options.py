@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from probe.cli import complete
 from probe.heads.catalog import HEADS, names_that, owners
 from probe.heads.spec import Option, PowersOfTen
 
@@ -18,12 +19,15 @@ TWO = "Two classes"
 
 Entry = Annotated[
     str | None,
-    typer.Argument(help="A cache entry or the start of its name.", show_default="the newest"),
-]
+    typer.Argument(
+        help="A cache entry or the start of its name.", show_default="the newest",
+        autocompletion=complete.entries,
+    ),
+]  # fmt: skip
 Solver = Annotated[
     str,
     typer.Option(
-        "--head", metavar="NAME",
+        "--head", metavar="NAME", autocompletion=complete.heads,
         help="; ".join(f"{name}: {spec.summary}" for name, spec in HEADS.items()) + ".",
     ),
 ]  # fmt: skip
@@ -72,13 +76,13 @@ Seeds = Annotated[
         show_default="1",
     ),
 ]  # fmt: skip
+MetricName = Literal["top1", "balanced_accuracy", "macro_f1", "auc", "log_loss"]
 Metric = Annotated[
-    str,
+    MetricName,
     typer.Option(
         rich_help_panel=CHOOSING,
-        help="What a choice among several values goes by: top1, balanced_accuracy, macro_f1, auc "
-        "or log_loss. Of those within one standard error of the best top-1, the one with the "
-        "lowest calibrated log loss is taken.",
+        help="What a choice among several values goes by. Of those within one standard error of "
+        "the best top-1, the one with the lowest calibrated log loss is taken.",
     ),
 ]
 SampleWeight = Annotated[
@@ -99,10 +103,10 @@ Refit = Annotated[
     ),
 ]  # fmt: skip
 Ensemble = Annotated[
-    str | None,
+    Literal["average", "vote"] | None,
     typer.Option(
         rich_help_panel=CHOOSING,
-        help="average or vote: the final head is those of all folds together.",
+        help="The final head is those of all folds together.",
     ),
 ]
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from probe.cli import complete
+from probe.core.machine import default_cache_dir
+
 CacheDir = Annotated[
     Path | None,
     typer.Option(help="State folder.", show_default="PROBE_CACHE, or ./cache", file_okay=False),
@@ -17,7 +20,7 @@ AsJson = Annotated[
 DatasetName = Annotated[
     str,
     typer.Option(
-        "--dataset", "-d",
+        "--dataset", "-d", autocompletion=complete.datasets,
         help="A name (`probe dataset list`), a folder of class folders, or a .csv or .tsv list of "
         "images and labels.",
     ),
@@ -40,6 +43,4 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every ran
 
 def cache_folder(given: Path | None) -> Path:
     """Return the state folder: the option, PROBE_CACHE, or ./cache."""
-    from probe.cache.store import default_cache_dir
-
     return given if given is not None else default_cache_dir()

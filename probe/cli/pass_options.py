@@ -9,17 +9,25 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from probe.backbones.spec import Pool
+from probe.cli import complete
 from probe.cli.options import CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
+from probe.preprocess.spec import Resize
 
 if TYPE_CHECKING:
     from probe.extraction.request import Request
 
 BackboneName = Annotated[
-    str, typer.Option("--backbone", help="A name; `probe backbones list` has them all.")
+    str,
+    typer.Option(
+        "--backbone",
+        autocompletion=complete.backbones,
+        help="A name; `probe backbones list` has them all.",
+    ),
 ]
 Weights = Annotated[
     str,
@@ -48,10 +56,7 @@ LayerNames = Annotated[
     ),
 ]
 PoolName = Annotated[
-    str | None,
-    typer.Option(
-        help="How a map is reduced: avg, max, flatten or none.", show_default="avg for maps"
-    ),
+    Pool | None, typer.Option(help="How a map is reduced.", show_default="avg for maps")
 ]
 Size = Annotated[
     int | None,
@@ -59,10 +64,9 @@ Size = Annotated[
         min=1, help="Side of the network's input in pixels.", show_default="the weights' own"
     ),
 ]
-Resize = Annotated[
-    str | None,
+ResizeName = Annotated[
+    Resize | None,
     typer.Option(
-        metavar="crop|squash|pad",
         help="How an image becomes the square input: crop cuts the middle out, squash stretches "
         "the whole image, pad keeps it whole with borders.",
         show_default="as the weights were trained",
@@ -97,12 +101,12 @@ Workers = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:1.")]
-Dtype = Annotated[str, typer.Option(help="What is stored: float32 or float16.")]
+DtypeName = Literal["float32", "float16"]
+Dtype = Annotated[DtypeName, typer.Option(help="What is stored.")]
 Views = Annotated[
-    str,
+    Literal["none", "flip", "crops5"],
     typer.Option(
-        help="Augmented copies of each image beside the plain one: none, flip (2 views) or "
-        "crops5 (5)."
+        help="Augmented copies of each image beside the plain one: flip makes 2 views, crops5 5."
     ),
 ]
 Strict = Annotated[
@@ -140,7 +144,7 @@ class PassOptions:
     layer: LayerNames = None
     pool: PoolName = None
     size: Size = None
-    resize: Resize = None
+    resize: ResizeName = None
     split: SplitNames = None
     per_class: PerClass = None
     limit: Limit = None

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 from unicodedata import category
 
 import typer
 
+from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Device, Mean, Workers
 from probe.errors import UsageError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from probe.datasets import BadImage
     from probe.predict import Prediction, Predictor
 
-FORMATS = ("table", "csv", "jsonl")
 MANY_IMAGES = 16
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's controls, formats, halves and separators
 
@@ -32,7 +32,8 @@ Also = Annotated[
     typer.Option("--also", help="Another bundle of the same classes: an ensemble. Repeatable."),
 ]
 Weighting = Annotated[
-    str, typer.Option(help="Of an ensemble: val (accuracy, or mAP, on validation rows) or equal.")
+    Literal["val", "equal"],
+    typer.Option(help="Of an ensemble; val: by accuracy, or mAP, on validation rows."),
 ]
 Classes = Annotated[
     str | None,
@@ -43,10 +44,12 @@ Classes = Annotated[
     ),
 ]
 Tta = Annotated[
-    str, typer.Option(help="Views of each image: none, flip, crops5, crops10 or scales.")
+    Literal["none", "flip", "crops5", "crops10", "scales"],
+    typer.Option(help="Views of each image (test-time augmentation)."),
 ]
 Combine = Annotated[
-    str, typer.Option(help="Of views and bundles: mean of probabilities or logits, or vote.")
+    Literal["probabilities", "logits", "vote"],
+    typer.Option(help="How views and bundles are combined: by a mean of these, or a vote."),
 ]
 BatchSize = Annotated[
     int | None,
@@ -74,7 +77,10 @@ def predict(
     ] = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="No bundle: this backbone with its weights' own classifier."),
+        typer.Option(
+            autocompletion=complete.backbones,
+            help="No bundle: this backbone with its weights' own classifier.",
+        ),
     ] = None,
     weights: Annotated[str, typer.Option(help="With --backbone: which weights.")] = "auto",
     preprocess: Annotated[
@@ -92,7 +98,9 @@ def predict(
             show_default="5; of several labels those whose thresholds are reached",
         ),
     ] = None,
-    form: Annotated[str, typer.Option("--format", "-f", help="table, csv or jsonl.")] = "table",
+    form: Annotated[
+        Literal["table", "csv", "jsonl"], typer.Option("--format", "-f", help="What is written.")
+    ] = "table",
     tta: Tta = "none",
     combine: Combine = "probabilities",
     also: Also = None,
@@ -112,8 +120,6 @@ def predict(
     from probe.predict import find_images, predict_images
 
     check_options(tta, combine, weighting)
-    if form not in FORMATS:
-        raise UsageError(f"--format {form}: expected {', '.join(FORMATS)}")
     if as_json and form != "table":
         raise UsageError("--json prints one object, --format a line an answer: choose one of them")
     names = inputs if backbone is not None else inputs[1:]

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -30,11 +30,7 @@ if TYPE_CHECKING:
     from probe.finetune.compare import Course
     from probe.finetune.finish import Gain, Promoted
     from probe.finetune.options import (
-        BatchNorm,
-        OptimizerName,
         Options,
-        Sampling,
-        ScheduleName,
     )
     from probe.finetune.promotion import Begun
     from probe.finetune.source import Source
@@ -105,13 +101,13 @@ def promote(
         return
     options = Options(
         epochs=epochs, batch_size=batch_size, start=start, freeze=freeze,
-        unfreeze=parse_unfreeze(unfreeze), optimizer=cast("OptimizerName", optimizer), lr=lr,
+        unfreeze=parse_unfreeze(unfreeze), optimizer=optimizer, lr=lr,
         momentum=momentum, wd=wd, backbone_lr_mult=backbone_lr_mult, head_lr_mult=head_lr_mult,
         layer_decay=layer_decay, lr_mult=tuple(parse_multiplier(one) for one in lr_mult or ()),
-        schedule=cast("ScheduleName", schedule), warmup=warmup, bn=cast("BatchNorm | None", bn),
+        schedule=schedule, warmup=warmup, bn=bn,
         label_smoothing=label_smoothing, mixup=mixup, accumulate=accumulate, clip=clip, ema=ema,
         augment=augment, sizes=parse_sizes(train_sizes) if train_sizes else (),
-        sampling=cast("Sampling", sampling), ohem=ohem, patience=patience, seed=seed,
+        sampling=sampling, ohem=ohem, patience=patience, seed=seed,
     )  # fmt: skip
     if run is not None:
         chosen = find_run(folder / "runs", run)

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from probe.cli import complete
+
 START, LEARNS, STEPS = "Where it starts", "What learns, and how fast", "Steps"
 IMAGES, WATCH = "Images", "Watching, comparing, resuming"
 
@@ -15,6 +17,7 @@ Run = Annotated[
     typer.Argument(
         help="A run's folder, its name or the beginning of its name.",
         show_default="the newest run, or the winner of a bench made after it",
+        autocompletion=complete.runs,
     ),
 ]
 StartName = Annotated[
@@ -75,7 +78,7 @@ LrMult = Annotated[
     ),
 ]  # fmt: skip
 Bn = Annotated[
-    str | None,
+    Literal["frozen", "moving"] | None,
     typer.Option(
         rich_help_panel=LEARNS,
         help="BatchNorm's statistics: frozen (as stored) or moving (the batch's).",
@@ -88,10 +91,10 @@ BatchSize = Annotated[
 ]
 Accumulate = Annotated[int, typer.Option(min=1, rich_help_panel=STEPS, help="Batches a step.")]
 Optimizer = Annotated[
-    str,
+    Literal["sgd", "adam", "adamw"],
     typer.Option(
         rich_help_panel=STEPS,
-        help="sgd, adam or adamw. sgd has MXNet's momentum rule: past steps keep their rates, so "
+        help="sgd has MXNet's momentum rule: past steps keep their rates, so "
         "that under a schedule it differs from torch's.",
     ),
 ]
@@ -108,7 +111,10 @@ Wd = Annotated[
     typer.Option(min=0, rich_help_panel=STEPS, help="Weight decay, never on biases and norms."),
 ]
 Schedule = Annotated[
-    str, typer.Option(rich_help_panel=STEPS, help="cosine, step (at 1/2 and 3/4) or constant.")
+    Literal["cosine", "step", "constant"],
+    typer.Option(
+        rich_help_panel=STEPS, help="How the learning rate falls; step: to a tenth at 1/2 and 3/4."
+    ),
 ]
 Warmup = Annotated[
     float, typer.Option(min=0, rich_help_panel=STEPS, help="Epochs of a linear rise.")
@@ -147,7 +153,11 @@ TrainSizes = Annotated[
     ),
 ]  # fmt: skip
 SamplingOption = Annotated[
-    str, typer.Option(rich_help_panel=IMAGES, help="shuffle, balanced (classes) or weighted.")
+    Literal["shuffle", "balanced", "weighted"],
+    typer.Option(
+        rich_help_panel=IMAGES,
+        help="How training images are drawn; balanced: classes equally often.",
+    ),
 ]
 SamplingWeights = Annotated[
     Path | None,

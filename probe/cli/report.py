@@ -6,12 +6,12 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.errors import UsageError
 
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from probe.report.material import Material
 
 
-class MapMethod(StrEnum):
-    """How the feature map is drawn."""
-
-    pca = "pca"
-    tsne = "tsne"
-
-
 def report(
     runs: Annotated[
         list[str] | None,
@@ -36,10 +29,16 @@ def report(
             metavar="RUN",
             help="Runs: their names, the beginnings of them, or folders.",
             show_default="the newest bench; without one, all runs on the newest run's dataset",
+            autocompletion=complete.runs,
         ),
     ] = None,
     bench: Annotated[
-        str | None, typer.Option(help="A bench: its name, or `newest`.", show_default=False)
+        str | None,
+        typer.Option(
+            help="A bench: its name, or `newest`.",
+            show_default=False,
+            autocompletion=complete.benches,
+        ),
     ] = None,
     dataset: Annotated[
         str | None,
@@ -58,9 +57,9 @@ def report(
         typer.Option("--csv", help="Write every figure, one a line, too.", dir_okay=False),
     ] = None,
     method: Annotated[
-        MapMethod,
+        Literal["pca", "tsne"],
         typer.Option("--projection", help="tsne adds t-SNE: minutes for 10,000 points."),
-    ] = MapMethod.pca,
+    ] = "pca",
     split: Annotated[
         str | None,
         typer.Option(
@@ -88,7 +87,7 @@ def report(
         raise UsageError(f"--out {out}: the page is HTML; give a name that ends with .html")
     folder = cache_folder(cache_dir)
     splits = tuple(one.strip() for one in split.split(",")) if split else ()
-    options = Options(method=method.value, max_points=max_points, splits=splits)
+    options = Options(method=method, max_points=max_points, splits=splits)
     material = _material(folder, runs or [], bench, dataset)
     err = console.stderr()
     if not as_json:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probe.cli import complete
 from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Mean
@@ -27,7 +28,10 @@ app.command(cls=Command, name="show")(show)
 
 @app.command(cls=Command, name="list")
 def list_weights(
-    backbone: Annotated[str | None, typer.Option(help="Only those of this backbone.")] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="Only those of this backbone.", autocompletion=complete.backbones),
+    ] = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -89,7 +93,12 @@ def fetch_weights(
 
 
 Backbone = Annotated[
-    str | None, typer.Option(help="Which one they are for.", show_default="the only one they fit")
+    str | None,
+    typer.Option(
+        help="Which one they are for.",
+        show_default="the only one they fit",
+        autocompletion=complete.backbones,
+    ),
 ]
 Preprocess = Annotated[
     str | None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from probe.cli import complete
 from probe.cli.options import AsJson
 from probe.errors import UsageError
 
@@ -20,7 +21,10 @@ CLOSEST = 5  # backbones that a file nearly fits
 def show(
     file: Annotated[Path, typer.Argument(help="A weight file of any known format.")],
     backbone: Annotated[
-        str | None, typer.Option(help="Say why it does or does not fit this one.")
+        str | None,
+        typer.Option(
+            help="Say why it does or does not fit this one.", autocompletion=complete.backbones
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

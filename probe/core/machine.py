@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_cache_dir() -> Path:
+    """Return the state folder where none is given: ``PROBE_CACHE``, or ``./cache``."""
+    return Path(os.environ.get("PROBE_CACHE") or "cache")
 
 
 @contextmanager

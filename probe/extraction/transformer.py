@@ -31,9 +31,9 @@ from sklearn.utils.validation import check_is_fitted
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import POOLS, Layer, Pool, pool_called, resolve_pool
 from probe.cache.key import FeatureKey, preprocess_identity
-from probe.cache.store import Store, default_cache_dir
+from probe.cache.store import Store
 from probe.core.indexing import row_number, row_numbers
-from probe.core.machine import usable_cores
+from probe.core.machine import default_cache_dir, usable_cores
 from probe.core.memo import Memo
 from probe.datasets.decode import decode, read_file
 from probe.datasets.given import Given, given_image, given_images

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from probe.backbones import spec
+from probe.bundle.about import REMEMBERED
+from probe.cache.pack import CODECS
 from probe.cli.app import Probe, app
 from probe.cli.commands import RENAMED
 from probe.errors import UsageError
+from probe.export import FORMATS
+from probe.extraction.request import DTYPES
+from probe.finetune import options as tuning
+from probe.heads import softmax
+from probe.heads.ensemble import How
+from probe.heads.grid import CHOICE_METRICS
+from probe.heads.normalize import Normalization
+from probe.heads.prototype import Distance
+from probe.heads.schedule import Schedule
+from probe.predict.augment import COMBINATIONS, TTA
+from probe.predict.explain import MAPS
 
 
 def commands(one: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -85,3 +101,73 @@ def test_a_name_says_one_thing_in_every_command() -> None:
                 if option.startswith("--"):
                     flags.setdefault(option, set()).add(getattr(parameter, "is_flag", False))
     assert {option for option, kinds in flags.items() if len(kinds) > 1} == set()
+
+
+def completed(words: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what bash is told for a line whose last word is being written."""
+    monkeypatch.setenv("_PROBE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"probe {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" "))))
+    return CliRunner().invoke(app, [], prog_name="probe").output.split()
+
+
+def test_a_shell_completes_commands_options_choices_and_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path))
+    for number, name in enumerate(("features/old.h5", "features/new.h5", "features/.new.lock")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (number, number))
+    for name in ("runs/20260101-000000-001", "runs/20270101-000000-001", "benches/b1"):
+        (tmp_path / name).mkdir(parents=True)
+    for words, names in {
+        "he": ["head"],
+        "cache ve": ["verify"],
+        "head --learn": ["--learning-curve"],
+        "head ": ["new", "old"],
+        "head o": ["old"],
+        "head --head pa": ["path"],
+        "head --metric m": ["macro_f1"],
+        "extract --dtype ": ["float32", "float16"],
+        "extract --backbone vgg1": ["vgg11", "vgg13", "vgg16", "vgg19"],
+        "extract -d cifar": ["cifar10", "cifar100"],
+        "bundle 2026": ["20260101-000000-001"],
+        "promote 2027": ["20270101-000000-001"],
+        "report --bench ": ["b1"],
+        f"cache show --cache-dir {tmp_path / 'elsewhere'} ": [],
+    }.items():
+        told = completed(words, monkeypatch)
+        assert [one for one in told if not one.endswith("_bn")] == names, words
+
+
+def test_the_choices_are_those_of_the_code_behind_them() -> None:
+    choices = {
+        (path, parameter.opts[0]): parameter.type_descriptor.choices
+        for path, command in commands()
+        for parameter in command.params
+        if parameter.type_descriptor.is_choice
+    }
+    for option, known in {
+        ("extract", "--pool"): get_args(spec.Pool),
+        ("extract", "--dtype"): DTYPES,
+        ("head", "--normalize"): get_args(Normalization),
+        ("head", "--metric"): tuple(CHOICE_METRICS),
+        ("bench", "--metric"): tuple(CHOICE_METRICS),
+        ("head", "--ensemble"): get_args(How),
+        ("head", "--optimizer"): get_args(softmax.OptimizerName),
+        ("head", "--schedule"): get_args(Schedule),
+        ("head", "--distance"): get_args(Distance),
+        ("promote", "--start"): get_args(tuning.Start),
+        ("promote", "--optimizer"): get_args(tuning.OptimizerName),
+        ("promote", "--schedule"): get_args(tuning.ScheduleName),
+        ("promote", "--bn"): get_args(tuning.BatchNorm),
+        ("promote", "--sampling"): get_args(tuning.Sampling),
+        ("predict", "--tta"): tuple(TTA),
+        ("predict", "--combine"): COMBINATIONS,
+        ("explain", "--heatmap"): MAPS,
+        ("export", "--to"): tuple(FORMATS),
+        ("bundle", "--remember"): ("nothing", *REMEMBERED),
+        ("cache pack", "--codec"): CODECS,
+    }.items():
+        assert tuple(choices[option]) == tuple(known), option

@@ -1,0 +1,50 @@
+"""What a shell completes beside commands, options and choices: names in the cache and catalogs.
+
+A completer returns all its names; what does not begin as the word on the line is left out by Typer.
+Where nothing fits, the shell offers files.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from probe.backbones.catalog import BACKBONES
+from probe.core.machine import default_cache_dir
+from probe.datasets.catalog import DATASETS
+from probe.heads.catalog import HEADS
+
+
+def entries(ctx: typer.Context) -> list[str]:
+    """Return the names of the cache's entries, the newest first."""
+    return _names(ctx, "features", "*.h5")
+
+
+def runs(ctx: typer.Context) -> list[str]:
+    """Return the names of the runs, the newest first."""
+    return _names(ctx, "runs", "*/")
+
+
+def benches(ctx: typer.Context) -> list[str]:
+    """Return the names of the benches, the newest first."""
+    return _names(ctx, "benches", "*/")
+
+
+def backbones() -> list[str]:
+    """Return the names of all backbones."""
+    return list(BACKBONES)
+
+
+def datasets() -> list[str]:
+    """Return the datasets that have a name."""
+    return list(DATASETS)
+
+
+def heads() -> list[str]:
+    """Return the names of all heads."""
+    return list(HEADS)
+
+
+def _names(ctx: typer.Context, folder: str, pattern: str) -> list[str]:
+    place = (ctx.params.get("cache_dir") or default_cache_dir()) / folder
+    found = [path for path in place.glob(pattern) if not path.name.startswith(".")]
+    return [path.stem for path in sorted(found, key=lambda one: -one.stat().st_mtime)]
