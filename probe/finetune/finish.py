@@ -51,8 +51,8 @@ from probe.heads.history import save_history
 from probe.runs.fit import CONFUSION, CURVES, HEAD, LABEL_BARS
 from probe.runs.ledger import record_test_evaluation
 from probe.runs.results import RunResult, now, versions, write_run
+from probe.weights.resolve import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, is_random
 from probe.weights.safetensors_file import write_safetensors
-from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, is_random
 
 GAINED, BACKBONE = "promotion.json", "backbone.safetensors"
 AGREEMENT = 1e-4  # of a probability: the head on the features against the whole network

@@ -1,16 +1,14 @@
-"""Pretrained weights: readers, name mappings, the catalog, and what is at hand.
+"""Pretrained weights: file readers, parameter names, the catalog, and known answers.
 
-Importing this, and asking for a digest that the memo knows, does not import MXNet.
+Importing this package does not import MXNet, and neither does a digest that is in the memo.
 """
 
 from __future__ import annotations
 
-from probe.weights.at_hand import locate, serves
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.check import check_first_use, check_weights, require_agreement, verified_by
 from probe.weights.convert import convert_weights, with_mean
 from probe.weights.digest import file_digests, hash_file, parameter_digest
-from probe.weights.download import fetch
 from probe.weights.fit import default_layer, fitting_backbones, holds_layers, why_not
 from probe.weights.known import class_names, record_answer
 from probe.weights.load import (
@@ -23,9 +21,9 @@ from probe.weights.load import (
     weights_digest,
 )
 from probe.weights.open_file import open_tensors
+from probe.weights.published import fetch, locate, serves
+from probe.weights.resolve import ResolvedWeights, backbone_for, resolve_weights
 from probe.weights.spec import WeightsSpec
-from probe.weights.store import ResolvedWeights, resolve_weights
-from probe.weights.target import backbone_for
 from probe.weights.tensors import LazyTensor, TensorFile
 
 __all__ = [

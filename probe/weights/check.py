@@ -26,8 +26,8 @@ from probe.preprocess.spec import PreprocessSpec
 from probe.weights.digest import file_digests
 from probe.weights.known import KnownAnswer, recorded_answers, shipped_answers
 from probe.weights.load import CONVERSION
+from probe.weights.resolve import ResolvedWeights
 from probe.weights.spec import WeightsSpec
-from probe.weights.store import ResolvedWeights
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from probe.weights.fit import Fit, fit_file, holds_layers, refuse, shapes_of
 from probe.weights.gluon_file import write_gluon
 from probe.weights.load import read_parameter, strangers
 from probe.weights.open_file import open_tensors
+from probe.weights.resolve import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, ResolvedWeights
 from probe.weights.safetensors_file import write_safetensors
-from probe.weights.store import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, ResolvedWeights
 from probe.weights.tensors import Float32
 
 log = logging.getLogger(__name__)

@@ -179,7 +179,7 @@ def test_one_failure_is_its_rows_reason_and_the_rest_goes_on(first: tuple[Path, 
     assert [(row["name"], row["head"]) for row in failed] == [
         ("vgg11@32", "ridge"), ("vgg11@32", "prototype"),
     ]  # fmt: skip
-    assert all("no weights for vgg11 at hand" in row["reason"] for row in failed)
+    assert all("no weights for vgg11 found" in row["reason"] for row in failed)
     winner = {row["id"]: row for row in again["rows"]}[again["comparisons"][0]["winner"]]
     best = {row["id"]: row for row in found["rows"]}[found["comparisons"][0]["winner"]]
     assert winner["name"] == best["name"]

@@ -182,7 +182,7 @@ def test_splits_that_were_extracted_apart_are_joined(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (("extract", "--backbone", "vgg17", "--dataset", "digits"), "did you mean"),
-        (("extract", "--backbone", "vgg16", "--dataset", "digits"), "looked in"),
+        (("extract", "--backbone", "vgg16", "--dataset", "digits"), "searched"),
         (
             ("extract", "--backbone", "vgg16", "--dataset", "digits", "--weights", "nowhere.h5"),
             "nowhere.h5",

@@ -31,6 +31,7 @@ from probe.heads.history import load_history
 from probe.runs.fit import HEAD, HeadRequest
 from probe.runs.results import read_run
 from probe.weights import open_tensors, random_parameters, resolve_weights
+from probe.weights.resolve import NO_TERMS
 from tests.finetune.data import RUN, Silent, fit, source_of, trained, training_of
 
 
@@ -140,7 +141,7 @@ def test_a_network_from_scratch_is_credited_to_nobody(cache: Path, tmp_path: Pat
     about = Bundle.load(tmp_path / "bundle").about
     card = (tmp_path / "bundle" / CARD).read_text()
     assert about.weights == f"{origin}, trained on digits"
-    assert about.licence == "random weights at first, so no pretrained ones whose terms hold"
+    assert about.licence == NO_TERMS
     assert "resnet18, trained from random weights, cut at stage1" in card.replace("R", "r")
     for text in (done.output, card, (folder / "result.json").read_text(), about.to_json()):
         assert "torchvision_v1" not in text

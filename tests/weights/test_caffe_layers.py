@@ -15,7 +15,7 @@ from probe.backbones.catalog import BACKBONES
 from probe.errors import WeightsError
 from probe.weights import load_parameters, open_tensors
 from probe.weights.architecture import Graph, difference
-from probe.weights.caffe_graph import CaffeLayer, caffe_graph
+from probe.weights.caffe_file import CaffeLayer, caffe_graph
 from probe.weights.fit import fit_file, holds_layers
 from probe.weights.symbol_graph import own_graph
 from tests.weights.published_more import caffe_vgg, caffenet

@@ -156,7 +156,7 @@ def test_the_copy_says_what_it_is_for(torch_file: Path, tmp_path: Path) -> None:
     assert open_tensors(done.path).metadata["probe.source"] == "s.pth"
     assert backbone_for(str(done.path), Memo(tmp_path / "memo.sqlite")) is SQUEEZE
     assert resolve(done.path).preprocess.size == 96
-    with pytest.raises(WeightsError, match="it says it holds weights of squeezenet1_1"):
+    with pytest.raises(WeightsError, match="says that it holds weights of squeezenet1_1"):
         resolve(done.path, "squeezenet1_0")
 
 
@@ -185,7 +185,7 @@ def test_nothing_is_overwritten_unasked_and_failures_leave_nothing(
 
 
 def test_a_file_without_a_known_preprocessing_is_not_converted(torch_file: Path) -> None:
-    with pytest.raises(UsageError, match="--preprocess torchvision, likely right"):
+    with pytest.raises(UsageError, match="--preprocess torchvision, which is"):
         resolve(torch_file)
 
 

@@ -52,12 +52,12 @@ def test_mean_images_are_read(packed: bool, tmp_path: Path) -> None:
     mean = np.arange(3 * 4 * 5, dtype=np.float32).reshape(3, 4, 5)
     read = read_mean(write_mean(tmp_path / "mean.binaryproto", mean, packed=packed))
     np.testing.assert_array_equal(read, mean)
-    with pytest.raises(WeightsError, match="no mean of three channels"):
+    with pytest.raises(WeightsError, match="has three channels"):
         read_mean(write_mean(tmp_path / "grey.binaryproto", mean[:1]))
 
 
 BAD_MEANS = {
-    "empty": (b"", "no mean of three channels"),
+    "empty": (b"", "has three channels"),
     "a shape that lies": (
         b"".join(number(i, 2**31 - 1) for i in range(1, 5)),
         "in 0 numbers|not packed",

@@ -19,7 +19,7 @@ from probe.errors import BundleError, UsageError, WeightsError
 from probe.preprocess.spec import PreprocessSpec
 from probe.runs.results import RunResult
 from probe.weights import Loaded, ResolvedWeights, resolve_weights
-from probe.weights.store import NO_TERMS, is_random
+from probe.weights.resolve import NO_TERMS, is_random
 
 PROMOTED, TUNED_WEIGHTS = "promoted", "backbone.safetensors"
 

