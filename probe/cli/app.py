@@ -36,6 +36,7 @@ class Probe(LazyGroup):
         },
         "Looking at results": {
             "report": "Write one HTML page about a bench or some runs.",
+            "runs": "List, show, compare, tag and remove runs.",
             "audit": "Find test images that are in train, and doubtful labels.",
         },
         "Using a model": {
