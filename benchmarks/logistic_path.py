@@ -158,14 +158,14 @@ def objective_and_slope(data: Data, coef: Any, intercept: Any, C: float) -> tupl
 def time_path(data: Data, grid: np.ndarray) -> Path45:
     """Solve the grid and score it on validation."""
     from probe.evaluation.parts import Part
-    from probe.heads.path_head import PathHead
-    from probe.heads.scoring import score_heads
+    from probe.heads.grid import score_rows
+    from probe.heads.path import PathHead
 
     with counted() as count:
         started = time.perf_counter()
         heads = PathHead(normalize="none").fit_grid(data.X, data.y, grid.tolist())
         val = Part(X=data.X_val, y=data.y_val, ids=[""] * len(data.y_val))
-        top1, _ = score_heads(heads, val)
+        top1, *_ = score_rows(heads, val)
         seconds = time.perf_counter() - started
     values = [objective_and_slope(data, one.coef_, one.intercept_, one.C)[0] for one in heads]
     return Path45(heads, top1, seconds, count, np.array(values))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg.blas import sgemm
 
-from probe.heads import blas, path, products
+from probe.heads import path, products
 from probe.heads import path as whitened
 
 Undo = Callable[[], None]
@@ -52,7 +52,7 @@ def _locked(A: Any, B: Any) -> Any:
 
 
 def _double(A: Any, B: Any) -> Any:
-    return blas.matmul(A.astype(np.float64), B.astype(np.float64, copy=False))
+    return products.matmul(A.astype(np.float64), B.astype(np.float64, copy=False))
 
 
 def _rows_first(self: Any, weights: Any, biases: Any, blocks: list[slice]) -> Any:

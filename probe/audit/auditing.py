@@ -179,7 +179,7 @@ def out_of_fold_probabilities(
     """
     from probe.evaluation.splitting import fold_split, warn_of_unknown
     from probe.heads.grid import Search, choose
-    from probe.heads.path_head import PathHead
+    from probe.heads.path import PathHead
     from probe.runs.selection import out_of_fold_blocks, out_of_fold_logits
 
     rows = fold_split(train.y, folds, seed, units=train.units)

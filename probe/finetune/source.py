@@ -34,7 +34,7 @@ from probe.runs.memory import Fitting
 from probe.runs.results import METRIC_WORDS, RunResult, finished_runs, read_run
 
 if TYPE_CHECKING:
-    from probe.heads.linear import LinearHead
+    from probe.heads.base import LinearHead
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def open_source(folder: Path, places: Places) -> Source:
 
 def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions]) -> LinearHead:
     """Return the head to start from, or say why there is none."""
-    from probe.heads.linear import LinearHead
+    from probe.heads.base import LinearHead
 
     if result.head == PROMOTED:
         raise UsageError(

@@ -26,7 +26,7 @@ from probe.preprocess.resize import resize_image
 from probe.weights import random_parameters
 
 if TYPE_CHECKING:
-    from probe.heads.linear import LinearHead
+    from probe.heads.base import LinearHead
 
 TOLERANCE = {"float32": 2e-3, "float16": 2e-2}  # of a probability; by the stored features' type
 SAMPLE = 512  # images that a random network's features are normalised by

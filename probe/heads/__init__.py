@@ -16,16 +16,15 @@ from probe.heads.catalog import HEADS
 from probe.heads.spec import HeadSpec
 
 if TYPE_CHECKING:
-    from probe.heads.base import BaseHead
+    from probe.heads.base import BaseHead, LinearHead
     from probe.heads.dense import DenseHead
     from probe.heads.ensemble import EnsembleHead
     from probe.heads.fitted import FittedHead, LayeredHead
     from probe.heads.history import Epoch
     from probe.heads.io import load_fitted, load_head, save_head
     from probe.heads.knn import KNNHead
-    from probe.heads.linear import LinearHead
     from probe.heads.logistic import LogisticHead
-    from probe.heads.path_head import PathHead
+    from probe.heads.path import PathHead
     from probe.heads.prototype import PrototypeHead
     from probe.heads.ridge import RidgeHead
 
@@ -57,9 +56,9 @@ _LAZY = {
     "FittedHead": "probe.heads.fitted",
     "KNNHead": "probe.heads.knn",
     "LayeredHead": "probe.heads.fitted",
-    "LinearHead": "probe.heads.linear",
+    "LinearHead": "probe.heads.base",
     "LogisticHead": "probe.heads.logistic",
-    "PathHead": "probe.heads.path_head",
+    "PathHead": "probe.heads.path",
     "PrototypeHead": "probe.heads.prototype",
     "RidgeHead": "probe.heads.ridge",
     "load_fitted": "probe.heads.io",

@@ -18,22 +18,27 @@ from probe.evaluation.parts import Part
 from probe.evaluation.streaming import StreamedRows
 from probe.heads.catalog import names_that
 from probe.heads.checks import as_head_error, checked_weights, encoded, one_of
+from probe.heads.fitted import Array, layered_scores, layers_of
 from probe.heads.history import Epoch
 from probe.heads.normalize import (
     NORMALIZATIONS,
     Features,
     Normalization,
     Normalizer,
+    blocks,
     check_finite,
     fit_normalizer,
 )
 from probe.heads.spec import HeadSpec
+
+log = logging.getLogger(__name__)
 
 KEPT_DTYPES = [np.float32, np.float64, np.float16]  # anything else becomes float32
 
 RowsLike = ArrayLike | StreamedRows
 Validation = tuple[RowsLike, ArrayLike]
 OnEpoch = Callable[[Epoch], None]
+Head = TypeVar("Head", bound="BaseHead")
 
 
 class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # untyped base classes
@@ -358,11 +363,6 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         return encoded(labels, self.classes_, n_rows, several=self.multilabel_)
 
 
-log = logging.getLogger(__name__)
-
-Head = TypeVar("Head", bound="BaseHead")
-
-
 def fit_each(
     heads: Sequence[Head],
     X: RowsLike,
@@ -404,3 +404,73 @@ def _fit_or_none(
         log.warning("left out: %s", error)
         return None
     return None if fitted.diverged_ else cast("Head", fitted)
+
+
+class LinearHead(BaseHead):
+    """A softmax over a linear map of normalised features, predicted with NumPy alone.
+
+    With ``h`` the normalised row, each hidden layer gives ``h = max(0, W h + b)``; the scores are
+    ``coef_ h + intercept_``.
+
+    Attributes
+    ----------
+    coef_ : (n_classes, width); intercept_ : (n_classes,)
+        The last layer; `width` is that of the features, or of the last hidden layer.
+    hidden_ : list of (W, b) : (width out, width in), (width out,)
+        ReLU layers in front of it, first to last; empty where the head is linear.
+    classes_, normalizer_, history_ :
+        See BaseHead.
+    """
+
+    coef_: Array
+    intercept_: Array
+    hidden_: list[tuple[Array, Array]]
+
+    def _logits(self, X: RowsLike) -> NDArray[np.float64]:
+        return layered_scores(self._checked(X), self.normalizer_, self.layers())
+
+    def layers(self) -> list[tuple[Array, Array]]:
+        """Return (W, b) of all layers, the hidden ones first; a ReLU stands between them."""
+        return [*getattr(self, "hidden_", []), (self.coef_, self.intercept_)]
+
+    @classmethod
+    def predict_many(cls, heads: Sequence[Self], X: Features) -> NDArray[Any]:
+        """Return probabilities, see `BaseHead.predict_many`; one product scores linear heads.
+
+        Heads that were fitted on the same rows share a normaliser.
+        """
+        if any(len(head.layers()) > 1 for head in heads):
+            return super().predict_many(heads, X)
+        weights = np.concatenate([head.coef_ for head in heads]).T.astype(np.float32)
+        biases = np.concatenate([head.intercept_ for head in heads]).astype(np.float32)
+        scores = np.empty((len(X), weights.shape[1]), np.float32)
+        for start, block in blocks(X):
+            rows = heads[0].normalizer_.apply(block).astype(np.float32)
+            scores[start : start + len(block)] = rows @ weights + biases
+        return from_scores(scores.reshape(len(X), len(heads), -1), heads[0].multilabel_)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the last layer as coef and intercept, hidden ones as hidden.N.weight and .bias."""
+        found = {"coef": self.coef_, "intercept": self.intercept_}
+        for number, (weight, bias) in enumerate(self.layers()[:-1]):
+            found |= {f"hidden.{number}.weight": weight, f"hidden.{number}.bias": bias}
+        return found
+
+    def set_arrays(self, arrays: Mapping[str, Array]) -> None:
+        """Take what `arrays` gave.
+
+        Raises
+        ------
+        ValueError
+            Shapes contradict each other, or a name is unknown.
+        """
+        layers = layers_of(arrays, self.n_features_in_, len(self.classes_))
+        *self.hidden_, (self.coef_, self.intercept_) = layers
+
+
+def constant_score(yes: int, n_rows: int) -> float:
+    """Return the score of a class that all training rows have, or none: no row tells more.
+
+    Half a row is added to either side, so that the score is finite (Haldane's correction).
+    """
+    return float(np.log((yes + 0.5) / (n_rows - yes + 0.5)))

@@ -128,7 +128,7 @@ class Path(HeadSpec):
 
     name = "path"
     summary = "logistic regression, fast"
-    estimator = "probe.heads.path_head:PathHead"
+    estimator = "probe.heads.path:PathHead"
     together, takes_weights = "C", True
     extra_bytes = 40_000_000  # blocks of rows on each core
     covariances, vectors = 6, 4

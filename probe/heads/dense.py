@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 from numbers import Real
 from typing import Any, Self
 
@@ -24,15 +23,13 @@ from sklearn.utils import check_random_state
 
 from probe.core.machine import usable_cores
 from probe.errors import HeadError, OverflowHeadError
-from probe.heads.base import OnEpoch, RowsLike, Validation
-from probe.heads.blas import matmul
+from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation
 from probe.heads.catalog import Dense
 from probe.heads.checks import above_zero, one_of, part, require, whole
 from probe.heads.history import Epoch
-from probe.heads.linear import LinearHead
 from probe.heads.network import Network, Shape
 from probe.heads.normalize import Normalization, NormalizedRows, Rows32
-from probe.heads.products import one_thread_a_product, parts
+from probe.heads.products import matmul, one_thread_a_product, parts
 from probe.heads.schedule import (
     SAMPLINGS,
     SCHEDULES,
@@ -381,47 +378,6 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as MXNet has them
 MEASURED = 1 << 20  # scores, or features, at a time: 4 MB
 
 Array = NDArray[np.float32]
-
-
-def fit_dense_sweep(
-    head: DenseHead, X: RowsLike, y: ArrayLike, *, lr: Sequence[float], wd: Sequence[float]
-) -> list[DenseHead]:
-    """Train a dense head for each learning rate and weight decay, all in one pass over the rows.
-
-    Each gets the weights that ``DenseHead(lr=..., wd=...).fit(X, y)`` would give it, up to
-    rounding; losses along the way are not measured, so `history_` is empty.
-
-    Parameters
-    ----------
-    head : DenseHead
-        Epochs, batch size, optimizer, seed and normalisation; it stays unfitted.
-    X : float, (n_rows, n_features); y : labels, (n_rows,)
-    lr, wd : sequences of float
-        Every pair is a head.
-
-    Returns
-    -------
-    list of DenseHead
-        ``lr[0]`` with every `wd` first, then ``lr[1]``, and so on.
-
-    Raises
-    ------
-    OverflowHeadError
-        A head's fit diverges; it is named.
-    HeadError
-        As `DenseHead.fit`.
-    """
-    candidates = [{"lr": float(a), "wd": float(b)} for a, b in product(lr, wd)]
-    if not candidates:
-        raise HeadError("lr and wd must each hold at least one number")
-    heads = []
-    for one, fitted in zip(candidates, fit_swept(head, X, y, candidates), strict=True):
-        if fitted is None:
-            raise OverflowHeadError(
-                f"the fit diverges with lr={one['lr']:g}, wd={one['wd']:g}; lower lr"
-            )
-        heads.append(fitted)
-    return heads
 
 
 def fit_swept(

@@ -22,7 +22,7 @@ from probe.heads.normalize import (
     check_finite,
     to_length_one,
 )
-from probe.heads.tiles import REFERENCE_ROWS, each_tile
+from probe.heads.products import REFERENCE_ROWS, each_tile
 
 QUERY_BYTES = 16 << 20  # of rows that ask, or of their neighbours, at a time
 SPARE = 8  # neighbours looked up beyond k: who comes k-th is told by exact cosines

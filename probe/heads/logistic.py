@@ -14,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from probe.errors import HeadError
 from probe.evaluation.many import are_many
 from probe.evaluation.streaming import StreamedRows
-from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation, constant_score
 from probe.heads.catalog import Logistic
 from probe.heads.checks import above_zero, whole
-from probe.heads.linear import LinearHead, constant_score
 from probe.heads.normalize import Normalization
 from probe.heads.polish import Polish, polish_for, warn_of_gaps
 from probe.heads.products import one_thread_a_product

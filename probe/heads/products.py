@@ -1,29 +1,105 @@
-"""The softmax cross-entropy of many heads and its gradient, in two matrix products.
+"""Products of matrices over blocks of rows: on all cores, and of rows that stay in their file.
 
-A product with ten columns reads all of X for ten multiply-adds a number: memory decides. With 360
-columns, 36 heads of ten classes at once, it takes some three times as long, not 36 times. So many
-penalties share each pass over the rows.
+SciPy's BLAS is called and not NumPy's, since NumPy 1.26 carries OpenBLAS 0.3.23, which takes a
+processor that is newer than itself for one of 2004 (`Prescott`) and runs a fifth as fast on it. And
+not by `scipy.linalg.blas`, which holds the interpreter's lock through a product: two threads of
+products took 1.2 times as long as one after the other. SciPy publishes the same functions for
+Cython; `ctypes` lets go of the lock while it calls them.
+
+The softmax cross-entropy of many heads and its gradient are two products. One with ten columns
+reads all of X for ten multiply-adds a number: memory decides. With 360 columns, 36 heads of ten
+classes at once, it takes some three times as long, not 36 times. So many penalties share each pass
+over the rows.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cython_blas
 from scipy.linalg.blas import ssyrk
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from probe.core.machine import usable_cores
 from probe.evaluation.many import MANY
 from probe.evaluation.streaming import rows_at_once
-from probe.heads.blas import matmul
 from probe.heads.normalize import NormalizedRows, Rows32
+
+_INT, _TEXT = ctypes.POINTER(ctypes.c_int), ctypes.c_char_p
+
+_PYTHON, _OBJECT = ctypes.pythonapi, ctypes.py_object
+_name = ctypes.PYFUNCTYPE(_TEXT, _OBJECT)(("PyCapsule_GetName", _PYTHON))
+_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, _OBJECT, _TEXT)(("PyCapsule_GetPointer", _PYTHON))
+
+
+def _function(name: str, real: Any) -> Any:
+    """Return a BLAS product, ``(transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)``."""
+    capsule = cython_blas.__pyx_capi__[name]
+    one, array = ctypes.POINTER(real), ctypes.c_void_p
+    signature = ctypes.CFUNCTYPE(
+        None, _TEXT, _TEXT, _INT, _INT, _INT, one, array, _INT, array, _INT, one, array, _INT
+    )
+    return signature(_pointer(capsule, _name(capsule)))
+
+
+_GEMM = {
+    np.dtype(np.float32): (_function("sgemm", ctypes.c_float), ctypes.c_float),
+    np.dtype(np.float64): (_function("dgemm", ctypes.c_double), ctypes.c_double),
+}
+
+
+def matmul(A: NDArray[Any], B: NDArray[Any]) -> NDArray[Any]:
+    """Return ``A @ B``, C-ordered; other threads of Python run meanwhile.
+
+    Parameters
+    ----------
+    A : (n, m); B : (m, k)
+        Both float32 or both float64, each C-ordered or the transpose of a C-ordered array: other
+        layouts are copied first.
+
+    Raises
+    ------
+    ValueError
+        Their shapes or dtypes do not go together.
+    """
+    if A.ndim != 2 or B.ndim != 2 or A.shape[1] != B.shape[0]:
+        raise ValueError(f"shapes {A.shape} and {B.shape} have no product")
+    if A.dtype != B.dtype or A.dtype not in _GEMM:
+        raise ValueError(f"{A.dtype} and {B.dtype}: expected float32 or float64 for both")
+    (n, m), k = A.shape, B.shape[1]
+    if not n * m * k:
+        return np.zeros((n, k), A.dtype)
+    product = np.empty((n, k), A.dtype)
+    gemm, real = _GEMM[A.dtype]
+    # BLAS counts columns first and so sees each array's transpose: it is asked for B.T @ A.T
+    (A, flip_a, lda), (B, flip_b, ldb) = _laid_out(A), _laid_out(B)
+    gemm(
+        flip_b, flip_a, ctypes.c_int(k), ctypes.c_int(n), ctypes.c_int(m), real(1),
+        B.ctypes.data, ctypes.c_int(ldb), A.ctypes.data, ctypes.c_int(lda), real(0),
+        product.ctypes.data, ctypes.c_int(k),
+    )  # fmt: skip
+    return product
+
+
+def _laid_out(M: NDArray[Any]) -> tuple[NDArray[Any], bytes, int]:
+    """Return a matrix, whether BLAS has to transpose what it sees in it, and how long its rows are.
+
+    A C-ordered one BLAS sees transposed already.
+    """
+    if M.flags.c_contiguous:
+        return M, b"N", M.shape[1]
+    if M.flags.f_contiguous:
+        return M, b"T", M.shape[0]
+    return np.ascontiguousarray(M), b"N", M.shape[1]
+
 
 ROWS = 2048  # a block: its scores stay in cache, its products are still well shaped
 SCORES = 1 << 22  # of a block of many classes: 17 MB a copy
@@ -204,3 +280,47 @@ def _cross_entropy_in_place(
         losses: Array64 = ((np.log(sums) - own) * weights).sum(axis=1, dtype=np.float64)
         return losses
     return (np.log(sums) - own).sum(axis=1, dtype=np.float64)  # type: ignore[no-any-return]
+
+
+QUERY_BYTES = 64 << 20  # of rows that ask, for one pass over the others
+REFERENCE_ROWS = 4096  # that are compared with them, at a time
+QUERY_ROWS = 512  # a core compares at a time: its cosines are 8 MB
+
+Array32 = NDArray[np.float32]
+Visit = Callable[[int, int, Array32], None]
+
+
+def each_tile(queries: Rows32, reference: Rows32, visit: Visit, *, upper: bool = False) -> None:
+    """Call a function on the products of every query with every reference row.
+
+    Both sides may be rows that stay in their file: the reference is read once for QUERY_BYTES of
+    queries.
+
+    Parameters
+    ----------
+    queries, reference : float32, (m, d) and (n, d)
+        Rows of length 1, for cosines.
+    visit : callable
+        Takes the tile's first query, its first reference row, and the cosines, float32, (queries,
+        reference rows). Called from several threads, for one query from one at a time.
+    upper : bool
+        Leave out tiles where no reference row comes after a query: both are the same rows.
+    """
+    most = max(1, QUERY_BYTES // (4 * max(1, queries.shape[1])))
+    step = rows_at_once(reference, REFERENCE_ROWS)
+
+    def compare(at: int, asked: Array32, start: int, block: Array32) -> None:
+        visit(at, start, matmul(asked, block.T))
+
+    with one_thread_a_product(), ThreadPoolExecutor(usable_cores()) as pool:
+        for first in range(0, len(queries), most):
+            asking = queries[first : first + most]
+            for start in range(first // step * step if upper else 0, len(reference), step):
+                block = reference[start : start + step]
+                waiting = [
+                    pool.submit(compare, first + i, asking[i : i + QUERY_ROWS], start, block)
+                    for i in range(0, len(asking), QUERY_ROWS)
+                    if not upper or start + len(block) > first + i + 1
+                ]
+                for one in waiting:
+                    one.result()

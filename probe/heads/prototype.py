@@ -8,12 +8,11 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation
 from probe.heads.catalog import Prototype
 from probe.heads.checks import one_hot, one_of, require
-from probe.heads.linear import LinearHead
 from probe.heads.normalize import Features, Normalization, blocks
-from probe.heads.products import one_thread_a_product
+from probe.heads.products import matmul, one_thread_a_product
 
 Distance = Literal["lda", "mean"]
 DISTANCES: tuple[Distance, ...] = get_args(Distance)
@@ -117,8 +116,6 @@ class PrototypeHead(Prototype, LinearHead):
         self, X: Features, labels: NDArray[np.intp], means: Array64, weights: Array64 | None
     ) -> Array64:
         """Return the shrunk covariance within classes, (D, D)."""
-        from probe.heads.blas import matmul  # SciPy is slow to import
-
         total = np.zeros((X.shape[1], X.shape[1]))
         for start, block in blocks(X):
             rows = self.normalizer_.apply(block) - means[labels[start : start + len(block)]]

@@ -14,10 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 from probe.evaluation.parts import Part
-from probe.heads.base import OnEpoch, RowsLike, Validation
+from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation
 from probe.heads.catalog import Ridge
 from probe.heads.checks import above_zero, one_hot
-from probe.heads.linear import LinearHead
 from probe.heads.normalize import (
     Features,
     Normalization,

@@ -31,7 +31,7 @@ from probe.heads.normalize import (
     fit_normalizer,
     to_length_one,
 )
-from probe.heads.tiles import Array32, each_tile
+from probe.heads.products import Array32, each_tile
 
 log = logging.getLogger(__name__)
 

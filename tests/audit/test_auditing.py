@@ -16,7 +16,7 @@ from probe.cli.audit import copies_in_words
 from probe.errors import DataError, UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
-from probe.heads import tiles
+from probe.heads import products
 from probe.runs import duplicates
 from tests.heads.data import make_features
 from tests.heads.test_streaming import streamed
@@ -83,9 +83,9 @@ def test_all_pairs_are_compared_whatever_the_blocks(
     wanted = [(train.ids[a], train.ids[b]) for a, b in np.argwhere(cosines > least)]
     leaked = np.flatnonzero(close.max(axis=1) > near)
     assert (len(wanted), len(leaked)) == (12, 10)
-    monkeypatch.setattr(tiles, "QUERY_ROWS", 7)
-    monkeypatch.setattr(tiles, "QUERY_BYTES", 4 * 40 * 50)
-    monkeypatch.setattr(tiles, "REFERENCE_ROWS", 23)
+    monkeypatch.setattr(products, "QUERY_ROWS", 7)
+    monkeypatch.setattr(products, "QUERY_BYTES", 4 * 40 * 50)
+    monkeypatch.setattr(products, "REFERENCE_ROWS", 23)
     if streams:
         train, test = (replace(one, X=streamed(one.X)) for one in (train, test))
     found = duplicates.contradictions(train, CLASSES, threshold=least)

@@ -222,13 +222,13 @@ def test_a_bundle_is_scored_while_it_answers(
 def test_fits_of_many_classes_say_what_they_take(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from probe.heads import path_head
+    from probe.heads import path
     from probe.heads.polish import polish_for
 
-    path_head._say_how_long(45, 1000, 10**6, 512)
-    path_head._say_how_long(1, 1001, 1000, 16)
+    path._say_how_long(45, 1000, 10**6, 512)
+    path._say_how_long(1, 1001, 1000, 16)
     assert not caplog.text
-    path_head._say_how_long(45, 8142, 16284, 64)
+    path._say_how_long(45, 8142, 16284, 64)
     assert "45 values of C on 16,284 rows of 8,142 classes may take some 48 minutes" in caplog.text
     rows = np.random.default_rng(0).normal(size=(2100, 3)) * [1, 1e3, 1e6]
     head = RidgeHead(normalize="none").fit(rows, np.arange(2100) % 7)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from probe.heads.blas import matmul
+from probe.heads.products import matmul
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

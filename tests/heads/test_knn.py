@@ -10,7 +10,7 @@ import pytest
 from probe.errors import HeadError
 from probe.evaluation.metrics import top_k_accuracy
 from probe.evaluation.statistics import fit_temperature
-from probe.heads import KNNHead, knn, load_head, save_head, tiles
+from probe.heads import KNNHead, knn, load_head, products, save_head
 from tests.heads.data import make_features
 
 
@@ -42,8 +42,8 @@ def test_blocks_of_any_size_give_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     Q, _ = make_features(100, seed=1)
     whole = KNNHead(k=30).fit(X, y).predict_proba(Q)
     monkeypatch.setattr(knn, "QUERY_BYTES", 4 * 12 * 17)
-    monkeypatch.setattr(tiles, "QUERY_ROWS", 5)
-    monkeypatch.setattr(tiles, "REFERENCE_ROWS", 23)
+    monkeypatch.setattr(products, "QUERY_ROWS", 5)
+    monkeypatch.setattr(products, "REFERENCE_ROWS", 23)
     np.testing.assert_allclose(KNNHead(k=30).fit(X, y).predict_proba(Q), whole, atol=1e-6)
 
 

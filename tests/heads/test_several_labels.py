@@ -30,9 +30,8 @@ from probe.heads import (
     save_head,
 )
 from probe.heads.dense import checked_optimizer
-from probe.heads.grid import Search, choose
+from probe.heads.grid import Search, choose, score_rows
 from probe.heads.network import Network, Shape
-from probe.heads.scoring import score_heads
 from probe.heads.softmax import SoftmaxLayer
 from tests.heads.test_streaming import streamed
 
@@ -131,12 +130,12 @@ def test_rows_that_stay_in_their_file_and_views_of_an_image(spec: Any) -> None:
     whole = spec.load()(**params).fit(twice.X, labels)
     found = views.predict_proba(head, 5)
     np.testing.assert_allclose(found, whole.predict_proba(X), atol=3e-3)
-    scored = score_heads([head, whole], views)
+    scored = score_rows([head, whole], views)
     assert scored[0] == pytest.approx([score_labels(found, Y).map] * 2, abs=5e-3)
 
 
 def test_prototype_says_why_it_cannot() -> None:
-    with pytest.raises(HeadError, match=r"a mean a class.*dense, ridge, path, logistic and knn"):
+    with pytest.raises(HeadError, match=r"one label a row.*dense, logistic, path, ridge and knn"):
         PrototypeHead().fit(*make())
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from probe.errors import HeadError
 from probe.heads import DenseHead
-from probe.heads.dense import fit_dense_sweep
 from tests.heads.data import make_features
 
 
@@ -17,9 +16,11 @@ def test_each_head_has_the_weights_it_gets_alone(optimizer: str, n_classes: int)
     X, y = make_features(n_classes=n_classes)
     head = DenseHead(epochs=8, batch_size=64, optimizer=optimizer, random_state=3)
     rates, decays = [1e-3, 1e-2, 0.1], [0.0, 0.1]
-    together = fit_dense_sweep(head, X, y, lr=rates, wd=decays)
-    assert [(one.lr, one.wd) for one in together] == [(a, b) for a in rates for b in decays]
+    asked = [{"lr": lr, "wd": wd} for lr in rates for wd in decays]
+    together = head.fit_candidates(X, y, asked)
+    assert [one and {"lr": one.lr, "wd": one.wd} for one in together] == asked
     for one in together:
+        assert one is not None
         alone = DenseHead(**one.get_params()).fit(X, y)
         difference = np.linalg.norm(one.coef_ - alone.coef_)
         assert difference < 1e-4 * np.linalg.norm(alone.coef_)
@@ -31,9 +32,4 @@ def test_each_head_has_the_weights_it_gets_alone(optimizer: str, n_classes: int)
 def test_a_rate_that_overflows_is_named() -> None:
     head = DenseHead(epochs=3, optimizer="sgd", normalize="none", random_state=0)
     with pytest.raises(HeadError, match=r"lr=1e\+38"):
-        fit_dense_sweep(head, *make_features(), lr=[0.1, 1e38], wd=[0.0])
-
-
-def test_an_empty_grid_is_refused() -> None:
-    with pytest.raises(HeadError, match="at least one"):
-        fit_dense_sweep(DenseHead(), *make_features(), lr=[], wd=[0.0])
+        head.fit_grid(*make_features(), [0.1, 1e38])
