@@ -14,8 +14,8 @@ import typer
 
 from probe.cli import complete
 from probe.cli.head_options import Entry, MaxMemory
-from probe.cli.head_texts import read_bytes
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
+from probe.core.options import read_bytes
 from probe.errors import ProbeError, UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def audit(
     with run_folder(out, folder / "runs") as target:
         found = _find(
             joined, threshold, folds, c, group=group or (), seed=seed, scored=scored, folder=folder,
-            limit=read_bytes(max_memory) if max_memory else None,
+            limit=read_bytes(max_memory),
         )  # fmt: skip
         _keep(found, target, joined, folder)
     if as_json:

@@ -17,7 +17,6 @@ from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.bundle import Bundle
-    from probe.bundle.make import BundleRequest
 
 
 def bundle(
@@ -84,6 +83,7 @@ def bundle(
     from probe.bundle.make import BundleRequest, own_top, read_classes
     from probe.runs.find import find_run
     from probe.screen import console
+    from probe.screen.bundles import bundle_shown
 
     folder = cache_folder(cache_dir)
     if backbone is not None:
@@ -112,32 +112,15 @@ def bundle(
             weights=tuple(weights or ()),
             folds=folds,
             reject_rate=reject_rate,
-            remember=None if remember == "nothing" else remember,
+            remember=remember,
         )
         if run is not None:
             source = find_run(folder / "runs", run)
         else:
             source = console.chosen(default_run(folder))
         target = out if out is not None else source / "bundle"
-        made = _bundled(source, target, folder, request)
+        made = bundle_shown(source, target, folder, request)
     _show(made, target, as_json=as_json)
-
-
-def _bundled(source: Path, target: Path, folder: Path, request: BundleRequest) -> Bundle:
-    from probe.bundle.make import bundle_run
-    from probe.screen import console
-
-    bar = console.progress("training images", "images")
-    task = bar.add_task("forward", total=None)
-
-    def on_rows(done: int, total: int) -> None:
-        bar.start()  # most runs have their features in the cache, and nothing to wait for
-        bar.update(task, completed=done, total=total)
-
-    try:
-        return bundle_run(source, target, cache_dir=folder, request=request, on_rows=on_rows)
-    finally:
-        bar.stop()
 
 
 def _show(made: Bundle, target: Path, *, as_json: bool) -> None:

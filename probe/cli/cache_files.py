@@ -87,7 +87,7 @@ def import_files(
     from probe.cache.interchange import Names, import_features
     from probe.cache.store import Store
     from probe.cli.extract import next_step
-    from probe.cli.pass_options import words
+    from probe.core.options import words
     from probe.screen import console
 
     store = Store(cache_folder(cache_dir))

@@ -15,6 +15,7 @@ import typer
 from probe.cli import complete, pass_options
 from probe.cli.extract import interruptible
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.core.options import default_workers
 from probe.errors import DataError
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def reopen(
         request,
         strict=strict,
         batch_size=batch_size,
-        workers=workers or pass_options.default_workers(),
+        workers=workers or default_workers(),
         device=device,
         command="probe " + shlex.join(sys.argv[1:]),
     )

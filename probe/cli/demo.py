@@ -22,7 +22,7 @@ def demo(
     from probe.cache.store import Store
     from probe.cli.extract import show as show_pass
     from probe.cli.head_figures import show
-    from probe.cli.pass_options import default_workers
+    from probe.core.options import default_workers
     from probe.extraction.request import Request, prepare
     from probe.runs.fit import HeadRequest
     from probe.screen import console

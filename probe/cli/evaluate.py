@@ -65,7 +65,7 @@ def evaluate(
 
     from probe.bundle import Bundle
     from probe.cli.head_figures import show_each, show_two, show_values
-    from probe.cli.pass_options import default_workers
+    from probe.core.options import default_workers
     from probe.datasets import load_dataset
     from probe.datasets.table import is_table
     from probe.evaluation.predictions import Predictions

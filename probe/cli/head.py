@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from probe.cli import head_options as of
-from probe.cli import head_texts as texts
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.errors import UsageError
 from probe.heads.catalog import HEADS, names_that, read_options
@@ -55,6 +54,7 @@ def head(
     from probe.cache.store import Store
     from probe.cli.head_figures import show
     from probe.core.machine import usable_cores
+    from probe.core.options import read_bytes, read_curve
     from probe.evaluation.mistakes import read_costs
     from probe.runs.fit import HeadRequest
     from probe.screen import console
@@ -74,8 +74,8 @@ def head(
         refit=refit,
         ensemble=ensemble,
         jobs=jobs or usable_cores(),
-        max_memory=texts.read_bytes(max_memory) if max_memory else None,
-        per_class=tuple(texts.read_counts(learning_curve)) if learning_curve else (),
+        max_memory=read_bytes(max_memory),
+        per_class=read_curve(learning_curve),
         draws=draws or 5,
         metric=metric,
         sample_weight=sample_weight,

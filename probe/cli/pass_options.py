@@ -119,18 +119,6 @@ Strict = Annotated[
 ]
 
 
-def words(text: str | None) -> tuple[str, ...]:
-    """Return the words of ``a,b``."""
-    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
-
-
-def default_workers() -> int:
-    """Return how many threads decode images: one a core, at most 8."""
-    from probe.core.machine import usable_cores
-
-    return min(usable_cores(), 8)
-
-
 @dataclass(frozen=True, kw_only=True)
 class PassOptions:
     """The options of `probe extract` and of `probe cache explain`, in the order of their help."""
@@ -168,31 +156,9 @@ class PassOptions:
         """Return what they ask for."""
         from probe.extraction.request import Request
 
-        return Request(
-            backbone=self.backbone,
-            dataset=self.dataset,
-            dataset_root=self.dataset_root,
-            weights=self.weights,
-            preprocess=self.preprocess,
-            mean=None if self.mean is None else str(self.mean),
-            layers=words(self.layer),
-            pool=self.pool,
-            size=self.size,
-            resize=self.resize,
-            splits=words(self.split),
-            per_class=self.per_class,
-            limit=self.limit,
-            coarse=self.coarse,
-            skip_bad=self.skip_bad,
-            seed=self.seed,
-            batch_size=self.batch_size,
-            workers=self.workers or default_workers(),
-            device=self.device,
-            dtype=self.dtype,
-            views=self.views,
-            strict=self.strict,
-            cache_dir=self.folder,
-            command="probe " + shlex.join(sys.argv[1:]),
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        return Request.of(
+            **given | {"cache_dir": self.folder}, command="probe " + shlex.join(sys.argv[1:])
         )
 
 

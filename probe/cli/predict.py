@@ -116,7 +116,7 @@ def predict(
     An image that cannot be read is reported, the rest is answered, and the exit code is 1. Answers
     come one by one as a table, CSV or JSON lines; --json prints one object at the end.
     """
-    from probe.cli.pass_options import default_workers
+    from probe.core.options import default_workers
     from probe.predict import find_images, predict_images
 
     check_options(tta, combine, weighting)

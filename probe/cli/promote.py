@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,23 +17,16 @@ import typer
 
 from probe.cli import promote_options as of
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
-from probe.cli.pass_options import default_workers
+from probe.core.options import default_workers
 from probe.errors import UsageError
 from probe.runs.results import METRIC_WORDS
 from probe.screen import console
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from probe.finetune.asked import Asked
     from probe.finetune.compare import Course
     from probe.finetune.finish import Gain, Promoted
-    from probe.finetune.options import (
-        Options,
-    )
     from probe.finetune.promotion import Begun
-    from probe.finetune.source import Source
+    from probe.screen.training import Trained
 
 
 def promote(
@@ -87,63 +80,73 @@ def promote(
     images are scored once, at the end. A run that was stopped goes on with --resume.
     """
     from probe.bench.find import default_run
-    from probe.cli.head_texts import read_bytes
-    from probe.finetune.asked import Asked
-    from probe.finetune.options import Options, parse_multiplier, parse_sizes, parse_unfreeze
+    from probe.finetune.asked import Asked, unfinished
+    from probe.finetune.options import Options
     from probe.finetune.source import PROMOTED, open_source
     from probe.runs.find import find_run
     from probe.screen import console
+    from probe.screen.training import draw_first_batch, go_on, look_ahead, train_new
 
     folder, workers = cache_folder(cache_dir), workers or default_workers()
     if resume:
         _check_resume(context)
-        _resume(run, folder, workers=workers, quiet=as_json)
+        target = unfinished(folder / "runs") if run is None else find_run(folder / "runs", run)
+        with _resumable(as_json=as_json):
+            _show(go_on(target, folder, workers=workers), as_json=as_json)
         return
-    options = Options(
+    options = Options.of(
         epochs=epochs, batch_size=batch_size, start=start, freeze=freeze,
-        unfreeze=parse_unfreeze(unfreeze), optimizer=optimizer, lr=lr,
-        momentum=momentum, wd=wd, backbone_lr_mult=backbone_lr_mult, head_lr_mult=head_lr_mult,
-        layer_decay=layer_decay, lr_mult=tuple(parse_multiplier(one) for one in lr_mult or ()),
-        schedule=schedule, warmup=warmup, bn=bn,
+        unfreeze=unfreeze, optimizer=optimizer, lr=lr, momentum=momentum, wd=wd,
+        backbone_lr_mult=backbone_lr_mult, head_lr_mult=head_lr_mult, layer_decay=layer_decay,
+        lr_mult=lr_mult, schedule=schedule, warmup=warmup, bn=bn,
         label_smoothing=label_smoothing, mixup=mixup, accumulate=accumulate, clip=clip, ema=ema,
-        augment=augment, sizes=parse_sizes(train_sizes) if train_sizes else (),
-        sampling=sampling, ohem=ohem, patience=patience, seed=seed,
+        augment=augment, train_sizes=train_sizes, sampling=sampling, ohem=ohem,
+        patience=patience, seed=seed,
     )  # fmt: skip
     if run is not None:
         chosen = find_run(folder / "runs", run)
     else:
         chosen = console.chosen(default_run(folder, but=(PROMOTED,)))
-    asked = Asked(
-        run=str(chosen.resolve()), options=options,
-        dataset_root=str(dataset_root.resolve()) if dataset_root else None, weights=weights,
-        sample_weights=str(sampling_weights.resolve()) if sampling_weights else None,
-        compare=_controls(compare, options), tensorboard=tensorboard,
-        group=tuple(_absolute(one) for one in group or ()),
-        max_memory=read_bytes(max_memory) if max_memory else None,
+    asked = Asked.of(
+        chosen, options, dataset_root=dataset_root, weights=weights,
+        sampling_weights=sampling_weights, compare=compare, tensorboard=tensorboard, group=group, max_memory=max_memory,
         command="probe " + shlex.join(sys.argv[1:]),
     )  # fmt: skip
     source = open_source(chosen, asked.places(folder))
     if show_batch is not None:
-        _show_batch(source, asked, show_batch)
+        draw_first_batch(source, asked, show_batch)
+        console.facts(console.stdout(), {"batch": str(show_batch)})
     elif dry_run:
-        with tempfile.TemporaryDirectory() as place:
-            _begin(source, asked, Path(place), workers=workers, quiet=False)
+        look_ahead(source, asked, workers=workers)
     else:
-        _new(source, asked, folder, out, workers=workers, quiet=as_json)
+        with _resumable(as_json=as_json):
+            _show(train_new(source, asked, folder, out, workers=workers), as_json=as_json)
 
 
-def _absolute(group: str) -> str:
-    """Return a file's whole path, so that a run can be resumed from elsewhere; else the text."""
-    return str(Path(group).resolve()) if Path(group).is_file() else group
+@contextmanager
+def _resumable(*, as_json: bool) -> Iterator[None]:
+    """Say how a run that Ctrl-C stops goes on, and exit with 130; JSON is shown alone."""
+    from probe.screen import console
+
+    try:
+        with console.quiet(as_json):
+            yield
+    except KeyboardInterrupt as stop:
+        if stop.args:  # the folder, once there is something in it to go on from
+            sys.stderr.write(f"probe: stopped; `probe promote --resume {stop.args[0]}` goes on\n")
+            raise typer.Exit(130) from None
+        raise
 
 
-def _controls(text: str, options: Options) -> tuple[str, ...]:
-    from probe.finetune.compare import control_options
+def _show(made: Trained, *, as_json: bool) -> None:
+    from probe.screen import console
 
-    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    for name in names:
-        control_options(name, options)  # what cannot be compared is refused before anything runs
-    return names
+    if as_json:
+        console.print_json(made.done.to_dict())
+        return
+    if made.courses:
+        show_comparison(made.courses, made.done.folder)
+    show_promoted(made.done, made.begun)
 
 
 RESUMABLE = {"run", "resume", "cache_dir", "as_json", "workers"}
@@ -159,104 +162,6 @@ def _check_resume(context: typer.Context) -> None:
                 f"--{name.replace('_', '-')}: a run that is resumed keeps its options, so that it "
                 "ends as if it had never stopped; leave it out"
             )
-
-
-def _show_batch(source: Source, asked: Asked, path: Path) -> None:
-    from probe.finetune.mirror import settle
-    from probe.finetune.picture import draw_batch, first_batch
-    from probe.finetune.start import make_training
-    from probe.screen import console
-
-    training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
-    settle(source, training)
-    names = [source.classes[int(one)] for one in source.head.classes_]
-    draw_batch(first_batch(training.feed), names, path, several=training.feed.several)
-    console.facts(console.stdout(), {"batch": str(path)})
-
-
-def _new(
-    source: Source, asked: Asked, cache: Path, out: Path | None, *, workers: int, quiet: bool
-) -> None:
-    from probe.runs.fit import run_folder
-
-    with run_folder(out, cache / "runs") as target:
-        begun = _begin(source, asked, target, workers=workers, quiet=quiet)
-        part = None if begun.plan is None else begun.plan.part or 0
-        settled = begun.training.options  # augmentation is
-        asked = replace(asked, options=settled, part=part)
-        asked.save(target)
-        _train(begun, asked, cache, quiet=quiet)
-
-
-def _resume(run: Path | None, cache: Path, *, workers: int, quiet: bool) -> None:
-    from probe.finetune.asked import Asked, unfinished
-    from probe.finetune.checkpoint import remove_leftovers
-    from probe.finetune.source import open_source
-    from probe.runs.find import find_run
-
-    target = unfinished(cache / "runs") if run is None else find_run(cache / "runs", run)
-    asked = Asked.read(target)
-    remove_leftovers(target)
-    source = open_source(Path(asked.run), asked.places(cache))
-    begun = _begin(source, asked, target, workers=workers, quiet=quiet)
-    _train(begun, asked, cache, quiet=quiet)
-
-
-def _begin(source: Source, asked: Asked, target: Path, *, workers: int, quiet: bool) -> Begun:
-    from probe.finetune.advice import advice, estimate
-    from probe.finetune.compare import control_options
-    from probe.finetune.planning import Limit
-    from probe.finetune.promotion import begin
-    from probe.screen import console
-    from probe.screen.training import show_start
-
-    if not quiet:
-        console.stderr().print(f"checking the network on {len(source.val):,} validation images ...")
-    begun = begin(
-        source, asked.options, target, weights=_weights(source, asked), workers=workers,
-        limit=Limit(
-            bytes=asked.max_memory, part=asked.part,
-            controls=tuple(control_options(one, asked.options) for one in asked.compare),
-        ),
-    )  # fmt: skip
-    begun.training.resume()
-    if not quiet:
-        needed = None if begun.training.done else estimate(begun)
-        show_start(begun, asked, needed, advice(begun))
-    return begun
-
-
-def _weights(source: Source, asked: Asked) -> NDArray[np.float64] | None:
-    from probe.finetune.asked import read_sample_weights
-
-    if asked.sample_weights is None:
-        return None
-    return read_sample_weights(Path(asked.sample_weights), list(source.train.ids))
-
-
-def _train(begun: Begun, asked: Asked, cache: Path, *, quiet: bool) -> None:
-    from probe.finetune.finish import finish
-    from probe.finetune.promotion import run, train_controls
-    from probe.screen import console
-    from probe.screen.training import Live
-
-    target = begun.training.folder
-    try:
-        with Live(begun, quiet=quiet) as live:
-            run(begun, live, tensorboard=asked.tensorboard)
-        courses = train_controls(
-            begun, asked, lambda name, other: Live(other, quiet=quiet, title=name)
-        )
-    except KeyboardInterrupt:
-        sys.stderr.write(f"probe: stopped; `probe promote --resume {target}` goes on\n")
-        raise typer.Exit(130) from None
-    done: Promoted = finish(begun, asked, ledger=cache / "ledger")
-    if quiet:
-        console.print_json(done.to_dict())
-        return
-    if courses:
-        show_comparison(courses, target)
-    show_promoted(done, begun)
 
 
 CERTAIN = 0.05

@@ -16,8 +16,6 @@ from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from probe.bench.record import Bench
     from probe.report.material import Material
 
@@ -76,15 +74,12 @@ def report(
     Ranks come from rows that were held out from training. Test figures stand beside them as they
     were reported; nothing is scored again, so the ledger counts no look.
     """
-    from probe.report.page import read_views, write_page
-    from probe.report.pairing import compared
     from probe.report.papers import write_pictures
-    from probe.report.pictures import Options, make_pictures
+    from probe.report.pictures import Options
     from probe.screen import console
+    from probe.screen.reports import write_report
 
     started = time.perf_counter()
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--out {out}: the page is HTML; give a name that ends with .html")
     folder = cache_folder(cache_dir)
     splits = tuple(one.strip() for one in split.split(",")) if split else ()
     options = Options(method=method, max_points=max_points, splits=splits)
@@ -92,11 +87,9 @@ def report(
     err = console.stderr()
     if not as_json:
         err.print(f"{material.dataset}: {material.why}", soft_wrap=True)
-    with _Bars() as bars:
-        views = read_views(material, bars.advance)
-        material = compared(material, views)
-        pictures = make_pictures(material, views, options, cache_dir=folder, advance=bars.advance)
-    page = write_page(out, material, views, pictures, command="probe " + shlex.join(sys.argv[1:]))
+    page, material, views, pictures = write_report(
+        material, out, options, cache_dir=folder, command="probe " + shlex.join(sys.argv[1:])
+    )
     pieces = write_pictures(png, material, views, pictures) if png else []
     if csv:
         _write_table(csv, material)
@@ -184,29 +177,6 @@ def _material(
     if repeats := len(everything) - len(chosen):
         why += f", less {repeats} older with the same settings and figures"
     return of_runs(cache_dir, chosen, why)
-
-
-class _Bars:
-    """A progress bar a slow part, on stderr, where that is a terminal."""
-
-    def __init__(self) -> None:
-        from probe.screen import console
-
-        self._progress = console.progress("{task.description}", "")
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> _Bars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self, what: str, count: int, total: int) -> None:
-        """Note that `count` more of `total` are done."""
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total)
-        self._progress.advance(self._tasks[what], count)
 
 
 def _write_table(path: Path, material: Material) -> None:

@@ -2,7 +2,8 @@
 
 from probe.datasets.catalog import DATASETS
 from probe.datasets.decode import decode, decode_file
-from probe.datasets.load import load_dataset, require_dataset
+from probe.datasets.in_memory import given_dataset
+from probe.datasets.load import chosen_images, load_dataset, require_dataset
 from probe.datasets.pickles import load_pickle
 from probe.datasets.sources import DatasetSpec
 from probe.datasets.spec import CONTENT_BYTES, SPLITS, BadImage, Dataset, Images, Split
@@ -16,8 +17,10 @@ __all__ = [
     "DatasetSpec",
     "Images",
     "Split",
+    "chosen_images",
     "decode",
     "decode_file",
+    "given_dataset",
     "load_dataset",
     "load_pickle",
     "require_dataset",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from probe.core.indexing import row_number, row_numbers
 from probe.core.memo import Memo, Stamp, stamp_of
 from probe.datasets.decode import decode, decode_file, read_file
+from probe.datasets.given import file_content
 from probe.datasets.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES
 from probe.errors import DataError, ImageError
@@ -77,7 +77,7 @@ class FileImages:
         path = os.path.join(self._root, self._ids[row])
         try:
             data = read_file(path)
-            if self._content is not None and _hash(data) != self._content[row].tobytes():
+            if self._content is not None and file_content(data) != self._content[row].tobytes():
                 self._memo.forget_if_possible(path)  # or the next run would say so again
                 raise DataError(
                     f"{path}: was changed since this command looked at it; run the same command "
@@ -152,13 +152,9 @@ def _stamp(path: str) -> Stamp:
 
 def _digest(path: str) -> bytes | ImageError:
     try:
-        return _hash(read_file(path))
+        return file_content(read_file(path))
     except ImageError as error:
         return error
-
-
-def _hash(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).digest()
 
 
 def _decodes(path: str) -> bytes | ImageError:

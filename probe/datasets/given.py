@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.decode import decode, decode_file, decode_pillow, is_pillow
+from probe.core.indexing import row_number, row_numbers
+from probe.datasets.decode import decode, decode_file, decode_pillow, is_pillow, read_file
+from probe.datasets.notes import Notes
+from probe.datasets.spec import CONTENT_BYTES
 from probe.errors import DataError, ImageError
 
 if TYPE_CHECKING:
@@ -146,3 +150,71 @@ def _rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     if array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise ImageError(name, f"has the shape {array.shape}, expected (height, width, 3), RGB")
     return np.ascontiguousarray(array)
+
+
+class ImageSources:
+    """Images in memory or in files anywhere, as `probe.datasets.spec.Images`."""
+
+    def __init__(self, items: Sequence[Given]) -> None:
+        self._items = items
+        self._content: NDArray[np.uint8] | None = None
+        self.notes = Notes()
+
+    @classmethod
+    def of(cls, X: Any) -> ImageSources:
+        """Take images in any of the forms that people have them in; see `probe.datasets.given`."""
+        items = given_images(X)
+        if not items:
+            raise DataError("no images were given")
+        return cls([given_image(item, f"image {place}") for place, item in enumerate(items)])
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def content(self) -> NDArray[np.uint8]:
+        """Return what identifies each image, (n_images, 16): the hash of its file or its pixels."""
+        if self._content is None:
+            rows = [_content(one.source) for one in self._items]
+            self._content = np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
+        return self._content
+
+    def image(self, row: int) -> NDArray[np.uint8]:
+        """Return the pixels of one image.
+
+        Raises
+        ------
+        DataError
+            A file cannot be read, or an image was changed since `content` told of it.
+        """
+        row = row_number(row, len(self))
+        one, content = self._items[row], self._content
+        data = read_file(one.source) if isinstance(one.source, str) else one.source
+        if isinstance(data, np.ndarray):
+            data = data.copy()  # what is hashed is what goes through the network
+        if content is not None and _content(data) != content[row].tobytes():
+            raise DataError(f"{one.name}: was changed while its features were computed; try again")
+        return decode(data, one.name, self.notes) if isinstance(data, bytes) else data
+
+    def take(self, rows: NDArray[np.intp]) -> ImageSources:
+        """Return the images of those rows, in that order."""
+        rows = row_numbers(rows, len(self))
+        taken = ImageSources([self._items[row] for row in rows.tolist()])
+        taken._content, taken.notes = self.content()[rows], self.notes
+        return taken
+
+
+def _content(source: str | bytes | NDArray[np.uint8]) -> bytes:
+    if isinstance(source, str):
+        return file_content(read_file(source))
+    return file_content(source) if isinstance(source, bytes) else pixel_content(source)
+
+
+def file_content(data: bytes) -> bytes:
+    """Return what identifies an image file, as entries made of files record it."""
+    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).digest()
+
+
+def pixel_content(image: NDArray[np.uint8]) -> bytes:
+    """Return what identifies an RGB image in memory, as entries made of packed files record it."""
+    shape = np.array(image.shape, "<u4").tobytes()
+    return hashlib.blake2b(shape + image.tobytes(), digest_size=CONTENT_BYTES).digest()

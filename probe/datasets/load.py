@@ -110,15 +110,32 @@ def load_dataset(
         _check_splits(name_or_folder, splits, tuple(dataset.splits))
     for each in dataset.splits.values():
         _check_ids(dataset.name, each)
+    dataset = chosen_images(dataset, splits=splits, per_class=per_class, limit=limit, seed=seed)
+    if alike := lookalikes(dataset.classes):
+        log.warning("%s: %s", dataset.name, alike)
+    return _without_bad(dataset) if skip_bad else dataset
+
+
+def chosen_images(
+    dataset: Dataset,
+    *,
+    splits: Sequence[str] | None = None,
+    per_class: int | None = None,
+    limit: int | None = None,
+    seed: int = 42,
+) -> Dataset:
+    """Return a dataset with some splits, and some images of each; see `load_dataset`.
+
+    Of what was chosen once the same choice takes all.
+    """
+    _check_options(splits, per_class, limit, 1)
+    _check_splits(dataset.name, splits, tuple(dataset.splits))
     chosen = {
         each: sample(each, split, dataset.classes, per_class=per_class, limit=limit, seed=seed)
         for each, split in dataset.splits.items()
         if splits is None or each in splits
     }
-    if alike := lookalikes(dataset.classes):
-        log.warning("%s: %s", dataset.name, alike)
-    dataset = replace(dataset, splits=chosen)
-    return _without_bad(dataset) if skip_bad else dataset
+    return replace(dataset, splits=chosen)
 
 
 def require_dataset(name_or_folder: str, *, root: Path | None = None, coarse: bool = False) -> None:

@@ -98,6 +98,8 @@ class Dataset:
     root : Path or None
         Where the files lie; None where they come with a package.
     skipped : tuple of BadImage
+    in_memory : bool
+        Whether Python has the images at hand, so that nobody else can find them again.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Dataset:
     splits: Mapping[str, Split]
     root: Path | None
     skipped: tuple[BadImage, ...] = ()
+    in_memory: bool = False
 
     @property
     def multilabel(self) -> bool:

@@ -5,7 +5,6 @@ Any entry of a recipe will do: content hashes tell which row is which image's.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -112,14 +111,3 @@ def _entries(store: Store, key: FeatureKey) -> list[FeatureSet]:
     except CacheError as error:  # a cache that cannot be read costs time, not the answer
         log.warning("cache not used: %s", error)
         return []
-
-
-def file_content(data: bytes) -> bytes:
-    """Return what identifies an image file, as entries made of files record it."""
-    return hashlib.blake2b(data, digest_size=CONTENT_BYTES).digest()
-
-
-def pixel_content(image: NDArray[np.uint8]) -> bytes:
-    """Return what identifies an RGB image in memory, as entries made of packed files record it."""
-    shape = np.array(image.shape, "<u4").tobytes()
-    return hashlib.blake2b(shape + image.tobytes(), digest_size=CONTENT_BYTES).digest()

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, pool_called, resolve_pool
 from probe.cache.key import VIEWS, FeatureKey, view_count
 from probe.core.memo import Memo
+from probe.core.options import Words, default_workers, words
 from probe.core.version import __version__
-from probe.datasets import DATASETS, Dataset, load_dataset, require_dataset
+from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
 from probe.datasets.fetch import Progress
 from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
@@ -154,7 +155,8 @@ def _weights(
     """Find the weights, and see whether the dataset is there: neither mistake hides the other."""
     missing: ProbeError | None = None
     try:
-        require_dataset(request.dataset, root=request.dataset_root, coarse=request.coarse)
+        if request.images is None:
+            require_dataset(request.dataset, root=request.dataset_root, coarse=request.coarse)
     except ProbeError as error:
         missing = error
     try:
@@ -182,6 +184,17 @@ def _check_words(request: Request) -> None:
 
 def requested_dataset(request: Request, *, progress: Progress | None = None) -> Dataset:
     """Return the images that a request speaks of; see `load_dataset`."""
+    if request.images is not None:
+        if request.images.in_memory and (request.dataset_root or request.coarse):
+            option = "--coarse" if request.coarse else "--dataset-root"
+            raise UsageError(f"{option} is for datasets with a name; leave it out for these images")
+        return chosen_images(
+            request.images,
+            splits=request.splits or None,
+            per_class=request.per_class,
+            limit=request.limit,
+            seed=request.seed,
+        )
     return load_dataset(
         request.dataset,
         root=request.dataset_root,
@@ -198,13 +211,15 @@ def requested_dataset(request: Request, *, progress: Progress | None = None) -> 
 
 
 def _forget(request: Request, memo: Memo) -> None:
+    if os.path.exists(request.weights):
+        memo.forget(Path(os.path.realpath(request.weights)))
+    if request.images is not None and request.images.in_memory:
+        return
     named = request.dataset in DATASETS
     beside = request.cache_dir / "datasets" / request.dataset if named else Path(request.dataset)
     place = (request.dataset_root or beside).expanduser()
     for one in listed_folders(place) if not named and is_table(place) else [place]:
         memo.forget(one)
-    if os.path.exists(request.weights):
-        memo.forget(Path(os.path.realpath(request.weights)))
 
 
 def _batch_size(request: Request, size: int) -> int:
@@ -222,6 +237,8 @@ class Request:
     ----------
     strict : bool
         Hash images and weights again, whatever the memo remembers of them.
+    images : Dataset, optional
+        The images, where they are read already; `dataset` is what they are called then.
     """
 
     backbone: str
@@ -248,6 +265,38 @@ class Request:
     views: str = "none"
     strict: bool = False
     command: str = ""
+    images: Dataset | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        layer: Words = None,
+        split: Words = None,
+        dataset_root: str | Path | None = None,
+        mean: str | Path | None = None,
+        workers: int | None = None,
+        **same: Any,
+    ) -> Request:
+        """Return what the options of `probe extract` ask for, as their text or Python's values.
+
+        Parameters
+        ----------
+        layer, split
+            ``a,b``, or a sequence of names.
+        workers : int, optional
+            Default: one a core, at most 8.
+        **same
+            The other fields.
+        """
+        return cls(
+            layers=words(layer),
+            splits=words(split),
+            dataset_root=None if dataset_root is None else Path(dataset_root),
+            mean=None if mean is None else str(mean),
+            workers=workers or default_workers(),
+            **same,
+        )
 
 
 def provenance_of(
@@ -270,7 +319,11 @@ def provenance_of(
         "preprocess": preprocess.name,
         "size": preprocess.size,
         "batch_size": batch_size,
-        "request": _repeatable(request, dataset, weights),
+        **(
+            {"in_memory": True}
+            if dataset.in_memory
+            else {"request": _repeatable(request, dataset, weights)}
+        ),
         "versions": {
             "python": platform.python_version(),
             **_installed("numpy", "pillow", *MXNET_BUILDS),
@@ -347,6 +400,11 @@ def repeat(
         raise CacheError(
             "the entry's features were imported: there is no network and there are no images to "
             "go back to; `probe extract` makes an entry that has both"
+        )
+    if provenance.get("in_memory"):
+        raise CacheError(
+            "the entry's images were given in memory, from Python, and cannot be read again; save "
+            "them as files and extract those"
         )
     if not isinstance(recorded, dict):
         raise CacheError(

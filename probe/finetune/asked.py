@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import write_text
+from probe.core.options import Words, read_bytes, words
 from probe.core.records import read_json
 from probe.core.run_folders import RESULT
 from probe.errors import DataError, UsageError
+from probe.finetune.compare import control_options
 from probe.finetune.options import Options
 from probe.finetune.source import Places
 
@@ -55,6 +59,45 @@ class Asked:
     command: str = ""
     max_memory: int | None = None
     part: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        run: Path,
+        options: Options,
+        *,
+        dataset_root: str | Path | None = None,
+        weights: str | Path | None = None,
+        sampling_weights: str | Path | None = None,
+        compare: Words = "",
+        group: str | Sequence[str] | None = None,
+        max_memory: str | int | None = None,
+        **same: Any,
+    ) -> Asked:
+        """Return what the options of `probe promote` ask for; paths become whole ones.
+
+        So a run can be resumed from another working directory.
+
+        Raises
+        ------
+        UsageError
+            A control cannot be compared with these options.
+        """
+        controls = tuple(dict.fromkeys(words(compare)))
+        for name in controls:
+            control_options(name, options)  # refuses what cannot be compared
+        groups = (group,) if isinstance(group, str) else group or ()
+        return cls(
+            run=str(run.resolve()),
+            options=options,
+            dataset_root=str(Path(dataset_root).resolve()) if dataset_root else None,
+            weights=str(weights) if weights else None,
+            sample_weights=str(Path(sampling_weights).resolve()) if sampling_weights else None,
+            compare=controls,
+            group=tuple(str(Path(o).resolve()) if Path(o).is_file() else o for o in groups),
+            max_memory=read_bytes(max_memory),
+            **same,
+        )
 
     def save(self, folder: Path) -> None:
         """Write it by rename."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from probe.core.options import Counts, counts
 from probe.errors import UsageError
 from probe.finetune.augment import AUTO, Augment, parse_augment
 
@@ -140,6 +141,39 @@ class Options:
         _check(all(f >= 0 for _, f in self.lr_mult), "lr_mult", self.lr_mult, "factors from 0 up")
         self.policy()
 
+    @classmethod
+    def of(
+        cls,
+        *,
+        unfreeze: str | Mapping[int, str] = "",
+        lr_mult: str | Sequence[str] | Mapping[str, float] | None = None,
+        train_sizes: Counts = None,
+        **same: Any,
+    ) -> Options:
+        """Return what the options of `probe promote` ask for, as their text or Python's values.
+
+        Parameters
+        ----------
+        unfreeze : str or mapping of epoch to freeze
+        lr_mult : str, sequence of str, or mapping of pattern to factor
+        train_sizes : str, int or sequence of int
+        **same
+            The other fields.
+        """
+        if isinstance(unfreeze, Mapping):
+            unfreeze = ",".join(f"{epoch}:{name}" for epoch, name in unfreeze.items())
+        if isinstance(lr_mult, Mapping):
+            lr_mult = [f"{pattern}={factor}" for pattern, factor in lr_mult.items()]
+        multipliers = [lr_mult] if isinstance(lr_mult, str) else lr_mult or ()
+        return cls(
+            unfreeze=parse_unfreeze(unfreeze),
+            lr_mult=tuple(parse_multiplier(one) for one in multipliers),
+            sizes=counts(
+                "--train-sizes", train_sizes, wanted="expected sides in pixels, as in 28,32,36"
+            ),
+            **same,
+        )
+
     @property
     def rate(self) -> float:
         """The highest step size."""
@@ -217,20 +251,6 @@ def parse_multiplier(text: str) -> tuple[str, float]:
     if not pattern or not 0 <= value < float("inf"):
         raise UsageError(f"--lr-mult {text}: expected PATTERN=FACTOR, as in 'conv5_*=0.1'")
     return pattern, value
-
-
-def parse_sizes(text: str) -> tuple[int, ...]:
-    """Read ``28,32,36``.
-
-    Raises
-    ------
-    UsageError
-        The text is something else.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise UsageError(f"--train-sizes {text}: expected sides in pixels, as in 28,32,36")
-    return tuple(dict.fromkeys(map(int, parts)))
 
 
 def _one_of(option: str, value: str, names: tuple[str, ...]) -> None:

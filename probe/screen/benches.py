@@ -7,12 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from probe.bench.options import BenchOptions, checked
+from probe.bench.plan import make_plan
+from probe.bench.work import check_request, run_bench
+from probe.cache.store import Store
 from probe.screen import console
 from probe.screen.passes import Screen
 
 if TYPE_CHECKING:
     from probe.bench.fitting import Fitted
     from probe.bench.plan import Pass, Plan
+    from probe.bench.record import Bench
     from probe.bench.work import BenchRequest
 
 
@@ -86,3 +91,20 @@ def _planned(one: Pass) -> list[str]:
     rate = f"{console.rate(one.rate)}/s" if one.rate else "-"
     about = console.duration(one.seconds) if one.seconds else "a moment"
     return [names, f"{one.missing:,} of {one.images:,}", rate, about, console.size(one.disk)]
+
+
+def plan_shown(options: BenchOptions, cache_dir: Path, command: str) -> tuple[BenchRequest, Plan]:
+    """Read what a bench is told, and plan it; the plan is shown."""
+    asked, passes = options.read(cache_dir, command)
+    request, passes, references = checked(asked, passes, of_images=options.of_images)
+    screen = BenchScreen()
+    plan = make_plan(passes, Store(cache_dir), references=references, on_pass=screen.measuring)
+    check_request(request, plan)
+    screen.plan(plan, request)
+    return request, plan
+
+
+def run_shown(request: BenchRequest, plan: Plan) -> tuple[Path, Bench]:
+    """Do what was planned, and return the folder and the bench; see `run_bench`."""
+    plan.check_disk(request.cache_dir)
+    return run_bench(request, plan, BenchScreen())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -28,6 +31,19 @@ FOLDED_WIDTH = 20  # characters that a folded column has at least
 PIPED_WIDTH = 1000  # columns where nobody looks: lines stay whole for grep and cut
 
 
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def quiet(silent: bool = True) -> Iterator[None]:
+    """Show neither messages nor bars on stderr inside; `False` leaves it as it is."""
+    token = _silent.set(silent or _silent.get())
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
 def stdout() -> Console:
     """Return a console for results. Text is printed as it is: no markup, no colour when piped."""
     return _console(sys.stdout)
@@ -35,7 +51,7 @@ def stdout() -> Console:
 
 def stderr() -> Console:
     """Return a console for messages."""
-    return _console(sys.stderr)
+    return _console(sys.stderr, silent=_silent.get())
 
 
 class _Console(Console):
@@ -44,9 +60,20 @@ class _Console(Console):
         raise  # noqa: PLE0704 - called while a BrokenPipeError is handled
 
 
-def _console(file: TextIO) -> Console:
+def _console(file: TextIO, *, silent: bool = False) -> Console:
     width = None if file.isatty() else PIPED_WIDTH
-    return _Console(file=file, highlight=False, markup=False, emoji=False, width=width)
+    return _Console(
+        file=file, highlight=False, markup=False, emoji=False, width=width, quiet=silent
+    )
+
+
+def has_bars(console: Console) -> bool:
+    """Whether bars can be drawn: on a terminal, or in a notebook that has ipywidgets."""
+    if console.quiet:
+        return False
+    if console.is_jupyter:
+        return find_spec("ipywidgets") is not None
+    return console.is_terminal
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -132,7 +159,7 @@ def progress(label: str, unit: str) -> Progress:
         _Rate(unit),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=not has_bars(console),
         transient=False,
     )
 
@@ -149,7 +176,7 @@ class DownloadBar:
             TransferSpeedColumn(),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not has_bars(console),
         )
         self._task = self._bar.add_task(label, total=None)
 

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from probe.finetune.advice import memory_words, mirror_words
+from probe.finetune.advice import advice, estimate, memory_words, mirror_words
+from probe.finetune.asked import Asked, read_sample_weights
+from probe.finetune.checkpoint import remove_leftovers
+from probe.finetune.compare import control_options
+from probe.finetune.finish import finish
+from probe.finetune.mirror import settle
+from probe.finetune.picture import draw_batch, first_batch
+from probe.finetune.planning import Limit
+from probe.finetune.promotion import begin, run, train_controls
+from probe.finetune.source import open_source
+from probe.finetune.start import make_training
+from probe.runs.fit import run_folder
 from probe.runs.results import METRIC_WORDS
 from probe.screen import console
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from probe.finetune.advice import Estimate
-    from probe.finetune.asked import Asked
+    from probe.finetune.compare import Course
+    from probe.finetune.finish import Promoted
     from probe.finetune.promotion import Begun
+    from probe.finetune.source import Source
     from probe.heads.history import Epoch
 
 PIPED_EVERY = 30.0  # seconds between lines where there is no bar
@@ -77,37 +96,34 @@ class Live:
     Parameters
     ----------
     begun : Begun
-    quiet : bool
-        Nothing is shown.
     title : str
         Of a control; empty for the run itself.
     """
 
-    def __init__(self, begun: Begun, *, quiet: bool, title: str = "") -> None:
-        self._quiet, self._console = quiet, console.stderr()
+    def __init__(self, begun: Begun, *, title: str = "") -> None:
+        self._console = console.stderr()
         self._batch, self._several = begun.training.feed.batch_size, begun.training.feed.several
         self._bar = Progress(
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total} batches"),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
-            console=self._console, disable=quiet or not self._console.is_terminal, transient=True,
+            console=self._console, disable=not console.has_bars(self._console), transient=True,
         )  # fmt: skip
         total = begun.training.options.epochs * begun.training.feed.batches
         self._task = self._bar.add_task("", total=total, completed=begun.training.log.shape[0],
                                         figures="")  # fmt: skip
         self._last = time.perf_counter()
         self._said = self._last
-        if not quiet:
-            if title:
-                self._console.print(f"\n{title}", style="bold")
-            top1 = "" if self._several else "      top-1"
-            value = "  val mAP" if self._several else "val top-1"
-            self._console.print(
-                f"epoch      loss{top1}   val loss  {value}   mean lr      time", style="bold cyan"
-            )
-            for epoch in begun.training.progress.history:
-                self._line(epoch, best=epoch.epoch == begun.training.progress.best_epoch)
+        if title:
+            self._console.print(f"\n{title}", style="bold")
+        top1 = "" if self._several else "      top-1"
+        value = "  val mAP" if self._several else "val top-1"
+        self._console.print(
+            f"epoch      loss{top1}   val loss  {value}   mean lr      time", style="bold cyan"
+        )
+        for epoch in begun.training.progress.history:
+            self._line(epoch, best=epoch.epoch == begun.training.progress.best_epoch)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -124,16 +140,14 @@ class Live:
         right = f"{100 * top1:.0f} % of decisions" if self._several else f"top-1 {100 * top1:.0f} %"
         text = f"loss {loss:.3f}  {right}  {console.rate(speed)} images/s"
         self._bar.update(self._task, completed=done, figures=text)
-        silent = self._quiet or self._console.is_terminal
-        if not silent and now - self._said > PIPED_EVERY:
+        if not self._console.is_terminal and now - self._said > PIPED_EVERY:
             self._said = now
             self._console.print(f"       batch {done:,} of {total:,}, {text}, lr {lr:.2g}")
 
     def epoch_done(self, epoch: Epoch, best: bool) -> None:
         """See Observer."""
         self._last = self._said = time.perf_counter()
-        if not self._quiet:
-            self._line(epoch, best=best)
+        self._line(epoch, best=best)
 
     def _line(self, epoch: Epoch, *, best: bool) -> None:
         assert epoch.val_loss is not None
@@ -143,3 +157,90 @@ class Live:
             f"   {epoch.val_loss:>8.4f}  {100 * epoch.val_score:>7.2f} %  {epoch.lr or 0:>8.2g}"
             f"  {console.duration(epoch.seconds):>8}{' *' if best else ''}"
         )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """A fine-tuning that is complete, and the controls that were trained beside it."""
+
+    done: Promoted
+    begun: Begun
+    courses: Sequence[Course]
+
+
+def draw_first_batch(source: Source, asked: Asked, path: Path) -> None:
+    """Draw the first batch as the network sees it."""
+    training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
+    settle(source, training)
+    names = [source.classes[int(one)] for one in source.head.classes_]
+    draw_batch(first_batch(training.feed), names, path, several=training.feed.several)
+
+
+def look_ahead(source: Source, asked: Asked, *, workers: int) -> None:
+    """Check and estimate a training and show that; nothing is kept."""
+    with tempfile.TemporaryDirectory() as place:
+        _begin(source, asked, Path(place), workers=workers)
+
+
+def train_new(
+    source: Source, asked: Asked, cache: Path, out: Path | None, *, workers: int
+) -> Trained:
+    """Fine-tune the network behind a run, in a folder of its own.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        It was stopped; the argument is the folder in which it can go on.
+    ProbeError
+        It cannot be trained.
+    """
+    with run_folder(out, cache / "runs") as target:
+        begun = _begin(source, asked, target, workers=workers)
+        part = None if begun.plan is None else begun.plan.part or 0
+        settled = begun.training.options  # augmentation is
+        asked = replace(asked, options=settled, part=part)
+        asked.save(target)
+        return _train(begun, asked, cache)
+
+
+def go_on(target: Path, cache: Path, *, workers: int) -> Trained:
+    """Go on with a training that was interrupted; see `train_new`."""
+    asked = Asked.read(target)
+    remove_leftovers(target)
+    source = open_source(Path(asked.run), asked.places(cache))
+    begun = _begin(source, asked, target, workers=workers)
+    return _train(begun, asked, cache)
+
+
+def _begin(source: Source, asked: Asked, target: Path, *, workers: int) -> Begun:
+    err = console.stderr()
+    err.print(f"checking the network on {len(source.val):,} validation images ...")
+    begun = begin(
+        source, asked.options, target, weights=_weights(source, asked), workers=workers,
+        limit=Limit(
+            bytes=asked.max_memory, part=asked.part,
+            controls=tuple(control_options(one, asked.options) for one in asked.compare),
+        ),
+    )  # fmt: skip
+    begun.training.resume()
+    if not err.quiet:
+        needed = None if begun.training.done else estimate(begun)
+        show_start(begun, asked, needed, advice(begun))
+    return begun
+
+
+def _weights(source: Source, asked: Asked) -> NDArray[np.float64] | None:
+    if asked.sample_weights is None:
+        return None
+    return read_sample_weights(Path(asked.sample_weights), list(source.train.ids))
+
+
+def _train(begun: Begun, asked: Asked, cache: Path) -> Trained:
+    try:
+        with Live(begun) as live:
+            run(begun, live, tensorboard=asked.tensorboard)
+        courses = train_controls(begun, asked, lambda name, other: Live(other, title=name))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(str(begun.training.folder)) from None
+    done = finish(begun, asked, ledger=cache / "ledger")
+    return Trained(done=done, begun=begun, courses=courses)

@@ -14,10 +14,10 @@ from probe.cache.pack import pack
 from probe.cache.store import Store
 from probe.core.memo import Memo
 from probe.datasets.files import FileImages
+from probe.datasets.given import ImageSources
 from probe.datasets.spec import Split
 from probe.errors import RowIndexError
 from probe.evaluation.streaming import StreamedRows
-from probe.extraction.transformer import ImageSources
 from tests.cache.toy import small_entry
 from tests.fakes import MemoryImages
 

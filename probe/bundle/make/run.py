@@ -48,6 +48,8 @@ from probe.preprocess.resize import resize_image
 from probe.runs.fit import HEAD
 from probe.runs.results import RunResult, read_run
 
+NOTHING = "nothing"  # as people say that a bundle keeps none
+
 
 @dataclass(frozen=True, kw_only=True)
 class BundleRequest:
@@ -63,7 +65,8 @@ class BundleRequest:
     reject_rate : float
         The share of held-out images that each flag may hit; 0 for no flags.
     remember : str or None
-        What to keep of training images beside features: one of `REMEMBERED`; None for nothing.
+        What to keep of training images beside features: one of `REMEMBERED`; None, or
+        ``nothing``, for nothing.
     """
 
     weights: tuple[str, ...] = ()
@@ -74,8 +77,10 @@ class BundleRequest:
     def __post_init__(self) -> None:
         if not 0 <= self.reject_rate < 0.5:
             raise UsageError(f"--reject-rate {self.reject_rate:g}: expected 0 to below 0.5")
+        if self.remember == NOTHING:
+            object.__setattr__(self, "remember", None)
         if self.remember not in (None, *REMEMBERED):
-            names = ", ".join(("nothing", *REMEMBERED))
+            names = ", ".join((NOTHING, *REMEMBERED))
             raise UsageError(f"--remember {self.remember}: expected {names}")
 
 
