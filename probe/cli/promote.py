@@ -109,7 +109,8 @@ def promote(
         chosen = console.chosen(default_run(folder, but=(PROMOTED,)))
     asked = Asked.of(
         chosen, options, dataset_root=dataset_root, weights=weights,
-        sampling_weights=sampling_weights, compare=compare, tensorboard=tensorboard, group=group, max_memory=max_memory,
+        sampling_weights=sampling_weights, compare=compare, tensorboard=tensorboard, group=group,
+        max_memory=max_memory,
         command="probe " + shlex.join(sys.argv[1:]),
     )  # fmt: skip
     source = open_source(chosen, asked.places(folder))
