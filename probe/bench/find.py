@@ -8,6 +8,7 @@ from pathlib import Path
 from probe.bench.record import Bench, newest_bench
 from probe.core.run_folders import RESULT
 from probe.errors import UsageError
+from probe.runs.find import find_run
 from probe.runs.results import finished_runs
 
 SECOND = len("20260131-235959")  # what the names of runs and benches begin with
@@ -40,6 +41,24 @@ def default_run(cache_dir: Path, *, but: Container[str] = ()) -> tuple[Path, str
     if newest is None:
         raise UsageError(f"{runs}: no finished run yet; `probe head` makes one")
     return newest, "the newest run"
+
+
+def find_bench(benches: Path, wanted: Path | None) -> Path:
+    """Return the folder of a bench: a folder, a name, the beginning of one, or else the newest.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none of that name, or more than one.
+    UsageError
+        There is no complete bench.
+    """
+    if wanted is not None:
+        return find_run(benches, wanted, kind="bench")
+    newest = newest_bench(benches)
+    if newest is None:
+        raise UsageError(f"{benches}: no bench yet; `probe bench` makes one")
+    return benches / newest.id
 
 
 def _winner(bench: Bench) -> str | None:

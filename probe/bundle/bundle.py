@@ -27,6 +27,7 @@ from probe.bundle.parts import (
     read_reference,
 )
 from probe.bundle.reject import Verdicts, judge
+from probe.core.html import Html
 from probe.errors import BundleError
 from probe.evaluation.logits import scores_of, softmax
 from probe.evaluation.multilabel import HALF, reached
@@ -37,12 +38,14 @@ from probe.heads.projection import Projection
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
+SHOWN_CLASSES = 8
+
 if TYPE_CHECKING:
     from probe.datasets.given import Image
     from probe.heads import FittedHead
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Bundle:
     """A finished model, ready to predict. `Bundle.load` reads and checks one.
 
@@ -116,6 +119,23 @@ class Bundle:
         )  # fmt: skip
         check_reference(made, known, str(path))
         return made
+
+    def __repr__(self) -> str:
+        one = self.about
+        networks = " + ".join(f"{each.backbone} {each.layer}" for each in one.networks)
+        return f"<Bundle of {one.dataset}: {networks}, {one.head}, {len(one.classes)} classes>"
+
+    def _repr_html_(self) -> str:
+        one, page = self.about, Html().title(repr(self)[1:-1])
+        page.note(
+            ", ".join(one.classes[:SHOWN_CLASSES]) + " ..." * (len(one.classes) > SHOWN_CLASSES)
+        )
+        names = list(dict.fromkeys(name for figures in one.metrics.values() for name in figures))
+        rows = [
+            [split, *(f"{figures[name]:.4f}" if name in figures else "" for name in names)]
+            for split, figures in one.metrics.items()
+        ]
+        return page.table(["", *names], rows).text()
 
     def parameters(self, network: int = 0) -> dict[str, NDArray[np.float32]]:
         """Return a network's parameters by canonical name, read again from the bundle.

@@ -17,9 +17,11 @@ from probe.cache.file import Header, OpenFile, open_file
 from probe.cache.key import FeatureKey, digest_rows, view_count
 from probe.cache.naming import check_name
 from probe.cache.rows import MappedRows, PackedRows
+from probe.core.html import Html
 from probe.core.indexing import is_one_row, row_number, row_numbers
 from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError, UsageError
 
+SHOWN_CLASSES = 8
 RowIndex = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
 
 
@@ -44,6 +46,10 @@ class FeatureSplit:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        shape = self._header.features[self._name].shape
+        return f"<{self._name} of {self._header.path.stem}: {shape}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_split, (self._header.path, self._header.digest, self._name)
@@ -143,7 +149,7 @@ class FeatureSplit:
         return self._rows.damaged(range(self._header.block_count(self._name)))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class FeatureSet:
     """A complete cache entry, opened for reading.
 
@@ -194,6 +200,31 @@ class FeatureSet:
 
     def __contains__(self, split: object) -> bool:
         return split in self.splits
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.splits)
+
+    def __len__(self) -> int:
+        return len(self.splits)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
+        return f"<features {self.name}: {counts} x {self.row_shape}>"
+
+    def _repr_html_(self) -> str:
+        page = Html().title(f"features {self.name}")
+        key, about = self.key, self.provenance
+        page.note(
+            f"{key.backbone}, layer {key.layer}"
+            + (f" ({key.pool})" if key.pool != "none" else "")
+            + f", {about.get('weights', '')}, {about.get('size', '')} pixels, {key.dtype}; "
+            f"{len(self.classes):,} classes: {', '.join(self.classes[:SHOWN_CLASSES])}"
+            + " ..."
+            * (len(self.classes) > SHOWN_CLASSES)
+        )
+        shape = " x ".join(map(str, self.row_shape))
+        rows = [[name, f"{len(split):,}", shape] for name, split in self.splits.items()]
+        return page.table(["split", "images", "features"], rows).text()
 
     @property
     def header(self) -> Header:

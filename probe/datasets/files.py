@@ -44,6 +44,9 @@ class FileImages:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def __repr__(self) -> str:
+        return f"<{len(self):,} image files in {self._root}>"
+
     def content(self) -> NDArray[np.uint8]:
         """Return the hash of each file's bytes, (n_images, 16), as it was when first asked for."""
         if self._content is None:

@@ -171,6 +171,9 @@ class ImageSources:
     def __len__(self) -> int:
         return len(self._items)
 
+    def __repr__(self) -> str:
+        return f"<{len(self):,} images>"
+
     def content(self) -> NDArray[np.uint8]:
         """Return what identifies each image, (n_images, 16): the hash of its file or its pixels."""
         if self._content is None:

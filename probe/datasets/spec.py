@@ -65,6 +65,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        return f"<{len(self):,} labelled images>"
+
     def take(self, rows: NDArray[np.intp]) -> Split:
         """Return those rows, in that order; a mask and negative numbers mean what NumPy's do."""
         rows = row_numbers(rows, len(self))
@@ -108,6 +111,10 @@ class Dataset:
     root: Path | None
     skipped: tuple[BadImage, ...] = ()
     in_memory: bool = False
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
+        return f"<Dataset {self.name}: {counts} images, {len(self.classes):,} classes>"
 
     @property
     def multilabel(self) -> bool:

@@ -10,7 +10,7 @@ from probe.errors import UnknownNameError
 SHOWN = 3  # of the names that a beginning may stand for
 
 
-def find_run(runs: Path, wanted: Path) -> Path:
+def find_run(runs: Path, wanted: Path, *, kind: str = "run") -> Path:
     """Return the folder of a run; whoever reads it says whether it has finished.
 
     Parameters
@@ -19,6 +19,8 @@ def find_run(runs: Path, wanted: Path) -> Path:
         Where runs are kept that have a name alone.
     wanted : Path
         A folder, the name of one in `runs`, or the beginning of one name there and no other.
+    kind : str
+        What messages call it: benches are found alike.
 
     Raises
     ------
@@ -35,5 +37,5 @@ def find_run(runs: Path, wanted: Path) -> Path:
         return close[0]
     if close:
         names = ", ".join(one.name for one in close[:SHOWN]) + ", ..." * (len(close) > SHOWN)
-        raise UnknownNameError(f"more than one run in {runs} starts with {wanted}: {names}")
-    raise UnknownNameError(f"{wanted}: no such folder, and no such run in {runs}")
+        raise UnknownNameError(f"more than one {kind} in {runs} starts with {wanted}: {names}")
+    raise UnknownNameError(f"{wanted}: no such folder, and no such {kind} in {runs}")
