@@ -6,12 +6,27 @@ scikit-learn nor matplotlib.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from probe.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from probe.api import (
+        Bench,
+        ConfusionTable,
+        Run,
+        bench,
+        extract,
+        fit,
+        open_bench,
+        open_bundle,
+        open_features,
+        open_run,
+        promote,
+    )
     from probe.backbones.catalog import BACKBONES
     from probe.bench.record import load_bench
     from probe.bundle import Bundle
@@ -35,6 +50,17 @@ if TYPE_CHECKING:
     from probe.weights import WEIGHTS
 
 _HOME = {
+    "ConfusionTable": "probe.api",
+    "Run": "probe.api",
+    "Bench": "probe.api",
+    "extract": "probe.api",
+    "fit": "probe.api",
+    "bench": "probe.api",
+    "promote": "probe.api",
+    "open_features": "probe.api",
+    "open_run": "probe.api",
+    "open_bench": "probe.api",
+    "open_bundle": "probe.api",
     "BACKBONES": "probe.backbones.catalog",
     "Bundle": "probe.bundle",
     "DATASETS": "probe.datasets",
@@ -63,7 +89,9 @@ __all__ = [
     "BACKBONES",
     "DATASETS",
     "WEIGHTS",
+    "Bench",
     "Bundle",
+    "ConfusionTable",
     "Dataset",
     "DenseHead",
     "FeatureKey",
@@ -77,11 +105,20 @@ __all__ = [
     "PrototypeHead",
     "Request",
     "RidgeHead",
+    "Run",
     "Store",
+    "bench",
+    "extract",
     "extract_features",
+    "fit",
     "load_bench",
     "load_dataset",
+    "open_bench",
+    "open_bundle",
+    "open_features",
+    "open_run",
     "prepare",
+    "promote",
 ]
 
 
@@ -95,3 +132,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """This package, in which `bench` is the function, though a room has the same name.
+
+    Importing a room would bind its name here to the room.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

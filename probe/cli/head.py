@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from probe.cli import head_options as of
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
-from probe.errors import UsageError
-from probe.heads.catalog import HEADS, names_that, read_options
-
-log = logging.getLogger(__name__)
 
 
 @of.WithHeadOptions
@@ -53,49 +47,21 @@ def head(
     from probe.cache.joining import join
     from probe.cache.store import Store
     from probe.cli.head_figures import show
-    from probe.core.machine import usable_cores
-    from probe.core.options import read_bytes, read_curve
-    from probe.evaluation.mistakes import read_costs
     from probe.runs.fit import HeadRequest
     from probe.screen import console
-    from probe.screen.heads import fit_shown, groups_named
+    from probe.screen.heads import fit_named
 
-    if draws and not learning_curve:
-        raise UsageError("--draws is about a learning curve: add --learning-curve 5,10,20")
-    params, grids = read_options(solver, given)
-    request = HeadRequest(
-        solver=solver,
-        params=params,
-        val_size=val_size,
-        grids=grids,
-        seeds=seeds or 1,
-        folds=folds,
-        repeats=repeats,
-        refit=refit,
-        ensemble=ensemble,
-        jobs=jobs or usable_cores(),
-        max_memory=read_bytes(max_memory),
-        per_class=read_curve(learning_curve),
-        draws=draws or 5,
-        metric=metric,
-        sample_weight=sample_weight,
-        positive=positive,
-        recall=recall,
-        cost=read_costs(cost) if cost else None,
-        seed=seed,
+    request = HeadRequest.of(
+        head=solver, options=given, val_size=val_size, seeds=seeds, folds=folds, repeats=repeats,
+        refit=refit, ensemble=ensemble, jobs=jobs, max_memory=max_memory,
+        learning_curve=learning_curve, draws=draws, metric=metric, sample_weight=sample_weight,
+        positive=positive, recall=recall, cost=cost, seed=seed,
         command="probe " + shlex.join(sys.argv[1:]),
-    )
+    )  # fmt: skip
     folder = cache_folder(cache_dir)
     store = Store(folder)
     joined = join(store, store.choose(entry))
-    request = replace(request, groups=groups_named(group or (), joined, request))
-    notes = []
-    if jobs is not None and not HEADS[solver].one_by_one:
-        able = names_that("one_by_one")
-        notes.append(f"-j {jobs} is for --head {able}; {solver} uses all cores for its one fit")
-    run, path = fit_shown(
-        joined, request, folder=out, runs=folder / "runs", ledger=folder / "ledger", notes=notes
-    )
+    run, path = fit_named(joined, request, group=group, jobs=jobs, cache_dir=folder, folder=out)
     if as_json:
         console.print_json({"run": str(path), **run.result.to_dict()})
     else:

@@ -25,6 +25,7 @@ KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "float": ((Real,), "a number"),
     "str": ((str,), "a text"),
     "Path": ((os.PathLike,), "a path"),
+    "AnyPath": ((str, os.PathLike), "a path"),
     "None": ((type(None),), "None"),
 }
 LEAST = {"folds": 0, "val_size": 0, "seed": 0, "wd": 0, "warmup": 0, "clip": 0, "mixup": 0,
@@ -106,7 +107,7 @@ def _value(name: str, value: Any, annotation: str) -> Any:
     types = tuple(one for kind in kinds for one in KINDS[kind][0])
     no_switch = isinstance(value, bool | np.bool_) and "bool" not in kinds
     if not isinstance(value, types) or no_switch:
-        expected = " or ".join(KINDS[kind][1] for kind in kinds)
+        expected = " or ".join(KINDS[kind][1] for kind in kinds if kind != "None")
         raise UsageError(f"{name}={_short(value)}: expected {expected}")
     if isinstance(value, np.generic):
         value = value.item()

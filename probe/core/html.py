@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-SHOWN_CHARACTERS = 300
+SHOWN_CHARACTERS = 1000
 
 
 class Html:

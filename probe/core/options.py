@@ -15,6 +15,13 @@ Words = str | Iterable[str] | None
 Counts = str | int | Iterable[int] | None
 
 
+def plain(value: Any) -> Any:
+    """Return NumPy's numbers and arrays as Python's own, for records are JSON."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [plain(one) for one in value] if isinstance(value, list | tuple) else value
+
+
 def words(value: Words) -> tuple[str, ...]:
     """Return the words of ``a,b``, or of a sequence of such texts."""
     texts = [value] if isinstance(value, str) else list(value or ())

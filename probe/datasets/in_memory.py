@@ -49,7 +49,8 @@ def given_dataset(data: Data, *, cache_dir: Path, name: str | None = None) -> st
     cache_dir : Path
         The state folder, where lists are written.
     name : str, optional
-        What entries are called by. Default: ``images`` or ``frame``, with a digest of the content.
+        What entries are called by. Default: ``images`` or ``frame``,
+        with a digest of images and labels.
 
     Raises
     ------
@@ -206,8 +207,9 @@ def _in_memory(
     _check_trained(splits, classes)
     if name is None:
         digest = hashlib.blake2b(digest_size=4)
-        for made in splits.values():
-            digest.update(made.images.content().tobytes())
+        for split, made in splits.items():
+            digest.update(split.encode() + made.images.content().tobytes() + made.labels.tobytes())
+        digest.update("\0".join(classes).encode())
         name = f"images-{digest.hexdigest()}"
     return Dataset(name=name, classes=classes, splits=splits, root=None, in_memory=True)
 

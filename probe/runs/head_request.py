@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from probe.core.machine import usable_cores
+from probe.core.options import Counts, plain, read_bytes, read_curve
 from probe.errors import HeadError, UsageError
-from probe.evaluation.mistakes import check_costs
+from probe.evaluation.mistakes import check_costs, read_costs
 from probe.evaluation.parts import Part
 from probe.evaluation.splitting import fold_split
 from probe.evaluation.units import Groups
-from probe.heads.catalog import HEADS, default_grid, names_that, refuse
+from probe.heads.catalog import HEADS, default_grid, names_that, read_options, refuse
 from probe.runs.draws import CurvePlan
 from probe.runs.memory import Fitting
 
@@ -101,6 +103,56 @@ class HeadRequest:
     sample_weight: str | None = None
     seed: int = 42
     command: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        head: str,
+        options: Mapping[str, Any],
+        seeds: int | None = None,
+        ensemble: str | None = None,
+        cost: str | tuple[float, float] | None = None,
+        learning_curve: Counts = None,
+        draws: int | None = None,
+        jobs: int | None = None,
+        max_memory: str | int | None = None,
+        **same: Any,
+    ) -> HeadRequest:
+        """Return what the options of `probe head` ask for, as their text or Python's values.
+
+        Parameters
+        ----------
+        options : mapping
+            Those of the head; see `read_options`.
+        **same
+            The other fields.
+
+        Raises
+        ------
+        UsageError
+            An option belongs to another head or to nothing that was asked for, or cannot be read.
+        """
+        if draws and not learning_curve:
+            raise UsageError("--draws is about a learning curve: add --learning-curve 5,10,20")
+        params, grids = read_options(head, {name: plain(one) for name, one in options.items()})
+        if empty := [name for name, values in grids.items() if not values]:
+            raise UsageError(f"--{empty[0]}: give a number, several, or `grid`")
+        if ensemble not in {None, "average", "vote"}:
+            raise UsageError(f"--ensemble {ensemble}: it is average or vote")
+        return cls(
+            solver=head,
+            params=params,
+            grids=grids,
+            seeds=seeds or 1,
+            ensemble=cast("How | None", ensemble),
+            cost=read_costs(cost) if isinstance(cost, str) and cost else cost or None,
+            per_class=read_curve(learning_curve),
+            draws=draws or 5,
+            jobs=jobs or usable_cores(),
+            max_memory=read_bytes(max_memory),
+            **same,
+        )
 
     def estimator(self) -> BaseHead:
         """Return the unfitted head.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probe.evaluation.parts import warn_of_shared
 from probe.evaluation.splitting import warn_of_unknown
+from probe.heads.catalog import HEADS, names_that
 from probe.runs import grouping
 from probe.runs.fit import fit_head, keep_run, plan_head, related_rows, run_folder
 from probe.screen import console
@@ -39,6 +41,38 @@ def groups_named(group: Sequence[str], joined: Joined, request: HeadRequest) -> 
     return grouping.groups_of_entry(
         group, joined, fitting=request.fitting(), max_memory=request.max_memory
     )
+
+
+def fit_named(
+    joined: Joined,
+    request: HeadRequest,
+    *,
+    group: str | Sequence[str] | None,
+    jobs: int | None,
+    cache_dir: Path,
+    folder: Path | None,
+) -> tuple[HeadRun, Path]:
+    """Fit and keep a head as `probe head` does: with groups by their names, counted in the ledger.
+
+    Parameters
+    ----------
+    jobs : int, optional
+        As it was asked for: some heads have no use for it, which is noted.
+    folder : Path, optional
+        Of the run; a new one among the runs by default.
+    """
+    groups = (group,) if isinstance(group, str) else tuple(group or ())
+    request = replace(request, groups=groups_named(groups, joined, request))
+    notes = []
+    if jobs is not None and not HEADS[request.solver].one_by_one:
+        able = names_that("one_by_one")
+        notes.append(
+            f"-j {jobs} is for --head {able}; {request.solver} uses all cores for its one fit"
+        )
+    return fit_shown(
+        joined, request, folder=folder, runs=cache_dir / "runs", ledger=cache_dir / "ledger",
+        notes=notes,
+    )  # fmt: skip
 
 
 def fit_shown(
