@@ -1,4 +1,4 @@
-"""What is compared, from what a person types.
+"""Parse the candidates of a bench from the command line.
 
 A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE[:RESIZE]][=WEIGHTS]``:
 
@@ -67,7 +67,7 @@ class Candidate:
 
     @property
     def text(self) -> str:
-        """What it is called until layer and size are known; a file of weights goes unsaid."""
+        """The name of the candidate until its layer and size are known, without a weight file."""
         if self.entry is not None:
             return self.entry
         layers = f"/{'+'.join(self.layers)}" if self.layers else ""
@@ -80,7 +80,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What candidates take where they say nothing themselves.
+    """Defaults for what candidates leave open.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def parse_candidate(text: str) -> Candidate:
 
 
 def candidates(texts: Sequence[str], defaults: Defaults) -> list[Candidate]:
-    """Return what is compared, in the order it was typed, each once.
+    """Return the distinct candidates, in the order they were given.
 
     Raises
     ------
@@ -217,7 +217,7 @@ def dataset_labels(texts: Sequence[str]) -> list[str]:
 def feature_name(
     backbone: str, layer: str, pool: str, size: int, weights: str, *, resize: str | None = None
 ) -> str:
-    """Return what features are called everywhere; `parse_candidate` reads it.
+    """Return the name of features in every table; `parse_candidate` reads it back.
 
     An average of a map goes without saying, and so do weights, unless they are random, and the way
     to resize images, unless it is another than the weights have at that size.

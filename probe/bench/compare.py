@@ -92,7 +92,7 @@ def compare_rows(
 
 
 def _evidence(runs: Path, row: Row, protocol: Protocol) -> tuple[list[str], Evidence]:
-    """Return ids in order, and what was said of them."""
+    """Return ids in order, and their predictions."""
     found = load_predictions(runs / (row.run or "")).get(protocol.split)
     if found is None:
         raise DataError(
@@ -126,7 +126,7 @@ def _check_same_rows(all_ids: Sequence[list[str]]) -> None:
 
 
 def _price(row: Row) -> tuple[float, float, float]:
-    """What makes one of several equals the cheapest: the pass, then the head's size and time."""
+    """Return the sort key for cost: the forward pass, then the head's size and time."""
     cost = row.cost
     passes = float("inf") if cost.multiply_adds is None else float(cost.multiply_adds)
     return passes, float(row.feature_dim or 0), cost.head_seconds or 0.0
@@ -203,7 +203,7 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
 
 
 def _next_beaten(comparison: Comparison, best: Row, rows: Mapping[str, Row]) -> Pair | None:
-    """Return the best row that the winner is told apart from; other features before other heads."""
+    """Return the best row significantly below the winner; other features before other heads."""
     beaten = [pair for pair in comparison.pairs if pair.a == best.id and pair.different]
     others = [pair for pair in beaten if rows[pair.b].name != best.name]
     return next(iter(others or beaten), None)

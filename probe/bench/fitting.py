@@ -1,4 +1,4 @@
-"""The heads of a bench: ordinary runs, found again by a digest of all that moves their numbers."""
+"""The heads of a bench: ordinary runs, found again by a digest of what determines their figures."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def _with_columns(result: RunResult, said: Mapping[str, Predictions], source: So
 
 
 def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:
-    """Return all that moves a run's numbers: another value of any of it is another run."""
+    """Return everything that determines a run's figures; another value makes another run."""
     usual = asdict(HeadRequest())
     plain = asdict(replace(request, groups=()))
     asked = {name: value for name, value in plain.items() if value != usual[name]}

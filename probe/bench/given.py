@@ -1,4 +1,4 @@
-"""Features that lie in the cache already, named by their entry, as `probe cache import` makes them.
+"""Cached entries as candidates of a bench, such as those that `probe cache import` makes.
 
 Beside backbones they are compared on the images of the dataset; alone, on the rows of the first.
 """

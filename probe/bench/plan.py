@@ -1,4 +1,4 @@
-"""What a bench has to do, decided before anything runs: rows to forward, time, disk."""
+"""Plan a bench before anything runs: rows to forward, time and disk space."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Pass:
 def plan_pass(
     candidate: Candidate, request: Request, store: Store, *, measure: bool = True
 ) -> Pass:
-    """Decide one pass; what stands in its way becomes its reason.
+    """Plan one pass; an error becomes the reason why it cannot run.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def plan_pass(
 
 
 def plan_given(candidate: Candidate, request: Request, store: Store, reference: Reference) -> Pass:
-    """Decide what an entry that was named takes, which is nothing, and whether its rows fit."""
+    """Plan the use of an entry that was named: nothing is forwarded, but its rows have to fit."""
     planned = Pass(candidate=candidate, request=request, names=(candidate.text,))
     try:
         joined = join(store, store.choose(candidate.text))
@@ -270,7 +270,7 @@ def make_plan(
     measure: bool = True,
     on_pass: Callable[[str, str], None] | None = None,
 ) -> Plan:
-    """Plan every pass; features that two candidates mean alike are planned once.
+    """Plan every pass; two candidates that mean the same features are planned once.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def make_plan(
 
 
 def _distinct(passes: Sequence[Pass]) -> list[Pass]:
-    """Drop passes that say the same as an earlier one; tell apart those with other weights."""
+    """Drop passes that repeat an earlier one, and give those with other weights distinct names."""
     kept: list[Pass] = []
     for one in passes:
         alike = (one.names, one.weights, one.reason)

@@ -1,4 +1,4 @@
-"""What a comparison of backbones leaves behind: `bench.json`, and one long `results.csv` beside it.
+"""The record of a bench on disk: `bench.json`, and `results.csv` beside it.
 
     from probe.bench.record import load_bench
     bench = load_bench(Path("cache/benches/20260131-235959-001"))

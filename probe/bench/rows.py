@@ -1,4 +1,4 @@
-"""Rows of the leaderboard: their figures, and what their passes, entries and heads cost."""
+"""Rows of the leaderboard: figures, and the cost of passes, entries and heads."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def failed_row(
     dataset: str, name: str, head: str, reason: str, *, kind: str = "backbone", backbone: str = "",
     weights: str = "",
 ) -> Row:  # fmt: skip
-    """Return the row of what could not be done."""
+    """Return the row of features that failed."""
     return Row(
         id="", dataset=dataset, name=name, kind=kind, head=head, status=FAILED, backbone=backbone,
         weights=weights, layer="", pool="", entries=(), metrics={}, intervals={}, cost=Cost(),

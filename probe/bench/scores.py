@@ -1,4 +1,4 @@
-"""Ranking without training, on the rows that heads are trained on; a figure is computed once."""
+"""Compute the scores that rank features without training, on the training rows."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def score_features(
     seed: int,
     folder: Path,
 ) -> list[Score]:
-    """Return what can be said of features before a head is trained on them.
+    """Return the transferability scores of features.
 
     NCE and LEEP need the backbone's own classifier: they are there where the weights hold it and
     the features are its input. Where images may have several labels there is LogME alone, its

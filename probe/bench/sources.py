@@ -1,4 +1,4 @@
-"""Features as the heads see them: an entry, several entries side by side, or either after a PCA.
+"""The features a head is fitted on: an entry, several entries concatenated, or either after a PCA.
 
 Each has the parts of `probe.cache.store.Joined` that fitting a head needs, so that all of them go
 the way of `probe head`.

@@ -1,4 +1,4 @@
-"""One long CSV: a line a row of the leaderboard, split and metric, as other tools have it."""
+"""Write `results.csv` in long form: one line for each leaderboard row, split and metric."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranking features without training a head. Each takes training rows; more is better.
+"""Transferability scores of features. Each takes training rows; more is better.
 
 References stand with each function. They are cheap, and often wrong: `probe bench` says how well
 each ranked the backbones on the dataset at hand.

@@ -1,4 +1,4 @@
-"""A whole bench: extract what is missing, fit the heads, compare. Interrupt it where you like.
+"""Run a bench: extract what is missing, fit the heads, compare. It may be interrupted anywhere.
 
 What was finished lies in the cache and among the runs, and is found there the next time.
 """
@@ -37,27 +37,27 @@ log = logging.getLogger(__name__)
 
 
 class Watcher(Interface):
-    """Told what happens; the command line draws it."""
+    """Callbacks for the progress of a bench."""
 
     def extracting(self, dataset: str, one: Pass) -> AbstractContextManager[Observer]:
-        """A pass begins; the observer is told how it goes."""
+        """Called when a pass begins; returns the observer of its progress."""
 
     def fitting(self, dataset: str, name: str, head: str) -> None:
-        """A head is about to be fitted."""
+        """Called before a head is fitted."""
 
     def fitted(self, fitted: Fitted) -> None:
-        """It was, or it was found."""
+        """Called when a head was fitted, or its run was found."""
 
     def failed(self, dataset: str, name: str, reason: str) -> None:
-        """Something could not be done; the rest goes on."""
+        """Called when a row fails; the others go on."""
 
     def left_out(self, dataset: str, name: str, reason: str) -> None:
-        """Something would have made no sense; nothing failed."""
+        """Called when a combination is left out because it makes no sense."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
-    """What `probe bench` was asked for, beside its passes.
+    """The options of `probe bench`, except those of its passes.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class BenchRequest:
 
 
 def check_request(request: BenchRequest, plan: Plan) -> None:
-    """Refuse what cannot be, before anything runs.
+    """Refuse impossible requests before anything runs.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def check_request(request: BenchRequest, plan: Plan) -> None:
 
 
 def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path, Bench]:
-    """Do what was planned and write `bench.json` and `results.csv`.
+    """Run the plan and write `bench.json` and `results.csv`.
 
     Returns
     -------

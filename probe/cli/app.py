@@ -1,4 +1,4 @@
-"""`probe`: the commands, and what becomes of an error.
+"""The `probe` command: its subcommands, and how errors end.
 
 A command's file is imported when the command is asked for, so that `probe --help` imports none.
 """

@@ -1,4 +1,4 @@
-"""`probe audit`: what the cached features tell of a dataset, without a forward pass."""
+"""`probe audit`: find duplicates and doubtful labels from cached features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe backbones`: which there are."""
+"""`probe backbones`: list and show the backbones."""
 
 from __future__ import annotations
 

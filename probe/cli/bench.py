@@ -1,4 +1,4 @@
-"""`probe bench`: which backbone to take, by how much, how sure that is, and what it costs."""
+"""`probe bench`: compare backbones, with intervals, paired tests and costs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe bundle`: a run, or weights with their own classifier, as something that stands alone."""
+"""`probe bundle`: make a bundle of a run, or of weights with their pretrained classifier."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe cache`: what lies in the cache, and looking after it."""
+"""`probe cache`: list and show cache entries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe cache du | rm | prune`: what takes how much disk, and making room."""
+"""`probe cache du | rm | prune`: show and free disk space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe cache explain | sync`: what a request would find, and bringing an entry in step."""
+"""`probe cache explain | sync`: explain what a request would reuse, and update an entry."""
 
 from __future__ import annotations
 

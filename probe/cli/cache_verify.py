@@ -1,4 +1,4 @@
-"""`probe cache verify`: whether entries are what was written, and what would be computed today."""
+"""`probe cache verify`: check entries against their checksums, and against today's network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe dataset`: which there are by name, and what a folder holds."""
+"""`probe dataset`: list the named datasets, and show what a folder holds."""
 
 from __future__ import annotations
 

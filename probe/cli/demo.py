@@ -1,4 +1,4 @@
-"""`probe demo`: all of it, offline, on data and weights that come with packages."""
+"""`probe demo`: the whole job offline, on data and weights that come with packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe doctor`: what is installed, what this machine grants, and why a GPU is or is not used."""
+"""`probe doctor`: show versions, threads, devices, and why a GPU is or is not used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe evaluate`: how good bundles are on a labelled dataset."""
+"""`probe evaluate`: score bundles on a labelled dataset."""
 
 from __future__ import annotations
 

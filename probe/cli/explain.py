@@ -1,4 +1,4 @@
-"""`probe explain`: why a bundle says what it says of an image."""
+"""`probe explain`: explain a prediction by neighbours and a heat map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe export`: a bundle in other people's formats."""
+"""`probe export`: write a bundle in the formats of other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe extract`: run once, write or find the cache entry."""
+"""`probe extract`: find or make the cache entry of a dataset and a backbone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe head`: fit a head on an entry and look at it."""
+"""`probe head`: fit a head on a cache entry and show its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe predict`: what bundles say of images."""
+"""`probe predict`: predict images with bundles."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ def show_promoted(done: Promoted, begun: Begun) -> None:
 
 
 def _kept(gain: Gain) -> str:
-    """Say so where the network was best before the first step."""
+    """Say that the network was best before the first step, where it was."""
     return (
         "keep the probe, unless another recipe does better: on the held-out images, which chose "
         f"the epoch, the best one has {_percent(gain.after)}, the probe {_percent(gain.before)}"

@@ -1,4 +1,4 @@
-"""`probe report`: one HTML file to look at, send and keep."""
+"""`probe report`: write one HTML page about a bench or some runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe runs`: what was fitted: list, show, compare, tag and remove runs."""
+"""`probe runs`: list, show, compare, tag and remove runs."""
 
 from __future__ import annotations
 

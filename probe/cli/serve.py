@@ -1,4 +1,4 @@
-"""`probe serve`: a bundle as a small page and an endpoint on this machine."""
+"""`probe serve`: serve a bundle as a page and an endpoint on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`probe weights`: which are known, getting, checking and converting them, what a file holds."""
+"""`probe weights`: list, fetch, check, show and convert pretrained weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of heads as means over rows, so that two heads can be compared row by row.
+"""Express figures of heads as means over rows, so that two heads can be compared row by row.
 
 Balanced accuracy and log loss are such means. Macro F1 and the area under the ROC curve are not;
 each row has its part in them to first order, the rest is of the order of 1/n.

@@ -1,4 +1,4 @@
-"""How good a head gets with so many images a class: `learning_curve.json` in a run's folder."""
+"""Learning curves, accuracy against images per class: `learning_curve.json` in a run's folder."""
 
 from __future__ import annotations
 

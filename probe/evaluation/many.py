@@ -1,4 +1,4 @@
-"""Rows of many classes: of each is kept what its figures need.
+"""Scores of very many classes: keep only what the figures need.
 
 Rows times classes do not fit in memory where there are thousands of classes: 24,426 rows of 8,142
 classes are 1.6 GB a copy. So their scores are made some rows at a time and let go; a row keeps its

@@ -1,4 +1,4 @@
-"""How good predictions are. Every figure is a fraction from 0 to 1, log loss is in nats.
+"""Metrics of predictions. Every figure is a fraction from 0 to 1; log loss is in nats.
 
 Ties are counted by one rule. An answer is one class, that with the highest probability and the
 first of equals, as `predict` gives it; top-1, recall, F1 and confusion go by answers. Figures that
@@ -33,7 +33,7 @@ UNSEEN_LOSS = float(-np.log(np.finfo(np.float64).eps))
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Confusion:
-    """What was taken for what, without the cells that are 0: memory is that of the rows.
+    """A sparse confusion matrix: its memory grows with the rows, not with the classes squared.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ class Confusion:
 
     @property
     def of_predicted(self) -> NDArray[np.int64]:
-        """Rows that were taken for each class, (n_classes,)."""
+        """Rows that were predicted as each class, (n_classes,)."""
         return self._sums(self.predicted, self.count)
 
     @property
     def hits(self) -> NDArray[np.int64]:
-        """Rows of each class that were taken for it, (n_classes,)."""
+        """Rows of each class that were predicted as it, (n_classes,)."""
         right = self.true == self.predicted
         return self._sums(self.true[right], self.count[right])
 

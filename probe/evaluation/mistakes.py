@@ -1,4 +1,4 @@
-"""A threshold of two classes for what mistakes cost: `probe head --cost 1:5`.
+"""Choose the threshold of two classes by the cost of mistakes: `probe head --cost 1:5`.
 
 A false positive is a negative image that is answered positive, a false negative a positive one that
 is answered negative. The threshold is the one whose answers cost least on held-out rows.

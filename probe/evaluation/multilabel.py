@@ -1,4 +1,4 @@
-"""How good predictions are where an image may have several labels, or none.
+"""Metrics of multi-label predictions.
 
 Every figure is a fraction from 0 to 1, log loss is in nats. N rows, C classes; labels are (N, C) of
 0 and 1, scores or probabilities (N, C), each column on its own. A class without a positive row has

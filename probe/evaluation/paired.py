@@ -1,4 +1,4 @@
-"""Whether a difference is real: paired tests on the same rows, corrections, and who ties with whom.
+"""Paired tests on the same rows, corrections for many comparisons, and which heads tie.
 
 All of it takes what was right and what was wrong, row by row, for two or more heads. It says how
 much a difference would move with other rows of the same kind. It says nothing of other training
@@ -100,7 +100,7 @@ def compare_pair(a: Right, b: Right, *, units: Units = None, level: float = LEVE
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the two-sided p of McNemar's exact test: are rows that one alone got right a toss-up?
+    """Return the two-sided p-value of McNemar's exact test on rows that one head alone got right.
 
     It is exact at any count, so no approximation by chi-squared is needed for many rows.
 
@@ -115,13 +115,13 @@ def mcnemar(only_a: int, only_b: int) -> float:
 
 
 def score_p(only_a: float, only_b: float) -> float:
-    """Return the two-sided p of no difference of the test that `difference_interval` inverts."""
+    """Return the two-sided p-value of the score test that `difference_interval` inverts."""
     both, gap = only_a + only_b, max(abs(only_a - only_b) - CONTINUITY, 0.0)
     return erfc(gap / sqrt(2 * both)) if both > 0 else 1.0
 
 
 def flip_test(gains: NDArray[Any]) -> float:
-    """Return the two-sided p of a paired test of units: is each unit's gain as likely its opposite?
+    """Return the two-sided p-value of a sign-flip test of the units' gains.
 
     If two heads are alike, which one is called the first is a toss-up in each unit of related rows.
     So the signs of the units' gains are flipped in every possible way. The distribution of their

@@ -1,4 +1,4 @@
-"""Rows of features, and which of them train a head, are watched, and are met once, at the end."""
+"""Divide rows of features into those for training, validation and the final test."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadData:
-    """What one head is fitted, watched and scored on.
+    """The rows one head is fitted, validated and tested on.
 
     `grouped_by` says what images were grouped by, beside their content.
     """
@@ -161,7 +161,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SplitPlan:
-    """Which rows play which part, and why in one sentence for the user.
+    """Which rows are used for what, and the reason in one sentence for the user.
 
     `units` says which rows of each split belong together; it is empty where each is alone.
     """
@@ -174,7 +174,7 @@ class SplitPlan:
     grouped_by: str = ""
 
     def apply(self, splits: Mapping[str, Part], classes: Sequence[str]) -> HeadData:
-        """Cut the splits accordingly."""
+        """Return the splits with these rows."""
         splits = {
             name: replace(part, units=self.units[name]) if name in self.units else part
             for name, part in splits.items()
@@ -195,7 +195,7 @@ def plan_splits(
     seed: int,
     related: Related | None = None,
 ) -> SplitPlan:
-    """Decide which rows of which split a head is trained, watched and tested on.
+    """Decide which rows of which split a head is trained, validated and tested on.
 
     The dataset's own validation split is used where there is one; else `val_size` of the training
     rows are held out, stratified; rows that belong together stay on one side. Its test split, where

@@ -1,4 +1,4 @@
-"""What a run said of each row it was not trained on: for paired tests, the report and ensembles."""
+"""Predictions of a run on rows it was not trained on, for paired tests, report and ensembles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How two classes are told apart at every threshold: ROC and precision-recall curves."""
+"""ROC and precision-recall curves of two classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is measured on each split of a fitted head, and how sure it is.
+"""Measure a fitted head on each split, with intervals and a temperature.
 
 Labels are class numbers, (n_rows,), or where a row may have several a matrix of 0 and 1.
 """

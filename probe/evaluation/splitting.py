@@ -1,4 +1,4 @@
-"""Rows divided into parts: one that is held out, or folds. Classes keep their shares.
+"""Stratified validation splits and folds.
 
 Rows with several labels, (n_rows, n_classes) of 0 and 1, and rows of which some belong together
 (`probe.evaluation.units`) are divided by iterative stratification, see `probe.evaluation.stratify`.

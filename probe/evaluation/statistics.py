@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals over test rows, spread over seeds, and one temperature."""
+"""Confidence intervals over rows, spread over seeds, and temperature scaling."""
 
 from __future__ import annotations
 

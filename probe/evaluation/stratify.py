@@ -1,4 +1,4 @@
-"""Rows divided into parts, so that each part has its share of every label and units stay whole."""
+"""Iterative stratification that keeps units of related rows together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of features that stay in their file and are read a block at a time."""
+"""Stream rows of features from their file, a block at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two classes in their own words: one of them is the positive one, the other the negative one.
+"""Figures and thresholds of two classes, a positive and a negative one.
 
 Of two classes that is the second by number unless another is named. An answer is positive where its
 probability is at least a half, or where a threshold was chosen, at least that: for a stated recall,

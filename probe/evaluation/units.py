@@ -1,4 +1,4 @@
-"""Which rows belong together: those of one picture, and those of one group.
+"""Units of related rows: copies of one picture, and rows of one group.
 
 Rows that show the same picture, or the same patient, tell the same thing twice. A unit is what must
 not be divided: the connected components of "same content" and "same group". Every row belongs to

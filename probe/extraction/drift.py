@@ -1,4 +1,4 @@
-"""Forwarding some rows of an entry again: has a library, a driver or a weight file moved them?"""
+"""Forward some rows of an entry again, to see whether a library or weight file changed them."""
 
 from __future__ import annotations
 

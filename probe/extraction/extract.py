@@ -45,7 +45,7 @@ Reuse = Literal["entry", "rows", "nothing"]
 
 
 class Observer(Protocol):
-    """Told what happens during a pass; the command line draws it."""
+    """Callbacks for the progress of a pass."""
 
     def copied(self, rows: int, left: int) -> None:
         """Rows came from other entries or an interrupted run; `left` are to be forwarded."""
@@ -130,7 +130,7 @@ def extract_features(
 
 
 def _warn_of_runs(job: Job, cuts: Sequence[Cut], store: Store) -> None:
-    """Say which runs were made from an entry that is about to be replaced."""
+    """Warn about runs made from an entry that is about to be replaced."""
     there = [path for cut in cuts if (path := store.path_of(cut.key, job.dataset.name)).exists()]
     needed = needed_entries(store.folder.parent) if there else {}
     for path in there:

@@ -1,4 +1,4 @@
-"""What a pass consists of, decided before anything runs: images, cuts and the keys of entries."""
+"""A pass as decided before anything runs: images, layers and the keys of entries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from probe.preprocess.spec import PreprocessSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """One (layer, pool) and the key of its entry."""
+    """One layer with its pooling, and the key of its entry."""
 
     layer: Layer
     pool: Pool
@@ -25,7 +25,7 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """All that is decided before anything runs.
+    """Everything that is decided before a pass runs.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Features that the cache has already, found by what an image is and not by where it lies.
+"""Find cached features by the content of images.
 
 Any entry of a recipe will do: content hashes tell which row is which image's.
 """
@@ -63,7 +63,7 @@ class Recall:
         return content in self._places and self._is_sound(self._place(content))
 
     def rows(self, content: list[bytes]) -> NDArray[np.float32]:
-        """Return the features of images that are all here, (n, ...).
+        """Return the features of images that are all cached, (n, ...).
 
         Raises
         ------

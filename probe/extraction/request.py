@@ -1,4 +1,4 @@
-"""From what a person asks for to a pass that is decided: dataset, weights, layers, keys.
+"""Turn a request into a decided pass: dataset, weights, layers and keys.
 
 The command line and the comparison of backbones start here; `probe.extraction.extract` does the
 rest. MXNet is not imported unless a row has to be forwarded or weights were never seen. What was
@@ -46,7 +46,7 @@ DTYPES = ("float32", "float16")
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A request with all its questions answered."""
+    """A request with everything decided: dataset, weights, layers and keys."""
 
     request: Request
     dataset: Dataset
@@ -93,7 +93,7 @@ class Prepared:
 
 
 def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
-    """Answer every question a request leaves open, and refuse it before anything runs.
+    """Decide everything that a request leaves open, and refuse a wrong one before anything runs.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
 def _weights(
     request: Request, backbone: BackboneSpec, memo: Memo, preprocess: PreprocessSpec | None
 ) -> ResolvedWeights:
-    """Find the weights, and see whether the dataset is there: neither mistake hides the other."""
+    """Find the weights and check for the dataset, so that neither error hides the other."""
     missing: ProbeError | None = None
     try:
         if request.images is None:
@@ -183,7 +183,7 @@ def _check_words(request: Request) -> None:
 
 
 def requested_dataset(request: Request, *, progress: Progress | None = None) -> Dataset:
-    """Return the images that a request speaks of; see `load_dataset`."""
+    """Return the dataset of a request; see `load_dataset`."""
     if request.images is not None:
         if request.images.in_memory and (request.dataset_root or request.coarse):
             option = "--coarse" if request.coarse else "--dataset-root"
@@ -231,7 +231,7 @@ def _batch_size(request: Request, size: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What `probe extract` was asked for; the options of the same names say what each means.
+    """The options of `probe extract`, under their names on the command line.
 
     Parameters
     ----------
@@ -347,7 +347,7 @@ def _installed(*packages: str) -> dict[str, str]:
 
 
 def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) -> dict[str, Any]:
-    """Return what `repeat` needs to ask for the same again, from any working directory."""
+    """Return what `repeat` needs to make the same request again, from any working directory."""
     named = request.dataset in DATASETS
     preprocess = request.preprocess
     if preprocess is not None and os.path.isfile(preprocess):

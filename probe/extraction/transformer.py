@@ -284,7 +284,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """Parameters with nothing left open."""
+    """The parameters with everything decided."""
 
     backbone: str
     weights: ResolvedWeights

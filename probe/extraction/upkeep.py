@@ -1,4 +1,4 @@
-"""Keeping entries true: explaining what a request would find, syncing, mending."""
+"""Explain, sync and repair cache entries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from probe.extraction.request import Prepared
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What `probe extract` would do about one (layer, pool).
+    """What `probe extract` would do for one layer and pooling.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Explanation:
 
 
 def explain(prepared: Prepared, store: Store) -> list[Explanation]:
-    """Say for each cut of a request why an entry would or would not be reused."""
+    """Explain for each layer of a request why an entry would or would not be reused."""
     job, made = prepared.job, []
     content = np.concatenate([table.content for table in job.tables.values()])
     for cut in job.cuts:
@@ -71,7 +71,7 @@ def explain(prepared: Prepared, store: Store) -> list[Explanation]:
 
 @dataclass(frozen=True, kw_only=True)
 class SyncPlan:
-    """How an entry differs from its dataset as it is now.
+    """The differences between an entry and its dataset today.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class SyncPlan:
 
 
 def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) -> SyncPlan:
-    """Compare an entry with its dataset; touch nothing.
+    """Compare an entry with its dataset; nothing is changed.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) ->
 
 
 def plan_mend(entry: Entry, prepared: Prepared, error: CorruptEntryError) -> SyncPlan:
-    """Find what is good of an entry that cannot be opened; touch nothing.
+    """Find the sound rows of an entry that cannot be opened; nothing is changed.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def sync(
     store: Store,
     observer: Observer,
 ) -> FeatureSet:
-    """Bring an entry in step with its dataset: forward new content, copy the rest.
+    """Update an entry to its dataset: forward new images, copy the other rows.
 
     The old entry goes after the new one is in place, unless a kept run or bench was made from it;
     processes that read it are not disturbed.

@@ -1,4 +1,4 @@
-"""What the pictures share: ink, text that is measured before it is placed, files by rename."""
+"""What all pictures share: colours, measured text, and files written by rename."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DPI = 160
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that many inches that only ever draws to memory."""
+    """Return an empty figure of that size in inches that draws to memory only."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -74,7 +74,7 @@ def fit(text: str, width: float, size: float, weight: str = "normal") -> str:
 
 
 def quiet_axes(axes: Axes) -> None:
-    """Leave of the frame what carries information."""
+    """Remove the parts of the frame that carry no information."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(RULE)

@@ -1,4 +1,4 @@
-"""The confusion matrix: which classes are taken for which."""
+"""Draw the confusion matrix."""
 
 from __future__ import annotations
 

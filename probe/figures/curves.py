@@ -146,7 +146,7 @@ def _mark_best(
 
 
 def _at_least(axes: Axes, span: float, top: float | None) -> None:
-    """Keep the axis from blowing up noise, and from promising more than there can be."""
+    """Limit the axis, so that it neither magnifies noise nor exceeds the possible range."""
     low, high = axes.get_ylim()
     missing = max(0.0, span - (high - low)) / 2
     low, high = max(0.0, low - missing), high + missing

@@ -1,4 +1,4 @@
-"""Letters that matplotlib's own font lacks: another installed font, or plain words instead."""
+"""Find fonts for letters that matplotlib's own font lacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How well each label is found, where an image may have several: its average precision."""
+"""Draw the average precision of each label of a multi-label dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of rows and the step sizes of a training, the same however many heads share it."""
+"""The order of rows and the learning rates of a training, however many heads share it."""
 
 from __future__ import annotations
 
