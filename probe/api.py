@@ -798,8 +798,8 @@ class Run:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the columns of `predictions`."""
-        from probe.cache.beside import parse_features_name
         from probe.cache.file import read_header
+        from probe.cache.joining import parse_features_name
 
         names, _ = parse_features_name(self.result.entry)
         return tuple(read_header(Store(self.cache_dir).choose(names[0]).path).classes)

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from probe.backbones.catalog import BACKBONES
 from probe.bench.candidates import SPEC
 from probe.bench.sources import Source, SplitRows, of_entry
-from probe.cache.beside import matching_rows
-from probe.cache.joining import Joined
+from probe.cache.joining import Joined, matching_rows
 from probe.cache.store import Entry, Store
 from probe.datasets import Dataset
 from probe.errors import DataError

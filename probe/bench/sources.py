@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.beside import features_name, matching_rows
 from probe.cache.features import FeatureSet
+from probe.cache.joining import features_name, matching_rows
 from probe.cache.key import FeatureKey, digest_text
 from probe.errors import UsageError
 from probe.evaluation.units import Groups

@@ -41,7 +41,7 @@ from probe.preprocess.spec import PreprocessSpec, UInt8Image
 SHOWN_CLASSES = 8
 
 if TYPE_CHECKING:
-    from probe.datasets.given import Image
+    from probe.datasets.image_inputs import Image
     from probe.heads import FittedHead
 
 
@@ -186,7 +186,7 @@ class Bundle:
         ImageError
             It cannot be read, or is something else.
         """
-        from probe.datasets.given import read_image
+        from probe.datasets.image_inputs import read_image
 
         whole = read_image(image, name)
         packed: NDArray[np.uint8] = self.pack_views(lambda spec: [resize_image(whole, spec)])[0]
@@ -307,11 +307,9 @@ class Bundle:
 
     def predict_proba(self, images: Iterable[Image]) -> NDArray[np.float64]:
         """Return the probabilities of images, (n, n_classes); see `predict`."""
-        from probe.datasets.given import given_images
+        from probe.datasets.image_inputs import list_images
 
-        packed = [
-            self.pack(one, f"image {place}") for place, one in enumerate(given_images(images))
-        ]
+        packed = [self.pack(one, f"image {place}") for place, one in enumerate(list_images(images))]
         if not packed:
             return np.zeros((0, len(self.about.classes)))
         return self.probabilities(self.features(np.stack(packed)))

@@ -18,7 +18,7 @@ from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 if TYPE_CHECKING:
-    from probe.datasets.given import Image
+    from probe.datasets.image_inputs import Image
     from probe.engines import Engine
 
 WEIGHTS = "weights.safetensors"
@@ -96,9 +96,9 @@ class Network:
         Raises
         ------
         ImageError
-            See `probe.datasets.given.given_image`.
+            See `probe.datasets.image_inputs.image_input`.
         """
-        from probe.datasets.given import read_image
+        from probe.datasets.image_inputs import read_image
 
         return resize_image(read_image(image), self.preprocess)
 

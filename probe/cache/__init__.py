@@ -1,13 +1,13 @@
-"""The feature cache. Nothing here imports MXNet.
+"""The feature cache: what makes entries equal, their files, and the folder they lie in.
 
-key, compare        what makes entries equal, and why two are not
-checksum, file      what an entry is on disk (FORMAT.md says it for other languages)
-folds, damage       which rows are damaged, where a checksum says that some are
-create, writer      its structure, then its rows, block by block, with a journal
-pending, filling    an entry on its way: taken up after a kill, filled from what is at hand
-journal, unfinished what a run left that was interrupted: seen, copied from, removed
-features, rows      reading, checked when touched
-pack, disk          smaller entries, on a disk that may fill
-store, locks, prune the folder of entries
-joining             splits that were extracted apart
+key, compare         the identity of an entry, and the differences between two
+checksum, file       the layout of the file (FORMAT.md describes it for other languages)
+create, pending      write an entry: its structure, then its rows, block by block, with a journal
+filling, unfinished  copy the rows that other entries, or interrupted runs, have already
+features, rows       read an entry; every block is checked when it is first touched
+damage               name the damaged rows of a block whose checksum does not match
+pack                 compressed and half-precision entries
+store, locks         the folder of entries: find, choose, lock and remove
+prune, needed        which entries may be removed, and which ones runs still need
+joining              several entries that are used together
 """

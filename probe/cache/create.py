@@ -1,14 +1,17 @@
-"""Making the file of an entry: its structure, with room for the rows that come later.
+"""Create the HDF5 file of an entry: its structure, and space for the rows that come later.
 
 The structure is written once, flushed, and never touched again: rows go straight to the file
-offset of `features`, so that a kill can cost rows but never the file.
+offset of `features`, so that a kill can lose rows but never the file. The space is reserved first,
+since HDF5 crashes where a write fails. How much space compressed rows need is not known
+beforehand; `new_file` writes them through a file object that hides a full disk from HDF5.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +19,21 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable, encode_strings
-from probe.cache.disk import ALIGNMENT, FILE_OPTIONS
+from probe.cache.checksum import FOLDED, SplitTable, encode_strings
 from probe.cache.file import MAGIC
-from probe.cache.folds import FOLDED
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
 from probe.core.files import reason_of, share
 from probe.errors import CacheError
 
 BLOCK_BYTES = 1 << 20
 MIN_BLOCK_ROWS, MAX_BLOCK_ROWS = 16, 1024
+ALIGNMENT = 4096  # arrays of a page or more start at a page
+FILE_OPTIONS: dict[str, Any] = {
+    # object headers that carry checksums; the older ones, still h5py's default, do not
+    "libver": ("v108", "v108"),
+    "alignment_threshold": ALIGNMENT,
+    "alignment_interval": ALIGNMENT,
+}
 
 
 def rows_per_block(row_bytes: int) -> int:
@@ -141,3 +149,64 @@ def allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
     plist.set_obj_track_times(False)  # equal entries are equal files
     kind = h5py.h5t.py_create(dtype, logical=True)
     h5py.h5d.create(group.id, name.encode(), kind, h5py.h5s.create_simple(shape), dcpl=plist)
+
+
+class _Disk:
+    """A file as h5py's file-object driver wants it. After a refusal, writes go nowhere.
+
+    Attributes
+    ----------
+    refused : OSError or None
+        The first refusal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self.refused: OSError | None = None
+        for name in ("read", "readinto", "seek", "tell"):
+            setattr(self, name, getattr(self._file, name))
+
+    def write(self, data: memoryview) -> int:
+        left = memoryview(data).cast("B")
+        size = len(left)
+        while left and self.refused is None:
+            try:
+                left = left[self._file.write(left) or 0 :]
+            except OSError as error:
+                self.refused = error
+        return size
+
+    def truncate(self, size: int) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self.refused = self.refused or error
+            return size
+
+    def flush(self) -> None:
+        """Nothing is buffered."""
+
+    def close(self) -> None:
+        self._file.close()
+
+    def check(self) -> None:
+        if self.refused is not None:
+            raise OSError(self.refused.errno, os.strerror(self.refused.errno or 0))
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[tuple[Any, _Disk]]:
+    """Yield an empty HDF5 file to write, and the disk below it.
+
+    Raises
+    ------
+    OSError
+        The disk refused; ``disk.check()`` raises the same as soon as it happened.
+    """
+    disk = _Disk(path)
+    try:
+        with h5py.File(disk, "w", **FILE_OPTIONS) as file:
+            yield file, disk
+        disk.check()
+    finally:
+        disk.close()

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.cache.checksum import FOLDED, fold_rows
 from probe.cache.file import OpenFile
-from probe.cache.folds import FOLDED, fold_rows
 from probe.errors import CorruptEntryError
 
 _WORDS = {"labels": "the label", "ids": "the id", "content": "the content hash"}

@@ -1,7 +1,8 @@
-"""Reading an entry: arrays that were checked before anybody computes with them."""
+"""Read an entry: its arrays are checked against their checksums before they are used."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,14 +16,22 @@ from probe.cache.checksum import SplitTable, checksum_seal, checksum_tables
 from probe.cache.damage import BadBlock, bad_tables
 from probe.cache.file import Header, OpenFile, open_file
 from probe.cache.key import FeatureKey, digest_rows, view_count
-from probe.cache.naming import check_name
 from probe.cache.rows import MappedRows, PackedRows
 from probe.core.html import Html
 from probe.core.indexing import is_one_row, row_number, row_numbers
-from probe.errors import CacheMismatchError, CorruptEntryError, UnknownNameError, UsageError
+from probe.errors import (
+    CacheError,
+    CacheMismatchError,
+    CorruptEntryError,
+    UnknownNameError,
+    UsageError,
+)
 
 SHOWN_CLASSES = 8
 RowIndex = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
+ENDING = ".h5"
+DIGEST_CHARACTERS = 12
+_NAMED = re.compile(rf"-([0-9a-f]{{{DIGEST_CHARACTERS}}})$")
 
 
 class FeatureSplit:
@@ -326,3 +335,54 @@ def _open_split(path: Path, digest: str, split: str) -> FeatureSplit:
     if entry.key.digest != digest:
         raise CacheMismatchError(path, "digest", digest, entry.key.digest)
     return entry[split]
+
+
+def entry_name(key: FeatureKey, dataset: str) -> str:
+    """Return the name of a dataset's entry: words for people, and the beginning of its digest."""
+    words = [
+        re.sub(r"[^A-Za-z0-9_.]+", "_", word)[:40]
+        for word in (dataset, key.backbone, key.layer, key.pool)
+    ]
+    if words[-1] == "none":
+        words.pop()
+    return "-".join([*words, key.digest[:DIGEST_CHARACTERS]])
+
+
+def check_name(opened: OpenFile) -> None:
+    """Refuse a file that has another entry's name, as after two were swapped.
+
+    A name without a digest says nothing of the key, and is anybody's choice. An entry whose folder
+    was renamed keeps its name, so another dataset's name alone is no mistake; it is one where the
+    file of that name is there too and is not that dataset's either, or is the same file again.
+
+    Raises
+    ------
+    CacheMismatchError
+        Names both.
+    """
+    header = opened.header
+    path, own = header.path, _own_name(header)
+    found = _NAMED.search(path.stem)
+    if found is None or path.stem == own:
+        return
+    other = path.with_name(own + ENDING)
+    if found[1] != header.key.digest[:DIGEST_CHARACTERS] or _stands_for(other, opened):
+        raise CacheMismatchError(path, "name", own, path.stem)
+
+
+def _stands_for(other: Path, opened: OpenFile) -> bool:
+    """Whether the file with the name that an entry should have shows that names went astray."""
+    if not other.exists():
+        return False
+    try:
+        there = open_file(other)
+    except CacheError:
+        return False
+    if _own_name(there.header) != other.stem:
+        return True
+    mine, its = (one.array(one.header.checksum) for one in (opened, there))
+    return np.array_equal(mine, its)
+
+
+def _own_name(header: Header) -> str:
+    return entry_name(header.key, str(header.provenance.get("dataset", "")))

@@ -30,10 +30,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable
-from probe.cache.folds import FOLDED, checksum_folds
+from probe.cache.checksum import FOLDED, SplitTable, checksum_folds
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
-from probe.core.hdf5_heaps import Beginning, check_heaps
+from probe.core.hdf5 import Beginning, check_heaps
 from probe.core.records import loads_json
 from probe.errors import CacheError
 

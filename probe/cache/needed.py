@@ -9,9 +9,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from probe.cache.beside import parse_features_name
+from probe.cache.joining import parse_features_name
 from probe.core.records import read_json
-from probe.core.run_folders import RESULT, elsewhere
+from probe.core.run_folders import RESULT, outside_runs
 from probe.errors import ProbeError
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def needed_entries(cache_dir: Path) -> Needed:
             (f"runs/{one.parent.name}", one)
             for one in sorted(runs.glob(f"*/{RESULT}"), reverse=True)
         ),
-        *((str(folder), folder / RESULT) for folder in elsewhere(runs)),
+        *((str(folder), folder / RESULT) for folder in outside_runs(runs)),
         *(
             (f"benches/{one.parent.name}", one)
             for one in sorted(benches.glob(f"*/{BENCH}"), reverse=True)

@@ -11,11 +11,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable, checksum_rows, checksum_seal, checksum_tables
-from probe.cache.create import allocate, rows_per_block, unwritable, write_structure
-from probe.cache.disk import new_file
+from probe.cache.checksum import (
+    SplitTable,
+    checksum_folds,
+    checksum_rows,
+    checksum_seal,
+    checksum_tables,
+    fold_rows,
+    fold_tables,
+)
+from probe.cache.create import allocate, new_file, rows_per_block, unwritable, write_structure
 from probe.cache.features import FeatureSet
-from probe.cache.folds import checksum_folds, fold_rows, fold_tables
 from probe.cache.key import FeatureKey, canonical_json
 from probe.cache.rows import require_filters
 from probe.cache.store import Store

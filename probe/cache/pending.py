@@ -1,15 +1,17 @@
-"""An entry on its way, under a name that no listing shows: started, or taken up after a kill.
+"""Write an entry block by block, and resume one whose process was killed.
 
-Its rows are filled block by block. A journal beside the unfinished file (`probe.cache.journal`)
-names the blocks that are whole, each with its checksum; `seal` moves those checksums into the
-file, and only then it gets its name.
+The unfinished file has a hidden name. A journal beside it names the blocks that are complete. One
+of its records has 20 bytes, little-endian: split number (uint32), block number (uint32), xxh3-64 of
+the block's rows (uint64), xxh32 of these three (uint32). `Writer.seal` copies the checksums into
+the file, which then gets the entry's name.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,29 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable, bytes_of, checksum_rows, checksum_seal, checksum_tables
+from probe.cache.checksum import (
+    SplitTable,
+    bytes_of,
+    checksum_folds,
+    checksum_rows,
+    checksum_seal,
+    checksum_tables,
+    fold_rows,
+    fold_tables,
+)
 from probe.cache.create import create, unwritable
 from probe.cache.features import FeatureSet
 from probe.cache.file import OpenFile, open_file
-from probe.cache.folds import checksum_folds, fold_rows, fold_tables
-from probe.cache.journal import RECORD_BYTES, pack_record, read_records
 from probe.cache.key import FeatureKey
 from probe.cache.store import Store
 from probe.core.files import share, sync
 from probe.errors import CacheError
 
 log = logging.getLogger(__name__)
+
+_RECORD = struct.Struct("<IIQI")
+_BODY = struct.Struct("<IIQ")
+RECORD_BYTES = _RECORD.size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,3 +321,20 @@ def publish(partial: Path, final: Path) -> None:
     """Give a sealed file its name."""
     partial.replace(final)
     sync(final.parent)
+
+
+def pack_record(number: int, block: int, checksum: int) -> bytes:
+    """Return the record that says a block is whole."""
+    return _RECORD.pack(number, block, checksum, _record_checksum(number, block, checksum))
+
+
+def read_records(text: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (split number, block, checksum) of each sound record; torn and damaged ones are not."""
+    whole = len(text) // RECORD_BYTES * RECORD_BYTES
+    for number, block, checksum, check in _RECORD.iter_unpack(text[:whole]):
+        if check == _record_checksum(number, block, checksum):
+            yield number, block, checksum
+
+
+def _record_checksum(number: int, block: int, checksum: int) -> int:
+    return xxhash.xxh32_intdigest(_BODY.pack(number, block, checksum))

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from probe.cache import locks
-from probe.cache.features import FeatureSet
+from probe.cache.features import DIGEST_CHARACTERS, ENDING, FeatureSet, entry_name
 from probe.cache.file import read_header
 from probe.cache.key import FeatureKey
-from probe.cache.naming import DIGEST_CHARACTERS, ENDING, entry_name
 from probe.core.files import make_folder
 from probe.errors import CacheError, UnknownNameError
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from probe.cache import locks
 from probe.cache.features import FeatureSet
 from probe.cache.file import Header, OpenFile, open_file, read_header
-from probe.cache.journal import read_records
 from probe.cache.key import FeatureKey, digest_rows
+from probe.cache.pending import read_records
 from probe.cache.rows import MappedRows, PackedRows
 from probe.cache.store import Store, removing
 from probe.errors import CacheError, CorruptEntryError

@@ -80,12 +80,12 @@ def show(outcome: Outcome) -> None:
 def next_step(entry: FeatureSet, store: Store) -> dict[str, str]:
     """Return what to do with an entry: fit a head, or why none can be fitted."""
     from probe.cache.joining import join
-    from probe.datasets.outlook import outlook_of
+    from probe.datasets.head_check import why_no_head_for
 
     splits: Mapping[str, FeatureSplit] = entry.splits
     if "train" not in splits:  # it may have been extracted apart
         splits = join(store, store.choose(entry.name)).splits
     labels = {name: split.labels for name, split in splits.items()}
     content = {name: split.content for name, split in splits.items()}
-    bleak = outlook_of(labels, entry.classes, content)
+    bleak = why_no_head_for(labels, entry.classes, content)
     return {"next": f"probe head {entry.name}"} if bleak is None else {"heads": bleak}

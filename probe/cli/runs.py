@@ -13,7 +13,7 @@ import typer
 
 from probe.bench.find import default_run
 from probe.bench.record import FILE_NAME, Bench, load_bench
-from probe.cache.beside import parse_features_name
+from probe.cache.joining import parse_features_name
 from probe.cache.needed import in_words
 from probe.cache.store import Store
 from probe.cli import complete
@@ -21,7 +21,7 @@ from probe.cli.commands import Command, command_app
 from probe.cli.head_figures import LABEL_NAMES, NAMES, about_run, show_metrics
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.core.plain import to_plain
-from probe.core.run_folders import elsewhere
+from probe.core.run_folders import outside_runs
 from probe.errors import DataError, UsageError
 from probe.evaluation.pairs import Pair
 from probe.runs.find import find_run
@@ -353,4 +353,4 @@ def _is_run(path: Path, cache_dir: Path) -> bool:
     """Return whether a folder lies among the runs, or is known to be one that lies elsewhere."""
     runs = cache_dir / "runs"
     place = path.resolve()
-    return place.parent == runs.resolve() or place in elsewhere(runs)
+    return place.parent == runs.resolve() or place in outside_runs(runs)

@@ -19,7 +19,7 @@ def default_cache_dir() -> Path:
 
 
 @contextmanager
-def variable(name: str, value: str) -> Iterator[None]:
+def environment_variable(name: str, value: str) -> Iterator[None]:
     """Set a variable of the environment for a moment; MXNet asks for some at each bind."""
     before = os.environ.get(name)
     os.environ[name] = value

@@ -14,7 +14,7 @@ from probe.core.files import hold, make_folder, share
 
 RESULT = "result.json"  # written last: a folder that has one is a finished run
 MOST_HELD = 64
-ELSEWHERE = ".elsewhere"  # among the runs: the folders of those that lie outside
+OUTSIDE = ".elsewhere"  # among the runs: the folders of those that lie outside
 MOST_NOTED = 16 << 20  # bytes
 
 
@@ -76,30 +76,30 @@ def _remove_empty(runs: Path) -> None:
                     os.close(descriptor)
 
 
-def note_elsewhere(folder: Path, runs: Path) -> None:
+def note_outside_run(folder: Path, runs: Path) -> None:
     """Note that a run lies outside the state folder, so that its entry is known to be needed.
 
     Where the state folder cannot be written there is no note, and nothing depends on it.
     """
     place = folder.resolve()
-    if place.parent == runs.resolve() or place in elsewhere(runs):
+    if place.parent == runs.resolve() or place in outside_runs(runs):
         return
     with contextlib.suppress(OSError):
         make_folder(runs)
         # a line of its own, whatever a killed process left of the one before
         line = f"\n{json.dumps(str(place))}\n".encode()
-        descriptor = os.open(runs / ELSEWHERE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        descriptor = os.open(runs / OUTSIDE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
             os.write(descriptor, line)
         finally:
             os.close(descriptor)
-        share(runs / ELSEWHERE)
+        share(runs / OUTSIDE)
 
 
-def elsewhere(runs: Path) -> list[Path]:
+def outside_runs(runs: Path) -> list[Path]:
     """Return where runs were put outside the state folder; they may be gone since, or moved."""
     try:
-        with (runs / ELSEWHERE).open("rb") as file:
+        with (runs / OUTSIDE).open("rb") as file:
             lines = file.read(MOST_NOTED).splitlines()
     except OSError:
         return []

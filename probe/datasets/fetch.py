@@ -1,4 +1,4 @@
-"""Get the files of a dataset that are missing, from an archive at hand or the official host.
+"""Download the missing files of a dataset, or unpack them from an archive that is there already.
 
 A file appears under its own name only when it is whole and its checksum is right; what is there
 already is never replaced.
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tarfile
+import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from probe.core.files import sync, working_folder
-from probe.datasets.archive import unpack
-from probe.datasets.sources import DatasetSpec, Layout, Source
-from probe.errors import DataError, MissingFilesError
+from probe.datasets.catalog import DatasetSpec, Layout, Source
+from probe.errors import DataError, MissingFilesError, UnsafeFileError
 
 log = logging.getLogger(__name__)
 
@@ -162,3 +164,57 @@ def _reason(error: Exception) -> str:
 
 def _one_line(error: OSError) -> str:
     return " ".join(str(error).split())
+
+
+def unpack(archive: Path, into: Path) -> None:
+    """Write the files of an archive below a folder. Links and devices are refused.
+
+    All names are checked before the first file is written.
+
+    Parameters
+    ----------
+    archive : Path
+        A tar file, compressed or not.
+    into : Path
+        An empty folder; with links in it that others made, all bets are off.
+
+    Raises
+    ------
+    UnsafeFileError
+        A member has an absolute path, one with ``..``, or is no plain file or folder.
+    DataError
+        The archive is damaged.
+    """
+    try:
+        with tarfile.open(archive) as tar:
+            members = tar.getmembers()
+            for member in members:
+                _check_member(archive, member)
+            for member in members:
+                _write_member(tar, member, into)
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{archive}: cannot be unpacked ({error}); get it again") from error
+
+
+def _check_member(archive: Path, member: tarfile.TarInfo) -> None:
+    path = PurePosixPath(member.name)
+    outside = path.is_absolute() or ".." in path.parts or "\\" in member.name or "\0" in member.name
+    if outside or not (member.isfile() or member.isdir()):
+        raise UnsafeFileError(
+            f"{archive}: the member {member.name!r} is a link, a device or outside of its folder; "
+            "nothing was written, do not trust it"
+        )
+
+
+def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> None:
+    target = into / member.name
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    source = tar.extractfile(member)
+    assert source is not None  # a plain file
+    with source, target.open("xb") as file:
+        shutil.copyfileobj(source, file)
+    if target.stat().st_size != member.size:
+        raise EOFError(f"{member.name} is cut short")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.core.indexing import row_number, row_numbers
 from probe.core.memo import Memo, Stamp, stamp_of
 from probe.datasets.decode import decode, decode_file, read_file
-from probe.datasets.given import file_content
+from probe.datasets.image_inputs import file_content
 from probe.datasets.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES
 from probe.errors import DataError, ImageError

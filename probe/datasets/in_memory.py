@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import make_folder, write_text
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
-from probe.datasets.given import ImageSources, given_images
+from probe.datasets.image_inputs import ImageSources, list_images
 from probe.datasets.spec import SPLITS, Dataset, Split, classes_in
 from probe.datasets.table import BAR, IMAGE_COLUMNS, LABEL, LABELS
 from probe.errors import DataError, ImageError
@@ -116,7 +116,7 @@ def _images(images: Any, split: str) -> list[Any]:
                 "RGB, or (n, height, width), grey"
             )
     try:
-        found = given_images(images)
+        found = list_images(images)
     except DataError as error:
         raise DataError(f"{split}: {error}") from error
     if not found:

@@ -16,10 +16,9 @@ from probe.core.memo import Memo
 from probe.datasets.classes import called_instead
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import NOT_UTF8, shown
-from probe.datasets.list_splits import numbers_folds
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split, classes_in
 from probe.datasets.split_names import split_words, tells_apart
-from probe.datasets.table import NO_UTF8, Table, read_table
+from probe.datasets.table import NO_UTF8, Table, numbers_folds, read_table
 from probe.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.memo import Memo
+from probe.datasets.catalog import DatasetSpec, Layout
 from probe.datasets.cifar import CifarBinary, CifarPickle, class_names
 from probe.datasets.fetch import Progress, fetch
 from probe.datasets.folder import looks_like_class_folders
 from probe.datasets.idx import IdxFile
 from probe.datasets.packed import PackedFile, Rows, grey_to_rgb, packed_split
-from probe.datasets.sources import DatasetSpec, Layout
 from probe.datasets.spec import Dataset, Split
 from probe.errors import DataError, MissingFilesError, UsageError
 

@@ -28,8 +28,8 @@ from probe.cache.pending import Draft, unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
 from probe.datasets.decode import within_memory
-from probe.datasets.loader import load_batches
 from probe.datasets.notes import warn_of_unusual
+from probe.datasets.prefetch import load_batches
 from probe.engines import Engine
 from probe.errors import DataError
 from probe.extraction.job import Cut, Job, decide

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from probe.backbones.spec import BackboneSpec, Layer, Pool
-from probe.core.machine import variable
+from probe.core.machine import environment_variable
 from probe.engines.mxnet.mx import mx
 from probe.engines.mxnet.network import CutNetwork, build, reduce_map
 from probe.evaluation.multilabel import HALF
@@ -253,7 +253,7 @@ def bind(
         gradients = {UNUSED: mx.nd.zeros(1)}
     args = {n: own[n] if n in own else arrays[names[n]] for n in symbol.list_arguments()}
     found = {n: gradients.get(names.get(n, "")) for n in args}
-    with variable("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it says on stderr what it leaves out
+    with environment_variable("MXNET_SUBGRAPH_VERBOSE", "0"):  # else it writes to stderr
         return symbol.bind(
             mx.cpu(),
             args,

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.spec import BackboneSpec, Layer, Pool
-from probe.cache.beside import parse_features_name
 from probe.cache.features import FeatureSplit
-from probe.cache.joining import Joined, join
+from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Entry, Store
 from probe.datasets import Dataset, Split
 from probe.errors import CacheError, DataError, UnknownNameError, UsageError

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets import Split
-from probe.datasets.loader import load_batches
+from probe.datasets.prefetch import load_batches
 from probe.errors import PromoteError
 from probe.evaluation.metrics import UNSEEN_LOSS
 from probe.evaluation.multilabel import binary_losses

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.machine import variable
+from probe.core.machine import environment_variable
 from probe.errors import HeadError
 from probe.evaluation.metrics import UNSEEN_LOSS
 from probe.heads.threads import limit_threads
@@ -117,7 +117,7 @@ class SoftmaxLayer:
         arrays = {"X": self._X, "y": self._y, "rows": mx.nd.zeros(size, dtype="int32")}
         parameters = (self._layer.weight, self._layer.bias)
         gradients = {p.name: p.grad() for p in parameters}
-        with variable("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it chats on stderr
+        with environment_variable("MXNET_SUBGRAPH_VERBOSE", "0"):  # or it chats on stderr
             executor = graph.bind(
                 mx.cpu(),
                 arrays | {p.name: p.data() for p in parameters},

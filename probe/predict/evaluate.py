@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from probe.datasets import Split
 from probe.datasets.decode import within_memory
-from probe.datasets.loader import load_batches
 from probe.datasets.notes import warn_of_unusual
+from probe.datasets.prefetch import load_batches
 from probe.errors import UsageError
 from probe.evaluation.logits import logits_of
 from probe.evaluation.many import Blocks, are_many

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from probe.datasets import BadImage, decode
 from probe.datasets.decode import read_file, within_memory
-from probe.datasets.given import file_content
-from probe.datasets.loader import load_batches
+from probe.datasets.image_inputs import file_content
 from probe.datasets.notes import Notes
+from probe.datasets.prefetch import load_batches
 from probe.errors import ImageError
 from probe.evaluation.multilabel import reached
 from probe.predict.predictor import Answers, Predictor

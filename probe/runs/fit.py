@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from probe.cache.joining import Joined
 from probe.core.files import hold
-from probe.core.run_folders import new_run_folder, note_elsewhere
+from probe.core.run_folders import new_run_folder, note_outside_run
 from probe.errors import UsageError
 from probe.evaluation.learning_curve import PICTURE as LEARNING_CURVE
 from probe.evaluation.learning_curve import Point, save_learning_curve
@@ -246,7 +246,7 @@ def run_folder(wanted: Path | None, runs: Path) -> Iterator[Path]:
     there = wanted is not None and wanted.is_dir()
     with _claimed(wanted, runs) as folder:
         if wanted is not None:
-            note_elsewhere(wanted, runs)
+            note_outside_run(wanted, runs)
         try:
             yield folder
         except BaseException:

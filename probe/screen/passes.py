@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from probe.backbones.spec import resolve_pool
 from probe.core.memo import Memo
 from probe.datasets.classes import numbering
-from probe.datasets.outlook import outlook
+from probe.datasets.head_check import why_no_head
 from probe.errors import ProbeError
 from probe.extraction.extract import Reuse, extract_features, find_entries
 from probe.screen import console
@@ -247,7 +247,7 @@ def _facts(prepared: Prepared) -> dict[str, str]:
     facts = {
         "dataset": f"{dataset.name}: {counts} images, {len(dataset.classes)} "
         + ("class" if len(dataset.classes) == 1 else "classes"),
-        **({"heads": bleak} if (bleak := outlook(dataset, content)) else {}),
+        **({"heads": bleak} if (bleak := why_no_head(dataset, content)) else {}),
         **({"classes": numbered} if (numbered := numbering(dataset.classes)) else {}),
         "backbone": f"{prepared.backbone.name}, layer {cuts}",
         "weights": weights.name + (f" ({weights.path})" if weights.path else ""),

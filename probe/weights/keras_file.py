@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.hdf5_foreign import Part, datasets
-from probe.core.hdf5_heaps import check_heaps
+from probe.core.hdf5 import Part, check_heaps, datasets
 from probe.core.records import in_one_line
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import Graph

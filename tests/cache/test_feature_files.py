@@ -14,7 +14,7 @@ import pytest
 
 from probe.cache.features import FeatureSet
 from probe.cache.interchange import Names, export_features, import_features
-from probe.cache.interchange.roles import place_of
+from probe.cache.interchange.roles import split_and_role
 from probe.cache.store import Store
 from probe.core.records import loads_json, read_json
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
@@ -58,7 +58,7 @@ def h5(folder: Path, name: str = "some.h5", *, userblock: int = 0, **arrays: Any
     ],
 )  # fmt: skip
 def test_what_an_arrays_name_says(name: str, place: Any) -> None:
-    assert place_of(name) == place
+    assert split_and_role(name) == place
 
 
 def test_arrays_without_a_split_are_train_beside_those_with_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from probe.cache.pack import pack
 from probe.cache.store import Store
 from probe.core.memo import Memo
 from probe.datasets.files import FileImages
-from probe.datasets.given import ImageSources
+from probe.datasets.image_inputs import ImageSources
 from probe.datasets.spec import Split
 from probe.errors import RowIndexError
 from probe.evaluation.streaming import StreamedRows

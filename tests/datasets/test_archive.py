@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.datasets.archive import unpack
+from probe.datasets.fetch import unpack
 from probe.errors import DataError, UnsafeFileError
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from probe.core.registry import Registry
 from probe.datasets import DATASETS, Dataset, fetch, load, load_dataset
-from probe.datasets.sources import DatasetSpec, Source
+from probe.datasets.catalog import DatasetSpec, Source
 from probe.errors import DataError, MissingFilesError
 from tests.datasets.test_idx import LABELS, PIXELS, idx
 

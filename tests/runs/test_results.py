@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.core.run_folders import ELSEWHERE, elsewhere, new_run_folder, note_elsewhere
+from probe.core.run_folders import OUTSIDE, new_run_folder, note_outside_run, outside_runs
 from probe.errors import DataError, UnknownNameError
 from probe.evaluation.scored import PerClass
 from probe.runs.find import find_run
@@ -132,20 +132,20 @@ def test_runs_elsewhere_are_noted_once_and_rubbish_among_the_notes_is_passed_ove
     tmp_path: Path,
 ) -> None:
     runs, odd = tmp_path / "cache" / "runs", tmp_path / os.fsdecode(b"a\nb\xff")
-    assert elsewhere(runs) == []
+    assert outside_runs(runs) == []
     for folder in (runs / "20260101-000000-001", odd, tmp_path / "b", odd):
-        note_elsewhere(folder, runs)
-    assert elsewhere(runs) == [odd, tmp_path / "b"]
-    with (runs / ELSEWHERE).open("ab") as file:
+        note_outside_run(folder, runs)
+    assert outside_runs(runs) == [odd, tmp_path / "b"]
+    with (runs / OUTSIDE).open("ab") as file:
         file.write(b'[1]\n"a\\u0000"\n\xff\n' + 100_000 * b"[" + b'\n"/cut sh')
-    note_elsewhere(tmp_path / "c", runs)
-    assert elsewhere(runs) == [odd, tmp_path / "b", tmp_path / "c"]
+    note_outside_run(tmp_path / "c", runs)
+    assert outside_runs(runs) == [odd, tmp_path / "b", tmp_path / "c"]
 
 
 def test_a_run_elsewhere_needs_no_state_folder_that_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
-    note_elsewhere(Path("/a/run"), tmp_path / "cache" / "runs")
-    assert elsewhere(tmp_path / "cache" / "runs") == []
+    note_outside_run(Path("/a/run"), tmp_path / "cache" / "runs")
+    assert outside_runs(tmp_path / "cache" / "runs") == []
 
 
 def test_versions_say_what_moved_the_numbers() -> None:

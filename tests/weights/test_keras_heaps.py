@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from probe.core.hdf5_foreign import Part
-from probe.core.hdf5_heaps import SIGNATURE, check_heaps
+from probe.core.hdf5 import SIGNATURE, Part, check_heaps
 from probe.errors import UnsafeFileError
 
 ENDLESS = SIGNATURE + struct.pack("<Q", 64) + struct.pack("<HH4xQ", 1, 1, 2**40) + bytes(32)

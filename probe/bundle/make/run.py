@@ -24,14 +24,13 @@ from probe.bundle.make.source import Source, share_parameters, source_of, weight
 from probe.bundle.make.training import Training, cached_training, joined_training, remembered
 from probe.bundle.neighbours import K
 from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distance
-from probe.cache.beside import parse_features_name
 from probe.cache.features import FeatureSplit
-from probe.cache.joining import Joined, join
+from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Store
 from probe.core.machine import usable_cores
 from probe.datasets import Split
-from probe.datasets.loader import load_batches
 from probe.datasets.notes import warn_of_unusual
+from probe.datasets.prefetch import load_batches
 from probe.errors import BundleError, DataError, ProbeError, UnknownNameError, UsageError
 from probe.evaluation.logits import logits_of
 from probe.evaluation.multilabel import best_thresholds

@@ -15,9 +15,8 @@ from probe.bundle import Neighbours
 from probe.bundle.make.source import Source
 from probe.bundle.neighbours import kept_labels, rows_to_remember, unit
 from probe.bundle.reject import LEAST_HELD_OUT
-from probe.cache.beside import matching_rows
 from probe.cache.features import FeatureSet, FeatureSplit
-from probe.cache.joining import Joined
+from probe.cache.joining import Joined, matching_rows
 from probe.cache.store import Store
 from probe.errors import BundleError, ProbeError
 from probe.evaluation.predictions import Predictions

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.hdf5_foreign import Part, datasets
-from probe.core.hdf5_heaps import check_heaps
+from probe.core.hdf5 import Part, check_heaps, datasets
 from probe.core.records import NpzFile, check_regular, in_one_line, loads_json, read_npy, shown
 from probe.datasets.pickles import load_pickle, loads_pickle, text_keys
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError

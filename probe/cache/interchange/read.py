@@ -16,11 +16,11 @@ from probe.cache.interchange.labels import Labels, usual_labels
 from probe.cache.interchange.roles import (
     SPLIT_WORDS,
     Names,
+    assign_roles,
     calls_itself_ids,
-    listed,
-    merged,
-    place_of,
-    placed,
+    list_names,
+    merge_unnamed_split,
+    split_and_role,
     split_in,
     tells_splits,
 )
@@ -91,7 +91,7 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
     if names.labels is not None and names.labels.endswith(".npy"):
         beside = open_arrays(Path(names.labels)).named["features"]
         arrays = replace(arrays, named={**arrays.named, names.labels: beside})
-    places, unused = placed(path, arrays.named, names)
+    places, unused = assign_roles(path, arrays.named, names)
     chosen, left = _chosen(path, places, split or _of_its_name(path, places))
     unused += left
     classes, strange = _class_names(path, arrays, places)
@@ -109,19 +109,19 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
             found[name] = roles
     if not found:
         raise DataError(
-            f"{path}: has {listed(sorted(arrays.named))}; say which are the features and which the "
-            "labels (--features NAME --labels NAME)"
+            f"{path}: has {list_names(sorted(arrays.named))}; say which are the features and "
+            "which the labels (--features NAME --labels NAME)"
         )
     if names.labels is not None and names.labels.endswith(".npy") and len(found) + len(without) > 1:
         raise UsageError(f"--labels {names.labels}: one file for the features of several splits")
     told = [name for name in unused if tells_splits(name) and split is None]
-    whole = told and len(found) == 1 and place_of(next(iter(found.values()))["features"])
+    whole = told and len(found) == 1 and split_and_role(next(iter(found.values()))["features"])
     own = _divisions(path, arrays, told) if whole and whole[0] is None else None
     unused = [name for name in unused if own is None or name not in told]
     if without:
-        log.warning("%s: no labels for %s; left out", path, listed(without))
+        log.warning("%s: no labels for %s; left out", path, list_names(without))
     if said := [name for name in unused if not (arrays.exported and name in OF_EXPORTS)]:
-        log.warning("%s: not used: %s", path, listed(said))
+        log.warning("%s: not used: %s", path, list_names(said))
     made = _made(path, arrays) if arrays.exported else None
     parts = {
         name: replace(_part(path, arrays, roles, classes), made=made)
@@ -145,9 +145,9 @@ def _divisions(path: Path, arrays: Arrays, told: Sequence[str]) -> list[str]:
         if set(words) <= SPLIT_WORDS.keys():
             return [SPLIT_WORDS[word] for word in words]
     raise DataError(
-        f"{path}: {listed(told)} may say which rows are train and which are test; write each split "
-        "as arrays of its own (X_train, y_train, X_test, y_test), or as an array `split` of the "
-        "words train, val and test; --split train takes all rows as they are"
+        f"{path}: {list_names(told)} may say which rows are train and which are test; write each "
+        "split as arrays of its own (X_train, y_train, X_test, y_test), or as an array `split` of "
+        "the words train, val and test; --split train takes all rows as they are"
     )
 
 
@@ -201,7 +201,7 @@ def _chosen(
     bare = {role: name for role, name in places.get(None, {}).items() if role != "classes"}
     named = [one for split, one in places.items() if split is not None and "features" in one]
     if "features" in bare:
-        return merged(path, places, unnamed), []
+        return merge_unnamed_split(path, places, unnamed), []
     others = {split: dict(one) for split, one in places.items() if split is not None}
     if len(named) == 1:  # X_train and y: there is nothing else that y could be of
         (split,) = (split for split, one in others.items() if "features" in one)

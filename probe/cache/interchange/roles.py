@@ -59,7 +59,7 @@ class Names:
     ids: str | None = None
 
 
-def place_of(name: str) -> tuple[str | None, str] | None:
+def split_and_role(name: str) -> tuple[str | None, str] | None:
     """Return the split (None where the name does not say) and the role that a name tells.
 
     Groups that lead to an array (``data/train/features``) may have any name.
@@ -118,7 +118,7 @@ def split_in(stem: str) -> str | None:
     return SPLIT_WORDS[words[-1]] if words else None
 
 
-def placed(
+def assign_roles(
     path: Path, found: Iterable[str], names: Names
 ) -> tuple[dict[str | None, dict[str, str]], list[str]]:
     """Return the name of the array of each split and role, and the names that have no place.
@@ -140,7 +140,7 @@ def placed(
             (split, role) for role, one in asked.items() for n, split in one.items() if n == name
         ]
         if not roles and name not in taken:
-            place = place_of(name)
+            place = split_and_role(name)
             roles = [place] if place is not None and place[1] not in asked else []
         for split, role in roles:
             other = places.setdefault(split, {}).setdefault(role, name)
@@ -159,7 +159,7 @@ def placed(
 def _asked(path: Path, there: list[str], role: str, name: str) -> dict[str, str | None]:
     """Return the arrays that a name given by a person means: itself, or itself of each split."""
     if name in there:
-        place = place_of(name)
+        place = split_and_role(name)
         return {name: place[0] if place else None}
     found: dict[str, str | None] = {}
     for one in there:
@@ -171,19 +171,19 @@ def _asked(path: Path, there: list[str], role: str, name: str) -> dict[str, str 
                 found[one] = split
     if not found:
         raise UsageError(
-            f"--{role} {shown(name)}: {path} has {listed(there)}; give one of these names"
+            f"--{role} {shown(name)}: {path} has {list_names(there)}; give one of these names"
         )
     return found
 
 
-def listed(names: Iterable[str]) -> str:
+def list_names(names: Iterable[str]) -> str:
     """Return the first names and how many more there are."""
     all_of = list(names)
     more = f" and {len(all_of) - 8} more" if len(all_of) > 8 else ""
     return (", ".join(shown(name) for name in all_of[:8]) or "no arrays") + more
 
 
-def merged(
+def merge_unnamed_split(
     path: Path, places: Mapping[str | None, dict[str, str]], unnamed: str
 ) -> dict[str, dict[str, str]]:
     """Give what names no split to the split `unnamed`.

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from probe.datasets import decode
-from probe.datasets.given import given_image, given_images, read_image
+from probe.datasets.image_inputs import image_input, list_images, read_image
 from probe.errors import DataError, ImageError
 from tests.datasets.test_decode import AS_HELD, SHOWN, UPRIGHT, encoded
 
@@ -95,7 +95,7 @@ def test_what_is_no_image_is_named_by_its_place_or_path(
     make: Callable[[], object], message: str
 ) -> None:
     with pytest.raises(ImageError, match=message):
-        given_image(make(), "image 7").pixels()  # type: ignore[arg-type]
+        image_input(make(), "image 7").pixels()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,12 @@ def test_what_is_no_image_is_named_by_its_place_or_path(
 )
 def test_one_image_is_no_collection_of_images(one: object) -> None:
     with pytest.raises(DataError, match=r"list"):
-        given_images(one)
+        list_images(one)
 
 
 def test_collections() -> None:
-    assert given_images(path for path in ("a", "b")) == ["a", "b"]
-    assert given_images(np.array([["a"], ["b"]], dtype=object)) == ["a", "b"]
-    assert given_images([]) == []
+    assert list_images(path for path in ("a", "b")) == ["a", "b"]
+    assert list_images(np.array([["a"], ["b"]], dtype=object)) == ["a", "b"]
+    assert list_images([]) == []
     for several in (np.zeros((2, 8, 8), np.uint8), np.zeros((2, 8, 8, 3), np.uint8)):
-        assert [one.shape for one in given_images(several)] == [several.shape[1:]] * 2
+        assert [one.shape for one in list_images(several)] == [several.shape[1:]] * 2

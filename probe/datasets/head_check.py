@@ -17,7 +17,7 @@ Content = NDArray[np.uint8]
 _FEW = 10  # images a class, below which it may be that none can be held out
 
 
-def outlook(dataset: Dataset, content: Mapping[str, Content] | None = None) -> str | None:
+def why_no_head(dataset: Dataset, content: Mapping[str, Content] | None = None) -> str | None:
     """Say in one line why no head can be fitted to a dataset; None where one can.
 
     Parameters
@@ -26,10 +26,10 @@ def outlook(dataset: Dataset, content: Mapping[str, Content] | None = None) -> s
         Hashes of the images: copies of one picture cannot be divided.
     """
     labels = {name: split.labels for name, split in dataset.splits.items()}
-    return outlook_of(labels, dataset.classes, content)
+    return why_no_head_for(labels, dataset.classes, content)
 
 
-def outlook_of(
+def why_no_head_for(
     every: Mapping[str, Labels], classes: Sequence[str], content: Mapping[str, Content] | None
 ) -> str | None:
     """Say the same of labels, (n_images,) or (n_images, n_classes), split by split."""

@@ -26,7 +26,7 @@ EXPECTED = "a path, an open file or its bytes, a uint8 array, or an image of Pil
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Given:
+class ImageInput:
     """An image as it was given, in one of the forms that tell which image it is.
 
     Parameters
@@ -53,7 +53,7 @@ class Given:
         return decode(self.source, self.name) if isinstance(self.source, bytes) else self.source
 
 
-def given_image(image: Image, name: str = "image") -> Given:
+def image_input(image: Image, name: str = "image") -> ImageInput:
     """Take one image in any of the forms that people have them in.
 
     Parameters
@@ -70,25 +70,25 @@ def given_image(image: Image, name: str = "image") -> Given:
         It is something else, or an open file or an image of Pillow's cannot be read.
     """
     if isinstance(image, str | os.PathLike):
-        return Given(name=os.fsdecode(image), source=os.fsdecode(image))
+        return ImageInput(name=os.fsdecode(image), source=os.fsdecode(image))
     if isinstance(image, bytes):
-        return Given(name=name, source=image)
+        return ImageInput(name=name, source=image)
     if is_pillow(image):
-        return Given(name=name, source=decode_pillow(image, name))
+        return ImageInput(name=name, source=decode_pillow(image, name))
     if hasattr(image, "read"):
-        return Given(name=name, source=_contents(image, name))
+        return ImageInput(name=name, source=_contents(image, name))
     if hasattr(image, "__array__"):
-        return Given(name=name, source=_rgb(np.asarray(image), name))
+        return ImageInput(name=name, source=_rgb(np.asarray(image), name))
     raise ImageError(name, f"is of type {type(image).__name__}; give {EXPECTED}")
 
 
 def read_image(image: Image, name: str = "image") -> NDArray[np.uint8]:
-    """Return the pixels of an image, RGB, uint8, (height, width, 3); see `given_image`."""
-    return given_image(image, name).pixels()
+    """Return the pixels of an image, RGB, uint8, (height, width, 3); see `image_input`."""
+    return image_input(image, name).pixels()
 
 
-def given_images(images: Any) -> list[Any]:
-    """Return what is in a collection of images; each is for `given_image`.
+def list_images(images: Any) -> list[Any]:
+    """Return what is in a collection of images; each is for `image_input`.
 
     Parameters
     ----------
@@ -155,18 +155,18 @@ def _rgb(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
 class ImageSources:
     """Images in memory or in files anywhere, as `probe.datasets.spec.Images`."""
 
-    def __init__(self, items: Sequence[Given]) -> None:
+    def __init__(self, items: Sequence[ImageInput]) -> None:
         self._items = items
         self._content: NDArray[np.uint8] | None = None
         self.notes = Notes()
 
     @classmethod
     def of(cls, X: Any) -> ImageSources:
-        """Take images in any of the forms that people have them in; see `probe.datasets.given`."""
-        items = given_images(X)
+        """Take images in any of the forms of `image_input`."""
+        items = list_images(X)
         if not items:
             raise DataError("no images were given")
-        return cls([given_image(item, f"image {place}") for place, item in enumerate(items)])
+        return cls([image_input(item, f"image {place}") for place, item in enumerate(items)])
 
     def __len__(self) -> int:
         return len(self._items)
