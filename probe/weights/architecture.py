@@ -1,16 +1,15 @@
-"""Does a file's own network compute what a backbone does? Names and shapes alone do not tell.
+"""Compare the network that a weight file describes with that of a backbone.
 
-A stride, a pool, an epsilon or a missing ReLU changes every feature and no shape of a parameter.
-Where a format says more than names and shapes (ONNX's graph, Caffe's layers, Keras's model config,
-MXNet's symbol), its reader keeps that as a `Graph`. The backbone's own network becomes one too, and
-the two are compared by value numbering: a node is a key of its operation, its settings, its
-parameters and the values that it takes, so that equal computations get the same number. What the
-backbone computes is numbered first; the first node of the file that computes anything else is the
-difference.
+A stride, a pool, an epsilon or a missing ReLU changes every feature, but no name and no shape of a
+parameter. Where a format describes the network (ONNX's graph, Caffe's layers, Keras's model config,
+MXNet's symbol), its reader returns that as a `Graph`. The backbone's network becomes one too, and
+the two are compared by value numbering: the key of a node is its operation, its settings, its
+parameters and its inputs, so that equal computations get the same number. The backbone's nodes are
+numbered first; the first node of the file that has no number among them is the difference.
 
-Equal ways to write one thing are made equal on both sides before: padding as a node of its own, a
-ReLU before or behind a max pool, an average over the whole map and a global one, norms that an
-exporter folded, nested concatenations, dropout and other nodes that change nothing.
+Before that, equivalent forms are made equal on both sides: padding as a separate node, a ReLU
+before or after a max pool, an average over the whole map and a global one, norms that an exporter
+folded, nested concatenations, dropout and other nodes that change nothing.
 
 References
 ----------
@@ -25,12 +24,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_NODES = 20_000  # the largest network here has 2,000
-_EPSILON_TOLERANCE = 0.01  # Keras's 1.001e-5 for 1e-5 moves no feature by more than rounding does
+_EPSILON_TOLERANCE = 0.01  # Keras's 1.001e-5 instead of 1e-5 changes features less than rounding
 NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
-# torchvision's Inception turns images normalised for ImageNet into [-1, 1] inside the network
+# torchvision's Inception rescales images normalised for ImageNet to [-1, 1] inside the network
 _TRANSFORM = ((0.458, -0.03), (0.448, -0.088), (0.45, -0.188))
 _ACTIVATIONS = ("clip", "norm")
-_PASSING = ("pad", "permute", "flatten", "channel", "scale", "shift", "times")  # parts of others
+_PASSING = ("pad", "permute", "flatten", "channel", "scale", "shift", "times")  # reported last
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +42,16 @@ class Node:
         ``conv``, ``dense``, ``norm``, ``clip``, ``pool``, ``mean``, ``add``, ``concat``,
         ``flatten``, ``pad``, ``permute``, ``lrn``, ``same`` (changes nothing), ``times`` and
         ``plus`` (with a stored tensor), ``scale`` and ``shift`` (with a number), ``channel``, or
-        the format's own word for what no backbone here does.
+        the format's own word for an operation that no backbone here has.
     inputs : tuple of str
-        Names of the values it takes; one that no node gives is the network's input.
+        Names of its input values; one that is no node's output is the network's input.
     output : str
     name : str
-        What its file calls it, for people.
+        Its name in the file, for messages.
     settings : mapping of str to object
-        All that decides what it computes: sides as pairs, pads as (top, left, bottom, right).
+        All that determines what it computes: sides as pairs, pads as (top, left, bottom, right).
     tensors : tuple of str
-        Its parameters, under the names of `TensorFile.tensors`, in the operation's order.
+        Names of its parameters in `TensorFile.tensors`, in the operation's order.
     """
 
     op: str
@@ -65,19 +64,19 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class Graph:
-    """What a file says of its network.
+    """The network that a file describes.
 
     Parameters
     ----------
     nodes : tuple of Node
-        Each behind those whose values it takes.
+        Each after the nodes whose outputs it uses.
     rounding : bool, default=True
-        Whether rounding a pool's size up or down matters where both come to the same at the native
-        size. Caffe always rounds up.
+        Whether pools that round their size up or down differ even if both give the same size at
+        the native input size. False for Caffe, which always rounds up.
     flatten : {"chw", "hwc"}
-        The order in which a dense kernel behind a map is stored, as the format has it.
+        The format's order of a dense kernel that follows a flattened map.
     ones : frozenset of str
-        Tensors that count as 1 whatever is stored: gammas of MXNet's norms with ``fix_gamma``.
+        Tensors that are 1 whatever is stored: gammas of MXNet's norms with ``fix_gamma``.
     """
 
     nodes: tuple[Node, ...]
@@ -92,14 +91,14 @@ class _Value:
     inputs: tuple[int, ...]
     settings: tuple[tuple[str, Any], ...]
     module: str
-    side: int | None  # of the map at the native size; None for a row
+    side: int | None  # of the map at the native input size; None for a vector
 
     def get(self, name: str) -> Any:
         return dict(self.settings).get(name)
 
 
 class _Numbering:
-    """Values of both graphs, each computation once."""
+    """The values of both graphs; equal computations have one number."""
 
     def __init__(self, size: int, rounding: bool) -> None:
         self.values: list[_Value] = []
@@ -125,7 +124,7 @@ class _Numbering:
     def make(
         self, op: str, inputs: tuple[int, ...], settings: Mapping[str, Any], module: str
     ) -> int:
-        """Return the number of a computation, in the one way of writing it."""
+        """Return the number of a computation after bringing it to its canonical form."""
         if op == "same" and len(inputs) == 1:
             return inputs[0]
         firsts = [self.values[one] for one in inputs]
@@ -139,13 +138,13 @@ class _Numbering:
                 moved["axis"] = order[moved["axis"]]
             inner = self.make(op, tuple(one.inputs[0] for one in firsts), moved, module)
             return self.make("permute", (inner,), {"order": order}, "")
-        ways: dict[str, Callable[..., int]] = {
+        canonical: dict[str, Callable[..., int]] = {
             "clip": self._clip, "pad": self._pad, "conv": self._conv, "pool": self._pool,
             "mean": self._mean, "flatten": self._flatten, "dense": self._dense, "norm": self._norm,
             "plus": self._plus, "permute": self._permute, "concat": self._concat,
         }  # fmt: skip
-        if op in ways and inputs:
-            return ways[op](inputs, dict(settings), module)
+        if op in canonical and inputs:
+            return canonical[op](inputs, dict(settings), module)
         side = self.side(inputs[0]) if inputs else None
         ordered = tuple(sorted(inputs)) if op == "add" else inputs
         return self._number(op, ordered, settings, module, side)
@@ -158,7 +157,7 @@ class _Numbering:
             return self.make("clip", before.inputs, {"low": low, "high": high}, module)
         if (low, high) == (-math.inf, math.inf):
             return inputs[0]
-        if before.op == "pool" and before.get("kind") == "max":  # what grows may be taken before
+        if before.op == "pool" and before.get("kind") == "max":  # a max pool and a clip commute
             inner = self.make("clip", before.inputs, settings, module)
             return self.make("pool", (inner,), dict(before.settings), "")
         return self._number("clip", inputs, {"low": low, "high": high}, "", before.side)
@@ -174,7 +173,7 @@ class _Numbering:
         return self._number("pad", inputs, {"pads": pads}, "", side)
 
     def _padded(self, value: int, pads: Any) -> tuple[int, tuple[int, int, int, int]]:
-        """The value before an own node of padding, and all of the padding; 'same' is worked out."""
+        """Return the value before a padding node, and the sum of both paddings."""
         before = self.values[value]
         if before.op == "pad":
             pads = tuple(a + b for a, b in zip(pads, before.get("pads"), strict=True))
@@ -182,7 +181,7 @@ class _Numbering:
         return value, pads
 
     def _window(self, value: int, settings: dict[str, Any]) -> dict[str, Any]:
-        """The settings with ``pads`` in numbers where they are ``same_upper`` or ``same_lower``."""
+        """Return the settings with ``same_upper`` or ``same_lower`` pads as numbers."""
         pads, side = settings["pads"], self.side(value)
         if not isinstance(pads, str):
             return settings
@@ -246,7 +245,7 @@ class _Numbering:
             span = side + pads[0] + pads[2] - kernel[0]
             floor, up = span // stride[0] + 1, -(-span // stride[0]) + 1
             if (up - 1) * stride[0] >= side + pads[0]:
-                up -= 1  # no window begins in the padding behind
+                up -= 1  # no window begins in the padding after the map
             after = max(up if ceil else floor, 0)
             if floor == up and not self._rounding:
                 ceil = False
@@ -254,7 +253,7 @@ class _Numbering:
         return self._number("pool", (value,), made, "", after)
 
     def _positive(self, value: int) -> bool:
-        """Whether nothing in it is below 0, so that a max pool sees no zero of the padding."""
+        """Return whether all numbers are at least 0, so that padding 0 changes no max pool."""
         one = self.values[value]
         if one.op == "clip":
             return bool(one.get("low") >= 0)
@@ -293,7 +292,7 @@ class _Numbering:
         return self._number("norm", inputs, settings, module, self.side(inputs[0]))
 
     def _plus(self, inputs: tuple[int, ...], settings: dict[str, Any], module: str) -> int:
-        """A dense layer's bias is a part of it; a factor and a summand are a norm."""
+        """Make an added bias part of its dense layer, and a factor and a summand a norm."""
         before = self.values[inputs[0]]
         if settings["leaf"] == "bias" and before.op == "dense" and before.module == module:
             return inputs[0]
@@ -304,7 +303,7 @@ class _Numbering:
     def _permute(self, inputs: tuple[int, ...], settings: dict[str, Any], _: str) -> int:
         before, order = self.values[inputs[0]], settings["order"]
         if before.op == "input" and order == NCHW:
-            return inputs[0]  # channels last is another way to hand the images in
+            return inputs[0]  # images may be given with channels last
         if before.op == "permute" and len(order) == len(before.get("order")):
             inner = before.get("order")
             return self._permute(before.inputs, {"order": tuple(inner[i] for i in order)}, "")
@@ -327,16 +326,16 @@ def difference(
     graph: Graph, *, backbone: str, own: Graph, size: int, canonical: Mapping[str, str],
     absent: frozenset[str],
 ) -> str | None:  # fmt: skip
-    """Return where a file's network computes something else than a backbone, or None.
+    """Return where a file's network differs from a backbone's, or None.
 
     Parameters
     ----------
     graph : Graph
-        Of the file.
+        The network of the file.
     backbone : str
-        Its name, for people.
+        The backbone's name, for the message.
     own : Graph
-        Of the backbone, its tensors under canonical names.
+        The network of the backbone, its tensors under canonical names.
     size : int
         Side of the backbone's images, in pixels.
     canonical : mapping of str to str
@@ -348,26 +347,25 @@ def difference(
     Returns
     -------
     str or None
-        The node, what it is and what the backbone has there, for people.
+        A message with the node, its operation and what the backbone has in its place.
     """
     numbering = _Numbering(size, graph.rounding)
     _number_own(numbering, own, absent, graph.flatten)
     count = len(numbering.values)
-    numbers: dict[str, int | None] = {}  # None: made of weights that the backbone does not have
+    numbers: dict[str, int | None] = {}  # None: computed with weights that the backbone lacks
     suspects: list[tuple[Node, int]] = []
-    strangers: tuple[str, ...] = ()
-    other: set[str] = set()  # what computes something else with parameters that are known
+    foreign: tuple[str, ...] = ()
+    other: set[str] = set()  # values that are computed otherwise, with the backbone's parameters
     for node in graph.nodes:
         inputs = [numbers.get(one, numbering.input) for one in node.inputs]
         known = [canonical[one] for one in node.tensors if one in canonical]
-        foreign = node.tensors and not known
-        if foreign or any(one is None for one in inputs):
-            if known:  # behind the backbone's layers others may follow, between them not
+        if (node.tensors and not known) or any(one is None for one in inputs):
+            if known:  # other layers may follow those of the backbone, but not come between them
                 return (
                     f"{node.name} (with {known[0]}) takes the result of a layer that {backbone} "
-                    f"does not have ({', '.join(strangers)})"
+                    f"does not have ({', '.join(foreign)})"
                 )
-            strangers += node.tensors[: max(0, 3 - len(strangers))]
+            foreign += node.tensors[: max(0, 3 - len(foreign))]
             numbers[node.output] = None
             continue
         given = tuple(one for one in inputs if one is not None)
@@ -382,7 +380,7 @@ def difference(
         value = _without_transform(numbering, value, backbone)
         numbers[node.output] = value
         if value >= count:
-            if known and node.op != "times":  # half a norm, which the next node makes whole
+            if known and node.op != "times":  # a factor alone, which the next node makes a norm
                 other.add(node.output)
             if all(one < count for one in numbering.values[value].inputs):
                 suspects.append((node, value))
@@ -391,38 +389,38 @@ def difference(
     for one in numbering.values[:count]:
         for taken in one.inputs:
             consumers.setdefault(taken, []).append(one)
-    told = [
+    found = [
         (node, value)
         for node, value in suspects
-        if node.output in wanted or _cuts_in(numbering.values[value], consumers)
+        if node.output in wanted or _skips_activation(numbering.values[value], consumers)
     ]
-    told.sort(key=lambda pair: numbering.values[pair[1]].op in _PASSING)  # the rest tells more
-    if not told:
+    found.sort(key=lambda pair: numbering.values[pair[1]].op in _PASSING)
+    if not found:
         return None
-    node, value = told[0]
-    return _told(
+    node, value = found[0]
+    return _message(
         numbering, node=node, value=value, count=count, consumers=consumers, backbone=backbone
     )
 
 
-def _cuts_in(value: _Value, consumers: Mapping[int, list[_Value]]) -> bool:
-    """Whether it takes what the backbone always puts through a norm or a ReLU first.
+def _skips_activation(value: _Value, consumers: Mapping[int, list[_Value]]) -> bool:
+    """Return whether it uses a value that the backbone only uses after a norm or a ReLU.
 
-    Behind the last parameters a file may go on as it likes, but not leave out what makes a map.
+    After the last parameters a file may have other layers, but it may not leave out an activation.
     """
     ahead = [one for place in value.inputs for one in consumers.get(place, [])]
     return bool(ahead) and value.op not in _PASSING and all(one.op in _ACTIVATIONS for one in ahead)
 
 
 def _in_order(known: list[str]) -> bool:
-    """Whether a norm's parameters are in their places, as far as they are known."""
+    """Return whether the known parameters of a norm are in the usual order."""
     leaves = [one.rpartition(".")[2] for one in known]
     order = ["gamma", "beta", "running_mean", "running_var"]
     return leaves == [leaf for leaf in order if leaf in leaves]
 
 
 def _leading_to(graph: Graph, ends: set[str]) -> set[str]:
-    """The values from which one of some is computed, and those themselves."""
+    """Return some values and all values from which they are computed."""
     wanted = set(ends)
     for node in reversed(graph.nodes):
         if node.output in wanted:
@@ -431,7 +429,7 @@ def _leading_to(graph: Graph, ends: set[str]) -> set[str]:
 
 
 def _number_own(numbering: _Numbering, own: Graph, absent: frozenset[str], flatten: str) -> None:
-    """Number the backbone's network as a file would write it that leaves out `absent` modules."""
+    """Number the backbone's network as a file without the `absent` modules describes it."""
     numbers: dict[str, int] = {}
     for node in own.nodes:
         inputs = tuple(numbers.get(one, numbering.input) for one in node.inputs)
@@ -451,7 +449,7 @@ def _number_own(numbering: _Numbering, own: Graph, absent: frozenset[str], flatt
 
 
 def _without_transform(numbering: _Numbering, value: int, backbone: str) -> int:
-    """The input itself, for torchvision's change of normalisation inside its Inception."""
+    """Return the input itself for torchvision's rescaling inside Inception; else the value."""
     one = numbering.values[value]
     if one.op != "concat" or backbone != "inception_v3" or len(one.inputs) != len(_TRANSFORM):
         return value
@@ -469,7 +467,7 @@ def _without_transform(numbering: _Numbering, value: int, backbone: str) -> int:
     return numbering.input
 
 
-def _told(
+def _message(
     numbering: _Numbering,
     *, node: Node, value: int, count: int,
     consumers: Mapping[int, list[_Value]], backbone: str,
@@ -482,7 +480,7 @@ def _told(
         if found.module and (one.op, one.module) == (found.op, found.module)
     ]
     if same and same[0].inputs == found.inputs:
-        return f"{where} has {_apart(numbering, found, same[0], backbone)}"
+        return f"{where} has {_differing_settings(numbering, found, same[0], backbone)}"
     if same:
         theirs, ours = (
             " and ".join(_described(numbering.values[place]) for place in one.inputs)
@@ -502,7 +500,7 @@ def _told(
 
 
 def _origin(numbering: _Numbering, value: _Value) -> str:
-    """The nearest layer with parameters below a value."""
+    """Return the last layer with parameters before a value."""
     while value.inputs:
         value = numbering.values[value.inputs[0]]
         if value.module:
@@ -510,14 +508,14 @@ def _origin(numbering: _Numbering, value: _Value) -> str:
     return "the image"
 
 
-def _apart(numbering: _Numbering, found: _Value, usual: _Value, backbone: str) -> str:
+def _differing_settings(numbering: _Numbering, found: _Value, usual: _Value, backbone: str) -> str:
     theirs, ours = dict(found.settings), dict(usual.settings)
     if "epsilon" in theirs:
         ours["epsilon"] = numbering.epsilons[found.module]
     names = [name for name in sorted({*theirs, *ours}) if theirs.get(name) != ours.get(name)]
     return ", ".join(
-        f"{name.replace('_', ' ')} {_shown(theirs.get(name, 'unset'))} where {backbone} has "
-        f"{_shown(ours.get(name, 'none'))}"
+        f"{name.replace('_', ' ')} {_text(theirs.get(name, 'unset'))} where {backbone} has "
+        f"{_text(ours.get(name, 'none'))}"
         for name in names
     )
 
@@ -536,19 +534,19 @@ def _described(value: _Value) -> str:
         return known.get((low, high), f"clipping to [{low:g}, {high:g}]")
     if value.op == "pool":
         kernel = "x".join(map(str, value.get("kernel")))
-        stride, pads = _shown(value.get("stride")), _shown(value.get("pads"))
+        stride, pads = _text(value.get("stride")), _text(value.get("pads"))
         text = f"{kernel} {value.get('kind')} pool, stride {stride}, pads {pads}"
         text += ", rounded up" if value.get("ceil") else ""
         return text + ("" if value.get("include_pad") else ", padding not counted")
     word = _WORDS.get(value.op, value.op)
     if value.op in ("pad", "lrn", "scale", "shift", "flatten"):
-        return f"{word} {', '.join(f'{name} {_shown(one)}' for name, one in value.settings)}"
+        return f"{word} {', '.join(f'{name} {_text(one)}' for name, one in value.settings)}"
     return (
         f"{word} {value.module}" if value.module else f"the {word}" * (value.op == "input") or word
     )
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return str(value[0]) if len(set(value)) == 1 else "x".join(map(str, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

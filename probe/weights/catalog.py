@@ -1,10 +1,11 @@
-"""The published weights that are known by digest. A new one is an entry here.
+"""The catalog of published weights, which are recognised by their digests.
 
-The order within a backbone is that of preference: whole networks before those without a top.
+The entries of a backbone are in order of preference: whole networks come before those without a
+classifier.
 
 torchvision states the first 8 digits of a file's SHA256 in its name, Keras an MD5. Accuracies and
 sizes are those of torchvision's weight enums and of the table at keras.io/api/applications. MXNet
-states a SHA1 for each file of Gluon's zoo; the host is gone, but many have the files.
+states a SHA1 for each file of Gluon's zoo. Its host is gone, but many people still have the files.
 
 References
 ----------
@@ -33,11 +34,11 @@ from probe.weights.spec import WeightsSpec
 
 TORCHVISION_URL = "https://download.pytorch.org/models/"
 TIMM_URL = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
-MEBI = 1 << 20  # both publishers say "MB" and mean these
+MEBI = 1 << 20  # what both publishers call MB
 VGG_MAPS = ("conv5_3", "pool5")
 KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
-# as timm evaluates TensorFlow's port; the same network as the first entry's, another normalisation
+# timm's preprocessing of TensorFlow's weights, whose network is that of the first entry
 TIMM_LITE = replace(
     EFFICIENTNET_LITE, name="timm_lite", scale=1 / 255, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
 )
@@ -145,7 +146,7 @@ def _torchvision(
 
 
 def _gluon(backbone: str, theirs: str, sha1: str) -> WeightsSpec:
-    """The zoo's own file, as those who downloaded it in time have it in ``~/.mxnet/models``."""
+    """Return the entry of a file of Gluon's zoo, which MXNet kept in ``~/.mxnet/models``."""
     return WeightsSpec(
         name=f"{backbone}.gluon",
         backbone=backbone,
@@ -183,7 +184,7 @@ def _keras(row: tuple[str, str, float, int, str, str]) -> list[WeightsSpec]:
         size=None,  # not stated
         md5=without,
         layers=VGG_MAPS if network.startswith("vgg") else (),
-        top1=None,  # there is no classifier to be right or wrong
+        top1=None,  # the file has no classifier
         top1_by="",
     )
     return [whole, headless]
@@ -254,5 +255,5 @@ WEIGHTS = Registry(
 
 
 def identify(found: Digests) -> WeightsSpec | None:
-    """Return the entry that a file with those digests is, if any."""
+    """Return the entry that has those digests, if any."""
     return next((spec for spec in WEIGHTS.values() if spec.has_digest(found)), None)

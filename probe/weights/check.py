@@ -1,9 +1,9 @@
-"""Do weights give what they gave when they were right? Seconds, and no data set.
+"""Check weights against a known answer on two photographs, in seconds and without a dataset.
 
-Wrong preprocessing raises nothing, and a wrong conversion only where shapes differ. So weights are
-run on scikit-learn's two sample photographs, resized as they want it, and a short projection of
-the features is compared with a known answer. What is tested is the arithmetic (channel order,
-scale, mean, std), the conversion and the network; the size that a pass runs at is free.
+Wrong preprocessing raises no error, and a wrong conversion only where shapes differ. So the weights
+are run on scikit-learn's two sample photographs, resized to their native size, and a projection of
+the features is compared with a recorded one. This tests the channel order, scale, mean and std, the
+conversion and the network, but not the size that a pass runs at.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from probe.weights.spec import WeightsSpec
 log = logging.getLogger(__name__)
 
 PHOTOGRAPHS = ("china.jpg", "flower.jpg")
-NUMBERS = 16  # a photograph
+NUMBERS = 16  # length of the projection of a photograph's features
 TOP = 5
-SMALL = 64  # pixels, of the pass that only looks for NaN and infinity
+SMALL = 64  # pixels, in the pass that only searches for NaN and infinity
 # On the same pixels engines differ by less than 1e-4. Another JPEG decoder gives other pixels: one
 # grey level of noise everywhere moves the features by up to 0.07 (Lite0), while the mildest wrong
 # preprocessing moves them by 0.34 (VGG16 without its mean).
 TOLERANCE, TOLERANCE_OTHER_PIXELS = 1e-3, 0.2
-VERSION = 2  # to be raised when the same weights would be judged otherwise than before
+VERSION = 2  # increase it when the check of the same weights can have another result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,12 @@ class Verdict:
     Parameters
     ----------
     answer : KnownAnswer or None
-        None where nobody recorded one.
+        None if no answer was recorded.
     now : KnownAnswer
-        What the weights give today, with the preprocessing in question.
+        The answer computed now, with the preprocessing that is checked.
     deviation : float or None
-        Distance of the two projections over the known one's norm, the larger of the photographs.
+        Distance of the two projections over the norm of the known one; the larger of the
+        two photographs.
     """
 
     answer: KnownAnswer | None
@@ -62,18 +63,18 @@ class Verdict:
 
     @property
     def tolerance(self) -> float:
-        """The largest deviation that still is agreement."""
+        """Return the largest deviation that counts as agreement."""
         same = self.answer is not None and self.answer.pixels == self.now.pixels
         return TOLERANCE if same else TOLERANCE_OTHER_PIXELS
 
     @property
     def agrees(self) -> bool:
-        """Whether features, and where there is a classifier its classes, are the known ones."""
+        """Return whether the features, and the classes if there is a classifier, are the known."""
         if self.answer is None or self.deviation is None:
             return False
         if not self.deviation <= self.tolerance:  # NaN is no agreement
             return False
-        # the fifth place may change hands within the tolerance; the first may not
+        # within the tolerance the fifth class may be another one, but not the first
         tops = list(zip(self.answer.top5, self.now.top5, strict=bool(self.answer.top5)))
         return all(a[0] == b[0] and len(set(a) & set(b)) >= TOP - 1 for a, b in tops)
 
@@ -103,13 +104,13 @@ def check_weights(
 def check_first_use(
     weights: ResolvedWeights, backbone: BackboneSpec, *, cache_dir: Path, memo: Memo
 ) -> None:
-    """Check weights that were not checked before with this preprocessing; else return at once.
+    """Check weights unless they were checked before with this preprocessing.
 
     Raises
     ------
     WeightsError
-        The features are not the known ones; says what is off. Or there is no known answer, and a
-        block of the network gives NaN or infinity.
+        The features differ from the known answer; the message says what differs. Or there is no
+        known answer, and a block of the network gives NaN or infinity.
     """
     if weights.path is None:
         return
@@ -122,7 +123,7 @@ def check_first_use(
     if place in memo.get_many(kind, {place: stamp}):
         return
     if find_answer(weights, backbone, cache_dir=cache_dir, memo=memo) is None:
-        log.info("%s: unverified, nobody recorded what these weights give", weights.name)
+        log.info("%s: unverified, no answer was recorded for these weights", weights.name)
         require_finite(weights, backbone, memo)
     else:
         require_agreement(check_weights(weights, backbone, cache_dir=cache_dir, memo=memo), weights)
@@ -130,16 +131,15 @@ def check_first_use(
 
 
 def require_finite(weights: ResolvedWeights, backbone: BackboneSpec, memo: Memo) -> None:
-    """Run weights on the photographs and look at what every block gives, before a ReLU hides it.
+    """Run weights on the photographs and check every block's output for NaN and infinity.
 
-    Parameters that are finite one by one can still overflow together, and infinity less infinity
-    is NaN, which a ReLU turns into 0: features that look sound. The pass is a small one, since
-    that does not depend on the size; weights whose answer is known need none.
+    Finite parameters can overflow in a product, infinity minus infinity is NaN, and a ReLU turns
+    NaN into 0, so that the features look normal. A small input size is enough to see it.
 
     Raises
     ------
     WeightsError
-        A block gives NaN or infinity; names the first and counts.
+        A block gives NaN or infinity; the message names the first one.
     """
     from probe.engines.mxnet.network import first_not_finite
 
@@ -152,18 +152,18 @@ def require_finite(weights: ResolvedWeights, backbone: BackboneSpec, memo: Memo)
         block, bad, count = found
         raise WeightsError(
             f"{weights.path}: on two photographs {block} gives NaN or infinity in {bad} of {count} "
-            "numbers, which the ReLU behind it can hide; the weights are damaged, or want another "
+            "numbers, which the ReLU behind it can hide; the weights are damaged, or need another "
             f"preprocessing than {spec.describe()}"
         )
 
 
 def require_agreement(verdict: Verdict, weights: ResolvedWeights) -> None:
-    """Raise where weights do not give what they are known to give.
+    """Raise an error if weights do not give their known answer.
 
     Raises
     ------
     WeightsError
-        Says by how much, and which part of the preprocessing differs.
+        The message has the deviation and the part of the preprocessing that differs.
     """
     answer = verdict.answer
     if answer is None or verdict.agrees:
@@ -190,7 +190,7 @@ def require_agreement(verdict: Verdict, weights: ResolvedWeights) -> None:
 def find_answer(
     weights: ResolvedWeights, backbone: BackboneSpec, *, cache_dir: Path, memo: Memo
 ) -> KnownAnswer | None:
-    """Return the known answer for weights, the user's own first."""
+    """Return the known answer for weights; the user's own answers come first."""
     if weights.path is None:
         return None
     answers = _answers(backbone, cache_dir)
@@ -222,7 +222,7 @@ def answer_now(
     Raises
     ------
     WeightsError
-        They are no file, or do not fit.
+        The weights are random, or do not fit.
     """
     from probe.engines.mxnet.network import forward
 
@@ -252,17 +252,17 @@ def answer_now(
 
 
 def photographs(preprocess: PreprocessSpec) -> NDArray[np.uint8]:
-    """Return scikit-learn's two sample photographs resized as weights want them, (2, S, S, 3)."""
+    """Return scikit-learn's two sample photographs, resized for a preprocessing, (2, S, S, 3)."""
     from sklearn.datasets import load_sample_image
 
     return np.stack([resize_image(load_sample_image(one), preprocess) for one in PHOTOGRAPHS])
 
 
 def project(features: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return (N, 16): features (N, D) times fixed signs, over the root of D.
+    """Project features (N, D) to (N, 16): multiply by fixed signs and divide by the root of D.
 
-    Distances between rows are kept on average (Achlioptas, Database-friendly random projections,
-    2003). The signs are the bits of SHAKE-256, which no library's next version changes.
+    The projection preserves distances between rows on average (Achlioptas, Database-friendly random
+    projections, 2003). The signs are bits of SHAKE-256, which no version of a library changes.
     """
     count, width = features.shape
     stream = hashlib.shake_256(b"probe: known answers").digest(-(-NUMBERS * width // 8))
@@ -281,12 +281,12 @@ def with_arithmetic(native: PreprocessSpec, given: PreprocessSpec) -> Preprocess
 
 
 def verified_by(spec: WeightsSpec, cache_dir: Path) -> str:
-    """Return how a catalog entry is checked, for people: where its known answer comes from.
+    """Return where the known answer of a catalog entry comes from.
 
     Returns
     -------
     str
-        ``known answer`` (it ships), ``your answer`` (`--record` added it) or ``unverified``.
+        ``known answer`` (of this package), ``your answer`` (of `--record`) or ``unverified``.
     """
     if any(one.name == spec.name for one in shipped_answers()):
         return "known answer"

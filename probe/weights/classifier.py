@@ -1,4 +1,4 @@
-"""The classifier of weights that were fine-tuned: with other names, of another width."""
+"""Recognise the classifier of fine-tuned weights, which may have other names and widths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LEAF = re.compile(
 
 
 def layer_of(tensor: str) -> str:
-    """Return the layer that a tensor belongs to, by its name."""
+    """Return the layer's part of a tensor's name."""
     return _LEAF.sub("", tensor)
 
 
@@ -28,19 +28,20 @@ def head_of(
     *,
     convolution: bool = False,
 ) -> tuple[str, ...]:
-    """Return the spare tensors if all of them together are dense layers on a network's features.
+    """Return the spare tensors if together they are dense layers on a network's features.
 
-    Dense layers, and norms between them, follow one another: each takes what another one gives, or
-    the features. Tensors of which one does not are another network's, and nothing is returned.
+    The widths of dense layers, and of norms between them, must fit: each layer takes the features
+    or the output of another one. If one tensor does not fit, the tensors belong to another network
+    and nothing is returned.
 
     Parameters
     ----------
     spare : iterable of str
-        Tensors that a backbone has no use for.
+        Tensors that the backbone does not use.
     entering : set of int
-        Widths of the features that the first layer may take.
+        Possible widths of the features that the first layer takes.
     convolution : bool
-        Whether the network classifies by a convolution of 1 x 1, as SqueezeNet does.
+        Whether the classifier is a 1 x 1 convolution, as in SqueezeNet.
     """
     names = tuple(spare)
     matrices = [side for name in names if (side := _matrix(tensors[name].shape, convolution))]
@@ -58,14 +59,14 @@ def head_of(
 def renamed_tensors(
     renamed: Iterable[str], tensors: Mapping[str, LazyTensor], tops: Mapping[str, Source]
 ) -> dict[str, LazyTensor]:
-    """Return a classifier of a single layer under the names that a naming has for it.
+    """Return the tensors of a single-layer classifier under the names of a naming.
 
     Parameters
     ----------
     renamed : iterable of str
         What `head_of` returned.
     tops : mapping of canonical name to Source
-        The classifier's, in that naming.
+        The naming's sources of the classifier.
     """
     names = list(renamed)
     if len({layer_of(name) for name in names}) != 1 or len(names) > len(tops):
@@ -82,9 +83,9 @@ def renamed_tensors(
 
 
 def classes_in(tops: Mapping[str, Source], tensors: Mapping[str, LazyTensor]) -> int | None:
-    """Return how many classes a file's classifier has, None where it has none of that kind.
+    """Return the number of classes of a file's classifier, None if it has no such classifier.
 
-    It is told by the weight, which has this number where ImageNet's has 1,000.
+    It is the side of the weight that has 1,000 elements in ImageNet's.
     """
     for canonical, source in tops.items():
         if not canonical.endswith("weight") or len(source.names) != 1:
@@ -103,11 +104,11 @@ def classes_in(tops: Mapping[str, Source], tensors: Mapping[str, LazyTensor]) ->
 
 
 def _matrix(shape: Shape, convolution: bool) -> Shape | None:
-    """Return the two sides of a dense layer's kernel; None of anything else."""
+    """Return the two sides of a dense layer's kernel; None for another tensor."""
     if len(shape) == 2:
         return shape
     if not convolution or len(shape) != 4:
         return None
     if shape[2:] == (1, 1):
         return shape[:2]
-    return shape[2:] if shape[:2] == (1, 1) else None  # Keras has them in front
+    return shape[2:] if shape[:2] == (1, 1) else None  # Keras's layout is (H, W, in, out)

@@ -1,4 +1,4 @@
-"""Write weights in a format of this project's own, with their preprocessing inside."""
+"""Convert weights to Gluon's `.params` or to safetensors, with their preprocessing inside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from probe.weights.caffe_file import mean_of_channels
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import Fit, fit_file, holds_layers, refuse, shapes_of
 from probe.weights.gluon_file import write_gluon
-from probe.weights.load import read_parameter, strangers
+from probe.weights.load import no_known_names, read_parameter
 from probe.weights.open_file import open_tensors
 from probe.weights.resolve import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, ResolvedWeights
 from probe.weights.safetensors_file import write_safetensors
@@ -28,19 +28,19 @@ SUFFIXES = (".params", ".safetensors")
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What came of a conversion.
+    """The result of a conversion.
 
     Parameters
     ----------
     path : Path
     parameters : int
-        Arrays written.
+        Number of arrays written.
     layer : str
-        The last layer that they reach.
+        The last layer whose parameters are complete.
     omitted : tuple of str
-        What the source lacks or holds beside them, for people.
+        What the source lacks or was left out of it, for messages.
     digest : str
-        Of the parameters, as `parameter_digest` gives it for the source and for the copy.
+        `parameter_digest` of the source, which is that of the copy.
     """
 
     path: Path
@@ -55,33 +55,34 @@ def convert_weights(
 ) -> Converted:
     """Write everything that the backbone uses as float32 under Gluon's structural names.
 
-    One array is in memory at a time. The copy is read again and compared before it gets its name.
+    One array is in memory at a time. The copy is read again and compared with the source before it
+    gets its final name.
 
     Parameters
     ----------
     weights : ResolvedWeights
-        With the preprocessing that goes into the copy, as `probe.preprocess`.
+        Their preprocessing is written into the copy as `probe.preprocess`.
     target : Path
         ``.params`` (Gluon reads it) or ``.safetensors``.
 
     Raises
     ------
     UsageError
-        The target has another suffix, or is there and `overwrite` was not given.
+        The target has another suffix, or exists and `overwrite` is False.
     WeightsError
         The source does not fit the backbone.
     """
     if target.suffix not in SUFFIXES:
         raise UsageError(f"{target}: the name has to end in {' or '.join(SUFFIXES)}")
     if weights.path is None:
-        raise UsageError(f"{weights.name}: random weights are in no file that could be converted")
+        raise UsageError(f"{weights.name}: random weights are not a file that could be converted")
     if target.exists() and not overwrite:
-        raise UsageError(f"{target} is there already; --overwrite replaces it")
+        raise UsageError(f"{target} exists already; --overwrite replaces it")
     file = open_tensors(weights.path)
     fit = fit_file(file, backbone)
     held = holds_layers(file, backbone)
     if fit is None or not held or fit.unknown:
-        problems = fit.problems(backbone, backbone.layers[0]) if fit else [strangers(file)]
+        problems = fit.problems(backbone, backbone.layers[0]) if fit else [no_known_names(file)]
         raise refuse(file, backbone, problems)
     bad = {*fit.missing, *fit.misshapen}
     names = [name for name in fit.naming.sources if name not in bad]
@@ -89,7 +90,7 @@ def convert_weights(
     metadata = {
         PREPROCESS_KEY: json.dumps(weights.preprocess.to_json()),
         BACKBONE_KEY: backbone.name,
-        SOURCE_KEY: file.metadata.get(SOURCE_KEY, weights.name),  # a copy of a copy is the same
+        SOURCE_KEY: file.metadata.get(SOURCE_KEY, weights.name),  # of a copy its source
     }
     with replacing(target) as temporary:
         if target.suffix == ".params":
@@ -100,7 +101,7 @@ def convert_weights(
         digest = parameter_digest(source)
         if _digest_of(temporary, backbone, names) != digest:
             raise WeightsError(
-                f"{target}: what was written is not what was read; is the disk well?"
+                f"{target}: the written file differs from the source; check the disk"
             )
     return Converted(
         path=target, parameters=len(names), layer=held[-1], omitted=fit.omitted, digest=digest
@@ -108,24 +109,24 @@ def convert_weights(
 
 
 def with_mean(weights: ResolvedWeights, mean: Path) -> ResolvedWeights:
-    """Return weights whose preprocessing has the channel means of Caffe's mean image.
+    """Return weights whose preprocessing has the channel means of a Caffe mean image.
 
     Raises
     ------
     UsageError
-        Their preprocessing is not on BGR from 0 to 255, as such a mean is.
+        Their preprocessing is not in BGR from 0 to 255, as a mean image is.
     WeightsError, UnsafeFileError
-        The file holds no mean image.
+        The file is not a mean image.
     """
     spec = weights.preprocess
     if spec.channels != "BGR" or spec.scale != 1:
         raise UsageError(
-            f"{mean}: a mean of BGR from 0 to 255 does not go with {spec.describe()}; "
+            f"{mean}: a mean image is in BGR from 0 to 255, unlike {spec.describe()}; "
             "give --preprocess caffe_bgr or a file of your own"
         )
     channels = mean_of_channels(mean)
     log.warning(
-        "%s: of a mean image the means of its channels are taken off, %s (BGR)", mean,
+        "%s: only the means of the image's channels are subtracted: %s (BGR)", mean,
         ", ".join(f"{value:.4g}" for value in channels),
     )  # fmt: skip
     changed = replace(spec, name=mean.stem, mean=channels)
@@ -140,7 +141,7 @@ def _digest_of(path: Path, backbone: BackboneSpec, names: list[str]) -> str:
 
 
 class _Lazy(Mapping[str, Float32]):
-    """Canonical parameters, each read and converted whenever it is asked for."""
+    """A mapping of canonical parameters that are read and converted at each access."""
 
     def __init__(self, path: Path, fit: Fit, names: list[str]) -> None:
         self._path, self._fit, self._names = path, fit, names

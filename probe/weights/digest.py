@@ -1,7 +1,7 @@
-"""Digests of converted parameters, and of whole files.
+"""Digests of converted parameters and of whole files.
 
-The first are equal for the same numbers, whatever file they came from; the second are what
-publishers state, remembered while the file is as it was.
+The digest of parameters is the same for the same numbers, whatever the file format. The digests of
+files are those that publishers state; the memo keeps them until the file changes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def parameter_digest(parameters: Mapping[str, NDArray[np.float32]]) -> str:
     hasher = hashlib.blake2b(digest_size=16)
     for name in sorted(parameters):
         array = np.ascontiguousarray(parameters[name], dtype="<f4")
-        # lengths first, so that no two different sets of parameters give the same bytes
+        # the length goes first, so that different sets of parameters never give the same bytes
         head = f"{len(name)}:{name}:{','.join(map(str, array.shape))};"
         hasher.update(head.encode())
         hasher.update(array.reshape(-1).view(np.uint8).data)
@@ -40,7 +40,7 @@ def parameter_digest(parameters: Mapping[str, NDArray[np.float32]]) -> str:
 
 
 class Digests(NamedTuple):
-    """Of a whole file, in hex; a publisher states one of them."""
+    """The digests of a whole file in hex; a publisher states one of them."""
 
     sha256: str
     md5: str
@@ -48,7 +48,7 @@ class Digests(NamedTuple):
 
 
 def file_digests(path: Path, memo: Memo) -> Digests:
-    """Return a file's digests, from the memo where it is as it was."""
+    """Return a file's digests, from the memo if the file has not changed."""
     place, kind = str(path.resolve()), "sha256+md5+sha1"
     stamp = stamp_of(place)
     known = memo.get_many(kind, {place: stamp}).get(place)
@@ -59,7 +59,7 @@ def file_digests(path: Path, memo: Memo) -> Digests:
 
 
 def hash_file(path: Path) -> Digests:
-    """Return a file's digests, in one pass over it."""
+    """Compute a file's digests in one pass over it."""
     hashers = (
         hashlib.sha256(),
         hashlib.md5(usedforsecurity=False),

@@ -1,4 +1,4 @@
-"""Which naming a file follows and what of a backbone it holds, by names and shapes alone."""
+"""Match a file's tensors with a backbone's parameters, by names, shapes and the file's graph."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ SHOWN = 3  # names listed in a message before it goes on with a count
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """How a file's tensors meet a backbone's parameters.
+    """How a file's tensors match a backbone's parameters.
 
     Parameters
     ----------
     naming : Naming
+        The naming that matches best.
     tensors : mapping of str to LazyTensor
-        The file's, under the names that `naming` looks for.
+        The file's tensors under the names that `naming` has.
     missing, misshapen : mapping of canonical name to str
-        What is wrong with a parameter, for people.
+        Parameters that the file lacks or has in another shape -> the problem, for messages.
     unsure : mapping of canonical name to str
-        What the file does not say of a parameter and would have to, for people.
+        Parameters whose layout in the file is ambiguous -> the reason, for messages.
     unknown : tuple of str
-        Tensors for which the backbone has no use.
+        Tensors that the backbone does not use.
     omitted : tuple of str
-        Known omissions, for people.
+        What is known to be missing or left out, for messages.
     renamed : tuple of str
-        Tensors of a classifier with names of its own, as fine-tuned weights have.
+        Tensors of a classifier under other names, as fine-tuned weights have.
     refusal : str or None
-        Why the file must not be loaded although all may fit.
+        Why the file must not be loaded even if all names and shapes match.
     difference : str or None
-        Where the network that the file describes computes something else, where it describes one.
+        Where the network that the file describes differs from the backbone, if it describes one.
     ones : frozenset of str
-        Canonical names that the backbone takes for 1, where the file's network does not.
+        Canonical names of factors that are fixed to 1 in the backbone and not in the file.
     """
 
     naming: Naming
@@ -60,7 +61,7 @@ class Fit:
     ones: frozenset[str]
 
     def problems(self, backbone: BackboneSpec, layer: Layer) -> list[str]:
-        """What keeps the network cut at `layer` from using the file, most telling first."""
+        """Return why the file cannot be used up to a layer, the most important reason first."""
         if self.refusal is not None:
             return [f"the names are those of {self.naming.name}: {self.refusal}"]
         found = []
@@ -73,14 +74,14 @@ class Fit:
         if self.unknown:
             found.append(f"{len(self.unknown)} left over ({_few(list(self.unknown))})")
         if self.difference is not None:
-            found.append(f"its network is another, whatever its names: {self.difference}")
+            found.append(f"its network differs from the backbone's: {self.difference}")
         return found
 
 
 def fit_file(file: TensorFile, backbone: BackboneSpec) -> Fit | None:
-    """Return the best fit among the backbone's namings, None where no name is known.
+    """Return the best fit among the backbone's namings, None if no tensor's name is known.
 
-    Nothing is read: a tensor that claims to be huge is turned down by its shape.
+    No tensor is read: one that claims to be huge is refused by its shape.
     """
     number, tensors = _best(file, backbone)
     if number is None:
@@ -89,10 +90,10 @@ def fit_file(file: TensorFile, backbone: BackboneSpec) -> Fit | None:
 
 
 def fit_classifier(file: TensorFile, backbone: BackboneSpec) -> tuple[Fit, int] | None:
-    """Return the fit of a file with its own classifier, and how many classes that has.
+    """Return the fit of a file with its own classifier, and that classifier's number of classes.
 
-    The classifier may be called otherwise than the published one, if it is a single layer, and be
-    of any width. Where there is none, `Fit.problems` says so.
+    A single-layer classifier may have other names than the published one and any width. If there is
+    none, `Fit.problems` says so.
     """
     number, tensors = _best(file, backbone)
     if number is None:
@@ -126,7 +127,7 @@ def _best(file: TensorFile, backbone: BackboneSpec) -> tuple[int | None, dict[st
 
 
 def holds_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return the names of the layers for which the file has every parameter, in network order."""
+    """Return the names of the layers whose parameters are complete, in network order."""
     fit = fit_file(file, backbone)
     if fit is None or fit.refusal is not None or fit.difference is not None:
         return ()
@@ -139,7 +140,7 @@ def holds_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
 
 
 def default_layer(backbone: BackboneSpec, held: tuple[str, ...], size: int) -> Layer:
-    """Return the last layer that the weights hold and that can be computed at `size`.
+    """Return the last layer that the weights hold and that can be computed at an input size.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def default_layer(backbone: BackboneSpec, held: tuple[str, ...], size: int) -> L
     WeightsError
         The weights hold no layer.
     UsageError
-        None of the layers they hold can be computed at that size.
+        None of the layers that they hold can be computed at that size.
     """
     layers = [layer for layer in backbone.layers if layer.name in held]
     if not layers:
@@ -167,7 +168,7 @@ def default_layer(backbone: BackboneSpec, held: tuple[str, ...], size: int) -> L
 
 
 def refuse(file: TensorFile, backbone: BackboneSpec, reasons: list[str]) -> WeightsError:
-    """Return the error that says why a file does not fit, and which backbone it does fit."""
+    """Return the error that says why a file does not fit, and which backbones it fits."""
     fitting = fitting_backbones(file)
     others = [name for name in fitting if name != backbone.name]
     hint = f"; it fits --backbone {' or '.join(others)}" if others else ""
@@ -182,12 +183,12 @@ def refuse(file: TensorFile, backbone: BackboneSpec, reasons: list[str]) -> Weig
 
 
 def fitting_backbones(file: TensorFile) -> tuple[str, ...]:
-    """Return the names of the backbones whose maps the file fills, with nothing left over."""
+    """Return the backbones whose last map the file can compute, with no tensor left over."""
     found = []
     for backbone in BACKBONES.values():
         fit = fit_file(file, backbone)
         held = holds_layers(file, backbone)
-        # the last map: half a network's layers prove nothing about the rest
+        # up to the last map, since the first layers of several networks can be the same
         last_map = [layer.name for layer in backbone.layers if layer.kind != "vector"][-1]
         if fit is not None and last_map in held and not fit.unknown:
             found.append(backbone.name)
@@ -195,12 +196,12 @@ def fitting_backbones(file: TensorFile) -> tuple[str, ...]:
 
 
 def why_not(file: TensorFile) -> dict[str, str]:
-    """Return why a file does not fit those backbones that call some of their parameters alike.
+    """Return why a file does not fit the backbones that share some of its parameter names.
 
     Returns
     -------
     dict of str to str
-        Backbone -> reason, the closest first.
+        Backbone -> reason, the one with the fewest problems first.
     """
     fitting = fitting_backbones(file)
     found: list[tuple[int, str, str]] = []
@@ -264,7 +265,7 @@ def _fit(
         unknown = [name for name in unknown if name not in renamed]
     if renamed:
         layers = dict.fromkeys(layer_of(name) for name in renamed)
-        labels.append(f"the classifier of the file's own left out ({_few(list(layers))})")
+        labels.append(f"the file's own classifier left out ({_few(list(layers))})")
     labels += _absent_tops(naming, missing, labels)
     if any(name.startswith("output.") for name in misshapen):
         labels.append("a classifier of another shape left out")
@@ -279,7 +280,7 @@ def _fit(
 
 
 def _difference(naming: Naming, file: TensorFile, backbone: BackboneSpec) -> str | None:
-    """Where the network that a file describes is another than the backbone's; None if it tells."""
+    """Return where the network that the file describes differs from the backbone's, or None."""
     if file.graph is None:
         return None
     own = own_graph(backbone.name)
@@ -303,17 +304,17 @@ def _difference(naming: Naming, file: TensorFile, backbone: BackboneSpec) -> str
 
 
 def _entering(backbone: BackboneSpec, shapes: Mapping[str, Shape]) -> set[int]:
-    """Return how many numbers a classifier of one's own may take: what comes after the last map."""
+    """Return the possible input widths of a classifier: those of the last map and after it."""
     last = max(layer.after for layer in backbone.layers if layer.kind == "map")
     found = {layer.width for layer in backbone.layers if layer.after >= last}
     dense = [shape for name, shape in shapes.items() if name.endswith("weight") and len(shape) == 2]
     return found | {entered for _, entered in dense}
 
 
-def _absent_tops(naming: Naming, missing: Mapping[str, str], told: list[str]) -> list[str]:
+def _absent_tops(naming: Naming, missing: Mapping[str, str], said: list[str]) -> list[str]:
     labels = []
     if any(name.startswith("output.") for name in missing) and not any(
-        "the classifier" in label for label in told
+        "classifier" in label for label in said
     ):
         labels.append("no classifier")
     # fully connected layers are the two-dimensional ones inside `features`

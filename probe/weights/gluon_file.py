@@ -1,11 +1,11 @@
-"""MXNet's NDArray lists: Gluon's `.params`, and the parameters of an exported symbol.
+"""Read and write MXNet's NDArray lists: Gluon's `.params` and exported symbols' parameters.
 
 The whole file is little-endian: u64 0x112, u64 0, u64 count, the arrays, u64 count, the names.
 An array is u32 magic, [i32 storage type], u32 sides, i64 each side, i32 + i32 context, i32 type,
 data; before the magic existed it began with the number of sides, and those were 32 bits wide.
-The format has no metadata and MXNet stops reading after the names, so `write_gluon` puts them
-behind: 16 bytes `METADATA`, u64 length, a JSON object of texts. Gluon's `load_parameters` takes
-such a file as it is, where an extra array would make it refuse.
+The format has no metadata and MXNet stops reading after the names, so `write_gluon` appends them:
+16 bytes `METADATA`, u64 length, a JSON object of strings. Gluon's `load_parameters` reads such a
+file, but would refuse one with an additional array.
 
 References
 ----------
@@ -56,12 +56,12 @@ _TYPES = {
 
 
 def read_gluon(path: Path) -> TensorFile:
-    """Return what an NDArray list holds; ``arg:`` and ``aux:`` before names are left out.
+    """Return the tensors of an NDArray list, without the ``arg:`` and ``aux:`` before names.
 
     Raises
     ------
     UnsafeFileError
-        It claims more bytes than there are.
+        The file is shorter than it states.
     WeightsError
         It holds sparse arrays, or arrays without names.
     """
@@ -93,7 +93,7 @@ def read_gluon(path: Path) -> TensorFile:
 
 
 def _ones(tensor: LazyTensor) -> LazyTensor:
-    """What MXNet computes with instead of a gamma that its symbol fixes."""
+    """Return ones of a tensor's shape, which MXNet uses for a gamma with ``fix_gamma``."""
 
     def fetch(start: int, stop: int) -> NDArray[Any]:
         return np.ones((stop - start, *tensor.shape[1:]), np.float32)
@@ -104,7 +104,7 @@ def _ones(tensor: LazyTensor) -> LazyTensor:
 def graph_beside(path: Path) -> Graph | None:
     """Return the network that ``PREFIX-symbol.json`` beside ``PREFIX-0001.params`` describes.
 
-    None where there is no such file, or it is damaged: the parameters are read without it, too.
+    Return None if there is no such file or it is damaged; the parameters are usable without it.
     """
     symbol = symbol_of(path)
     try:
@@ -112,20 +112,20 @@ def graph_beside(path: Path) -> Graph | None:
             return None
         graph = symbol_graph(symbol.read_text(encoding="utf-8"))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        log.warning("%s: no symbol of MXNet, so it is not compared with the backbone", symbol)
+        log.warning("%s: not a symbol of MXNet; it is not compared with the backbone", symbol)
         return None
     ups = [one.settings.get("ceil") for one in graph.nodes if one.op == "pool"]
-    # Caffe rounds up always, and its converter writes it down: no matter where nothing is rounded
+    # a network of Caffe's, which always rounds up; that matters only where a size is rounded
     return replace(graph, rounding=not (ups and all(ups)))
 
 
 def symbol_of(path: Path) -> Path:
-    """Return where MXNet keeps the network of a file of parameters."""
+    """Return the path at which MXNet saves the symbol of a file of parameters."""
     return path.with_name(re.sub(r"-\d{4,}$", "", path.stem) + "-symbol.json")
 
 
 class _Cursor:
-    """Walks through the file and never beyond its end."""
+    """Reads the file from its start and never beyond its end."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self._file = path, file
@@ -142,7 +142,7 @@ class _Cursor:
         return struct.unpack(layout, data)
 
     def counted(self, minimum: int) -> range:
-        """The range of a count that stands here, of things of at least `minimum` bytes."""
+        """Read a count of items of at least `minimum` bytes each, and return its range."""
         (count,) = self.take("<Q")
         if count * minimum > self.left:
             raise UnsafeFileError(
@@ -151,13 +151,13 @@ class _Cursor:
         return range(count)
 
     def peek(self, count: int) -> bytes:
-        """The next bytes, which stay the next."""
+        """Return the next bytes without moving on."""
         data = self._file.read(count)
         self._file.seek(-len(data), 1)
         return data
 
     def skip(self, count: int) -> int:
-        """Step over `count` bytes and return where they began."""
+        """Skip `count` bytes and return their position."""
         start = self._file.tell()
         if count > self.left:
             raise UnsafeFileError(
@@ -174,10 +174,10 @@ class _Cursor:
 
 
 def _array(cursor: _Cursor) -> tuple[str, Shape, int, int] | None:
-    """Type, shape, offset and length of the array that begins here; None for an empty one."""
+    """Read an array's header and return its type, shape, offset and length; None if empty."""
     (magic,) = cursor.take("<I")
     if magic in (V2, V3) and cursor.take("<i")[0] != 0:
-        raise WeightsError(f"{cursor.path}: holds a sparse array, which no network here uses")
+        raise WeightsError(f"{cursor.path}: holds a sparse array, which is not supported")
     dense = magic in (V1, V2, V3)
     (sides,) = cursor.take("<i") if dense else (magic,)
     if sides == (-1 if magic == V3 else 0):
@@ -193,7 +193,7 @@ def _array(cursor: _Cursor) -> tuple[str, Shape, int, int] | None:
 
 
 def _metadata(cursor: _Cursor) -> dict[str, str]:
-    """What `write_gluon` put behind the names. MXNet does not look there: anything may follow."""
+    """Return the metadata that `write_gluon` appends; other data may follow the names instead."""
     if cursor.left < len(METADATA) or cursor.peek(len(METADATA)) != METADATA:
         return {}
     cursor.skip(len(METADATA))
@@ -202,17 +202,17 @@ def _metadata(cursor: _Cursor) -> dict[str, str]:
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or any(type(value) is not str for value in found.values()):
-        raise UnsafeFileError(f"{cursor.path}: the metadata behind its names are damaged")
+        raise UnsafeFileError(f"{cursor.path}: the metadata after its names are damaged")
     return found
 
 
 def write_gluon(path: Path, parameters: Mapping[str, Float32], metadata: Mapping[str, str]) -> None:
-    """Write float32 arrays as MXNet 1.9.1 does, with metadata behind them.
+    """Write float32 arrays as MXNet 1.9.1 does, followed by metadata.
 
     Parameters
     ----------
     parameters : mapping of name to float32 array
-        Asked for one at a time, so that a lazy mapping needs memory for one.
+        Read one at a time, so that a lazy mapping needs memory for one array.
     """
     with path.open("wb") as file:
         write_list(file, parameters)

@@ -1,8 +1,8 @@
-"""Keras's HDF5 weights: the old layer groups, Keras 3's `.weights.h5`, and the `.keras` archive.
+"""Read Keras's weights: HDF5 files of all versions, `.weights.h5` and the `.keras` archive.
 
-Tensors are called ``layer/role`` whichever writer made them, with the roles kernel, bias, gamma,
-beta, moving_mean, moving_variance, and keep Keras's layouts (HWIO kernels, (in, out) dense ones).
-Whole models also say what they compute, which is kept as a graph.
+Tensors are named ``layer/role`` whichever version wrote them, with the roles kernel, bias, gamma,
+beta, moving_mean, moving_variance, in Keras's layouts (HWIO kernels, (in, out) dense kernels). The
+configuration of a whole model is read as the file's graph.
 
 References
 ----------
@@ -39,11 +39,11 @@ _OLD_ROLES = {  # Keras 1 wrote `block1_conv1_W_1:0`; its running_std held the v
 
 _PARAMETER = re.compile(r"param_\d{1,2}")
 _COUNTED = re.compile(r"layer_(\d{1,6})/param_(\d{1,2})")
-CORRELATING = frozenset({"tensorflow", "cntk", "jax", "torch", "numpy"})
-FLIPPING = frozenset({"theano"})
+CORRELATING = frozenset({"tensorflow", "cntk", "jax", "torch", "numpy"})  # backends
+FLIPPING = frozenset({"theano"})  # backends whose convolution rotates the kernel by 180 degrees
 _UNSURE = (
-    "fc1/kernel stands behind a flattened map, in an order that a file written with Theano does "
-    "not say; load it in Keras with TensorFlow and save it again, or take a layer below"
+    "fc1/kernel follows a flattened map whose order a file written with Theano does not state; "
+    "load the file in Keras with TensorFlow and save it again, or use a layer below"
 )
 
 _ROLES = ("kernel", "bias")
@@ -51,12 +51,12 @@ _NORM_ROLES = ("gamma", "beta", "moving_mean", "moving_variance")  # without a s
 
 
 def read_keras(path: Path) -> TensorFile:
-    """Return what an HDF5 weight file holds.
+    """Return the tensors of an HDF5 weight file.
 
     Raises
     ------
     UnsafeFileError
-        It has links, external or virtual data, or tensors that are larger than what is stored.
+        It has links, external or virtual data, or tensors larger than their stored data.
     WeightsError
         It is damaged, or holds no weights.
     """
@@ -64,7 +64,7 @@ def read_keras(path: Path) -> TensorFile:
 
 
 def read_keras_zip(path: Path) -> TensorFile:
-    """Return the weights and the network inside a `.keras` archive; its code is not run.
+    """Return the tensors and the network of a `.keras` archive, without running its code.
 
     Raises
     ------
@@ -87,8 +87,8 @@ def _read(path: Path, base: int, length: int, config: bytes | str = "") -> Tenso
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"{path}: damaged HDF5 file ({reason}); download it again") from None
     if not found:
-        raise WeightsError(f"{path}: an HDF5 file without weights in it")
-    found = _counted_through(found)
+        raise WeightsError(f"{path}: an HDF5 file without weights")
+    found = _renumbered(found)
     graph = _graph(path, config or inside, found)
     if backend not in FLIPPING:
         return TensorFile(path, "keras", found, graph=graph)
@@ -96,7 +96,7 @@ def _read(path: Path, base: int, length: int, config: bytes | str = "") -> Tenso
     found |= {name: flipped(found[name], (0, 1)) for name in kernels}
     return TensorFile(
         path, "keras", found, unsure={"fc1/kernel": _UNSURE}, graph=graph,
-        notes=(f"{len(kernels)} kernels turned by 180 degrees, for they are {backend}'s",),
+        notes=(f"{len(kernels)} kernels rotated by 180 degrees, since they are {backend}'s",),
     )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def _is_kernel(name: str) -> bool:
 
 
 def flipped(tensor: LazyTensor, axes: tuple[int, int]) -> LazyTensor:
-    """Return a tensor with two axes the other way round, read whole when asked for."""
+    """Return a tensor with two axes reversed, which is read as a whole."""
 
     def fetch(start: int, stop: int) -> NDArray[Any]:
         return np.flip(tensor.fetch(0, tensor.shape[0]), axes)[start:stop]
@@ -113,8 +113,8 @@ def flipped(tensor: LazyTensor, axes: tuple[int, int]) -> LazyTensor:
     return LazyTensor(tensor.shape, tensor.dtype, fetch, in_blocks=False)
 
 
-def _counted_through(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """The layers of a Keras before 1.0, ``layer_9/param_0``, without those that have no weights."""
+def _renumbered(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
+    """Renumber the layers of a Keras before 1.0 (``layer_9/param_0``), those with weights only."""
     parts = {name: _COUNTED.fullmatch(name) for name in tensors}
     if not all(parts.values()):
         return tensors
@@ -127,10 +127,9 @@ def _counted_through(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
 
 
 def _backend(path: Path, file: Any) -> str:
-    """What computed the network, as the file says: it decides which way round kernels are.
+    """Return Keras's backend, "" if unknown: Theano's convolution rotates a kernel by 180 degrees.
 
-    Theano's convolution turns a kernel by 180 degrees, everybody else's does not. Keras 2 writes
-    the backend down; before, the publishers' file names told it.
+    Keras 2 stores the backend; of older files the publishers' file names tell it.
     """
     said = {
         _text(group.attrs["backend"]).lower()
@@ -141,9 +140,9 @@ def _backend(path: Path, file: Any) -> str:
         return "theano"
     if len(said) > 1 or (said and not said <= CORRELATING | FLIPPING):
         raise WeightsError(
-            f"{path}: says that it was written with the backend {' and '.join(sorted(said))!r}, "
-            f"and which way round its kernels are is known of {', '.join(sorted(CORRELATING))} and "
-            "theano alone; load it in Keras with one of those and save it again"
+            f"{path}: was written with the backend {' and '.join(sorted(said))!r}, and the "
+            f"orientation of kernels is known only of {', '.join(sorted(CORRELATING))} and theano; "
+            "load the file in Keras with one of those and save it again"
         )
     return next(iter(said), "")
 
@@ -153,7 +152,7 @@ def _text(value: object) -> str:
 
 
 def _graph(path: Path, config: bytes | str, tensors: dict[str, LazyTensor]) -> Graph | None:
-    """Return the network that a whole model describes; None where there is nothing to be read."""
+    """Return the network that a model's configuration describes; None without one."""
     if not config:
         return None
     try:
@@ -167,12 +166,12 @@ def _graph(path: Path, config: bytes | str, tensors: dict[str, LazyTensor]) -> G
 
 
 def _config(path: Path, file: Any) -> str:
-    """What an `.h5` of a whole model says of its layers, as JSON; nothing in one of weights."""
+    """Return the JSON configuration in an `.h5` of a whole model; "" in one of weights alone."""
     if "model_config" not in file.attrs:
         return ""
     size = file.attrs.get_id("model_config").get_storage_size()
     if size > min(MAX_CONFIG, path.stat().st_size):
-        raise UnsafeFileError(f"{path}: claims a model's configuration of {size} bytes")
+        raise UnsafeFileError(f"{path}: the model's configuration claims {size} bytes")
     return _text(file.attrs["model_config"])
 
 
@@ -184,27 +183,28 @@ def _named_tensors(path: Path, part: Part, base: int) -> tuple[dict[str, LazyTen
         for parts, dataset in datasets(path, file, ("optimizer_weights", "optimizer")):
             tensors[tuple(parts)] = _tensor(path, "/".join(parts), dataset, base)
             part.hide(dataset.id.get_offset(), dataset.id.get_storage_size())
-    # opened anew: names lie in heaps, which are checked first, and HDF5 must find none elsewhere
+    # opened again: names are in heaps, which have to be checked before HDF5 reads them
     check_heaps(path, part)
     found: dict[str, LazyTensor] = {}
-    places: dict[str, str] = {}
+    positions: dict[str, str] = {}
     with h5py.File(part, "r") as file:
         backend, config = _backend(path, file), _config(path, file)
         for path_in_file, tensor in tensors.items():
             name = _name(file, list(path_in_file))
-            place = "/".join(path_in_file)
+            position = "/".join(path_in_file)
             if name in found:
                 raise UnsafeFileError(
-                    f"{path}: two tensors are called {name!r}, at {places[name]} and {place}; of "
+                    f"{path}: two tensors are called {name!r}, at {positions[name]} and "
+                    f"{position}; of "
                     "a file with several networks load one in Keras and save it alone, "
                     "model.get_layer(NAME).save(FILE)"
                 )
-            found[name], places[name] = tensor, place
+            found[name], positions[name] = tensor, position
     return found, backend, config
 
 
 def _name(root: Any, parts: list[str]) -> str:
-    """``layer/role`` from a path such as block1_conv1/block1_conv1/kernel:0."""
+    """Return ``layer/role`` for a path such as block1_conv1/block1_conv1/kernel:0."""
     if len(parts) == 1:
         return parts[0]
     if len(parts) >= 3 and parts[-2] == "vars":  # Keras 3: layers/conv2d_1/vars/0
@@ -217,17 +217,16 @@ def _name(root: Any, parts: list[str]) -> str:
 
 
 def _keras3_name(group: Any, counted: str, number: str) -> str:
-    """``layer/role``: Keras 3 counts the variables and keeps the name as an attribute."""
+    """Return ``layer/role`` in Keras 3, which numbers variables and has the name as attribute."""
     layer = group.attrs.get("name")
     roles = _NORM_ROLES[-len(group) :] if counted.startswith("batch_normalization") else _ROLES
     known = number.isascii() and number.isdigit() and int(number) < len(roles)
-    # files of the first Keras 3 count layers and do not name them
+    # files of the first versions of Keras 3 number layers and do not name them
     named = layer if isinstance(layer, str) else f"layers/{counted}"
     return f"{named}/{roles[int(number)] if known else number}"
 
 
 def _tensor(path: Path, name: str, dataset: Any, base: int) -> LazyTensor:
-
     kind = dataset.dtype
     dtype = kind.name if kind.fields is None and kind.byteorder in "<=|" else ""
     if dtype not in ITEM_BYTES:
@@ -242,7 +241,7 @@ def _tensor(path: Path, name: str, dataset: Any, base: int) -> LazyTensor:
         return raw_tensor(
             path, name, dtype, shape, offset=base + offset, available=min(stored, left)
         )
-    # chunked: claims are held against what is stored, so that no bomb unfolds
+    # chunked: the size is compared with the stored bytes, so that nothing decompresses to more
     lazy = LazyTensor(shape, dtype, _chunked(path, base, dataset.name), in_blocks=False)
     if lazy.nbytes > stored:
         raise UnsafeFileError(

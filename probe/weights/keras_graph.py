@@ -1,7 +1,7 @@
-"""The network that a Keras file describes: `model_config` of an `.h5`, `config.json` of a `.keras`.
+"""Read the network that a Keras file describes in `model_config` (.h5) or `config.json` (.keras).
 
-Configurations of Keras 1, 2 and 3 are read, models inside models too. Files of weights alone have
-none and say nothing of their network.
+Configurations of Keras 1, 2 and 3 are read, including models inside models. Files of weights alone
+have none.
 
 References
 ----------
@@ -24,32 +24,32 @@ from probe.weights.architecture import MAX_NODES, NHWC, Graph, Node
 MAX_DEPTH = 8  # of models inside models
 _MODELS = ("Model", "Functional", "Sequential")
 _INPUT = "InputLayer"
-_SAME = (  # at prediction
+_SAME = (  # layers that change nothing at prediction
     "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
     "ActivityRegularization", "RandomFlip", "RandomRotation", "RandomZoom", "RandomContrast",
     "RandomTranslation", "RandomBrightness",
 )  # fmt: skip
 _OTHER_IN_TRAINING = ("BatchNormalization", *_SAME)
 _ROLES = ("kernel", "depthwise_kernel", "gamma", "beta", "moving_mean", "moving_variance")
-_NCHW_AXIS = {0: 0, 1: 2, 2: 3, 3: 1, -1: 1, -2: 3, -3: 2}  # of channels last
+_NCHW_AXIS = {0: 0, 1: 2, 2: 3, 3: 1, -1: 1, -2: 3, -3: 2}  # axis of NHWC -> axis of NCHW
 Config = Mapping[str, Any]
 Step = tuple[str, dict[str, Any]]
 
 
 def keras_graph(text: str | bytes, tensors: Mapping[str, tuple[int, ...]]) -> Graph | None:
-    """Return the network that a configuration describes; None where it is empty.
+    """Return the network that a configuration describes; None if it is empty.
 
     Parameters
     ----------
     text : str or bytes
         JSON.
     tensors : mapping of str to shape
-        The file's, as its reader calls them.
+        Names, as the reader gives them, and shapes of the file's tensors.
 
     Raises
     ------
     ValueError, LookupError, TypeError, AttributeError
-        It is no configuration of a model.
+        The text is not the configuration of a model.
     """
     model = loads_json(text)
     if model == {}:
@@ -66,7 +66,7 @@ def _layers(model: Config) -> list[Config]:
 
 
 def _channels_first(model: Config, depth: int = 0) -> bool | None:
-    """Whether the first layer that says so takes the channels before the sides; None: none does."""
+    """Return whether the model is channels-first, as its first layer with a data format states."""
     for layer in _layers(model):
         if layer["class_name"] in _MODELS and depth < MAX_DEPTH:
             said = _channels_first(layer, depth + 1)
@@ -84,7 +84,7 @@ def _format(config: Config) -> bool | None:
 
 @dataclass(frozen=True)
 class _Call:
-    """What a layer takes once that it is called, and whether it is told that it is trained."""
+    """The inputs of one call of a layer, and whether it is called with ``training=True``."""
 
     values: list[tuple[str, int]]
     training: bool = False
@@ -92,7 +92,7 @@ class _Call:
 
 @dataclass
 class _Reading:
-    """Collects the nodes of a model and of those inside it."""
+    """Collects the nodes of a model and of the models inside it."""
 
     tensors: Mapping[str, tuple[int, ...]]
     nodes: list[Node] = field(default_factory=list)
@@ -104,7 +104,7 @@ class _Reading:
     ) -> list[str]:
         """Add a model's nodes and return its outputs."""
         if depth > MAX_DEPTH:
-            raise ValueError("models inside models without end")
+            raise ValueError("models are nested too deeply")
         config, layers = model["config"], _layers(model)
         values: dict[tuple[str, int], str] = {}
         inputs = {name: one for (name, _), one in zip(_ends(config, "input_layers"), given)}  # noqa: B905 - a Sequential names none
@@ -156,7 +156,7 @@ class _Reading:
         return output
 
     def _held(self, name: str, kind: str) -> tuple[str, ...]:
-        """The layer's parameters, but for biases; the first files of Keras 3 only count layers."""
+        """Return the layer's parameters without biases, for named and for numbered layers."""
         held = tuple(f"{name}/{role}" for role in _ROLES if f"{name}/{role}" in self.tensors)
         if held or not any(one.startswith("layers/") for one in self.tensors):
             return held
@@ -166,7 +166,7 @@ class _Reading:
         return tuple(f"{called}/{role}" for role in _ROLES if f"{called}/{role}" in self.tensors)
 
     def _steps(self, kind: str, config: Config, held: tuple[str, ...]) -> Iterator[Step]:
-        """What a layer computes, one thing after another."""
+        """Yield the operations of a layer, one after the other."""
         said = _format(config)
         if said is not None and said != self.first and kind != "Flatten":
             yield f"{kind} with channels {'first' if said else 'last'}", {}
@@ -219,7 +219,7 @@ class _Reading:
         return axis % 4 if self.first else _NCHW_AXIS[axis]
 
     def _flatten(self, said: bool | None) -> Iterator[Step]:
-        """Keras turns a map to channels last first, if the layer says that it is channels first."""
+        """Flatten a map in Keras's order, which is always that of channels last."""
         if said and not self.first:
             yield "Flatten with channels first", {}
             return
@@ -231,7 +231,7 @@ class _Reading:
         if len(shape) == 1:
             yield from self._flatten(said=False)
         elif len(shape) == 3 and sum(side != 1 for side in shape) <= 1:
-            yield "flatten", {}  # a row as a map of one place
+            yield "flatten", {}  # a vector as a map of 1 x 1
         else:
             yield "Reshape", {"shape": tuple(shape)}
 
@@ -274,7 +274,7 @@ _SLOPES = ("negative_slope", "threshold")
 
 
 def _activation(given: Any) -> Iterator[Step]:
-    """By its name, or by what Keras 3 writes for a function or a layer."""
+    """Yield an activation given by its name, or as Keras 3 writes a function or a layer."""
     if isinstance(given, Mapping):
         inner = given.get("config")
         name = inner if isinstance(inner, str) else given.get("class_name")
@@ -291,7 +291,7 @@ def _activation(given: Any) -> Iterator[Step]:
 
 
 def _number(value: Any) -> float:
-    """A number, also where Keras wrote an array of one."""
+    """Return a number, also from an array of one."""
     if isinstance(value, Mapping):
         value = value.get("value", value.get("config"))
         return _number(value)
@@ -319,7 +319,7 @@ def _called(layer: Config) -> str:
 
 
 def _ends(config: Any, which: str) -> list[tuple[str, int]]:
-    """The layers that a model begins or ends with; Keras 3 does not list a single one in a list."""
+    """Return a model's input or output layers; Keras 3 writes a single one without a list."""
     listed = config.get(which, []) if isinstance(config, Mapping) else []
     if listed and isinstance(listed[0], str):
         listed = [listed]
@@ -327,7 +327,7 @@ def _ends(config: Any, which: str) -> list[tuple[str, int]]:
 
 
 def _calls(layer: Config) -> Iterator[_Call]:
-    """Every call of a layer, as Keras 1 and 2 or as Keras 3 writes it."""
+    """Yield the calls of a layer in the format of Keras 1 and 2, or of Keras 3."""
     for call in layer["inbound_nodes"]:
         if isinstance(call, Mapping):  # Keras 3
             given = call.get("kwargs") or {}
@@ -344,9 +344,9 @@ def _calls(layer: Config) -> Iterator[_Call]:
 
 
 def _histories(found: Any, depth: int) -> Iterator[tuple[str, int]]:
-    """The values in the arguments of a call, in order."""
+    """Yield the tensors in the arguments of a call, in order."""
     if depth > MAX_DEPTH:
-        raise ValueError("arguments are nested deeper than any layer's")
+        raise ValueError("arguments are nested too deeply")
     if isinstance(found, Mapping):
         if found.get("class_name") == "__keras_tensor__":
             name, number, _ = found["config"]["keras_history"]

@@ -1,9 +1,9 @@
-"""Known answers: what weights give on two photographs, written down when they were right.
+"""Known answers: features of two photographs that were recorded when the weights were right.
 
-Those that ship are in `known.json` beside this file; `probe weights check --record` adds a user's
-own in ``cache_dir/weights/known.json``. An answer is found by the file's SHA256 or by the digest of
-the converted parameters, so a conversion that goes wrong cannot hide from it, and a copy of the
-same weights in another format is recognised.
+The answers of this package are in `known.json` beside this file; `probe weights check --record`
+adds a user's own to ``cache_dir/weights/known.json``. An answer is found by the file's SHA256, so
+that a wrong conversion is noticed, or by the digest of the converted parameters, so that a copy of
+the weights in another format is recognised.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ SCHEMA = 1
 
 @dataclass(frozen=True, kw_only=True)
 class KnownAnswer:
-    """What one set of weights gives on scikit-learn's two sample photographs.
+    """Recorded features of one set of weights for scikit-learn's two sample photographs.
 
     Parameters
     ----------
     name : str
-        Of the weights, for people.
+        The name of the weights, for messages.
     backbone, layer : str
-        Whose features were projected: the last layer that the file holds.
+        The layer whose features were projected: the last one that the file holds.
     sha256 : str
-        Of the file.
+        The digest of the file.
     parameters : str
         Digest of the converted parameters up to `layer`.
     preprocess : PreprocessSpec
-        What the weights want.
+        The preprocessing of the weights.
     pixels : str
         Digest of the two resized photographs, as decoded where the answer was recorded.
     projection : tuple of tuple of float
         The features of each photograph, averaged over the map, times fixed signs: (2, 16).
     top5 : tuple of tuple of int
-        ImageNet classes of each photograph, likeliest first; empty where there is no classifier.
+        ImageNet classes of each photograph, likeliest first; empty if there is no classifier.
     made_with : str
-        Versions, for people.
+        Versions of the libraries, for messages.
     """
 
     name: str
@@ -72,12 +72,12 @@ class KnownAnswer:
         Raises
         ------
         UsageError, KeyError, TypeError, ValueError
-            It is none.
+            The data are not those of an answer.
         """
         rows = [tuple(float(value) for value in row) for row in data["projection"]]
         top5 = tuple(tuple(int(one) for one in row) for row in data["top5"])
         if len(rows) != 2 or len({len(row) for row in rows}) != 1 or len(top5) not in (0, 2):
-            raise ValueError("a projection or a top 5 is not one of two photographs")
+            raise ValueError("a projection or a top 5 is not of two photographs")
         words = ("name", "backbone", "layer", "sha256", "parameters", "pixels", "made_with")
         return cls(
             **{word: str(data[word]) for word in words},
@@ -106,12 +106,12 @@ def recorded_answers(cache_dir: Path) -> tuple[KnownAnswer, ...]:
 
 
 def record_answer(answer: KnownAnswer, cache_dir: Path) -> Path:
-    """Add an answer to the user's own, in place of an older one of the same file and backbone.
+    """Add an answer to the user's own; it replaces one of the same file and backbone.
 
     Returns
     -------
     Path
-        The file, which is replaced by rename.
+        The file of the user's answers.
     """
     same = (answer.backbone, answer.sha256)
     kept = [one for one in recorded_answers(cache_dir) if (one.backbone, one.sha256) != same]
@@ -120,7 +120,7 @@ def record_answer(answer: KnownAnswer, cache_dir: Path) -> Path:
 
 
 def write_answers(answers: list[KnownAnswer], path: Path) -> None:
-    """Write answers by rename, one a line, so that a change reads well in a diff."""
+    """Replace a file of answers, with one answer a line so that a diff is readable."""
     lines = ",\n".join(json.dumps(one.to_json()) for one in answers)
     write_text(path, f'{{"schema": {SCHEMA}, "answers": [\n{lines}\n]}}\n')
 
@@ -132,7 +132,7 @@ def class_names() -> tuple[str, ...]:
     References
     ----------
     Russakovsky et al., ImageNet large scale visual recognition challenge, arXiv:1409.0575; a name
-    is the first word that WordNet 3.0 gives for the class, told apart where two share it.
+    is the first word of the class in WordNet 3.0, with an addition where two classes share it.
     """
     return tuple(CLASSES.read_text(encoding="utf-8").splitlines())
 

@@ -1,6 +1,6 @@
-"""From a weight file to the parameters of a cut network: all of them, or an error.
+"""Load the parameters of a network up to a layer from a weight file, or draw random ones.
 
-Random parameters, for runs that want the architecture alone and for tests, are made here, too.
+A file must have all of these parameters; otherwise it is refused.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from probe.weights.naming import Source
 from probe.weights.open_file import open_tensors
 from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile
 
-CONVERSION = 3  # to be raised when the same file gives other parameters than before
-VARIANCE = "running_var"  # how the canonical name of one ends
+CONVERSION = 3  # increase it when the same file gives other parameters than before
+VARIANCE = "running_var"  # the end of a variance's canonical name
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The parameters of a cut network.
+    """The parameters of a network up to a layer.
 
     Parameters
     ----------
     parameters : mapping of canonical name to float32 array
-        Exactly those that the network uses, sorted by name.
+        Exactly the parameters that the layer needs, sorted by name.
     omitted : tuple of str
-        What the file lacks or holds beside them, for people.
+        What the file lacks or was left out of it, for messages.
     digest : str
-        Of the parameters, see `parameter_digest`.
+        `parameter_digest` of the parameters.
     """
 
     parameters: Mapping[str, Float32]
@@ -56,7 +56,7 @@ class Loaded:
 
 
 def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
-    """Read everything that the network cut at `layer` uses, converted to Gluon's layouts.
+    """Read the parameters of the network up to a layer, converted to Gluon's layouts.
 
     Parameters
     ----------
@@ -71,15 +71,15 @@ def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
     Raises
     ------
     WeightsError
-        A parameter is missing, of another shape, not finite, or a tensor is left over; the message
-        lists the first few and names the backbone that the file fits, if any.
+        A parameter is missing, has another shape or is not finite, or a tensor is left over. The
+        message lists the first few and names the backbones that the file fits.
     UnsafeFileError
-        The file wants to run code or claims more than it holds.
+        The file asks for code to be run, or describes more data than it holds.
     """
     file = open_tensors(path)
     fit = _fit_to(file, backbone, layer)
     if fit is None:
-        raise refuse(file, backbone, [strangers(file)])
+        raise refuse(file, backbone, [no_known_names(file)])
     if problems := fit.problems(backbone, layer):
         raise refuse(file, backbone, problems)
     parameters = {}
@@ -93,7 +93,7 @@ def load_parameters(path: Path, backbone: BackboneSpec, layer: Layer) -> Loaded:
 
 
 def _fit_to(file: TensorFile, backbone: BackboneSpec, layer: Layer) -> Fit | None:
-    """Return the fit of a file; of its own classifier where that many classes are asked for."""
+    """Return the fit of a file, with its own classifier if `layer` has that many classes."""
     if is_logits(layer.name):
         found = fit_classifier(file, backbone)
         if found is not None and found[1] == layer.width:
@@ -102,7 +102,7 @@ def _fit_to(file: TensorFile, backbone: BackboneSpec, layer: Layer) -> Fit | Non
 
 
 def random_parameters(seed: int, backbone: BackboneSpec, layer: Layer) -> Loaded:
-    """Draw the parameters that the network cut at `layer` uses, as `load_parameters` reads them."""
+    """Draw random parameters of the network up to a layer."""
     shapes = {
         name: shape
         for name, shape in shapes_of(backbone.name).items()
@@ -113,9 +113,9 @@ def random_parameters(seed: int, backbone: BackboneSpec, layer: Layer) -> Loaded
 
 
 def weights_digest(path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
-    """Return the digest of `load_parameters`, from the memo where the file is as it was.
+    """Return the digest of `load_parameters`, from the memo if the file has not changed.
 
-    A hit neither reads the file nor imports MXNet.
+    If it is in the memo, the file is not read and MXNet is not imported.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def weights_digest(path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo)
 
 
 def random_digest(seed: int, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
-    """Return the digest of `random_parameters`, from the memo where it is known."""
+    """Return the digest of `random_parameters`, from the memo if it is there."""
     kind, place = f"parameters:{backbone.name}:{layer.name}:{CONVERSION}", f"random:{seed}"
     stamp = (0, 0, 0, 0)  # there is no file that could change
     known = memo.get_many(kind, {place: stamp}).get(place)
@@ -139,7 +139,7 @@ def random_digest(seed: int, backbone: BackboneSpec, layer: Layer, memo: Memo) -
 
 
 def held_layers(path: Path, backbone: BackboneSpec, memo: Memo) -> tuple[str, ...]:
-    """Return what `require_layers` says of a file, from the memo where the file is as it was.
+    """Return the complete layers of a file (`require_layers`), from the memo if it is unchanged.
 
     Raises
     ------
@@ -147,33 +147,33 @@ def held_layers(path: Path, backbone: BackboneSpec, memo: Memo) -> tuple[str, ..
         As `open_tensors` and `require_layers`.
     """
 
-    def look() -> str:
+    def compute() -> str:
         return json.dumps(require_layers(open_tensors(path), backbone))
 
     kind = f"layers:{backbone.name}:{CONVERSION}{_beside(path)}"
-    return tuple(loads_json(_remembered(path, kind, memo, look)))
+    return tuple(loads_json(_remembered(path, kind, memo, compute)))
 
 
 def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
-    """Return what `holds_layers` says, which must not be nothing.
+    """Return the layers whose parameters are complete, of which there must be one.
 
     Raises
     ------
     WeightsError
-        The file holds no layer completely; says why.
+        The file holds no layer completely; the message says why.
     """
     held = holds_layers(file, backbone)
     if not held:
         fit = fit_file(file, backbone)
         first = backbone.layers[0]
         raise refuse(
-            file, backbone, [strangers(file)] if fit is None else fit.problems(backbone, first)
+            file, backbone, [no_known_names(file)] if fit is None else fit.problems(backbone, first)
         )
     return held
 
 
 def _beside(path: Path) -> str:
-    """What is to be remembered with a file because another one beside it is read, too."""
+    """Return the stamp of MXNet's symbol beside a file, which is read with it; "" without one."""
     try:
         return f":{stamp_of(symbol_of(path))}"
     except OSError:
@@ -185,7 +185,7 @@ def _remembered(path: Path, kind: str, memo: Memo, compute: Callable[[], str]) -
     try:
         stamp = stamp_of(place)
     except OSError:
-        return compute()  # which says what is wrong with the path
+        return compute()  # it raises the error that describes what is wrong with the path
     known = memo.get_many(kind, {place: stamp}).get(place)
     if known is not None:
         return known.decode()
@@ -194,29 +194,28 @@ def _remembered(path: Path, kind: str, memo: Memo, compute: Callable[[], str]) -
     return value
 
 
-def strangers(file: TensorFile) -> str:
-    """Return what to say of a file none of whose names is known."""
+def no_known_names(file: TensorFile) -> str:
+    """Return the message on a file of which no tensor's name is known."""
     names = ", ".join(list(file.tensors)[:3]) or "nothing"
-    return f"none of its {len(file.tensors)} tensors is called as expected ({names} ...)"
+    return f"none of its {len(file.tensors)} tensors has an expected name ({names} ...)"
 
 
 def read_parameter(
     path: Path, canonical: str, source: Source, tensors: Mapping[str, LazyTensor], *,
     fixed: bool = False,
 ) -> Float32:  # fmt: skip
-    """Return one parameter, converted, after seeing that a network can have it.
+    """Read and convert one parameter, and check its numbers.
 
     Parameters
     ----------
     fixed : bool, default=False
-        The backbone takes it for 1 whatever is stored, and the file's network does not.
+        Whether the backbone fixes this factor to 1 and the file's network does not.
 
     Raises
     ------
     WeightsError
-        It holds NaN or infinity, or is a variance below 0: a square root of that is NaN, and the
-        ReLU behind makes it 0, so that nobody would see it in the features. Or it is fixed and
-        not 1.
+        It holds NaN or infinity, or a variance below 0, whose square root is NaN; a ReLU would turn
+        that into 0, so that the features would not show it. Or it is fixed and not 1.
     """
     stored = [tensors[name] for name in source.names]
     array = source.convert(stored)
@@ -231,22 +230,22 @@ def read_parameter(
         )
     if fixed and (array != 1).any():
         raise WeightsError(
-            f"{path}: {canonical} holds factors other than 1, with which its network multiplies "
-            "and the backbone does not; its network is another"
+            f"{path}: {canonical} holds factors other than 1, which the backbone does not have; "
+            "the file's network is another"
         )
     if canonical.endswith(VARIANCE):
         for name, tensor in zip(source.names, stored, strict=True):
             below = int((tensor.read() < 0).sum())
             if below:
                 raise WeightsError(
-                    f"{path}: {name} holds {below} of {array.size} variances below 0, which no "
-                    "network has; the file is damaged or was written wrongly"
+                    f"{path}: {name} holds {below} of {array.size} variances below 0; the file is "
+                    "damaged or was written wrongly"
                 )
     return array
 
 
 def _from(canonical: str, source: Source) -> str:
-    """Where a parameter comes from, where its file has another name for it."""
+    """Return the file's names of a parameter for a message, if they differ."""
     return "" if source.names in ((), (canonical,)) else f", made of {' and '.join(source.names)}"
 
 
@@ -254,15 +253,15 @@ _CONSTANT = {"gamma": 1.0, "beta": 0.0, "bias": 0.0, "running_mean": 0.0, "runni
 
 
 def initial_parameters(shapes: Mapping[str, Shape], seed: int) -> dict[str, Float32]:
-    """Draw He-normal weights, each from a generator of its own, so that a cut changes none.
+    """Draw He-normal weights; BatchNorms are the identity and biases 0.
 
-    BatchNorms start as the identity and biases at 0.
+    Each weight has its own generator, so that it does not depend on which others are drawn.
 
     Parameters
     ----------
     shapes : mapping of canonical name to shape
     seed : int
-        From 0 up.
+        At least 0.
 
     References
     ----------

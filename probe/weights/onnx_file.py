@@ -1,12 +1,12 @@
-"""ONNX: the weights of a graph's convolutions, dense layers and norms, by their exporter's names.
+"""Read ONNX models: the weights of convolutions, dense layers and norms, and the graph.
 
 Exporters of trained networks fold a norm into the convolution before it and give the result a
-counted name; the node then still says which layer it was. So tensors are named by the layer:
+numbered name, but the node still has the layer's name. So tensors are named by the layer:
 
 - torch: ``module.weight``, ``module.bias`` and the norms' four, as in a state dict;
 - Gluon: its prefixed names, ``net0_conv0_weight``;
-- Keras, by tf2onnx: ``layer/weight``, ``layer/bias``, convolutions as (out, in, H, W) already; a
-  norm that was not folded is a multiplication and an addition, ``layer/scale`` and ``layer/shift``.
+- Keras, by tf2onnx: ``layer/weight``, ``layer/bias``, with convolutions as (out, in, H, W); a norm
+  that was not folded is a multiplication and an addition, ``layer/scale`` and ``layer/shift``.
 
 References
 ----------
@@ -50,8 +50,8 @@ DIMS, TYPE, NAME, RAW, EXTERNAL, LOCATION = 1, 2, 8, 9, 13, 14  # of TensorProto
 PACKED = {"float32": 4, "float64": 10}  # the field of TensorProto that holds such numbers packed
 FLOAT8 = (18, 20)  # of TensorProto.DataType: those without a negative zero
 MAX_DIMS = 256
-MAX_ATTRIBUTE = 2048  # bytes of a node's numbers or text; more is no setting of a network here
-FEW = 64  # numbers of a tensor that can be a setting: pads, axes, a shape, the bounds of a clip
+MAX_ATTRIBUTE = 2048  # bytes of a node's numbers or text; settings of networks here are shorter
+FEW = 64  # size of a tensor that can be a setting: pads, axes, a shape, the bounds of a clip
 _TYPES = {
     1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64",
     9: "bool", 10: "float16", 11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
@@ -71,21 +71,21 @@ class _Node:
 
 @dataclass
 class _Stored:
-    """What a graph holds beside its nodes: weights, and the numbers of small tensors."""
+    """The stored tensors of a graph, and the numbers of the small ones."""
 
     tensors: dict[str, LazyTensor] = field(default_factory=dict)
     numbers: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def read_onnx(path: Path) -> TensorFile:
-    """Return the weights that an ONNX model holds, and its graph.
+    """Return the weights and the graph of an ONNX model.
 
     Raises
     ------
     UnsafeFileError
-        It keeps data in another file, or claims more than there is.
+        Its data are in another file, or a field is longer than the file.
     WeightsError
-        There are no weights in it.
+        The file holds no weights.
     """
     stored = _Stored()
     nodes: list[_Node] = []
@@ -116,18 +116,18 @@ def read_onnx(path: Path) -> TensorFile:
             ):
                 raise UnsafeFileError(f"{path}: two layers are called {name!r}")
     if not tensors:
-        raise WeightsError(f"{path}: an ONNX model without weights in it")
+        raise WeightsError(f"{path}: an ONNX model without weights")
     return TensorFile(path, "onnx", tensors, graph=_graph(nodes, stored))
 
 
 def _store_constant(wire: Wire, stored: _Stored, node: _Node) -> None:
-    """Keep what a node gives without computing it."""
+    """Store the output of a node that is a constant or a copy of a stored tensor."""
     if node.kind == "Constant" and node.constant is not None:
         _store(wire, stored, node.constant, node.outputs[0])
     elif node.kind == "Constant":
         stored.numbers[node.outputs[0]] = _plain_numbers(node)
     elif node.kind == "Identity" and node.inputs and node.inputs[0] in stored.tensors:
-        # exporters keep one of several equal tensors and name the others so
+        # exporters store one of several equal tensors and add Identity nodes for the others
         stored.tensors[node.outputs[0]] = stored.tensors[node.inputs[0]]
 
 
@@ -150,11 +150,11 @@ def _plain_numbers(node: _Node) -> tuple[float, ...]:
 
 
 def _as_used(node: _Node, source: str, tensor: LazyTensor) -> LazyTensor:
-    """A dense kernel as its naming has it: torch's and Gluon's (out, in), Keras's (in, out)."""
+    """Return a dense kernel as its naming expects it: (out, in), but of Keras (in, out)."""
     if node.kind not in ("Gemm", "MatMul") or len(tensor.shape) != 2:
         return tensor
-    turned = bool(node.attributes.get("transB", 0))  # then it is stored as (out, in)
-    if turned == (re.search(_KERAS, f"/{source}") is None):
+    out_in = bool(node.attributes.get("transB", 0))  # how it is stored
+    if out_in == (re.search(_KERAS, f"/{source}") is None):
         return tensor
 
     def fetch(start: int, stop: int) -> NDArray[Any]:
@@ -164,7 +164,7 @@ def _as_used(node: _Node, source: str, tensor: LazyTensor) -> LazyTensor:
 
 
 def _used(node: _Node, stored: Mapping[str, LazyTensor]) -> Iterator[tuple[str, str]]:
-    """The name to give and the initializer's own, for every weight that a node uses."""
+    """Yield the tensor's name here and its initializer's name, for each weight of a node."""
     held = [one for one in node.inputs if one in stored]
     if node.kind == "BatchNormalization":
         yield from ((one, one) for one in held)
@@ -179,11 +179,11 @@ def _used(node: _Node, stored: Mapping[str, LazyTensor]) -> Iterator[tuple[str, 
             elif norm is not None and node.kind in ("Add", "Mul"):
                 yield f"{norm[1]}/{'scale' if node.kind == 'Mul' else 'shift'}", one
             elif math.prod(stored[one].shape) > 1 and stored[one].dtype in FLOATING:
-                yield one, one  # half a norm, which fits nothing here and must not be passed over
+                yield one, one  # part of a norm that is not supported; it must not be ignored
 
 
 def _layer(node: _Node, weight: str) -> str:
-    """The layer with its separator, by its weight's name or, where that is a number, the node's."""
+    """Return the layer with its separator, from the weight's or, if numbered, the node's name."""
     for suffix in (".weight", "_weight"):
         if weight.endswith(suffix):
             return weight.removesuffix("weight")
@@ -193,14 +193,14 @@ def _layer(node: _Node, weight: str) -> str:
     return (known[1] if known else weight) + "/"
 
 
-# as vgg16_1/block1_conv1_1/convolution/ReadVariableOp:0, where the exporter counted each name
+# for example vgg16_1/block1_conv1_1/convolution/ReadVariableOp:0, with numbers by the exporter
 _KERAS = r"/([^/]+?)(?:_\d+)?/(?:convolution|Cast|MatMul|BiasAdd)(?:/|:)"
 _KERAS_DENSE = r"/(?:fc[12]|predictions)(?:_\d+)?/"
 _KERAS_NORM = r"/([^/]+?)(?:_\d+)?/batchnorm/(?:mul|add)_1$"
 
 
 def _scope(name: str) -> str:
-    """layer1.0.conv1 from /layer1/layer1.0/conv1/Conv: a child repeats the name it is listed in."""
+    """Return the module path of a node: layer1.0.conv1 for /layer1/layer1.0/conv1/Conv."""
     path: list[str] = []
     for part in name.strip("/").split("/")[:-1]:
         if path and part.startswith(path[-1] + "."):
@@ -210,8 +210,8 @@ def _scope(name: str) -> str:
 
 
 def _graph(nodes: list[_Node], stored: _Stored) -> Graph:
-    """What the nodes compute, in the words of `probe.weights.architecture`."""
-    givers = {output: node for node in nodes for output in node.outputs}
+    """Return the nodes as operations of `probe.weights.architecture`."""
+    producers = {output: node for node in nodes for output in node.outputs}
     keras = any(re.search(_KERAS, f"/{name}") for name in stored.tensors)
     made = []
     for number, node in enumerate(nodes):
@@ -223,7 +223,7 @@ def _graph(nodes: list[_Node], stored: _Stored) -> Graph:
             if one and one not in stored.tensors and one not in stored.numbers
         )  # fmt: skip
         try:
-            op, settings = _translated(node, stored, givers)
+            op, settings = _translated(node, stored, producers)
         except (LookupError, TypeError, ValueError):
             op, settings = node.kind, {"attributes": "that cannot be read"}
         if op in ("conv", "dense"):
@@ -239,12 +239,11 @@ def _graph(nodes: list[_Node], stored: _Stored) -> Graph:
     return Graph(nodes=tuple(made), flatten="hwc" if keras else "chw")
 
 
-_FLOATS = (1, 10, 11, 16, "FLOAT", "FLOAT16", "DOUBLE")  # of TensorProto.DataType, once as text
-_OTHER_NAMES = {"Sum": "add", "Add": "add"}
+_FLOATS = (1, 10, 11, 16, "FLOAT", "FLOAT16", "DOUBLE")  # TensorProto.DataType, in opset 1 as text
 
 
 def _translated(  # noqa: PLR0911, PLR0912 - a case an operation
-    node: _Node, stored: _Stored, givers: Mapping[str, _Node]
+    node: _Node, stored: _Stored, producers: Mapping[str, _Node]
 ) -> tuple[str, dict[str, Any]]:
     given, numbers = node.attributes, stored.numbers
     extra = [numbers.get(one) if one else None for one in node.inputs[1:]]
@@ -298,7 +297,9 @@ def _translated(  # noqa: PLR0911, PLR0912 - a case an operation
             return _pad(given, extra)
         case "Gather" if len(extra[0] or ()) == 1 and given.get("axis", 0) == 1:
             return "channel", {"index": int((extra[0] or (0,))[0])}
-    return _reshaped(node, extra, givers) or _arithmetic(node, stored) or (node.kind, _text(given))
+    return (
+        _reshaped(node, extra, producers) or _arithmetic(node, stored) or (node.kind, _text(given))
+    )
 
 
 def _text(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -306,9 +307,9 @@ def _text(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reshaped(  # noqa: PLR0911 - a case an operation
-    node: _Node, extra: list[tuple[float, ...] | None], givers: Mapping[str, _Node]
+    node: _Node, extra: list[tuple[float, ...] | None], producers: Mapping[str, _Node]
 ) -> tuple[str, dict[str, Any]] | None:
-    """Nodes that leave the numbers in their order; a row for each image is the one new shape."""
+    """Return the operation of a node that changes nothing or flattens each image; else None."""
     if node.kind == "Identity" or (node.kind == "Cast" and node.attributes.get("to") in _FLOATS):
         return "same", {}
     if node.kind == "Dropout":
@@ -326,9 +327,9 @@ def _reshaped(  # noqa: PLR0911 - a case an operation
     if node.kind != "Reshape" or not extra:
         return None
     shape = extra[0]
-    if shape is None:  # worked out from the input's shape: as many parts as there are sides
-        giver = givers.get(node.inputs[1])
-        parts = len(giver.inputs) if giver is not None and giver.kind == "Concat" else 0
+    if shape is None:  # computed from the input's shape, a part for each dimension
+        producer = producers.get(node.inputs[1])
+        parts = len(producer.inputs) if producer is not None and producer.kind == "Concat" else 0
         return ("flatten", {}) if parts == 2 else None
     if len(shape) == 2 or (len(shape) == 4 and tuple(shape[2:]) == (1, 1)):
         return "flatten", {}
@@ -336,7 +337,7 @@ def _reshaped(  # noqa: PLR0911 - a case an operation
 
 
 def _arithmetic(node: _Node, stored: _Stored) -> tuple[str, dict[str, Any]] | None:
-    """An addition of two values, or of a value and something stored; the like for a product."""
+    """Return the operation of an addition or multiplication, of which one side may be stored."""
     if node.kind not in ("Add", "Mul", "Sub", "Div", "Sum"):
         return None
     held = [one for one in node.inputs if one in stored.tensors or one in stored.numbers]
@@ -427,7 +428,7 @@ def _node(wire: Wire, one: Field) -> _Node:
 
 
 def _attribute(wire: Wire, one: Field) -> tuple[str, Any]:
-    """Its name, and its number, numbers or text; a tensor as the field it is."""
+    """Return an attribute's name and its value: a number, numbers, text or a tensor's field."""
     name = ""
     value: Any = None
     many: list[float] = []
@@ -455,7 +456,7 @@ def _attribute(wire: Wire, one: Field) -> tuple[str, Any]:
 def _tensor(  # noqa: PLR0912 - a case a field
     wire: Wire, one: Field
 ) -> tuple[str, LazyTensor, tuple[float, ...] | None]:
-    """Its name, the tensor, and its numbers where they are few."""
+    """Return a tensor's name, the tensor, and its numbers if it is small."""
     name, dims, kind = "", [], 0
     blobs: dict[int, Field] = {}
     spread: list[int] = []
@@ -468,7 +469,7 @@ def _tensor(  # noqa: PLR0912 - a case a field
             name = wire.text(part)
         elif part.number == EXTERNAL or (part.number == LOCATION and part.value):
             raise UnsafeFileError(
-                f"{wire.path}: keeps its data in another file; export it with the data inside"
+                f"{wire.path}: its data are in another file; export it with the data inside"
             )
         elif part.kind == BYTES:
             blobs[part.number] = part
@@ -490,9 +491,9 @@ def _tensor(  # noqa: PLR0912 - a case a field
     if count <= FEW and whole is not None and not dtype.startswith("float"):
         numbers = tuple(wire.numbers(whole, 10 * FEW))
     if blob is None and dtype.startswith("float") and count:
-        # a writer that does not pack may still store one number
+        # numbers that are not packed are not supported
         raise wire.damaged(f"has an initializer {name!r} without packed data")
-    if blob is None:  # whole numbers, of which no weights are made
+    if blob is None:  # whole numbers, which are never weights
         return name, LazyTensor(shape, dtype or "int64", _never), numbers
     if not dtype or blob.length != count * ITEM_BYTES[dtype]:
         raise wire.damaged(f"has an initializer {name!r} of shape {shape} in {blob.length} bytes")
@@ -504,7 +505,7 @@ def _tensor(  # noqa: PLR0912 - a case a field
 
 
 def _halves(wire: Wire, name: str, dtype: str, shape: Shape, blob: Field) -> LazyTensor:
-    """Numbers of 16 bits, each as the whole number of its bits, as a varint of 1 to 3 bytes."""
+    """Return a tensor of 16-bit floats, each stored as a varint (1 to 3 bytes) of its bits."""
     count = math.prod(shape)
     if not count <= blob.length <= 3 * count:
         raise wire.damaged(f"has an initializer {name!r} of shape {shape} in {blob.length} bytes")
@@ -530,5 +531,5 @@ def _halves(wire: Wire, name: str, dtype: str, shape: Shape, blob: Field) -> Laz
     return LazyTensor(shape, dtype, fetch, in_blocks=False)
 
 
-def _never(start: int, stop: int) -> NDArray[Any]:  # noqa: ARG001 - as every fetch
-    raise WeightsError("a tensor of whole numbers is no weight")
+def _never(start: int, stop: int) -> NDArray[Any]:  # noqa: ARG001 - the signature of `fetch`
+    raise WeightsError("a tensor of whole numbers is not a weight")

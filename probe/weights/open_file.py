@@ -1,8 +1,9 @@
-"""One door for every format; which one it is, the file's bytes say, never its name."""
+"""Open a weight file of any known format, which is recognised by the file's first bytes."""
 
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,28 +28,33 @@ CAFFE = (b"\x0a", b"\x12", b"\xa2")  # the network's name, an old layer or a new
 ONNX = b"\x08"  # the tag of the format's version, the first field
 
 WRAPPED = ("torch", "safetensors", "onnx")
-WRAPPERS = (  # DataParallel, torch.compile, Lightning, and what people call a network in theirs
+WRAPPERS = (  # DataParallel, torch.compile, Lightning, and usual names of a network's attribute
     "module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.", "encoder_q.",
     "student.", "teacher.", "base_encoder.", "momentum_encoder.", "resnet.", "features.", "0.",
 )  # fmt: skip
-SIBLINGS = (  # two networks in one state dict: what is taken, what is left
+SIBLINGS = (  # two networks in one state dict: the one that is used, the one that is left out
     ("encoder_q.", "encoder_k."), ("base_encoder.", "momentum_encoder."), ("teacher.", "student."),
     ("online_encoder.", "target_encoder."), ("online_network.", "target_network."),
     ("model.", "model_ema."), ("model.", "ema_model."), ("model.", "ema."), ("net.", "net_ema."),
     ("module.", "module_ema."), ("backbone.", "backbone_ema."), ("backbone.", "backbone_momentum."),
     ("student.", "student_ema."), ("generator.", "discriminator."),
 )  # fmt: skip
-AVERAGED = "n_averaged"  # no parameter: AveragedModel keeps it beside `module.`
-LOSSES = ("criterion.", "loss.", "loss_fn.", "loss_function.")  # which Lightning's modules hold
-RESNET = "features."  # a wrapper's name, and that of a part of other networks
-SURE = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # a classifier may stand outside
+AVERAGED = "n_averaged"  # a count that PyTorch's AveragedModel keeps beside `module.`
+LOSSES = ("criterion.", "loss.", "loss_fn.", "loss_function.")  # attributes of Lightning's modules
+RESNET = "features."  # the name of a wrapper around a ResNet, and of a module of other networks
+SURE = ("module.", "_orig_mod.", "model.", "net.", "backbone.")  # a classifier may be outside
+# modules that networks here begin with; under any other name they are inside a wrapper
+FIRST_MODULES = frozenset({
+    "features", "conv1", "layer1", "Conv2d_1a_3x3", "conv_stem", "_conv_stem", "embedder", "resnet",
+})  # fmt: skip
+MAX_WRAPPERS = 3  # one inside the other, with names that are not in WRAPPERS
 
 KNOWN = (
     "torch (.pth), Keras (.h5, .keras), Gluon (.params), safetensors, Caffe (.caffemodel) and ONNX"
 )
 
 
-BESIDE = {  # files that lie beside weights and are taken for them
+BESIDE = {  # files that are often beside weights -> what to name instead
     ".prototxt": "a Caffe network without its weights; name the .caffemodel instead",
     ".json": "a graph without its weights; name the .params, .h5 or .safetensors beside it",
     ".binaryproto": "a mean image; name the weights here and give it with --mean",
@@ -56,21 +62,21 @@ BESIDE = {  # files that lie beside weights and are taken for them
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """Return the tensors of a weight file, none of them read yet.
+    """Return the tensors of a weight file without reading their data.
 
     Parameters
     ----------
     path : Path
-        A file of any of the known formats, whatever it is called.
+        A file of any known format, under any name.
 
     Raises
     ------
     UnsafeFileError
-        The file wants to run code or claims more than it holds. Nothing was run.
+        The file asks for code to be run, or describes more data than it holds. Nothing was run.
     WeightsError
-        It is of no known format, or damaged.
+        The format is unknown, or the file is damaged.
     WeightsNotFoundError
-        It is not there.
+        There is no such file.
     """
     try:
         return _open(path)
@@ -93,14 +99,17 @@ def _open(path: Path) -> TensorFile:
 
 
 def unwrapped(file: TensorFile) -> TensorFile:
-    """Return a file without what its names begin with because the network was in another one."""
+    """Return a file without the prefix that its names have because the network was in a wrapper.
+
+    Of two networks in one file one is used; what is left out is noted in the file's `notes`.
+    """
     names = {name: name for name in file.tensors if name != AVERAGED}
     notes = file.notes
     if len(names) < len(file.tensors):
-        notes = (*notes, f"{AVERAGED!r} left out, the count of PyTorch's AveragedModel")
+        notes = (*notes, f"{AVERAGED!r} (the count of PyTorch's AveragedModel) left out")
     of_loss = [name for name in names if name.startswith(LOSSES)]
     if 0 < len(of_loss) < len(names):
-        notes = (*notes, f"{', '.join(map(repr, of_loss[:3]))} left out, which are the loss's")
+        notes = (*notes, f"{', '.join(map(repr, of_loss[:3]))} (of the loss) left out")
         names = {name: name for name in names if name not in of_loss}
     while True:
         if file.graph is None and (pair := _siblings(list(names.values()))):
@@ -108,7 +117,8 @@ def unwrapped(file: TensorFile) -> TensorFile:
             names = {name: short for name, short in names.items() if short.startswith(pair[0])}
             wrapper: str | None = pair[0]
         else:
-            wrapper = next((one for one in WRAPPERS if _wraps(one, list(names.values()))), None)
+            shorts = list(names.values())
+            wrapper = next((one for one in WRAPPERS if _wraps(one, shorts)), _unlisted(shorts))
         if wrapper is None:
             break
         names = {name: short.removeprefix(wrapper) for name, short in names.items()}
@@ -126,7 +136,7 @@ def unwrapped(file: TensorFile) -> TensorFile:
 
 
 def _siblings(names: list[str]) -> tuple[str, str] | None:
-    """What two networks in one state dict begin with, where their parameters are called alike."""
+    """Return the prefixes of two networks in one state dict that have the same parameter names."""
     for taken, left in SIBLINGS:
         first, second = (
             {name.removeprefix(one) for name in names if name.startswith(one)}
@@ -138,11 +148,11 @@ def _siblings(names: list[str]) -> tuple[str, str] | None:
 
 
 def _left(file: TensorFile, names: Mapping[str, str], taken: str, left: str) -> str:
-    """What is said of the network that was not taken, and the line that makes a file of it."""
+    """Return the note on the network that was left out, with the Python line that saves it."""
     begin = next(name for name, short in names.items() if short.startswith(left))
     whole = begin.removesuffix(names[begin]) + left
     rest = [short for short in names.values() if not short.startswith((taken, left))]
-    beside = f"; nor were {len(rest)} more tensors, {rest[0]!r} first" if rest else ""
+    beside = f"; {len(rest)} more tensors are not used, {rest[0]!r} first" if rest else ""
     first, load, save = "import torch", file.metadata.get(LOAD, ""), "torch.save"
     if file.format == "safetensors":  # which NumPy has no bfloat16 for
         halves = any(one.dtype == "bfloat16" for one in file.tensors.values())
@@ -150,23 +160,39 @@ def _left(file: TensorFile, names: Mapping[str, str], taken: str, left: str) -> 
         load, save = f"load_file({str(file.path)!r})", "save_file"
     trust = f" {TRUST}" if "weights_only=False" in load else ""
     return (
-        f"{taken.rstrip('.')!r} was taken, and {left.rstrip('.')!r} beside it was not; in Python, "
+        f"{taken.rstrip('.')!r} is used and {left.rstrip('.')!r} beside it is not; in Python, "
         f"{first}; {save}({{k[{len(whole)}:]: v for k, v in {load}.items() "
         f"if k.startswith({whole!r})}}, "
-        f"{other_file(file.path, left)!r}) makes a file of that{trust}{beside}"
+        f"{other_file(file.path, left)!r}) saves that one{trust}{beside}"
     )
 
 
 def _wraps(wrapper: str, names: list[str]) -> bool:
-    """Whether all names begin so; of a wrapper that no network here has for a layer, most."""
+    """Return whether all names begin with a wrapper's prefix; for those in SURE, most names."""
     count = sum(name.startswith(wrapper) for name in names)
-    if wrapper == RESNET:  # VGG and others have a part of that name, but no layer1 in it
+    if wrapper == RESNET:  # VGG and others have a module of that name, but no layer1 in it
         return 2 * count > len(names) and any(name.startswith("features.layer1.") for name in names)
     return count == len(names) > 0 or (wrapper in SURE and 2 * count > len(names))
 
 
+def _unlisted(names: list[str]) -> str | None:
+    """Return a prefix that most names have and behind which a network here begins, if there is one.
+
+    It is no module of a network here, so `resnet18.layer1 ...` can only be a wrapper's attribute.
+    """
+    parts = [name.split(".") for name in names]
+    for depth in range(1, MAX_WRAPPERS + 1):
+        deep = [one for one in parts if len(one) > depth + 1 and one[0] not in FIRST_MODULES]
+        starts = Counter(tuple(one[:depth]) for one in deep)
+        prefix, count = starts.most_common(1)[0] if starts else ((), 0)
+        inside = {one[depth] for one in deep if tuple(one[:depth]) == prefix}
+        if 2 * count > len(names) and inside & FIRST_MODULES:
+            return ".".join(prefix) + "."
+    return None
+
+
 def _reader(path: Path, start: bytes) -> Callable[[Path], TensorFile] | None:
-    """What reads a file that begins so; by content, since names lie."""
+    """Return the reader for a file that begins with those bytes."""
     if start.startswith(b"PK\x03\x04"):
         zipped = keras_file.INNER in stored_members(path)
         return keras_file.read_keras_zip if zipped else torch_file.read_torch_zip

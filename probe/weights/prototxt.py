@@ -1,8 +1,8 @@
-"""Caffe's `.prototxt` beside a model: what it says of the input's size, mean and scale.
+"""Read the input's size, mean and scale from a Caffe `.prototxt` beside a model.
 
-Protobuf's text format is read as names and values, nothing is executed, and only a few fields are
-looked at. A `deploy.prototxt` says how large the input is; a `train_val.prototxt` says mean, scale
-and crop, too.
+Protobuf's text format is parsed into names and values, of which a few fields are used; nothing is
+executed. A `deploy.prototxt` has the size of the input; a `train_val.prototxt` also has the mean,
+the scale and the crop.
 
 References
 ----------
@@ -31,20 +31,20 @@ Message = list[tuple[str, "str | Message"]]
 
 @dataclass(frozen=True, kw_only=True)
 class CaffeInput:
-    """What a network's description says of its input; None or empty where it says nothing.
+    """The input of a network as its description states it; None or empty where it does not.
 
     Parameters
     ----------
     path : Path
-        The file that says so.
+        The description.
     size : int or None
         Side of the square input, in pixels.
     short_side : int or None
-        What images are squashed to before the crop.
+        Size in pixels to which images are resized before the crop.
     scale : float
-        Factor on pixels less the mean.
+        Factor by which pixels are multiplied after the mean was subtracted.
     mean : tuple of float
-        Of BGR, 0 to 255: three, one for all, or none.
+        Means of BGR, 0 to 255: three, one for all channels, or none.
     mean_file : str
         Name of a mean image, without its folder.
     """
@@ -58,10 +58,10 @@ class CaffeInput:
 
 
 def prototxt_beside(model: Path) -> CaffeInput | None:
-    """Return what the descriptions in a model's folder say; the one called like it counts first.
+    """Return the input that the descriptions in a model's folder state.
 
-    Files that are no descriptions are passed over. Of several that speak of a mean, or of other
-    sizes, none is taken unless they agree.
+    Descriptions with the model's name come first, and other files are skipped. None is returned if
+    they contradict each other in the size or the mean.
     """
     try:
         names = sorted(one for one in model.parent.iterdir() if one.suffix == SUFFIX)
@@ -94,12 +94,12 @@ def prototxt_beside(model: Path) -> CaffeInput | None:
 
 
 def read_prototxt(path: Path) -> CaffeInput:
-    """Return what one description says of the input.
+    """Return the input that one description states.
 
     Raises
     ------
     WeightsError
-        It cannot be read, or is no text of this format.
+        The file cannot be read, or is not text of this format.
     """
     try:
         if path.stat().st_size > MAX_BYTES or not path.is_file():
@@ -160,7 +160,7 @@ def _tokens(path: Path, text: str) -> Iterator[str]:
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
-            raise WeightsError(f"{path}: no description of a Caffe network")
+            raise WeightsError(f"{path}: not the description of a Caffe network")
         at = found.end()
         if found["text"] is not None:
             yield '"' + found["text"][1:-1]
@@ -169,11 +169,11 @@ def _tokens(path: Path, text: str) -> Iterator[str]:
 
 
 def _message(path: Path, tokens: Iterator[str], depth: int) -> Message:
-    """Return the fields up to the closing bracket, or to the end."""
+    """Return the fields up to the closing bracket or the end."""
     fields: Message = []
     name, listed = "", False
     if depth > MAX_DEPTH:
-        raise WeightsError(f"{path}: nested deeper than any network")
+        raise WeightsError(f"{path}: nested too deeply for a network")
     for part in tokens:
         if part in ("{", "<"):
             fields.append((name, _message(path, tokens, depth + 1)))

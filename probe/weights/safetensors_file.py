@@ -1,6 +1,6 @@
-"""safetensors: the library checks the header, the tensors are read in place.
+"""Read and write safetensors files: the library checks the header, tensors are read in place.
 
-The library's own reader maps the whole file and cannot give bfloat16 as numpy.
+The library's own reader maps the whole file into memory and has no bfloat16 for NumPy.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _TYPES = {
 
 
 def read_safetensors(path: Path) -> TensorFile:
-    """Return what a safetensors file holds.
+    """Return the tensors of a safetensors file.
 
     Raises
     ------
     UnsafeFileError
-        The header lies about the file: offsets that overlap, leave holes or end beyond it.
+        The header's offsets overlap, leave gaps or end beyond the file.
     WeightsError
-        A tensor has a type that no network here uses.
+        A tensor has a type that is not supported.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -77,14 +77,14 @@ def write_safetensors(
     shapes: Mapping[str, Shape],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write float32 arrays; the library's own writer wants all of them in memory, twice.
+    """Write float32 arrays one at a time; the library's writer needs all in memory, twice.
 
     Parameters
     ----------
     parameters : mapping of name to float32 array
-        Asked for one at a time, so that a lazy mapping needs memory for one.
+        Read one at a time, so that a lazy mapping needs memory for one array.
     shapes : mapping of name to shape
-        Of all of them, since they stand before the first.
+        Of all arrays, since the header comes first.
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0

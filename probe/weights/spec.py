@@ -1,4 +1,4 @@
-"""What is known of a published set of weights, in plain data."""
+"""`WeightsSpec`: what is known of one published weight file."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class WeightsSpec:
     backbone : str
     format : {"torch", "keras", "gluon", "caffe"}
     preprocess : PreprocessSpec
-        What the weights were trained and are evaluated with.
+        The preprocessing that the weights are evaluated with.
     layers : tuple of str
-        The last layers it holds; empty for all of the backbone's.
+        The last layers that the file holds; empty for all layers of the backbone.
     file_name : str
-        As published, and as it is called in the cache folder.
+        The file's name where it is published, and in the cache folder.
     urls : tuple of str
-        The publisher's address first, then mirrors; empty where it is not published on its own.
+        The publisher's URL, then mirrors; empty if the file cannot be downloaded by itself.
     package : tuple of str
         Import name of an installed package and the path inside it, or nothing.
     install : str
         What to install to have that package.
     size : int or None
-        In bytes, where known; of a download as its publisher states it, rounded.
+        In bytes, if known; of a download the rounded size that its publisher states.
     sha256 : str
-        In hex: all 64 digits, or as many as the publisher states.
+        In hex: all 64 digits, or the first ones that the publisher states.
     md5, sha1 : str
-        In hex, where that is what the publisher states.
+        In hex, if the publisher states this digest.
     licence : str
     top1 : float or None
         Single-crop accuracy on ImageNet's validation images, 0 to 1, as `top1_by` published it.
@@ -60,7 +60,7 @@ class WeightsSpec:
     top1_by: str = ""
 
     def has_digest(self, found: Digests) -> bool:
-        """Whether a file with those digests is this one, as far as its publisher's digest tells."""
+        """Return whether a file with those digests has the digest that the publisher states."""
         if self.sha256:
             return found.sha256.startswith(self.sha256)
         return (self.md5 or self.sha1) in {found.md5, found.sha1} - {""}

@@ -1,4 +1,4 @@
-"""MXNet's symbols as graphs: the backbones' own networks, and a `-symbol.json` beside weights."""
+"""Read MXNet's symbols as graphs: those of the backbones, and a `-symbol.json` beside weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def symbol_graph(text: str, names: Mapping[str, str] | None = None) -> Graph:
     Raises
     ------
     ValueError, LookupError, TypeError
-        It is none.
+        The text is not a symbol.
     """
     listed = json.loads(text)["nodes"]
     if len(listed) > MAX_NODES:
@@ -70,7 +70,7 @@ def symbol_graph(text: str, names: Mapping[str, str] | None = None) -> Graph:
             nodes.append(Node(op="flatten", inputs=given, output=f"{number}f", name=one["name"]))
             given = (f"{number}f",)
         if op in ("conv", "dense"):
-            tensors = tensors[:1]  # the bias belongs to it whatever it is called
+            tensors = tensors[:1]  # the bias is not compared
         nodes.append(
             Node(
                 op=op, inputs=given, output=str(number), name=one["name"], settings=settings,
@@ -81,7 +81,7 @@ def symbol_graph(text: str, names: Mapping[str, str] | None = None) -> Graph:
 
 
 def _attributes(node: Mapping[str, Any]) -> Mapping[str, str]:
-    """Of a node; the key has changed with MXNet's versions."""
+    """Return a node's attributes, whose key depends on MXNet's version."""
     return node.get("attrs") or node.get("attr") or node.get("param") or {}
 
 
@@ -165,6 +165,6 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _both(value: Any) -> tuple[int, int, int, int]:
-    """Pads of both ends of both axes, as (top, left, bottom, right)."""
+    """Return symmetric pads as (top, left, bottom, right)."""
     pads = value or (0, 0)
     return (pads[0], pads[1], pads[0], pads[1])

@@ -1,8 +1,8 @@
-"""The common contract of the readers: names to tensors whose bytes are read only when asked for.
+"""What every reader of weight files returns: names of tensors that are read only when needed.
 
-Reading is positional: a tensor knows its place in the file, and `read` fetches exactly those bytes,
-a block at a time, into one float32 array. Nothing is memory-mapped, since a map counts as the
-process's own memory once touched, and kills the process if the file shrinks under it.
+A tensor knows its position in the file, and `read` reads exactly those bytes, a block at a time,
+into one float32 array. Files are not memory-mapped: mapped pages count as the process's own memory
+once they are touched, and the process is killed if the file shrinks meanwhile.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ ITEM_BYTES = {
     "int8": 1, "uint8": 1, "bool": 1, "uint16": 2, "uint32": 4, "uint64": 8,
     "float8_e4m3fn": 1, "float8_e5m2": 1,
 }  # fmt: skip
-AS_BITS = {  # what NumPy has no type for -> what it is read as
+MAX_EXPANDED = 1 << 24  # bytes of a tensor that repeats few stored elements (torch's `expand`)
+AS_BITS = {  # types that NumPy does not have -> the type that they are read as
     "bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8",
 }  # fmt: skip
 
 
 def _e4m3fn() -> Float32:
-    """The value of every byte: a sign, four bits of exponent less 7, three of fraction; no inf."""
+    """Return the float8 value of each byte: a sign, 4 bits of exponent (bias 7), 3 of fraction."""
     byte = np.arange(256)
     exponent, fraction = byte >> 3 & 15, byte & 7
     size = np.where(
@@ -57,21 +58,20 @@ _E4M3FN = _e4m3fn()
 
 @dataclass(frozen=True)
 class LazyTensor:
-    """A tensor that is still in its file.
+    """A tensor of a file that is read when it is needed.
 
     Parameters
     ----------
     shape : tuple of int
     dtype : str
-        As stored: ``float32``, ``float16``, ``bfloat16``, ``float64``, ``int64`` ...
+        The stored type: ``float32``, ``float16``, ``bfloat16``, ``float64``, ``int64`` ...
     fetch : callable
         ``fetch(start, stop)`` returns those rows of the first axis in the stored type; a scalar
         counts as one row.
     in_blocks : bool, default=True
-        Whether rows lie one after another, so that fetching them a block at a time costs nothing.
+        Whether rows lie one after another, so that reading them in blocks costs no extra time.
     fill : callable, optional
-        ``fill(start, into)`` reads rows straight into a float32 array, where they are stored as
-        such.
+        ``fill(start, into)`` reads rows directly into a float32 array; only of float32 tensors.
     """
 
     shape: Shape
@@ -82,7 +82,7 @@ class LazyTensor:
 
     @property
     def nbytes(self) -> int:
-        """Size in bytes, as stored."""
+        """Return the size in bytes of the stored type."""
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
     def rows(self, start: int, stop: int) -> Float32:
@@ -91,7 +91,7 @@ class LazyTensor:
         Raises
         ------
         WeightsError
-            The stored type is not a floating one, or the file ends too early.
+            The stored type is not a floating point type, or the file ends too early.
         """
         if self.dtype not in FLOATING:
             raise WeightsError(f"a tensor is stored as {self.dtype}, not as floating point numbers")
@@ -103,11 +103,11 @@ class LazyTensor:
         if self.dtype == "float8_e4m3fn":
             values: Float32 = _E4M3FN[stored]
             return values
-        with np.errstate(over="ignore"):  # a float64 beyond float32 becomes inf, refused by `load`
+        with np.errstate(over="ignore"):  # a float64 too large for float32 becomes inf: see `load`
             return np.ascontiguousarray(stored, dtype=np.float32)
 
     def rows_into(self, start: int, into: Float32) -> None:
-        """Read as many rows of the first axis as `into`, C-contiguous, has; from `start` on.
+        """Fill `into`, C-contiguous, with the rows of the first axis from `start` on.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class LazyTensor:
         Raises
         ------
         WeightsError
-            The stored type is not a floating one, or the file ends too early.
+            The stored type is not a floating point type, or the file ends too early.
         """
         count = self.shape[0] if self.shape else 1
         row_bytes = self.nbytes // max(count, 1)
@@ -141,7 +141,7 @@ class LazyTensor:
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What a weight file holds.
+    """The contents of a weight file.
 
     Parameters
     ----------
@@ -150,13 +150,13 @@ class TensorFile:
         ``torch``, ``keras``, ``gluon``, ``safetensors``, ``caffe`` or ``onnx``.
     tensors : mapping of str to LazyTensor
     metadata : mapping of str to str
-        Whatever the format keeps beside the tensors; ``probe.preprocess`` is a PreprocessSpec.
+        What the format stores beside the tensors; ``probe.preprocess`` is a PreprocessSpec.
     unsure : mapping of str to str
-        Tensors whose layout the file does not say -> what is not said, for people.
+        Tensors whose layout is ambiguous -> the reason, for messages.
     notes : tuple of str
-        What was done to the tensors because the file says so, for people.
+        How the tensors were changed, and what was left out, for messages.
     graph : Graph, optional
-        What the file says that its network computes.
+        The network that the file describes.
     """
 
     path: Path
@@ -174,7 +174,7 @@ def check_shape(path: Path, name: str, shape: object) -> Shape:
     Raises
     ------
     UnsafeFileError
-        It is no short sequence of whole numbers from 0 up.
+        It is not a sequence of at most 8 whole numbers from 0 up.
     """
     ok = isinstance(shape, tuple | list) and len(shape) <= MAX_DIMENSIONS
     if not ok or any(type(side) is not int or side < 0 for side in shape):  # type: ignore[attr-defined]
@@ -186,32 +186,38 @@ def raw_tensor(
     path: Path, name: str, dtype: str, shape: Shape, *, offset: int, available: int,
     strides: Shape | None = None,
 ) -> LazyTensor:  # fmt: skip
-    """Return a tensor whose elements lie little-endian in a file, after checking that they do.
+    """Return a tensor that is stored in a file as little-endian elements.
 
     Parameters
     ----------
     offset : int
-        Where its first element is, in bytes from the start of the file.
+        Position of its first element, in bytes from the start of the file.
     available : int
         Bytes from `offset` on that may belong to it.
     strides : tuple of int, optional
-        In elements; default: C order.
+        In elements; default: C order. Where one is 0, stored elements are repeated.
 
     Raises
     ------
     UnsafeFileError
         The tensor needs more bytes than there are.
+    WeightsError
+        It repeats stored elements and would have more than 16 MiB.
     """
     item = ITEM_BYTES[dtype]
     if strides == _c_strides(shape) or 0 in shape:
         strides = None
     span = math.prod(shape) if strides is None else 1 + _reach(shape, strides)
-    # a stride of 0 would let a few bytes claim to be any number of elements
-    claimed = max(span, math.prod(shape)) * item
-    if claimed > available:
+    size = math.prod(shape) * item
+    if span * item <= available < size and size > MAX_EXPANDED:  # a few bytes could fill the memory
+        raise WeightsError(
+            f"{path}: tensor {name!r} repeats its stored elements up to {size} bytes "
+            "(torch's `expand`); save it with `.contiguous()`"
+        )
+    if (claimed := span * item) > available:
         raise UnsafeFileError(
             f"{path}: tensor {name!r} claims {claimed} bytes where there are {max(available, 0)}; "
-            "the file is damaged or lies"
+            "the file is damaged"
         )
 
     def fetch(start: int, stop: int) -> NDArray[Any]:
@@ -241,7 +247,7 @@ def _fill(path: Path, file: io.FileIO, into: Float32) -> None:
     while left:
         count = file.readinto(left)
         if not count:
-            raise WeightsError(f"{path}: ends before its last tensor; it changed while it was read")
+            raise _changed(path)
         left = left[count:]
 
 
@@ -251,8 +257,12 @@ def _read_items(path: Path, dtype: str, offset: int, count: int) -> NDArray[Any]
         file.seek(offset)
         items = np.fromfile(file, stored, count)
     if len(items) != count:
-        raise WeightsError(f"{path}: ends before its last tensor; it changed while it was read")
+        raise _changed(path)
     return items
+
+
+def _changed(path: Path) -> WeightsError:
+    return WeightsError(f"{path}: ends before its last tensor; it changed while it was read")
 
 
 def _c_strides(shape: Shape) -> Shape:

@@ -1,4 +1,4 @@
-"""PyTorch's `.pth` and `.pt`, both the zip and the old stream format, read without PyTorch.
+"""Read PyTorch's `.pth` and `.pt` files without PyTorch, in the zip and the old stream format.
 
 References
 ----------
@@ -31,15 +31,15 @@ from probe.weights.zip_members import Member, stored_members
 
 STREAM_MAGIC = 0x1950A86A20F9469CFC6C
 STREAM_PROTOCOL = 1001
-NESTED_UNDER = (  # the trained weights first, then averages of them, then others'
+NESTED_UNDER = (  # keys of a state dict in a checkpoint: trained weights, averages, other networks
     "state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params",
     "module", "backbone", "encoder", "model_ema", "state_dict_ema", "ema_state_dict", "ema",
     "teacher", "student", "generator",
 )  # fmt: skip
-LOAD = "torch.load"  # in the metadata: the call of torch that gives the tensors
-TRUST = "(weights_only=False runs what the file asks for: only if you trust it)"
-MAX_KEY = 16  # parts of a tuple that is a dict's key
-MAX_PICKLE = 1 << 26  # of the largest networks here it is below 1 MB
+LOAD = "torch.load"  # key of the metadata: the Python expression that loads the tensors
+TRUST = "(weights_only=False runs code in the file; use it only if you trust the file)"
+MAX_KEY = 16  # elements of a tuple that is a dict's key
+MAX_PICKLE = 1 << 26  # bytes; that of the largest network here is below 1 MB
 
 _STORAGES = {
     "FloatStorage": "float32", "DoubleStorage": "float64", "HalfStorage": "float16",
@@ -75,23 +75,23 @@ class _Tensor:
 
 
 def read_torch_zip(path: Path) -> TensorFile:
-    """Return what a zip-format torch file holds.
+    """Return the tensors of a torch file in the zip format.
 
     Raises
     ------
     UnsafeFileError
-        The pickle asks for code, or a tensor lies outside its storage.
+        The pickle asks for code to be run, or a tensor is outside its storage.
     WeightsError
-        There is no state dict in it, or it is damaged.
+        The file holds no state dict, or is damaged.
     """
     members = stored_members(path)
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise WeightsError(f"{path}: a zip file without one data.pkl, so not torch weights")
+        raise WeightsError(f"{path}: a zip file without a data.pkl is not a file of torch weights")
     root = pickles[0].removesuffix("data.pkl")
     order = members.get(root + "byteorder")
     if order is not None and order.read(path, 16) != b"little":
-        raise WeightsError(f"{path}: written on a big-endian machine, which is not supported")
+        raise WeightsError(f"{path}: was written on a big-endian machine, which is not supported")
     found = _unpickle(path, io.BytesIO(members[pickles[0]].read(path, MAX_PICKLE)))
     places = {
         name.removeprefix(root + "data/"): member
@@ -102,23 +102,25 @@ def read_torch_zip(path: Path) -> TensorFile:
 
 
 def read_torch_stream(path: Path) -> TensorFile:
-    """Return what an old stream-format torch file holds.
+    """Return the tensors of a torch file in the old stream format.
 
     Raises
     ------
     UnsafeFileError
-        The pickle asks for code, or a tensor lies outside its storage.
+        The pickle asks for code to be run, or a tensor is outside its storage.
     WeightsError
-        There is no state dict in it, or it is damaged.
+        The file holds no state dict, or is damaged.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
         stream = BoundedStream(file, size)
         magic, protocol, system, found, keys = (_unpickle(path, stream) for _ in range(5))
         if magic != STREAM_MAGIC or protocol != STREAM_PROTOCOL:
-            raise WeightsError(f"{path}: torch stream of an unknown version {protocol!r}")
+            raise WeightsError(f"{path}: a torch stream of the unknown version {protocol!r}")
         if not isinstance(system, dict) or system.get("little_endian") is not True:
-            raise WeightsError(f"{path}: written on a big-endian machine, which is not supported")
+            raise WeightsError(
+                f"{path}: was written on a big-endian machine, which is not supported"
+            )
         dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in _of_kind(found, _Tensor)}
         places = _stream_places(path, file, size, keys, dtypes)
     return _tensor_file(path, found, places)
@@ -135,7 +137,7 @@ def _stream_places(
         count = struct.unpack("<q", header)[0] if len(header) == 8 else -1
         if key not in dtypes or key in places:
             raise UnsafeFileError(
-                f"{path}: storage {key!r} belongs to no tensor, or is there twice"
+                f"{path}: storage {key!r} belongs to no tensor, or is listed twice"
             )
         length, start = count * ITEM_BYTES[dtypes[key]], file.tell()
         if not 0 <= length <= size - start:
@@ -154,8 +156,8 @@ def _unpickle(path: Path, stream: Stream) -> object:
         raise WeightsError(f"{path}: {error}; {AS_FLOAT32}") from None
     except UnsafeFileError as error:
         raise UnsafeFileError(
-            f"{path}: {error}; nothing was run; whoever trusts it can load it in PyTorch and save "
-            "the weights alone, torch.save(model.state_dict(), FILE)"
+            f"{path}: {error}; nothing was run; if you trust the file, load it in PyTorch and save "
+            "the weights alone: torch.save(model.state_dict(), FILE)"
         ) from None
     except ValueError as error:
         raise UnsafeFileError(f"{path}: the pickle is damaged ({error})") from None
@@ -182,24 +184,26 @@ def _rebuild_tensor(
 ) -> _Tensor:
     sizes = [shape, strides]
     if not isinstance(storage, _Storage) or type(offset) is not int or offset < 0:
-        raise UnsafeFileError("the pickle builds a tensor from something else than a storage")
+        raise UnsafeFileError("the pickle builds a tensor from something that is not a storage")
     shape, strides = (check_shape(Path("pickle"), storage.key, size) for size in sizes)
     if len(shape) != len(strides):
-        raise UnsafeFileError("the pickle has a tensor with more strides than sides, or fewer")
+        raise UnsafeFileError(
+            "the pickle has a tensor whose numbers of strides and dimensions differ"
+        )
     return _Tensor(storage, offset, shape, strides)
 
 
 class _OtherTypeError(UnsafeFileError):
-    """The pickle makes tensors of a type that no network here has."""
+    """The pickle has tensors of a type that is not supported."""
 
 
 def _rebuild_typed(
     storage: object, offset: object, shape: object, strides: object, *rest: object
 ) -> _Tensor:
-    """What torch writes for the types that have no storage of their own: bytes, and the type."""
+    """Build a tensor of a type without its own storage class, which torch stores as bytes."""
     kind = next((one for one in rest if isinstance(one, _StorageType)), None)
     if kind is None:
-        raise _OtherTypeError("holds tensors of a type that is not supported")
+        raise _OtherTypeError("has tensors of a type that is not supported")
     made = _rebuild_tensor(storage, offset, shape, strides)
     if made.storage.dtype != "uint8":
         raise UnsafeFileError("the pickle gives a tensor another type than its storage")
@@ -217,7 +221,7 @@ def _size(*sides: object) -> object:
 
 
 class _Inert:
-    """What stands for a value beside the weights that no one here looks at."""
+    """Placeholder for an object of a checkpoint that is not used here."""
 
 
 def _inert(*_: object) -> _Inert:
@@ -225,16 +229,16 @@ def _inert(*_: object) -> _Inert:
 
 
 def _build(target: object, _: object) -> None:
-    # torch hangs module versions on its OrderedDict: left out, as is the state of what is inert
+    # torch sets attributes with module versions on its OrderedDict; they are ignored
     if type(target) not in (dict, _Inert):
-        raise UnsafeFileError("the pickle sets the state of something that is no dict")
+        raise UnsafeFileError("the pickle sets the state of an object that is not a dict")
 
 
 _KEYS = (str, int, float, bool, bytes, type(None), _Inert)
 
 
 def _key(key: Any) -> Any:
-    """A dict's key: a plain value, or a tuple of some; hashing a nested one can take for ever."""
+    """Return a dict's key, a plain value or a flat tuple: hashing a nested one can take forever."""
     flat = type(key) is tuple and len(key) <= MAX_KEY and all(type(one) in _KEYS for one in key)
     if not flat and type(key) not in _KEYS:
         raise UnsafeFileError("the pickle has a dict key that is neither text nor a number")
@@ -242,7 +246,7 @@ def _key(key: Any) -> Any:
 
 
 def _filled(factory: object, *_: object) -> dict[object, object]:
-    """A defaultdict or a Counter: empty at first, its items follow."""
+    """Build an empty defaultdict, whose items follow in the pickle."""
     if not isinstance(factory, Allowed | type(None)):
         raise UnsafeFileError("the pickle makes a dictionary in an unknown way")
     return {}
@@ -251,17 +255,17 @@ def _filled(factory: object, *_: object) -> dict[object, object]:
 def _counter(*counts: object) -> dict[object, object]:
     if counts and type(counts[0]) is not dict:
         raise UnsafeFileError("the pickle makes a Counter in an unknown way")
-    return counts[0] if counts else {}  # type: ignore[return-value]  # a copy could be a bomb
+    return counts[0] if counts else {}  # type: ignore[return-value]  # no copy: it may be repeated
 
 
 def _listed(*items: object) -> object:
-    """A set, which is read as a list: nobody looks into it, and so its members need no hash."""
+    """Build a list for a set, a list or a tuple; a set's members are then not hashed."""
     if items and type(items[0]) not in (list, tuple):
         raise UnsafeFileError("the pickle makes a set in an unknown way")
     return items[0] if items and items[0] else []
 
 
-# what lies beside the weights in checkpoints: read past, since nothing of it is looked at
+# objects beside the weights in checkpoints, which are skipped
 _BESIDE: tuple[tuple[str, str], ...] = (
     ("argparse", "Namespace"), ("types", "SimpleNamespace"), ("_codecs", "encode"),
     ("datetime", "datetime"), ("datetime", "date"), ("datetime", "time"),
@@ -320,7 +324,7 @@ _TORCH = Dialect(
 
 
 def _of_kind(found: object, kind: type[T]) -> list[T]:
-    """Everything of a kind in nested containers, each container visited once."""
+    """Return all objects of a type in nested containers, each container visited once."""
     kept, waiting, seen = [], [found], set()
     while waiting:
         one = waiting.pop()
@@ -333,13 +337,13 @@ def _of_kind(found: object, kind: type[T]) -> list[T]:
 
 
 def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[str, ...], str]:
-    """The tensors by their names, what is to be told of how they were chosen, and their call."""
+    """Return the named tensors, notes on how they were chosen, and the expression to load them."""
     notes: list[str] = []
-    # torch's own reader of weights alone refuses what is read past here
+    # torch.load(weights_only=True) refuses objects that are skipped here
     plain = not _of_kind(found, _Inert)
-    place = f"torch.load({str(path)!r}, map_location='cpu'" + (")" if plain else
+    expression = f"torch.load({str(path)!r}, map_location='cpu'" + (")" if plain else
             ", weights_only=False)")  # fmt: skip
-    for _ in range(3):  # {"state_dict": {"model": {...}}} is as deep as anybody nests
+    for _ in range(3):  # such as {"state_dict": {"model": {...}}}
         if not isinstance(found, dict):
             break
         several = [key for key in NESTED_UNDER if _holds_tensors(found.get(key))]
@@ -348,13 +352,13 @@ def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[st
         taken, *others = several
         if others:
             other = others[0]
-            save = f"torch.save({place}[{other!r}], {other_file(path, other)!r})"
+            save = f"torch.save({expression}[{other!r}], {other_file(path, other)!r})"
             notes.append(
-                f"{taken!r} was taken, and {' and '.join(map(repr, others))} beside it was not; in "
-                f"Python, import torch; {save} makes a file of that" + f" {TRUST}" * (not plain)
+                f"{taken!r} is used and {' and '.join(map(repr, others))} beside it is not; in "
+                f"Python, import torch; {save} saves that one" + f" {TRUST}" * (not plain)
             )
         found = found[taken]
-        place += f"[{taken!r}]"
+        expression += f"[{taken!r}]"
     tensors = found if isinstance(found, dict) else {}
     tensors = {
         name: one
@@ -367,18 +371,18 @@ def _state_dict(path: Path, found: object) -> tuple[dict[str, _Tensor], tuple[st
             if isinstance(found, dict)
             else type(found).__name__
         )
-        raise WeightsError(f"{path}: no state dict in it (found {keys}); save model.state_dict()")
-    return tensors, tuple(notes), place
+        raise WeightsError(f"{path}: holds no state dict (found {keys}); save model.state_dict()")
+    return tensors, tuple(notes), expression
 
 
 def other_file(path: Path, network: str) -> str:
-    """Return what a file is to be called that holds another network of a file alone."""
+    """Return a name for a file that is to hold only the other network of this file."""
     name = re.sub(r"\W+", "_", network).strip("_")
     return str(path.with_name(f"{path.stem}-{name}{path.suffix}"))
 
 
 def _holds_tensors(found: object) -> bool:
-    """Whether it is a state dict, or has one in it."""
+    """Return whether it is a state dict or contains one."""
     return isinstance(found, dict) and any(
         isinstance(one, _Tensor) or (isinstance(one, dict) and key in NESTED_UNDER)
         for key, one in found.items()
@@ -387,16 +391,16 @@ def _holds_tensors(found: object) -> bool:
 
 def _tensor_file(path: Path, found: object, places: Mapping[str, Member]) -> TensorFile:
     tensors: dict[str, LazyTensor] = {}
-    chosen, notes, place_in = _state_dict(path, found)
+    chosen, notes, expression = _state_dict(path, found)
     for name, one in chosen.items():
         storage, item = one.storage, ITEM_BYTES[one.storage.dtype]
         place = places.get(storage.key)
         end = (storage.start + storage.count) * item
         if place is None or end > place.length:
-            raise UnsafeFileError(f"{path}: tensor {name!r} needs a storage that is not all there")
+            raise UnsafeFileError(f"{path}: the storage of tensor {name!r} is incomplete")
         first = (storage.start + one.offset) * item
         tensors[name] = raw_tensor(
             path, name, storage.dtype, one.shape,
             offset=place.offset + first, available=end - first, strides=one.strides,
         )  # fmt: skip
-    return TensorFile(path, "torch", tensors, {LOAD: place_in}, notes=notes)
+    return TensorFile(path, "torch", tensors, {LOAD: expression}, notes=notes)

@@ -1,8 +1,8 @@
-"""Walk through protobuf's wire format without reading what nobody asks for.
+"""Parse protobuf's wire format without reading the large fields.
 
-A weight file is a few names and shapes around blobs of hundreds of megabytes. The library would
-parse all of it into memory, and again into arrays; this notes where each field lies, so that blobs
-are read in place, one at a time, like those of every other format here.
+A weight file is a few names and shapes around blobs of hundreds of megabytes. The protobuf library
+would parse all of it into memory, and again into arrays; this records the position of each field,
+so that blobs are read in place, one at a time, as in every other format here.
 
 References
 ----------
@@ -20,7 +20,7 @@ from typing import BinaryIO
 from probe.errors import UnsafeFileError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MAX_FIELDS = 1_000_000  # of all messages of a file; the largest networks here have some thousands
+MAX_FIELDS = 1_000_000  # in all messages of a file; the largest networks have some thousands
 MAX_TEXT = 4096
 
 
@@ -34,9 +34,9 @@ class Field:
     kind : int
         The wire type.
     value : int
-        Of a varint; else 0.
+        The value of a varint; else 0.
     start, end : int
-        Where its bytes lie in the file.
+        Range of its bytes in the file.
     """
 
     number: int
@@ -67,16 +67,16 @@ class Wire:
         self._left = MAX_FIELDS
 
     def whole(self) -> Field:
-        """The file as one message."""
+        """Return the whole file as one message."""
         return Field(0, BYTES, 0, 0, self.size)
 
     def fields(self, message: Field) -> Iterator[Field]:
-        """Every field of a message, in order; nothing of a length-delimited one is read.
+        """Yield the fields of a message in order, without reading length-delimited data.
 
         Raises
         ------
         UnsafeFileError
-            A field claims to be longer than its message, or is none.
+            A field is longer than its message, or is not valid.
         """
         if message.kind != BYTES:
             raise self.damaged("has a number where a message belongs")
@@ -102,7 +102,7 @@ class Wire:
         elif kind in (FIXED32, FIXED64):
             length = 4 if kind == FIXED32 else 8
         else:
-            raise self.damaged(f"has a field of wire type {kind}, which nobody writes")
+            raise self.damaged(f"has a field of the unknown wire type {kind}")
         start = at + used
         if number == 0 or length > end - start:
             raise self.damaged(f"claims a field of {length} bytes where there are {end - start}")
@@ -118,21 +118,21 @@ class Wire:
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value & (2**64 - 1), at
-        raise self.damaged("has a number without an end")
+        raise self.damaged("has a varint without an end")
 
     def text(self, field: Field) -> str:
-        """The short text that a field holds."""
+        """Return the short text that a field holds."""
         return self.data(field, MAX_TEXT).decode("utf-8", errors="backslashreplace")
 
     def data(self, field: Field, limit: int) -> bytes:
-        """The bytes of a field, or an error where there are more than `limit`."""
+        """Return the bytes of a field; raise UnsafeFileError for more than `limit`."""
         if field.kind == VARINT or field.length > limit:
-            raise self.damaged(f"has {field.length} bytes where {limit} are plenty")
+            raise self.damaged(f"has a field of {field.length} bytes; at most {limit} are expected")
         self._file.seek(field.start)
         return self._file.read(field.length)
 
     def numbers(self, field: Field, limit: int) -> list[int]:
-        """The whole numbers of a repeated field, packed or not; signed, of 64 bits."""
+        """Return the signed 64-bit numbers of a repeated field, packed or not."""
         if field.kind == VARINT:
             return [_signed(field.value)]
         data = self.data(field, limit)
@@ -143,13 +143,13 @@ class Wire:
         return found
 
     def real(self, field: Field) -> float:
-        """The float that a field of 32 bits holds."""
+        """Return the float that a 32-bit field holds."""
         (value,) = struct.unpack("<f", self.data(field, 4).ljust(4, b"\0"))
         return float(value)
 
     def damaged(self, what: str) -> UnsafeFileError:
         """Return the error that says what is wrong with the file."""
-        return UnsafeFileError(f"{self.path}: {what}; it is damaged or lies")
+        return UnsafeFileError(f"{self.path}: {what}; the file is damaged")
 
 
 def _signed(value: int) -> int:

@@ -1,4 +1,4 @@
-"""Where the members of an uncompressed zip archive lie: they are read in place, never extracted."""
+"""Find the members of an uncompressed zip archive, which are read in place and not extracted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Member:
         """Return the bytes, or raise UnsafeFileError where there are more than `limit`."""
         if self.length > limit:
             raise UnsafeFileError(
-                f"{path}: a member of {self.length} bytes where {limit} are plenty"
+                f"{path}: a member has {self.length} bytes; at most {limit} are expected"
             )
         with path.open("rb") as file:
             file.seek(self.offset)
@@ -32,31 +32,31 @@ class Member:
 
 
 def stored_members(path: Path) -> dict[str, Member]:
-    """Return the members of a zip archive by name; names are looked at, never used as paths.
+    """Return the members of a zip archive by name; names are never used as paths.
 
     Raises
     ------
     UnsafeFileError
         A member is compressed or encrypted, overlaps another, or ends beyond the file.
     WeightsError
-        It is no whole zip archive.
+        The archive is damaged.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, EOFError) as error:
         raise WeightsError(
-            f"{path}: not a whole zip archive ({error}); download it again"
+            f"{path}: the zip archive is damaged ({error}); download it again"
         ) from None
     members: dict[str, Member] = {}
     with path.open("rb") as file:
         size = file.seek(0, 2)
         for entry in entries:
-            # compression is what makes bombs; neither torch nor Keras compresses
+            # neither torch nor Keras compresses, and a compressed member could fill the memory
             if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
                 raise UnsafeFileError(
-                    f"{path}: is TorchScript, which holds code; whoever trusts it "
-                    "can save the weights alone, torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+                    f"{path}: is TorchScript, which contains code; if you trust it, save the "
+                    "weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
                     if SCRIPT in entry.filename
                     else f"{path}: member {entry.filename!r} is compressed or encrypted"
                 )
@@ -64,7 +64,7 @@ def stored_members(path: Path) -> dict[str, Member]:
             header = file.read(LOCAL_HEADER.size)
             if len(header) < LOCAL_HEADER.size or header[:4] != b"PK\x03\x04":
                 raise UnsafeFileError(
-                    f"{path}: member {entry.filename!r} is not where the archive says"
+                    f"{path}: member {entry.filename!r} is not at the position that is listed"
                 )
             _, name_length, extra_length = LOCAL_HEADER.unpack(header)
             start = entry.header_offset + LOCAL_HEADER.size + name_length + extra_length

@@ -77,7 +77,7 @@ def test_onnx_says_all_that_is_compared(backbone: str, tmp_path: Path) -> None:
     strides = wired(backbone, arrays, held, tmp_path, change=other_stride(stem))
     file = open_tensors(write_onnx(tmp_path / "w.onnx", arrays, nodes=strides))
     assert holds_layers(file, BACKBONES[backbone]) == ()
-    with pytest.raises(WeightsError, match=r"its network is another, .* has stride 1 where"):
+    with pytest.raises(WeightsError, match=r"its network differs from .* has stride 1 where"):
         load_parameters(file.path, BACKBONES[backbone], BACKBONES[backbone].layers[-1])
 
 

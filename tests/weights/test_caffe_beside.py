@@ -154,7 +154,7 @@ def test_a_mean_image_becomes_its_channels_means_and_that_is_said(
     assert (
         found.preprocess.identity() != resolved(model, tmp_path, "caffe_bgr").preprocess.identity()
     )
-    assert "the means of its channels are taken off" in caplog.text
+    assert "the means of the image's channels are subtracted" in caplog.text
     with pytest.raises(WeightsError, match="are not of pixels"):
         with_mean(found, writers_proto.write_mean(tmp_path / "bad.binaryproto", mean - 200))
 
@@ -226,4 +226,4 @@ def test_a_damaged_symbol_is_said_and_passed_over(
         with caplog.at_level(logging.WARNING):
             caplog.clear()
             assert read_gluon(path).graph is None
-        assert "no symbol of MXNet" in caplog.text
+        assert "not a symbol of MXNet" in caplog.text

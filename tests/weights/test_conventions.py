@@ -66,7 +66,7 @@ def test_theanos_kernels_are_turned_where_the_file_names_the_backend(
     assert load_parameters(path, VGG, POOL).digest != right
     loaded = load_parameters(mark(path, group, backend=np.bytes_("theano")), VGG, POOL)
     assert loaded.digest == right
-    assert loaded.omitted[0] == "8 kernels turned by 180 degrees, for they are theano's"
+    assert loaded.omitted[0] == "8 kernels rotated by 180 degrees, since they are theano's"
 
 
 def test_other_backends_leave_kernels_alone_and_unknown_ones_are_refused(
@@ -75,7 +75,7 @@ def test_other_backends_leave_kernels_alone_and_unknown_ones_are_refused(
     path = writers.write_keras(tmp_path / "w.h5", vgg)
     for backend in ("tensorflow", np.bytes_("cntk"), "jax", "torch"):
         assert load_parameters(mark(path, backend=backend), VGG, POOL).digest == right
-    with pytest.raises(WeightsError, match="backend 'mxnet', and which way round its kernels are"):
+    with pytest.raises(WeightsError, match="backend 'mxnet', and the orientation of"):
         open_tensors(mark(path, backend="mxnet"))
 
 
@@ -100,7 +100,7 @@ def test_the_first_dense_layer_of_a_theano_file_is_refused(vgg: Arrays, tmp_path
     assert holds_layers(told, VGG)[-1] == "pool5"
     fit = fit_file(told, VGG)
     assert fit is not None
-    assert "in an order that a file written with Theano" in fit.problems(VGG, VGG.layer("fc6"))[0]
+    assert "whose order a file written with Theano" in fit.problems(VGG, VGG.layer("fc6"))[0]
 
 
 def test_keras_before_1_counts_layers_and_has_theanos_layouts(
@@ -193,7 +193,10 @@ def test_numbers_that_overflow_before_a_relu_are_seen(tmp_path: Path) -> None:
         first_use()
 
 
-@pytest.mark.parametrize("prefix", ["module.", "model.", "net.", "backbone.", "module.encoder_q."])
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "model.", "net.", "backbone.", "module.encoder_q.", "resnet18.", "model.my.cnn."],
+)
 @pytest.mark.parametrize("kind", ["torch", "safetensors"])
 def test_a_wrappers_prefix_is_left_out_in_each_format(
     kind: str, prefix: str, tmp_path: Path
@@ -232,7 +235,5 @@ def test_of_two_state_dicts_one_is_named_as_taken(tmp_path: Path) -> None:
         [writers.storage_bytes(one) for one in ones.values()],
     )
     (note,) = open_tensors(path).notes
-    told = (
-        "'model' was taken, and 'model_ema' beside it was not; in Python, import torch; torch.save("
-    )
+    told = "'model' is used and 'model_ema' beside it is not; in Python, import torch; torch.save("
     assert note.startswith(told)

@@ -167,7 +167,7 @@ def test_nothing_is_overwritten_unasked_and_failures_leave_nothing(
     target = tmp_path / "out" / "w.params"
     convert_weights(weights, SQUEEZE, target)
     before = target.stat().st_mtime_ns
-    with pytest.raises(UsageError, match="is there already; --overwrite replaces it"):
+    with pytest.raises(UsageError, match="exists already; --overwrite replaces it"):
         convert_weights(weights, SQUEEZE, target)
     assert target.stat().st_mtime_ns == before
     convert_weights(weights, SQUEEZE, target, overwrite=True)
@@ -218,5 +218,5 @@ def test_caffes_mean_image_becomes_the_channel_means(torch_file: Path, tmp_path:
     path = writers_proto.write_mean(tmp_path / "mean.binaryproto", mean)
     found = with_mean(resolve(torch_file, preprocess=CAFFE_BGR), path)
     assert found.preprocess.mean == (0.0, 1.0, 2.0)
-    with pytest.raises(UsageError, match="does not go with torchvision"):
+    with pytest.raises(UsageError, match="unlike torchvision"):
         with_mean(resolve(torch_file, preprocess=TORCHVISION), path)

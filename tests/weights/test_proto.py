@@ -377,7 +377,7 @@ HOSTILE = {
     ),
     "onnx, a group": (number(1, 8) + b"\x3b\x3c", "wire type 3"),
     "onnx, no data": (conv(number(1, 4) + number(2, 1) + block(8, b"w")), "without packed data"),
-    "onnx, a long name": (conv(block(8, b"w" * 5000)), "5000 bytes where 4096 are plenty"),
+    "onnx, a long name": (conv(block(8, b"w" * 5000)), "5000 bytes; at most 4096"),
     "onnx, no weights": (number(1, 8) + block(7, block(2, b"g")), "without weights"),
     "caffe, a blob that lies": (
         block(1, b"n") + layer(block(5, b"\0" * 8), number(1, 2**40)),

@@ -89,11 +89,13 @@ def test_torch_tensors_may_share_a_storage(tmp_path: Path) -> None:
         "whole": writers.tensor("FloatStorage", "0", 6, (2, 3)),
         "tied": writers.tensor("FloatStorage", "0", 6, (2, 3)),
         "part": writers.tensor("FloatStorage", "0", 6, (2,), strides=(3,), offset=1),
+        "expanded": writers.tensor("FloatStorage", "0", 6, (2, 3), strides=(0, 1), offset=2),
     })  # fmt: skip
     path = writers.write_zip(tmp_path / "t.pth", b"\x80\x02" + body + b".", [storage.tobytes()])
     tensors = open_tensors(path).tensors
     np.testing.assert_array_equal(tensors["whole"].read(), tensors["tied"].read())
     np.testing.assert_array_equal(tensors["part"].read(), [1, 4])
+    np.testing.assert_array_equal(tensors["expanded"].read(), [[2, 3, 4], [2, 3, 4]])
 
 
 @pytest.mark.parametrize("magic", [0xF993FAC8, 0xF993FAC9, 0xF993FACA, None])

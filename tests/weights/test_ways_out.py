@@ -34,7 +34,7 @@ def under(prefix: str, more: float = 0) -> dict[str, np.ndarray]:
 
 def typed(note: str, monkeypatch: pytest.MonkeyPatch, held: dict[str, Any]) -> dict[str, Any]:
     """Run the line of Python that a note gives, with as much of torch as it needs."""
-    found = re.search(r"in Python, (.*?) makes a file of that", note)
+    found = re.search(r"in Python, (.*?) saves that one", note)
     assert found is not None
     asked: dict[str, Any] = {}
 
@@ -94,11 +94,11 @@ def test_the_line_for_a_state_dict_inside_another_names_its_place(
     held = {"state_dict": {"model": ones, "model_ema": {"conv1.weight": np.full(2, 7, "f4")}}}
     asked = typed(note, monkeypatch, held)
     assert asked == {"map_location": "cpu"} | ({} if plain else {"weights_only": False})
-    assert ("only if you trust it" in note) != plain
+    assert ("only if you trust the file" in note) != plain
     other = open_tensors(tmp_path / "my w-model_ema.pth")
     assert other.tensors["conv1.weight"].read().tolist() == [7, 7]
     shown = CliRunner().invoke(app, ["weights", "show", str(path)])
-    assert "'model' was taken, and 'model_ema' beside it was not" in " ".join(shown.output.split())
+    assert "'model' is used and 'model_ema' beside it is not" in " ".join(shown.output.split())
     asked = CliRunner().invoke(app, ["weights", "show", str(path), "--json"])
     assert json.loads(asked.stdout)["notes"] == [note]
 
@@ -203,7 +203,7 @@ def test_an_averaged_network_is_read_without_its_counter(tmp_path: Path) -> None
     found = open_tensors(tmp_path / "swa.pth")
     assert set(found.tensors) == set(KERNEL)
     assert float(found.tensors["bn1.weight"].read()[0]) == 2
-    assert any("'n_averaged' left out" in note for note in found.notes)
+    assert any("'n_averaged' (the count" in note for note in found.notes)
 
 
 def test_what_belongs_to_the_loss_is_left_out(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_what_belongs_to_the_loss_is_left_out(tmp_path: Path) -> None:
     writers.write_torch_zip(tmp_path / "last.ckpt", held, under="state_dict")
     found = open_tensors(tmp_path / "last.ckpt")
     assert set(found.tensors) == set(KERNEL)
-    assert any("'criterion.weight' left out, which are the loss's" in note for note in found.notes)
+    assert any("'criterion.weight' (of the loss) left out" in note for note in found.notes)
 
 
 def test_torchscript_is_refused_with_a_way_out(tmp_path: Path) -> None:
