@@ -236,6 +236,22 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         return np.stack([head.predict_proba(X) for head in heads], axis=1)
 
+    @property
+    def watches(self) -> str:
+        """The option by which a fit depends on its validation rows; empty where it does not."""
+        return ""
+
+    def after_fit(self) -> list[str]:
+        """Return what should be said of a fit that has ended: what would make it better."""
+        return []
+
+    def for_draw(self, seed: int) -> Self:
+        """Return an unfitted copy for rows that are drawn anew, without validation rows."""
+        fresh: Self = clone(self)
+        if self.seeded:
+            fresh.set_params(random_state=seed)
+        return fresh
+
     def for_refit(self) -> Self:
         """Return an unfitted copy for more rows of the same kind, without validation rows."""
         fresh: Self = clone(self)

@@ -33,7 +33,7 @@ class Dense(HeadSpec):
     name = "dense"
     summary = "Gluon layers, by mini-batches"
     estimator = "probe.heads.dense:DenseHead"
-    seeded = True
+    seeded = by_epochs = True
     extra_bytes = 140_000_000  # MXNet
     vectors = 5
     options = (

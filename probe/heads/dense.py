@@ -195,6 +195,24 @@ class DenseHead(Dense, LinearHead):
             )  # fmt: skip
         return self
 
+    @property
+    def watches(self) -> str:
+        """The option by which a fit depends on its validation rows; empty where it does not."""
+        return "" if self.patience is None else "--patience"
+
+    def after_fit(self) -> list[str]:
+        """Return that more epochs may be better, where the best epoch was the last."""
+        if self.patience is None or self.best_epoch_ != self.epochs:
+            return []
+        line = f"the validation loss was lowest at epoch {self.epochs}, the last: more may lower it"
+        return [f"{line}; raise --epochs"]
+
+    def for_draw(self, seed: int) -> Self:
+        """Return an unfitted copy for rows that are drawn anew, without early stopping."""
+        fresh = super().for_draw(seed)
+        fresh.patience = None
+        return fresh
+
     def for_refit(self) -> Self:
         """Return an unfitted copy: after early stopping, for as many epochs as were best."""
         fresh = super().for_refit()

@@ -137,6 +137,8 @@ class HeadSpec:
         What can be set; each is a parameter of the estimator.
     seeded : bool
         There is chance in a fit: the estimator has a `random_state`.
+    by_epochs : bool
+        It is fitted epoch by epoch, and has a training curve.
     one_by_one : bool
         Candidates of a search are fitted one by one, and so gain from several processes.
     together : str, optional
@@ -164,6 +166,7 @@ class HeadSpec:
     estimator: ClassVar[str] = ""
     options: ClassVar[tuple[Option, ...]] = (NORMALIZE,)
     seeded: ClassVar[bool] = False
+    by_epochs: ClassVar[bool] = False
     one_by_one: ClassVar[bool] = False
     together: ClassVar[str | None] = None
     takes_weights: ClassVar[bool] = False

@@ -176,14 +176,8 @@ def _point(
     train: Part, scored: Part, head: BaseHead, plan: CurvePlan, of: tuple[int, int]
 ) -> Point:
     count, draw = of
-    from sklearn.base import clone
-
     drawn = train.take(draw_rows(train.y, count, plan.seed, draw, train.units))
-    one: BaseHead = clone(head)
-    if "random_state" in one.get_params():
-        one.set_params(random_state=plan.seed + draw)
-    if "patience" in one.get_params():
-        one.set_params(patience=None)  # the rows it would go by are those it is scored on
+    one = head.for_draw(plan.seed + draw)  # validation rows are those that it is scored on
     chosen = _choose_inside(one, drawn, plan)
     one.set_params(**chosen)
     n_classes = int(max(train.y.max(), scored.y.max())) + 1

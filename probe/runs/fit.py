@@ -197,9 +197,9 @@ def _check(request: HeadRequest, data: HeadData) -> None:
         )
     require_two_classes(data.train, data.classes)
     _check_two(request, data)
-    if request.params.get("patience") is not None and data.val is None:
+    if data.val is None and (option := request.estimator().watches):
         raise UsageError(
-            "--patience goes by validation rows, and none are held out: give --val-size above 0, "
+            f"{option} goes by validation rows, and none are held out: give --val-size above 0, "
             "or leave it out with --folds"
         )
     wanted = request.curve_plan()

@@ -141,7 +141,8 @@ def run_head(
             parameter, choice.chosen[parameter] if choice else 0,
             len({one[parameter] for one in choice.candidates}) if choice else 0, parameter,
         )  # fmt: skip
-    _tell_last_epoch(train_head)
+    for line in train_head.after_fit():
+        log.warning("%s", line)
     refit = refit and ensemble is None and data.val is not None and len(data.val) > 0
     final = _final(data, train_head, choice, refit=refit, ensemble=ensemble)
     seconds = time.perf_counter() - started
@@ -202,17 +203,6 @@ def run_head(
     )
 
 
-def _tell_last_epoch(head: BaseHead) -> None:
-    """Log where a head that keeps its best epoch was best at the last one it had."""
-    params = head.get_params()
-    last = params.get("epochs")
-    if params.get("patience") is not None and getattr(head, "best_epoch_", None) == last:
-        log.warning(
-            "the validation loss was lowest at epoch %d, the last: more may lower it; raise "
-            "--epochs", last,
-        )  # fmt: skip
-
-
 def fit_and_choose(
     train: Part,
     val: Part | None,
@@ -238,7 +228,7 @@ def fit_and_choose(
         choice = choose(head, train, val, search)
         chosen = choice.heads[0]
         head.set_params(**choice.chosen)
-        watched = bool(chosen.history_) or "epochs" not in chosen.get_params()
+        watched = bool(chosen.history_) or not chosen.by_epochs
         if search.folds is None and watched:  # else once more, to have its curve
             return chosen, choice
     head.fit(X, y, validation=validation, on_epoch=on_epoch, **train.fit_options())
