@@ -16,6 +16,7 @@ from typing import Any
 
 from probe.core.files import write_text
 from probe.core.records import read_json
+from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.runs.duplicates import NearDuplicate
 
@@ -90,6 +91,8 @@ class Audit:
         with lower thresholds, as ``n_from_0.90``. Where images may have several labels ``map``
         stands for ``top1``, and ``oof_hamming_loss`` beside it. Absent where not measured.
     """
+
+    __repr__ = short_repr
 
     entry: str
     dataset: str

@@ -20,6 +20,7 @@ from probe.bench.candidates import SPEC
 from probe.bench.sources import Source, SplitRows, of_entry
 from probe.cache.joining import Joined, matching_rows
 from probe.cache.store import Entry, Store
+from probe.core.short_repr import short_repr
 from probe.datasets import Dataset
 from probe.errors import DataError
 from probe.evaluation.units import Related, relate
@@ -34,6 +35,8 @@ NAMED = 3  # classes that a message lists
 @dataclass(frozen=True, kw_only=True)
 class KnownRows:
     """What is known of one split's rows before there are features."""
+
+    __repr__ = short_repr
 
     labels: Labels
     ids: Sequence[str]
@@ -55,6 +58,8 @@ class Reference:
     listed : Path, optional
         The list of images, where there is one.
     """
+
+    __repr__ = short_repr
 
     name: str
     classes: tuple[str, ...]

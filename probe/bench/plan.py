@@ -24,6 +24,7 @@ from probe.cache.joining import join
 from probe.cache.pending import unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
+from probe.core.short_repr import short_repr
 from probe.errors import ProbeError, UsageError
 from probe.extraction.extract import find_entries, forward_rows
 from probe.extraction.job import Cut, Job
@@ -62,6 +63,8 @@ class Pass:
     source : Source, optional
         The features, where an entry was named: there is nothing to forward.
     """
+
+    __repr__ = short_repr
 
     candidate: Candidate
     request: Request
@@ -229,6 +232,8 @@ def _timed(planned: Pass, prepared: Prepared, store: Store) -> Pass:
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """All passes of a bench, dataset by dataset."""
+
+    __repr__ = short_repr
 
     passes: tuple[tuple[Pass, ...], ...]
 

@@ -19,6 +19,7 @@ from typing import Any
 from probe.core.files import write_text
 from probe.core.plain import from_plain, to_plain
 from probe.core.records import read_json
+from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.pairs import Pair
 
@@ -211,6 +212,8 @@ class Row:
         Rows of a dataset that share a letter are not distinguishable with these data.
     """
 
+    __repr__ = short_repr
+
     id: str
     dataset: str
     name: str
@@ -323,6 +326,8 @@ class Comparison:
         The answer in one or two sentences.
     """
 
+    __repr__ = short_repr
+
     dataset: str
     n_classes: int
     images: Mapping[str, int]
@@ -382,6 +387,8 @@ class Bench:
         Where there are several datasets.
     versions : mapping of package name to version
     """
+
+    __repr__ = short_repr
 
     id: str
     command: str

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from probe.cache.features import FeatureSet
 from probe.cache.joining import features_name, matching_rows
 from probe.cache.key import FeatureKey, digest_text
+from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.evaluation.units import Groups
 from probe.heads.projection import BLOCK, Projection
@@ -25,6 +26,8 @@ from probe.heads.projection import BLOCK, Projection
 @dataclass(frozen=True, kw_only=True)
 class Meta:
     """What a result records of features: the part of a FeatureSet that is not rows."""
+
+    __repr__ = short_repr
 
     name: str
     dataset: str
@@ -40,6 +43,8 @@ class SplitRows:
 
     A head that was fitted before is found without them.
     """
+
+    __repr__ = short_repr
 
     make: Callable[[], NDArray[Any]]
     labels: NDArray[np.int32]
@@ -77,6 +82,8 @@ class Source:
     groups : tuple of Groups
         Of its rows, beside those of one picture: the same for all features of a dataset.
     """
+
+    __repr__ = short_repr
 
     name: str
     kind: str

@@ -14,6 +14,7 @@ from typing import Any
 from probe.backbones.spec import is_logits
 from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, graph_file, passes_of
 from probe.core.records import loads_json
+from probe.core.short_repr import short_repr
 from probe.errors import BundleError, ProbeError
 from probe.evaluation.two_classes import Threshold
 from probe.heads.projection import FILE_NAME as PROJECTION
@@ -98,6 +99,8 @@ class About:
     files : mapping of name to SHA256
     schema : int
     """
+
+    __repr__ = short_repr
 
     networks: tuple[NetworkAbout, ...]
     classes: tuple[str, ...]

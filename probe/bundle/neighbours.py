@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import BundleError
 
 K = 10
@@ -40,6 +41,8 @@ class Neighbours:
     pictures : tuple of bytes
         A small JPEG each; empty unless they were asked for.
     """
+
+    __repr__ = short_repr
 
     features: NDArray[np.float16]
     labels: NDArray[np.int32] | NDArray[np.uint8]

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from probe.bundle.about import Rejection
 from probe.bundle.neighbours import Neighbours
+from probe.core.short_repr import short_repr
 
 LOW_CONFIDENCE, OUT_OF_DISTRIBUTION = "low-confidence", "out-of-distribution"
 LEAST_HELD_OUT = 20  # below, a share of 5 % is less than one row
@@ -37,6 +38,8 @@ class Verdicts:
     distances : float64, (n,), or None
         To the k-th nearest training row; None where none are remembered.
     """
+
+    __repr__ = short_repr
 
     low_confidence: NDArray[np.bool_]
     out_of_distribution: NDArray[np.bool_]

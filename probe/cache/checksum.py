@@ -15,6 +15,8 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
+
 FOLDED = ("features", "labels", "ids", "content")  # the columns of the folds
 
 
@@ -28,6 +30,8 @@ class SplitTable:
     ids : fixed-length UTF-8, (n,)
     content : uint8, (n, 16)
     """
+
+    __repr__ = short_repr
 
     labels: NDArray[np.int32] | NDArray[np.uint8]
     ids: NDArray[np.bytes_]

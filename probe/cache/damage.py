@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probe.cache.checksum import FOLDED, fold_rows
 from probe.cache.file import OpenFile
+from probe.core.short_repr import short_repr
 from probe.errors import CorruptEntryError
 
 _WORDS = {"labels": "the label", "ids": "the id", "content": "the content hash"}
@@ -29,6 +30,8 @@ class BadBlock:
     first : str
         Id of the first bad row, or else of the block's first.
     """
+
+    __repr__ = short_repr
 
     split: str
     start: int

@@ -34,6 +34,7 @@ from probe.cache.checksum import FOLDED, SplitTable, checksum_folds
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
 from probe.core.hdf5 import Beginning, check_heaps
 from probe.core.records import loads_json
+from probe.core.short_repr import short_repr
 from probe.errors import CacheError
 
 MAGIC = "probe-features"
@@ -75,6 +76,8 @@ class Header:
         Empty and None in files of an older probe.
     """
 
+    __repr__ = short_repr
+
     path: Path
     key: FeatureKey
     digest: str
@@ -112,6 +115,8 @@ class OpenFile:
 
     Whoever holds it is not disturbed when the entry is removed or replaced.
     """
+
+    __repr__ = short_repr
 
     header: Header
     data: mmap.mmap

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.cache.features import FeatureSet, FeatureSplit
 from probe.cache.key import SPLIT_ORDER
 from probe.cache.store import Entry, Store
+from probe.core.short_repr import short_repr
 from probe.errors import DataError
 
 BESIDE = "+"  # in no entry's name
@@ -30,6 +31,8 @@ class Joined:
     splits : mapping of split name to FeatureSplit
     sources : mapping of split name to entry name
     """
+
+    __repr__ = short_repr
 
     entry: FeatureSet
     splits: Mapping[str, FeatureSplit]

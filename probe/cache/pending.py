@@ -36,6 +36,7 @@ from probe.cache.file import OpenFile, open_file
 from probe.cache.key import FeatureKey
 from probe.cache.store import Store
 from probe.core.files import share, sync
+from probe.core.short_repr import short_repr
 from probe.errors import CacheError
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ RECORD_BYTES = _RECORD.size
 @dataclass(frozen=True, kw_only=True)
 class Draft:
     """What a new entry consists of before its rows."""
+
+    __repr__ = short_repr
 
     key: FeatureKey
     dataset: str

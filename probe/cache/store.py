@@ -17,6 +17,7 @@ from probe.cache.features import DIGEST_CHARACTERS, ENDING, FeatureSet, entry_na
 from probe.cache.file import read_header
 from probe.cache.key import FeatureKey
 from probe.core.files import make_folder
+from probe.core.short_repr import short_repr
 from probe.errors import CacheError, UnknownNameError
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class Entry:
     modified, used : float
         When it was made and when it was last found or fitted on, in seconds since 1970.
     """
+
+    __repr__ = short_repr
 
     path: Path
     key: FeatureKey

@@ -7,8 +7,6 @@ from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 MOST_CHARACTERS = 80  # of a text
 MOST_ITEMS = 6  # of a list whose items are short
 DEPTH = 2  # of objects in objects whose fields are shown
@@ -32,8 +30,8 @@ def _object(value: Any, depth: int) -> str:
 
 
 def _short(value: Any, depth: int) -> str:
-    if isinstance(value, np.ndarray):
-        return f"<{value.dtype.name} {value.shape}>" if value.size > 1 else repr(value.tolist())
+    if hasattr(value, "dtype") and hasattr(value, "shape"):  # of NumPy's, of MXNet's
+        return f"<{getattr(value.dtype, 'name', value.dtype)} {tuple(value.shape)}>"
     if isinstance(value, str | bytes):
         return _text(value)
     if is_dataclass(value) and not isinstance(value, type) and not hasattr(value, "_repr_html_"):

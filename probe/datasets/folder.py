@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.core.memo import Memo
+from probe.core.short_repr import short_repr
 from probe.datasets.classes import called_instead, class_name, ordered_classes
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import (
@@ -187,6 +188,8 @@ class _Places:
 @dataclass
 class _Listing:
     """Lists images, and counts what it leaves out."""
+
+    __repr__ = short_repr
 
     places: _Places
     not_utf8: list[str] = field(default_factory=list)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
+from probe.core.short_repr import short_repr
 from probe.datasets.decode import decode, decode_file, decode_pillow, is_pillow, read_file
 from probe.datasets.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES
@@ -36,6 +37,8 @@ class ImageInput:
     source : str, bytes, or uint8 (height, width, 3)
         A file's path, a file's contents, or pixels in RGB.
     """
+
+    __repr__ = short_repr
 
     name: str
     source: str | bytes | NDArray[np.uint8]

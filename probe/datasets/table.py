@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.datasets.classes import class_name, ordered_classes, same_numbers
 from probe.datasets.image_files import is_utf8
 from probe.datasets.split_names import EXACT, name_words, split_words, tells_apart
@@ -70,6 +71,8 @@ class Table:
     not_utf8 : tuple of (line, name)
         Lines that are left out, for their images' names are not UTF-8; as the file system has them.
     """
+
+    __repr__ = short_repr
 
     paths: list[str]
     lines: list[int]

@@ -13,6 +13,7 @@ import numpy as np
 
 from probe.core.files import write_text
 from probe.core.records import read_json
+from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.statistics import Spread, spread
 
@@ -68,6 +69,8 @@ class LearningCurve:
         Its images.
     points : tuple of Point
     """
+
+    __repr__ = short_repr
 
     entry: str
     dataset: str

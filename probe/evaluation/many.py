@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.evaluation.metrics import (
     TOP,
     Metrics,
@@ -63,6 +64,8 @@ class Kept:
     blocks : callable
         Makes all scores again, some rows at a time, as (row numbers, log-probabilities).
     """
+
+    __repr__ = short_repr
 
     n_classes: int
     classes: NDArray[np.int32]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.logits import logits_of, ranking_scores
 
@@ -41,6 +42,8 @@ class Confusion:
     true, predicted, count : int64, (n_pairs,)
         By true class, then by predicted one; `count` is at least 1.
     """
+
+    __repr__ = short_repr
 
     n_classes: int
     true: NDArray[np.int64]
@@ -94,6 +97,8 @@ class Metrics:
         NaN for a class without rows.
     pairs : Confusion
     """
+
+    __repr__ = short_repr
 
     top1: float
     top5: float | None

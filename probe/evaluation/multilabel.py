@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.metrics import area_under_roc, calibration_gap
 from probe.evaluation.statistics import Units, are_related, exact_interval
@@ -40,6 +41,8 @@ class LabelFigures:
     precision, recall, f1 : float64
         At the thresholds that were given.
     """
+
+    __repr__ = short_repr
 
     positives: NDArray[np.int64]
     average_precision: Array64

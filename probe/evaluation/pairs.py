@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import DataError, UsageError
 from probe.evaluation.gains import METRICS, compare_gains, gains_of
 from probe.evaluation.gains import TEST as T_AND_FLIPS
@@ -52,6 +53,8 @@ class Evidence:
     units : int, (n,), optional
         Rows of one number are related. Default: none are.
     """
+
+    __repr__ = short_repr
 
     n: int
     value: float

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.evaluation.logits import mean_logits, probabilities_of
 from probe.evaluation.many import BLOCK
@@ -43,6 +44,8 @@ class Part:
     weights : float64, (n_images,), optional
         What each counts where a head is fitted; without it all count alike.
     """
+
+    __repr__ = short_repr
 
     X: NDArray[Any] | StreamedRows
     y: Labels
@@ -139,6 +142,8 @@ class HeadData:
     `grouped_by` says what images were grouped by, beside their content.
     """
 
+    __repr__ = short_repr
+
     train: Part
     val: Part | None
     test: Part | None
@@ -165,6 +170,8 @@ class SplitPlan:
 
     `units` says which rows of each split belong together; it is empty where each is alone.
     """
+
+    __repr__ = short_repr
 
     train: Rows
     val: Rows | None

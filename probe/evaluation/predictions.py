@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import replacing
 from probe.core.records import in_one_line, read_npz
+from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.logits import logits_of, probabilities_of, ranking_scores, softmax
 
@@ -51,6 +52,8 @@ class Predictions:
     scaled : float64, (n_rows,), optional
         Beside `classes`: the highest probability at the run's temperature.
     """
+
+    __repr__ = short_repr
 
     ids: NDArray[np.str_]
     labels: NDArray[np.int64] | NDArray[np.uint8]

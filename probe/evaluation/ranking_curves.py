@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.evaluation.logits import ranking_scores
 from probe.evaluation.scored import Scored
 from probe.evaluation.two_classes import Threshold, answered, figures_of_two
@@ -28,6 +29,8 @@ class Curve:
     precision : float64, (n_points,)
         The share of rows answered positive that are; 1 at the first point, where none is.
     """
+
+    __repr__ = short_repr
 
     false_positives: Array64
     recall: Array64

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import NoTemperatureError
 from probe.evaluation.logits import logits_of, probabilities_of, ranking_scores
 from probe.evaluation.many import Blocks, Kept, keep
@@ -69,6 +70,8 @@ class Scored:
         Of rows of many classes: then probabilities and logits are those of each row's kept
         classes, (n_rows, KEPT).
     """
+
+    __repr__ = short_repr
 
     probabilities: Array64
     logits: Array64
@@ -421,6 +424,8 @@ class PerClass:
     recall : mapping of class name to float
         Without the classes that have no rows there.
     """
+
+    __repr__ = short_repr
 
     split: str
     recall: Mapping[str, float]

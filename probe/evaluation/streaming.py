@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.indexing import is_one_row, row_number, row_numbers
+from probe.core.short_repr import short_repr
 
 READ_BYTES = 4 << 20  # of float32 rows that a solver asks for at a time
 
@@ -48,6 +49,8 @@ class StreamedRows:
         Features a row.
     dtype : dtype
     """
+
+    __repr__ = short_repr
 
     source: RowSource
     images: NDArray[np.intp]

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
+
 Units = NDArray[np.intp]
 ALONE = -1  # the group of a row that is in none
 
@@ -31,6 +33,8 @@ class Groups:
     of : mapping of split name to int, (n_rows,)
         Each row's group, numbered over all splits together, and ALONE for a row that is in none.
     """
+
+    __repr__ = short_repr
 
     by: str
     of: Mapping[str, NDArray[np.intp]]
@@ -49,6 +53,8 @@ class Related:
     by : str
         What rows were grouped by beside their content; empty where by nothing.
     """
+
+    __repr__ = short_repr
 
     units: Mapping[str, Units]
     pictures: Mapping[str, Units]

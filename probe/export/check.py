@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.bundle import Bundle
 from probe.bundle.write import reference_images
+from probe.core.short_repr import short_repr
 from probe.errors import BundleError, UsageError
 from probe.heads import LayeredHead
 
@@ -33,6 +34,8 @@ class ReferenceRows:
         Of the features; after a PCA, before its mean was taken off.
     probabilities : float64, (n, n_classes)
     """
+
+    __repr__ = short_repr
 
     images: dict[str, NDArray[np.uint8]]
     network_features: list[NDArray[np.float32]]

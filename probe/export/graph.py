@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.spec import classes_of
 from probe.bundle import Bundle, Network
+from probe.core.short_repr import short_repr
 from probe.engines.mxnet.mx import mx
 from probe.engines.mxnet.network import CutNetwork, build
 from probe.export.check import input_names, linear_heads
@@ -39,6 +40,8 @@ class Graph:
     arguments, states : mapping of name to float32 array
         Parameters, and running statistics.
     """
+
+    __repr__ = short_repr
 
     symbol: Any
     arguments: dict[str, NDArray[np.float32]]

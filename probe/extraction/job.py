@@ -9,6 +9,7 @@ from typing import Any
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.cache.checksum import SplitTable, encode_strings
 from probe.cache.key import FeatureKey, digest_rows, preprocess_identity, view_count
+from probe.core.short_repr import short_repr
 from probe.datasets.spec import Dataset
 from probe.errors import DataError
 from probe.preprocess.spec import PreprocessSpec
@@ -36,6 +37,8 @@ class Job:
     provenance : mapping
         Where things came from; recorded, and no part of the key.
     """
+
+    __repr__ = short_repr
 
     dataset: Dataset
     backbone: BackboneSpec

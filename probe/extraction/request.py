@@ -21,6 +21,7 @@ from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, pool_called, 
 from probe.cache.key import VIEWS, FeatureKey, view_count
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
+from probe.core.short_repr import short_repr
 from probe.core.version import __version__
 from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
 from probe.datasets.fetch import Progress
@@ -47,6 +48,8 @@ DTYPES = ("float32", "float16")
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """A request with everything decided: dataset, weights, layers and keys."""
+
+    __repr__ = short_repr
 
     request: Request
     dataset: Dataset

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.finetune.augment import Augment
 from probe.finetune.images import augmented
@@ -41,6 +42,8 @@ class Batch:
     targets : float32, (N, K)
         Rows sum to 1.
     """
+
+    __repr__ = short_repr
 
     step: int
     rows: Rows
@@ -100,6 +103,8 @@ class Feed:
     workers : int
         Threads that decode and augment.
     """
+
+    __repr__ = short_repr
 
     split: Split
     targets: Rows

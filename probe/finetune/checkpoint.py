@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import replacing
 from probe.core.records import loads_json
+from probe.core.short_repr import short_repr
 from probe.errors import PromoteError
 from probe.heads.history import Epoch
 
@@ -49,6 +50,8 @@ class Progress:
     seconds : float
         Wall time of training so far.
     """
+
+    __repr__ = short_repr
 
     epoch: int = 1
     batch: int = 0

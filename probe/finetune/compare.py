@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import write_text
 from probe.core.records import in_one_line, read_json
+from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.finetune.checkpoint import FOLDER
 from probe.finetune.options import BACKBONE, Options
@@ -61,6 +62,8 @@ class Course:
     batches : float32, (n, 2)
         Loss and top-1 of each training batch; of several labels an image, of its decisions.
     """
+
+    __repr__ = short_repr
 
     name: str
     metric: str

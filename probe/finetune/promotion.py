@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.datasets.notes import warn_of_unusual
 from probe.finetune.asked import Asked
 from probe.finetune.checkpoint import remove_leftovers
@@ -52,6 +53,8 @@ class Begun:
     mirror : MirrorTest or None
         What was settled by it: whether images are mirrored, before the first step.
     """
+
+    __repr__ = short_repr
 
     source: Source
     training: Training

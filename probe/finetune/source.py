@@ -20,6 +20,7 @@ from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Entry, Store
+from probe.core.short_repr import short_repr
 from probe.datasets import Dataset, Split
 from probe.errors import CacheError, DataError, UnknownNameError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions
@@ -63,6 +64,8 @@ class Source:
     dtype : str
         Of the stored features.
     """
+
+    __repr__ = short_repr
 
     folder: Path
     result: RunResult

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.engines.mxnet.mx import mx
 from probe.finetune.groups import Rate, block_of
 from probe.finetune.optimizers import OPTIMIZERS, STATES, Update
@@ -111,6 +112,8 @@ class State:
     ema : float
         See Options.
     """
+
+    __repr__ = short_repr
 
     parameters: Mapping[str, Float32]
     fixed: Mapping[str, Float32]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.prefetch import load_batches
 from probe.errors import PromoteError
@@ -54,6 +55,8 @@ class Figures:
         Loss, top-1 (of several labels an image: the part of decisions that are right) and step size
         of each batch, as it was when it was learnt from; batches of one step have that step's size.
     """
+
+    __repr__ = short_repr
 
     progress: Progress
     log: NDArray[np.float32]

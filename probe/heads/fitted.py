@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import HeadError
 from probe.evaluation.logits import from_scores, logits_from
 from probe.heads.normalize import Features, Normalizer, blocks
@@ -60,6 +61,8 @@ class LayeredHead:
     multilabel_ : bool
         A row may have several labels.
     """
+
+    __repr__ = short_repr
 
     classes_: NDArray[Any]
     normalizer_: Normalizer

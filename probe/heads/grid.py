@@ -28,6 +28,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import HeadError, NoTemperatureError, UsageError
 from probe.evaluation.many import are_many, keep
 from probe.evaluation.metrics import UNSEEN_LOSS, log_loss, score
@@ -115,6 +116,8 @@ class Choice:
         Of the chosen candidate: the one fitted on the training rows, or one a fold.
     """
 
+    __repr__ = short_repr
+
     metric: str
     candidates: tuple[Candidate, ...]
     failed: tuple[Candidate, ...]
@@ -178,6 +181,8 @@ class Fit:
     right : float, (n_candidates, n_images), optional
         What was right, over the seeds on average; where an image has one label and top-1 decides.
     """
+
+    __repr__ = short_repr
 
     heads: list[BaseHead | None]
     score: Array64

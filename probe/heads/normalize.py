@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import HeadError
 from probe.evaluation.streaming import StreamedRows
 
@@ -32,6 +33,8 @@ class Normalizer:
     mean, scale : float64, (n_features,)
         Zeros and ones unless `kind` is ``standard``.
     """
+
+    __repr__ = short_repr
 
     kind: Normalization
     mean: NDArray[np.float64]
@@ -74,6 +77,8 @@ class NormalizedRows:
     unit : bool
         Give each row the length 1 at the end.
     """
+
+    __repr__ = short_repr
 
     rows: StreamedRows
     normalizer: Normalizer

@@ -23,6 +23,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import HeadError
 from probe.evaluation.many import MANY
 from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation, constant_score
@@ -333,6 +334,8 @@ class PathSolution:
     converged : bool, (P,)
     """
 
+    __repr__ = short_repr
+
     C: Array64
     coef: Array64
     intercept: Array64
@@ -355,6 +358,8 @@ class PathSpace:
     basis : float32, (width, width); spectrum : float64, (width,)
         See `whitened.Whitened`.
     """
+
+    __repr__ = short_repr
 
     X: Rows32
     mean: Array64

@@ -29,6 +29,7 @@ from scipy.linalg.blas import ssyrk
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from probe.core.machine import usable_cores
+from probe.core.short_repr import short_repr
 from probe.evaluation.many import MANY
 from probe.evaluation.streaming import rows_at_once
 from probe.heads.normalize import NormalizedRows, Rows32
@@ -188,6 +189,8 @@ class Rows:
     weights : float32, (n_rows,), optional
         What each row's cross-entropy counts; the mean is still over the number of rows.
     """
+
+    __repr__ = short_repr
 
     X: Rows32
     y: NDArray[np.intp]

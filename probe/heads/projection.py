@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import replacing
+from probe.core.short_repr import short_repr
 from probe.errors import HeadError
 
 FILE_NAME = "projection.safetensors"
@@ -31,6 +32,8 @@ class Projection:
     axes : float64, (n_features, width)
         Columns of length one, at right angles to each other.
     """
+
+    __repr__ = short_repr
 
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]

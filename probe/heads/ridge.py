@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import HeadError
 from probe.evaluation.parts import Part
 from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation
@@ -299,6 +300,8 @@ class Moments:
     targets : float64, (K,); cross : float64, (D, K)
         Sums of y and of ``x y.T``.
     """
+
+    __repr__ = short_repr
 
     count: float
     offset: Array64

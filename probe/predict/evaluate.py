@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.decode import within_memory
 from probe.datasets.notes import warn_of_unusual
@@ -65,6 +66,8 @@ class Evaluation:
         `RunResult.two_classes` has them of a split; with a bundle that has a threshold also
         ``threshold`` and ``at_threshold``.
     """
+
+    __repr__ = short_repr
 
     scored: Scored
     figures: dict[str, float]

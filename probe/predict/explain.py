@@ -21,6 +21,7 @@ from probe.backbones.spec import Layer, is_logits
 from probe.bundle import Bundle, Neighbours
 from probe.bundle.neighbours import kept_labels, unit
 from probe.cache.store import Store
+from probe.core.short_repr import short_repr
 from probe.datasets import Dataset
 from probe.errors import UsageError
 from probe.evaluation.multilabel import label_text
@@ -50,6 +51,8 @@ class Neighbour:
     picture : uint8, (height, width, 3), or None
     """
 
+    __repr__ = short_repr
+
     label: str
     distance: float
     id: str | None = None
@@ -76,6 +79,8 @@ class Explanation:
     neighbours : tuple of Neighbour
         The nearest first.
     """
+
+    __repr__ = short_repr
 
     image: NDArray[np.uint8]
     prediction: Prediction

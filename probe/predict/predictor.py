@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.bundle import Bundle, Verdicts
 from probe.cache.store import Store
+from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.evaluation.two_classes import Threshold, answers_of
 from probe.predict.augment import (
@@ -44,6 +45,8 @@ class Answers:
     thresholds : float64, (n_classes,), optional
         Where an image may have several labels: from which probability on each is given.
     """
+
+    __repr__ = short_repr
 
     probabilities: NDArray[np.float64]
     verdicts: Verdicts

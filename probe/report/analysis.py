@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.evaluation.metrics import Confusion, confused_pairs
 from probe.evaluation.pairs import Evidence, evidence
 from probe.evaluation.predictions import Predictions
@@ -47,6 +48,8 @@ class SplitView:
     two : TwoCurves, optional
         Of two classes, in all repeats.
     """
+
+    __repr__ = short_repr
 
     split: str
     ids: NDArray[np.str_]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.cache.joining import Joined
 from probe.cache.key import view_count
+from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 
 Method = Literal["pca", "tsne"]
@@ -43,6 +44,8 @@ class FeatureMap:
     width : int
         Features an image has in the entry.
     """
+
+    __repr__ = short_repr
 
     entry: str
     method: Method

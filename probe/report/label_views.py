@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.evaluation.multilabel import HALF, LabelFigures, label_figures
 from probe.evaluation.pairs import Evidence, evidence
 from probe.evaluation.predictions import Predictions
@@ -48,6 +49,8 @@ class LabelView:
     evidence : Evidence or None
         Rows in the order of their ids. None for test rows, which choose nothing.
     """
+
+    __repr__ = short_repr
 
     split: str
     ids: NDArray[np.str_]

@@ -17,6 +17,7 @@ from probe.bench.record import Bench, Comparison, Row
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
 from probe.core.run_folders import RESULT
+from probe.core.short_repr import short_repr
 from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.evaluation.learning_curve import FILE_NAME as LEARNING_CURVE
 from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
@@ -55,6 +56,8 @@ class Material:
     tested : Comparison, optional
         Of runs that no bench compared; see `probe.report.pairing`.
     """
+
+    __repr__ = short_repr
 
     dataset: str
     rows: tuple[Row, ...]

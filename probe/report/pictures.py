@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.joining import Joined
+from probe.core.short_repr import short_repr
 from probe.errors import ProbeError, UsageError
 from probe.report.analysis import AnyView
 from probe.report.feature_map import FeatureMap, Method, draw_map
@@ -74,6 +75,8 @@ class Pictures:
     notes : tuple of str
         What is not there, and why.
     """
+
+    __repr__ = short_repr
 
     items: Items
     labels: NDArray[np.int64]

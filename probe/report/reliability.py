@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.evaluation.metrics import confidence_bins
 
 
@@ -26,6 +27,8 @@ class Reliability:
     ----------
     Guo et al., "On calibration of modern neural networks", arXiv:1706.04599, section 2.
     """
+
+    __repr__ = short_repr
 
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probe.core.short_repr import short_repr
 from probe.datasets import Dataset, load_dataset
 from probe.datasets.spec import Images
 from probe.errors import ProbeError
@@ -45,6 +46,8 @@ class Sheets:
         Whose picture was found; the others' places are empty.
     quality : int
     """
+
+    __repr__ = short_repr
 
     sheets: tuple[str, ...]
     side: int

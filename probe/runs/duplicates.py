@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.evaluation.multilabel import label_text
 from probe.evaluation.parts import Part
 from probe.evaluation.splitting import Labels
@@ -180,6 +181,8 @@ def _plain(part: Part) -> Features:
 @dataclass(frozen=True, eq=False)
 class _FirstView:
     """Of rows that stay in their file, every image's first, as a source of rows."""
+
+    __repr__ = short_repr
 
     views: StreamedRows
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined
 from probe.cache.key import view_count
+from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.evaluation.many import BLOCK as SCORES_AT_ONCE
 from probe.evaluation.many import KEPT, SAMPLED, are_many
@@ -131,6 +132,8 @@ class SplitRows:
     step : int
         Images whose pages are mapped at a time.
     """
+
+    __repr__ = short_repr
 
     split: FeatureSplit
     step: int

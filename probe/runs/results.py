@@ -20,6 +20,7 @@ from typing import Any
 from probe.core.files import write_text
 from probe.core.records import read_json
 from probe.core.run_folders import RESULT
+from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.scored import PerClass
 
@@ -197,6 +198,8 @@ class RunResult:
         `probe.evaluation.two_classes`) and ``at_threshold``, with the same by split, and costs
         where it was chosen by them.
     """
+
+    __repr__ = short_repr
 
     schema: int = SCHEMA
     command: str

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.plain import plain_params
+from probe.core.short_repr import short_repr
 from probe.evaluation.learning_curve import LearningCurve
 from probe.evaluation.many import are_many
 from probe.evaluation.metrics import Metrics
@@ -56,6 +57,8 @@ class HeadRun:
     `head`. `predictions` has the rows of val and test, and with folds the training rows as ``oof``.
     `two` has the curves of two classes, on the split of `RunResult.per_class`.
     """
+
+    __repr__ = short_repr
 
     head: BaseHead
     train_head: BaseHead

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from probe.backbones.spec import resolve_pool
 from probe.core.memo import Memo
+from probe.core.short_repr import short_repr
 from probe.datasets.classes import numbering
 from probe.datasets.head_check import why_no_head
 from probe.errors import ProbeError
@@ -122,6 +123,8 @@ class Outcome:
 
     `asked` is the dataset's name: an entry of the same images and labels may have another.
     """
+
+    __repr__ = short_repr
 
     asked: str
     entries: list[FeatureSet]

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 
 from probe.bundle import Bundle
+from probe.core.short_repr import short_repr
 from probe.datasets.decode import decode, within_memory
 from probe.datasets.notes import Notes
 from probe.predict import Prediction, Predictor
@@ -31,6 +32,8 @@ class Answer:
         Decoding and the network; waiting is not in it.
     """
 
+    __repr__ = short_repr
+
     prediction: Prediction
     neighbours: tuple[Neighbour, ...]
     notes: tuple[str, ...]
@@ -39,6 +42,8 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Task:
+    __repr__ = short_repr
+
     data: bytes
     top_k: int
     neighbours: int

@@ -23,6 +23,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from probe.core.short_repr import short_repr
+
 MAX_NODES = 20_000  # the largest network here has 2,000
 _EPSILON_TOLERANCE = 0.01  # Keras's 1.001e-5 instead of 1e-5 changes features less than rounding
 NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -78,6 +80,8 @@ class Graph:
     ones : frozenset of str
         Tensors that are 1 whatever is stored: gammas of MXNet's norms with ``fix_gamma``.
     """
+
+    __repr__ = short_repr
 
     nodes: tuple[Node, ...]
     rounding: bool = True

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import IMAGENET, BackboneSpec, Layer
+from probe.core.short_repr import short_repr
 from probe.errors import UsageError, WeightsError
 from probe.weights.architecture import difference
 from probe.weights.classifier import classes_in, head_of, layer_of, renamed_tensors
@@ -47,6 +48,8 @@ class Fit:
     ones : frozenset of str
         Canonical names of factors that are fixed to 1 in the backbone and not in the file.
     """
+
+    __repr__ = short_repr
 
     naming: Naming
     tensors: Mapping[str, LazyTensor]

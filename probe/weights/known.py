@@ -16,6 +16,7 @@ from typing import Any
 
 from probe.core.files import write_text
 from probe.core.records import read_json
+from probe.core.short_repr import short_repr
 from probe.errors import UsageError, WeightsError
 from probe.preprocess.spec import PreprocessSpec
 
@@ -49,6 +50,8 @@ class KnownAnswer:
     made_with : str
         Versions of the libraries, for messages.
     """
+
+    __repr__ = short_repr
 
     name: str
     backbone: str

@@ -17,6 +17,7 @@ import numpy as np
 from probe.backbones.spec import BackboneSpec, Layer, is_logits
 from probe.core.memo import Memo, stamp_of
 from probe.core.records import loads_json
+from probe.core.short_repr import short_repr
 from probe.errors import WeightsError
 from probe.weights.digest import parameter_digest
 from probe.weights.fit import (
@@ -49,6 +50,8 @@ class Loaded:
     digest : str
         `parameter_digest` of the parameters.
     """
+
+    __repr__ = short_repr
 
     parameters: Mapping[str, Float32]
     omitted: tuple[str, ...]

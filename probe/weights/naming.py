@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from probe.core.machine import usable_cores
+from probe.core.short_repr import short_repr
 from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile
 
 Convert = Callable[[Sequence[LazyTensor]], Float32]
@@ -95,6 +96,8 @@ class Naming:
     note : str
         What else is done to such a file's tensors, for messages.
     """
+
+    __repr__ = short_repr
 
     name: str
     formats: frozenset[str]

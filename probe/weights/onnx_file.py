@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import MAX_NODES, Graph, Node
 from probe.weights.tensors import (
@@ -72,6 +73,8 @@ class _Node:
 @dataclass
 class _Stored:
     """The stored tensors of a graph, and the numbers of the small ones."""
+
+    __repr__ = short_repr
 
     tensors: dict[str, LazyTensor] = field(default_factory=dict)
     numbers: dict[str, tuple[float, ...]] = field(default_factory=dict)

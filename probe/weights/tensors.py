@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import Graph
 
@@ -158,6 +159,8 @@ class TensorFile:
     graph : Graph, optional
         The network that the file describes.
     """
+
+    __repr__ = short_repr
 
     path: Path
     format: str

@@ -28,6 +28,7 @@ from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Store
 from probe.core.machine import usable_cores
+from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
@@ -285,6 +286,8 @@ class Calibration:
     threshold : Threshold or None
         Of two classes, for calibrated probabilities.
     """
+
+    __repr__ = short_repr
 
     held_out: Predictions | None = None
     temperature: float | None = None

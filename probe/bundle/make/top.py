@@ -20,6 +20,7 @@ from probe.bundle import (
     write_bundle,
 )
 from probe.core.memo import Memo
+from probe.core.short_repr import short_repr
 from probe.errors import BundleError, UsageError, WeightsError
 from probe.preprocess.spec import load_preprocess
 from probe.weights import class_names, resolve_weights, with_mean
@@ -30,6 +31,8 @@ LONGEST_PATH, MAX_NAMES = 4096, 1 << 24
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OwnTop:
     """Weights with a classifier, of ImageNet's 1,000 classes or others: a model as it is."""
+
+    __repr__ = short_repr
 
     about: About
     parameters: Mapping[str, NDArray[np.float32]]

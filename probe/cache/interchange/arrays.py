@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from probe.core.hdf5 import Part, check_heaps, datasets
 from probe.core.records import NpzFile, check_regular, in_one_line, loads_json, read_npy, shown
+from probe.core.short_repr import short_repr
 from probe.datasets.pickles import load_pickle, loads_pickle, text_keys
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
 
@@ -58,6 +59,8 @@ class Arrays:
     matlab : bool
         MATLAB wrote it: vectors may be rows, and columns may be images.
     """
+
+    __repr__ = short_repr
 
     named: Mapping[str, Array]
     exported: bool = False

@@ -26,6 +26,7 @@ from probe.cache.interchange.roles import (
 )
 from probe.cache.key import SPLIT_ORDER, VIEWS, FeatureKey
 from probe.core.records import loads_json, shown
+from probe.core.short_repr import short_repr
 from probe.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Part:
     made : Made, optional
         What an exported file says of its features.
     """
+
+    __repr__ = short_repr
 
     source: Path
     features: NDArray[Any]

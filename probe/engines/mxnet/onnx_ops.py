@@ -14,12 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.errors import BundleError
 
 
 @dataclass(kw_only=True, eq=False)
 class Translation:
     """ONNX nodes and initialisers in the making."""
+
+    __repr__ = short_repr
 
     nodes: list[Any] = field(default_factory=list)
     values: dict[str, NDArray[Any]] = field(default_factory=dict)
