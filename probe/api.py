@@ -206,7 +206,7 @@ def extract(
 @checked
 def fit(
     features: FeatureSet | str | None = None,
-    head: str = "dense",
+    head: str | None = None,
     *,
     val_size: float | None = None,
     folds: int = 0,
@@ -239,8 +239,9 @@ def fit(
     ----------
     features : FeatureSet or str, optional
         Or an entry's name, or its beginning. Default: the newest entry.
-    head : str, default="dense"
-        A name in the catalog of heads: dense, path, logistic, ridge, prototype or knn.
+    head : str, optional
+        A name in the catalog of heads: dense, path, logistic, ridge, prototype or knn. Default:
+        path with its grid of C, or the head that an option such as ``epochs`` belongs to.
     val_size : float, optional
         Part of the training rows held out, a fraction or a number. Default: 0.3; 0 with folds.
     folds : int, default=0

@@ -15,7 +15,7 @@ from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 def head(
     *,
     entry: of.Entry = None,
-    solver: of.Solver = "dense",
+    solver: of.Solver = None,
     jobs: of.Jobs = None,
     max_memory: of.MaxMemory = None,
     seed: Seed = 42,

@@ -25,10 +25,11 @@ Entry = Annotated[
     ),
 ]  # fmt: skip
 Solver = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--head", metavar="NAME", autocompletion=complete.heads,
         help="; ".join(f"{name}: {spec.summary}" for name, spec in HEADS.items()) + ".",
+        show_default="path with its grid, or the head that an option such as --epochs belongs to",
     ),
 ]  # fmt: skip
 Jobs = Annotated[

@@ -16,7 +16,7 @@ from probe.evaluation.mistakes import check_costs, read_costs
 from probe.evaluation.parts import Part
 from probe.evaluation.splitting import fold_split
 from probe.evaluation.units import Groups
-from probe.heads.catalog import HEADS, default_grid, names_that, read_options, refuse
+from probe.heads.catalog import HEADS, choose_head, default_grid, names_that, read_options, refuse
 from probe.runs.draws import CurvePlan
 from probe.runs.memory import Fitting
 
@@ -79,6 +79,8 @@ class HeadRequest:
         Of the split, and of the head where there is chance in it.
     command : str
         What was typed; recorded.
+    why : str
+        Why this head, where none was named; shown.
     """
 
     solver: str = "dense"
@@ -103,12 +105,13 @@ class HeadRequest:
     sample_weight: str | None = None
     seed: int = 42
     command: str = ""
+    why: str = ""
 
     @classmethod
     def of(
         cls,
         *,
-        head: str,
+        head: str | None,
         options: Mapping[str, Any],
         seeds: int | None = None,
         ensemble: str | None = None,
@@ -123,6 +126,8 @@ class HeadRequest:
 
         Parameters
         ----------
+        head : str, optional
+            Default: see `choose_head`.
         options : mapping
             Those of the head; see `read_options`.
         **same
@@ -135,7 +140,11 @@ class HeadRequest:
         """
         if draws and not learning_curve:
             raise UsageError("--draws is about a learning curve: add --learning-curve 5,10,20")
-        params, grids = read_options(head, {name: plain(one) for name, one in options.items()})
+        options, why = {name: plain(one) for name, one in options.items()}, ""
+        if head is None:
+            held_out = same.get("val_size") != 0 or same.get("folds", 0) > 0
+            head, options, why = choose_head(options, seeds=seeds is not None, held_out=held_out)
+        params, grids = read_options(head, options)
         if empty := [name for name, values in grids.items() if not values]:
             raise UsageError(f"--{empty[0]}: give a number, several, or `grid`")
         if ensemble not in {None, "average", "vote"}:
@@ -151,6 +160,7 @@ class HeadRequest:
             draws=draws or 5,
             jobs=jobs or usable_cores(),
             max_memory=read_bytes(max_memory),
+            why=why,
             **same,
         )
 

@@ -63,7 +63,7 @@ def fit_named(
     """
     groups = (group,) if isinstance(group, str) else tuple(group or ())
     request = replace(request, groups=groups_named(groups, joined, request))
-    notes = []
+    notes = [request.why] if request.why else []
     if jobs is not None and not HEADS[request.solver].one_by_one:
         able = names_that("one_by_one")
         notes.append(
