@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from probe.bundle import Bundle
-from tests.cli.test_cli import probe
+from tests.cli.command import probe
 from tests.finished import save_digits
 
 

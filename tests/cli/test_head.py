@@ -13,7 +13,7 @@ from probe.audit.record import load_audit
 from probe.evaluation.learning_curve import load_learning_curve
 from probe.evaluation.predictions import load_predictions
 from probe.heads import load_head
-from tests.cli.test_cli import probe
+from tests.cli.command import probe
 
 
 def test_a_network_with_early_stopping_a_schedule_and_weights(
