@@ -542,8 +542,8 @@ def promote(
         Its argument is the folder in which ``resume=True`` goes on.
     """
     from probe.bench.find import default_run
-    from probe.finetune.asked import Asked, unfinished
     from probe.finetune.options import Options
+    from probe.finetune.request import PromoteRequest, unfinished
     from probe.finetune.source import PROMOTED, open_source
     from probe.screen import console
     from probe.screen.training import go_on, train_new
@@ -575,7 +575,7 @@ def promote(
             if run is None
             else _place(run, folder)
         )
-        asked = Asked.of(
+        asked = PromoteRequest.of(
             chosen, options, dataset_root=dataset_root,
             weights=None if weights is None else str(weights), sampling_weights=sampling_weights,
             compare=compare, tensorboard=tensorboard, group=group, max_memory=max_memory,
@@ -809,7 +809,7 @@ class Run:
     def parent(self) -> str | None:
         """Of a fine-tuned network: the name of the run that it started from."""
         from probe.core.records import read_json
-        from probe.finetune.asked import ASKED
+        from probe.finetune.request import ASKED
 
         path = self.folder / ASKED
         return Path(read_json(path)["run"]).name if path.is_file() else None

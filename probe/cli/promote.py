@@ -80,8 +80,8 @@ def promote(
     images are scored once, at the end. A run that was stopped goes on with --resume.
     """
     from probe.bench.find import default_run
-    from probe.finetune.asked import Asked, unfinished
     from probe.finetune.options import Options
+    from probe.finetune.request import PromoteRequest, unfinished
     from probe.finetune.source import PROMOTED, open_source
     from probe.runs.find import find_run
     from probe.screen import console
@@ -107,7 +107,7 @@ def promote(
         chosen = find_run(folder / "runs", run)
     else:
         chosen = console.chosen(default_run(folder, but=(PROMOTED,)))
-    asked = Asked.of(
+    asked = PromoteRequest.of(
         chosen, options, dataset_root=dataset_root, weights=weights,
         sampling_weights=sampling_weights, compare=compare, tensorboard=tensorboard, group=group,
         max_memory=max_memory,

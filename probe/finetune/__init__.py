@@ -1,6 +1,6 @@
-"""Fine-tuning the network that won, from where its probe ended.
+"""Fine-tune the network of a run, starting from the head that was fitted on its features.
 
-In reading order: `source` (a run, its images, its head), `start` (the network, and the proof that
-it is the one that was probed), `train` (the loop), `finish` (the run that comes of it). `graph`,
-`state` and `network` are what a step computes. Importing this imports nothing heavy.
+In reading order: `source` (the run with its images and head), `start` (the network, and the check
+that it gives the run's predictions), `train` (the training loop), `finish` (the run that is
+written). `graph`, `state` and `network` compute a step. Importing this imports nothing heavy.
 """

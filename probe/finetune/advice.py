@@ -1,134 +1,23 @@
-"""Before: how long it will take, and whether it is likely to be worth it."""
+"""Sentences of advice before and after a fine-tuning: whether it is likely to help, what to try."""
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import numpy as np
 
 from probe.errors import DataError
 from probe.evaluation.learning_curve import load_learning_curve
 from probe.finetune.mirror import MirrorTest, mirror_test
-from probe.finetune.optimizers import STATES
 from probe.finetune.options import LEARNING_RATES, NONE, Options
-from probe.finetune.planning import in_units
 from probe.finetune.promotion import Begun
 from probe.finetune.source import Source
 from probe.heads.history import Epoch
 from probe.runs.results import METRIC_WORDS
 
-STATUS = Path("/proc/self/status")
-MUCH = 2_000_000_000  # bytes, from which on a smaller batch is named
-MEASURED = 3  # batches that are timed, after one that also allocates
-FEW, LITTLE_LEFT = 20, 0.02  # images a class; error
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """How long a training takes, from a few measured batches.
-
-    Parameters
-    ----------
-    batch_seconds : float
-        Of one batch, its update left out.
-    epoch_seconds : float
-        All batches and the validation images.
-    seconds : float
-        All epochs that are left.
-    memory : int or None
-        Bytes that the process holds at its peak: the most it held while validation images were
-        predicted and these batches were learnt from, and a checkpoint's copy. None where the
-        system does not say.
-    """
-
-    batch_seconds: float
-    epoch_seconds: float
-    seconds: float
-    memory: int | None = None
-
-
-def estimate(begun: Begun) -> Estimate:
-    """Time a few batches, as the last stage of unfreezing has them; nothing learns from them."""
-    training = begun.training
-    state, options = training.network.state, training.options
-    training.enter_stage(options.epochs)
-    kept, times = state.aux.array.copy(), list[float]()
-    batches = training.batches(1, 0)
-    started = time.perf_counter()
-    for number, batch in enumerate(batches):
-        training.forward(batch).wait_to_read()
-        state.norm()  # waits for the gradient
-        times.append(time.perf_counter() - started)
-        if number >= MEASURED:
-            break
-        started = time.perf_counter()
-    batches.close()
-    state.aux.array[:] = kept  # statistics that move with each batch
-    state.gradients[:] = 0
-    each = float(np.median(times[1:] or times))  # the first one allocates, too
-    epoch = each * training.feed.batches + begun.predict_seconds * len(begun.source.val)
-    left = options.epochs + 1 - training.progress.epoch
-    held, copied = peak(), 4 * len(state.weights) * (1 + STATES[options.optimizer])
-    return Estimate(
-        batch_seconds=each, epoch_seconds=epoch, seconds=epoch * left,
-        memory=None if held is None else held + copied,
-    )  # fmt: skip
-
-
-def peak() -> int | None:
-    """Return the most bytes that this process held so far; None where the system does not say."""
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text(encoding="utf-8"))
-    except OSError:
-        return None
-    return 1024 * int(found[1]) if found else None
-
-
-def memory_words(
-    memory: int,
-    options: Options,
-    batch_size: int,
-    *,
-    limit: int | None = None,
-    part: int | None = None,
-    whole: int = 0,
-) -> str:
-    """Return the need in words, and what needs less where it is much.
-
-    Parameters
-    ----------
-    memory : int
-        Bytes, measured.
-    limit : int or None
-        Bytes that were asked for.
-    part : int or None
-        Images that are computed at a time; None for whole batches.
-    whole : int
-        Bytes that whole batches were planned to take; 0 where nothing was planned.
-    """
-    told = f"about {memory / 1e9:.1f} GB at the peak"
-    if limit is not None:
-        asked = f"--max-memory {in_units(limit)}"
-        told += f", within {asked}" if memory <= limit else f", MORE than {asked}"
-        if part is None:
-            return told
-        instead = f" (whole ones would take up to {in_units(whole, up=True)})" if whole else ""
-        each = "an image" if part == 1 else f"{part} images"
-        return f"{told}: batches of {batch_size} are computed {each} at a time{instead}"
-    half = batch_size // 2
-    if memory < MUCH or not half:
-        return told
-    if options.batch_norm == "moving" or options.ohem < 1:
-        return f"{told}; --batch-size {half} takes less, and is another training"
-    return f"{told}; --max-memory {in_units(memory // 2, up=True)} takes the same steps within less"
+FEW, LITTLE_LEFT = 20, 0.02  # images per class; error of the probe
 
 
 def advice(begun: Begun) -> list[str]:
-    """Return what is known before the first step, a sentence each, and what follows from it."""
+    """Return sentences on what is known before the first step and what follows from it."""
     source, freeze = begun.source, begun.training.options.freeze
     figures, metric = source.result.metrics, source.result.metric
     val, train = figures["val"][metric], figures.get("train", {}).get(metric)
@@ -160,7 +49,7 @@ def advice(begun: Begun) -> list[str]:
 
 
 def tried(options: Options) -> str:
-    """Return the recipe in a few words, so that a verdict on it is none on fine-tuning."""
+    """Describe the recipe in a few words, since a verdict on it is no verdict on fine-tuning."""
     frozen = "" if options.freeze == NONE else f", frozen: {options.freeze}"
     count = f"{options.epochs} epoch{'' if options.epochs == 1 else 's'}"
     return (
@@ -170,21 +59,21 @@ def tried(options: Options) -> str:
 
 
 def other_recipes(options: Options, history: Sequence[Epoch], start: float) -> list[str]:
-    """Return what may do better than a recipe that gained nothing sure, the likeliest first.
+    """Return options that may do better than a recipe without a clear gain, the likeliest first.
 
     Parameters
     ----------
     options : Options
-        What was tried.
+        The recipe that was tried.
     history : sequence of Epoch
-        How it went.
+        Its epochs.
     start : float
-        Figure on validation before the first step, 0 to 1.
+        Top-1 or mAP on validation before the first step, 0 to 1.
 
     Returns
     -------
     list of str
-        Options of `probe promote` with the reason, each another recipe than the one tried.
+        Options of `probe promote`, each with its reason.
     """
     found = []
     gentle = f"--lr {options.rate / 10:.2g} --warmup {max(1.0, options.warmup):g}"
@@ -221,7 +110,7 @@ def _figures(source: Source, val: float, train: float | None) -> str:
 
 
 def _mirror(begun: Begun) -> list[str]:
-    """Return a warning where augmentation mirrors images that a mirror changes."""
+    """Return a warning if augmentation mirrors images that the probe then gets wrong."""
     options = begun.training.options
     if begun.mirror is not None:
         return []
@@ -235,7 +124,7 @@ def _mirror(begun: Begun) -> list[str]:
 
 
 def mirror_words(test: MirrorTest, *, several: bool) -> str:
-    """Return what the probe made of mirrored images."""
+    """Describe the probe's accuracy on images and their mirror images."""
     told = f"of {test.n} validation images the probe gets {_percent(test.plain)} right"
     if several:
         told = f"on {test.n} validation images the probe has mAP {_percent(test.plain)}"
@@ -243,7 +132,7 @@ def mirror_words(test: MirrorTest, *, several: bool) -> str:
 
 
 def _curve(source: Source) -> list[str]:
-    """Return what the learning curve promises of more images, as a measure of what to expect."""
+    """Return what the learning curve says of more training images, as a comparison."""
     try:
         curve = load_learning_curve(source.folder)
     except DataError:

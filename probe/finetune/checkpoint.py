@@ -1,6 +1,6 @@
-"""Files that a training is taken up from: whole, or not there, and checked by their content.
+"""Checkpoints: a training is resumed from them; each is whole or absent, and has a checksum.
 
-checkpoints/last.safetensors    all that a step changes, and how far the run is
+checkpoints/last.safetensors    weights, optimizer state and progress
 checkpoints/best.safetensors    the parameters of the best epoch so far
 """
 
@@ -24,29 +24,29 @@ from probe.heads.history import Epoch
 
 FOLDER, LAST, BEST = "checkpoints", "last.safetensors", "best.safetensors"
 KEY = "probe.promote"
-LOG = "log"  # the array of a checkpoint that is a figure a batch, and no part of the state
+LOG = "log"  # the array with the figures of each batch, which is no part of the state
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a training is.
+    """How far a training has come.
 
     Parameters
     ----------
     epoch : int
-        The one under way, from 1; one more than the last when all is done.
+        The current epoch, from 1; one more than the last when all are done.
     batch : int
-        Batches of it that are behind.
+        Batches of it that are done.
     updates : int
         Steps of the optimizer so far.
     history : tuple of Epoch
-        Epochs that are behind.
+        Epochs that are done.
     best_epoch : int
-        0 before the first.
+        0 before the first epoch is done.
     stopped : bool
-        Validation did not get better for so long that no epoch follows.
+        Training stopped early.
     seconds : float
         Wall time of training so far.
     """
@@ -69,7 +69,7 @@ class Progress:
     def with_epoch(self, done: Epoch, patience: int) -> Progress:
         """Return the progress after another epoch.
 
-        The best has the highest `Epoch.val_score`, of equals the lowest loss, of those the first.
+        The best epoch has the highest `Epoch.val_score`; ties go to the lower loss, then the first.
         """
         history, best = (*self.history, done), self.best
         better = best is None or done.rank > best.rank
@@ -81,12 +81,12 @@ class Progress:
 
 
 def save_last(folder: Path, progress: Progress, arrays: Arrays, log: NDArray[np.float32]) -> None:
-    """Write how far a training is, by rename."""
+    """Write the last checkpoint, by rename."""
     _save(folder / FOLDER / LAST, asdict(progress), {**arrays, LOG: log})
 
 
 def load_last(folder: Path) -> tuple[Progress, dict[str, NDArray[np.float32]]] | None:
-    """Return what `save_last` wrote, None where there is no checkpoint yet.
+    """Return what `save_last` wrote; None if there is no checkpoint yet.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def load_best(folder: Path, epoch: int) -> dict[str, NDArray[np.float32]]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed run was writing; nobody else writes to a run's folder."""
+    """Delete temporary files of a killed run; only one process writes to a run's folder."""
     for place in (folder, folder / FOLDER):
         for path in place.glob(".*.tmp"):
             path.unlink(missing_ok=True)
@@ -142,7 +142,7 @@ def _save(path: Path, about: Mapping[str, Any], arrays: Arrays) -> None:
     except OSError as error:
         raise PromoteError(
             f"{path}: cannot be written ({error.strerror or error}); make room or mend the folder, "
-            f"then `probe promote --resume {path.parent.parent}` goes on from the checkpoint before"
+            f"then `probe promote --resume {path.parent.parent}` goes on from the last checkpoint"
         ) from error
 
 

@@ -1,15 +1,15 @@
-"""Controls beside a fine-tuning: the same images in the same order, one thing changed.
+"""Controls of a fine-tuning: trainings on the same images in the same order with one change.
 
-    fresh        the head starts from Xavier, not from the probe
+    fresh        the head starts from Xavier initialisation, not from the probe
     scratch      everything starts from random weights
-    last-layer   the backbone stays as it is
+    last-layer   the backbone is frozen
 
-The last layer starts from the head that the run starts from: the probe's, or with `--start fresh` a
-Xavier one. Beside random weights everywhere `fresh` and `last-layer` have those of the probe, for a
-head on random features is no control that anybody asks for, and neither has the probe's head.
+`last-layer` starts from the head that the run starts from: the probe's, or with `--start fresh` a
+Xavier one. If the run starts from random weights, `fresh` and `last-layer` start from pretrained
+weights and a Xavier head, since a head on random features would be no useful control.
 
-Test images stay closed to them. What they leave lies in the run's `compare/NAME/`; the table and
-the picture are of all of them together.
+Controls never see test images. Their files are in the run's `compare/NAME/`; the table and the
+picture show all of them together.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ log = logging.getLogger(__name__)
 COMPARED, TABLE, PICTURE, STATE = "compare", "comparison.csv", "comparison.png", "comparison.json"
 CONTROLS = ("fresh", "scratch", "last-layer")
 OWN = "this run"
-SMOOTH = 20  # batches that a point of the loss's line is the mean of, at the most
+SMOOTH = 20  # largest number of batches that the running mean of the loss is over
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Course:
-    """How one training went.
+    """The figures of one training, epoch by epoch and batch by batch.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ class Course:
         On validation before the first step.
     history : tuple of Epoch
     batches : float32, (n, 2)
-        Loss and top-1 of each training batch; of several labels an image, of its decisions.
+        Loss and top-1 of each training batch; with multi-label images the share of right
+        decisions.
     """
 
     __repr__ = short_repr
@@ -84,7 +85,7 @@ def control_options(name: str, options: Options) -> Options:
     Raises
     ------
     UsageError
-        There is no such control, or it is what the run does anyway.
+        There is no such control, or it is the same training as the run.
     """
     if name not in CONTROLS:
         raise UsageError(f"--compare {name}: expected some of {', '.join(CONTROLS)}")
@@ -111,7 +112,7 @@ def _resolved(options: Options) -> Options:
 
 
 def save_course(folder: Path, course: Course) -> None:
-    """Keep a control's course and drop its checkpoints, which are large and of no further use."""
+    """Write a control's figures and delete its checkpoints, which are no longer needed."""
     plain = {
         "name": course.name, "loss": course.loss, course.metric: course.score,
         "history": [asdict(one) for one in course.history], "batches": course.batches.tolist(),
@@ -121,7 +122,7 @@ def save_course(folder: Path, course: Course) -> None:
 
 
 def load_course(folder: Path) -> Course | None:
-    """Return a control's course where it is complete; one that is damaged is trained anew."""
+    """Return a control's figures if it is complete; None if it has to be trained (again)."""
     path = folder / STATE
     if not path.exists():
         return None
@@ -139,7 +140,7 @@ def load_course(folder: Path) -> Course | None:
 
 
 def save_comparison(folder: Path, courses: Sequence[Course], *, title: str) -> None:
-    """Write the table and the picture of several courses."""
+    """Write the table and the picture of several trainings."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     value = f"val_{courses[0].metric}"
@@ -157,9 +158,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#6b7280", "#cc79a7", "#e69f00")  # 
 
 
 def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> None:
-    """Draw loss a training batch above and top-1, or mAP, on validation below, over iterations.
+    """Draw the running mean of the training loss above validation top-1 or mAP, over batches.
 
-    The loss is a running mean; each line is named where it ends.
+    Each line is labelled at its end.
     """
     from probe.core.text import capital
     from probe.figures.canvas import FAINT, INK, fit, new_figure, quiet_axes, save
@@ -197,7 +198,7 @@ def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> No
 
 
 def _name_ends(axes: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Write each line's name right of its end, moved apart where ends are close."""
+    """Label each line right of its end, with labels moved apart where ends are close."""
     low, high = axes.get_ylim()
     gap, last = 0.075 * (high - low), -np.inf
     for value, text, colour in sorted(ends):

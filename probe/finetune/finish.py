@@ -1,10 +1,10 @@
-"""The run that comes of a training: its network, its figures, and what was gained.
+"""Write the run of a finished training: its network, its figures, and the gain over the probe.
 
 backbone.safetensors  the best epoch's backbone, which `probe extract --weights` takes
 head.safetensors      and the head on its features
 history.csv steps.csv predictions.npz curves.png, confusion.png or average_precision.png
-promotion.json        what was gained over the probe and what it cost
-result.json           last: the run is complete
+promotion.json        the gain over the probe, the options and the time
+result.json           written last: the run is complete
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from probe.evaluation.scored import (
     temperature_of,
     thresholds_of,
 )
-from probe.finetune.asked import SCHEMA, Asked
 from probe.finetune.checkpoint import load_best
-from probe.finetune.log import save_steps
 from probe.finetune.promotion import Begun
+from probe.finetune.request import SCHEMA, PromoteRequest
 from probe.finetune.source import PROMOTED, Source, describe
 from probe.finetune.start import head_of, scratch_seed
+from probe.finetune.train import save_steps
 from probe.heads import BaseHead, save_head
 from probe.heads.history import save_history
 from probe.runs.fit import CONFUSION, CURVES, HEAD, LABEL_BARS
@@ -55,20 +55,20 @@ from probe.weights.resolve import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, is_r
 from probe.weights.safetensors_file import write_safetensors
 
 GAINED, BACKBONE = "promotion.json", "backbone.safetensors"
-AGREEMENT = 1e-4  # of a probability: the head on the features against the whole network
+AGREEMENT = 1e-4  # largest difference of a probability: saved head on features, whole network
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Promoted:
-    """What came of it.
+    """A finished fine-tuning.
 
     Parameters
     ----------
     result : RunResult
     gains : tuple of Gain
-        On validation, which the best epoch was chosen on, and on test where there is one.
+        On validation images, which the best epoch was chosen on, and on test images if any.
     seconds : float
-        Of training.
+        Seconds of training.
     """
 
     folder: Path
@@ -78,7 +78,7 @@ class Promoted:
 
     @property
     def better(self) -> bool:
-        """Whether the best epoch beat the probe on validation; test images have no say in it."""
+        """Whether the best epoch is better than the probe on validation images."""
         return self.gains[0].after > self.gains[0].before
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,13 +88,13 @@ class Promoted:
         return {**self.result.to_dict(), **about}
 
 
-def finish(begun: Begun, asked: Asked, *, ledger: Path) -> Promoted:
-    """Score the best epoch, test images included, and write what the run leaves behind.
+def finish(begun: Begun, asked: PromoteRequest, *, ledger: Path) -> Promoted:
+    """Score the best epoch, on test images too, and write the files of the run.
 
     Raises
     ------
     PromoteError
-        The files would not give the predictions of the network.
+        The saved head would not give the predictions of the network.
     """
     source, training = begun.source, begun.training
     folder, best = training.folder, training.progress.best_epoch
@@ -167,7 +167,7 @@ def _predictions(split: Split, scored: Scored, units: NDArray[np.intp] | None) -
 
 
 def _units(before: Predictions, split: Split) -> NDArray[np.intp] | None:
-    """Return which images belong together, as the probe's run has it."""
+    """Return the unit of each image, as in the probe's run; None without units."""
     if before.units is None:
         return None
     unit = dict(zip(before.ids.tolist(), before.units.tolist(), strict=True))
@@ -175,7 +175,7 @@ def _units(before: Predictions, split: Split) -> NDArray[np.intp] | None:
 
 
 def _result(
-    begun: Begun, asked: Asked, scored: Mapping[str, Scored], looks: int | None
+    begun: Begun, asked: PromoteRequest, scored: Mapping[str, Scored], looks: int | None
 ) -> RunResult:
     source, training = begun.source, begun.training
     temperature, thresholds = temperature_of(scored), thresholds_of(scored)
@@ -201,7 +201,7 @@ def _result(
     )  # fmt: skip
 
 
-def _origin(source: Source, asked: Asked) -> str:
+def _origin(source: Source, asked: PromoteRequest) -> str:
     """Return the weights that the network started from."""
     if asked.options.start == "scratch":
         return f"random:{scratch_seed(asked.options.seed)}"
@@ -209,7 +209,7 @@ def _origin(source: Source, asked: Asked) -> str:
 
 
 def _write_network(
-    source: Source, asked: Asked, values: Mapping[str, NDArray[np.float32]], folder: Path
+    source: Source, asked: PromoteRequest, values: Mapping[str, NDArray[np.float32]], folder: Path
 ) -> None:
     origin = _origin(source, asked)
     how = "trained" if is_random(origin) else "fine-tuned"
@@ -240,7 +240,7 @@ def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None
         draw_label_bars(figures, count, folder / LABEL_BARS, title=title)
 
 
-def _write_gains(begun: Begun, asked: Asked, gains: tuple[Gain, ...]) -> None:
+def _write_gains(begun: Begun, asked: PromoteRequest, gains: tuple[Gain, ...]) -> None:
     progress, metric = begun.training.progress, begun.source.result.metric
     start = {"difference": begun.difference, "val_loss": begun.loss, f"val_{metric}": begun.score}
     plain = {
@@ -259,21 +259,22 @@ def _write_gains(begun: Begun, asked: Asked, gains: tuple[Gain, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Gain:
-    """Two networks on the same images.
+    """Comparison of the probe and the fine-tuned network on the same images.
 
     Parameters
     ----------
     split : str
     before, after : float
-        Top-1, or of several labels an image the mean average precision.
+        Top-1, or with multi-label images mAP.
     low, high : float
         95 % interval of ``after - before`` over images, see `probe.evaluation.pairs.compare_all`.
     repaired, broken : int or None
-        Images that only the second, only the first gets right; None of several labels.
+        Images that only the fine-tuned network, and only the probe, gets right; None with
+        multi-label images.
     p : float
-        Two-sided, of no difference.
+        Two-sided p-value of no difference.
     test : str
-        What the test is called.
+        Name of the test.
     """
 
     split: str

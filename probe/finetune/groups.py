@@ -1,8 +1,8 @@
-"""Which parameters learn, how fast, and which of them are decayed.
+"""Which parameters learn, with which learning rate, and which of them have weight decay.
 
     multiplier = backbone or head factor * layer_decay ** layers above * every matching pattern
 
-A frozen parameter has no multiplier. Biases and the gammas and betas of norms are never decayed.
+A frozen parameter has no multiplier. Biases and the gammas and betas of norms have no weight decay.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ HEAD = "head."
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """How a parameter learns: a factor on the step size, and whether it is decayed."""
+    """How a parameter learns: a factor on the learning rate, and whether it has weight decay."""
 
     factor: float
     decayed: bool
 
 
 def block_of(name: str) -> int:
-    """Return the place of a parameter's block in the network's `features`; -1 for the head."""
+    """Return the index of a parameter's block in the network's `features`; -1 for the head."""
     return -1 if name.startswith(HEAD) else int(name.split(".")[1])
 
 
 def frozen_blocks(spec: BackboneSpec, freeze: str, end: int) -> int:
-    """Return how many blocks from the input up stay as they are.
+    """Return how many blocks, counted from the input, are frozen.
 
     Parameters
     ----------
     freeze : str
         ``none``, ``backbone`` or a layer, which is frozen with all below it.
     end : int
-        Blocks of the cut network.
+        Number of blocks up to the layer of the features.
 
     Raises
     ------
     UnknownNameError
         There is no such layer.
     UsageError
-        The layer lies above the cut.
+        The layer lies above that of the features.
     """
     if freeze == NONE:
         return 0
@@ -55,7 +55,7 @@ def frozen_blocks(spec: BackboneSpec, freeze: str, end: int) -> int:
     after = spec.layer(freeze).after
     if after > end:
         raise UsageError(
-            f"--freeze {freeze}: the features are cut below it; take --freeze backbone"
+            f"--freeze {freeze}: the features come from a layer below it; take --freeze backbone"
         )
     return after
 
@@ -83,14 +83,14 @@ def stages(spec: BackboneSpec, options: Options, end: int) -> list[tuple[int, in
 def rates(
     names: Sequence[str], spec: BackboneSpec, options: Options, frozen: int
 ) -> dict[str, Rate]:
-    """Return how each parameter that learns does so.
+    """Return the rate of each parameter that learns.
 
     Parameters
     ----------
     names : sequence of str
         Canonical names of all parameters, running statistics not among them.
     frozen : int
-        Blocks that stay as they are.
+        Number of frozen blocks.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def rates(
                 f"{names[0]} ... {names[-1]}"
             )
     if not found:
-        raise UsageError("nothing would learn: every step size is 0")
+        raise UsageError("nothing would learn: every learning rate is 0")
     return found
 
 
@@ -130,16 +130,13 @@ def layer_of(spec: BackboneSpec, block: int) -> str:
 
 
 def _layers_above(names: Sequence[str]) -> dict[str, int]:
-    """Return how many layers with parameters lie between a parameter and the output.
-
-    A layer here is a block of the backbone, or a layer of the head.
-    """
+    """Return how many blocks of the backbone and layers of the head lie above each parameter."""
     keys = {name: _depth(name) for name in names}
     order = {key: place for place, key in enumerate(sorted(set(keys.values()), reverse=True))}
     return {name: order[key] for name, key in keys.items()}
 
 
 def _depth(name: str) -> tuple[int, int]:
-    """Return what sorts layers from the input to the output."""
+    """Return a key that sorts parameters from the input to the output."""
     block = block_of(name)
     return (1, int(name.split(".")[1])) if block < 0 else (0, block)

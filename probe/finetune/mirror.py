@@ -1,7 +1,7 @@
-"""Whether images survive a mirror: letters, digits and left hands do not.
+"""Decide by the frozen probe whether training may mirror images, as letters and digits forbid.
 
-The frozen probe is asked, so what it cannot tell apart stays hidden: a mirror exchanges photographs
-turned by 90 and by 270 degrees, and a probe that takes one for the other loses nothing by it.
+The test sees only what the probe can tell apart: a mirror exchanges photographs rotated by 90 and
+by 270 degrees, and a probe that confuses them anyway loses nothing.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from probe.finetune.train import Training, places_of, score
 from probe.preprocess.spec import UInt8Image
 
 SAMPLE = 200  # validation images that are mirrored
-LOST = 0.1  # of the figure on them; mirrored photographs lose a few hundredths by chance
+LOST = 0.1  # loss of accuracy or mAP that counts; photographs lose a few hundredths by chance
 
 
 @dataclass(frozen=True, kw_only=True)
 class MirrorTest:
-    """What the frozen probe makes of mirrored validation images.
+    """Accuracy of the frozen probe on validation images and on the same images mirrored.
 
     Parameters
     ----------
     n : int
     plain, mirrored : float
-        Top-1, or of several labels an image the mean average precision, on the same images as they
-        are, and mirrored; 0 to 1.
+        Top-1, or with multi-label images mAP, on the images as they are and mirrored; 0 to 1.
     """
 
     n: int
@@ -40,15 +39,15 @@ class MirrorTest:
 
     @property
     def harmful(self) -> bool:
-        """Whether training on mirrored images would teach what is not so."""
+        """Whether mirrored images look like other classes, so that training must not mirror."""
         return self.plain - self.mirrored >= LOST
 
 
 def mirror_test(source: Source, training: Training) -> MirrorTest:
-    """Mirror some validation images, the same for the same seed, and let the probe predict them.
+    """Compare the probe's predictions of some validation images with those of their mirror images.
 
-    The network of a training is the probe's before its first step, but for a fresh head; with
-    random weights the probe's is built for the occasion.
+    Before its first step the network of a training is the probe's, except for a fresh head, in
+    whose place the probe's head is used. For random weights the probe's network is built anew.
     """
     options = training.options
     if options.start == "scratch":
@@ -71,7 +70,7 @@ def mirror_test(source: Source, training: Training) -> MirrorTest:
 
 
 def settle(source: Source, training: Training) -> MirrorTest | None:
-    """Decide whether images are mirrored, where that was left to the held-out ones."""
+    """Decide what ``--augment auto`` means, by the held-out images; None where it was not asked."""
     if training.options.augment != AUTO:
         return None
     test = mirror_test(source, training)
@@ -80,7 +79,7 @@ def settle(source: Source, training: Training) -> MirrorTest | None:
 
 
 class _Mirrored:
-    """Images, left and right exchanged."""
+    """Images mirrored left to right."""
 
     def __init__(self, images: Images) -> None:
         self._images = images

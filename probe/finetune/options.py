@@ -1,4 +1,4 @@
-"""What a fine-tuning is told, in plain data, checked before anything runs."""
+"""Options of a fine-tuning, checked when they are made."""
 
 from __future__ import annotations
 
@@ -23,69 +23,70 @@ NONE, BACKBONE = "none", "backbone"  # what --freeze takes besides a layer
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a network is fine-tuned. The defaults are for a few hundred to a few thousand images.
+    """How a network is fine-tuned; the defaults suit a few hundred to a few thousand images.
 
     Parameters
     ----------
     epochs : int
-        Passes over the training images; a pass is ``n_train // batch_size`` batches.
+        Passes over the training images, each of ``n_train // batch_size`` batches.
     batch_size : int
-        Images a forward pass. What is left over at a pass's end is another rest each epoch.
+        Images per batch. The images left over after the whole batches differ in each epoch.
     start : {"probe", "fresh", "scratch"}
-        The probe's head on its weights; a Xavier head on those weights; random weights everywhere.
+        The run's head on its weights; a Xavier head on those weights; random weights everywhere.
     freeze : str
-        ``none``, ``backbone``, or a layer: it and all below it stay as they are.
+        ``none``, ``backbone``, or a layer, which is frozen with all layers below it.
     unfreeze : tuple of (epoch, freeze)
-        From that epoch on (counted from 1), the other `freeze`; each later one frees more.
+        From that epoch on (counted from 1) this `freeze` holds; each later one frees more layers.
     optimizer : {"sgd", "adam", "adamw"}
-        sgd follows MXNet's momentum rule, ``m = momentum * m - lr * g; w = w + m``: each step keeps
-        the rate it was taken with. torch multiplies the whole momentum by the rate of the day. The
-        two are one as long as the rate stays; under a schedule or a warmup they differ.
+        sgd follows MXNet's momentum rule, ``m = momentum * m - lr * g; w = w + m``: a past gradient
+        keeps the learning rate of its step, where torch multiplies the whole momentum by the
+        current one. The two differ only while a schedule or warmup changes the learning rate.
     lr : float or None
-        Highest step size; None takes that of `LEARNING_RATES`.
+        Highest learning rate; None for that of `LEARNING_RATES`.
     momentum : float
-        Of sgd.
+        SGD momentum.
     wd : float
         Weight decay, never on biases and norms.
     backbone_lr_mult, head_lr_mult : float
-        Factors on the step size.
+        Factors on the learning rate.
     layer_decay : float
-        A factor more for each layer further from the head; 1 treats all alike.
+        Another factor on the learning rate for each layer further from the head; 1 for none.
     lr_mult : tuple of (pattern, factor)
-        More factors, for parameters or layers whose name matches.
+        Further factors for the parameters or layers whose name matches.
     schedule : {"cosine", "step", "constant"}
     warmup : float
-        Epochs over which the step size rises from 0.
+        Epochs over which the learning rate rises from 0.
     bn : {"frozen", "moving"} or None
-        Whether BatchNorm takes its stored statistics or the batch's. None: the stored ones,
+        Whether BatchNorm uses its stored statistics or the batch's. None: the stored ones,
         unless the network starts from random weights.
     label_smoothing : float
-        Part of each target that is spread over all classes.
+        Share of each target that is spread over all classes.
     mixup : float
-        Alpha of the Beta distribution that mixes pairs of images; 0 mixes none.
+        Alpha of the Beta distribution of the mixing weight; 0 for no mixup.
     accumulate : int
-        Batches a step.
+        Batches per optimizer step.
     clip : float
-        Largest norm of the whole gradient; 0 clips nothing.
+        Largest norm of the gradient; 0 for no clipping.
     ema : float
-        Decay a step of the weights' exponential average, which is then what is evaluated and
-        kept; 0 for none.
+        Decay per step of an exponential moving average of the weights, which is then evaluated
+        and kept; 0 for no average.
     augment : str
         See `probe.finetune.augment.parse_augment`.
     sizes : tuple of int
-        Sides of training images in pixels, drawn for each batch; empty: that of the features.
+        Sides of training images in pixels, of which each batch draws one; empty for the side
+        that the features were computed at.
     sampling : {"shuffle", "balanced", "weighted"}
     ohem : float
-        Part of each batch, the hardest images, that is learnt from; 1 for all.
+        Share of each batch that is learnt from: the images of highest loss; 1 for all.
     patience : int
-        Epochs without a better validation result before it stops; 0 never stops early.
+        Epochs without a better validation result before training stops; 0 never stops early.
     seed : int
-        Of everything that is drawn: order, augmentation, dropout, mixup, fresh weights.
+        Of all random numbers: order, augmentation, dropout, mixup, fresh weights.
 
     Raises
     ------
     UsageError
-        A value makes no sense; the message names the option.
+        A value is out of range; the message names the option.
     """
 
     epochs: int = 8
@@ -176,16 +177,16 @@ class Options:
 
     @property
     def rate(self) -> float:
-        """The highest step size."""
+        """The highest learning rate."""
         return LEARNING_RATES[self.optimizer] if self.lr is None else self.lr
 
     @property
     def batch_norm(self) -> BatchNorm:
-        """Which statistics BatchNorm takes, defaults resolved."""
+        """Which statistics BatchNorm uses, with the default resolved."""
         return self.bn or ("moving" if self.start == "scratch" else "frozen")
 
     def policy(self) -> Augment:
-        """Return the augmentation as data."""
+        """Return the parsed augmentation."""
         return parse_augment(self.augment)
 
     def to_json(self) -> dict[str, Any]:
@@ -216,12 +217,12 @@ class Options:
 
 
 def parse_unfreeze(text: str) -> tuple[tuple[int, str], ...]:
-    """Read ``3:pool4,6:none``: from epoch 3 on what lies above pool4 learns, from 6 on all.
+    """Read ``3:pool4,6:none``: the layers above pool4 learn from epoch 3 on, all from epoch 6 on.
 
     Raises
     ------
     UsageError
-        The text is something else, or the epochs do not rise.
+        The text has another form, or the epochs do not rise.
     """
     found = []
     for part in filter(None, text.split(",")):
@@ -236,12 +237,12 @@ def parse_unfreeze(text: str) -> tuple[tuple[int, str], ...]:
 
 
 def parse_multiplier(text: str) -> tuple[str, float]:
-    """Read ``conv5_*=0.1``.
+    """Read a pattern of names and its factor, as in ``conv5_*=0.1``.
 
     Raises
     ------
     UsageError
-        The text is something else.
+        The text has another form.
     """
     pattern, _, factor = text.rpartition("=")
     try:

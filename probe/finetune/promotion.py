@@ -1,4 +1,4 @@
-"""The path from a run to a trained network: build, check, train, and the controls beside it."""
+"""From a run to a trained network: build it, check it, train it, and train the controls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.datasets.notes import warn_of_unusual
-from probe.finetune.asked import Asked
 from probe.finetune.checkpoint import remove_leftovers
 from probe.finetune.compare import (
     COMPARED,
@@ -24,13 +23,13 @@ from probe.finetune.compare import (
     save_comparison,
     save_course,
 )
-from probe.finetune.log import Recorder
 from probe.finetune.mirror import MirrorTest, settle
 from probe.finetune.options import Options
 from probe.finetune.planning import Limit, Plan, follow
+from probe.finetune.request import PromoteRequest
 from probe.finetune.source import Source
 from probe.finetune.start import check_start, make_training
-from probe.finetune.train import Observer, Training, places_of, score
+from probe.finetune.train import Observer, Recorder, Training, places_of, score
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,15 +42,15 @@ class Begun:
         Largest difference to the probe's validation probabilities, before the first step; None
         from random weights, which have nothing to agree with.
     loss, score : float
-        On validation, before the first step; see `probe.finetune.train.score`.
+        On validation images before the first step; see `probe.finetune.train.score`.
     probabilities : float32, (n_val, K)
-        Of the validation images, before the first step.
+        Of the validation images before the first step.
     predict_seconds : float
-        Of one validation image.
+        Seconds per validation image.
     plan : Plan or None
-        How it stays within a limit on memory, where that was found out just now.
+        How it stays within a limit on memory, if that was planned now.
     mirror : MirrorTest or None
-        What was settled by it: whether images are mirrored, before the first step.
+        The test that decided whether ``--augment auto`` mirrors images.
     """
 
     __repr__ = short_repr
@@ -81,7 +80,7 @@ def begin(
     Raises
     ------
     PromoteError
-        It does not give the probe's validation predictions.
+        The network does not give the probe's validation predictions.
     UsageError
         Options do not go together, or not even an image at a time fits the limit on memory.
     """
@@ -103,7 +102,7 @@ def begin(
 
 
 def run(begun: Begun, observer: Observer, *, tensorboard: bool = False) -> None:
-    """Train to the end, from the last checkpoint where there is one.
+    """Train to the end, from the last checkpoint if there is one.
 
     Raises
     ------
@@ -120,12 +119,12 @@ def run(begun: Begun, observer: Observer, *, tensorboard: bool = False) -> None:
 
 def train_controls(
     begun: Begun,
-    asked: Asked,
+    asked: PromoteRequest,
     observer_for: Callable[[str, Begun], AbstractContextManager[Observer]],
 ) -> list[Course]:
-    """Train the controls that were asked for; return their courses, the run's own first.
+    """Train the controls of the request and return all figures, the run's own first.
 
-    A control that was interrupted goes on, too; the validation images alone are scored.
+    An interrupted control is resumed, too. Controls are scored on validation images only.
     """
     if not asked.compare:
         return []

@@ -1,7 +1,7 @@
-"""Where every random number of a fine-tuning comes from: seed, purpose, epoch and place.
+"""Random numbers of a fine-tuning, each drawn from the seed, a purpose, the epoch and an index.
 
-Nothing has a state that runs on, so a run that is taken up anywhere draws what it would have drawn,
-and the order in which threads get to images does not matter.
+No generator keeps a state, so a resumed run draws the same numbers as one that was never
+interrupted, and the order in which threads load images does not matter.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ ORDER, IMAGE, DROPOUT, MIXUP, SIZE, WEIGHTS = range(6)
 
 
 def generator(seed: int, purpose: int, *where: int) -> np.random.Generator:
-    """Return the generator of one thing drawn.
+    """Return the generator for one purpose at one place of a training.
 
     Parameters
     ----------
     seed : int
-        Of the run.
+        The run's seed.
     purpose : int
         One of the constants of this module.
     where : ints
-        Epoch, then the step or the image.
+        The epoch, then the step or the image.
 
     References
     ----------

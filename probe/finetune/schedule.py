@@ -1,4 +1,4 @@
-"""The step size over a training: a rise, then a cosine, stairs or a plateau."""
+"""Learning rate schedules: a linear warmup, then cosine, step or constant."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ from dataclasses import dataclass
 
 from probe.finetune.options import ScheduleName
 
-STAIRS, FALL = (
-    (0.5, 0.75),
-    0.1,
-)  # parts of the training after which the step size falls, and to what
+DROPS, DROP = (0.5, 0.75), 0.1  # shares of the training after which the rate drops, and the factor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A factor on the step size for each step.
+    """The factor on the learning rate at each step.
 
     Parameters
     ----------
@@ -23,14 +20,14 @@ class Schedule:
         ``cosine`` falls to 0 at the end; ``step`` to a tenth after a half and again after three
         quarters.
     warmup : int
-        Steps of the linear rise.
+        Steps of the linear warmup.
     total : int
-        Steps in all.
+        Number of steps, warmup included.
 
     References
     ----------
-    Loshchilov, Hutter, SGDR, arXiv:1608.03983: the cosine. Goyal et al., arXiv:1706.02677: the
-    rise.
+    Loshchilov, Hutter, SGDR, arXiv:1608.03983: the cosine. Goyal et al., arXiv:1706.02677:
+    the warmup.
     """
 
     name: ScheduleName
@@ -44,6 +41,6 @@ class Schedule:
         if self.name == "constant":
             return 1.0
         if self.name == "step":
-            return FALL ** sum(step > part * self.total for part in STAIRS)
+            return DROP ** sum(step > share * self.total for share in DROPS)
         done = (step - self.warmup - 1) / max(1, self.total - self.warmup)
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

@@ -1,7 +1,6 @@
-"""From a run to what is fine-tuned: its images, its weights and the head that was fitted on them.
+"""Find everything that a run is fine-tuned from: its images, its weights and its head.
 
-Which images are held out is read off the run's predictions, not drawn again: the validation images
-of the promoted run are those of the probe, whatever changed since.
+The validation images are those of the run's predictions; they are not drawn again.
 """
 
 from __future__ import annotations
@@ -44,25 +43,25 @@ PROMOTABLE = "linear and MLP heads (dense, path, logistic, ridge) can be fine-tu
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """A run that can be fine-tuned, with all that it was made of.
+    """A run that can be fine-tuned, with its images, weights and head.
 
     Parameters
     ----------
     folder : Path
     result : RunResult
     head : LinearHead
-        The one fitted on training images alone.
+        The head that was fitted on training images only.
     predictions : mapping of split to Predictions
-        The probe's, of ``val`` and, where there is one, ``test``.
+        The probe's predictions of ``val`` and, if there is one, ``test``.
     backbone, layer, pool, preprocess
     parameters : mapping of canonical name to float32 array
-        Of the cut network.
+        Parameters of the backbone up to `layer`.
     train, val : Split
     test : Split or None
     test_content : uint8, (n_test, 16), or None
     classes : tuple of str
     dtype : str
-        Of the stored features.
+        Type of the stored features.
     """
 
     __repr__ = short_repr
@@ -91,15 +90,16 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where things lie.
+    """Where the cache, the images and the weights are.
 
     Parameters
     ----------
     cache_dir : Path
     dataset_root, weights : optional
-        Where the images or the weights lie now, if elsewhere than recorded.
+        Paths of the images or the weights, if they were moved since the run recorded them.
     group : tuple of str
-        What images belong together by, see `probe.runs.grouping`; by default what the run had.
+        Columns or files that name groups of images, see `probe.runs.grouping`; by default the
+        run's own.
     """
 
     cache_dir: Path
@@ -116,9 +116,9 @@ def open_source(folder: Path, places: Places) -> Source:
     UsageError
         The run cannot be fine-tuned; says why and names the best one that can.
     DataError
-        An image is gone or another one than the run saw.
+        An image is missing or has changed since the run.
     ProbeError
-        Weights or images are not to be found.
+        Weights or images cannot be found.
     """
     result = read_run(folder)
     predictions = load_predictions(folder)
@@ -148,7 +148,7 @@ def open_source(folder: Path, places: Places) -> Source:
 
 
 def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions]) -> LinearHead:
-    """Return the head to start from, or say why there is none."""
+    """Return the head to start from; raises UsageError if there is none."""
     from probe.heads.base import LinearHead
 
     if result.head == PROMOTED:
@@ -169,7 +169,7 @@ def _head(folder: Path, result: RunResult, predictions: Mapping[str, Predictions
 
 
 def _offer(cache_dir: Path, dataset: str) -> str:
-    """Return a dataset's best run that has a network, as the end of a refusal."""
+    """Return a sentence that names the dataset's best run that can be fine-tuned, for an error."""
     store = Store(cache_dir)
     best: tuple[float, str, str] | None = None
     for folder, result in finished_runs(cache_dir / "runs"):
@@ -235,7 +235,7 @@ def _entry(store: Store, result: RunResult) -> Entry:
 
 
 def _checked(dataset: Dataset, name: str, wanted: FeatureSplit) -> Split:
-    """Return the images that features were made of, in the entry's order."""
+    """Return the images of a split in the order of their features, checked by content."""
     found = dataset.splits.get(name)
     place = {one: row for row, one in enumerate(found.ids)} if found is not None else {}
     missing = [one for one in wanted.ids if one not in place]
@@ -257,7 +257,7 @@ def _checked(dataset: Dataset, name: str, wanted: FeatureSplit) -> Split:
 def _divide(
     folder: Path, result: RunResult, splits: Mapping[str, Split], val: Predictions
 ) -> tuple[Split, Split]:
-    """Return the images that train and those that the run held out."""
+    """Return the training images and those that the run held out."""
     own = "val" in splits
     held = splits["val"] if own else splits["train"]
     place = {one: row for row, one in enumerate(held.ids)}
@@ -280,9 +280,9 @@ def _divide(
 def _related(
     folder: Path, joined: Joined, predictions: Mapping[str, Predictions], group: Sequence[str]
 ) -> tuple[Mapping[str, Predictions], str]:
-    """Return the predictions with what belongs together, and by what where it was asked for.
+    """Return the predictions with the units of their images, and the name of the groups.
 
-    The run's split stays as it is, so a group that it divides is refused.
+    The run's split is kept, so groups that it divides are refused.
     """
     groups = groups_of_entry(group, joined, fitting=Fitting(solver="path"))
     related = related_rows(joined.splits, groups)
@@ -302,7 +302,7 @@ def _related(
         )  # fmt: skip
         text = (
             f"{folder}: {count:,} of {len(units):,} validation images are {what}, so the best "
-            "epoch would be chosen by what was learnt by heart"
+            "epoch would be chosen on images that the network was trained on"
         )
         again = f"fit the head again{f' with --group {group[0]}' if group else ''}"
         if held == "train" and group:
@@ -323,7 +323,7 @@ def _rows_of(ids: Sequence[str], wanted: Predictions) -> NDArray[np.intp]:
 
 
 def describe(source: Source) -> dict[str, Any]:
-    """Return what a promoted run records of where it started."""
+    """Return what `promotion.json` records of the run that was fine-tuned."""
     return {
         "run": source.name,
         "folder": str(source.folder),

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import PromoteError, UsageError
-from probe.finetune.batches import Feed
+from probe.finetune.batches import Feed, KeptImages
 from probe.finetune.graph import INVERSE, MEAN, Architecture, head_shapes
-from probe.finetune.kept import KeptImages
 from probe.finetune.network import Network
 from probe.finetune.options import Options
 from probe.finetune.randomness import WEIGHTS, generator

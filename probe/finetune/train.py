@@ -1,10 +1,19 @@
-"""The loop: batches, steps, epochs, the best of them, and checkpoints in between."""
+"""The training loop: steps, epochs, the best epoch, checkpoints, and the files it keeps up to date.
+
+    history.csv   a row per epoch
+    steps.csv     a row per batch: step, epoch, loss, top1, lr
+
+Both are written anew after each epoch from what the checkpoint has, so that a resumed run has each
+row once. TensorBoard events are written as well where they are asked for.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,10 +21,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.files import write_text
 from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.prefetch import load_batches
-from probe.errors import PromoteError
+from probe.errors import PromoteError, UsageError
 from probe.evaluation.metrics import UNSEEN_LOSS
 from probe.evaluation.multilabel import binary_losses
 from probe.evaluation.pairs import figure
@@ -25,35 +35,37 @@ from probe.finetune.groups import rates, stages
 from probe.finetune.network import Network
 from probe.finetune.randomness import DROPOUT, generator
 from probe.finetune.schedule import Schedule
-from probe.heads.history import Epoch
+from probe.heads.history import Epoch, save_history
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import UInt8Image
 
-KEEP = 0.5  # of units, as in every network here that has Dropout
-CACHED_BYTES = 1 << 30  # of the frozen part's output that is kept in memory
+KEEP = 0.5  # share of units that Dropout keeps, as in every backbone here that has one
+CACHED_BYTES = 1 << 30  # of the frozen blocks' outputs, kept in memory
 CHECKPOINT_SECONDS = 120.0  # between checkpoints within an epoch
+AT_ONCE = 64  # images a forward pass in prediction, unless memory is limited
+STEPS, EVENTS = "steps.csv", "tensorboard"
 
 
 class Observer(Protocol):
-    """Told what happens during a training; the command line draws it."""
+    """What a training reports to; the command line shows it."""
 
     def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None:
-        """A batch of `total` is behind; its figures are of the batch before."""
+        """Called after a batch: `done` of `total`, with its loss, top-1 and learning rate."""
 
     def epoch_done(self, epoch: Epoch, best: bool) -> None:
-        """An epoch was measured."""
+        """Called after an epoch was validated; `best` if it is the best so far."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Figures:
-    """What a training leaves: how far it got, and a row a batch.
+    """The progress of a training and the figures of its batches.
 
     Parameters
     ----------
     progress : Progress
     log : float32, (n_batches, 3)
-        Loss, top-1 (of several labels an image: the part of decisions that are right) and step size
-        of each batch, as it was when it was learnt from; batches of one step have that step's size.
+        Loss, top-1 (with multi-label images: the share of right decisions) and learning rate of
+        each batch, measured before its step.
     """
 
     __repr__ = short_repr
@@ -63,18 +75,19 @@ class Figures:
 
 
 class Training:
-    """A network, its images, and where the checkpoints go.
+    """Trains a network on its images and writes checkpoints.
 
     Parameters
     ----------
     network : Network
     feed : Feed
-        Of the training images.
+        Batches of the training images.
     val : Split
+        The validation images.
     classes : int, (K,)
         The label of each output.
     folder : Path
-        Of the run.
+        The run's folder.
     """
 
     def __init__(
@@ -97,27 +110,27 @@ class Training:
             warmup=round(self.options.warmup * self.updates),
             total=self.options.epochs * self.updates,
         )
-        self.network.state.learn(self._rates(0))  # a pattern that fits nothing shows at once
+        self.network.state.learn(self._rates(0))  # refuses a pattern that matches nothing
         for _, frozen in self._stages:
             self._rates(frozen)
 
     def settle_augment(self, augment: str) -> None:
-        """Take this augmentation, before the first step."""
+        """Set the augmentation that ``auto`` stands for, before the first step."""
         self.options = replace(self.options, augment=augment)
         self.feed = replace(self.feed, options=self.options)
 
     @property
     def log(self) -> NDArray[np.float32]:
-        """Loss, top-1 and step size of each batch so far, (n, 3)."""
+        """Loss, top-1 and learning rate of each batch so far, (n, 3)."""
         return np.array(self._log, np.float32).reshape(-1, 3)
 
     def resume(self) -> bool:
-        """Take up the last checkpoint, if there is one; return whether there was.
+        """Load the last checkpoint if there is one, and return whether there was.
 
         Raises
         ------
         PromoteError
-            It is damaged, or of another network.
+            The checkpoint is damaged or of another network.
         """
         found = load_last(self.folder)
         if found is None:
@@ -127,31 +140,31 @@ class Training:
         try:
             self.network.state.restore(arrays, self.progress.updates)
         except ValueError as error:
-            raise PromoteError(f"{self.folder}: the checkpoint cannot be taken: {error}") from error
+            raise PromoteError(f"{self.folder}: the checkpoint cannot be used: {error}") from error
         return True
 
     @property
     def done(self) -> bool:
-        """Whether there is no epoch left to train."""
+        """Whether all epochs are trained, or training stopped early."""
         return self.progress.stopped or self.progress.epoch > self.options.epochs
 
     def run(self, observer: Observer) -> Figures:
-        """Train until the epochs are over or validation gets no better.
+        """Train until the last epoch, or until `patience` ends it.
 
         Raises
         ------
         PromoteError
-            The loss is no number any more, or a checkpoint cannot be written.
+            Training diverged, or a checkpoint cannot be written.
         """
         while not self.done:
-            self._clock = time.perf_counter() - self._spent()
+            self._clock = time.perf_counter() - self._seconds_of_epoch()
             self.enter_stage(self.progress.epoch)
             self._train_epoch(observer)
             self._close_epoch(observer)
         return Figures(progress=self.progress, log=self.log)
 
-    def _spent(self) -> float:
-        """Return what a checkpoint within an epoch says of the time it took so far."""
+    def _seconds_of_epoch(self) -> float:
+        """Return the seconds already spent on the epoch that a checkpoint interrupted."""
         return self.progress.seconds - sum(one.seconds for one in self.progress.history)
 
     def _train_epoch(self, observer: Observer) -> None:
@@ -217,20 +230,20 @@ class Training:
             done = replace(done, train_top1=float(rows[:, 1].mean()), val_top1=value)
         progress = self.progress.with_epoch(done, self.options.patience)
         best = progress.best_epoch == epoch
-        if best:  # before the checkpoint that says so: what is killed in between is done again
+        if best:  # before the checkpoint, so that a kill in between repeats the epoch
             save_best(self.folder, epoch, self.network.state.best_values())
         self.progress, self._clock = progress, time.perf_counter()
         self.checkpoint()
         observer.epoch_done(done, best)
 
     def checkpoint(self) -> None:
-        """Write how far the training is."""
+        """Write a checkpoint."""
         behind = sum(one.seconds for one in self.progress.history)
         self.progress = replace(self.progress, seconds=behind + time.perf_counter() - self._clock)
         save_last(self.folder, self.progress, self.network.state.snapshot(), self.log)
 
     def predict(self, split: Split) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return features, (n, D), and probabilities, (n, K), of images as they are."""
+        """Return features, (n, D), and probabilities, (n, K), of images without augmentation."""
         spec = self.network.arch.preprocess
 
         def load(row: int) -> UInt8Image:
@@ -250,7 +263,10 @@ class Training:
         return rates(names, self.network.arch.spec, self.options, frozen)
 
     def planned(self, images: int) -> tuple[int, int]:
-        """Return the bytes that MXNet plans for so many images, in the stage that takes most."""
+        """Return the bytes that MXNet plans for training on so many images and for predicting them.
+
+        Training counts in the stage of unfreezing that needs most.
+        """
         size, found = max(self.feed.sizes), []
         for _, frozen in self._stages:
             self.network.learn(self._rates(frozen), frozen)
@@ -259,7 +275,7 @@ class Training:
         return max(learnt for learnt, _ in found), found[0][1]
 
     def enter_stage(self, epoch: int) -> None:
-        """Free what is to learn in this epoch."""
+        """Unfreeze the layers that learn in this epoch."""
         stage = sum(epoch >= first for first, _ in self._stages) - 1
         if stage == self._stage:
             return
@@ -269,12 +285,12 @@ class Training:
         self._lower = self._cached() if self._can_cache() else None
 
     def _can_cache(self) -> bool:
-        """Whether the frozen part gives the same for an image every time."""
+        """Whether the frozen blocks give the same output for an image in every epoch."""
         same = self.options.policy().changes_nothing and not self.options.mixup
         return bool(self.network.frozen) and same and len(self.feed.sizes) == 1
 
     def _cached(self) -> NDArray[np.float32] | None:
-        """Return the frozen part's output for all training images, (n, ...), where it is small."""
+        """Return the frozen blocks' output of all training images, (n, ...); None if too large."""
         split, policy, size = self.feed.split, self.options.policy(), self.feed.sizes[0]
         step, rows = self.network.part or self.feed.batch_size, np.arange(len(self.feed.split))
 
@@ -293,7 +309,7 @@ class Training:
         return found
 
     def batches(self, epoch: int, first: int) -> Generator[Batch, None, None]:
-        """Yield an epoch's batches from one on; without images where the frozen part is kept."""
+        """Yield an epoch's batches from `first` on: images, or the frozen blocks' outputs."""
         if self._lower is None:
             yield from self.feed.epoch(epoch, first)
             return
@@ -305,8 +321,7 @@ class Training:
 def score(p: NDArray[np.float32], targets: NDArray[np.intp]) -> tuple[float, float]:
     """Return mean cross-entropy in nats and top-1; a target of -1 is a class without an output.
 
-    Of several labels, targets (n, K) of 0 and 1, it is that of a decision and the mean average
-    precision.
+    With multi-label targets, (n, K) of 0 and 1: binary cross-entropy per decision, and mAP.
     """
     if targets.ndim == 2:
         return float(binary_losses(p, targets).mean()), figure(p, targets) or 0.0
@@ -318,9 +333,9 @@ def score(p: NDArray[np.float32], targets: NDArray[np.intp]) -> tuple[float, flo
 def places_of(
     labels: NDArray[np.integer[Any]], classes: NDArray[np.integer[Any]]
 ) -> NDArray[np.intp]:
-    """Return the output that stands for each label; -1 for a class that training lacks.
+    """Return the index of each label among the head's classes; -1 for a class it lacks.
 
-    Several labels an image, (n, K) of 0 and 1, are what the outputs should be already.
+    Multi-label targets, (n, K) of 0 and 1, are returned as they are.
     """
     if labels.ndim == 2:
         return labels.astype(np.intp)
@@ -328,4 +343,89 @@ def places_of(
     return np.where(classes[found] == labels, found, -1).astype(np.intp)
 
 
-AT_ONCE = 64  # images that are predicted at a time where nothing limits it
+def save_steps(
+    folder: Path, log: NDArray[np.float32], batches: int, *, several: bool = False
+) -> None:
+    """Write `steps.csv` by rename.
+
+    Parameters
+    ----------
+    log : float32, (n, 3)
+        Loss, top-1 and learning rate of each batch.
+    batches : int
+        Number of batches in an epoch.
+    several : bool
+        Images are multi-label: the share of right decisions takes the place of top-1.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("step", "epoch", "loss", "decisions" if several else "top1", "lr"))
+    for number, row in enumerate(log):
+        figures = [f"{value:.6g}" for value in row.tolist()]
+        writer.writerow((number + 1, number // batches + 1, *figures))
+    write_text(folder / STEPS, text.getvalue())
+
+
+class Recorder:
+    """Keeps the files of a run up to date and passes everything on to another observer.
+
+    Parameters
+    ----------
+    training : Training
+    observer : Observer
+        Called after the files are written.
+    tensorboard : bool
+        Write TensorBoard events as well.
+
+    Raises
+    ------
+    UsageError
+        tensorboardX is not installed.
+    """
+
+    def __init__(self, training: Training, observer: Observer, *, tensorboard: bool) -> None:
+        self._training, self._observer = training, observer
+        self._events = _tensorboard_writer(training.folder / EVENTS) if tensorboard else None
+
+    def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None:
+        """See Observer."""
+        self._observer.stepped(done, total, loss, top1, lr)
+
+    def epoch_done(self, epoch: Epoch, best: bool) -> None:
+        """See Observer."""
+        training = self._training
+        save_history(training.folder, training.progress.history)
+        feed = training.feed
+        save_steps(training.folder, training.log, feed.batches, several=feed.several)
+        if self._events is not None:
+            _add_events(self._events, epoch, training.log[-feed.batches :].tolist(), feed.several)
+        self._observer.epoch_done(epoch, best)
+
+    def close(self) -> None:
+        """Finish TensorBoard's file."""
+        if self._events is not None:
+            self._events.close()
+
+
+def _tensorboard_writer(folder: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise UsageError(
+            "--tensorboard needs tensorboardX: pip install 'probe[tensorboard]'"
+        ) from None
+    return SummaryWriter(str(folder))
+
+
+def _add_events(events: Any, epoch: Epoch, rows: Sequence[Sequence[float]], several: bool) -> None:
+    """Write an epoch's events at its end, so that a repeated epoch is there once."""
+    first = (epoch.epoch - 1) * len(rows)
+    for number, (loss, top1, lr) in enumerate(rows, start=first + 1):
+        right = "decisions" if several else "top1"
+        for name, value in (("loss", loss), (right, top1), ("lr", lr)):
+            events.add_scalar(f"step/{name}", value, number)
+    for name in ("train_loss", "train_top1", "val_loss", "val_top1", "val_map"):
+        value = getattr(epoch, name)
+        if value is not None:
+            events.add_scalar(f"epoch/{name}", value, epoch.epoch)
+    events.flush()

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from probe.finetune.advice import advice, estimate, memory_words, mirror_words
-from probe.finetune.asked import Asked, read_sample_weights
+from probe.finetune.advice import advice, mirror_words
+from probe.finetune.batches import draw_batch, first_batch
 from probe.finetune.checkpoint import remove_leftovers
 from probe.finetune.compare import control_options
 from probe.finetune.finish import finish
 from probe.finetune.mirror import settle
-from probe.finetune.picture import draw_batch, first_batch
-from probe.finetune.planning import Limit
+from probe.finetune.planning import Limit, estimate, memory_words
 from probe.finetune.promotion import begin, run, train_controls
+from probe.finetune.request import PromoteRequest, read_sample_weights
 from probe.finetune.source import open_source
 from probe.finetune.start import make_training
 from probe.runs.fit import run_folder
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from probe.finetune.advice import Estimate
     from probe.finetune.compare import Course
     from probe.finetune.finish import Promoted
+    from probe.finetune.planning import Estimate
     from probe.finetune.promotion import Begun
     from probe.finetune.source import Source
     from probe.heads.history import Epoch
@@ -41,7 +41,7 @@ PIPED_EVERY = 30.0  # seconds between lines where there is no bar
 
 
 def show_start(
-    begun: Begun, asked: Asked, needed: Estimate | None, sentences: Sequence[str]
+    begun: Begun, asked: PromoteRequest, needed: Estimate | None, sentences: Sequence[str]
 ) -> None:
     """Tell stderr what is about to be trained, how long it takes and what to expect."""
     source, options, training = begun.source, begun.training.options, begun.training
@@ -168,7 +168,7 @@ class Trained:
     courses: Sequence[Course]
 
 
-def draw_first_batch(source: Source, asked: Asked, path: Path) -> None:
+def draw_first_batch(source: Source, asked: PromoteRequest, path: Path) -> None:
     """Draw the first batch as the network sees it."""
     training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
     settle(source, training)
@@ -176,14 +176,14 @@ def draw_first_batch(source: Source, asked: Asked, path: Path) -> None:
     draw_batch(first_batch(training.feed), names, path, several=training.feed.several)
 
 
-def look_ahead(source: Source, asked: Asked, *, workers: int) -> None:
+def look_ahead(source: Source, asked: PromoteRequest, *, workers: int) -> None:
     """Check and estimate a training and show that; nothing is kept."""
     with tempfile.TemporaryDirectory() as place:
         _begin(source, asked, Path(place), workers=workers)
 
 
 def train_new(
-    source: Source, asked: Asked, cache: Path, out: Path | None, *, workers: int
+    source: Source, asked: PromoteRequest, cache: Path, out: Path | None, *, workers: int
 ) -> Trained:
     """Fine-tune the network behind a run, in a folder of its own.
 
@@ -205,14 +205,14 @@ def train_new(
 
 def go_on(target: Path, cache: Path, *, workers: int) -> Trained:
     """Go on with a training that was interrupted; see `train_new`."""
-    asked = Asked.read(target)
+    asked = PromoteRequest.read(target)
     remove_leftovers(target)
     source = open_source(Path(asked.run), asked.places(cache))
     begun = _begin(source, asked, target, workers=workers)
     return _train(begun, asked, cache)
 
 
-def _begin(source: Source, asked: Asked, target: Path, *, workers: int) -> Begun:
+def _begin(source: Source, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:
     err = console.stderr()
     err.print(f"checking the network on {len(source.val):,} validation images ...")
     begun = begin(
@@ -224,18 +224,18 @@ def _begin(source: Source, asked: Asked, target: Path, *, workers: int) -> Begun
     )  # fmt: skip
     begun.training.resume()
     if not err.quiet:
-        needed = None if begun.training.done else estimate(begun)
+        needed = None if begun.training.done else estimate(begun.training, begun.predict_seconds)
         show_start(begun, asked, needed, advice(begun))
     return begun
 
 
-def _weights(source: Source, asked: Asked) -> NDArray[np.float64] | None:
+def _weights(source: Source, asked: PromoteRequest) -> NDArray[np.float64] | None:
     if asked.sample_weights is None:
         return None
     return read_sample_weights(Path(asked.sample_weights), list(source.train.ids))
 
 
-def _train(begun: Begun, asked: Asked, cache: Path) -> Trained:
+def _train(begun: Begun, asked: PromoteRequest, cache: Path) -> Trained:
     try:
         with Live(begun) as live:
             run(begun, live, tensorboard=asked.tensorboard)

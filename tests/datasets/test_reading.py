@@ -25,7 +25,7 @@ from probe.datasets.decode import (
 from probe.datasets.files import FileImages
 from probe.datasets.notes import Notes, warn_of_unusual
 from probe.errors import ImageError
-from probe.finetune.kept import KeptImages
+from probe.finetune.batches import KeptImages
 from tests.datasets.test_decode import encoded, flat
 from tests.datasets.tiffs import tiff
 

@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 
 from probe.errors import UsageError
-from probe.finetune.augment import Augment, parse_augment
+from probe.finetune.augment import (
+    OPERATIONS,
+    Augment,
+    augmented,
+    erased,
+    pad_and_crop,
+    parse_augment,
+    rand_augment,
+)
 from probe.finetune.batches import Batch, epoch_order, mixed
-from probe.finetune.images import OPERATIONS, augmented, erased, pad_and_crop, rand_augment
 from probe.finetune.randomness import IMAGE, generator
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import TORCHVISION

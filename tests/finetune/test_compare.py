@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from probe.errors import UsageError
-from probe.finetune.advice import memory_words, other_recipes, tried
+from probe.finetune.advice import other_recipes, tried
 from probe.finetune.checkpoint import Progress
 from probe.finetune.compare import Course, control_options
 from probe.finetune.options import Options
+from probe.finetune.planning import memory_words
 from probe.finetune.schedule import Schedule
 from probe.heads.history import Epoch
 from tests.finetune.data import Silent, training_of

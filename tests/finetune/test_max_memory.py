@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from probe.errors import UsageError
-from probe.finetune import advice, planning
-from probe.finetune.asked import Asked
+from probe.finetune import planning
 from probe.finetune.batches import Batch
 from probe.finetune.options import Options
 from probe.finetune.planning import Limit, follow, in_units, make_plan
 from probe.finetune.promotion import begin
+from probe.finetune.request import PromoteRequest
 from tests.finetune.data import Silent, source_of, training_of
 from tests.finetune.test_promote import QUICK, promote
 
@@ -111,11 +111,11 @@ def test_the_command_refuses_what_is_too_little_and_keeps_what_it_took(cache: Pa
     assert "within --max-memory 50GB" in " ".join(done.stderr.split())
     (folder,) = (cache / "runs").glob("*/promote.json")
     (folder.parent / "result.json").unlink()
-    asked = Asked.read(folder.parent)
+    asked = PromoteRequest.read(folder.parent)
     assert (asked.max_memory, asked.part) == (50 * 10**9, 0)
     written = json.loads(folder.read_text())
     folder.write_text(json.dumps({n: v for n, v in written.items() if n not in ADDED}))
-    asked = Asked.read(folder.parent)  # as earlier versions wrote it
+    asked = PromoteRequest.read(folder.parent)  # as earlier versions wrote it
     assert (asked.max_memory, asked.part) == (None, None)
 
 
@@ -134,11 +134,11 @@ def test_the_time_of_a_batch_is_measured_with_one_batch_an_epoch_too(
 ) -> None:
     begun = begin(source_of(made), Options(augment="none", batch_size=batch_size), tmp_path)
     clock, forward = [0.0], begun.training.forward
-    monkeypatch.setattr(advice.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(planning.time, "perf_counter", lambda: clock[0])
 
     def slow(batch: Batch) -> Any:
         clock[0] += 100
         return forward(batch)
 
     monkeypatch.setattr(begun.training, "forward", slow)
-    assert advice.estimate(begun).batch_seconds == 100
+    assert planning.estimate(begun.training, begun.predict_seconds).batch_seconds == 100

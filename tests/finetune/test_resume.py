@@ -1,8 +1,8 @@
-"""Killed at any moment, a training ends as if it had never stopped."""
+"""A training that was killed or stopped ends with the same bits as one that was not."""
 
 from __future__ import annotations
 
-import os
+import contextlib
 import random
 import signal
 import subprocess
@@ -10,11 +10,13 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from probe.errors import PromoteError
+from probe.finetune import train
 from probe.finetune.checkpoint import (
     BEST,
     FOLDER,
@@ -26,49 +28,68 @@ from probe.finetune.checkpoint import (
     save_best,
     save_last,
 )
-from tests.finetune.data import training_of
+from tests.finetune.data import Silent, training_of
+
+OPTIONS = {
+    "epochs": 2, "augment": "strong,jitter,hue,lighting", "mixup": 0.2, "ema": 0.9,
+    "optimizer": "adamw", "bn": "moving", "freeze": "backbone", "unfreeze": ((2, "none"),),
+    "sizes": (28, 32), "accumulate": 2, "batch_size": 16, "sampling": "balanced", "clip": 1.0,
+}  # fmt: skip
 
 
-def start(cache: Path, folder: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.finetune.killed", str(cache), str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+class Batches(Silent):
+    """Prints the number of each batch and stops the training after some of them."""
+
+    def __init__(self, stop_after: int = 1000) -> None:
+        super().__init__()
+        self.count, self.stop_after = 0, stop_after
+
+    def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None:
+        print(done, flush=True)
+        self.count += 1
+        if self.count == self.stop_after:
+            raise KeyboardInterrupt
 
 
-def finish(process: subprocess.Popen[str]) -> list[str]:
-    assert process.stdout is not None
-    with process.stdout:
-        lines = process.stdout.read().split()
-    assert process.wait() == 0
-    assert lines[-1] == "done"
-    return lines
+def train_on(cache: Path, folder: Path, batches: Batches) -> int:
+    """Train with a checkpoint after each step, from the last one on; return the batches done."""
+    with mock.patch.object(train, "CHECKPOINT_SECONDS", 0.0):
+        training = training_of(cache, folder, **OPTIONS)
+        training.resume()
+        with contextlib.suppress(KeyboardInterrupt):
+            training.run(batches)
+    return batches.count
 
 
-def test_a_training_killed_again_and_again_ends_with_the_same_bits(
-    made: Path, tmp_path: Path
-) -> None:
-    finish(start(made, tmp_path / "whole"))
-    rng, killed = random.Random(5), 0
-    for lines in (3, 2):
-        process = start(made, tmp_path / "killed")
-        assert process.stdout is not None
-        for _ in range(lines):
-            process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.15))  # so that writing a checkpoint is hit, too
-        os.kill(process.pid, signal.SIGKILL)
-        killed += process.wait() == -signal.SIGKILL
-        process.stdout.close()
-        remove_leftovers(tmp_path / "killed")
-    assert killed == 2
-    rest = finish(start(made, tmp_path / "killed"))
-    assert 1 < len(rest) < 14 + 1  # it went on, it did not begin again
-    (a, arrays_a), (b, arrays_b) = (
-        found for one in ("whole", "killed") if (found := load_last(tmp_path / one))
+def kill_after(batches: int, cache: Path, folder: Path) -> None:
+    """Train in another process and kill it a moment after some batches."""
+    code = (
+        "import sys; from pathlib import Path; from tests.finetune.test_resume import *; "
+        "train_on(Path(sys.argv[1]), Path(sys.argv[2]), Batches())"
     )
+    command = [sys.executable, "-c", code, str(cache), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(batches):
+            process.stdout.readline()
+        time.sleep(random.Random(5).uniform(0, 0.15))  # writing a checkpoint may be hit, too
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    remove_leftovers(folder)
+
+
+def test_a_training_killed_and_stopped_ends_with_the_same_bits(made: Path, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train_on(made, whole, Batches()) == 14
+    kill_after(3, made, stopped)
+    assert train_on(made, stopped, Batches(stop_after=2)) == 2
+    assert 1 < train_on(made, stopped, Batches()) < 14  # it went on, it did not begin again
+    (a, arrays_a), (b, arrays_b) = (found for one in (whole, stopped) if (found := load_last(one)))
     assert a == b  # history and all, times aside
     assert arrays_a.keys() == arrays_b.keys()
     for name, array in arrays_a.items():
         assert array.tobytes() == arrays_b[name].tobytes(), name
-    best = [load_best(tmp_path / one, a.best_epoch) for one in ("whole", "killed")]
+    best = [load_best(one, a.best_epoch) for one in (whole, stopped)]
     assert all(best[0][n].tobytes() == best[1][n].tobytes() for n in best[0])
 
 

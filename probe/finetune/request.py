@@ -1,4 +1,4 @@
-"""What a fine-tuning was asked for, as its folder keeps it, so that it can go on."""
+"""The request of a fine-tuning, kept in its folder as `promote.json` so that it can be resumed."""
 
 from __future__ import annotations
 
@@ -22,30 +22,33 @@ from probe.finetune.options import Options
 from probe.finetune.source import Places
 
 SCHEMA = 1
-ASKED = "promote.json"
+FILE_NAME = "promote.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What `promote.json` holds.
+class PromoteRequest:
+    """What `probe promote` was asked for.
 
     Parameters
     ----------
     run : str
-        Folder of the run that is fine-tuned.
+        Folder of the run to fine-tune.
     options : Options
-    dataset_root, weights, sample_weights : str, optional
-        Where things lie, if elsewhere than recorded.
+    dataset_root, weights : str, optional
+        Paths of images and weights, if they were moved since the run recorded them.
+    sample_weights : str, optional
+        CSV file with a sampling weight for each training image.
     compare : tuple of str
-        Names of the controls to train beside it.
+        Names of the controls to train as well.
     tensorboard : bool
     group : tuple of str
-        What images belong together by.
+        Columns or files that name groups of images; see `probe.runs.grouping`.
     command : str
     max_memory : int or None
-        Bytes that the process may take.
+        Bytes that the process may use.
     part : int or None
-        Images that are computed at a time within it, once that is known; 0 for whole batches.
+        Images computed at a time to stay within `max_memory`; 0 for whole batches, None while
+        it is not decided.
     """
 
     run: str
@@ -73,7 +76,7 @@ class Asked:
         group: str | Sequence[str] | None = None,
         max_memory: str | int | None = None,
         **same: Any,
-    ) -> Asked:
+    ) -> PromoteRequest:
         """Return what the options of `probe promote` ask for; paths become whole ones.
 
         So a run can be resumed from another working directory.
@@ -100,22 +103,24 @@ class Asked:
         )
 
     def save(self, folder: Path) -> None:
-        """Write it by rename."""
+        """Write `promote.json` into a folder, by rename."""
         plain = {"schema": SCHEMA, **vars(self), "options": self.options.to_json()}
-        write_text(folder / ASKED, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / FILE_NAME, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
 
     @classmethod
-    def read(cls, folder: Path) -> Asked:
-        """Read a folder's.
+    def read(cls, folder: Path) -> PromoteRequest:
+        """Read `promote.json` from a folder.
 
         Raises
         ------
         UsageError
-            The folder is none that `probe promote` made, or its run is complete.
+            `probe promote` did not make the folder, or its run is complete.
+        DataError
+            The file is damaged.
         """
-        path = folder / ASKED
+        path = folder / FILE_NAME
         if not path.is_file():
-            raise UsageError(f"{folder}: no {ASKED}, so not a fine-tuning that could go on")
+            raise UsageError(f"{folder}: no {FILE_NAME}, so not a fine-tuning that could go on")
         if (folder / RESULT).exists():
             raise UsageError(f"{folder}: this fine-tuning is complete; nothing is left to do")
         try:
@@ -131,7 +136,7 @@ class Asked:
             ) from error
 
     def places(self, cache_dir: Path) -> Places:
-        """Return where things lie."""
+        """Return where the run's images and weights are."""
         root = Path(self.dataset_root) if self.dataset_root else None
         return Places(
             cache_dir=cache_dir, dataset_root=root, weights=self.weights, group=self.group
@@ -139,14 +144,14 @@ class Asked:
 
 
 def unfinished(runs: Path) -> Path:
-    """Return the newest folder that a fine-tuning can go on in.
+    """Return the newest folder of a fine-tuning that was interrupted.
 
     Raises
     ------
     UsageError
         There is none.
     """
-    for path in sorted(runs.glob(f"*/{ASKED}"), reverse=True):
+    for path in sorted(runs.glob(f"*/{FILE_NAME}"), reverse=True):
         if not (path.parent / RESULT).exists():
             return path.parent
     raise UsageError(f"{runs}: no fine-tuning was interrupted here; `probe promote` starts one")
@@ -158,7 +163,7 @@ def read_sample_weights(path: Path, ids: list[str]) -> NDArray[np.float64]:
     Raises
     ------
     UsageError
-        A line is something else, a weight is negative, or an image has none.
+        A line has another form, a weight is negative, or an image has none.
     """
     found: dict[str, float] = {}
     with path.open(newline="", encoding="utf-8") as file:
