@@ -1,16 +1,16 @@
-"""What a finished model is on disk: a folder, or one file, that predicts without a cache.
+"""A bundle: a finished model on disk, a folder or one file, that predicts without a cache.
 
     bundle.json             what it is, and the digests of the other files and of itself
-    weights.safetensors     the cut network's parameters, float32, canonical names; of several
+    weights.safetensors     the network's parameters, float32, canonical names; with several
                             networks weights-1.safetensors ...
-    graph.json              how it computes, for a run without MXNet's Python package; with several
-                            passes over an image also graph-2.json ...
-    projection.safetensors  the PCA between features and head; most bundles have none
+    graph.json              the network's graph, which runs without MXNet's Python package; with
+                            several forward passes also graph-2.json ...
+    projection.safetensors  the PCA between features and head, if there is one
     head.safetensors        the head with its normalisation; with folds head-fold01 ... instead
     reference.safetensors   synthetic images, and the features and probabilities they gave
-    neighbours.safetensors  training features as float16, for the flag `out-of-distribution`; may
-                            be left out
-    README.md               the model card, for people: the one file that may be edited
+    neighbours.safetensors  training features as float16, for the flag `out-of-distribution`;
+                            optional
+    README.md               the model card, the only file that may be edited
 
 A name that ends in `.probe` is one file: the same, as an uncompressed zip archive. Nothing in it is
 code, and no image of the user's is in it unless small pictures of neighbours were asked for.

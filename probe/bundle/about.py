@@ -1,4 +1,4 @@
-"""What a bundle says of itself in `bundle.json`."""
+"""The content of `bundle.json`: what a bundle is, and the checks when it is read."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from probe.evaluation.two_classes import Threshold
 from probe.heads.projection import FILE_NAME as PROJECTION
 
 SCHEMA = 5
-# the one before: its temperature divides the logarithms of probabilities, cut off at the smallest
-# float64; read as it was written
+# In the schema before, the temperature divides the logarithms of probabilities, which are cut off
+# at the smallest float64. Such bundles are still read, and answer as they did.
 FROM_PROBABILITIES = 4
-SEAL = "seal"  # a digest of all the rest: a class name that changed on the way changes answers
+SEAL = "seal"  # a digest of the other fields, since a changed class name would change answers
 ABOUT = "bundle.json"
 REFERENCE = "reference.safetensors"
 NEIGHBOURS = "neighbours.safetensors"
@@ -34,24 +34,25 @@ TEXTS = ("dataset", "head", "run")
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """When a bundle says that it does not know, and what that did to held-out rows.
+    """Thresholds of the flags `unsure` and `stranger`, and their effect on held-out rows.
 
     Parameters
     ----------
     rate : float, in (0, 1)
-        The share of held-out images that each of the two flags may hit.
+        The share of held-out images that each of the two flags may apply to.
     confidence : float or None
-        ``low-confidence``: the highest probability is below it. None without held-out predictions.
+        An image is ``low-confidence`` if its highest probability is below. None without held-out
+        rows.
     distance : float or None
-        ``out-of-distribution``: the distance to the k-th nearest training image is above it. None
-        where the bundle remembers no features.
+        An image is ``out-of-distribution`` if its distance to the k-th nearest training image is
+        above. None if the bundle keeps no training features.
     k : int
     confidence_rows, distance_rows : int
-        Held-out rows that each was chosen on.
+        Number of held-out rows that each threshold was chosen on.
     top1_answered : float or None
-        Accuracy on the held-out rows that are not low_confidence.
+        Accuracy on the held-out rows without the flag ``low-confidence``.
     errors_caught : float or None
-        The share of wrong held-out predictions that are low_confidence.
+        The share of wrong held-out predictions with that flag.
     """
 
     rate: float
@@ -66,34 +67,35 @@ class Rejection:
 
 @dataclass(frozen=True, kw_only=True)
 class About:
-    """What `bundle.json` says.
+    """The fields of `bundle.json`.
 
     Parameters
     ----------
     networks : tuple of NetworkAbout
-        One or more; the head takes their features side by side, in this order.
+        One or more; the head takes their concatenated features, in this order.
     pca : int or None
-        Width of the features after a PCA, which is in a file of its own; None without one.
+        Number of features after a PCA, which has its own file; None without a PCA.
     classes : tuple of str
         In the order of the probabilities.
     several : bool
-        An image may have several labels: a probability a class, and a row's need not sum to 1.
+        The bundle is multi-label: each class has a probability, and a row need not sum to 1.
     thresholds : tuple of float, or None
-        From which probability on each class is given, chosen on held-out rows; only with `several`.
+        Lowest probability at which each class is predicted, chosen on held-out rows; multi-label
+        only.
     threshold : Threshold or None
-        Of two classes, from where on an answer is the positive one; after the temperature. A file
-        without it has none.
+        With two classes, from which log odds on the positive class is predicted, after the
+        temperature. Older files lack the field.
     dataset, head, run : str
-        What it was fitted on, with which solver, in which run.
+        The dataset it was fitted on, the kind of head, and the run.
     heads : tuple of str
-        Files; the mean of their probabilities is the answer. Empty for the weights' own classifier.
+        File names; their probabilities are averaged. Empty for the pretrained classifier.
     temperature : float or None
         Scores are divided by it before the softmax; fitted on held-out rows.
     rejection : Rejection or None
     remembers : str or None
-        What is told of the nearest training images: one of `REMEMBERED`.
+        What is kept of the nearest training images: one of `REMEMBERED`.
     metrics : mapping of split to mapping of name to float
-        As the run measured them.
+        Figures that the run measured.
     intervals : mapping of split to mapping of name to (low, high)
         95 % intervals of some of them.
     files : mapping of name to SHA256
@@ -136,7 +138,7 @@ class About:
         Raises
         ------
         BundleError
-            It is something else, of another version, was changed, or contradicts itself.
+            The text is no such file, of another version, was changed, or is inconsistent.
         """
         try:
             data = loads_json(text)
@@ -151,7 +153,7 @@ class About:
             )
         data.setdefault("threshold", None)
         if odd := sorted(set(data) ^ {field.name for field in fields(cls)}):
-            raise BundleError(f"{where}: {ABOUT} lacks fields or has strange ones: {odd[0]}")
+            raise BundleError(f"{where}: {ABOUT} lacks fields or has unknown ones: {odd[0]}")
         try:
             return _checked(data)
         except (TypeError, ValueError, LookupError, AttributeError) as error:
@@ -164,24 +166,24 @@ class About:
 
     @property
     def weights(self) -> str:
-        """Where the networks' parameters came from, each place once."""
+        """Where the networks' parameters came from, without repeats."""
         return ", ".join(dict.fromkeys(one.weights for one in self.networks))
 
     @property
     def licence(self) -> str:
-        """The terms of the networks' parameters; where they differ, each network's."""
+        """The licence of the networks' parameters; if they differ, that of each network."""
         terms = {one.licence for one in self.networks}
         each = dict.fromkeys(f"{one.backbone}: {one.licence}" for one in self.networks)
         return terms.pop() if len(terms) == 1 else "; ".join(each)
 
     @cached_property
     def passes(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of the networks that each forward pass serves, in the order of its outputs."""
+        """Indices of the networks that share each forward pass, in the order of its outputs."""
         return passes_of(self.networks)
 
     @property
     def expected_files(self) -> set[str]:
-        """The files that have to be there, `bundle.json` and the card not counted."""
+        """The names of the files of the bundle, without `bundle.json` and the model card."""
         beside = {NEIGHBOURS} if self.remembers else set()
         learnt = {PROJECTION} if self.pca else set()
         weights = {one.file for one in self.networks}
@@ -189,16 +191,16 @@ class About:
         return {REFERENCE, *weights, *graphs, *self.heads} | learnt | beside
 
 
-MOST_NETWORKS = 64  # each is loaded and runs
+MOST_NETWORKS = 64
 
 
 def seal_of(data: Mapping[str, Any]) -> str:
-    """Return the SHA256 of what `bundle.json` says, however it is laid out."""
+    """Return the SHA256 of the fields of `bundle.json`, whatever the lay-out of the file."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _checked(data: dict[str, Any]) -> About:
-    """Return the fields with their types; whatever is wrong raises."""
+    """Return the fields with their types; raises whatever a wrong field raises."""
     for name in TEXTS:
         _require(isinstance(data[name], str), f"{name} is no text")
     classes, heads = _strings(data["classes"], "classes"), _strings(data["heads"], "heads")
@@ -236,7 +238,7 @@ def _checked(data: dict[str, Any]) -> About:
 
 
 def _network(data: Any) -> NetworkAbout:
-    """Return what is said of a network, if it can be built."""
+    """Return the description of a network, if it can be built."""
     _require(isinstance(data, dict), "a network is no JSON object")
     found = NetworkAbout(**data)
     for field in fields(found):

@@ -1,6 +1,6 @@
-"""A finished model in memory: from pixels to features to probabilities.
+"""A bundle in memory: from pixels to features to probabilities.
 
-When it is loaded its parts must go together and give what they gave when it was made.
+Loading checks that its parts fit together and reproduce the reference rows of its making.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 class Bundle:
     """A finished model, ready to predict. `Bundle.load` reads and checks one.
 
-    An image goes the way ``pack`` (pixels) -> ``features`` -> ``probabilities``. Most bundles have
-    one network; with several their features stand side by side, and may go through a PCA.
+    The steps are ``pack`` (pixels) -> ``features`` -> ``probabilities``. Most bundles have one
+    network; the features of several are concatenated, and may go through a PCA.
 
-    Threads may share it; they take turns at the network.
+    Threads may share a bundle; one at a time uses the network.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ class Bundle:
     networks : tuple of Network
         As in `about.networks`.
     heads : tuple of FittedHead
-        Their probabilities are averaged; none where the network ends in probabilities' logits.
+        Their probabilities are averaged; none if the network ends in its own logits.
     projection : Projection or None
     neighbours : Neighbours or None
     files : BundleFiles or None
-        Where it was loaded from.
+        The files it was loaded from.
     """
 
     about: About
@@ -83,17 +83,17 @@ class Bundle:
         path : Path or str
             A folder, or a ``.probe`` file.
         batch_size : int or None, default=1
-            Images a forward pass; one image costs as much as a full batch. None for what a pass
-            over a dataset takes, by input size.
+            Images per forward pass; one image costs as much as a full batch. None for the batch
+            size of extraction, which depends on the input size.
         device : str, default="auto"
 
         Raises
         ------
         BundleError
-            It is no bundle, a file is not what was written, head and network do not go together,
-            or this machine computes other numbers.
+            It is no bundle, a file was changed, head and network do not fit together, or this
+            machine does not reproduce the reference rows.
         UnsafeFileError
-            The archive lies about its contents. Nothing was run.
+            The archive's directory contradicts its content. Nothing was run.
         EngineError
             A network cannot run here.
         """
@@ -149,7 +149,7 @@ class Bundle:
 
     @cached_property
     def inputs(self) -> tuple[PreprocessSpec, ...]:
-        """The ways an image is resized; networks whose images are resized alike share one."""
+        """The distinct ways of resizing an image; networks may share one."""
         distinct: dict[object, PreprocessSpec] = {}
         for one in self.networks:
             distinct.setdefault(resizing(one.preprocess), one.preprocess)
@@ -157,34 +157,34 @@ class Bundle:
 
     @cached_property
     def fed_by(self) -> tuple[int, ...]:
-        """Which of `inputs` each network takes."""
+        """The index in `inputs` of each network."""
         ways = [resizing(spec) for spec in self.inputs]
         return tuple(ways.index(resizing(one.preprocess)) for one in self.networks)
 
     @cached_property
     def passes(self) -> tuple[tuple[int, ...], ...]:
-        """Numbers of the networks that each forward pass serves, in the order of its outputs."""
+        """Indices of the networks that share each forward pass, in the order of its outputs."""
         return passes_of([one.about for one in self.networks])
 
     @property
     def pixels(self) -> int:
-        """How many numbers `pack` returns."""
+        """The length of what `pack` returns."""
         return sum(3 * spec.size**2 for spec in self.inputs)
 
     def pack(self, image: Image, name: str = "image") -> NDArray[np.uint8]:
-        """Return an image as `features` takes it, (pixels,): once for each of `inputs`.
+        """Return the pixels of an image, resized for each of `inputs`, as one vector (pixels,).
 
         Parameters
         ----------
-        image : path; open file, or bytes of one; uint8 array; image of Pillow's
+        image : path, open file, bytes of a file, uint8 array or Pillow image
             Arrays are RGB, (height, width, 3), or grey, (height, width).
         name : str
-            What messages call it; a path is called by itself.
+            Name of the image in messages; a path names itself.
 
         Raises
         ------
         ImageError
-            It cannot be read, or is something else.
+            The image cannot be read.
         """
         from probe.datasets.image_inputs import read_image
 
@@ -195,18 +195,18 @@ class Bundle:
     def pack_views(
         self, views: Callable[[PreprocessSpec], Sequence[UInt8Image]]
     ) -> NDArray[np.uint8]:
-        """Return several views of an image as `features` takes them, (n_views, pixels).
+        """Return the pixels of several views of an image, as `pack` does, (n_views, pixels).
 
         Parameters
         ----------
         views : callable
-            One of `inputs` -> n_views images of its size.
+            From one of `inputs` to n_views images of its size.
         """
         each = [np.stack(views(spec)) for spec in self.inputs]
         return np.concatenate([one.reshape(len(one), -1) for one in each], axis=1)
 
     def unpack(self, packed: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Return the images in what `pack` gave, (n, S, S, 3) for each of `inputs`."""
+        """Return the images in rows of `pack`, (n, S, S, 3) for each of `inputs`."""
         rows = packed.reshape(len(packed), self.pixels)
         ends = np.cumsum([3 * spec.size**2 for spec in self.inputs])[:-1]
         sides = [spec.size for spec in self.inputs]
@@ -221,7 +221,7 @@ class Bundle:
         Parameters
         ----------
         packed : uint8, (n, pixels)
-            Rows of `pack`; where all networks are fed alike also (n, S, S, 3), RGB.
+            Rows of `pack`; with one input also images (n, S, S, 3), RGB.
 
         Returns
         -------
@@ -230,7 +230,7 @@ class Bundle:
         return self.joined(self.network_features(packed))
 
     def network_features(self, packed: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Return each network's own features, (n, d) each; see `features`."""
+        """Return the features of each network, (n, d) each; see `features`."""
         images = self.unpack(packed)
         found: dict[int, NDArray[np.float32]] = {}
         for numbers in self.passes:
@@ -239,19 +239,19 @@ class Bundle:
         return [found[number] for number in range(len(self.networks))]
 
     def joined(self, features: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-        """Return the networks' features as the head takes them: side by side, after the PCA."""
+        """Return the networks' features, concatenated and after the PCA, as the head takes them."""
         rows = features[0] if len(features) == 1 else np.concatenate(features, axis=1)
         return rows if self.projection is None else self.projection.apply(rows)
 
     def probabilities(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Return calibrated probabilities, (n, n_classes), in the order of `about.classes`.
 
-        Rows sum to 1, unless an image may have several labels.
+        Rows sum to 1, except in multi-label bundles.
 
         Parameters
         ----------
         features : float, (n, n_features)
-            As `features` gives them.
+            What `features` returns.
         """
         every = [self._one_head(head, features) for head in self.heads] or [
             softmax(features.astype(np.float64))
@@ -261,23 +261,23 @@ class Bundle:
 
     @property
     def votes(self) -> int:
-        """How many heads vote where probabilities are shares of votes, not calibrated; else 0."""
+        """How many heads vote if probabilities are shares of votes (not calibrated); else 0."""
         return sum(votes(head) for head in self.heads)
 
     @cached_property
     def thresholds(self) -> NDArray[np.float64]:
-        """From which probability on each label is given, (n_classes,).
+        """Lowest probability at which each label is predicted, (n_classes,); multi-label only.
 
-        Where an image may have several; 0.5 where nothing was held out to choose them on.
+        0.5 if no held-out rows were there to choose it on.
         """
         return np.array(self.about.thresholds or [HALF] * len(self.about.classes))
 
     def verdicts(self, features: NDArray[Any], probabilities: NDArray[np.float64]) -> Verdicts:
-        """Say which images the bundle does not know; see `probe.bundle.reject`."""
+        """Return the flags `unsure` and `stranger` of images; see `probe.bundle.reject`."""
         return judge(self.about.rejection, self.neighbours, features, probabilities)
 
     def predict(self, images: Iterable[Image]) -> list[str]:
-        """Return the class of each image: the most probable one, or by the bundle's threshold.
+        """Return the class of each image: the most probable one, or that of the bundle's threshold.
 
         Parameters
         ----------
@@ -286,9 +286,9 @@ class Bundle:
         Raises
         ------
         ImageError
-            One of them cannot be read; its path or place is named.
+            An image cannot be read; the message has its path or its index.
         DataError
-            It is one image, or no collection of images.
+            `images` is a single image or no collection of images.
         """
         found = self.predict_proba(images)
         winners = answers_of(found, self.about.classes, self.about.threshold)
@@ -297,8 +297,8 @@ class Bundle:
     def labels(self, images: Iterable[Image]) -> list[tuple[str, ...]]:
         """Return the labels of each image, the most probable first; see `predict`.
 
-        Where an image may have several they are those whose thresholds are reached, maybe none;
-        else the most probable class alone.
+        In a multi-label bundle these are the labels whose thresholds are reached, maybe none; in
+        others the predicted class alone.
         """
         if not self.about.several:
             return [(name,) for name in self.predict(images)]
@@ -318,7 +318,7 @@ class Bundle:
         temperature, several = self.about.temperature, self.about.several
         places = head.classes_.astype(np.intp)
         scaled = apply_binary_temperature if several else apply_temperature
-        found = np.zeros((len(features), len(self.about.classes)))  # 0: never seen in training
+        found = np.zeros((len(features), len(self.about.classes)))  # 0: no training rows
         if temperature is None:
             found[:, places] = head.predict_proba(features)
         elif self.about.schema == FROM_PROBABILITIES:
@@ -329,12 +329,12 @@ class Bundle:
         return found
 
 
-FEATURE_TOLERANCE = 1e-4  # of a row's norm: the contract between engines
+FEATURE_TOLERANCE = 1e-4  # of a row's norm; the engines agree within it
 PROBABILITY_TOLERANCE = 1e-3
 
 
 def check_reference(bundle: Bundle, known: Mapping[str, NDArray[Any]], where: str) -> None:
-    """Raise BundleError unless the reference images give what they gave.
+    """Raise BundleError unless the reference images give the reference rows.
 
     Parameters
     ----------
@@ -371,7 +371,7 @@ def check_reference(bundle: Bundle, known: Mapping[str, NDArray[Any]], where: st
 
 
 def _check_widths(bundle: Bundle, width: int, where: str) -> None:
-    """Raise BundleError unless each part takes as many features as the one before it gives."""
+    """Raise BundleError unless each part takes as many features as the part before returns."""
     if bundle.projection is not None:
         if bundle.projection.n_features != width:
             raise BundleError(

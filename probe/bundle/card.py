@@ -1,4 +1,4 @@
-"""The model card: what a bundle is, for people, in Markdown."""
+"""The model card of a bundle, in Markdown."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ NAMES = {
 
 
 def model_card(about: About, name: str, neighbours: Neighbours | None, *, votes: int = 0) -> str:
-    """Return the card; every figure in it is one that the run measured.
+    """Return the card, whose figures are all those that the run measured.
 
     Parameters
     ----------
     name : str
-        The bundle's own, for the examples.
+        The bundle's file name, for the examples.
     votes : int
-        Heads that vote, where probabilities are shares of votes.
+        Number of heads that vote, if probabilities are shares of votes.
     """
     parts = [
         _title(about, name),
@@ -95,7 +95,7 @@ def _measured(about: About) -> str:
 
 
 def _held_out(about: About) -> str:
-    """Return which rows temperature and thresholds were chosen on, and whose answers to them."""
+    """Describe the rows that temperature and thresholds were chosen on."""
     if len(about.heads) > 1 or "val" not in about.metrics:
         return "the training images, each answered by the head of the fold that held it out"
     return "the validation images"

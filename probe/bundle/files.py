@@ -1,7 +1,7 @@
 """A bundle's files, in a folder or in one uncompressed zip archive, read by name only.
 
-Nothing is extracted, no name of the archive becomes a path, and each file is read once: the bytes
-whose digest was checked are the bytes that are used.
+Nothing is extracted, no name in an archive becomes a path, and each file is read once, so that the
+bytes that are used are those whose digest was checked.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from probe.weights.zip_members import Member, stored_members
 ENDING = ".probe"
 CARD = "README.md"
 MOST_BYTES = 8 << 30
-LARGE = 1 << 30  # bytes; such a file is hashed before it is read as a whole
-MOST_ABOUT = 64 << 20  # of bundle.json: the names of a million classes fit
-UNFINISHED = ".unfinished"  # ends the name of the folder that a bundle is written in
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the same bundle twice is the same bytes
+LARGE = 1 << 30  # bytes; a larger file is hashed before it is read into memory
+MOST_ABOUT = 64 << 20  # bytes of bundle.json, enough for the names of a million classes
+UNFINISHED = ".unfinished"  # suffix of the folder that a bundle is written in
+EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that equal bundles are equal bytes
 
 
 class BundleFiles:
-    """Where a bundle lies.
+    """Reads the files of a bundle.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class BundleFiles:
     Raises
     ------
     BundleError
-        It is not there, or no bundle.
+        The path does not exist or is no bundle.
     UnsafeFileError
         The archive is compressed, overlaps itself or ends beyond the file.
     """
@@ -152,13 +152,13 @@ def write_about(about: About, folder: Path) -> None:
 def writing(out: Path) -> Iterator[Path]:
     """Yield an empty hidden folder beside `out`, which becomes `out` if the block succeeds.
 
-    That is a folder, or one file by its ending. What killed processes left of the same bundle goes.
-    Of several processes that write one bundle at once, one does; the others are refused.
+    By the ending of its name `out` is a folder or one file. Leftovers of killed processes are
+    removed. If several processes write the same bundle, one succeeds and the others are refused.
 
     Raises
     ------
     BundleError
-        `out` is there already, or it or what the block writes cannot be written.
+        `out` exists, or it or a file of the block cannot be written.
     """
     require_free(out)
     try:
@@ -176,8 +176,8 @@ def writing(out: Path) -> Iterator[Path]:
 
 
 def require_free(out: Path) -> None:
-    """Raise BundleError where something is at the place of a bundle already."""
-    if os.path.lexists(out):  # a link to nowhere is somebody's, too
+    """Raise BundleError if the path of a new bundle exists."""
+    if os.path.lexists(out):  # also a broken link
         raise _taken(out)
 
 

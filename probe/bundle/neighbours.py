@@ -1,7 +1,7 @@
-"""The training features that a bundle remembers, and how far an image is from them.
+"""The training features that a bundle keeps, and the distance of an image to them.
 
-The distance is that of features scaled to length one to the k-th nearest remembered row. Images of
-a kind that training never showed lie further away than held-out images of the right kind.
+It is the distance to the k-th nearest training row, with features scaled to length one.
+Out-of-distribution images are further away than held-out images of the training distribution.
 
 References
 ----------
@@ -22,24 +22,24 @@ from probe.core.short_repr import short_repr
 from probe.errors import BundleError
 
 K = 10
-MOST_ROWS, MOST_BYTES = 2000, 32 << 20  # remembered: what is smaller
+MOST_ROWS, MOST_BYTES = 2000, 32 << 20  # kept at most, whichever is less
 BLOCK = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Neighbours:
-    """Training rows at hand.
+    """Features, labels and maybe names and pictures of training rows.
 
     Parameters
     ----------
     features : float16, (n_rows, n_features)
         Each of length one.
-    labels : int32, (n_rows,), or where an image may have several uint8, (n_rows, n_classes)
-        Indices into the bundle's classes, or 1 for each label that it has, else 0.
+    labels : int32, (n_rows,), or multi-label uint8, (n_rows, n_classes)
+        Indices into the bundle's classes, or 1 for each label that a row has, else 0.
     ids : tuple of str
-        Empty unless they were asked for.
+        Empty unless they are kept.
     pictures : tuple of bytes
-        A small JPEG each; empty unless they were asked for.
+        A small JPEG for each row; empty unless they are kept.
     """
 
     __repr__ = short_repr
@@ -100,7 +100,7 @@ class Neighbours:
         Raises
         ------
         BundleError
-            Shapes, types or numbers do not go together.
+            Shapes, types or values are inconsistent.
         """
         try:
             features, labels = arrays["features"], arrays["labels"]
@@ -135,9 +135,9 @@ def kept_labels(labels: NDArray[Any]) -> NDArray[np.int32] | NDArray[np.uint8]:
 
 
 def rows_to_remember(labels: NDArray[Any], width: int, seed: int = 0) -> NDArray[np.intp]:
-    """Choose rows at random, every class by its share, and at least one of each.
+    """Choose rows at random, each class in proportion and at least one row of each.
 
-    Where rows may have several labels each row counts alike.
+    Multi-label rows are drawn with equal probability.
     """
     limit = max(min(MOST_ROWS, MOST_BYTES // (2 * width)), 10 * K)
     if len(labels) <= limit:

@@ -1,4 +1,4 @@
-"""One frozen network of a bundle: what `bundle.json` says of it, and the network itself."""
+"""One frozen network of a bundle: its description in `bundle.json`, and the network itself."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ _forwarding = threading.Lock()  # MXNet's compiled networks are not safe in seve
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkAbout:
-    """What `bundle.json` says of one network.
+    """The description of one network in `bundle.json`.
 
     Parameters
     ----------
     backbone, layer, pool : str
-        `layer` is ``logits`` where the weights' own classifier is kept.
+        `layer` is ``logits`` if the pretrained classifier is kept.
     preprocess : mapping
         Fields of a PreprocessSpec.
     parameters : str
         Digest of the network's parameters, as in a cache key.
     weights, licence : str
-        Where the parameters came from, and under which terms.
+        Where the parameters came from, and their licence.
     file : str
-        Where in the bundle they are.
+        The file of the bundle that has them.
     """
 
     backbone: str
@@ -63,7 +63,7 @@ class NetworkAbout:
 
     @property
     def cut(self) -> tuple[Layer, Pool]:
-        """Where the network ends."""
+        """The layer and pooling of the features."""
         return self.spec.cut(self.layer, self.pool)
 
     @property
@@ -74,7 +74,7 @@ class NetworkAbout:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Network:
-    """A network that is ready to run; threads take turns.
+    """A network that is ready to run; one thread at a time runs it.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Network:
     preprocess : PreprocessSpec
     engine : Engine
     output : int
-        Which of the engine's cuts is this network's: layers of one backbone come from one pass.
+        Which of the engine's outputs is this network's; one pass may compute several layers.
     """
 
     about: NetworkAbout
@@ -123,7 +123,7 @@ class Network:
 
 
 def passes_of(abouts: Sequence[NetworkAbout]) -> tuple[tuple[int, ...], ...]:
-    """Return the numbers of the networks that each forward pass serves: those cut from one."""
+    """Return the indices of the networks that share each forward pass: layers of one backbone."""
     alike: dict[tuple[str, str, PreprocessSpec], list[int]] = {}
     for number, about in enumerate(abouts):
         alike.setdefault((about.backbone, about.file, about.preprocessing), []).append(number)
@@ -131,12 +131,12 @@ def passes_of(abouts: Sequence[NetworkAbout]) -> tuple[tuple[int, ...], ...]:
 
 
 def graph_file(number: int) -> str:
-    """Return the name of the file with the graph of a pass."""
+    """Return the name of the file with the graph of a forward pass."""
     return f"graph-{number + 1}.json" if number else "graph.json"
 
 
 def describe_pass(abouts: Sequence[NetworkAbout]) -> str:
-    """Return what the graph of the networks of one pass is made of."""
+    """Return the description of the graph that computes the networks of one pass."""
     first = abouts[0]
     return described(first.spec, [one.cut for one in abouts], first.preprocessing)
 
@@ -151,7 +151,7 @@ def build_networks(
 ) -> tuple[Network, ...]:
     """Return networks with their parameters.
 
-    Those that differ only in where they are cut share an engine, so that one pass serves them.
+    Networks that differ only in layer and pooling share an engine and a forward pass.
 
     Parameters
     ----------
@@ -195,5 +195,5 @@ def build_networks(
 
 
 def resizing(spec: PreprocessSpec) -> tuple[object, ...]:
-    """Return what tells two ways of resizing apart; the arithmetic after it is the network's."""
+    """Return a key of how images are resized; normalisation is part of the network."""
     return spec.size, spec.resize, spec.crop_fraction, spec.interpolation, spec.antialias

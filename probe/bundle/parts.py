@@ -1,4 +1,4 @@
-"""The parts of a bundle, each read and checked by itself."""
+"""Read and check the parts of a bundle, one function for each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def read_reference(files: BundleFiles, about: About) -> dict[str, NDArray[Any]]:
-    """Return the synthetic images, all networks' features of them and their probabilities."""
+    """Return the reference images with their features and probabilities."""
     arrays = read_arrays(files.checked(REFERENCE, about), str(files.path))
     for name in ("images", "features", "probabilities"):
         if name not in arrays:
@@ -34,7 +34,7 @@ def read_reference(files: BundleFiles, about: About) -> dict[str, NDArray[Any]]:
 
 
 def read_neighbours(files: BundleFiles, about: About) -> Neighbours | None:
-    """Return the training features that are remembered, if there are some."""
+    """Return the training features that the bundle keeps, if any."""
     if not about.remembers:
         return None
     arrays = read_arrays(files.checked(NEIGHBOURS, about), str(files.path))
@@ -80,7 +80,7 @@ def read_head(files: BundleFiles, about: About, name: str) -> FittedHead:
 
 
 def check_head(where: str, head: FittedHead, about: About) -> None:
-    """Refuse a head that is not fitted, or gives other labels than the bundle names.
+    """Refuse a head that is not fitted, or whose classes are not the bundle's.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def read_graphs(files: BundleFiles, about: About) -> list[FrozenGraph]:
     Raises
     ------
     BundleError
-        One is of another network than the bundle names.
+        A graph is not that of the bundle's networks.
     """
     found = []
     for number, members in enumerate(about.passes):
@@ -132,7 +132,7 @@ def read_graphs(files: BundleFiles, about: About) -> list[FrozenGraph]:
 def check_parameters(
     where: str, network: NetworkAbout, graph: FrozenGraph, parameters: Mapping[str, NDArray[Any]]
 ) -> None:
-    """Refuse weights of another backbone before the network is made with them.
+    """Refuse weights of another backbone before the network is built.
 
     Raises
     ------

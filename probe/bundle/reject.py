@@ -1,10 +1,10 @@
-"""Two flags of answers that may mean nothing, each with a threshold chosen on held-out rows.
+"""Two flags on doubtful answers, each with a threshold that was chosen on held-out rows.
 
-low-confidence       the highest calibrated probability is lower than that of nearly all of them
-out-of-distribution  the image is further from the training features than nearly all of them are
+low-confidence       the highest calibrated probability is below the threshold
+out-of-distribution  the distance to the training features is above the threshold
 
-*Nearly all* is 1 - rate. How many out-of-distribution images are flagged depends on those images,
-of which training knew nothing.
+Each flag applies to a share `rate` of the held-out images. Which share of out-of-distribution
+images it catches is not known, since none were there to choose on.
 
 References
 ----------
@@ -25,18 +25,18 @@ from probe.bundle.neighbours import Neighbours
 from probe.core.short_repr import short_repr
 
 LOW_CONFIDENCE, OUT_OF_DISTRIBUTION = "low-confidence", "out-of-distribution"
-LEAST_HELD_OUT = 20  # below, a share of 5 % is less than one row
+LEAST_HELD_OUT = 20  # with fewer rows a share of 5 % is less than one row
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Verdicts:
-    """What a bundle thinks of its own answers.
+    """The flags of a bundle's answers.
 
     Parameters
     ----------
     low_confidence, out_of_distribution : bool, (n,)
     distances : float64, (n,), or None
-        To the k-th nearest training row; None where none are remembered.
+        Distance to the k-th nearest training row; None if no training rows are kept.
     """
 
     __repr__ = short_repr
@@ -46,7 +46,7 @@ class Verdicts:
     distances: NDArray[np.float64] | None
 
     def flags(self, row: int) -> tuple[str, ...]:
-        """Return the words for one image."""
+        """Return the names of the flags of one image."""
         words = {LOW_CONFIDENCE: self.low_confidence, OUT_OF_DISTRIBUTION: self.out_of_distribution}
         return tuple(word for word, hit in words.items() if hit[row])
 
@@ -57,7 +57,7 @@ def judge(
     features: NDArray[Any],
     probabilities: NDArray[np.float64],
 ) -> Verdicts:
-    """Compare images with the thresholds; without thresholds nothing is flagged."""
+    """Return the flags of images; without thresholds there are none."""
     nothing = np.zeros(len(features), bool)
     if rejection is None:
         return Verdicts(low_confidence=nothing, out_of_distribution=nothing, distances=None)
@@ -83,7 +83,7 @@ def choose_confidence(
         The highest probability of each row, calibrated.
     right : bool, (n,)
     rate : float
-        The share of rows that may be low_confidence.
+        The share of rows that may be flagged.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Writing a bundle: all of it or nothing, and only if it loads again."""
+"""Write a bundle: all of it or nothing, and only if it can be loaded again."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def write_bundle(
     neighbours: Neighbours | None = None,
     projection: Projection | None = None,
 ) -> Bundle:
-    """Write a bundle and return it, loaded from what was written; all of it or nothing.
+    """Write a bundle, all of it or nothing, and return it as loaded from disk.
 
     Parameters
     ----------
     out : Path
-        A folder that is not there yet, or with the ending ``.probe`` a file.
+        A new folder, or with the ending ``.probe`` a new file.
     about : About
-        `files` is filled in here.
+        Its `files` are filled in here.
     parameters : mapping of file to mapping of canonical name to float32 array
-        As `about.networks` names the files; `WEIGHTS` is the one of a single network.
+        The files are those of `about.networks`; `WEIGHTS` for a single network.
     heads : sequence of BaseHead
         One for each name in `about.heads`.
     projection : Projection, optional
-        The PCA between features and head, where `about.pca` says that there is one.
+        The PCA between features and head, if `about.pca` is not None.
 
     Raises
     ------
@@ -122,9 +122,9 @@ def _reference(
 
 
 def reference_images(bundle: Bundle) -> NDArray[np.uint8]:
-    """Return the synthetic pictures that a bundle is checked on, as `Bundle.features` takes them.
+    """Return the synthetic pictures that a bundle is checked on, as rows of `Bundle.pack`.
 
-    Each input has its own of its size: they are no one picture resized.
+    Each input has its own pictures of its size; they are not resized.
     """
     sizes = [spec.size for spec in bundle.inputs]
     each = [synthetic_images(REFERENCE_IMAGES, size) for size in sizes]

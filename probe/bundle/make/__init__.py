@@ -1,4 +1,4 @@
-"""From a run, or from weights with a classifier of their own, to a bundle that stands alone."""
+"""Make a bundle of a run, or of weights with a pretrained classifier."""
 
 from probe.bundle.make.run import BundleRequest, bundle_run
 from probe.bundle.make.top import OwnTop, own_top, read_classes

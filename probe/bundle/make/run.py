@@ -1,8 +1,7 @@
-"""From a run to a bundle: the run that is meant, its head and network, and how sure they are.
+"""Make a bundle of a run: its networks, its head, their calibration and the training rows to keep.
 
-Where nobody names a run, the newest finished one or the winner of the newest bench is taken. The
-temperature comes from held-out rows. Where a network was fine-tuned no cache has its features of
-the training images, so those are forwarded here.
+Temperature and thresholds come from held-out rows. No cache has the training features of a
+fine-tuned network, so those are computed here.
 """
 
 from __future__ import annotations
@@ -53,19 +52,19 @@ NOTHING = "nothing"  # as people say that a bundle keeps none
 
 @dataclass(frozen=True, kw_only=True)
 class BundleRequest:
-    """What `probe bundle` was asked for.
+    """Options of `probe bundle`.
 
     Parameters
     ----------
     weights : tuple of str
-        Where weights are now, if not where the pass found them: ``FILE``, or of several backbones
+        Paths of weights that were moved since extraction: ``FILE``, or with several backbones
         ``BACKBONE=FILE``.
     folds : bool
-        Take the heads of all folds instead of the final one.
+        Take the heads of all folds instead of the final head.
     reject_rate : float
-        The share of held-out images that each flag may hit; 0 for no flags.
+        The share of held-out images that each flag may apply to; 0 for no flags.
     remember : str or None
-        What to keep of training images beside features: one of `REMEMBERED`; None, or
+        What to keep of training images besides features: one of `REMEMBERED`; None, or
         ``nothing``, for nothing.
     """
 
@@ -94,23 +93,23 @@ def bundle_run(
 ) -> Bundle:
     """Make a bundle of a run: networks, weights, head, classes and what the run measured.
 
-    A run of `probe bench` on features side by side has several networks, one on features after a
-    PCA has that, too. What it remembers of training images comes from the cache, or of a promoted
-    run, whose features nobody extracted yet, from a forward pass over at most 4,000 of them.
+    A run of `probe bench` on concatenated features has several networks, and maybe a PCA. Training
+    features to keep come from the cache; for a promoted run whose features were not extracted they
+    are computed for at most 4,000 images.
 
     Parameters
     ----------
     run : Path
         The folder of a head run or of a promoted one.
     out : Path
-        A folder that is not there yet, or with the ending ``.probe`` a file.
+        A new folder, or with the ending ``.probe`` a new file.
     on_rows : callable, optional
-        Told (done, of how many) while training images are forwarded.
+        Called with (images done, images in all) while training features are computed.
 
     Raises
     ------
     BundleError
-        The run's entry or weights are gone or other than they were, or `out` cannot be written.
+        The run's entry or weights are missing or have changed, or `out` cannot be written.
     """
     request = request or BundleRequest()
     require_free(out)  # before anything is read or forwarded
@@ -159,7 +158,7 @@ def bundle_run(
 
 
 def _part(run: Path, store: Store, name: str) -> Joined:
-    """Return one of the entries that a run was fitted on."""
+    """Return one of the entries that a run was fitted on, or raise BundleError."""
     try:
         return join(store, store.choose(name))
     except UnknownNameError:
@@ -170,12 +169,12 @@ def _part(run: Path, store: Store, name: str) -> Joined:
 
 
 def _projection(run: Path, parts: Sequence[Joined], pca: int | None) -> Projection | None:
-    """Return what the run's PCA learnt.
+    """Return the run's PCA; None if it has none.
 
     Raises
     ------
     BundleError
-        The run did not keep it.
+        The run did not keep it, or keeps that of another run.
     HeadError
         The file is damaged.
     """
@@ -212,7 +211,7 @@ def _training(
     cache_dir: Path,
     on_rows: OnRows,
 ) -> Training | None:
-    """Return the training rows as the head takes them; None where they cannot be had."""
+    """Return the training rows as the head takes them; None if a network's are not available."""
     store, known = Store(cache_dir), []
     for source, joined in zip(sources, parts, strict=True):
         found = cached_training(source, joined, store)
@@ -274,17 +273,17 @@ def _rejection(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
-    """Temperature and thresholds, each None where there is none.
+    """Temperature and thresholds, each None if there is none.
 
     Parameters
     ----------
     held_out : Predictions or None
-        What was said of rows that were held out, not calibrated.
+        Uncalibrated predictions of held-out rows.
     temperature : float or None
     thresholds : tuple of float, or None
-        Of several labels, from which calibrated probability on each is given, (n_classes,).
+        Multi-label: lowest calibrated probability at which each label is predicted, (n_classes,).
     threshold : Threshold or None
-        Of two classes, for calibrated probabilities.
+        Two classes: threshold on calibrated probabilities.
     """
 
     __repr__ = short_repr
@@ -298,10 +297,10 @@ class Calibration:
 def calibration_of(
     result: RunResult, predictions: Mapping[str, Predictions], classes: Sequence[str]
 ) -> Calibration:
-    """Return how the run's final head is calibrated: as the run says.
+    """Return the calibration of the run's final head, as the run recorded it.
 
-    A vote is not: shares of votes are no probabilities that a temperature could mend, and no
-    threshold that was chosen on the members' probabilities suits them.
+    A vote has none: a temperature cannot calibrate shares of votes, and thresholds chosen on the
+    members' probabilities do not hold for them.
     """
     if result.params.get("ensemble") == "vote":
         return Calibration()
@@ -321,10 +320,10 @@ def calibration_of(
 def calibration_of_folds(
     predictions: Mapping[str, Predictions], fitted: float | None = None
 ) -> Calibration:
-    """Return how the heads of all folds are calibrated: on the rows that each of them held out.
+    """Return the calibration of the heads of all folds, on the rows that each fold held out.
 
-    Of many classes, of which not all is kept, by the temperature that the run `fitted`, if it was
-    to these rows.
+    With many classes not all scores are kept; then the temperature that the run `fitted` is used,
+    if that was on these rows.
     """
     held_out = predictions.get("oof")
     temperature, chosen = _fitted(held_out), None
@@ -340,13 +339,13 @@ def calibration_of_folds(
 def _fitted(held_out: Predictions | None) -> float | None:
     if held_out is None or len(held_out) < LEAST_HELD_OUT:
         return None
-    if held_out.classes is not None:  # of many classes a temperature is fitted where all are known
+    if held_out.classes is not None:  # not all scores are kept
         return None
     return usable_temperature(held_out.scores, held_out.labels)
 
 
 def _moved(chosen: ArrayLike | None, temperature: float | None) -> tuple[float, ...] | None:
-    """Return thresholds of what the head says as those of what is calibrated: both are moved."""
+    """Return the calibrated probabilities that thresholds on uncalibrated ones become."""
     if chosen is None:
         return None
     logits = logits_of(np.asarray(chosen, np.float64)[None], True)
@@ -356,7 +355,7 @@ def _moved(chosen: ArrayLike | None, temperature: float | None) -> tuple[float, 
 
 log = logging.getLogger(__name__)
 
-MOST_HELD_OUT = 2000  # images whose distance chooses the threshold: one in 20 of them is 100
+MOST_HELD_OUT = 2000  # images for the distance threshold: at a rate of 5 % it rests on 100
 
 OnRows = Callable[[int, int], None]  # (images done, images in all)
 
@@ -364,9 +363,9 @@ OnRows = Callable[[int, int], None]  # (images done, images in all)
 def forwarded_training(
     source: Source, joined: Joined, cache_dir: Path, on_rows: OnRows
 ) -> Training | None:
-    """Return training rows that are forwarded when they are asked for.
+    """Return training rows whose features are computed when they are read.
 
-    None, with a warning that says what to run, where the images are not what or where they were.
+    None, with a warning that says what to run, if the images were moved or have changed.
     """
     if "train" not in joined.splits:
         return None
@@ -392,7 +391,7 @@ def forwarded_training(
 
 
 def _same_images(split: Split | None, known: FeatureSplit) -> Split:
-    """Return the dataset's training images in the entry's order, if they are still the same."""
+    """Return the dataset's training images in the entry's order; raises if they have changed."""
     if split is None:
         raise DataError("the dataset has no training images any more")
     place = {one: row for row, one in enumerate(split.ids)}
@@ -400,7 +399,7 @@ def _same_images(split: Split | None, known: FeatureSplit) -> Split:
         raise DataError("training images are gone from the dataset")
     found = split.take(np.array([place[one] for one in known.ids], np.intp))
     if not np.array_equal(found.images.content(), known.content):
-        raise DataError("training images are others than they were")
+        raise DataError("training images have changed")
     return found
 
 

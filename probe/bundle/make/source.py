@@ -1,4 +1,4 @@
-"""The network that a run's head belongs to."""
+"""Find the network that a run's features were computed with."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Source:
 
     @property
     def cut(self) -> tuple[Layer, Pool]:
-        """Where the network ends."""
+        """The layer and pooling of the features."""
         return BACKBONES[self.key.backbone].cut(self.key.layer, self.key.pool)
 
     def about(self, file: str) -> NetworkAbout:
-        """Return what a bundle says of the network, its parameters being in a file."""
+        """Return the description for `bundle.json`, with the parameters in `file`."""
         return NetworkAbout(
             backbone=self.key.backbone,
             layer=self.key.layer,
@@ -54,7 +54,7 @@ class Source:
 
 
 def weights_of(given: Sequence[str], backbones: Sequence[str]) -> list[str | None]:
-    """Return where the weights of each backbone are now, if that was said.
+    """Return the path of each backbone's weights that the user gave, None where none was given.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def weights_of(given: Sequence[str], backbones: Sequence[str]) -> list[str | Non
     Raises
     ------
     UsageError
-        Nobody knows which backbone a file is for.
+        It is not clear which backbone a file is for.
     """
     found: dict[str, str] = {}
     for text in given:
@@ -84,8 +84,8 @@ def weights_of(given: Sequence[str], backbones: Sequence[str]) -> list[str | Non
 def share_parameters(every: Sequence[Source]) -> tuple[list[str], dict[str, Parameters]]:
     """Return each network's file, and what is in each file.
 
-    A network that is another one cut earlier needs no file of its own, nor does one that takes its
-    images at another size.
+    Networks share a file if one has all parameters of the other: another layer of the same
+    backbone, or another input size.
     """
     kept: list[int] = []
     for number in sorted(range(len(every)), key=lambda n: -len(every[n].loaded.parameters)):
@@ -101,7 +101,7 @@ def share_parameters(every: Sequence[Source]) -> tuple[list[str], dict[str, Para
 
 
 def _holds(one: Source, other: Source) -> bool:
-    """Whether a network's parameters are among another's of the same backbone."""
+    """Whether `one` has all parameters of `other`, which has the same backbone."""
     if one.key.backbone != other.key.backbone:
         return False
     mine, its = one.loaded.parameters, other.loaded.parameters
@@ -116,7 +116,7 @@ def source_of(
     Raises
     ------
     BundleError
-        The weights are gone or other than they were.
+        The weights are missing or have changed.
     """
     tuned = run / TUNED_WEIGHTS
     if result.head == PROMOTED or tuned.is_file():
@@ -141,7 +141,7 @@ def source_of(
 
 
 def _tuned_source(tuned: Path, result: RunResult, entry: FeatureSet, cache_dir: Path) -> Source:
-    """Return a promoted run's own network, which carries its preprocessing."""
+    """Return a promoted run's own network; its file records the preprocessing."""
     backbone = BACKBONES[result.backbone]
     resolved = _resolve(str(tuned), result.backbone, None, cache_dir)
     loaded = resolved.load(backbone, backbone.layer(result.layer))
@@ -178,7 +178,7 @@ def _resolve(
 
     try:
         return resolve(None)
-    except UsageError:  # a file that does not know its preprocessing; the key does
+    except UsageError:  # the file does not record its preprocessing; the key does
         if preprocess is None:
             raise
         return resolve(preprocess)

@@ -1,4 +1,4 @@
-"""Weights that need no training: those that still have a classifier, ImageNet's or their own."""
+"""Bundles of weights with their pretrained classifier, ImageNet's or another."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONGEST_PATH, MAX_NAMES = 4096, 1 << 24
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class OwnTop:
-    """Weights with a classifier, of ImageNet's 1,000 classes or others: a model as it is."""
+    """Weights with their pretrained classifier, of ImageNet's 1,000 classes or others."""
 
     __repr__ = short_repr
 
@@ -55,7 +55,7 @@ def read_classes(text: str) -> tuple[str, ...]:
     Raises
     ------
     UsageError
-        There is no name, an empty one, or one twice; or the file cannot be read.
+        There is no name, an empty name or a repeated one; or the file cannot be read.
     """
     path = Path(text).expanduser()
     if len(text) <= LONGEST_PATH and path.is_file():
@@ -72,7 +72,7 @@ def read_classes(text: str) -> tuple[str, ...]:
         raise UsageError(f"--classes {text!r}: expected names as in cat,dog, or a file of them")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UsageError(f"--classes: {twice!r} is there twice")
+        raise UsageError(f"--classes: {twice!r} occurs twice")
     return tuple(names)
 
 
@@ -80,22 +80,22 @@ def own_top(
     backbone: str, *, cache_dir: Path, weights: str = "auto", preprocess: str | None = None,
     classes: tuple[str, ...] | None = None, mean: Path | None = None,
 ) -> OwnTop:  # fmt: skip
-    """Return a backbone with the classifier that its weights came with.
+    """Return a backbone with its pretrained classifier.
 
     Parameters
     ----------
     classes : tuple of str, optional
         Names of the classes in the classifier's order. ImageNet's need none.
     mean : Path, optional
-        A mean image of Caffe's; see `with_mean`.
+        A mean image in Caffe's format; see `with_mean`.
 
     Raises
     ------
     BundleError
-        The weights have no top, or one of another number of classes than there are names, or are
-        fed at another size than it takes.
+        The weights have no classifier, the names do not match its classes, or it takes another
+        input size.
     WeightsError
-        No weights are at hand.
+        No weights are found.
     """
     spec, memo = BACKBONES[backbone], Memo(cache_dir / "memo.sqlite")
     given = load_preprocess(preprocess) if preprocess else None
@@ -106,7 +106,7 @@ def own_top(
         layer = found.classifier(spec)
     except WeightsError as error:
         raise BundleError(
-            f"{error}; so they name nothing untrained; fit a head with `probe extract` and "
+            f"{error}; so a bundle needs a head; fit one with `probe extract` and "
             "`probe head`"
         ) from None
     imagenet = classes is None and found.has_top(spec)

@@ -1,4 +1,4 @@
-"""What a bundle may keep of the rows that its head was fitted on."""
+"""What a bundle keeps of its training rows."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ MOST_HELD_OUT = 20_000
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Training:
-    """Training rows as the bundle's own networks give them.
+    """Training rows with features of the bundle's networks.
 
     Parameters
     ----------
     entry : FeatureSet
-        What says which images they are.
+        The entry that lists the images.
     split : FeatureSplit
-        Its labels, ids and content are those of the rows.
+        Labels, ids and content of the rows.
     width : int
-        Features a row.
+        Number of features.
     read : callable
-        Row numbers -> features of the plain view, float32, (n, width).
+        From row numbers to features of the plain view, float32, (n, width).
     most_held_out : int
-        Rows that are worth reading to choose a threshold on.
+        Most rows to read for choosing a threshold.
     """
 
     entry: FeatureSet
@@ -54,22 +54,22 @@ class Training:
 
     @property
     def labels(self) -> NDArray[Any]:
-        """Of each row, (n_rows,)."""
+        """Label of each row, (n_rows,)."""
         return self.split.labels
 
     @property
     def ids(self) -> Sequence[str]:
-        """Of each row."""
+        """Id of each row."""
         return self.split.ids
 
 
 def joined_training(every: Sequence[Training], projection: Projection | None) -> Training:
-    """Return rows of several networks side by side, or after a PCA, as the head takes them.
+    """Return rows with the features of several networks concatenated, and after the PCA if any.
 
     Raises
     ------
     DataError
-        A network has no features of an image of the first.
+        A network lacks features of an image that the first has.
     """
     first, *others = every
     matched = [
@@ -87,9 +87,9 @@ def joined_training(every: Sequence[Training], projection: Projection | None) ->
 
 
 def cached_training(source: Source, joined: Joined, store: Store) -> Training | None:
-    """Return the training rows that the cache has of one of the bundle's networks, if it has some.
+    """Return the training rows of one of the bundle's networks from the cache; None without any.
 
-    A promoted run's are there only if somebody extracted them with its weights.
+    Those of a promoted run are there only if they were extracted with its weights.
     """
     entry, splits = joined.entry, joined.splits
     if source.key.recipe != entry.key.recipe and source.key.views == "none":
@@ -117,10 +117,10 @@ def remembered(
     remember: str,
     cache_dir: Path,
 ) -> tuple[Neighbours | None, NDArray[np.float32] | None]:
-    """Return what is kept of training rows, and features of rows held out from that.
+    """Return the training rows to keep, and features of held-out rows for the distance threshold.
 
-    Those are the run's validation rows where it had some; else training rows that are not kept,
-    nor any that belong together with one that is.
+    Held-out rows are the run's validation rows if it had any, else a tenth of the training rows,
+    dealt by whole units.
     """
     if training is None:
         return None, None
@@ -149,7 +149,7 @@ def remembered(
 
 
 def _units(training: Training, oof: Predictions | None) -> Units:
-    """Return which training rows belong together: by content, and as the run's folds have it."""
+    """Return the unit of each training row: by content, and by the groups of the run's folds."""
     groups = []
     if oof is not None and oof.units is not None:
         unit = dict(zip(oof.ids.tolist(), oof.units.tolist(), strict=True))
@@ -171,7 +171,7 @@ def _tenth(n_rows: int, units: Units) -> NDArray[np.bool_]:
 
 
 def _thumbnails(training: Training, rows: NDArray[np.intp], cache_dir: Path) -> tuple[bytes, ...]:
-    """Return small JPEGs of training images, read from where the entry was made from."""
+    """Return small JPEGs of training images, read from the entry's dataset."""
     from PIL import Image
 
     entry = training.entry
