@@ -1,1 +1,1 @@
-"""Duplicates, leaks between splits and doubtful labels."""
+"""Audit a dataset by its cached features: copies, leaks between splits, doubtful labels."""

@@ -1,6 +1,6 @@
-"""What cached features tell of a dataset without a forward pass: labels to doubt, and what leaked.
+"""Find doubtful labels and copies in a dataset, and score a head without its leaked test images.
 
-Leaks themselves are found in `duplicates`.
+Near-duplicates are found in `probe.runs.duplicates`.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ Array64 = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfFold:
-    """What heads say of training images that they did not see.
+    """Out-of-fold probabilities: of each training image by heads that were not fitted on it.
 
     Parameters
     ----------
     blocks : callable
-        Yields (image numbers, probabilities, float64, (n_images, n_classes)) until all were there,
-        each time it is called: of thousands of classes some images at a time.
+        Each call yields (row numbers, probabilities, float64, (n_rows, n_classes)) until all
+        images were there; with thousands of classes in blocks of rows.
     """
 
     blocks: Callable[[], Iterable[tuple[NDArray[np.intp], Array64]]]
 
     @classmethod
     def of(cls, probabilities: Array64) -> OutOfFold:
-        """Return what is there already."""
+        """Wrap probabilities that are in memory."""
         return cls(blocks=lambda: [(np.arange(len(probabilities)), probabilities)])
 
     @property
@@ -55,24 +55,24 @@ class OutOfFold:
 
 
 def label_errors(said: OutOfFold, train: Part, classes: Sequence[str]) -> list[LabelError]:
-    """Return the training images whose label is confidently contradicted, the surest first.
+    """Return the training images whose label is confidently contradicted, largest margin first.
 
     An image counts as confidently of class j where its probability of j is at least the mean
-    probability of j over the images that are labelled j. Where the likeliest such class is not
-    the one that was given, the label is doubted; not so the only image of a class, which the heads
-    that did not see it cannot know. Where images may have several labels, having a label and not
-    having it are the two classes, label by label.
+    probability of j over the images that are labelled j. If the most probable such class is not
+    the given one, the label is doubted. The only image of a class is never doubted, since heads
+    that did not see it cannot know the class. With multi-label images, having a label and not
+    having it are the two classes, for each label by itself.
 
     Parameters
     ----------
     said : OutOfFold
-        Of each image by heads that did not see it.
+        Out-of-fold probabilities of the training images.
 
     References
     ----------
     Northcutt, Jiang, Chuang, "Confident learning", arXiv:1911.00068: the thresholds and the
     off-diagonal of the confident joint; ranked by the margin between the two classes. Thyagarajan
-    et al., arXiv:2211.13895: of several labels, each by itself.
+    et al., arXiv:2211.13895: multi-label images.
     """
     if train.y.ndim == 2:
         return _doubted_labels(said.whole, train, classes)
@@ -105,9 +105,9 @@ def label_errors(said: OutOfFold, train: Part, classes: Sequence[str]) -> list[L
 def _doubted_labels(
     probabilities: Array64, train: Part, classes: Sequence[str]
 ) -> list[LabelError]:
-    """Return the decisions of images and labels that are confidently contradicted."""
+    """Return the multi-label decisions that are confidently contradicted, the surest first."""
     there = train.y == 1
-    other = np.where(there, 1 - probabilities, probabilities)  # of what was not given
+    other = np.where(there, 1 - probabilities, probabilities)  # of the opposite decision
     sure = np.stack([_mean_where(1 - probabilities, ~there), _mean_where(probabilities, there)])
     least = np.where(there, sure[0], sure[1])
     rows, columns = np.nonzero((other >= least) & (other > 1 - other))
@@ -127,7 +127,7 @@ def _doubted_labels(
 
 
 def _mean_where(values: Array64, wanted: NDArray[np.bool_]) -> Array64:
-    """Return each column's mean over the rows wanted, (n_classes,); infinite without any."""
+    """Return each column's mean over its wanted rows, (n_classes,); infinite without any."""
     counts = wanted.sum(axis=0)
     sums = np.where(wanted, values, 0).sum(axis=0)
     return np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
@@ -136,12 +136,12 @@ def _mean_where(values: Array64, wanted: NDArray[np.bool_]) -> Array64:
 def find_copies(
     pictures: Mapping[str, Units], splits: Mapping[str, Part], classes: Sequence[str]
 ) -> list[Copies]:
-    """Return pictures that are there more than once, those with contradicting labels first.
+    """Return images that occur more than once, those with contradicting labels first.
 
     Parameters
     ----------
     pictures : mapping of split name to int, (n_images,)
-        Which picture each image is, numbered over all splits together.
+        The number of each image's content, over all splits together.
     """
     names = list(pictures)
     numbers = np.concatenate([pictures[name] for name in names])
@@ -165,12 +165,12 @@ def find_copies(
 def out_of_fold_probabilities(
     train: Part, n_classes: int, *, folds: int, seed: int, C: float
 ) -> OutOfFold:
-    """Return probabilities of each training image by logistic regression that did not see it.
+    """Return out-of-fold probabilities of logistic regression for the training images.
 
     Parameters
     ----------
     C : float
-        Inverse of the penalty, see PathHead.
+        Inverse of the L2 penalty, see PathHead.
 
     Raises
     ------
@@ -197,14 +197,12 @@ def out_of_fold_probabilities(
 
 
 def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, float]:
-    """Return a head's figure on all test images, without those that leaked, and on those.
-
-    That is the accuracy, or of several labels an image the mean average precision.
+    """Return a head's accuracy (multi-label: mAP) with, without and on leaked test images.
 
     Raises
     ------
     UsageError
-        The predictions are not of the images that the pairs are of.
+        The predictions are of other images than the pairs.
     """
     leaked = {pair.b for pair in pairs if pair.split_b == "test"}
     if unknown := leaked - set(test.ids.tolist()):
@@ -222,7 +220,7 @@ def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, 
 
 
 def out_of_fold_scores(said: OutOfFold, labels: Labels) -> dict[str, float]:
-    """Return how good out-of-fold probabilities are, by the names that an audit keeps."""
+    """Return the scores of out-of-fold probabilities, by their names in `Audit.scores`."""
     if labels.ndim == 1:
         right = np.concatenate([p.argmax(axis=1) == labels[rows] for rows, p in said.blocks()])
         return {f"oof_{metric_of(labels)}": float(right.mean())}

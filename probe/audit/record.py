@@ -1,10 +1,10 @@
-"""What an audit of an entry found: `audit.json` in a folder beside the runs.
+"""The result of an audit, kept as `audit.json` in a folder beside the runs.
 
     from probe.audit.record import load_audit
     audit = load_audit(Path("cache/runs/20260131-235959-001"))
     [one.id for one in audit.label_errors]
 
-The finding is in `probe.runs.duplicates` and `probe.audit.auditing`; here is only what is kept.
+The search itself is in `probe.runs.duplicates` and `probe.audit.auditing`.
 """
 
 from __future__ import annotations
@@ -27,16 +27,15 @@ THUMBNAILS = {"near_duplicates": "near-duplicates.png", "label_errors": "label-e
 
 @dataclass(frozen=True, kw_only=True)
 class LabelError:
-    """An image whose label heads that never saw it confidently disagree with.
+    """An image whose label is confidently contradicted by heads that were not fitted on it.
 
     Parameters
     ----------
     id, split : str
     given, suggested : str
-        Class names. Where an image may have several labels one of them is doubted: ``cat`` and
-        ``not cat``, or the other way round.
+        Class names; with multi-label images ``cat`` and ``not cat``, or the other way round.
     given_probability, probability : float
-        Of the given and of the suggested, out of fold.
+        Out-of-fold probabilities of the given and of the suggested class.
     """
 
     id: str
@@ -49,12 +48,12 @@ class LabelError:
 
 @dataclass(frozen=True, kw_only=True)
 class Copies:
-    """Images that are the same picture, byte for byte.
+    """Images with the same content.
 
     Parameters
     ----------
     ids, splits, labels : tuple of str
-        Of each image; of several labels all of an image's, ``cat, dog``.
+        Of each image; its labels joined as ``cat, dog`` if it is multi-label.
     """
 
     ids: tuple[str, ...]
@@ -63,13 +62,13 @@ class Copies:
 
     @property
     def contradicting(self) -> bool:
-        """Whether one picture has more than one label."""
+        """Whether the images differ in their labels."""
         return len(set(self.labels)) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """All that was found in one entry.
+    """The findings in one entry.
 
     Parameters
     ----------
@@ -78,18 +77,18 @@ class Audit:
         Cosine from which a pair is a near-duplicate.
     n_train, n_test : int
     near_duplicates : tuple of NearDuplicate
-        The most alike first. Of each test image its closest training image; within train, pairs
+        Most similar first. For each test image its closest training image; within train, pairs
         with different labels, at most `probe.runs.duplicates.MOST`.
     label_errors : tuple of LabelError
-        The surest first.
+        Largest margin first.
     copies : tuple of Copies
-        Pictures that are there more than once, in one split or in several: those that have more
-        than one label first, then those in several splits.
+        Images that occur more than once: those with different labels first, then those in
+        several splits.
     scores : mapping of str to float
         ``test_top1`` and ``test_top1_without`` (the near-duplicates' test images left out),
         ``duplicates_top1`` (those alone), ``oof_top1``; ``n_leaked`` test images, and how many
-        with lower thresholds, as ``n_from_0.90``. Where images may have several labels ``map``
-        stands for ``top1``, and ``oof_hamming_loss`` beside it. Absent where not measured.
+        with lower thresholds, as ``n_from_0.90``. With multi-label images ``map`` replaces
+        ``top1``, and ``oof_hamming_loss`` is added. Figures that were not measured are absent.
     """
 
     __repr__ = short_repr

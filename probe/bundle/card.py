@@ -106,7 +106,7 @@ def _answers(about: About, votes: int) -> str:
     if votes:
         calibrated = (
             f"Each of {votes} heads has a vote, and a probability is a share of the votes: it is "
-            "not calibrated, and no confidence was chosen below which an image is low_confidence."
+            "not calibrated, and no confidence was chosen below which an image has low confidence."
         )
     elif about.temperature is None:
         calibrated = (

@@ -1,4 +1,4 @@
-"""A bundle in other people's formats, each checked against the bundle before the file appears."""
+"""Write a bundle in other formats, each checked against the bundle before the file appears."""
 
 from probe.export.mxnet_files import export_mxnet
 from probe.export.onnx_file import export_onnx

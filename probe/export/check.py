@@ -1,4 +1,4 @@
-"""What all exports share: reference rows to be reproduced, and a place that is free."""
+"""What all exports share: the reference rows they must reproduce, and their metadata."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TOLERANCE = 1e-4  # of a probability, and of a feature row's norm
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ReferenceRows:
-    """Synthetic images and what the bundle says of them.
+    """Synthetic images and the bundle's features and probabilities of them.
 
     Parameters
     ----------
     images : mapping of input name to uint8, (n, S, S, 3)
     network_features : sequence of float32, (n, d)
-        Of each network.
+        Features of each network.
     features : float32, (n, n_features)
         As the head takes them.
     norms : float64, (n,)
-        Of the features; after a PCA, before its mean was taken off.
+        Norms of the features; with a PCA, before its mean is subtracted.
     probabilities : float64, (n, n_classes)
     """
 
@@ -45,12 +45,12 @@ class ReferenceRows:
 
 
 def reference_rows(bundle: Bundle) -> ReferenceRows:
-    """Return what an export has to reproduce."""
+    """Return the rows that an export has to reproduce."""
     packed = reference_images(bundle)
     every = bundle.network_features(packed)
     features = bundle.joined(every)
     whole = features.astype(np.float64)
-    if bundle.projection is not None:  # the engines' contract speaks of rows as they are
+    if bundle.projection is not None:  # rounding is measured against rows with their mean
         whole += bundle.projection.mean @ bundle.projection.basis
     return ReferenceRows(
         images=dict(zip(input_names(bundle), bundle.unpack(packed), strict=True)),
@@ -62,9 +62,7 @@ def reference_rows(bundle: Bundle) -> ReferenceRows:
 
 
 def input_names(bundle: Bundle) -> list[str]:
-    """Return what the inputs of an export are called: `data`, or where there are several the
-    backbones that take each.
-    """
+    """Return the names of an export's inputs: `data`, or if there are several their backbones."""
     if len(bundle.inputs) == 1:
         return ["data"]
     names = []
@@ -80,12 +78,12 @@ def input_names(bundle: Bundle) -> list[str]:
 def require_same(
     what: str, rows: ReferenceRows, probabilities: NDArray[Any], features: NDArray[Any] | None
 ) -> None:
-    """Raise unless an export gave what the bundle gives.
+    """Raise unless an export gives what the bundle gives.
 
     Raises
     ------
     BundleError
-        Says by how much it is off; no file is left.
+        The message has the difference; no file is left.
     """
     drift = float(np.abs(probabilities - rows.probabilities).max())
     if features is not None:
@@ -93,7 +91,7 @@ def require_same(
         drift = max(drift, float((off / rows.norms).max()))
     if not drift <= TOLERANCE:
         raise BundleError(
-            f"{what}: the export answers otherwise than the bundle, by {drift:.2g} on its "
+            f"{what}: the export differs from the bundle by {drift:.2g} on its "
             f"reference images (at most {TOLERANCE:g}); nothing was written, please report it"
         )
 
@@ -104,8 +102,8 @@ def linear_heads(bundle: Bundle) -> tuple[LayeredHead, ...]:
     Raises
     ------
     BundleError
-        A head is no stack of layers: nearest neighbours, for example, or an ensemble, whose
-        temperature is of the members' mean.
+        A head has no layers, as nearest neighbours, or is an ensemble, whose temperature holds for
+        the mean of its members.
     """
     found = []
     for head in bundle.heads:
@@ -125,15 +123,15 @@ def linear_heads(bundle: Bundle) -> tuple[LayeredHead, ...]:
     return tuple(found)
 
 
-def free(out: Path, *others: Path) -> None:
-    """Refuse to write over anything."""
+def require_free(out: Path, *others: Path) -> None:
+    """Raise UsageError if a path exists."""
     for path in (out, *others):
         if os.path.lexists(path):
             raise UsageError(f"{path}: is there already; name another place")
 
 
 def about_json(bundle: Bundle) -> dict[str, Any]:
-    """Return what somebody who has the export alone needs to know."""
+    """Return the metadata of an export: classes, thresholds, inputs, networks, licence."""
     about, names = bundle.about, input_names(bundle)
     networks = [
         {

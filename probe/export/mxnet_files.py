@@ -1,4 +1,4 @@
-"""MXNet's own pair of files: `PREFIX-symbol.json` and `PREFIX-0000.params`, for `SymbolBlock`."""
+"""Export to MXNet: `PREFIX-symbol.json` and `PREFIX-0000.params`, for `SymbolBlock`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from probe.bundle import Bundle
 from probe.core.files import replacing
 from probe.core.ndarray_list import write_list
-from probe.export.check import ReferenceRows, about_json, free, reference_rows, require_same
+from probe.export.check import ReferenceRows, about_json, reference_rows, require_free, require_same
 
 
 def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
     """Write a bundle for `mx.gluon.SymbolBlock.imports(symbol, ["data"], params)`.
 
-    Outputs are probabilities and features; the input is uint8 (N, S, S, 3), already resized. Where
-    networks take their images in several ways, there is an input for each; see `input_names`.
+    Outputs are probabilities and features; the input is uint8 (N, S, S, 3), already resized. If
+    networks resize images differently, each has its own input; see `input_names`.
 
     Parameters
     ----------
     out : Path
-        What the names of the files begin with.
+        The beginning of the files' names.
 
     Returns
     -------
@@ -33,9 +33,9 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
     Raises
     ------
     UsageError
-        One of the files is there already.
+        One of the files exists.
     BundleError
-        The head is no stack of layers, or the export answers otherwise than the bundle.
+        The head has no layers, or the export differs from the bundle.
     CacheError
         The files cannot be written.
     """
@@ -44,7 +44,7 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
     paths = [
         out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params", "-about.json")
     ]
-    free(*paths)
+    require_free(*paths)
     graph, rows = build_graph(bundle), reference_rows(bundle)
     arrays = {f"arg:{name}": value for name, value in graph.arguments.items()}
     arrays |= {f"aux:{name}": value for name, value in graph.states.items()}

@@ -1,4 +1,4 @@
-"""ONNX: one file with the arithmetic of the preprocessing, the network and the head."""
+"""Export to ONNX: one file with preprocessing arithmetic, network and head."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from probe.bundle import Bundle
 from probe.core.files import replacing
 from probe.engines.mxnet.onnx_ops import Node, Translation, translate
 from probe.errors import BundleError
-from probe.export.check import about_json, free, input_names, reference_rows, require_same
+from probe.export.check import about_json, input_names, reference_rows, require_free, require_same
 
-OPSET, IR_VERSION = 13, 8  # old enough for runtimes of 2021 on
+OPSET, IR_VERSION = 13, 8  # read by runtimes from 2021 on
 MOST_BYTES = 2_000_000_000  # protobuf's limit on one message, less a little
 
 
@@ -22,8 +22,8 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
     """Write a bundle as an ONNX model, run by ONNX Runtime on the reference images first.
 
     The input `data` is uint8 (N, S, S, 3) RGB, already resized, N free; the outputs are
-    `probabilities` (N, n_classes) and `features`. Where networks take their images in several ways,
-    there is an input for each; see `input_names`. Class names and preprocessing are in the model's
+    `probabilities` (N, n_classes) and `features`. If networks resize images differently, each
+    has its own input; see `input_names`. Class names and preprocessing are in the model's
     metadata.
 
     Parameters
@@ -39,10 +39,10 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
     Raises
     ------
     UsageError
-        It is there already.
+        The file exists.
     BundleError
-        onnx is not installed, the head is no stack of layers, or ONNX Runtime answers otherwise
-        than the bundle.
+        onnx is not installed, the head has no layers, or ONNX Runtime gives other answers than
+        the bundle.
     """
     try:
         import onnx
@@ -51,7 +51,7 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
         raise BundleError(
             f"{error.name} is not installed; run `pip install 'probe[onnx]'`"
         ) from error
-    free(out)
+    require_free(out)
     model = _model(bundle)
     onnx.checker.check_model(model)
     data = model.SerializeToString()

@@ -1,6 +1,6 @@
-"""The head alone, as a scikit-learn pipeline on the backbone's features.
+"""Export the head as a scikit-learn pipeline on the backbone's features.
 
-Of several backbones it takes their features side by side, in the order that `bundle.json` has.
+With several backbones it takes their concatenated features, in the order of `bundle.json`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from probe.bundle import Bundle
 from probe.core.files import replacing
 from probe.errors import BundleError
-from probe.export.check import free, linear_heads, reference_rows, require_same
+from probe.export.check import linear_heads, reference_rows, require_free, require_same
 from probe.heads import LayeredHead
 from probe.heads.projection import Projection
 
@@ -33,13 +33,13 @@ def export_sklearn(bundle: Bundle, out: Path) -> list[Path]:
     Raises
     ------
     UsageError
-        It is there already.
+        The file exists.
     BundleError
-        There is no head, or several, or the pipeline answers otherwise than the bundle.
+        There is no head, or several, or the pipeline gives other answers than the bundle.
     """
     import joblib
 
-    free(out)
+    require_free(out)
     pipeline = head_pipeline(bundle)
     rows = reference_rows(bundle)
     features = np.concatenate(rows.network_features, axis=1)
@@ -58,8 +58,8 @@ def export_sklearn(bundle: Bundle, out: Path) -> list[Path]:
 def head_pipeline(bundle: Bundle) -> Any:
     """Return PCA, normaliser and classifier as fitted scikit-learn estimators.
 
-    The temperature is in the coefficients. Classes come in the order of their names, as
-    scikit-learn has them; of several labels an image in the bundle's.
+    The temperature is part of the coefficients. Classes are in the order of their names, as in
+    scikit-learn; those of a multi-label bundle in the bundle's order.
     """
     from sklearn.pipeline import make_pipeline
 
@@ -71,7 +71,7 @@ def head_pipeline(bundle: Bundle) -> Any:
         )
     (head,) = heads
     learnt = _projection(bundle.projection) if bundle.projection is not None else []
-    classifier = _of_several if bundle.about.several else _classifier
+    classifier = _multilabel_classifier if bundle.about.several else _classifier
     return make_pipeline(*learnt, *_normalizer(head), classifier(head, bundle))
 
 
@@ -100,7 +100,7 @@ def _scaler(mean: NDArray[np.float64], scale: NDArray[np.float64]) -> Any:
     scaler = StandardScaler()
     scaler.mean_, scaler.scale_ = mean, scale
     scaler.var_, scaler.n_features_in_ = scale**2, len(mean)
-    scaler.n_samples_seen_ = 0  # nobody knows any more; only partial_fit would ask
+    scaler.n_samples_seen_ = 0  # not known; used by partial_fit only
     return scaler
 
 
@@ -127,10 +127,10 @@ def _logistic(names: Any, coef: NDArray[np.float64], intercept: NDArray[np.float
     return made
 
 
-def _of_several(head: LayeredHead, bundle: Bundle) -> Any:
-    """Return the classifier of a head that gives several labels, in the bundle's order.
+def _multilabel_classifier(head: LayeredHead, bundle: Bundle) -> Any:
+    """Return the classifier of a multi-label head, with classes in the bundle's order.
 
-    Its `predict` gives a label from 0.5 on; `thresholds_` are the bundle's.
+    Its `predict` uses a threshold of 0.5; `thresholds_` are the bundle's.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.multiclass import OneVsRestClassifier

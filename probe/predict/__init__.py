@@ -1,6 +1,6 @@
-"""Images to labels: finding them, answering them, scoring the answers, showing why.
+"""Use bundles: find images, predict them, score the predictions (`evaluate`), explain them.
 
-Scoring is in `probe.predict.evaluate`, which an answer need not wait for.
+`probe.predict.evaluate` is not imported here, so that a prediction need not wait for it.
 """
 
 from probe.predict.augment import COMBINATIONS, TTA

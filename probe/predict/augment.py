@@ -1,4 +1,4 @@
-"""Test-time augmentation: several views of an image, and one answer from what they give.
+"""Test-time augmentation: views of an image, and how predictions are combined.
 
     none     the plain image
     flip     plain; mirrored left to right
@@ -6,8 +6,8 @@
     crops10  the same five, and each of them mirrored
     scales   plain; the central 7/8 and 3/4 of the sides, enlarged to the input size
 
-The first view is the plain image, as without augmentation. `flip` and `crops5` are the views that
-`probe extract --views` keeps, so that a cache may hold them.
+The first view is always the plain one. `flip` and `crops5` are also views of `probe extract
+--views`, so that the cache may have their features.
 
 References
 ----------
@@ -29,7 +29,7 @@ from probe.preprocess.spec import PreprocessSpec, UInt8Image
 from probe.preprocess.views import image_views
 
 TTA = {"none": 1, "flip": 2, "crops5": 5, "crops10": 10, "scales": 3}
-CACHED = ("none", "flip", "crops5")  # those that an entry of the cache may hold
+CACHED = ("none", "flip", "crops5")  # views whose features the cache may have
 COMBINATIONS = ("probabilities", "logits", "vote")
 ZOOMS = (7 / 8, 3 / 4)
 
@@ -52,7 +52,7 @@ def augmented(image: UInt8Image, spec: PreprocessSpec, tta: str) -> list[UInt8Im
 
 
 def _zoomed(image: UInt8Image, spec: PreprocessSpec, keep: float) -> UInt8Image:
-    """Return what the plain view shows of the image's centre, `keep` of each side, enlarged."""
+    """Return the plain view of the image's centre, `keep` of each side."""
     height, width = (max(round(side * keep), 1) for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return resize_image(np.ascontiguousarray(image[top : top + height, left : left + width]), spec)
@@ -64,18 +64,18 @@ def combine_labels(
     weights: NDArray[np.float64],
     how: str,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return one answer a row from several, and its thresholds, where rows may have several labels.
+    """Combine multi-label predictions of several views or models, and their thresholds.
 
     Parameters
     ----------
     every : float64, (m, n, n_classes)
-        Probabilities, each column on its own.
+        Probabilities.
     thresholds : float64, (m, n_classes)
     weights : float64, (m,)
         At least 0, not all 0.
     how : {"probabilities", "logits", "vote"}
-        Their mean; the sigmoid of the mean of their log odds; or the share of the weight that gives
-        the label, which is given from a half on. Thresholds are combined as probabilities are.
+        The mean; the sigmoid of the mean log odds; or the share of the weight that predicts the
+        label, with a threshold of 0.5. Thresholds are combined like probabilities.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def combine_labels(
     share = weights / weights.sum()
     if how == "vote":
         votes = _mean((every >= thresholds[:, None]).astype(np.float64), share)
-        # too small to outvote anything, large enough to order what got as many votes
+        # breaks ties, and is too small to outvote anything
         return np.minimum(votes + 1e-6 * _mean(every, share), 1), np.full(every.shape[2], HALF)
     both = np.concatenate([every, thresholds[:, None]], axis=1)
     found = _mean(both, share) if how == "probabilities" else _odds(both, share)
@@ -101,7 +101,7 @@ def _odds(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[n
 def combine(
     every: NDArray[np.float64], weights: NDArray[np.float64], how: str
 ) -> NDArray[np.float64]:
-    """Return one answer a row from those of several views or models.
+    """Combine single-label predictions of several views or models.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def combine(
     weights : float64, (m,)
         At least 0, not all 0.
     how : {"probabilities", "logits", "vote"}
-        Their mean; the softmax of the mean of their logarithms (a product of experts); or the
-        share of the weight whose first choice is the class, which breaks ties by the mean.
+        The mean; the softmax of the mean logarithm (a product of experts); or the share of the
+        weight whose most probable class it is, with ties broken by the mean.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def _vote(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[n
     rows = np.arange(every.shape[1])
     for one, weight in zip(every, weights, strict=True):
         votes[rows, one.argmax(axis=1)] += weight
-    # too small to outvote anything, large enough to order what got as many votes
+    # breaks ties, and is too small to outvote anything
     return (votes + 1e-6 * _mean(every, weights)) / (1 + 1e-6)
 
 

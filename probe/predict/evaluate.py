@@ -1,4 +1,4 @@
-"""How good bundles are on labelled images."""
+"""Score bundles on labelled images."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ Array64 = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Parameters
     ----------
     scored : Scored
         Probabilities, labels and metrics.
     figures : mapping of name to float
-        The single figures; where images may have several labels also F1 at the thresholds.
+        Metrics; with multi-label images also F1 at the thresholds.
     labels : mapping of class name to its figures, or None
-        Of several labels, as `RunResult.multilabel` has them.
+        Multi-label only, as in `RunResult.multilabel`.
     intervals : mapping of metric to (low, high)
         95 % intervals over the rows.
     low_confidence, out_of_distribution : float or None
-        The share of rows with each flag; None where the bundle has no such threshold.
+        The share of rows with each flag; None if the bundle has no such threshold.
     top1_answered : float or None
-        Top-1 on the rows without a flag; None of several labels.
+        Top-1 on the rows without a flag; None for multi-label images.
     from_cache : int
-        Rows whose features were at hand.
+        Number of rows whose features were in the cache.
     n_groups : int or None
-        How many groups the rows are, where some belong together: intervals are over groups then.
+        Number of groups of rows, over which intervals are computed; None without groups.
     subgroups : mapping or None
-        Figures by the list's columns, as `RunResult.subgroups` has them.
+        Figures by columns of the list, as in `RunResult.subgroups`.
     baseline : mapping or None
         ``class``, the largest one of these rows, and ``top1`` and ``mean_recall`` of always
-        answering it, which is the most that one answer for all reaches. None of several labels.
+        predicting it. None for multi-label images.
     two_classes : mapping or None
-        Only of two classes: ``positive``, ``figures``, ``intervals``, as
-        `RunResult.two_classes` has them of a split; with a bundle that has a threshold also
+        Two classes only: ``positive``, ``figures``, ``intervals``, as `RunResult.two_classes` has
+        them for a split; if the bundle has a threshold also
         ``threshold`` and ``at_threshold``.
     """
 
@@ -83,7 +83,7 @@ class Evaluation:
     two_classes: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; what was not measured is absent."""
+        """Return JSON values; figures that were not measured are absent."""
         flags = {
             "low_confidence": self.low_confidence,
             "out_of_distribution": self.out_of_distribution,
@@ -112,26 +112,26 @@ def evaluate(
     units_of: Callable[[Part], Units] | None = None,
     positive: str | None = None,
 ) -> Evaluation:
-    """Score bundles on labelled images; classes are matched by name.
+    """Score bundles on labelled images, with classes matched by name.
 
     Parameters
     ----------
     split : Split
     classes : sequence of str
-        What the split's labels stand for; every one of them has to be one of the bundle's.
+        Names of the split's labels; each has to be a class of the bundle.
     on_rows : callable, optional
-        Told how many more images are done.
+        Called with the number of images that were done since the last call.
     units_of : callable, optional
-        Returns which images belong together, int, (n_images,); it is given the first bundle's
-        features of them. Without it each image is alone.
+        From the images with the first bundle's features to their units, int, (n_images,). By
+        default each image is its own unit.
     positive : str, optional
-        The positive one of two classes. Default: that of the bundle's threshold, else the second.
+        The positive class of two. Default: that of the bundle's threshold, else the second.
 
     Raises
     ------
     UsageError
-        The dataset has a class that the bundle does not know, no images, or images with several
-        labels for a bundle that gives one, or the other way round.
+        The dataset has no images or a class that the bundle lacks, or only one of dataset and
+        bundle is multi-label.
     ImageError
         An image cannot be read.
     """
@@ -152,7 +152,7 @@ def evaluate(
     seen: list[NDArray[Any]] = []
 
     def answered() -> Iterator[tuple[NDArray[np.intp], Array64]]:
-        """Yield what is said of some images after the other; the rest is kept aside."""
+        """Yield probabilities batch by batch, and keep the rest of the answers."""
         for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):
             here = [contents[row] for row in rows.tolist()]
             features = predictor.features(batch[: len(rows)], here)
@@ -176,7 +176,7 @@ def evaluate(
 
 
 def _scored(answered: Blocks, labels: Labels, n_classes: int) -> Scored:
-    """Score probabilities that come some rows at a time; those of thousands of classes go again."""
+    """Score probabilities that come in batches; with thousands of classes they are read twice."""
     if labels.ndim == 1 and are_many(len(labels), n_classes):
 
         def blocks() -> Iterator[tuple[NDArray[np.intp], Array64]]:
@@ -188,7 +188,7 @@ def _scored(answered: Blocks, labels: Labels, n_classes: int) -> Scored:
 
 
 def _positive(predictor: Predictor, named: str | None, labels: Labels) -> int | None:
-    """Return the number of the positive class, where there are two."""
+    """Return the index of the positive class if there are two classes."""
     threshold = predictor.threshold
     if threshold is not None and named not in (None, threshold.positive):
         raise UsageError(
@@ -206,19 +206,21 @@ def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> Label
     known = {name: number for number, name in enumerate(predictor.classes)}
     if unknown := [name for name in classes if name not in known]:
         raise UsageError(
-            f"the bundle knows no class {unknown[0]!r} ({len(unknown)} of {len(classes)} are "
-            f"strange to it); its classes are {', '.join(predictor.classes[:10])}"
+            f"the bundle has no class {unknown[0]!r} ({len(unknown)} of {len(classes)} are "
+            f"unknown to it); its classes are {', '.join(predictor.classes[:10])}"
         )
     places = np.array([known[name] for name in classes])
     if split.labels.ndim == 1:
         return places[split.labels].astype(np.int32)
-    matrix = np.zeros((len(split), len(known)), np.uint8)  # nobody has a class that is not listed
+    matrix = np.zeros(
+        (len(split), len(known)), np.uint8
+    )  # unlisted classes have no rows
     matrix[:, places] = split.labels
     return matrix
 
 
 def check_kind(predictor: Predictor, labels: Labels) -> None:
-    """Refuse labels of another kind than a bundle's.
+    """Refuse multi-label images for a single-label bundle, and the other way round.
 
     Raises
     ------
@@ -234,7 +236,7 @@ def check_kind(predictor: Predictor, labels: Labels) -> None:
 
 
 def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
-    """Return the content hash of each image whose features are at hand."""
+    """Return the content hash of each image whose features are in the cache, else None."""
     if not predictor.remembers:
         return [None] * len(split)
     every = [row.tobytes() for row in split.images.content()]
@@ -252,7 +254,7 @@ def _evaluation(
     confident = any(one.confidence is not None for one in found)
     answered = None
     if found and several is None and (fine := ~(low_confidence | out_of_distribution)).any():
-        likeliest = scored.probabilities.argmax(axis=1)  # as top-1 counts, whatever the threshold
+        likeliest = scored.probabilities.argmax(axis=1)  # as in top-1, without the threshold
         answered = float((likeliest == scored.columns)[fine].mean())
     baseline = baseline_of(labels, {"test": labels}, predictor.classes)
     return Evaluation(
@@ -271,7 +273,7 @@ def _evaluation(
 
 
 def _of_test(two: dict[str, Any]) -> dict[str, Any]:
-    """Return figures of two classes without their split, of which there is one."""
+    """Return the figures of two classes for the only split, without its name."""
     found = {**two, "figures": two["figures"]["test"], "intervals": two["intervals"]["test"]}
     if "at_threshold" in two:
         at = two["at_threshold"]

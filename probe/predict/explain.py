@@ -1,6 +1,6 @@
-"""Why a bundle says what it says: where in the image, and which training images are near.
+"""Explain a prediction: a heatmap over the image, and the nearest training images.
 
-Where the answer hangs on is found by occlusion: a grey patch hides one place after another.
+Heatmaps are class activation maps, or occlusion maps: a grey patch hides one place after another.
 
 References
 ----------
@@ -26,27 +26,26 @@ from probe.datasets import Dataset
 from probe.errors import UsageError
 from probe.evaluation.multilabel import label_text
 from probe.heads import LayeredHead
-from probe.predict.predictor import Predictor
-from probe.predict.recalled import Recalled
-from probe.predict.stream import Prediction, told
+from probe.predict.predictor import CachedFeatures, Predictor
+from probe.predict.stream import Prediction, prediction_of
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 MapKind = Literal["cam", "occlusion"]
 MAPS = ("auto", "cam", "occlusion", "none")
-LEAST_CAM = 4  # cells on a side: a coarser map shows less than occlusion does
+LEAST_CAM = 4  # cells per side; a coarser map shows less than occlusion does
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Neighbour:
-    """A training image near the one in question.
+    """A training image near the explained one.
 
     Parameters
     ----------
     label : str
-        Its class; of several labels all of them: ``cat, dog``.
+        Its class, or with multi-label images all its labels: ``cat, dog``.
     distance : float
-        Of features of length one, 0 to 2.
+        Distance of features scaled to length one, 0 to 2.
     id : str or None
     picture : uint8, (height, width, 3), or None
     """
@@ -61,21 +60,20 @@ class Neighbour:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Explanation:
-    """One answer with its reasons.
+    """A prediction with its heatmap and nearest training images.
 
     Parameters
     ----------
     image : uint8, (S, S, 3)
-        As the network saw it; of several the one that saw most of it.
+        The network's input; with several networks that which shows most of the image.
     prediction : Prediction
     label : str
-        The class that the map is about.
+        The class that the heatmap is for.
     kind : {"cam", "occlusion"} or None
     heat : float64, (h, w), or None
-        What speaks for the class, cell by cell: positive for, negative against. For ``cam`` its
-        mean is the class's score less the mean of all classes' scores, but for a constant; for
-        ``occlusion`` it is how far the logarithm of the class's probability falls when a patch
-        there is made grey.
+        Evidence for the class in each cell, negative against it. For ``cam`` its mean is the
+        class's score less the mean of all classes' scores, up to a constant; for ``occlusion`` it
+        is the fall of the class's log-probability when a grey patch is there.
     neighbours : tuple of Neighbour
         The nearest first.
     """
@@ -91,7 +89,7 @@ class Explanation:
 
 
 class TrainingImages:
-    """A dataset whose training features are in the cache: neighbours with names and pictures.
+    """The training images of a dataset whose features are in the cache, to find neighbours in.
 
     Parameters
     ----------
@@ -102,14 +100,14 @@ class TrainingImages:
     Raises
     ------
     UsageError
-        It has no training split, or none of its features are in the cache.
+        The dataset has no training split, or none of its features are in the cache.
     """
 
     def __init__(self, bundle: Bundle, dataset: Dataset, store: Store) -> None:
         if "train" not in dataset.splits:
             raise UsageError(f"{dataset.name}: has no train split to find neighbours in")
         split = dataset.splits["train"]
-        recall = Recalled(bundle, store)
+        recall = CachedFeatures(bundle, store)
         contents = [row.tobytes() for row in split.images.content()]
         rows = [row for row, content in enumerate(contents) if content in recall]
         if not rows:
@@ -142,7 +140,7 @@ class TrainingImages:
 def nearest_remembered(
     bundle: Bundle, features: NDArray[np.float32], k: int
 ) -> tuple[Neighbour, ...]:
-    """Return the nearest of the training images that the bundle remembers; none where it has none.
+    """Return the nearest of the training images that the bundle keeps, if it keeps any.
 
     Parameters
     ----------
@@ -173,7 +171,7 @@ def explain(
     k: int = 8,
     training: TrainingImages | None = None,
 ) -> Explanation:
-    """Explain the answer to one image.
+    """Explain the prediction of one image.
 
     Parameters
     ----------
@@ -181,12 +179,12 @@ def explain(
     label : str, optional
         The class to explain. Default: the most probable one.
     wanted : {"auto", "cam", "occlusion", "none"}
-        ``cam`` is exact, and there for linear heads on one network's averaged maps; ``auto`` takes
-        it where it has at least 4 x 4 cells, else occlusion.
+        ``cam`` is exact and needs a linear head on one network's average-pooled map; ``auto``
+        takes it if it has at least 4 x 4 cells, else occlusion.
     k : int
-        Neighbours.
+        Number of neighbours.
     training : TrainingImages, optional
-        Where to find them; else the bundle's own memory.
+        Where to find them; by default among the images that the bundle keeps.
 
     Raises
     ------
@@ -202,7 +200,9 @@ def explain(
         raise UsageError(f"--heatmap {wanted}: expected {', '.join(MAPS)}")
     features = bundle.features(bundle.pack(image)[None])
     predictor = Predictor([bundle])
-    prediction = told(name, predictor.answer([features[:, None]]), 0, bundle.about.classes, 5)
+    prediction = prediction_of(
+        name, predictor.answer([features[:, None]]), 0, bundle.about.classes, 5
+    )
     chosen = label if label is not None else prediction.labels[0]
     if chosen not in bundle.about.classes:
         raise UsageError(f"--label {chosen}: the bundle knows no such class")
@@ -244,13 +244,12 @@ def _why_no_cam(bundle: Bundle) -> str | None:
 
 
 def activation_map(bundle: Bundle, seen: UInt8Image, number: int) -> NDArray[np.float64]:
-    """Return what each place of the last map adds to a class's score, (h, w).
+    """Return the class activation map: what each place of the last map adds to a score, (h, w).
 
     With features f_d = mean over places of the map m_d, and a head that scores
     sum_d w_cd (f_d - mean_d) / scale_d + b_c, place p adds sum_d (w_cd - mean_c w_cd) m_d(p) /
-    scale_d: less what it adds to all classes alike, which the softmax does not see. A sigmoid of
-    several labels sees it, and nothing is taken away. A PCA before the head is linear, too, and
-    taken into w.
+    scale_d; what it adds to all classes alike is subtracted, since the softmax ignores it. For
+    multi-label heads nothing is subtracted. A PCA before the head is linear, too, and part of w.
     """
     from probe.engines.mxnet.network import forward
 
@@ -302,7 +301,7 @@ class Window:
 
     @classmethod
     def of(cls, spec: PreprocessSpec, image: UInt8Image) -> Window:
-        """Return what an input shows of an image; a padded one shows more than all of it."""
+        """Return the part of an image that an input shows; with padding that is more than all."""
         height, width = image.shape[:2]
         keep = spec.size / spec.short_side
         high, wide = height * keep, width * keep
@@ -313,7 +312,7 @@ class Window:
 
 
 def widest_input(bundle: Bundle, image: UInt8Image) -> PreprocessSpec:
-    """Return the input that shows most of an image; of equals the one with most pixels."""
+    """Return the input that shows most of an image; ties go to the most pixels."""
     windows = {spec: Window.of(spec, image) for spec in bundle.inputs}
     return max(windows, key=lambda spec: (windows[spec].height * windows[spec].width, spec.size))
 
@@ -321,7 +320,7 @@ def widest_input(bundle: Bundle, image: UInt8Image) -> PreprocessSpec:
 def occlusion_map(bundle: Bundle, image: UInt8Image, number: int) -> NDArray[np.float64]:
     """Return how much the log-probability of a class falls when a patch hides a place.
 
-    The same place is hidden from all networks.
+    The patch hides the same place from all networks.
 
     Returns
     -------
@@ -347,7 +346,7 @@ def occlusion_map(bundle: Bundle, image: UInt8Image, number: int) -> NDArray[np.
 def hidden_views(
     image: UInt8Image, boxes: NDArray[np.float64], spec: PreprocessSpec
 ) -> list[UInt8Image]:
-    """Return an input with each box of the image grey, and last as it is, n + 1 of (S, S, 3).
+    """Return n copies of an input, each with one box grey, and then the input itself, (S, S, 3).
 
     Parameters
     ----------

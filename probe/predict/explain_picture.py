@@ -1,4 +1,4 @@
-"""An explanation as a picture: the image, what speaks for the class, the nearest images."""
+"""Draw an explanation: the image, the heatmap, the probabilities, the nearest training images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEAR = 8
 def draw_explanation(explanation: Explanation, out: Path, classes: Sequence[str] = ()) -> None:
     """Write the picture of an explanation as PNG, by rename.
 
-    `classes` are all of the bundle's: those whose letters no font has are told by their numbers.
+    `classes` are those of the bundle; names that no font can show are replaced by numbers.
     """
     explanation = _drawable(explanation, classes)
     near = explanation.neighbours[:NEAR]

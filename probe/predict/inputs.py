@@ -1,4 +1,4 @@
-"""Which images a person means."""
+"""Find the images that the arguments of a command name."""
 
 from __future__ import annotations
 
@@ -30,28 +30,27 @@ LABEL = re.compile(r"(?<=\S)\s+[-+]?\d+(\.\d+)?$", re.ASCII)  # `path label` of 
 def find_images(
     inputs: Iterable[str], lines: Iterable[str] = (), *, root: Path | None = None
 ) -> list[str]:
-    """Return the paths that are meant, in order.
+    """Return the paths of the images that the arguments name, in order.
 
     Parameters
     ----------
     inputs : iterable of str
-        An image; a folder, searched to the bottom; a pattern with ``*``, unless there is a file
-        called like that; a ``.txt`` file with a path a line, or a ``.lst`` file of RecordIO's
-        tools, both relative to where it lies unless
-        the path is there as it stands; or ``-``, for `lines`. Numbers behind a path are labels, as
-        Caffe's lists have them, unless there is a file of the whole name. A name that stands for
-        nothing is returned as it is, for whoever reads it to report: the others shall be answered.
+        An image; a folder, searched recursively; a pattern with ``*``, unless a file has that
+        name; a ``.txt`` file with a path per line or a ``.lst`` file of RecordIO's tools, whose
+        paths are relative to the file unless they exist as they are; or ``-`` for `lines`. Numbers
+        after a path are labels, as in Caffe's lists, unless a file has the whole name. A name that
+        does not exist is returned unchanged, so that its reader reports it and the rest is
+        predicted.
     lines : iterable of str
-        One path each.
+        A path each.
     root : Path, optional
-        Folder that the paths of lists and of `lines` start from, as in Caffe's and RecordIO's
-        tools even those that begin with a slash; what is not there is looked for as it stands.
+        Folder that paths of lists and of `lines` are relative to, even those that begin with a
+        slash, as in Caffe's and RecordIO's tools; a path that is not there is also tried as it is.
 
     Raises
     ------
     UsageError
-        No name stands for anything, or they stand for no image; or there is a root and no list, or
-        it is no folder.
+        No name exists, or none names an image; or `root` is no folder, or given without a list.
     """
     found: list[str] = []
     nothing: list[str] = []
@@ -107,7 +106,7 @@ def _listed(path: Path, root: Path | None) -> list[str]:
     if b"\0" in data:
         line = data.count(b"\n", 0, data.index(b"\0")) + 1
         raise UsageError(f"{path}: line {line} holds a NUL byte; it is no list of paths")
-    # a name that is not UTF-8 is that of a file all the same, and keeps no other from its answer
+    # a name that is not UTF-8 may be that of a file, too
     lines = _paths(re.split(r"\r\n|\n|\r", data.decode("utf-8-sig", "surrogateescape")))
     if path.suffix.lower() == ".lst":  # index TAB label ... TAB path
         lines = [line.rsplit("\t", 1)[-1] for line in lines]
@@ -115,7 +114,7 @@ def _listed(path: Path, root: Path | None) -> list[str]:
 
 
 def _located(line: str, root: Path | None, beside: Path | None) -> str:
-    """Return where the image of a line is, or would be: without the labels behind it, if any."""
+    """Return the path of a line's image, without labels after it; it may not exist."""
     names = [line]
     while (name := LABEL.sub("", names[-1])) != names[-1]:
         names.append(name)
@@ -130,7 +129,7 @@ def _located(line: str, root: Path | None, beside: Path | None) -> str:
 
 
 def _places(name: str, root: Path | None, beside: Path | None) -> list[str]:
-    """Return where a name may lie, the likeliest first; the last is where one looks for it."""
+    """Return the paths that a name may stand for, the likeliest first; messages name the last."""
     if root is not None:
         under = str(root / name.lstrip("/"))
         return [under, name, under]
@@ -138,7 +137,7 @@ def _places(name: str, root: Path | None, beside: Path | None) -> list[str]:
 
 
 def _matches(pattern: str) -> list[str]:
-    """Return what a pattern matches, sorted; the part of it that is there as it stands is a name.
+    """Return what a pattern matches, sorted; leading folders that exist are taken literally.
 
     So ``set[1]/*.png`` are the images in the folder ``set[1]``.
     """
@@ -165,5 +164,5 @@ def _below(folder: str) -> list[str]:
                 others[ending(name)] += 1
     if others:
         log.warning("%s: %s", shown(folder), left_out(others))
-    # reading a pipe or a device would wait for ever; a link to nothing is told as unreadable
+    # a pipe or a device would block; a broken link stays, to be reported as unreadable
     return sorted(path for path in found if os.path.isfile(path) or not os.path.exists(path))

@@ -1,4 +1,4 @@
-"""One or several bundles that answer as one."""
+"""Predict with one bundle or an ensemble of several, with test-time augmentation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bundle import Bundle, Verdicts
+from probe.bundle import Bundle, Network, Verdicts
+from probe.cache.key import FeatureKey, preprocess_identity, view_count
 from probe.cache.store import Store
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.evaluation.two_classes import Threshold, answers_of
+from probe.extraction.recall import Recall
 from probe.predict.augment import (
     CACHED,
     COMBINATIONS,
@@ -24,26 +26,71 @@ from probe.predict.augment import (
     combine,
     combine_labels,
 )
-from probe.predict.recalled import Recalled
 
 log = logging.getLogger(__name__)
 
-Features = list[NDArray[np.float32]]  # one array a bundle, (n, views, n_features)
+Features = list[NDArray[np.float32]]  # an array for each bundle, (n, views, n_features)
+
+
+class CachedFeatures:
+    """A bundle's features in the cache by content hash, if all its networks have the image.
+
+    Parameters
+    ----------
+    views : str
+        A name in `probe.cache.key.VIEWS`.
+    """
+
+    def __init__(self, bundle: Bundle, store: Store, views: str = "none") -> None:
+        self._bundle, self._views = bundle, view_count(views)
+        self._recalls = [Recall([store], recipe_of(one, views)) for one in bundle.networks]
+
+    def __len__(self) -> int:
+        return min(map(len, self._recalls))
+
+    def __contains__(self, content: bytes) -> bool:
+        return all(content in recall for recall in self._recalls)
+
+    def rows(self, contents: Sequence[bytes]) -> NDArray[np.float32]:
+        """Return the features of images that are all in the cache, (n, views, n_features).
+
+        Raises
+        ------
+        CorruptEntryError
+            A row does not match its checksum.
+        """
+        each = [recall.rows(list(contents)) for recall in self._recalls]
+        flat = [rows.reshape(len(contents) * self._views, -1) for rows in each]
+        return self._bundle.joined(flat).reshape(len(contents), self._views, -1)
+
+
+def recipe_of(network: Network, views: str) -> FeatureKey:
+    """Return the key, without rows, of entries with a network's features."""
+    about = network.about
+    return FeatureKey(
+        backbone=about.backbone,
+        layer=about.layer,
+        pool=about.pool,
+        parameters=about.parameters,
+        preprocess=preprocess_identity(network.preprocess),
+        rows=(),
+        views=views,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answers:
-    """What is said of some images.
+    """Predictions of some images.
 
     Parameters
     ----------
     probabilities : float64, (n, n_classes)
     verdicts : Verdicts
-        Of the plain view; of several bundles what more than half of their weight say.
+        Flags of the plain view; of several bundles those that more than half of the weight sets.
     winners : intp, (n,)
-        The number of each image's class: the most probable, or by the bundle's threshold.
+        Index of each image's class: the most probable, or that of the bundle's threshold.
     thresholds : float64, (n_classes,), optional
-        Where an image may have several labels: from which probability on each is given.
+        Multi-label only: lowest probability at which each label is predicted.
     """
 
     __repr__ = short_repr
@@ -55,26 +102,26 @@ class Answers:
 
 
 class Predictor:
-    """Bundles, the views of an image that each is shown, and one answer from all of them.
+    """Combines the predictions of bundles and of views of an image.
 
     Parameters
     ----------
     bundles : sequence of Bundle
-        Of the same classes, in any order; the first one's order is the answer's.
+        Bundles with the same classes; their order is that of the first bundle.
     tta : str
         A name in `TTA`.
     combination : str
         One of `COMBINATIONS`.
     equal : bool
-        Weigh several bundles alike; else by their accuracy (of several labels an image: mean
-        average precision) on validation rows, where all have one.
+        Give several bundles equal weights; else their accuracy (multi-label: mAP) on validation
+        rows, if all have one.
     store : Store, optional
-        A cache whose features are taken instead of a forward pass.
+        A cache whose features replace a forward pass.
 
     Raises
     ------
     UsageError
-        A word is unknown, or the bundles have other classes, or some give several labels.
+        A name is unknown, or the bundles differ in classes or in being multi-label.
     """
 
     def __init__(
@@ -97,9 +144,9 @@ class Predictor:
         self.threshold = _threshold(bundles, combination)
         self._columns = [_columns(self.classes, bundle) for bundle in bundles]
         self.weights = np.ones(len(bundles)) if equal else validation_weights(bundles)
-        self._recalls: list[Recalled] = []
+        self._recalls: list[CachedFeatures] = []
         if store is not None and tta in CACHED:
-            self._recalls = [Recalled(bundle, store, tta) for bundle in bundles]
+            self._recalls = [CachedFeatures(bundle, store, tta) for bundle in bundles]
 
     @property
     def several(self) -> bool:
@@ -108,26 +155,26 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """Images at a time: a full batch for the network that takes most at once."""
+        """Images at a time: a full batch of the network with the largest batches."""
         sizes = [one.engine.batch_size for bundle in self.bundles for one in bundle.networks]
         return max(max(sizes) // TTA[self.tta], 1)
 
     @property
     def pixels(self) -> int:
-        """How many numbers `pack` returns."""
+        """The length of what `pack` returns."""
         return sum(TTA[self.tta] * bundle.pixels for bundle in self.bundles)
 
     @property
     def remembers(self) -> bool:
-        """Whether some features are at hand."""
+        """Whether the cache has features for all bundles."""
         return bool(self._recalls) and all(map(len, self._recalls))
 
     def knows(self, content: bytes) -> bool:
-        """Whether the features of an image are at hand for every bundle."""
+        """Whether the cache has the features of an image for all bundles."""
         return self.remembers and all(content in recall for recall in self._recalls)
 
     def pack(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return all views of an image for all bundles, one after the other, (pixels,)."""
+        """Return the pixels of all views of an image for all bundles, (pixels,)."""
         views = partial(augmented, image, tta=self.tta)
         return np.concatenate([one.pack_views(views).reshape(-1) for one in self.bundles])
 
@@ -137,9 +184,9 @@ class Predictor:
         Parameters
         ----------
         packed : uint8, (n, pixels)
-            What `pack` gave; anything where the content is known.
+            Rows of `pack`; ignored where the cache has the features.
         contents : sequence of bytes or None, (n,)
-            Content hashes of the images whose features are at hand, else None.
+            Content hashes of the images whose features are in the cache, else None.
 
         Returns
         -------
@@ -176,7 +223,7 @@ class Predictor:
         return every
 
     def answer(self, features: Features) -> Answers:
-        """Return one answer for each image from the features of all bundles and views."""
+        """Return the predictions of images from the features of all bundles and views."""
         views = TTA[self.tta]
         every, weights, verdicts = [], [], []
         for bundle, columns, weight, rows in zip(
@@ -196,7 +243,7 @@ class Predictor:
     def _combined(
         self, every: NDArray[np.float64], weights: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """Return one answer a row and, of several labels, its thresholds."""
+        """Return combined probabilities and, if multi-label, thresholds."""
         if not self.several:
             alone = len(every) == 1
             return every[0] if alone else combine(every, weights, self.combination), None
@@ -228,7 +275,7 @@ class Predictor:
 
 
 def _threshold(bundles: Sequence[Bundle], combination: str) -> Threshold | None:
-    """Return the threshold that answers go by; it was chosen for one bundle's probabilities."""
+    """Return the bundle's threshold, if any; it holds for one bundle's probabilities alone."""
     found = [one.about.threshold for one in bundles if one.about.threshold is not None]
     if found and len(bundles) > 1:
         raise UsageError(
@@ -241,7 +288,7 @@ def _threshold(bundles: Sequence[Bundle], combination: str) -> Threshold | None:
 
 
 def check_words(tta: str, combination: str) -> None:
-    """Raise UsageError unless both are known; a command asks before it loads anything."""
+    """Raise UsageError unless both names are known; commands check it before they load anything."""
     if tta not in TTA:
         raise UsageError(f"--tta {tta}: expected {', '.join(TTA)}")
     if combination not in COMBINATIONS:
@@ -249,10 +296,7 @@ def check_words(tta: str, combination: str) -> None:
 
 
 def validation_weights(bundles: Sequence[Bundle]) -> NDArray[np.float64]:
-    """Return each bundle's accuracy on its validation rows; ones where one of them has none.
-
-    Of several labels an image it is the mean average precision.
-    """
+    """Return each bundle's accuracy (multi-label: mAP) on validation rows; ones if one has none."""
     metric = "map" if bundles[0].about.several else "top1"
     found: list[Any] = [bundle.about.metrics.get("val", {}).get(metric) for bundle in bundles]
     if any(one is None for one in found) or not sum(found):
@@ -263,7 +307,7 @@ def validation_weights(bundles: Sequence[Bundle]) -> NDArray[np.float64]:
 
 
 def _columns(classes: tuple[str, ...], bundle: Bundle) -> NDArray[np.intp]:
-    """Return where each class is among the bundle's."""
+    """Return the index of each class among the bundle's."""
     place = {name: number for number, name in enumerate(bundle.about.classes)}
     if set(place) != set(classes):
         odd = sorted(set(place) ^ set(classes))

@@ -1,4 +1,4 @@
-"""Image files to answers, decoded beside the network, in order."""
+"""Predict image files in order, decoding them on threads while the network computes."""
 
 from __future__ import annotations
 
@@ -25,21 +25,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What is told of one image, the most probable first; with a threshold the answer first.
+    """The prediction of one image, its most probable classes first; with a threshold its answer.
 
     Parameters
     ----------
     image : str
-        As it was named.
+        Its name in the arguments.
     labels : tuple of str
     probabilities : tuple of float
     given : tuple of str or None
-        Where an image may have several labels, those whose thresholds are reached; maybe none.
-        None where it has one label.
+        Multi-label: the labels whose thresholds are reached, maybe none. None for single-label.
     flags : tuple of str
         ``low-confidence`` and ``out-of-distribution``, where they apply.
     distance : float or None
-        To the training images, where the bundle remembers some.
+        Distance to the training images, if the bundle keeps some.
     """
 
     image: str
@@ -53,22 +52,22 @@ class Prediction:
 def predict_images(
     predictor: Predictor, images: Sequence[str], *, top_k: int | None = None, workers: int = 1
 ) -> Iterator[Prediction | BadImage]:
-    """Predict image files in order, decoding them beside the network.
+    """Predict image files in order.
 
     Parameters
     ----------
     images : sequence of str
         Paths.
     top_k : int, optional
-        Classes told for each, at least 1; all of them where there are fewer. By default TOP_K;
-        where an image may have several labels those that it is given, or if none the likeliest.
+        Number of classes for each image, at least 1. By default TOP_K; with a multi-label bundle
+        the predicted labels, or if there are none the most probable.
     workers : int, default=1
         Threads that decode.
 
     Yields
     ------
     Prediction or BadImage
-        One for each image; one that cannot be read does not keep the rest from being predicted.
+        One for each image; the rest is predicted if one cannot be read.
     """
     bad: dict[int, str] = {}
     notes = Notes()
@@ -96,15 +95,15 @@ def predict_images(
             if row in bad:
                 yield BadImage(id=images[row], reason=bad.pop(row))
             else:
-                yield told(images[row], answers, place, predictor.classes, top_k)
+                yield prediction_of(images[row], answers, place, predictor.classes, top_k)
     for line in notes.lines():
         log.warning("%s", line)
 
 
-def told(
+def prediction_of(
     image: str, answers: Answers, row: int, classes: Sequence[str], top_k: int | None
 ) -> Prediction:
-    """Return what is said of one image; see `predict_images`."""
+    """Return the prediction of one image; see `predict_images`."""
     probabilities, distances = answers.probabilities[row], answers.verdicts.distances
     order, given = np.argsort(-probabilities, kind="stable"), None
     if answers.thresholds is None and order[0] != (winner := answers.winners[row]):

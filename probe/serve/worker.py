@@ -14,7 +14,7 @@ from probe.datasets.decode import decode, within_memory
 from probe.datasets.notes import Notes
 from probe.predict import Prediction, Predictor
 from probe.predict.explain import Neighbour, nearest_remembered
-from probe.predict.stream import told
+from probe.predict.stream import prediction_of
 from probe.serve.limits import STOPPING, Limits, RefusedError, check_pixels
 
 
@@ -126,7 +126,7 @@ class Worker:
         with within_memory("image"):
             packed = self._predictor.pack(decode(task.data, "image", notes := Notes()))[None]
         features = self._predictor.features(packed, [None])
-        prediction = told(
+        prediction = prediction_of(
             "image", self._predictor.answer(features), 0, self._predictor.classes, task.top_k
         )
         near: tuple[Neighbour, ...] = ()

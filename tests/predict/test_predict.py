@@ -91,7 +91,7 @@ def test_evaluating_gives_the_metrics_of_the_same_predictions(
     assert outcome.from_cache == 0
     assert outcome.low_confidence is not None
     renamed = [f"digit {name}" for name in dataset.classes]
-    with pytest.raises(UsageError, match="knows no class 'digit 0'"):
+    with pytest.raises(UsageError, match="has no class 'digit 0'"):
         evaluate(Predictor([bundle]), split, renamed)
 
 
