@@ -212,9 +212,7 @@ def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> Label
     places = np.array([known[name] for name in classes])
     if split.labels.ndim == 1:
         return places[split.labels].astype(np.int32)
-    matrix = np.zeros(
-        (len(split), len(known)), np.uint8
-    )  # unlisted classes have no rows
+    matrix = np.zeros((len(split), len(known)), np.uint8)  # unlisted classes have no rows
     matrix[:, places] = split.labels
     return matrix
 

@@ -106,8 +106,7 @@ def own_top(
         layer = found.classifier(spec)
     except WeightsError as error:
         raise BundleError(
-            f"{error}; so a bundle needs a head; fit one with `probe extract` and "
-            "`probe head`"
+            f"{error}; so a bundle needs a head; fit one with `probe extract` and `probe head`"
         ) from None
     imagenet = classes is None and found.has_top(spec)
     names = class_names() if imagenet else _named(layer.width, classes, found.name)
