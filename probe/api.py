@@ -809,9 +809,9 @@ class Run:
     def parent(self) -> str | None:
         """Of a fine-tuned network: the name of the run that it started from."""
         from probe.core.records import read_json
-        from probe.finetune.request import ASKED
+        from probe.finetune.request import FILE_NAME
 
-        path = self.folder / ASKED
+        path = self.folder / FILE_NAME
         return Path(read_json(path)["run"]).name if path.is_file() else None
 
     def confusion(self, split: str | None = None) -> ConfusionTable:
