@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Write files atomically, and remove what killed processes left."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place if the block succeeds.
 
     The temporary file is flushed to disk before it is renamed, and removed if the block raises.
-    What a killed process left beside `path` on its way there goes first.
+    Temporary files of `path` that killed processes left are removed first.
 
     Raises
     ------
     CacheError
-        The disk is full or the folder cannot be written, whichever library met that.
+        The disk is full or the folder cannot be written, whichever library met the error.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,9 +55,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def working_folder(parent: Path, name: str, ending: str) -> Iterator[Path]:
-    """Yield a new hidden folder that this process holds, and remove it if it is still there.
+    """Yield a new hidden folder that this process locks, and remove it at the end.
 
-    What killed processes left of the same name goes first.
+    Folders of the same name that killed processes left are removed first.
 
     Raises
     ------
@@ -83,9 +83,9 @@ def _made(path: Path) -> str:
 
 
 def _made_and_held(make: Callable[[], str]) -> tuple[Path, int]:
-    """Return a new temporary file or folder and what holds it.
+    """Create a temporary file or folder; return it and the descriptor that locks it.
 
-    Another process may take it for a leftover before it is held; then there is a next one.
+    Another process may remove it as a leftover before it is locked; then another one is made.
     """
     while True:
         path = Path(make())
@@ -93,7 +93,7 @@ def _made_and_held(make: Callable[[], str]) -> tuple[Path, int]:
             descriptor = hold(path)
         except (BlockingIOError, FileNotFoundError):
             continue
-        except OSError:  # a file system without locks; nobody can hold a leftover there
+        except OSError:  # a file system without locks
             return path, os.open(path, os.O_RDONLY)
         if path.exists():
             return path, descriptor
@@ -108,17 +108,12 @@ def _remove_leftovers(parent: Path, name: str, ending: str) -> None:
 
 
 def discard(path: Path) -> bool:
-    """Remove a file, or a folder with all that is in it, unless a living process holds it.
-
-    Returns
-    -------
-    bool
-        Whether it went.
+    """Remove a file or a whole folder unless a living process locks it; return whether it did.
 
     Raises
     ------
     OSError
-        Nobody holds it, and it cannot be removed.
+        No process locks it, and it cannot be removed.
     """
     try:
         descriptor = hold(path)
@@ -135,7 +130,7 @@ def discard(path: Path) -> bool:
 
 
 def is_free(path: Path) -> bool:
-    """Whether a temporary file or folder was left by a process that is no more."""
+    """Whether no living process locks a temporary file or folder."""
     try:
         os.close(hold(path))
     except OSError:
@@ -144,13 +139,13 @@ def is_free(path: Path) -> bool:
 
 
 def hold(path: Path) -> int:
-    """Hold a file or a folder until the descriptor is closed, which the kernel does at a death.
+    """Lock a file or folder until the returned descriptor is closed or the process ends.
 
     Raises
     ------
     OSError
-        Another process holds it, or it cannot be opened. `FileNotFoundError` where it was removed
-        between the two, even if there is another of its name by now.
+        Another process has the lock, or the file cannot be opened. `FileNotFoundError` where it was
+        removed between opening and locking, even if another has its name by now.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
@@ -167,7 +162,7 @@ _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM,
 
 
 def is_refusal(error: Exception) -> bool:
-    """Whether the disk refused; safetensors and h5py tell only in the text of errors."""
+    """Whether the disk refused a write; safetensors and h5py say so only in the error's text."""
     if isinstance(error, ProbeError):
         return False
     if isinstance(error, OSError) and error.errno is not None:
@@ -189,14 +184,14 @@ def reason_of(error: BaseException) -> str:
 
 def _unwritable(path: Path, error: Exception) -> CacheError:
     return CacheError(
-        f"{path}: cannot be written ({reason_of(error)}); make room, or name another place"
+        f"{path}: cannot be written ({reason_of(error)}); make room, or choose another folder"
     )
 
 
 def share(path: Path) -> None:
-    """Let whoever may write a folder write a new file or folder in it too, whatever the umask.
+    """Give a new file or folder the write permissions of the folder it is in, whatever the umask.
 
-    A cache that a group shares (``chmod g+ws``) stays one, and one that is private does too.
+    So a cache that a group shares (``chmod g+ws``) stays shared, and a private one private.
     """
     with contextlib.suppress(OSError):  # another user's, or a file system without permissions
         writable = path.parent.stat().st_mode & (0o777 if path.is_dir() else 0o666)
@@ -205,13 +200,13 @@ def share(path: Path) -> None:
 
 
 def _granted(folder: Path) -> int:
-    """Return the permissions of those of group and others who may write a folder."""
+    """Return the permission bits of group and others where they may write a folder."""
     mode = folder.stat().st_mode
     return sum(part for part in (0o070, 0o007) if mode & part & 0o022)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder that is shared as the one it is in; those above it as the umask says."""
+    """Make a folder with the permissions of its parent; missing parents follow the umask."""
     if not path.is_dir():
         path.mkdir(parents=True, exist_ok=True)
         share(path)

@@ -45,7 +45,7 @@ class Part(io.RawIOBase):
         self._hidden: list[tuple[int, int]] = []
 
     def hide(self, start: int | None, length: int) -> None:
-        """Hide what lies in one piece; a tensor in chunks has no `start`."""
+        """Hide a contiguous range; a tensor in chunks has no `start`."""
         if start is not None and length > 0:
             self._hidden.append((start, min(start + length, self._length)))
 
@@ -97,13 +97,13 @@ def datasets(
         For messages.
     root : h5py.Group
     passed_over : collection of str
-        Names of groups that are not looked into.
+        Names of groups to skip.
 
     Raises
     ------
     UnsafeFileError
-        There is a link to somewhere else, groups are nested without end, or a dataset keeps its
-        data in another file.
+        There is a link to another object, groups are nested too deeply, or a dataset keeps its data
+        in another file.
     """
     import h5py
 
@@ -137,20 +137,20 @@ def check_own_data(path: Path, name: str, dataset: Any) -> None:
 
 
 class Visible(Protocol):
-    """A file of which a part is hidden and reads as zeros."""
+    """A file with hidden ranges, which read as zeros."""
 
     def visible(self) -> Iterator[tuple[int, int]]:
         """Yield the ranges that are not hidden."""
 
     def seek(self, offset: int, /) -> int:
-        """Go to a place."""
+        """Move to an offset."""
 
     def read(self, count: int, /) -> bytes | None:
-        """Return the bytes from there on."""
+        """Return bytes from the current offset."""
 
 
 class Beginning:
-    """The first bytes of a plain file, as something `Visible`."""
+    """The first bytes of a plain file, none of them hidden."""
 
     def __init__(self, raw: BinaryIO, size: int) -> None:
         self.seek, self.read, self._size = raw.seek, raw.read, size
@@ -160,15 +160,15 @@ class Beginning:
 
 
 def check_heaps(path: Path, file: Visible) -> int:
-    """Return the bytes of the largest global heap; raise where objects do not fill one exactly.
+    """Check that objects fill each global heap exactly; return the largest heap's size in bytes.
 
     Parameters
     ----------
     path : Path
         For messages.
     file : Visible
-        What the library will see. The tensors should be hidden in it: they are most of a file, and
-        looking through them takes longer than reading it.
+        What the library will see. Tensors should be hidden: they are most of a file and take long
+        to search.
 
     Raises
     ------

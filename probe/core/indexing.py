@@ -1,4 +1,4 @@
-"""Row numbers as NumPy understands them, or a refusal: never rows that nobody asked for."""
+"""Turn an index into row numbers as NumPy does, and refuse what selects no rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from probe.errors import RowIndexError
 
 
 def row_numbers(index: Any, count: int) -> NDArray[np.intp]:
-    """Return which of some rows an index names, in its order.
+    """Return the row numbers that an index selects, in its order.
 
     Parameters
     ----------
@@ -37,10 +37,10 @@ def row_numbers(index: Any, count: int) -> NDArray[np.intp]:
     try:
         given = np.asarray(index)
     except ValueError:  # lists of different lengths
-        raise RowIndexError("rows are named by one list of numbers, not by several") from None
+        raise RowIndexError("rows are selected by one list of numbers, not by several") from None
     if given.ndim != 1:
         words = "one number" if given.ndim == 0 else f"an array of shape {given.shape}"
-        raise RowIndexError(f"rows are named by a list of numbers, and this is {words}")
+        raise RowIndexError(f"rows are selected by a list of numbers, and this is {words}")
     if given.dtype.kind == "b":
         if len(given) != count:
             raise RowIndexError(f"a mask of {len(given):,} for {count:,} rows; it has one for each")
@@ -76,15 +76,15 @@ def row_number(row: Any, count: int) -> int:
 
 
 def is_one_row(index: Any) -> bool:
-    """Whether what stands in brackets names one row and not several.
+    """Whether an index selects a single row.
 
     Raises
     ------
     RowIndexError
-        It names columns, too.
+        It also selects columns.
     """
     if isinstance(index, tuple):
-        raise RowIndexError("rows are named by one index; take columns of what it gives")
+        raise RowIndexError("rows are selected by one index; select columns of the result")
     return not isinstance(index, slice | list | range) and np.ndim(index) == 0
 
 

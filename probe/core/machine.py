@@ -1,4 +1,4 @@
-"""What this machine grants to this process, and what the process tells its libraries."""
+"""CPU cores, environment variables and folders of this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def default_cache_dir() -> Path:
 
 @contextmanager
 def environment_variable(name: str, value: str) -> Iterator[None]:
-    """Set a variable of the environment for a moment; MXNet asks for some at each bind."""
+    """Set an environment variable within a block; MXNet reads some of them at each bind."""
     before = os.environ.get(name)
     os.environ[name] = value
     try:

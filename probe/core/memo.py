@@ -1,14 +1,14 @@
-"""Remember what a file's bytes hashed to, as git's index does, so that a hit needs no reading.
+"""Remember hashes of files by size and times, as git's index does, so that none is read twice.
 
-A digest is kept under (path, what was computed) and is believed while the file's size, mtime,
-inode and ctime stay as they were. A file changed within the last seconds is not remembered, for a
-second change could leave the same time behind; a write through a memory map that changes none of
-the four is not seen at all, as on tmpfs (``--strict`` looks at the bytes).
+A digest is kept under (path, what was computed) and used while the file's size, mtime, inode and
+ctime are unchanged. A file changed within the last seconds is not remembered, since a second change
+could leave the same time. A write through a memory map on tmpfs changes none of the four and is not
+noticed (``--strict`` hashes again).
 
-SQLite checks nothing of what it hands back, so each value lies beside a checksum of all that it was
-kept under: one that does not match was never there. The memo is a convenience: where it cannot be
-written (a read-only cache folder) or another process holds it for long, digests are computed again,
-one that is damaged is set aside, and `rm memo.sqlite` is always safe.
+SQLite does not check the data that it returns, so each value has a checksum of itself and its key;
+a value that does not match is ignored. Nothing depends on the memo: where it cannot be written (a
+read-only cache folder) or another process locks it for long, digests are computed again; a damaged
+memo is set aside, and `rm memo.sqlite` is always safe.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ RACY_SECONDS = 2.0  # coarser than the time stamp of any file system in use
 
 MANY = 500
 
-# what says nothing against the file: somebody holds it, the disk refuses
+# errors of a file that is not damaged: it is locked, or the disk refuses
 _NOT_DAMAGE = {
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_NOLFS,
 }  # fmt: skip
-_BESIDE = ("-journal", "-wal", "-shm")  # SQLite's own files: they speak of the one set aside
+_BESIDE = ("-journal", "-wal", "-shm")  # SQLite's files beside a database
 
 _TABLE = (
     "CREATE TABLE IF NOT EXISTS checked (kind TEXT, path TEXT, size INTEGER, mtime INTEGER,"
@@ -47,7 +47,7 @@ _TABLE = (
     " WITHOUT ROWID"
 )
 
-# SQLite's own, and what Python makes of names in a damaged schema that are not UTF-8
+# a damaged schema can have names that are not UTF-8
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 Stamp = tuple[int, int, int, int]
@@ -56,7 +56,7 @@ Stamp = tuple[int, int, int, int]
 def stamp_of(path: Path | str) -> Stamp:
     """Return (size in bytes, mtime in ns, inode, ctime in ns) of a file.
 
-    The ctime is what nobody can set back: it tells a file that was overwritten in place.
+    Nobody can set the ctime back: it shows that a file was overwritten in place.
     """
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
@@ -73,12 +73,12 @@ class Memo:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._busy = False  # another process held it for so long that waiting again is no use
+        self._busy = False  # another process locked it for so long that nobody waits again
 
     def get_many(self, kind: str, stamps: dict[str, Stamp]) -> dict[str, bytes]:
-        """Return the remembered values of those paths whose stamp and checksum still hold.
+        """Return the remembered values of the paths whose stamp and checksum still match.
 
-        `kind` says what was computed, and with which version of the code.
+        `kind` names what was computed and the version of the code.
         """
         if not stamps or self._busy or not self._path.exists():
             return {}
@@ -119,7 +119,9 @@ class Memo:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._connect() as db:
                 if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'checked'").fetchone():
-                    db.execute("DROP TABLE IF EXISTS stamps")  # an older probe's, without checksums
+                    db.execute(
+                        "DROP TABLE IF EXISTS stamps"
+                    )  # of an older version, without checksums
                     db.execute(_TABLE)
                 share(self._path)
                 db.executemany(
@@ -134,7 +136,7 @@ class Memo:
         Raises
         ------
         CacheError
-            The memo cannot be written, so that what it says would be believed on.
+            The memo cannot be written, so that outdated hashes would still be used.
         """
         if not self._path.exists():
             return
@@ -155,15 +157,15 @@ class Memo:
             ) from error
 
     def forget_if_possible(self, path: Path | str) -> None:
-        """Forget what turned out to be untrue of a file; where that fails, it is not at hand."""
+        """Forget a file if the memo can be written; otherwise do nothing."""
         with contextlib.suppress(CacheError):
             self.forget(Path(path))
 
     def _failed(self, error: Exception) -> bool:
-        """Log why the memo is of no use now; set a damaged one aside, and say whether it was."""
+        """Log an error of the memo; set a damaged one aside, and return whether it was damaged."""
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF  # without its refinement
         self._busy = self._busy or code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-        missing = "no such table" in str(error)  # one that an older probe or nobody filled yet
+        missing = "no such table" in str(error)  # of an older version, or empty
         if not isinstance(error, _ERRORS) or code in _NOT_DAMAGE or missing:
             log.debug("memo %s: %s", self._path, error)
             return False
@@ -199,7 +201,7 @@ def _name(path: str) -> str:
 
 
 def _checksum(kind: str, path: str, stamp: Stamp, value: bytes) -> bytes:
-    """Return the xxh3-128 of a value and of all that it is kept under."""
+    """Return the xxh3-128 of a value and its key."""
     hasher = xxhash.xxh3_128()
     for part in (kind, path, *map(str, stamp)):
         hasher.update(part.encode("utf-8", "surrogatepass") + b"\0")

@@ -1,10 +1,9 @@
-"""Read a pickle's data without being able to run anything: the one reader for all pickles here.
+"""Read the data in pickles without running code.
 
-A pickle is a program for a small stack machine. This is that machine without its dangerous part:
-an instruction that a dialect does not list is refused, and so is a name that is not in its table.
-No class or function of Python's or of a library is ever looked up by a name from the file; the
-only functions that can be called are the dialect's own, and they check their arguments. Nothing is
-reserved because a file claims it.
+A pickle is a program for a small stack machine. This reader refuses every instruction and every
+name that the dialect does not list. No class or function of Python or a library is looked up by a
+name from the file; only the dialect's own functions can be called, and they check their arguments.
+No memory is reserved for a size that a file merely claims.
 
 `probe.datasets.pickles` has the dialect of numpy's pickles, `probe.weights.torch_file` that
 of torch's.
@@ -28,7 +27,7 @@ from probe.errors import UnsafeFileError
 
 MAX_LINE = 512  # of names and numbers written as text, in bytes; data never comes in lines there
 
-# what plain data, tables of arrays and calls of listed functions are written in
+# the instructions of plain data, tables of arrays and calls of listed functions
 COMMON = frozenset({
     "PROTO", "FRAME", "STOP", "MARK", "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1",
     "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE",
@@ -40,7 +39,7 @@ COMMON = frozenset({
 
 
 class Allowed:
-    """A function that a pickle may call. It has no state that BUILD could set."""
+    """A function that a pickle may call, without state that the instruction BUILD could set."""
 
     __slots__ = ("_function",)
 
@@ -52,7 +51,7 @@ class Allowed:
 
 
 class Stream(Protocol):
-    """Bytes that end: a `BoundedStream`, or an `io.BytesIO`."""
+    """A finite byte stream: a `BoundedStream` or an `io.BytesIO`."""
 
     def read(self, count: int, /) -> bytes: ...
 
@@ -61,16 +60,16 @@ class Stream(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """What one kind of pickle may ask for.
+    """What one kind of pickle may contain.
 
     Parameters
     ----------
     instructions : frozenset of str
-        Those that are followed, by the names that `pickletools` has for them.
+        The allowed ones, by their names in `pickletools`.
     table : mapping of (module, name) to object
-        What stands in for a name; an `Allowed` may be called.
+        What replaces a name; an `Allowed` may be called.
     build : callable
-        Takes an object and the state that the file wants to give it.
+        Called with an object and the state that BUILD sets on it.
     key : callable
         Returns a dict's key or a set's member as it is, or refuses it.
     persistent : callable
@@ -78,7 +77,7 @@ class Dialect:
     encoding : {"bytes", "latin1"}
         What Python 2's text becomes.
     purpose : str
-        What is read, as messages call it.
+        What is read, for messages.
     """
 
     instructions: frozenset[str]
@@ -91,7 +90,7 @@ class Dialect:
 
 
 class BoundedStream:
-    """Reads at most what is there, so that a claimed length allocates nothing.
+    """Reads no more than there is, so that a claimed length allocates nothing.
 
     Parameters
     ----------
@@ -119,20 +118,20 @@ class BoundedStream:
 
 
 def read_pickle(stream: Stream, dialect: Dialect) -> object:
-    """Return the object that a pickle describes, made of plain data and what the dialect gives.
+    """Return the object that a pickle describes.
 
-    The stream is left behind the pickle's last byte, where another may follow.
+    The stream is left after the pickle's last byte, where another pickle may follow.
 
     Raises
     ------
     UnsafeFileError
-        The pickle asks for anything else. Nothing was run.
+        The pickle uses something that the dialect does not allow. No code was run.
     ValueError
-        It is cut short, damaged, or no pickle; says how in one line.
+        It is truncated, damaged, or not a pickle.
     """
     try:
         with warnings.catch_warnings():
-            # a damaged text can hold escapes that Python does not know and remarks upon
+            # Python warns of unknown escapes, which damaged text can have
             warnings.simplefilter("ignore", DeprecationWarning)
             return _Reader(stream, dialect).load()
     except UnsafeFileError:
@@ -145,11 +144,11 @@ def read_pickle(stream: Stream, dialect: Dialect) -> object:
 class _Reader(pickle._Unpickler):
     """The standard library's unpickler in Python, without the instructions that make objects.
 
-    Not the one in C: that reserves what a file claims (a memo of 2**31 places, a bytearray of
-    2**40) before it looks, and BUILD cannot be taken away from it.
+    The one in C reserves what a file claims (a memo of 2**31 places, a bytearray of 2**40), and its
+    BUILD cannot be replaced.
     """
 
-    # What the base class has and its stubs do not say.
+    # attributes of the base class that its stubs lack
     stack: list[Any]
     read: Callable[[int], bytes]
     pop_mark: Callable[[], list[Any]]
@@ -178,7 +177,7 @@ class _Reader(pickle._Unpickler):
         self.stack[-1] = self.stack[-1](*arguments)
 
     def load_newobj(self) -> None:
-        self.load_reduce()  # the class stands where a function does, and is one of the dialect's
+        self.load_reduce()  # the class lies where a function would, and is one of the dialect's
 
     def load_build(self) -> None:
         state = self.stack.pop()
@@ -210,7 +209,7 @@ class _Reader(pickle._Unpickler):
         self.stack[-1].update(map(self._dialect.key, items))
 
     def load_frozenset(self) -> None:
-        items = self.pop_mark()  # first: it puts another stack in place
+        items = self.pop_mark()  # first: it replaces self.stack
         self.stack.append(frozenset(map(self._dialect.key, items)))
 
     def load_appends(self) -> None:
@@ -236,7 +235,7 @@ _OWN = (
 
 
 def _methods(dialect: Dialect) -> dict[int, Callable[[Any], None]]:
-    """Every instruction there is -> what follows it; what the dialect does not list is refused."""
+    """Return the method of each instruction; one that the dialect does not list raises."""
     own = {getattr(pickle, name.upper())[0]: getattr(_Reader, f"load_{name}") for name in _OWN}
     names = {ord(one.code): one.name for one in pickletools.opcodes}
     methods = {}

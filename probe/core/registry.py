@@ -1,4 +1,4 @@
-"""Named things: unique names, and an error that knows what you meant."""
+"""Catalogs of named specs, whose errors suggest similar names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Registry(Mapping[str, T], Generic[T]):
     Raises
     ------
     ValueError
-        Two specs share a name: a mistake in the catalog, never silently resolved.
+        Two specs share a name, which is a mistake in the catalog.
     """
 
     def __init__(self, kind: str, specs: Iterable[T], *, listing: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Folders of runs, whose names sort by the time they were made."""
+"""Folders of runs, named by the time at which they were made."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from probe.core.files import hold, make_folder, share
 
 RESULT = "result.json"  # written last: a folder that has one is a finished run
 MOST_HELD = 64
-OUTSIDE = ".elsewhere"  # among the runs: the folders of those that lie outside
+OUTSIDE = ".elsewhere"  # a file beside the runs that lists those in other folders
 MOST_NOTED = 16 << 20  # bytes
 
 
 NAMED = re.compile(r"[0-9-]+-\d{3}")  # as `new_run_folder` does
 
 
-_held: deque[int] = deque()  # new folders of this process, so that nobody takes one for a leftover
+_held: deque[int] = (
+    deque()
+)  # locks of this process's new folders, so that no other process removes them as leftovers
 
 
 def new_run_folder(runs: Path) -> Path:
     """Make and return an empty folder whose name sorts by the time it was made.
 
     Names are ``20260131-235959-001``: UTC, and a count within the second. Making a folder is
-    atomic, so two runs that start at once get two names. Folders that killed processes made and
-    left empty go.
+    atomic, so two runs that start at once get two names. Empty folders of killed processes are
+    removed.
 
     Raises
     ------
@@ -54,7 +56,7 @@ def new_run_folder(runs: Path) -> Path:
             continue
         except FileNotFoundError:  # another process took it for a leftover
             continue
-        except OSError:  # a file system without locks; nobody can take a folder for a leftover
+        except OSError:  # a file system without locks
             return folder
         _held.append(descriptor)
         while len(_held) > MOST_HELD:  # something lies in the older ones by now
@@ -77,9 +79,9 @@ def _remove_empty(runs: Path) -> None:
 
 
 def note_outside_run(folder: Path, runs: Path) -> None:
-    """Note that a run lies outside the state folder, so that its entry is known to be needed.
+    """Record a run in another folder, so that `probe cache` knows that its entry is needed.
 
-    Where the state folder cannot be written there is no note, and nothing depends on it.
+    Nothing is recorded where the state folder cannot be written.
     """
     place = folder.resolve()
     if place.parent == runs.resolve() or place in outside_runs(runs):
@@ -97,7 +99,7 @@ def note_outside_run(folder: Path, runs: Path) -> None:
 
 
 def outside_runs(runs: Path) -> list[Path]:
-    """Return where runs were put outside the state folder; they may be gone since, or moved."""
+    """Return the recorded runs in other folders; they may have been moved or removed since."""
     try:
         with (runs / OUTSIDE).open("rb") as file:
             lines = file.read(MOST_NOTED).splitlines()

@@ -33,14 +33,14 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """One official way in which a dataset lies on disk.
+    """One official layout of a dataset on disk.
 
     Parameters
     ----------
     format : Format
     folders : tuple of str
-        Where the files may lie below the root; ``""`` is the root itself. An archive unpacks to
-        the first.
+        Folders below the root that may hold the files; ``""`` is the root itself. An archive is
+        unpacked to the first.
     splits : tuple of (split, files)
         For IDX the images, then the labels.
     sources : tuple of Source
@@ -59,7 +59,7 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetSpec:
-    """A dataset with a name.
+    """A named dataset.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ class CifarBinary:
     label_bytes : int
         1 for CIFAR-10; 2 for CIFAR-100: coarse, fine.
     label : int
-        Which of those is the label.
+        Position of the label among them.
     """
 
     path: Path

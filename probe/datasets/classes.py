@@ -1,4 +1,4 @@
-"""Names of classes: which are one, and in which order they are numbered."""
+"""Class names: which of them are equal, and the order that numbers them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _SHOWN = 3
 
 
 def class_name(name: str) -> str:
-    """Return a name in Unicode's composed form (NFC): two ways to write "é" are one name."""
+    """Return a name in Unicode's composed form (NFC), in which both ways to write "é" are equal."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def lookalikes(classes: Sequence[str]) -> str | None:
-    """Name classes that differ only in case, spaces or signs, in one line; None without such."""
+    """Return a warning about classes that differ only in case, spaces or punctuation, or None."""
     alike: dict[str, list[str]] = {}
     for name in classes:
         alike.setdefault(_plain(name), []).append(name)
@@ -32,7 +32,7 @@ def lookalikes(classes: Sequence[str]) -> str | None:
 
 
 def called_instead(name: str, others: Iterable[str]) -> str:
-    """Say which of others a name differs from only in case, spaces or signs, if there is one."""
+    """Return a hint at a name that differs only in case, spaces or punctuation, or ``""``."""
     found = next((other for other in others if _plain(other) == _plain(name)), None)
     return "" if found is None else f" (where one is called {found!r})"
 
@@ -43,9 +43,9 @@ def _plain(name: str) -> str:
 
 
 def same_numbers(names: Iterable[str]) -> dict[str, str]:
-    """Return what each label of a list is called.
+    """Return the class name of each label in a list.
 
-    Where all are whole numbers, ``3.0`` is ``3``: a table that once had an empty cell writes its
+    Where all are whole numbers, ``3.0`` is ``3``, since a table that once had an empty cell writes
     whole numbers like that. Leading zeros stay, so ``03`` and ``3`` are two classes.
     """
     names = list(names)
@@ -73,7 +73,7 @@ def all_whole(names: Iterable[str]) -> bool:
 
 
 def numbering(classes: Sequence[str]) -> str | None:
-    """Say how classes with numbers for names were numbered, in one line; None for other names."""
+    """Return a line that says how classes named by whole numbers were ordered, or None."""
     if not classes or not all_whole(classes):
         return None
     shown = [f"{name!r} is {number}" for number, name in enumerate(classes[:_SHOWN])]

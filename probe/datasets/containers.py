@@ -1,7 +1,7 @@
-"""Files that Pillow reads otherwise than they are meant: put right before their pixels are read.
+"""Correct TIFF, PNG and BMP files whose layout Pillow misreads, before their pixels are loaded.
 
-Each function looks at an opened image whose pixels are not loaded. What cannot be put right is
-refused, for wrong pixels are worse than none.
+Each function takes an opened image whose pixels are not loaded. A layout that cannot be corrected
+is refused, since wrong pixels are worse than none.
 """
 
 from __future__ import annotations
@@ -71,28 +71,28 @@ def _prepare_tiff(image: Any, name: str) -> None:
 
 
 def parts_of_tiff(image: Any, data: bytes) -> Iterator[bytes]:
-    """Yield the strips or tiles of a TIFF as they are compressed; of JPEG each is a JPEG file."""
+    """Yield the compressed strips or tiles of a TIFF; in JPEG compression each is a JPEG file."""
     tags = image.tag_v2
     offsets = tags.get(OFFSETS) or tags.get(TILE_OFFSETS) or ()
     counts = tags.get(BYTE_COUNTS) or tags.get(TILE_BYTE_COUNTS) or ()
     tables = tags.get(JPEG_TABLES) or b"" if tags.get(COMPRESSION) == JPEG else b""
-    left = 8 * len(data)  # parts may lie on each other
+    left = 8 * len(data)  # parts may overlap
     for offset, count in zip(offsets, counts, strict=False):
         part = data[offset : offset + count]
         left -= len(part) + len(tables)
         if left < 0:
             return
-        # the tables lie between a mark of the start and one of the end, as in a file of their own
+        # the tables have their own start and end markers
         yield tables[:-2] + part[2:] if tables else part
 
 
 def deflate_damage(part: bytes, most: int) -> bool:
-    """Whether a strip or tile has another checksum than its bytes, which libtiff does not look at.
+    """Whether a strip or tile does not match its checksum, which libtiff does not verify.
 
     Parameters
     ----------
     most : int
-        Bytes that are looked at.
+        Largest number of bytes to decompress.
     """
     stream = zlib.decompressobj()
     try:
@@ -105,7 +105,7 @@ def deflate_damage(part: bytes, most: int) -> bool:
 
 
 def describe_tiff(data: bytes) -> str | None:
-    """Say what a TIFF is that Pillow does not read; None where that is not told."""
+    """Describe a TIFF that Pillow does not read; None where its header does not say."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     if data.startswith(b"MM\0+"):
@@ -139,10 +139,10 @@ def _is_subsampled(image: Any) -> bool:
 
 
 def _prepare_planes(image: Any, name: str) -> None:
-    """Give the raw decoder the layout of a single plane.
+    """Tell the raw decoder the layout of a single plane.
 
-    Pillow takes the first letter of the layout of all samples for it, which says nothing of 16
-    bits, of white at zero or of several pixels in a byte.
+    Pillow uses the first letter of the layout of all samples, which ignores 16 bits, white at zero
+    and several pixels in a byte.
     """
     tags, mode = image.tag_v2, image.mode
     bits, samples = set(tags.get(BITS, (1,))), tags.get(SAMPLES, 1)
@@ -169,7 +169,7 @@ def _with_layout(tile: Any, layout: str) -> Any:
 
 
 def _prepare_png(image: Any) -> None:
-    """Bring the transparent grey level or colour to the range that the pixels will have."""
+    """Scale the transparent grey level or colour to the range of the loaded pixels."""
     value = image.info.get("transparency")
     layout = png_layout(image)
     if isinstance(value, int) and image.mode == "L":
@@ -181,7 +181,7 @@ def _prepare_png(image: Any) -> None:
 
 
 def png_layout(image: Any) -> str:
-    """Return Pillow's name of how a PNG's samples are stored; empty once they are loaded."""
+    """Return Pillow's name of a PNG's sample layout; empty once the pixels are loaded."""
     if not image.tile:
         return ""
     args = image.tile[0][3]
@@ -191,7 +191,7 @@ def png_layout(image: Any) -> str:
 def _check_bmp(image: Any, data: bytes, name: str) -> None:
     at = 24 if int.from_bytes(data[14:18], "little") == 12 else 28
     bits = int.from_bytes(data[at : at + 2], "little")
-    # a palette of black and white, or of all greys, makes Pillow forget how pixels are stored
+    # with a palette of black and white, or of all greys, Pillow ignores the bits a pixel
     layout = image.tile[0][3][0] if image.tile[0][0] == "raw" else ""
     if layout in ("1", "L") and bits != {"1": 1, "L": 8}[layout]:
         raise ImageError(

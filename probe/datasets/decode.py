@@ -1,13 +1,13 @@
-"""Image files to RGB, as a person sees them in a viewer.
+"""Decode image files to RGB, as an image viewer shows them.
 
 Grey, palette, CMYK and YCCK become RGB; transparent parts are laid over white; 16 bits are
-scaled to 8, not clipped; EXIF's rotation is applied; the first frame of an animation counts.
+scaled to 8, not clipped; EXIF's rotation is applied; only the first frame of an animation is read.
 Colour profiles and gamma are ignored, as they were when the weights were trained. Integer pixels
 of 32 bits, signed ones and floating-point pixels have no agreed range and are refused.
 `docs/decoding.md` says where that departs from ``Image.open(path).convert("RGB")``.
 
-Decoding and resizing takes about ten bytes a pixel. Of small images each thread may have one; the
-large ones of a process have `TOGETHER` pixels together, or one of them has all it needs alone.
+Decoding and resizing takes about ten bytes a pixel. Each thread may hold a small image; the large
+ones of a process share `TOGETHER` pixels, and a larger one waits until it is alone.
 """
 
 from __future__ import annotations
@@ -53,10 +53,15 @@ if TYPE_CHECKING:
 
 PLUGINS = ("Jpeg", "Mpo", "Png", "Bmp", "WebP", "Gif", "Tiff")
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "GIF", "TIFF")
-RARE = {"PPM": "Ppm", "JPEG2000": "Jpeg2K", "AVIF": "Avif", "TGA": "Tga"}  # loaded when met
+RARE = {
+    "PPM": "Ppm",
+    "JPEG2000": "Jpeg2K",
+    "AVIF": "Avif",
+    "TGA": "Tga",
+}  # plugins that are loaded when first needed
 MAX_PIXELS = 178_956_970  # where Pillow refuses by default: 0.5 GB as RGB
-MAX_BYTES = 2**30  # more than any image that is read takes, but for the widest TIFFs
-BLOCK = 2**26  # bytes that Pillow asks for at once, at most
+MAX_BYTES = 2**30  # larger than all but the widest TIFFs
+BLOCK = 2**26  # bytes of Pillow's memory blocks
 PART = 2**22  # pixels that are converted at once
 ORIENTATION = 274  # EXIF tag
 
@@ -69,15 +74,15 @@ def decode_file(path: str) -> NDArray[np.uint8]:
 
 
 def read_file(path: str) -> bytes:
-    """Return a file's bytes; ImageError where it cannot be read, or is no file of sane size."""
+    """Return a file's bytes; raise ImageError where it cannot be read or is too large."""
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a device has no end, and a pipe none that comes
+        if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may not end
             raise ImageError(path, "is not a regular file")
         if status.st_size > MAX_BYTES:
             size = f"{status.st_size / 2**30:,.1f} GiB"
             raise ImageError(path, f"has {size}, more than the 1 GiB that an image may take")
-        # it may have become a pipe since: opening one would wait for a writer
+        # not blocking: it may have become a pipe since
         with open(path, "rb", opener=_opener) as file:
             return file.read(status.st_size) or b""
     except MemoryError as error:
@@ -95,15 +100,15 @@ def decode(data: bytes, name: str, notes: Notes | None = None) -> NDArray[np.uin
     """Decode the bytes of an image file. Safe to call from threads.
 
     JPEG, PNG, BMP, WebP, GIF, TIFF and PNM; JPEG 2000 and AVIF where the installed Pillow has
-    them; TGA, which has no mark of its own, where the name ends in ``.tga``.
+    them; TGA, which has no signature, where the name ends in ``.tga``.
 
     Parameters
     ----------
     data : bytes
     name : str
-        What messages call it, usually its path.
+        For messages, usually the path.
     notes : Notes, optional
-        Told what is unusual of an image that can be read.
+        Records what is unusual about the image.
 
     Returns
     -------
@@ -113,7 +118,8 @@ def decode(data: bytes, name: str, notes: Notes | None = None) -> NDArray[np.uin
     Raises
     ------
     ImageError
-        It is empty, cut short, damaged, no image, too large, or has pixels without an agreed range.
+        It is empty, truncated, damaged, not an image, too large, or of pixels without a defined
+        range.
     """
     if not data:
         raise ImageError(name, "is empty (0 bytes)")
@@ -126,17 +132,17 @@ def decode(data: bytes, name: str, notes: Notes | None = None) -> NDArray[np.uin
         prepare(image, data, name)
         with large_image(image.width * image.height):
             pixels = _pixels(image, data, seen)
-        image.close()  # its memory, now: it may be part of a cycle
+        image.close()  # frees its memory now: it may be part of a reference cycle
         return pixels
 
 
 def is_pillow(item: object) -> TypeGuard[PillowImage]:
-    """Whether something is an image of Pillow's, opened or made."""
+    """Whether an object is a Pillow image."""
     return isinstance(item, _pillow().Image)
 
 
 def decode_pillow(image: PillowImage, name: str) -> NDArray[np.uint8]:
-    """Return the pixels of an image of Pillow's as `decode` does those of a file."""
+    """Return the pixels of a Pillow image as `decode` returns those of a file."""
     with _failures(name):
         _check_size(image, name)
         if (data := _file_behind(image)) is not None:
@@ -147,7 +153,7 @@ def decode_pillow(image: PillowImage, name: str) -> NDArray[np.uint8]:
 
 
 def _file_behind(image: Any) -> bytes | None:
-    """Return the file of an image that was opened and not touched since, if it is at hand."""
+    """Return the file contents of an opened image that was not changed since, or None."""
     file = getattr(image, "fp", None)
     if file is None or image.format not in (*FORMATS, "MPO"):
         return None
@@ -158,7 +164,7 @@ def _file_behind(image: Any) -> bytes | None:
         file.seek(0)
         data: bytes = file.read(MAX_BYTES + 1)
         file.seek(here)
-    except (OSError, ValueError, AttributeError):  # no file that can go back
+    except (OSError, ValueError, AttributeError):  # a file that cannot seek
         return None
     with _pillow().open(io.BytesIO(data), formats=FORMATS) as again:
         same = (again.size, again.mode, again.info) == (image.size, image.mode, image.info)
@@ -166,7 +172,7 @@ def _file_behind(image: Any) -> bytes | None:
 
 
 def _check_transparency(image: PillowImage, name: str) -> None:
-    """Refuse a loaded PNG of which Pillow no longer tells what the transparent value means."""
+    """Refuse a loaded PNG whose transparent value is ambiguous once Pillow has loaded it."""
     value = image.info.get("transparency")
     if image.format != "PNG":
         return
@@ -184,9 +190,9 @@ def _check_transparency(image: PillowImage, name: str) -> None:
 
 @contextmanager
 def within_memory(name: str) -> Iterator[None]:
-    """Work on one image: running out of memory is an ImageError, which the others outlive.
+    """Turn a MemoryError on one image into an ImageError, so that the others can go on.
 
-    What a large image takes of the memory for all of them, it has until this ends.
+    A large image keeps its share of the memory budget until the block ends.
     """
     try:
         with one_image():
@@ -204,7 +210,7 @@ def _check_size(image: PillowImage, name: str) -> None:
 
 
 def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np.uint8]:
-    """Load an image, whose file is `data` where it comes from one, and return what it shows."""
+    """Load an image and return its RGB pixels; `data` is its file, if it has one."""
     frame = _frame(image)
     low = _low_bytes(image, data)
     deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())[:1])
@@ -214,7 +220,7 @@ def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np
         colours = np.asarray(image)[:, :, :3]
         if 0 < colours.max() <= 255 // 15:
             seen.note("dark")
-    if frame is not None:  # a first frame that is smaller than the animation: nothing around it
+    if frame is not None:  # the first frame is smaller than the animation: white around it
         left, top, right, bottom = frame
         pixels[:top] = pixels[bottom:] = 255
         pixels[:, :left] = pixels[:, right:] = 255
@@ -224,7 +230,7 @@ def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np
 
 
 def _load(image: Any, data: bytes | None, name: str) -> None:
-    """Have Pillow decode, and refuse what its decoders finish in spite of damage."""
+    """Load the pixels, and refuse damage that Pillow's decoders do not report."""
     if data is not None and image.format in ("JPEG", "MPO"):
         _load_jpeg(image, data, name)
         return
@@ -258,7 +264,7 @@ def _load_jpeg(image: Any, data: bytes, name: str) -> None:
 
 
 def _check_parts(image: Any, data: bytes, name: str) -> None:
-    """Decode strips or tiles of a TIFF on their own where libtiff tells nobody of damage."""
+    """Check each strip or tile of a TIFF whose damage libtiff does not report."""
     kind, most = image.tag_v2.get(COMPRESSION), max(image.width * image.height, PART)
     for part in parts_of_tiff(image, data) if kind in (JPEG, *DEFLATE) else ():
         if kind != JPEG:
@@ -267,7 +273,7 @@ def _check_parts(image: Any, data: bytes, name: str) -> None:
             continue
         try:
             one = _pillow().open(io.BytesIO(part), formats=("JPEG",))
-        except OSError:  # it may be of a kind that libtiff alone reads, or it says what is wrong
+        except OSError:  # only libtiff reads it, or libtiff reports the damage
             continue
         with one:
             if one.width * one.height <= most:
@@ -284,7 +290,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _frame(image: Any) -> tuple[int, int, int, int] | None:
-    """Return the place of a GIF's first frame where it does not fill the animation."""
+    """Return the box of a GIF's first frame where it does not fill the animation."""
     if image.format != "GIF" or not image.tile:
         return None
     left, top, right, bottom = image.tile[0][1]
@@ -292,9 +298,9 @@ def _frame(image: Any) -> tuple[int, int, int, int] | None:
 
 
 def _low_bytes(image: Any, data: bytes | None) -> NDArray[np.uint8] | None:
-    """Return the lower halves of a 16-bit colour PNG's samples, if a colour is transparent.
+    """Return the low bytes of a 16-bit colour PNG's samples, if a colour is transparent.
 
-    Pillow keeps the upper halves alone, of which thousands of colours have the same.
+    Pillow keeps only the high bytes, which thousands of colours share.
     """
     if data is None or not isinstance(image.info.get("transparency"), tuple):
         return None
@@ -307,7 +313,7 @@ def _low_bytes(image: Any, data: bytes | None) -> NDArray[np.uint8] | None:
 
 
 def _has_more(image: Any) -> bool:
-    """Whether there are other frames or pages; a photo's companions in an MPO do not count."""
+    """Whether there are more frames or pages; the further photos of an MPO do not count."""
     if image.format == "MPO":
         return False
     try:
@@ -350,7 +356,7 @@ def _pillow() -> Any:
     """Return PIL.Image, its plugins loaded and its warnings silenced.
 
     Pillow warns about metadata that does not matter here. `warnings.catch_warnings` is not safe
-    in threads, so there is one filter for its modules, set once and never taken back.
+    in threads, so one filter for its modules is set and never removed.
     """
     if _PILLOW not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -361,10 +367,10 @@ def _pillow() -> Any:
 def _import_pillow() -> Any:
     from PIL import Image
 
-    # glibc gives blocks above 32 MiB back when they are freed; of smaller ones each thread would
-    # keep those of the largest image that it ever had.
+    # glibc returns freed blocks above 32 MiB to the system; of smaller blocks each thread would
+    # keep as many as its largest image took
     getattr(Image, "core").set_block_size(BLOCK)  # noqa: B009 - not exported to type checkers
-    # what a damaged file has Pillow log is in the error that it raises, too
+    # what Pillow logs about a damaged file is also in the error that it raises
     logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
     _silence_libtiff(getattr(Image, "core"))  # noqa: B009
     # One by one: Image.init() imports forty formats, and is not safe in threads.
@@ -374,13 +380,13 @@ def _import_pillow() -> Any:
 
 
 def _silence_libtiff(core: Any) -> None:
-    """Keep libtiff from writing to stderr of its own accord; what fails raises all the same."""
-    with suppress(AttributeError, OSError):  # a Pillow without libtiff, or one that hides it
+    """Keep libtiff from writing to stderr; failures still raise."""
+    with suppress(AttributeError, OSError):  # a Pillow without libtiff, or without access to it
         CDLL(core.__file__).TIFFSetErrorHandler(None)
 
 
 def _formats(data: bytes, name: str) -> tuple[str, ...]:
-    """Return the formats that a file may be of, a rare one among them only where it is that."""
+    """Return the formats to try, with a rare one where the file's signature or name shows it."""
     rare = format_of(data[:32])
     if rare is None and name.lower().endswith(".tga"):
         rare = "TGA"
@@ -393,7 +399,7 @@ def _formats(data: bytes, name: str) -> tuple[str, ...]:
 
 @cache
 def _load_rare(rare: str) -> bool:
-    """Load Pillow's reader of a format; whether it can read it."""
+    """Load Pillow's plugin of a format; return whether it can read it."""
     image_module = _pillow()
     try:
         import_module(f"PIL.{RARE[rare]}ImagePlugin")
@@ -426,7 +432,7 @@ def _rgb(image: PillowImage, low: NDArray[np.uint8] | None, seen: Reading) -> ND
 
 
 def _copied(image: PillowImage) -> NDArray[np.uint8]:
-    """Return an RGB image's pixels, in parts, since Pillow hands out copies of its own."""
+    """Return an RGB image's pixels, converted in parts, since Pillow copies what it converts."""
     pixels = np.empty((image.height, image.width, 3), np.uint8)
     step = max(PART // image.width, 1)
     for top in range(0, image.height, step):
@@ -460,7 +466,7 @@ def _without(
 
 
 def _old_colours(image: Any) -> NDArray[np.uint8] | None:
-    """Return the pixels of a TIFF whose palette has 8 bits an entry, as old writers left it."""
+    """Return the pixels of a TIFF whose palette has 8-bit entries, as old programs wrote it."""
     table = getattr(image, "tag_v2", {}).get(COLOUR_MAP, ())
     if not table or not 0 < max(table) < 256:
         return None
@@ -471,7 +477,7 @@ def _old_colours(image: Any) -> NDArray[np.uint8] | None:
 
 
 def _over_white(rgba: NDArray[np.uint8], maybe_unused: bool, seen: Reading) -> NDArray[np.uint8]:
-    """Lay an image over white; `maybe_unused`: an alpha that is 0 throughout means nothing."""
+    """Composite an image over white; with `maybe_unused` an alpha of 0 throughout is ignored."""
     if not rgba[:, :, 3].any():
         if maybe_unused:
             return np.ascontiguousarray(rgba[:, :, :3])
@@ -487,8 +493,8 @@ def _over_white(rgba: NDArray[np.uint8], maybe_unused: bool, seen: Reading) -> N
 
 
 def _orientation(image: PillowImage) -> int:
-    """Return EXIF's orientation, 1 to 8; 1 where it is missing or nonsense."""
-    try:  # after load(): Pillow has turned a TIFF by then, and says so here
+    """Return EXIF's orientation, 1 to 8; 1 where it is missing or invalid."""
+    try:  # after load(): Pillow has rotated a TIFF by then
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # damaged metadata is no reason to lose the image
         return 1
@@ -496,7 +502,7 @@ def _orientation(image: PillowImage) -> int:
 
 
 def _upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undo how the camera was held (EXIF 2.3, tag 274)."""
+    """Apply EXIF's orientation (EXIF 2.3, tag 274)."""
     if orientation >= 5:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -516,7 +522,7 @@ _mine = threading.local()  # depth of `one_image` in this thread, and the pixels
 
 @contextmanager
 def one_image() -> Iterator[None]:
-    """Keep what `large_image` takes in this thread until the work on the image ends."""
+    """Keep this thread's share of the memory budget until the block ends."""
     _mine.depth = getattr(_mine, "depth", 0) + 1
     try:
         yield
@@ -528,7 +534,7 @@ def one_image() -> Iterator[None]:
 
 @contextmanager
 def large_image(pixels: int) -> Iterator[None]:
-    """Wait until there is memory for an image; within `one_image`, keep it until that ends."""
+    """Wait until the memory budget has room for an image; `one_image` keeps it until its end."""
     with one_image():
         if pixels > SMALL:
             _take(pixels)
@@ -539,7 +545,7 @@ def _take(pixels: int) -> None:
     global _used  # noqa: PLW0603 - one budget a process
     held = getattr(_mine, "held", 0)
     with _changed:
-        # who holds some already must not wait for others, who may wait for that
+        # a thread that holds a share does not wait, which could be a deadlock
         _changed.wait_for(lambda: held or not _used or _used + pixels <= TOGETHER)
         _used += pixels
     _mine.held = held + pixels

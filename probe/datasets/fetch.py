@@ -26,18 +26,18 @@ TIMEOUT = (10.0, 30.0)  # seconds to connect, and for the next bytes to come
 
 
 class Bar(Protocol):
-    """What follows a download, as pooch drives it."""
+    """A progress bar of a download, as pooch uses it."""
 
     total: float | None
 
     def update(self, count: int) -> None:
-        """Note that so many more bytes came."""
+        """Add the number of bytes that arrived."""
 
     def reset(self) -> None:
-        """Start over."""
+        """Start again at 0."""
 
     def close(self) -> None:
-        """It is over, or failed."""
+        """End the bar after the download finished or failed."""
 
 
 Progress = Callable[[str], Bar]
@@ -62,16 +62,16 @@ def fetch(
     missing : sequence of str
         Their names.
     root : Path
-        Where an archive that somebody fetched by hand is looked for.
+        Searched for an archive that was downloaded by hand.
     download : bool, default=True
-        False: only from such an archive, never from the network.
+        False: use only such an archive, never the network.
     progress : callable, optional
-        Called with a file's name, gives the bar that follows its download.
+        Called with a file's name; returns the progress bar of its download.
 
     Raises
     ------
     MissingFilesError
-        They could not be had; the message says which file to put where.
+        They cannot be downloaded; the message says which file to put where.
     """
     for source in layout.sources:
         archived = layout.format != "idx"
@@ -100,7 +100,7 @@ def fetch(
 
 
 def _download(source: Source, into: Path, progress: Progress | None) -> Path:
-    """Download to a temporary folder; OSError tells of every url why it failed."""
+    """Download a file from the first URL that works; OSError has the failure of each."""
     import pooch
     import requests
 
@@ -128,7 +128,7 @@ def _download(source: Source, into: Path, progress: Progress | None) -> Path:
 
 
 def _fill(archive: Path, folder: Path, missing: Sequence[str]) -> None:
-    """Take the missing files out of an archive, whichever folder they are in there."""
+    """Move an archive's files into a folder, whichever folder they have in the archive."""
     with working_folder(folder, "unpack", UNFINISHED) as temporary:
         unpack(archive, temporary)
         files = {path.name: path for path in temporary.rglob("*") if path.is_file()}
@@ -167,7 +167,7 @@ def _one_line(error: OSError) -> str:
 
 
 def unpack(archive: Path, into: Path) -> None:
-    """Write the files of an archive below a folder. Links and devices are refused.
+    """Unpack a tar archive below a folder. Links and devices are refused.
 
     All names are checked before the first file is written.
 
@@ -176,12 +176,12 @@ def unpack(archive: Path, into: Path) -> None:
     archive : Path
         A tar file, compressed or not.
     into : Path
-        An empty folder; with links in it that others made, all bets are off.
+        An empty folder.
 
     Raises
     ------
     UnsafeFileError
-        A member has an absolute path, one with ``..``, or is no plain file or folder.
+        A member has an absolute path or one with ``..``, or is neither a file nor a folder.
     DataError
         The archive is damaged.
     """
@@ -217,4 +217,4 @@ def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Path) -> 
     with source, target.open("xb") as file:
         shutil.copyfileobj(source, file)
     if target.stat().st_size != member.size:
-        raise EOFError(f"{member.name} is cut short")
+        raise EOFError(f"{member.name} is truncated")

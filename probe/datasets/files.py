@@ -1,4 +1,4 @@
-"""Images that are files: decoded when asked for, identified by their bytes."""
+"""Image files, decoded when they are read and identified by a hash of their bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from probe.datasets.spec import CONTENT_BYTES
 from probe.errors import DataError, ImageError
 
 HASH_KIND = "content-1/file"
-REMEMBERED_AT_ONCE = 2000  # a killed run loses no more than this many
+REMEMBERED_AT_ONCE = 2000  # files; a killed run loses no more
 
 
 class FileImages:
@@ -39,7 +39,7 @@ class FileImages:
     def __init__(self, root: str, ids: Sequence[str], memo: Memo, workers: int) -> None:
         self._root, self._ids, self._memo, self._workers = root, ids, memo, workers
         self._content: NDArray[np.uint8] | None = None
-        self.notes = Notes()  # what was unusual of the images that were decoded
+        self.notes = Notes()  # unusual properties of the decoded images
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -74,14 +74,14 @@ class FileImages:
         ImageError
             It cannot be read.
         DataError
-            The file is not the one that `content` told of: its features would get a wrong name.
+            The file was changed since `content` hashed it: its features would get a wrong key.
         """
         row = row_number(row, len(self))
         path = os.path.join(self._root, self._ids[row])
         try:
             data = read_file(path)
             if self._content is not None and file_content(data) != self._content[row].tobytes():
-                self._memo.forget_if_possible(path)  # or the next run would say so again
+                self._memo.forget_if_possible(path)  # else the next run would raise the same error
                 raise DataError(
                     f"{path}: was changed since this command looked at it; run the same command "
                     "again"
@@ -100,7 +100,7 @@ class FileImages:
         return taken
 
     def unreadable(self) -> dict[int, str]:
-        """Decode every image that was not decoded before; return row -> what is wrong."""
+        """Decode every image that no earlier run decoded; return the error of each bad row."""
         paths, stamps, bad = self._paths(), {}, {}
         for row, path in enumerate(paths):
             try:
@@ -125,7 +125,7 @@ class FileImages:
         stamps: dict[str, Stamp],
         known: dict[str, bytes],
     ) -> list[tuple[str, bytes | ImageError]]:
-        """Run a function over the files that are not known, and remember what succeeds."""
+        """Run a function over the files that are not `known`, and keep successes in the memo."""
         todo = [path for path in stamps if path not in known]
         done: list[tuple[str, bytes | ImageError]] = []
         if not todo:

@@ -125,7 +125,7 @@ def load_folder(root: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
 
 
 def looks_like_class_folders(root: Path) -> bool:
-    """Say whether a folder has images in class folders, at the cost of a few look-ups."""
+    """Whether a folder has images in class folders, judged from a few of its entries."""
     try:
         tops = [entry.path for entry in os.scandir(root) if entry.is_dir()]
         for top in tops:
@@ -141,7 +141,7 @@ def looks_like_class_folders(root: Path) -> bool:
 
 
 class _Places:
-    """Where the class folders really lie, so that no link brings in what is another class's."""
+    """The real paths of class folders, so that no link adds images of another class."""
 
     def __init__(self, root: str, parts: list[ClassFolder]) -> None:
         self._root = os.path.realpath(root)
@@ -161,7 +161,7 @@ class _Places:
             self._above.update(_parents(real))
 
     def leads_away(self, path: str, part: ClassFolder) -> bool:
-        """Whether a linked folder holds, or lies among, images of something else than a class."""
+        """Whether a linked folder contains, or lies in, a folder of images of another class."""
         real = os.path.realpath(path)
         if real in self._above:
             return True
@@ -172,7 +172,7 @@ class _Places:
         return self._root in places
 
     def is_of_another_class(self, path: str, part: ClassFolder) -> bool:
-        """Whether a linked file is one in the folder of another class."""
+        """Whether a linked file lies in the folder of another class."""
         try:
             target = os.path.normpath(os.path.join(os.path.dirname(path), os.readlink(path)))
         except OSError:
@@ -187,7 +187,7 @@ class _Places:
 
 @dataclass
 class _Listing:
-    """Lists images, and counts what it leaves out."""
+    """Lists images and counts the files that it leaves out."""
 
     __repr__ = short_repr
 
@@ -198,7 +198,7 @@ class _Listing:
     _thumbnails: list[str] = field(default_factory=list)
 
     def images_of(self, root: str, part: ClassFolder) -> list[str]:
-        """Return the ids of the images in a class folder and below, in no order."""
+        """Return the ids of the images in a class folder and below, unsorted."""
         ids: list[str] = []
         self._list(os.path.join(root, part.folder), f"{part.folder}/", part, ids, set())
         return ids
@@ -226,7 +226,7 @@ class _Listing:
         self, folder: str, prefix: str, part: ClassFolder, ids: list[str],
         seen: set[tuple[int, int]],
     ) -> None:  # fmt: skip
-        """Add the images in a folder and below; each real folder once: links may lead around."""
+        """Add the images in a folder and below; each real folder once, as links can form loops."""
         below: list[str] = []
         named_well = is_utf8(prefix)
         try:
@@ -268,7 +268,7 @@ class _Listing:
             below.append(entry.name)
 
     def _is_image(self, entry: os.DirEntry[str], prefix: str, part: ClassFolder) -> bool:
-        """Whether to take a file; a broken link is an image that cannot be read."""
+        """Whether a file is an image of the class; a broken link counts as an unreadable image."""
         linked = entry.is_symlink()
         known = ending(entry.name)
         if known not in EXTENSIONS and not is_image_file(entry.path, entry.name):
@@ -284,7 +284,7 @@ class _Listing:
 
 
 def _say_masks(root: str, ids: list[str]) -> None:
-    """Log how many images are called like masks to others of their class."""
+    """Warn of images that are named like masks of other images of their class."""
     stems = {one[: one.rfind(".")]: one for one in ids if "." in one}
     if masks := masks_among(stems):
         log.warning(
@@ -297,7 +297,7 @@ def _say_masks(root: str, ids: list[str]) -> None:
 
 
 def _check_no_splits(folder: str, below: list[str]) -> None:
-    """Refuse splits inside one class of several: its test images would be trained on."""
+    """Refuse split folders inside a single class: its test images would be trained on."""
     if are_images_and_masks(below):
         raise DataError(f"{shown(folder)}: {', '.join(map(shown, sorted(below)))} {MASKS}")
     read = split_words(below, whole=True) if len(below) > 1 else None
@@ -341,7 +341,7 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _check_root(root: Path) -> None:
-    """Refuse a path that an entry could not record."""
+    """Refuse a path that is not UTF-8, which an entry cannot record."""
     if not is_utf8(os.path.abspath(root)):
         raise DataError(f"{shown(str(root))}: the path is not UTF-8; rename the folder")
 
@@ -394,19 +394,19 @@ class ClassFolder:
 
 
 def class_folders(root: str) -> list[ClassFolder]:
-    """Find the class folders of a dataset, and say how their names were read where it is not plain.
+    """Find the class folders of a dataset, and warn where a name was interpreted.
 
-    Split folders are `train`, `val` and `test` and what means the same (see `split_words`), above
-    the classes or, where every class has them, below. A folder with nothing in it but one folder
-    is that folder. Folders that a file ``classes.txt`` beside them or in the root names, one a
-    line, are classes whatever they are called and hold.
+    Split folders are `train`, `val` and `test` and their synonyms (see `split_words`), above the
+    classes or, where every class has them, below. A folder that contains nothing but one folder is
+    skipped in favour of that. Folders that a file ``classes.txt``, beside them or in the root,
+    names one a line are classes, whatever they are called and contain.
 
     Raises
     ------
     DataError
-        It is laid out in another way; or folders that would be classes are parts or copies of the
-        dataset: folds, splits without classes, or folders without images that hold folders of the
-        same names.
+        The layout is another one, or folders that would be classes are parts or copies of the
+        dataset: folds, splits without classes, or folders without images that contain folders of
+        the same names.
     """
     base = _innermost(root, "")
     names = _with_images(root, base, _folders_of(root, base))
@@ -426,7 +426,7 @@ def class_folders(root: str) -> list[ClassFolder]:
             if other != split
             for name in names
             if len(names) > 1 or _peek(os.path.join(root, bases[other], name)).image
-        }  # a class that is alone in its split is no wrapping
+        }  # the only class of a split is not a wrapper
         inner = folder if siblings[split] & others else _innermost(root, folder)
         found += _classes(root, inner, split, _folders_of(root, inner))
     return found
@@ -434,7 +434,7 @@ def class_folders(root: str) -> list[ClassFolder]:
 
 @dataclass(frozen=True)
 class _Peeked:
-    """What lies directly in a folder; where there is an image, no more than that one."""
+    """The folders in a folder, or the name of its first image."""
 
     folders: list[str]
     image: str | None
@@ -457,7 +457,7 @@ def _peek(folder: str) -> _Peeked:
 
 
 def _folders_of(root: str, base: str) -> list[str]:
-    """Return the folders in one that may hold no images itself."""
+    """Return the folders in a folder; refuse images beside them."""
     place = os.path.join(root, base) if base else root
     folders, image = [], None
     try:
@@ -481,7 +481,7 @@ def _folders_of(root: str, base: str) -> list[str]:
 
 
 def _with_images(root: str, base: str, names: list[str]) -> list[str]:
-    """Leave out folders without images, such as annotations, where the others are splits."""
+    """Leave out folders without images, such as annotations, beside split folders."""
     place = os.path.join(root, base) if base else root
     if not any(split_words([name], whole=False) for name in names):
         return names
@@ -496,7 +496,7 @@ def _with_images(root: str, base: str, names: list[str]) -> list[str]:
 
 
 def _innermost(root: str, base: str) -> str:
-    """Go down while a folder has nothing in it but one folder, which has folders itself."""
+    """Descend while a folder contains only one folder that contains folders itself."""
     start = base
     for _ in range(_DEEPEST):
         peeked = _peek(os.path.join(root, base) if base else root)
@@ -515,7 +515,7 @@ def _innermost(root: str, base: str) -> str:
 
 
 def _split_folders(root: str, base: str, names: Sequence[str]) -> dict[str, str]:
-    """Return split -> folder below base; none where they are classes."""
+    """Return the folder of each split below `base`; empty where the folders are classes."""
     place = shown(os.path.join(root, base) if base else root)
     read = split_words(names, whole=len(names) == 1)
     exact = [name for name in names if name.lower() in EXACT]
@@ -549,7 +549,7 @@ def _split_folders(root: str, base: str, names: Sequence[str]) -> dict[str, str]
 
 
 def _splits_in_classes(root: str, base: str, names: Sequence[str]) -> list[ClassFolder]:
-    """Return the class folders where splits lie in the classes: `cat/train/1.jpg`."""
+    """Return the class folders of a layout with splits inside classes: `cat/train/1.jpg`."""
     within = {name: _peek(os.path.join(root, base, name)) for name in names}
     if any(one.image or not one.folders for one in within.values()):
         return []
@@ -579,9 +579,9 @@ def _classes(root: str, base: str, split: str, names: Sequence[str]) -> list[Cla
 
 
 def _declared(root: str, base: str, names: Sequence[str]) -> bool:
-    """Whether a file beside the folders, or in the root, says that all of them are classes.
+    """Whether a ``classes.txt`` beside the folders, or in the root, names them all.
 
-    Split folders alone are none: a list of COCO's classes has `train` in it.
+    Split folders alone are not declared: a list of COCO's classes contains `train`.
     """
     if all(name.lower() in EXACT for name in names):
         return False
@@ -600,7 +600,7 @@ def _declared(root: str, base: str, names: Sequence[str]) -> bool:
 
 
 def _check_no_copies(root: str, base: str, names: Sequence[str]) -> None:
-    """Refuse folders that would be classes and look like parts or copies of the dataset."""
+    """Refuse class folders that look like parts or copies of one dataset."""
     place = shown(os.path.join(root, base) if base else root)
     if are_folds(names):
         raise DataError(
@@ -634,7 +634,7 @@ def _check_no_copies(root: str, base: str, names: Sequence[str]) -> None:
 
 
 def _spine(folder: str) -> _Peeked:
-    """Look into a folder, through folders that hold nothing but one folder."""
+    """Return what a folder contains, after folders that contain only one folder."""
     peeked = _peek(folder)
     for _ in range(_DEEPEST):
         if peeked.image or len(peeked.folders) != 1:

@@ -1,4 +1,4 @@
-"""What cannot be done with the features of a dataset, said before they are computed, and after."""
+"""Check whether a head can be fitted to a dataset, before and after its features are computed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from probe.evaluation.units import beyond_single, relate
 
 Content = NDArray[np.uint8]
 
-_FEW = 10  # images a class, below which it may be that none can be held out
+_FEW = 10  # images a class; with fewer it may be impossible to hold any out
 
 
 def why_no_head(dataset: Dataset, content: Mapping[str, Content] | None = None) -> str | None:
-    """Say in one line why no head can be fitted to a dataset; None where one can.
+    """Return in one line why no head can be fitted to a dataset, or None.
 
     Parameters
     ----------
     content : mapping of split name to uint8, (n_images, 16), optional
-        Hashes of the images: copies of one picture cannot be divided.
+        Hashes of the images: copies of an image cannot be split into training and validation rows.
     """
     labels = {name: split.labels for name, split in dataset.splits.items()}
     return why_no_head_for(labels, dataset.classes, content)
@@ -32,7 +32,7 @@ def why_no_head(dataset: Dataset, content: Mapping[str, Content] | None = None) 
 def why_no_head_for(
     every: Mapping[str, Labels], classes: Sequence[str], content: Mapping[str, Content] | None
 ) -> str | None:
-    """Say the same of labels, (n_images,) or (n_images, n_classes), split by split."""
+    """Return the same for each split's labels, (n_images,) or (n_images, n_classes)."""
     use = "features can be extracted, searched and exported, but no head fitted to them"
     if "train" not in every:
         return f"there are no training images, only {', '.join(every)}: {use}"

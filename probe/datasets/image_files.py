@@ -1,4 +1,4 @@
-"""Which files are images, by their endings and, where those do not tell, by their first bytes."""
+"""Recognise image files by their endings, or by their first bytes where the ending is unknown."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 
-# Read as images without a look into them.
+# Endings that make a file an image without reading it.
 EXTENSIONS = frozenset(
     (
         ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".gif", ".tif",
@@ -14,8 +14,8 @@ EXTENSIONS = frozenset(
         ".avif", ".avifs", ".tga", ".apng", ".mpo",
     )
 )  # fmt: skip
-# Never looked into. Raw photographs and slides begin like TIFF, thumbnails of cameras like JPEG,
-# and half-made and kept copies like what they are copies of.
+# Endings that never make a file an image. Raw photographs and slides begin like TIFF, thumbnails of
+# cameras like JPEG, and backup copies like their originals.
 OTHERS = frozenset(
     (
         ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html",
@@ -29,8 +29,8 @@ OTHERS = frozenset(
         ".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx",
     )
 )  # fmt: skip
-# Folders of pictures that some program made of the pictures beside them, and its other leavings.
-# Names that begin with a dot are hidden and count as such, too.
+# Folders that programs create beside images, such as thumbnails. Hidden names, which begin with a
+# dot, are treated alike.
 LEAVINGS = frozenset(
     (
         "@eadir", "@tmp", "#recycle", "#snapshot", "__macosx", "__pycache__", "$recycle.bin",
@@ -54,7 +54,7 @@ _MARKS = {
         "AVIF": rb"....ftypavi[fs]",
     }.items()
 }
-# What is found under the names of images and is not read.
+# Other kinds of files that are found under names of images, and are not read.
 _FOREIGN = {
     name: re.compile(mark, re.DOTALL | re.IGNORECASE)
     for name, mark in {
@@ -80,12 +80,12 @@ _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))  # their sizes
 
 
 def is_leavings(name: str) -> bool:
-    """Whether a folder or file is hidden, or what a program left there: nobody's data."""
+    """Whether a folder or file is hidden, or created by a program beside the data."""
     return name.startswith(".") or name.lower() in LEAVINGS or name.lower() in _LEFT_BY_SYSTEMS
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or a link to one; a link to itself is none."""
+    """Whether an entry is a folder or a link to one; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError:
@@ -93,7 +93,7 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_utf8(name: str) -> bool:
-    """Whether a name of the file system is text, and not bytes that stand for themselves."""
+    """Whether a file name is UTF-8, without the surrogates that Python puts for other bytes."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -102,19 +102,19 @@ def is_utf8(name: str) -> bool:
 
 
 def shown(name: str) -> str:
-    """Return a name that can be printed in one line, whatever its bytes."""
+    """Return a file name as one printable line, with undecodable bytes escaped."""
     plain = os.fsencode(name).decode("utf-8", "backslashreplace")
     return plain.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def ending(name: str) -> str:
-    """Return a name's ending with its dot, in small letters; ``""`` where there is none."""
+    """Return a name's ending with its dot, in lower case, or ``""``."""
     dot = name.rfind(".")
     return name[dot:].lower() if dot > 0 else ""
 
 
 def left_out(endings: Counter[str]) -> str:
-    """Say how many files are no images, by their endings."""
+    """Return a warning that counts the files left out, by ending."""
     total = sum(endings.values())
     counts = ", ".join(
         f"{count:,} {shown(name) or 'without an ending'}"
@@ -127,19 +127,18 @@ def left_out(endings: Counter[str]) -> str:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a name alone tells that the file is an image."""
+    """Whether the name alone shows that a file is an image."""
     return ending(name) in EXTENSIONS and not name.startswith(".")
 
 
 def is_image_file(path: str, name: str | None = None) -> bool:
-    """Whether a file is an image; looks into it only where the ending says nothing.
+    """Whether a file is an image; its first bytes are read only where the ending is unknown.
 
     Parameters
     ----------
     path : str
-        A pipe or a device is none.
     name : str, optional
-        The last part of the path, where the caller has it.
+        The last part of the path, where the caller has it already.
     """
     name = os.path.basename(path) if name is None else name
     known = ending(name)
@@ -155,7 +154,7 @@ def is_image_file(path: str, name: str | None = None) -> bool:
 
 
 def format_of(data: bytes) -> str | None:
-    """Return Pillow's name of the format that some first bytes are of; None for others."""
+    """Return Pillow's name of the format that a file's first bytes show, or None."""
     for name, pattern in _MARKS.items():
         if pattern.match(data):
             return name
@@ -164,5 +163,5 @@ def format_of(data: bytes) -> str | None:
 
 
 def foreign(data: bytes) -> str | None:
-    """Return what a file is that is no image to be read, in words, as far as its bytes tell."""
+    """Describe a file that is not a readable image by its first bytes; None where unknown."""
     return next((name for name, mark in _FOREIGN.items() if mark.match(data[:2048])), None)

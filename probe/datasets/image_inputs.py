@@ -1,4 +1,4 @@
-"""What people have images in: paths, files, arrays, Pillow's images, and collections of them."""
+"""Images as users pass them: paths, open files, bytes, arrays, Pillow images, and collections."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ EXPECTED = "a path, an open file or its bytes, a uint8 array, or an image of Pil
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageInput:
-    """An image as it was given, in one of the forms that tell which image it is.
+    """An image that a user passed, as a path, a file's bytes or pixels.
 
     Parameters
     ----------
     name : str
-        What messages call it.
+        For messages.
     source : str, bytes, or uint8 (height, width, 3)
         A file's path, a file's contents, or pixels in RGB.
     """
@@ -57,15 +57,15 @@ class ImageInput:
 
 
 def image_input(image: Image, name: str = "image") -> ImageInput:
-    """Take one image in any of the forms that people have them in.
+    """Return a user's image as an `ImageInput`.
 
     Parameters
     ----------
     image : path; open file, or bytes of one; uint8 array; image of Pillow's
         Arrays are RGB, (height, width, 3), or grey, (height, width). Files are read from their
-        start; what Pillow opened or made is understood as a file with the same pixels would be.
+        start; a Pillow image has the pixels that a file of it would have.
     name : str
-        What messages call it; a path is called by itself.
+        For messages; of a path, the path is used.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def read_image(image: Image, name: str = "image") -> NDArray[np.uint8]:
 
 
 def list_images(images: Any) -> list[Any]:
-    """Return what is in a collection of images; each is for `image_input`.
+    """Return the images of a collection as a list, each of them for `image_input`.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def list_images(images: Any) -> list[Any]:
     Raises
     ------
     DataError
-        It is one image, or nothing that images could be in.
+        It is a single image, or not a collection.
     """
     if isinstance(images, str | os.PathLike):
         raise DataError(f"{os.fsdecode(images)}: one path; give a list of paths or images")
@@ -118,7 +118,7 @@ def list_images(images: Any) -> list[Any]:
 
 
 def _rows(images: NDArray[Any]) -> NDArray[Any]:
-    """Refuse pixels of one image: its rows would pass as images of their own."""
+    """Refuse the array of a single image, whose rows would be taken for images."""
     if images.ndim and images.dtype.kind in "OUS":  # objects and texts
         if images.ndim == 2 and images.shape[1] == 1:
             return images[:, 0]  # a frame, or what ColumnTransformer hands over
@@ -136,7 +136,7 @@ def _rows(images: NDArray[Any]) -> NDArray[Any]:
 def _contents(file: Any, name: str) -> bytes:
     try:
         if file.seekable():
-            file.seek(0)  # given before, it was read to its end
+            file.seek(0)  # it may have been read to its end before
         data = file.read()
     except (OSError, ValueError, AttributeError) as error:  # closed, or no file at all
         raise ImageError(name, f"cannot be read: {error}") from error
@@ -190,7 +190,7 @@ class ImageSources:
         Raises
         ------
         DataError
-            A file cannot be read, or an image was changed since `content` told of it.
+            A file cannot be read, or an image was changed since `content` hashed it.
         """
         row = row_number(row, len(self))
         one, content = self._items[row], self._content

@@ -1,4 +1,4 @@
-"""A dataset that a CSV or TSV file lists; `probe.datasets.table` says what the file holds."""
+"""Load the dataset that a CSV or TSV file lists; `probe.datasets.table` reads the file itself."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _FEW = 3  # values of a column
 def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = False) -> Dataset:
     """Read a list of images; no image is opened.
 
-    Images keep the order of the lines, their ids are the paths as written, or in the Unicode form
-    in which the file is there. A path is relative to the folder of the list, or absolute. Without
-    a column that tells the split all images are train. What was read in an unusual way, and which
-    columns are no labels, is logged as a warning each.
+    Images keep the order of the lines; their ids are the paths as written, or in the Unicode form
+    of the file's name. A path is relative to the folder of the list, or absolute. Without a split
+    column all images are train. A warning names columns that were interpreted, and those that are
+    not labels.
 
     Parameters
     ----------
@@ -93,14 +93,14 @@ def listed_folders(file: Path) -> list[Path]:
 
 
 def _with_values(name: str, cells: Sequence[str]) -> str:
-    """Name a column, with what it holds where that may be a split by another name."""
+    """Return a column's name, with its values where they may be splits under other names."""
     different = sorted({*cells})
     few = 1 < len(different) <= _FEW and all(cell.isalpha() for cell in different)
     return f"`{name}` ({', '.join(different)})" if few else f"`{name}`"
 
 
 def _as_on_disk(file: Path, root: str, paths: Sequence[str]) -> list[str]:
-    """Return paths as they are there: some systems write names apart, or backslashes."""
+    """Return paths as the file system has them: decomposed Unicode or backslashes are replaced."""
     found, turned = list(paths), 0
     for row, path in enumerate(paths):
         forms = []

@@ -1,4 +1,4 @@
-"""One function for every dataset."""
+"""Load a dataset by name, folder or list file."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def load_dataset(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Find a dataset and read what there is to know without its pixels.
+    """Find a dataset and read all of it but the pixels.
 
     Parameters
     ----------
     name_or_folder : str
-        A name of the catalog, a folder of class folders (`load_folder` says which), or a .csv or
-        .tsv file that lists images and labels (`load_listed`). A folder that is called like a
-        dataset is meant with a slash: ``./cifar10``.
+        A name of the catalog, a folder of class folders (see `load_folder`), or a .csv or
+        .tsv file that lists images and labels (`load_listed`). A folder with the name of a
+        dataset is written with a slash: ``./cifar10``.
     root : Path or None
-        Where a named dataset lies: the folder of its official files or the one above. Default:
+        Folder of a named dataset's official files, or the one above. Default:
         ``cache_dir/datasets/NAME``. Missing files are downloaded to there.
     cache_dir : Path
         Holds the memo of content hashes, and downloads.
@@ -70,7 +70,7 @@ def load_dataset(
     workers : int, default=1
         Threads that hash and check image files.
     progress : callable, optional
-        Called with the name of a file that is to be downloaded, gives the bar that follows it; see
+        Called with the name of a file to download; returns its progress bar, a
         `probe.datasets.fetch.Bar`.
 
     Returns
@@ -139,7 +139,7 @@ def chosen_images(
 
 
 def require_dataset(name_or_folder: str, *, root: Path | None = None, coarse: bool = False) -> None:
-    """Refuse at once what `load_dataset` would: no such name, and no such folder or list.
+    """Raise as `load_dataset` would if there is no such name, folder or list; read nothing.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def _check_splits(name: str, wanted: Sequence[str] | None, there: Sequence[str])
 
 
 def _place(text: str, *, root: Path | None, coarse: bool) -> Path:
-    """Return the folder, or the list of images, that a text names."""
+    """Return the path of a folder or a list of images."""
     path = Path(text).expanduser()
     if path.is_dir() or (path.exists() and is_table(path)):
         kind = "a folder" if path.is_dir() else "a list of images"
@@ -203,7 +203,7 @@ def _check_ids(name: str, split: Split) -> None:
 
 
 def _without_bad(dataset: Dataset) -> Dataset:
-    """Leave out the images that cannot be decoded; only files can be like that."""
+    """Leave out image files that cannot be decoded."""
     splits, skipped = {}, list(dataset.skipped)
     for name, split in dataset.splits.items():
         splits[name] = split

@@ -1,4 +1,4 @@
-"""Datasets of the catalog: find their files, fetch the missing ones, hand them to their format.
+"""Load a dataset of the catalog: find its files, download missing ones, and read their format.
 
 scikit-learn's digits are read from its file rather than through `sklearn.datasets.load_digits`:
 importing that takes a second, which is longer than a command that finds its features in the cache
@@ -88,7 +88,7 @@ def _at_hand(
     download: bool,
     progress: Progress | None,
 ) -> tuple[Layout, Path]:
-    """Return a layout whose files are all there, if need be after fetching them."""
+    """Return a layout whose files are all there, after downloading missing ones."""
     candidates = []  # (how many files are there, layout, folder)
     for layout in spec.layouts:
         names = layout.files(wanted)
@@ -112,12 +112,12 @@ def _archive_in(base: Path, layout: Layout) -> bool:
 
 
 def _folders(spec: DatasetSpec, layout: Layout, base: Path) -> list[Path]:
-    """Return where a layout's files may be, the likeliest first."""
+    """Return the folders that may have a layout's files, the likeliest first."""
     return [base, *(start / name for start in (base, base / spec.name) for name in layout.folders)]
 
 
 def find_file(folder: Path, layout: Layout, name: str) -> Path | None:
-    """Return the file called `name`, for IDX also under its other usual names."""
+    """Return the path of a file, for IDX also under its other usual names, or None."""
     names = [name]
     if layout.format == "idx":
         other = name.replace("-idx", ".idx")  # as some unpackers call it

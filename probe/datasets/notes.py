@@ -1,4 +1,4 @@
-"""What is unusual of images that can be read, counted over a pass: one line each at its end."""
+"""Count unusual images (transparent, dark, animated) and warn of each kind in one line."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ WORDS = {
 
 @dataclass
 class Notes:
-    """Counts by kind, with the first image of each. Safe to use from threads.
+    """Counts of unusual images by kind, with the first of each. Safe to use from threads.
 
-    An image counts once however often it is read.
+    An image counts once, however often it is read.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class Notes:
             self.first.setdefault(kind, name)
 
     def absorb(self, others: Notes) -> None:
-        """Take over what others counted."""
+        """Move the counts of another object to this one."""
         with others._lock:
             counts, first = others.counts, others.first
             others.counts, others.first = {}, {}
@@ -67,18 +67,18 @@ class Notes:
         return lines
 
     def sentences(self) -> tuple[str, ...]:
-        """Return what to say where they are of a single image."""
+        """Return a sentence for each kind, where only one image was read."""
         kinds = (WORDS[kind] for kind in WORDS if kind in self.counts)
         return tuple(f"the image is {what}: {advice}" for what, advice in kinds)
 
 
 def warn_of_unusual(images: Iterable[object]) -> None:
-    """Log once what was unusual of images that were read since this was last called.
+    """Warn of unusual images that were read since the last call.
 
     Parameters
     ----------
     images : iterable of Images
-        Those that count nothing, such as images in arrays, have nothing to tell.
+        Those without notes, such as images in arrays, are ignored.
     """
     notes = Notes()
     for one in images:
@@ -91,11 +91,11 @@ def warn_of_unusual(images: Iterable[object]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """An image that is being read: what it is called, and who is told of it."""
+    """The name of an image that is being read, and the notes that record it."""
 
     name: str
     notes: Notes
 
     def note(self, kind: str) -> None:
-        """Count it under a kind of `WORDS`."""
+        """Count the image under a kind of `WORDS`."""
         self.notes.add(kind, self.name)

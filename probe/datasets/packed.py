@@ -1,10 +1,9 @@
-"""Many images in one file: what CIFAR, IDX and the digits have in common.
+"""Datasets with many images in one file: what CIFAR, IDX and the digits have in common.
 
-Content hashes are remembered under the file's stamp, so that an unchanged dataset answers without
-its pixels being decoded. Labels are read each time, or proven by all of the file's bytes where
-reading takes long, for nothing else would tell a wrong one. Pixels are read when asked for and
-hashed again, as files are. What is held in memory is at most `OPEN_FILES` opened files, however
-many images are read.
+Content hashes are kept in the memo under the file's stamp, so that an unchanged dataset needs no
+decoding. Labels are read each time; where that is slow they are kept with a hash of the whole file,
+since no other check would notice a wrong label. Pixels are hashed again when they are read, as
+files are. At most `OPEN_FILES` opened files are in memory.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ from probe.core.memo import Memo, Stamp, stamp_of
 from probe.datasets.spec import CONTENT_BYTES, Split
 from probe.errors import DataError
 
-OPEN_FILES = 2  # a reader crossing from one file to the next needs both
+OPEN_FILES = 2  # reading on from one file into the next needs both
 HASHED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """The images of an opened file.
+    """The images in an opened file.
 
     Parameters
     ----------
@@ -62,12 +61,12 @@ class PackedFile(Protocol):
 
     @property
     def kind(self) -> str:
-        """The format, as the memo tells formats apart."""
+        """The format, for the memo."""
         ...
 
     @property
     def labels_kind(self) -> str | None:
-        """The format, and which of its labels; None where reading them takes no time."""
+        """The format and its kind of labels, for the memo; None where labels are read quickly."""
         ...
 
     def read_labels(self) -> NDArray[np.int32]:
@@ -107,7 +106,7 @@ class PackedImages:
     rows : intp, (2, n_images)
         Number of the file, and row in it.
     stamps : mapping of Path to Stamp
-        Of all files of pixels and labels, from before the labels were read.
+        Of all files of pixels and labels, taken before the labels were read.
     """
 
     def __init__(
@@ -131,7 +130,7 @@ class PackedImages:
         Raises
         ------
         DataError
-            A file is not the one whose labels were read.
+            A file was changed since its labels were read.
         """
         if self._content is None:
             tables = [self._hashed(file) for file in self._files]
@@ -144,7 +143,7 @@ class PackedImages:
         return self._content
 
     def _hashed(self, file: PackedFile) -> NDArray[np.uint8]:
-        """Return the hashes of a file's images, (n, 16), from the memo where it is as it was."""
+        """Return the hashes of a file's images, (n, 16), from the memo where it is unchanged."""
         kind, place, stamp = f"content-1/{file.kind}", _place(file.path), self._stamps[file.path]
         value = self._memo.get_many(kind, {place: stamp}).get(place)
         if value is None:
@@ -158,7 +157,7 @@ class PackedImages:
         Raises
         ------
         DataError
-            It is not the one that `content` told of: its features would get a wrong name.
+            It was changed since `content` hashed it: its features would get a wrong key.
         """
         row = row_number(row, len(self))
         number, place = self._rows[:, row].tolist()
@@ -180,7 +179,7 @@ class PackedImages:
 
 
 class OpenFiles:
-    """The files opened last; a copy in another process starts with none."""
+    """The most recently opened files; a copy in another process starts empty."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -190,7 +189,7 @@ class OpenFiles:
         return OpenFiles, ()
 
     def get(self, file: PackedFile) -> Rows:
-        """Return an opened file; the one used longest ago is let go."""
+        """Return an opened file, closing the least recently used one."""
         with self._lock:
             if file not in self._rows:
                 while len(self._rows) >= OPEN_FILES:
@@ -203,8 +202,8 @@ class OpenFiles:
 class Records:
     """Records of one size in a file, read with `pread`.
 
-    Not a memory map: mapped pages count as this process's memory, and a file that is cut short
-    while it is mapped kills the process.
+    Not a memory map: mapped pages count as this process's memory, and truncating a mapped file
+    kills the process.
     """
 
     def __init__(self, path: Path, *, offset: int, size: int) -> None:
@@ -227,7 +226,7 @@ def grey_to_rgb(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _labels(file: PackedFile, memo: Memo) -> NDArray[np.int32]:
-    """Return the labels of a file: read, or remembered of a file with these very bytes."""
+    """Return the labels of a file, from the memo where its bytes have the same hash."""
     if file.labels_kind is None:
         return file.read_labels()
     place, stamp = _place(file.labels_path), _stamp(file.labels_path)

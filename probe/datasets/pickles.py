@@ -1,7 +1,7 @@
-"""Pickles of arrays and plain containers, as datasets and feature files of others come in.
+"""Read pickles of arrays and plain containers, as datasets and feature files come in.
 
-Nothing is looked up by a name from a file: `ALLOWED` is all that a pickle can reach, stand-ins for
-the functions that NumPy's pickles call, with their arguments checked.
+A pickle can reach only `ALLOWED`: replacements of the functions that NumPy's pickles call, which
+check their arguments.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_DIMENSIONS = 32
 
 
 class PendingDtype:
-    """What `numpy.dtype(...)` in a pickle stands for; BUILD tells its byte order."""
+    """Replaces `numpy.dtype(...)` in a pickle; the instruction BUILD sets its byte order."""
 
     __slots__ = ("code", "order")
 
@@ -52,7 +52,7 @@ class PendingDtype:
 
 
 class PendingArray:
-    """What `_reconstruct(...)` in a pickle stands for, until BUILD brings shape and bytes."""
+    """Replaces `_reconstruct(...)` in a pickle until BUILD sets shape and bytes."""
 
     __slots__ = ("array",)
 
@@ -70,7 +70,7 @@ class PendingArray:
 
 
 def _plain_objects(values: object, shape: object) -> list[Any]:
-    """Return an array of objects in one dimension, as text in a table is kept, as a list."""
+    """Return a one-dimensional array of objects, such as text of a table, as a list."""
     if shape == () and type(values) is list and len(values) == 1:
         raise UnsafeFileError(
             f"an array of objects holds one {type(values[0]).__name__}; save what is in it as "
@@ -170,21 +170,21 @@ ALLOWED: Mapping[tuple[str, str], Allowed] = {
 }
 
 
-MOST_SHARED = 16  # times its size is what a pickle's lists may come to
+MOST_SHARED = 16  # times a pickle's size, up to which its lists may unfold
 
 
 def load_pickle(path: Path) -> Any:
     """Read a pickle of arrays, dtypes, numbers, text and plain containers.
 
-    Text that Python 2 wrote comes as bytes, as with ``pickle.load(encoding="bytes")``; `text_keys`
-    evens that out. Arrays may be read-only views of what was read.
+    Text that Python 2 wrote is returned as bytes, as with ``pickle.load(encoding="bytes")``;
+    `text_keys` decodes it. Arrays may be read-only.
 
     Raises
     ------
     UnsafeFileError
-        It asks for anything else, or claims more than it holds. Nothing was run.
+        It contains anything else, or claims more than it holds. No code was run.
     DataError
-        It is cut short, is not a pickle, or cannot be opened.
+        It is truncated, not a pickle, or cannot be opened.
     """
     try:
         check_regular(path)
@@ -195,7 +195,7 @@ def load_pickle(path: Path) -> Any:
 
 
 def loads_pickle(data: bytes, name: str) -> Any:
-    """Read a pickle that is in memory; `name` is what messages call it. See `load_pickle`."""
+    """Read a pickle in memory as `load_pickle` does; `name` is for messages."""
     try:
         value = _finished(read_pickle(io.BytesIO(data), ARRAYS), {})
         _check_unfolded(value, MOST_SHARED * len(data) + 4096)
@@ -216,10 +216,10 @@ def _text_key(key: Any) -> str:
 
 
 def _check_unfolded(value: Any, most: int) -> None:
-    """Raise where lists that are in each other several times come to far more than the file holds.
+    """Raise where lists that contain each other several times unfold to far more than the file.
 
-    A list of ten times the same list of ten times the same list ... takes a few bytes a level, and
-    whoever walks it walks ten times as far at each.
+    A list of ten times the same list, of ten times the same list and so on takes a few bytes a
+    level, and each level takes ten times as long to walk.
     """
     sizes: dict[int, int] = {}
 
@@ -229,7 +229,7 @@ def _check_unfolded(value: Any, most: int) -> None:
         if not isinstance(one, list | tuple | dict):
             return 1
         if id(one) not in sizes:
-            sizes[id(one)] = most + 1  # seen again before it is done: it holds itself
+            sizes[id(one)] = most + 1  # found again before it is done, it contains itself
             inside = one.values() if isinstance(one, dict) else one
             sizes[id(one)] = 1 + sum(map(size, inside))
         return sizes[id(one)]
@@ -262,7 +262,7 @@ ARRAYS = Dialect(
 
 
 def _finished(value: Any, done: dict[int, Any]) -> Any:
-    """Put arrays and dtypes where their stand-ins are. `done`: lists and dicts already seen."""
+    """Replace pending arrays and dtypes by real ones. `done`: containers already seen."""
     if isinstance(value, PendingDtype):
         return value.dtype()
     if isinstance(value, PendingArray) and value.array is not None:

@@ -1,4 +1,4 @@
-"""Images decoded ahead of the network, on other threads, in order."""
+"""Decode images ahead of the network on other threads, in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def load_batches(
     ------
     rows : intp, (n,)
     images : uint8, (batch_size, S, S, 3)
-        Rows beyond n repeat the last image: a network of one shape costs no memory for another.
+        Rows beyond n repeat the last image, so that the network keeps one batch shape.
     """
     pool = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode")
     waiting: deque[tuple[NDArray[np.intp], list[Future[Any]]]] = deque()

@@ -1,9 +1,9 @@
-"""Fewer images, chosen so that the choice stays put.
+"""Choose a reproducible sample of a split's images.
 
 Each image has a rank within its class: the order of a hash of the seed, the split, the class
-and its id. `per_class` keeps the lowest ranks of each class. So five of a class are among the
-ten, another class changes nothing, and an image that is added displaces at most one other. No
-random generator is involved, whose stream could change from one numpy to the next.
+and its id. `per_class` keeps the lowest ranks of each class. So a sample of five a class is part of
+that of ten, another class changes nothing, and an added image displaces at most one other. No
+random generator is used, whose stream could change between versions of NumPy.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ def sample(
         At most that many of each class; a class that has fewer keeps all.
     limit : int or None
         At most that many in all, after `per_class`: one of each class in the classes' order,
-        then a second of each, and so on. So classes differ by at most one while they last, and
-        a smaller limit chooses among what a larger one does. Where images have several labels
-        each counts the same.
+        then a second of each, and so on. So class counts differ by at most one, unless a class
+        has fewer images, and a smaller limit takes a part of a larger one's sample. In a
+        multi-label dataset classes are ignored.
     seed : int, default=42
 
     Raises
     ------
     UsageError
-        `per_class` of images that have several labels.
+        `per_class` in a multi-label dataset.
     """
     if per_class is None and limit is None:
         return split
@@ -69,7 +69,7 @@ def sample(
 def _sample_whole(
     name: str, split: Split, per_class: int | None, limit: int | None, seed: int
 ) -> Split:
-    """Return some images of a split whose images have several labels: each counts the same."""
+    """Return a sample of a multi-label split, whatever the labels."""
     if per_class is not None or limit is None:
         raise UsageError(
             "--per-class counts images of one label each, and these may have several; --limit "
@@ -82,7 +82,7 @@ def _sample_whole(
 def _ranks(
     name: str, ids: Sequence[str], labels: NDArray[Any], classes: Sequence[str], seed: int
 ) -> NDArray[np.intp]:
-    """Return each image's place in the shuffled order of its class, (n_images,)."""
+    """Return each image's rank in the shuffled order of its class, (n_images,)."""
     prefixes = [f"{seed}\0{name}\0{each}\0" for each in classes]
     keys = [
         hashlib.blake2b((prefixes[label] + id_).encode(), digest_size=16).digest()

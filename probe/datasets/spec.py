@@ -1,4 +1,4 @@
-"""What every dataset is, whatever its format."""
+"""The types of a dataset, its splits and its images, whatever their format."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTENT_BYTES = 16
 
 
 class Images(Protocol):
-    """A fixed sequence of images that are read when asked for. Safe to call from many threads."""
+    """A fixed sequence of images, read one by one. Safe to call from several threads."""
 
     def __len__(self) -> int: ...
 
@@ -69,7 +69,7 @@ class Split:
         return f"<{len(self):,} labelled images>"
 
     def take(self, rows: NDArray[np.intp]) -> Split:
-        """Return those rows, in that order; a mask and negative numbers mean what NumPy's do."""
+        """Return those rows, in that order; masks and negative numbers work as in NumPy."""
         rows = row_numbers(rows, len(self))
         return replace(
             self,

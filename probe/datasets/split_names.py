@@ -1,4 +1,4 @@
-"""What people call the parts of a dataset: train, val and test, and words that mean the same."""
+"""Recognise names of splits (train, val, test and synonyms), folds, masks and unlabelled images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Collection, Iterable
 
 EXACT = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-EITHER = "either"  # held out, and which of the two is not said
+EITHER = "either"  # val or test
 _WORDS = {
     **EXACT,
     **dict.fromkeys(("training", "trn", "trainval"), "train"),
@@ -45,17 +45,17 @@ _FOLD = re.compile(r"k?(fold|split|cv)s?[\W_]*\d+", re.IGNORECASE)
 
 
 def split_words(names: Iterable[str], *, whole: bool) -> dict[str, str] | None:
-    """Read names as splits; None unless each of them is one.
+    """Return the split that each name means; None unless all of them mean one.
 
-    Case, separators, digits at the end and words such as ``set`` or ``images`` do not count:
+    Case, separators, digits at the end and words such as ``set`` or ``images`` are ignored:
     ``Training``, ``test_set``, ``train2017``. ``eval`` and ``holdout`` are test, or val where
-    there is another test. ``tr`` and ``te`` are read beside each other only.
+    there is another test. ``tr`` and ``te`` count only beside each other.
 
     Parameters
     ----------
     names : iterable of str
     whole : bool
-        Whether the name may have no other words: ``seg_train`` is read only where it may.
+        Whether other words are forbidden: ``seg_train`` is train only where this is False.
 
     Returns
     -------
@@ -81,22 +81,22 @@ def split_words(names: Iterable[str], *, whole: bool) -> dict[str, str] | None:
 
 
 def tells_apart(splits: Collection[str]) -> bool:
-    """Whether some splits are rows to train on and others: what must not be read as classes."""
+    """Whether splits are train and at least one other, so that they must not become classes."""
     return "train" in splits and len(set(splits)) > 1
 
 
 def are_folds(names: Collection[str]) -> bool:
-    """Whether all names, of two at least, are those of folds: ``fold_0``, ``split1``."""
+    """Whether there are two names or more and all are folds: ``fold_0``, ``split1``."""
     return len(names) > 1 and all(_FOLD.fullmatch(name.strip()) for name in names)
 
 
 def without_labels(names: Collection[str]) -> list[str]:
-    """Return the names that say that their images have no labels: ``unlabeled``."""
+    """Return the names of folders with unlabelled images, such as ``unlabeled``."""
     return [name for name in names if _UNLABELLED & {*name_words(name)}]
 
 
 def are_images_and_masks(names: Collection[str]) -> bool:
-    """Whether all names are those of folders of images and of masks to them, and both are there.
+    """Whether the names are those of folders of images and of their masks, and of nothing else.
 
     ``images`` and ``masks``, ``JPEGImages`` and ``SegmentationClass``; not ``mask``, ``no_mask``.
     """
@@ -113,14 +113,14 @@ def are_images_and_masks(names: Collection[str]) -> bool:
 
 
 def masks_among(stems: Collection[str]) -> list[str]:
-    """Return the names, without endings, of masks to images among them: ``1_mask`` beside ``1``."""
+    """Return the names, without endings, that are masks of others: ``1_mask`` beside ``1``."""
     there = set(stems)
     perhaps = [stem for stem in stems if "mask" in (lower := stem.lower()) or "seg" in lower]
     return [s for s in perhaps if (match := _OF_MASK.fullmatch(s)) and match[1] in there]
 
 
 def name_words(name: str) -> list[str]:
-    """Return the words of a name, in small letters, without digits at their ends."""
+    """Return the words of a name in lower case, without digits at their ends."""
     plain = unicodedata.normalize("NFC", name)
     plain = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", plain).lower()
     plain = re.sub(r"(hold|held)[\W_]+out", r"\1out", plain)

@@ -1,22 +1,21 @@
-"""JPEG, PNG and WebP files that are damaged though their decoders finish without a word.
+"""Find damage in JPEG, PNG and WebP files that their decoders do not report.
 
 libjpeg fills what it cannot decode with grey and only warns, which Pillow does not pass on, and
-WebP has no checksum. What is looked for here, so that the decoding itself costs the same:
+WebP has no checksum. These checks need no second decoding:
 
-- A JPEG of one scan (baseline or extended, Huffman) must need its compressed data, to the end and
-  no more. The decoder gets the data with padding where the end marker was: it starves where data
-  is missing, and is done before the last bytes are handed out where too much was left over.
-- Restart markers follow each other, and are as many as the size asks for.
+- A JPEG of one scan (baseline or extended, Huffman) must use all of its compressed data and no
+  more. The decoder gets padding in place of the end marker: it reads the padding where data is
+  missing, and stops before the last bytes where there is too much.
+- Restart markers are in sequence, and as many as the size requires.
 - A JPEG of several scans must bring each coefficient to full precision, and each scan must end
-  before the padding that the decoder gets behind it.
-- A long run of zero bytes, as a lost sector or half a download leaves it, is in no JPEG's data but
-  that of flat areas under a code that writes those as zeros. In a WebP it is a reason to see
-  whether all of the data is needed.
+  before the padding that follows it.
+- A long run of zero bytes, as a lost sector or a broken download leaves, appears in a JPEG only
+  where a code of zeros stands for flat areas. A WebP with such a run is decoded once more without
+  its last bytes.
+- The compressed data of a PNG must match its checksum, which Pillow does not verify.
 
-- The compressed data of a PNG must have its checksum, which Pillow does not look at.
-
-What stays unseen: a changed bit of a JPEG or WebP after which as much data is used as before, and a
-scan of several that is cut where it brings a bit a block, or within a run of blocks without news.
+Not found: a changed bit of a JPEG or WebP that leaves the amount of data the same, and a truncated
+refinement scan of a progressive JPEG.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-SPARE = 16  # bytes that an encoder may leave over, as padding, behind a scan
+SPARE = 16  # bytes of padding that an encoder may write after a scan
 ZEROS = bytes(64)
 ONES = b"\xff\x00"  # eight bits of one; a bare 0xFF would begin a marker
-PADDING = ONES * 8  # at most a few blocks
+PADDING = ONES * 8  # decodes to a few blocks at most
 
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # what ends a scan
 _RESTART = re.compile(rb"\xff([\xd0-\xd7])")
@@ -46,13 +45,13 @@ _SEQUENTIAL, _PROGRESSIVE = frozenset((0xC0, 0xC1)), 0xC2
 
 
 class Guard(io.BytesIO):
-    """A JPEG file for Pillow that finds out whether the decoder needed all of it and no more."""
+    """A JPEG file for Pillow that records whether the decoder used exactly its data."""
 
-    damage: str | None = None  # once it is decoded
+    damage: str | None = None  # what is wrong, after decoding
 
 
 class OneScan(Guard):
-    """Keeps its last bytes back, and knows whether somebody asked for them."""
+    """Serves its last bytes separately, and records whether the decoder read them."""
 
     damage: str | None = "is damaged: its compressed data holds more than its pixels"
 
@@ -61,7 +60,7 @@ class OneScan(Guard):
         self._held_from = held_from
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read as a file does, but stop once before what is held back."""
+        """Read as a file does, but stop once before the last bytes."""
         here = self.tell()
         if here >= self._held_from:
             self.damage = None
@@ -71,17 +70,17 @@ class OneScan(Guard):
 
 
 class SeveralScans(Guard):
-    """Hands out two bytes of padding behind each scan, and sees what the decoder makes of them.
+    """Serves two bytes of padding after each scan, and records whether they were used.
 
-    Behind a scan libjpeg skips what is no marker, and has nothing left at once. Within a scan it
-    takes bits of ones for a code of the full 16, and leaves a single byte until it has another.
+    After a scan libjpeg skips to the next marker and leaves no bytes. Within a scan it takes ones
+    for a code of the full 16 bits, and leaves a single byte until it has another.
     """
 
     def __init__(self, data: bytes, stops: Sequence[int]) -> None:
         padding = PADDING + ONES * 2
         pieces = [data[a:b] for a, b in pairwise((0, *stops, len(data)))]
         super().__init__(padding.join(pieces))
-        self._places: list[int] = []  # where one of the two bytes begins, or what is behind them
+        self._places: list[int] = []  # offsets of the two bytes, and of what follows them
         for number, stop in enumerate(stops):
             at = stop + number * len(padding) + len(PADDING)
             self._places += (at, at + len(ONES), at + 2 * len(ONES))
@@ -100,7 +99,7 @@ class SeveralScans(Guard):
 
 
 class _Appended(bytes):
-    """Bytes of a guard's; Pillow appends them to those that the decoder left."""
+    """Bytes that Pillow appends to those that the decoder left."""
 
     _guard: Guard
 
@@ -116,7 +115,7 @@ class _Appended(bytes):
 
 
 class Scan(NamedTuple):
-    """Entropy-coded data, and what its header says of it."""
+    """Entropy-coded data of a scan, and the fields of its header."""
 
     start: int
     stop: int
@@ -148,14 +147,14 @@ class Jpeg(NamedTuple):
 
 
 def read_jpeg(data: bytes) -> Jpeg | None:
-    """Walk a JPEG file's segments; None where they make no sense, which Pillow will tell."""
+    """Read a JPEG file's segments; None where they are invalid, which Pillow reports."""
     of, frame, interval, at = 0, b"", 0, 2
     tables: list[bytes] = []
     scans: list[Scan] = []
     try:
         while True:
             while data[at] != 0xFF or data[at + 1] in _FILL:
-                at += 1  # fill bytes, or what libjpeg skips between segments
+                at += 1  # fill bytes, or bytes between segments that libjpeg skips
             kind, at = data[at + 1], at + 2
             if kind == _END or (kind == _START and scans):
                 break
@@ -171,14 +170,14 @@ def read_jpeg(data: bytes) -> Jpeg | None:
                 interval = data[body] << 8 | data[body + 1]
             elif kind in _FRAMES:
                 of, frame = kind, data[body:at]
-    except (IndexError, ValueError):  # cut short: between segments, or in one
+    except (IndexError, ValueError):  # truncated
         pass
     whole = len(frame) > 5 and len(frame) >= 6 + 3 * frame[5] > 6
     return Jpeg(of, frame, interval, tables, scans) if scans and whole else None
 
 
 def _scan(scans: list[Scan], data: bytes, at: int, body: bytes) -> int:
-    """Note a scan, whose data begins at `at`; return where the next marker is."""
+    """Append a scan, whose data begins at `at`; return the offset of the next marker."""
     marker = _MARKER.search(data, at)
     stop = after = marker.start() if marker else len(data)
     while stop > at and data[stop - 1] == 0xFF:  # fill bytes before the marker
@@ -191,7 +190,7 @@ def _scan(scans: list[Scan], data: bytes, at: int, body: bytes) -> int:
 
 
 def guarded(data: bytes, jpeg: Jpeg) -> Guard | None:
-    """Return the file for the decoder that tells whether it needs all of the data, if any can."""
+    """Return a file that records whether the decoder uses all of the data; None if impossible."""
     if jpeg.single:
         first, stop = jpeg.scans[0].start, jpeg.scans[0].stop
         return OneScan(data[:stop] + PADDING, max(stop - SPARE, first))
@@ -201,7 +200,7 @@ def guarded(data: bytes, jpeg: Jpeg) -> Guard | None:
 
 
 def jpeg_damage(data: bytes, jpeg: Jpeg) -> str | None:
-    """Return what is wrong with a JPEG's compressed data, as far as its structure tells."""
+    """Return what is wrong with the structure of a JPEG's compressed data, or None."""
     if jpeg.interval and jpeg.single and (reason := _restarts(data, jpeg)):
         return reason
     if jpeg.kind == _PROGRESSIVE and not _complete(jpeg):
@@ -216,7 +215,7 @@ def jpeg_damage(data: bytes, jpeg: Jpeg) -> str | None:
 
 
 def _zeros_end_a_block(segments: list[bytes]) -> dict[int, bool]:
-    """Return for each AC table whether its code of zeros ends a block, so that flat areas are."""
+    """Return for each AC table whether its code of zeros ends a block, as in flat areas."""
     found = {}
     for tables in segments:
         place = 0
@@ -254,7 +253,7 @@ def _complete(jpeg: Jpeg) -> bool:
 
 
 def png_damage(data: bytes) -> str | None:
-    """Return what is wrong with the compressed data of a PNG's first image: its checksums."""
+    """Return what is wrong with the checksums of a PNG's first image, or None."""
     at, seen, view = 8, False, memoryview(data)
     while at + 12 <= len(data):
         stop, kind = at + 8 + int.from_bytes(data[at : at + 4]), data[at + 4 : at + 8]
@@ -270,10 +269,10 @@ def png_damage(data: bytes) -> str | None:
 
 
 def webp_damage(data: bytes, decodes: Callable[[bytes], bool]) -> str | None:
-    """Return what is wrong with a WebP's compressed data, as far as zeros tell.
+    """Return what is wrong with a WebP whose compressed data has a run of zeros, or None.
 
-    Zeros are natural where much of an image is flat. So where there are many, the first image is
-    decoded once more without its last bytes, which a sound one needs.
+    Zeros are natural where much of an image is flat. So the first image is decoded once more
+    without its last bytes, which an undamaged one needs.
 
     Parameters
     ----------

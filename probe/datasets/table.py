@@ -41,35 +41,35 @@ _NUMBERS = (
     frozenset(["-1", "-1.0", "0", "1", "2", "3", "0.0", "1.0", "2.0", "3.0"]) | _TRUE | _FALSE
 )
 _FOLD = frozenset(("fold", "kfold", "cvfold", "cv"))
-_FEW = 3  # values, of which one that says train hardly means a vehicle
+_FEW = 3  # values; one of them that says train is hardly a vehicle
 _NOTHING = frozenset(("", "nan", "none", "null", "na", "n/a"))
 _ADVICE = "call the column that tells it `split`, with train, val and test in it"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What a list of images says, in its order.
+    """The contents of a list of images, in its order.
 
     Parameters
     ----------
     paths : list of str
-        As written.
+        As in the file.
     lines : list of int
-        Where each was read, from 1.
+        Line numbers, from 1.
     splits : list of {"train", "val", "test"} or None
-        None where no column tells.
+        None without a split column.
     labels : int32, (n_images,), or uint8, (n_images, n_classes)
         Class numbers, or 1 where an image is of a class and 0 where it is not.
     classes : tuple of str
         In the order of `ordered_classes`; columns of 0s and 1s keep their order.
     unused : tuple of str
-        Names of the columns that play no part.
+        Names of the columns that are neither image, label nor split.
     columns : mapping of name to list of str
-        What those say of each image, as written: a patient, a camera.
+        Their values for each image, for example a patient or a camera.
     notes : tuple of str
-        How columns were read that are called in an unusual way, a sentence each.
+        A sentence on each column that was interpreted.
     not_utf8 : tuple of (line, name)
-        Lines that are left out, for their images' names are not UTF-8; as the file system has them.
+        Lines left out because the image's name is not UTF-8.
     """
 
     __repr__ = short_repr
@@ -86,7 +86,7 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a path is called like a list of images."""
+    """Whether a path has the ending of a list of images."""
     return path.suffix.lower() in DELIMITERS
 
 
@@ -96,18 +96,17 @@ def read_table(path: Path) -> Table:
     The first line names the columns, in any order. The image is ``image``, ``file``, ``path`` or
     ``filename``; these names, ``label``, ``labels`` and ``split`` may be written in any case.
     ``label`` is one class. ``labels`` are several, or none, with bars between them: ``cat|dog``.
-    Where there is neither, every column but the image's and the split's is a class, and holds 1
-    or 0. With ``label`` or ``labels`` other columns play no part, and are told as `Table.unused`.
-    `find_splits` says what else than ``split`` is read as one. Where all labels are whole
-    numbers, ``3.0`` is ``3``; names that differ only in how Unicode writes them are one. Spaces
-    around a cell do not count, empty lines neither, and a byte order mark is skipped. Where the
-    first line is one cell, and semicolons, tabs or commas make several of it, those separate; so
-    do they after Excel's ``sep=;``.
+    Where there is neither, every column but the image's and the split's is a class, with 1 or 0.
+    With ``label`` or ``labels`` other columns are listed in `Table.unused`. `find_splits` says
+    which other columns are read as the split. Where all labels are whole numbers, ``3.0`` is ``3``;
+    names in different Unicode forms are equal. Spaces around a cell, empty lines and a byte order
+    mark are ignored. Where the first line is a single cell that semicolons, tabs or commas would
+    divide, those are the separators, as after Excel's ``sep=;``.
 
     Raises
     ------
     DataError
-        It is something else; the message has the line.
+        It is not such a list; the message has the line.
     """
     text = _text(path)
     text, delimiter, first = _separated(text, DELIMITERS[path.suffix.lower()])
@@ -215,7 +214,7 @@ def _utf8_rows(path: Path, names: list[str], rows: Rows) -> tuple[Rows, list[tup
 
 
 def _columns(path: Path, names: list[str], rows: Rows) -> tuple[Columns, FoundSplits | None]:
-    """Give each column its role; the one place that does."""
+    """Give each column its role."""
     lower = [name.lower() for name in names]
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
@@ -326,7 +325,7 @@ def _flags(path: Path, names: list[str], flags: Sequence[int], rows: Rows) -> ND
 
 @dataclass(frozen=True, kw_only=True)
 class FoundSplits:
-    """The split of each row, which columns tell it, and what is said about that."""
+    """The split of each row, the columns that give it, and notes for a warning."""
 
     by_row: list[str]
     columns: tuple[int, ...]
@@ -336,13 +335,13 @@ class FoundSplits:
 def find_splits(
     path: Path, names: Sequence[str], columns: Sequence[int], rows: Rows, *, may_be_classes: bool
 ) -> FoundSplits | None:
-    """Find the columns that tell the split of each row; None where there are none.
+    """Find the columns that give the split of each row, or None.
 
-    ``split`` is such a column. Without it, one that is called in a similar way (``set``,
-    ``data set``, ``subset``, ``phase``, ``partition``, ``fold``, ``usage``) and holds words for
-    splits; see `split_words`. Or columns of yes and no (``1``, ``True``, ``yes``) that are called
-    like a split: ``is_valid``, ``test``, ``in_train``. A row of which all say no is train; where
-    only training rows are told, the others are test, which chooses nothing.
+    ``split`` is such a column. Without it, a column with a similar name (``set``, ``data set``,
+    ``subset``, ``phase``, ``partition``, ``fold``, ``usage``) whose values are names of splits; see
+    `split_words`. Or columns of yes and no (``1``, ``True``, ``yes``) that are named like a split:
+    ``is_valid``, ``test``, ``in_train``. A row with no in all of them is train; where only training
+    rows are marked, the others are test, which chooses nothing.
 
     Parameters
     ----------
@@ -358,7 +357,7 @@ def find_splits(
     Raises
     ------
     DataError
-        A column reads like a split, and it is not clear which rows are which.
+        A column looks like a split, but its values are ambiguous.
     """
     if not rows:
         return None
@@ -402,7 +401,7 @@ def _exact_column(path: Path, column: int, texts: list[str], rows: Rows) -> Foun
 def _word_column(
     path: Path, name: str, column: int, texts: list[str], rows: Rows
 ) -> FoundSplits | None:
-    """Read a column that is not called ``split``, and may be one; None where it is not."""
+    """Read a column under another name as the split; None where it is not one."""
     different = set(texts)
     called = "".join(name_words(name)) in _CALLED or numbers_folds(name)
     if len(different) > 20:
@@ -451,14 +450,14 @@ def _word_column(
 
 
 def numbers_folds(name: str) -> bool:
-    """Whether a column is called like one that numbers folds: ``fold``, ``cv_fold``, ``kfold``."""
+    """Whether a column is named like one of fold numbers: ``fold``, ``cv_fold``, ``kfold``."""
     return bool(_FOLD & {*name_words(name)})
 
 
 def _flag_columns(
     path: Path, names: Sequence[str], values: Mapping[int, list[str]], *, may_be_classes: bool
 ) -> dict[str, int]:
-    """Return the columns of yes and no that are called like a split, by split."""
+    """Return the columns of yes and no that are named like a split, by split."""
     found: dict[str, int] = {}
     for column, texts in values.items():
         read = split_words([names[column]], whole=True)
@@ -466,7 +465,7 @@ def _flag_columns(
             continue
         odd = {text.lower() for text in texts} - _TRUE - _FALSE
         if odd:
-            marked = len(odd) == 2 and odd & _NOTHING  # a cross where it is so
+            marked = len(odd) == 2 and odd & _NOTHING  # a cross marks yes
             gaps = odd == {""} or names[column].lower() not in EXACT
             if marked or (len(odd) < len(set(texts)) and gaps):
                 raise DataError(

@@ -1,1 +1,1 @@
-"""From decoded pixels to what a network takes."""
+"""From decoded pixels to a network's input."""

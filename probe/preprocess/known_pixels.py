@@ -1,10 +1,9 @@
-"""Whether this machine makes the same pixels as others: known answers of what Pillow does.
+"""Check whether Pillow's resize and JPEG decoder give the usual pixels on this machine.
 
-Pillow's resize and the JPEG decoder that it was built with decide pixels, and releases differ by
-grey levels. Their version numbers do not say when: most releases agree, and a distribution's build
-may hold another JPEG library under the same number. So a key has no version of either, but what
-they make of a small input, and only where that is not what the pinned Pillow makes: elsewhere keys
-are what they always were. Other decoders (PNG, BMP, GIF, TIFF) have one right answer, and WebP's
+Releases of Pillow and of the JPEG library differ by grey levels, and version numbers do not tell
+which do: most releases agree, and a distribution may build Pillow with another JPEG library. So a
+cache key holds no version but a digest of what they make of a small input, and only where it is not
+that of the pinned Pillow. Other decoders (PNG, BMP, GIF, TIFF) have one right answer, and WebP's
 decoding is exact by its specification (RFC 6386); those versions are provenance alone.
 """
 
@@ -21,10 +20,10 @@ from PIL import Image
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec
 
-RESIZED = "5d911bb8917920c3"  # as Pillow 11, 12 and 13 do, pass by pass
-DECODED = "3ddccfef727e4434"  # as libjpeg-turbo 3.1 and 3.2 do
+RESIZED = "5d911bb8917920c3"  # by Pillow 11, 12 and 13, one pass at a time
+DECODED = "3ddccfef727e4434"  # by libjpeg-turbo 3.1 and 3.2
 
-# two photographs of 20 x 20 pixels, whose colours have half the width, or half of both sides
+# two photographs of 20 x 20 pixels, with chroma subsampling 4:2:2 and 4:2:0
 HALF_WIDTH = (
     "/9j/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIsIxwcKDcpLDAxNDQ0Hyc5PTgyPC"
     "4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIy"
@@ -48,15 +47,15 @@ HALF_BOTH = (
 
 
 def foreign_pixels(spec: PreprocessSpec) -> dict[str, str]:
-    """Return what a key must say of this machine's pixels: nothing, where they are the usual ones.
+    """Return digests of a known input for a cache key, where this machine's pixels are unusual.
 
     Returns
     -------
     dict
-        ``resampler``, ``jpeg``: digest of what each makes of a known input, if it is another.
+        Empty, or ``resampler`` and ``jpeg``: the digests that differ from the usual ones.
     """
     found = {"jpeg": decoding()} if decoding() != DECODED else {}
-    if spec.antialias and resampling() != RESIZED:  # without, the resize is our own arithmetic
+    if spec.antialias and resampling() != RESIZED:  # without antialias Pillow is not used
         found["resampler"] = resampling()
     return found
 

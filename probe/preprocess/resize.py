@@ -1,4 +1,4 @@
-"""The half of preprocessing that runs beside the network: any RGB image to the network's square."""
+"""Resize any RGB image to the network's square input, bit for bit as Pillow does."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from PIL import Image
 
 from probe.preprocess.spec import Interpolation, PreprocessSpec, UInt8Image
 
-STRIP = 64  # resized, an image may be so many times the crop; beyond, the crop alone is computed
-PART = 2**24  # bytes of an image that Pillow is given at once
-PRECISION = 22  # bits after the point of Pillow's weights
-WIDE = 16  # times the crop: of a wider image the columns that count are taken out first
+STRIP = 64  # times the crop's area: of a larger resized image only the crop is computed
+PART = 2**24  # bytes of an image that are handed to Pillow at once
+PRECISION = 22  # fractional bits of Pillow's weights
+WIDE = 16  # times the crop's width: of a wider image the columns in use are selected first
 
 Taps = tuple[NDArray[np.intp], NDArray[np.float32]]  # source pixels and weights, (taps, target)
 FixedTaps = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -32,8 +32,8 @@ def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
     Returns
     -------
     uint8, (spec.size, spec.size, 3), RGB
-        Rounded to the nearest integer, half away from zero. Under ``pad`` the image is in the
-        middle, and one pixel nearer to the top or the left where the rest is odd.
+        Rounded to the nearest integer, half away from zero. Under ``pad`` the image is centred, one
+        pixel nearer to the top or left where the margin is odd.
 
     Notes
     -----
@@ -145,17 +145,17 @@ def _height_first(image: UInt8Image, grid: Grid) -> bool:
 
 
 def _strip(image: UInt8Image, grid: Grid, size: int, method: Image.Resampling) -> UInt8Image:
-    """Return the crop of a strip, of which the whole grid would take gigabytes.
+    """Return the crop of a long strip, whose whole grid would take gigabytes.
 
-    Pillow can compute a crop alone, too, but keeps its box in single precision: 60,000 pixels
-    from the border that is hundredths of a pixel, and up to 23 grey levels (noise, bicubic).
+    Pillow's own cropping resize keeps its box in single precision: 60,000 pixels from the border
+    the error is hundredths of a pixel, and up to 23 grey levels (noise, bicubic).
     """
     top, left = grid.offset(size)
     tall = _filter(image.shape[0], grid.height, top, size, method)
     wide = _filter(image.shape[1], grid.width, left, size, method)
     if _height_first(image, grid):
         return _pass(_pass(image, tall, 0), wide, 1)
-    first = int(tall[0][0].min())  # rows that no tap reads need no pass over their columns
+    first = int(tall[0][0].min())  # the first row that the taps read
     image = image[first : int(tall[0].max()) + 1]
     return _pass(_pass(image, wide, 1), (tall[0] - first, tall[1]), 0)
 
@@ -207,7 +207,7 @@ def _separable(image: UInt8Image, rows: Taps, columns: Taps) -> UInt8Image:
 
 
 def _touched(image: UInt8Image, rows: Taps, columns: Taps) -> tuple[UInt8Image, Taps, Taps]:
-    """Leave out the rows and columns that no tap reads: the same sums, at a bounded size."""
+    """Select the rows and columns that the taps read: the same sums in bounded memory."""
     (down, row_weight), (across, column_weight) = rows, columns
     tops, lefts = np.unique(down), np.unique(across)
     small = image[tops[:, None], lefts]

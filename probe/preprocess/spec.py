@@ -1,8 +1,8 @@
-"""What the weights were trained on: the way from any RGB image to the network's input.
+"""The preprocessing that a set of weights expects, from any RGB image to the network's input.
 
-It has two halves. `probe.preprocess.resize` runs on the CPU beside the network and gives uint8: a
-quarter of the bytes, and what pipelines that resize with Pillow or OpenCV (torchvision, timm,
-Gluon, Caffe) feed to their normalisation. Keras and TensorFlow resize to floats and do not round,
+It has two halves. `probe.preprocess.resize` runs on the CPU and gives uint8: a quarter of the bytes
+of float32, and what pipelines that resize with Pillow or OpenCV (torchvision, timm, Gluon, Caffe)
+normalise. Keras and TensorFlow resize to floats and do not round,
 so that under their presets resized pixels differ by up to half a grey level (see `resize_image`).
 The arithmetic half (channel order, scale, mean, std) is in the engine, as the network's first
 layer. A `PreprocessSpec` belongs to a set of weights, never to an architecture.
@@ -29,7 +29,7 @@ UInt8Image = NDArray[np.uint8]
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 
 MAX_SIZE = 4096  # a side longer than this is a typing mistake, not a network input
-MAX_SIDE = 16 * MAX_SIZE  # as long a side may be resized to, of which the centre is cut out
+MAX_SIDE = 16 * MAX_SIZE  # the longest side before the crop
 MAX_TEXT = 1 << 16  # bytes of a file with a dozen fields
 LONGEST_NAME = 200
 SHOWN = 80  # characters of a wrong value that a message repeats
@@ -37,14 +37,14 @@ SHOWN = 80  # characters of a wrong value that a message repeats
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessSpec:
-    """How one set of weights wants its images.
+    """The preprocessing of one set of weights.
 
     The network's input is ``(image[channels] * scale - mean) / std`` with `image` in 0..255.
 
     Parameters
     ----------
     name : str
-        What people call it, for example ``torchvision``; not part of a cache key.
+        For example ``torchvision``; not part of a cache key.
     size : int
         Side of the square network input, in pixels.
     resize : {"crop", "squash", "pad"}
@@ -170,9 +170,8 @@ class PreprocessSpec:
     def with_size(self, size: int | None, resize: str | None = None) -> PreprocessSpec:
         """Return the spec for another input size, another resize policy, or both.
 
-        With either the crop fraction becomes 1: a person who names a size means "my images, at this
-        size", so that an image which already has it is fed as it is. The size of the weights
-        themselves, and no policy, is the recipe of the weights themselves.
+        With either the crop fraction becomes 1, so that an image which already has the requested
+        size is fed as it is. The weights' own size without a policy changes nothing.
 
         Raises
         ------
@@ -195,10 +194,10 @@ class PreprocessSpec:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     def identity(self) -> dict[str, Any]:
-        """Return what moves the numbers: everything but the name, and nothing that is unused."""
+        """Return what determines the pixels, for a cache key: all used fields but the name."""
         fields = self.to_json()
         del fields["name"]
-        if self.resize == "squash" and self.crop_fraction == 1:  # as keys have always had it
+        if self.resize == "squash" and self.crop_fraction == 1:  # keys never had it in this case
             del fields["crop_fraction"]
         return fields
 
@@ -236,7 +235,7 @@ class PreprocessSpec:
         return f"{self.name}: {self.describe_resizing()}, {numbers}"
 
     def describe_resizing(self) -> str:
-        """Return the half of `describe` that is done beside the network."""
+        """Return the part of `describe` about resizing."""
         if self.resize == "squash":
             how = f"squash to {self.short_side}"
             if self.short_side != self.size:
@@ -249,7 +248,7 @@ class PreprocessSpec:
 
     @property
     def short_side(self) -> int:
-        """Length in pixels that the shorter side, squashed both sides, get before the crop."""
+        """Length in pixels of the shorter side before the crop; of both sides under ``squash``."""
         return math.floor(self.size / self.crop_fraction + 1e-9)
 
 
@@ -359,7 +358,7 @@ def decode_preprocess(text: str, where: str) -> PreprocessSpec:
 
 
 def _contradiction(spec: PreprocessSpec) -> str | None:
-    """Return what of a person's spec cannot be meant: it would cost accuracy and say nothing."""
+    """Return a message about fields of a user's file that contradict each other, or None."""
     if spec.crop_fraction < 1 and spec.short_side == spec.size:
         return (
             f"field crop_fraction is {spec.crop_fraction!r} and has no effect: of {spec.size} "

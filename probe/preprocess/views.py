@@ -1,6 +1,6 @@
-"""Augmented copies of an image, as one more axis of the features.
+"""Augmented copies of an image ("views"), as one more axis of the features.
 
-The first view is always the plain image, as it is without views, so that a head may take it alone.
+The first view is always the plain image, so that a head may be fitted on it alone.
 
     flip    plain; mirrored left to right
     crops5  plain; the four corners (top left, top right, bottom left, bottom right) of the image
@@ -17,7 +17,7 @@ import numpy as np
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
-MARGIN = 0.875  # of the side is what a corner crop keeps, at the most
+MARGIN = 0.875  # the largest share of the side that a corner crop keeps
 
 
 def image_views(image: UInt8Image, spec: PreprocessSpec, views: str) -> list[UInt8Image]:
