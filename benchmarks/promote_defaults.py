@@ -52,7 +52,6 @@ from probe.finetune.mirror import mirror_test
 from probe.finetune.options import Options
 from probe.finetune.promotion import begin
 from probe.finetune.source import Places, Source, open_source
-from probe.finetune.train import places_of, score
 from probe.heads.history import Epoch
 
 Pixels = NDArray[np.uint8]
@@ -217,7 +216,8 @@ def tuned(source: Source, recipe: dict[str, Any], seed: int) -> dict[str, Any]:
         seconds = time.perf_counter() - started
         training.network.state.put(load_best(Path(place), training.progress.best_epoch))
         assert source.test is not None
-        targets = places_of(source.test.labels, source.head.classes_)
+        task = training.feed.task
+        targets = task.encode(source.test.labels, source.head.classes_)
         return {
             "augment": training.options.augment,
             "mirror": [mirror.plain, mirror.mirrored],
@@ -229,7 +229,7 @@ def tuned(source: Source, recipe: dict[str, Any], seed: int) -> dict[str, Any]:
             "best": training.progress.best_epoch,
             "seconds": seconds,
             "probe_test": source.result.metrics["test"]["top1"],
-            "test": score(training.predict(source.test)[1], targets)[1],
+            "test": task.loss_and_figure(training.predict(source.test)[1], targets)[1],
         }
 
 

@@ -808,11 +808,13 @@ class Run:
     @property
     def parent(self) -> str | None:
         """Of a fine-tuned network: the name of the run that it started from."""
-        from probe.core.records import read_json
+        from probe.core.records import read_record
         from probe.finetune.request import FILE_NAME
 
         path = self.folder / FILE_NAME
-        return Path(read_json(path)["run"]).name if path.is_file() else None
+        if not path.is_file():
+            return None
+        return read_record(path, "a fine-tuning", lambda data: Path(data["run"]).name)
 
     def confusion(self, split: str | None = None) -> ConfusionTable:
         """Return what was taken for what.
@@ -859,7 +861,7 @@ class Run:
         return f"<Run {self.name}: {one.head} on {one.dataset}, {one.backbone} {one.layer}{figure}>"
 
     def _repr_html_(self) -> str:
-        from probe.runs.fit import CONFUSION, LABEL_BARS
+        from probe.figures.classes import CONFUSION, LABEL_BARS
 
         page = Html().title(repr(self)[1:-1])
         names = list(dict.fromkeys(name for one in self.metrics.values() for name in one))

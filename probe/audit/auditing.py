@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from probe.audit.record import Copies, LabelError
 from probe.errors import UsageError
-from probe.evaluation.logits import probabilities_of
-from probe.evaluation.many import are_many
-from probe.evaluation.multilabel import HALF, label_text
-from probe.evaluation.pairs import figure, metric_of
+from probe.evaluation.multilabel import HALF
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.splitting import Labels
+from probe.evaluation.task import task_of
 from probe.evaluation.units import Units
 from probe.runs.duplicates import NearDuplicate
 
@@ -74,7 +72,7 @@ def label_errors(said: OutOfFold, train: Part, classes: Sequence[str]) -> list[L
     off-diagonal of the confident joint; ranked by the margin between the two classes. Thyagarajan
     et al., arXiv:2211.13895: multi-label images.
     """
-    if train.y.ndim == 2:
+    if not train.task.exclusive:
         return _doubted_labels(said.whole, train, classes)
     given = train.y.astype(np.intp)
     own, likely = np.empty((2, len(given)))
@@ -156,7 +154,9 @@ def find_copies(
                 Copies(
                     ids=tuple(splits[name].ids[at] for name, at in places),
                     splits=tuple(name for name, _ in places),
-                    labels=tuple(label_text(splits[name].y[at], classes) for name, at in places),
+                    labels=tuple(
+                        splits[name].task.text(splits[name].y[at], classes) for name, at in places
+                    ),
                 )
             )
     return sorted(found, key=lambda one: (not one.contradicting, -len(set(one.splits))))
@@ -185,15 +185,15 @@ def out_of_fold_probabilities(
     rows = fold_split(train.y, folds, seed, units=train.units)
     warn_of_unknown(train.y, rows)
     choice = choose(PathHead(C=C), train, None, Search(candidates=[{}], folds=rows))
-    if train.y.ndim == 1 and are_many(len(train), n_classes):
+    if train.task.are_many(len(train), n_classes):
         return OutOfFold(
             blocks=lambda: (
-                (images, probabilities_of(logits, False))
+                (images, train.task.probabilities_of(logits))
                 for images, logits in out_of_fold_blocks(train, choice.heads, rows, n_classes)
             )
         )
     logits = out_of_fold_logits(train, choice.heads, rows, n_classes)
-    return OutOfFold.of(probabilities_of(logits, train.y.ndim == 2))
+    return OutOfFold.of(train.task.probabilities_of(logits))
 
 
 def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, float]:
@@ -208,24 +208,26 @@ def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, 
     if unknown := leaked - set(test.ids.tolist()):
         raise UsageError(f"the run has no prediction of {min(unknown)}; it is of other features")
     out = np.array([one in leaked for one in test.ids.tolist()])
-    metric, p, labels = metric_of(test.labels), test.probabilities, test.columns
+    task, p, labels = test.task, test.probabilities, test.columns
+    metric = task.metric
     scores: dict[str, float | None] = {
-        f"test_{metric}": figure(p, labels),
+        f"test_{metric}": task.figure(p, labels),
         "n_leaked": float(out.sum()),
     }
     if 0 < out.sum() < len(out):
-        scores[f"test_{metric}_without"] = figure(p[~out], labels[~out])
-        scores[f"duplicates_{metric}"] = figure(p[out], labels[out])
+        scores[f"test_{metric}_without"] = task.figure(p[~out], labels[~out])
+        scores[f"duplicates_{metric}"] = task.figure(p[out], labels[out])
     return {name: value for name, value in scores.items() if value is not None}
 
 
 def out_of_fold_scores(said: OutOfFold, labels: Labels) -> dict[str, float]:
     """Return the scores of out-of-fold probabilities, by their names in `Audit.scores`."""
-    if labels.ndim == 1:
+    task = task_of(labels)
+    if task.exclusive:
         right = np.concatenate([p.argmax(axis=1) == labels[rows] for rows, p in said.blocks()])
-        return {f"oof_{metric_of(labels)}": float(right.mean())}
+        return {f"oof_{task.metric}": float(right.mean())}
     probabilities = said.whole
-    value = figure(probabilities, labels)
-    scores = {} if value is None else {f"oof_{metric_of(labels)}": value}
+    value = task.figure(probabilities, labels)
+    scores = {} if value is None else {f"oof_{task.metric}": value}
     scores["oof_hamming_loss"] = float(((probabilities >= HALF) != (labels == 1)).mean())
     return scores

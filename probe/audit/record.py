@@ -9,15 +9,14 @@ The search itself is in `probe.runs.duplicates` and `probe.audit.auditing`.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from probe.core.files import write_text
-from probe.core.records import read_json
+from probe.core.plain import from_plain, to_plain
+from probe.core.records import read_record, write_record
 from probe.core.short_repr import short_repr
-from probe.errors import DataError
 from probe.runs.duplicates import NearDuplicate
 
 SCHEMA = 1
@@ -108,13 +107,13 @@ class Audit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, as `--json` prints them."""
-        return {"schema": self.schema, **asdict(self)}
+        return {"schema": self.schema, **to_plain(self)}
 
 
 def save_audit(folder: Path, audit: Audit) -> Path:
     """Write `audit.json` by rename and return its path."""
     path = folder / FILE_NAME
-    write_text(path, json.dumps(audit.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_record(path, audit.to_dict())
     return path
 
 
@@ -126,22 +125,7 @@ def load_audit(folder: Path) -> Audit:
     DataError
         There is none, or it is not what `save_audit` writes; the message has the path.
     """
-    path = folder / FILE_NAME
-    try:
-        data = read_json(path)
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
-        pairs = tuple(NearDuplicate(**one) for one in data["near_duplicates"])
-        errors = tuple(LabelError(**one) for one in data["label_errors"])
-        copies = tuple(
-            Copies(**{name: tuple(values) for name, values in one.items()})
-            for one in data.get("copies", ())  # older versions did not list them
-        )
-        known = {one.name: data[one.name] for one in fields(Audit) if one.name in data}
-        found = {"near_duplicates": pairs, "label_errors": errors, "copies": copies}
-        return Audit(**known | found)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; `probe audit` writes one") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{path}: not an audit ({reason})") from error
+    return read_record(
+        folder / FILE_NAME, "an audit", partial(from_plain, Audit),
+        schema=SCHEMA, absent="`probe audit` writes one",
+    )  # fmt: skip

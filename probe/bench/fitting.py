@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,14 +12,15 @@ from probe.bench.record import Protocol
 from probe.bench.sources import Source
 from probe.cache.joining import Joined
 from probe.cache.key import canonical_json, digest_text
-from probe.core.files import write_text
-from probe.core.records import read_json
+from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
 from probe.errors import DataError, UsageError
+from probe.evaluation.gains import METRICS
 from probe.evaluation.parts import SplitPlan, plan_splits, warn_of_shared
 from probe.evaluation.predictions import FILE_NAME as PREDICTIONS
 from probe.evaluation.predictions import Predictions, load_predictions
 from probe.evaluation.splitting import Labels, fold_split, warn_of_unknown
+from probe.evaluation.task import Task, task_of_splits
 from probe.evaluation.units import Related, beyond_single
 from probe.heads.catalog import HEADS, names_that
 from probe.heads.projection import FILE_NAME as PROJECTION
@@ -89,13 +89,13 @@ def check_protocol(
     if protocol.sample_weight is not None:
         for name in protocol.heads:
             require_weights(name)
-    if any(one.ndim == 2 for one in labels.values()):
-        if protocol.metric not in ("top1", "map"):
-            raise UsageError(
-                f"--metric {_choice_metric(protocol)} is for images of one label each, and these "
-                "may have several, which are ranked by mean average precision; leave it out"
-            )
-        _require_several(protocol.heads)
+    task = task_of_splits(labels.values())
+    if protocol.metric in METRICS:
+        task.require_one_label(
+            f"--metric {_choice_metric(protocol)} is for images of one label each",
+            "mean average precision ranks them; leave it out",
+        )
+    _require_able(protocol.heads, task)
     plan = plan_splits(labels, val_size=protocol.val_size, seed=protocol.seed, related=related)
     if related is not None:
         warn_of_shared(related, labels)
@@ -110,9 +110,9 @@ def check_protocol(
         _require_held_out(plan)
 
 
-def _require_several(heads: Sequence[str]) -> None:
+def _require_able(heads: Sequence[str], task: Task) -> None:
     for name in heads:
-        if not HEADS[name].takes_several:
+        if not (task.exclusive or HEADS[name].takes_several):
             raise UsageError(
                 f"--heads {name}: these images may have several labels, and this head knows one an "
                 f"image; take some of {names_that('takes_several', 'or')}"
@@ -180,7 +180,7 @@ class Runs:
         plan = plan_rows(source, protocol)
         with run_folder(None, self.folder) as target:
             run = fit_head(_joined(source), request, plan, ledger=self._ledger)
-            write_text(target / FILE_NAME, json.dumps({"digest": digest, **about}, indent=1) + "\n")
+            write_record(target / FILE_NAME, {"digest": digest, **about}, indent=1)
             if source.projection is not None:  # else nobody could use the head on other images
                 save_projection(source.projection(), target / PROJECTION)
             keep_run(target, run, source.entry.classes)
@@ -241,10 +241,13 @@ def _weights_of(source: Source, column: str | None) -> dict[str, str]:
 
 def _read_digest(path: Path) -> str | None:
     """Return a run's digest; None where it has to be fitted again."""
-    try:
-        about = read_json(path)
+
+    def digest(about: Any) -> str | None:
         if about["pca"] is not None and not path.with_name(PROJECTION).is_file():
             return None  # of a version that did not keep what the PCA learnt
         return str(about["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
+
+    try:
+        return read_record(path, "what a run of a bench is of", digest)
+    except DataError:
         return None

@@ -20,9 +20,11 @@ from probe.bench.candidates import SPEC
 from probe.bench.sources import Source, SplitRows, of_entry
 from probe.cache.joining import Joined, matching_rows
 from probe.cache.store import Entry, Store
+from probe.core.indexing import rows_of_ids
 from probe.core.short_repr import short_repr
 from probe.datasets import Dataset
 from probe.errors import DataError
+from probe.evaluation.task import task_of
 from probe.evaluation.units import Related, relate
 from probe.runs.grouping import find_groups, list_of
 
@@ -207,8 +209,7 @@ def _rows(
     split = joined.splits.get(name)
     if not imported and split is not None:
         return matching_rows(known, split, name=joined.entry.name, split_name=name)
-    place = {} if split is None else {one: row for row, one in enumerate(split.ids)}
-    lacking = [one for one in known.ids if one not in place]
+    rows, lacking = rows_of_ids(known.ids, () if split is None else split.ids)
     if split is None:
         raise DataError(
             f"it has no {name} rows, and {reference.name} has {len(known.ids):,}: import them "
@@ -220,21 +221,18 @@ def _rows(
             f"first {lacking[0]!r} (its own ids begin with {split.ids[0]!r}): import it with "
             f"the ids of {reference.name}"
         )
-    return np.array([place[one] for one in known.ids], np.intp)
+    return rows
 
 
 def _check_labels(labels: Labels, known: KnownRows, name: str, reference: Reference) -> None:
-    if labels.ndim != known.labels.ndim:
-        several = "it has several labels an image" if labels.ndim == 2 else "it has one label"
-        raise DataError(f"{several}, and {reference.name} does not")
-    differ = labels != known.labels
-    rows = np.flatnonzero(differ.any(axis=1) if differ.ndim == 2 else differ)
+    task = task_of(labels)
+    if task is not task_of(known.labels):
+        raise DataError(f"it has {task.gives} an image, and {reference.name} does not")
+    rows = np.flatnonzero(task.differ(labels, known.labels))
     if len(rows):
         row = int(rows[0])
-        said = ""
-        if labels.ndim == 1:
-            own, other = (reference.classes[int(one[row])] for one in (labels, known.labels))
-            said = f", {own!r} for {other!r}"
+        own, other = (task.text(one[row], reference.classes) for one in (labels, known.labels))
+        said = f", {own!r} for {other!r}"
         raise DataError(
             f"it has other labels than {reference.name} for {len(rows):,} of the "
             f"{len(labels):,} {name} images, first {known.ids[row]!r}{said}: its rows are in "

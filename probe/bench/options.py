@@ -17,6 +17,7 @@ from probe.cache.store import Entry, Store
 from probe.core.options import Counts, Words, counts, words
 from probe.datasets import DATASETS, Dataset
 from probe.errors import UsageError
+from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, task_by_metric, task_of_splits
 from probe.extraction.request import Request, requested_dataset
 from probe.heads import HEADS
 from probe.heads.grid import CHOICE_METRICS
@@ -203,14 +204,15 @@ def checked(
             labels = {name: one.labels for name, one in rows.splits.items()}
             related = given.related_given(rows, request.group)
         check_protocol(request.protocol, labels, related)
-        several = any(one.ndim == 2 for one in labels.values())
-        metrics["map" if several else request.protocol.metric] = name
+        task = task_of_splits(labels.values())
+        metrics[task.ranked_by(request.protocol.metric)] = name
         references.append(rows)
         read.append(passes)
     if len(metrics) > 1:
-        one = next(name for metric, name in metrics.items() if metric != "map")
+        tasks = {task_by_metric(metric): name for metric, name in metrics.items()}
+        several, one = tasks[MULTI_LABEL], tasks[SINGLE_LABEL]
         raise UsageError(
-            f"images of {metrics['map']} may have several labels, those of {one} have one: they "
+            f"images of {several} may have several labels, those of {one} have one: they "
             "are ranked by other figures; give each kind a bench of its own"
         )
     protocol = replace(request.protocol, metric=next(iter(metrics)))

@@ -10,15 +10,14 @@ Every figure of a row is also in the `result.json` of its run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from probe.core.files import write_text
 from probe.core.plain import from_plain, to_plain
-from probe.core.records import read_json
+from probe.core.records import read_record, write_record
 from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.pairs import Pair
@@ -414,8 +413,7 @@ class Bench:
 def save_bench(folder: Path, bench: Bench) -> Path:
     """Write `bench.json` by rename and return its path; do it last, it marks a complete bench."""
     path = folder / FILE_NAME
-    text = json.dumps(to_plain(bench), indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_record(path, to_plain(bench), indent=1)
     return path
 
 
@@ -427,16 +425,10 @@ def load_bench(folder: Path) -> Bench:
     DataError
         There is none, or it is not what `save_bench` writes; the message has the path.
     """
-    path = folder / FILE_NAME
-    try:
-        data = read_json(path)
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise DataError(f"the schema is not {SCHEMA}, which is what this version reads")
-        return from_plain(Bench, data)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file; the bench did not finish") from None
-    except (DataError, ValueError, OSError) as error:
-        raise DataError(f"{path}: not a bench: {' '.join(str(error).split())}") from error
+    return read_record(
+        folder / FILE_NAME, "a bench", partial(from_plain, Bench),
+        schema=SCHEMA, absent="the bench did not finish",
+    )  # fmt: skip
 
 
 def newest_bench(benches: Path) -> Bench | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +15,13 @@ from probe.bench.record import Score
 from probe.bench.sources import Source
 from probe.bench.transferability import NEIGHBOURS, h_score, knn_score, leep, logme, nce
 from probe.cache.key import canonical_json, digest_text
-from probe.core.files import write_text
 from probe.core.plain import from_plain, to_plain
-from probe.core.records import read_json
+from probe.core.records import read_record, write_record
 from probe.errors import DataError, ProbeError
 from probe.evaluation.logits import softmax
 from probe.evaluation.parts import SplitPlan
 from probe.evaluation.splitting import validation_split
+from probe.evaluation.task import task_of
 from probe.evaluation.units import Units, beyond_single
 from probe.extraction.request import Prepared
 from probe.runs.results import versions
@@ -75,14 +74,14 @@ def score_features(
     found = _read(path)
     if found is None:
         found = _compute(source, train.split, rows, prepared, seed=seed, units=units)
-        write_text(path, json.dumps([to_plain(one) for one in found]))
+        write_record(path, [to_plain(one) for one in found], indent=None)
     return [replace(one, features=source.name) for one in found]  # another bench's name for them
 
 
 def _read(path: Path) -> list[Score] | None:
     try:
-        return [from_plain(Score, one) for one in read_json(path)]
-    except (OSError, ValueError, TypeError, DataError):
+        return read_record(path, "scores", lambda plain: [from_plain(Score, one) for one in plain])
+    except DataError:
         return None  # not there, or damaged: computed anew
 
 
@@ -103,7 +102,7 @@ def _compute(
     plain = whole.features.reshape(len(whole), views, -1)[:, 0]  # the first view is the image
     X, y = plain[rows].astype(np.float32), whole.labels[rows]
     tasks: list[tuple[str, int, Scorer]] = [("logme", len(X), lambda: logme(X, y))]
-    if y.ndim == 1:
+    if task_of(y).exclusive:
         few = _some(np.arange(len(rows)), y, MOST_NEIGHBOURS, seed)
         own = None if units is None else units[rows[few]]
         tasks += _of_one_label(X, y, (few, own), _classifier(prepared(), source))

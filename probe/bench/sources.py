@@ -99,7 +99,7 @@ class Source:
     @cached_property
     def width(self) -> int:
         """Features an image has; views are rows of their own."""
-        return self.pca or sum(_width(entry) for entry in self.entries)
+        return self.pca or sum(entry.width for entry in self.entries)
 
     @cached_property
     def labels_digest(self) -> str:
@@ -199,7 +199,7 @@ def reduced(source: Source, width: int, train: Any) -> Source:
     def learnt() -> Projection:
         X = _flat(split.features)
         X = X if train.rows is None else X[train.rows]
-        scale = _block_scale(X, [_width(entry) for entry in source.entries])
+        scale = _block_scale(X, [entry.width for entry in source.entries])
         mean, axes = principal_axes(X / scale, width)
         return Projection(mean=mean * scale, scale=scale.astype(np.float64), axes=axes)
 
@@ -254,9 +254,3 @@ def principal_axes(X: NDArray[Any], width: int) -> tuple[NDArray[Any], NDArray[A
 
 def _flat(features: NDArray[Any]) -> NDArray[Any]:
     return features.reshape(len(features), -1)
-
-
-def _width(entry: FeatureSet) -> int:
-    from probe.cache.key import view_count
-
-    return int(np.prod(entry.row_shape)) // view_count(entry.key.views)

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.nearest import leave_out_itself, nearest
 from probe.errors import UsageError
+from probe.evaluation.task import task_of
 
 Features = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -252,26 +254,23 @@ def knn_score(
         raise UsageError(f"{k} neighbours of {len(X)} rows: give 1 to {len(X) - 1}")
     unit = np.asarray(X, np.float32)
     unit = unit / np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    right = 0
-    for start in range(0, len(unit), BLOCK):
-        near = unit[start : start + BLOCK] @ unit.T
-        rows = np.arange(len(near))
-        near[rows, start + rows] = -np.inf  # not itself
+
+    def leave_out(part: slice, cosines: NDArray[np.float32]) -> None:
+        leave_out_itself(part, cosines)
         if units is not None:
-            near[units[start : start + BLOCK, None] == units] = -np.inf
-        best = np.argpartition(-near, k - 1, axis=1)[:, :k]
-        votes = np.zeros((len(near), len(classes)))
-        # a nearer neighbour's vote weighs a little more: that decides ties and nothing else
-        close = np.take_along_axis(near, best, axis=1).astype(np.float64)
-        weight = np.where(np.isfinite(close), 1 + (close + 1) / (4 * k), 0)
-        np.add.at(votes, (rows[:, None], index[best]), weight)
-        right += int(np.sum(votes.argmax(axis=1) == index[start : start + BLOCK]))
-    return right / len(unit)
+            cosines[units[part, None] == units] = -np.inf
+
+    close, best = nearest(unit, unit, k, leave_out=leave_out)
+    # a nearer neighbour's vote weighs a little more: that decides ties and nothing else
+    weight = np.where(np.isfinite(close), 1 + (close.astype(np.float64) + 1) / (4 * k), 0)
+    votes = np.zeros((len(unit), len(classes)))
+    np.add.at(votes, (np.arange(len(unit))[:, None], index[best]), weight)
+    return int(np.sum(votes.argmax(axis=1) == index)) / len(unit)
 
 
 def _indicators(y: Labels) -> Iterator[Array64]:
     """Yield each class's indicator, (n_rows,)."""
-    if y.ndim == 1:
+    if task_of(y).exclusive:
         yield from ((y == label).astype(np.float64) for label in _classes(y))
         return
     varying = np.flatnonzero((y != y[:1]).any(axis=0))

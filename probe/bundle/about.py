@@ -16,6 +16,7 @@ from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, graph_file, passes_
 from probe.core.records import loads_json
 from probe.core.short_repr import short_repr
 from probe.errors import BundleError, ProbeError
+from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, Task
 from probe.evaluation.two_classes import Threshold
 from probe.heads.projection import FILE_NAME as PROJECTION
 
@@ -121,6 +122,11 @@ class About:
     thresholds: tuple[float, ...] | None = None
     threshold: Threshold | None = None
     schema: int = SCHEMA
+
+    @property
+    def task(self) -> Task:
+        """Whether an image has one label or may have several."""
+        return MULTI_LABEL if self.several else SINGLE_LABEL
 
     def to_json(self) -> str:
         """Return the text of `bundle.json`."""

@@ -29,9 +29,8 @@ from probe.bundle.parts import (
 from probe.bundle.reject import Verdicts, judge
 from probe.core.html import Html
 from probe.errors import BundleError
-from probe.evaluation.logits import scores_of, softmax
+from probe.evaluation.logits import softmax
 from probe.evaluation.multilabel import HALF, reached
-from probe.evaluation.statistics import apply_binary_temperature, apply_temperature
 from probe.evaluation.two_classes import answers_of
 from probe.heads.fitted import votes
 from probe.heads.projection import Projection
@@ -300,7 +299,7 @@ class Bundle:
         In a multi-label bundle these are the labels whose thresholds are reached, maybe none; in
         others the predicted class alone.
         """
-        if not self.about.several:
+        if self.about.task.exclusive:
             return [(name,) for name in self.predict(images)]
         every = [reached(p, self.thresholds) for p in self.predict_proba(images)]
         return [tuple(self.about.classes[number] for number in given) for given in every]
@@ -315,17 +314,16 @@ class Bundle:
         return self.probabilities(self.features(np.stack(packed)))
 
     def _one_head(self, head: FittedHead, features: NDArray[Any]) -> NDArray[np.float64]:
-        temperature, several = self.about.temperature, self.about.several
+        temperature, task = self.about.temperature, self.about.task
         places = head.classes_.astype(np.intp)
-        scaled = apply_binary_temperature if several else apply_temperature
         found = np.zeros((len(features), len(self.about.classes)))  # 0: no training rows
         if temperature is None:
             found[:, places] = head.predict_proba(features)
         elif self.about.schema == FROM_PROBABILITIES:
             found[:, places] = head.predict_proba(features)
-            found = scaled(scores_of(found, several), temperature)
+            found = task.apply_temperature(task.scores_of(found), temperature)
         else:
-            found[:, places] = scaled(head.predict_logits(features), temperature)
+            found[:, places] = task.apply_temperature(head.predict_logits(features), temperature)
         return found
 
 

@@ -102,7 +102,7 @@ def _held_out(about: About) -> str:
 
 
 def _answers(about: About, votes: int) -> str:
-    function = "sigmoid" if about.several else "softmax"
+    function = about.task.activation
     if votes:
         calibrated = (
             f"Each of {votes} heads has a vote, and a probability is a share of the votes: it is "
@@ -123,7 +123,7 @@ def _answers(about: About, votes: int) -> str:
         else ""
     )
     labels = ""
-    if about.several:
+    if not about.task.exclusive:
         labels = "An image may have several labels, or none: each has a probability of its own. "
         labels += _given_from(about, votes)
     if about.threshold is not None:

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.nearest import nearest
 from probe.core.short_repr import short_repr
 from probe.errors import BundleError
+from probe.evaluation.task import task_of
 
 K = 10
 MOST_ROWS, MOST_BYTES = 2000, 32 << 20  # kept at most, whichever is less
-BLOCK = 1024
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,18 +72,9 @@ class Neighbours:
         rows : intp, (n, k)
         """
         k = min(k, len(self))
-        distances, rows = np.empty((len(features), k)), np.empty((len(features), k), np.intp)
-        for start in range(0, len(features), BLOCK):
-            cosines = unit(features[start : start + BLOCK]) @ self._rows.T  # (block, n_rows)
-            best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
-            near = np.take_along_axis(cosines, best, axis=1)
-            order = np.argsort(-near, axis=1, kind="stable")
-            here = slice(start, start + len(cosines))
-            rows[here] = np.take_along_axis(best, order, axis=1)
-            # |a - b|^2 = 2 - 2 a.b for vectors of length one; rounding may pass 1
-            gaps = 2 - 2 * np.take_along_axis(near, order, axis=1).astype(np.float64)
-            distances[here] = np.sqrt(np.maximum(gaps, 0))
-        return distances, rows
+        cosines, rows = nearest(self._rows, unit(features), k)
+        # |a - b|^2 = 2 - 2 a.b for vectors of length one; rounding may pass 1
+        return np.sqrt(np.maximum(2 - 2 * cosines.astype(np.float64), 0)), rows
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `from_arrays` takes, for a file."""
@@ -104,13 +96,12 @@ class Neighbours:
         """
         try:
             features, labels = arrays["features"], arrays["labels"]
-            one = labels.shape == (len(features),) and labels.dtype == np.int32
-            several = labels.shape == (len(features), n_classes) and labels.dtype == np.uint8
-            fits = features.ndim == 2 and len(features) > 0 and (one or several)
+            task = task_of(labels)
+            fits = features.ndim == 2 and len(features) > 0 and labels.dtype == task.dtype
             if not fits or features.dtype != np.float16:
                 raise ValueError("features and labels do not go together")
-            most = n_classes - 1 if one else 1
-            if not np.isfinite(features).all() or labels.min() < 0 or labels.max() > most:
+            valid = task.valid(labels, len(features), n_classes)
+            if not valid or not np.isfinite(features).all():
                 raise ValueError("a feature is not finite, or a label is of no class")
             ids = tuple(one.decode() for one in _unpacked("ids", arrays))
             pictures = tuple(_unpacked("pictures", arrays))
@@ -129,11 +120,6 @@ def unit(features: NDArray[Any]) -> NDArray[np.float32]:
     return scaled
 
 
-def kept_labels(labels: NDArray[Any]) -> NDArray[np.int32] | NDArray[np.uint8]:
-    """Return labels as `Neighbours` keeps them."""
-    return labels.astype(np.uint8) if labels.ndim == 2 else labels.astype(np.int32)
-
-
 def rows_to_remember(labels: NDArray[Any], width: int, seed: int = 0) -> NDArray[np.intp]:
     """Choose rows at random, each class in proportion and at least one row of each.
 
@@ -143,7 +129,7 @@ def rows_to_remember(labels: NDArray[Any], width: int, seed: int = 0) -> NDArray
     if len(labels) <= limit:
         return np.arange(len(labels))
     rng = np.random.default_rng(seed)
-    if labels.ndim == 2:
+    if not task_of(labels).exclusive:
         return np.sort(rng.choice(len(labels), limit, replace=False))
     chosen = []
     for label in np.unique(labels):

@@ -17,6 +17,7 @@ from probe.bundle.network import NetworkAbout, describe_pass, graph_file
 from probe.core.files import reason_of
 from probe.engines.mxnet.graph import FrozenGraph
 from probe.errors import BundleError, HeadError, WeightsError
+from probe.evaluation.task import SINGLE_LABEL
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection
 
@@ -89,9 +90,10 @@ def check_head(where: str, head: FittedHead, about: About) -> None:
     if not hasattr(head, "classes_"):
         raise BundleError(f"{where}: the head is not fitted; fit it with `probe head` first")
     labels, n_classes = head.classes_, len(about.classes)
-    if (several := getattr(head, "multilabel_", False)) != about.several:
-        head_gives, bundle = ("several labels", "one") if several else ("one label", "several")
-        raise BundleError(f"{where}: the head gives {head_gives} an image, the bundle {bundle}")
+    if (task := getattr(head, "task_", SINGLE_LABEL)) is not about.task:
+        raise BundleError(
+            f"{where}: the head gives {task.gives} an image, the bundle {about.task.gives}"
+        )
     if not np.issubdtype(labels.dtype, np.integer):
         raise BundleError(f"{where}: the head's labels are no class numbers")
     if labels.min() < 0 or labels.max() >= n_classes:

@@ -26,6 +26,7 @@ from probe.errors import (
     UnknownNameError,
     UsageError,
 )
+from probe.evaluation.task import task_of
 
 SHOWN_CLASSES = 8
 RowIndex = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
@@ -140,7 +141,7 @@ class FeatureSplit:
         """Return several (row, label) at once; PyTorch's loader asks for batches like this."""
         index = row_numbers(rows, len(self))
         own = self.labels[index]
-        labels = list(own) if own.ndim == 2 else own.tolist()
+        labels = own.tolist() if task_of(own).exclusive else list(own)
         return list(zip(self.rows(index), labels, strict=True))
 
     def verify(self) -> None:
@@ -272,6 +273,11 @@ class FeatureSet:
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one image's features, views first where there are any."""
         return next(iter(self.header.features.values())).shape[1:]
+
+    @property
+    def width(self) -> int:
+        """Features of one view of an image: what a head takes."""
+        return int(np.prod(self.row_shape, dtype=np.int64)) // view_count(self.key.views)
 
     @property
     def seconds(self) -> float:

@@ -36,6 +36,7 @@ from probe.core.hdf5 import Beginning, check_heaps
 from probe.core.records import loads_json
 from probe.core.short_repr import short_repr
 from probe.errors import CacheError
+from probe.evaluation.task import SINGLE_LABEL, TASKS
 
 MAGIC = "probe-features"
 MOST_BLOCK_ROWS = 1 << 20  # far more than anybody writes
@@ -283,10 +284,11 @@ def _region(dataset: Any, size: int) -> Region:
 def _check_shapes(header: Header, split: str) -> None:
     """Refuse arrays that are not what the format says; the checksums cover bytes, not types."""
     count = header.features[split].shape[0]
-    several = header.labels[split].dtype == np.uint8
-    expected = {
+    dtype = header.labels[split].dtype
+    task = next((one for one in TASKS if one.dtype == dtype), SINGLE_LABEL)
+    expected: dict[str, tuple[tuple[int, ...], Any]] = {
         "features": ((count, *header.features[split].shape[1:]), header.key.dtype),
-        "labels": ((count, len(header.classes)), "uint8") if several else ((count,), "int32"),
+        "labels": (task.shape(count, len(header.classes)), np.dtype(task.dtype).name),
         "ids": ((count,), header.ids[split].dtype if header.ids[split].dtype.kind == "S" else "S"),
         "content": ((count, 16), "uint8"),
         "blocks": ((-(-count // max(header.block_rows, 1)),), "uint64"),

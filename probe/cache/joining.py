@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.cache.features import FeatureSet, FeatureSplit
 from probe.cache.key import SPLIT_ORDER
 from probe.cache.store import Entry, Store
+from probe.core.indexing import rows_of_ids
 from probe.core.short_repr import short_repr
 from probe.errors import DataError
 
@@ -93,11 +94,9 @@ def matching_rows(split: Any, other: Any, *, name: str, split_name: str) -> NDAr
     DataError
         An image is not there, or has other contents.
     """
-    place = {} if other is None else {one: row for row, one in enumerate(other.ids)}
-    lacking = sum(one not in place for one in split.ids)
+    rows, lacking = rows_of_ids(split.ids, () if other is None else other.ids)
     if other is None or lacking:
-        raise DataError(f"{name} has no features of {lacking:,} images of {split_name}")
-    rows = np.array([place[one] for one in split.ids], np.intp)
+        raise DataError(f"{name} has no features of {len(lacking):,} images of {split_name}")
     if not np.array_equal(other.content[rows], split.content):
         raise DataError(f"{name}: images of {split_name} have the same ids and other contents")
     return rows

@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import filelock
 
 from probe.core.files import make_folder
-from probe.core.records import read_json
-from probe.errors import CacheError
+from probe.core.plain import from_plain
+from probe.core.records import read_record
+from probe.errors import CacheError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -117,14 +119,8 @@ def _myself() -> Holder:
 
 def _read_note(place: Path) -> Holder | None:
     try:
-        data = read_json(_note(place))
-        return Holder(
-            pid=int(data["pid"]),
-            user=str(data["user"]),
-            host=str(data["host"]),
-            since=float(data["since"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_record(_note(place), "a note of who holds a lock", partial(from_plain, Holder))
+    except DataError:
         return None
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from probe.cache.joining import parse_features_name
-from probe.core.records import read_json
+from probe.core.records import read_record
 from probe.core.run_folders import RESULT, outside_runs
-from probe.errors import ProbeError
+from probe.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +50,16 @@ def needed_entries(cache_dir: Path) -> Needed:
 
 def _entries_of(path: Path) -> list[str]:
     """Return the entries that a run or a bench names; none where the file cannot be read."""
-    try:
-        data = read_json(path)
+
+    def names(data: Any) -> list[str]:
         if path.name == RESULT:
             return list(parse_features_name(data["entry"])[0])
         return [str(name) for row in data["rows"] for name in row["entries"]]
-    except (ProbeError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
-        log.info("%s: %s", path, error)
+
+    try:
+        return read_record(path, "a run or a bench", names)
+    except DataError as error:
+        log.info("%s", error)
         return []
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from probe.bench.record import SCORE_TITLES, unbounded_words
 from probe.errors import ProbeError
+from probe.evaluation.task import task_by_metric
 from probe.runs.results import LOSSES, METRIC_WORDS, figure_text, read_run
 from probe.screen import console
 
@@ -53,7 +54,7 @@ def show(bench: Bench, folder: Path) -> None:
         split = bench.protocol.split
         if count := (rows[0].groups or {}).get(split):
             images += f" ({SPLITS[split]}: {count:,} groups)"
-        kinds = "labels, several an image" if bench.protocol.metric == "map" else "classes"
+        kinds = task_by_metric(bench.protocol.metric).columns
         out.print(f"{comparison.dataset}: {images} images, {comparison.n_classes} {kinds}\n")
         _leaderboard(bench, rows)
         out.print()
@@ -117,7 +118,7 @@ def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
     numbers = range(2 + several, len(columns) - 1)
     console.table(console.stdout(), columns, lines, right=(0, *numbers), fold=1)
     below = "in percent" + ", log loss in nats, less is better" * (metric in LOSSES)
-    if metric == "map":
+    if not task_by_metric(metric).exclusive:
         below += "; mAP: mean average precision over the labels; AUC: the mean over them"
     if len(rows) > 1:
         below += "; rows that share a letter are not distinguishable with these data"

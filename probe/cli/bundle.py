@@ -173,7 +173,7 @@ def _answers(made: Bundle) -> str:
     low, high = made.thresholds.min(), made.thresholds.max()
     if made.about.thresholds is not None:
         how += f"; each label from a threshold of its own, {low:.2f} to {high:.2f}"
-    elif made.about.several:
+    elif not made.about.task.exclusive:
         why = "half of the votes" if made.votes else "0.5 on, for nothing was held out"
         how += f"; each label from {why}"
     return several + how

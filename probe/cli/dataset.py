@@ -60,7 +60,6 @@ def show_dataset(
 ) -> None:
     """Count a dataset's images by split and class."""
     from probe.datasets import load_dataset
-    from probe.datasets.spec import class_counts
     from probe.screen import console
 
     found = load_dataset(
@@ -70,7 +69,7 @@ def show_dataset(
         progress=console.download_bar,
     )
     counts = {
-        name: class_counts(split.labels, len(found.classes)).tolist()
+        name: found.task.counts(split.labels, len(found.classes)).tolist()
         for name, split in found.splits.items()
     }
     if as_json:
@@ -79,7 +78,7 @@ def show_dataset(
                 "name": found.name,
                 "root": str(found.root) if found.root else None,
                 "classes": list(found.classes),
-                "multilabel": found.multilabel,
+                "multilabel": not found.task.exclusive,
                 "counts": counts,
                 "images": {name: len(split) for name, split in found.splits.items()},
             }
@@ -87,7 +86,7 @@ def show_dataset(
         return
     out = console.stdout()
     facts = {"dataset": found.name, "root": str(found.root or "in a package")}
-    if found.multilabel:
+    if not found.task.exclusive:
         facts["labels"] = "an image may have several, or none"
     console.facts(out, facts)
     rows = [

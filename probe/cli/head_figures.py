@@ -35,7 +35,7 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     from probe.screen import console
 
     out, result = console.stdout(), run.result
-    if result.multilabel is not None:
+    if not result.task.exclusive:
         show_labels(out, result, classes)
         show_subgroups(out, result)
         _show_files(out, result, folder)

@@ -18,6 +18,7 @@ from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Device, Mean, Workers
 from probe.errors import UsageError
+from probe.evaluation.task import Task
 
 if TYPE_CHECKING:
     from probe.bundle import Bundle
@@ -150,7 +151,7 @@ def predict(
     else:
         writers: dict[str, Callable[[Iterable[Prediction]], None]] = {
             "table": _table,
-            "csv": partial(_csv, several=predictor.several),
+            "csv": partial(_csv, task=predictor.task),
             "jsonl": _json_lines,
         }
         writers[form](watch.over(found))
@@ -251,9 +252,9 @@ def _table(found: Iterable[Prediction], out: TextIO | None = None) -> None:
             out.write(f"  {100 * value:6.2f} %  {one_line(label)}{below}\n")
 
 
-def _csv(found: Iterable[Prediction], *, several: bool) -> None:
+def _csv(found: Iterable[Prediction], *, task: Task) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    given = ["given"] if several else []  # whether a label's threshold is reached
+    given = [] if task.exclusive else ["given"]  # whether a label's threshold is reached
     writer.writerow(["image", "rank", "label", "probability", "flags", *given])
     for one in found:
         for rank, (label, value) in enumerate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,17 @@ def row_numbers(index: Any, count: int) -> NDArray[np.intp]:
         raise RowIndexError(f"row {high if high >= count else low:,} of {count:,} rows")
     numbers = given.astype(np.intp)
     return np.where(numbers < 0, numbers + count, numbers)
+
+
+def rows_of_ids(wanted: Sequence[str], ids: Sequence[str]) -> tuple[NDArray[np.intp], list[str]]:
+    """Return where each wanted id is among others, (n,), and the wanted ids that are not there.
+
+    Where some are not there, the rows are of the others.
+    """
+    place = {one: row for row, one in enumerate(ids)}
+    rows = [place[one] for one in wanted if one in place]
+    missing = [one for one in wanted if one not in place] if len(rows) < len(wanted) else []
+    return np.array(rows, np.intp), missing
 
 
 def row_number(row: Any, count: int) -> int:

@@ -1,14 +1,15 @@
 """Frozen dataclasses to and from the plain containers of JSON, checked field by field.
 
-The annotations are the schema. What they may say: str, int, float, bool, an optional one, a nested
-dataclass, ``tuple[X, ...]``, ``tuple[X, Y]`` and ``Mapping[str, X]``.
+The annotations are the schema. What they may say: str, int, float, bool, any of several of them, an
+optional one, a nested dataclass, ``tuple[X, ...]``, ``tuple[X, Y]``, ``Mapping[str, X]`` and Any.
+A field that may be None, or has a default, may be absent.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -53,8 +54,7 @@ def _read(kind: Any, data: object, where: str) -> Any:
     if isinstance(kind, type) and is_dataclass(kind):
         return _read_fields(kind, data, where)
     if isinstance(kind, UnionType):
-        (wanted,) = (one for one in get_args(kind) if one is not NoneType)
-        return None if data is None else _read(wanted, data, where)
+        return _read_union(get_args(kind), data, where)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is tuple:
         return _read_list(inner, data, where)
@@ -62,10 +62,22 @@ def _read(kind: Any, data: object, where: str) -> Any:
         _check(isinstance(data, dict), data, "an object", where)
         assert isinstance(data, dict)
         return {name: _read(inner[1], one, _join(where, name)) for name, one in data.items()}
+    if kind is Any:
+        return data
     kinds = (int, float) if kind is float else (kind,)
     right = isinstance(data, kinds) and (kind is bool or not isinstance(data, bool))
     _check(right, data, kind.__name__, where)
     return float(data) if kind is float else data  # type: ignore[arg-type]
+
+
+def _read_union(kinds: tuple[Any, ...], data: object, where: str) -> Any:
+    wanted = [one for one in kinds if one is not NoneType]
+    if data is None and NoneType in kinds:
+        return None
+    if len(wanted) == 1:
+        return _read(wanted[0], data, where)
+    _check(type(data) in wanted, data, " or ".join(one.__name__ for one in wanted), where)
+    return data
 
 
 def _read_fields(kind: type, data: object, where: str) -> Any:
@@ -74,11 +86,14 @@ def _read_fields(kind: type, data: object, where: str) -> Any:
     types = get_type_hints(kind)
     for name in data.keys() - types.keys():
         raise DataError(f"{_join(where, name)} is not a field that this version knows")
-    optional = {name for name, one in types.items() if NoneType in get_args(one)}
+    nullable = {name for name, one in types.items() if NoneType in get_args(one)}
+    defaults = {one.name for one in fields(kind) if one.default is not MISSING}
+    defaults |= {one.name for one in fields(kind) if one.default_factory is not MISSING}
+    optional = nullable | defaults
     for name in sorted(types.keys() - data.keys() - optional):
         raise DataError(f"{_join(where, name)} is missing")
     values = {name: _read(types[name], one, _join(where, name)) for name, one in data.items()}
-    return kind(**dict.fromkeys(optional) | values)
+    return kind(**dict.fromkeys(nullable - defaults) | values)
 
 
 def _read_list(inner: tuple[Any, ...], data: object, where: str) -> tuple[Any, ...]:

@@ -1,5 +1,8 @@
 """Read JSON, .npy and .npz files that somebody else may have written, or a disk have damaged.
 
+A record is a JSON file of ours: `write_record` writes it by rename, `read_record` reads it, checks
+its version and says in one line what is wrong with it.
+
 Whatever is wrong with one ends in a single kind of error: `ValueError` where a text is already in
 memory, `DataError` with the path where a file is read. Nothing is reserved because a file claims
 it, and what is not a regular file (a pipe, a device, a folder) is refused before it is opened.
@@ -13,12 +16,15 @@ import stat
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.files import write_text
 from probe.errors import DataError, ProbeError
+
+T = TypeVar("T")
 
 MOST_JSON = 1 << 28  # bytes; a million class names with a figure each are a tenth of it
 MOST_DIGITS = 20  # of a whole number: 64 bits
@@ -122,6 +128,87 @@ def read_json(path: Path) -> Any:
         raise
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror})") from error
+
+
+def write_record(path: Path, plain: Any, *, indent: int | None = 2) -> None:
+    """Write a JSON file by rename.
+
+    Parameters
+    ----------
+    plain : dict or list
+        Plain containers, see `probe.core.plain.to_plain`.
+    indent : int or None
+        Spaces a level; None for one line.
+
+    Raises
+    ------
+    ValueError
+        A number is NaN or infinite; nothing is written.
+    """
+    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_record(
+    path: Path,
+    what: str,
+    build: Callable[[Any], T],
+    *,
+    schema: int | None = None,
+    absent: str = "",
+    mend: str = "",
+) -> T:
+    """Return what `build` makes of a JSON file of ours.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        What it should be, with its article: ``a bench``.
+    build : callable
+        Takes what the JSON says. What it raises of wrong fields becomes a line with the path.
+    schema : int, optional
+        The version that is read, where the file says its own.
+    absent : str
+        Why the file may not be there, or how it is made.
+    mend : str
+        What to do about a damaged one.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is damaged, of another version, or something else.
+    """
+    try:
+        data = read_json(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file{absent and f'; {absent}'}") from None
+    except ValueError as error:
+        raise _other(path, what, in_one_line(error), mend) from error
+    try:
+        if schema is not None:
+            _check_schema(data, schema)
+        return build(data)
+    except (ProbeError, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise _other(path, what, in_one_line(error), mend) from error
+    except KeyError as error:
+        raise _other(path, what, f"{error.args[0]} is missing", mend) from error
+
+
+def _check_schema(data: Any, schema: int) -> None:
+    if not isinstance(data, dict):
+        raise ValueError("it is not a JSON object")
+    found = data["schema"]
+    if type(found) is int and found > schema:
+        raise ValueError(
+            f"schema is {found}, this version reads {schema}: a newer probe wrote it, so update"
+        )
+    if found != schema:
+        raise ValueError(f"schema is {found!r}, this version reads {schema}")
+
+
+def _other(path: Path, what: str, reason: str, mend: str) -> DataError:
+    return DataError(f"{shown(path)}: not {what}: {reason}{mend and f'; {mend}'}")
 
 
 def in_one_line(error: BaseException) -> str:

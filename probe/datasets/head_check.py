@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from probe.datasets.spec import Dataset
 from probe.errors import UsageError
 from probe.evaluation.splitting import VAL_SIZE, Labels, validation_split
+from probe.evaluation.task import task_of
 from probe.evaluation.units import beyond_single, relate
 
 Content = NDArray[np.uint8]
@@ -36,22 +37,16 @@ def why_no_head_for(
     use = "features can be extracted, searched and exported, but no head fitted to them"
     if "train" not in every:
         return f"there are no training images, only {', '.join(every)}: {use}"
-    labels = every["train"]
+    labels, task = every["train"], task_of(every["train"])
     if not len(labels):
         return f"there are no training images: {use}"
-    if (labels == labels[:1]).all():
-        what = (
-            "have the same labels"
-            if labels.ndim == 2
-            else f"are of one class, {classes[labels[0]]!r}"
-        )
-        return f"all {len(labels):,} training images {what}: {use}"
-    n_classes = labels.shape[1] if labels.ndim == 2 else len(np.unique(labels))
+    if (alike := task.alike(labels, classes)) is not None:
+        return f"all {len(labels):,} training images {alike}: {use}"
     units = None
     if content is not None:
         units = relate({"train": content["train"]}, ()).units["train"]
         units = units if beyond_single(units) else None
-    if "val" in every or (units is None and len(labels) >= _FEW * n_classes):
+    if "val" in every or (units is None and len(labels) >= _FEW * task.n_learnt(labels)):
         return None
     try:
         validation_split(labels, VAL_SIZE, 0, units)

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from probe.core.files import make_folder, write_text
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
 from probe.datasets.image_inputs import ImageSources, list_images
-from probe.datasets.spec import SPLITS, Dataset, Split, classes_in
+from probe.datasets.spec import SPLITS, Dataset, Split
 from probe.datasets.table import BAR, IMAGE_COLUMNS, LABEL, LABELS
 from probe.errors import DataError, ImageError
+from probe.evaluation.task import task_of
 
 Data: TypeAlias = Any
 """A name, a folder or a list; a `Dataset`; ``(images, labels)``; a mapping of split to such a pair;
@@ -222,9 +223,10 @@ def _check_trained(splits: Mapping[str, Split], classes: Sequence[str]) -> None:
     """Refuse a class that is in another split but not in train, where there is a train."""
     if "train" not in splits:
         return
-    trained = classes_in(splits["train"].labels)
+    present = task_of(splits["train"].labels).present
+    trained = set(present(splits["train"].labels).tolist())
     for name, split in splits.items():
-        for strange in sorted(classes_in(split.labels) - trained)[:1]:
+        for strange in sorted(set(present(split.labels).tolist()) - trained)[:1]:
             instead = called_instead(classes[strange], (classes[one] for one in sorted(trained)))
             raise DataError(
                 f"{name}: the class {classes[strange]!r} is not in train{instead}; add images "

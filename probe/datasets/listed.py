@@ -16,10 +16,11 @@ from probe.core.memo import Memo
 from probe.datasets.classes import called_instead
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import NOT_UTF8, shown
-from probe.datasets.spec import SPLITS, BadImage, Dataset, Split, classes_in
+from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.split_names import split_words, tells_apart
 from probe.datasets.table import NO_UTF8, Table, numbers_folds, read_table
 from probe.errors import DataError
+from probe.evaluation.task import task_of
 
 log = logging.getLogger(__name__)
 
@@ -190,13 +191,12 @@ def _check_trained(file: Path, table: Table, numbers: dict[str, NDArray[np.intp]
     """Refuse a class that is in another split but not in train, where there is a train."""
     if "train" not in numbers:
         return
-    trained = classes_in(table.labels[numbers["train"]])
+    task = task_of(table.labels)
+    trained = set(task.present(table.labels[numbers["train"]]).tolist())
     for split, rows in numbers.items():
-        strange = sorted(classes_in(table.labels[rows]) - trained)
+        strange = sorted(set(task.present(table.labels[rows]).tolist()) - trained)
         if strange:
-            own = table.labels[rows] == strange[0] if table.labels.ndim == 1 else (
-                table.labels[rows, strange[0]] == 1
-            )  # fmt: skip
+            own = task.has(table.labels[rows], strange[0])
             line = table.lines[int(rows[np.flatnonzero(own)[0]])]
             name = table.classes[strange[0]]
             instead = called_instead(name, (table.classes[one] for one in sorted(trained)))

@@ -20,9 +20,10 @@ from probe.datasets.folder import load_folder
 from probe.datasets.listed import load_listed
 from probe.datasets.named import load_named
 from probe.datasets.sample import sample
-from probe.datasets.spec import SPLITS, BadImage, Dataset, Split, classes_in
+from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.table import is_table
 from probe.errors import DataError, UnknownNameError, UsageError
+from probe.evaluation.task import task_of
 
 log = logging.getLogger(__name__)
 
@@ -214,9 +215,10 @@ def _without_bad(dataset: Dataset) -> Dataset:
         if not bad:
             continue
         splits[name] = split.take(np.setdiff1d(np.arange(len(split)), list(bad)))
-        lost = classes_in(split.labels) - classes_in(splits[name].labels)
-        if lost:
-            what = dataset.classes[min(lost)]
+        present = task_of(split.labels).present
+        lost = np.setdiff1d(present(split.labels), present(splits[name].labels))
+        if len(lost):
+            what = dataset.classes[lost[0]]
             raise DataError(
                 f"{dataset.name}: no image of {what!r} in {name} can be read "
                 f"({split.ids[min(bad)]}: {bad[min(bad)]}); mend them, or remove the class"

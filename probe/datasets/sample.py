@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.spec import Split
-from probe.errors import UsageError
+from probe.evaluation.task import task_of
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +53,14 @@ def sample(
     """
     if per_class is None and limit is None:
         return split
-    if split.labels.ndim == 2:
-        return _sample_whole(name, split, per_class, limit, seed)
+    task = task_of(split.labels)
+    if per_class is not None:
+        task.require_one_label(
+            "--per-class counts images of one label each", "--limit takes a part of them"
+        )
+    if not task.exclusive and limit is not None:  # each image counts the same
+        ranks = _ranks(name, split.ids, np.zeros(len(split), np.int32), ("",), seed)
+        return split.take(np.flatnonzero(ranks < limit))
     ranks = _ranks(name, split.ids, split.labels, classes, seed)
     keep = np.ones(len(split), bool)
     if per_class is not None:
@@ -64,19 +70,6 @@ def sample(
         turn = np.lexsort((split.labels, ranks))  # all of rank 0 by class, then of rank 1, ...
         keep[turn[keep[turn]][limit:]] = False
     return split.take(np.flatnonzero(keep))
-
-
-def _sample_whole(
-    name: str, split: Split, per_class: int | None, limit: int | None, seed: int
-) -> Split:
-    """Return a sample of a multi-label split, whatever the labels."""
-    if per_class is not None or limit is None:
-        raise UsageError(
-            "--per-class counts images of one label each, and these may have several; --limit "
-            "takes a part of them"
-        )
-    ranks = _ranks(name, split.ids, np.zeros(len(split), np.int32), ("",), seed)
-    return split.take(np.flatnonzero(ranks < limit))
 
 
 def _ranks(

@@ -10,7 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.indexing import row_numbers
+from probe.core.indexing import row_numbers, rows_of_ids
+from probe.errors import DataError
+from probe.evaluation.task import Task, task_of_splits
 
 SPLITS = ("train", "val", "test")
 CONTENT_BYTES = 16
@@ -78,6 +80,37 @@ class Split:
             images=self.images.take(rows),
         )
 
+    def same_images(self, ids: Sequence[str], content: NDArray[np.uint8], where: str) -> Split:
+        """Return the images that features were made of, in their order.
+
+        Parameters
+        ----------
+        ids : sequence of str, (n,)
+        content : uint8, (n, 16)
+            Their hashes.
+        where : str
+            Dataset and split, for the message.
+
+        Raises
+        ------
+        DataError
+            Some are gone, or are other images by now.
+        """
+        rows, gone = rows_of_ids(ids, self.ids)
+        if gone:
+            raise DataError(
+                f"{where}: {len(gone):,} images are gone, first {gone[0]}; `probe cache sync` "
+                "brings the entry in step"
+            )
+        found = self.take(rows)
+        other = np.flatnonzero((found.images.content() != content).any(axis=1))
+        if len(other):
+            raise DataError(
+                f"{where}: {len(other):,} images are not those the features were made of, first "
+                f"{found.ids[int(other[0])]}; `probe cache sync` brings the entry in step"
+            )
+        return found
+
 
 @dataclass(frozen=True, kw_only=True)
 class BadImage:
@@ -117,22 +150,6 @@ class Dataset:
         return f"<Dataset {self.name}: {counts} images, {len(self.classes):,} classes>"
 
     @property
-    def multilabel(self) -> bool:
-        """Whether an image may have several labels, or none."""
-        return any(split.labels.ndim == 2 for split in self.splits.values())
-
-
-def classes_in(labels: NDArray[np.int32] | NDArray[np.uint8]) -> set[int]:
-    """Return the numbers of the classes that some labels name."""
-    if labels.ndim == 2:
-        return set(np.flatnonzero(labels.any(axis=0)).tolist())
-    return set(labels.tolist())
-
-
-def class_counts(
-    labels: NDArray[np.int32] | NDArray[np.uint8], n_classes: int
-) -> NDArray[np.int64]:
-    """Return how many images each class has, (n_classes,)."""
-    if labels.ndim == 2:
-        return np.asarray(labels.sum(axis=0, dtype=np.int64))
-    return np.bincount(labels, minlength=n_classes)
+    def task(self) -> Task:
+        """Whether an image has one label, or may have several or none."""
+        return task_of_splits(split.labels for split in self.splits.values())

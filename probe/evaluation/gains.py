@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.evaluation.logits import ranking_scores
+from probe.evaluation.logits import ranked_against_rest
 from probe.evaluation.metrics import confused_pairs, macro_auc, per_class_of_pairs
 from probe.evaluation.metrics import log_loss as mean_log_loss
 from probe.evaluation.predictions import Predictions
@@ -69,7 +69,7 @@ def _once(said: Predictions, rows: slice, metric: str) -> tuple[float, Array64] 
     if metric == "macro_auc":
         if said.classes is not None:
             return None
-        scores = ranking_scores(said.scores[rows], False)
+        scores = ranked_against_rest(said.scores[rows])
         value = macro_auc(scores, labels)
         return None if value is None else (value, _area_parts(scores, labels, value))
     _, recall, f1 = per_class_of_pairs(confused_pairs(answers, labels, n_classes))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from probe.core.files import write_text
-from probe.core.records import read_json
+from probe.core.plain import from_plain, to_plain
+from probe.core.records import read_record, write_record
 from probe.core.short_repr import short_repr
-from probe.errors import DataError
 from probe.evaluation.statistics import Spread, spread
 
 SCHEMA = 1
@@ -52,7 +50,7 @@ class Point:
     top1: float
     mean_recall: float
     log_loss: float
-    params: Mapping[str, float]
+    params: Mapping[str, Any]
     shared: float = 0.0
 
 
@@ -107,28 +105,14 @@ class LearningCurve:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers."""
-        return {"schema": self.schema, **asdict(self)}
+        return {"schema": self.schema, **to_plain(self)}
 
 
 def save_learning_curve(folder: Path, curve: LearningCurve) -> Path:
     """Write `learning_curve.json` by rename and return its path."""
     path = folder / FILE_NAME
-    write_text(path, json.dumps(curve.to_dict(), indent=2, ensure_ascii=False) + "\n")
+    write_record(path, curve.to_dict())
     return path
-
-
-def _check(curve: LearningCurve) -> None:
-    """Raise ValueError where a field is of another kind than it says."""
-    numbers = ("per_class", "draw", "n_train", "top1", "mean_recall", "log_loss", "shared")
-    for point in curve.points:
-        values = [getattr(point, name) for name in numbers]
-        if not all(isinstance(one, int | float) for one in values) or not 0 <= point.shared <= 1:
-            raise ValueError("a point has something else than numbers")
-        if not isinstance(point.params, dict):
-            raise ValueError("a point has no params")
-    texts = (curve.entry, curve.dataset, curve.head, curve.split)
-    if not all(isinstance(one, str) for one in texts) or type(curve.n_split) is not int:
-        raise ValueError("what it is of is not said")
 
 
 def load_learning_curve(folder: Path) -> LearningCurve | None:
@@ -142,15 +126,11 @@ def load_learning_curve(folder: Path) -> LearningCurve | None:
     path = folder / FILE_NAME
     if not path.exists():
         return None
-    try:
-        data = read_json(path)
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"schema is {data['schema']!r}, this version reads {SCHEMA}")
-        points = tuple(Point(**one) for one in data["points"])
-        known = {one.name: data[one.name] for one in fields(LearningCurve)}
-        curve = LearningCurve(**known | {"points": points})
-        _check(curve)
-        return curve
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{path}: not a learning curve ({reason})") from error
+    return read_record(path, "a learning curve", _curve, schema=SCHEMA)
+
+
+def _curve(data: Any) -> LearningCurve:
+    curve = from_plain(LearningCurve, data)
+    if not all(0 <= point.shared <= 1 for point in curve.points):
+        raise ValueError("the part of images that draws share is not from 0 to 1")
+    return curve

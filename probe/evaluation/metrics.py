@@ -6,7 +6,7 @@ rank take equal scores to be in no order: top-5 counts a row by the chance that 
 the five, were the tied classes shuffled; in an area under a ROC curve a tied pair counts half; an
 average precision has one precision for all rows of one score, and a threshold takes them all or
 none. What is ranked are log odds without their rounding noise, see
-`probe.evaluation.logits.ranking_scores`.
+`probe.evaluation.logits.ranked_against_rest`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.errors import DataError
-from probe.evaluation.logits import logits_of, ranking_scores
+from probe.evaluation.logits import log_probabilities, ranked_against_rest
 
 Probabilities = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
@@ -157,7 +157,7 @@ def score(
     sums = probabilities.sum(axis=1, dtype=np.float64)
     if probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-3:
         raise DataError("log loss needs probabilities: numbers from 0 whose rows sum to 1")
-    ranks = logits_of(probabilities) if logits is None else logits
+    ranks = log_probabilities(probabilities) if logits is None else logits
     pairs = confused_pairs(probabilities.argmax(axis=1), labels, n_classes)
     recall, mean_recall, f1 = per_class_of_pairs(pairs)
     return Metrics(
@@ -166,7 +166,7 @@ def score(
         mean_recall=mean_recall,
         macro_f1=f1,
         macro_auc=(
-            macro_auc(ranking_scores(ranks, False), labels)
+            macro_auc(ranked_against_rest(ranks), labels)
             if probabilities.size <= MOST_RANKED
             else None
         ),

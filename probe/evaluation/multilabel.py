@@ -7,7 +7,7 @@ no average precision, no area and no F1: it is left out of means over classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,7 +103,7 @@ def score_labels(
     Parameters
     ----------
     scores : float64, (n_rows, n_classes), optional
-        What rows are ranked by, see `probe.evaluation.logits.ranking_scores`. Default: the
+        What rows are ranked by, see `probe.evaluation.logits.ranked_odds`. Default: the
         probabilities.
 
     Raises
@@ -387,13 +387,6 @@ def reached(probabilities: NDArray[Any], thresholds: NDArray[Any]) -> NDArray[np
     """
     order = np.argsort(-probabilities, kind="stable")
     return order[probabilities[order] >= thresholds[order]]
-
-
-def label_text(label: Any, classes: Sequence[str]) -> str:
-    """Return the name of a row's class, or the names of its several labels."""
-    if np.ndim(label) == 0:
-        return classes[int(label)]
-    return ", ".join(classes[place] for place in np.flatnonzero(label)) or "no label"
 
 
 def mean_of(values: Array64) -> float | None:

@@ -20,10 +20,11 @@ from probe.core.short_repr import short_repr
 from probe.errors import DataError, UsageError
 from probe.evaluation.gains import METRICS, compare_gains, gains_of
 from probe.evaluation.gains import TEST as T_AND_FLIPS
-from probe.evaluation.multilabel import average_precisions, drawn_maps, flipped_maps, mean_of
+from probe.evaluation.multilabel import drawn_maps, flipped_maps
 from probe.evaluation.paired import Right, compare_pair, holm, images_needed
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.statistics import LEVEL, Interval, Units
+from probe.evaluation.task import task_of
 
 PERMUTATION = "permutation test"
 WORTH = 20  # times the images there are: with more needed, cost is the better ground to choose on
@@ -67,20 +68,6 @@ class Evidence:
     units: Units = None
 
 
-def metric_of(labels: NDArray[np.integer[Any]]) -> str:
-    """Return what heads on such rows are ranked by: ``top1``, or ``map`` of several labels."""
-    return "top1" if labels.ndim == 1 else "map"
-
-
-def figure(
-    probabilities: NDArray[np.floating[Any]], labels: NDArray[np.integer[Any]]
-) -> float | None:
-    """Return that figure; None where no row has any of several labels."""
-    if labels.ndim == 1:
-        return float((probabilities.argmax(axis=1) == labels).mean())
-    return mean_of(average_precisions(probabilities, labels))
-
-
 def evidence(
     probabilities: NDArray[np.floating[Any]],
     labels: NDArray[np.integer[Any]],
@@ -104,11 +91,11 @@ def evidence(
     DataError
         No row has a label, so there is no average precision.
     """
-    value = figure(probabilities, labels)
+    task = task_of(labels)
+    value, right = task.figure(probabilities, labels), task.right(probabilities, labels)
     if value is None:
         raise DataError("none of the rows to compare on has a label; hold out others")
-    if labels.ndim == 1:
-        right = probabilities.argmax(axis=1) == labels
+    if right is not None:
         return Evidence(n=len(labels), value=value, right=right, units=units)
     drawn = drawn_maps(probabilities, labels, units=units, seed=seed)
     return Evidence(

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError
-from probe.evaluation.logits import mean_logits, probabilities_of
 from probe.evaluation.many import BLOCK
 from probe.evaluation.splitting import Labels, RowNumbers, validation_split
 from probe.evaluation.streaming import StreamedRows
+from probe.evaluation.task import Task, task_of
 from probe.evaluation.units import Related, Units, beyond_single, count_units
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,11 @@ class Part:
     views: int = 1
     units: Units | None = None
     weights: NDArray[np.float64] | None = None
+
+    @property
+    def task(self) -> Task:
+        """Whether an image has one label or may have several."""
+        return task_of(self.y)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -128,11 +133,11 @@ class Part:
             else:
                 X = self.X[start * self.views : (start + step) * self.views]
             logits = head.predict_logits(X).reshape(len(images), self.views, -1)
-            yield images, mean_logits(np.moveaxis(logits, 1, 0), self.y.ndim == 2)
+            yield images, self.task.mean_logits(np.moveaxis(logits, 1, 0))
 
     def predict_proba(self, head: Any, n_classes: int) -> NDArray[np.float64]:
         """Return the probabilities of `predict_logits`, (n_images, n_classes)."""
-        return probabilities_of(self.predict_logits(head, n_classes), self.y.ndim == 2)
+        return self.task.probabilities_of(self.predict_logits(head, n_classes))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -287,8 +292,7 @@ def warn_of_shared(related: Related, labels: Mapping[str, Labels]) -> None:
         if count := int(copies.sum()):
             _, first = np.unique(theirs, return_index=True)
             other = labels["train"][first[np.searchsorted(theirs[first], own[copies])]]
-            differ = other != labels[split][copies]
-            contrary = int((differ if differ.ndim == 1 else differ.any(axis=1)).sum())
+            contrary = int(task_of(other).differ(other, labels[split][copies]).sum())
             log.warning(
                 "%s of %s %s images %s also in train, the same picture%s: figures on %s are too "
                 "good by as much; `probe audit` lists them",

@@ -14,7 +14,8 @@ from probe.core.files import replacing
 from probe.core.records import in_one_line, read_npz
 from probe.core.short_repr import short_repr
 from probe.errors import DataError
-from probe.evaluation.logits import logits_of, probabilities_of, ranking_scores, softmax
+from probe.evaluation.logits import softmax
+from probe.evaluation.task import Task, task_of
 
 FILE_NAME = "predictions.npz"
 UNITS = "units"  # absent where each row is alone, and in files of older versions
@@ -56,7 +57,7 @@ class Predictions:
     __repr__ = short_repr
 
     ids: NDArray[np.str_]
-    labels: NDArray[np.int64] | NDArray[np.uint8]
+    labels: NDArray[Any]
     probabilities: NDArray[np.floating[Any]]
     units: NDArray[np.intp] | None = None
     logits: NDArray[np.float64] | None = None
@@ -75,15 +76,20 @@ class Predictions:
         repeats: int = 1,
     ) -> Predictions:
         """Return predictions with these logits."""
-        several = labels.ndim == 2
+        task = task_of(labels)
         return cls(
             ids=np.asarray(ids, dtype=np.str_),
-            labels=labels.astype(np.uint8) if several else labels.astype(np.int64),
-            probabilities=probabilities_of(logits, several),
+            labels=labels.astype(task.kept_dtype),
+            probabilities=task.probabilities_of(logits),
             units=units,
             logits=logits,
             repeats=repeats,
         )
+
+    @property
+    def task(self) -> Task:
+        """Whether a row has one label or may have several."""
+        return task_of(self.labels)
 
     @property
     def columns(self) -> NDArray[np.integer[Any]]:
@@ -134,20 +140,18 @@ class Predictions:
             return self.logits
         p = self.probabilities.astype(np.float64)
         least = np.finfo(np.float32).smallest_subnormal
-        if self.labels.ndim == 2:
-            return logits_of(p.clip(least, 1 - np.finfo(np.float32).epsneg / 2), True)
+        if not self.task.exclusive:
+            return self.task.logits_of(p.clip(least, 1 - np.finfo(np.float32).epsneg / 2))
         known = (p > 0).any(axis=0)  # elsewhere a class without training rows
-        return logits_of(np.where(known, np.maximum(p, least), 0))
+        return self.task.logits_of(np.where(known, np.maximum(p, least), 0))
 
     @property
     def compared(self) -> NDArray[np.floating[Any]]:
         """What heads are compared by, (n_rows, n_classes): probabilities; of several labels ranks.
 
-        That is, `ranking_scores`.
+        See `Task.compared`.
         """
-        if self.labels.ndim == 1 or self.logits is None:
-            return self.probabilities
-        return ranking_scores(self.logits, True)
+        return self.task.compared(self.probabilities, self.logits)
 
     def first(self) -> Predictions:
         """Return each row once, as the first repeat has it: for pictures and lists of images."""
@@ -219,8 +223,7 @@ def _check(split: str, one: Predictions) -> None:
     if one.classes is not None:
         _check_classes(split, one)
         wide = one.n_classes or 0
-    right = labels.shape[1:] == (wide,) if labels.ndim == 2 else labels.ndim == 1
-    if not right or not np.isfinite(probabilities).all():
+    if labels.shape != one.task.shape(len(labels), wide) or not np.isfinite(probabilities).all():
         raise ValueError(f"{split} has no probabilities")
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < max(wide, 2):
         raise ValueError(f"{split} has labels that are none of {wide} classes")
@@ -233,7 +236,7 @@ def _check_classes(split: str, one: Predictions) -> None:
     assert classes is not None
     if classes.dtype.kind not in "iu" or classes.shape != one.probabilities.shape:
         raise ValueError(f"{split} has classes of another kind")
-    if one.labels.ndim != 1 or (
+    if not one.task.exclusive or (
         classes.size and not 0 <= int(classes.min()) <= int(classes.max()) < n_classes
     ):
         raise ValueError(f"{split} has classes that are none of {n_classes}")
@@ -256,7 +259,7 @@ def _read(arrays: Mapping[str, NDArray[Any]], split: str) -> Predictions:
     logits = arrays[f"{split}_logits"]
     repeats = int(arrays.get(f"{split}_repeats", np.array(1)))
     with np.errstate(over="ignore"):  # of numbers that are none; they are refused
-        probabilities = probabilities_of(logits, labels.ndim == 2)
+        probabilities = task_of(labels).probabilities_of(logits)
     classes = arrays.get(f"{split}_classes")
     return Predictions(
         ids=ids, labels=labels, probabilities=probabilities,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
-from probe.evaluation.logits import ranking_scores
+from probe.evaluation.logits import ranked_against_rest
 from probe.evaluation.scored import Scored
 from probe.evaluation.two_classes import Threshold, answered, figures_of_two
 
@@ -79,7 +79,7 @@ def curves_of(one: Scored, positive: int) -> list[Curve]:
     own = one.labels == positive
     if not own.any() or own.all():
         return []
-    scores = ranking_scores(one.logits, False)[:, positive]
+    scores = ranked_against_rest(one.logits)[:, positive]
     rows = len(own) // one.repeats
     return [
         _curve(scores[start : start + rows], own[start : start + rows])

@@ -15,31 +15,18 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.errors import NoTemperatureError
-from probe.evaluation.logits import logits_of, probabilities_of, ranking_scores
 from probe.evaluation.many import Blocks, Kept, keep
-from probe.evaluation.metrics import Confusion, Metrics, calibration_error, calibration_gap, score
+from probe.evaluation.metrics import Confusion, Metrics, calibration_gap
 from probe.evaluation.multilabel import (
     HALF,
     LabelFigures,
     MultiLabelMetrics,
-    best_thresholds,
-    binary_calibration_error,
-    binary_losses,
-    bootstrap_map,
     label_figures,
     mean_of,
     micro_f1,
-    score_labels,
 )
 from probe.evaluation.splitting import Labels
-from probe.evaluation.statistics import (
-    apply_binary_temperature,
-    apply_temperature,
-    bootstrap_mean,
-    fit_binary_temperature,
-    fit_temperature,
-    share_interval,
-)
+from probe.evaluation.task import Task, task_of
 from probe.evaluation.units import Units, count_units, dealt, effective_count
 
 log = logging.getLogger(__name__)
@@ -87,9 +74,9 @@ class Scored:
         return self.labels if self.kept is None else self.kept.own
 
     @property
-    def multilabel(self) -> bool:
-        """Whether a row may have several labels."""
-        return self.labels.ndim == 2
+    def task(self) -> Task:
+        """Whether a row has one label or may have several."""
+        return task_of(self.labels)
 
 
 def measure(
@@ -98,16 +85,17 @@ def measure(
     units: Units | None = None,
     logits: Array64 | None = None,
 ) -> Scored:
-    """Score probabilities, (n_rows, n_classes), on a split; see `score` and `score_labels`.
+    """Score probabilities, (n_rows, n_classes), on a split; see `Task.measure`.
 
     Parameters
     ----------
     logits : float64, (n_rows, n_classes), optional
         Default: of the probabilities.
     """
+    task = task_of(labels)
     if logits is None:
-        logits = logits_of(probabilities, labels.ndim == 2)
-    metrics = _metrics(probabilities, labels, logits)
+        logits = task.logits_of(probabilities)
+    metrics = task.measure(probabilities, labels, logits)
     return Scored(
         probabilities=probabilities, logits=logits, labels=labels, metrics=metrics,
         units=dealt(units, len(labels)),
@@ -124,12 +112,13 @@ def measure_logits(
     would be another head's, an ensemble of as many as there are repeats. All predictions of a row
     belong together, so that intervals and tests take them for one.
     """
-    probabilities = probabilities_of(logits, labels.ndim == 2)
+    task = task_of(labels)
+    probabilities = task.probabilities_of(logits)
     if repeats == 1:
         return measure(probabilities, labels, units, logits)
     rows = len(labels) // repeats
     each = [slice(start, start + rows) for start in range(0, len(labels), rows)]
-    every = [_metrics(probabilities[own], labels[own], logits[own]) for own in each]
+    every = [task.measure(probabilities[own], labels[own], logits[own]) for own in each]
     alone = np.arange(rows, dtype=np.intp)
     return Scored(
         probabilities=probabilities, logits=logits, labels=labels, metrics=_mean(every),
@@ -166,12 +155,6 @@ def measure_blocks(
         metrics=_mean([kept.metrics(labels, own) for own in each]),
         units=units, repeats=repeats, kept=kept,
     )  # fmt: skip
-
-
-def _metrics(probabilities: Array64, labels: Labels, logits: Array64) -> Any:
-    if labels.ndim == 2:
-        return score_labels(probabilities, labels, ranking_scores(logits, True))
-    return score(probabilities, labels, probabilities.shape[1], logits)
 
 
 def _mean(every: Sequence[Any]) -> Any:
@@ -225,9 +208,8 @@ def temperature_of(splits: Mapping[str, Scored]) -> float | None:
 
 def usable_temperature(logits: NDArray[np.floating[Any]], labels: Labels) -> float | None:
     """Return the temperature that fits rows best; None, with a warning, where none does."""
-    fit = fit_binary_temperature if labels.ndim == 2 else fit_temperature
     try:
-        return fit(logits, labels)
+        return task_of(labels).fit_temperature(logits, labels)
     except NoTemperatureError as error:
         log.warning(
             "no temperature is fitted to the probabilities, which stay as they are: %s; look at "
@@ -245,10 +227,11 @@ def thresholds_of(
     threshold lies at an end of the scores are logged, by their names in `classes`.
     """
     held_out = _held_out(splits)
-    if held_out is None or not held_out.multilabel:
+    if held_out is None:
         return None
-    found = best_thresholds(held_out.probabilities, held_out.labels)
-    _tell_ends(held_out, found, classes)
+    found = held_out.task.thresholds(held_out.probabilities, held_out.labels)
+    if found is not None:
+        _tell_ends(held_out, found, classes)
     return found
 
 
@@ -283,16 +266,13 @@ def figures_of(
     if "test" not in splits:
         return figures
     test, more = splits["test"], figures["test"]
-    if temperature is not None and test.multilabel:
-        scaled = apply_binary_temperature(test.logits, temperature)
-        more["calibration_error_scaled"] = binary_calibration_error(scaled, test.labels)
-    elif temperature is not None and test.kept is not None:
+    if temperature is not None and test.kept is not None:
         right = test.probabilities.argmax(axis=1) == test.columns
         sure = test.kept.confidence_at(temperature)
         more["calibration_error_scaled"] = calibration_gap(sure, right)
     elif temperature is not None:
-        scaled = apply_temperature(test.logits, temperature)
-        more["calibration_error_scaled"] = calibration_error(scaled, test.labels)
+        scaled = test.task.apply_temperature(test.logits, temperature)
+        more["calibration_error_scaled"] = test.task.calibration_error(scaled, test.labels)
     if thresholds is not None:
         given = test.probabilities >= thresholds
         at = {
@@ -305,27 +285,11 @@ def figures_of(
 
 def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
     """Return 95 % intervals, (low, high), over rows that were not trained on; see `statistics`."""
-    found = {name: _bounds(splits[name]) for name in ("val", "test", "oof") if name in splits}
+    found = {}
+    for name in ("val", "test", "oof"):
+        if (one := splits.get(name)) is not None:
+            found[name] = one.task.intervals(one.probabilities, one.columns, one.logits, one.units)
     return found or None
-
-
-def _bounds(one: Scored) -> dict[str, tuple[float, float]]:
-    p, labels, units = one.probabilities, one.columns, one.units
-    if one.multilabel:
-        bounds = {"log_loss": bootstrap_mean(binary_losses(p, labels).mean(axis=1), units=units)}
-    else:
-        own = np.take_along_axis(p, labels[:, None].astype(np.intp), axis=1)[:, 0]
-        losses = -np.log(np.clip(own, np.finfo(np.float64).eps, 1))
-        right = p.argmax(axis=1) == labels
-        bounds = {
-            "top1": share_interval(right, units=units),
-            "log_loss": bootstrap_mean(losses, units=units),
-        }
-    found = {metric: (one.low, one.high) for metric, one in bounds.items()}
-    if not one.multilabel:
-        return found
-    precision = bootstrap_map(ranking_scores(one.logits, True), labels, units=units)
-    return found if precision is None else {"map": precision, **found}
 
 
 def groups_of(splits: Mapping[str, Scored], by: str) -> dict[str, Any] | None:
@@ -353,7 +317,7 @@ def per_class_of(
 ) -> PerClass:
     """Return the recall of each class on the most honest split there is."""
     split = _honest(splits)
-    if splits[split].multilabel:
+    if not splits[split].task.exclusive:
         values = _at_thresholds(splits[split], thresholds).recall
     else:
         metrics = splits[split].metrics
@@ -371,7 +335,7 @@ def describe_labels(
     None where a row has one label.
     """
     one = splits[_honest(splits)]
-    if not one.multilabel:
+    if one.task.exclusive:
         return None
     figures = _at_thresholds(one, thresholds)
     chosen = np.full(len(classes), HALF) if thresholds is None else thresholds
@@ -398,7 +362,7 @@ def _at_thresholds(one: Scored, thresholds: Array64 | None) -> LabelFigures:
     at = HALF if thresholds is None else thresholds
     rows = len(one.labels) // one.repeats
     each = [slice(start, start + rows) for start in range(0, len(one.labels), rows)]
-    scores = ranking_scores(one.logits, True)
+    scores = one.task.ranked(one.logits)
     found: LabelFigures = _mean(
         [label_figures(one.probabilities[own], one.labels[own], at, scores[own]) for own in each]
     )

@@ -1,18 +1,28 @@
-"""Iterative stratification that keeps units of related rows together."""
+"""Rows divided into parts, so that each part has its share of every label and units stay whole.
+
+Which of these a kind of labels is divided by says its task, see `probe.evaluation.task`.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.errors import UsageError
+
 RowNumbers = NDArray[np.intp]
+Labels = NDArray[np.integer[Any]]
+Parts = tuple[RowNumbers, RowNumbers]  # rows to train on, rows that are held out
+Pairs = tuple[RowNumbers, NDArray[np.int64]]  # every (row, label), as two vectors
 
 
 def stratified_parts(
-    labels: NDArray[np.integer[Any]],
+    pairs: Pairs,
+    n_labels: int,
     sizes: Sequence[int],
     random: np.random.Generator,
     units: NDArray[np.intp] | None = None,
@@ -30,8 +40,9 @@ def stratified_parts(
 
     Parameters
     ----------
-    labels : (n_rows,) of class numbers, or (n_rows, n_labels)
-        Of the latter 1 for a label that the row has, else 0.
+    pairs : (rows, labels)
+        Every label of every row, see `Task.pairs`.
+    n_labels : int
     sizes : sequence of int
         Rows of each part; together all rows.
     units : int, (n_rows,), optional
@@ -46,10 +57,123 @@ def stratified_parts(
     ----------
     Sechidis, Tsoumakas, Vlahavas, "On the stratification of multi-label data", ECML PKDD 2011.
     """
-    numbers = np.arange(len(labels)) if units is None else units
-    dealer = _Dealer(_Counts(labels, numbers), sizes, random)
+    numbers = np.arange(sum(sizes)) if units is None else units
+    dealer = _Dealer(_Counts(pairs, n_labels, numbers), sizes, random)
     part_of = dealer.deal()[numbers]
     return [np.flatnonzero(part_of == part) for part in range(len(sizes))]
+
+
+def iterative_split(
+    pairs: Pairs, n_labels: int, sizes: tuple[int, int], val_size: float, seed: int
+) -> Parts:
+    """Divide rows by `stratified_parts` into (those to train on, those that are held out)."""
+    left, wanted = sizes
+    if left <= 0:
+        raise UsageError(
+            f"--val-size {val_size:g} holds out {wanted} of {left + wanted} rows; give fewer"
+        )
+    random = np.random.default_rng(seed)
+    train, held_out = stratified_parts(pairs, n_labels, sizes, random)
+    return train, held_out
+
+
+def iterative_folds(
+    pairs: Pairs,
+    n_labels: int,
+    sizes: Sequence[int],
+    seed: int,
+    units: NDArray[np.intp] | None = None,
+) -> list[Parts]:
+    """Divide rows into folds of these sizes by `stratified_parts`, units whole."""
+    rows, folds = np.arange(sum(sizes)), len(sizes)
+    found = []
+    for held_out in stratified_parts(pairs, n_labels, sizes, np.random.default_rng(seed), units):
+        if not len(held_out):
+            raise UsageError(
+                f"--folds {folds}: rows that belong together are so many that a fold stays "
+                "empty; give fewer folds"
+            )
+        found.append((np.setdiff1d(rows, held_out), held_out))
+    return found
+
+
+def exact_shares(labels: Labels, wanted: int, val_size: float, seed: int) -> Parts:
+    """Hold out each class's exact share of so many rows; see `splitting.validation_split`."""
+    classes, encoded, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    least, most = np.minimum(counts - 1, 1), counts - 1
+    if val_size < 1:
+        wanted = max(wanted, int(least.sum()))
+    if not least.any():
+        raise UsageError(
+            "every class has one training row, so none can be held out; train on all with "
+            "--val-size 0"
+        )
+    if not int(least.sum()) <= wanted <= int(most.sum()):
+        raise UsageError(
+            f"--val-size {val_size:g} holds out {wanted} of {len(labels)} rows; with "
+            f"{len(classes)} classes it must be from {least.sum()} to {most.sum()} rows, or 0"
+        )
+    shares = _shares(counts, least, most, wanted)
+    random = np.random.default_rng(seed)
+    held_out = np.zeros(len(labels), bool)
+    for index, share in enumerate(shares):
+        rows = np.flatnonzero(encoded == index)
+        held_out[random.permutation(rows)[:share]] = True
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def _shares(counts: RowNumbers, least: RowNumbers, most: RowNumbers, wanted: int) -> RowNumbers:
+    """Return how many rows each class gives: in proportion, within its bounds, `wanted` in all."""
+    exact = counts * (wanted / counts.sum())
+    shares: RowNumbers = np.clip(np.floor(exact).astype(np.intp), least, most)
+    while (missing := wanted - int(shares.sum())) != 0:
+        step = 1 if missing > 0 else -1
+        movable = shares < most if missing > 0 else shares > least
+        order = np.argsort(-step * (exact - shares), kind="stable")  # the most wronged first
+        chosen = order[movable[order]][: abs(missing)]
+        shares[chosen] += step
+    return shares
+
+
+def shuffled_folds(labels: Labels, folds: int, seed: int) -> list[Parts]:
+    """Divide rows into scikit-learn's stratified folds; see `splitting.fold_split`."""
+    from sklearn.model_selection import StratifiedKFold
+
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return [
+            (train.astype(np.intp), held_out.astype(np.intp))
+            for train, held_out in splitter.split(np.empty((len(labels), 0)), labels)
+        ]
+
+
+def most_folds(labels: Labels, folds: int) -> int:
+    """Return the rows of the largest class; refuse where a fold would leave one class to fit."""
+    counts = np.unique(labels, return_counts=True)[1]
+    alone = int((counts == 1).sum())
+    if alone and len(counts) - alone < 2:
+        which = "no class has" if alone == len(counts) else "only one class has"
+        raise UsageError(
+            f"--folds {folds}: {which} more than one training row, so a fold would leave too few "
+            "classes to train on; add images of the others"
+        )
+    return int(counts.max())
+
+
+def check_two_classes(
+    labels: Labels, folds: Sequence[Parts], classes: Sequence[str] | None
+) -> None:
+    """Refuse groups so large that a fold leaves one class to train on."""
+    for number, (train, _) in enumerate(folds, start=1):
+        left = np.unique(labels[train])
+        if len(left) == 1:
+            name = str(left[0]) if classes is None else repr(classes[left[0]])
+            raise UsageError(
+                f"--folds {len(folds)}: rows that belong together stay on one side, so fold "
+                f"{number} of {len(folds)} holds out every class but {name}, and one class is "
+                "nothing to tell apart; give smaller groups, or more folds"
+            )
 
 
 class _Counts:
@@ -65,13 +189,8 @@ class _Counts:
         In the order of units.
     """
 
-    def __init__(self, labels: NDArray[np.integer[Any]], numbers: RowNumbers) -> None:
-        if labels.ndim == 1:
-            rows, named = np.arange(len(labels)), labels.astype(np.int64)
-            n_labels = int(labels.max()) + 1 if len(labels) else 0
-        else:
-            rows, named = np.nonzero(labels)
-            n_labels = labels.shape[1]
+    def __init__(self, named_pairs: Pairs, n_labels: int, numbers: RowNumbers) -> None:
+        rows, named = named_pairs
         self.weights = np.bincount(numbers)
         pairs, self.count = np.unique(numbers[rows] * max(1, n_labels) + named, return_counts=True)
         self.unit, self.label = np.divmod(pairs, max(1, n_labels))

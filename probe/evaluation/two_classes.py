@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import UsageError
-from probe.evaluation.logits import ranking_scores
+from probe.evaluation.logits import ranked_against_rest
 from probe.evaluation.metrics import area_under_roc
 from probe.evaluation.multilabel import average_precisions
 from probe.evaluation.scored import Scored
@@ -28,6 +28,7 @@ from probe.evaluation.statistics import (
     effective_rows,
     share_interval,
 )
+from probe.evaluation.task import task_of
 from probe.evaluation.units import Units
 
 RISK = 0.05  # that a threshold finds fewer positive rows than it was chosen for
@@ -128,11 +129,12 @@ def positive_class(classes: Sequence[str], named: str | None, labels: Labels) ->
     UsageError
         One was named, and there is no such class, or there are not two.
     """
-    if len(classes) != 2 or labels.ndim == 2:
+    exclusive = task_of(labels).exclusive
+    if len(classes) != 2 or not exclusive:
         if named is not None:
             raise UsageError(
                 f"--positive {named}: that is about two classes of which an image has one, and "
-                f"there are {len(classes)}" + " that may go together" * (labels.ndim == 2)
+                f"there are {len(classes)}" + " that may go together" * (not exclusive)
             )
         return None
     if named is None:
@@ -155,7 +157,7 @@ def baseline_of(
         ``class``, its name, and ``figures``, by split ``top1`` and ``mean_recall``: over the
         classes that have rows there.
     """
-    if train.ndim == 2:
+    if not task_of(train).exclusive:
         return None
     largest = int(np.bincount(train, minlength=len(classes)).argmax())
     figures = {}
@@ -228,7 +230,7 @@ def figures_of_two(
     "The relationship between precision-recall and ROC curves", ICML 2006.
     """
     own, said = one.labels == positive, answered(one, positive, threshold)
-    ranks = ranking_scores(one.logits, False)[:, positive]
+    ranks = ranked_against_rest(one.logits)[:, positive]
     rows = len(own) // one.repeats
     every = []
     for start in range(0, len(own), rows):
@@ -334,7 +336,7 @@ def intervals_of_two(
 
 
 def _interval_of_area(one: Scored, positive: int, own: Bools) -> Interval:
-    scores = ranking_scores(one.logits, False)[:, positive]
+    scores = ranked_against_rest(one.logits)[:, positive]
     n_own, n_rest = float(own.sum()), float((~own).sum())
     if one.units is not None:
         n_own = effective_rows(_placements(scores[own], scores[~own]), _some(one.units, own))

@@ -152,7 +152,7 @@ def about_json(bundle: Bundle) -> dict[str, Any]:
     return {
         "classes": list(about.classes),
         "several": about.several,
-        **({"thresholds": bundle.thresholds.tolist()} if about.several else {}),
+        **({} if about.task.exclusive else {"thresholds": bundle.thresholds.tolist()}),
         **({"threshold": about.threshold.to_dict()} if about.threshold is not None else {}),
         "inputs": inputs,
         "networks": networks,

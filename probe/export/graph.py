@@ -160,7 +160,7 @@ def _head(
     weight, bias = np.zeros((n_classes, coef.shape[1])), np.full(n_classes, NEVER)
     weight[labels], bias[labels] = coef / temperature, intercept / temperature
     scores = _dense(rows, weight, bias, name, values)
-    return mx.sym.sigmoid(scores) if head.multilabel_ else mx.sym.softmax(scores, axis=-1)
+    return mx.sym.softmax(scores, axis=-1) if head.task_.exclusive else mx.sym.sigmoid(scores)
 
 
 def _dense(

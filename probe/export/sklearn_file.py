@@ -71,7 +71,7 @@ def head_pipeline(bundle: Bundle) -> Any:
         )
     (head,) = heads
     learnt = _projection(bundle.projection) if bundle.projection is not None else []
-    classifier = _multilabel_classifier if bundle.about.several else _classifier
+    classifier = _classifier if bundle.about.task.exclusive else _multilabel_classifier
     return make_pipeline(*learnt, *_normalizer(head), classifier(head, bundle))
 
 

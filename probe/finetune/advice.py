@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from probe.errors import DataError
 from probe.evaluation.learning_curve import load_learning_curve
+from probe.evaluation.task import Task
 from probe.finetune.mirror import MirrorTest, mirror_test
 from probe.finetune.options import LEARNING_RATES, NONE, Options
 from probe.finetune.promotion import Begun
@@ -119,15 +120,16 @@ def _mirror(begun: Begun) -> list[str]:
     test = mirror_test(begun.source, begun.training)
     if not test.harmful:
         return []
-    told = mirror_words(test, several=begun.training.feed.several)
+    told = mirror_words(test, begun.training.feed.task)
     return [f"{told}: a mirror changes what they show, so train without it, as with --augment crop"]
 
 
-def mirror_words(test: MirrorTest, *, several: bool) -> str:
+def mirror_words(test: MirrorTest, task: Task) -> str:
     """Describe the probe's accuracy on images and their mirror images."""
     told = f"of {test.n} validation images the probe gets {_percent(test.plain)} right"
-    if several:
-        told = f"on {test.n} validation images the probe has mAP {_percent(test.plain)}"
+    if not task.exclusive:
+        figure = f"{task.metric_label} {_percent(test.plain)}"
+        told = f"on {test.n} validation images the probe has {figure}"
     return f"{told}, mirrored {_percent(test.mirrored)}"
 
 

@@ -21,6 +21,7 @@ from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.notes import Notes
 from probe.datasets.spec import Images
+from probe.evaluation.task import Task, task_of
 from probe.finetune.augment import Augment, augmented
 from probe.finetune.options import Options, Sampling
 from probe.finetune.randomness import IMAGE, MIXUP, ORDER, SIZE, generator
@@ -177,9 +178,9 @@ class Feed:
     workers: int = 2
 
     @property
-    def several(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.targets.ndim == 2
+    def task(self) -> Task:
+        """Whether an image has one label or may have several."""
+        return task_of(self.targets)
 
     @property
     def batch_size(self) -> int:
@@ -211,11 +212,7 @@ class Feed:
     def target_rows(self, rows: Rows) -> NDArray[np.float32]:
         """Return the smoothed targets of some rows, (N, K)."""
         smooth = self.options.label_smoothing
-        if self.several:
-            return ((1 - smooth) * self.targets[rows] + smooth / 2).astype(np.float32)
-        found = np.full((len(rows), self.n_classes), smooth / self.n_classes, np.float32)
-        found[np.arange(len(rows)), self.targets[rows]] += 1 - smooth
-        return found
+        return self.task.soft_targets(self.targets[rows], self.n_classes, smooth)
 
     def prepare(self) -> None:
         """Decode the images that fit into memory, before the first epoch."""
@@ -334,7 +331,7 @@ def first_batch(feed: Feed) -> Batch:
         batches.close()
 
 
-def draw_batch(batch: Batch, names: Sequence[str], path: Path, *, several: bool = False) -> None:
+def draw_batch(batch: Batch, names: Sequence[str], path: Path, task: Task) -> None:
     """Write a contact sheet of a batch, augmentation included, as PNG, by rename.
 
     Small images are enlarged by whole pixels, so that what is seen is what the network gets.
@@ -343,8 +340,7 @@ def draw_batch(batch: Batch, names: Sequence[str], path: Path, *, several: bool 
     ----------
     names : sequence of str
         Names of the classes, in the order of the targets.
-    several : bool
-        An image may have several labels.
+    task : Task
     """
     from PIL import Image, ImageDraw
 
@@ -360,18 +356,15 @@ def draw_batch(batch: Batch, names: Sequence[str], path: Path, *, several: bool 
         top = GAP + number // columns * step_y
         large = np.repeat(np.repeat(image, scale, axis=0), scale, axis=1)
         sheet.paste(Image.fromarray(large), (left, top))
-        caption = _caption(target, names, step_x, several=several)
+        caption = _caption(target, names, step_x, task)
         draw.text((left, top + side * scale), caption, fill="black")
     with replacing(path) as temporary:
         sheet.save(temporary, format="PNG")
 
 
-def _caption(
-    target: NDArray[np.float32], names: Sequence[str], width: int, *, several: bool
-) -> str:
-    if several:
-        have = [names[int(one)] for one in np.flatnonzero(target >= LEAST_SHARE)]
-        return (", ".join(have) or "no label")[: width // 6]
+def _caption(target: NDArray[np.float32], names: Sequence[str], width: int, task: Task) -> str:
+    if not task.exclusive:
+        return task.text(target >= LEAST_SHARE, names)[: width // 6]
     best = np.argsort(-target, kind="stable")[:2]
     shares = [(names[int(one)], float(target[one])) for one in best]
     if shares[1][1] < 0.05:

@@ -16,21 +16,21 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import write_text
-from probe.core.records import in_one_line, read_json
+from probe.core.records import read_record, write_record
 from probe.core.short_repr import short_repr
-from probe.errors import UsageError
+from probe.errors import DataError, UsageError
+from probe.evaluation.task import SINGLE_LABEL, TASKS
 from probe.finetune.checkpoint import FOLDER
 from probe.finetune.options import BACKBONE, Options
 from probe.heads.history import Epoch
@@ -117,7 +117,7 @@ def save_course(folder: Path, course: Course) -> None:
         "name": course.name, "loss": course.loss, course.metric: course.score,
         "history": [asdict(one) for one in course.history], "batches": course.batches.tolist(),
     }  # fmt: skip
-    write_text(folder / STATE, json.dumps(plain) + "\n")
+    write_record(folder / STATE, plain, indent=None)
     shutil.rmtree(folder / FOLDER, ignore_errors=True)
 
 
@@ -127,16 +127,19 @@ def load_course(folder: Path) -> Course | None:
     if not path.exists():
         return None
     try:
-        plain = read_json(path)
-        metric = "map" if "map" in plain else "top1"
-        return Course(
-            name=plain["name"], metric=metric, loss=float(plain["loss"]),
-            score=float(plain[metric]), history=tuple(Epoch(**one) for one in plain["history"]),
-            batches=np.array(plain["batches"], np.float32).reshape(-1, 2),
-        )  # fmt: skip
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        log.warning("%s: damaged (%s); the control is trained again", path, in_one_line(error))
+        return read_record(path, "a control's course", _course)
+    except DataError as error:
+        log.warning("%s; the control is trained again", error)
         return None
+
+
+def _course(plain: dict[str, Any]) -> Course:
+    metric = next((one.metric for one in TASKS if one.metric in plain), SINGLE_LABEL.metric)
+    return Course(
+        name=plain["name"], metric=metric, loss=float(plain["loss"]),
+        score=float(plain[metric]), history=tuple(Epoch(**one) for one in plain["history"]),
+        batches=np.array(plain["batches"], np.float32).reshape(-1, 2),
+    )  # fmt: skip
 
 
 def save_comparison(folder: Path, courses: Sequence[Course], *, title: str) -> None:

@@ -19,13 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.files import replacing, write_text
+from probe.core.files import replacing
+from probe.core.indexing import rows_of_ids
+from probe.core.records import write_record
 from probe.datasets import Split
 from probe.errors import DataError, PromoteError
-from probe.evaluation.many import BLOCK, are_many
-from probe.evaluation.metrics import Metrics
+from probe.evaluation.many import BLOCK
 from probe.evaluation.paired import MCNEMAR
-from probe.evaluation.pairs import compare_all, evidence, figure
+from probe.evaluation.pairs import compare_all, evidence
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions, save_predictions
 from probe.evaluation.scored import (
@@ -48,7 +49,7 @@ from probe.finetune.start import head_of, scratch_seed
 from probe.finetune.train import save_steps
 from probe.heads import BaseHead, save_head
 from probe.heads.history import save_history
-from probe.runs.fit import CONFUSION, CURVES, HEAD, LABEL_BARS
+from probe.runs.fit import CURVES, HEAD
 from probe.runs.ledger import record_test_evaluation
 from probe.runs.results import RunResult, now, versions, write_run
 from probe.weights.resolve import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, is_random
@@ -118,7 +119,7 @@ def finish(begun: Begun, asked: PromoteRequest, *, ledger: Path) -> Promoted:
             raise PromoteError(f"{folder}: the head does not give the network's predictions")
         del p
         n_classes = len(source.classes)
-        if split.labels.ndim == 1 and are_many(len(split), n_classes):
+        if part.task.are_many(len(split), n_classes):
             blocks = partial(part.logit_blocks, head, n_classes)
             scored[name] = measure_blocks(blocks, split.labels, n_classes, units)
         else:
@@ -129,7 +130,7 @@ def finish(begun: Begun, asked: PromoteRequest, *, ledger: Path) -> Promoted:
     gains = tuple(
         gain_of(name, source.predictions[name], one)
         for name, one in predictions.items()
-        if figure(one.probabilities, one.columns)
+        if one.task.figure(one.probabilities, one.columns)
         is not None  # test images may have no label at all
     )
     result = _result(begun, asked, scored, looks)
@@ -142,7 +143,7 @@ def finish(begun: Begun, asked: PromoteRequest, *, ledger: Path) -> Promoted:
     save_predictions(folder, predictions)
     save_history(folder, training.progress.history)
     feed = training.feed
-    save_steps(folder, training.log, feed.batches, several=feed.several)
+    save_steps(folder, training.log, feed.batches, feed.task)
     _draw(begun, scored, result)
     _write_gains(begun, asked, gains)
     write_run(folder, result)
@@ -224,20 +225,17 @@ def _write_network(
 
 
 def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None:
-    from probe.figures.confusion import draw_confusion
+    from probe.figures.classes import draw_classes
     from probe.figures.curves import draw_curves
-    from probe.figures.label_bars import draw_label_bars
 
     folder, split = begun.training.folder, result.per_class.split
     how = "trained from random weights" if is_random(result.weights) else "fine-tuned"
     about = f"{result.backbone} to {result.layer} on {result.dataset}, {how}"
     draw_curves(begun.training.progress.history, folder / CURVES, title=about)
-    metrics, title = scored[split].metrics, f"{about}: {split}"
-    if isinstance(metrics, Metrics):
-        draw_confusion(metrics.pairs, begun.source.classes, folder / CONFUSION, title=title)
-    elif result.multilabel is not None and metrics.map is not None:
-        figures, count = result.multilabel["classes"], len(scored[split].labels)
-        draw_label_bars(figures, count, folder / LABEL_BARS, title=title)
+    draw_classes(
+        folder, scored[split].metrics, result.multilabel, begun.source.classes,
+        n_rows=len(scored[split].labels), title=f"{about}: {split}",
+    )  # fmt: skip
 
 
 def _write_gains(begun: Begun, asked: PromoteRequest, gains: tuple[Gain, ...]) -> None:
@@ -253,8 +251,7 @@ def _write_gains(begun: Begun, asked: PromoteRequest, gains: tuple[Gain, ...]) -
         "seconds": progress.seconds,
         "gain": {one.split: one.to_json() for one in gains},
     }
-    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(begun.training.folder / GAINED, text + "\n")
+    write_record(begun.training.folder / GAINED, plain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,10 +297,9 @@ def gain_of(split: str, before: Predictions, after: Predictions) -> Gain:
     DataError
         They are of other images.
     """
-    place = {one: row for row, one in enumerate(before.ids.tolist())}
-    if set(place) != set(after.ids.tolist()) or not len(after):
+    if set(before.ids.tolist()) != set(after.ids.tolist()) or not len(after):
         raise DataError(f"{split}: the two runs did not predict the same images")
-    rows = np.array([place[one] for one in after.ids.tolist()], np.intp)
+    rows, _ = rows_of_ids(after.ids.tolist(), before.ids.tolist())
     units = None if before.units is None else before.units[rows]
     old = evidence(before.compared[rows], before.columns[rows], units=units)
     new = evidence(after.compared, after.columns, units=units)

@@ -25,6 +25,7 @@ from probe.core.machine import environment_variable
 from probe.engines.mxnet.mx import mx
 from probe.engines.mxnet.network import CutNetwork, build, reduce_map
 from probe.evaluation.multilabel import HALF
+from probe.evaluation.task import SINGLE_LABEL, Task
 from probe.preprocess.spec import PreprocessSpec
 
 Shape = tuple[int, ...]
@@ -50,8 +51,8 @@ class Architecture:
         BatchNorm takes its stored statistics while training, too.
     hardest : int
         Images of a batch that are learnt from; 0 for all.
-    several : bool
-        An image may have several labels: a sigmoid each.
+    task : Task
+        Whether classes share a softmax, or have a sigmoid each.
     """
 
     spec: BackboneSpec
@@ -62,7 +63,7 @@ class Architecture:
     widths: tuple[int, ...]
     global_bn: bool
     hardest: int = 0
-    several: bool = False
+    task: Task = SINGLE_LABEL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,7 +125,7 @@ def training_graph(arch: Architecture, size: int, first: int) -> Graph:
     if arch.global_bn:
         _take_stored_statistics(net.features)
     graph = _logits(net, arch, first)
-    losses, figures = (_of_labels if arch.several else _of_classes)(graph.symbol)
+    losses, figures = (_of_classes if arch.task.exclusive else _of_labels)(graph.symbol)
     learnt = losses
     if arch.hardest:
         hard = mx.sym.topk(mx.sym.BlockGrad(losses), axis=0, k=arch.hardest, ret_typ="mask")
@@ -156,7 +157,7 @@ def prediction_graph(arch: Architecture, size: int) -> Graph:
     net = _for_prediction(arch, size)
     graph = _logits(net, arch, 0, with_features=True)
     features, logits = graph.symbol
-    p = mx.sym.sigmoid(logits) if arch.several else mx.sym.softmax(logits)
+    p = getattr(mx.sym, arch.task.activation)(logits)
     return Graph(symbol=mx.sym.Group([features, p]), names=graph.names)
 
 

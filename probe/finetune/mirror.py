@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets.spec import Images
+from probe.evaluation.task import task_of
 from probe.finetune.augment import AUTO
 from probe.finetune.source import Source
 from probe.finetune.start import make_training
-from probe.finetune.train import Training, places_of, score
+from probe.finetune.train import Training
 from probe.preprocess.spec import UInt8Image
 
 SAMPLE = 200  # validation images that are mirrored
@@ -59,13 +60,14 @@ def mirror_test(source: Source, training: Training) -> MirrorTest:
     rng = np.random.default_rng(options.seed)
     rows = np.sort(rng.permutation(len(source.val))[:SAMPLE])
     sample = source.val.take(rows)
-    targets = places_of(sample.labels, np.asarray(source.head.classes_))
+    task = task_of(sample.labels)
+    targets = task.encode(sample.labels, np.asarray(source.head.classes_))
     found = []
     for images in (sample.images, _Mirrored(sample.images)):
         features, p = training.predict(replace(sample, images=images))
         if options.start == "fresh":
             p = source.head.predict_proba(features).astype(np.float32)
-        found.append(score(p, targets)[1])
+        found.append(task.loss_and_figure(p, targets)[1])
     return MirrorTest(n=len(rows), plain=found[0], mirrored=found[1])
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.datasets.notes import warn_of_unusual
+from probe.evaluation.task import task_of
 from probe.finetune.checkpoint import remove_leftovers
 from probe.finetune.compare import (
     COMPARED,
@@ -29,7 +30,7 @@ from probe.finetune.planning import Limit, Plan, follow
 from probe.finetune.request import PromoteRequest
 from probe.finetune.source import Source
 from probe.finetune.start import check_start, make_training
-from probe.finetune.train import Observer, Recorder, Training, places_of, score
+from probe.finetune.train import Observer, Recorder, Training
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,8 +94,9 @@ def begin(
     if options.start != "scratch":  # a fresh head is no reason not to check what lies below it
         known = p if options.start == "probe" else source.head.predict_proba(features)
         difference = check_start(source, known.astype(np.float32))
-    targets = places_of(source.val.labels, np.asarray(source.head.classes_))
-    loss, value = score(p, targets)
+    task = task_of(source.val.labels)
+    targets = task.encode(source.val.labels, np.asarray(source.head.classes_))
+    loss, value = task.loss_and_figure(p, targets)
     return Begun(
         source=source, training=training, difference=difference, loss=loss, score=value,
         probabilities=p, predict_seconds=seconds, plan=plan, mirror=settle(source, training),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.files import write_text
 from probe.core.options import Words, read_bytes, words
-from probe.core.records import read_json
+from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
-from probe.errors import DataError, UsageError
+from probe.errors import UsageError
 from probe.finetune.compare import control_options
 from probe.finetune.options import Options
 from probe.finetune.source import Places
@@ -105,7 +103,7 @@ class PromoteRequest:
     def save(self, folder: Path) -> None:
         """Write `promote.json` into a folder, by rename."""
         plain = {"schema": SCHEMA, **vars(self), "options": self.options.to_json()}
-        write_text(folder / FILE_NAME, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+        write_record(folder / FILE_NAME, plain)
 
     @classmethod
     def read(cls, folder: Path) -> PromoteRequest:
@@ -123,17 +121,16 @@ class PromoteRequest:
             raise UsageError(f"{folder}: no {FILE_NAME}, so not a fine-tuning that could go on")
         if (folder / RESULT).exists():
             raise UsageError(f"{folder}: this fine-tuning is complete; nothing is left to do")
-        try:
-            data = read_json(path)
-            if data.pop("schema") != SCHEMA:
-                raise ValueError(f"another schema than {SCHEMA}")
-            options = Options.from_json(data.pop("options"))
-            several = {name: tuple(data.get(name, ())) for name in ("compare", "group")}
-            return cls(options=options, **{**data, **several})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise DataError(
-                f"{path}: damaged ({error}); start again with `probe promote`"
-            ) from error
+        return read_record(
+            path, "what a fine-tuning was asked for", cls._of,
+            schema=SCHEMA, mend="start again with `probe promote`",
+        )  # fmt: skip
+
+    @classmethod
+    def _of(cls, data: dict[str, Any]) -> PromoteRequest:
+        known = {name: value for name, value in data.items() if name != "schema"}
+        lists = {name: tuple(data.get(name, ())) for name in ("compare", "group")}
+        return cls(**known | lists | {"options": Options.from_json(data["options"])})
 
     def places(self, cache_dir: Path) -> Places:
         """Return where the run's images and weights are."""

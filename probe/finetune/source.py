@@ -19,6 +19,7 @@ from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Entry, Store
+from probe.core.indexing import rows_of_ids
 from probe.core.short_repr import short_repr
 from probe.datasets import Dataset, Split
 from probe.errors import CacheError, DataError, UnknownNameError, UsageError
@@ -236,21 +237,10 @@ def _entry(store: Store, result: RunResult) -> Entry:
 
 def _checked(dataset: Dataset, name: str, wanted: FeatureSplit) -> Split:
     """Return the images of a split in the order of their features, checked by content."""
-    found = dataset.splits.get(name)
-    place = {one: row for row, one in enumerate(found.ids)} if found is not None else {}
-    missing = [one for one in wanted.ids if one not in place]
-    if missing or found is None:
-        raise DataError(
-            f"{dataset.name}: {len(missing)} images of {name} are gone, first {missing[:1]}; "
-            "`probe cache sync` brings the entry in step"
-        )
-    split = found.take(np.array([place[one] for one in wanted.ids], np.intp))
-    other = np.flatnonzero((split.images.content() != wanted.content).any(axis=1))
-    if len(other):
-        raise DataError(
-            f"{dataset.name}: {len(other)} images of {name} are not those the features were made "
-            f"of, first {split.ids[int(other[0])]}; `probe cache sync` brings the entry in step"
-        )
+    if name not in dataset.splits:
+        raise DataError(f"{dataset.name}: has no {name} images any more")
+    there = dataset.splits[name]
+    split = there.same_images(wanted.ids, wanted.content, f"{dataset.name}: {name}")
     return Split(ids=list(split.ids), labels=wanted.labels, images=split.images)
 
 
@@ -260,12 +250,11 @@ def _divide(
     """Return the training images and those that the run held out."""
     own = "val" in splits
     held = splits["val"] if own else splits["train"]
-    place = {one: row for row, one in enumerate(held.ids)}
-    if missing := [one for one in val.ids.tolist() if one not in place]:
+    rows, missing = rows_of_ids(val.ids.tolist(), held.ids)
+    if missing:
         raise DataError(
             f"{folder}: its validation image {missing[0]} is not in the entry any more; fit again"
         )
-    rows = np.array([place[one] for one in val.ids.tolist()], np.intp)
     train = splits["train"]
     if not own:
         train = train.take(np.setdiff1d(np.arange(len(train)), rows))
@@ -289,7 +278,7 @@ def _related(
     held = "val" if "val" in joined.splits else "train"
     places = {"val": held, "test": "test"}
     rows = {
-        split: _rows_of(joined.splits[where].ids, predictions[split])
+        split: rows_of_ids(predictions[split].ids.tolist(), joined.splits[where].ids)[0]
         for split, where in places.items()
         if split in predictions
     }
@@ -315,11 +304,6 @@ def _related(
             kept = own if beyond_single(own) else None
             found[split] = replace(predictions[split], units=kept)
     return found, related.by
-
-
-def _rows_of(ids: Sequence[str], wanted: Predictions) -> NDArray[np.intp]:
-    place = {one: row for row, one in enumerate(ids)}
-    return np.array([place[one] for one in wanted.ids.tolist()], np.intp)
 
 
 def describe(source: Source) -> dict[str, Any]:

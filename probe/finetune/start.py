@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import PromoteError, UsageError
+from probe.evaluation.task import task_of
 from probe.finetune.batches import Feed, KeptImages
 from probe.finetune.graph import INVERSE, MEAN, Architecture, head_shapes
 from probe.finetune.network import Network
@@ -19,7 +20,7 @@ from probe.finetune.options import Options
 from probe.finetune.randomness import WEIGHTS, generator
 from probe.finetune.source import Source
 from probe.finetune.state import State
-from probe.finetune.train import Training, places_of
+from probe.finetune.train import Training
 from probe.heads.normalize import Normalizer, fit_normalizer
 from probe.preprocess.resize import resize_image
 from probe.weights import random_parameters
@@ -58,7 +59,7 @@ def make_training(
     classes = np.asarray(source.head.classes_)
     feed = Feed(
         split=replace(source.train, images=KeptImages(source.train.images)),
-        targets=places_of(source.train.labels, classes),
+        targets=task_of(source.train.labels).encode(source.train.labels, classes),
         n_classes=len(classes), preprocess=source.preprocess, options=options, weights=weights,
         workers=workers,
     )  # fmt: skip
@@ -72,7 +73,7 @@ def make_training(
     arch = Architecture(
         spec=source.backbone, layer=source.layer, pool=source.pool, preprocess=source.preprocess,
         normalize=normalizer.kind, widths=tuple(len(b) for _, b in source.head.layers()),
-        global_bn=options.batch_norm == "frozen", hardest=hardest, several=feed.several,
+        global_bn=options.batch_norm == "frozen", hardest=hardest, task=feed.task,
     )  # fmt: skip
     network = Network(arch, state, batch_size=feed.batch_size, accumulate=options.accumulate > 1)
     return Training(network, feed, source.val, classes, folder)
@@ -83,8 +84,10 @@ def _check(source: Source, options: Options, feed: Feed) -> None:
         raise UsageError(f"{source.folder}: a class of the training images is not in the head")
     if (options.sampling == "weighted") != (feed.weights is not None):
         raise UsageError("--sampling weighted and --sampling-weights FILE go together")
-    if feed.several and options.sampling == "balanced":
-        raise UsageError("--sampling balanced draws classes alike, and these images have several")
+    if options.sampling == "balanced":
+        feed.task.require_one_label(
+            "--sampling balanced draws classes alike, for images of one label each"
+        )
     if options.accumulate > feed.batches:
         raise UsageError(
             f"--accumulate {options.accumulate}: an epoch has only {feed.batches} batches"

@@ -26,9 +26,7 @@ from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.prefetch import load_batches
 from probe.errors import PromoteError, UsageError
-from probe.evaluation.metrics import UNSEEN_LOSS
-from probe.evaluation.multilabel import binary_losses
-from probe.evaluation.pairs import figure
+from probe.evaluation.task import Task
 from probe.finetune.batches import Batch, Feed
 from probe.finetune.checkpoint import LOG, Progress, load_last, save_best, save_last
 from probe.finetune.groups import rates, stages
@@ -218,16 +216,18 @@ class Training:
     def _close_epoch(self, observer: Observer) -> None:
         epoch = self.progress.epoch
         rows = self.log[-self.feed.batches :].astype(np.float64)
-        loss, value = score(self.predict(self.val)[1], self._targets(self.val))
+        loss, value = self.feed.task.loss_and_figure(
+            self.predict(self.val)[1], self._targets(self.val)
+        )
         seconds = time.perf_counter() - self._clock
         done = Epoch(
             epoch=epoch, train_loss=float(rows[:, 0].mean()), val_loss=loss,
             lr=float(rows[:, 2].mean()), seconds=seconds,
         )  # fmt: skip
-        if self.feed.several:
-            done = replace(done, val_map=value)
-        else:
+        if self.feed.task.exclusive:
             done = replace(done, train_top1=float(rows[:, 1].mean()), val_top1=value)
+        else:
+            done = replace(done, val_map=value)
         progress = self.progress.with_epoch(done, self.options.patience)
         best = progress.best_epoch == epoch
         if best:  # before the checkpoint, so that a kill in between repeats the epoch
@@ -256,7 +256,7 @@ class Training:
         return np.concatenate([one[1] for one in found]), np.concatenate([one[2] for one in found])
 
     def _targets(self, split: Split) -> NDArray[np.intp]:
-        return places_of(split.labels, self._classes)
+        return self.feed.task.encode(split.labels, self._classes)
 
     def _rates(self, frozen: int) -> Any:
         names = list(self.network.state.weights.places)
@@ -318,34 +318,7 @@ class Training:
             yield Batch(step=step, rows=rows, images=self._lower[rows], targets=targets)
 
 
-def score(p: NDArray[np.float32], targets: NDArray[np.intp]) -> tuple[float, float]:
-    """Return mean cross-entropy in nats and top-1; a target of -1 is a class without an output.
-
-    With multi-label targets, (n, K) of 0 and 1: binary cross-entropy per decision, and mAP.
-    """
-    if targets.ndim == 2:
-        return float(binary_losses(p, targets).mean()), figure(p, targets) or 0.0
-    own = p[np.arange(len(p)), np.maximum(targets, 0)].astype(np.float64)
-    losses = np.where(targets < 0, UNSEEN_LOSS, -np.log(np.clip(own, np.finfo(float).eps, 1)))
-    return float(losses.mean()), float((p.argmax(axis=1) == targets).mean())
-
-
-def places_of(
-    labels: NDArray[np.integer[Any]], classes: NDArray[np.integer[Any]]
-) -> NDArray[np.intp]:
-    """Return the index of each label among the head's classes; -1 for a class it lacks.
-
-    Multi-label targets, (n, K) of 0 and 1, are returned as they are.
-    """
-    if labels.ndim == 2:
-        return labels.astype(np.intp)
-    found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-    return np.where(classes[found] == labels, found, -1).astype(np.intp)
-
-
-def save_steps(
-    folder: Path, log: NDArray[np.float32], batches: int, *, several: bool = False
-) -> None:
+def save_steps(folder: Path, log: NDArray[np.float32], batches: int, task: Task) -> None:
     """Write `steps.csv` by rename.
 
     Parameters
@@ -354,12 +327,12 @@ def save_steps(
         Loss, top-1 and learning rate of each batch.
     batches : int
         Number of batches in an epoch.
-    several : bool
-        Images are multi-label: the share of right decisions takes the place of top-1.
+    task : Task
+        Of multi-label images the share of right decisions takes the place of top-1.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("step", "epoch", "loss", "decisions" if several else "top1", "lr"))
+    writer.writerow(("step", "epoch", "loss", task.step_metric, "lr"))
     for number, row in enumerate(log):
         figures = [f"{value:.6g}" for value in row.tolist()]
         writer.writerow((number + 1, number // batches + 1, *figures))
@@ -396,9 +369,9 @@ class Recorder:
         training = self._training
         save_history(training.folder, training.progress.history)
         feed = training.feed
-        save_steps(training.folder, training.log, feed.batches, several=feed.several)
+        save_steps(training.folder, training.log, feed.batches, feed.task)
         if self._events is not None:
-            _add_events(self._events, epoch, training.log[-feed.batches :].tolist(), feed.several)
+            _add_events(self._events, epoch, training.log[-feed.batches :].tolist(), feed.task)
         self._observer.epoch_done(epoch, best)
 
     def close(self) -> None:
@@ -417,12 +390,11 @@ def _tensorboard_writer(folder: Path) -> Any:
     return SummaryWriter(str(folder))
 
 
-def _add_events(events: Any, epoch: Epoch, rows: Sequence[Sequence[float]], several: bool) -> None:
+def _add_events(events: Any, epoch: Epoch, rows: Sequence[Sequence[float]], task: Task) -> None:
     """Write an epoch's events at its end, so that a repeated epoch is there once."""
     first = (epoch.epoch - 1) * len(rows)
     for number, (loss, top1, lr) in enumerate(rows, start=first + 1):
-        right = "decisions" if several else "top1"
-        for name, value in (("loss", loss), (right, top1), ("lr", lr)):
+        for name, value in (("loss", loss), (task.step_metric, top1), ("lr", lr)):
             events.add_scalar(f"step/{name}", value, number)
     for name in ("train_loss", "train_top1", "val_loss", "val_top1", "val_map"):
         value = getattr(epoch, name)

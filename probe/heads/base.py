@@ -13,9 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probe.errors import HeadError, OverflowHeadError
-from probe.evaluation.logits import from_scores, logits_from
 from probe.evaluation.parts import Part
 from probe.evaluation.streaming import StreamedRows
+from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, Task
 from probe.heads.catalog import names_that
 from probe.heads.checks import as_head_error, checked_weights, encoded, one_of
 from probe.heads.fitted import Array, layered_scores, layers_of
@@ -51,8 +51,8 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     ----------
     classes_ : (n_classes,)
         The labels seen in training, sorted; with an indicator matrix its column numbers.
-    multilabel_ : bool
-        It was fitted on an indicator matrix.
+    task_ : Task
+        What it was fitted for: one label a row, or several where y was an indicator matrix.
     normalizer_ : Normalizer
         Learnt from the training rows.
     history_ : list of Epoch
@@ -63,7 +63,7 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
     normalize: Normalization
     classes_: NDArray[Any]
-    multilabel_: bool = False  # until a fit says otherwise
+    task_: Task = SINGLE_LABEL  # until a fit says otherwise
     diverged_: bool = False  # likewise
     normalizer_: Normalizer
     history_: list[Epoch]
@@ -119,7 +119,7 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             scikit-learn has it. Not so where a row may have several labels.
         """
         logits = self._logits(X)
-        two = logits.shape[1] == 2 and not self.multilabel_
+        two = logits.shape[1] == 2 and self.task_.exclusive
         return logits[:, 1] - logits[:, 0] if two else logits
 
     def predict_proba(self, X: RowsLike) -> NDArray[np.float64]:
@@ -127,34 +127,29 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
 
         Rows sum to 1, unless a row may have several labels.
         """
-        return from_scores(self._logits(X), self.multilabel_)
+        p: NDArray[np.float64] = self.task_.probabilities(self._logits(X))
+        return p
 
     def predict_log_proba(self, X: RowsLike) -> NDArray[np.float64]:
         """Return the logarithm of each class's probability, float64, (n_rows, n_classes).
 
         It is computed from the scores, so that it is finite where the probability underflows to 0.
         """
-        logits = self.predict_logits(X)
-        return -np.logaddexp(0, -logits) if self.multilabel_ else logits
+        return self.task_.log_probabilities(self.predict_logits(X))
 
     def predict_logits(self, X: RowsLike) -> NDArray[np.float64]:
         """Return log-probabilities, float64, (n_rows, n_classes), or log odds of several labels.
 
         What a temperature divides, and what figures that rank go by.
         """
-        return logits_from(self._logits(X), self.multilabel_)
+        return self.task_.logits(self._logits(X))
 
     def predict(self, X: RowsLike) -> NDArray[Any]:
         """Return the most probable class of each row, the first of equals.
 
         Where a row may have several labels: 1 for those with a probability above 0.5, else 0.
         """
-        logits = self._logits(X)
-        if self.multilabel_:
-            return (logits > 0).astype(np.intp)
-        winners = logits.argmax(axis=1)
-        labels: NDArray[Any] = self.classes_[winners]
-        return labels
+        return self.task_.decide(self._logits(X), self.classes_)
 
     def fit_candidates(
         self,
@@ -271,6 +266,12 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         """
         raise NotImplementedError
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what was pickled, by version 0.1.0 with a flag in place of the task."""
+        if state.pop("multilabel_", False):
+            state["task_"] = MULTI_LABEL
+        super().__setstate__(state)
+
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = self.takes_several
@@ -317,19 +318,20 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
     def _training_rows(self, X: RowsLike, y: ArrayLike) -> tuple[Features, NDArray[np.intp]]:
         """Check what `fit` got; set `classes_` and return X and the labels as their indices."""
         shape = as_head_error(np.asarray, y).shape
-        self.multilabel_ = len(shape) == 2 and shape[1] > 1
+        several = len(shape) == 2 and shape[1] > 1  # a single column is one label a row, too
+        self.task_ = MULTI_LABEL if several else SINGLE_LABEL
         if isinstance(X, StreamedRows):
             rows, labels = X, np.asarray(y)
-            if len(labels) != len(rows) or not (labels.ndim == 1 or self.multilabel_):
+            if len(labels) != len(rows) or not (labels.ndim == 1 or several):
                 raise HeadError(f"{len(rows)} rows but labels of shape {labels.shape}")
             self.n_features_in_ = rows.shape[1]
         else:
             rows, labels = as_head_error(
                 validate_data, self, X, y,
-                dtype=KEPT_DTYPES, ensure_all_finite=False, multi_output=self.multilabel_,
+                dtype=KEPT_DTYPES, ensure_all_finite=False, multi_output=several,
             )  # fmt: skip
         as_head_error(check_classification_targets, labels)
-        if self.multilabel_:
+        if several:
             return rows, self._indicators(labels)
         self.classes_, encoded = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
@@ -376,7 +378,7 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             Another number of labels, or labels of another kind than those of the fit.
         """
         labels = as_head_error(np.asarray, y)
-        return encoded(labels, self.classes_, n_rows, several=self.multilabel_)
+        return encoded(labels, self.classes_, n_rows, self.task_)
 
 
 def fit_each(
@@ -463,7 +465,8 @@ class LinearHead(BaseHead):
         for start, block in blocks(X):
             rows = heads[0].normalizer_.apply(block).astype(np.float32)
             scores[start : start + len(block)] = rows @ weights + biases
-        return from_scores(scores.reshape(len(X), len(heads), -1), heads[0].multilabel_)
+        p: NDArray[Any] = heads[0].task_.probabilities(scores.reshape(len(X), len(heads), -1))
+        return p
 
     def arrays(self) -> dict[str, Array]:
         """Return the last layer as coef and intercept, hidden ones as hidden.N.weight and .bias."""

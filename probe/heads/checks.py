@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
 from probe.evaluation.many import MANY
+from probe.evaluation.task import Task, task_of
 
 TEXT = "OSU"  # kinds of labels that are no numbers
 
@@ -71,7 +72,7 @@ def checked_weights(
         raise HeadError(f"{len(labels)} rows but weights of shape {found.shape}")
     if not (np.isfinite(found) & (found >= 0)).all():
         raise HeadError("sample_weight must be finite numbers from 0")
-    if labels.ndim == 1:
+    if task_of(labels).exclusive:
         empty = np.flatnonzero(np.bincount(labels, found, minlength=len(names)) <= 0)
         if len(empty):
             raise HeadError(f"all training rows of class {names[empty[0]]!r} have a weight of zero")
@@ -81,21 +82,18 @@ def checked_weights(
 
 
 def encoded(
-    labels: NDArray[Any], classes: NDArray[Any], n_rows: int, *, several: bool
+    labels: NDArray[Any], classes: NDArray[Any], n_rows: int, task: Task
 ) -> NDArray[np.intp]:
     """Return labels of rows that were not trained on as a head has them; see `BaseHead.encode`."""
-    wanted = (n_rows, len(classes)) if several else (n_rows,)
-    if labels.shape != wanted or (several and not np.isin(labels, (0, 1)).all()):
+    fits = labels.shape == task.shape(n_rows, len(classes))
+    if not fits or not (task.exclusive or np.isin(labels, (0, 1)).all()):
         raise HeadError(f"validation: {n_rows} rows but labels of shape {labels.shape}")
-    if several:
-        return labels.astype(np.intp)
-    if (labels.dtype.kind in TEXT) != (classes.dtype.kind in TEXT):
+    if task.exclusive and (labels.dtype.kind in TEXT) != (classes.dtype.kind in TEXT):
         raise HeadError(
             f"validation: labels are {labels.dtype}, those of training {classes.dtype}; give both "
             "as numbers or both as text"
         )
-    found = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
-    return np.where(classes[found] == labels, found, -1).astype(np.intp)
+    return task.encode(labels, classes)
 
 
 def one_hot(labels: NDArray[np.intp], n_classes: int) -> Any:

@@ -23,6 +23,7 @@ from sklearn.utils import check_random_state
 
 from probe.core.machine import usable_cores
 from probe.errors import HeadError, OverflowHeadError
+from probe.evaluation.task import task_of
 from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation
 from probe.heads.catalog import Dense
 from probe.heads.checks import above_zero, one_of, part, require, whole
@@ -284,7 +285,7 @@ class DenseHead(Dense, LinearHead):
             X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
             shape=Shape(hidden=self.units(), dropout=self.dropout), random=random,
             smoothing=self.label_smoothing, start=self.first_biases(labels),
-            weights=(yes_weights if self.multilabel_ else class_weights)(
+            weights=(class_weights if self.task_.exclusive else yes_weights)(
                 self.class_weight, self.classes_, labels
             ),
         )  # fmt: skip
@@ -298,13 +299,13 @@ class DenseHead(Dense, LinearHead):
 
     def first_biases(self, labels: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Return the biases that training starts at, (n_classes,); None for zeros."""
-        if not self.multilabel_:
+        if self.task_.exclusive:
             return None
         return prior_scores(labels, yes_weights(self.class_weight, self.classes_, labels))
 
     def check_sampling(self) -> None:
         """Raise HeadError where rows of several labels should be drawn by their label."""
-        if self.multilabel_ and self.sampling == "balanced":
+        if not self.task_.exclusive and self.sampling == "balanced":
             raise HeadError(
                 "sampling='balanced' draws rows by their label, and these may have several; "
                 "class_weight='balanced' lets rare ones count more"
@@ -383,12 +384,12 @@ def divergence(head: DenseHead) -> float:
     and only steps that are too long end above it. Where classes count alike whatever their size,
     the weighted loss stays below that, so no class's own mean above K log K, nor above 2 log 2.
     """
-    several, n_classes = head.multilabel_, len(head.classes_)
-    guessing = float(np.log(2 if several else n_classes)) * MARGIN
+    chances = round(1 / head.task_.chance(len(head.classes_)))  # that a guess chooses among
+    guessing = float(np.log(chances)) * MARGIN
     if head.class_weight is None and head.sampling == "all":
         return guessing
     if head.class_weight in (None, "balanced"):
-        return guessing * (2 if several else n_classes)
+        return guessing * chances
     return np.inf  # weights of one's own: any mean may be the least weighted one
 
 
@@ -528,7 +529,7 @@ class _ManyHeads:
         self._part = part
         n_classes = len(self.weight)
         p = self._scores(X)
-        if y.ndim == 2:
+        if not task_of(y).exclusive:
             p *= np.float32(-1)  # a sigmoid each; a large score overflows to 1 / inf, which is 0
             np.exp(p, out=p)
             p += np.float32(1)
@@ -553,7 +554,7 @@ class _ManyHeads:
         step = max(1, MEASURED // max(n_classes * n_heads, n_features))
         for rows in parts(X, step):
             scores, own = self._scores(X[rows]), y[rows]  # (m, K, H)
-            if y.ndim == 2:
+            if not task_of(own).exclusive:
                 losses = (np.logaddexp(0, scores) - own[:, :, None] * scores).mean(axis=1)
             else:
                 top = scores.max(axis=1)

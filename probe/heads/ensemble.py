@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
-from probe.evaluation.logits import logits_of, mean_logits, scores_of
 from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation
 from probe.heads.checks import one_of
 
@@ -58,7 +57,7 @@ class EnsembleHead(BaseHead):
         head = cls(how=how)
         head.members_ = list(members)
         head.classes_ = np.unique(np.concatenate([member.classes_ for member in members]))
-        head.multilabel_ = members[0].multilabel_
+        head.task_ = members[0].task_
         head.n_features_in_ = members[0].n_features_in_
         head.normalizer_ = members[0].normalizer_
         head.history_ = []
@@ -83,7 +82,7 @@ class EnsembleHead(BaseHead):
         for member in self.members_:
             p = member.predict_proba(rows)
             if self.how == "vote":
-                p = member.predict(rows) if self.multilabel_ else _votes(p)
+                p = self.task_.votes(p)
             found[:, np.searchsorted(self.classes_, member.classes_)] += p
         found /= len(self.members_)
         return found
@@ -91,13 +90,13 @@ class EnsembleHead(BaseHead):
     def predict_logits(self, X: RowsLike) -> NDArray[np.float64]:
         """Return logits of the mean probabilities, minus infinity for those that are 0."""
         if self.how == "vote":
-            return logits_of(self.predict_proba(X), self.multilabel_)
+            return self.task_.logits_of(self.predict_proba(X))
         rows = self._checked(X)
         found = np.full((len(self.members_), len(rows), len(self.classes_)), -np.inf)
         for into, member in zip(found, self.members_, strict=True):
             places = np.searchsorted(self.classes_, member.classes_)
             into[:, places] = member.predict_logits(rows)
-        return mean_logits(found, self.multilabel_)
+        return self.task_.mean_logits(found)
 
     def predict(self, X: RowsLike) -> NDArray[Any]:
         """Return the most probable class of each row; see `BaseHead.predict`.
@@ -105,13 +104,13 @@ class EnsembleHead(BaseHead):
         Of several labels those above 0.5, or that at least half of the members vote for.
         """
         p = self.predict_proba(X)
-        if self.multilabel_:
+        if not self.task_.exclusive:
             return (p >= 0.5 if self.how == "vote" else p > 0.5).astype(np.intp)
         labels: NDArray[Any] = self.classes_[p.argmax(axis=1)]
         return labels
 
     def _logits(self, X: RowsLike) -> NDArray[np.float64]:
-        return scores_of(self.predict_proba(X), self.multilabel_)
+        return self.task_.scores_of(self.predict_proba(X))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Refuse: the members have them."""
@@ -121,10 +120,3 @@ class EnsembleHead(BaseHead):
         """Refuse: the members have them."""
         del arrays
         raise HeadError("an ensemble's arrays are its members'")
-
-
-def _votes(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return 1 for each row's answer, else 0, (n_rows, n_classes)."""
-    votes = np.zeros_like(p)
-    votes[np.arange(len(p)), p.argmax(axis=1)] = 1
-    return votes

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.errors import HeadError
-from probe.evaluation.logits import from_scores, logits_from
+from probe.evaluation.task import SINGLE_LABEL, Task
 from probe.heads.normalize import Features, Normalizer, blocks
 
 Array = NDArray[np.floating[Any]]
@@ -43,7 +43,7 @@ class FittedHead(Protocol):
         ...
 
     def predict_logits(self, X: NDArray[Any], /) -> NDArray[np.float64]:
-        """Return log-probabilities, or log odds of several labels; see `logits_from`."""
+        """Return log-probabilities, or log odds of several labels; see `Task.logits`."""
         ...
 
 
@@ -58,7 +58,7 @@ class LayeredHead:
     normalizer_ : Normalizer
     stack : sequence of (W, b) : (width out, width in), (width out,)
         First to last; a ReLU stands between two of them.
-    multilabel_ : bool
+    task_ : Task
         A row may have several labels.
     """
 
@@ -67,7 +67,7 @@ class LayeredHead:
     classes_: NDArray[Any]
     normalizer_: Normalizer
     stack: Layers
-    multilabel_: bool = False
+    task_: Task = SINGLE_LABEL
 
     @property
     def n_features_in_(self) -> int:
@@ -88,7 +88,8 @@ class LayeredHead:
         HeadError
             `X` has another width, or a number is NaN or infinite.
         """
-        return from_scores(self._scores(X), self.multilabel_)
+        p: NDArray[np.float64] = self.task_.probabilities(self._scores(X))
+        return p
 
     def predict_logits(self, X: NDArray[Any], /) -> NDArray[np.float64]:
         """Return log-probabilities, or log odds of several labels, float64, (n_rows, n_classes).
@@ -98,7 +99,7 @@ class LayeredHead:
         HeadError
             As `predict_proba`.
         """
-        return logits_from(self._scores(X), self.multilabel_)
+        return self.task_.logits(self._scores(X))
 
     def _scores(self, X: NDArray[Any]) -> NDArray[np.float64]:
         if X.ndim != 2 or X.shape[1] != self.n_features_in_:

@@ -30,16 +30,9 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.errors import HeadError, NoTemperatureError, UsageError
-from probe.evaluation.many import are_many, keep
-from probe.evaluation.metrics import UNSEEN_LOSS, log_loss, score
-from probe.evaluation.multilabel import average_precisions, binary_losses, mean_of
+from probe.evaluation.many import keep
+from probe.evaluation.metrics import UNSEEN_LOSS, score
 from probe.evaluation.parts import Part
-from probe.evaluation.statistics import (
-    apply_binary_temperature,
-    apply_temperature,
-    fit_binary_temperature,
-    fit_temperature,
-)
 from probe.evaluation.streaming import StreamedRows
 from probe.evaluation.units import count_units
 from probe.heads.base import BaseHead
@@ -236,7 +229,7 @@ def _decisive(heads: Sequence[BaseHead], held_out: Part, metric: str, losses: Ar
     if metric == LOG_LOSS:
         return -losses
     n_classes = 1 + max(int(held_out.y.max()), *(int(head.classes_.max()) for head in heads))
-    values, many = [], are_many(len(held_out), n_classes)
+    values, many = [], held_out.task.are_many(len(held_out), n_classes)
     for head in heads:
         if many:
             blocks = partial(held_out.logit_blocks, head, n_classes)
@@ -303,11 +296,11 @@ def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None)
     figures = np.stack([fit.score[good] for fit in fits])  # (folds, candidates, seeds)
     mean, over_seeds = figures.mean(axis=(0, 2)), figures.mean(axis=0)
     first = cast("BaseHead", fits[0].heads[good[0]])
-    several = first.multilabel_
+    task = first.task_
     error = None
     if search.folds is not None:
         error = figures.mean(axis=2).std(axis=0, ddof=1) / np.sqrt(len(fits))
-    elif not several and search.metric == TOP1:
+    elif task.exclusive and search.metric == TOP1:
         error = np.sqrt(mean * (1 - mean) / count_units(whole.units, len(whole)))
     tied = np.flatnonzero(_shortfall(fits, good, search, whole) <= 0)
     losses = np.zeros(len(good))
@@ -329,7 +322,7 @@ def _best_of(fits: Sequence[Fit], search: Search, train: Part, val: Part | None)
         ),
     )
     return Choice(
-        metric="map" if several else search.metric,
+        metric=task.ranked_by(search.metric),
         candidates=tuple(candidates),
         failed=tuple(failed),
         score=raw if search.metric == LOG_LOSS else mean,
@@ -397,7 +390,7 @@ def score_rows(
     Probabilities are averaged over an image's views. A class that training lacks is always wrong.
     Where an image may have several labels: mean average precision, mean binary log loss, and None.
     """
-    if heads[0].multilabel_:
+    if not heads[0].task_.exclusive:
         return *_score_several(heads, part), None
     n_classes, labels = len(heads[0].classes_), heads[0].encode(part.y, len(part))
     right, loss = np.zeros((len(heads), len(part)), bool), np.zeros(len(heads))
@@ -420,8 +413,8 @@ def _score_several(heads: Sequence[BaseHead], part: Part) -> tuple[Array64, Arra
         p = np.concatenate([block for _, block in _probabilities(some, part, n_classes)])
         for number in range(len(some)):
             own = p[:, number]
-            precision[first + number] = mean_of(average_precisions(own, labels)) or 0.0
-            loss[first + number] = binary_losses(own, labels).mean()
+            precision[first + number] = part.task.figure(own, labels) or 0.0
+            loss[first + number] = part.task.log_loss(own, labels)
     return precision, loss
 
 
@@ -460,23 +453,20 @@ def calibrated_losses(fits: Sequence[tuple[Sequence[BaseHead], Part]]) -> Array6
 
 def _calibrated(fits: Sequence[tuple[BaseHead, Part]]) -> float:
     """Return that loss of one head, or of a fold's head each on the fold's rows."""
-    several = fits[0][0].multilabel_
+    task = fits[0][0].task_
     n_classes = max(int(head.classes_.max()) for head, _ in fits) + 1
     logits, labels = [], []
     for head, part in fits:
-        known = part.y if several else head.encode(part.y, len(part))
+        known = head.encode(part.y, len(part))
         found = part.predict_logits(head, n_classes)
-        keep = slice(None) if several else known >= 0
+        keep = known >= 0 if task.exclusive else slice(None)
         logits.append(found[keep])
         labels.append(part.y[keep])
     scores, truth = np.concatenate(logits), np.concatenate(labels)
     if not len(truth):
         return UNSEEN_LOSS
     try:
-        fit = fit_binary_temperature if several else fit_temperature
-        temperature = fit(scores, truth)
+        temperature = task.fit_temperature(scores, truth)
     except NoTemperatureError:
         temperature = 1.0
-    if several:
-        return float(binary_losses(apply_binary_temperature(scores, temperature), truth).mean())
-    return log_loss(apply_temperature(scores, temperature), truth)
+    return task.log_loss(task.apply_temperature(scores, temperature), truth)

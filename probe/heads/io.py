@@ -24,6 +24,7 @@ from probe.core.files import replacing
 from probe.core.plain import plain_params
 from probe.core.records import loads_json
 from probe.errors import HeadError, UnknownNameError
+from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from probe.heads.catalog import HEADS
 from probe.heads.fitted import FittedHead, LayeredHead, layers_of
 from probe.heads.normalize import NORMALIZATIONS, Normalizer
@@ -31,7 +32,7 @@ from probe.heads.normalize import NORMALIZATIONS, Normalizer
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead
 
-FORMAT, MULTILABEL_FORMAT = 1, 2  # the second: a sigmoid a class, which older versions lack
+FORMATS = {1: SINGLE_LABEL, 2: MULTI_LABEL}  # of a sigmoid a class older versions know nothing
 KEY = "probe.head"
 ENSEMBLE = "ensemble"
 SAVED_ROWS = 4096  # at a time, of rows that are not in memory
@@ -98,7 +99,7 @@ def load_fitted(path: Path) -> FittedHead:
         layers = layers_of(own, len(normalizer.mean), len(classes))
         return LayeredHead(
             classes_=classes, normalizer_=normalizer, stack=layers,
-            multilabel_=about["format"] == MULTILABEL_FORMAT,
+            task_=FORMATS[about["format"]],
         )  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def _describe(head: BaseHead) -> tuple[dict[str, Any], Arrays]:
         )
     classes, kind = _labels_to_json(head.classes_)
     about = {
-        "format": MULTILABEL_FORMAT if head.multilabel_ else FORMAT,
+        "format": next(number for number, task in FORMATS.items() if task is head.task_),
         "head": name,
         "params": plain_params(head.get_params(deep=False)),
         "classes": classes,
@@ -181,9 +182,9 @@ def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
     except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
         raise HeadError(f"{path}: not a head written by probe ({_reason(error)})") from error
-    if not isinstance(about, dict) or about.get("format") not in (FORMAT, MULTILABEL_FORMAT):
+    if not isinstance(about, dict) or about.get("format") not in FORMATS:
         raise HeadError(
-            f"{path}: a head of another format than {FORMAT} or {MULTILABEL_FORMAT}; fit it again"
+            f"{path}: a head of another format than {' or '.join(map(str, FORMATS))}; fit it again"
         )
     return about, arrays
 
@@ -202,7 +203,8 @@ def _common(about: Mapping[str, Any], arrays: Arrays) -> tuple[NDArray[Any], Nor
     classes = _labels_from_json(about["classes"], about["classes_dtype"])
     if len(classes) < 2:
         raise ValueError(f"{len(classes)} classes")
-    if about["format"] == MULTILABEL_FORMAT and classes.tolist() != list(range(len(classes))):
+    exclusive = FORMATS[about["format"]].exclusive
+    if not exclusive and classes.tolist() != list(range(len(classes))):
         raise ValueError("several labels a row, and the classes are not their columns")
     return classes, Normalizer(kind=about["normalize"], mean=mean, scale=scale), own
 
@@ -213,7 +215,7 @@ def _restore(about: Mapping[str, Any], arrays: Arrays) -> BaseHead:
     classes, normalizer, own = _common(about, arrays)
     head = HEADS[str(about["head"])].load()(**about["params"])
     head.classes_, head.normalizer_ = classes, normalizer
-    head.multilabel_ = about["format"] == MULTILABEL_FORMAT
+    head.task_ = FORMATS[about["format"]]
     head.history_ = [Epoch(**epoch) for epoch in about["history"]]
     head.n_features_in_ = len(normalizer.mean)
     head.set_arrays(own)

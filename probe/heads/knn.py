@@ -8,7 +8,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.evaluation.logits import scores_of
 from probe.evaluation.streaming import StreamedRows, rows_at_once
 from probe.heads.base import BaseHead, OnEpoch, RowsLike, Validation
 from probe.heads.catalog import KNN
@@ -145,7 +144,7 @@ class KNNHead(KNN, BaseHead):
         return vote_of_many(heads, X)
 
     def _logits(self, X: RowsLike) -> NDArray[np.float64]:
-        return scores_of(self.predict_proba(X), self.multilabel_)
+        return self.task_.scores_of(self.predict_proba(X))
 
     def arrays(self) -> dict[str, Any]:
         """Return the rows and their classes' numbers."""
@@ -161,7 +160,7 @@ class KNNHead(KNN, BaseHead):
             They contradict each other.
         """
         rows, targets = arrays["rows"], arrays["targets"]
-        wanted = (len(rows), len(self.classes_)) if self.multilabel_ else (len(rows),)
+        wanted = self.task_.shape(len(rows), len(self.classes_))
         if rows.shape != (len(rows), self.n_features_in_) or targets.shape != wanted:
             raise ValueError(f"rows have the shape {rows.shape}, targets {targets.shape}")
         if not ((targets >= 0) & (targets < len(self.classes_))).all():
@@ -187,7 +186,7 @@ def vote_of_many(heads: Sequence[KNNHead], X: RowsLike) -> NDArray[np.float64]:
     most = min(max(int(head.k) for head in heads), n_rows)
     looked_up = min(most + SPARE, n_rows) if first.ties_ else most
     found = np.zeros((len(rows), len(heads), len(first.classes_)))
-    wide = first.targets_[:1].size * looked_up if first.multilabel_ else 1  # labels of a query
+    wide = 1 if first.task_.exclusive else first.targets_[:1].size * looked_up  # labels of a query
     most_wide = max(1, rows.shape[1], 5 * looked_up, 2 * wide)  # 20 bytes a neighbour
     step = max(1, QUERY_BYTES // (4 * most_wide))
     for start in range(0, len(rows), step):
@@ -222,15 +221,15 @@ def _vote(
     if part < 1:
         shares[similarity == similarity[:, -1:]] *= part
     shares /= shares.sum(axis=1, keepdims=True)
-    if head.multilabel_:
-        into[:] = _shares_of_each(shares, labels)
-    else:
+    if head.task_.exclusive:
         into[:] = 0
         np.add.at(into, (np.arange(len(into))[:, None], labels), shares)
+    else:
+        into[:] = _shares_of_each(shares, labels)
     if head.ties_:  # sums in another order differ by rounding, and are the same shares
         into[:] = np.rint(np.ldexp(into, GRID)) * 2.0**-GRID
-    _add_a_vote(into, k or shares.shape[1], 0.5 if head.multilabel_ else 1 / into.shape[1])
-    if head.ties_ and not head.multilabel_:
+    _add_a_vote(into, k or shares.shape[1], head.task_.chance(into.shape[1]))
+    if head.ties_ and head.task_.exclusive:
         _prefer_the_closest(similarity, labels, into)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.errors import HeadError
-from probe.evaluation.many import are_many
 from probe.evaluation.streaming import StreamedRows
 from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation, constant_score
 from probe.heads.catalog import Logistic
@@ -92,7 +91,7 @@ class LogisticHead(Logistic, LinearHead):
                 "model and reads them from their file"
             )
         rows, labels, weights = self._prepare(X, y, validation, sample_weight)
-        if not self.multilabel_ and are_many(len(rows), len(self.classes_)):
+        if self.task_.are_many(len(rows), len(self.classes_)):
             log.warning(
                 "logistic: it holds all %s scores of %s rows and %s classes at once, some %s GB; "
                 "--head path is the same model in a part of that",
@@ -105,7 +104,7 @@ class LogisticHead(Logistic, LinearHead):
         threads = one_thread_a_product() if rows.size <= SMALL else nullcontext()
         with threads, warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            for own in labels.T if self.multilabel_ else [labels]:
+            for own in [labels] if self.task_.exclusive else labels.T:
                 counted = own if weights is None else own[weights > 0]
                 if counted.min() == counted.max():
                     coef.append(np.zeros((1, rows.shape[1])))
@@ -122,7 +121,7 @@ class LogisticHead(Logistic, LinearHead):
             self._log(caught)
         self.n_iter_ = max(steps)
         self.coef_, self.intercept_ = np.concatenate(coef), np.concatenate(intercept)
-        if not self.multilabel_:
+        if self.task_.exclusive:
             self.coef_, self.intercept_ = _per_class(self.coef_, self.intercept_)
         if polish is not None:
             self._descend(polish, labels, weights)
@@ -132,9 +131,9 @@ class LogisticHead(Logistic, LinearHead):
         self, polish: Polish, labels: NDArray[np.intp], weights: NDArray[np.float64] | None
     ) -> None:
         """Go on to the minimum in float64."""
-        binary = self.multilabel_ or len(self.classes_) == 2
+        binary = not self.task_.exclusive or len(self.classes_) == 2
         C, ends = self.C / 2 if binary else self.C, []  # two rows of opposite sign, see path
-        if not self.multilabel_:
+        if self.task_.exclusive:
             *found, objective, gap = polish.descend(self.coef_, self.intercept_, labels, C, weights)
             self.coef_, self.intercept_ = found
             ends.append((objective, gap))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.evaluation.streaming import rows_at_once
+from probe.evaluation.task import task_of
 from probe.heads.normalize import Rows32
 from probe.heads.softmax import (
     Optimizer,
@@ -111,7 +112,7 @@ class Network:
             for number, rate in enumerate(rates):
                 batch = order[number * size : (number + 1) * size]
                 X = mx.nd.array(self._X[batch])
-                loss_of = self._binary_loss if self._y.ndim == 2 else self._loss
+                loss_of = self._loss if task_of(self._y).exclusive else self._binary_loss
                 with mx.autograd.record():
                     loss = loss_of(self._forward(X, train=True), self._y[batch])
                 loss.backward()

@@ -26,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from probe.core.short_repr import short_repr
 from probe.errors import HeadError
 from probe.evaluation.many import MANY
+from probe.evaluation.task import SINGLE_LABEL
 from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation, constant_score
 from probe.heads.catalog import L_BFGS, L_BFGS_PAIRS, PENALTY, STREAMING_BYTES, Path
 from probe.heads.checks import above_zero, require, whole
@@ -178,7 +179,7 @@ class PathHead(Path, LinearHead):
         polish: Polish | None = None,
         weights: NDArray[np.float64] | None = None,
     ) -> list[PathHead]:
-        if self.multilabel_:
+        if not self.task_.exclusive:
             return self._solve_each(rows, labels, C, polish, weights)
         n_classes = len(self.classes_)
         _say_how_long(len(C), n_classes, *rows.shape)
@@ -225,7 +226,7 @@ class PathHead(Path, LinearHead):
     ) -> list[PathHead]:
         """Solve a binary problem for each column of labels, (n_rows, n_classes)."""
         one = PathHead(tol=self.tol, max_iter=self.max_iter)
-        one.multilabel_, one.classes_ = False, np.arange(2)
+        one.task_, one.classes_ = SINGLE_LABEL, np.arange(2)
         n_classes, width = len(self.classes_), rows.shape[1]
         coef = np.zeros((len(C), n_classes, width))
         intercept, objective = np.zeros((len(C), n_classes)), np.zeros(len(C))

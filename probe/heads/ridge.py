@@ -115,7 +115,7 @@ class RidgeHead(Ridge, LinearHead):
         do not count alike.
         """
         X, y = train.xy()
-        whole = train.y.ndim == 2 or all(
+        whole = not train.task.exclusive or all(
             len(np.unique(train.y[rows])) == len(np.unique(y)) for rows, _ in folds
         )
         fewest = min(len(rows) for rows, _ in folds) * train.views
@@ -134,8 +134,7 @@ class RidgeHead(Ridge, LinearHead):
         fitted: list[list[Self | None]] = []
         for _, held_out in folds:
             out = train.take(held_out).xy()
-            one_label = train.y.ndim == 1
-            own = self._targets(np.searchsorted(self.classes_, out[1]) if one_label else out[1])
+            own = self._targets(train.task.encode(out[1], self.classes_))
             rest = total - moments_of(out[0], own, rowwise, total.offset)
             self.normalizer_ = normalizer_from(self.normalize, rest, total.variances())
             fitted.append(list(self._from_moments(rest, [one["alpha"] for one in candidates])))
@@ -174,9 +173,9 @@ class RidgeHead(Ridge, LinearHead):
 
     def _targets(self, labels: NDArray[Any]) -> Any:
         """Return what is fitted, (n_rows, n_classes); see `one_hot`."""
-        if self.multilabel_:
-            return 4.0 * labels - 2.0
-        return one_hot(labels, len(self.classes_))
+        if self.task_.exclusive:
+            return one_hot(labels, len(self.classes_))
+        return 4.0 * labels - 2.0
 
     def _heads(self, coef: Array64, intercept: Array64, alphas: Sequence[float]) -> list[Self]:
         heads = []

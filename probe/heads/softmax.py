@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from probe.core.machine import environment_variable
 from probe.errors import HeadError
 from probe.evaluation.metrics import UNSEEN_LOSS
+from probe.evaluation.task import task_of
 from probe.heads.threads import limit_threads
 
 LARGEST = 2**31 - 1  # elements of an array, and so the offset of a row, in MXNet's standard build
@@ -81,7 +82,8 @@ class SoftmaxLayer:
         self._mx = mx
         # MXNet spreads its constant over the other classes, Szegedy et al. theirs over all
         self._smoothing = smoothing * (n_classes - 1) / n_classes
-        targets = smoothed(y, smoothing) if y.ndim == 2 else y
+        self._task = task_of(y)
+        targets = y if self._task.exclusive else smoothed(y, smoothing)
         self._X, self._y = share(mx, X), mx.nd.array(targets, dtype="float32")
         # The problem is convex, so it starts at zero: the seed moves nothing but the rows' order.
         self._layer = mx.gluon.nn.Dense(n_classes, in_units=X.shape[1], weight_initializer="zeros")
@@ -109,11 +111,11 @@ class SoftmaxLayer:
         X, y, rows = (mx.sym.var(name) for name in ("X", "y", "rows"))
         # Forward it is the softmax, backward the gradient of its cross-entropy summed over rows.
         scores, targets = self._layer(mx.sym.take(X, rows)), mx.sym.take(y, rows)
-        if self._y.ndim == 2:  # likewise of the sigmoids, which MXNet averages over the classes
+        if self._task.exclusive:
+            graph = mx.sym.SoftmaxOutput(scores, targets, smooth_alpha=self._smoothing)
+        else:  # likewise of the sigmoids, which MXNet averages over the classes
             classes = self._y.shape[1]
             graph = mx.sym.LogisticRegressionOutput(scores, targets, grad_scale=classes)
-        else:
-            graph = mx.sym.SoftmaxOutput(scores, targets, smooth_alpha=self._smoothing)
         arrays = {"X": self._X, "y": self._y, "rows": mx.nd.zeros(size, dtype="int32")}
         parameters = (self._layer.weight, self._layer.bias)
         gradients = {p.name: p.grad() for p in parameters}
@@ -208,7 +210,7 @@ def loss_and_correct(logits: NDArray[np.float32], y: NDArray[np.intp]) -> tuple[
     With a matrix of 0 and 1 for `y` the loss of a row is the mean over its classes, and there is no
     one label that could be right.
     """
-    if y.ndim == 2:
+    if not task_of(y).exclusive:
         with np.errstate(over="ignore", invalid="ignore"):
             losses = np.logaddexp(0, logits) - y * logits
         return float(losses.sum(dtype=np.float64)) / y.shape[1], None

@@ -22,8 +22,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.evaluation.logits import from_scores, scores_of, softmax
+from probe.evaluation.logits import softmax
 from probe.evaluation.multilabel import HALF
+from probe.evaluation.task import MULTI_LABEL
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 from probe.preprocess.views import image_views
@@ -93,8 +94,8 @@ def combine_labels(
 
 
 def _odds(every: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    scores = np.einsum("m,mnc->nc", weights, scores_of(every, multilabel=True))
-    found: NDArray[np.float64] = from_scores(scores, multilabel=True)
+    scores = np.einsum("m,mnc->nc", weights, MULTI_LABEL.scores_of(every))
+    found: NDArray[np.float64] = MULTI_LABEL.probabilities(scores)
     return found
 
 

@@ -15,8 +15,7 @@ from probe.datasets.decode import within_memory
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
 from probe.errors import UsageError
-from probe.evaluation.logits import logits_of
-from probe.evaluation.many import Blocks, are_many
+from probe.evaluation.many import Blocks
 from probe.evaluation.parts import Part
 from probe.evaluation.scored import (
     Scored,
@@ -27,6 +26,7 @@ from probe.evaluation.scored import (
     measure_blocks,
 )
 from probe.evaluation.splitting import Labels
+from probe.evaluation.task import task_of
 from probe.evaluation.two_classes import baseline_of, describe_two, positive_class
 from probe.evaluation.units import Units, count_units, dealt
 from probe.predict.predictor import Answers, Predictor
@@ -177,11 +177,12 @@ def evaluate(
 
 def _scored(answered: Blocks, labels: Labels, n_classes: int) -> Scored:
     """Score probabilities that come in batches; with thousands of classes they are read twice."""
-    if labels.ndim == 1 and are_many(len(labels), n_classes):
+    task = task_of(labels)
+    if task.are_many(len(labels), n_classes):
 
         def blocks() -> Iterator[tuple[NDArray[np.intp], Array64]]:
             for rows, p in answered():
-                yield rows, logits_of(p, False)
+                yield rows, task.logits_of(p)
 
         return measure_blocks(blocks, labels, n_classes)
     return measure(np.concatenate([p for _, p in answered()]), labels)
@@ -210,11 +211,7 @@ def _labels(predictor: Predictor, split: Split, classes: Sequence[str]) -> Label
             f"unknown to it); its classes are {', '.join(predictor.classes[:10])}"
         )
     places = np.array([known[name] for name in classes])
-    if split.labels.ndim == 1:
-        return places[split.labels].astype(np.int32)
-    matrix = np.zeros((len(split), len(known)), np.uint8)  # unlisted classes have no rows
-    matrix[:, places] = split.labels
-    return matrix
+    return task_of(split.labels).moved(split.labels, places, len(known))
 
 
 def check_kind(predictor: Predictor, labels: Labels) -> None:
@@ -224,9 +221,10 @@ def check_kind(predictor: Predictor, labels: Labels) -> None:
     ------
     UsageError
     """
-    if labels.ndim == 2 and not predictor.several:
+    task = task_of(labels)
+    if predictor.task.exclusive and not task.exclusive:
         raise UsageError("these images may have several labels, and the bundle gives one")
-    if labels.ndim == 1 and predictor.several:
+    if task.exclusive and not predictor.task.exclusive:
         raise UsageError(
             "these images have one label each, and the bundle gives several: score it on a list "
             "whose column is called `labels`"

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from probe.backbones.spec import Layer, is_logits
 from probe.bundle import Bundle, Neighbours
-from probe.bundle.neighbours import kept_labels, unit
+from probe.bundle.neighbours import unit
 from probe.cache.store import Store
 from probe.core.short_repr import short_repr
 from probe.datasets import Dataset
 from probe.errors import UsageError
-from probe.evaluation.multilabel import label_text
+from probe.evaluation.task import task_of
 from probe.heads import LayeredHead
 from probe.predict.predictor import CachedFeatures, Predictor
 from probe.predict.stream import Prediction, prediction_of
@@ -119,7 +119,7 @@ class TrainingImages:
         self._split, self._rows, self._classes = split, rows, dataset.classes
         self._neighbours = Neighbours(
             features=unit(features[:, 0]).astype(np.float16),
-            labels=kept_labels(split.labels[rows]),
+            labels=task_of(split.labels).stored(split.labels[rows]),
         )
 
     def nearest(self, features: NDArray[np.float32], k: int) -> tuple[Neighbour, ...]:
@@ -128,7 +128,7 @@ class TrainingImages:
         rows = [self._rows[one] for one in found[0]]
         return tuple(
             Neighbour(
-                label=label_text(self._split.labels[row], self._classes),
+                label=task_of(self._split.labels).text(self._split.labels[row], self._classes),
                 distance=float(distance),
                 id=self._split.ids[row],
                 picture=self._split.images.image(row),
@@ -152,7 +152,7 @@ def nearest_remembered(
     distances, rows = known.nearest(features, k)
     return tuple(
         Neighbour(
-            label=label_text(known.labels[row], bundle.about.classes),
+            label=bundle.about.task.text(known.labels[row], bundle.about.classes),
             distance=float(distance),
             id=known.ids[row] if known.ids else None,
             picture=_picture(known.pictures[row]) if known.pictures else None,
@@ -267,7 +267,7 @@ def activation_map(bundle: Bundle, seen: UInt8Image, number: int) -> NDArray[np.
         if number not in labels:
             continue
         ((coef, _),) = head.layers()
-        alike = 0.0 if head.multilabel_ else coef.mean(axis=0)
+        alike = coef.mean(axis=0) if head.task_.exclusive else 0.0
         weights = coef[labels.index(number)].astype(np.float64) - alike
         if head.normalizer_.kind == "standard":
             weights = weights / head.normalizer_.scale

@@ -16,6 +16,7 @@ from probe.cache.key import FeatureKey, preprocess_identity, view_count
 from probe.cache.store import Store
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError
+from probe.evaluation.task import Task
 from probe.evaluation.two_classes import Threshold, answers_of
 from probe.extraction.recall import Recall
 from probe.predict.augment import (
@@ -136,7 +137,7 @@ class Predictor:
         check_words(tta, combination)
         self.bundles, self.tta, self.combination = tuple(bundles), tta, combination
         self.classes = bundles[0].about.classes
-        if len({bundle.about.several for bundle in bundles}) > 1:
+        if len({bundle.about.task for bundle in bundles}) > 1:
             raise UsageError(
                 "one of the bundles gives one label an image, another several: they cannot answer "
                 "together"
@@ -149,9 +150,9 @@ class Predictor:
             self._recalls = [CachedFeatures(bundle, store, tta) for bundle in bundles]
 
     @property
-    def several(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.bundles[0].about.several
+    def task(self) -> Task:
+        """Whether an image has one label or may have several."""
+        return self.bundles[0].about.task
 
     @property
     def batch_size(self) -> int:
@@ -244,7 +245,7 @@ class Predictor:
         self, every: NDArray[np.float64], weights: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
         """Return combined probabilities and, if multi-label, thresholds."""
-        if not self.several:
+        if self.task.exclusive:
             alone = len(every) == 1
             return every[0] if alone else combine(every, weights, self.combination), None
         pairs = zip(self.bundles, self._columns, strict=True)
@@ -297,7 +298,7 @@ def check_words(tta: str, combination: str) -> None:
 
 def validation_weights(bundles: Sequence[Bundle]) -> NDArray[np.float64]:
     """Return each bundle's accuracy (multi-label: mAP) on validation rows; ones if one has none."""
-    metric = "map" if bundles[0].about.several else "top1"
+    metric = bundles[0].about.task.metric
     found: list[Any] = [bundle.about.metrics.get("val", {}).get(metric) for bundle in bundles]
     if any(one is None for one in found) or not sum(found):
         if len(bundles) > 1:

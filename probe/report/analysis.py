@@ -89,10 +89,9 @@ def views_of(run: Run, n_worst: int = WORST) -> dict[str, AnyView]:
     """Reduce a run's predictions, split by split; the probabilities themselves are let go."""
     found: dict[str, AnyView] = {}
     for split, kept in run.predictions().items():
-        if split in SPLITS and len(kept) and kept.labels.ndim == 2:
-            found[split] = label_view(split, kept, run.result, n_worst)
-        elif split in SPLITS and len(kept):
-            found[split] = _view(split, kept, run.result, n_worst)
+        if split in SPLITS and len(kept):
+            view = _view if kept.task.exclusive else label_view
+            found[split] = view(split, kept, run.result, n_worst)
     return {split: found[split] for split in SPLITS if split in found}
 
 

@@ -45,7 +45,8 @@ def by_column(material: Material) -> Markup | None:
     splits = " and ".join(sorted({one.split for one in told.values() if one is not None}))
     heads = [column_header(word, css="") for word in ("features and head", "column", "value")]
     heads += [
-        column_header(word) for word in ("images", f"{_figure(material)} on {splits}", "95 %")
+        column_header(word)
+        for word in ("images", f"{material.task.metric_label} on {splits}", "95 %")
     ]
     parts = [element("caption", "Each row's worst value first; click a heading to sort")]
     parts += [element("thead", element("tr", heads)), element("tbody", body)]
@@ -53,8 +54,3 @@ def by_column(material: Material) -> Markup | None:
     box = scrolling(made, "Figures by column", tall=True)
     listed = element("ul", [element("li", one) for one in notes], {"class": "notes"})
     return join([box, listed]) if notes else box
-
-
-def _figure(material: Material) -> str:
-    """Return what the figures are, whatever rows are ranked by."""
-    return "mAP" if material.several else "top-1"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.cache.joining import Joined
 from probe.cache.key import view_count
+from probe.core.nearest import leave_out_itself, nearest
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 
@@ -92,7 +93,9 @@ def draw_map(
     if len(there) < LEAST:
         raise UsageError(f"{len(there)} points make no map; give --max-points 3 or more")
     features = unit_rows(joined, [splits[item] for item in there], rows[there], advance)
-    close, cosines = nearest(features, NEIGHBOURS)
+    k = min(NEIGHBOURS, len(features) - 1)
+    cosines, close = nearest(features, features, k, step=CHUNK, leave_out=leave_out_itself)
+    cosines = np.clip(cosines, -1, 1)
     reduced, explained = principal_components(features, COMPONENTS if method == "tsne" else 3)
     plane = t_sne(reduced) if method == "tsne" else reduced
     shape = len(rows), close.shape[1]
@@ -106,7 +109,7 @@ def draw_map(
         explained=() if method == "tsne" else explained,
         neighbours=neighbours,
         similarity=similarity,
-        width=int(np.prod(joined.entry.row_shape)) // view_count(joined.entry.key.views),
+        width=joined.entry.width,
     )
 
 
@@ -118,7 +121,7 @@ def unit_rows(
 ) -> NDArray[np.float32]:
     """Return rows of unit length, (n_points, at most WIDEST), read a few at a time."""
     views = view_count(joined.entry.key.views)
-    width = int(np.prod(joined.entry.row_shape)) // views
+    width = joined.entry.width
     fold = _folding(width)
     features = np.empty((len(rows), min(width, WIDEST)), np.float32)
     for split in dict.fromkeys(splits):
@@ -182,22 +185,3 @@ def t_sne(reduced: NDArray[np.float32]) -> NDArray[np.float32]:
         tsne = TSNE(2, init="pca", perplexity=perplexity, random_state=SEED)
         plane: NDArray[np.float32] = tsne.fit_transform(reduced).astype(np.float32)
     return np.nan_to_num(plane)
-
-
-def nearest(
-    features: NDArray[np.float32], count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the nearest other rows of each, (n, k), nearest first, and their cosines."""
-    k = min(count, len(features) - 1)
-    numbers = np.empty((len(features), k), np.int64)
-    cosines = np.empty((len(features), k), np.float32)
-    for start in range(0, len(features), CHUNK):
-        block = features[start : start + CHUNK] @ features.T
-        own = np.arange(len(block))
-        block[own, own + start] = -np.inf
-        close = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        values = np.take_along_axis(block, close, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        numbers[start : start + len(block)] = np.take_along_axis(close, order, axis=1)
-        cosines[start : start + len(block)] = np.take_along_axis(values, order, axis=1)
-    return numbers, np.clip(cosines, -1, 1)

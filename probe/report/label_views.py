@@ -13,7 +13,6 @@ from probe.core.short_repr import short_repr
 from probe.evaluation.multilabel import HALF, LabelFigures, label_figures
 from probe.evaluation.pairs import Evidence, evidence
 from probe.evaluation.predictions import Predictions
-from probe.evaluation.statistics import apply_binary_temperature
 from probe.report.reliability import Reliability, reliability
 from probe.runs.results import RunResult
 
@@ -83,7 +82,7 @@ def label_view(split: str, kept: Predictions, result: RunResult, n_worst: int = 
     units = None if whole.units is None else whole.units[order]
     after = None
     if result.temperature is not None:
-        after = _decisions(apply_binary_temperature(kept.scores, result.temperature), labels)
+        after = _decisions(kept.task.apply_temperature(kept.scores, result.temperature), labels)
     return LabelView(
         split=split,
         ids=kept.ids,

@@ -79,7 +79,7 @@ def key_figures(material: Material, n_classes: int) -> Markup:
         if leader.cost.images_per_second:
             rate = f"{leader.cost.images_per_second:,.0f}"
             facts.append(("images per second", rate, "forward pass, decoding included"))
-    kind = "labels" if material.several else "classes"
+    kind = "classes" if material.task.exclusive else "labels"
     facts.append((kind, f"{n_classes:,}", f"dataset {material.dataset}"))
     facts.append(("runs", f"{len(material.rows):,}", material.why))
     return element(

@@ -21,6 +21,7 @@ from probe.core.short_repr import short_repr
 from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.evaluation.learning_curve import FILE_NAME as LEARNING_CURVE
 from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
+from probe.evaluation.task import Task, task_by_metric
 from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.runs.find import find_run
@@ -79,9 +80,9 @@ class Material:
         return next((run.result.metric for run in self.runs.values()), "top1")
 
     @property
-    def several(self) -> bool:
-        """Whether an image may have several labels."""
-        return self.metric == "map"
+    def task(self) -> Task:
+        """Whether an image has one label or may have several."""
+        return task_by_metric(self.metric)
 
     def figure(self, value: float | None) -> str:
         """Return a value of the metric as people write it."""

@@ -71,10 +71,10 @@ def _verdict(
 ) -> str:
     value = percent(leader.metrics[split][material.metric])
     text = f"Best on held-out rows: {material.labels[leader.id]}, "
-    if material.several:
-        text += f"{material.word} {value} on the {WORDS[split]} images. "
-    else:
+    if material.task.exclusive:
         text += f"{value} of the {WORDS[split]} images right. "
+    else:
+        text += f"{material.word} {value} on the {WORDS[split]} images. "
     others = [material.labels[one] for one in tied if one != leader.id]
     if others:
         text += f"Not distinguishable from it with these data: {', '.join(others)}."

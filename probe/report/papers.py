@@ -11,6 +11,7 @@ import numpy as np
 
 from probe.bench.record import Row
 from probe.errors import UsageError
+from probe.evaluation.task import task_of
 from probe.figures.canvas import (
     BLUE,
     FAINT,
@@ -50,10 +51,6 @@ COLOURS = (
     "#114780", "#ac2c14", "#00a861", "#ad83a8", "#d57c00", "#6f74ff", "#250902", "#580da9",
 )  # fmt: skip
 LEGEND_UP_TO = 20  # classes that a legend has room for
-CALIBRATED = {  # axes, by whether an image may have several labels
-    False: ("confidence, %", "accuracy (line), rows (bars), %"),
-    True: ("probability of a label, %", "it is there (line), decisions (bars), %"),
-}
 
 
 def write_pictures(
@@ -103,7 +100,7 @@ def _plans(
         if history:
             title = f"{material.labels[row.id]} {about}"
             yield f"training-{row.run}", partial(draw_curves, history, title=title)
-    for one in pictures.maps if not material.several else ():  # a point has one colour
+    for one in pictures.maps if material.task.exclusive else ():  # a point has one colour
         yield f"map-{one.method}-{one.entry}", partial(draw_points, one, pictures)
 
 
@@ -223,8 +220,7 @@ def draw_calibration(view: SplitView | LabelView, path: Path, *, title: str) -> 
         )
         axes.set_xlim(0, 101)
         axes.set_ylim(0, 101)
-        several = isinstance(view, LabelView)
-        x, y = CALIBRATED[several]
+        x, y = task_of(view.labels).axes
         axes.set_xlabel(x, color=FAINT, fontsize=9)
         axes.set_ylabel(y, color=FAINT, fontsize=9)
     line = fit(title, width - 0.5, 11, "bold")

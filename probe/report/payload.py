@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.bench.record import Row
 from probe.evaluation.ranking_curves import TwoCurves
+from probe.evaluation.task import task_of
 from probe.report.analysis import AnyView
 from probe.report.feature_map import FeatureMap
 from probe.report.items import given_to, said_of
@@ -51,7 +52,7 @@ def payload(material: Material, views: Views, pictures: Pictures) -> dict[str, A
         if row.id in material.runs
     ]
     return {
-        "several": material.several,
+        "several": not material.task.exclusive,
         "metric": material.word,
         "loss": material.metric in LOSSES,
         "classes": list(pictures.classes),
@@ -89,7 +90,7 @@ def _items(pictures: Pictures) -> dict[str, Any]:
 
 
 def _labels(labels: NDArray[np.int64]) -> dict[str, str]:
-    if labels.ndim == 1:
+    if task_of(labels).exclusive:
         return {"label": packed(np.where(labels < 0, NONE, labels), "<u2")}
     known = (labels >= 0).all(axis=1)
     return {"labels": packed_bits(labels == 1), "known": packed(known, "u1")}
@@ -117,7 +118,7 @@ def _said(material: Material, by_split: Any, pictures: Pictures) -> dict[str, st
     """Return what a run said of the page's images."""
     base = base_entry(material)
     splits = base.splits if base else ()
-    if material.several:
+    if not material.task.exclusive:
         given, known = given_to(pictures.items, by_split, splits, len(pictures.classes))
         return {"given": packed_bits(given), "known": packed(known, "u1")}
     predicted, confidence = said_of(pictures.items, by_split, splits)

@@ -111,7 +111,7 @@ def make_pictures(
         sheets = _sheets(base, items, rows, cache_dir=cache_dir, notes=notes, advance=advance)
     else:
         notes.append("None of the entries is in the cache any more: no map and no pictures.")
-        shape = (len(items), len(class_names(material)))[: 1 + material.several]
+        shape = material.task.shape(len(items), len(class_names(material)))
         labels, maps, sheets = np.full(shape, -1, np.int64), (), None
     for by_split in views.values():
         _fill_labels(labels, items, by_split, there)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from probe.bench.record import DONE, Cost, Row, Subgroups
 from probe.cache.joining import Joined
 from probe.errors import DataError
@@ -69,6 +67,7 @@ def _row(run: Run, joined: Joined | None) -> Row:
     one = run.result
     size = joined.entry.provenance.get("size") if joined else None
     penalty = one.selection["penalty"] if one.selection else None
+    chosen = one.params.get(penalty) if penalty else None
     return Row(
         id=run.id,
         dataset=one.dataset,
@@ -86,9 +85,9 @@ def _row(run: Run, joined: Joined | None) -> Row:
         cost=_cost(one, joined),
         size=size if isinstance(size, int) else None,
         run=run.id,
-        feature_dim=int(np.prod(joined.entry.row_shape)) if joined else None,
+        feature_dim=joined.entry.width if joined else None,
         penalty=penalty,
-        best=one.params.get(penalty) if penalty else None,
+        best=chosen if isinstance(chosen, int | float) else None,
         n_train=one.n_train,
         n_val=one.n_val,
         n_test=one.n_test,

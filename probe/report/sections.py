@@ -65,7 +65,7 @@ def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Se
     if material.curves:
         found.append(_learning(material))
     if any(views.values()):
-        found.append(_labels() if material.several else _runs())
+        found.append(_runs() if material.task.exclusive else _labels())
     if any(material.runs[one].history for one in material.runs):
         found.append(_training(material))
     if pictures.maps:
@@ -152,7 +152,7 @@ def _labels() -> Section:
 
 def _training(material: Material) -> Section:
     what = "Cross-entropy and top-1"
-    if material.several:
+    if not material.task.exclusive:
         what = "Cross-entropy, and mAP where it was measured"
     why = f"{what}, epoch by epoch, of heads that are trained so."
     content = Markup(asset("training.html"))
@@ -171,7 +171,7 @@ def _map(pictures: Pictures, material: Material) -> Section:
         "little in t-SNE, and two components of PCA hold only the stated part of the variance."
     )
     page = asset("map.html")
-    if material.several:
+    if not material.task.exclusive:
         page = page.replace("<!-- label -->", LABEL_CHOICE)
         page = page.replace('<option value="class">class', '<option value="class">label')
         page = page.replace("Only class", "Only label")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 from probe.evaluation.learning_curve import LearningCurve, Point
-from probe.evaluation.many import are_many, keep
+from probe.evaluation.many import keep
 from probe.evaluation.metrics import Metrics, score
 from probe.evaluation.parts import HeadData, Part
 from probe.evaluation.splitting import Labels, RowNumbers, fold_split
@@ -197,7 +197,7 @@ def _point(
 
 def _figures(head: BaseHead, scored: Part, n_classes: int) -> Metrics:
     """Return a head's figures; of thousands of classes from some rows at a time."""
-    if not are_many(len(scored), n_classes):
+    if not scored.task.are_many(len(scored), n_classes):
         return score(scored.predict_proba(head, n_classes), scored.y, n_classes)
     kept = keep(lambda: scored.logit_blocks(head, n_classes), scored.y, n_classes)
     return kept.metrics(scored.y, slice(None))

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
-from probe.evaluation.multilabel import label_text
 from probe.evaluation.parts import Part
 from probe.evaluation.splitting import Labels
 from probe.evaluation.streaming import StreamedRows
+from probe.evaluation.task import task_of
 from probe.evaluation.units import Groups
 from probe.heads.normalize import (
     Features,
@@ -65,8 +65,8 @@ def leaks(
     similarity, numbers = _closest(_directions(test, normalizer), _directions(train, normalizer))
     found = [
         NearDuplicate(
-            a=train.ids[near], split_a="train", label_a=label_text(train.y[near], classes),
-            b=test.ids[row], split_b="test", label_b=label_text(test.y[row], classes),
+            a=train.ids[near], split_a="train", label_a=train.task.text(train.y[near], classes),
+            b=test.ids[row], split_b="test", label_b=test.task.text(test.y[row], classes),
             similarity=min(1.0, float(cosine)),
         )
         for row, (cosine, near) in enumerate(zip(similarity, numbers, strict=True))
@@ -87,8 +87,8 @@ def contradictions(
         log.warning("%d pairs in train are kept, the most alike; raise the threshold", MOST)
     return [
         NearDuplicate(
-            a=train.ids[a], split_a="train", label_a=label_text(train.y[a], classes),
-            b=train.ids[b], split_b="train", label_b=label_text(train.y[b], classes),
+            a=train.ids[a], split_a="train", label_a=train.task.text(train.y[a], classes),
+            b=train.ids[b], split_b="train", label_b=train.task.text(train.y[b], classes),
             similarity=min(1.0, cosine),
         )
         for cosine, a, b in pairs
@@ -234,8 +234,7 @@ class _Pairs:
         a, b = np.divmod(np.flatnonzero(cosines >= self._least), cosines.shape[1])
         similar = cosines[a, b]
         a, b = a + first, b + start
-        differ = self._labels[a] != self._labels[b]
-        differ = differ if differ.ndim == 1 else differ.any(axis=1)  # of several, in one at least
+        differ = task_of(self._labels).differ(self._labels[a], self._labels[b])
         wanted = np.flatnonzero((b > a) & differ)
         wanted = wanted[np.argsort(-similar[wanted], kind="stable")[:MOST]]
         found = (similar[wanted].tolist(), a[wanted].tolist(), b[wanted].tolist())

@@ -15,16 +15,14 @@ from probe.core.run_folders import new_run_folder, note_outside_run
 from probe.errors import UsageError
 from probe.evaluation.learning_curve import PICTURE as LEARNING_CURVE
 from probe.evaluation.learning_curve import Point, save_learning_curve
-from probe.evaluation.metrics import Metrics
 from probe.evaluation.mistakes import check_both_sides
 from probe.evaluation.parts import HeadData, SplitPlan, plan_splits
 from probe.evaluation.predictions import save_predictions
 from probe.evaluation.splitting import VAL_SIZE
 from probe.evaluation.two_classes import check_recall, count_positives, positive_class
 from probe.evaluation.units import Groups, Related, relate
-from probe.figures.confusion import draw_confusion
+from probe.figures.classes import CONFUSION, draw_classes
 from probe.figures.curves import draw_curves
-from probe.figures.label_bars import draw_label_bars
 from probe.figures.learning import draw_learning_curve
 from probe.figures.two_curves import draw_two_curves
 from probe.heads import save_head
@@ -44,9 +42,8 @@ if TYPE_CHECKING:
     from probe.heads import Epoch
     from probe.heads.grid import FoldRows
 
-HEAD, CURVES, CONFUSION = "head.safetensors", "curves.png", "confusion.png"
+HEAD, CURVES = "head.safetensors", "curves.png"
 TWO_CURVES = "roc_pr.png"  # of two classes
-LABEL_BARS = "average_precision.png"  # where an image may have several labels
 TRAIN_HEAD, FOLD_HEAD = "head-train.safetensors", "head-fold{:02d}.safetensors"
 
 __all__ = [
@@ -185,16 +182,14 @@ def fit_head(
 
 def _check(request: HeadRequest, data: HeadData) -> None:
     """Refuse what cannot be done before anything is fitted, or test rows are looked at."""
-    if data.train.y.ndim == 2 and request.metric != "top1":
-        raise UsageError(
-            f"--metric {request.metric} is for images of one label each, and these may have "
-            "several, where mean average precision decides; leave it out"
+    task = data.train.task
+    if request.metric != "top1":
+        task.require_one_label(
+            f"--metric {request.metric} is for images of one label each",
+            "mean average precision decides there; leave it out",
         )
-    if data.train.y.ndim == 2 and request.per_class:
-        raise UsageError(
-            "--learning-curve counts images of one label each, and these may have several; leave "
-            "it out"
-        )
+    if request.per_class:
+        task.require_one_label("--learning-curve counts images of one label each")
     require_two_classes(data.train, data.classes)
     _check_two(request, data)
     if data.val is None and (option := request.estimator().watches):
@@ -216,7 +211,7 @@ def _check_two(request: HeadRequest, data: HeadData) -> None:
     if positive is None:
         raise UsageError(
             f"{option} is about a positive class and a negative one, and there are "
-            f"{len(data.classes)}" + " that may go together" * (data.train.y.ndim == 2)
+            f"{len(data.classes)}" + " that may go together" * (not data.train.task.exclusive)
         )
     where, held_out = "val", data.val
     if held_out is None or not len(held_out):
@@ -298,7 +293,11 @@ def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:
     save_predictions(folder, run.predictions)
     result, split = run.result, run.result.per_class.split
     about = f"{result.backbone} {result.layer} on {result.dataset}, {result.head} head"
-    _draw_classes(folder, run, classes, title=f"{about}: {split}")
+    n_rows = len(run.predictions[split]) if split in run.predictions else result.n_train
+    draw_classes(
+        folder, run.metrics[split], result.multilabel, classes,
+        n_rows=n_rows, title=f"{about}: {split}",
+    )  # fmt: skip
     if run.two is not None and result.two_classes is not None:
         draw_two_curves(
             run.two, result.two_classes["intervals"].get(split, {}), folder / TWO_CURVES,
@@ -312,14 +311,3 @@ def keep_run(folder: Path, run: HeadRun, classes: tuple[str, ...]) -> None:
         save_learning_curve(folder, run.curve)
         draw_learning_curve(run.curve, folder / LEARNING_CURVE, title=about)
     write_run(folder, result)
-
-
-def _draw_classes(folder: Path, run: HeadRun, classes: tuple[str, ...], *, title: str) -> None:
-    """Draw what is confused with what, or of several labels an image how well each is found."""
-    several, split = run.result.multilabel, run.result.per_class.split
-    metrics = run.metrics[split]
-    if isinstance(metrics, Metrics):
-        draw_confusion(metrics.pairs, classes, folder / CONFUSION, title=title)
-    elif several is not None and metrics.map is not None:
-        n_rows = len(run.predictions[split]) if split in run.predictions else run.result.n_train
-        draw_label_bars(several["classes"], n_rows, folder / LABEL_BARS, title=title)

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
 from probe.core.machine import usable_cores
 from probe.core.options import Counts, plain, read_bytes, read_curve
 from probe.errors import HeadError, UsageError
@@ -317,22 +315,12 @@ def require_weights(solver: str) -> None:
 
 def is_few_shot(train: Part) -> bool:
     """Return whether there are so few images a class that their number is what is studied."""
-    n_classes = train.y.shape[1] if train.y.ndim == 2 else len(np.unique(train.y))
-    return len(train) < FEW_SHOT * n_classes
+    return len(train) < FEW_SHOT * train.task.n_learnt(train.y)
 
 
 def require_two_classes(train: Part, classes: Sequence[str]) -> None:
     """Raise HeadError unless training rows are of two classes or more, or differ in a label."""
-    if train.y.ndim == 2:
-        if (train.y == train.y[:1]).all():
-            raise HeadError(
-                f"all {len(train):,} training images have the same labels; a head needs at least "
-                "one class that some of them have and others have not"
-            )
-        return
-    found = np.unique(train.y)
-    if len(found) == 1:
+    if (alike := train.task.alike(train.y, classes)) is not None:
         raise HeadError(
-            f"all {len(train):,} training images are of one class, {classes[found[0]]!r}; "
-            "a head needs at least 2 classes to tell apart"
+            f"all {len(train):,} training images {alike}; a head needs {train.task.needs}"
         )

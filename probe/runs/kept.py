@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.core.files import write_text
-from probe.core.records import read_json
+from probe.core.records import read_record
 from probe.core.run_folders import RESULT
 from probe.errors import DataError, ProbeError, UsageError
 from probe.evaluation.pairs import Pair, compare_all, evidence_of
@@ -112,11 +112,10 @@ def needed_runs(cache_dir: Path) -> Mapping[str, Sequence[str]]:
 def _field(path: Path, name: str) -> object:
     """Return a field of a JSON file; None where the file cannot be read or has it not."""
     try:
-        data = read_json(path)
-    except (ProbeError, OSError, ValueError) as error:
-        log.info("%s: %s", path, error)
+        return read_record(path, "a record of a run", lambda data: data.get(name))
+    except DataError as error:
+        log.info("%s", error)
         return None
-    return data.get(name) if isinstance(data, dict) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,6 +176,6 @@ def _compared(split: str, of: Mapping[str, Predictions]) -> Compared:
             raise UsageError(f"{first} and {other} predicted other images ({len(a)} and {len(b)})")
         if not np.array_equal(a.labels[orders[first]], b.labels[orders[other]]):
             raise UsageError(f"{first} and {other} have other labels of the same images")
-    metric = "top1" if of[first].labels.ndim == 1 else "map"
+    metric = of[first].task.metric
     evidence = {name: evidence_of(one, metric, order=orders[name]) for name, one in of.items()}
     return Compared(split=split, metric=metric, pairs=tuple(compare_all(evidence)))

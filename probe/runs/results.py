@@ -6,109 +6,24 @@ run folder that has one is complete.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
-from types import NoneType
 from typing import Any
 
-from probe.core.files import write_text
-from probe.core.records import read_json
+from probe.core.plain import from_plain, to_plain
+from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
 from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.scored import PerClass
+from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, Task
 
 SCHEMA = 1
-
-FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("schema", "seed", "n_train", "n_val", "n_test"), int),
-    **dict.fromkeys(("command", "entry", "dataset", "backbone", "weights", "layer", "pool"), str),
-    **dict.fromkeys(("head", "created"), str),
-    **dict.fromkeys(("params", "metrics", "per_class", "versions"), dict),
-    "seconds": (int, float),
-}
-OPTIONAL_TYPES: dict[str, type | tuple[type, ...]] = {
-    "selection": dict,
-    "intervals": dict,
-    "temperature": (int, float),
-    "test_looks": int,
-    "spread": dict,
-    "multilabel": dict,
-    "groups": dict,
-    "subgroups": dict,
-    "baseline": dict,
-    "two_classes": dict,
-}
-
-
-def check_fields(data: object) -> dict[str, Any]:
-    """Return the object that was read, checked.
-
-    Raises
-    ------
-    DataError
-        A field is missing, unknown or of another type; the message names it.
-    """
-    if not isinstance(data, dict):
-        raise DataError("not an object")
-    if data.get("schema") != SCHEMA:
-        raise DataError(f"schema is {data.get('schema')!r}, this version reads {SCHEMA}")
-    optional = {k: wanted for k, wanted in OPTIONAL_TYPES.items() if k in data}
-    _check_object(data, FIELD_TYPES | optional, "")
-    _check_object(data["per_class"], {"split": str, "recall": dict}, "per_class.")
-    _check_values(data["per_class"]["recall"], (int, float), "per_class.recall.")
-    _check_values(data["params"], (str, int, float, bool, NoneType), "params.")
-    _check_values(data["metrics"], (dict,), "metrics.")
-    for split, figures in data["metrics"].items():
-        _check_values(figures, (int, float), f"metrics.{split}.")
-    _check_values(data["versions"], (str,), "versions.")
-    return data
-
-
-def read_intervals(data: Mapping[str, Any]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Return (low, high) of each split and metric; DataError where one is no pair of numbers."""
-    _check_values(data, (dict,), "intervals.")
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    for split, figures in data.items():
-        found[split] = {}
-        for name, bounds in figures.items():
-            where = f"intervals.{split}.{name}"
-            if not isinstance(bounds, list) or len(bounds) != 2:
-                raise DataError(f"{where} is {bounds!r}, not [low, high]")
-            _check_values(
-                dict(zip(("low", "high"), bounds, strict=True)), (int, float), f"{where}."
-            )
-            found[split][name] = (float(bounds[0]), float(bounds[1]))
-    return found
-
-
-def _check_object(data: object, types: Mapping[str, type | tuple[type, ...]], prefix: str) -> None:
-    if not isinstance(data, dict):
-        raise DataError(f"{prefix.rstrip('.')} is not an object")
-    for name in types.keys() - data.keys():
-        raise DataError(f"{prefix}{name} is missing")
-    for name in data.keys() - types.keys():
-        raise DataError(f"{prefix}{name} is not a field of schema {SCHEMA}")
-    for name, wanted in types.items():
-        _check_type(data[name], wanted, prefix + name)
-
-
-def _check_values(data: Mapping[str, object], wanted: tuple[type, ...], prefix: str) -> None:
-    for name, value in data.items():
-        _check_type(value, wanted, prefix + name)
-
-
-def _check_type(value: object, wanted: type | tuple[type, ...], name: str) -> None:
-    kinds = wanted if isinstance(wanted, tuple) else (wanted,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        raise DataError(f"{name} is {value!r}, not {' or '.join(kind.__name__ for kind in kinds)}")
-
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +125,7 @@ class RunResult:
     layer: str
     pool: str
     head: str
-    params: Mapping[str, Any]
+    params: Mapping[str, str | int | float | bool | None]
     seed: int
     n_train: int
     n_val: int
@@ -232,39 +147,20 @@ class RunResult:
     two_classes: Mapping[str, Any] | None = None
 
     @property
+    def task(self) -> Task:
+        """Whether an image has one label or may have several."""
+        return SINGLE_LABEL if self.multilabel is None else MULTI_LABEL
+
+    @property
     def metric(self) -> str:
         """What it is ranked by: ``top1``, or ``map`` where an image may have several labels."""
-        return "top1" if self.multilabel is None else "map"
+        return self.task.metric
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, as `--json` prints them."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        plain["params"] = dict(self.params)
-        plain["metrics"] = {split: dict(figures) for split, figures in self.metrics.items()}
-        plain["per_class"] = {
-            "split": self.per_class.split,
-            "recall": dict(self.per_class.recall),
-        }
-        plain["versions"] = dict(self.versions)
-        for name in OPTIONAL_TYPES:
-            if not plain[name]:  # not measured: absent
-                del plain[name]
-        if self.intervals:
-            plain["intervals"] = {
-                split: {name: list(bounds) for name, bounds in figures.items()}
-                for split, figures in self.intervals.items()
-            }
-        return plain
-
-    def to_json(self) -> str:
-        """Return the text of `result.json`; numbers read back exactly.
-
-        Raises
-        ------
-        ValueError
-            A number is NaN or infinite: a figure that could not be measured must be left out.
-        """
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        plain: dict[str, Any] = to_plain(self)
+        # what was not measured is absent
+        return {name: value for name, value in plain.items() if value or name not in OPTIONAL}
 
     @classmethod
     def from_dict(cls, data: object) -> RunResult:
@@ -275,14 +171,14 @@ class RunResult:
         DataError
             A field is missing, unknown or of another type; the message names it.
         """
-        found = check_fields(data)
-        made = {**found, "per_class": PerClass(**found["per_class"])}
-        scratch = found["head"] == "promoted" and found["params"].get("start") == "scratch"
-        if scratch and not found["weights"].startswith("random"):
-            made["weights"] = "random weights"  # earlier versions named those of the probe
-        if "intervals" in found:
-            made["intervals"] = read_intervals(found["intervals"])
-        return cls(**made)
+        found = from_plain(cls, data)
+        scratch = found.head == "promoted" and found.params.get("start") == "scratch"
+        if scratch and not found.weights.startswith("random"):
+            return replace(found, weights="random weights")  # earlier versions named the probe's
+        return found
+
+
+OPTIONAL = {one.name for one in fields(RunResult) if one.default is None}
 
 
 def finished_runs(runs: Path) -> Iterator[tuple[Path, RunResult]]:
@@ -297,7 +193,7 @@ def finished_runs(runs: Path) -> Iterator[tuple[Path, RunResult]]:
 def write_run(folder: Path, result: RunResult) -> Path:
     """Write `result.json` by rename and return its path; do it last, it marks a complete run."""
     path = folder / RESULT
-    write_text(path, result.to_json())
+    write_record(path, result.to_dict())
     return path
 
 
@@ -309,13 +205,10 @@ def read_run(folder: Path) -> RunResult:
     DataError
         There is none, or it is not what `write_run` writes; the message has the path.
     """
-    path = folder / RESULT
-    try:
-        return RunResult.from_dict(read_json(path))
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file: no run, or one that did not finish") from None
-    except (DataError, ValueError, OSError) as error:
-        raise DataError(f"{path}: not a result of a run: {' '.join(str(error).split())}") from error
+    return read_record(
+        folder / RESULT, "a result of a run", RunResult.from_dict,
+        schema=SCHEMA, absent="no run, or one that did not finish",
+    )  # fmt: skip
 
 
 def figure_text(metric: str, value: float | None, digits: int = 2) -> str:

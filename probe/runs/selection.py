@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from probe.core.plain import plain_params
 from probe.core.short_repr import short_repr
 from probe.evaluation.learning_curve import LearningCurve
-from probe.evaluation.many import are_many
 from probe.evaluation.metrics import Metrics
 from probe.evaluation.mistakes import choose_by_cost
 from probe.evaluation.multilabel import MultiLabelMetrics
@@ -245,7 +244,7 @@ def out_of_fold(train: Part, heads: Sequence[BaseHead], folds: FoldRows, n_class
     """
     repeats = sum(len(held_out) for _, held_out in folds) // len(train)
     labels = np.concatenate([train.y] * repeats)
-    if train.y.ndim == 1 and are_many(len(labels), n_classes):
+    if train.task.are_many(len(labels), n_classes):
         blocks = partial(out_of_fold_blocks, train, heads, folds, n_classes)
         return measure_blocks(blocks, labels, n_classes, train.units, repeats)
     logits = out_of_fold_logits(train, heads, folds, n_classes)
@@ -306,7 +305,7 @@ def _score_all(
 
 
 def _score(part: Part, head: BaseHead, n_classes: int) -> Scored:
-    if part.y.ndim == 1 and are_many(len(part), n_classes):
+    if part.task.are_many(len(part), n_classes):
         blocks = partial(part.logit_blocks, head, n_classes)
         return measure_blocks(blocks, part.y, n_classes, part.units)
     return measure_logits(part.predict_logits(head, n_classes), part.y, part.units)

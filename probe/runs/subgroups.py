@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.evaluation.multilabel import bootstrap_map
-from probe.evaluation.pairs import figure
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
-from probe.evaluation.statistics import share_interval
 from probe.evaluation.streaming import StreamedRows
+from probe.evaluation.task import task_of
 from probe.evaluation.units import dealt
 
 MOST_VALUES = 20  # of a column whose figures are told by value
@@ -125,14 +123,10 @@ def by_value(said: Predictions, values: Sequence[str | None]) -> list[dict[str, 
             continue
         p, labels = said.probabilities[rows], said.columns[rows]
         units = None if said.units is None else said.units[rows]
-        value = figure(p, labels)
+        value = said.task.figure(p, labels)
         if value is None:
             continue
-        if labels.ndim == 1:
-            interval = share_interval(p.argmax(axis=1) == labels, units=units)
-            low, high = interval.low, interval.high
-        else:
-            low, high = bootstrap_map(p, labels, units=units) or (value, value)
+        low, high = said.task.interval(p, labels, units) or (value, value)
         found.append({"value": str(name), "n": n_images, "figure": value, "low": low, "high": high})
     return sorted(found, key=lambda one: one["figure"])
 
@@ -268,10 +262,7 @@ def _balanced(X: Array64, drawn: Codes, fold: Codes, n_values: int) -> Array64:
 
 def _association(labels: NDArray[np.integer[Any]], drawn: Codes, n_values: int) -> Array64:
     """Return Cramér's V of each column drawn with the label, (n_columns,)."""
-    if labels.ndim == 1:
-        tables = [labels[None] == np.unique(labels)[:, None]]
-    else:
-        tables = [np.stack([one == 0, one == 1]) for one in labels.T]
+    tables = task_of(labels).tables(labels)
     best = np.zeros(len(drawn))
     for indicators in tables:
         counts = np.stack(

@@ -63,7 +63,7 @@ def show_start(
     if begun.mirror is not None:
         lost = "10 points or more" if begun.mirror.harmful else "less than 10 points"
         facts["mirror"] = (
-            f"{mirror_words(begun.mirror, several=training.feed.several)}: {lost} "
+            f"{mirror_words(begun.mirror, training.feed.task)}: {lost} "
             f"lost, so --augment auto is {options.augment}"
         )
     if begun.difference is not None:
@@ -102,7 +102,7 @@ class Live:
 
     def __init__(self, begun: Begun, *, title: str = "") -> None:
         self._console = console.stderr()
-        self._batch, self._several = begun.training.feed.batch_size, begun.training.feed.several
+        self._batch, self._task = begun.training.feed.batch_size, begun.training.feed.task
         self._bar = Progress(
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total} batches"),
@@ -111,14 +111,14 @@ class Live:
             console=self._console, disable=not console.has_bars(self._console), transient=True,
         )  # fmt: skip
         total = begun.training.options.epochs * begun.training.feed.batches
-        self._task = self._bar.add_task("", total=total, completed=begun.training.log.shape[0],
+        self._row = self._bar.add_task("", total=total, completed=begun.training.log.shape[0],
                                         figures="")  # fmt: skip
         self._last = time.perf_counter()
         self._said = self._last
         if title:
             self._console.print(f"\n{title}", style="bold")
-        top1 = "" if self._several else "      top-1"
-        value = "  val mAP" if self._several else "val top-1"
+        top1 = "      top-1" if self._task.exclusive else ""
+        value = f"val {self._task.metric_label}".rjust(9)
         self._console.print(
             f"epoch      loss{top1}   val loss  {value}   mean lr      time", style="bold cyan"
         )
@@ -137,9 +137,9 @@ class Live:
         now = time.perf_counter()
         speed = self._batch / max(now - self._last, 1e-9)
         self._last = now
-        right = f"{100 * top1:.0f} % of decisions" if self._several else f"top-1 {100 * top1:.0f} %"
+        right = self._task.watched(top1)
         text = f"loss {loss:.3f}  {right}  {console.rate(speed)} images/s"
-        self._bar.update(self._task, completed=done, figures=text)
+        self._bar.update(self._row, completed=done, figures=text)
         if not self._console.is_terminal and now - self._said > PIPED_EVERY:
             self._said = now
             self._console.print(f"       batch {done:,} of {total:,}, {text}, lr {lr:.2g}")
@@ -173,7 +173,7 @@ def draw_first_batch(source: Source, asked: PromoteRequest, path: Path) -> None:
     training = make_training(source, asked.options, path.parent, weights=_weights(source, asked))
     settle(source, training)
     names = [source.classes[int(one)] for one in source.head.classes_]
-    draw_batch(first_batch(training.feed), names, path, several=training.feed.several)
+    draw_batch(first_batch(training.feed), names, path, training.feed.task)
 
 
 def look_ahead(source: Source, asked: PromoteRequest, *, workers: int) -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from probe.core.files import write_text
-from probe.core.records import read_json
+from probe.core.records import read_record
 from probe.core.short_repr import short_repr
-from probe.errors import UsageError, WeightsError
+from probe.errors import DataError, WeightsError
 from probe.preprocess.spec import PreprocessSpec
 
 SHIPPED = Path(__file__).with_name("known.json")
@@ -145,13 +145,11 @@ def _own(cache_dir: Path) -> Path:
 
 
 def _read(path: Path) -> tuple[KnownAnswer, ...]:
-    try:
-        data = read_json(path)
-        if data["schema"] != SCHEMA:
-            raise ValueError(f"schema {data['schema']!r}")
+    def answers(data: Any) -> tuple[KnownAnswer, ...]:
         return tuple(KnownAnswer.from_json(one, str(path)) for one in data["answers"])
-    except (OSError, LookupError, TypeError, ValueError, RecursionError, UsageError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise WeightsError(
-            f"{path}: known answers cannot be read ({reason}); remove it and record them again"
-        ) from None
+
+    mend = "remove it and record them again"
+    try:
+        return read_record(path, "known answers", answers, schema=SCHEMA, mend=mend)
+    except DataError as error:
+        raise WeightsError(str(error)) from None

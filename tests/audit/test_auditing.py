@@ -130,7 +130,7 @@ def test_some_images_at_a_time_are_doubted_as_all_at_once(monkeypatch: pytest.Mo
     train.y[[7, 98, 205]] = (train.y[[7, 98, 205]] + 1) % 4
     found = []
     for many in (False, True):
-        monkeypatch.setattr(auditing, "are_many", lambda *_, many=many: many)
+        monkeypatch.setattr("probe.evaluation.many.are_many", lambda *_, many=many: many)
         monkeypatch.setattr("probe.evaluation.parts.BLOCK", 4 * 30 if many else 1 << 22)
         p = auditing.out_of_fold_probabilities(train, 4, folds=4, seed=0, C=1.0)
         assert (len(list(p.blocks())) > 10) == many

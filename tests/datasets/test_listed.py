@@ -14,6 +14,7 @@ from probe.datasets import BadImage, Dataset, load_dataset
 from probe.datasets.classes import lookalikes
 from probe.datasets.listed import load_listed
 from probe.errors import DataError, UsageError
+from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from probe.extraction.extract import extract_features
 from tests.fakes import FakeEngine, Silent, make_job
 
@@ -44,7 +45,7 @@ def load(path: Path, *, splits: list[str] | None = None, limit: int | None = Non
 def test_one_label_an_image(listed: Callable[..., Path]) -> None:
     dataset = load(listed("image,label\nd.png,owl\ndeep/c.png,finch\na.png,owl\n"))
     assert (dataset.name, dataset.classes) == ("birds", ("finch", "owl"))
-    assert not dataset.multilabel
+    assert dataset.task is SINGLE_LABEL
     train = dataset.splits["train"]
     assert list(train.ids) == ["d.png", "deep/c.png", "a.png"]  # in the order of the lines
     assert train.labels.tolist() == [1, 0, 1]
@@ -156,7 +157,7 @@ def test_tabs(listed: Callable[..., Path]) -> None:
 
 def test_several_labels_an_image(listed: Callable[..., Path]) -> None:
     dataset = load(listed("image,labels\na.png,sea| sky \nb.png,\nd.png,sky|cat|\n"))
-    assert dataset.multilabel
+    assert dataset.task is MULTI_LABEL
     assert dataset.classes == ("cat", "sea", "sky")
     labels = dataset.splits["train"].labels
     assert labels.dtype == np.uint8

@@ -13,7 +13,6 @@ from scipy.special import log_expit, log_softmax, logsumexp
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
 from probe.errors import NoTemperatureError
-from probe.evaluation.logits import logits_from, mean_logits, probabilities_of, ranking_scores
 from probe.evaluation.metrics import score, top_k_accuracy
 from probe.evaluation.multilabel import score_labels
 from probe.evaluation.parts import Part
@@ -25,6 +24,7 @@ from probe.evaluation.statistics import (
     fit_binary_temperature,
     fit_temperature,
 )
+from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, TASKS
 from probe.heads import LayeredHead, PrototypeHead
 from probe.heads.ensemble import EnsembleHead
 from tests.heads.data import make_features
@@ -64,9 +64,9 @@ def one_against_rest(scores: np.ndarray, label: int) -> np.ndarray:
 def check_ranks(seed: int) -> None:
     scores, labels = problem(seed)
     n_classes = scores.shape[1]
-    logits = logits_from(scores.copy(), False)
+    logits = SINGLE_LABEL.logits(scores.copy())
     np.testing.assert_allclose(logits, log_softmax(scores, axis=1), rtol=1e-12, atol=1e-12)
-    found = score(probabilities_of(logits, False), labels, n_classes, logits)
+    found = score(SINGLE_LABEL.probabilities_of(logits), labels, n_classes, logits)
     classes = [c for c in range(n_classes) if 0 < (labels == c).sum() < len(labels)]
     areas = [area(one_against_rest(scores, c), labels == c) for c in classes]
     if areas:
@@ -81,7 +81,7 @@ def check_ranks(seed: int) -> None:
             hits += int((order == labels[:, None]).sum())
         assert found.top5 == pytest.approx(hits / 400 / len(labels), abs=0.06)
     assert found.log_loss == pytest.approx(
-        log_loss(labels, probabilities_of(logits, False), labels=range(n_classes)), abs=1e-9
+        log_loss(labels, SINGLE_LABEL.probabilities_of(logits), labels=range(n_classes)), abs=1e-9
     )
 
 
@@ -93,7 +93,7 @@ def check_temperature(seed: int) -> None:
         return float((logsumexp(scaled, axis=1) - scaled[np.arange(len(scaled)), labels]).sum())
 
     try:
-        found = fit_temperature(logits_from(scores.copy(), False), labels)
+        found = fit_temperature(SINGLE_LABEL.logits(scores.copy()), labels)
     except NoTemperatureError:
         ends = loss(np.log(1e-6)), loss(np.log(100.0))
         inside = min(loss(t) for t in np.linspace(np.log(1e-5), np.log(50), 200))
@@ -109,8 +109,8 @@ def check_temperature(seed: int) -> None:
 def check_labels(seed: int) -> None:
     scores, _ = problem(seed)
     labels = (np.random.default_rng(seed).random(scores.shape) < 0.4).astype(int)
-    ranks = ranking_scores(scores, True)
-    found = score_labels(probabilities_of(scores.copy(), True), labels, ranks)
+    ranks = MULTI_LABEL.ranked(scores)
+    found = score_labels(MULTI_LABEL.probabilities_of(scores.copy()), labels, ranks)
     for column in range(scores.shape[1]):
         own = labels[:, column]
         if own.any():
@@ -166,9 +166,9 @@ def test_no_temperature_is_fitted_where_every_row_is_right(
 def test_a_temperature_divides_scores_whose_probabilities_have_underflowed() -> None:
     """Far rows of a nearest-mean head: p is 0 in float64, and their scores are not alike."""
     scores = np.array([[0.0, -900.0, -1800.0], [-1000.0, 0.0, -3000.0]])
-    assert probabilities_of(logits_from(scores.copy(), False), False)[0, 1] == 0
+    assert SINGLE_LABEL.probabilities_of(SINGLE_LABEL.logits(scores.copy()))[0, 1] == 0
     expected = np.exp(log_softmax(scores / 500, axis=1))
-    found = apply_temperature(logits_from(scores.copy(), False), 500)
+    found = apply_temperature(SINGLE_LABEL.logits(scores.copy()), 500)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     odds = np.array([[800.0, 900.0, -800.0]])
     np.testing.assert_allclose(apply_binary_temperature(odds, 500), np.exp(log_expit(odds / 500)))
@@ -220,10 +220,10 @@ def test_log_probabilities_by_scikit_learns_name() -> None:
 def test_logits_of_means_are_those_of_the_mean_probability() -> None:
     random = np.random.default_rng(0)
     scores = random.normal(size=(3, 20, 4)) * 3
-    for several in (False, True):
-        logits = logits_from(scores.copy(), several)
-        mean = np.mean([probabilities_of(one.copy(), several) for one in logits], axis=0)
-        found = probabilities_of(mean_logits(logits, several), several)
+    for task in TASKS:
+        logits = task.logits(scores.copy())
+        mean = np.mean([task.probabilities_of(one.copy()) for one in logits], axis=0)
+        found = task.probabilities_of(task.mean_logits(logits))
         np.testing.assert_allclose(found, mean, rtol=1e-12)
 
 
@@ -232,9 +232,9 @@ def test_saturated_probabilities_are_ranked_by_their_scores() -> None:
     gap = np.array([60.0, 50.0, 45.0, 40.0])
     scores = np.column_stack([gap, np.zeros(4), np.zeros(4)])
     labels = np.array([0, 0, 1, 0])
-    logits = logits_from(scores, False)
-    assert (probabilities_of(logits, False)[:, 0] == 1).all()
-    found = score(probabilities_of(logits, False), labels, 3, logits)
+    logits = SINGLE_LABEL.logits(scores)
+    assert (SINGLE_LABEL.probabilities_of(logits)[:, 0] == 1).all()
+    found = score(SINGLE_LABEL.probabilities_of(logits), labels, 3, logits)
     assert found.macro_auc == pytest.approx((2 / 3 + 2 / 3) / 2)  # of class 0 and of class 1
 
 
@@ -280,7 +280,7 @@ def test_a_file_of_an_older_version_is_read(tmp_path: Path) -> None:
 def test_repeats_are_scored_one_by_one_and_then_averaged() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 60)
-    every = [logits_from(random.normal(size=(60, 3)), False) for _ in range(5)]
+    every = [SINGLE_LABEL.logits(random.normal(size=(60, 3))) for _ in range(5)]
     found = measure_logits(np.concatenate(every), np.tile(labels, 5), repeats=5)
     alone = [measure_logits(one, labels).metrics.summary() for one in every]
     for name, value in found.metrics.summary().items():

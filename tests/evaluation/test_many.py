@@ -181,7 +181,7 @@ def test_a_learning_curve_has_the_figures_of_all_scores(
 
     head, scored = PrototypeHead().fit(*part(1, 6).xy()), part(3, 5)
     some = draws._figures(head, scored, N_CLASSES)
-    monkeypatch.setattr(draws, "are_many", lambda *_: False)
+    monkeypatch.setattr(many, "are_many", lambda *_: False)
     whole = draws._figures(head, scored, N_CLASSES)
     assert some.macro_auc is None
     for name in ("top1", "mean_recall", "log_loss"):
@@ -212,7 +212,7 @@ def test_a_bundle_is_scored_while_it_answers(
     p = scored.predict_proba(head, N_CLASSES)
     blocks = [np.arange(start, min(start + 64, 200)) for start in range(0, 200, 64)]
     some = evaluate._scored(lambda: ((rows, p[rows]) for rows in blocks), scored.y, N_CLASSES)
-    monkeypatch.setattr(evaluate, "are_many", lambda *_: False)
+    monkeypatch.setattr(many, "are_many", lambda *_: False)
     whole = evaluate._scored(lambda: ((rows, p[rows]) for rows in blocks), scored.y, N_CLASSES)
     assert some.probabilities.shape == (200, many.KEPT)
     for name in ("top1", "top5", "mean_recall", "macro_f1", "log_loss", "calibration_error"):

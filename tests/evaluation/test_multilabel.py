@@ -22,6 +22,7 @@ from probe.evaluation.scored import measure, thresholds_of
 from probe.evaluation.splitting import fold_split, validation_split
 from probe.evaluation.statistics import apply_binary_temperature, fit_binary_temperature
 from probe.evaluation.stratify import stratified_parts
+from probe.evaluation.task import MULTI_LABEL
 
 RATES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
 
@@ -144,7 +145,8 @@ def test_temperature_mends_probabilities_that_are_too_sure() -> None:
 
 def test_parts_have_their_sizes_and_their_share_of_every_label() -> None:
     _, labels = make(1000)
-    parts = stratified_parts(labels, (700, 200, 100), np.random.default_rng(0))
+    pairs, sizes = MULTI_LABEL.pairs(labels), (700, 200, 100)
+    parts = stratified_parts(pairs, labels.shape[1], sizes, np.random.default_rng(0))
     assert sorted(np.concatenate(parts).tolist()) == list(range(1000))
     assert [len(part) for part in parts] == [700, 200, 100]
     for part in parts:

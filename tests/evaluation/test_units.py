@@ -16,6 +16,7 @@ from probe.evaluation.predictions import Predictions, load_predictions, save_pre
 from probe.evaluation.splitting import fold_split, validation_split
 from probe.evaluation.statistics import share_interval
 from probe.evaluation.stratify import stratified_parts
+from probe.evaluation.task import SINGLE_LABEL
 from probe.evaluation.units import ALONE, Groups, effective_count, group_rows, relate
 from probe.heads import PathHead
 from probe.heads.grid import Choice, choose
@@ -138,7 +139,8 @@ def test_thousands_of_classes_are_dealt_in_memory_that_is_linear_in_them() -> No
     y = np.arange(30_000) % 8000
     units = np.arange(30_000)
     units[1] = 0
-    parts = stratified_parts(y, [15_000, 15_000], np.random.default_rng(0), units)
+    random = np.random.default_rng(0)
+    parts = stratified_parts(SINGLE_LABEL.pairs(y), 8000, [15_000, 15_000], random, units)
     counts = [np.bincount(y[part], minlength=8000) for part in parts]
     assert np.abs(counts[0] - counts[1]).max() <= 2
     assert 0 in parts[0].tolist()

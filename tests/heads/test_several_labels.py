@@ -15,6 +15,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from probe.errors import HeadError
 from probe.evaluation.multilabel import average_precisions, score_labels
 from probe.evaluation.parts import Part
+from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from probe.heads import (
     HEADS,
     BaseHead,
@@ -61,7 +62,7 @@ def test_a_head_gives_indicators_and_independent_probabilities(spec: Any) -> Non
     X_new, Y_new = make(seed=1)
     head: BaseHead = spec.load()().fit(X, Y, validation=(X_new, Y_new))
     p, given = head.predict_proba(X_new), head.predict(X_new)
-    assert head.multilabel_
+    assert head.task_ is MULTI_LABEL
     assert head.classes_.tolist() == [0, 1, 2, 3, 4]
     assert p.shape == given.shape == head.decision_function(X_new).shape == (300, 5)
     assert (given == (p > 0.5)).all()
@@ -81,7 +82,7 @@ def test_two_columns_are_two_labels_and_one_column_is_none(spec: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn's, of a column that should be a vector
         one = spec.load()().fit(X, Y[:, :1])
-    assert not one.multilabel_
+    assert one.task_ is SINGLE_LABEL
     assert one.predict(X).shape == (300,)
 
 
@@ -92,7 +93,7 @@ def test_a_head_comes_back_from_its_file(spec: Any, tmp_path: Path) -> None:
     save_head(head, tmp_path / "head")
     for load in (load_head, load_fitted):
         again: Any = load(tmp_path / "head")
-        assert again.multilabel_
+        assert again.task_ is MULTI_LABEL
         assert again.predict_proba(X).tobytes() == head.predict_proba(X).tobytes()
 
 

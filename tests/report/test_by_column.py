@@ -13,6 +13,7 @@ from probe.bench.record import Subgroups
 from probe.core.plain import from_plain, to_plain
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.scored import PerClass
+from probe.evaluation.task import SINGLE_LABEL
 from probe.report.by_column import MOST, by_column
 from probe.runs.results import RunResult
 
@@ -44,7 +45,7 @@ def test_a_row_keeps_them_and_the_page_tells_the_worst_first() -> None:
     old = SimpleNamespace(id="c", subgroups=None)
     result = SimpleNamespace(subgroups=TOLD)
     material: Any = SimpleNamespace(
-        rows=[*rows, old, SimpleNamespace(id="d", subgroups=None)], several=False,
+        rows=[*rows, old, SimpleNamespace(id="d", subgroups=None)], task=SINGLE_LABEL,
         labels={one: f"row {one}" for one in "abcd"}, runs={"c": SimpleNamespace(result=result)},
     )  # fmt: skip
     text = by_column(material)

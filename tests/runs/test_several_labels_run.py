@@ -118,6 +118,6 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
 
 def test_the_json_reads_back(tmp_path: Path) -> None:
     result = run(HeadRequest(solver="knn"), joined("train", "test"), tmp_path).result
-    plain = json.loads(result.to_json())
+    plain = json.loads(json.dumps(result.to_dict()))
     assert next(iter(plain["metrics"]["test"])) == "map"
     assert type(result).from_dict(plain) == result

@@ -23,7 +23,6 @@ from probe.bundle.make.source import Source, share_parameters, source_of, weight
 from probe.bundle.make.training import Training, cached_training, joined_training, remembered
 from probe.bundle.neighbours import K
 from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distance
-from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Store
 from probe.core.machine import usable_cores
@@ -32,11 +31,9 @@ from probe.datasets import Split
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
 from probe.errors import BundleError, DataError, ProbeError, UnknownNameError, UsageError
-from probe.evaluation.logits import logits_of
-from probe.evaluation.multilabel import best_thresholds
 from probe.evaluation.predictions import Predictions, load_predictions
 from probe.evaluation.scored import usable_temperature
-from probe.evaluation.statistics import apply_binary_temperature
+from probe.evaluation.task import MULTI_LABEL
 from probe.evaluation.two_classes import Threshold
 from probe.extraction.extract import default_batch_size
 from probe.extraction.request import Request, repeat, requested_dataset
@@ -145,7 +142,7 @@ def bundle_run(
         run=run.name,
         heads=tuple(names),
         temperature=calibration.temperature,
-        several=result.multilabel is not None,
+        several=not result.task.exclusive,
         thresholds=calibration.thresholds,
         threshold=calibration.threshold,
         rejection=_rejection(request.reject_rate, calibration, neighbours, rest),
@@ -184,7 +181,7 @@ def _projection(run: Path, parts: Sequence[Joined], pca: int | None) -> Projecti
     if not (run / PROJECTION).is_file():
         raise BundleError(f"{run}: an older probe fitted it and did not keep the PCA; {advice}")
     found = load_projection(run / PROJECTION)
-    width = sum(int(np.prod(one.entry.row_shape)) for one in parts)
+    width = sum(one.entry.width for one in parts)
     if (found.n_features, found.width) != (width, pca):
         raise BundleError(
             f"{run}: {PROJECTION} is another run's, from {found.n_features} features to "
@@ -250,8 +247,8 @@ def _rejection(
     confidence = answered = caught = distance = None
     confidence_rows = distance_rows = 0
     held_out = calibration.held_out
-    one_label = held_out is not None and held_out.labels.ndim == 1
-    if held_out is not None and one_label and len(held_out) >= LEAST_HELD_OUT:
+    exclusive = held_out is not None and held_out.task.exclusive
+    if held_out is not None and exclusive and len(held_out) >= LEAST_HELD_OUT:
         sure, right = held_out.confidence_at(calibration.temperature or 1.0), held_out.right
         confidence, answered, caught = choose_confidence(sure, right, rate)
         confidence_rows = len(held_out)
@@ -329,8 +326,9 @@ def calibration_of_folds(
     temperature, chosen = _fitted(held_out), None
     if held_out is not None and held_out.classes is not None and "val" not in predictions:
         temperature = fitted
-    if held_out is not None and held_out.labels.ndim == 2:
-        chosen = best_thresholds(held_out.probabilities.astype(np.float64), held_out.labels)
+    if held_out is not None:
+        p = held_out.probabilities.astype(np.float64)
+        chosen = held_out.task.thresholds(p, held_out.labels)
     return Calibration(
         held_out=held_out, temperature=temperature, thresholds=_moved(chosen, temperature)
     )
@@ -348,8 +346,8 @@ def _moved(chosen: ArrayLike | None, temperature: float | None) -> tuple[float, 
     """Return the calibrated probabilities that thresholds on uncalibrated ones become."""
     if chosen is None:
         return None
-    logits = logits_of(np.asarray(chosen, np.float64)[None], True)
-    moved = apply_binary_temperature(logits, temperature or 1.0)[0]
+    logits = MULTI_LABEL.logits_of(np.asarray(chosen, np.float64)[None])
+    moved = MULTI_LABEL.apply_temperature(logits, temperature or 1.0)[0]
     return tuple(float(one) for one in moved)
 
 
@@ -373,7 +371,10 @@ def forwarded_training(
     try:
         request = repeat(joined.entry.key, joined.entry.provenance, cache_dir=cache_dir)
         known = joined.splits["train"]
-        images = _same_images(requested_dataset(request).splits.get("train"), known)
+        there = requested_dataset(request)
+        if "train" not in there.splits:
+            raise DataError("the dataset has no training images any more")
+        images = there.splits["train"].same_images(known.ids, known.content, f"{there.name}: train")
     except ProbeError as error:
         log.warning(
             "no flag `out-of-distribution`: %s. %s, then make the bundle again",
@@ -388,19 +389,6 @@ def forwarded_training(
         entry=joined.entry, split=known, width=_width(source), read=read,
         most_held_out=MOST_HELD_OUT,
     )  # fmt: skip
-
-
-def _same_images(split: Split | None, known: FeatureSplit) -> Split:
-    """Return the dataset's training images in the entry's order; raises if they have changed."""
-    if split is None:
-        raise DataError("the dataset has no training images any more")
-    place = {one: row for row, one in enumerate(split.ids)}
-    if any(one not in place for one in known.ids):
-        raise DataError("training images are gone from the dataset")
-    found = split.take(np.array([place[one] for one in known.ids], np.intp))
-    if not np.array_equal(found.images.content(), known.content):
-        raise DataError("training images have changed")
-    return found
 
 
 def _advice(source: Source, request: Request | None) -> str:

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from probe.bundle import Neighbours
 from probe.bundle.make.source import Source
-from probe.bundle.neighbours import kept_labels, rows_to_remember, unit
+from probe.bundle.neighbours import rows_to_remember, unit
 from probe.bundle.reject import LEAST_HELD_OUT
 from probe.cache.features import FeatureSet, FeatureSplit
 from probe.cache.joining import Joined, matching_rows
 from probe.cache.store import Store
 from probe.errors import BundleError, ProbeError
 from probe.evaluation.predictions import Predictions
+from probe.evaluation.task import task_of
 from probe.evaluation.units import ALONE, Groups, Units, dealt, relate
 from probe.extraction.request import repeat, requested_dataset
 from probe.heads.projection import Projection
@@ -141,7 +142,7 @@ def remembered(
     pictures = remember == "pictures"
     neighbours = Neighbours(
         features=unit(features[: len(kept)]).astype(np.float16),
-        labels=kept_labels(training.labels[kept]),
+        labels=task_of(training.labels).stored(training.labels[kept]),
         ids=tuple(training.ids[row] for row in kept) if named else (),
         pictures=_thumbnails(training, kept, cache_dir) if pictures else (),
     )

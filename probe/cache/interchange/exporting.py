@@ -14,6 +14,7 @@ from probe.cache.features import FeatureSet
 from probe.cache.key import canonical_json
 from probe.core.files import replacing
 from probe.errors import DataError, UsageError
+from probe.evaluation.task import task_of, task_of_splits
 
 
 def export_features(entry: FeatureSet, path: Path) -> None:
@@ -84,13 +85,13 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
     width = int(np.prod(entry.row_shape))
     kind = pa.from_numpy_dtype(np.dtype(entry.key.dtype))
     texts = dict(zip(("key", "provenance"), _texts(entry), strict=True))
-    several = any(split.labels.ndim == 2 for split in entry.splits.values())
+    task = task_of_splits(split.labels for split in entry.splits.values())
     one_label = {"label": pa.int32(), "class": pa.string()}
     schema = pa.schema(
         {
             "split": pa.string(),
             "id": pa.string(),
-            **({"labels": pa.list_(pa.string())} if several else one_label),
+            **(one_label if task.exclusive else {"labels": pa.list_(pa.string())}),
             "features": pa.list_(kind, width),
         },
         metadata={
@@ -118,9 +119,9 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
 
 def _label_columns(pa: Any, classes: tuple[str, ...], labels: Any) -> list[Any]:
     """Return number and name of each label; of several labels an image a list of names."""
-    if labels.ndim == 2:
-        return [pa.array([[classes[i] for i in np.flatnonzero(row)] for row in labels])]
-    return [pa.array(labels), pa.array([classes[label] for label in labels.tolist()])]
+    if task_of(labels).exclusive:
+        return [pa.array(labels), pa.array([classes[label] for label in labels.tolist()])]
+    return [pa.array([[classes[i] for i in np.flatnonzero(row)] for row in labels])]
 
 
 def _texts(entry: FeatureSet) -> tuple[str, str]:
