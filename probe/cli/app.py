@@ -17,7 +17,7 @@ from typing import Annotated, ClassVar
 
 import typer
 
-from probe.cli.commands import LazyGroup
+from probe.cli.commands import VERBOSE, LazyGroup, be_verbose
 from probe.core.version import __version__
 from probe.errors import ProbeError, UsageError
 
@@ -99,7 +99,10 @@ def _options(
             "--version", callback=_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more on stderr.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(*VERBOSE, help="Say more on stderr: an epoch a line, and what is logged."),
+    ] = False,
 ) -> None:
     name = " %(name)s" if verbose else ""
     screen = logging.StreamHandler(sys.stderr)
@@ -108,7 +111,7 @@ def _options(
         level=logging.WARNING, format=f"%(levelname)s{name}: %(message)s", handlers=[screen]
     )
     if verbose:
-        logging.getLogger("probe").setLevel(logging.DEBUG)  # matplotlib's words are thousands
+        be_verbose()
     else:
         for noisy in ("matplotlib", "PIL", "filelock", "h5py"):
             logging.getLogger(noisy).setLevel(logging.ERROR)

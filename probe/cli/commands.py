@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -14,6 +15,8 @@ from typer.main import get_command
 from probe.errors import UsageError
 
 _ClickUsageError: Any = typer.BadParameter.__base__  # typer has no public name for it
+
+VERBOSE = ("-v", "--verbose")
 
 # what an option was called before: command -> old spelling -> new one
 RENAMED: dict[str, dict[str, str]] = {
@@ -40,6 +43,11 @@ def command_app(help: str | None = None) -> typer.Typer:  # noqa: A002 - as Type
         help=help, cls=Group, no_args_is_help=help is not None, add_completion=False,
         pretty_exceptions_enable=False, rich_markup_mode=None,
     )  # fmt: skip
+
+
+def be_verbose() -> None:
+    """Say more on stderr: this package's own words, for those of matplotlib are thousands."""
+    logging.getLogger("probe").setLevel(logging.DEBUG)
 
 
 @contextmanager
@@ -86,7 +94,11 @@ class Command(TyperCommand):
     """A command whose options with the same ``rich_help_panel`` stand together in its help."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the words; what is wrong with them is one line."""
+        """Read the words; what is wrong with them is one line. `-v` may stand here, too."""
+        for word in VERBOSE:
+            if word in args and not any(word in one.opts for one in self.params):
+                args.remove(word)
+                be_verbose()
         with _one_line(ctx, args):
             return super().parse_args(ctx, args)
 

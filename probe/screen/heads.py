@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from probe.evaluation.parts import warn_of_shared
 from probe.evaluation.splitting import warn_of_unknown
@@ -16,11 +16,11 @@ from probe.runs.fit import fit_head, keep_run, plan_head, related_rows, run_fold
 from probe.screen import console
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.progress import Progress, TaskID
 
     from probe.cache.joining import Joined
     from probe.evaluation.units import Groups
-    from probe.heads import Epoch
+    from probe.heads import BaseHead, Epoch
     from probe.runs.fit import HeadRequest
     from probe.runs.selection import HeadRun
 
@@ -102,10 +102,11 @@ def fit_shown(
     notes = [*notes, *estimator.remarks(request.greatest(), n_train)]
     with run_folder(folder, runs) as target:
         console.facts(err, facts | ({"note": "; ".join(notes)} if notes else {}))
-        with console.progress("learning curve", "fits") as bar:
-            task = bar.add_task("", total=len(request.per_class) * request.draws, visible=False)
+        with console.progress("{task.description}", "") as bar, _Epochs(bar, estimator) as epochs:
+            fits = len(request.per_class) * request.draws
+            task = bar.add_task("learning curve", total=fits, visible=False)
             run = fit_head(
-                joined, request, plan, on_epoch=_EpochTable(err), ledger=ledger,
+                joined, request, plan, on_epoch=epochs, ledger=ledger,
                 on_point=lambda _: bar.update(task, advance=1, visible=True),
                 on_folds=warn_of_unknown,
             )  # fmt: skip
@@ -113,13 +114,41 @@ def fit_shown(
     return run, target
 
 
-class _EpochTable:
-    """One line an epoch: loss and accuracy on the training and the validation rows."""
+class _Epochs:
+    """A bar over the epochs and a line about the last one; where ``-v`` is given, a line each."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, bar: Progress, estimator: BaseHead) -> None:
+        self._console, self._bar = bar.console, bar
+        self._total = estimator.get_params().get("epochs")
+        self._task: TaskID | None = None
+        self._last: Epoch | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        last = self._last
+        if last is None or kind is not None or log.isEnabledFor(logging.DEBUG):
+            return
+        told = f"{last.epoch} epochs; at the last one loss {_loss(last.train_loss).strip()}"
+        if last.train_top1 is not None:
+            told += f", top-1 {100 * last.train_top1:.2f} %"
+        if last.val_loss is not None:
+            told += f", on validation rows {_loss(last.val_loss).strip()}"
+        if last.val_top1 is not None:
+            told += f", {100 * last.val_top1:.2f} %"
+        console.facts(self._console, {"fit": f"{told} (-v shows each)"})
 
     def __call__(self, epoch: Epoch) -> None:
+        self._last = epoch
+        if log.isEnabledFor(logging.DEBUG):
+            self._line(epoch)
+            return
+        if self._task is None:
+            self._task = self._bar.add_task("epochs", total=self._total)
+        self._bar.update(self._task, completed=epoch.epoch)
+
+    def _line(self, epoch: Epoch) -> None:
         several = epoch.train_top1 is None  # labels an image: no top-1
         if epoch.epoch == 1:
             header = "epoch      loss" + ("" if several else "      top-1")
