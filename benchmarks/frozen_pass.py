@@ -24,10 +24,12 @@ import numpy as np
 from PIL import Image
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.cut import cut_network
+from probe.backbones.network import GAIN, INPUT, SHIFT
 from probe.cache.store import Store
-from probe.engines.mxnet.gluon import GluonEngine
+from probe.engines import Engine
+from probe.engines.mxnet.graph import symbol_of
 from probe.engines.mxnet.mx import mx
-from probe.engines.mxnet.network import CutNetwork, build
 from probe.extraction.extract import extract_features
 from probe.extraction.request import Request, prepare
 
@@ -57,19 +59,21 @@ def write_photos(folder: Path, count: int) -> Path:
 
 
 def bare_network(prepared: Any) -> Any:
-    spec, (cut,) = prepared.backbone, prepared.job.cuts
-    net = build(spec, prepared.preprocess.size)
-    parameters = prepared.weights.load(spec, cut.layer).parameters
-    network = CutNetwork(net, [(cut.layer, cut.pool)], prepared.preprocess)
-    for name, parameter in net._collect_params_with_prefix().items():
-        if spec.uses(cut.layer, name):
-            parameter.shape = parameters[name].shape
-            parameter.initialize()
-            parameter.set_data(mx.nd.array(parameters[name]))
-    network.gain.initialize()
-    network.shift.initialize()
-    network.hybridize(static_alloc=True, static_shape=True)
-    return network
+    """Return the same graph as a function of a batch, compiled and not fused."""
+    spec, (cut,), size = prepared.backbone, prepared.job.cuts, prepared.preprocess.size
+    network = cut_network(spec, [(cut.layer, cut.pool)], prepared.preprocess)
+    gain, shift = prepared.preprocess.arithmetic()
+    given = {**prepared.weights.load(spec, cut.layer).parameters, GAIN: gain, SHIFT: shift}
+    symbol = mx.sym.load_json(symbol_of(network, (BATCH, size, size, 3)).text)
+    names = symbol.list_inputs()
+    place = names.index(INPUT)
+    arrays = [mx.nd.array(given[name]) for name in names if name != INPUT]
+    flags = {
+        "data_indices": [place], "param_indices": [n for n in range(len(names)) if n != place],
+        "static_alloc": True, "static_shape": True,
+    }  # fmt: skip
+    run = mx.nd.CachedOp(symbol, list(flags.items()))
+    return lambda batch: [run(*arrays[:place], batch, *arrays[place:])]
 
 
 def rate_of_network(network: Any, batches: list[np.ndarray]) -> float:
@@ -79,14 +83,14 @@ def rate_of_network(network: Any, batches: list[np.ndarray]) -> float:
     return len(batches) * BATCH / (time.perf_counter() - started)
 
 
-def rate_of_engine(engine: GluonEngine, batches: list[np.ndarray]) -> float:
+def rate_of_engine(engine: Engine, batches: list[np.ndarray]) -> float:
     started = time.perf_counter()
     for ticket in [engine.submit(batch) for batch in batches]:
         engine.collect(ticket)
     return len(batches) * BATCH / (time.perf_counter() - started)
 
 
-def rate_of_pass(prepared: Any, engine: GluonEngine, cache: Path) -> float:
+def rate_of_pass(prepared: Any, engine: Engine, cache: Path) -> float:
     started = time.perf_counter()
     extract_features(prepared.job, Store(cache), lambda _: engine, Quiet(), workers=2)
     return prepared.job.count / (time.perf_counter() - started)

@@ -29,7 +29,6 @@ from probe.datasets.cifar import CifarBinary, CifarPickle
 from probe.datasets.decode import decode
 from probe.datasets.idx import IdxFile
 from probe.datasets.table import read_table
-from probe.engines.mxnet.graph import FrozenGraph
 from probe.errors import ProbeError
 from probe.evaluation.learning_curve import SCHEMA as CURVE_SCHEMA
 from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
@@ -297,11 +296,6 @@ READERS: dict[str, Reader] = {
     "head": Reader(write=_head, read=load_head, name="x.safetensors"),
     "bundle.json": Reader(
         write=_about, read=_read_about, whole=False
-    ),
-    "graph": Reader(
-        write=_json({"schema": 1, "symbol": {"heads": [], "nodes": []}, "arguments": {}}),
-        read=lambda p: FrozenGraph.from_json(p.read_bytes()),
-        whole=False,
     ),
     "entry": Reader(write=_entry, read=_read_entry, name="x.h5"),
     "memo": Reader(write=_memo, read=_read_memo, name="memo.sqlite"),

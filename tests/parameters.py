@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.cut import parameter_shapes
 from probe.backbones.spec import BackboneSpec, Layer
-from probe.engines.mxnet.network import parameter_shapes
 
 
 def draw_parameters(spec: BackboneSpec, layer: Layer) -> dict[str, NDArray[np.float32]]:

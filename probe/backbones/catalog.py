@@ -1,4 +1,4 @@
-"""The backbones there are. A new one is an entry here, plus a file where the zoo lacks it.
+"""The backbones there are. A new one is an entry here and a function in `architectures`.
 
 Widths and positions follow from each family's published table; parameter counts and input sizes
 stand beside the name. Tests build every network and compare.
@@ -6,6 +6,11 @@ stand beside the name. Tests build every network and compare.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+from probe.backbones import architectures
+from probe.backbones.network import NetworkGraph
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.core.registry import Registry
 
@@ -37,8 +42,11 @@ def _vgg(name: str, convs: tuple[int, ...], parameters: int) -> BackboneSpec:
         )
         after += 2
     return BackboneSpec(
-        name=name, family="vgg", builder=f"zoo:{name}", parameters=parameters, input_size=224,
-        layers=tuple(layers), paper="arXiv:1409.1556",
+        name=name, family="vgg", parameters=parameters, input_size=224, layers=tuple(layers),
+        describe=partial(
+            architectures.vgg, convs=convs, norm=name.endswith("_bn")
+        ),
+        paper="arXiv:1409.1556",
     )  # fmt: skip
 
 
@@ -55,10 +63,9 @@ def _resnet(name: str, parameters: int) -> BackboneSpec:
         for i, (w, a) in enumerate(zip(widths, after, strict=True), start=1)
     ]
     layers.append(Layer(name="gap", width=widths[-1], after=after[3], kind="gap"))
-    own = variant == "v1b"
     return BackboneSpec(
         name=name, family=f"resnet_{variant}",
-        builder=f"probe.engines.mxnet.resnet_v1b:resnet{depth}" if own else f"zoo:{name}",
+        describe=partial(architectures.resnet, depth=depth, variant=variant),
         parameters=parameters, input_size=224, layers=tuple(layers),
         paper="arXiv:1603.05027" if variant == "v2" else "arXiv:1512.03385",
     )  # fmt: skip
@@ -78,15 +85,16 @@ def _squeezenet(
         Layer(name="gap", width=512, after=layers[-1].after, kind="gap", min_size=min_sizes[-1])
     )
     return BackboneSpec(
-        name=name, family="squeezenet", builder="zoo:" + name.replace("_", "."),
+        name=name, family="squeezenet",
+        describe=partial(architectures.squeezenet, version=name.removeprefix("squeezenet")),
         parameters=parameters, input_size=224, layers=tuple(layers), paper="arXiv:1602.07360",
     )  # fmt: skip
 
 
-def _densenet(
-    name: str, blocks: tuple[int, ...], first: int, growth: int, parameters: int
-) -> BackboneSpec:
-    layers, width = [], first
+def _densenet(name: str, parameters: int) -> BackboneSpec:
+    depth = int(name.removeprefix("densenet"))
+    width, growth, blocks = architectures.DENSENETS[depth]
+    layers = []
     for i, count in enumerate(blocks, start=1):
         width += count * growth
         after = 3 + 2 * i if i < 4 else 13  # block 4 ends with the network's last norm and ReLU
@@ -104,12 +112,12 @@ def _densenet(
         Layer(name="gap", width=width, after=13, kind="gap", min_size=layers[-1].min_size)
     )
     return BackboneSpec(
-        name=name, family="densenet", builder=f"zoo:{name}", parameters=parameters, input_size=224,
-        layers=tuple(layers), paper="arXiv:1608.06993",
+        name=name, family="densenet", describe=partial(architectures.densenet, depth=depth),
+        parameters=parameters, input_size=224, layers=tuple(layers), paper="arXiv:1608.06993",
     )  # fmt: skip
 
 
-def _inception_v3(name: str, builder: str) -> BackboneSpec:
+def _inception_v3(name: str, *, include_pad: bool) -> BackboneSpec:
     widths = {
         "5b": 256, "5c": 288, "5d": 288, "6a": 768, "6b": 768, "6c": 768, "6d": 768, "6e": 768,
         "7a": 1280, "7b": 2048, "7c": 2048,
@@ -123,8 +131,9 @@ def _inception_v3(name: str, builder: str) -> BackboneSpec:
     ]
     layers.append(Layer(name="gap", width=2048, after=18, kind="gap", min_size=75))
     return BackboneSpec(
-        name=name, family=name, builder=builder, parameters=23834568, input_size=299,
-        layers=tuple(layers), paper="arXiv:1512.00567",
+        name=name, family=name,
+        describe=partial(architectures.inception_v3, include_pad=include_pad),
+        parameters=23834568, input_size=299, layers=tuple(layers), paper="arXiv:1512.00567",
     )  # fmt: skip
 
 
@@ -139,7 +148,7 @@ def _alexnet() -> BackboneSpec:
             Layer(name=fc, width=4096, after=after, kind="vector", min_size=223, max_size=254)
         )
     return BackboneSpec(
-        name="alexnet", family="alexnet", builder="zoo:alexnet", parameters=61100840,
+        name="alexnet", family="alexnet", describe=architectures.alexnet, parameters=61100840,
         input_size=224, layers=tuple(layers), paper="arXiv:1404.5997",
     )  # fmt: skip
 
@@ -156,7 +165,7 @@ def _caffenet() -> BackboneSpec:
             Layer(name=fc, width=4096, after=after, kind="vector", min_size=199, max_size=230)
         )
     return BackboneSpec(
-        name="caffenet", family="caffenet", builder="probe.engines.mxnet.caffenet:caffenet",
+        name="caffenet", family="caffenet", describe=architectures.caffenet,
         parameters=60965224, input_size=227, layers=tuple(layers), paper="Caffe, arXiv:1408.5093",
     )  # fmt: skip
 
@@ -169,14 +178,14 @@ def _mobilenet_v1() -> BackboneSpec:
     ]
     layers.append(Layer(name="gap", width=1024, after=81, kind="gap"))
     return BackboneSpec(
-        name="mobilenet_v1", family="mobilenet_v1", builder="zoo:mobilenet1.0", parameters=4231976,
-        input_size=224, layers=tuple(layers), paper="arXiv:1704.04861",
+        name="mobilenet_v1", family="mobilenet_v1", describe=architectures.mobilenet_v1,
+        parameters=4231976, input_size=224, layers=tuple(layers), paper="arXiv:1704.04861",
     )  # fmt: skip
 
 
 def _inverted_residuals(
     name: str,
-    builder: str,
+    describe: Callable[[int, int], NetworkGraph],
     parameters: int,
     *,
     groups: tuple[tuple[int, int], ...],
@@ -193,7 +202,7 @@ def _inverted_residuals(
     layers.append(Layer(name="head", width=1280, after=head, kind="map"))
     layers.append(Layer(name="gap", width=1280, after=head, kind="gap"))
     return BackboneSpec(
-        name=name, family=name, builder=builder, parameters=parameters, input_size=224,
+        name=name, family=name, describe=describe, parameters=parameters, input_size=224,
         layers=tuple(layers), paper=paper,
     )  # fmt: skip
 
@@ -224,27 +233,24 @@ BACKBONES = Registry(
         _resnet("resnet50_v2", 25549486),
         _resnet("resnet101_v2", 44541614),
         _resnet("resnet152_v2", 60185262),
-        _inception_v3("inception_v3", "zoo:inceptionv3"),
-        _inception_v3(
-            "inception_v3_keras", "probe.engines.mxnet.inception_v3_keras:inception_v3_keras"
-        ),
+        _inception_v3("inception_v3", include_pad=True),
+        _inception_v3("inception_v3_keras", include_pad=False),
         _alexnet(),
         _caffenet(),
         _squeezenet("squeezenet1_0", (3, 7), (11, 11, 11, 17, 17, 17, 17, 29), 1248424),
         _squeezenet("squeezenet1_1", (2, 4), (7, 7, 13, 13, 25, 25, 25, 25), 1235496),
-        _densenet("densenet121", (6, 12, 24, 16), 64, 32, 7978856),
-        _densenet("densenet161", (6, 12, 36, 24), 96, 48, 28681000),
-        _densenet("densenet169", (6, 12, 32, 32), 64, 32, 14149480),
-        _densenet("densenet201", (6, 12, 48, 32), 64, 32, 20013928),
+        _densenet("densenet121", 7978856),
+        _densenet("densenet161", 28681000),
+        _densenet("densenet169", 14149480),
+        _densenet("densenet201", 20013928),
         _mobilenet_v1(),
         _inverted_residuals(
-            "mobilenet_v2", "zoo:mobilenetv2_1.0", 3504960,
+            "mobilenet_v2", architectures.mobilenet_v2, 3504960,
             groups=((1, 16), (2, 24), (3, 32), (4, 64), (3, 96), (3, 160), (1, 320)),
             first=3, head=23, paper="arXiv:1801.04381",
         ),
         _inverted_residuals(
-            "efficientnet_lite0", "probe.engines.mxnet.efficientnet_lite:efficientnet_lite0",
-            4652008,
+            "efficientnet_lite0", architectures.efficientnet_lite0, 4652008,
             groups=((1, 16), (2, 24), (2, 40), (3, 80), (3, 112), (4, 192), (1, 320)),
             first=1, head=18, paper="arXiv:1905.11946",
         ),

@@ -1,12 +1,13 @@
-"""What a backbone is, in plain data: nothing here needs MXNet."""
+"""What a backbone is, in plain data: its name, its layers, where it comes from."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from probe.backbones.network import NetworkGraph
 from probe.errors import UnknownNameError, UsageError
 
 Pool = Literal["avg", "max", "flatten", "none"]
@@ -52,8 +53,8 @@ class BackboneSpec:
     name : str
     family : str
         Weights of one family share their name mapping: ``vgg``, ``resnet_v1b`` ...
-    builder : str
-        ``zoo:NAME`` for Gluon's model zoo, else ``module:function``.
+    describe : callable
+        (size, classes) -> NetworkGraph: what it computes, see `probe.backbones.architectures`.
     parameters : int
         With the 1,000-class classifier, running statistics not counted.
     input_size : int
@@ -65,11 +66,23 @@ class BackboneSpec:
 
     name: str
     family: str
-    builder: str
+    describe: Callable[[int, int], NetworkGraph]
     parameters: int
     input_size: int
     layers: tuple[Layer, ...]
     paper: str
+
+    def network(self, size: int | None = None, classes: int = IMAGENET) -> NetworkGraph:
+        """Return the whole network, pixels normalised before.
+
+        Parameters
+        ----------
+        size : int, optional
+            Side of the input in pixels; some architectures pad by it. Default: the native one.
+        classes : int
+            Outputs of the classifier.
+        """
+        return self.describe(size or self.input_size, classes)
 
     def layer(self, name: str) -> Layer:
         """Return a layer by name.
@@ -166,6 +179,11 @@ def classes_of(cuts: Iterable[tuple[Layer, Pool]]) -> int:
     """Return how many classes a network's classifier needs; ImageNet's where nobody uses it."""
     own = [layer.width for layer, _ in cuts if is_logits(layer.name)]
     return own[0] if own else IMAGENET
+
+
+def last_of(cuts: Iterable[tuple[Layer, Pool]]) -> Layer:
+    """Return the deepest of the layers that are cut at."""
+    return max((layer for layer, _ in cuts), key=lambda layer: layer.after)
 
 
 def pool_called(name: str | None) -> Pool | None:

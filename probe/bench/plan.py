@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.cut import feature_shapes
 from probe.backbones.spec import Layer, Pool
 from probe.bench.candidates import Candidate, feature_name
 from probe.bench.given import Reference, given_source
@@ -196,14 +197,8 @@ def _finished(job: Job, store: Store, entries: Sequence[FeatureSet | None]) -> i
 
 def _bytes(job: Job, cut: Cut) -> int:
     """Return about how large the entry of a cut will be."""
-    if cut.layer.kind != "map" or cut.pool in ("avg", "max"):
-        values = cut.layer.width
-    else:
-        from probe.engines.mxnet.network import feature_shapes
-
-        (shape,) = feature_shapes(job.backbone, [(cut.layer, cut.pool)], job.preprocess)
-        values = math.prod(shape)
-    width = values * np.dtype(cut.key.dtype).itemsize
+    (shape,) = feature_shapes(job.backbone, [(cut.layer, cut.pool)], job.preprocess)
+    width = math.prod(shape) * np.dtype(cut.key.dtype).itemsize
     return int(job.count * job.views * width * BESIDE_ROWS)
 
 

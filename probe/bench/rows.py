@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from probe.backbones.cut import network_cost
 from probe.bench.fitting import Fitted
 from probe.bench.plan import Pass
 from probe.bench.record import DONE, FAILED, Cost, Row, Subgroups
 from probe.bench.sources import Source
 from probe.cache.features import FeatureSet
 from probe.cache.store import Store
-from probe.engines.mxnet.cost import network_cost
 from probe.runs.results import RunResult
 
 LEAST_TIMED = 100  # images: fewer time the start of the pass

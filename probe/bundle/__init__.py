@@ -3,14 +3,15 @@
     bundle.json             what it is, and the digests of the other files and of itself
     weights.safetensors     the network's parameters, float32, canonical names; with several
                             networks weights-1.safetensors ...
-    graph.json              the network's graph, which runs without MXNet's Python package; with
-                            several forward passes also graph-2.json ...
     projection.safetensors  the PCA between features and head, if there is one
     head.safetensors        the head with its normalisation; with folds head-fold01 ... instead
     reference.safetensors   synthetic images, and the features and probabilities they gave
     neighbours.safetensors  training features as float16, for the flag `out-of-distribution`;
                             optional
     README.md               the model card, the only file that may be edited
+
+Older bundles also hold graph.json, graph-2.json ..., which nothing reads any more: what a network
+computes follows from its backbone's name, see `probe.backbones.architectures`.
 
 A name that ends in `.probe` is one file: the same, as an uncompressed zip archive. Nothing in it is
 code, and no image of the user's is in it unless small pictures of neighbours were asked for.

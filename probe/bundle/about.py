@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from probe.backbones.spec import is_logits
-from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, graph_file, passes_of
+from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, passes_of
 from probe.core.records import loads_json
 from probe.core.short_repr import short_repr
 from probe.errors import BundleError, ProbeError
@@ -193,8 +193,12 @@ class About:
         beside = {NEIGHBOURS} if self.remembers else set()
         learnt = {PROJECTION} if self.pca else set()
         weights = {one.file for one in self.networks}
-        graphs = {graph_file(number) for number in range(len(self.passes))}
-        return {REFERENCE, *weights, *graphs, *self.heads} | learnt | beside
+        return {REFERENCE, *weights, *self.heads} | learnt | beside
+
+    @property
+    def graph_files(self) -> set[str]:
+        """The files that older bundles have, too; nothing reads them."""
+        return {f"graph-{n + 1}.json" if n else "graph.json" for n in range(len(self.passes))}
 
 
 MOST_NETWORKS = 64

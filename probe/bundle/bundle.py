@@ -20,7 +20,6 @@ from probe.bundle.neighbours import Neighbours
 from probe.bundle.network import Network, build_networks, passes_of, resizing
 from probe.bundle.parts import (
     check_parameters,
-    read_graphs,
     read_head,
     read_neighbours,
     read_projection,
@@ -105,13 +104,9 @@ class Bundle:
             name: read_arrays(files.checked(name, about), str(path))
             for name in {one.file for one in about.networks}
         }
-        graphs = read_graphs(files, about)
-        for numbers, graph in zip(about.passes, graphs, strict=True):
-            one = about.networks[numbers[-1]]
-            check_parameters(str(path), one, graph, parameters[one.file])
-        networks = build_networks(
-            about.networks, parameters, graphs, batch_size=batch_size, device=device
-        )
+        for one in about.networks:
+            check_parameters(str(path), one, parameters[one.file])
+        networks = build_networks(about.networks, parameters, batch_size=batch_size, device=device)
         made = cls(
             about=about, networks=networks, heads=heads, projection=projection,
             neighbours=neighbours, files=files,

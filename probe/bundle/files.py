@@ -65,7 +65,8 @@ class BundleFiles:
                 f"{self.path}: not a bundle, {ABOUT} is missing; `probe bundle` makes one of a run"
             )
         about = About.from_json(self._read(ABOUT, MOST_ABOUT), str(self.path))
-        if set(about.files) != about.expected_files:
+        expected = about.expected_files
+        if set(about.files) not in (expected, expected | about.graph_files):
             raise BundleError(f"{self.path}: {ABOUT} names other files than a bundle has")
         return about
 

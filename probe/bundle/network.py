@@ -13,18 +13,15 @@ from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import BackboneSpec, Layer, Pool
-from probe.engines.mxnet.graph import FrozenGraph, described
+from probe.engines import Engine, Parameters, make_engine
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 if TYPE_CHECKING:
     from probe.datasets.image_inputs import Image
-    from probe.engines import Engine
 
 WEIGHTS = "weights.safetensors"
 WEIGHTS_FILE = re.compile(r"weights(-\d+)?\.safetensors")
-
-Parameters = Mapping[str, NDArray[np.float32]]
 
 _forwarding = threading.Lock()  # MXNet's compiled networks are not safe in several threads
 
@@ -130,21 +127,9 @@ def passes_of(abouts: Sequence[NetworkAbout]) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, alike.values()))
 
 
-def graph_file(number: int) -> str:
-    """Return the name of the file with the graph of a forward pass."""
-    return f"graph-{number + 1}.json" if number else "graph.json"
-
-
-def describe_pass(abouts: Sequence[NetworkAbout]) -> str:
-    """Return the description of the graph that computes the networks of one pass."""
-    first = abouts[0]
-    return described(first.spec, [one.cut for one in abouts], first.preprocessing)
-
-
 def build_networks(
     abouts: Sequence[NetworkAbout],
     parameters: Mapping[str, Parameters],
-    graphs: Sequence[FrozenGraph] = (),
     *,
     batch_size: int | None,
     device: str = "auto",
@@ -156,9 +141,6 @@ def build_networks(
     Parameters
     ----------
     parameters : mapping of file to parameters
-    graphs : sequence of FrozenGraph
-        One a pass, see `passes_of`: on the CPU they run without importing MXNet's Python package.
-        Without them the networks are built anew.
     batch_size : int or None
         None for what a pass over a dataset takes, by input size.
 
@@ -167,26 +149,17 @@ def build_networks(
     EngineError
         One cannot run here.
     """
-    from probe.engines.mxnet.native import NativeEngine, runs_here
     from probe.extraction.extract import default_batch_size
 
     made: dict[int, Network] = {}
-    for place, numbers in enumerate(passes_of(abouts)):
+    for numbers in passes_of(abouts):
         first = abouts[numbers[0]]
         preprocess = first.preprocessing
-        size = batch_size or default_batch_size(preprocess.size)
-        engine: Engine
-        if graphs and runs_here(device):
-            engine = NativeEngine(
-                graphs[place], parameters[first.file], preprocess, batch_size=size
-            )
-        else:
-            from probe.engines.mxnet.gluon import GluonEngine  # imports MXNet
-
-            engine = GluonEngine(
-                first.spec, parameters[first.file], [abouts[one].cut for one in numbers],
-                preprocess, batch_size=size, device=device,
-            )  # fmt: skip
+        engine = make_engine(
+            first.spec, parameters[first.file], [abouts[one].cut for one in numbers], preprocess,
+            batch_size=batch_size or default_batch_size(preprocess.size), device=device,
+            quick_start=True,
+        )  # fmt: skip
         for output, number in enumerate(numbers):
             made[number] = Network(
                 about=abouts[number], preprocess=preprocess, engine=engine, output=output

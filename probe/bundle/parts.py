@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.bundle.about import ABOUT, NEIGHBOURS, REFERENCE, About
+from probe.backbones.cut import parameter_shapes
+from probe.backbones.spec import classes_of
+from probe.bundle.about import NEIGHBOURS, REFERENCE, About
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
-from probe.bundle.network import NetworkAbout, describe_pass, graph_file
+from probe.bundle.network import NetworkAbout
 from probe.core.files import reason_of
-from probe.engines.mxnet.graph import FrozenGraph
-from probe.errors import BundleError, HeadError, WeightsError
+from probe.errors import BundleError, HeadError
 from probe.evaluation.task import SINGLE_LABEL
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection
@@ -103,36 +104,8 @@ def check_head(where: str, head: FittedHead, about: About) -> None:
         )
 
 
-def read_graphs(files: BundleFiles, about: About) -> list[FrozenGraph]:
-    """Return the graph of each forward pass, see `About.passes`.
-
-    Raises
-    ------
-    BundleError
-        A graph is not that of the bundle's networks.
-    """
-    found = []
-    for number, members in enumerate(about.passes):
-        name = graph_file(number)
-        try:
-            graph = FrozenGraph.from_json(files.checked(name, about))
-        except WeightsError as error:
-            raise BundleError(f"{files.path}: {name}: {error}") from error
-        said = describe_pass([about.networks[one] for one in members])
-        if graph.made_of != said:
-            raise BundleError(
-                f"{files.path}: {name} is the network {graph.made_of}, not {said}, as {ABOUT} says"
-            )
-        if graph.outputs != len(members):
-            raise BundleError(
-                f"{files.path}: {name} has {graph.outputs} outputs for {len(members)} networks"
-            )
-        found.append(graph)
-    return found
-
-
 def check_parameters(
-    where: str, network: NetworkAbout, graph: FrozenGraph, parameters: Mapping[str, NDArray[Any]]
+    where: str, network: NetworkAbout, parameters: Mapping[str, NDArray[Any]]
 ) -> None:
     """Refuse weights of another backbone before the network is built.
 
@@ -140,7 +113,10 @@ def check_parameters(
     ------
     BundleError
     """
-    for name, shape in graph.parameters.items():
+    spec, (layer, _) = network.spec, network.cut
+    for name, shape in parameter_shapes(spec, classes_of([network.cut])).items():
+        if not spec.uses(layer, name):
+            continue
         if name not in parameters or parameters[name].shape != shape:
             found = parameters[name].shape if name in parameters else "missing"
             raise BundleError(

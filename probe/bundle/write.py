@@ -21,8 +21,9 @@ from probe.bundle.files import (
     writing,
 )
 from probe.bundle.neighbours import Neighbours
-from probe.bundle.network import Parameters, build_networks, graph_file
+from probe.bundle.network import build_networks
 from probe.bundle.parts import check_head
+from probe.engines import Parameters
 from probe.errors import BundleError
 from probe.heads.fitted import votes
 from probe.heads.projection import FILE_NAME as PROJECTION
@@ -70,7 +71,6 @@ def write_bundle(
     with writing(out) as folder:
         for name, arrays in parameters.items():
             write_arrays(folder / name, arrays)
-        _write_graphs(about, folder)
         if projection is not None:
             save_projection(projection, folder / PROJECTION)
         for name, head in zip(about.heads, heads, strict=True):
@@ -85,16 +85,6 @@ def write_bundle(
         write_about(about, folder)
         loaded = Bundle.load(folder)
     return replace(loaded, files=BundleFiles(out))
-
-
-def _write_graphs(about: About, folder: Path) -> None:
-    from probe.engines.mxnet.network import freeze
-
-    for number, members in enumerate(about.passes):
-        networks = [about.networks[one] for one in members]
-        first = networks[0]
-        graph = freeze(first.spec, [one.cut for one in networks], first.preprocessing)
-        (folder / graph_file(number)).write_text(graph.to_json(), encoding="utf-8")
 
 
 def _reference(

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import typer
 
@@ -31,6 +30,7 @@ PACKAGES = (
 def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """Show versions, threads, devices, and why a GPU is or is not used."""
     from probe.core.machine import usable_cores
+    from probe.engines import mxnet_facts
     from probe.screen import console
 
     folder = cache_folder(cache_dir)
@@ -41,7 +41,7 @@ def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     }
     works = True
     try:
-        facts |= _mxnet_facts()
+        facts |= mxnet_facts()
     except EngineError as error:
         facts["mxnet"], works = str(error), False
     facts["gpu driver"] = _driver()
@@ -53,32 +53,6 @@ def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         console.facts(console.stdout(), facts)
     if not works:
         raise typer.Exit(1)
-
-
-def _mxnet_facts() -> dict[str, str]:
-    from probe.engines.mxnet.gluon import choose_device, gpu_count
-    from probe.engines.mxnet.mx import mx, threads
-
-    features: Any = mx.runtime.Features()
-    kind = "CUDA build" if features.is_enabled("CUDA") else "CPU build"
-    if not features.is_enabled("CUDA"):
-        why = "not used: this MXNet is the CPU build (README: Using a GPU)"
-    elif not gpu_count():
-        why = "not used: MXNet sees no GPU; check the driver, CUDA_VISIBLE_DEVICES and cuDNN 8"
-    elif choose_device("auto").device_type == "cpu":
-        why = "not used: this build's kernels stop at compute capability 8.6, the GPU is newer"
-    else:
-        why = f"used by --device auto: {gpu_count()} found"
-    fused = (
-        "MKLDNN kernels, fused"
-        if features.is_enabled("MKLDNN")
-        else "no MKLDNN: convolutions are slow"
-    )
-    return {
-        "mxnet": f"{mx.__version__}, {kind}, {fused}",
-        "threads": f"{threads()} for MXNet",
-        "gpu": why,
-    }
 
 
 def _driver() -> str:

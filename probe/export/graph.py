@@ -1,4 +1,4 @@
-"""A whole bundle as one MXNet graph: pixels in, features and probabilities out.
+"""A whole bundle as one graph: pixels in, features and probabilities out.
 
     data (N, S, S, 3) uint8 -> arithmetic of the preprocessing -> network -> features
          -> normaliser -> layers with ReLU between -> scores / temperature -> softmax, or
@@ -11,17 +11,17 @@ averaged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.spec import classes_of
+from probe.backbones.cut import cut_network
+from probe.backbones.network import GAIN, INPUT, SHIFT, Builder, NetworkGraph
 from probe.bundle import Bundle, Network
 from probe.core.short_repr import short_repr
-from probe.engines.mxnet.mx import mx
-from probe.engines.mxnet.network import CutNetwork, build
+from probe.engines import Parameters
 from probe.export.check import input_names, linear_heads
 from probe.heads import LayeredHead
 from probe.heads.projection import Projection
@@ -31,21 +31,20 @@ NEVER = -1e30  # the score of a class without training rows: its probability is 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Graph:
-    """A symbol and its numbers.
+    """What a bundle computes, and its numbers.
 
     Parameters
     ----------
-    symbol : mx.sym.Symbol
-        Two outputs: probabilities (N, n_classes) and features (N, n_features).
-    arguments, states : mapping of name to float32 array
-        Parameters, and running statistics.
+    network : NetworkGraph
+        Two outputs: ``probabilities`` (N, n_classes) and ``features`` (N, n_features).
+    arrays : mapping of name to float32 array
+        Parameters and running statistics.
     """
 
     __repr__ = short_repr
 
-    symbol: Any
-    arguments: dict[str, NDArray[np.float32]]
-    states: dict[str, NDArray[np.float32]]
+    network: NetworkGraph
+    arrays: dict[str, NDArray[np.float32]]
 
 
 def build_graph(bundle: Bundle) -> Graph:
@@ -57,114 +56,107 @@ def build_graph(bundle: Bundle) -> Graph:
         The head is no stack of layers.
     """
     heads, names = linear_heads(bundle), input_names(bundle)
-    inputs = [mx.sym.var(name) for name in names]
-    values: dict[str, NDArray[Any]] = {}
-    found: dict[int, Any] = {}
-    for numbers in bundle.passes:
-        own = [bundle.networks[number] for number in numbers]
-        data, parameters = inputs[bundle.fed_by[numbers[0]]], bundle.parameters(numbers[0])
-        found |= zip(numbers, _pass(own, parameters, data, values), strict=True)
+    net, values = Builder(), dict[str, NDArray[Any]]()
+    found: dict[int, str] = {}
+    for number, members in enumerate(bundle.passes):
+        own = [bundle.networks[member] for member in members]
+        data, parameters = names[bundle.fed_by[members[0]]], bundle.parameters(members[0])
+        prefix = f"network{number + 1}." if len(bundle.passes) > 1 else ""
+        found |= zip(
+            members, _pass(net, own, parameters, data, values=values, prefix=prefix), strict=True
+        )
     every = [found[number] for number in range(len(bundle.networks))]
-    features = every[0] if len(every) == 1 else mx.sym.concat(*every, dim=1, name="side_by_side")
+    features = every[0] if len(every) == 1 else net.concat("side_by_side", *every)
     if bundle.projection is not None:
-        features = _projected(features, bundle.projection, values)
+        features = _projected(net, features, bundle.projection, values)
     temperature = bundle.about.temperature or 1.0
     answers = [
         _head(
-            features,
-            head,
-            name=f"head{number}",
-            n_classes=len(bundle.about.classes),
-            temperature=temperature,
-            values=values,
+            net, features, head, name=f"head{number}", n_classes=len(bundle.about.classes),
+            temperature=temperature, values=values,
         )
         for number, head in enumerate(heads)
-    ]
-    mean = answers[0] if answers else mx.sym.softmax(features / temperature)
-    for other in answers[1:]:
-        mean = mean + other
-    if len(answers) > 1:
-        mean = mean / float(len(answers))
-    symbol = mx.sym.Group(
-        [mx.sym.identity(mean, name="probabilities"), mx.sym.identity(features, name="features")]
-    )
-    states = set(symbol.list_auxiliary_states())
-    return Graph(
-        symbol=symbol,
-        arguments={
-            name: np.asarray(values[name], np.float32)
-            for name in symbol.list_arguments()
-            if name not in names
-        },
-        states={name: np.asarray(values[name], np.float32) for name in sorted(states)},
-    )
+    ]  # fmt: skip
+    if answers:
+        mean = answers[0]
+        for number, other in enumerate(answers[1:], start=1):
+            mean = net.add(f"sum{number}", mean, other)
+        if len(answers) > 1:
+            mean = net.add_node("over", "mean", [mean], by=float(len(answers)))
+    else:
+        net.add_node("over", "scores", [features], by=temperature)
+        mean = net.add_node("softmax", "softmax")
+    net.add_node("same", "probabilities", [mean])
+    net.add_node("same", "features", [features])
+    network = replace(net.network(), outputs=("probabilities", "features"))
+    used = {name for node in network.nodes for name in node.tensors}
+    arrays = {name: np.asarray(value, np.float32) for name, value in values.items() if name in used}
+    return Graph(network=network, arrays=arrays)
 
 
 def _pass(
-    networks: list[Network],
-    parameters: dict[str, NDArray[np.float32]],
-    data: Any,
-    values: dict[str, NDArray[Any]],
-) -> list[Any]:
-    """Return the features of networks that share a pass, (N, d) each.
+    net: Builder, networks: list[Network], parameters: Parameters, data: str, *,
+    values: dict[str, NDArray[Any]], prefix: str,
+) -> list[str]:  # fmt: skip
+    """Return the names of the features of networks that share a pass, (N, d) each.
 
-    Its numbers go into `values`.
+    Its numbers go into `values`; all its names begin with `prefix`.
     """
-    spec, preprocess = networks[0].about.spec, networks[0].preprocess
-    cuts = [one.about.cut for one in networks]
-    net = build(spec, preprocess.size, classes_of(cuts))
-    cut = CutNetwork(net, cuts, preprocess)
-    outputs = cut(data)
-    values |= {
-        parameter.name: parameters[name]
-        for name, parameter in net._collect_params_with_prefix().items()
-        if name in parameters
-    }
-    for constant in (cut.gain, cut.shift):
-        values[constant.name] = constant.value.asnumpy()
-    outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
-    return [mx.sym.Flatten(output) for output in outputs]
+    preprocess = networks[0].preprocess
+    cut = cut_network(networks[0].about.spec, [one.about.cut for one in networks], preprocess)
+    gain, shift = preprocess.arithmetic()
+    given = {**parameters, GAIN: gain, SHIFT: shift}
+    values |= {prefix + name: value for name, value in given.items()}
+    for node in cut.nodes:
+        inputs = tuple(data if name == INPUT else prefix + name for name in node.inputs)
+        net.append(
+            replace(
+                node, inputs=inputs, output=prefix + node.output, name=prefix + node.name,
+                tensors=tuple(prefix + name for name in node.tensors),
+            )
+        )  # fmt: skip
+    return [
+        net.add_node("flatten", f"{prefix}features{number}", [prefix + name])
+        for number, name in enumerate(cut.outputs)
+    ]
 
 
-def _projected(rows: Any, projection: Projection, values: dict[str, NDArray[Any]]) -> Any:
+def _projected(
+    net: Builder, rows: str, projection: Projection, values: dict[str, NDArray[Any]]
+) -> str:
     """Return the features after the PCA; the mean goes first, for float32's sake."""
-    values |= {"pca_mean": projection.mean.reshape(1, -1), "pca_weight": projection.basis.T}
-    rows = mx.sym.broadcast_sub(rows, mx.sym.var("pca_mean"))
-    return mx.sym.FullyConnected(rows, num_hidden=projection.width, no_bias=True, name="pca")
+    values |= {"pca.mean": projection.mean.reshape(1, -1), "pca.weight": projection.basis.T}
+    net.add_node("subtract", "pca.centred", [rows], tensors=["pca.mean"])
+    return net.add_node("dense", "pca", tensors=["pca.weight"], width=projection.width)
 
 
 def _head(
-    rows: Any,
-    head: LayeredHead,
-    *,
-    name: str,
-    n_classes: int,
-    temperature: float,
+    net: Builder, rows: str, head: LayeredHead, *, name: str, n_classes: int, temperature: float,
     values: dict[str, NDArray[Any]],
-) -> Any:
+) -> str:  # fmt: skip
     """Return the probabilities of one head; its numbers go into `values`."""
     normalizer = head.normalizer_
+    net.value = rows
     if normalizer.kind == "standard":
-        values |= {
-            f"{name}_mean": normalizer.mean.reshape(1, -1),
-            f"{name}_scale": normalizer.scale.reshape(1, -1),
-        }
-        rows = mx.sym.broadcast_sub(rows, mx.sym.var(f"{name}_mean"))
-        rows = mx.sym.broadcast_div(rows, mx.sym.var(f"{name}_scale"))
+        mean, scale = f"{name}.mean", f"{name}.scale"
+        values |= {mean: normalizer.mean.reshape(1, -1), scale: normalizer.scale.reshape(1, -1)}
+        net.add_node("subtract", f"{name}.centred", tensors=[mean])
+        net.add_node("divide", f"{name}.standard", tensors=[scale])
     elif normalizer.kind == "l2":
-        rows = mx.sym.L2Normalization(rows, mode="instance", eps=1e-20)
+        net.add_node("l2", f"{name}.unit")
     *hidden, (coef, intercept) = head.layers()
     for number, (weight, bias) in enumerate(hidden):
-        rows = mx.sym.relu(_dense(rows, weight, bias, f"{name}_hidden{number}", values))
+        net.relu(_dense(net, weight, bias, f"{name}.hidden{number}", values) + ".act")
     labels = head.classes_.astype(np.intp)
     weight, bias = np.zeros((n_classes, coef.shape[1])), np.full(n_classes, NEVER)
     weight[labels], bias[labels] = coef / temperature, intercept / temperature
-    scores = _dense(rows, weight, bias, name, values)
-    return mx.sym.softmax(scores, axis=-1) if head.task_.exclusive else mx.sym.sigmoid(scores)
+    _dense(net, weight, bias, name, values)
+    return net.add_node(head.task_.activation, f"{name}.probabilities")
 
 
 def _dense(
-    rows: Any, weight: NDArray[Any], bias: NDArray[Any], name: str, values: dict[str, NDArray[Any]]
-) -> Any:
-    values |= {f"{name}_weight": weight, f"{name}_bias": bias}
-    return mx.sym.FullyConnected(rows, num_hidden=len(weight), name=name)
+    net: Builder, weight: NDArray[Any], bias: NDArray[Any], name: str,
+    values: dict[str, NDArray[Any]],
+) -> str:  # fmt: skip
+    values |= {f"{name}.weight": weight, f"{name}.bias": bias}
+    return net.dense(name, len(weight))

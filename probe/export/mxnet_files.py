@@ -8,10 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from probe.backbones.network import is_statistic
 from probe.bundle import Bundle
 from probe.core.files import replacing
 from probe.core.ndarray_list import write_list
+from probe.engines import load_mxnet, mxnet_json
 from probe.export.check import ReferenceRows, about_json, reference_rows, require_free, require_same
+from probe.export.graph import build_graph
 
 
 def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
@@ -39,19 +42,19 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
     CacheError
         The files cannot be written.
     """
-    from probe.export.graph import build_graph
-
     paths = [
         out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params", "-about.json")
     ]
     require_free(*paths)
     graph, rows = build_graph(bundle), reference_rows(bundle)
-    arrays = {f"arg:{name}": value for name, value in graph.arguments.items()}
-    arrays |= {f"aux:{name}": value for name, value in graph.states.items()}
+    arrays = {
+        f"{'aux' if is_statistic(name) else 'arg'}:{name}": value
+        for name, value in graph.arrays.items()
+    }
     about = json.dumps(about_json(bundle), indent=2, ensure_ascii=False) + "\n"
     with ExitStack() as stack:  # all three are on disk before one of them appears
         symbol, params, facts = (stack.enter_context(replacing(path)) for path in paths)
-        symbol.write_text(graph.symbol.tojson(), encoding="utf-8")
+        symbol.write_text(mxnet_json(graph.network), encoding="utf-8")
         with params.open("wb") as file:
             write_list(file, arrays)  # where MXNet's own writer would not say why it cannot
         facts.write_text(about, encoding="utf-8")
@@ -61,8 +64,7 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
 
 def _imported(symbol: Path, params: Path, rows: ReferenceRows) -> tuple[Any, Any]:
     """Return the probabilities and features that Gluon computes with the files."""
-    from probe.engines.mxnet.mx import mx
-
+    mx = load_mxnet("the check of an export").mx
     with warnings.catch_warnings():  # MXNet infers types, and says that it starts with none
         warnings.simplefilter("ignore", UserWarning)
         block = mx.gluon.SymbolBlock.imports(str(symbol), list(rows.images), str(params))

@@ -10,9 +10,10 @@ import numpy as np
 
 from probe.bundle import Bundle
 from probe.core.files import replacing
-from probe.engines.mxnet.onnx_ops import Node, Translation, translate
+from probe.engines.onnx import onnx_nodes
 from probe.errors import BundleError
 from probe.export.check import about_json, input_names, reference_rows, require_free, require_same
+from probe.export.graph import build_graph
 
 OPSET, IR_VERSION = 13, 8  # read by runtimes from 2021 on
 MOST_BYTES = 2_000_000_000  # protobuf's limit on one message, less a little
@@ -67,19 +68,15 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
 def _model(bundle: Bundle) -> Any:
     from onnx import TensorProto, helper, numpy_helper
 
-    from probe.export.graph import build_graph
-
     graph = build_graph(bundle)
-    made = Translation(values={**graph.arguments, **graph.states})
-    outputs = _translate_all(json.loads(graph.symbol.tojson()), made)
-    used = {name for node in made.nodes for name in node.input}
-    if sum(value.nbytes for value in made.values.values()) > MOST_BYTES:
+    nodes, values = onnx_nodes(graph.network, graph.arrays)
+    if sum(value.nbytes for value in values.values()) > MOST_BYTES:
         raise BundleError("the network is larger than one ONNX file may be (2 GB)")
     shapes = {"probabilities": ["N", len(bundle.about.classes)], "features": ["N", None]}
     inputs = zip(input_names(bundle), bundle.inputs, strict=True)
     model = helper.make_model(
         helper.make_graph(
-            made.nodes,
+            nodes,
             bundle.about.backbone,
             [
                 helper.make_tensor_value_info(
@@ -89,12 +86,11 @@ def _model(bundle: Bundle) -> Any:
             ],
             [
                 helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
-                for name in outputs
+                for name in graph.network.outputs
             ],
             [
                 numpy_helper.from_array(np.ascontiguousarray(value), name)
-                for name, value in made.values.items()
-                if name in used
+                for name, value in values.items()
             ],
         ),
         producer_name="probe",
@@ -104,15 +100,3 @@ def _model(bundle: Bundle) -> Any:
     about = {key: json.dumps(value) for key, value in about_json(bundle).items()}
     helper.set_model_props(model, about)
     return model
-
-
-def _translate_all(symbol: dict[str, Any], made: Translation) -> list[str]:
-    """Translate every node, in the graph's order, and return the names of the outputs."""
-    nodes = symbol["nodes"]
-    for node in nodes:
-        if node["op"] == "null":
-            continue
-        inputs = [nodes[number]["name"] for number, _, _ in node["inputs"]]
-        attributes = node.get("attrs", {})
-        translate(node["op"], Node(name=node["name"], inputs=inputs, attributes=attributes), made)
-    return [nodes[number]["name"] for number, _, _ in symbol["heads"]]

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.cut import feature_shapes
 from probe.backbones.spec import Layer, Pool
 from probe.cache.features import FeatureSet
 from probe.cache.filling import Filling, relabelled, starts_of
@@ -184,15 +185,8 @@ def _fill(
 
 def _row_shapes(job: Job) -> list[tuple[int, ...]]:
     views = () if job.views == 1 else (job.views,)
-    return [(*views, *shape) for shape in _image_shapes(job)]
-
-
-def _image_shapes(job: Job) -> list[tuple[int, ...]]:
-    if all(cut.layer.kind != "map" or cut.pool in ("avg", "max") for cut in job.cuts):
-        return [(cut.layer.width,) for cut in job.cuts]
-    from probe.engines.mxnet.network import feature_shapes
-
-    return feature_shapes(job.backbone, [(cut.layer, cut.pool) for cut in job.cuts], job.preprocess)
+    cuts = [(cut.layer, cut.pool) for cut in job.cuts]
+    return [(*views, *shape) for shape in feature_shapes(job.backbone, cuts, job.preprocess)]
 
 
 def _forward(

@@ -27,7 +27,7 @@ from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, requi
 from probe.datasets.fetch import Progress
 from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
-from probe.engines import Engine, check_device_name
+from probe.engines import Engine, check_device_name, make_engine
 from probe.errors import CacheError, ProbeError, UsageError, WeightsError
 from probe.extraction.extract import Job, decide, default_batch_size
 from probe.preprocess.spec import PreprocessSpec, load_preprocess
@@ -83,9 +83,7 @@ class Prepared:
         self, cuts: Sequence[tuple[Layer, Pool]], loaded: Loaded | None = None
     ) -> Engine:
         """Return the engine for some of the job's cuts; this is where MXNet comes in."""
-        from probe.engines.mxnet.gluon import GluonEngine
-
-        return GluonEngine(
+        return make_engine(
             self.backbone,
             (loaded or self.load(cuts)).parameters,
             cuts,

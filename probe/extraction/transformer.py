@@ -28,6 +28,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.cut import feature_shapes
 from probe.backbones.spec import POOLS, Layer, Pool, pool_called, resolve_pool
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.cache.store import Store
@@ -35,7 +36,7 @@ from probe.core.machine import default_cache_dir, usable_cores
 from probe.core.memo import Memo
 from probe.datasets.image_inputs import ImageSources
 from probe.datasets.spec import Dataset, Split
-from probe.engines import Engine, check_device_name
+from probe.engines import Engine, check_device_name, make_engine
 from probe.errors import UsageError
 from probe.extraction.extract import default_batch_size, extract_features
 from probe.extraction.job import decide
@@ -265,14 +266,12 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def _engine(self, plan: _Plan) -> Engine:
         """Return the compiled network; the last few are kept, for clones and folds to share."""
-        from probe.engines.mxnet.gluon import GluonEngine
-
         size = int(self.batch_size or default_batch_size(plan.preprocess.size))
         name = (plan.key.recipe, size, self.device)
         if name not in _engines:
             spec = BACKBONES[plan.backbone]
             parameters = plan.weights.load(spec, plan.layer).parameters
-            _engines[name] = GluonEngine(
+            _engines[name] = make_engine(
                 spec, parameters, [(plan.layer, plan.pool)], plan.preprocess, batch_size=size,
                 device=self.device,
             )  # fmt: skip
@@ -307,10 +306,6 @@ class _Plan:
 
 
 def _width(plan: _Plan) -> int:
-    if plan.layer.kind != "map" or plan.pool in ("avg", "max"):
-        return plan.layer.width
-    from probe.engines.mxnet.network import feature_shapes
-
     spec = BACKBONES[plan.backbone]
     (shape,) = feature_shapes(spec, [(plan.layer, plan.pool)], plan.preprocess)
     return int(np.prod(shape))

@@ -1,7 +1,7 @@
-"""The network to train as symbolic graphs: composed from Gluon blocks, bound to given arrays.
+"""The network to train as symbolic graphs, bound to given arrays.
 
 A step of Gluon's record / backward / Trainer.step dispatches each parameter's update apart and
-keeps every parameter in an array of its own. Here the blocks are traced once and the executor works
+keeps every parameter in an array of its own. Here the graph is composed once and the executor works
 on slices of one buffer of weights and one of gradients (`probe.finetune.state`), so that an
 optimizer's step, a norm or an average is one operator whatever the depth.
 
@@ -17,21 +17,26 @@ overwrites its neighbours.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from probe.backbones.cut import pixels, reduction
+from probe.backbones.network import INPUT, Node
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.core.machine import environment_variable
-from probe.engines.mxnet.mx import mx
-from probe.engines.mxnet.network import CutNetwork, build, reduce_map
+from probe.engines import load_mxnet
 from probe.evaluation.multilabel import HALF
 from probe.evaluation.task import SINGLE_LABEL, Task
 from probe.preprocess.spec import PreprocessSpec
+
+mxnet = load_mxnet("fine-tuning")
+mx = mxnet.mx
 
 Shape = tuple[int, ...]
 DATA, TARGET = "data", "target"
 MEAN, INVERSE = "head.mean", "head.inverse_scale"
 UNUSED = "unused"
+MASK = "mask"  # and the number of the block, an input that switches units off
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,29 +89,10 @@ class Graph:
     masks: tuple[str, ...] = ()
 
 
-class _Same(mx.gluon.HybridBlock):  # type: ignore[misc]
-    """In place of a Dropout: nothing."""
-
-    def hybrid_forward(self, F: Any, x: Any) -> Any:
-        return F.identity(x)
-
-
-class _Masked(mx.gluon.HybridBlock):  # type: ignore[misc]
-    """In place of a Dropout: a product with an input of that name."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self._mask = name
-
-    def hybrid_forward(self, F: Any, x: Any) -> Any:
-        return x * F.var(self._mask)
-
-
 def frozen_graph(arch: Architecture, size: int, blocks: int) -> Graph:
     """Return the first `blocks` blocks, pixels to a map."""
-    net = _for_prediction(arch, size)
-    end = Layer(name="frozen", width=0, after=blocks, kind="map")
-    return _pixels(net, arch, end, "none")
+    symbol, names = _backbone(arch, size, last=blocks, stored=True)
+    return Graph(symbol=symbol, names=names)
 
 
 def training_graph(arch: Architecture, size: int, first: int) -> Graph:
@@ -116,15 +102,7 @@ def training_graph(arch: Architecture, size: int, first: int) -> Graph:
     With several labels an image the loss is the sum over them, as of the heads, and the figures are
     those of a decision.
     """
-    net = build(arch.spec, size)
-    masks = []
-    for index, block in enumerate(list(net.features)[: arch.layer.after]):
-        if isinstance(block, mx.gluon.nn.Dropout) and index >= first:
-            masks.append(f"mask{index}")
-            net.features._children[str(index)] = _Masked(masks[-1])
-    if arch.global_bn:
-        _take_stored_statistics(net.features)
-    graph = _logits(net, arch, first)
+    graph = _logits(arch, size, first, stored=arch.global_bn, masked=True)
     losses, figures = (_of_classes if arch.task.exclusive else _of_labels)(graph.symbol)
     learnt = losses
     if arch.hardest:
@@ -132,7 +110,7 @@ def training_graph(arch: Architecture, size: int, first: int) -> Graph:
         learnt = losses * mx.sym.BlockGrad(hard)
     loss = mx.sym.sum(learnt) / arch.hardest if arch.hardest else mx.sym.mean(learnt)
     outputs = mx.sym.Group([mx.sym.MakeLoss(loss), mx.sym.BlockGrad(figures)])
-    return Graph(symbol=outputs, names=graph.names, masks=tuple(masks))
+    return Graph(symbol=outputs, names=graph.names, masks=graph.masks)
 
 
 def _of_classes(scores: Any) -> tuple[Any, Any]:
@@ -154,25 +132,24 @@ def _of_labels(scores: Any) -> tuple[Any, Any]:
 
 def prediction_graph(arch: Architecture, size: int) -> Graph:
     """Return the whole network, pixels to [features, probabilities]."""
-    net = _for_prediction(arch, size)
-    graph = _logits(net, arch, 0, with_features=True)
+    graph = _logits(arch, size, 0, stored=True, with_features=True)
     features, logits = graph.symbol
     p = getattr(mx.sym, arch.task.activation)(logits)
     return Graph(symbol=mx.sym.Group([features, p]), names=graph.names)
 
 
-def _logits(net: Any, arch: Architecture, first: int, *, with_features: bool = False) -> Graph:
-    if first == 0:
-        graph = _pixels(net, arch, arch.layer, arch.pool)
-        x = graph.symbol
-        names = dict(graph.names)
-    else:
-        x = mx.sym.var(DATA)
-        for block in list(net.features)[first : arch.layer.after]:
-            x = block(x)
-        x = reduce_map(mx.sym, x, arch.layer, arch.pool)
-        names = _canonical(net)
-    features = mx.sym.flatten(x)
+def _logits(
+    arch: Architecture, size: int, first: int, *, stored: bool, masked: bool = False,
+    with_features: bool = False,
+) -> Graph:  # fmt: skip
+    last = arch.layer.after
+    x, names = _backbone(arch, size, first=first, last=last, stored=stored, masked=masked)
+    masks = tuple(name for name in names if name.startswith(MASK))
+    names = {name: one for name, one in names.items() if name not in masks}
+    values = {"map": x}
+    tail = reduction("map", arch.layer, arch.pool, "features")
+    mxnet.apply_nodes(mx.sym, tail, values)
+    features = mx.sym.flatten(values[tail[-1].output if tail else "map"])
     x = features
     if arch.normalize == "standard":
         x = mx.sym.broadcast_sub(x, mx.sym.var(MEAN))
@@ -187,36 +164,50 @@ def _logits(net: Any, arch: Architecture, first: int, *, with_features: bool = F
         names |= {weight: weight, bias: bias}
         x = mx.sym.FullyConnected(x, mx.sym.var(weight), mx.sym.var(bias), num_hidden=width)
     symbol = (features, x) if with_features else x
-    return Graph(symbol=symbol, names=names)
+    return Graph(symbol=symbol, names=names, masks=masks)
 
 
-def _pixels(net: Any, arch: Architecture, layer: Layer, pool: Pool) -> Graph:
-    """Return the backbone from pixels on, its preprocessing inside."""
-    network = CutNetwork(net, [(layer, pool)], arch.preprocess)
-    (symbol,) = network(mx.sym.var(DATA))
-    names = _canonical(net)
-    names |= {network.gain.name: "gain", network.shift.name: "shift"}
-    return Graph(symbol=symbol, names=names)
+def _backbone(
+    arch: Architecture, size: int, *, first: int = 0, last: int, stored: bool, masked: bool = False
+) -> tuple[Any, dict[str, str]]:
+    """Return the value after block `last` and what its inputs are called.
 
+    It begins with pixels, or with the map after `first` blocks.
 
-def _canonical(net: Any) -> dict[str, str]:
-    return {one.name: name for name, one in net._collect_params_with_prefix().items()}
+    Parameters
+    ----------
+    stored : bool
+        BatchNorm takes its stored statistics.
+    masked : bool
+        Each Dropout is a product with an input; else it is left out.
+    """
+    network = arch.spec.network(size)
+    values: dict[str, Any] = {INPUT: mx.sym.var(DATA)}
+    names: dict[str, str] = {}
 
+    def apply(node: Node) -> None:
+        names.update({name: name for name in node.tensors})
+        values.update(mxnet.variables([node]))
+        mxnet.apply_nodes(mx.sym, [node], values)
 
-def _for_prediction(arch: Architecture, size: int) -> Any:
-    net = build(arch.spec, size)
-    for index, block in enumerate(list(net.features)):
-        if isinstance(block, mx.gluon.nn.Dropout):
-            net.features._children[str(index)] = _Same()
-    _take_stored_statistics(net.features)
-    return net
-
-
-def _take_stored_statistics(block: Any) -> None:
-    if isinstance(block, mx.gluon.nn.BatchNorm):
-        block._kwargs["use_global_stats"] = True
-    for child in block._children.values():
-        _take_stored_statistics(child)
+    if first == 0:
+        front = pixels(arch.preprocess)
+        apply(front)
+        values[INPUT] = values[front.output]
+    else:
+        values[network.block_value(first)] = values[INPUT]
+    for node in network.part(first, last):
+        if node.op == "norm":
+            apply(replace(node, settings={**node.settings, "stored": stored}))
+        elif node.op != "dropout":
+            apply(node)
+        elif masked:
+            mask = MASK + node.name.rpartition(".")[2]
+            names[mask] = mask
+            values[node.output] = values[node.inputs[0]] * mx.sym.var(mask)
+        else:
+            values[node.output] = values[node.inputs[0]]
+    return values[network.block_value(last)], names
 
 
 def bind(

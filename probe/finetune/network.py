@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.engines.mxnet.mx import mx
+from probe.engines import load_mxnet
 from probe.finetune.graph import (
     DATA,
     TARGET,
@@ -25,6 +25,8 @@ from probe.finetune.graph import (
 )
 from probe.finetune.groups import Rate
 from probe.finetune.state import State
+
+mx = load_mxnet("fine-tuning").mx
 
 Masks = Callable[[str, tuple[int, ...]], NDArray[np.float32]]
 

@@ -11,8 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from probe.engines.mxnet.mx import mx
+from probe.engines import load_mxnet
 from probe.finetune.options import OptimizerName
+
+mx = load_mxnet("fine-tuning").mx
 
 Arrays = list[Any]  # weight, gradient, and the optimizer's own, all of one length
 

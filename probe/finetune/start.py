@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.engines import forward
 from probe.errors import PromoteError, UsageError
 from probe.evaluation.task import task_of
 from probe.finetune.batches import Feed, KeptImages
@@ -164,8 +165,6 @@ def _normalizer_of(source: Source, options: Options, backbone: Mapping[str, Floa
     Those of the probe were learnt on another network's features; without any, pixels from 0 to 255
     would come out as scores in the hundreds.
     """
-    from probe.engines.mxnet.network import forward
-
     rng = generator(options.seed, WEIGHTS, 1 << 20)
     count = min(SAMPLE, len(source.train))
     rows = np.sort(rng.choice(len(source.train), count, replace=False))  # packed files like order

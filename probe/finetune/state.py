@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
-from probe.engines.mxnet.mx import mx
+from probe.engines import load_mxnet
 from probe.finetune.groups import Rate, block_of
 from probe.finetune.optimizers import OPTIMIZERS, STATES, Update
 from probe.finetune.options import OptimizerName
+
+mx = load_mxnet("fine-tuning").mx
 
 ALIGNMENT = 16  # float32 numbers: 64 bytes, a cache line, which MKL-DNN's kernels like
 STATISTICS = ("running_mean", "running_var")

@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.engines import load_mxnet
 from probe.evaluation.streaming import rows_at_once
 from probe.evaluation.task import task_of
 from probe.heads.normalize import Rows32
 from probe.heads.softmax import (
+    NAME,
     Optimizer,
+    limit_threads,
     loss_and_correct,
     loss_and_top1,
     smoothed,
     threads_for,
 )
-from probe.heads.threads import limit_threads
 
 EVALUATE_NUMBERS = 1 << 22  # features or activations at a time: 16 MB
 
@@ -89,8 +91,7 @@ class Network:
         random: np.random.RandomState,
         start: NDArray[np.float64] | None = None,
     ) -> None:
-        from probe.engines.mxnet.mx import mx
-
+        mx = load_mxnet(NAME).mx
         self._mx, self._X, self._y, self._batch_size = mx, X, y, batch_size
         self._dropout, self._random = shape.dropout, random
         targets = (1 - smoothing) * np.eye(n_classes) + smoothing / n_classes
@@ -108,7 +109,7 @@ class Network:
     def train_epoch(self, order: NDArray[np.intp], rates: Sequence[float]) -> None:
         """Take one step a batch over the rows in this order, each at its learning rate."""
         mx, size = self._mx, self._batch_size
-        with limit_threads(mx, threads_for(min(size, len(order)) * self._work)):
+        with limit_threads(threads_for(min(size, len(order)) * self._work)):
             for number, rate in enumerate(rates):
                 batch = order[number * size : (number + 1) * size]
                 X = mx.nd.array(self._X[batch])
@@ -155,7 +156,7 @@ class Network:
         totals = []
         for start in range(0, len(y), step):
             block = self._mx.nd.array(X[start : start + step])
-            with limit_threads(self._mx, threads_for(len(block) * self._work)):
+            with limit_threads(threads_for(len(block) * self._work)):
                 logits = self._forward(block, train=False).asnumpy()
             totals.append(loss_and_correct(logits, y[start : start + step]))
         return loss_and_top1(totals, len(y))

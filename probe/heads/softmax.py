@@ -9,6 +9,7 @@ against Gluon's usual record / backward / Trainer.step in benchmarks/dense_head.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.machine import environment_variable
+from probe.engines import load_mxnet
 from probe.errors import HeadError
 from probe.evaluation.metrics import UNSEEN_LOSS
 from probe.evaluation.task import task_of
-from probe.heads.threads import limit_threads
 
+NAME = "the dense head"  # the others need no MXNet
 LARGEST = 2**31 - 1  # elements of an array, and so the offset of a row, in MXNet's standard build
 SMALL_STEP = 4_000_000  # multiply-adds: below, a second thread costs more to wake than it does
 EVALUATE_ELEMENTS = 1 << 22  # scores at a time: 16 MB
@@ -73,8 +75,7 @@ class SoftmaxLayer:
         smoothing: float = 0.0,
         start: NDArray[np.float64] | None = None,
     ) -> None:
-        from probe.engines.mxnet.mx import mx
-
+        mx = load_mxnet(NAME).mx
         if X.size > LARGEST:
             raise HeadError(
                 f"{X.shape[0]} x {X.shape[1]} features are more than MXNet can index; take fewer"
@@ -130,7 +131,7 @@ class SoftmaxLayer:
 
     def train_epoch(self, order: NDArray[np.integer[Any]], rates: Sequence[float]) -> None:
         """Take one step a batch over the rows in this order, each at its learning rate."""
-        with limit_threads(self._mx, threads_for(self._batches[0][1] * self._weight.size)):
+        with limit_threads(threads_for(self._batches[0][1] * self._weight.size)):
             self._train_batches(order, rates)
 
     def _train_batches(self, order: NDArray[np.integer[Any]], rates: Sequence[float]) -> None:
@@ -154,7 +155,7 @@ class SoftmaxLayer:
         step = max(1, EVALUATE_ELEMENTS // n_classes)
         totals = []
         for start in range(0, len(y), step):
-            with limit_threads(self._mx, threads_for(min(step, len(y)) * self._weight.size)):
+            with limit_threads(threads_for(min(step, len(y)) * self._weight.size)):
                 logits = self._mx.nd.FullyConnected(
                     X[start : start + step], self._weight, self._bias, num_hidden=n_classes
                 ).asnumpy()
@@ -184,9 +185,13 @@ def threads_for(multiply_adds: int) -> int:
 
     On a busy machine it matters more still: OpenMP's threads wait for each other by spinning.
     """
-    from probe.engines.mxnet.mx import threads
+    return 1 if multiply_adds < SMALL_STEP else load_mxnet(NAME).threads()
 
-    return 1 if multiply_adds < SMALL_STEP else threads()
+
+def limit_threads(count: int) -> AbstractContextManager[None]:
+    """Run MXNet's operators on at most `count` threads for a while."""
+    limited: AbstractContextManager[None] = load_mxnet(NAME).limit_threads(count)
+    return limited
 
 
 def smoothed(y: NDArray[np.intp], smoothing: float) -> NDArray[np.float32]:

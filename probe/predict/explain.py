@@ -23,6 +23,7 @@ from probe.bundle.neighbours import unit
 from probe.cache.store import Store
 from probe.core.short_repr import short_repr
 from probe.datasets import Dataset
+from probe.engines import forward
 from probe.errors import UsageError
 from probe.evaluation.task import task_of
 from probe.heads import LayeredHead
@@ -251,8 +252,6 @@ def activation_map(bundle: Bundle, seen: UInt8Image, number: int) -> NDArray[np.
     scale_d; what it adds to all classes alike is subtracted, since the softmax ignores it. For
     multi-label heads nothing is subtracted. A PCA before the head is linear, too, and part of w.
     """
-    from probe.engines.mxnet.network import forward
-
     (network,) = bundle.networks
     layer, _ = network.about.cut
     whole: Layer = replace(layer, kind="map")

@@ -194,7 +194,7 @@ def enlargement(prepared: Prepared) -> str:
     str
         Nothing where images are not enlarged to twice their size or more.
     """
-    from probe.engines.mxnet.cost import network_cost
+    from probe.backbones.cut import network_cost
 
     size, backbone = prepared.preprocess.size, prepared.backbone
     try:

@@ -20,9 +20,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from probe.backbones.network import Node
 from probe.core.short_repr import short_repr
 
 MAX_NODES = 20_000  # the largest network here has 2,000
@@ -32,36 +33,6 @@ NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 _TRANSFORM = ((0.458, -0.03), (0.448, -0.088), (0.45, -0.188))
 _ACTIVATIONS = ("clip", "norm")
 _PASSING = ("pad", "permute", "flatten", "channel", "scale", "shift", "times")  # reported last
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """One operation of a graph.
-
-    Parameters
-    ----------
-    op : str
-        ``conv``, ``dense``, ``norm``, ``clip``, ``pool``, ``mean``, ``add``, ``concat``,
-        ``flatten``, ``pad``, ``permute``, ``lrn``, ``same`` (changes nothing), ``times`` and
-        ``plus`` (with a stored tensor), ``scale`` and ``shift`` (with a number), ``channel``, or
-        the format's own word for an operation that no backbone here has.
-    inputs : tuple of str
-        Names of its input values; one that is no node's output is the network's input.
-    output : str
-    name : str
-        Its name in the file, for messages.
-    settings : mapping of str to object
-        All that determines what it computes: sides as pairs, pads as (top, left, bottom, right).
-    tensors : tuple of str
-        Names of its parameters in `TensorFile.tensors`, in the operation's order.
-    """
-
-    op: str
-    inputs: tuple[str, ...]
-    output: str
-    name: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    tensors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.network import Node
 from probe.errors import UnsafeFileError, WeightsError
-from probe.weights.architecture import MAX_NODES, Graph, Node
+from probe.weights.architecture import MAX_NODES, Graph
 from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile, check_shape, raw_tensor
 from probe.weights.wire import BYTES, FIXED32, FIXED64, VARINT, Field, Wire
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.spec import BackboneSpec, Layer, resolve_pool
 from probe.core.memo import Memo, stamp_of
+from probe.engines import first_not_finite, forward
 from probe.errors import WeightsError
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec
@@ -141,13 +142,11 @@ def require_finite(weights: ResolvedWeights, backbone: BackboneSpec, memo: Memo)
     WeightsError
         A block gives NaN or infinity; the message names the first one.
     """
-    from probe.engines.mxnet.network import first_not_finite
-
     layer = backbone.layer(weights.held(backbone, memo)[-1])
     side = layer.min_size if layer.min_size == layer.max_size else max(layer.min_size, SMALL)
     spec = weights.preprocess.with_size(side)
     parameters = weights.load(backbone, layer).parameters
-    found = first_not_finite(backbone, parameters, layer, spec, photographs(spec))
+    found = first_not_finite(backbone, parameters, [(layer, "none")], spec, photographs(spec))
     if found is not None:
         block, bad, count = found
         raise WeightsError(
@@ -224,8 +223,6 @@ def answer_now(
     WeightsError
         The weights are random, or do not fit.
     """
-    from probe.engines.mxnet.network import forward
-
     if weights.path is None:
         raise WeightsError(f"{weights.name}: random weights have no known answer")
     if layer is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.cut import parameter_shapes
 from probe.backbones.spec import IMAGENET, BackboneSpec, Layer
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError, WeightsError
@@ -222,9 +223,7 @@ def why_not(file: TensorFile) -> dict[str, str]:
 
 @lru_cache(maxsize=64)
 def shapes_of(name: str, classes: int = IMAGENET) -> Mapping[str, Shape]:
-    """Return canonical name -> shape of a backbone's parameters; imports MXNet once."""
-    from probe.engines.mxnet.network import parameter_shapes
-
+    """Return canonical name -> shape of a backbone's parameters."""
     return parameter_shapes(BACKBONES[name], classes)
 
 

@@ -18,8 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from probe.backbones.network import Node
 from probe.core.records import loads_json
-from probe.weights.architecture import MAX_NODES, NHWC, Graph, Node
+from probe.weights.architecture import MAX_NODES, NHWC, Graph
 
 MAX_DEPTH = 8  # of models inside models
 _MODELS = ("Model", "Functional", "Sequential")

@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.network import Node
 from probe.core.short_repr import short_repr
 from probe.errors import UnsafeFileError, WeightsError
-from probe.weights.architecture import MAX_NODES, Graph, Node
+from probe.weights.architecture import MAX_NODES, Graph
 from probe.weights.tensors import (
     AS_BITS,
     FLOATING,

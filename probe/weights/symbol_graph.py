@@ -1,4 +1,4 @@
-"""Read MXNet's symbols as graphs: those of the backbones, and a `-symbol.json` beside weights."""
+"""Graphs to compare: the backbones' own networks, and MXNet's `-symbol.json` beside weights."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import ast
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 from probe.backbones.catalog import BACKBONES
-from probe.weights.architecture import MAX_NODES, Graph, Node
+from probe.backbones.network import Node
+from probe.weights.architecture import MAX_NODES, Graph
 
 _SAME = ("identity", "_copy", "BlockGrad")
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
@@ -20,25 +22,30 @@ _OUTPUTS = ("SoftmaxOutput", "softmax", "log_softmax", "SoftmaxActivation")
 
 @lru_cache(maxsize=64)
 def own_graph(backbone: str) -> Graph:
-    """Return what a backbone computes, its tensors under canonical names; imports MXNet once."""
-    from probe.engines.mxnet.mx import mx
-    from probe.engines.mxnet.network import build
+    """Return what a backbone computes, its tensors under canonical names."""
+    nodes, ones = [], set()
+    for node in BACKBONES[backbone].network().nodes:
+        settings, tensors = dict(node.settings), node.tensors
+        if settings.pop("fixed", False):
+            ones.add(tensors[0])
+        if node.op in ("conv", "dense"):
+            tensors = tensors[:1]  # the bias belongs to it whatever it is called
+        inputs, op = node.inputs, "same" if node.op == "dropout" else node.op
+        if op == "dense":
+            flat = f"{node.output}.flat"
+            nodes.append(Node(op="flatten", inputs=inputs, output=flat, name=node.name))
+            inputs = (flat,)
+        nodes.append(replace(node, op=op, inputs=inputs, settings=settings, tensors=tensors))
+    return Graph(nodes=tuple(nodes), ones=frozenset(ones))
 
-    net = build(BACKBONES[backbone])
-    text = net(mx.sym.var("data")).tojson()
-    found = net._collect_params_with_prefix()
-    return symbol_graph(text, {parameter.name: name for name, parameter in found.items()})
 
-
-def symbol_graph(text: str, names: Mapping[str, str] | None = None) -> Graph:
+def symbol_graph(text: str) -> Graph:
     """Return the graph that a symbol's JSON describes.
 
     Parameters
     ----------
     text : str
         What `Symbol.tojson` writes.
-    names : mapping of str to str, optional
-        The symbol's variables -> the names of tensors; default: as they are.
 
     Raises
     ------
@@ -61,7 +68,7 @@ def symbol_graph(text: str, names: Mapping[str, str] | None = None) -> Graph:
         taken = [entry[0] for entry in one["inputs"]]
         stored = [parameters[place] for place in taken if place in parameters]
         given = tuple(str(place) for place in taken if place not in parameters)
-        tensors = tuple((names or {}).get(name, name) for name in stored)
+        tensors = tuple(stored)
         attributes = {key: _value(v) for key, v in _attributes(one).items()}
         op, settings = _translated(one["op"], attributes)
         if op == "norm" and attributes.get("fix_gamma", True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from probe.backbones.catalog import BACKBONES
-from probe.engines.mxnet.cost import network_cost
+from probe.backbones.cut import network_cost
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from probe.backbones.network import Builder, NetworkGraph
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.cache.joining import join
 from probe.cache.store import Store
@@ -84,25 +85,20 @@ def trained(cache: Path, folder: Path, **options: Any) -> dict[str, np.ndarray]:
     return training.network.state.weights.values() | training.network.state.aux.values()
 
 
-def tiny(size: int) -> Any:
-    """Return a network of two convolutions, a norm and a Dropout, on 8 pixels."""
-    from probe.engines.mxnet.mx import mx
-
-    net = mx.gluon.nn.HybridSequential()
-    net.features = mx.gluon.nn.HybridSequential()
-    with net.features.name_scope():
-        net.features.add(mx.gluon.nn.Conv2D(4, 3, padding=1, in_channels=3))
-        net.features.add(mx.gluon.nn.BatchNorm(in_channels=4))
-        net.features.add(mx.gluon.nn.Activation("relu"))
-        net.features.add(mx.gluon.nn.Dropout(0.5))
-        net.features.add(mx.gluon.nn.Conv2D(5, 3, in_channels=4))
-    net.output = mx.gluon.nn.Dense(2)
-    net.register_child(net.features, "features")
-    return net
+def tiny(size: int, classes: int) -> NetworkGraph:
+    """Describe a network of two convolutions, a norm and a Dropout, on 8 pixels."""
+    net = Builder()
+    net.conv("features.0", 4, 3, pad=1)
+    net.norm("features.1")
+    net.relu("features.2")
+    net.dropout("features.3")
+    net.conv("features.4", 5, 3)
+    net.dense("output", 2)
+    return net.network()
 
 
 TINY = BackboneSpec(
-    name="tiny", family="none", builder="tests.finetune.data:tiny", parameters=0, input_size=8,
+    name="tiny", family="none", describe=tiny, parameters=0, input_size=8,
     layers=(
         Layer(name="first", width=4, after=4, kind="map"),
         Layer(name="last", width=5, after=5, kind="map"),

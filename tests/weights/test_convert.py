@@ -123,12 +123,12 @@ def test_gluon_loads_what_was_written_without_being_asked_twice(
     torch_file: Path, tmp_path: Path
 ) -> None:
     """The preprocessing lies behind the list, where MXNet does not look."""
-    from probe.engines.mxnet.network import build
+    from tests.zoo import zoo_network
 
     done = convert_weights(
         resolve(torch_file, preprocess=TORCHVISION), SQUEEZE, tmp_path / "w.params"
     )
-    net = build(SQUEEZE)
+    net = zoo_network(SQUEEZE.name)
     net.load_parameters(str(done.path))
     expected = load_parameters(torch_file, SQUEEZE, SQUEEZE.logits).parameters
     for name, parameter in net._collect_params_with_prefix().items():

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 
 from benchmarks.goldens.drawing import FOLDER, digest, draw, image, names_digest
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import LOGITS
-from probe.engines.mxnet.network import build, forward, last_of
+from probe.backbones.spec import LOGITS, last_of
+from probe.engines import forward
 from probe.preprocess.spec import PreprocessSpec
 from probe.weights import load_parameters
 from probe.weights.fit import shapes_of
 from tests.thorough import THOROUGH
 from tests.weights import published, published_more, writers, writers_proto
+from tests.zoo import zoo_network
 
 TOLERANCE = 1e-4  # of the norm
 PREPROCESS = PreprocessSpec(
@@ -140,10 +141,9 @@ def test_transformers_weights_give_its_features(name: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", some(GLUON))
 def test_gluons_weights_give_the_zoos_features(name: str, tmp_path: Path) -> None:
     """Structural names or prefixed ones, by turns; every backbone's names: see test_naming."""
-    backbone = BACKBONES[name]
     arrays = drawn(dict(shapes_of(name)), GLUON[name])
     if list(GLUON).index(name) % 2:
-        named = build(backbone)._collect_params_with_prefix()
+        named = zoo_network(name)._collect_params_with_prefix()
         arrays = {named[one].name: array for one, array in arrays.items()}
     path = writers.write_gluon(tmp_path / "w.params", arrays)
     agree(name, path, GLUON[name])

@@ -16,7 +16,7 @@ import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.core.memo import Memo
-from probe.engines.mxnet.network import forward
+from probe.engines import forward
 from probe.errors import WeightsError
 from probe.preprocess.spec import TORCHVISION, PreprocessSpec
 from probe.weights import (
@@ -247,8 +247,8 @@ def test_class_names_are_imagenets() -> None:
 def test_logits_are_what_the_whole_network_gives(name: str) -> None:
     """The classifier can be run although no features are cut there."""
     from probe.engines.mxnet.mx import mx
-    from probe.engines.mxnet.network import build
     from probe.weights import random_parameters
+    from tests.zoo import zoo_network
 
     spec = BACKBONES[name]
     assert "logits" not in [layer.name for layer in spec.layers]
@@ -256,7 +256,7 @@ def test_logits_are_what_the_whole_network_gives(name: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
     raw = replace(TORCHVISION, scale=1 / 255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     (logits,) = forward(spec, parameters, [(spec.logits, "none")], raw, image)
-    net = build(spec)
+    net = zoo_network(name)
     net.initialize()
     for one, parameter in net._collect_params_with_prefix().items():
         parameter.shape = parameters[one].shape

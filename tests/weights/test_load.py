@@ -73,10 +73,10 @@ def test_the_same_weights_have_one_digest_in_every_format(tmp_path: Path) -> Non
 def test_prefixed_gluon_names_and_exported_pairs_load(tmp_path: Path) -> None:
     """MXNet counts the networks built, so the prefix is never the same twice."""
     from probe.engines.mxnet.mx import mx
-    from probe.engines.mxnet.network import build
+    from tests.zoo import zoo_network
 
     backbone = BACKBONES["resnet18_v1"]
-    net = build(backbone)
+    net = zoo_network(backbone.name)
     net.initialize()
     net(mx.nd.zeros((1, 3, 32, 32)))
     structural = tmp_path / "structural.params"
@@ -205,9 +205,9 @@ def test_mobilenets_first_expansion_is_the_identity(tmp_path: Path) -> None:
     assert loaded.omitted == ("the classifier left out, since Gluon's has no bias",)
     with pytest.raises(WeightsError, match=r"1 missing .output.0.weight, which they do not have"):
         load_parameters(path, backbone, backbone.logits)
-    from probe.engines.mxnet.network import build
+    from tests.zoo import zoo_network
 
-    block = build(backbone).features[3]
+    block = zoo_network(backbone.name).features[3]
     block.initialize()
     for name, parameter in block._collect_params_with_prefix().items():
         parameter.set_data(mx.nd.array(loaded.parameters[f"features.3.{name}"]))

@@ -36,8 +36,7 @@ def test_lite0_recognises_palace_and_daisy() -> None:
     """ImageNet's classes 698 and 985, on scikit-learn's photographs of a palace and a flower."""
     from sklearn.datasets import load_sample_image
 
-    from probe.engines.mxnet.mx import mx
-    from probe.engines.mxnet.network import build
+    from probe.engines import forward
     from probe.preprocess.resize import resize_image
     from probe.preprocess.spec import EFFICIENTNET_LITE
     from probe.weights.fit import fit_file
@@ -46,17 +45,17 @@ def test_lite0_recognises_palace_and_daisy() -> None:
     fit = fit_file(open_tensors(lite0_file()), backbone)
     assert fit is not None
     assert fit.omitted == ("49 batch counters left out",)
-    net = build(backbone)
-    net.initialize()
-    for name, parameter in net._collect_params_with_prefix().items():
-        source = fit.naming.sources[name]
-        parameter.set_data(mx.nd.array(source.convert([fit.tensors[one] for one in source.names])))
+    parameters = {
+        name: source.convert([fit.tensors[one] for one in source.names])
+        for name, source in fit.naming.sources.items()
+    }
     images = [
         resize_image(load_sample_image(f"{one}.jpg"), EFFICIENTNET_LITE)
         for one in ("china", "flower")
     ]
-    x = (np.stack(images).astype(np.float32) - 127) / 128  # (2, 224, 224, 3)
-    y = net(mx.nd.array(x.transpose(0, 3, 1, 2))).asnumpy()
+    assert (EFFICIENTNET_LITE.mean, EFFICIENTNET_LITE.std) == ((127,) * 3, (128,) * 3)
+    cuts = [(backbone.logits, "none")]
+    (y,) = forward(backbone, parameters, cuts, EFFICIENTNET_LITE, np.stack(images))
     top = [[int(i) for i in np.argsort(-row)[:5]] for row in y]
     assert top[0] == [698, 442, 663, 975, 449]  # palace, bell cote, monastery, lakeside, boathouse
     assert top[1][:2] == [985, 309]  # daisy, bee

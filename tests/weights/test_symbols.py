@@ -13,7 +13,6 @@ import pytest
 from probe.backbones.catalog import BACKBONES
 from probe.core.memo import Memo
 from probe.engines.mxnet.mx import mx
-from probe.engines.mxnet.network import build
 from probe.errors import WeightsError
 from probe.weights import load
 from probe.weights.architecture import difference
@@ -24,6 +23,7 @@ from probe.weights.naming import plain
 from probe.weights.symbol_graph import own_graph, symbol_graph
 from probe.weights.tensors import LazyTensor, TensorFile
 from tests.weights import writers
+from tests.zoo import zoo_network
 
 CHANGES = {
     "another epsilon": ("resnet18_v2", "BatchNorm", "eps", "1e-3", "epsilon 0.001 where .* 1e-05"),
@@ -44,7 +44,7 @@ CHANGES = {
 @pytest.mark.parametrize("case", CHANGES)
 def test_a_setting_that_changes_features_is_told(case: str) -> None:
     backbone, op, key, value, message = CHANGES[case]
-    net = build(BACKBONES[backbone])
+    net = zoo_network(backbone)
     symbol = json.loads(net(mx.sym.var("data")).tojson())
     for one in symbol["nodes"]:
         if one["op"] == op:
@@ -106,7 +106,7 @@ def test_a_symbol_that_is_put_beside_later_is_compared_too(
     name = "squeezenet1_1"
     # without the search for a backbone that does fit, which builds them all
     monkeypatch.setattr(load, "refuse", lambda *args: WeightsError(args[-1][0]))
-    net = build(BACKBONES[name])
+    net = zoo_network(name)
     names = net._collect_params_with_prefix()
     arrays = {
         f"arg:{names[key].name}": np.zeros(shape, "f2") for key, shape in shapes_of(name).items()

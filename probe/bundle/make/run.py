@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.cut import feature_shapes
 from probe.bundle import About, Bundle, Neighbours, Rejection, write_bundle
 from probe.bundle.about import REMEMBERED
 from probe.bundle.files import require_free
@@ -30,6 +31,7 @@ from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
+from probe.engines import make_engine
 from probe.errors import BundleError, DataError, ProbeError, UnknownNameError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions
 from probe.evaluation.scored import usable_temperature
@@ -402,17 +404,13 @@ def _advice(source: Source, request: Request | None) -> str:
 
 
 def _width(source: Source) -> int:
-    from probe.engines.mxnet.network import feature_shapes
-
     (shape,) = feature_shapes(BACKBONES[source.key.backbone], [source.cut], source.preprocess)
     return int(np.prod(shape))
 
 
 def _forward(source: Source, split: Split, on_rows: OnRows) -> NDArray[np.float32]:
-    from probe.engines.mxnet.gluon import GluonEngine
-
     spec, size = BACKBONES[source.key.backbone], default_batch_size(source.preprocess.size)
-    engine = GluonEngine(
+    engine = make_engine(
         spec, source.loaded.parameters, [source.cut], source.preprocess, batch_size=size
     )
     numbers = np.arange(len(split))

@@ -11,10 +11,10 @@ import numpy as np
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import Layer, Pool
 from probe.bundle import WEIGHTS, NetworkAbout
-from probe.bundle.network import Parameters
 from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.core.memo import Memo
+from probe.engines import Parameters
 from probe.errors import BundleError, UsageError, WeightsError
 from probe.preprocess.spec import PreprocessSpec
 from probe.runs.results import RunResult

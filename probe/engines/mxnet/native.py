@@ -1,7 +1,7 @@
 """The frozen pass through MXNet's C interface for prediction: no import of its Python package.
 
-That import takes one to three seconds, the library itself a tenth. The network comes as a graph
-that was written down before; MXNet fuses it as it fuses the one from Gluon, to the same numbers.
+That import takes one to three seconds, the library itself a tenth. MXNet fuses the graph as it does
+for `MxnetEngine`, to the same numbers.
 
 References
 ----------
@@ -13,15 +13,15 @@ from __future__ import annotations
 import ctypes
 import io
 import weakref
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph
 from probe.core.ndarray_list import write_list
-from probe.engines import reason_of
-from probe.engines.mxnet.graph import GAIN, INPUT, SHIFT, FrozenGraph
+from probe.engines.base import Parameters, reason_of
+from probe.engines.mxnet.graph import Symbol, symbol_of
 from probe.engines.mxnet.library import load_library
 from probe.errors import EngineError
 from probe.preprocess.spec import PreprocessSpec
@@ -45,15 +45,15 @@ def runs_here(device: str) -> bool:
 
 
 class NativeEngine:
-    """A frozen network on the CPU, from its graph; see `Engine`.
+    """A frozen network on the CPU; see `Engine`.
 
     Parameters
     ----------
-    graph : FrozenGraph
+    network : NetworkGraph
+        From pixels on, see `probe.backbones.cut`.
     parameters : mapping of canonical name to float32 array
-        All of `graph.parameters`; more is ignored.
+        All that the network uses; more is ignored.
     preprocess : PreprocessSpec
-        The one that the graph was made for.
     batch_size : int
 
     Raises
@@ -65,10 +65,11 @@ class NativeEngine:
     device = "cpu"
 
     def __init__(
-        self, graph: FrozenGraph, parameters: Mapping[str, Array32], preprocess: PreprocessSpec,
-        *, batch_size: int,
+        self, network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec, *,
+        batch_size: int,
     ) -> None:  # fmt: skip
         self.batch_size = batch_size
+        graph = symbol_of(network, (batch_size, preprocess.size, preprocess.size, 3))
         self._library, self._outputs = load_library(), graph.outputs
         self._handle = self._create(graph, parameters, preprocess.size)
         gain, shift = preprocess.arithmetic()
@@ -76,16 +77,14 @@ class NativeEngine:
         for name in graph.arguments:
             self._set(name, given[name])
 
-    def _create(
-        self, graph: FrozenGraph, parameters: Mapping[str, Array32], size: int
-    ) -> ctypes.c_void_p:
+    def _create(self, graph: Symbol, parameters: Parameters, size: int) -> ctypes.c_void_p:
         """Return a network that has its running statistics and waits for all else."""
         states = io.BytesIO()
         write_list(states, {f"aux:{name}": parameters[name] for name in graph.states})
         handle, data = ctypes.c_void_p(), states.getvalue()
         self._check(
             self._library.MXPredCreate(
-                graph.symbol.encode(), data, len(data), CPU, 0, 1,
+                graph.text.encode(), data, len(data), CPU, 0, 1,
                 (ctypes.c_char_p * 1)(INPUT.encode()), (_UINT * 2)(0, 4),
                 (_UINT * 4)(self.batch_size, size, size, 3), ctypes.byref(handle),
             )

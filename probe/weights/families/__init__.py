@@ -42,7 +42,7 @@ def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
     Parameters
     ----------
     shapes : mapping of canonical name to shape
-        What `probe.engines.mxnet.network.parameter_shapes` lists.
+        What `probe.backbones.cut.parameter_shapes` lists.
     """
     own = _NAMINGS.get(backbone.family)
     return [*gluon.namings(backbone, shapes), *(own(backbone, shapes) if own else [])]

@@ -1,18 +1,18 @@
-"""The frozen pass in Gluon: hybridized, no gradient, predict mode, one fixed shape."""
+"""The frozen pass through MXNet's Python package: compiled for one shape, no gradient."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.spec import BackboneSpec, Layer, Pool, classes_of
-from probe.engines import check_device_name, reason_of
-from probe.engines.mxnet.mx import mx
-from probe.engines.mxnet.network import CutNetwork, Parameters, build, last_of, set_parameters
+from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph, Shape
+from probe.engines.base import Parameters, check_device_name, reason_of
+from probe.engines.mxnet.graph import Symbol, symbol_of
+from probe.engines.mxnet.mx import mx, threads
 from probe.errors import EngineError
 from probe.preprocess.spec import PreprocessSpec
 
@@ -66,15 +66,18 @@ def _works(context: Any) -> bool:
         return False
 
 
-class GluonEngine:
+class MxnetEngine:
     """A backbone cut at some layers, with its weights, on one device.
+
+    The graph is compiled for one fixed shape; on the CPU MXNet's oneDNN folds batch norms and ReLUs
+    into the convolutions.
 
     Parameters
     ----------
-    spec : BackboneSpec
+    network : NetworkGraph
+        From pixels on, see `probe.backbones.cut`.
     parameters : mapping of canonical name to float32 array
-        All that the deepest cut uses; more is ignored.
-    cuts : sequence of (Layer, Pool)
+        All that the network uses; more is ignored.
     preprocess : PreprocessSpec
     batch_size : int
     device : str, default="auto"
@@ -86,37 +89,51 @@ class GluonEngine:
     """
 
     def __init__(
-        self, spec: BackboneSpec, parameters: Parameters, cuts: Sequence[tuple[Layer, Pool]],
-        preprocess: PreprocessSpec, *, batch_size: int, device: str = "auto",
+        self, network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec, *,
+        batch_size: int, device: str = "auto",
     ) -> None:  # fmt: skip
         self.batch_size = batch_size
         self._context = choose_device(device)
         self.device = (
             str(self._context).replace("(", ":").rstrip(")").removesuffix("cpu:0") or "cpu"
         )
-        net = build(spec, preprocess.size, classes_of(cuts))
-        self._network = CutNetwork(net, cuts, preprocess)
-        set_parameters(net, spec, last_of(cuts), parameters, self._context)
-        self._network.gain.initialize(ctx=self._context)
-        self._network.shift.initialize(ctx=self._context)
-        self._compile(preprocess.size)
+        shape = (batch_size, preprocess.size, preprocess.size, 3)
+        graph = symbol_of(network, shape)
+        gain, shift = preprocess.arithmetic()
+        given = {**parameters, GAIN: gain, SHIFT: shift}
+        arrays = {
+            name: mx.nd.array(given[name], ctx=self._context)
+            for name in (*graph.arguments, *graph.states)
+        }
+        self._compile(graph, arrays, shape)
 
-    def _compile(self, size: int) -> None:
+    def _compile(self, graph: Symbol, arrays: Mapping[str, Any], shape: Shape) -> None:
+        symbol = mx.sym.load_json(graph.text)
         if self._context.device_type == "cpu" and mx.runtime.Features().is_enabled("MKLDNN"):
-            # folds BatchNorm and ReLU into the convolutions; this copy never trains, so it may
-            batch = mx.nd.zeros((self.batch_size, size, size, 3), dtype="uint8")
-            self._network.optimize_for(
-                batch, backend="MKLDNN", static_alloc=True, static_shape=True
-            )
-        else:
-            self._network.hybridize(static_alloc=True, static_shape=True)
+            batch = mx.nd.zeros(shape, dtype="uint8")
+            arguments = {INPUT: batch} | {name: arrays[name] for name in graph.arguments}
+            states = {name: arrays[name] for name in graph.states}
+            symbol = symbol.optimize_for("MKLDNN", arguments, states, self._context)
+        names = symbol.list_inputs()
+        place = names.index(INPUT)
+        others = [number for number in range(len(names)) if number != place]
+        self._before = [arrays[name] for name in names[:place]]
+        self._after = [arrays[name] for name in names[place + 1 :]]
+        self._run = mx.nd.CachedOp(
+            symbol,
+            [
+                ("data_indices", [place]), ("param_indices", others), ("static_alloc", True),
+                ("static_shape", True),
+            ],
+        )  # fmt: skip
 
     def submit(self, batch: NDArray[np.uint8]) -> Any:
         """Start a forward pass; see `Engine.submit`."""
         if len(batch) != self.batch_size:
             raise ValueError(f"batch of {len(batch)}, expected {self.batch_size}")
         try:
-            outputs = self._network(mx.nd.array(batch, ctx=self._context, dtype="uint8"))
+            images = mx.nd.array(batch, ctx=self._context, dtype="uint8")
+            outputs = self._run(*self._before, images, *self._after)
         except mx.MXNetError as error:
             raise _explained(error) from error
         return outputs if isinstance(outputs, list | tuple) else [outputs]
@@ -137,3 +154,28 @@ def _explained(error: Exception) -> EngineError:
         else "see `probe doctor`"
     )
     return EngineError(f"MXNet stopped: {reason}; {hint}")
+
+
+def facts() -> dict[str, str]:
+    """Return what there is of MXNet here, for people; see `probe.engines.mxnet_facts`."""
+
+    features: Any = mx.runtime.Features()
+    kind = "CUDA build" if features.is_enabled("CUDA") else "CPU build"
+    if not features.is_enabled("CUDA"):
+        why = "not used: this MXNet is the CPU build (README: Using a GPU)"
+    elif not gpu_count():
+        why = "not used: MXNet sees no GPU; check the driver, CUDA_VISIBLE_DEVICES and cuDNN 8"
+    elif choose_device("auto").device_type == "cpu":
+        why = "not used: this build's kernels stop at compute capability 8.6, the GPU is newer"
+    else:
+        why = f"used by --device auto: {gpu_count()} found"
+    fused = (
+        "MKLDNN kernels, fused"
+        if features.is_enabled("MKLDNN")
+        else "no MKLDNN: convolutions are slow"
+    )
+    return {
+        "mxnet": f"{mx.__version__}, {kind}, {fused}",
+        "threads": f"{threads()} for MXNet",
+        "gpu": why,
+    }

@@ -8,9 +8,10 @@ function that the engine itself runs on its worker.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from probe.engines.mxnet.mx import mx, threads
 
 SYNC_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
 OPENMP = "libgomp.so.1"  # what MXNet's Linux wheel links to
@@ -24,13 +25,11 @@ CPU = _Context(1, 0)
 
 
 @contextmanager
-def limit_threads(mx: Any, count: int) -> Iterator[None]:
+def limit_threads(count: int) -> Iterator[None]:
     """Run MXNet's operators on at most `count` threads; all are done when the block ends.
 
     Where OpenMP cannot be reached the operators keep their threads: slower, not wrong.
     """
-    from probe.engines.mxnet.mx import threads
-
     if count >= threads():
         yield
         return
@@ -39,14 +38,14 @@ def limit_threads(mx: Any, count: int) -> Iterator[None]:
     except OSError:  # not Linux
         yield
         return
-    _run_on_worker(mx, lambda: openmp.omp_set_num_threads(count))
+    _run_on_worker(lambda: openmp.omp_set_num_threads(count))
     try:
         yield
     finally:
-        _run_on_worker(mx, lambda: openmp.omp_set_num_threads(threads()))
+        _run_on_worker(lambda: openmp.omp_set_num_threads(threads()))
 
 
-def _run_on_worker(mx: Any, function: Any) -> None:
+def _run_on_worker(function: Callable[[], object]) -> None:
     """Run a function on the CPU worker between what was pushed so far and what comes next."""
     mx.nd.waitall()
     callback = SYNC_FUNCTION(lambda _context, _parameter: function())

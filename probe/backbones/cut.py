@@ -1,0 +1,135 @@
+"""A backbone from pixels to features: what it computes, how large things are, what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph, Node, Shape, is_statistic
+from probe.backbones.spec import IMAGENET, BackboneSpec, Layer, Pool, classes_of, is_logits
+from probe.preprocess.spec import PreprocessSpec
+
+Cuts = Sequence[tuple[Layer, Pool]]
+
+
+def cut_network(
+    spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec, size: int | None = None
+) -> NetworkGraph:
+    """Return the frozen part of a backbone: (N, S, S, 3) uint8 in, one value a cut out.
+
+    Parameters
+    ----------
+    cuts : sequence of (Layer, Pool)
+        Where it ends, and how the map there is reduced.
+    preprocess : PreprocessSpec
+        Its arithmetic half becomes the first step.
+    size : int, optional
+        S. Default: the preprocessing's.
+    """
+    network = spec.network(size or preprocess.size, classes_of(cuts))
+    front = pixels(preprocess)
+    whole = any(is_logits(layer.name) for layer, _ in cuts)
+    kept = network.nodes if whole else network.part(0, max(layer.after for layer, _ in cuts))
+    nodes = [front, *(_behind(node, front.output) for node in kept)]
+    outputs = []
+    for number, (layer, pool) in enumerate(cuts):
+        logits = is_logits(layer.name)
+        value = network.outputs[0] if logits else network.block_value(layer.after)
+        tail = reduction(value, layer, pool, f"cut{number}")
+        nodes += tail
+        outputs.append(tail[-1].output if tail else value)
+    return NetworkGraph(nodes=tuple(nodes), outputs=tuple(outputs))
+
+
+def pixels(preprocess: PreprocessSpec) -> Node:
+    """Return the first step: (N, S, S, 3) uint8 -> (N, 3, S, S) float32 as the weights want it."""
+    return Node(
+        op="pixels", inputs=(INPUT,), output="pixels", name="pixels", tensors=(GAIN, SHIFT),
+        settings={"reverse": preprocess.channels == "BGR"},
+    )  # fmt: skip
+
+
+def reduction(value: str, layer: Layer, pool: Pool, name: str) -> list[Node]:
+    """Return what makes features of a layer's value: averaged, the largest, flat; none of a map."""
+    ops = ["flatten"]
+    if layer.kind == "gap" or (layer.kind == "map" and pool == "avg"):
+        ops = ["mean", "flatten"]
+    elif layer.kind == "map" and pool != "flatten":
+        ops = ["peak", "flatten"] if pool == "max" else []
+    nodes = []
+    for op in ops:
+        output = f"{name}.{op}"
+        nodes.append(Node(op=op, inputs=(value,), output=output, name=output))
+        value = output
+    return nodes
+
+
+def _behind(node: Node, front: str) -> Node:
+    """Return a node that takes another value in place of the network's input."""
+    if INPUT not in node.inputs:
+        return node
+    return replace(node, inputs=tuple(front if one == INPUT else one for one in node.inputs))
+
+
+def parameter_shapes(spec: BackboneSpec, classes: int = IMAGENET) -> dict[str, Shape]:
+    """Return canonical name -> shape of every parameter and running statistic, top included."""
+    side = spec.input_size
+    return spec.network(classes=classes).shapes((1, 3, side, side))[1]
+
+
+def feature_shapes(spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec) -> list[Shape]:
+    """Return the shape of one image's features at each cut, (D,) or (C, H, W).
+
+    Raises
+    ------
+    ValueError
+        A window is larger than the map that it moves over: the images are too small.
+    """
+    network, side = cut_network(spec, cuts, preprocess), preprocess.size
+    values, _ = network.shapes((1, side, side, 3))
+    return [values[name][1:] for name in network.outputs]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCost:
+    """What one image costs.
+
+    Parameters
+    ----------
+    parameters : int
+        Without running statistics.
+    multiply_adds : int
+        Of convolutions and fully connected layers, as papers count them: norms, activations, pools
+        and biases are left out. Twice as many floating point operations.
+    """
+
+    parameters: int
+    multiply_adds: int
+
+
+@lru_cache(maxsize=256)
+def network_cost(
+    backbone: str, cuts: tuple[tuple[Layer, Pool], ...], size: int | None = None
+) -> NetworkCost:
+    """Count a backbone cut at some layers, or whole, with its classifier, where there are none.
+
+    Parameters
+    ----------
+    size : int, optional
+        Side of the input in pixels. Default: the native one.
+    """
+    spec = BACKBONES[backbone]
+    side = size or spec.input_size
+    network = spec.network(side)
+    if cuts and not any(is_logits(layer.name) for layer, _ in cuts):
+        last = max(layer.after for layer, _ in cuts)
+        network = replace(network, nodes=network.part(0, last))
+    data = (1, 3, side, side)
+    _, shapes = network.shapes(data)
+    return NetworkCost(
+        parameters=sum(math.prod(s) for name, s in shapes.items() if not is_statistic(name)),
+        multiply_adds=network.multiply_adds(data),
+    )

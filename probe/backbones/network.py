@@ -1,0 +1,291 @@
+"""What a network computes, in plain data: its operations, one after another.
+
+Every backbone is described once (`probe.backbones.architectures`), and all else follows from the
+description: shapes of parameters and features, multiply-adds, the graph that an engine runs, the
+comparison with the network that a weight file describes. Nothing here computes a feature or knows
+an inference framework.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import count
+from typing import Any
+
+Shape = tuple[int, ...]
+INPUT = "data"  # the images: (N, S, S, 3) in front of ``pixels``, else (N, 3, S, S)
+GAIN, SHIFT = "gain", "shift"  # the preprocessing's arithmetic, (1, 3, 1, 1) each
+STATISTICS = ("running_mean", "running_var")  # of a norm, behind its gamma and beta
+
+
+def is_statistic(parameter: str) -> bool:
+    """Whether a parameter of that canonical name is a running statistic."""
+    return parameter.endswith(STATISTICS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One operation of a graph.
+
+    Parameters
+    ----------
+    op : str
+        ``conv``, ``dense`` (flattens what it takes), ``norm``, ``clip``, ``pool``, ``mean`` and
+        ``peak`` (the largest value) over a whole map, ``add``, ``concat``, ``flatten``, ``pad``,
+        ``lrn``, ``dropout``, ``pixels`` (the arithmetic of the preprocessing), ``same`` (changes
+        nothing). In a head also ``subtract`` and ``divide`` (by a stored tensor), ``over`` (a
+        number), ``l2``, ``softmax`` and ``sigmoid``. In a weight file's graph also ``permute``,
+        ``times`` and ``plus`` (with a stored tensor), ``scale`` and ``shift`` (with a number),
+        ``channel``, or the format's own word for what no backbone here does.
+    inputs : tuple of str
+        Names of the values it takes; one that no node gives is the network's input.
+    output : str
+        Name of the value it gives.
+    name : str
+        For people: its place in the network, or what its file calls it.
+    settings : mapping of str to object
+        All that decides what it computes: sides as pairs, pads as (top, left, bottom, right).
+    tensors : tuple of str
+        Its parameters in the operation's order, under their canonical names or those of a file.
+    width : int, default=0
+        Channels that a convolution gives, units of a dense layer; 0 in a file's graph.
+    """
+
+    op: str
+    inputs: tuple[str, ...]
+    output: str
+    name: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    tensors: tuple[str, ...] = ()
+    width: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkGraph:
+    """Operations, each behind those whose values it takes.
+
+    Parameters
+    ----------
+    nodes : tuple of Node
+    outputs : tuple of str
+        Names of the values that it is run for.
+    """
+
+    nodes: tuple[Node, ...]
+    outputs: tuple[str, ...]
+
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """How many nodes there are up to the end of each block of ``features``.
+
+        The last node of a block gives its value.
+        """
+        ends: dict[str, int] = {}
+        for number, node in enumerate(self.nodes, start=1):
+            part, _, rest = node.name.partition(".")
+            if part == "features":
+                ends[rest.partition(".")[0]] = number
+        return tuple(ends.values())
+
+    def block_value(self, blocks: int) -> str:
+        """Return the name of the value after so many blocks of ``features``; the input's for 0."""
+        return self.nodes[self.blocks[blocks - 1] - 1].output if blocks else INPUT
+
+    def shapes(self, data: Shape) -> tuple[dict[str, Shape], dict[str, Shape]]:
+        """Return the shape of each value and of each parameter or running statistic, by name.
+
+        Parameters
+        ----------
+        data : tuple of int
+            Of the input: (N, S, S, 3) where the first node is ``pixels``, else (N, 3, S, S).
+
+        Raises
+        ------
+        ValueError
+            A window is larger than the map that it moves over.
+        """
+        values, parameters = {INPUT: data}, dict[str, Shape]()
+        for node in self.nodes:
+            given = [values[name] for name in node.inputs]
+            values[node.output] = _shape(node, given)
+            parameters.update(_parameters(node, given[0]))
+        return values, parameters
+
+    def part(self, first: int, last: int) -> tuple[Node, ...]:
+        """Return the nodes of blocks `first` to `last` of ``features``, the last left out."""
+        ends = (0, *self.blocks)
+        return self.nodes[ends[first] : ends[last]]
+
+    def multiply_adds(self, data: Shape) -> int:
+        """Count those of convolutions and dense layers, as papers do, for an input of that shape.
+
+        Norms, activations, pools and biases are left out. There are twice as many floating point
+        operations.
+        """
+        values, parameters = self.shapes(data)
+        return sum(
+            # (C_out, C_in / groups, k, k): every output value takes one product a weight of its row
+            math.prod(values[node.output]) * math.prod(parameters[node.tensors[0]][1:])
+            for node in self.nodes
+            if node.op in ("conv", "dense")
+        )
+
+
+def _shape(node: Node, given: list[Shape]) -> Shape:  # noqa: PLR0911 - a case an operation
+    first, settings = given[0], node.settings
+    match node.op:
+        case "conv":
+            return (first[0], node.width, *_sides(node, first[2:]))
+        case "pool":
+            return (*first[:2], *_sides(node, first[2:]))
+        case "dense":
+            return (first[0], node.width)
+        case "mean" | "peak":
+            return (*first[:2], 1, 1)
+        case "flatten":
+            return (first[0], math.prod(first[1:]))
+        case "concat":
+            return (first[0], sum(one[1] for one in given), *first[2:])
+        case "pad":
+            top, left, bottom, right = settings["pads"]
+            return (*first[:2], first[2] + top + bottom, first[3] + left + right)
+        case "pixels":
+            return (first[0], first[3], *first[1:3])
+    return first
+
+
+def _sides(node: Node, sides: Shape) -> Iterator[int]:
+    settings = node.settings
+    divide = _round_up if settings.get("ceil", False) else int.__floordiv__
+    for axis, side in enumerate(sides):
+        pads = settings["pads"]
+        spare = side + pads[axis] + pads[axis + 2] - settings["kernel"][axis]
+        if spare < 0:
+            raise ValueError(f"{node.name}: a kernel of {settings['kernel']} on a map of {sides}")
+        yield divide(spare, settings["stride"][axis]) + 1
+
+
+def _round_up(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _parameters(node: Node, given: Shape) -> Iterator[tuple[str, Shape]]:
+    if node.op == "conv":
+        weight = (node.width, given[1] // node.settings["groups"], *node.settings["kernel"])
+    elif node.op == "dense":
+        weight = (node.width, math.prod(given[1:]))
+    else:
+        for name in node.tensors:
+            yield name, (1, 3, 1, 1) if node.op == "pixels" else (given[1],)
+        return
+    for name, shape in zip(node.tensors, (weight, (node.width,)), strict=False):
+        yield name, shape
+
+
+class Builder:
+    """Describes a network, operation by operation; each takes the value of the one before.
+
+    A node's path is what Gluon's structural names of its parameters begin with: ``features.0`` for
+    the first block of the network, ``output`` for its classifier.
+
+    Attributes
+    ----------
+    value : str
+        What the next operation takes, unless it is told otherwise by `at`.
+    """
+
+    def __init__(self) -> None:
+        self.value = INPUT
+        self._nodes: list[Node] = []
+
+    def network(self) -> NetworkGraph:
+        """Return what was described; its output is the last value."""
+        return NetworkGraph(nodes=tuple(self._nodes), outputs=(self.value,))
+
+    def append(self, node: Node) -> str:
+        """Append an operation that is described already and return the name of its value."""
+        self._nodes.append(node)
+        self.value = node.output
+        return node.output
+
+    def add_node(
+        self, op: str, path: str, inputs: Sequence[str] = (), *, tensors: Sequence[str] = (),
+        width: int = 0, **settings: Any,
+    ) -> str:  # fmt: skip
+        """Append an operation and return the name of its value, which is its path."""
+        return self.append(
+            Node(
+                op=op, inputs=tuple(inputs) or (self.value,), output=path, name=path,
+                settings=settings, tensors=tuple(tensors), width=width,
+            )
+        )  # fmt: skip
+
+    def conv(
+        self, path: str, width: int, kernel: int | tuple[int, int], stride: int = 1,
+        pad: int | tuple[int, int] = 0, *, groups: int = 1, bias: bool = True,
+    ) -> str:  # fmt: skip
+        """Convolve."""
+        return self.add_node(
+            "conv", path, width=width, tensors=_named(path, "weight", *(["bias"] if bias else [])),
+            kernel=_pair(kernel), stride=_pair(stride), pads=_pair(pad) * 2, dilation=(1, 1),
+            groups=groups,
+        )  # fmt: skip
+
+    def dense(self, path: str, width: int) -> str:
+        """Connect fully."""
+        return self.add_node("dense", path, width=width, tensors=_named(path, "weight", "bias"))
+
+    def norm(self, path: str, epsilon: float = 1e-5, *, fixed: bool = False) -> str:
+        """Normalise by running statistics; `fixed`: gamma counts as 1 whatever is stored."""
+        tensors = _named(path, "gamma", "beta", *STATISTICS)
+        return self.add_node("norm", path, tensors=tensors, epsilon=epsilon, fixed=fixed)
+
+    def relu(self, path: str, high: float = math.inf) -> str:
+        """Clip to 0 and `high`."""
+        return self.add_node("clip", path, low=0, high=high)
+
+    def pool(
+        self, path: str, kind: str, kernel: int, stride: int | None = None, pad: int = 0, *,
+        ceil: bool = False, include_pad: bool = True,
+    ) -> str:  # fmt: skip
+        """Take the ``max`` or ``avg`` of windows, which lie side by side without a `stride`."""
+        return self.add_node(
+            "pool", path, kind=kind, kernel=_pair(kernel), stride=_pair(stride or kernel),
+            pads=_pair(pad) * 2, ceil=ceil, include_pad=include_pad,
+        )  # fmt: skip
+
+    def mean(self, path: str) -> str:
+        """Average each channel over the map, which is then 1 x 1."""
+        return self.add_node("mean", path, axes=(2, 3))
+
+    def concat(self, path: str, *values: str) -> str:
+        """Join channels."""
+        return self.add_node("concat", path, values, axis=1)
+
+    def add(self, path: str, first: str, second: str) -> str:
+        """Add two values."""
+        return self.add_node("add", path, (first, second))
+
+    def flatten(self, path: str) -> str:
+        """Make rows of maps."""
+        return self.add_node("flatten", path)
+
+    def dropout(self, path: str) -> str:
+        """Drop half of the values in training."""
+        return self.add_node("dropout", path, p=0.5)
+
+
+def places(path: str) -> Iterator[str]:
+    """Yield the paths of a block's children: ``path.0``, ``path.1`` ..."""
+    return (f"{path}.{number}" for number in count())
+
+
+def _named(path: str, *leaves: str) -> list[str]:
+    return [f"{path}.{leaf}" for leaf in leaves]
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)

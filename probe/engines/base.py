@@ -1,0 +1,50 @@
+"""What an engine is: a frozen network that turns batches of uint8 images into float32 rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.errors import UsageError
+
+Parameters = Mapping[str, NDArray[np.float32]]  # by canonical name
+
+
+class Engine(Protocol):
+    """A frozen network that is ready to run.
+
+    Attributes
+    ----------
+    batch_size : int
+        The number of images in every batch; a shorter one is padded by the caller.
+    device : str
+        For people and provenance: ``cpu`` or ``gpu:0``.
+    """
+
+    batch_size: int
+    device: str
+
+    def submit(self, batch: NDArray[np.uint8]) -> Any:
+        """Start a forward pass over (batch_size, S, S, 3) RGB and return a ticket for `collect`."""
+        ...
+
+    def collect(self, ticket: Any) -> list[NDArray[np.float32]]:
+        """Wait for a batch and return one (batch_size, ...) array a cut."""
+        ...
+
+
+def check_device_name(name: str) -> None:
+    """Raise UsageError unless it is ``auto``, ``cpu``, ``gpu`` or ``gpu:1``, there or not."""
+    if not re.fullmatch(r"auto|cpu|gpu(:[0-9]+)?", name):
+        raise UsageError(f"--device {name}: expected auto, cpu, gpu or gpu:0")
+
+
+def reason_of(message: str) -> str:
+    """Return the line of MXNet's message that says why; the others say where in C++."""
+    lines = message.strip().splitlines()
+    told = (line for line in reversed(lines) if "Error" in line or "memory" in line)
+    return next(told, lines[-1]).strip()
