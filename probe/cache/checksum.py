@@ -22,7 +22,7 @@ FOLDED = ("features", "labels", "ids", "content")  # the columns of the folds
 
 @dataclass(frozen=True, kw_only=True)
 class SplitTable:
-    """What is known of a split before any feature is.
+    """Labels, ids and content hashes of a split: all of it but the features.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class SplitTable:
         return len(self.labels)
 
     def same_rows(self, other: SplitTable) -> bool:
-        """Whether labels and ids agree, however wide either stores its ids."""
+        """Whether labels and ids are equal, whatever the width of the stored ids."""
         return np.array_equal(self.labels, other.labels) and np.array_equal(self.ids, other.ids)
 
 
@@ -61,12 +61,12 @@ def checksum_rows(rows: NDArray[Any]) -> int:
 
 
 def checksum_seal(digest: str, block_rows: int, seal: NDArray[np.float64]) -> tuple[int, int]:
-    """Return the xxh3-128 of the attributes and numbers that no other checksum covers, low first.
+    """Return the xxh3-128 of what no other checksum covers, as (low, high) words.
 
     Parameters
     ----------
     digest, block_rows
-        The attributes of these names; format and version are what they are in every file.
+        The attributes of these names; format and version are the same in every file.
     seal : float64, (2,)
     """
     hasher = xxhash.xxh3_128(f"probe-features 1 {digest} {block_rows} ".encode())
@@ -80,7 +80,7 @@ def checksum_tables(
     tables: Mapping[str, SplitTable],
     blocks: Mapping[str, NDArray[np.uint64]],
 ) -> tuple[int, int]:
-    """Return the xxh3-128 of all that is not a feature, as (low, high) words.
+    """Return the xxh3-128 of everything but the features, as (low, high) words.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Why two keys are not the same, in words."""
+"""Describe the differences between the keys of two entries."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _WORDS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Near:
-    """An entry beside the one that is wanted.
+    """An entry that is similar to a wanted one.
 
     Parameters
     ----------
     recipe, rows : tuple of str
-        What differs, one field a line: of the recipe, and of the images.
+        Differences of the recipe and of the images, one field a line.
     """
 
     name: str
@@ -39,14 +39,14 @@ class Near:
 def recipe_differences(
     there: FeatureKey, here: FeatureKey, *, weights: tuple[str, str] = ("", "")
 ) -> tuple[str, ...]:
-    """Return each field of the recipe that differs, from what to what.
+    """Return a line for each field of the recipe that differs.
 
     Parameters
     ----------
     there, here : FeatureKey
-        Of the entry, and the one that is wanted.
+        The entry's and the wanted one.
     weights : tuple of str
-        What people call the weights of each.
+        Names of the weights of each.
     """
     old, new = there.to_json(), here.to_json()
     lines = []
@@ -66,7 +66,7 @@ def recipe_differences(
 def row_differences(
     entry: FeatureSet, key: FeatureKey, tables: Mapping[str, SplitTable]
 ) -> tuple[str, ...]:
-    """Return for each split whose images differ how many are the same."""
+    """Return a line for each split whose images differ, with how many are the same."""
     more = [split for split in entry.splits if split not in dict(key.rows)]
     lines = [f"split {split} is there and not asked for here" for split in more]
     for split, digest in key.rows:
@@ -92,7 +92,7 @@ def nearest(
     weights: str,
     most: int = 3,
 ) -> list[Near]:
-    """Return the entries that differ from a key in the fewest fields, with what differs."""
+    """Return the entries that differ from a key in the fewest fields, with the differences."""
     ranked = []
     for entry in store.entries():
         named = str(entry.provenance.get("weights", "")), weights

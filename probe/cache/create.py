@@ -46,7 +46,7 @@ def create(
     path: Path, key: FeatureKey, tables: Mapping[str, SplitTable], *,
     row_shape: tuple[int, ...], classes: tuple[str, ...], provenance: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Write the structure of an entry, with its rows still unwritten, and reserve the disk for it.
+    """Write the structure of an entry and reserve the disk space of its rows.
 
     Raises
     ------
@@ -67,14 +67,14 @@ def create(
         with path.open("r+b") as raw:
             _reserve(raw.fileno(), path.stat().st_size)
             os.fsync(raw.fileno())
-        share(path)  # whoever finishes it may be another user
+        share(path)  # another user may resume it
     except (OSError, RuntimeError) as error:  # h5py raises either when it cannot flush
         path.unlink(missing_ok=True)
         raise unwritable(path, error) from error
 
 
 def unwritable(path: Path, error: BaseException) -> CacheError:
-    """Return what to raise where the disk refuses."""
+    """Return the error for a write that the disk refused."""
     return CacheError(
         f"{path}: cannot be written ({reason_of(error)}); finished rows are kept, make room or "
         "name another folder with --cache-dir, and run the same command again"
@@ -84,7 +84,7 @@ def unwritable(path: Path, error: BaseException) -> CacheError:
 def _check_room(
     path: Path, tables: Mapping[str, SplitTable], row_shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
-    """Reserve all the disk once, since HDF5 does not get over a disk that fills."""
+    """Reserve all of the space first, since HDF5 does not recover from a full disk."""
     row = int(np.prod(row_shape, dtype=np.int64)) * dtype.itemsize + 48
     size = sum(len(t.labels) * row + t.ids.nbytes + t.content.nbytes for t in tables.values())
     with path.open("wb") as raw:
@@ -92,7 +92,7 @@ def _check_room(
 
 
 def _reserve(descriptor: int, size: int) -> None:
-    if not hasattr(os, "posix_fallocate"):  # macOS, where a full disk shows at the write
+    if not hasattr(os, "posix_fallocate"):  # macOS, where a full disk shows when rows are written
         return
     try:
         os.posix_fallocate(descriptor, 0, size)
@@ -127,21 +127,21 @@ def write_structure(
 
 
 def _write_text(file: Any, name: str, text: str) -> None:
-    # of fixed length: the others lie in a heap without a checksum, and in a damaged one HDF5 may
-    # look for ever
+    # of fixed length: other strings lie in a heap without a checksum, and a damaged heap can make
+    # HDF5 loop for ever
     data = text.encode()
     file.attrs.create(name, np.bytes_(data), dtype=h5py.string_dtype("utf-8", len(data)))
 
 
 def _write_strings(group: Any, name: str, values: NDArray[np.bytes_]) -> None:
-    # HDF5 does not convert between character sets, so the array has to say UTF-8 already
+    # HDF5 does not convert between character sets, so the array's type must be UTF-8
     group.create_dataset(
         name, data=values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize))
     )
 
 
 def allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Create a contiguous dataset whose place in the file is fixed at once and not filled."""
+    """Create a contiguous dataset whose offset is fixed at once and whose bytes are not written."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_layout(h5py.h5d.CONTIGUOUS)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -152,12 +152,12 @@ def allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 
 class _Disk:
-    """A file as h5py's file-object driver wants it. After a refusal, writes go nowhere.
+    """A file for h5py's file-object driver. After the disk refused a write, all are discarded.
 
     Attributes
     ----------
     refused : OSError or None
-        The first refusal.
+        The first error.
     """
 
     def __init__(self, path: Path) -> None:
@@ -196,12 +196,12 @@ class _Disk:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[tuple[Any, _Disk]]:
-    """Yield an empty HDF5 file to write, and the disk below it.
+    """Yield a new HDF5 file and the disk object that it writes to.
 
     Raises
     ------
     OSError
-        The disk refused; ``disk.check()`` raises the same as soon as it happened.
+        The disk refused a write; ``disk.check()`` raises it early.
     """
     disk = _Disk(path)
     try:

@@ -1,4 +1,4 @@
-"""Which rows are damaged, in words: what a checksum cannot say and the folds of the rows can."""
+"""Describe the damaged rows of a block or table, located by the folds of the rows."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class BadBlock:
     start, stop : int
         Row numbers, `stop` excluded.
     rows : tuple of int
-        The bad ones among them; empty where nobody can tell: in files of an older probe, which
-        have no folds, and where damage cancels out in the fold of its row.
+        The bad ones among them; empty where they are unknown: in files of an older version, which
+        have no folds, and where damage cancels in the fold of its row.
     first : str
         Id of the first bad row, or else of the block's first.
     """
@@ -54,12 +54,12 @@ class BadBlock:
 
 
 def bad_block(opened: OpenFile, split: str, block: int, found: NDArray[Any] | None) -> BadBlock:
-    """Describe a block whose checksum does not hold.
+    """Describe a block that does not match its checksum.
 
     Parameters
     ----------
     found : (n, ...) or None
-        Its rows as they were read; None where they cannot be unpacked.
+        Its rows as read; None where they cannot be unpacked.
     """
     header = opened.header
     where = header.block_slice(split, block)
@@ -84,12 +84,12 @@ def corrupt(
 
 
 def bad_tables(opened: OpenFile) -> str:
-    """Say what is damaged of that which is no feature, for an entry whose checksum does not hold.
+    """Describe the damage of an entry's tables, whose checksum does not match.
 
     Returns
     -------
     str
-        The first row whose label, id or content hash changed; or what else it can be.
+        The first row whose label, id or content hash changed, or else the other candidates.
     """
     for split in opened.header.features:
         table = opened.table(split)

@@ -38,8 +38,8 @@ _NAMED = re.compile(rf"-([0-9a-f]{{{DIGEST_CHARACTERS}}})$")
 class FeatureSplit:
     """One split of an entry. Blocks of rows are checked the first time they are touched.
 
-    It is also a dataset as PyTorch's and Gluon's ``DataLoader`` take one: ``split[i]`` is
-    (row, label), and a worker process that it is sent to opens the file for itself.
+    It is also a dataset for PyTorch's and Gluon's ``DataLoader``: ``split[i]`` is (row, label), and
+    a worker process that it is sent to opens the file again.
 
     Attributes
     ----------
@@ -71,14 +71,14 @@ class FeatureSplit:
 
     @property
     def table(self) -> SplitTable:
-        """Labels, ids and content hashes as they are stored."""
+        """Labels, ids and content hashes as stored."""
         return self._table
 
     @property
     def features(self) -> NDArray[Any]:
         """All rows, (n, ...), read-only; a map of the file, or unpacked where it is packed.
 
-        Every block is checked first; raises CorruptEntryError, which names the first bad row.
+        Every block is checked first; a CorruptEntryError names the first bad row.
         """
         return self._rows.all()
 
@@ -94,7 +94,7 @@ class FeatureSplit:
         ------
         CorruptEntryError
         RowIndexError
-            There is no such row, or it is no such index.
+            There is no such row, or the index is invalid.
         """
         return self._rows.take(row_numbers(index, len(self)))
 
@@ -103,21 +103,21 @@ class FeatureSplit:
         return self._rows.blocks()
 
     def release(self) -> None:
-        """Give mapped rows back to the system; they are read again when they are touched."""
+        """Release the memory of mapped rows; they are read again when they are used."""
         self._rows.release()
 
     def as_xy(self, *, view: int | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Return what scikit-learn's estimators fit on.
+        """Return features and labels for scikit-learn's estimators.
 
         Parameters
         ----------
         view : int, optional
-            Only this view of each image, 0 being the plain one. Default: all, neighbours in X.
+            Only this view of each image; 0 is the plain one. Default: all, as adjacent rows.
 
         Returns
         -------
         X : float32 or float16, (n * views, d), read-only
-            Without a copy where the layout allows it. `average_views` undoes the repetition.
+            Not a copy where the layout allows it. `average_views` averages scores of its rows.
         y : int32, (n * views,), or uint8, (n * views, n_classes)
         """
         views = view_count(self._header.key.views)
@@ -138,7 +138,7 @@ class FeatureSplit:
         return one
 
     def __getitems__(self, rows: Sequence[int]) -> list[tuple[NDArray[Any], Any]]:
-        """Return several (row, label) at once; PyTorch's loader asks for batches like this."""
+        """Return several (row, label) at once, as PyTorch's loader fetches a batch."""
         index = row_numbers(rows, len(self))
         own = self.labels[index]
         labels = own.tolist() if task_of(own).exclusive else list(own)
@@ -155,7 +155,7 @@ class FeatureSplit:
         _raise_for(self._header.path, self.damage())
 
     def damage(self) -> list[BadBlock]:
-        """Read and check every row, and return the blocks that are not what was written."""
+        """Check every row, and return the damaged blocks."""
         return self._rows.damaged(range(self._header.block_count(self._name)))
 
 
@@ -172,14 +172,14 @@ class FeatureSet:
 
     @classmethod
     def open(cls, path: Path | str) -> FeatureSet:
-        """Open an entry; its key, labels, ids and checksums are checked here, rows when read.
+        """Open an entry and check its key, labels, ids and checksums; rows are checked when read.
 
         Raises
         ------
         CacheError
-            No such file, or not an entry.
+            There is no such file, or it is not an entry.
         CacheMismatchError, CorruptEntryError
-            It is not what was written.
+            It is damaged, or has the name of another entry.
         """
         opened = open_file(Path(path))
         header = opened.header
@@ -281,7 +281,7 @@ class FeatureSet:
 
     @property
     def seconds(self) -> float:
-        """How long the forward pass took; what was copied from other entries took none."""
+        """Seconds of the forward pass; rows copied from other entries count 0."""
         return self.seal[0]
 
     def verify(self) -> None:
@@ -299,7 +299,7 @@ class FeatureSet:
             )
 
     def damage(self) -> list[BadBlock]:
-        """Read and check every row, and return the blocks that are not what was written."""
+        """Check every row, and return the damaged blocks."""
         return [bad for split in self.splits.values() for bad in split.damage()]
 
 
@@ -310,7 +310,7 @@ def _raise_for(path: Path, damage: list[BadBlock]) -> None:
 
 
 def _checked_seal(opened: OpenFile) -> tuple[float, int]:
-    """Return the seconds of the pass and the rows that it forwarded."""
+    """Return the seconds of the pass and the number of rows that it forwarded."""
     header = opened.header
     seal = opened.array(header.seal)
     words = None if header.seal_checksum is None else opened.array(header.seal_checksum).tolist()
@@ -344,7 +344,7 @@ def _open_split(path: Path, digest: str, split: str) -> FeatureSplit:
 
 
 def entry_name(key: FeatureKey, dataset: str) -> str:
-    """Return the name of a dataset's entry: words for people, and the beginning of its digest."""
+    """Return the name of a dataset's entry: readable words and the beginning of its digest."""
     words = [
         re.sub(r"[^A-Za-z0-9_.]+", "_", word)[:40]
         for word in (dataset, key.backbone, key.layer, key.pool)
@@ -355,11 +355,11 @@ def entry_name(key: FeatureKey, dataset: str) -> str:
 
 
 def check_name(opened: OpenFile) -> None:
-    """Refuse a file that has another entry's name, as after two were swapped.
+    """Refuse a file that has another entry's name, as after two files were swapped.
 
-    A name without a digest says nothing of the key, and is anybody's choice. An entry whose folder
-    was renamed keeps its name, so another dataset's name alone is no mistake; it is one where the
-    file of that name is there too and is not that dataset's either, or is the same file again.
+    A name without a digest is free. An entry whose dataset folder was renamed keeps its name, so
+    another dataset's name alone is allowed; it is refused where the file with the right name also
+    exists and has a wrong name too, or is a copy of this one.
 
     Raises
     ------
@@ -377,7 +377,7 @@ def check_name(opened: OpenFile) -> None:
 
 
 def _stands_for(other: Path, opened: OpenFile) -> bool:
-    """Whether the file with the name that an entry should have shows that names went astray."""
+    """Whether the file with an entry's right name exists and shows that files were swapped."""
     if not other.exists():
         return False
     try:

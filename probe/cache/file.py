@@ -1,19 +1,19 @@
-"""The HDF5 file of one entry: its layout, and how it is opened.
+"""The layout of an entry's HDF5 file, and opening it.
 
     /                 attributes: format, version, digest, block_rows; key and provenance as JSON
     /classes          fixed-length UTF-8 (n_classes,)
     /seal             float64 (2,): forward seconds, forwarded rows
-    /seal_checksum    uint64 (2,): xxh3-128 of seal, digest and block_rows; not in older files
+    /seal_checksum    uint64 (2,): xxh3-128 of seal, digest and block_rows; absent in older files
     /checksum         uint64 (2,): xxh3-128 of all but features and seal, low word first
     /<split>/features float32 or float16, (n, ...), contiguous; in compressed chunks where packed
-    /<split>/labels   int32 (n,), or uint8 (n, n_classes) of 0 and 1: several labels an image
+    /<split>/labels   int32 (n,), or uint8 (n, n_classes) of 0 and 1: multi-label
     /<split>/ids      fixed-length UTF-8 (n,)
     /<split>/content  uint8 (n, 16), hash of each image
     /<split>/blocks   uint64 (ceil(n / block_rows),): xxh3-64 of each block of feature rows
     /<split>/folds    uint32 (n, 4): XOR of a row's words in features, labels, ids, content
-    /fold_checksum    uint64 (2,): xxh3-128 of all folds; an older probe's file has none of these
+    /fold_checksum    uint64 (2,): xxh3-128 of all folds; absent, like folds, in older files
 
-`FORMAT.md` beside this file says the same to those who write a reader in another language.
+`FORMAT.md` describes it for readers in other languages.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from probe.errors import CacheError
 from probe.evaluation.task import SINGLE_LABEL, TASKS
 
 MAGIC = "probe-features"
-MOST_BLOCK_ROWS = 1 << 20  # far more than anybody writes
+MOST_BLOCK_ROWS = 1 << 20  # far more than is ever written
 _PAIRS = {"checksum": "u8", "fold_checksum": "u8", "seal": "f8", "seal_checksum": "u8"}
-HEAPS_END = 1 << 20  # heaps of strings lie before this place
+HEAPS_END = 1 << 20  # heaps of strings lie before this offset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """Where an array lies in the file; `offset` is None where it is stored in chunks."""
+    """The offset and shape of an array in the file; `offset` is None for chunked storage."""
 
     offset: int | None
     shape: tuple[int, ...]
@@ -58,7 +58,7 @@ class Region:
 
     @property
     def start(self) -> int:
-        """The offset of an array that has one."""
+        """The offset of a contiguous array."""
         if self.offset is None:
             raise ValueError("not stored in one piece")
         return self.offset
@@ -66,15 +66,15 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """All of an entry but its arrays.
+    """Everything about an entry but its arrays.
 
     Parameters
     ----------
     texts : tuple of str
-        Key, class names and provenance as the file has them, for the checksum.
+        Key, class names and provenance as stored, for the checksum.
     features, labels, ids, content, blocks : mapping of split to Region
     folds, fold_checksum, seal_checksum
-        Empty and None in files of an older probe.
+        Empty or None in older files.
     """
 
     __repr__ = short_repr
@@ -112,9 +112,9 @@ class Header:
 
 @dataclass(frozen=True)
 class OpenFile:
-    """An entry's header with a read-only map of the very file it was read from.
+    """An entry's header and a read-only memory map of the same open file.
 
-    Whoever holds it is not disturbed when the entry is removed or replaced.
+    It stays valid when the entry is removed or replaced.
     """
 
     __repr__ = short_repr
@@ -141,7 +141,7 @@ class OpenFile:
 
     @cached_property
     def folds(self) -> Mapping[str, NDArray[np.uint32]] | None:
-        """The folds of each split, (n, 4); None where there are none, or none to be believed."""
+        """The folds of each split, (n, 4); None where they are absent or damaged."""
         if self.header.fold_checksum is None:
             return None
         found = {split: self.array(region) for split, region in self.header.folds.items()}
@@ -150,7 +150,7 @@ class OpenFile:
 
     @property
     def folds_damaged(self) -> bool:
-        """Whether there are folds that do not match their checksum."""
+        """Whether there are folds and they do not match their checksum."""
         return self.header.fold_checksum is not None and self.folds is None
 
 
@@ -160,7 +160,7 @@ def read_header(path: Path) -> Header:
     Raises
     ------
     CacheError
-        It is not such a file, or its structure is damaged.
+        It is not an entry, or its structure is damaged.
     """
     file, header = _open(path)
     file.close()
@@ -168,7 +168,7 @@ def read_header(path: Path) -> Header:
 
 
 def open_file(path: Path) -> OpenFile:
-    """Open an entry for reading; nothing is checked against a checksum here.
+    """Open an entry for reading, without checking any checksum.
 
     Raises
     ------
@@ -176,7 +176,7 @@ def open_file(path: Path) -> OpenFile:
         As `read_header`.
     """
     file, header = _open(path)
-    # the map is of the file that HDF5 has open, whatever the name stands for by now
+    # a map of the file that HDF5 has open, even if the path names another file by now
     data = mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ)
     if header.packed:
         return OpenFile(header, data, file)
@@ -187,7 +187,7 @@ def open_file(path: Path) -> OpenFile:
 def _open(path: Path) -> tuple[Any, Header]:
     file = None
     try:
-        # no lock: readers never wait, and a folder may be read-only
+        # no lock: readers never wait, and the folder may be read-only
         file = h5py.File(path, "r", locking=False)
         return file, _header(path, file, os.fstat(file.id.get_vfd_handle()).st_size)
     except FileNotFoundError:
@@ -252,15 +252,15 @@ def _header(path: Path, file: Any, size: int) -> Header:
 
 def _text(file: Any, name: str) -> str:
     value = file.attrs[name]
-    # an older probe's strings have no fixed length; h5py hands on what is no UTF-8 in them
+    # strings of older files have no fixed length; h5py keeps invalid UTF-8 in them
     data: bytes = value if isinstance(value, bytes) else value.encode()
     return data.decode()
 
 
 def _check_old_text(path: Path, file: Any) -> None:
-    """Refuse a damaged heap, in which HDF5 might look for a string for ever.
+    """Refuse a damaged heap, in which HDF5 might search for a string for ever.
 
-    Strings without a fixed length, as an older probe wrote them, lie in one at the file's start.
+    Strings without a fixed length, as in older files, lie in a heap at the file's start.
     """
     names = [name for name in ("format", "key", "provenance", "digest") if name in file.attrs]
     kinds = [h5py.check_string_dtype(file.attrs.get_id(name).dtype) for name in names]
@@ -282,7 +282,7 @@ def _region(dataset: Any, size: int) -> Region:
 
 
 def _check_shapes(header: Header, split: str) -> None:
-    """Refuse arrays that are not what the format says; the checksums cover bytes, not types."""
+    """Refuse arrays of unexpected shapes or types; the checksums cover bytes only."""
     count = header.features[split].shape[0]
     dtype = header.labels[split].dtype
     task = next((one for one in TASKS if one.dtype == dtype), SINGLE_LABEL)

@@ -1,4 +1,4 @@
-"""Which rows of a new entry are at hand already, and where forwarded ones go."""
+"""Fill a new entry: copy the rows that other entries have, and store forwarded ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class RowSource(Protocol):
-    """Rows that may be copied: of a sound entry, or the proven ones of any other file."""
+    """Rows that may be copied: those of an undamaged entry, or the proven ones of another file."""
 
     content: NDArray[np.uint8]  # (n, 16)
 
@@ -30,12 +30,12 @@ class RowSource(Protocol):
 
 
 def row_sources(store: Store, key: FeatureKey, *, own: bool = True) -> list[RowSource]:
-    """Return all rows of a key's recipe that are at hand, those of sound entries first.
+    """Return all available rows of a key's recipe, those of undamaged entries first.
 
     Parameters
     ----------
     own : bool, default=True
-        Count the unfinished entry of the key itself.
+        Include the unfinished entry of the key itself.
     """
     return [
         *splits_of(store.donors(key)),
@@ -50,21 +50,21 @@ def splits_of(entries: Iterable[FeatureSet]) -> list[RowSource]:
 
 
 class Filling:
-    """One entry on its way: which rows are still unknown, and where rows go.
+    """An entry that is being written, and which of its rows are still missing.
 
-    Rows are numbered through all splits of the dataset.
+    Rows are numbered across all splits of the dataset.
 
     Parameters
     ----------
     fresh : bool, default=False
-        Neither take up an interrupted run nor copy a row.
+        Neither resume an interrupted run nor copy a row.
 
     Attributes
     ----------
     unknown : bool, (n,)
-        No other entry holds the row's features.
+        No other entry has the row's features.
     missing : bool, (n,)
-        It still has to be forwarded: unknown, and in no finished block.
+        The row must be forwarded: it is unknown and in no finished block.
     """
 
     def __init__(self, store: Store, draft: Draft, *, fresh: bool = False) -> None:
@@ -72,7 +72,8 @@ class Filling:
         self._starts = starts_of(draft.tables)
         content = np.concatenate([table.content for table in draft.tables.values()])
         self._sources = [] if fresh else row_sources(store, draft.key, own=False)
-        # opened before the file goes: with other labels it is not taken up, and its rows are good
+        # opened before the file is removed: after a change of labels it is not resumed, but its
+        # rows are copied
         own = [] if fresh else finished_rows(store, draft.key, own=True, others=False)
         self.pending = PendingEntry(store, draft, fresh=fresh)
         if not self.pending.resumed:
@@ -95,7 +96,7 @@ class Filling:
         ]
 
     def copy(self) -> None:
-        """Take known rows from the entries that hold them; finish blocks that need no more."""
+        """Copy the known rows from other entries, and finish the blocks that become complete."""
         for split, block, rows in self._blocks():
             if self._writer.done[split][block]:
                 continue
@@ -116,7 +117,7 @@ class Filling:
                 self._writer.finish_block(split, block)
 
     def write(self, rows: NDArray[np.intp], features: NDArray[np.float32]) -> None:
-        """Store forwarded rows that were missing, and finish the blocks they complete."""
+        """Store the forwarded rows that are missing, and finish the blocks that become complete."""
         wanted = self.missing[rows]
         rows, features = rows[wanted], features[wanted]
         for split, start in self._starts.items():
@@ -134,7 +135,7 @@ class Filling:
 
 
 def starts_of(splits: Mapping[str, Sized]) -> dict[str, int]:
-    """Return the number of each split's first row, numbered through all splits."""
+    """Return the number of each split's first row, counted across all splits."""
     starts, total = {}, 0
     for name, split in splits.items():
         starts[name], total = total, total + len(split)
@@ -144,7 +145,7 @@ def starts_of(splits: Mapping[str, Sized]) -> dict[str, int]:
 def relabelled(
     entry: FeatureSet, tables: Mapping[str, SplitTable], classes: tuple[str, ...]
 ) -> bool:
-    """Whether an entry of the right rows has other labels, ids or class names than the dataset."""
+    """Whether an entry of the same rows differs from a dataset in labels, ids or class names."""
     return entry.classes != classes or not all(
         entry[split].table.same_rows(table) for split, table in tables.items()
     )

@@ -17,18 +17,18 @@ from probe.core.indexing import rows_of_ids
 from probe.core.short_repr import short_repr
 from probe.errors import DataError
 
-BESIDE = "+"  # in no entry's name
+BESIDE = "+"  # never part of an entry's name
 REDUCED = re.compile(r"-pca(\d+)$")  # an entry's name ends with its digest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """The splits of an entry and of those that were extracted apart from it.
+    """The splits of an entry and of entries that were extracted separately.
 
     Attributes
     ----------
     entry : FeatureSet
-        The one that was asked for.
+        The chosen entry.
     splits : mapping of split name to FeatureSplit
     sources : mapping of split name to entry name
     """
@@ -41,10 +41,10 @@ class Joined:
 
 
 def join(store: Store, entry: Entry) -> Joined:
-    """Open an entry, and take splits that it lacks from others of its recipe and dataset.
+    """Open an entry, and add the splits that it lacks from entries of its recipe and dataset.
 
-    The newest other entry that has a split gives it. Another dataset never does, whatever its
-    recipe: name, folder and class names have to agree.
+    Of several entries with a split the newest is used. The dataset's name, folder and class names
+    must be the same.
     """
     opened = FeatureSet.open(entry.path)
     store.note_use(entry.path)
@@ -68,31 +68,31 @@ def join(store: Store, entry: Entry) -> Joined:
 
 
 def features_name(entries: Sequence[str], pca: int | None = None) -> str:
-    """Return what features are called that lie in several entries, or that a PCA reduced."""
+    """Return the name of features that lie in several entries, or that a PCA reduced."""
     return BESIDE.join(entries) + (f"-pca{pca}" if pca else "")
 
 
 def parse_features_name(name: str) -> tuple[tuple[str, ...], int | None]:
-    """Return the entries, in order, and the width after a PCA; undoes `features_name`."""
+    """Return the entries and the width after a PCA; the inverse of `features_name`."""
     found = REDUCED.search(name)
     whole = name[: found.start()] if found else name
     return tuple(whole.split(BESIDE)), int(found[1]) if found else None
 
 
 def matching_rows(split: Any, other: Any, *, name: str, split_name: str) -> NDArray[np.intp]:
-    """Return which rows of another entry's split are the images of a split, in its order.
+    """Return the rows of another entry's split that have the same images, matched by id.
 
     Parameters
     ----------
-    split, other : FeatureSplit, or what has its ids and content
+    split, other : FeatureSplit, or an object with its ids and content
         `other` may be None.
     name, split_name : str
-        What the other features and the split are called, for the message.
+        Names of the other features and of the split, for messages.
 
     Raises
     ------
     DataError
-        An image is not there, or has other contents.
+        An image is missing, or has another content hash.
     """
     rows, lacking = rows_of_ids(split.ids, () if other is None else other.ids)
     if other is None or lacking:

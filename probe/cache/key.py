@@ -1,4 +1,4 @@
-"""What makes two feature files the same: everything that moves the numbers, and nothing else."""
+"""The identity of an entry: everything that determines its features, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VIEWS = {"none": 1, "flip": 2, "crops5": 5}  # augmented copies of each image, t
 
 
 def canonical_json(value: object) -> str:
-    """Return JSON with sorted keys and no spaces: one text a value."""
+    """Return JSON with sorted keys and no spaces, so that equal values have equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def view_count(views: str) -> int:
-    """Return how many rows of features an image has."""
+    """Return the number of feature rows of an image."""
     return VIEWS.get(views, 1)
 
 
@@ -44,28 +44,27 @@ def digest_rows(content: NDArray[np.uint8]) -> str:
 class FeatureKey:
     """The identity of a cache entry.
 
-    All fields but `rows` are the recipe: features of equal images under equal recipes are equal,
-    whichever entry they lie in. Labels, ids, device, batch size, threads, paths and times are
-    not here, since they move no number.
+    All fields but `rows` are the recipe: equal images have equal features under equal recipes, in
+    whichever entry. Labels, ids, device, batch size, threads, paths and times are no part of it,
+    since features do not depend on them.
 
     Parameters
     ----------
     backbone, layer, pool : str
     parameters : str
-        Digest of the converted parameters that the cut network uses.
+        Digest of the converted parameters that the network uses up to the layer.
     preprocess : str
-        Canonical JSON of `PreprocessSpec.identity`, and of what `probe.preprocess.known_pixels`
-        finds unusual.
+        Canonical JSON of `PreprocessSpec.identity` and of `foreign_pixels`.
     rows : tuple of (split, digest)
         Digest of each split's ordered content hashes, in the order train, val, test.
     dtype : str
-        What is stored: ``float32`` or ``float16``.
+        Stored type: ``float32`` or ``float16``.
     compute : str
         Precision of the forward pass.
     views : str
         ``none``: one row an image; else one of `VIEWS`, whose views are the rows' first axis.
     format : int
-        Version of the meaning of all this.
+        Version of these fields.
     """
 
     backbone: str
@@ -90,7 +89,7 @@ class FeatureKey:
         return digest_text(canonical_json({k: v for k, v in self.to_json().items() if k != "rows"}))
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; `preprocess` unfolded, so that people can read it."""
+        """Return plain JSON values, with `preprocess` as an object."""
         return {**asdict(self), "rows": dict(self.rows), "preprocess": loads_json(self.preprocess)}
 
     @classmethod
@@ -114,5 +113,5 @@ class FeatureKey:
 
 
 def preprocess_identity(spec: PreprocessSpec) -> str:
-    """Return the text that stands for a preprocessing, as this machine does it, in a key."""
+    """Return the text of a preprocessing, as this machine does it, for a key."""
     return canonical_json({**spec.identity(), **foreign_pixels(spec)})

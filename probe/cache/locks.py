@@ -1,6 +1,6 @@
-"""Locks between processes: the kernel's, so that those of dead processes are free at once.
+"""Locks between processes. They are the kernel's, so that a dead process's lock is free at once.
 
-Beside each lock lies a note of who took it last, for the message of whoever has to wait.
+Beside each lock lies a note of its holder, for the message of a process that waits.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from probe.errors import CacheError, DataError
 
 log = logging.getLogger(__name__)
 
-EVERYONE = 0o666  # whoever may write the folder may take the lock
-WAIT_SECONDS = 5.0  # between two looks at who holds a lock
+EVERYONE = 0o666  # everyone who may write the folder may take the lock
+WAIT_SECONDS = 5.0  # between two attempts to take a lock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,9 @@ def _acquire(
 
 
 def _note(place: Path) -> Path:
-    return place.with_suffix(".holder")  # the lock's own file is emptied by whoever tries it
+    return place.with_suffix(
+        ".holder"
+    )  # not the lock's own file, which every attempt to lock truncates
 
 
 def _leave_note(place: Path) -> None:
@@ -112,7 +114,7 @@ def _leave_note(place: Path) -> None:
 def _myself() -> Holder:
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # in a container the number has no name
+    except (KeyError, OSError):  # in a container a user id may have no name
         user = str(os.getuid())
     return Holder(pid=os.getpid(), user=user, host=socket.gethostname(), since=time.time())
 

@@ -1,6 +1,6 @@
-"""Which entries of the cache the runs and benches beside it still need.
+"""Find the entries that runs and benches still need.
 
-Runs and benches lie above the cache: of their files only the fields that name entries are read.
+The cache is a lower room than runs, so only the fields of their files that name entries are read.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from probe.errors import DataError
 log = logging.getLogger(__name__)
 
 BENCH = "bench.json"
-SHOWN = 3  # named in a message
+SHOWN = 3  # names in a message
 
 Needed = Mapping[str, Sequence[str]]
 
 
 def needed_entries(cache_dir: Path) -> Needed:
-    """Return entry name -> the runs and benches of this state folder that were made from it.
+    """Return the runs and benches that were made from each entry, by the entry's name.
 
-    Without its entry a run can be neither bundled nor evaluated nor shown with its images. Runs
-    that were put elsewhere (``--out``) count as long as they are still there.
+    Without its entry a run can be neither bundled nor evaluated nor shown with its images. Runs in
+    other folders (``--out``) count as long as they exist.
     """
     runs, benches = cache_dir / "runs", cache_dir / "benches"
     paths = [
@@ -64,6 +64,6 @@ def _entries_of(path: Path) -> list[str]:
 
 
 def in_words(names: Sequence[str]) -> str:
-    """Return who needs an entry, the newest first, the rest counted."""
+    """Return the first names of runs that need an entry, and how many more there are."""
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

@@ -1,4 +1,4 @@
-"""Making an entry smaller: compressed chunks, and half precision where that is asked for."""
+"""Rewrite an entry in compressed chunks, or in half precision."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ DEFAULT_CODEC = "zstd"  # benchmarks/cache_pack.py says why
 
 @dataclass(frozen=True, kw_only=True)
 class Packed:
-    """What packing came to.
+    """The result of packing an entry.
 
     Parameters
     ----------
     before, after : int
         Bytes of the files.
     largest : float
-        Largest absolute difference between a stored feature and what it was; 0 if lossless.
+        Largest absolute difference between a stored feature and the original; 0 if lossless.
     relative : float
-        Largest norm of a row's difference, as a part of the row's norm.
+        Largest norm of a row's difference, relative to the row's norm.
     """
 
     entry: FeatureSet
@@ -56,17 +56,17 @@ class Packed:
 def pack(
     entry: FeatureSet, store: Store, *, codec: str = DEFAULT_CODEC, dtype: str | None = None
 ) -> Packed:
-    """Write an entry anew in compressed chunks, one a block of rows.
+    """Rewrite an entry in compressed chunks, one for each block of rows.
 
-    The same features under the same key take the old file's place. In another dtype they are
-    another entry, the one that ``probe extract --dtype`` would make, and the old one stays.
+    With the same dtype the new file replaces the old one. With another dtype it is another entry,
+    the one that ``probe extract --dtype`` would make, and the old one stays.
 
     Parameters
     ----------
     codec : {"blosc-lz4", "blosc-zstd", "zstd", "none"}
-        ``none`` undoes it: contiguous rows, which are mapped and not copied.
+        ``none`` gives contiguous rows again, which are memory-mapped.
     dtype : {"float32", "float16"}, optional
-        What is stored; default: as it is.
+        Stored type. Default: unchanged.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def pack(
     errors = _Errors()
     before = entry.path.stat().st_size
     with store.lock(key):
-        for left in store.temporaries():  # of a killed one, since nobody else writes this entry
+        for left in store.temporaries():  # of a killed process: the lock excludes others
             if left.name.startswith(f".{target.name}."):
                 left.unlink(missing_ok=True)
         try:
@@ -104,7 +104,7 @@ def pack(
 
 
 class _Errors:
-    """The largest errors of rounding so far."""
+    """The largest rounding errors so far."""
 
     def __init__(self) -> None:
         self.largest = self.relative = 0.0
@@ -176,12 +176,12 @@ def _filter(codec: str) -> tuple[Any, bool]:
 def _converted(
     entry: FeatureSet, split: str, dtype: np.dtype[Any], block_rows: int, errors: _Errors
 ) -> Iterator[NDArray[Any]]:
-    """Yield blocks of rows as they are to be stored.
+    """Yield blocks of rows in the stored dtype.
 
     Raises
     ------
     CacheError
-        A feature cannot be stored; names the image.
+        A feature is beyond the dtype's range; the message names the image.
     """
     source = entry[split]
     for start in range(0, len(source), block_rows):

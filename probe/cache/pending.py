@@ -48,7 +48,7 @@ RECORD_BYTES = _RECORD.size
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What a new entry consists of before its rows."""
+    """Everything of a new entry but its rows."""
 
     __repr__ = short_repr
 
@@ -63,17 +63,17 @@ class Draft:
 class PendingEntry:
     """An entry that is being written.
 
-    Call under `Store.lock`. An earlier run's unfinished file is taken up where it matches.
+    Call under `Store.lock`. The unfinished file of an interrupted run is resumed where it matches.
 
     Parameters
     ----------
     fresh : bool, default=False
-        Take nothing up: start with an empty file.
+        Start with an empty file.
 
     Attributes
     ----------
     resumed : bool
-        An interrupted run's file was taken up.
+        An interrupted run's file is continued.
     """
 
     def __init__(self, store: Store, draft: Draft, *, fresh: bool = False) -> None:
@@ -82,7 +82,7 @@ class PendingEntry:
         opened = None if fresh else self._resumable(draft)
         self.resumed = opened is not None
         if opened is None:
-            self._journal.unlink(missing_ok=True)  # first, for it speaks of the file that goes
+            self._journal.unlink(missing_ok=True)  # before the file that it describes
             self._partial.unlink(missing_ok=True)
             create(
                 self._partial, draft.key, draft.tables,
@@ -95,7 +95,7 @@ class PendingEntry:
         if not (self._partial.exists() and self._journal.exists()):
             return None
         try:
-            opened = open_file(self._partial)  # refuses a file that was cut short
+            opened = open_file(self._partial)  # raises for a truncated file
         except CacheError as error:
             log.info("an interrupted run cannot be taken up: %s", error)
             return None
@@ -109,7 +109,7 @@ class PendingEntry:
         return opened if same else None
 
     def publish(self, *, seconds: float, forwarded: int) -> FeatureSet:
-        """Seal the file and give it its name."""
+        """Complete the file and give it its final name."""
         self.writer.seal(seconds=seconds, forwarded=forwarded)
         self.writer.close()
         publish(self._partial, self.final)
@@ -117,12 +117,12 @@ class PendingEntry:
         return FeatureSet.open(self.final)
 
     def close(self) -> None:
-        """Stop here; what is finished stays for the next run."""
+        """Stop; finished blocks stay for the next run."""
         self.writer.close()
 
 
 def unfinished_files(final: Path) -> tuple[Path, Path]:
-    """Return where an entry's rows and journal lie while it is written."""
+    """Return the paths of an unfinished entry and its journal."""
     return (
         final.with_name(f".{final.stem}.partial"),
         final.with_name(f".{final.stem}.journal"),
@@ -130,19 +130,19 @@ def unfinished_files(final: Path) -> tuple[Path, Path]:
 
 
 def _same(found: SplitTable, table: SplitTable) -> bool:
-    # content too: it is under the key's digest, and a damaged copy would be sealed as it is
+    # content too: otherwise a damaged copy of it would get a valid checksum
     return found.same_rows(table) and np.array_equal(found.content, table.content)
 
 
 class _Running:
-    """The checksum of a block whose rows come in order, so that they need not be read again."""
+    """The checksum of a block whose rows arrive in order, so that they are not read again."""
 
     def __init__(self, split: str, block: int) -> None:
         self._place, self._rows = (split, block), 0
         self.hasher = xxhash.xxh3_64()
 
     def add(self, split: str, block: int, within: int, rows: NDArray[Any]) -> bool:
-        """Add the next rows of the block; False where they are not the next ones of it."""
+        """Add rows; return False where they are not the next ones of the block."""
         if (split, block) != self._place or within != self._rows:
             return False
         self.hasher.update(bytes_of(rows))
@@ -151,26 +151,28 @@ class _Running:
 
 
 class Writer:
-    """Fills the rows of an unfinished entry and seals it.
+    """Writes the rows and the checksums of an unfinished entry.
 
     Parameters
     ----------
     opened : OpenFile
         The unfinished file.
     journal : Path
-        Appended to; blocks that it names and whose checksum holds are taken as done.
+        Blocks that it names, and that match their checksums, are done.
 
     Attributes
     ----------
     done : dict of split to bool array
-        Which blocks are whole.
+        Which blocks are complete.
     """
 
     def __init__(self, opened: OpenFile, journal: Path) -> None:
         self._opened, self.header = opened, opened.header
         self._buffer = bytearray()
         self._running: _Running | None = None
-        self._ready: dict[tuple[str, int], int] = {}  # checksums of blocks whose rows came in order
+        self._ready: dict[
+            tuple[str, int], int
+        ] = {}  # checksums of blocks whose rows arrived in order
         self._splits = list(self.header.features)
         counts = {split: self.header.block_count(split) for split in self._splits}
         self._sums = {split: np.zeros(count, np.uint64) for split, count in counts.items()}
@@ -196,11 +198,11 @@ class Writer:
             if checksum_rows(data) == checksum:
                 self._sums[split][block], self.done[split][block] = checksum, True
                 self._folds[split][self.header.block_slice(split, block)] = fold_rows(data)
-        # a torn last record would shift those after it
+        # an incomplete last record would shift those after it
         os.ftruncate(self._journal, len(text) // RECORD_BYTES * RECORD_BYTES)
 
     def _read(self, split: str, block: int) -> NDArray[np.uint8]:
-        """Return the bytes of a block as the file holds them, (n, bytes), until the next call."""
+        """Return the bytes of a block in the file, (n, bytes), valid until the next call."""
         where, region = self.header.block_slice(split, block), self.header.features[split]
         count = where.stop - where.start
         size = count * region.row_bytes
@@ -212,7 +214,7 @@ class Writer:
         return np.frombuffer(view, np.uint8).reshape(count, region.row_bytes)
 
     def write(self, split: str, rows: NDArray[np.intp], features: NDArray[Any]) -> None:
-        """Store features of ascending rows; neighbours of a block become one write.
+        """Write features of ascending rows; consecutive rows of a block become one write.
 
         Raises
         ------
@@ -227,7 +229,7 @@ class Writer:
             self._write_run(split, int(rows[start]), data[start:stop])
 
     def _write_run(self, split: str, first: int, data: NDArray[Any]) -> None:
-        """Write neighbouring rows, block by block: what was hashed is still in the fast memory."""
+        """Write consecutive rows block by block, while they are still in the CPU cache."""
         size, region = self.header.block_rows, self.header.features[split]
         while len(data):
             piece = data[: size - first % size]
@@ -236,7 +238,7 @@ class Writer:
             first, data = first + len(piece), data[len(piece) :]
 
     def _note(self, split: str, first: int, piece: NDArray[Any]) -> None:
-        """Fold rows of one block, and keep its checksum up to date while they come in order."""
+        """Fold rows of one block, and update its checksum while they arrive in order."""
         block, within = divmod(first, self.header.block_rows)
         self._folds[split][first : first + len(piece)] = fold_rows(piece)
         self._ready.pop((split, block), None)
@@ -250,7 +252,7 @@ class Writer:
             self._running = None
 
     def finish_block(self, split: str, block: int) -> None:
-        """Note that all rows of a block are written.
+        """Record in the journal that all rows of a block are written.
 
         Raises
         ------
@@ -270,7 +272,7 @@ class Writer:
         self._sums[split][block], self.done[split][block] = checksum, True
 
     def seal(self, *, seconds: float, forwarded: int) -> None:
-        """Move the checksums into the file and flush all of it to disk.
+        """Write the checksums into the file and flush it to disk.
 
         Raises
         ------
@@ -288,7 +290,7 @@ class Writer:
         self._seal_folds(tables)
         facts = np.array([seconds, forwarded], np.float64)
         self._pwrite(bytes_of(facts), header.seal.start)
-        if header.seal_checksum is not None:  # else an older probe began the file
+        if header.seal_checksum is not None:  # None where an older version began the file
             words = np.array(checksum_seal(header.digest, header.block_rows, facts), np.uint64)
             self._pwrite(bytes_of(words), header.seal_checksum.start)
         try:
@@ -298,7 +300,7 @@ class Writer:
 
     def _seal_folds(self, tables: Mapping[str, SplitTable]) -> None:
         header = self.header
-        if header.fold_checksum is None:  # an older probe began the file
+        if header.fold_checksum is None:  # an older version began the file
             return
         folds = {name: fold_tables(self._folds[name], table) for name, table in tables.items()}
         for split, one in folds.items():
@@ -321,18 +323,18 @@ class Writer:
 
 
 def publish(partial: Path, final: Path) -> None:
-    """Give a sealed file its name."""
+    """Rename a complete file to its final name."""
     partial.replace(final)
     sync(final.parent)
 
 
 def pack_record(number: int, block: int, checksum: int) -> bytes:
-    """Return the record that says a block is whole."""
+    """Return the journal record of a complete block."""
     return _RECORD.pack(number, block, checksum, _record_checksum(number, block, checksum))
 
 
 def read_records(text: bytes) -> Iterator[tuple[int, int, int]]:
-    """Yield (split number, block, checksum) of each sound record; torn and damaged ones are not."""
+    """Yield (split number, block, checksum) of each undamaged record."""
     whole = len(text) // RECORD_BYTES * RECORD_BYTES
     for number, block, checksum, check in _RECORD.iter_unpack(text[:whole]):
         if check == _record_checksum(number, block, checksum):

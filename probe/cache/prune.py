@@ -1,4 +1,4 @@
-"""Which entries may go: those beyond a size, too old, or not used for long."""
+"""Remove entries by total size, age or last use, and what killed commands left."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from probe.core.files import discard, is_free
 from probe.core.run_folders import NAMED, RESULT
 
 FEATURES, DATASETS = "features", "datasets"
-UNFINISHED = ".unfinished"  # ends the folders of bundles and downloads on their way
+UNFINISHED = ".unfinished"  # ending of unfinished folders of bundles and downloads
 SECONDS_A_DAY = 86400.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """A file that may go, and why.
+    """A file to remove, and why.
 
     Parameters
     ----------
     size : int
         Bytes.
     unfinished : bool
-        It is no entry yet: the file of rows, with the journal beside it.
+        An unfinished entry, with the journal beside it.
     temporary : bool
-        No entry either: a file or folder that a killed command left, and nothing can go on from.
+        A file or folder of a killed command that cannot be resumed.
     """
 
     path: Path
@@ -50,24 +50,23 @@ def plan_prune(
     keep: Collection[str] = (),
     now: float | None = None,
 ) -> list[Removal]:
-    """Decide what goes, and remove nothing.
+    """Decide what to remove, and remove nothing.
 
-    Temporary files and folders of killed commands always go, for nothing can go on from them: those
-    of `pack`, of downloads, and what lies in the folders of runs, benches and bundles beside the
-    entries. Downloads of weights, which the next one goes on from, and runs without a result go as
-    unfinished entries do.
+    Temporary files and folders of killed commands are always removed, since they cannot be resumed:
+    those of `pack`, of downloads, and those in the folders of runs, benches and bundles. Downloads
+    of weights, which can be resumed, and runs without a result are treated as unfinished entries.
 
     Parameters
     ----------
     max_size : int, optional
-        Bytes that complete entries may take together; those used longest ago go first.
+        Bytes that complete entries may take together; the least recently used go first.
     older_than, unused : float, optional
-        Days since an entry was made, or last found or fitted on. Unfinished ones that no process
-        works on go by the same age.
+        Days since an entry was made, or last used. Unfinished ones that no process works on are
+        removed at the same age.
     partial : bool, default=False
-        All unfinished ones that no process works on go, however young.
+        Remove all unfinished ones that no process works on, whatever their age.
     keep : collection of str
-        Names of entries that stay, whatever the limits say.
+        Names of entries to keep, whatever the limits.
     now : float, optional
         Seconds since 1970.
     """
@@ -98,9 +97,9 @@ def plan_prune(
 
 
 def prune(store: Store, removals: list[Removal]) -> list[Removal]:
-    """Remove what was decided, and return what went. Readers of an entry keep what they opened.
+    """Remove what `plan_prune` returned; return what was removed.
 
-    What a process has begun to work on since stays.
+    What a process has begun to work on since is kept. Open entries can still be read.
     """
     gone = []
     for removal in removals:
@@ -137,9 +136,9 @@ def _left_behind(folder: Path) -> list[Removal]:
 
 
 def _broken_off(folder: Path, before: float) -> list[Removal]:
-    """Return downloads and runs that a killed command began before a time and did not finish.
+    """Return unfinished downloads and runs of killed commands, last written before a time.
 
-    A promotion can be resumed, and so none of its folders is among them.
+    Folders of fine-tuning runs are not included, since those can be resumed.
     """
     found = [
         Path(one)
@@ -163,7 +162,7 @@ def _broken_off(folder: Path, before: float) -> list[Removal]:
 
 
 def _inside(folder: Path, depth: int) -> Iterator[os.DirEntry[str]]:
-    """What is in a folder and so many folders down. No link is followed: it may lead anywhere."""
+    """Yield the contents of a folder down to a depth, without following links."""
     if depth < 1 or folder.is_symlink():
         return
     try:
@@ -184,7 +183,7 @@ def _left(path: Path, why: str) -> Removal:
 
 
 def _numbers(path: Path) -> tuple[int, float]:
-    """Return the bytes of a file and when it was written; of one that has just gone, 0 and now."""
+    """Return the size and mtime of a file; 0 and now for one that was just removed."""
     try:
         found = path.lstat()
     except OSError:
@@ -193,9 +192,9 @@ def _numbers(path: Path) -> tuple[int, float]:
 
 
 def _abandoned(store: Store, before: float) -> list[Removal]:
-    """Return what was left unfinished, last written before a time, that nobody is writing now.
+    """Return unfinished entries last written before a time that no process is writing.
 
-    Temporary files go at once: unlike rows in finished blocks they are of no use to anybody.
+    Temporary files of `pack` are included whatever their age, since they cannot be resumed.
     """
     useless = set(store.temporaries())
     return [

@@ -1,4 +1,4 @@
-"""The feature rows of one split: mapped, or unpacked block by block; checked when touched."""
+"""The feature rows of a split, memory-mapped or unpacked, checked block by block."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MANY_BLOCKS, STRIDE, MOST_THREADS = 128, 64, 4
 
 
 class MappedRows:
-    """Rows that lie in the file as they are in memory.
+    """Uncompressed rows, memory-mapped.
 
     Parameters
     ----------
@@ -47,12 +47,12 @@ class MappedRows:
         return self._map[index]
 
     def release(self) -> None:
-        """Give the file's pages back to the system; rows are read again when they are touched."""
+        """Release the memory of mapped pages; rows are read again when they are used."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._opened.data.madvise(mmap.MADV_DONTNEED)
 
     def blocks(self) -> Iterator[NDArray[Any]]:
-        """Yield the blocks, each checked just before, while it is in the processor's cache."""
+        """Yield the blocks, each checked just before, so that it is in the CPU cache."""
         for block in range(len(self._sums)):
             self.check([block])
             yield self._map[self._header.block_slice(self._split, block)]
@@ -69,7 +69,7 @@ class MappedRows:
             raise corrupt(self._opened, self._split, block, self._as_found(block))
 
     def damaged(self, blocks: Iterable[int]) -> list[BadBlock]:
-        """Return those of some blocks that are not what was written."""
+        """Return those of some blocks that are damaged."""
         return [
             bad_block(self._opened, self._split, block, self._as_found(block))
             for block in self._bad_among(blocks)
@@ -81,8 +81,8 @@ class MappedRows:
     def _bad_among(self, blocks: Iterable[int]) -> list[int]:
         """Check blocks that were not checked yet.
 
-        Many are read on several threads: hashing lets go of the interpreter, and a disk is faster
-        when it is asked for two places at once.
+        Many are read on several threads: hashing releases the interpreter's lock, and disks are
+        faster with several requests at once.
         """
         waiting = [block for block in blocks if not self._checked[block]]
         if len(waiting) < MANY_BLOCKS:
@@ -107,7 +107,7 @@ class PackedRows:
     Parameters
     ----------
     sums : uint64, (n_blocks,)
-        Of the rows as they come out.
+        Of the unpacked rows.
     """
 
     def __init__(self, opened: OpenFile, split: str, sums: NDArray[np.uint64]) -> None:
@@ -115,10 +115,10 @@ class PackedRows:
         self._opened, self._header, self._split, self._sums = opened, opened.header, split, sums
         self._dataset = opened.hdf5[split]["features"]
         self._kept: OrderedDict[int, NDArray[Any]] = OrderedDict()
-        self._lock = threading.Lock()  # loaders read from several threads
+        self._lock = threading.Lock()  # data loaders read from several threads
 
     def all(self) -> NDArray[Any]:
-        """Return all rows, checked, unpacked anew into memory."""
+        """Return all rows, checked, unpacked into new memory."""
         rows = np.empty(self._dataset.shape, self._dataset.dtype)
         for block in range(len(self._sums)):
             where = self._header.block_slice(self._split, block)
@@ -127,7 +127,7 @@ class PackedRows:
         return rows
 
     def take(self, index: NDArray[np.intp]) -> NDArray[Any]:
-        """Return a copy of some rows; the blocks touched last are kept unpacked."""
+        """Return a copy of some rows; recently used blocks are kept unpacked."""
         rows = np.empty((len(index), *self._dataset.shape[1:]), self._dataset.dtype)
         owner = index // self._header.block_rows
         for block in np.unique(owner).tolist():
@@ -136,7 +136,7 @@ class PackedRows:
         return rows
 
     def release(self) -> None:
-        """Do nothing: what is kept unpacked is limited already."""
+        """Do nothing: the number of unpacked blocks is limited already."""
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Yield the blocks, unpacked and checked."""
@@ -144,7 +144,7 @@ class PackedRows:
             yield self._unpacked(block)
 
     def damaged(self, blocks: Iterable[int]) -> list[BadBlock]:
-        """Return those of some blocks that are not what was written, or cannot be unpacked."""
+        """Return those of some blocks that are damaged or cannot be unpacked."""
         bad = []
         for block in blocks:
             try:
@@ -175,13 +175,13 @@ class PackedRows:
     def _read(self, block: int, into: NDArray[Any]) -> None:
         try:
             self._dataset.read_direct(into, self._header.block_slice(self._split, block))
-        except (OSError, RuntimeError) as error:  # the filter met bytes it cannot unpack
+        except (OSError, RuntimeError) as error:  # the filter cannot unpack the bytes
             raise corrupt(self._opened, self._split, block, None) from error
         if checksum_rows(into) != self._sums[block]:
             raise corrupt(self._opened, self._split, block, into)
 
     def _as_found(self, block: int) -> NDArray[Any] | None:
-        """Return a damaged block as it comes out, if it does."""
+        """Return a damaged block as unpacked, or None."""
         rows = self._empty(block)
         try:
             self._dataset.read_direct(rows, self._header.block_slice(self._split, block))

@@ -1,4 +1,4 @@
-"""The folder of entries: finding, writing, removing. It copies rows and forwards none."""
+"""The folder of entries: find, choose, lock and remove them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Entry:
     size : int
         Bytes of the file.
     modified, used : float
-        When it was made and when it was last found or fitted on, in seconds since 1970.
+        When it was made and when it was last used, in seconds since 1970.
     """
 
     __repr__ = short_repr
@@ -66,20 +66,20 @@ class Store:
         self.folder = cache_dir / "features"
 
     def path_of(self, key: FeatureKey, dataset: str) -> Path:
-        """Return where the entry of a dataset lies.
+        """Return the path of a dataset's entry.
 
-        The dataset's name is part of the file's, so that datasets of the same images and other
-        labels, as CIFAR-100's fine and coarse ones, do not replace each other.
+        The dataset's name is part of the file's, so that datasets of the same images with other
+        labels, such as CIFAR-100's fine and coarse ones, do not replace each other.
         """
         return self.folder / f"{entry_name(key, dataset)}{ENDING}"
 
     def find(self, key: FeatureKey, dataset: str) -> FeatureSet | None:
-        """Return the complete entry of a key, the dataset's own before one of another name.
+        """Return the complete entry of a key, preferably of that dataset's name, or None.
 
         Raises
         ------
         CacheError
-            A file stands in its place that is damaged or records another key.
+            The file of its name is damaged or records another key.
         """
         path = self.path_of(key, dataset)
         if not path.exists():
@@ -90,7 +90,7 @@ class Store:
         except CacheError:
             if path.exists():
                 raise
-            return None  # never there, or pruned a moment ago
+            return None  # not there, or removed a moment ago
         self.note_use(path)
         if entry.key != key:
             raise CacheError(
@@ -100,17 +100,17 @@ class Store:
         return entry
 
     def files(self) -> list[Path]:
-        """Return the files that stand in the place of entries, damaged ones included."""
+        """Return the files of entries, including damaged ones."""
         return sorted(self.folder.glob(f"*{ENDING}"))
 
     def entries(self) -> list[Entry]:
-        """Return all complete entries, the newest first; files that are none are logged."""
+        """Return all complete entries, the newest first; warn of other files."""
         found = []
         for path in self.files():
             try:
                 header, status = read_header(path), path.stat()
             except (CacheError, FileNotFoundError) as error:
-                if path.exists():  # else it was pruned a moment ago
+                if path.exists():  # else it was removed a moment ago
                     log.warning("%s", error)
                 continue
             found.append(
@@ -130,14 +130,14 @@ class Store:
         return sorted(found, key=lambda entry: (entry.modified, entry.name), reverse=True)
 
     def choose(self, name: str | None) -> Entry:
-        """Return the entry of that name, dataset, unique beginning or digest, or else the newest.
+        """Return the entry of a name, dataset, unique beginning or digest; for None the newest.
 
         Raises
         ------
         CacheError
             There is no entry at all.
         UnknownNameError
-            None is called so, or more than one.
+            No entry matches, or more than one.
         """
         entries = self.entries()
         if not entries:
@@ -161,7 +161,7 @@ class Store:
         return _called(name, stem, self.entries())
 
     def donors(self, key: FeatureKey) -> list[FeatureSet]:
-        """Return the entries whose rows may stand in this one: same recipe, whatever the rows."""
+        """Return the entries of the same recipe, whose rows may be copied."""
         found = []
         for entry in self.entries():
             if entry.key.recipe != key.recipe:
@@ -175,7 +175,7 @@ class Store:
     def lock(
         self, key: FeatureKey, *, on_wait: Callable[[locks.Holder | None], None] | None = None
     ) -> AbstractContextManager[None]:
-        """Hold the right to write the entry of `key`; see `probe.cache.locks.hold`."""
+        """Lock the entry of `key` for writing; see `probe.cache.locks.hold`."""
         return locks.hold(self._lock_file(key), on_wait)
 
     def is_locked(self, key: FeatureKey) -> bool:
@@ -183,7 +183,7 @@ class Store:
         return locks.is_held(self._lock_file(key))
 
     def locks_of(self, path: Path) -> list[Path]:
-        """Return the lock files of the entry that a file belongs to, by the digest in its name."""
+        """Return the lock files of an entry by the digest in a file's name."""
         digest = re.search(rf"-([0-9a-f]{{{DIGEST_CHARACTERS}}})\.", path.name)
         return sorted(self._lock_folder.glob(f"{digest[1]}*.lock")) if digest else []
 
@@ -205,12 +205,12 @@ class Store:
         return path.name.removesuffix(ENDING)
 
     def named(self, name: str) -> Path:
-        """Return the file of that name or unique beginning, damaged ones included.
+        """Return the file of a name or unique beginning, even if it is damaged.
 
         Raises
         ------
         UnknownNameError
-            No file is called so, or more than one.
+            No file matches, or more than one.
         """
         stem = self._stem(name)
         if self.is_exact(name):
@@ -225,11 +225,11 @@ class Store:
         return found[0]
 
     def is_exact(self, name: str) -> bool:
-        """Whether a file is called so, and not only begins so."""
+        """Whether a file has exactly this name."""
         return (self.folder / f"{self._stem(name)}{ENDING}").is_file()
 
     def discard(self, path: Path) -> None:
-        """Delete the file of an entry, if it is there still.
+        """Remove the file of an entry, if it still exists.
 
         Raises
         ------
@@ -242,9 +242,9 @@ class Store:
             self._use_mark(path).unlink(missing_ok=True)
 
     def note_use(self, path: Path) -> None:
-        """Remember that an entry was used now, beside it, since entries never change.
+        """Record the time of use in a file beside the entry, since entries never change.
 
-        Where the folder is read-only for this user nothing is remembered.
+        Nothing is recorded where the folder is read-only for this user.
         """
         mark = self._use_mark(path)
         with contextlib.suppress(OSError):
@@ -266,12 +266,12 @@ class Store:
         return sorted(self.folder.glob(".*.partial"))
 
     def temporaries(self) -> list[Path]:
-        """Return what `pack` is writing, or left behind when it was killed."""
+        """Return the temporary files of running or killed `pack` commands."""
         return sorted(self.folder.glob(f".*{ENDING}.*.tmp"))
 
 
 def _called(name: str, stem: str, entries: Sequence[Entry]) -> list[Entry]:
-    """Return the entries of that name, or else dataset, or else beginning or digest."""
+    """Return the entries that match by name, or else by dataset, or else by beginning or digest."""
     exact = [entry for entry in entries if entry.name == stem]
     close = exact or [entry for entry in entries if entry.dataset == name]
     return close or [e for e in entries if e.name.startswith(stem) or e.key.digest.startswith(stem)]
@@ -279,7 +279,7 @@ def _called(name: str, stem: str, entries: Sequence[Entry]) -> list[Entry]:
 
 @contextlib.contextmanager
 def removing(path: Path) -> Iterator[None]:
-    """Turn the refusal to remove a file into one line."""
+    """Raise a CacheError where a file cannot be removed."""
     try:
         yield
     except OSError as error:

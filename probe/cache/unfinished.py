@@ -1,7 +1,7 @@
-"""Entries that are not finished: what is there, who writes them, and rows that others may take.
+"""Unfinished and damaged entries: list them, remove them, and find their usable rows.
 
-They are never listed as entries. The command that made one goes on from it; other commands of the
-same recipe copy its finished rows, as they copy those of complete entries.
+Unfinished entries are never listed as entries. The command that made one resumes it; other commands
+of the same recipe copy its finished rows, as they copy those of complete entries.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Unfinished:
-    """An entry that a process is writing, or left behind.
+    """An entry that a process is writing, or was writing when it was killed.
 
     Parameters
     ----------
     path : Path
         The file of rows, whose journal lies beside it, or the temporary file of `pack`.
     done, rows : int
-        Rows in finished blocks, and rows there will be; 0 where nobody can tell.
+        Rows in finished blocks, and rows in total; 0 where that is unknown.
     size : int
         Bytes on the disk, with the journal.
     modified : float
@@ -60,7 +60,7 @@ class Unfinished:
 
 
 def list_unfinished(store: Store) -> list[Unfinished]:
-    """Return what is unfinished in a store, a journal whose rows are gone included."""
+    """Return the unfinished entries of a store, including journals without a file of rows."""
     stems = {path.stem for path in (*store.partials(), *store.folder.glob(".*.journal"))}
     places = [store.folder / f"{stem}.partial" for stem in sorted(stems)] + store.temporaries()
     found = (_describe(store, place) for place in places)
@@ -82,13 +82,13 @@ def _describe(store: Store, partial: Path) -> Unfinished | None:
         rows=rows,
         size=sum(min(one.st_size, one.st_blocks * 512) for one in states),
         modified=max(one.st_mtime for one in states),
-        # by the name, for a process that begins has not written the key yet
+        # by the name, since a process that just started has not written the key yet
         writing=any(map(locks.is_held, store.locks_of(partial))),
     )
 
 
 def discard_unfinished(store: Store, partial: Path) -> bool:
-    """Remove what a process left behind; False, and nothing is removed, where one works on it.
+    """Remove an unfinished entry; return False and remove nothing where a process writes it.
 
     Raises
     ------
@@ -99,15 +99,15 @@ def discard_unfinished(store: Store, partial: Path) -> bool:
         held = [stack.enter_context(locks.hold_if_free(one)) for one in store.locks_of(partial)]
         if not all(held):
             return False
-        partial.with_suffix(".journal").unlink(missing_ok=True)  # first: it speaks of the other
+        partial.with_suffix(".journal").unlink(missing_ok=True)  # before the file that it describes
         partial.unlink(missing_ok=True)
     return True
 
 
 def progress(partial: Path) -> tuple[int, int]:
-    """Return how many rows of an unfinished entry are in finished blocks, and how many there are.
+    """Return how many rows of an unfinished entry are in finished blocks, and how many in total.
 
-    (0, 0) where it is not there, or not far enough to tell.
+    (0, 0) where its file is missing or has no header yet.
     """
     try:
         header = read_header(partial)
@@ -136,7 +136,7 @@ def _finished(header: Header) -> dict[tuple[str, int], int]:
 
 
 class FinishedRows:
-    """The rows of one split that are in finished blocks, of a file that is not sound as a whole.
+    """The rows of a split that lie in finished blocks of an unfinished or damaged file.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class FinishedRows:
         Raises
         ------
         CorruptEntryError
-            The file does not hold what they say.
+            A block does not match its checksum.
         """
         return self._rows.take(self._index[index])
 
@@ -167,12 +167,12 @@ class FinishedRows:
 def finished_rows(
     store: Store, key: FeatureKey, *, own: bool = True, others: bool = True
 ) -> list[FinishedRows]:
-    """Return the finished rows of unfinished entries of a recipe; they outlive their files.
+    """Return the finished rows of a recipe's unfinished entries, readable even after removal.
 
     Parameters
     ----------
     own, others : bool, default=True
-        Those of the unfinished entry of `key` itself, and of all others.
+        Include the unfinished entry of `key` itself, and all others.
     """
     found = []
     for partial in store.partials():
@@ -191,9 +191,9 @@ def _sources(opened: OpenFile) -> list[FinishedRows]:
 
 
 def _proven(opened: OpenFile, finished: Mapping[tuple[str, int], int]) -> list[FinishedRows]:
-    """Return rows of blocks with a checksum, whose content hashes give the key's digest.
+    """Return the rows of blocks with a checksum, if the content hashes match the key's digest.
 
-    No checksum holds for the tables of such a file; the digest does for which image a row is of.
+    The tables of such a file have no valid checksum; the key's digest proves each row's image.
     """
     header, made = opened.header, []
     if header.key.digest != header.digest:
@@ -206,10 +206,10 @@ def _proven(opened: OpenFile, finished: Mapping[tuple[str, int], int]) -> list[F
 
 
 def rows_of_damaged(store: Store, key: FeatureKey) -> list[FinishedRows]:
-    """Return what is good of a recipe's entries that cannot be opened any more.
+    """Return the usable rows of a recipe's damaged entries.
 
-    A flipped bit in a label or an id makes an entry unusable. Its features are proven by their
-    blocks' checksums and its content hashes by the key, and a dataset has the labels.
+    A flipped bit in a label or an id makes an entry unusable. But its features are proven by their
+    blocks' checksums and its content hashes by the key, and the dataset has the labels.
     """
     found = []
     for path in store.files():
@@ -225,7 +225,7 @@ def rows_of_damaged(store: Store, key: FeatureKey) -> list[FinishedRows]:
 
 
 def proven_rows(path: Path) -> list[FinishedRows]:
-    """Return the rows of a complete entry whose tables need not be as they were written.
+    """Return the proven rows of a complete entry whose tables may be damaged.
 
     Raises
     ------

@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent, path.name, ".tmp")
-        temporary, descriptor = _made_and_held(lambda: _made(path))
+        temporary, descriptor = _create_locked(lambda: _new_temporary(path))
     except OSError as error:
         raise _unwritable(path, error) from error
     try:
@@ -66,7 +66,7 @@ def working_folder(parent: Path, name: str, ending: str) -> Iterator[Path]:
     """
     parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(parent, name, ending)
-    folder, descriptor = _made_and_held(
+    folder, descriptor = _create_locked(
         lambda: tempfile.mkdtemp(prefix=f".{name}.", suffix=ending, dir=parent)
     )
     try:
@@ -76,13 +76,13 @@ def working_folder(parent: Path, name: str, ending: str) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def _made(path: Path) -> str:
+def _new_temporary(path: Path) -> str:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     return name
 
 
-def _made_and_held(make: Callable[[], str]) -> tuple[Path, int]:
+def _create_locked(make: Callable[[], str]) -> tuple[Path, int]:
     """Create a temporary file or folder; return it and the descriptor that locks it.
 
     Another process may remove it as a leftover before it is locked; then another one is made.

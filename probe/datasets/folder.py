@@ -543,8 +543,8 @@ def _split_folders(root: str, base: str, names: Sequence[str]) -> dict[str, str]
         raise DataError(f"{place}: {both} are all {twice[0]!r}; keep one of them")
     near_names = {name: split for name, split in read.items() if name.lower() not in EXACT}
     if near_names:
-        told = ", ".join(f"{shown(name)} as {split}" for name, split in near_names.items())
-        log.warning("%s: reading the folder %s", place, told)
+        readings = ", ".join(f"{shown(name)} as {split}" for name, split in near_names.items())
+        log.warning("%s: reading the folder %s", place, readings)
     return {split: name for name, split in read.items()}
 
 
@@ -565,8 +565,8 @@ def _splits_in_classes(root: str, base: str, names: Sequence[str]) -> list[Class
             if inner.folders and not inner.image:
                 return []  # `fold_0/train/cat`: no classes, but copies
             found.append(ClassFolder(split=read[folder], name=class_name(name), folder=path))
-    told = ", ".join(f"{shown(folder)} as {split}" for folder, split in read.items())
-    log.warning("%s: each class has its splits; reading %s", shown(root), told)
+    readings = ", ".join(f"{shown(folder)} as {split}" for folder, split in read.items())
+    log.warning("%s: each class has its splits; reading %s", shown(root), readings)
     return found
 
 

@@ -56,7 +56,7 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         log.warning("%s: %s", file, note)
     if table.unused:
         log.warning(
-            "%s: no labels (--group and --sample-weight may name them, and figures are told by "
+            "%s: no labels (--group and --sample-weight may name them, and figures are split by "
             "those of few values): %s",
             file,
             ", ".join(_with_values(name, table.columns.get(name, ())) for name in table.unused),

@@ -88,14 +88,14 @@ class SeveralScans(Guard):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read as a file does, but stop before and after each byte of the padding."""
-        here, told = self.tell(), False
+        here, within_padding = self.tell(), False
         if self._next < len(self._places) and here == self._places[self._next]:
-            self._next, told = self._next + 1, True
+            self._next, within_padding = self._next + 1, True
         if self._next < len(self._places):
             most = self._places[self._next] - here
             size = most if size is None or size < 0 else min(size, most)
         data = super().read(size)
-        return _Appended(data, self) if told else data
+        return _Appended(data, self) if within_padding else data
 
 
 class _Appended(bytes):

@@ -331,6 +331,8 @@ class FoundSplits:
     columns: tuple[int, ...]
     notes: tuple[str, ...] = ()
 
+    __repr__ = short_repr
+
 
 def find_splits(
     path: Path, names: Sequence[str], columns: Sequence[int], rows: Rows, *, may_be_classes: bool
@@ -393,8 +395,8 @@ def _exact_column(path: Path, column: int, texts: list[str], rows: Rows) -> Foun
         raise DataError(f"{path}: line {line}: the split {text!r} is not train, val or test")
     by_row = [read[text] for text in texts]
     near = [text for text in read if text.lower() not in EXACT]
-    told = ", ".join(f"{text!r} as {read[text]}" for text in sorted(near))
-    notes = (f"read in `split`: {told}",) if near else ()
+    readings = ", ".join(f"{text!r} as {read[text]}" for text in sorted(near))
+    notes = (f"read in `split`: {readings}",) if near else ()
     return FoundSplits(by_row=by_row, columns=(column,), notes=notes)
 
 
@@ -492,11 +494,11 @@ def _read_flags(
     other = "train" if "train" not in flags else "val" if "test" in flags else "test"
     by_row = []
     for number, (line, _) in enumerate(rows):
-        told = [split for split, yes in chosen.items() if yes[number]]
-        if len(told) > 1 or (not told and len(flags) == 3):
-            what = " and ".join(told) or "neither train nor val nor test"
+        marked = [split for split, yes in chosen.items() if yes[number]]
+        if len(marked) > 1 or (not marked and len(flags) == 3):
+            what = " and ".join(marked) or "neither train nor val nor test"
             raise DataError(f"{path}: line {line} is {what} by its columns; {_ADVICE}")
-        by_row.append(told[0] if told else other)
+        by_row.append(marked[0] if marked else other)
     for split, column in flags.items():
         if split != "train" and sum(chosen[split]) * 2 > len(rows) and "train" not in flags:
             raise DataError(

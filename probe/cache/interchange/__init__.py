@@ -1,4 +1,4 @@
-"""Features in and out: other people's files become entries, and entries their files."""
+"""Import feature files of other tools as entries, and export entries."""
 
 from probe.cache.interchange.exporting import FORMATS, export_features
 from probe.cache.interchange.importing import import_features

@@ -1,4 +1,4 @@
-"""The arrays of the files that people have, by name, each read when it is used.
+"""Open the arrays of feature files by name, each read when it is used.
 
 Pickles, .npy, .npz, HDF5, MATLAB's .mat of both kinds, .safetensors, and the Parquet files that
 `probe cache export` writes.
@@ -22,13 +22,13 @@ from probe.core.short_repr import short_repr
 from probe.datasets.pickles import load_pickle, loads_pickle, text_keys
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
 
-MATLAB = b"MATLAB"  # how the block before its HDF5 begins
+MATLAB = b"MATLAB"  # beginning of the block before its HDF5
 MATLAB_OWN = ("#refs#", "#subsystem#")
 # of text of variable length: HDF5 File Format Specification 3.0, VIII, Appendix
 REFERENCE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 MOST_TEXT = 4096  # bytes of an id or a class name: the longest path
-MOST_UNFOLDED = 1100  # bytes that a byte on disk may become: what deflate reaches at most
-SMALL = 1 << 26  # bytes that are read whatever is stored
+MOST_UNFOLDED = 1100  # times: the largest ratio of deflate
+SMALL = 1 << 26  # bytes that are read whatever the stored size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Array:
     read : callable
         Returns it: numbers (n, ...) as an array, text as a list.
     names : mapping of number to str, optional
-        What its numbers mean (HDF5's enumerations).
+        Names of its numbers (HDF5's enumerations).
     """
 
     read: Callable[[], Any]
@@ -49,13 +49,13 @@ class Array:
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
-    """What a file holds.
+    """The arrays of a file.
 
     Parameters
     ----------
     named : mapping of name to Array
     exported : bool
-        `probe cache export` wrote it: labels of two dimensions are several labels an image.
+        `probe cache export` wrote it: two-dimensional labels are multi-label.
     matlab : bool
         MATLAB wrote it: vectors may be rows, and columns may be images.
     """
@@ -73,11 +73,11 @@ def open_arrays(path: Path) -> Arrays:
     Raises
     ------
     UsageError
-        Its ending is none that is read here.
+        Its ending is not supported.
     DataError
-        It is not there, no regular file, or damaged.
+        It is missing, not a regular file, or damaged.
     UnsafeFileError
-        It wants code to run, keeps its data in other files, or claims what it does not hold.
+        It contains code, keeps its data in other files, or claims more than it holds.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -87,7 +87,7 @@ def open_arrays(path: Path) -> Arrays:
 
 
 def read_array(path: Path, array: Array, name: str) -> Any:
-    """Read one array; whatever the library behind it meets becomes one line.
+    """Read one array; any error of the library becomes one line.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def text_of(value: Any, where: str) -> str:
     Raises
     ------
     DataError
-        It is not UTF-8, too long, or holds a zero byte; `where` says which it is.
+        It is not UTF-8, too long, or has a zero byte; `where` names it in the message.
     """
     try:
         data = value if isinstance(value, bytes) else str(value).encode()
@@ -183,7 +183,7 @@ def _pickle(path: Path) -> Arrays:
 
 
 def _flattened(value: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a dictionary whose dictionaries are taken apart: ``train/features``."""
+    """Return a dictionary with nested ones flattened: ``train/features``."""
     found: dict[str, Any] = {}
     for name, one in text_keys(value).items():
         if isinstance(one, Mapping) and all(isinstance(key, str | bytes) for key in one):
@@ -227,7 +227,7 @@ def _parquet(path: Path) -> Arrays:
 
 
 def _columns(path: Path, schema: Any) -> dict[str, Array]:
-    """Return the columns of somebody's table; a row's list of numbers is a row of an array."""
+    """Return the columns of a table; lists of numbers become the rows of an array."""
     import pyarrow as pa
 
     def read(name: str, width: bool) -> Any:
@@ -259,7 +259,7 @@ def _columns(path: Path, schema: Any) -> dict[str, Array]:
 
 
 def _seen_classes(file: Any, have: set[str]) -> list[str]:
-    """Return the class names that rows have, in the order of their numbers where there are any."""
+    """Return the class names in the rows, ordered by their numbers where there are any."""
     if "labels" in have:
         rows = file.read(columns=["labels"])["labels"].to_pylist()
         return sorted({name for row in rows for name in row})
@@ -399,11 +399,11 @@ def _matlab_chars(file: Any, reference: Any) -> str:
 
 
 def _variable_texts(path: Path, name: str, raw: Any, size: int) -> list[bytes]:
-    """Return text of variable length, which lies in heaps; no more of it than the file holds."""
+    """Return text of variable length, which lies in heaps, up to the size of the file."""
     import h5py
 
     part = Part(raw, 0, size)
-    with h5py.File(part, "r") as file:  # numbers are hidden: they take long to look through
+    with h5py.File(part, "r") as file:  # numbers are hidden: they take long to search
         for _, one in datasets(path, file, MATLAB_OWN):
             if not one.dtype.hasobject:
                 part.hide(one.id.get_offset(), one.id.get_storage_size())
@@ -417,14 +417,14 @@ def _variable_texts(path: Path, name: str, raw: Any, size: int) -> list[bytes]:
             raise ValueError("text that is no list")
         place = dataset.id.get_offset()
         if place is not None and not file.userblock_size:
-            raw.seek(place)  # what each row claims is reserved before it is looked for
+            raw.seek(place)  # HDF5 reserves what each row claims before it reads it
             claims = np.frombuffer(raw.read(len(dataset) * REFERENCE.itemsize), REFERENCE)
             if int(claims["length"].sum(dtype=np.int64)) > size:
                 raise UnsafeFileError(f"{path}: {name!r} claims more text than the file holds")
         for start in range(0, len(dataset), step):
             block = dataset[start : start + step].tolist()
             left -= sum(map(len, block))
-            if left < 0:  # places that all name one long text
+            if left < 0:  # rows that all refer to one long text
                 raise UnsafeFileError(f"{path}: {name!r} claims more text than the file holds")
             found += block
     return found

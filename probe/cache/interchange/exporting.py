@@ -1,4 +1,4 @@
-"""An entry as .npz, Parquet or safetensors, every row checked on its way out."""
+"""Export an entry as .npz, Parquet or safetensors, after checking every row."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def export_features(entry: FeatureSet, path: Path) -> None:
     """Write an entry in the format that the file's ending names.
 
         .npz          {split}_features, {split}_labels, {split}_ids, classes; key and provenance
-        .parquet      a row an image: split, id, label and class (of several: labels, a list of
-                      names), features (a fixed-size list); the
-                      shape of a row, classes, key and provenance in the schema's metadata
+        .parquet      a row an image: split, id, label and class (multi-label: labels, a list of
+                      names), features (a fixed-size list); the shape of a row, classes, key and
+                      provenance in the schema's metadata
         .safetensors  {split}.features, {split}.labels; the rest as JSON in the metadata
 
     Raises
@@ -53,7 +53,7 @@ def _npz(entry: FeatureSet, path: Path) -> None:
         arrays[f"{name}_features"], arrays[f"{name}_labels"] = split.features, split.labels
         arrays[f"{name}_ids"] = np.array(split.ids)
     arrays["key"], arrays["provenance"] = (np.array(text) for text in _texts(entry))
-    with zipfile.ZipFile(path, "w") as archive:  # np.savez leaves its own open where a disk is full
+    with zipfile.ZipFile(path, "w") as archive:  # np.savez leaves its file open on a full disk
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(  # type: ignore[no-untyped-call]
@@ -118,7 +118,7 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
 
 
 def _label_columns(pa: Any, classes: tuple[str, ...], labels: Any) -> list[Any]:
-    """Return number and name of each label; of several labels an image a list of names."""
+    """Return columns of label numbers and names; multi-label: one of lists of names."""
     if task_of(labels).exclusive:
         return [pa.array(labels), pa.array([classes[label] for label in labels.tolist()])]
     return [pa.array([[classes[i] for i in np.flatnonzero(row)] for row in labels])]

@@ -1,4 +1,4 @@
-"""Other people's features become an entry."""
+"""Make an entry of imported features and labels."""
 
 from __future__ import annotations
 
@@ -45,28 +45,27 @@ def import_features(
 ) -> FeatureSet:
     """Make one entry of pickles, .npy, .npz or HDF5 files with features and labels.
 
-    Pickles are read by an own reader that makes arrays and plain containers only. Nothing is known
-    of how the features were made, and the entry's key and provenance say so.
+    Pickles are read without running code. How the features were made is unknown, which the entry's
+    key and provenance record.
 
     Parameters
     ----------
     paths : sequence of Path
-        Files of one dataset; which split each is, its name or the names of its arrays say.
+        Files of one dataset; their names or those of their arrays give the split.
     split : str, optional
-        The split of files that do not say.
+        The split of files whose names do not give it.
     dataset, backbone : str, optional
-        Default: what `export_features` wrote, or from
+        Default: as recorded by `export_features`, or from
         ``{network}_{dataset}[_100]_bottleneck_features_{train,validation}.p``.
     classes : sequence of str, optional
-        Default: an array `classes` of the file, those of a known dataset of that name, or the
-        labels themselves.
+        Default: the file's array `classes`, those of a named dataset, or the labels themselves.
 
     Raises
     ------
     DataError
         An array is missing, not finite, or of an impossible shape.
     UnsafeFileError
-        A pickle asks for code to be run. Nothing was.
+        A pickle contains code. None was run.
     """
     if names.labels is not None and names.labels.endswith(".npy") and len(paths) > 1:
         raise UsageError(
@@ -100,7 +99,7 @@ def import_features(
 
 
 def _tell_apart(store: Store, entry: FeatureSet) -> None:
-    """Warn where splits of one data set, imported one by one, will not be put together."""
+    """Warn where separately imported splits of a dataset will not be joined."""
     for other in store.entries():
         same = other.dataset == entry.dataset and other.key.recipe == entry.key.recipe
         if same and not set(other.counts) & set(entry.splits):
@@ -114,7 +113,7 @@ def _tell_apart(store: Store, entry: FeatureSet) -> None:
 
 
 def _made(parts: Mapping[str, Part]) -> Made | None:
-    """Return what exported files say of their features.
+    """Return the origin of exported features.
 
     Raises
     ------
@@ -132,7 +131,7 @@ def _made(parts: Mapping[str, Part]) -> Made | None:
 
 
 def _agreed(parts: Mapping[str, Part]) -> tuple[str, ...] | None:
-    """Return the class names that the files say, where they do."""
+    """Return the class names in the files, or None."""
     said = {one.classes: one.source for one in parts.values() if one.classes}
     if len(said) > 1:
         first, second, *_ = said.values()

@@ -1,4 +1,4 @@
-"""Labels in any of their usual forms, as class numbers and class names."""
+"""Convert labels in their usual forms to class numbers and class names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Labels: TypeAlias = "NDArray[np.int64] | NDArray[np.uint8] | list[str]"
 
 
 class Labelled(Protocol):
-    """A split's labels, and what its file says of classes."""
+    """A split's labels and their file."""
 
     @property
     def source(self) -> Path:
@@ -41,14 +41,14 @@ def usual_labels(
     Parameters
     ----------
     value : array or list
-        Numbers or text, (n,), (n, 1) or (1, n); or numbers, (n, n_classes), 1 for a class that the
-        image has, else 0 or -1.
+        Numbers or text, (n,), (n, 1) or (1, n); or numbers, (n, n_classes), 1 for the image's
+        classes and 0 or -1 for the others.
     where : str
         Begins messages.
     names : mapping of number to str, optional
-        What numbers mean.
+        Names of the numbers.
     counts : collection of int
-        What n may be.
+        Possible values of n.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def usual_labels(
     Raises
     ------
     DataError
-        It is something else; the message names the first row that is.
+        It has another form; the message names the first such row.
     """
     if isinstance(value, np.ndarray) and value.dtype.kind in "OSU":
         value = (value.ravel() if 1 in value.shape else value).tolist()
@@ -147,9 +147,9 @@ def class_numbers(
 ) -> tuple[dict[str, NDArray[np.int32] | NDArray[np.uint8]], tuple[str, ...]]:
     """Return class numbers, (n,) each, and class names.
 
-    Numbers are counted by those that are present and keep their value as their class's name: memory
-    is that of the rows, however large the numbers are. Where classes are given (or known, of a data
-    set of that name) numbers count them. Several labels an image are a matrix of 0 and 1.
+    Numbers become classes by those that are present, whose values are the class names, so that
+    large numbers cost no memory. With class names (given, or of a named dataset) numbers are
+    positions among them. Multi-label targets are a matrix of 0 and 1.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Features and labels of the files that people have, split by split."""
+"""Read features and labels of each split from feature files."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from probe.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
-BLOCK = 1 << 24  # numbers that are looked through at a time
+BLOCK = 1 << 24  # numbers that are checked at a time
 OF_EXPORTS = ("key", "provenance")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What `probe cache export` wrote of how features were made; names alone, nothing is proven."""
+    """The origin of features as `probe cache export` recorded it: names, without proof."""
 
     dataset: str
     backbone: str
@@ -48,7 +48,7 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One split as it was found.
+    """One split of a feature file.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ class Part:
     labels : int64, (n,); list of str; or uint8 of 0 and 1, (n, n_classes)
     ids : sequence of str, optional
     classes : tuple of str, optional
-        What the labels count, where the file says it.
+        Class names, where the file has them.
     exported : bool
-        `probe cache export` wrote it: labels of two dimensions are several an image.
+        `probe cache export` wrote it: two-dimensional labels are multi-label.
     made : Made, optional
-        What an exported file says of its features.
+        The origin of exported features.
     """
 
     __repr__ = short_repr
@@ -76,12 +76,12 @@ class Part:
 
 
 def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
-    """Read the splits of one file. Each of its arrays is used, or named in a warning.
+    """Read the splits of a file. Each of its arrays is used or named in a warning.
 
     Parameters
     ----------
     split : str or None
-        What the file is where neither its arrays' names nor its own say.
+        The split where neither the arrays' names nor the file's give it.
 
     Raises
     ------
@@ -117,10 +117,12 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
         )
     if names.labels is not None and names.labels.endswith(".npy") and len(found) + len(without) > 1:
         raise UsageError(f"--labels {names.labels}: one file for the features of several splits")
-    told = [name for name in unused if tells_splits(name) and split is None]
-    whole = told and len(found) == 1 and split_and_role(next(iter(found.values()))["features"])
-    own = _divisions(path, arrays, told) if whole and whole[0] is None else None
-    unused = [name for name in unused if own is None or name not in told]
+    split_arrays = [name for name in unused if tells_splits(name) and split is None]
+    whole = (
+        split_arrays and len(found) == 1 and split_and_role(next(iter(found.values()))["features"])
+    )
+    own = _divisions(path, arrays, split_arrays) if whole and whole[0] is None else None
+    unused = [name for name in unused if own is None or name not in split_arrays]
     if without:
         log.warning("%s: no labels for %s; left out", path, list_names(without))
     if said := [name for name in unused if not (arrays.exported and name in OF_EXPORTS)]:
@@ -130,25 +132,27 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
         name: replace(_part(path, arrays, roles, classes), made=made)
         for name, roles in found.items()
     }
-    return parts if own is None else _divided(path, told[0], next(iter(parts.values())), own)
+    return (
+        parts if own is None else _divided(path, split_arrays[0], next(iter(parts.values())), own)
+    )
 
 
-def _divisions(path: Path, arrays: Arrays, told: Sequence[str]) -> list[str]:
-    """Return the split of each row, which an array of words tells.
+def _divisions(path: Path, arrays: Arrays, names: Sequence[str]) -> list[str]:
+    """Return the split of each row from an array of words.
 
     Raises
     ------
     DataError
-        It is told in another way. All rows would be trained on.
+        The splits have another form, and all rows would be trained on.
     """
-    value = read_array(path, arrays.named[told[0]], told[0]) if len(told) == 1 else None
+    value = read_array(path, arrays.named[names[0]], names[0]) if len(names) == 1 else None
     values = value.ravel().tolist() if isinstance(value, np.ndarray) else value
     if isinstance(values, list | tuple) and all(isinstance(one, str | bytes) for one in values):
-        words = [text_of(one, f"{path}: {told[0]}").strip().lower() for one in values]
+        words = [text_of(one, f"{path}: {names[0]}").strip().lower() for one in values]
         if set(words) <= SPLIT_WORDS.keys():
             return [SPLIT_WORDS[word] for word in words]
     raise DataError(
-        f"{path}: {list_names(told)} may say which rows are train and which are test; write each "
+        f"{path}: {list_names(names)} may say which rows are train and which are test; write each "
         "split as arrays of its own (X_train, y_train, X_test, y_test), or as an array `split` of "
         "the words train, val and test; --split train takes all rows as they are"
     )
@@ -176,7 +180,7 @@ def _divided(path: Path, name: str, part: Part, own: Sequence[str]) -> dict[str,
 
 
 def _made(path: Path, arrays: Arrays) -> Made | None:
-    """Return what an exported file says of its features; None, with a warning, without it."""
+    """Return the origin of exported features; None, with a warning, where it is damaged."""
     try:
         texts = [str(read_array(path, arrays.named[name], name)) for name in OF_EXPORTS]
         key, provenance = FeatureKey.from_json(loads_json(texts[0])), loads_json(texts[1])
@@ -192,7 +196,7 @@ def _made(path: Path, arrays: Arrays) -> Made | None:
 
 
 def _of_its_name(path: Path, places: Mapping[str | None, dict[str, str]]) -> str:
-    """Return the split that a file's name says, unless its arrays' names say some themselves."""
+    """Return the split in a file's name, unless its arrays' names give splits themselves."""
     named = any(split is not None and "features" in one for split, one in places.items())
     return "train" if named else split_in(path.stem) or "train"
 
@@ -200,13 +204,13 @@ def _of_its_name(path: Path, places: Mapping[str | None, dict[str, str]]) -> str
 def _chosen(
     path: Path, places: Mapping[str | None, dict[str, str]], unnamed: str
 ) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Return the arrays of each split, and those that go with no features."""
+    """Return the arrays of each split, and those that belong to no features."""
     bare = {role: name for role, name in places.get(None, {}).items() if role != "classes"}
     named = [one for split, one in places.items() if split is not None and "features" in one]
     if "features" in bare:
         return merge_unnamed_split(path, places, unnamed), []
     others = {split: dict(one) for split, one in places.items() if split is not None}
-    if len(named) == 1:  # X_train and y: there is nothing else that y could be of
+    if len(named) == 1:  # X_train and y: y can only belong to X_train
         (split,) = (split for split, one in others.items() if "features" in one)
         taken = {role: name for role, name in bare.items() if role not in others[split]}
         others[split] |= taken
@@ -217,7 +221,7 @@ def _chosen(
 def _class_names(
     path: Path, arrays: Arrays, places: Mapping[str | None, dict[str, str]]
 ) -> tuple[tuple[str, ...] | None, list[str]]:
-    """Return what labels count, and the array that is called so and holds something else."""
+    """Return the class names, and unused arrays that are named like class names."""
     found = [one["classes"] for one in places.values() if "classes" in one]
     if not found:
         return None, []
@@ -283,12 +287,12 @@ def _features(path: Path, array: Array, name: str) -> NDArray[Any]:
 
 
 def _turned(path: Path, features: NDArray[Any], count: int) -> NDArray[Any]:
-    """Put the images of a MATLAB array, which may be its columns, in its rows."""
+    """Transpose a MATLAB array whose columns are the images."""
     rows, columns = features.shape[0], features.shape[-1]
     if rows == columns == count:
         raise DataError(
             f"{path}: features are {' x '.join(map(str, features.shape))} for {count} labels: "
-            "whether a row or a column is an image cannot be told, and MATLAB's files have both; "
+            "whether a row or a column is an image is ambiguous, and MATLAB's files have both; "
             "save them as .npz, one row an image"
         )
     return np.moveaxis(features, -1, 0) if rows != count and columns == count else features
@@ -313,7 +317,7 @@ def _ids(path: Path, array: Array, name: str, count: int) -> list[str]:
 
 
 def _look_at_zeros(path: Path, name: str, features: NDArray[Any]) -> None:
-    """Warn of rows at the end that hold zeros only, as a writer that was killed leaves them."""
+    """Warn of zero rows at the end, as a killed writer leaves them."""
     zeros = 0
     for block in _blocks_from_the_end(features):
         some = (block.reshape(len(block), -1) != 0).any(axis=1)

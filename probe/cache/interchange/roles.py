@@ -1,7 +1,7 @@
-"""Which array of a file is what: features, labels, ids or class names, and of which split.
+"""Infer the role (features, labels, ids, class names) and split of an array from its name.
 
-Names are taken apart at anything but letters and digits and where a capital begins, so that
-``X_train``, ``train/features``, ``featuresTrain`` and ``xtest`` say what they are.
+Names are divided at anything but letters and digits and before capitals, so that ``X_train``,
+``train/features``, ``featuresTrain`` and ``xtest`` are understood.
 """
 
 from __future__ import annotations
@@ -29,8 +29,16 @@ ROLE_WORDS = {
     "path": "ids", "filepaths": "ids",
     "classes": "classes", "classnames": "classes", "labelnames": "classes",
 }  # fmt: skip
-NEUTRAL = {"image", "img", "bottleneck", "clip", "cnn"}  # say whose, not what
-SPLITS = {"split", "splits", "subset", "partition", "fold", "folds", "set"}  # a split, row by row
+NEUTRAL = {"image", "img", "bottleneck", "clip", "cnn"}  # words that give no role
+SPLITS = {
+    "split",
+    "splits",
+    "subset",
+    "partition",
+    "fold",
+    "folds",
+    "set",
+}  # names of arrays with the split of each row
 ROLES = ("features", "labels", "ids", "classes")
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _FUSED = {
@@ -40,13 +48,13 @@ _FUSED = {
     for fused in (split_word + role_word, role_word + split_word)
     if fused not in SPLIT_WORDS  # "valid" is no "val" of "id"
 }
-# read as one word before names are taken apart
+# replaced by one word before names are divided
 _WHOLE = {"class_names": "classnames", "label_names": "labelnames"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What the arrays are called in a file; None for the usual names.
+    """Names of a file's arrays; None for the usual ones.
 
     Parameters
     ----------
@@ -60,7 +68,7 @@ class Names:
 
 
 def split_and_role(name: str) -> tuple[str | None, str] | None:
-    """Return the split (None where the name does not say) and the role that a name tells.
+    """Return the split (or None) and the role in an array's name; None where there is no role.
 
     Groups that lead to an array (``data/train/features``) may have any name.
     """
@@ -97,12 +105,12 @@ def _taken_apart(text: str) -> tuple[str | None, str | None] | None:
 
 
 def calls_itself_ids(name: str) -> bool:
-    """Whether an array's name says that it holds ids, and not, say, paths."""
+    """Whether an array is named ids, and not, say, paths."""
     return any(word in {"id", "ids"} for word in re.split(r"[^a-z]+", name.lower()))
 
 
 def tells_splits(name: str) -> bool:
-    """Whether an array's name says that it tells rows' splits: ``split``, ``train_idx``."""
+    """Whether an array's name shows that it gives rows' splits: ``split``, ``train_idx``."""
     words = [word.lower() for word in WORD.findall(name.rpartition("/")[2])]
     if len(words) == 1:
         return words[0] in SPLITS
@@ -113,7 +121,7 @@ def tells_splits(name: str) -> bool:
 
 
 def split_in(stem: str) -> str | None:
-    """Return the split that a file's name says, by its last such word."""
+    """Return the split in a file's name, the last if there are several."""
     words = [word for word in re.split(r"[^a-z]+", stem.lower()) if word in SPLIT_WORDS]
     return SPLIT_WORDS[words[-1]] if words else None
 
@@ -121,14 +129,14 @@ def split_in(stem: str) -> str | None:
 def assign_roles(
     path: Path, found: Iterable[str], names: Names
 ) -> tuple[dict[str | None, dict[str, str]], list[str]]:
-    """Return the name of the array of each split and role, and the names that have no place.
+    """Return the array of each split and role by name, and the arrays without a role.
 
     Raises
     ------
     UsageError
-        A name that was asked for is not there.
+        A requested name is missing.
     DataError
-        Two arrays claim one place.
+        Two arrays have the same split and role.
     """
     there = list(found)
     places: dict[str | None, dict[str, str]] = {}
@@ -157,7 +165,7 @@ def assign_roles(
 
 
 def _asked(path: Path, there: list[str], role: str, name: str) -> dict[str, str | None]:
-    """Return the arrays that a name given by a person means: itself, or itself of each split."""
+    """Return the arrays that a requested name means: that array, or the one of each split."""
     if name in there:
         place = split_and_role(name)
         return {name: place[0] if place else None}
@@ -186,12 +194,12 @@ def list_names(names: Iterable[str]) -> str:
 def merge_unnamed_split(
     path: Path, places: Mapping[str | None, dict[str, str]], unnamed: str
 ) -> dict[str, dict[str, str]]:
-    """Give what names no split to the split `unnamed`.
+    """Assign arrays without a split to the split `unnamed`.
 
     Raises
     ------
     DataError
-        Both claim one place, as ``X`` beside ``X_train``.
+        There is another array of the same role, as ``X`` beside ``X_train``.
     """
     found = {split: dict(one) for split, one in places.items() if split is not None}
     for role, name in places.get(None, {}).items():
