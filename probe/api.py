@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.store import Store
 from probe.core.arguments import checked, current, nearest
 from probe.core.html import Html
 from probe.core.machine import default_cache_dir
@@ -178,6 +177,7 @@ def extract(
     ProbeError
         A name is unknown, files are missing, weights do not fit, an image cannot be read.
     """
+    from probe.cache.store import Store
     from probe.datasets import given_dataset
     from probe.extraction.request import Request, prepare
     from probe.screen import console
@@ -299,6 +299,7 @@ def fit(
         No head has an option of that name.
     """
     from probe.cache.joining import join
+    from probe.cache.store import Store
     from probe.runs.head_request import HeadRequest
     from probe.screen import console
     from probe.screen.heads import fit_named
@@ -429,7 +430,7 @@ def bench(
 
 @checked
 def promote(
-    run: Run | str | Path | None = None,
+    run: Run | str | Path | None,
     *,
     start: str = "probe",
     weights: AnyPath | None = None,
@@ -478,9 +479,9 @@ def promote(
 
     Parameters
     ----------
-    run : Run, str or path, optional
-        Or a run's name, its beginning, or its folder. Default: the newest run, or the winner of a
-        bench made after it; with `resume`, the newest that was interrupted.
+    run : Run, str, path or None
+        Or a run's name, its beginning, or its folder. None for the newest run, or the winner of a
+        bench made after it; with `resume`, for the newest that was interrupted.
     start : {"probe", "fresh", "scratch"}
         From the fitted head; from a fresh one on the same weights; from random weights everywhere.
     weights, dataset_root : path, optional
@@ -594,7 +595,7 @@ def promote(
 
 @checked
 def make_bundle(
-    run: Run | str | Path | None = None,
+    run: Run | str | Path | None,
     out: str | Path | None = None,
     *,
     weights: str | Sequence[str] | Mapping[str, AnyPath] | None = None,
@@ -610,7 +611,7 @@ def make_bundle(
 
     Parameters
     ----------
-    run : Run, str or path, optional
+    run : Run, str, path or None
         As in `promote`.
     out : path, optional
         A folder to make, or a file ``NAME.probe``. Default: ``RUN/bundle``.
@@ -679,6 +680,7 @@ def open_features(name: str | None = None, *, cache_dir: AnyPath | None = None) 
         There is no entry at all, or it is damaged.
     """
     from probe.cache.features import FeatureSet
+    from probe.cache.store import Store
 
     store = Store(_folder(cache_dir))
     of_dataset = [one for one in store.entries() if one.dataset == name]
@@ -801,6 +803,7 @@ class Run:
         """Names of the classes, in the order of the columns of `predictions`."""
         from probe.cache.file import read_header
         from probe.cache.joining import parse_features_name
+        from probe.cache.store import Store
 
         names, _ = parse_features_name(self.result.entry)
         return tuple(read_header(Store(self.cache_dir).choose(names[0]).path).classes)
