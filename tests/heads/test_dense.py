@@ -117,6 +117,9 @@ def test_a_parameter_out_of_range_is_named(params: dict[str, Any]) -> None:
 def test_a_learning_rate_that_overflows_says_so() -> None:
     with pytest.raises(HeadError, match="lower lr"):
         fit(optimizer="sgd", lr=1e38, normalize="none")
+    head = DenseHead(epochs=3, optimizer="sgd", normalize="none", random_state=0)
+    with pytest.raises(HeadError, match=r"lr=1e\+38"):
+        head.fit_grid(*make_features(), [0.1, 1e38])
 
 
 def test_a_fit_that_diverged_says_so(caplog: pytest.LogCaptureFixture) -> None:

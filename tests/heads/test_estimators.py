@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.base import clone
 from sklearn.utils.estimator_checks import check_estimator
 
 from probe.errors import HeadError
@@ -35,6 +35,12 @@ def unfitted(spec: HeadSpec, **params: Any) -> Any:
     return head
 
 
+@cache
+def plain(name: str) -> Any:
+    """Return a head fitted on the usual rows; nobody fits it again."""
+    return unfitted(HEADS[name]).fit(*make_features())
+
+
 @each_head
 def test_a_head_keeps_scikit_learns_rules(spec: HeadSpec) -> None:
     head = spec.load()()
@@ -54,8 +60,7 @@ def test_a_head_keeps_scikit_learns_rules(spec: HeadSpec) -> None:
 
 @each_linear_head
 def test_a_head_learns_what_can_be_learnt(spec: HeadSpec) -> None:
-    X, y = make_features()
-    head = unfitted(spec).fit(X, y)
+    head = plain(spec.name)
     assert head.coef_.shape == (4, 12)
     assert head.intercept_.shape == (4,)
     assert head.score(*make_features(seed=1)) > 0.85
@@ -88,15 +93,15 @@ def test_fitting_twice_gives_the_same_bits(spec: HeadSpec) -> None:
     one, two = (unfitted(spec).fit(X, y, validation=make_features(seed=1)) for _ in range(2))
     assert learnt(one) == learnt(two)
     assert one.history_ == two.history_
-    assert learnt(clone(one).fit(X, y)) == learnt(one)  # validation only watches
+    assert learnt(plain(spec.name)) == learnt(one)  # validation only watches
 
 
 @each_linear_head
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_float_types_give_nearly_the_same_head(spec: HeadSpec, dtype: type) -> None:
     X, y = make_features()
-    head, other = unfitted(spec).fit(X, y), unfitted(spec).fit(X.astype(dtype), y)
-    np.testing.assert_allclose(other.coef_, head.coef_, atol=5e-3)
+    other = unfitted(spec).fit(X.astype(dtype), y)
+    np.testing.assert_allclose(other.coef_, plain(spec.name).coef_, atol=5e-3)
 
 
 @each_head
@@ -116,19 +121,18 @@ def test_a_read_only_memory_map_is_fitted_like_an_array(spec: HeadSpec, tmp_path
 def test_features_of_any_scale_and_offset_give_the_same_predictions(spec: HeadSpec) -> None:
     X, y = make_features()
     scale = np.logspace(-3, 3, X.shape[1])
-    head, moved = unfitted(spec).fit(X, y), unfitted(spec).fit(X * scale - 7 * scale, y)
-    np.testing.assert_allclose(
-        moved.predict_proba(X * scale - 7 * scale), head.predict_proba(X), atol=1e-4
-    )
+    moved = unfitted(spec).fit(X * scale - 7 * scale, y)
+    expected = plain(spec.name).predict_proba(X)
+    np.testing.assert_allclose(moved.predict_proba(X * scale - 7 * scale), expected, atol=1e-4)
 
 
 @each_linear_head
 def test_a_constant_feature_changes_nothing(spec: HeadSpec) -> None:
     X, y = make_features()
     wider = np.column_stack([X, np.full(len(X), 0.1, np.float32)])
-    plain, head = unfitted(spec).fit(X, y), unfitted(spec).fit(wider, y)
+    head = unfitted(spec).fit(wider, y)
     assert np.abs(head.coef_[:, -1]).max() == 0
-    np.testing.assert_allclose(head.coef_[:, :-1], plain.coef_, atol=1e-4)
+    np.testing.assert_allclose(head.coef_[:, :-1], plain(spec.name).coef_, atol=1e-4)
 
 
 @each_head
@@ -162,10 +166,9 @@ def test_validation_rows_must_fit_the_training_rows(spec: HeadSpec) -> None:
 
 
 @each_head
-@pytest.mark.parametrize("name", ["normalize"])
-def test_an_unknown_choice_names_the_choices(spec: HeadSpec, name: str) -> None:
+def test_an_unknown_choice_names_the_choices(spec: HeadSpec) -> None:
     with pytest.raises(HeadError, match="standard, l2, none"):
-        unfitted(spec, **{name: "zca"}).fit(*make_features())
+        unfitted(spec, normalize="zca").fit(*make_features())
 
 
 @each_head

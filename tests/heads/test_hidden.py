@@ -69,8 +69,9 @@ def test_both_trainers_take_the_same_steps(
     "params", [{"schedule": "cosine"}, {"schedule": "step"}, {"label_smoothing": 0.2},
                {"sampling": "balanced"}, {"optimizer": "sgd", "schedule": "cosine"}],
 )  # fmt: skip
-def test_many_at_once_take_the_steps_of_each_alone(params: dict[str, Any]) -> None:
-    X, y = make_features()
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_many_at_once_take_the_steps_of_each_alone(params: dict[str, Any], n_classes: int) -> None:
+    X, y = make_features(n_classes=n_classes)
     X, y = X[(y > 0) | (np.arange(len(y)) % 3 == 0)], y[(y > 0) | (np.arange(len(y)) % 3 == 0)]
     candidates = [
         {"lr": lr, "wd": wd, "random_state": seed}
@@ -82,6 +83,7 @@ def test_many_at_once_take_the_steps_of_each_alone(params: dict[str, Any]) -> No
         alone = DenseHead(epochs=3, **params, **candidate).fit(X, y)
         gap = np.abs(one.coef_ - alone.coef_).max()
         assert gap < 1e-4 * np.abs(alone.coef_).max()
+        np.testing.assert_allclose(one.intercept_, alone.intercept_, atol=1e-4)
         assert one.get_params() == alone.get_params()
 
 

@@ -37,7 +37,7 @@ def streamed(features: Any, views: int = 1) -> StreamedRows:
     )
 
 
-STREAMING = [spec for spec in HEADS.values() if spec.name != "logistic"]
+STREAMING = [spec for spec in HEADS.values() if spec.streams]
 PARAMS: dict[str, dict[str, Any]] = {
     "dense": {"epochs": 3, "random_state": 0},
     "path": {"tol": 1e-9},
