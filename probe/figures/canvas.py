@@ -1,4 +1,4 @@
-"""What all pictures share: colours, measured text, and files written by rename."""
+"""Colours, text measurement and file output of all pictures."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 INK = "#1f2933"
 FAINT = "#6b7280"  # 4.8:1 on white: still readable as text
 RULE = "#d5d9de"
-BLUE = "#0072b2"  # Okabe and Ito's: told apart from grey by every kind of colour vision
+BLUE = "#0072b2"  # of Okabe and Ito: differs from grey in every kind of colour vision
 DPI = 160
 WIDEST = 1.5  # times the font size: no letter is wider, with the space beside it
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of that size in inches that draws to memory only."""
+    """Return an empty figure of a size in inches that is drawn in memory only."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -35,7 +35,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a PNG by rename."""
+    """Write a figure as a PNG."""
     mend(figure)
     with replacing(path) as temporary, _glyphs_may_be_missing():
         figure.savefig(temporary, format="png", dpi=DPI)
@@ -48,7 +48,7 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
     from matplotlib.textpath import TextPath
 
     if not text.strip():
-        return 0.0  # TextPath fails on what has no outlines
+        return 0.0  # TextPath fails on text without outlines
     font = FontProperties(family=list(family_for(lacking(text))), size=size, weight=weight)
     with _glyphs_may_be_missing():
         path = TextPath((0, 0), text.replace("$", r"\$"), prop=font)  # $ would start a formula
@@ -86,7 +86,7 @@ def quiet_axes(axes: Axes) -> None:
 
 @contextmanager
 def _glyphs_may_be_missing() -> Iterator[None]:
-    """Draw a box for a letter that the font lacks, as matplotlib does, without its warning."""
+    """Suppress matplotlib's warning about letters that the font lacks; it draws boxes for them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

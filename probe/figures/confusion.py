@@ -1,4 +1,4 @@
-"""Draw the confusion matrix."""
+"""Draw the confusion matrix with the most frequent confusions."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ HEADING = "Most confused, true → predicted"
 CELL_COUNTS, CELL_SIZES = (2, 10, 20, 37, 100), (1.1, 0.52, 0.36, 0.22, 0.108)  # inches
 MOST_SIDE = 11.0
 LIST_STEP = 0.26
-NUMBERS_UP_TO = 20  # classes: beyond it a percentage no longer fits its cell
-NAMES_UP_TO = 120  # classes: beyond it names would be too small to read
-GAMMA = 0.5  # of the colours: an error of 2 % is seen next to a diagonal of 80 %
-DRAWN_UP_TO = 400  # classes: beyond it a cell is less than three pixels wide
-DARK_FROM = 30  # percent: white figures from there on
+NUMBERS_UP_TO = 20  # classes; with more, a percentage does not fit its cell
+NAMES_UP_TO = 120  # classes; with more, names would be too small to read
+GAMMA = 0.5  # of the colours, so that 2 % is visible next to a diagonal of 80 %
+DRAWN_UP_TO = 400  # classes; with more, a cell is less than three pixels wide
+DARK_FROM = 30  # percent from which figures are white
 COLOUR_TICKS = (0, 1, 5, 10, 25, 50, 100)
 TITLE: TextStyle = {"fontsize": 13, "color": INK, "weight": "bold"}
 SUBTITLE: TextStyle = {"fontsize": 10, "color": FAINT}
@@ -58,23 +58,22 @@ class Layout:
 
     @property
     def width(self) -> float:
-        """Of the picture."""
+        """Return the picture's size in inches."""
         return self.left + self.side + self.gap + self.bar + self.bar_room + self.list_width
 
     @property
     def height(self) -> float:
-        """Of the picture."""
+        """Return the picture's size in inches."""
         return self.bottom + self.side + self.top
 
 
 def draw_confusion(
     confusion: NDArray[np.int64] | Confusion, classes: Sequence[str], path: Path, *, title: str
 ) -> None:
-    """Draw a confusion matrix as a PNG, with the worst confusions in words beside it.
+    """Draw a confusion matrix as a PNG, with a list of the most frequent confusions beside it.
 
-    Each row, a true class, is in percent of that class's rows. Of more than `DRAWN_UP_TO` classes
-    only the words are there: a cell would be less than three pixels wide, and the matrix as large
-    as the square of their number.
+    Each row, a true class, is in percent of that class's rows. With more than `DRAWN_UP_TO` classes
+    only the list is drawn.
 
     Parameters
     ----------
@@ -82,13 +81,13 @@ def draw_confusion(
         Counts; rows are true classes, columns predicted ones.
     classes : sequence of str
     path : Path
-        Written by rename.
+        The file to write.
     title : str
 
     Raises
     ------
     UsageError
-        Matrix and classes do not fit together.
+        The matrix and the classes have different numbers.
     """
     pairs = as_pairs(confusion)
     if pairs.n_classes != len(classes) or len(classes) < 2:
@@ -114,17 +113,17 @@ def draw_confusion(
 
 
 def as_pairs(confusion: NDArray[np.int64] | Confusion) -> Confusion:
-    """Return a matrix without its zeros.
+    """Return the cells of a matrix that are not 0.
 
     Raises
     ------
     UsageError
-        It is not square.
+        The matrix is not square.
     """
     if isinstance(confusion, Confusion):
         return confusion
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
-        raise UsageError(f"a matrix of shape {confusion.shape} is none of classes by classes")
+        raise UsageError(f"a confusion matrix is square, not of shape {confusion.shape}")
     true, predicted = np.nonzero(confusion)
     count = confusion[true, predicted].astype(np.int64)
     return Confusion(n_classes=len(confusion), true=true, predicted=predicted, count=count)
@@ -133,7 +132,7 @@ def as_pairs(confusion: NDArray[np.int64] | Confusion) -> Confusion:
 def worst_confusions(
     confusion: NDArray[np.int64] | Confusion, names: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """Return the pairs most often confused, in percent of the true class, as (rate, what) texts."""
+    """Return the most frequent confusions as texts (percent of the true class, classes)."""
     pairs = as_pairs(confusion)
     rates = pairs.count / pairs.of_true[pairs.true]
     rates[pairs.true == pairs.predicted] = 0
@@ -147,7 +146,7 @@ def worst_confusions(
 
 
 def _draw_words(pairs: Confusion, classes: Sequence[str], path: Path, title: str) -> None:
-    """Draw the list alone."""
+    """Draw only the list."""
     lines = worst_confusions(pairs, [shorten(name, NAME_LENGTH) for name in readable(classes)])
     widest = max((text_width(what, 9.5) for _, what in lines), default=2.0)
     side = LIST_STEP * (len(lines) + 1)
@@ -216,7 +215,7 @@ def _draw_names(axes: Axes, names: Sequence[str], layout: Layout) -> None:
     axes.set_xlabel("predicted", color=FAINT, fontsize=10)
     axes.set_ylabel("true", color=FAINT, fontsize=10)
     if len(names) > NAMES_UP_TO:
-        return  # the numbers of the classes, as matplotlib spaces them
+        return  # matplotlib writes some class numbers
     alignment = "right" if layout.rotation == 45 else "center"
     anchor = "anchor" if layout.rotation == 45 else "default"
     axes.set_yticks(range(len(names)), names, parse_math=False)

@@ -1,4 +1,4 @@
-"""The training curve: loss and top-1 on training and validation rows, epoch by epoch."""
+"""Draw the training curve: loss and top-1 on training and validation rows after each epoch."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 7.8, 6.6  # inches
 ONE_PANEL = 3.9
-LEFT, RIGHT = 0.085, 0.80  # the labels of the lines stand right of the panels
-LABEL_GAP = 0.085  # of a panel's height: two lines' labels closer than this are moved apart
+LEFT, RIGHT = 0.085, 0.80  # the labels of the lines are right of the panels
+LABEL_GAP = 0.085  # of a panel's height: labels that are closer are moved apart
 TRAIN, VALIDATION = "train", "validation"
 COLOURS = {TRAIN: FAINT, VALIDATION: BLUE}
 
@@ -25,16 +25,16 @@ COLOURS = {TRAIN: FAINT, VALIDATION: BLUE}
 def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     """Draw a head's history as a PNG.
 
-    Two panels share the epoch axis: cross-entropy in nats above, top-1 in percent below, or mean
-    average precision, where there is one. Each line is named, with its last value, where it ends;
-    the best epoch on validation is marked.
+    Two panels share the epoch axis: cross-entropy in nats above, and top-1 or mean average
+    precision in percent below, if there is one. The name and the last value of each line are at its
+    end; the best epoch on validation is marked.
 
     Parameters
     ----------
     history : sequence of Epoch
         At least one. Heads without epochs have no curve.
     path : Path
-        Written by rename.
+        The file to write.
     title : str
 
     Raises
@@ -44,7 +44,7 @@ def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     """
     if not history:
         raise UsageError("there is no training curve: this head was not fitted epoch by epoch")
-    below, heading = _below(history)
+    below, heading = _second_panel(history)
     height = HEIGHT if below else ONE_PANEL
     figure = new_figure(WIDTH, height)
 
@@ -74,8 +74,8 @@ def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
     save(figure, path)
 
 
-def _below(history: Sequence[Epoch]) -> tuple[dict[str, list[float]], str]:
-    """Return the lines of the second panel, none where nothing was measured, and its heading."""
+def _second_panel(history: Sequence[Epoch]) -> tuple[dict[str, list[float]], str]:
+    """Return the lines of the second panel, if there are any, and its heading."""
     train = [one.train_top1 for one in history if one.train_top1 is not None]
     if train:
         return _lines(train, [one.val_top1 for one in history]), "Top-1 accuracy, %"
@@ -85,7 +85,7 @@ def _below(history: Sequence[Epoch]) -> tuple[dict[str, list[float]], str]:
 
 
 def _kept(history: Sequence[Epoch]) -> int:
-    """Return the place of the epoch that a fine-tuning keeps, see `Epoch.rank`."""
+    """Return the index of the best epoch, which fine-tuning keeps; see `Epoch.rank`."""
     return max(range(len(history)), key=lambda place: (*history[place].rank, -place))
 
 
@@ -99,7 +99,7 @@ def _draw_percent(
 
 
 def _lines(train: Sequence[float], validation: Sequence[float | None]) -> dict[str, list[float]]:
-    """Name the lines there are; what was not measured has none."""
+    """Return the lines that were measured, by name."""
     measured = [value for value in validation if value is not None]
     lines = {TRAIN: list(train)}
     return lines | {VALIDATION: measured} if len(measured) == len(train) else lines
@@ -114,7 +114,7 @@ def _panel(
     form: str,
     best: int | None = None,
 ) -> None:
-    """Draw lines over epochs; mark the place `best` on validation, without one the lowest."""
+    """Draw lines over epochs; mark the epoch `best` on validation, by default the lowest value."""
     quiet_axes(axes)
     axes.set_title(heading, loc="left", color=INK, fontsize=10.5, pad=9)
     single = "o" if len(epochs) == 1 else ""  # a line through one point cannot be seen
@@ -146,7 +146,7 @@ def _mark_best(
 
 
 def _at_least(axes: Axes, span: float, top: float | None) -> None:
-    """Limit the axis, so that it neither magnifies noise nor exceeds the possible range."""
+    """Set an axis of at least `span` that does not exceed the possible range."""
     low, high = axes.get_ylim()
     missing = max(0.0, span - (high - low)) / 2
     low, high = max(0.0, low - missing), high + missing
@@ -154,7 +154,7 @@ def _at_least(axes: Axes, span: float, top: float | None) -> None:
 
 
 def _name_lines(axes: Axes, lines: dict[str, list[float]], form: str) -> None:
-    """Write each line's name and last value where it ends, moved apart where they would touch."""
+    """Write each line's name and last value at its end, moved apart if they would touch."""
     low, high = axes.get_ylim()
     heights = {name: (values[-1] - low) / (high - low) for name, values in lines.items()}
     if len(heights) == 2:
@@ -192,7 +192,7 @@ def _subtitle(history: Sequence[Epoch]) -> str:
     count = f"{len(history)} epoch{'' if len(history) == 1 else 's'}"
     if last.train_top1 is None:
         figures = f"cross-entropy {last.train_loss:.3f} on train"
-        if last.val_loss is not None and last.val_map is None:  # there is room for one of them
+        if last.val_loss is not None and last.val_map is None:  # there is room for only one of them
             figures += f", {last.val_loss:.3f} on validation"
     else:
         figures = f"top-1 {100 * last.train_top1:.1f} % on train"

@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 
 OWN = "DejaVu Sans"  # comes with matplotlib
 EMPTY = ("Last Resort",)  # fonts that draw a box for every letter
-MOST_TOLD = 10  # class names in a message
-MOST_FONTS = 500  # opened in search of letters
+MOST_LISTED = 10  # class names in a message
+MOST_FONTS = 500  # fonts opened in search of letters
 
 
 @lru_cache(maxsize=1)
@@ -32,9 +32,9 @@ def lacking(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=256)
 def family_for(letters: frozenset[str]) -> tuple[str, ...]:
-    """Return font families that can draw these letters among them, matplotlib's own first.
+    """Return font families that together can draw these letters, matplotlib's own first.
 
-    Letters that no installed font has are left to the own font; see `undrawable`.
+    For letters that no installed font has, see `undrawable`.
     """
     from matplotlib.font_manager import fontManager, get_font
 
@@ -57,7 +57,7 @@ def family_for(letters: frozenset[str]) -> tuple[str, ...]:
 
 @lru_cache(maxsize=256)
 def undrawable(letters: frozenset[str]) -> frozenset[str]:
-    """Return those of the letters that no installed font has."""
+    """Return the letters that no installed font has."""
     from matplotlib.font_manager import FontProperties, fontManager, get_font
 
     left = set(letters)
@@ -68,9 +68,9 @@ def undrawable(letters: frozenset[str]) -> frozenset[str]:
 
 
 def readable(names: Sequence[str]) -> list[str]:
-    """Return class names that can be drawn: by their number where no font has their letters.
+    """Return class names that can be drawn: ``class N`` where no font has a name's letters.
 
-    The first time that is so for some names, it is logged.
+    This is logged the first time for each list of names.
     """
     return list(_readable(tuple(names)))
 
@@ -83,17 +83,17 @@ def _readable(names: tuple[str, ...]) -> list[str]:
     ]
     numbered = [f"{one} for {name}" for one, name in zip(made, names, strict=True) if one != name]
     if numbered:
-        more = " ..." if len(numbered) > MOST_TOLD else ""
+        more = " ..." if len(numbered) > MOST_LISTED else ""
         log.warning(
-            "no installed font has the letters of these class names: the pictures say %s; a font "
-            "such as Noto Sans CJK would show them",
-            ", ".join(numbered[:MOST_TOLD]) + more,
+            "no installed font has the letters of these class names; the pictures show %s; a font "
+            "such as Noto Sans CJK would have them",
+            ", ".join(numbered[:MOST_LISTED]) + more,
         )
     return made
 
 
 def mend(figure: Figure) -> None:
-    """Give each text of a figure fonts that have its letters, and a mark for letters none has."""
+    """Set fonts that have the letters of each text; replace letters that no font has by "?"."""
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):

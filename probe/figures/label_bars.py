@@ -18,25 +18,24 @@ TOP, BOTTOM, STEP = 0.95, 0.55, 0.27
 MOST = 40  # bars; with more labels the lowest are shown
 NAME_LENGTH = 28
 NAME_SIZE = 9.5
-VALUES = 1.6  # room right of the bars
+VALUES = 1.6  # room for values right of the bars
 
 
 def draw_label_bars(
     figures: Mapping[str, Mapping[str, Any]], n_rows: int, path: Path, *, title: str
 ) -> None:
-    """Draw the average precision of each label as a PNG, the highest above.
+    """Draw the average precision of each label as a PNG, the highest on top.
 
-    A mark on each bar is where a head that knows nothing would be: the part of images that have
-    the label.
+    A mark on each bar shows chance: the share of images that have the label.
 
     Parameters
     ----------
     figures : mapping of class name to its figures
-        As in `RunResult.multilabel`; those without an average precision are left out.
+        As in `RunResult.multilabel`; labels without an average precision are left out.
     n_rows : int
-        Images they were measured on.
+        Number of images on which they were measured.
     path : Path
-        Written by rename.
+        The file to write.
     title : str
 
     Raises
@@ -66,7 +65,7 @@ def draw_label_bars(
     whole = measured.values()
     mean = sum(float(one["average_precision"]) for one in whole) / len(measured)
     few = f", the lowest {MOST} of {len(measured)} labels" if len(measured) > MOST else ""
-    about = f"Average precision, %{few}; mean {100 * mean:.1f} %. A mark: what chance gives"
+    about = f"Average precision, %{few}; mean {100 * mean:.1f} %. Marks: by chance"
     figure.text(0.2 / WIDTH, 1 - 0.66 / height, about, color=FAINT, fontsize=10)
     save(figure, path)
 

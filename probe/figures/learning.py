@@ -1,4 +1,4 @@
-"""The learning curve: accuracy against images a class, with a band for the draws."""
+"""Draw the learning curve: accuracy against images a class, with a band for the draws."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def draw_learning_curve(curve: LearningCurve, path: Path, *, title: str) -> None
     Parameters
     ----------
     path : Path
-        Written by rename.
+        The file to write.
     """
     bands = curve.bands()
     counts = list(bands)
@@ -54,7 +54,7 @@ def draw_learning_curve(curve: LearningCurve, path: Path, *, title: str) -> None
     line = fit(title, WIDTH * (RIGHT - LEFT), 13, "bold")
     figure.text(LEFT, 0.925, line, color=INK, fontsize=13, weight="bold", parse_math=False)
     draws = max(one.count for one in bands.values())
-    told = f"mean and standard deviation of {draws} draws" if draws > 1 else "one draw"
-    about = f"{told}; {curve.n_split:,} {curve.split} images"
+    shown = f"mean and standard deviation of {draws} draws" if draws > 1 else "one draw"
+    about = f"{shown}; {curve.n_split:,} {curve.split} images"
     figure.text(LEFT, 0.87, about, color=FAINT, fontsize=10)
     save(figure, path)

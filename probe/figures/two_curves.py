@@ -1,4 +1,4 @@
-"""ROC and precision-recall curves of two classes, with the answers that are given."""
+"""Draw ROC and precision-recall curves of two classes, with the chosen threshold."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ WIDTH, HEIGHT = 8.6, 5.3  # inches
 LEFT, GAP, SIDE, BOTTOM = 0.62, 0.85, 3.35, 0.62  # inches; panels are square
 NAME = 24  # letters of a class name
 MOST_POINTS = 4000
-AWAY = 0.09  # of a panel: points nearer than this have their labels one above the other
 
 
 def draw_two_curves(
@@ -30,21 +29,21 @@ def draw_two_curves(
 ) -> None:
     """Draw both curves as a PNG.
 
-    Left the ROC curve: recall against the share of negative rows answered positive, with the
-    diagonal of a head that knows nothing. Right precision against recall, in steps, with the share
-    of positive rows. Each point is marked in both: filled the threshold that was chosen, or else
-    the answers of the more probable class, which are a ring beside a threshold.
+    On the left is the ROC curve, recall against the false positive rate, with the diagonal of
+    chance. On the right is precision against recall in steps, with the share of positive rows as
+    chance. The chosen threshold is a filled point in both, and predicting the more probable class
+    is a ring. Without a chosen threshold the latter is the filled point.
 
     Parameters
     ----------
     found : TwoCurves
         Curves of several repeats are drawn over each other.
     intervals : mapping
-        As `RunResult.two_classes` has them of the split.
+        The split's intervals in `RunResult.two_classes`.
     path : Path
-        Written by rename.
+        The file to write.
     classes : sequence of str
-        Both.
+        The names of both classes.
     title : str
     """
     curves, points = found.curves, found.points
@@ -101,7 +100,7 @@ def _panel(axes: Axes, heading: str, figure: str, x: str, y: str) -> None:
 
 
 def _mark(axes: Axes, places: Sequence[tuple[float, float] | None]) -> None:
-    """Mark the answers that are given, filled, and before them those of no threshold, a ring."""
+    """Mark points: the last one filled, the others as rings."""
     for number, place in enumerate(places):
         if place is None:
             continue
@@ -121,7 +120,7 @@ def _write(figure: Any, title: str, names: Sequence[str], about: str) -> None:
 
     room = WIDTH - LEFT - 0.2
     line(0.34, fit(title, room, 13, "bold"), color=INK, fontsize=13, weight="bold")
-    line(0.59, fit(f"{about}; dotted: what chance gives", room, 10), color=FAINT, fontsize=10)
+    line(0.59, fit(f"{about}; dotted: by chance", room, 10), color=FAINT, fontsize=10)
     signs = ["●"] if len(names) == 1 else ["○", "●"]
     key = "    ".join(f"{sign} {name}" for sign, name in zip(signs, names, strict=True))
     line(0.84, fit(key, room, 9.5), color=INK, fontsize=9.5)

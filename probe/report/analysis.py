@@ -1,4 +1,4 @@
-"""What a run said of its held-out rows, reduced to what a page shows."""
+"""Reduce a run's predictions of held-out rows to what the page shows."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ class SplitView:
     pairs : int64, (n_pairs, 3)
         True class, predicted class, rows; the cells of the confusion matrix that are not 0.
     before, after : Reliability
-        As the head is, and with its temperature; `after` is None where it has none.
+        Without and with the head's temperature; `after` is None if it has none.
     worst : int64, (n_worst,)
-        Rows that are confidently wrong, the surest first.
+        Wrong rows with the highest confidence, in descending order.
     units : int, (n_rows,), optional
-        Rows of one number belong together.
+        Rows with the same number are related.
     of_repeats : Evidence, optional
-        Where rows were predicted several times the rest is the first repeat's; this is all.
+        The results of all repeats, where rows were predicted several times; the other fields are
+        of the first repeat.
     two : TwoCurves, optional
-        Of two classes, in all repeats.
+        Curves of two classes, of all repeats.
     """
 
     __repr__ = short_repr
@@ -69,7 +70,7 @@ class SplitView:
 
     @property
     def evidence(self) -> Evidence:
-        """What was right, rows in the order of their ids."""
+        """Return which rows are right, in the order of their ids."""
         if self.of_repeats is not None:
             return self.of_repeats
         order = np.argsort(self.ids, kind="stable")
@@ -78,7 +79,7 @@ class SplitView:
         return Evidence(n=len(right), value=float(right.mean()), right=right, units=units)
 
     def confusion(self, n_classes: int) -> Confusion:
-        """Return what was taken for what."""
+        """Return the confusion matrix."""
         return confused_pairs(self.predicted, self.labels, n_classes)
 
 
@@ -86,7 +87,7 @@ AnyView = SplitView | LabelView
 
 
 def views_of(run: Run, n_worst: int = WORST) -> dict[str, AnyView]:
-    """Reduce a run's predictions, split by split; the probabilities themselves are let go."""
+    """Reduce a run's predictions, split by split, without keeping the probabilities."""
     found: dict[str, AnyView] = {}
     for split, kept in run.predictions().items():
         if split in SPLITS and len(kept):
@@ -123,7 +124,7 @@ def _view(split: str, kept: Predictions, result: RunResult, n_worst: int) -> Spl
 
 
 def _two(kept: Predictions, result: RunResult) -> TwoCurves | None:
-    """Return the curves of two classes; None where there are others, or a class has no rows."""
+    """Return the curves of two classes; None for other runs."""
     about = result.two_classes
     if about is None or kept.classes is not None or kept.scores.shape[1] != 2:
         return None
@@ -136,7 +137,7 @@ def _two(kept: Predictions, result: RunResult) -> TwoCurves | None:
 
 
 def _of_repeats(kept: Predictions) -> Evidence:
-    """Return what was right in all repeats, rows in the order of their ids."""
+    """Return which rows are right in all repeats, in the order of their ids."""
     order = np.argsort(kept.ids, kind="stable")
     units = None if kept.units is None else kept.units[order]
     return evidence(kept.compared[order], kept.columns[order], units=units)

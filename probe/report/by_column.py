@@ -1,4 +1,4 @@
-"""Figures of every row by the columns of the list, and columns that may be a shortcut."""
+"""A table of figures by the values of the list's columns, with columns that may be a shortcut."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ MOST = 20  # values of a row
 
 
 def subgroups_of(material: Material, row: Row) -> Subgroups | None:
-    """Return a row's figures by column; of a bench that an older version made, its run's."""
+    """Return a row's figures by column; for an older bench those of its run."""
     if row.subgroups is not None or row.id not in material.runs:
         return row.subgroups
     return Subgroups.of(material.runs[row.id].result.subgroups)
 
 
 def by_column(material: Material) -> Markup | None:
-    """Return a table of all rows, the worst value of each first; None where no list has columns."""
-    told = {row.id: subgroups_of(material, row) for row in material.rows}
+    """Return a table with each row's worst values first; None if no list has columns."""
+    found = {row.id: subgroups_of(material, row) for row in material.rows}
     body, notes = [], list[str]()
-    for name, groups in told.items():
+    for name, groups in found.items():
         if groups is None:
             continue
         label, lines = material.labels[name], groups.lines
@@ -35,14 +35,14 @@ def by_column(material: Material) -> Markup | None:
             ]  # fmt: skip
             body.append(element("tr", cells))
         notes += [
-            f"{label}: {column} may be a shortcut (strength {of.shortcut:.2f}): the features give "
-            "it away and it goes with the label."
+            f"{label}: {column} may be a shortcut (strength {of.shortcut:.2f}): the features "
+            "predict it, and it is associated with the label."
             for column, of in groups.columns.items()
             if of.shortcut is not None
         ]
     if not body:
         return None
-    splits = " and ".join(sorted({one.split for one in told.values() if one is not None}))
+    splits = " and ".join(sorted({one.split for one in found.values() if one is not None}))
     heads = [column_header(word, css="") for word in ("features and head", "column", "value")]
     heads += [
         column_header(word)

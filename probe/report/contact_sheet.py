@@ -1,4 +1,4 @@
-"""A sheet of thumbnails with what is said of each."""
+"""Draw a sheet of thumbnails with two lines of text under each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def draw_contact_sheet(cells: Sequence[Cell], path: Path, *, title: str, about: 
     cells : sequence of (images, line, fainter line)
         One or two images, uint8, (height, width, 3), side by side.
     path : Path
-        Written by rename.
+        The file to write.
     """
     widest = max(len(images) for images, _, _ in cells)
     width_of_cell = widest * (PICTURE + GAP) + (CELL - PICTURE)

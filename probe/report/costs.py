@@ -1,4 +1,4 @@
-"""What each row costs, as a table."""
+"""A table of what each row costs: time, compute, memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Column = tuple[str, Callable[[Row], float | None], Callable[[float], str]]
 
 
 def count(value: float) -> str:
-    """Return a large number as people say it: 4.65 M."""
+    """Return a large number with a unit: 4.65 M."""
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
             return f"{value / limit:.3g} {unit}"
@@ -20,12 +20,12 @@ def count(value: float) -> str:
 
 
 def rate(value: float) -> str:
-    """Return images a second."""
+    """Return a number of images per second as text."""
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def seconds(value: float) -> str:
-    """Return a time as people say it."""
+    """Return a time with a unit: 1.5 min."""
     if value < 60:
         return f"{value:.3g} s"
     return f"{value / 60:.3g} min" if value < 3600 else f"{value / 3600:.3g} h"
@@ -44,7 +44,7 @@ COSTS: tuple[Column, ...] = (
 
 
 def cost_table(material: Material) -> Markup:
-    """Return the sortable table of all that was measured or is known of the network."""
+    """Return the sortable table of all costs that were measured or are known."""
     known = [one for one in COSTS if any(one[1](row) is not None for row in material.rows)]
     headers = [column_header("features and head", css="")]
     headers += [column_header(name) for name, _, _ in known]
@@ -56,5 +56,5 @@ def cost_table(material: Material) -> Markup:
             value = of(row)
             cells.append(number(DASH if value is None else say(value), value))
         rows.append(cells)
-    caption = "Extraction is of all the dataset's images, decoding included."
+    caption = "Extraction time is for all images of the dataset, with decoding."
     return table(headers, rows, caption=caption, css="sortable")

@@ -1,4 +1,4 @@
-"""The paired tests behind a leaderboard, and how well scores without training foretold it."""
+"""The paired tests behind a leaderboard, and how well transferability scores predicted it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_PAIRS = 200
 
 
 def tests(material: Material) -> Markup:
-    """Return the paired tests, and how well scores without training ranked the features."""
+    """Return the paired tests and the transferability scores of a bench."""
     comparison = material.comparison
     if comparison is None:
         return Markup("")
@@ -30,7 +30,7 @@ def tests(material: Material) -> Markup:
 
 
 def _pairs(comparison: Comparison, names: Mapping[str, str], metric: str) -> list[Markup]:
-    """Return the tests against the winner, and all others folded away."""
+    """Return the tests against the winner, and the other tests in a closed box."""
     n_pairs = len(comparison.pairs)
     several = comparison.pairs[0].only_a is None
     test = comparison.pairs[0].test or "a paired test"
@@ -41,8 +41,8 @@ def _pairs(comparison: Comparison, names: Mapping[str, str], metric: str) -> lis
     )
     if any(not pair.different and not pair.low <= 0 <= pair.high for pair in comparison.pairs):
         note += (
-            " Intervals are of one pair alone: where one leaves out 0 and the pair still counts as "
-            "not different, the correction for the number of pairs decided."
+            " Each interval is for one pair alone: it can leave out 0 although the pair does not "
+            "differ after the correction for the number of pairs."
         )
     words = ("difference", "95 %", *["only one right"] * (not several), "p, Holm")
     columns = [*map(_number, words), "different?"]
@@ -98,12 +98,12 @@ def _scores(comparison: Comparison, metric: str) -> Markup:
     unbounded = [one.features for one in comparison.scores if one.value is None]
     agreement = [_agreement(one, metric) for one in comparison.agreement]
     columns = ["score", *map(_number, ("features", "Kendall's τ", "weighted τ", "p"))]
-    columns += ["would have taken", _number("loses")]
+    columns += ["would have chosen", _number("loses")]
     parts = [
         element("h3", "Ranking without training"),
         element(
             "p",
-            "Scores of the features alone, on training rows; more is better."
+            "Scores of the features on training rows, without fitting a head; higher is better."
             + f" {unbounded_words(unbounded)}" * bool(unbounded),
         ),
         table(

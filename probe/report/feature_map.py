@@ -1,4 +1,4 @@
-"""The map of the features: two dimensions of many, and which images lie next to each other."""
+"""Project features to two or three dimensions, and find each image's nearest neighbours."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Method = Literal["pca", "tsne"]
 METHODS: tuple[Method, ...] = ("pca", "tsne")
 NEIGHBOURS = 8
 COMPONENTS = 50  # of PCA before t-SNE, as its author advises
-WIDEST = 4096  # features; wider rows are folded to this many, so that memory stays flat
+WIDEST = 4096  # features; wider rows are hashed to this many, which bounds the memory
 CHUNK = 512  # rows read or compared at a time
 SEED = 0
 LEAST = 3  # points
-NOBODY = -1
+NO_NEIGHBOUR = -1
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,15 +35,15 @@ class FeatureMap:
     ----------
     entry, method : str
     coordinates : float32, (n_items, 2 or 3)
-        NaN for an item that the entry does not have.
+        NaN for an item that is not in the entry.
     explained : tuple of float
         Part of the variance along each axis; empty for t-SNE.
     neighbours : int64, (n_items, k)
-        Numbers of the nearest other items, nearest first; NOBODY where there is none.
+        Numbers of the nearest other items, nearest first; NO_NEIGHBOUR if there are fewer.
     similarity : float32, (n_items, k)
         Their cosines.
     width : int
-        Features an image has in the entry.
+        Features of an image in the entry.
     """
 
     __repr__ = short_repr
@@ -74,14 +74,14 @@ def draw_map(
     splits : sequence of str, (n_items,)
         Split of each item.
     rows : int, (n_items,)
-        Its row there; negative where the entry does not have it.
+        Its row in the split; negative if it is not in the entry.
     advance : callable
-        Told how many more items were read.
+        Called with the number of further items that were read.
 
     Raises
     ------
     UsageError
-        Fewer than three items are there.
+        Fewer than three items are in the entry.
     CorruptEntryError
         Rows do not match their checksum.
 
@@ -91,7 +91,7 @@ def draw_map(
     """
     there = np.flatnonzero(rows >= 0)
     if len(there) < LEAST:
-        raise UsageError(f"{len(there)} points make no map; give --max-points 3 or more")
+        raise UsageError(f"a map needs 3 points, not {len(there)}; give --max-points 3 or more")
     features = unit_rows(joined, [splits[item] for item in there], rows[there], advance)
     k = min(NEIGHBOURS, len(features) - 1)
     cosines, close = nearest(features, features, k, step=CHUNK, leave_out=leave_out_itself)
@@ -100,7 +100,7 @@ def draw_map(
     plane = t_sne(reduced) if method == "tsne" else reduced
     shape = len(rows), close.shape[1]
     coordinates = np.full((len(rows), plane.shape[1]), np.nan, np.float32)
-    neighbours, similarity = np.full(shape, NOBODY, np.int64), np.zeros(shape, np.float32)
+    neighbours, similarity = np.full(shape, NO_NEIGHBOUR, np.int64), np.zeros(shape, np.float32)
     coordinates[there], neighbours[there], similarity[there] = plane, there[close], cosines
     return FeatureMap(
         entry=joined.entry.name,
@@ -122,7 +122,7 @@ def unit_rows(
     """Return rows of unit length, (n_points, at most WIDEST), read a few at a time."""
     views = view_count(joined.entry.key.views)
     width = joined.entry.width
-    fold = _folding(width)
+    fold = _hashing(width)
     features = np.empty((len(rows), min(width, WIDEST)), np.float32)
     for split in dict.fromkeys(splits):
         numbers = np.array([i for i, one in enumerate(splits) if one == split], np.intp)
@@ -137,8 +137,8 @@ def unit_rows(
     return features
 
 
-def _folding(width: int) -> Any:
-    """Return a sparse matrix (width, WIDEST) that keeps angles nearly, or None where none is due.
+def _hashing(width: int) -> Any:
+    """Return a sparse matrix (width, WIDEST) that nearly preserves angles; None if not needed.
 
     References
     ----------
@@ -157,9 +157,9 @@ def _folding(width: int) -> Any:
 def principal_components(
     features: NDArray[np.float32], count: int
 ) -> tuple[NDArray[np.float32], tuple[float, ...]]:
-    """Return the first components, (n_points, count), and the part of the variance each has.
+    """Return the first components, (n_points, count), and each one's share of the variance.
 
-    Where the rows span fewer dimensions the rest are 0.
+    If the rows span fewer dimensions, the other components are 0.
     """
     from sklearn.decomposition import PCA
 
@@ -179,7 +179,7 @@ def t_sne(reduced: NDArray[np.float32]) -> NDArray[np.float32]:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     perplexity = min(30.0, (len(reduced) - 1) / 3)
-    # one thread: its short parallel steps wait for each other, on a busy machine without end
+    # one thread, since its short parallel steps wait for each other on a busy machine
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore", RuntimeWarning)  # equal rows: the start has no spread
         tsne = TSNE(2, init="pca", perplexity=perplexity, random_state=SEED)

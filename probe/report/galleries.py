@@ -1,4 +1,4 @@
-"""Lists with pictures: likely label errors, and images that are nearly the same."""
+"""Lists with thumbnails: likely label errors and near-duplicates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOWN = 96  # CSS pixels of a thumbnail's side
 
 
 def thumbnail(pictures: Pictures, split: str, name: str, words: str, shown: int = SHOWN) -> Markup:
-    """Return an image's thumbnail, or an empty frame that says that there is none."""
+    """Return an image's thumbnail, or an empty frame if there is none."""
     number = pictures.items.numbers.get((split, name))
     sheets = pictures.sheets
     if number is None or sheets is None or not sheets.there[number]:
@@ -33,20 +33,20 @@ def thumbnail(pictures: Pictures, split: str, name: str, words: str, shown: int 
 
 
 def audits(found: Sequence[Audit], pictures: Pictures) -> Markup:
-    """Return what the audits of the entries say."""
+    """Return the lists of all audits."""
     return join([_audit(audit, pictures) for audit in found])
 
 
 def _audit(audit: Audit, pictures: Pictures) -> Markup:
     several = "oof_hamming_loss" in audit.scores
-    what = "lacks this label, or has it" if several else "is of another class"
+    what = "lacks or has this label" if several else "is of another class"
     return join(
         [
             element("h3", f"Likely label errors: {len(audit.label_errors):,}"),
             element(
                 "p",
                 f"Among {audit.n_train:,} training images of {audit.entry}: heads that never saw "
-                f"the image are confident that it {what}. Look before you relabel.",
+                f"the image are confident that it {what}. Check an image before you relabel it.",
             ),
             _listed([_error(one, pictures) for one in audit.label_errors[:MOST_LISTED]], "gallery"),
             _more(len(audit.label_errors)),

@@ -1,4 +1,4 @@
-"""The images that a page shows: the points of the map, and those that lists and galleries name."""
+"""The images that the page shows: points of the map, and images of lists and galleries."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Items:
     Attributes
     ----------
     keys : list of (split, id)
-        The split is the dataset's own: rows that a head held out are ``train``.
+        The split is that of the dataset, so validation rows drawn from training rows are ``train``.
     parts : list of str
-        What a row was to the best run: ``train``, ``val`` or ``test``.
+        How the best run used the row: ``train``, ``val`` or ``test``.
     n_points : int
-        So many of the first are points of the map.
+        The number of points of the map, which are the first images.
     """
 
     keys: list[tuple[str, str]] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Items:
     numbers: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(self, split: str, name: str, part: str | None = None) -> int:
-        """Return the number of an image, a new one where it was not there."""
+        """Return the number of an image, which is added if it is new."""
         number = self.numbers.setdefault((split, name), len(self.keys))
         if number == len(self.keys):
             self.keys.append((split, name))
@@ -48,7 +48,7 @@ class Items:
 
 
 def origin(split: str, splits: Iterable[str]) -> str:
-    """Return the dataset's own split that held-out rows of a run come from."""
+    """Return the dataset's split from which held-out rows of a run come."""
     if split == "oof" or (split == "val" and "val" not in splits):
         return "train"
     return split
@@ -57,17 +57,17 @@ def origin(split: str, splits: Iterable[str]) -> str:
 def choose_points(
     joined: Joined, views: Mapping[str, AnyView], most: int, wanted: Sequence[str] = ()
 ) -> Items:
-    """Draw the points of the map: an equal share of each part of the dataset, at random.
+    """Draw the points of the map at random, equally many of each part of the dataset.
 
     Parameters
     ----------
     joined : Joined
     views : mapping of split to SplitView or LabelView
-        Of the best run; they tell which training rows it held out.
+        Of the best run; they show which training rows it held out.
     most : int
-        Points in all.
+        The largest number of points.
     wanted : sequence of {"train", "val", "test"}
-        Parts to draw from; all where it is empty.
+        Parts to draw from; empty for all.
     """
     parts = {
         name: rows
@@ -95,7 +95,7 @@ def _parts(joined: Joined, views: Mapping[str, AnyView]) -> dict[str, tuple[str,
 
 
 def equal_shares(counts: Mapping[str, int], most: int) -> dict[str, int]:
-    """Divide `most` equally; what a part cannot fill goes to the others."""
+    """Divide `most` equally; a part with fewer rows leaves the rest to the others."""
     shares: dict[str, int] = {}
     left = most
     for done, name in enumerate(sorted(counts, key=lambda one: counts[one])):
@@ -105,7 +105,7 @@ def equal_shares(counts: Mapping[str, int], most: int) -> dict[str, int]:
 
 
 def rows_of(items: Items, joined: Joined) -> NDArray[np.intp]:
-    """Return each item's row in its split of an entry, (n_items,); NO_ROW where it has none."""
+    """Return each item's row in its split of an entry, (n_items,); NO_ROW if it has none."""
     found = np.full(len(items), NO_ROW, np.intp)
     for split, there in joined.splits.items():
         numbers = [number for number, (one, _) in enumerate(items.keys) if one == split]
@@ -121,7 +121,7 @@ def rows_of(items: Items, joined: Joined) -> NDArray[np.intp]:
 
 
 def content_of(items: Items, joined: Joined, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """Return each item's content hash, (n_items, 16); zeros where the entry does not have it."""
+    """Return each item's content hash, (n_items, 16); zeros if it is not in the entry."""
     found = np.zeros((len(items), 16), np.uint8)
     for number, (split, _) in enumerate(items.keys):
         if rows[number] != NO_ROW:
@@ -130,7 +130,7 @@ def content_of(items: Items, joined: Joined, rows: NDArray[np.intp]) -> NDArray[
 
 
 def labels_of(items: Items, joined: Joined, rows: NDArray[np.intp]) -> NDArray[np.int64]:
-    """Return each item's label, (n_items,), or its labels; -1 where the entry does not have it."""
+    """Return each item's label, (n_items,), or labels; -1 if it is not in the entry."""
     (width,) = {split.labels.shape[1:] for split in joined.splits.values()}
     found = np.full((len(items), *width), -1, np.int64)
     for number, (split, _) in enumerate(items.keys):
@@ -142,12 +142,12 @@ def labels_of(items: Items, joined: Joined, rows: NDArray[np.intp]) -> NDArray[n
 def said_of(
     items: Items, views: Mapping[str, AnyView], splits: Iterable[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return what a run predicted for each item, and how sure it was.
+    """Return a run's prediction for each item, and its confidence.
 
     Returns
     -------
     predicted : int64, (n_items,)
-        -1 where the run was trained on the image, or kept no prediction of it.
+        -1 if the run was trained on the image or has no prediction of it.
     confidence : float32, (n_items,)
     """
     predicted = np.full(len(items), -1, np.int64)
@@ -162,13 +162,13 @@ def said_of(
 def given_to(
     items: Items, views: Mapping[str, AnyView], splits: Iterable[str], n_classes: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return which labels a run gave each item, where an image may have several.
+    """Return the labels that a multi-label run predicted for each item.
 
     Returns
     -------
     given : bool, (n_items, n_classes)
     known : bool, (n_items,)
-        False where the run was trained on the image, or kept no prediction of it.
+        False if the run was trained on the image or has no prediction of it.
     """
     given = np.zeros((len(items), n_classes), np.bool_)
     known = np.zeros(len(items), np.bool_)

@@ -1,4 +1,4 @@
-"""What a run said of held-out rows that may have several labels, reduced to what a page shows."""
+"""Reduce a multi-label run's predictions of held-out rows to what the page shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WORST = 24  # of each kind
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelView:
-    """One run on one split of held-out rows, N of them with C labels.
+    """One multi-label run on one split of N held-out rows with C labels.
 
     Parameters
     ----------
@@ -31,22 +31,22 @@ class LabelView:
     labels : uint8, (N, C)
         1 where a row has the label.
     given : bool, (N, C)
-        Whether the run gives it: from its threshold on.
+        Whether the run predicts the label: its probability reaches the threshold.
     thresholds : float64, (C,)
         As the run chose them on held-out rows; 0.5 where it could not.
     figures : LabelFigures
         At the thresholds.
     before, after : Reliability
-        Of all decisions, as the head is, and with its temperature; `after` is None without one.
+        Of all decisions, without and with the head's temperature; `after` is None without one.
     worst : int64, (n_worst,)
-        Rows of the decisions that are confidently wrong: first labels that are given and not
-        there, then labels that are there and not given, the surest first.
+        Rows of the wrong decisions with the highest confidence: first the false positives, then
+        the false negatives, each in descending order of confidence.
     worst_labels : int64, (n_worst,)
     worst_probabilities : float64, (n_worst,)
     n_false : int
-        So many of them are of the first kind.
+        The number of false positives among them.
     evidence : Evidence or None
-        Rows in the order of their ids. None for test rows, which choose nothing.
+        Rows in the order of their ids; None for test rows, which are not compared.
     """
 
     __repr__ = short_repr
@@ -70,7 +70,7 @@ class LabelView:
 
 
 def label_view(split: str, kept: Predictions, result: RunResult, n_worst: int = WORST) -> LabelView:
-    """Reduce one split's predictions; the probabilities themselves are let go."""
+    """Reduce one split's predictions, without keeping the probabilities."""
     whole, kept = kept, kept.first()
     p, labels = kept.probabilities, kept.labels.astype(np.uint8)
     thresholds = _thresholds(result.multilabel or {}, p.shape[1])
@@ -103,7 +103,7 @@ def label_view(split: str, kept: Predictions, result: RunResult, n_worst: int = 
 
 
 def _thresholds(several: Mapping[str, Any], n_classes: int) -> NDArray[np.float64]:
-    """Return the thresholds of a run's labels, which its result has in their order."""
+    """Return the thresholds of a run's labels, in the order of the classes."""
     chosen = [float(one["threshold"]) for one in several.get("classes", {}).values()]
     return np.array(chosen if len(chosen) == n_classes else [HALF] * n_classes)
 

@@ -1,4 +1,4 @@
-"""The answer in words, and the leaderboard."""
+"""The page's heading, which names the best features, and the leaderboard."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from probe.runs.results import LOSSES, METRIC_WORDS, RunResult, span_text
 SPLIT_NAMES = {"val": "validation", "oof": "out of fold", "test": "test"}
 SECOND = {"top1": ("mean_recall", "balanced accuracy"), "map": ("macro_auc", "macro AUC")}
 OTHERWISE = ("top1", "top-1")
-HERE = ("extraction", "head fit")  # what a choice turns on; the table of costs has the others
+HERE = ("extraction", "head fit")  # costs in the leaderboard; the table of costs has all
 
 
 def answer(material: Material) -> Markup:
-    """Return the heading's paragraph: which features to take, by what right."""
+    """Return the heading's paragraph: which features to take, and on what evidence."""
     comparison, leader = material.comparison, material.leader
     if comparison and comparison.verdict:
         return element("p", comparison.verdict + _caution(material), {"class": "lead"})
     if leader is None:
         text = (
-            "No run held rows out from training, so nothing is ranked: fit heads with --val-size "
-            "or --folds. Test figures choose nothing."
+            "No run held out rows from training, so nothing is ranked: fit heads with --val-size "
+            "or --folds. Test figures are not used for ranking."
         )
         return element("p", text, {"class": "lead"})
     split = material.choosing(leader) or ""
@@ -44,22 +44,22 @@ def answer(material: Material) -> Markup:
         f", {value} {material.word} ({SPLIT_NAMES[split]}).",
     ]
     if len([row for row in material.rows if row.rank is not None]) > 1:
-        words.append(" No paired tests were made: probe bench says which differences are real.")
+        words.append(" No paired tests were made; probe bench tests which differences are real.")
     return element("p", [*words, _caution(material)], {"class": "lead"})
 
 
 def _caution(material: Material) -> str:
-    """Return what keeps the ranking from being fair, in a sentence; empty where nothing does."""
+    """Return a sentence on runs whose figures are too high; empty without such runs."""
     if not material.flattered:
         return ""
     return (
         f" Caution: the best epoch of {', '.join(material.flattered)} was chosen on the same "
-        "validation images, so these figures flatter."
+        "validation images, so these figures are too high."
     )
 
 
 def key_figures(material: Material, n_classes: int) -> Markup:
-    """Return the leader's few figures in large type."""
+    """Return the leader's main figures in large type."""
     leader, facts = material.leader, list[tuple[str, str, str]]()
     if leader:
         split = material.choosing(leader) or ""
@@ -75,7 +75,7 @@ def key_figures(material: Material, n_classes: int) -> Markup:
             facts.append(words)
         if "test" in leader.metrics:
             test = material.figure(leader.metrics["test"].get(metric))
-            facts.append((f"{word}, test", test, "reported; chose nothing"))
+            facts.append((f"{word}, test", test, "reported, not used for ranking"))
         if leader.cost.images_per_second:
             rate = f"{leader.cost.images_per_second:,.0f}"
             facts.append(("images per second", rate, "forward pass, decoding included"))
@@ -96,7 +96,7 @@ def key_figures(material: Material, n_classes: int) -> Markup:
 
 
 def baseline_of(result: RunResult, split: str, metric: str) -> tuple[str, str, str] | None:
-    """Return what always answering the largest class reaches; None where that is not known."""
+    """Return the figure of always predicting the largest class; None if unknown."""
     known = result.baseline
     if known is None or split not in known["figures"]:
         return None
@@ -107,7 +107,7 @@ def baseline_of(result: RunResult, split: str, metric: str) -> tuple[str, str, s
 
 
 def leaderboard(material: Material) -> Markup:
-    """Return the sortable table; its order on arrival is that of the held-out rows."""
+    """Return the sortable table, at first ordered by the figures on held-out rows."""
     rows = material.rows
     splits = [material.choosing(row) for row in rows]
     costs = [one for one in COSTS if one[0] in HERE and any(one[1](row) for row in rows)]
@@ -135,14 +135,17 @@ def leaderboard(material: Material) -> Markup:
         )
         for row in rows
     ]
-    caption = element("caption", "Click a heading to sort. The order is by held-out rows.")
+    caption = element(
+        "caption",
+        "Click a heading to sort. At first rows are ordered by their figures on held-out rows.",
+    )
     content = [caption, element("thead", element("tr", headers)), element("tbody", body)]
     made = element("table", content, {"id": "leaderboard-table", "class": "sortable"})
     return scrolling(made, "Leaderboard")
 
 
 def _scale(material: Material) -> tuple[float, float]:
-    """Return the least and the greatest figure that the intervals reach."""
+    """Return the lowest and the highest end of all intervals."""
     values, metric = list[float](), material.metric
     for row in material.rows:
         split = material.choosing(row)
@@ -208,7 +211,7 @@ def _between(metric: str, bounds: tuple[float, float]) -> str:
 def _whisker(
     metric: str, value: float | None, bounds: tuple[float, float] | None, scale: tuple[float, float]
 ) -> Markup:
-    """Return an interval as a small picture, all rows on one scale, and in words."""
+    """Return an interval as a small picture on a common scale, and as text."""
     if value is None or bounds is None:
         return element("span", DASH)
     low, high = scale

@@ -1,4 +1,4 @@
-"""HTML from Python values: whatever is not markup already is escaped."""
+"""Build HTML from Python values; everything that is not `Markup` is escaped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VOID = {"br", "hr", "img", "input", "meta"}
 
 
 class Markup(str):
-    """Text that is HTML already and is not escaped again."""
+    """Text that is already HTML and is not escaped again."""
 
     __slots__ = ()
 
@@ -27,7 +27,7 @@ def element(
     content : str, Markup or iterable of them
         Plain text is escaped; so are the values of attributes.
     attributes : mapping, optional
-        True stands for a bare attribute, None and False leave it out.
+        True gives an attribute without a value; None and False give none.
     """
     opening = name
     for key, value in (attributes or {}).items():
@@ -41,7 +41,7 @@ def element(
 
 
 def join(content: object) -> Markup:
-    """Return the parts one after another, those that are plain text escaped."""
+    """Return the parts joined, with plain text escaped."""
     if isinstance(content, Markup):
         return content
     if isinstance(content, str) or not isinstance(content, Iterable):
@@ -57,7 +57,7 @@ def printable(text: str) -> str:
 
 
 def script_json(value: Any) -> Markup:
-    """Return JSON that may stand inside ``<script>``: no character in it can end the element.
+    """Return JSON for the inside of ``<script>``: no character in it can end the element.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def script_json(value: Any) -> Markup:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    # lone surrogates (file names that are no UTF-8) cannot be written to a file
+    # lone surrogates (file names that are not UTF-8) cannot be written to a file
     return Markup(text.encode("utf-8", "replace").decode())
 
 
@@ -82,7 +82,7 @@ def table(
     caption: str,
     css: str = "",
 ) -> Markup:
-    """Return a table in a box that scrolls sideways by itself, with a caption for everybody."""
+    """Return a table with a caption in a box that scrolls sideways."""
     head = element("tr", [as_header(column) for column in columns])
     body = [element("tr", [as_cell(cell) for cell in row]) for row in rows]
     made = element(
@@ -94,38 +94,38 @@ def table(
 
 
 def scrolling(content: Markup, label: str, *, tall: bool = False) -> Markup:
-    """Return a box that can be scrolled with the keyboard where it is too wide, or too tall."""
+    """Return a box that scrolls, also with the keyboard, if its content is too wide or tall."""
     css = "scroll tall" if tall else "scroll"
     attributes = {"class": css, "tabindex": 0, "role": "region", "aria-label": label}
     return element("div", content, attributes)
 
 
 def as_cell(cell: object) -> Markup:
-    """Return a ``td``, unless it is a cell already."""
+    """Return a ``td``, unless the content is already a cell."""
     if isinstance(cell, Markup) and cell.startswith(("<td", "<th")):
         return cell
     return element("td", cell)
 
 
 def as_header(cell: object) -> Markup:
-    """Return a ``th`` of a column, unless it is a cell already."""
+    """Return a ``th`` of a column, unless the content is already one."""
     if isinstance(cell, Markup) and cell.startswith("<th"):
         return cell
     return element("th", cell, {"scope": "col"})
 
 
 def column_header(text: str, sort: str | None = None, *, css: str = "number") -> Markup:
-    """Return a ``th`` whose click sorts; `sort` is the order on arrival, in ARIA's words."""
+    """Return a ``th`` that sorts when it is clicked; `sort` is the first order (``aria-sort``)."""
     button = element("button", text, {"type": "button"})
     return element("th", button, {"scope": "col", "class": css or None, "aria-sort": sort})
 
 
 def number(text: str, value: float | None, *, css: str = "") -> Markup:
-    """Return a cell with a number that columns are sorted by; None sorts last."""
+    """Return a cell with the number by which its column is sorted; None comes last."""
     attributes = {"class": f"number {css}".strip(), "data-value": None if value is None else value}
     return element("td", text, attributes)
 
 
 def percent(value: float | None, digits: int = 2) -> str:
-    """Return a fraction in percent, or a dash where it was not measured."""
+    """Return a fraction in percent; a dash for None."""
     return DASH if value is None else f"{100 * value:.{digits}f} %"

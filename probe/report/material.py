@@ -1,4 +1,4 @@
-"""What a page is made of: runs, the entries they were fitted on, and what lies beside them."""
+"""Read all that the page is made of: runs, their entries, benches, audits and curves."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Material:
-    """All that a page shows of one dataset.
+    """All that the page shows of one dataset.
 
     Parameters
     ----------
     dataset : str
     rows : tuple of Row
-        Of the leaderboard: those that are ranked, best first, then the others.
+        The leaderboard: ranked rows, best first, then the others.
     runs : mapping of Row.id to Run
-        Without those whose folder is gone.
+        Without runs whose folder no longer exists.
     bench : Bench or None
     why : str
         How the runs were chosen, for the user.
     entries : mapping of entry name to Joined
-        Those that are still in the cache.
+        The entries that are still in the cache.
     curves : tuple of LearningCurve
     audits : tuple of Audit
         The newest of each entry.
-    looks : list of mapping
-        At the test rows, oldest first.
+    test_evaluations : list of mapping
+        Recorded evaluations on the test rows, oldest first.
     notes : list of str
-        What the page has to say about what could not be read.
+        What could not be read, for the page.
     tested : Comparison, optional
-        Of runs that no bench compared; see `probe.report.pairing`.
+        The tests of runs that no bench compared; see `probe.report.pairing`.
     """
 
     __repr__ = short_repr
@@ -68,34 +68,34 @@ class Material:
     entries: Mapping[str, Joined]
     curves: tuple[LearningCurve, ...]
     audits: tuple[Audit, ...]
-    looks: Sequence[Mapping[str, Any]]
+    test_evaluations: Sequence[Mapping[str, Any]]
     notes: list[str]
     tested: Comparison | None = None
 
     @property
     def metric(self) -> str:
-        """What rows are ranked by: the bench's metric, or else that of the runs."""
+        """Return the metric of the ranking: that of the bench, or else of the runs."""
         if self.bench is not None:
             return self.bench.protocol.metric
         return next((run.result.metric for run in self.runs.values()), "top1")
 
     @property
     def task(self) -> Task:
-        """Whether an image has one label or may have several."""
+        """Return the task of the runs."""
         return task_by_metric(self.metric)
 
     def figure(self, value: float | None) -> str:
-        """Return a value of the metric as people write it."""
+        """Return a value of the metric as text."""
         return DASH if value is None else figure_text(self.metric, value)
 
     @property
     def word(self) -> str:
-        """The metric as people write it."""
+        """Return the metric's name."""
         return METRIC_WORDS[self.metric]
 
     @property
     def comparison(self) -> Comparison | None:
-        """What the bench says of this dataset, or the tests made where there is no bench."""
+        """Return the bench's comparison on this dataset, or the tests made without a bench."""
         if self.tested is not None:
             return self.tested
         found = self.bench.comparisons if self.bench else ()
@@ -103,9 +103,9 @@ class Material:
 
     @property
     def leader(self) -> Row | None:
-        """The row that the verdict names; without tests the best by what was held out.
+        """Return the winner of the tests, or without tests the best row on held-out rows.
 
-        None where nothing was held out.
+        None if no rows were held out.
         """
         winner = self.comparison.winner if self.comparison else None
         found = next((row for row in self.rows if row.id == winner), None)
@@ -113,7 +113,7 @@ class Material:
 
     @property
     def flattered(self) -> tuple[str, ...]:
-        """Labels of the rows whose epoch was chosen on the very images that they are ranked by."""
+        """Return the labels of rows whose epoch was chosen on the images of the ranking."""
         rows = [row for row in self.rows if row.id in self.runs and self.choosing(row) == "val"]
         chose = ("best_epoch", "patience")
         return tuple(
@@ -123,13 +123,13 @@ class Material:
         )
 
     def choosing(self, row: Row) -> str | None:
-        """Return the split that a row is ranked by; None where nothing was held out."""
+        """Return the split by which a row is ranked; None if no rows were held out."""
         splits = (self.bench.protocol.split,) if self.bench else CHOOSING
         return next((split for split in splits if split in row.metrics), None)
 
     @cached_property
     def labels(self) -> dict[str, str]:
-        """A short name for each row, by its id; no two are alike."""
+        """Return a short unique name for each row, by its id."""
         short = {row.id: f"{row.name} {row.head}" for row in self.rows}
         counts = Counter(short.values())
         return {
@@ -140,7 +140,7 @@ class Material:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Return the complete runs of a folder, oldest first; what cannot be read is logged."""
+    """Return the complete runs of a folder, oldest first; log those that cannot be read."""
     found = []
     for path in sorted(folder.glob(f"*/{RESULT}")):
         try:
@@ -156,7 +156,7 @@ def named_runs(names: Sequence[str], folder: Path) -> list[Run]:
     Raises
     ------
     UnknownNameError
-        None is called so, or more than one.
+        No run has that name, or several begin with it.
     DataError
         The run did not finish.
     """
@@ -175,7 +175,7 @@ def newest_dataset(runs: Sequence[Run]) -> list[Run]:
 
 
 def without_repeats(runs: Sequence[Run]) -> list[Run]:
-    """Return the runs, of those with the same settings and figures the newest alone."""
+    """Return the runs; of several with the same settings and figures only the newest."""
     newest: dict[str, Run] = {}
     for run in sorted(runs, key=lambda one: (one.result.created, one.id)):
         one = run.result
@@ -190,7 +190,7 @@ def newest_bench(folder: Path) -> Path | None:
 
 
 def of_bench(cache_dir: Path, bench: Bench, dataset: str | None, why: str) -> Material:
-    """Read all that belongs to a bench, on one of its datasets; by default the first.
+    """Read all that belongs to a bench on one of its datasets, by default the first.
 
     Raises
     ------
@@ -214,10 +214,12 @@ def of_bench(cache_dir: Path, bench: Bench, dataset: str | None, why: str) -> Ma
             folder = cache_dir / "runs" / row.run
             runs[row.id] = Run(folder=folder, result=read_run(folder))
         except ProbeError as error:
-            notes.append(f"Of {row.name}, {row.head}, only the figures in the table: {error}")
+            notes.append(
+                f"Of {row.name}, {row.head}, there are only the figures in the table: {error}"
+            )
     if len(datasets) > 1:
         others = ", ".join(one for one in datasets if one != chosen)
-        notes.append(f"This page is about {chosen}. --dataset shows the bench's others: {others}.")
+        notes.append(f"This page is about {chosen}. The bench also used {others}: see --dataset.")
     return _material(cache_dir, rows, runs, bench=bench, why=why, notes=notes)
 
 
@@ -227,7 +229,7 @@ def of_runs(cache_dir: Path, runs: Sequence[Run], why: str) -> Material:
     Raises
     ------
     UsageError
-        The runs are of several datasets, or of images with one label and of images with several.
+        The runs are of several datasets, or of single-label and multi-label tasks.
     """
     datasets = sorted({run.result.dataset for run in runs})
     if len(datasets) > 1:
@@ -237,9 +239,8 @@ def of_runs(cache_dir: Path, runs: Sequence[Run], why: str) -> Material:
         )
     if len({run.result.metric for run in runs}) > 1:
         raise UsageError(
-            f"{datasets[0]}: some of these runs are of images with one label each, others of "
-            "images that may have several; they are ranked by other figures, so name runs of one "
-            "kind"
+            f"{datasets[0]}: some of these runs are single-label and others multi-label, which are "
+            "ranked by different metrics; name runs of one task"
         )
     made = {run.id: run for run in runs}
     return _material(cache_dir, [], made, bench=None, why=why, notes=[])
@@ -268,7 +269,7 @@ def _material(
         entries=entries,
         curves=_curves(folder, runs.values(), set(names), notes),
         audits=_audits(folder, set(names), notes),
-        looks=_looks(cache_dir / "ledger", entries),
+        test_evaluations=_test_evaluations(cache_dir / "ledger", entries),
         notes=notes,
     )
 
@@ -298,7 +299,7 @@ def _curves(
         except ProbeError as error:
             notes.append(str(error))
             continue
-        if curve is not None and curve.entry in names:  # a newer one of the same replaces it
+        if curve is not None and curve.entry in names:  # a newer one replaces it
             found[curve.entry, curve.head, curve.split] = curve
     return tuple(found.values())
 
@@ -316,8 +317,8 @@ def _audits(folder: Path, names: set[str], notes: list[str]) -> tuple[Audit, ...
     return tuple(found.values())
 
 
-def _looks(ledger: Path, entries: Mapping[str, Joined]) -> list[dict[str, Any]]:
-    """Return the evaluations of every set of test rows that these entries hold, each set once."""
+def _test_evaluations(ledger: Path, entries: Mapping[str, Joined]) -> list[dict[str, Any]]:
+    """Return the recorded evaluations on each distinct set of test rows of these entries."""
     contents = {
         joined.splits["test"].content.tobytes(): joined.splits["test"].content
         for joined in entries.values()

@@ -1,4 +1,4 @@
-"""One HTML file that opens from disk: styles, scripts, pictures and data are all inside."""
+"""Write the page: one HTML file that contains its styles, scripts, pictures and data."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Page:
         Bytes.
     points, thumbnails : int
     notes : tuple of str
-        What is not on it, and why.
+        What the page does not show, and why.
     """
 
     path: Path
@@ -62,7 +62,7 @@ def read_views(material: Material, advance: Advance) -> Views:
     for row in rows:
         try:
             views[row.id] = views_of(material.runs[row.id])
-        except ProbeError as error:  # the others are worth a page all the same
+        except ProbeError as error:  # the page shows the other runs
             material.notes.append(str(error))
             views[row.id] = {}
         advance("runs", 1, len(rows))
@@ -72,12 +72,12 @@ def read_views(material: Material, advance: Advance) -> Views:
 def write_page(
     path: Path, material: Material, views: Views, pictures: Pictures, *, command: str
 ) -> Page:
-    """Build the page and write it by rename.
+    """Build the page and write it.
 
     Parameters
     ----------
     command : str
-        What was typed; the page says it.
+        The command line that is shown on the page.
 
     Raises
     ------
@@ -96,12 +96,12 @@ def write_page(
         size=path.stat().st_size,
         points=pictures.items.n_points if pictures.maps else 0,
         thumbnails=int(pictures.sheets.there.sum()) if pictures.sheets else 0,
-        notes=tuple(said(material, views, pictures)),
+        notes=tuple(notes_of(material, views, pictures)),
     )
 
 
-def said(material: Material, views: Views, pictures: Pictures) -> list[str]:
-    """Return what the page says of what it does not show."""
+def notes_of(material: Material, views: Views, pictures: Pictures) -> list[str]:
+    """Return notes on what the page does not show."""
     return [*material.notes, *pictures.notes, *limits(material, views)]
 
 
@@ -113,7 +113,7 @@ def render(material: Material, views: Views, pictures: Pictures, *, command: str
     main = "(() => {\n'use strict';\n" + "\n".join(map(asset, SCRIPTS)) + "\n})();\n"
     scripts = [_closed(one) for one in (early, get_plotlyjs(), main)]
     sections = sections_of(material, views, pictures)
-    notes = said(material, views, pictures)
+    notes = notes_of(material, views, pictures)
     return Template(asset("page.html")).substitute(
         policy=_policy(scripts),
         title=element("title", f"{material.dataset}: which features to take"),
@@ -135,15 +135,15 @@ def render(material: Material, views: Views, pictures: Pictures, *, command: str
 
 
 def _closed(script: str) -> str:
-    """Return a script that cannot end its element; inside strings the two are the same."""
+    """Return a script whose strings cannot end its ``<script>`` element."""
     return script.replace("</script", r"<\/script").replace("<!--", r"<\!--")
 
 
 def _policy(scripts: Sequence[str]) -> Markup:
-    """Return a policy under which only these scripts run and nothing is loaded from anywhere.
+    """Return a policy under which only these scripts run and nothing is loaded from elsewhere.
 
-    Plotly compiles its WebGL programs' glue with Function, hence 'unsafe-eval'; it and the sprites
-    set styles of single elements.
+    Plotly compiles code for WebGL with Function, which needs 'unsafe-eval'. Plotly and the
+    thumbnails set styles of single elements, which needs 'unsafe-inline'.
     """
     sums = [base64.b64encode(hashlib.sha256(one.encode()).digest()).decode() for one in scripts]
     allowed = " ".join(f"'sha256-{one}'" for one in sums)

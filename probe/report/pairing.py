@@ -22,8 +22,8 @@ WORDS = {"val": "validation", "oof": "out-of-fold"}
 def compared(material: Material, views: Views) -> Material:
     """Return the material with tests of every pair of runs that held out the same rows.
 
-    A bench has its own tests, and one run alone has nothing to be tested against: then the
-    material comes back as it is. Runs that held out other rows than the best one take no part.
+    With a bench, which has its own tests, or with a single run the material is returned unchanged.
+    Runs that held out other rows than the best run are not tested.
     """
     leader = material.leader
     split = material.choosing(leader) if leader else None
@@ -55,7 +55,7 @@ def compared(material: Material, views: Views) -> Material:
 
 
 def _same_rows(material: Material, views: Views, leading: AnyView) -> dict[str, Evidence]:
-    """Return what is known of each run, in the order of the leaderboard, ids in one order."""
+    """Return the evidence of each run on the same rows, in the order of the leaderboard."""
     found: dict[str, Evidence] = {}
     wanted = np.sort(leading.ids)
     for row in material.rows:

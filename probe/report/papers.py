@@ -1,4 +1,4 @@
-"""The pieces of the page as pictures for a paper."""
+"""Draw the figures of the page as PNG files for a paper."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ ROW = 0.3
 MOST_ROWS = 40
 NAME_LENGTH = 46
 MARKS = "osD^vP*X"
-# the page's palette for light grounds
+# the page's palette for a light background
 COLOURS = (
     "#114780", "#ac2c14", "#00a861", "#ad83a8", "#d57c00", "#6f74ff", "#250902", "#580da9",
 )  # fmt: skip
-LEGEND_UP_TO = 20  # classes that a legend has room for
+LEGEND_UP_TO = 20  # the most classes in a legend
 
 
 def write_pictures(
     folder: Path, material: Material, views: Views, pictures: Pictures
 ) -> list[Path]:
-    """Draw what there is to draw, each as a PNG, and return the paths.
+    """Draw all figures for which there are data as PNG files, and return the paths.
 
     Raises
     ------
     UsageError
-        The folder cannot be made.
+        The folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--png {folder}: cannot be made ({error.strerror})") from error
+        raise UsageError(f"--png {folder}: cannot be created ({error.strerror})") from error
     made = []
     for name, draw in _plans(material, views, pictures):
         draw(path=folder / f"{name}.png")
@@ -77,7 +77,7 @@ def write_pictures(
 def _plans(
     material: Material, views: Views, pictures: Pictures
 ) -> Iterator[tuple[str, Callable[..., None]]]:
-    """Yield the name of each picture and what draws it, which still lacks the path."""
+    """Yield the name of each picture and the function that draws it to a path."""
     ranked = [row for row in material.rows if row.rank is not None]
     leader, about = material.leader, f"on {material.dataset}"
     if ranked:
@@ -114,7 +114,7 @@ def _figures_of(view: LabelView, classes: Sequence[str]) -> dict[str, dict[str, 
 
 
 def _unit(material: Material) -> tuple[float, str]:
-    """Return what figures are multiplied by, and their unit."""
+    """Return the factor of figures, and their unit."""
     return (1.0, "nats") if material.metric in LOSSES else (100.0, "%")
 
 
@@ -211,7 +211,8 @@ def draw_calibration(view: SplitView | LabelView, path: Path, *, title: str) -> 
     figure = new_figure(width, 4.1)
     for place, (name, one) in enumerate(kinds):
         box = ((place + 0.17) / len(kinds), 0.13, 0.78 / len(kinds), 0.68)
-        axes = _axes(figure.add_axes(box))
+        axes = figure.add_axes(box)
+        quiet_axes(axes)
         axes.plot([0, 100], [0, 100], color=FAINT, linewidth=0.8, linestyle=(0, (1, 3)))
         axes.bar(100 * one.confidence, 100 * one.count / one.count.sum(), 4, color=RULE)
         axes.plot(100 * one.confidence, 100 * one.accuracy, color=BLUE, marker="o", markersize=4)
@@ -254,14 +255,11 @@ def draw_points(one: FeatureMap, pictures: Pictures, path: Path) -> None:
 
 
 def _panel(labels: Sequence[str], *, height: float = 4.4) -> Axes:
-    """Return axes of a new figure that has room for these names beside them."""
+    """Return axes of a new figure with room for these names beside them."""
     room = max(text_width(label, 8.5) for label in labels) + 0.65
     width = 0.75 + WIDTH * 0.62 + room
     figure = new_figure(width, height)
-    return _axes(figure.add_axes((0.75 / width, 0.14, WIDTH * 0.62 / width, 0.78)))
-
-
-def _axes(axes: Axes) -> Axes:
+    axes = figure.add_axes((0.75 / width, 0.14, WIDTH * 0.62 / width, 0.78))
     quiet_axes(axes)
     return axes
 

@@ -1,4 +1,4 @@
-"""The data that the page's scripts draw, as one JSON object; arrays are packed in base64."""
+"""The data that the page's scripts draw, as one JSON object with arrays in base64."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from probe.runs.results import LOSSES
 NONE = 0xFFFF  # no label, no prediction
 NOBODY = 0xFFFFFFFF
 LABEL_FIGURES = ("average_precision", "precision", "recall", "f1", "auc")  # as labels.js reads them
-MOST_POINTS, MOST_CURVES = 400, 10  # of two classes: of a curve, and repeats
+MOST_POINTS, MOST_CURVES = 400, 10  # of two classes: points of a curve, and repeats
 COSTS = {
     "multiply_adds": "multiply-adds an image",
     "total_seconds": "seconds to extract the dataset and fit",
@@ -42,9 +42,9 @@ COSTS = {
 
 
 def payload(material: Material, views: Views, pictures: Pictures) -> dict[str, Any]:
-    """Return everything that is drawn.
+    """Return all data of the page's scripts.
 
-    Numbers that were not measured are null; the order of runs is that of the leaderboard.
+    Numbers that were not measured are null. Runs are in the order of the leaderboard.
     """
     runs = [
         _run(material, row, material.runs[row.id], views.get(row.id, {}), pictures)
@@ -71,7 +71,7 @@ def packed(values: NDArray[Any], dtype: str) -> str:
 
 
 def packed_bits(values: NDArray[np.bool_]) -> str:
-    """Return rows of booleans, each in whole bytes, its first in the highest bit, in base64."""
+    """Return rows of booleans in base64, a row in whole bytes, highest bit first."""
     return packed(np.packbits(values, axis=1), "u1")
 
 
@@ -110,12 +110,12 @@ def _run(
             [one.epoch, one.train_loss, one.train_top1, one.val_loss, one.val_top1, one.val_map]
             for one in run.history
         ],
-        **_said(material, by_split, pictures),
+        **_predicted(material, by_split, pictures),
     }
 
 
-def _said(material: Material, by_split: Any, pictures: Pictures) -> dict[str, str]:
-    """Return what a run said of the page's images."""
+def _predicted(material: Material, by_split: Any, pictures: Pictures) -> dict[str, str]:
+    """Return a run's predictions for the page's images."""
     base = base_entry(material)
     splits = base.splits if base else ()
     if not material.task.exclusive:
@@ -140,7 +140,7 @@ def _split(view: AnyView, worst: list[int]) -> dict[str, Any]:
 
 
 def _two(two: TwoCurves) -> dict[str, Any]:
-    """Return the curves of two classes as lines, and the answers as points, in percent."""
+    """Return the curves of two classes and the points of the chosen thresholds, in percent."""
 
     def percents(values: NDArray[np.float64]) -> list[float]:
         return [round(100 * one, 2) for one in values.tolist()]
@@ -162,7 +162,7 @@ def _two(two: TwoCurves) -> dict[str, Any]:
 
 
 def _labels_of(view: LabelView, worst: list[int]) -> dict[str, Any]:
-    """Return the figures of each label, and the surest of the wrong decisions."""
+    """Return the figures of each label, and the wrong decisions with the highest confidence."""
     figures = [view.figures.positives, view.thresholds]
     figures += [getattr(view.figures, name) for name in LABEL_FIGURES]
     decisions = [
@@ -192,7 +192,7 @@ def _reliability(one: Reliability) -> dict[str, Any]:
 
 
 def _costs(material: Material) -> list[dict[str, Any]]:
-    """Return the metric, its interval and the costs of each row that was ranked."""
+    """Return the metric, its interval and the costs of each ranked row."""
     found = []
     tied = material.comparison.tied if material.comparison else ()
     for row in material.rows:

@@ -1,4 +1,4 @@
-"""The images of a page, put together: items, what runs said of them, maps and thumbnails."""
+"""Collect the images of a page: items, their labels, maps and thumbnails."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ MOST_LISTED = 60  # label errors, and near-duplicates, with their pictures
 SPLITS = ("train", "val", "test")
 
 Views = Mapping[str, Mapping[str, AnyView]]  # by Row.id, then by split
-Advance = Callable[[str, int, int], None]  # what, how many more, of how many
+Advance = Callable[[str, int, int], None]  # called with the step, further items done, and all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the page is to hold.
+    """Options of the page.
 
     Parameters
     ----------
     method : {"pca", "tsne"}
-        Of the first map; the others are always PCA.
+        The method of the first map; the others are always PCA.
     max_points : int
-        Points of the map, at least 3.
+        The most points of the map, at least 3.
     splits : tuple of {"train", "val", "test"}
-        Parts of the dataset that points are drawn from; all where it is empty.
+        Parts of the dataset from which points are drawn; empty for all.
     """
 
     method: Method = "pca"
@@ -58,22 +58,22 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pictures:
-    """Everything about single images.
+    """The images of a page, and what is shown of each.
 
     Parameters
     ----------
     items : Items
-    labels : int64, (n_items,), or of several labels an image 0 and 1, (n_items, n_classes)
-        -1 where nobody knows.
+    labels : int64, (n_items,), or for multi-label tasks 0 and 1, (n_items, n_classes)
+        -1 where the label is unknown.
     classes : tuple of str
     worst : mapping of (Row.id, split) to list of int
-        Items that were confidently wrong, the surest first; of several labels an image one for
-        each of `LabelView.worst`.
+        Wrong items with the highest confidence, in descending order; for multi-label tasks an item
+        for each of `LabelView.worst`.
     maps : tuple of FeatureMap
-        The best run's first.
+        That of the best run comes first.
     sheets : Sheets or None
     notes : tuple of str
-        What is not there, and why.
+        What is missing, and why.
     """
 
     __repr__ = short_repr
@@ -95,7 +95,7 @@ def make_pictures(
     Parameters
     ----------
     advance : callable
-        Told (what, how many more, of how many) as the slow parts go on.
+        Called with (step, number of further items done, number of all) in the slow steps.
     """
     notes: list[str] = []
     base = base_entry(material)
@@ -110,7 +110,9 @@ def make_pictures(
         maps = _draw_maps(material, base, items, options=options, notes=notes, advance=advance)
         sheets = _sheets(base, items, rows, cache_dir=cache_dir, notes=notes, advance=advance)
     else:
-        notes.append("None of the entries is in the cache any more: no map and no pictures.")
+        notes.append(
+            "None of the entries is in the cache any more, so there are no maps and no thumbnails."
+        )
         shape = material.task.shape(len(items), len(class_names(material)))
         labels, maps, sheets = np.full(shape, -1, np.int64), (), None
     for by_split in views.values():
@@ -127,7 +129,7 @@ def make_pictures(
 
 
 def base_entry(material: Material) -> Joined | None:
-    """Return the entry that images are looked up in: the best row's that is there."""
+    """Return the entry of the best row whose entry is in the cache; images are read from it."""
     names = [name for row in material.rows for name in row.entries]
     return next((material.entries[name] for name in names if name in material.entries), None)
 
@@ -135,7 +137,7 @@ def base_entry(material: Material) -> Joined | None:
 def class_names(material: Material) -> tuple[str, ...]:
     """Return the classes in the order of the labels.
 
-    Without an entry those of the runs' recalls, which lack classes that have no rows.
+    Without an entry they are those of the runs' recalls, which lack classes without rows.
     """
     base = base_entry(material)
     if base:
@@ -171,7 +173,7 @@ def _fill_labels(
     by_split: Mapping[str, AnyView],
     splits: Sequence[str],
 ) -> None:
-    """Take labels that no entry gave from what the runs kept."""
+    """Set the labels that are not in an entry from the runs' predictions."""
     if not (labels < 0).any():
         return
     for split, view in by_split.items():
@@ -230,7 +232,7 @@ def _sheets(
         return None
     if missing := int((~sheets.there).sum()):
         notes.append(
-            f"{missing:,} of {len(items):,} images have no thumbnail: they are gone, unreadable, "
-            "or not the ones that were extracted."
+            f"{missing:,} of {len(items):,} images have no thumbnail: the file is missing, "
+            "unreadable, or has changed since the extraction."
         )
     return sheets if sheets.there.any() else None

@@ -1,4 +1,4 @@
-"""Where every number comes from: the commands, and the ledger of test evaluations."""
+"""The commands and settings behind every number, and the ledger of test evaluations."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def _bench(bench: Bench) -> Markup:
     how = f"{protocol.folds} folds" if protocol.folds else f"val-size {protocol.val_size:g}"
     ranked = f"ranked by {METRIC_WORDS[protocol.metric]} on {protocol.split}"
     column = protocol.sample_weight
-    weighted = "" if column is None else f"; fits count images by {column}, figures each once"
+    weighted = "" if column is None else f"; fits weight images by {column}, figures do not"
     facts = {
-        "finished": f"{bench.created}, in {bench.seconds:.0f} s; what was reused took none",
+        "finished": f"{bench.created}, in {bench.seconds:.0f} s without reused results",
         "protocol": f"{how}, seed {protocol.seed}, {ranked}{weighted}",
         "versions": _pairs(bench.versions),
     }
@@ -66,7 +66,7 @@ def _bench(bench: Bench) -> Markup:
 
 
 def _groups(one: RunResult) -> str:
-    """Say how many groups a run's rows are, and by what; nothing where each is alone."""
+    """Return the number of groups of a run's rows, and their column; empty without groups."""
     if one.groups is None:
         return ""
     counts = ", ".join(f"{split} {count:,}" for split, count in one.groups["units"].items())
@@ -74,7 +74,7 @@ def _groups(one: RunResult) -> str:
 
 
 def _subgroups(one: RunResult) -> str:
-    """Say where a run is worst by each column of the list, and which may be a shortcut."""
+    """Return the worst value of each column of the list, and columns that may be a shortcut."""
     if one.subgroups is None:
         return ""
     texts = []
@@ -87,9 +87,9 @@ def _subgroups(one: RunResult) -> str:
         sign = column.get("shortcut", {})
         if sign.get("suspected"):
             text += (
-                f"; it may be a shortcut, for the features give it away (balanced accuracy "
-                f"{percent(sign['accuracy'])}, by chance {percent(sign['chance'])}) and it goes "
-                f"with the label (Cramér's V {sign['association']:.2f})"
+                f"; it may be a shortcut: the features predict it (balanced accuracy "
+                f"{percent(sign['accuracy'])}, by chance {percent(sign['chance'])}) and it is "
+                f"associated with the label (Cramér's V {sign['association']:.2f})"
             )
         texts.append(text)
     return f"on {one.subgroups['split']}: " + "; ".join(texts)
@@ -172,7 +172,7 @@ def _block(name: str, title: str, content: Sequence[Markup]) -> Markup:
 
 
 def _facts(facts: Mapping[str, str]) -> Markup:
-    """Return a list of words and values; what is empty is left out."""
+    """Return a list of names and values without the empty ones."""
     rows = [
         join([element("dt", word), element("dd", value)]) for word, value in facts.items() if value
     ]
@@ -186,7 +186,7 @@ def _pairs(values: Mapping[str, Any]) -> str:
 def ledger(evaluations: Sequence[Mapping[str, Any]]) -> Markup:
     """Return the table of test evaluations, oldest first."""
     if not evaluations:
-        text = "Nobody has scored these test rows, as far as this cache folder knows."
+        text = "No evaluation on these test rows is recorded in this cache folder."
         return element("p", text, {"class": "note"})
     rows = [
         [

@@ -1,4 +1,4 @@
-"""Runs as rows of a leaderboard, ranked by what was held out from training."""
+"""Rank runs by their figures on rows that were held out from training."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ METRICS = ("map", "top1")  # a row has one of them
 
 log = logging.getLogger(__name__)
 
-CHOOSING = ("oof", "val")  # what a choice may rest on, the larger evidence first
+CHOOSING = ("oof", "val")  # splits by which runs are ranked; the one with more rows comes first
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """A complete run; what is large is read when it is asked for."""
+    """A complete run; its history and predictions are read when they are needed."""
 
     folder: Path
     result: RunResult
@@ -37,17 +37,17 @@ class Run:
     def history(self) -> list[Epoch]:
         try:
             return load_history(self.folder)
-        except DataError as error:  # the other runs are shown all the same
+        except DataError as error:  # the page is made without it
             log.warning("%s", error)
             return []
 
     def predictions(self) -> dict[str, Predictions]:
-        """Read what it said of rows that it did not see; not kept."""
+        """Read its predictions of held-out rows, which are not kept in memory."""
         return load_predictions(self.folder)
 
 
 def ranked(runs: Iterable[Run], entries: Mapping[str, Joined]) -> list[Row]:
-    """Return runs as rows of a leaderboard, best first by what was held out from training."""
+    """Return runs as rows of a leaderboard, best first on held-out rows."""
     rows = [_row(run, entries.get(run.result.entry)) for run in sorted(runs, key=lambda r: r.id)]
 
     def score(row: Row) -> float:
@@ -57,7 +57,7 @@ def ranked(runs: Iterable[Run], entries: Mapping[str, Joined]) -> list[Row]:
 
     rows.sort(key=score, reverse=True)
     scores = [score(row) for row in rows]
-    return [  # equals share a rank, as in a bench
+    return [  # equal scores share a rank, as in a bench
         replace(row, rank=1 + sum(other > own for other in scores) if own >= 0 else None)
         for row, own in zip(rows, scores, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Confidence against what came of it, in bins: a reliability diagram."""
+"""Compute a reliability diagram: confidence against accuracy in bins."""
 
 from __future__ import annotations
 

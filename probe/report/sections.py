@@ -1,4 +1,4 @@
-"""The sections of the page, those that there is something to show in."""
+"""The sections of the page; a section without content is left out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Section:
     name : str
         Its id.
     title, why : str
-        Heading, and one or two sentences on how to read it.
+        The heading, and one or two sentences on how to read the section.
     content : Markup
     """
 
@@ -71,7 +71,7 @@ def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Se
     if pictures.maps:
         found.append(_map(pictures, material))
     if material.audits:
-        why = "What an audit of the features found; every one is for your eyes to judge."
+        why = "The findings of an audit of the features; check each of them yourself."
         content = galleries.audits(material.audits, pictures)
         found.append(Section(name="audit", title="Label errors", why=why, content=content))
     found.append(_provenance(material))
@@ -81,8 +81,8 @@ def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Se
 
 def _leaderboard(material: Material) -> Section:
     why = (
-        "Ranks and groups come from rows that were held out from training. Test figures stand "
-        "beside them as they were reported; they chose nothing."
+        "Ranks and ties come from rows that were held out from training. Test figures are shown "
+        "beside them and were not used for the ranking."
     )
     content = join([leaderboard.leaderboard(material), evidence.tests(material)])
     return Section(name="leaderboard", title="Leaderboard", why=why, content=content)
@@ -90,7 +90,7 @@ def _leaderboard(material: Material) -> Section:
 
 def _cost(material: Material) -> Section:
     if not any(row.rank is not None for row in material.rows):
-        why = "Nothing was held out from training, so there is no accuracy to set against it."
+        why = "No rows were held out from training, so there is no accuracy to compare costs with."
         return Section(name="cost", title="Cost", why=why, content=cost_table(material))
     values = {name: [getattr(row.cost, name, None) for row in material.rows] for name in COSTS}
     values["feature_dim"] = [row.feature_dim for row in material.rows]
@@ -98,7 +98,7 @@ def _cost(material: Material) -> Section:
     options = [element("option", COSTS[name], {"value": name}) for name in known]
     why = (
         f"{capital(material.word)} on held-out rows, with 95 % intervals. The line joins "
-        "what nothing cheaper beats."
+        "the rows that no cheaper row beats."
     )
     plot = Markup(asset("cost.html").replace("<!-- options -->", join(options)))
     content = join([plot, cost_table(material)])
@@ -107,17 +107,19 @@ def _cost(material: Material) -> Section:
 
 def _two(content: Markup) -> Section:
     why = (
-        "How well the positive class is told from the other, for each run and each part of the "
-        "held-out rows. Curves over every threshold stand with each run's errors. Rows that chose "
-        "a threshold flatter its figures: test rows and the expected cost do not."
+        "How well each run separates the positive class from the other one, on each split of "
+        "held-out rows. The curves over all thresholds are in the section of each run's errors. On "
+        "the rows that chose a threshold its figures are too high; on test rows they are not, and "
+        "neither is the expected cost."
     )
     return Section(name="two-classes", title="Two classes", why=why, content=content)
 
 
 def _columns(content: Markup) -> Section:
     why = (
-        "What the list says of its images beside labels: where each row is worst. Among many "
-        "values one is always the worst, so read the intervals; numbers are told in quarters."
+        "Figures by the list's columns other than the label, the worst values of each row first. "
+        "Among many values one is worst by chance, so read the intervals. Columns of numbers are "
+        "divided into quarters."
     )
     return Section(name="columns", title="By column", why=why, content=content)
 
@@ -125,9 +127,9 @@ def _columns(content: Markup) -> Section:
 def _learning(material: Material) -> Section:
     splits = sorted({curve.split for curve in material.curves})
     why = (
-        f"Top-1 ({' and '.join(splits)}) of heads fitted on so many training images a class. The "
-        "line is the mean over draws, the band one standard deviation of them: corrected for the "
-        "images that draws share, and absent where they are all the images there are."
+        f"Top-1 ({' and '.join(splits)}) of heads fitted on a number of training images a class. "
+        "The line is the mean over draws, and the band is one standard deviation, corrected for "
+        "the images that draws share. There is no band where all images were used."
     )
     content = Markup(asset("learning.html"))
     return Section(name="learning", title="Learning curves", why=why, content=content)
@@ -135,17 +137,17 @@ def _learning(material: Material) -> Section:
 
 def _runs() -> Section:
     why = (
-        "What one run gets wrong, and how far its confidence can be trusted. Held-out rows come "
-        "first; test rows are there to be looked at, not to choose by."
+        "The errors of one run, and the calibration of its confidence. Held-out rows come first; "
+        "do not choose a run by its test rows."
     )
     return Section(name="runs", title="Errors", why=why, content=Markup(asset("runs.html")))
 
 
 def _labels() -> Section:
     why = (
-        "How well one run finds each label, and the decisions that it was surest of and wrong "
-        "about. Held-out rows come first; test rows are there to be looked at, not to choose by. "
-        "Thresholds were chosen on held-out rows, for each label's best F1."
+        "How well one run finds each label, and its wrong decisions with the highest confidence. "
+        "Held-out rows come first; do not choose a run by its test rows. Thresholds were chosen on "
+        "held-out rows for each label's best F1."
     )
     return Section(name="runs", title="Labels", why=why, content=Markup(asset("labels.html")))
 
@@ -154,7 +156,7 @@ def _training(material: Material) -> Section:
     what = "Cross-entropy and top-1"
     if not material.task.exclusive:
         what = "Cross-entropy, and mAP where it was measured"
-    why = f"{what}, epoch by epoch, of heads that are trained so."
+    why = f"{what} after each epoch, of heads that are trained in epochs."
     content = Markup(asset("training.html"))
     return Section(name="training", title="Training curves", why=why, content=content)
 
@@ -163,10 +165,10 @@ def _map(pictures: Pictures, material: Material) -> Section:
     items = pictures.items
     counts = {part: items.parts[: items.n_points].count(part) for part in ("train", "val", "test")}
     shown = ", ".join(f"{count:,} {part}" for part, count in counts.items() if count)
-    why = f"{items.n_points:,} images ({shown}); of a part with more, a random sample, seed 0. "
+    why = f"{items.n_points:,} images ({shown}); a random sample of larger parts (seed 0). "
     why += (
-        "Rows are scaled to unit length; near means alike to the backbone. Point at one to see it, "
-        "click to keep it with its nearest neighbours by cosine, among all images of this page. "
+        "Rows are scaled to unit length; images with similar features are close. Point at one to "
+        "see it, click to keep it with its nearest neighbours by cosine among the page's images. "
         "UMAP is not offered: --projection tsne adds t-SNE. Distances between far groups mean "
         "little in t-SNE, and two components of PCA hold only the stated part of the variance."
     )
@@ -180,26 +182,28 @@ def _map(pictures: Pictures, material: Material) -> Section:
 
 
 def _provenance(material: Material) -> Section:
-    why = "Every figure of a run comes from its result.json, made by the command that stands here."
+    why = "Every figure of a run comes from its result.json, which the command shown here wrote."
     return Section(name="provenance", title="Provenance", why=why, content=provenance(material))
 
 
 def _ledger(material: Material) -> Section:
     why = (
-        "Each evaluation on test rows makes their figures a little less honest. The ledger counts "
-        "by the images' content, whatever the backbone or the dataset is called."
+        "Each further evaluation on the same test rows makes their figures less reliable. The "
+        "ledger counts evaluations by the images' content, not by names."
     )
-    return Section(name="ledger", title="Test ledger", why=why, content=ledger(material.looks))
+    return Section(
+        name="ledger", title="Test ledger", why=why, content=ledger(material.test_evaluations)
+    )
 
 
 def limits(material: Material, views: Views) -> list[str]:
-    """Return what the page leaves out because there is so much of it."""
+    """Return notes on runs without details or with other held-out rows."""
     notes, there = [], [row for row in material.rows if row.id in material.runs]
     if len(there) > len(views):
-        notes.append(f"Details of the first {len(views)} runs; the table has all {len(there)}.")
+        notes.append(f"The page has details of the first {len(views)} of {len(there)} runs.")
     lacking = [material.labels[one] for one, by_split in views.items() if not by_split]
     if lacking:
-        notes.append(f"Runs that kept no predictions: {', '.join(lacking)}.")
+        notes.append(f"Runs without saved predictions: {', '.join(lacking)}.")
     leader = material.leader
     split = material.choosing(leader) if leader else None
     if leader and split and material.bench is None and split in views.get(leader.id, {}):

@@ -1,4 +1,4 @@
-"""Small pictures of the items, many in one sheet, as a page embeds them."""
+"""Make thumbnails of the items, many in one image, for the page."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 COLUMNS = 32  # thumbnails along a side of a sheet
 PER_SHEET = COLUMNS * COLUMNS
-SIDES = ((2000, 64), (5000, 48))  # images up to which a thumbnail has so many pixels a side
+SIDES = ((2000, 64), (5000, 48))  # up to this many images: pixels of a thumbnail's side
 USUAL, SMALLEST = 32, 24
-QUALITIES = (75, 55, 35, 20)  # of WebP, tried until the sheets fit
-MOST_BYTES = 6_500_000  # of all sheets; a third more in base64
-PAPER = (128, 128, 128)  # beside a picture that is not square
+QUALITIES = (75, 55, 35, 20)  # of WebP, tried until the sheets are small enough
+MOST_BYTES = 6_500_000  # of all sheets; base64 adds a third
+PAPER = (128, 128, 128)  # the background of a picture that is not square
 CHUNK = 256
 
 
@@ -43,7 +43,7 @@ class Sheets:
     side : int
         Pixels of a thumbnail's side.
     there : bool, (n_items,)
-        Whose picture was found; the others' places are empty.
+        Whether the item's picture was found; the place of others is empty.
     quality : int
     """
 
@@ -61,11 +61,11 @@ def find_images(provenance: Mapping[str, Any], cache_dir: Path) -> Dataset:
     Raises
     ------
     ProbeError
-        The entry does not say where it is, or it is no longer there.
+        The entry does not record its folder, or the dataset is not there.
     """
     recorded = provenance.get("request")
     if not isinstance(recorded, dict) or "dataset" not in recorded:
-        raise ProbeError("the entry does not record where its images lie")
+        raise ProbeError("the entry does not record the folder of its images")
     root = recorded.get("dataset_root")
     return load_dataset(
         recorded["dataset"],
@@ -85,14 +85,14 @@ def make_sheets(
 ) -> Sheets:
     """Draw the thumbnails of the items.
 
-    An image that is gone, cannot be read or is no longer the one that was forwarded has none.
+    An image that is missing, unreadable or changed since the extraction has none.
 
     Parameters
     ----------
     content : uint8, (n_items, 16)
-        What the images' content hashes were.
+        The images' content hashes at the extraction.
     advance : callable
-        Told how many more items were done.
+        Called with the number of further items that are done.
     """
     side = _side(dataset, len(items))
     there = np.zeros(len(items), np.bool_)
@@ -119,7 +119,7 @@ def make_sheets(
 
 
 def _side(dataset: Dataset, count: int) -> int:
-    """Return a thumbnail's side: the more there are the smaller, and not larger than the images."""
+    """Return a thumbnail's side: smaller for more items, and not larger than the images."""
     side = next((side for most, side in SIDES if count <= most), USUAL)
     for split in dataset.splits.values():
         try:
@@ -144,14 +144,14 @@ def _empty(count: int, side: int) -> Image.Image:
 def _pictures(
     images: Images, wanted: NDArray[np.uint8], side: int
 ) -> Iterator[tuple[int, Image.Image]]:
-    """Yield (row, thumbnail) of those images whose content is still what it was."""
+    """Yield (row, thumbnail) of the images whose content has not changed."""
     try:
         same = (images.content() == wanted).all(axis=1)
     except (ProbeError, OSError) as error:
         if len(wanted) == 1:
             log.info("no thumbnail: %s", error)
             return
-        for row in range(len(wanted)):  # one that is gone does not take the others with it
+        for row in range(len(wanted)):  # one image cannot be read: read them one by one
             one = images.take(np.array([row], np.intp))
             for _, picture in _pictures(one, wanted[row : row + 1], side):
                 yield row, picture
@@ -177,7 +177,7 @@ def thumbnail(pixels: NDArray[np.uint8], side: int) -> Image.Image:
 
 
 def _encode(sheets: Sequence[Image.Image]) -> tuple[tuple[str, ...], int]:
-    """Return the sheets in base64 at the best quality that fits, and that quality."""
+    """Return the sheets in base64 at the best quality that is small enough, and the quality."""
     encoded: list[bytes] = []
     for quality in QUALITIES:
         encoded = [_webp(sheet, quality) for sheet in sheets]

@@ -1,4 +1,4 @@
-"""What two classes have of their own, run by run, and what one answer for all would reach."""
+"""A table of the figures that only two classes have, run by run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SPLITS = ("oof", "val", "test")
 
 
 def two_classes(material: Material) -> Markup | None:
-    """Return the figures of every run of two classes, and its threshold; None without one."""
+    """Return the figures and thresholds of all runs on two classes; None without such runs."""
     lines = []
-    told = {
+    results = {
         row.id: material.runs[row.id].result
         for row in material.rows
         if row.id in material.runs and material.runs[row.id].result.two_classes is not None
     }
-    for name, result in told.items():
+    for name, result in results.items():
         lines += _lines(material.labels[name], result.two_classes or {})
     if not lines:
         return None
@@ -45,7 +45,7 @@ def two_classes(material: Material) -> Markup | None:
             *(_cell(name, figures.get(name), bounds.get(name)) for name in used),
         ]
         body.append(element("tr", cells))
-    caption = "In percent, with 95 % intervals; costs in the unit they were stated in"
+    caption = "In percent, with 95 % intervals; costs in the unit in which they were given"
     made = element(
         "table",
         [
@@ -60,7 +60,7 @@ def two_classes(material: Material) -> Markup | None:
             "li",
             f"{material.labels[name]}: {Threshold(**result.two_classes['threshold']).words()}.",
         )
-        for name, result in told.items()
+        for name, result in results.items()
         if result.two_classes and "threshold" in result.two_classes
     ]
     parts = [scrolling(made, "Two classes")]
@@ -72,7 +72,7 @@ def two_classes(material: Material) -> Markup | None:
 def _lines(
     title: str, two: Mapping[str, Any]
 ) -> list[tuple[str, str, str, str, Mapping[str, Any], Mapping[str, Any]]]:
-    """Return a line a split that was held out, and one more where a threshold was chosen."""
+    """Return a line for each held-out split, and another one if a threshold was chosen."""
     answers = {"the more probable class": two, "at the threshold": two.get("at_threshold")}
     return [
         (title, words, two["positive"], split, at["figures"][split], at["intervals"].get(split, {}))

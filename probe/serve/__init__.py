@@ -1,9 +1,12 @@
-"""A bundle behind HTTP: a small page for people, an endpoint for programs.
+"""Serve a bundle over HTTP: a small page, and an endpoint for programs.
 
-limits.py   what a request may cost: bytes, pixels, how often, from where
-worker.py   the one thread that runs the network, and its bounded queue
-app.py      routes and errors
-page/       the page, without anything from the network
+limits.py        limits of requests: bytes, pixels, rate, origin
+guard.py         middleware that enforces them before every route
+worker.py        the one thread that runs the network, and its bounded queue
+schema.py        the endpoint's requests and replies
+app.py           routes and errors
+connections.py   how uvicorn runs and stops
+page/            the page, which loads nothing from other hosts
 """
 
 from probe.serve.app import create_app

@@ -1,4 +1,4 @@
-"""Routes and errors."""
+"""The server's routes and error replies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from probe.serve.worker import Worker
 
 log = logging.getLogger(__name__)
 
-# the last is what `curl --data-binary @FILE` says unless told otherwise
+# the last one is the default of `curl --data-binary @FILE`
 RAW = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 ASSETS = {
     "index.html": "text/html; charset=utf-8",
@@ -45,19 +45,19 @@ ASSETS = {
 def create_app(
     bundle: Bundle, *, name: str, limits: Limits | None = None, host: str = "127.0.0.1"
 ) -> FastAPI:
-    """Return the server for a bundle, which from now on belongs to it alone.
+    """Return the server for a bundle, which nothing else may use from now on.
 
     Parameters
     ----------
     name : str
-        What the page calls the bundle.
+        The bundle's name on the page.
     host : str
-        The address that it will listen on.
+        The address on which it will listen.
 
     Raises
     ------
     UsageError
-        The rate cannot be read.
+        The rate is not valid.
     """
     limits = limits or Limits()
     worker, pace = Worker(bundle, limits), Pace(limits.rate)
@@ -70,9 +70,9 @@ def create_app(
     app = FastAPI(
         title="probe",
         version=__version__,
-        description=f"What {name} says of images. Where a request is valid HTTP, every failure has "
+        description=f"Predictions of {name} for images. Every failure of a valid HTTP request has "
         'a body of the form {"error": {"code": ..., "message": ...}}.',
-        docs_url=None,  # those pages fetch scripts from the network
+        docs_url=None,  # these pages load scripts from other hosts
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -81,7 +81,7 @@ def create_app(
     _add_facts(app, bundle, name, worker)
     _add_predict(app, worker, pace)
     app.add_middleware(Guard, limits=limits, bound_to=host)
-    app.state.stop = worker.stop  # for whoever runs it, before what is under way is waited for
+    app.state.stop = worker.stop  # called first when the server stops
     return app
 
 
@@ -146,15 +146,17 @@ def _add_facts(app: FastAPI, bundle: Bundle, name: str, worker: Worker) -> None:
         licence=about.licence,
     )
 
-    @app.get("/api/bundle", summary="What the bundle is", responses=failures(403, 421))
+    @app.get("/api/bundle", summary="Facts about the bundle", responses=failures(403, 421))
     async def bundle_facts() -> BundleFacts:
         return facts
 
-    @app.get("/healthz", summary="Whether images are answered", responses=failures(403, 421, 503))
+    @app.get(
+        "/healthz", summary="Whether the server answers images", responses=failures(403, 421, 503)
+    )
     async def health() -> Health:
         if not worker.alive:
             raise RefusedError(
-                503, "stopped", "the network's thread has stopped; start the server anew"
+                503, "stopped", "the network's thread has stopped; start the server again"
             )
         return Health(status="ok", waiting=worker.waiting)
 
@@ -197,12 +199,12 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     async def gone(_: Request, error: ClientDisconnect) -> Response:
-        raise error  # the guard knows whether there is anybody to be answered
+        raise error  # the guard knows whether the client is still there
 
     @app.exception_handler(Exception)
     async def bug(_: Request, error: Exception) -> Response:
         log.error("a request failed", exc_info=error)
-        return _refused(RefusedError(500, "internal", "the server has an error; its log says more"))
+        return _refused(RefusedError(500, "internal", "internal error; see the server's log"))
 
 
 def _refused(refusal: RefusedError) -> JSONResponse:

@@ -1,7 +1,7 @@
-"""How uvicorn is run: silent connections are closed, and a stop refuses what waits.
+"""Run uvicorn so that silent connections are closed and a stop refuses waiting images.
 
-uvicorn waits for ever for a request's first line and headers, and counts such connections as it
-counts those that it answers, so that a few hundred silent ones would be all that it serves.
+uvicorn waits without limit for a request's first line and headers, and counts such connections like
+all others, so a few hundred silent ones could block the server.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ MOST_CONNECTIONS = 256
 
 
 class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # chosen when installed
-    """HTTP/1.1 with a limit of time for a request's headers.
+    """HTTP/1.1 with a time limit for a request's headers.
 
-    Beyond `MOST_CONNECTIONS` the one that has been silent for longest makes room.
+    Beyond `MOST_CONNECTIONS` the connection that has been silent for longest is closed.
     """
 
-    since = 0.0  # when it was begun to wait for a request, in the loop's seconds
+    since = 0.0  # start of waiting for a request, in the event loop's seconds
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a request."""
+        """Start waiting for a request."""
         super().connection_made(transport)
         self.since = self.loop.time()
         self._watch()
@@ -38,19 +38,19 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # cho
             min(silent, key=lambda one: one.since).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the timer."""
         if self._timer is not None:
             self._timer.cancel()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """Begin to wait for the next request."""
+        """Start waiting for the next request."""
         self.since = self.loop.time()
         super().on_response_complete()
 
     @property
     def is_silent(self) -> bool:
-        """Whether a request is waited for; one whose body is still to come is there."""
+        """Return whether no request has begun; one whose body is missing has."""
         return self.cycle is None or self.cycle.response_complete
 
     def _watch(self) -> None:
@@ -61,12 +61,12 @@ class PatientProtocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]  # cho
 
 
 def server_of(app: Any, proxies: Sequence[str] = ()) -> uvicorn.Server:
-    """Return what serves an app of `create_app`.
+    """Return a server for an app of `create_app`.
 
     Parameters
     ----------
     proxies : sequence of str
-        Addresses whose X-Forwarded-For is believed.
+        Addresses whose X-Forwarded-For header is trusted.
     """
     config = uvicorn.Config(
         app, http=PatientProtocol, ws="none", log_level="warning", access_log=False,
@@ -77,7 +77,7 @@ def server_of(app: Any, proxies: Sequence[str] = ()) -> uvicorn.Server:
 
 
 class _Server(uvicorn.Server):
-    """A stop refuses the images that wait, so that all is answered in time."""
+    """A server that refuses waiting images when it stops, so that every client gets a reply."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop serving."""

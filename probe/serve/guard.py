@@ -1,4 +1,4 @@
-"""What stands before every route: who may ask, how much may be sent, which headers go back."""
+"""Middleware before every route: checks the origin and body size, adds response headers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from starlette.requests import ClientDisconnect
 
 from probe.serve.limits import HEADERS, MEGA, STOPPING, Limits, RefusedError, check_origin
 
-SILENT_SECONDS = 10.0  # without another part of a body
-BODY_SECONDS = 300.0  # for all of it: 20 MB at half a megabit a second
+SILENT_SECONDS = 10.0  # the longest wait for the next part of a body
+BODY_SECONDS = 300.0  # the longest time for a body: 20 MB at half a megabit a second
 TOO_SLOW = 408
-DRAINED = 4  # times the limit: what is read and dropped, so that the sender hears why
+DRAINED = 4  # times the limit, read and dropped so that the client receives the refusal
 
 
 class Guard:
@@ -25,13 +25,13 @@ class Guard:
     app : ASGI application
     limits : Limits
     bound_to : str
-        The address that the server listens on.
+        The address on which the server listens.
     """
 
     def __init__(self, app: Any, limits: Limits, bound_to: str) -> None:
         self._app, self._bound_to = app, bound_to
         self._most = int(limits.megabytes * MEGA)
-        self._room = limits.queue * self._most  # bytes of bodies that may be held at once
+        self._room = limits.queue * self._most  # bytes of bodies that may be in memory at once
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or refuse it."""
@@ -48,7 +48,7 @@ class Guard:
         declared = headers.get("content-length", "")
         size = int(declared) if declared.isdigit() else 0
         if "transfer-encoding" in headers:
-            size = self._most  # it may become as much
+            size = self._most  # the size is not known before
         if size > self._most:
             await exchange.refuse_body(exchange.too_large())
         elif size > self._room:
@@ -65,8 +65,8 @@ class Guard:
         try:
             await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
-            pass  # nobody is there to be answered, unless it only seems so
-        except asyncio.CancelledError:  # the server stops and did not get to it
+            pass  # the client has gone, unless `receive` pretended it because of a refusal
+        except asyncio.CancelledError:  # the server stops before it could answer
             if not exchange.answered:
                 await exchange.refuse(STOPPING)
             return
@@ -75,7 +75,7 @@ class Guard:
 
 
 class _Exchange:
-    """One request and its answer: the body counted and waited for, the headers added."""
+    """One request and its reply: limits the body's size and time, adds headers to the reply."""
 
     def __init__(self, receive: Any, send: Any, most: int) -> None:
         self._receive, self._send, self._most = receive, send, most
@@ -85,20 +85,22 @@ class _Exchange:
         self.answered = False
 
     async def receive(self) -> Any:
-        """Return the next part of the body; where it is refused the sender seems to be gone."""
-        if self._ended:  # by now it is only waited for the sender to go
+        """Return the next part of the body; if it is refused, report a disconnect to the app."""
+        if self._ended:  # only the disconnect can still come
             return await self._receive()
         try:
             message = await self._read()
         except TimeoutError:
-            self.refusal = RefusedError(TOO_SLOW, "too_slow", "the rest of the body did not come")
+            self.refusal = RefusedError(
+                TOO_SLOW, "too_slow", "the rest of the body was not received in time"
+            )
             self._ended = True
         if self._seen > self._most:
             self.refusal = self.too_large()
         return message if self.refusal is None else {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
-        """Pass the answer on, unless the body turned out to be refused."""
+        """Send the app's reply, unless the body is refused."""
         if self.refusal is not None:
             return
         if message["type"] == "http.response.start":
@@ -108,11 +110,11 @@ class _Exchange:
         await self._send(message)
 
     def too_large(self) -> RefusedError:
-        """What is said of a body beyond the limit."""
+        """Return the refusal of a body beyond the limit."""
         return RefusedError(413, "too_large", f"the body is larger than {self._most / MEGA:g} MB")
 
     async def refuse_body(self, refusal: RefusedError) -> None:
-        """Refuse after reading on for a while, and keeping nothing: who sends does not read."""
+        """Refuse after reading and dropping more of the body: clients send before they read."""
         try:
             while not self._ended and self._seen <= DRAINED * self._most:
                 await self._read()
@@ -121,7 +123,7 @@ class _Exchange:
         await self.refuse(refusal)
 
     async def refuse(self, refusal: RefusedError) -> None:
-        """Answer with a refusal."""
+        """Reply with a refusal."""
         self.refusal = None
         body = json.dumps(refusal.to_json()).encode()
         headers = [
@@ -130,9 +132,8 @@ class _Exchange:
         ]
         if refusal.retry_after is not None:
             headers.append((b"retry-after", str(refusal.retry_after).encode()))
-        if (
-            not self._ended or refusal.status == TOO_SLOW
-        ):  # what is still to come of the body is no next request
+        # the rest of the body must not be read as the next request
+        if not self._ended or refusal.status == TOO_SLOW:
             headers.append((b"connection", b"close"))
         await self.send(
             {"type": "http.response.start", "status": refusal.status, "headers": headers}

@@ -1,15 +1,16 @@
-"""What a request may cost, and which requests are not answered at all.
+"""Limits of requests, and requests that are refused.
 
-A page anywhere on the web can make its visitor's browser send requests to loopback. It cannot read
-the answers, since nothing here allows other origins to, but it could keep the machine busy, or
-reach the server under a name of its own (DNS rebinding). So the Host header has to name this
-server, and requests that a browser marks as coming from another site are refused.
+Any web page can make its visitor's browser send requests to loopback. It cannot read the replies,
+since no other origins are allowed, but it could keep the machine busy, or reach the server under a
+name of its own (DNS rebinding). So the Host header has to name this server, and requests that a
+browser marks as coming from another site are refused.
 """
 
 from __future__ import annotations
 
 import io
 import ipaddress
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,13 +28,13 @@ HEADERS = {
     "cache-control": "no-store",
 }
 MEGA = 1_000_000
-# A blank page of one bit a pixel, as PNG, has 8,000 pixels a byte, a photograph ten; what has more
-# is made to cost. Small images cost nothing.
+# A blank one-bit PNG has 8,000 pixels a byte and a photograph ten. A file with more is made to use
+# up memory and time. Small images are always allowed.
 PIXELS_A_BYTE, CHEAP_PIXELS = 10_000, 4_000_000
 
 
 class RefusedError(Exception):
-    """A request that is not answered: status, a word for programs, a sentence for people."""
+    """The refusal of a request: HTTP status, a code for programs and a message."""
 
     def __init__(self, status: int, code: str, message: str, retry_after: int | None = None):
         super().__init__(status, code, message, retry_after)
@@ -49,19 +50,18 @@ STOPPING = RefusedError(503, "stopping", "the server is being stopped", 10)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the server puts up with.
+    """The server's limits.
 
     Parameters
     ----------
     megabytes : float
-        Of a request's body.
+        The largest body of a request.
     megapixels : float
-        Of an image; read from its header, before anything is decoded.
+        The largest image, whose size is read from its header before it is decoded.
     rate : str
-        Predictions that one client may ask for, as in ``120/minute``.
+        Predictions that one client may request, such as ``120/minute``.
     queue : int
-        Images that may wait, and so many bodies of `megabytes` that may be held; more are refused
-        at once.
+        The most images that wait, and the most bodies of `megabytes` in memory; more are refused.
     """
 
     megabytes: float = 20.0
@@ -76,12 +76,12 @@ class Limits:
 
 
 class Pace:
-    """How often each client asks, in a moving window in memory.
+    """Counts each client's requests in a moving window in memory.
 
     Raises
     ------
     UsageError
-        The rate cannot be read.
+        The rate is not valid.
     """
 
     def __init__(self, rate: str) -> None:
@@ -98,9 +98,7 @@ class Pace:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
     def count(self, client: str) -> None:
-        """Count one request; raise RefusedError where that is one too many."""
-        import time
-
+        """Count one request; raise RefusedError if it is beyond the rate."""
         if not self._limiter.hit(self._rate, client):
             reset = self._limiter.get_window_stats(self._rate, client).reset_time
             wait = max(int(reset - time.time()) + 1, 1)
@@ -110,7 +108,7 @@ class Pace:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens on `host`."""
+    """Return whether only this machine can reach a server that listens on `host`."""
     if host.lower() == "localhost":
         return True
     try:
@@ -120,44 +118,44 @@ def is_loopback(host: str) -> bool:
 
 
 def check_origin(headers: Mapping[str, str], bound_to: str) -> None:
-    """Refuse requests under a foreign name, and those that another site's page makes.
+    """Refuse requests with another Host, and requests from pages of other sites.
 
     Parameters
     ----------
     bound_to : str
-        The address that the server listens on. Beyond loopback any Host will do, since nobody here
-        knows the names that the machine has; the origin is checked all the same.
+        The address on which the server listens. Beyond loopback every Host is allowed, since the
+        machine's names are not known; the origin is still checked.
     """
     host = headers.get("host", "")
-    name = urlsplit(f"//{host}").hostname if _splits(host) else None
+    name = urlsplit(f"//{host}").hostname if _is_url(host) else None
     if is_loopback(bound_to) and (name is None or not is_loopback(name)):
         raise RefusedError(
             421, "wrong_host", "this server answers as localhost only; see --host of probe serve"
         )
     origin = headers.get("origin")
-    foreign = origin is not None and (not _splits(origin) or urlsplit(origin).netloc != host)
+    foreign = origin is not None and (not _is_url(origin) or urlsplit(origin).netloc != host)
     if foreign or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         raise RefusedError(403, "cross_origin", "requests from other sites' pages are not answered")
 
 
-def _splits(text: str) -> bool:
+def _is_url(text: str) -> bool:
     try:
-        urlsplit(text if "//" in text else f"//{text}").port  # noqa: B018 - raises if it is none
+        urlsplit(text if "//" in text else f"//{text}").port  # noqa: B018 - raises if it is not valid
     except ValueError:
         return False
     return True
 
 
 def check_pixels(data: bytes, limits: Limits) -> None:
-    """Refuse an image whose header claims too many pixels; 93 bytes can claim gigapixels."""
+    """Refuse an image whose header states too many pixels; 93 bytes can state gigapixels."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
-    except Image.DecompressionBombError:  # before the size could be asked for
-        claimed = "more pixels than are ever decoded"
-    except Exception:  # decoding it will tell what is wrong
+    except Image.DecompressionBombError:  # raised before the size is known
+        claimed = "too many pixels to decode"
+    except Exception:  # the error is reported when it is decoded
         return
     else:
         pixels = width * height
@@ -169,10 +167,10 @@ def check_pixels(data: bytes, limits: Limits) -> None:
             claimed = f"{width} x {height} pixels in {len(data)} bytes"
             raise RefusedError(
                 413, "too_many_pixels",
-                f"the image claims {claimed}; at most {PIXELS_A_BYTE:,} a byte are taken",
+                f"the image claims {claimed}; at most {PIXELS_A_BYTE:,} a byte are accepted",
             )  # fmt: skip
     raise RefusedError(
         413,
         "too_many_pixels",
-        f"the image claims {claimed}; at most {limits.megapixels:g} million are taken",
+        f"the image claims {claimed}; at most {limits.megapixels:g} million are accepted",
     )

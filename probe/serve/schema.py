@@ -1,4 +1,4 @@
-"""What the endpoint takes and gives, as its OpenAPI description says it."""
+"""The endpoint's requests and replies, as in its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Label(BaseModel):
 
 
 class Near(BaseModel):
-    """A training image nearby."""
+    """A training image among the nearest ones."""
 
     label: str
     distance: float = Field(ge=0, description="of features of length one")
@@ -46,39 +46,39 @@ class Near(BaseModel):
 
 
 class Reply(BaseModel):
-    """What the bundle says of an image."""
+    """The bundle's prediction for an image."""
 
     labels: list[str] | None = Field(
         None,
-        description="where an image may have several labels, those whose thresholds are reached, "
-        "most probable first; maybe none",
+        description="of a multi-label bundle the labels whose thresholds are reached, most "
+        "probable first; may be empty",
     )
     predictions: list[Label] = Field(description="most probable first")
     flags: list[str] = Field(description="low-confidence, out-of-distribution")
     distance: float | None = Field(None, description="to the training images")
     neighbours: list[Near]
     notes: list[str] = Field(
-        description="what is unusual of the image and makes the answer doubtful, as that it is "
-        "wholly transparent; mostly nothing"
+        description="unusual properties of the image that make the prediction doubtful, such as "
+        "full transparency; usually empty"
     )
     milliseconds: float = Field(ge=0)
 
 
 class Health(BaseModel):
-    """Whether images are answered."""
+    """The state of the server."""
 
     status: str
     waiting: int = Field(ge=0)
 
 
 class BundleFacts(BaseModel):
-    """What the bundle is."""
+    """Facts about the bundle."""
 
     name: str
     backbone: str
     dataset: str
     classes: list[str]
-    several: bool = Field(description="whether an image may have several labels")
+    several: bool = Field(description="whether the bundle is multi-label")
     sizes: list[int] = Field(description="sides of the networks' inputs, in pixels")
     calibrated: bool
     flags: list[str]
@@ -87,14 +87,14 @@ class BundleFacts(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no answer."""
+    """Why a request failed."""
 
     code: str
     message: str
 
 
 class Failure(BaseModel):
-    """The body of every answer to valid HTTP that is no success."""
+    """The body of every reply to a valid HTTP request that failed."""
 
     error: Problem
 
@@ -105,16 +105,16 @@ def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def reply_of(answer: Answer) -> Reply:
-    """Return an answer as the endpoint gives it."""
-    told = answer.prediction
+    """Return an answer in the endpoint's format."""
+    prediction = answer.prediction
     return Reply(
-        labels=None if told.given is None else list(told.given),
+        labels=None if prediction.given is None else list(prediction.given),
         predictions=[
             Label(label=label, probability=min(max(value, 0.0), 1.0))
-            for label, value in zip(told.labels, told.probabilities, strict=True)
+            for label, value in zip(prediction.labels, prediction.probabilities, strict=True)
         ],
-        flags=list(told.flags),
-        distance=told.distance,
+        flags=list(prediction.flags),
+        distance=prediction.distance,
         neighbours=[
             Near(
                 label=one.label,

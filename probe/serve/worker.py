@@ -1,4 +1,4 @@
-"""The one thread that runs the network: MXNet's compiled networks are not safe in several."""
+"""Run the network in one thread, since MXNet's compiled networks are not thread-safe."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from probe.serve.limits import STOPPING, Limits, RefusedError, check_pixels
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Answer:
-    """What is said of one image.
+    """The prediction for one image, and how it was made.
 
     Parameters
     ----------
     prediction : Prediction
     neighbours : tuple of Neighbour
     notes : tuple of str
-        What is unusual of the image, a sentence each.
+        Unusual properties of the image, a sentence each.
     seconds : float
-        Decoding and the network; waiting is not in it.
+        Time of decoding and of the network, without waiting.
     """
 
     __repr__ = short_repr
@@ -51,12 +51,12 @@ class _Task:
 
 
 class Worker:
-    """Answers images one after another; encoded they wait, decoded there is one at a time.
+    """Answers images one after another; images wait encoded, and one at a time is decoded.
 
     Parameters
     ----------
     bundle : Bundle
-        From now on this thread's alone.
+        Only this thread may use it from now on.
     limits : Limits
     """
 
@@ -69,12 +69,12 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """Images in the queue."""
+        """Return the number of images in the queue."""
         return self._tasks.qsize()
 
     @property
     def alive(self) -> bool:
-        """Whether it still answers."""
+        """Return whether the thread is running."""
         return self._thread.is_alive()
 
     def submit(self, data: bytes, *, top_k: int, neighbours: int) -> Future[Answer]:
@@ -95,7 +95,7 @@ class Worker:
         return task.answer
 
     def stop(self) -> None:
-        """Refuse what waits and what comes; what is under way is finished."""
+        """Refuse waiting and new images; finish the current one."""
         self._stopping = True
         while True:
             try:
@@ -106,7 +106,7 @@ class Worker:
                 task.answer.set_exception(STOPPING)
 
     def close(self) -> None:
-        """Finish what is under way, and stop."""
+        """Finish the current image and stop the thread."""
         self.stop()
         self._tasks.put(None)
         self._thread.join(timeout=10)
@@ -114,7 +114,7 @@ class Worker:
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
             if not task.answer.set_running_or_notify_cancel():
-                continue  # whoever asked has gone
+                continue  # the client has gone
             try:
                 task.answer.set_result(self._answer(task))
             except BaseException as error:

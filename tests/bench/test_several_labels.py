@@ -165,7 +165,7 @@ def test_a_page_is_of_one_kind_of_labels(
     assert "top1" in single["metrics"]["val"]
     names = [row["run"] for row in bench["rows"]]
     newest = max(path.name for path in (cache / "runs").iterdir())
-    with pytest.raises(UsageError, match="name runs of one kind"):
+    with pytest.raises(UsageError, match="name runs of one task"):
         probe("report", names[0], newest, "--cache-dir", cache, "--out", tmp_path / "a.html")
     (cache / "benches").rename(cache / "kept")
     done = json.loads(probe("report", "--cache-dir", cache, "--out", tmp_path / "b.html", "--json"))

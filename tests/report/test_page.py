@@ -197,7 +197,7 @@ def test_without_a_test_split_and_with_a_pruned_entry(tmp_path: Path) -> None:
     make_run(cache, joined, "20260101-000000-001", right=0.8, held_out=8)
     page, material = build(cache, tmp_path / "page.html")
     assert page.points == 20
-    assert material.looks == []
+    assert material.test_evaluations == []
     joined.entry.path.unlink()
     page, _ = build(cache, tmp_path / "page.html")
     assert page.points == 0
@@ -211,7 +211,7 @@ def test_a_run_that_held_nothing_out_is_not_ranked(tmp_path: Path) -> None:
     make_run(cache, joined, "20260101-000000-001", right=0.8, held_out=0)
     page, material = build(cache, tmp_path / "page.html")
     assert material.leader is None
-    assert "Test figures choose nothing" in page.path.read_text()
+    assert "Test figures are not used for ranking" in page.path.read_text()
 
 
 def test_damaged_predictions_cost_that_run_its_details_only(world: Path, tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_bench_has_its_verdict_its_groups_and_its_failures(world: Path, tmp_pa
     assert parsed.open == []
     for words in ("Take <b>the first</b>.", "no <weights>", "LogME", f"Bench {bench.id}"):
         assert words in parsed.words
-    assert any("--dataset shows the bench's others: other" in note for note in page.notes)
+    assert any("The bench also used other: see --dataset" in note for note in page.notes)
     with pytest.raises(UnknownNameError, match="not toy"):
         of_bench(cache, bench, "toy", "")
 

@@ -93,7 +93,7 @@ def test_letters_that_no_font_has_become_numbers(
     monkeypatch.setattr(glyphs, "undrawable", lambda letters: letters)  # as where no font is
     with caplog.at_level(logging.WARNING):
         assert glyphs.readable(["cat", "日本", "été"]) == ["cat", "class 1", "été"]
-    assert "the pictures say class 1 for 日本; a font" in caplog.text
+    assert "the pictures show class 1 for 日本; a font" in caplog.text
     path = tmp_path / "confusion.png"
     draw_confusion(np.eye(2, dtype=np.int64), ["日本", "cat"], path, title="日本")
     assert margins_are_white(path)
@@ -125,13 +125,13 @@ def test_components_of_equal_rows_are_zero() -> None:
     assert shares == (0.0, 0.0, 0.0)
 
 
-def test_folding_wide_rows_keeps_angles() -> None:
-    from probe.report.feature_map import _folding
+def test_hashing_wide_rows_keeps_angles() -> None:
+    from probe.report.feature_map import _hashing
 
     random = np.random.default_rng(0)
     rows = random.standard_normal((6, 4 * WIDEST)).astype(np.float32)
     rows[1:] += rows[0]
-    folded = rows @ _folding(rows.shape[1])
+    folded = rows @ _hashing(rows.shape[1])
     for wide, narrow in zip(rows[1:], folded[1:], strict=True):
         cosine = [a @ b / np.linalg.norm(a) / np.linalg.norm(b)
                   for a, b in ((rows[0], wide), (folded[0], narrow))]  # fmt: skip

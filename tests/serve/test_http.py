@@ -135,8 +135,10 @@ def test_sizes_are_limited_before_anything_is_decoded(client: httpx.Client) -> N
     for side in (2_000, 60_000):
         claim = client.post("/api/predict", content=claiming(side, side), headers=raw)
         told = failed(claim, 413, "too_many_pixels")
-        size = "2000 x 2000" if side == 2_000 else "more"  # no number that is not the image's
-        assert f"the image claims {size} pixels" in told
+        size = (
+            "2000 x 2000 pixels" if side == 2_000 else "too many pixels"
+        )  # no number that is not the image's
+        assert f"the image claims {size}" in told
 
 
 def test_other_names_and_other_sites_are_refused(client: httpx.Client) -> None:
