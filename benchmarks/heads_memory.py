@@ -30,10 +30,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from probe.cli.head_texts import read_bytes
-
 from benchmarks.cache_toys import toy_entry
 from benchmarks.common import PROBE
+from probe.core.options import read_bytes
 
 WIDTH = 1024
 HEADS = {

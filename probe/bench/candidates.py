@@ -169,7 +169,19 @@ def _check_defaults(named: Sequence[Candidate], defaults: Defaults) -> None:
         ("--mean", defaults.mean),
     ):  # fmt: skip
         for name in given.keys() - backbones:
-            raise UsageError(f"{option} {name}=...: {name} is not among the backbones")
+            raise UsageError(f"{option} {name}=...: {name} is not among --backbones")
+    for option, value, said in (
+        ("--size", defaults.sizes, [one.size for one in named]),
+        ("--resize", defaults.resize, [one.resize for one in named]),
+        ("--layer", defaults.layers, [one.layers for one in named]),
+    ):
+        if value and named and all(said):
+            raise UsageError(f"{option}: every backbone has its own; leave one of them out")
+    for name in defaults.weights:
+        if all(one.weights for one in named if one.backbone == name):
+            raise UsageError(
+                f"--weights {name}=...: every {name} has its own; leave one of them out"
+            )
     known = {layer.name for name in backbones for layer in BACKBONES[name].layers}
     for layer in defaults.layers:
         if layer not in known:

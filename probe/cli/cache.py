@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING
 
 from probe.cli import cache_files, cache_space, cache_sync, cache_verify
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from probe.cache.store import Entry
     from probe.cache.unfinished import Unfinished
 
-WIDE = 120  # columns that a list of entries takes, or about as many
+WIDE = 160  # columns that a list of entries takes, or about as many
 
 app = command_app("Look after cache entries, and bring features in and out.")
 
@@ -51,9 +52,12 @@ def _show_entries(entries: list[Entry]) -> None:
         [
             entry.name,
             ", ".join(f"{split} {count:,}" for split, count in entry.counts.items()),
+            entry.key.layer + ("" if entry.key.pool == "none" else f" ({entry.key.pool})"),
+            str(entry.provenance.get("size") or "-"),
             "x".join(map(str, entry.row_shape)),
             entry.key.dtype + (", packed" if entry.packed else ""),
             str(entry.provenance.get("weights", "")),
+            f"{datetime.datetime.fromtimestamp(entry.modified):%Y-%m-%d %H:%M}",
             console.size(entry.size),
         ]
         for entry in entries
@@ -61,18 +65,16 @@ def _show_entries(entries: list[Entry]) -> None:
     out = console.stdout()
     if out.is_terminal and out.width < WIDE:
         narrow = [
-            [f"{name}\n  {images}; {shape} {dtype}", size]
-            for name, images, shape, dtype, _, size in rows
+            [f"{name}\n  {images}; {layer} at {side}, {shape} {dtype}", size]
+            for name, images, layer, side, shape, dtype, _, _, size in rows
         ]
         console.table(out, ["entry", "size"], narrow, right=(1,))
     else:
-        columns = ["entry", "images", "features", "dtype", "weights", "size"]
-        console.table(out, columns, rows, right=(5,))
+        columns = ["entry", "images", "layer", "input", "features", "dtype", "weights", "made"]
+        console.table(out, [*columns, "size"], rows, right=(3, 8))
 
 
 def _show_unfinished(unfinished: list[Unfinished]) -> None:
-    import datetime
-
     from probe.screen import console
 
     rows = [

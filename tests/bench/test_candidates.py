@@ -92,7 +92,7 @@ def test_options_fill_what_candidates_leave_open() -> None:
     [
         ({"weights": {"resnet50": "f"}}, "resnet50 is not among --backbones"),
         ({"mean": {"resnet50": "f"}}, "--mean resnet50=...: resnet50 is not among --backbones"),
-        ({"layers": ("pool9",)}, "--layers pool9: none of vgg16 has it"),
+        ({"layers": ("pool9",)}, "--layer pool9: none of vgg16 has it"),
     ],
 )
 def test_an_option_that_speaks_of_nothing_is_refused(given: Any, message: str) -> None:
@@ -140,3 +140,23 @@ def test_a_short_text_means_the_features_it_fits_if_they_are_one() -> None:
 def test_folders_of_one_name_keep_their_paths() -> None:
     assert dataset_labels(["digits", "/a/cats", "/b/dogs"]) == ["digits", "cats", "dogs"]
     assert dataset_labels(["/a/cats", "/b/cats"]) == ["/a/cats", "/b/cats"]
+
+
+@pytest.mark.parametrize(
+    ("texts", "defaults", "message"),
+    [
+        (["vgg16@32", "resnet18@64"], {"sizes": (48,)}, "--size: every backbone has its own"),
+        (["vgg16/pool4"], {"layers": ("pool5",)}, "--layer: every backbone has its own"),
+        (
+            ["vgg16@32=a.h5", "vgg16@64=b.h5"],
+            {"weights": {"vgg16": "c.h5"}},
+            "--weights vgg16=...: every vgg16 has its own",
+        ),
+    ],
+)
+def test_a_default_that_no_candidate_leaves_open_is_refused(
+    texts: list[str], defaults: dict[str, Any], message: str
+) -> None:
+    made = Defaults(**{"weights": {}, "preprocess": {}, **defaults})
+    with pytest.raises(UsageError, match=message):
+        candidates(texts, made)
