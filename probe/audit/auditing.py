@@ -16,10 +16,11 @@ from probe.errors import UsageError
 from probe.evaluation.multilabel import HALF
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
-from probe.evaluation.splitting import Labels
+from probe.evaluation.splitting import Labels, fold_split, warn_of_unknown
 from probe.evaluation.task import task_of
 from probe.evaluation.units import Units
 from probe.runs.duplicates import NearDuplicate
+from probe.runs.selection import out_of_fold_blocks, out_of_fold_logits
 
 Array64 = NDArray[np.float64]
 
@@ -177,10 +178,8 @@ def out_of_fold_probabilities(
     UsageError
         There are too few images for the folds, see `fold_split`.
     """
-    from probe.evaluation.splitting import fold_split, warn_of_unknown
     from probe.heads.grid import Search, choose
     from probe.heads.path import PathHead
-    from probe.runs.selection import out_of_fold_blocks, out_of_fold_logits
 
     rows = fold_split(train.y, folds, seed, units=train.units)
     warn_of_unknown(train.y, rows)

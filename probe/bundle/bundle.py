@@ -27,6 +27,7 @@ from probe.bundle.parts import (
 )
 from probe.bundle.reject import Verdicts, judge
 from probe.core.html import Html
+from probe.datasets.image_inputs import Image, list_images, read_image
 from probe.errors import BundleError
 from probe.evaluation.logits import softmax
 from probe.evaluation.multilabel import HALF, reached
@@ -39,7 +40,6 @@ from probe.preprocess.spec import PreprocessSpec, UInt8Image
 SHOWN_CLASSES = 8
 
 if TYPE_CHECKING:
-    from probe.datasets.image_inputs import Image
     from probe.heads import FittedHead
 
 
@@ -180,8 +180,6 @@ class Bundle:
         ImageError
             The image cannot be read.
         """
-        from probe.datasets.image_inputs import read_image
-
         whole = read_image(image, name)
         packed: NDArray[np.uint8] = self.pack_views(lambda spec: [resize_image(whole, spec)])[0]
         return packed
@@ -301,8 +299,6 @@ class Bundle:
 
     def predict_proba(self, images: Iterable[Image]) -> NDArray[np.float64]:
         """Return the probabilities of images, (n, n_classes); see `predict`."""
-        from probe.datasets.image_inputs import list_images
-
         packed = [self.pack(one, f"image {place}") for place, one in enumerate(list_images(images))]
         if not packed:
             return np.zeros((0, len(self.about.classes)))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.datasets.image_inputs import read_image
 from probe.engines import Engine, Parameters, make_engine
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
@@ -95,8 +96,6 @@ class Network:
         ImageError
             See `probe.datasets.image_inputs.image_input`.
         """
-        from probe.datasets.image_inputs import read_image
-
         return resize_image(read_image(image), self.preprocess)
 
     def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -19,6 +19,7 @@ from probe.bundle.network import NetworkAbout
 from probe.core.files import reason_of
 from probe.errors import BundleError, HeadError
 from probe.evaluation.task import SINGLE_LABEL
+from probe.heads.io import load_fitted
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection
 
@@ -61,8 +62,6 @@ def read_projection(files: BundleFiles, about: About) -> Projection | None:
 
 def read_head(files: BundleFiles, about: About, name: str) -> FittedHead:
     """Return a head of the bundle, ready to predict."""
-    from probe.heads import load_fitted
-
     data = files.checked(name, about)
     try:
         with tempfile.TemporaryDirectory() as folder:  # the bytes that were checked, not the file

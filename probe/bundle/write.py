@@ -26,6 +26,7 @@ from probe.bundle.parts import check_head
 from probe.engines import Parameters
 from probe.errors import BundleError
 from probe.heads.fitted import votes
+from probe.heads.io import load_fitted, save_head
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection, save_projection
 
@@ -64,8 +65,6 @@ def write_bundle(
     BundleError
         `out` exists or cannot be written, a head is not fitted or does not fit the network.
     """
-    from probe.heads import load_fitted, save_head
-
     for name, head in zip(about.heads, heads, strict=True):
         check_head(name, head, about)
     with writing(out) as folder:

@@ -29,8 +29,10 @@ from numpy.typing import NDArray
 from probe.core.files import write_text
 from probe.core.records import read_record, write_record
 from probe.core.short_repr import short_repr
+from probe.core.text import capital
 from probe.errors import DataError, UsageError
 from probe.evaluation.task import SINGLE_LABEL, TASKS
+from probe.figures.canvas import FAINT, INK, fit, new_figure, quiet_axes, save
 from probe.finetune.checkpoint import FOLDER
 from probe.finetune.options import BACKBONE, Options
 from probe.heads.history import Epoch
@@ -165,9 +167,6 @@ def draw_courses(courses: Mapping[str, Course], path: Path, *, title: str) -> No
 
     Each line is labelled at its end.
     """
-    from probe.core.text import capital
-    from probe.figures.canvas import FAINT, INK, fit, new_figure, quiet_axes, save
-
     word = METRIC_WORDS[next(iter(courses.values())).metric]
     figure = new_figure(7.8, 6.8)
     upper = figure.add_axes((0.085, 0.5, 0.68, 0.36))

@@ -41,6 +41,8 @@ from probe.evaluation.scored import (
     temperature_of,
     thresholds_of,
 )
+from probe.figures.classes import draw_classes
+from probe.figures.curves import draw_curves
 from probe.finetune.checkpoint import load_best
 from probe.finetune.promotion import Begun
 from probe.finetune.request import SCHEMA, PromoteRequest
@@ -225,9 +227,6 @@ def _write_network(
 
 
 def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None:
-    from probe.figures.classes import draw_classes
-    from probe.figures.curves import draw_curves
-
     folder, split = begun.training.folder, result.per_class.split
     how = "trained from random weights" if is_random(result.weights) else "fine-tuned"
     about = f"{result.backbone} to {result.layer} on {result.dataset}, {how}"

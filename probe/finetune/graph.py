@@ -1,4 +1,4 @@
-"""The network to train as symbolic graphs, bound to given arrays.
+"""Build the graphs of a fine-tuning, and bind them to given arrays.
 
 A step of Gluon's record / backward / Trainer.step dispatches each parameter's update apart and
 keeps every parameter in an array of its own. Here the graph is composed once and the executor works
@@ -9,9 +9,9 @@ The frozen part is a graph of its own, in which BatchNorm takes its stored stati
 left out, as when the features were extracted. In the part that learns, Dropout is a product with a
 mask that is fed in, since MXNet's generator cannot be saved.
 
-Every graph is run with ``is_train=True``, predictions too, and says itself what is not to happen:
-in predict mode MXNet reorders the weights of convolutions in place, which for a slice of a buffer
-overwrites its neighbours.
+Every graph is run with ``is_train=True``, predictions too; where Dropout and moving statistics must
+not act, they are left out of the graph. In predict mode MXNet would reorder the weights of
+convolutions in place, which for a slice of a buffer overwrites its neighbours.
 """
 
 from __future__ import annotations
@@ -36,26 +36,26 @@ Shape = tuple[int, ...]
 DATA, TARGET = "data", "target"
 MEAN, INVERSE = "head.mean", "head.inverse_scale"
 UNUSED = "unused"
-MASK = "mask"  # and the number of the block, an input that switches units off
+MASK = "mask"  # with the number of the block: the name of a Dropout mask's input
 
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """What is computed, without any number that learns.
+    """The structure of the network and its head, without parameters.
 
     Parameters
     ----------
     spec, layer, pool
-        The backbone and where it ends.
+        The backbone, and the layer and pooling of the features.
     preprocess : PreprocessSpec
     normalize : {"standard", "l2", "none"}
-        Of the features, in front of the head.
+        Normalisation of the features before the head.
     widths : tuple of int
         Outputs of each layer of the head; the last is the number of classes.
     global_bn : bool
-        BatchNorm takes its stored statistics while training, too.
+        BatchNorm uses its stored statistics in training, too.
     hardest : int
-        Images of a batch that are learnt from; 0 for all.
+        Images of highest loss in a batch that are learnt from; 0 for all.
     task : Task
         Whether classes share a softmax, or have a sigmoid each.
     """
@@ -73,7 +73,7 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Graph:
-    """A symbol, and what its inputs are called elsewhere.
+    """A symbol and the canonical names of its inputs.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ class Graph:
     names : mapping of the symbol's argument or auxiliary state to canonical name
         Without the data and the target.
     masks : tuple of str
-        Inputs that switch units off.
+        Inputs that are Dropout masks.
     """
 
     symbol: Any
@@ -90,7 +90,7 @@ class Graph:
 
 
 def frozen_graph(arch: Architecture, size: int, blocks: int) -> Graph:
-    """Return the first `blocks` blocks, pixels to a map."""
+    """Return the graph of the first `blocks` blocks, from pixels to a map."""
     symbol, names = _backbone(arch, size, last=blocks, stored=True)
     return Graph(symbol=symbol, names=names)
 
@@ -98,12 +98,13 @@ def frozen_graph(arch: Architecture, size: int, blocks: int) -> Graph:
 def training_graph(arch: Architecture, size: int, first: int) -> Graph:
     """Return the graph of the loss, from pixels or from the map after `first` frozen blocks.
 
-    Its outputs are the mean loss and (2,): the mean loss and the part of images that are right.
-    With several labels an image the loss is the sum over them, as of the heads, and the figures are
-    those of a decision.
+    Its outputs are the mean loss, and (2,): the mean loss and the share of right images. With
+    multi-label images the loss is the sum over labels, as in the heads, and the figures are means
+    over single decisions.
     """
     graph = _logits(arch, size, first, stored=arch.global_bn, masked=True)
-    losses, figures = (_of_classes if arch.task.exclusive else _of_labels)(graph.symbol)
+    loss_of = _single_label_loss if arch.task.exclusive else _multi_label_loss
+    losses, figures = loss_of(graph.symbol)
     learnt = losses
     if arch.hardest:
         hard = mx.sym.topk(mx.sym.BlockGrad(losses), axis=0, k=arch.hardest, ret_typ="mask")
@@ -113,7 +114,7 @@ def training_graph(arch: Architecture, size: int, first: int) -> Graph:
     return Graph(symbol=outputs, names=graph.names, masks=graph.masks)
 
 
-def _of_classes(scores: Any) -> tuple[Any, Any]:
+def _single_label_loss(scores: Any) -> tuple[Any, Any]:
     """Return each image's cross-entropy, (N,), and the figures, (2,)."""
     target = mx.sym.var(TARGET)
     log_p = mx.sym.log_softmax(scores)  # (N, K)
@@ -122,7 +123,7 @@ def _of_classes(scores: Any) -> tuple[Any, Any]:
     return losses, mx.sym.concat(mx.sym.mean(losses), mx.sym.mean(right), dim=0)
 
 
-def _of_labels(scores: Any) -> tuple[Any, Any]:
+def _multi_label_loss(scores: Any) -> tuple[Any, Any]:
     """Return each image's binary cross-entropy, summed over labels, (N,), and the figures, (2,)."""
     target = mx.sym.var(TARGET)
     each = mx.sym.Activation(scores, act_type="softrelu") - target * scores  # (N, K)
@@ -219,27 +220,27 @@ def bind(
     add: bool = False,
     shared: Any = None,
 ) -> Any:
-    """Return an executor of a graph on arrays that live elsewhere.
+    """Return an executor of a graph on given arrays.
 
     Parameters
     ----------
     arrays : mapping of canonical name to NDArray
-        Parameters and statistics; more is ignored.
+        Parameters and running statistics; others are ignored.
     inputs : mapping of name to (shape, dtype)
-        Arrays that the executor gets for itself: data, target, masks.
+        Arrays that the executor allocates: data, target, masks.
     gradients : mapping of canonical name to NDArray, optional
-        Of what learns. Without it the executor is for prediction only.
+        Gradients of the parameters that learn. Without them the executor is for prediction.
     add : bool
-        Gradients are added to what is there.
+        Gradients are added to those in the arrays.
     shared : executor, optional
-        Of another input size; its working memory is used again.
+        An executor for another input size, whose working memory is shared.
     """
     symbol, gradients = graph.symbol, dict(gradients or {})
     own = {name: mx.nd.zeros(shape, dtype=dtype) for name, (shape, dtype) in inputs.items()}
     names = {**graph.names, UNUSED: UNUSED}
     if not gradients:
-        # For graphs without any gradient MXNet puts in fused operators, which fold BatchNorms away
-        # and do not notice that weights change. One gradient that nobody asks for prevents it.
+        # In graphs without gradients MXNet uses fused operators, which fold BatchNorm into weights
+        # and do not notice that these change. One unused gradient prevents it.
         symbol = mx.sym.Group([*symbol, mx.sym.MakeLoss(mx.sym.var(UNUSED))])
         arrays = {**arrays, UNUSED: mx.nd.zeros(1)}
         gradients = {UNUSED: mx.nd.zeros(1)}

@@ -1,4 +1,4 @@
-"""The network while it trains: its numbers, and an executor for each shape that is needed."""
+"""The network in training: its state, and an executor for each input shape."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Network:
     arch : Architecture
     state : State
     batch_size : int
-        Of training.
+        Images per batch in training.
     accumulate : bool
-        Several batches make one step: gradients are added up.
+        Several batches make one step, so that gradients are added up.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Network:
 
     @property
     def frozen(self) -> int:
-        """Blocks, from the input up, that stay as they are."""
+        """Number of frozen blocks, counted from the input."""
         return self._frozen
 
     @property
@@ -73,12 +73,12 @@ class Network:
         return self._accumulate or self.parts > 1
 
     def release(self) -> None:
-        """Give working memory back; it is taken again when it is needed."""
+        """Free working memory; it is allocated again when it is needed."""
         self._lower, self._upper, self._whole = {}, {}, {}
         _give_back()
 
     def learn(self, rates: Mapping[str, Rate], frozen: int) -> None:
-        """Let these parameters learn, above so many frozen blocks."""
+        """Set which parameters learn, and the number of frozen blocks below them."""
         self._frozen, self._learning = frozen, rates
         if self._lower or self._upper:
             self._lower, self._upper = {}, {}
@@ -93,17 +93,17 @@ class Network:
         Parameters
         ----------
         data : uint8, (N, S, S, 3), RGB; or float32, (N, ...)
-            Images, or what the frozen blocks made of them.
+            Images, or the frozen blocks' output of them.
         targets : float32, (N, K)
         masks : callable
-            (name, shape) -> what a Dropout multiplies by.
+            From (name, shape) to a Dropout mask.
         size : int
             S.
 
         Returns
         -------
         NDArray, (2,)
-            Mean loss and the part of images, or decisions, that are right; not waited for.
+            Mean loss and share of right images, or decisions; still being computed.
         """
         count, figures = len(data), mx.nd.zeros(2)
         part = min(self.part or count, count)
@@ -125,9 +125,9 @@ class Network:
         return figures * (part / count)
 
     def planned(self, images: int, size: int) -> tuple[int, int]:
-        """Return the bytes that MXNet plans for so many images: to learn, and to predict.
+        """Return the bytes that MXNet plans for so many images in training, and in prediction.
 
-        Executors are bound and dropped; nothing is computed, and memory is not touched.
+        Executors are bound and freed again; nothing is computed.
         """
         shape = (images, size, size, 3)
         own = self.arch.preprocess.size
@@ -142,13 +142,13 @@ class Network:
         return learnt, predicted
 
     def _below(self, data: NDArray[Any]) -> Any:
-        """Return what the learning part takes: images, or what the frozen blocks make of them."""
+        """Return the input of the learning part: images, or the frozen blocks' output of them."""
         if self._frozen and data.dtype == np.uint8:
             return self._map(data)
         return mx.nd.array(data, dtype=data.dtype)
 
     def lower(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return what the frozen blocks make of images, float32, (N, ...)."""
+        """Return the frozen blocks' output of images, float32, (N, ...)."""
         found: NDArray[np.float32] = self._map(images).asnumpy()
         return found
 
@@ -205,13 +205,13 @@ class Network:
 
 
 def _planned(executor: Any) -> int:
-    """Return the bytes that an executor says it takes, in whole megabytes."""
+    """Return the bytes that an executor plans, in whole megabytes."""
     found = re.search(r"Total (\d+) MB allocated", executor.debug_str())
     return int(found[1]) << 20 if found else 0
 
 
 def _give_back() -> None:
-    """Let the allocator return what executors held, which it would keep for itself."""
+    """Return freed memory of executors to the system, which the allocator would keep."""
     mx.nd.waitall()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # only glibc has it

@@ -1,7 +1,7 @@
-"""sgd, adam and adamw on slices of one buffer: one operator a group of parameters.
+"""SGD, Adam and AdamW on slices of one buffer, with one operator for each group of parameters.
 
-MXNet 1.9.1 has adamw's update and no class for it. Adam's bias correction is put into the step
-size, as MXNet's own Adam does; `adamw_update` gets it apart from the decay, which must not have it.
+MXNet 1.9.1 has AdamW's update but no class for it. Adam's bias correction is part of the learning
+rate, as in MXNet's own Adam; `adamw_update` takes it apart from the decay, which must not have it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ STATES: dict[OptimizerName, int] = {"sgd": 1, "adam": 2, "adamw": 2}  # buffers 
 
 @dataclass(frozen=True, kw_only=True)
 class Update:
-    """What all groups share at one step.
+    """The values of a step that all groups share.
 
     Parameters
     ----------
     step : int
-        From 1, steps of the optimizer so far, this one included.
+        Number of the step, from 1.
     lr : float
     momentum : float
-        Of sgd.
+        SGD momentum.
     rescale : float
-        Factor on the gradient: accumulation and clipping.
+        Factor on the gradient, for accumulation and clipping.
     """
 
     step: int
@@ -46,8 +46,8 @@ class Update:
 def sgd(update: Update, arrays: Arrays, lr: float, wd: float) -> None:
     """``m = momentum * m - lr * (g + wd * w); w = w + m``, as MXNet has it.
 
-    torch has ``m = momentum * m + g; w = w - lr * m``: the same while `lr` stays, but when a
-    schedule moves it, past gradients count at today's rate there and at their own here.
+    torch has ``m = momentum * m + g; w = w - lr * m``: the same while `lr` is constant; when it
+    changes, past gradients count at the current rate there and at that of their step here.
     """
     mx.nd.sgd_mom_update(
         *arrays, out=arrays[0], lr=lr, wd=wd, momentum=update.momentum,
@@ -56,7 +56,7 @@ def sgd(update: Update, arrays: Arrays, lr: float, wd: float) -> None:
 
 
 def adam(update: Update, arrays: Arrays, lr: float, wd: float) -> None:
-    """Adam with the classic L2 penalty, which is added to the gradient."""
+    """Adam with an L2 penalty that is added to the gradient."""
     mx.nd.adam_update(
         *arrays, out=arrays[0], lr=lr * _correction(update.step), wd=wd,
         beta1=BETA1, beta2=BETA2, epsilon=EPSILON, rescale_grad=update.rescale,
@@ -64,7 +64,7 @@ def adam(update: Update, arrays: Arrays, lr: float, wd: float) -> None:
 
 
 def adamw(update: Update, arrays: Arrays, lr: float, wd: float) -> None:
-    """Adam whose decay, ``lr * wd * w``, does not go through the moments.
+    """Adam with decoupled weight decay, ``lr * wd * w``, outside the moments.
 
     References
     ----------

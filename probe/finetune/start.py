@@ -1,4 +1,4 @@
-"""The network before its first step, and the proof that it is the one that was probed."""
+"""Build the network before its first step, and check that it gives the run's predictions."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from probe.weights import random_parameters
 if TYPE_CHECKING:
     from probe.heads.base import LinearHead
 
-TOLERANCE = {"float32": 2e-3, "float16": 2e-2}  # of a probability; by the stored features' type
-SAMPLE = 512  # images that a random network's features are normalised by
+TOLERANCE = {"float32": 2e-3, "float16": 2e-2}  # of a probability, by the stored features' type
+SAMPLE = 512  # training images that normalise the features of a random network
 
 Float32 = NDArray[np.float32]
 
@@ -43,19 +43,19 @@ def make_training(
     weights: NDArray[np.float64] | None = None,
     workers: int = 2,
 ) -> Training:
-    """Build the network at its starting point, and all that trains it.
+    """Build the network at its start, with its batches and the training loop.
 
     Parameters
     ----------
     folder : Path
-        Where checkpoints go; nothing is written yet.
+        Folder for checkpoints; nothing is written yet.
     weights : float64, (n_train,), optional
-        Of weighted sampling.
+        Weights of weighted sampling.
 
     Raises
     ------
     UsageError
-        Options do not go together with this network or these images.
+        Options do not fit this network or these images.
     """
     classes = np.asarray(source.head.classes_)
     feed = Feed(
@@ -118,7 +118,7 @@ def _beginning(
         seed = scratch_seed(options.seed)
         backbone = dict(random_parameters(seed, source.backbone, source.layer).parameters)
         moving = options.batch_norm == "moving" and any("running" in name for name in backbone)
-        # a network whose norms go by the batch gives features of order 1 by itself
+        # with the batch's statistics in BatchNorm, features are of order 1 without a normaliser
         normalizer = (
             fit_normalizer("none", np.empty((0, source.head.n_features_in_), np.float32))
             if moving
@@ -141,7 +141,7 @@ def scratch_seed(seed: int) -> int:
 
 
 def _xavier(source: Source, seed: int) -> dict[str, Float32]:
-    """Return a fresh head: weights uniform in ±sqrt(6 / (in + out)), biases 0.
+    """Return a Xavier-initialised head: weights uniform in ±sqrt(6 / (in + out)), biases 0.
 
     References
     ----------
@@ -162,12 +162,14 @@ def _xavier(source: Source, seed: int) -> dict[str, Float32]:
 def _normalizer_of(source: Source, options: Options, backbone: Mapping[str, Float32]) -> Normalizer:
     """Return mean and deviation of a random network's features on some training images.
 
-    Those of the probe were learnt on another network's features; without any, pixels from 0 to 255
-    would come out as scores in the hundreds.
+    The probe's normaliser is for other features; without any, pixels from 0 to 255 would give
+    scores in the hundreds.
     """
     rng = generator(options.seed, WEIGHTS, 1 << 20)
     count = min(SAMPLE, len(source.train))
-    rows = np.sort(rng.choice(len(source.train), count, replace=False))  # packed files like order
+    rows = np.sort(
+        rng.choice(len(source.train), count, replace=False)
+    )  # packed files are read in order
     found = []
     for some in np.array_split(rows, -(-count // 32)):
         images = [resize_image(source.train.images.image(int(row)), source.preprocess)
@@ -191,22 +193,22 @@ def _fixed(source: Source, normalizer: Normalizer) -> dict[str, Float32]:
 
 
 def check_start(source: Source, probabilities: Float32) -> float:
-    """Return how far the network is from the probe on validation images, at the most.
+    """Return the largest difference to the probe's probabilities on validation images.
 
     Parameters
     ----------
     probabilities : float32, (n_val, K)
-        Of the network before its first step, from pixels.
+        Those of the network before its first step, from pixels.
 
     Raises
     ------
     PromoteError
-        It is not the network that was probed.
+        The network is not that of the run.
     """
     said, own = source.predictions["val"], np.asarray(source.head.classes_)
     if said.classes is None:
         known = said.probabilities[:, own]
-    else:  # of many classes the likeliest are kept
+    else:  # of many classes only the most probable are kept
         whole = np.zeros((len(said), len(source.classes)), probabilities.dtype)
         whole[:, own] = probabilities
         known = said.probabilities

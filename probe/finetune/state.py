@@ -1,9 +1,9 @@
-"""All numbers of a training in a few buffers, each parameter a slice of them.
+"""The state of a training in a few buffers, of which each parameter is a slice.
 
-weights    what learns or may learn, and what the optimizer, the average and the checkpoints see
+weights    all parameters that may learn
 gradients  of the same layout
 aux        running statistics of BatchNorms
-fixed      the arithmetic of preprocessing and the features' normalisation
+fixed      constants of preprocessing and of the features' normalisation
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Float32 = NDArray[np.float32]
 
 
 def finish() -> None:
-    """Wait for all that was dispatched.
+    """Wait for all computation that was dispatched.
 
-    MXNet's engine does not count the backward pass of a BatchNorm as a writer of its running
-    statistics: who reads them next may read them before they moved.
+    MXNet does not count the backward pass of a BatchNorm as a writer of its running statistics, so
+    that they could be read before they are updated.
     """
     mx.nd.waitall()
 
@@ -80,7 +80,7 @@ class Buffer:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """A stretch of the buffer whose parameters learn alike."""
+    """A range of the buffer whose parameters have the same rate."""
 
     start: int
     stop: int
@@ -88,7 +88,7 @@ class Group:
 
 
 def group_parameters(buffer: Buffer, rates: Mapping[str, Rate]) -> list[Group]:
-    """Join neighbours that learn alike; what does not learn is left out."""
+    """Return the ranges of parameters with the same rate; frozen parameters are in none."""
     found: list[Group] = []
     for name, (start, shape) in buffer.places.items():
         rate, stop = rates.get(name), start + -(-math.prod(shape) // ALIGNMENT) * ALIGNMENT
@@ -103,12 +103,12 @@ def group_parameters(buffer: Buffer, rates: Mapping[str, Rate]) -> list[Group]:
 
 @dataclass(kw_only=True, eq=False)
 class State:
-    """Everything that a step changes.
+    """Weights, running statistics, optimizer state and averages: what a step changes.
 
     Parameters
     ----------
     parameters : mapping of canonical name to float32 array
-        Of the backbone and the head, running statistics among them.
+        Parameters of backbone and head, with running statistics.
     fixed : mapping of name to float32 array
     optimizer : str
     ema : float
@@ -126,7 +126,7 @@ class State:
 
     def __post_init__(self) -> None:
         names = [n for n in self.parameters if not n.endswith(STATISTICS)]
-        # decayed ones first, each kind from the input to the output: few stretches learn alike
+        # weights with decay first, each from the input to the output, so that there are few groups
         names.sort(key=lambda n: (not n.endswith(".weight"), block_of(n) % (1 << 30), n))
         self.weights = Buffer(self.parameters, names)
         self.aux = Buffer(self.parameters, [n for n in self.parameters if n.endswith(STATISTICS)])
@@ -137,32 +137,32 @@ class State:
         self.parameters = {}  # they are in the buffers now
 
     def arrays(self, *, averaged: bool = False) -> dict[str, Any]:
-        """Return what graphs are bound to, by canonical name."""
+        """Return the arrays to bind graphs to, by canonical name."""
         weights, aux = self.averages if averaged and self.ema else (None, None)
         return self.weights.slices(weights) | self.aux.slices(aux) | self.constants
 
     def best_values(self) -> dict[str, Float32]:
-        """Return copies of what is evaluated: the average where there is one."""
+        """Return copies of what is evaluated: the averages if there are any, else the weights."""
         weights, aux = self.averages if self.ema else (None, None)
         return self.weights.values(weights) | self.aux.values(aux)
 
     def put(self, values: Mapping[str, Float32]) -> None:
-        """Take parameters by name, for evaluation: as weights and as their average."""
+        """Set parameters by name for evaluation, as weights and as averages."""
         for arrays in (self.arrays(), self.arrays(averaged=True)):
             for name, value in values.items():
                 arrays[name][:] = mx.nd.array(value)
 
     def learn(self, rates: Mapping[str, Rate]) -> None:
-        """Let these parameters learn from now on."""
+        """Set which parameters learn, and at which rates."""
         self.groups = group_parameters(self.weights, rates)
-        self.gradients[:] = 0  # of what learnt before and does no more: it counts in no norm
+        self.gradients[:] = 0  # frozen parameters must not count in the norm
 
     def norm(self) -> float:
         """Return the Euclidean norm of the gradient."""
         return math.sqrt(float(mx.nd.dot(self.gradients, self.gradients).asscalar()))
 
     def update(self, *, lr: float, wd: float, momentum: float, rescale: float) -> None:
-        """Take one step of the optimizer and of the average."""
+        """Take one step of the optimizer and update the averages."""
         self.steps += 1
         shared = Update(step=self.steps, lr=lr, momentum=momentum, rescale=rescale)
         step = OPTIMIZERS[self.optimizer]
@@ -184,12 +184,12 @@ class State:
         return {name: array.asnumpy() for name, array in self._buffers().items()}
 
     def restore(self, saved: Mapping[str, Float32], steps: int) -> None:
-        """Take the numbers of a snapshot, into the same arrays.
+        """Copy a snapshot into the same arrays.
 
         Raises
         ------
         ValueError
-            It is of another network or optimizer.
+            The snapshot is of another network or optimizer.
         """
         buffers = self._buffers()
         if {n: a.shape for n, a in saved.items()} != {n: a.shape for n, a in buffers.items()}:

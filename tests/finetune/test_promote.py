@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from probe.extraction.request import Request, prepare
 from probe.finetune import mirror
 from probe.finetune.options import Options
 from probe.finetune.promotion import begin
+from probe.finetune.request import read_sample_weights
 from probe.finetune.source import PROMOTED, Places, open_source
 from probe.heads import load_head, save_head
 from probe.heads.history import load_history
@@ -51,8 +53,6 @@ QUICK = ("--epochs", "2", "--lr", "1e-5", "--augment", "none")
 @pytest.fixture(scope="module")
 def tuned(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A cache with a promoted run, and what `--json` said of it."""
-    import shutil
-
     cache = Path(shutil.copytree(made, tmp_path_factory.mktemp("tuned") / "cache"))
     done = promote(cache, *QUICK, "--compare", "last-layer", "--tensorboard", "--json")
     return cache, json.loads(done.stdout)
@@ -88,14 +88,10 @@ def test_its_backbone_can_be_extracted_again_and_its_head_gives_its_predictions(
     folder = Path(tuned[1]["folder"])
     prepared = prepare(
         Request(
-            backbone="resnet18",
-            dataset="digits",
-            cache_dir=tmp_path,
-            layers=("stage1",),
-            weights=str(folder / "backbone.safetensors"),
-            per_class=16,
+            backbone="resnet18", dataset="digits", cache_dir=tmp_path, layers=("stage1",),
+            weights=str(folder / "backbone.safetensors"), per_class=16,
         )
-    )
+    )  # fmt: skip
     (entry,) = extract_features(
         prepared.job, Store(tmp_path), prepared.engine_for, Silent(), workers=1
     )
@@ -179,51 +175,48 @@ def test_another_head_is_noticed_before_anything_is_trained(cache: Path) -> None
     assert [one.name for one in (cache / "runs").iterdir()] == [RUN]  # and nothing is left
 
 
-def test_another_network_is_noticed(cache: Path) -> None:
+def test_other_weights_are_noticed(made: Path) -> None:
+    places = Places(cache_dir=made, weights="random:1")
     with pytest.raises(DataError, match="weights found now are not those"):
-        promote(cache, *QUICK, "--weights", "random:1")
+        open_source(made / "runs" / RUN, places)
 
 
 def test_an_image_that_is_another_one_now_is_noticed(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import probe.finetune.source as module
-
-    prepare_as_is = module.prepare
-
     def changed(request: Request) -> Any:
-        prepared = prepare_as_is(request)
+        prepared = prepare(request)
         images = prepared.dataset.splits["train"].images
         content = images.content().copy()
         content[7] ^= 1
         monkeypatch.setattr(type(images), "content", lambda self: content[: len(self)])
         return prepared
 
-    monkeypatch.setattr(module, "prepare", changed)
+    monkeypatch.setattr("probe.finetune.source.prepare", changed)
     with pytest.raises(DataError, match="not those the features were made of, first train/"):
         open_source(cache / "runs" / RUN, Places(cache_dir=cache))
 
 
-def test_a_run_without_held_out_images_is_refused_and_the_best_other_offered(cache: Path) -> None:
-    fit(cache, "20270101-000000-001", HeadRequest(params={"epochs": 1}, val_size=0))
-    with pytest.raises(UsageError, match=f"held nothing out.*`probe promote {RUN}`"):
-        promote(cache, *QUICK)
-
-
-def test_a_head_that_is_no_layer_is_refused_and_the_best_other_offered(cache: Path) -> None:
-    fit(cache, "20270101-000000-001", HeadRequest(solver="knn"))
-    with pytest.raises(UsageError, match=f"knn head is no layer.*`probe promote {RUN}`"):
-        promote(cache, *QUICK)
-
-
-def test_features_side_by_side_are_refused_and_never_offered(cache: Path) -> None:
-    folder = fit(cache, "20270101-000000-001", HeadRequest(params={"epochs": 1}))
-    said = json.loads((folder / "result.json").read_text())
-    said["entry"] += "+" + said["entry"]
-    said["metrics"]["val"]["top1"] = 1.0
-    (folder / "result.json").write_text(json.dumps(said))
-    with pytest.raises(UsageError, match=f"several backbones, or.*`probe promote {RUN}`"):
-        promote(cache, *QUICK)
+@pytest.mark.parametrize(
+    ("request_", "entries", "message"),
+    [
+        (HeadRequest(params={"epochs": 1}, val_size=0), 1, "held nothing out"),
+        (HeadRequest(solver="knn"), 1, "knn head is no layer"),
+        (HeadRequest(params={"epochs": 1}), 2, "several backbones, or"),
+    ],
+    ids=["nothing held out", "knn", "concatenated features"],
+)
+def test_a_run_that_cannot_be_fine_tuned_is_refused_and_the_best_other_named(
+    cache: Path, request_: HeadRequest, entries: int, message: str
+) -> None:
+    folder = fit(cache, "20270101-000000-001", request_)
+    result = json.loads((folder / "result.json").read_text())
+    result["entry"] = "+".join([result["entry"]] * entries)
+    if "val" in result["metrics"]:
+        result["metrics"]["val"]["top1"] = 1.0  # not named although it is the best
+    (folder / "result.json").write_text(json.dumps(result))
+    with pytest.raises(UsageError, match=f"{message}.*`probe promote {RUN}`"):
+        open_source(folder, Places(cache_dir=cache))
 
 
 def test_an_mlp_head_starts_where_it_ended(cache: Path, tmp_path: Path) -> None:
@@ -354,18 +347,19 @@ def test_what_makes_no_sense_is_refused_in_a_line_and_leaves_nothing(
 def test_a_sample_weight_file_is_read_or_refused(cache: Path, tmp_path: Path) -> None:
     ids = list(source_of(cache).train.ids)
     path = tmp_path / "weights.csv"
-    options = (*QUICK, "--dry-run", "--sampling", "weighted", "--sampling-weights", str(path))
     path.write_text("id,weight\n" + "\n".join(f"{one},1" for one in ids))
-    promote(cache, *options)
-    path.write_text("\n".join(f"{one},1" for one in ids[1:]))
-    with pytest.raises(UsageError, match="1 images have no weight"):
-        promote(cache, *options)
-    path.write_text(f"id,weight\n{ids[0]},many\n")
-    with pytest.raises(UsageError, match="line 2 is not"):
-        promote(cache, *options)
+    options = ("--sampling", "weighted", "--sampling-weights", str(path))
+    promote(cache, *QUICK, "--dry-run", *options)
+    for text, message in (
+        ("\n".join(f"{one},1" for one in ids[1:]), "1 images have no weight"),
+        (f"id,weight\n{ids[0]},many\n", "line 2 is not"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=message):
+            read_sample_weights(path, ids)
 
 
-def test_a_batch_can_be_looked_at(cache: Path, tmp_path: Path) -> None:
+def test_a_batch_can_be_drawn(cache: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     path = tmp_path / "batch.png"
@@ -375,24 +369,21 @@ def test_a_batch_can_be_looked_at(cache: Path, tmp_path: Path) -> None:
     assert [one.name for one in (cache / "runs").iterdir()] == [RUN]
 
 
-def test_a_dry_run_says_how_long_and_leaves_nothing(cache: Path) -> None:
-    done = promote(cache, *QUICK, "--dry-run")
-    assert "about" in done.stderr
-    assert "advice" in done.stderr
-    assert "GB at the peak" in done.stderr
+def test_a_dry_run_estimates_advises_and_leaves_nothing(cache: Path) -> None:
+    advised = "a mirror changes what they show"  # digits
+
+    def shown(augment: str) -> str:
+        done = promote(cache, *QUICK, "--dry-run", "--augment", augment)
+        return " ".join(done.stderr.split())
+
+    assert advised in shown("light")
+    assert advised not in shown("crop")
+    text = shown("auto")
+    assert "so --augment auto is none" in text
+    assert advised not in text
+    for words in ("about", "advice", "GB at the peak"):
+        assert words in text
     assert [one.name for one in (cache / "runs").iterdir()] == [RUN]
-
-
-def test_digits_in_a_mirror_are_advised_against(cache: Path) -> None:
-    advised = "a mirror changes what they show"
-    done = promote(cache, *QUICK, "--dry-run", "--augment", "light")
-    assert advised in " ".join(done.stderr.split())
-    done = promote(cache, *QUICK, "--dry-run", "--augment", "crop")
-    assert advised not in " ".join(done.stderr.split())
-    done = promote(cache, *QUICK, "--dry-run", "--augment", "auto")
-    said = " ".join(done.stderr.split())
-    assert "so --augment auto is none" in said
-    assert advised not in said
 
 
 def test_whether_images_are_mirrored_is_settled_by_the_probe(
