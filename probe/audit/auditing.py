@@ -53,7 +53,7 @@ class OutOfFold:
         return found
 
 
-def label_errors(said: OutOfFold, train: Part, classes: Sequence[str]) -> list[LabelError]:
+def label_errors(out_of_fold: OutOfFold, train: Part, classes: Sequence[str]) -> list[LabelError]:
     """Return the training images whose label is confidently contradicted, largest margin first.
 
     An image counts as confidently of class j where its probability of j is at least the mean
@@ -64,7 +64,7 @@ def label_errors(said: OutOfFold, train: Part, classes: Sequence[str]) -> list[L
 
     Parameters
     ----------
-    said : OutOfFold
+    out_of_fold : OutOfFold
         Out-of-fold probabilities of the training images.
 
     References
@@ -74,16 +74,16 @@ def label_errors(said: OutOfFold, train: Part, classes: Sequence[str]) -> list[L
     et al., arXiv:2211.13895: multi-label images.
     """
     if not train.task.exclusive:
-        return _doubted_labels(said.whole, train, classes)
+        return _doubted_labels(out_of_fold.whole, train, classes)
     given = train.y.astype(np.intp)
     own, likely = np.empty((2, len(given)))
-    for images, p in said.blocks():
+    for images, p in out_of_fold.blocks():
         own[images] = np.take_along_axis(p, given[images, None], axis=1)[:, 0]
     counts = np.bincount(given, minlength=len(classes))
     sums = np.bincount(given, weights=own, minlength=len(classes))
     thresholds = np.divide(sums, counts, out=np.full(len(classes), np.inf), where=counts > 1)
     suggested, doubted = given.copy(), np.zeros(len(given), bool)
-    for images, p in said.blocks():
+    for images, p in out_of_fold.blocks():
         confident = np.where(p >= thresholds, p, -1)
         suggested[images] = confident.argmax(axis=1)
         doubted[images] = confident.max(axis=1) > 0
@@ -219,13 +219,15 @@ def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, 
     return {name: value for name, value in scores.items() if value is not None}
 
 
-def out_of_fold_scores(said: OutOfFold, labels: Labels) -> dict[str, float]:
+def out_of_fold_scores(out_of_fold: OutOfFold, labels: Labels) -> dict[str, float]:
     """Return the scores of out-of-fold probabilities, by their names in `Audit.scores`."""
     task = task_of(labels)
     if task.exclusive:
-        right = np.concatenate([p.argmax(axis=1) == labels[rows] for rows, p in said.blocks()])
+        right = np.concatenate(
+            [p.argmax(axis=1) == labels[rows] for rows, p in out_of_fold.blocks()]
+        )
         return {f"oof_{task.metric}": float(right.mean())}
-    probabilities = said.whole
+    probabilities = out_of_fold.whole
     value = task.figure(probabilities, labels)
     scores = {} if value is None else {f"oof_{task.metric}": value}
     scores["oof_hamming_loss"] = float(((probabilities >= HALF) != (labels == 1)).mean())

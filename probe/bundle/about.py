@@ -35,7 +35,7 @@ TEXTS = ("dataset", "head", "run")
 
 @dataclass(frozen=True, kw_only=True)
 class Rejection:
-    """Thresholds of the flags `unsure` and `stranger`, and their effect on held-out rows.
+    """Thresholds of the two flags on doubtful answers, and their effect on held-out rows.
 
     Parameters
     ----------
@@ -220,7 +220,10 @@ def _checked(data: dict[str, Any]) -> About:
     _require(len(set(heads)) == len(heads), "a head is named twice")  # each would be loaded again
     temperature = data["temperature"]
     _require(temperature is None or _positive(temperature), "the temperature is no positive number")
-    _require(data["remembers"] in (None, *REMEMBERED), "what it remembers has no known name")
+    _require(
+        data["remembers"] in (None, *REMEMBERED),
+        "what it keeps of training images has no known name",
+    )
     for name in ("metrics", "intervals", "files"):
         _require(isinstance(data[name], dict), f"{name} are no JSON object")
     _require(all(isinstance(one, str) for one in data["files"].values()), "files have no digests")
@@ -263,7 +266,7 @@ def _network(data: Any) -> NetworkAbout:
 
 
 def _thresholds(data: Any, several: Any, n_classes: int) -> tuple[float, ...] | None:
-    _require(isinstance(several, bool), "whether images have several labels is not said")
+    _require(isinstance(several, bool), "whether it is multi-label is not recorded")
     if data is None:
         return None
     _require(several, "thresholds are for images of several labels")
@@ -315,7 +318,9 @@ def _check_networks(about: About) -> None:
     own = [one for one in about.networks if is_logits(one.layer)]
     _require(bool(about.heads) == (not own), "it has no head, or one too many")
     if own:
-        _require(len(about.networks) == 1 and not about.pca, "a network with its own top is alone")
+        _require(
+            len(about.networks) == 1 and not about.pca, "a pretrained classifier is of one network"
+        )
         layer, _ = own[0].cut
         _require(len(about.classes) == layer.width, f"its top has {layer.width} classes")
     held = {one.file: one.backbone for one in about.networks}

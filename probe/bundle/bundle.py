@@ -27,7 +27,7 @@ from probe.bundle.parts import (
 )
 from probe.bundle.reject import Verdicts, judge
 from probe.core.html import Html
-from probe.datasets.image_inputs import Image, list_images, read_image
+from probe.datasets.image_inputs import list_images, read_image
 from probe.errors import BundleError
 from probe.evaluation.logits import softmax
 from probe.evaluation.multilabel import HALF, reached
@@ -40,6 +40,7 @@ from probe.preprocess.spec import PreprocessSpec, UInt8Image
 SHOWN_CLASSES = 8
 
 if TYPE_CHECKING:
+    from probe.datasets.image_inputs import Image
     from probe.heads import FittedHead
 
 
@@ -265,7 +266,7 @@ class Bundle:
         return np.array(self.about.thresholds or [HALF] * len(self.about.classes))
 
     def verdicts(self, features: NDArray[Any], probabilities: NDArray[np.float64]) -> Verdicts:
-        """Return the flags `unsure` and `stranger` of images; see `probe.bundle.reject`."""
+        """Return the flags of images on doubtful answers; see `probe.bundle.reject`."""
         return judge(self.about.rejection, self.neighbours, features, probabilities)
 
     def predict(self, images: Iterable[Image]) -> list[str]:

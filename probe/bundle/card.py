@@ -118,7 +118,7 @@ def _answers(about: About, votes: int) -> str:
             f"the {function}, a temperature fitted on {_held_out(about)}."
         )
     several = (
-        f" They are the mean over {len(about.heads)} heads, one a fold, all alike in weight."
+        f" They are the mean over {len(about.heads)} heads, one per fold, with equal weights."
         if len(about.heads) > 1
         else ""
     )
@@ -188,10 +188,10 @@ def _kept(about: About, neighbours: Neighbours | None) -> str:
 
 
 def _input(about: About) -> str:
-    told = [one.preprocessing.describe() for one in about.networks]
-    if len(told) == 1:
-        return f"## Input\n\nRGB images of any size. {told[0]}."
-    lines = [f"- {one.backbone}: {text}." for one, text in zip(about.networks, told, strict=True)]
+    texts = [one.preprocessing.describe() for one in about.networks]
+    if len(texts) == 1:
+        return f"## Input\n\nRGB images of any size. {texts[0]}."
+    lines = [f"- {one.backbone}: {text}." for one, text in zip(about.networks, texts, strict=True)]
     return "## Input\n\nRGB images of any size.\n\n" + "\n".join(lines)
 
 

@@ -1,12 +1,11 @@
-"""A whole bundle as one graph: pixels in, features and probabilities out.
+"""Build the graph of a whole bundle, from pixels to features and probabilities.
 
     data (N, S, S, 3) uint8 -> arithmetic of the preprocessing -> network -> features
-         -> normaliser -> layers with ReLU between -> scores / temperature -> softmax, or
-         of several labels an image a sigmoid each
+         -> normaliser -> layers with ReLU between -> scores / temperature -> softmax, or for
+         multi-label bundles a sigmoid
 
-Several networks have an input each, or share one where their images are resized alike; their
-features stand side by side, and may go through a PCA. With several heads their probabilities are
-averaged.
+Networks share an input if their images are resized in the same way; their features are
+concatenated, and may go through a PCA. The probabilities of several heads are averaged.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from probe.export.check import input_names, linear_heads
 from probe.heads import LayeredHead
 from probe.heads.projection import Projection
 
-NEVER = -1e30  # the score of a class without training rows: its probability is exactly 0
+NEVER = -1e30  # score of a class without training rows, so that its probability is exactly 0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Graph:
-    """What a bundle computes, and its numbers.
+    """The graph of a bundle and its parameters.
 
     Parameters
     ----------
@@ -48,12 +47,12 @@ class Graph:
 
 
 def build_graph(bundle: Bundle) -> Graph:
-    """Return the graph of a bundle that was loaded.
+    """Return the graph of a bundle that was loaded from disk.
 
     Raises
     ------
     BundleError
-        The head is no stack of layers.
+        The head has no layers.
     """
     heads, names = linear_heads(bundle), input_names(bundle)
     net, values = Builder(), dict[str, NDArray[Any]]()
@@ -100,7 +99,7 @@ def _pass(
 ) -> list[str]:  # fmt: skip
     """Return the names of the features of networks that share a pass, (N, d) each.
 
-    Its numbers go into `values`; all its names begin with `prefix`.
+    Its parameters are added to `values`; all its names begin with `prefix`.
     """
     preprocess = networks[0].preprocess
     cut = cut_network(networks[0].about.spec, [one.about.cut for one in networks], preprocess)
@@ -124,7 +123,7 @@ def _pass(
 def _projected(
     net: Builder, rows: str, projection: Projection, values: dict[str, NDArray[Any]]
 ) -> str:
-    """Return the features after the PCA; the mean goes first, for float32's sake."""
+    """Return the features after the PCA; the mean is subtracted first, for float32 precision."""
     values |= {"pca.mean": projection.mean.reshape(1, -1), "pca.weight": projection.basis.T}
     net.add_node("subtract", "pca.centred", [rows], tensors=["pca.mean"])
     return net.add_node("dense", "pca", tensors=["pca.weight"], width=projection.width)

@@ -120,17 +120,17 @@ def _mirror(begun: Begun) -> list[str]:
     test = mirror_test(begun.source, begun.training)
     if not test.harmful:
         return []
-    told = mirror_words(test, begun.training.feed.task)
-    return [f"{told}: a mirror changes what they show, so train without it, as with --augment crop"]
+    text = mirror_words(test, begun.training.feed.task)
+    return [f"{text}: a mirror changes what they show, so train without it, as with --augment crop"]
 
 
 def mirror_words(test: MirrorTest, task: Task) -> str:
     """Describe the probe's accuracy on images and their mirror images."""
-    told = f"of {test.n} validation images the probe gets {_percent(test.plain)} right"
+    text = f"of {test.n} validation images the probe gets {_percent(test.plain)} right"
     if not task.exclusive:
         figure = f"{task.metric_label} {_percent(test.plain)}"
-        told = f"on {test.n} validation images the probe has {figure}"
-    return f"{told}, mirrored {_percent(test.mirrored)}"
+        text = f"on {test.n} validation images the probe has {figure}"
+    return f"{text}, mirrored {_percent(test.mirrored)}"
 
 
 def _curve(source: Source) -> list[str]:

@@ -91,7 +91,7 @@ class Promoted:
         return {**self.result.to_dict(), **about}
 
 
-def finish(begun: Begun, asked: PromoteRequest, *, ledger: Path) -> Promoted:
+def finish(begun: Begun, request: PromoteRequest, *, ledger: Path) -> Promoted:
     """Score the best epoch, on test images too, and write the files of the run.
 
     Raises
@@ -108,7 +108,7 @@ def finish(begun: Begun, asked: PromoteRequest, *, ledger: Path) -> Promoted:
     looks, splits = None, {"val": source.val}
     if source.test is not None and source.test_content is not None:
         looks = record_test_evaluation(
-            ledger, source.test_content, command=asked.command, entry=source.result.entry
+            ledger, source.test_content, command=request.command, entry=source.result.entry
         )
         splits["test"] = source.test
     predictions: dict[str, Predictions] = {}
@@ -135,8 +135,8 @@ def finish(begun: Begun, asked: PromoteRequest, *, ledger: Path) -> Promoted:
         if one.task.figure(one.probabilities, one.columns)
         is not None  # test images may have no label at all
     )
-    result = _result(begun, asked, scored, looks)
-    _write_network(source, asked, values, folder)
+    result = _result(begun, request, scored, looks)
+    _write_network(source, request, values, folder)
     save_head(head, folder / HEAD)
     for name, one in scored.items():
         if one.kept is not None and result.temperature is not None:  # it needs all classes
@@ -147,7 +147,7 @@ def finish(begun: Begun, asked: PromoteRequest, *, ledger: Path) -> Promoted:
     feed = training.feed
     save_steps(folder, training.log, feed.batches, feed.task)
     _draw(begun, scored, result)
-    _write_gains(begun, asked, gains)
+    _write_gains(begun, request, gains)
     write_run(folder, result)
     return Promoted(folder=folder, result=result, gains=gains, seconds=training.progress.seconds)
 
@@ -163,10 +163,10 @@ def _agree(part: Part, head: BaseHead, p: NDArray[np.float32]) -> bool:
 
 
 def _predictions(split: Split, scored: Scored, units: NDArray[np.intp] | None) -> Predictions:
-    said = Predictions.of(split.ids, split.labels, scored.logits, units=units)
+    found = Predictions.of(split.ids, split.labels, scored.logits, units=units)
     if scored.kept is None:
-        return said
-    return replace(said, classes=scored.kept.classes, n_classes=scored.kept.n_classes)
+        return found
+    return replace(found, classes=scored.kept.classes, n_classes=scored.kept.n_classes)
 
 
 def _units(before: Predictions, split: Split) -> NDArray[np.intp] | None:
@@ -178,22 +178,22 @@ def _units(before: Predictions, split: Split) -> NDArray[np.intp] | None:
 
 
 def _result(
-    begun: Begun, asked: PromoteRequest, scored: Mapping[str, Scored], looks: int | None
+    begun: Begun, request: PromoteRequest, scored: Mapping[str, Scored], looks: int | None
 ) -> RunResult:
     source, training = begun.source, begun.training
     temperature, thresholds = temperature_of(scored), thresholds_of(scored)
     params: dict[str, Any] = {
         name: value if isinstance(value, str | int | float | bool) or value is None else str(value)
-        for name, value in asked.options.to_json().items()
+        for name, value in request.options.to_json().items()
     }
-    params |= {"lr": asked.options.rate, "bn": asked.options.batch_norm}
+    params |= {"lr": request.options.rate, "bn": request.options.batch_norm}
     params |= {"from_run": source.name, "best_epoch": training.progress.best_epoch}
     old = source.result
     return RunResult(
-        command=asked.command, entry=old.entry, dataset=old.dataset, backbone=old.backbone,
-        weights=_origin(source, asked), layer=old.layer, pool=old.pool, head=PROMOTED,
+        command=request.command, entry=old.entry, dataset=old.dataset, backbone=old.backbone,
+        weights=_origin(source, request), layer=old.layer, pool=old.pool, head=PROMOTED,
         params=params,
-        seed=asked.options.seed, n_train=len(source.train), n_val=len(source.val),
+        seed=request.options.seed, n_train=len(source.train), n_val=len(source.val),
         n_test=len(source.test) if source.test is not None else 0,
         metrics=figures_of(scored, temperature, thresholds),
         per_class=per_class_of(scored, source.classes, thresholds),
@@ -204,17 +204,17 @@ def _result(
     )  # fmt: skip
 
 
-def _origin(source: Source, asked: PromoteRequest) -> str:
+def _origin(source: Source, request: PromoteRequest) -> str:
     """Return the weights that the network started from."""
-    if asked.options.start == "scratch":
-        return f"random:{scratch_seed(asked.options.seed)}"
+    if request.options.start == "scratch":
+        return f"random:{scratch_seed(request.options.seed)}"
     return source.result.weights
 
 
 def _write_network(
-    source: Source, asked: PromoteRequest, values: Mapping[str, NDArray[np.float32]], folder: Path
+    source: Source, request: PromoteRequest, values: Mapping[str, NDArray[np.float32]], folder: Path
 ) -> None:
-    origin = _origin(source, asked)
+    origin = _origin(source, request)
     how = "trained" if is_random(origin) else "fine-tuned"
     backbone = {name: values[name] for name in source.parameters}
     metadata = {
@@ -237,13 +237,13 @@ def _draw(begun: Begun, scored: Mapping[str, Scored], result: RunResult) -> None
     )  # fmt: skip
 
 
-def _write_gains(begun: Begun, asked: PromoteRequest, gains: tuple[Gain, ...]) -> None:
+def _write_gains(begun: Begun, request: PromoteRequest, gains: tuple[Gain, ...]) -> None:
     progress, metric = begun.training.progress, begun.source.result.metric
     start = {"difference": begun.difference, "val_loss": begun.loss, f"val_{metric}": begun.score}
     plain = {
         "schema": SCHEMA,
         "from": describe(begun.source),
-        "options": asked.options.to_json(),
+        "options": request.options.to_json(),
         "start": start,
         "epochs": len(progress.history),
         "best_epoch": progress.best_epoch,

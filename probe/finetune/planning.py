@@ -115,13 +115,13 @@ def make_plan(training: Training, limit: int, controls: tuple[Options, ...] = ()
             return Plan(limit=limit, part=part, needed=needed, whole=whole)
     least = need(batch, min(batch, at_once)) if indivisible else need(1, 1)
     network_words = f"{network.arch.spec.name} at {max(training.feed.sizes)} pixels"
-    told = f"--max-memory {in_units(limit)} is too little: {network_words} takes about "
+    text = f"--max-memory {in_units(limit)} is too little: {network_words} takes about "
     if indivisible and need(1, 1) <= limit:
         raise UsageError(
-            f"{told}{in_units(least, up=True)} with batches of {batch}, which {indivisible} needs "
+            f"{text}{in_units(least, up=True)} with batches of {batch}, which {indivisible} needs "
             "in one piece; take a smaller --batch-size"
         )
-    raise UsageError(f"{told}{in_units(need(1, 1), up=True)} with one image at a time")
+    raise UsageError(f"{text}{in_units(need(1, 1), up=True)} with one image at a time")
 
 
 def follow(training: Training, limit: Limit) -> Plan | None:
@@ -247,18 +247,18 @@ def memory_words(
     whole : int
         Bytes planned for whole batches; 0 if there was no plan.
     """
-    told = f"about {memory / 1e9:.1f} GB at the peak"
+    text = f"about {memory / 1e9:.1f} GB at the peak"
     if limit is not None:
-        asked = f"--max-memory {in_units(limit)}"
-        told += f", within {asked}" if memory <= limit else f", MORE than {asked}"
+        option = f"--max-memory {in_units(limit)}"
+        text += f", within {option}" if memory <= limit else f", MORE than {option}"
         if part is None:
-            return told
+            return text
         instead = f" (whole ones would take up to {in_units(whole, up=True)})" if whole else ""
         each = "an image" if part == 1 else f"{part} images"
-        return f"{told}: batches of {batch_size} are computed {each} at a time{instead}"
+        return f"{text}: batches of {batch_size} are computed {each} at a time{instead}"
     half = batch_size // 2
     if memory < MUCH or not half:
-        return told
+        return text
     if options.batch_norm == "moving" or options.ohem < 1:
-        return f"{told}; --batch-size {half} takes less, and is another training"
-    return f"{told}; --max-memory {in_units(memory // 2, up=True)} takes the same steps within less"
+        return f"{text}; --batch-size {half} takes less, and is another training"
+    return f"{text}; --max-memory {in_units(memory // 2, up=True)} takes the same steps within less"

@@ -91,7 +91,7 @@ def begin(
     features, p = training.predict(source.val)
     seconds = (time.perf_counter() - started) / len(source.val)
     difference = None
-    if options.start != "scratch":  # a fresh head is no reason not to check what lies below it
+    if options.start != "scratch":  # with a fresh head the backbone is still checked
         known = p if options.start == "probe" else source.head.predict_proba(features)
         difference = check_start(source, known.astype(np.float32))
     task = task_of(source.val.labels)
@@ -121,20 +121,20 @@ def run(begun: Begun, observer: Observer, *, tensorboard: bool = False) -> None:
 
 def train_controls(
     begun: Begun,
-    asked: PromoteRequest,
+    request: PromoteRequest,
     observer_for: Callable[[str, Begun], AbstractContextManager[Observer]],
 ) -> list[Course]:
     """Train the controls of the request and return all figures, the run's own first.
 
     An interrupted control is resumed, too. Controls are scored on validation images only.
     """
-    if not asked.compare:
+    if not request.compare:
         return []
     training = begun.training
-    limit = Limit(bytes=asked.max_memory, part=training.network.part or 0)
+    limit = Limit(bytes=request.max_memory, part=training.network.part or 0)
     courses = [_course(OWN, begun)]
     training.network.release()
-    for name in asked.compare:
+    for name in request.compare:
         folder = training.folder / COMPARED / name
         known = load_course(folder)
         if known is None:
@@ -153,7 +153,7 @@ def train_controls(
             save_course(folder, known)
         courses.append(known)
     result = begun.source.result
-    title = f"{result.backbone} on {result.dataset}: side by side"
+    title = f"{result.backbone} on {result.dataset}: and its controls"
     save_comparison(training.folder, courses, title=title)
     return courses
 

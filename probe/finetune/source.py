@@ -135,11 +135,11 @@ def open_source(folder: Path, places: Places) -> Source:
         for name, source in joined.sources.items()
     }
     train, val = _divide(folder, result, dataset_splits, predictions["val"])
-    told, by = _related(folder, joined, predictions, places.group)
+    related, by = _related(folder, joined, predictions, places.group)
     if by:
         result = replace(result, groups={**(result.groups or {}), "by": by})
     return Source(
-        folder=folder, result=result, head=head, predictions=told, backbone=main.backbone,
+        folder=folder, result=result, head=head, predictions=related, backbone=main.backbone,
         layer=cut.layer, pool=cut.pool, preprocess=main.preprocess,
         parameters=main.load([(cut.layer, cut.pool)]).parameters, train=train, val=val,
         test=dataset_splits.get("test") if "test" in predictions else None,

@@ -205,14 +205,14 @@ def check_start(source: Source, probabilities: Float32) -> float:
     PromoteError
         The network is not that of the run.
     """
-    said, own = source.predictions["val"], np.asarray(source.head.classes_)
-    if said.classes is None:
-        known = said.probabilities[:, own]
+    kept_predictions, own = source.predictions["val"], np.asarray(source.head.classes_)
+    if kept_predictions.classes is None:
+        known = kept_predictions.probabilities[:, own]
     else:  # of many classes only the most probable are kept
-        whole = np.zeros((len(said), len(source.classes)), probabilities.dtype)
+        whole = np.zeros((len(kept_predictions), len(source.classes)), probabilities.dtype)
         whole[:, own] = probabilities
-        known = said.probabilities
-        probabilities = np.take_along_axis(whole, said.classes.astype(np.intp), axis=1)
+        known = kept_predictions.probabilities
+        probabilities = np.take_along_axis(whole, kept_predictions.classes.astype(np.intp), axis=1)
     difference = np.abs(known - probabilities).max(axis=1)
     worst = int(difference.argmax())
     if not difference[worst] <= TOLERANCE[source.dtype]:

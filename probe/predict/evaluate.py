@@ -171,8 +171,8 @@ def evaluate(
     known = sum(one is not None for one in contents)
     scored = replace(scored, units=dealt(units, len(labels)))
     found = _evaluation(predictor, answers, labels, scored)
-    told = describe_two({"test": found.scored}, predictor.classes, two, predictor.threshold)
-    return replace(found, from_cache=known, two_classes=told and _of_test(told))
+    two_figures = describe_two({"test": found.scored}, predictor.classes, two, predictor.threshold)
+    return replace(found, from_cache=known, two_classes=two_figures and _of_test(two_figures))
 
 
 def _scored(answered: Blocks, labels: Labels, n_classes: int) -> Scored:
@@ -233,10 +233,10 @@ def check_kind(predictor: Predictor, labels: Labels) -> None:
 
 def _contents(predictor: Predictor, split: Split) -> list[bytes | None]:
     """Return the content hash of each image whose features are in the cache, else None."""
-    if not predictor.remembers:
+    if not predictor.has_cached_features:
         return [None] * len(split)
     every = [row.tobytes() for row in split.images.content()]
-    return [one if predictor.knows(one) else None for one in every]
+    return [one if predictor.is_cached(one) else None for one in every]
 
 
 def _evaluation(

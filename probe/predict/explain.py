@@ -206,7 +206,7 @@ def explain(
     )
     chosen = label if label is not None else prediction.labels[0]
     if chosen not in bundle.about.classes:
-        raise UsageError(f"--label {chosen}: the bundle knows no such class")
+        raise UsageError(f"--label {chosen}: the bundle has no such class")
     number = bundle.about.classes.index(chosen)
     kind, heat = _map(bundle, image, number, wanted)
     near = training.nearest(features, k) if training else nearest_remembered(bundle, features, k)

@@ -59,14 +59,18 @@ def draw_explanation(explanation: Explanation, out: Path, classes: Sequence[str]
 
 def _drawable(explanation: Explanation, classes: Sequence[str]) -> Explanation:
     shown = dict(zip(classes, readable(classes), strict=True))
-    told = explanation.prediction
-    labels = tuple(shown.get(name, name) for name in told.labels)
-    given = None if told.given is None else tuple(shown.get(name, name) for name in told.given)
+    prediction = explanation.prediction
+    labels = tuple(shown.get(name, name) for name in prediction.labels)
+    given = (
+        None
+        if prediction.given is None
+        else tuple(shown.get(name, name) for name in prediction.given)
+    )
     near = (replace(one, label=shown.get(one.label, one.label)) for one in explanation.neighbours)
     return replace(
         explanation,
         label=shown.get(explanation.label, explanation.label),
-        prediction=replace(told, labels=labels, given=given),
+        prediction=replace(prediction, labels=labels, given=given),
         neighbours=tuple(near),
     )
 

@@ -166,13 +166,13 @@ class Predictor:
         return sum(TTA[self.tta] * bundle.pixels for bundle in self.bundles)
 
     @property
-    def remembers(self) -> bool:
+    def has_cached_features(self) -> bool:
         """Whether the cache has features for all bundles."""
         return bool(self._recalls) and all(map(len, self._recalls))
 
-    def knows(self, content: bytes) -> bool:
+    def is_cached(self, content: bytes) -> bool:
         """Whether the cache has the features of an image for all bundles."""
-        return self.remembers and all(content in recall for recall in self._recalls)
+        return self.has_cached_features and all(content in recall for recall in self._recalls)
 
     def pack(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the pixels of all views of an image for all bundles, (pixels,)."""
@@ -302,7 +302,7 @@ def validation_weights(bundles: Sequence[Bundle]) -> NDArray[np.float64]:
     found: list[Any] = [bundle.about.metrics.get("val", {}).get(metric) for bundle in bundles]
     if any(one is None for one in found) or not sum(found):
         if len(bundles) > 1:
-            log.warning("not all bundles were validated: they are weighed alike")
+            log.warning("not all bundles were validated: they have equal weights")
         return np.ones(len(bundles))
     return np.array(found, np.float64)
 

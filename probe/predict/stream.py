@@ -78,7 +78,9 @@ def predict_images(
         try:
             with within_memory(images[row]):
                 data = read_file(images[row])
-                if predictor.remembers and predictor.knows(content := file_content(data)):
+                if predictor.has_cached_features and predictor.is_cached(
+                    content := file_content(data)
+                ):
                     known[row] = content
                     return nothing
                 return predictor.pack(decode(data, images[row], notes))

@@ -122,7 +122,7 @@ def test_pixels_and_the_cache_give_what_the_run_said_of_each_row(
     assert (fresh.from_cache, kept.from_cache) == (0, len(held_out))
     np.testing.assert_allclose(kept.scored.probabilities, expected, atol=WITHIN)
     lacking = Predictor([bundle], store=Store(cache / "elsewhere"))
-    assert not lacking.remembers
+    assert not lacking.has_cached_features
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -14,15 +14,21 @@ from unittest import mock
 from probe.cli.app import main
 
 
-def probe(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run `probe` in a folder, without colours, with a cache folder called ``my cache``."""
+def probe(
+    command: str, *arguments: object, cwd: Path, code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run `probe` in a folder, without colours, with a cache folder called ``my cache``.
+
+    The command is split at spaces, the arguments after it are not.
+    """
+    words = [*command.split(), *map(str, arguments)]
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
     root = logging.getLogger()
     level, probes = root.level, logging.getLogger("probe").level
     status = 0
     with (
         mock.patch.dict(os.environ, PROBE_CACHE="my cache", NO_COLOR="1"),
-        mock.patch.object(sys, "argv", ["probe", *arguments]),
+        mock.patch.object(sys, "argv", ["probe", *words]),
         mock.patch.object(root, "handlers", []),  # or `basicConfig` sees pytest's and adds none
         contextlib.chdir(cwd),
         contextlib.redirect_stdout(out),
@@ -37,4 +43,4 @@ def probe(*arguments: str, cwd: Path, code: int = 0) -> subprocess.CompletedProc
             logging.getLogger("probe").setLevel(probes)
     out_text, err_text = (one.buffer.getvalue().decode() for one in (out, err))  # type: ignore[attr-defined]
     assert status == code, err_text
-    return subprocess.CompletedProcess(arguments, status, out_text, err_text)
+    return subprocess.CompletedProcess(words, status, out_text, err_text)

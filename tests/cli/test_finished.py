@@ -38,14 +38,12 @@ def test_one_image_has_one_answer(digits_bundle: Path, folder: Path, tmp_path: P
         values = [found[name] for name in classes]
         np.testing.assert_allclose(values, expected, atol=1e-4, err_msg=what)
 
-    done = probe(
-        "predict", str(digits_bundle), str(path), "-k", "10", "--format", "jsonl", cwd=folder
-    )
-    told = json.loads(done.stdout)["predictions"]
-    close({one["label"]: one["probability"] for one in told}, "command line")
+    done = probe("predict -k 10 --format jsonl", digits_bundle, path, cwd=folder)
+    answer = json.loads(done.stdout)["predictions"]
+    close({one["label"]: one["probability"] for one in answer}, "command line")
 
     onnxruntime = pytest.importorskip("onnxruntime")
-    probe("export", str(digits_bundle), "--to", "onnx", str(tmp_path / "d.onnx"), cwd=folder)
+    probe("export", digits_bundle, "--to", "onnx", tmp_path / "d.onnx", cwd=folder)
     pixels = Bundle.load(digits_bundle).networks[0].resized(path)[None]
     session = onnxruntime.InferenceSession(str(tmp_path / "d.onnx"))
     close(dict(zip(classes, session.run(None, {"data": pixels})[0][0], strict=True)), "ONNX")
@@ -57,11 +55,8 @@ def _through_the_web(bundle: Path, path: Path, folder: Path) -> dict[str, float]
     pytest.importorskip("uvicorn")
     server = subprocess.Popen(
         [sys.executable, "-m", "probe", "serve", str(bundle), "--port", "0"],
-        cwd=folder,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "NO_COLOR": "1"},
-    )
+        cwd=folder, stderr=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"},
+    )  # fmt: skip
     try:
         assert server.stderr is not None
         line = server.stderr.readline()
@@ -83,7 +78,7 @@ def test_a_batch_goes_on_past_a_bad_image_and_exits_1(digits_bundle: Path, folde
     pictures = folder / "some"
     save_digits(pictures, 2)
     (pictures / "zz.jpg").write_bytes(b"broken")
-    arguments = ("predict", str(digits_bundle), str(pictures), "-k", "2")
+    arguments = ("predict -k 2", digits_bundle, pictures)
     table = probe(*arguments, "typo.jpg", cwd=folder, code=1)
     assert table.stdout.count(" %") == 4
     assert "zz.jpg: is not a JPEG" in table.stderr
@@ -96,12 +91,8 @@ def test_a_batch_goes_on_past_a_bad_image_and_exits_1(digits_bundle: Path, folde
     assert "\x1b" not in table.stdout + text
     listed = subprocess.run(
         [sys.executable, "-m", "probe", "predict", str(digits_bundle), "-", "-k", "99"],
-        input=f"{pictures}/00.png\n",
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+        input=f"{pictures}/00.png\n", cwd=folder, capture_output=True, text=True, check=True,
+    )  # fmt: skip
     assert listed.stdout.startswith(f"{pictures}/00.png")
     assert listed.stderr == "probe: -k 99: all 10 classes are told\n"
 
@@ -149,29 +140,27 @@ def test_names_in_a_table_do_nothing_to_the_terminal(capsys: pytest.CaptureFixtu
 
 
 def test_mistakes_are_one_line(digits_bundle: Path, folder: Path) -> None:
-    image = str(folder / "pictures" / "00.png")
+    image = folder / "pictures" / "00.png"
     for arguments, message in (
-        (("predict", str(digits_bundle)), "name a bundle and then images"),
-        (("predict", "nowhere", image), "no such bundle"),
+        (("predict", digits_bundle), "name a bundle and then images"),
+        (("predict nowhere", image), "no such bundle"),
         (("predict", image, image), "not a bundle"),
-        (("predict", str(digits_bundle), image, "--tta", "spin"), "--tta spin"),
-        (("predict", str(digits_bundle), image, "--weights", "x"), "for --backbone"),
-        (("predict", str(digits_bundle), image, "--json", "-f", "csv"), "choose one"),
-        (("export", str(digits_bundle), "--to", "tflite"), "--to tflite"),
-        (("serve", str(digits_bundle), "--host", "no.such.host.invalid"), "cannot listen"),
+        (("predict --tta spin", digits_bundle, image), "--tta spin"),
+        (("predict --weights x", digits_bundle, image), "for --backbone"),
+        (("predict --json -f csv", digits_bundle, image), "choose one"),
+        (("export --to tflite", digits_bundle), "--to tflite"),
+        (("serve --host no.such.host.invalid", digits_bundle), "cannot listen"),
     ):
         done = probe(*arguments, cwd=folder, code=2)
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
 
 
-def test_evaluate_counts_the_look_and_uses_the_cache(
+def test_evaluate_takes_features_from_the_cache(
     digits_cache: Path, digits_bundle: Path, folder: Path
 ) -> None:
-    done = probe(
-        "evaluate", str(digits_bundle), "--dataset", "digits", "--limit", "300", "--json",
-        "--cache-dir", str(digits_cache), cwd=folder,
-    )  # fmt: skip
+    command = "evaluate --dataset digits --limit 300 --json --cache-dir"
+    done = probe(command, digits_cache, digits_bundle, cwd=folder)
     found = json.loads(done.stdout)
     assert found["from_cache"] == 300
     assert found["metrics"]["top1"] > 0.8
@@ -179,37 +168,28 @@ def test_evaluate_counts_the_look_and_uses_the_cache(
     assert "test_looks" not in found  # the digits have no test split
 
 
-def test_explain_writes_a_picture(digits_bundle: Path, folder: Path, tmp_path: Path) -> None:
-    done = probe(
-        "explain", str(digits_bundle), str(folder / "pictures" / "01.png"), "--out",
-        str(tmp_path / "why.png"), "--json", cwd=folder,
-    )  # fmt: skip
-    found = json.loads(done.stdout)
+def test_explain_writes_a_png_at_the_given_name(
+    digits_bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    arguments = ("explain --json", digits_bundle, folder / "pictures" / "01.png", "--out")
+    done = probe(*arguments, "why.jpg", cwd=tmp_path, code=2)
+    assert "--out why.jpg: the picture is PNG" in done.stderr
+    assert not list(tmp_path.glob("why*"))
+    found = json.loads(probe(*arguments, "why.png", cwd=tmp_path).stdout)
     assert found["map"] == "occlusion"  # a map of 1 x 1 cells shows nothing
     assert len(found["neighbours"]) == 8
     with Image.open(tmp_path / "why.png") as picture:
         assert picture.format == "PNG"
 
 
-def test_explain_writes_what_the_name_says_or_nothing(
-    digits_bundle: Path, folder: Path, tmp_path: Path
-) -> None:
-    done = probe(
-        "explain", str(digits_bundle), str(folder / "pictures" / "01.png"), "--out", "why.jpg",
-        cwd=tmp_path, code=2,
-    )  # fmt: skip
-    assert "--out why.jpg: the picture is PNG" in done.stderr
-    assert not list(tmp_path.glob("why*"))
-
-
 def test_explain_leaves_the_folder_of_the_image_alone(
     digits_bundle: Path, folder: Path, tmp_path: Path
 ) -> None:
     before = sorted((folder / "pictures").iterdir())
-    probe("explain", str(digits_bundle), str(folder / "pictures" / "01.png"), cwd=tmp_path)
+    probe("explain", digits_bundle, folder / "pictures" / "01.png", cwd=tmp_path)
     first = (tmp_path / "01-explained.png").read_bytes()
     other = save_digits(tmp_path / "other", 2)[1]
-    probe("explain", str(digits_bundle), other, cwd=tmp_path)
+    probe("explain", digits_bundle, other, cwd=tmp_path)
     assert (tmp_path / "01-explained.png").read_bytes() == first  # another image of that name
     assert (tmp_path / "01-explained-2.png").is_file()
     assert sorted((folder / "pictures").iterdir()) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import numpy as np
 import pytest
@@ -16,14 +17,19 @@ from probe.heads import load_head
 from tests.cli.command import probe
 
 
+def run(options: str, cache: Path, folder: Path, code: int = 0) -> CompletedProcess[str]:
+    """Run `probe head` on the newest entry of a cache, with its files in ``run``."""
+    out = folder / "run"
+    return probe(f"head {options} --cache-dir", cache, "--out", out, cwd=folder, code=code)
+
+
 def test_a_network_with_early_stopping_a_schedule_and_weights(
     digits_cache: Path, tmp_path: Path
 ) -> None:
-    done = probe(
-        "head", "-v", "--hidden", "64,32", "--dropout", "0.2", "--schedule", "cosine",
-        "--patience", "3", "--label-smoothing", "0.1", "--class-weight", "balanced",
-        "--epochs", "30", "-b", "16", "--lr", "0.003", "--json",
-        "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
+    done = run(
+        "--hidden 64,32 --dropout 0.2 --schedule cosine --patience 3 --label-smoothing 0.1 "
+        "--class-weight balanced --epochs 30 -b 16 --lr 0.003 --json",
+        digits_cache, tmp_path,
     )  # fmt: skip
     result = json.loads(done.stdout)
     assert result["run"] == str(tmp_path / "run")
@@ -41,11 +47,8 @@ def test_a_network_with_early_stopping_a_schedule_and_weights(
 def test_a_sweep_over_rates_decays_and_seeds_tells_the_spread(
     digits_cache: Path, tmp_path: Path
 ) -> None:
-    done = probe(
-        "head", "--lr", "1e-4,1e-2", "--wd", "grid", "--seeds", "2", "--epochs", "5",
-        "--sampling", "balanced", "-b", "32",
-        "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
-    )  # fmt: skip
+    options = "--lr 1e-4,1e-2 --wd grid --seeds 2 --epochs 5 --sampling balanced -b 32"
+    done = run(options, digits_cache, tmp_path)
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     chosen = result["selection"]
     assert (len(chosen["values"]), chosen["seeds"]) == (8, 2)
@@ -59,10 +62,9 @@ def test_a_sweep_over_rates_decays_and_seeds_tells_the_spread(
 def test_a_learning_curve_with_a_grid_and_an_ensemble_of_folds(
     digits_cache: Path, tmp_path: Path
 ) -> None:
-    done = probe(
-        "head", "--head", "ridge", "--alpha", "grid", "--learning-curve", "2,8", "--draws", "2",
-        "--folds", "3", "--val-size", "0.3", "--ensemble", "vote",
-        "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
+    done = run(
+        "--head ridge --alpha grid --learning-curve 2,8 --draws 2 --folds 3 --val-size 0.3 "
+        "--ensemble vote", digits_cache, tmp_path,
     )  # fmt: skip
     found = load_learning_curve(tmp_path / "run")
     assert found is not None
@@ -82,61 +84,47 @@ def test_a_learning_curve_with_a_grid_and_an_ensemble_of_folds(
 
 
 def test_neighbours_are_chosen_and_the_head_is_a_file(digits_cache: Path, tmp_path: Path) -> None:
-    result = json.loads(
-        probe(
-            "head", "--head", "knn", "--k", "grid", "--json",
-            "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
-        ).stdout
-    )  # fmt: skip
+    result = json.loads(run("--head knn --k grid --json", digits_cache, tmp_path).stdout)
     assert result["params"]["k"] in {10, 20, 100, 200}
     assert "train" not in result["metrics"]
     assert load_head(tmp_path / "run" / "head.safetensors").rows_.shape == (300, 1280)
 
 
 def test_options_that_do_nothing_here_are_noted(digits_cache: Path, tmp_path: Path) -> None:
-    done = probe(
-        "head", "--head", "knn", "--k", "5,500", "-j", "3",
-        "--cache-dir", str(digits_cache), "--out", str(tmp_path / "run"), cwd=tmp_path,
-    )  # fmt: skip
+    done = run("--head knn --k 5,500 -j 3", digits_cache, tmp_path)
     note = next(line for line in done.stderr.splitlines() if line.startswith("note"))
     assert "-j 3 is for --head logistic" in note
     assert "--k 500: all 210 training rows vote" in note
 
 
 def test_an_audit_lists_doubts_and_shows_them(digits_cache: Path, tmp_path: Path) -> None:
-    done = probe(
-        "audit", "--cache-dir", str(digits_cache), "--out", str(tmp_path / "audit"), cwd=tmp_path
-    )
-    found = load_audit(tmp_path / "audit")
+    out = tmp_path / "audit"
+    done = probe("audit --cache-dir", digits_cache, "--out", out, cwd=tmp_path)
+    found = load_audit(out)
     assert found.n_train == 300
     assert found.label_errors
     for one in found.label_errors[:3]:
         assert one.id in done.stdout
         assert one.given != one.suggested
-    with Image.open(tmp_path / "audit" / "label-errors.png") as image:
+    with Image.open(out / "label-errors.png") as image:
         assert np.asarray(image.convert("L")).std() > 5
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--momentum", "0.9"), "momentum is of sgd"),
-        (("--max-memory", "50MB", "--head", "ridge"), "even when rows stay in their file"),
-        (("--patience", "3", "--folds", "3"), "--patience goes by validation rows"),
-        (("--folds", "1"), "from 2 to"),
+        ("--momentum 0.9", "momentum is of sgd"),
+        ("--max-memory 50MB --head ridge", "even when rows stay in their file"),
+        ("--patience 3 --folds 3", "--patience goes by validation rows"),
+        ("--folds 1", "from 2 to"),
     ],
 )
-def test_what_makes_no_sense_leaves_nothing_behind(
-    digits_cache: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+def test_a_refused_head_leaves_nothing_behind(
+    digits_cache: Path, tmp_path: Path, arguments: str, message: str
 ) -> None:
-    out = tmp_path / "run"
-    out.mkdir()
-    done = probe(
-        "head", *arguments, "--cache-dir", str(digits_cache), "--out", str(out), cwd=tmp_path,
-        code=2,
-    )  # fmt: skip
-    assert message in done.stderr
-    assert list(out.iterdir()) == []
+    (tmp_path / "run").mkdir()
+    assert message in run(arguments, digits_cache, tmp_path, code=2).stderr
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_rare_class_is_said_once_and_does_not_forbid_folds(tmp_path: Path) -> None:
@@ -147,10 +135,8 @@ def test_a_rare_class_is_said_once_and_does_not_forbid_folds(tmp_path: Path) -> 
         for number in range(count):
             picture = Image.fromarray(random.integers(0, 256, (32, 32, 3), np.uint8))
             picture.save(tmp_path / "long tail" / name / f"{number}.png")
-    done = probe(
-        "bench", "--dataset", "long tail", "--backbones", "efficientnet_lite0@32", "--folds", "5",
-        "--heads", "path,ridge", cwd=tmp_path,
-    )  # fmt: skip
+    command = "bench --backbones efficientnet_lite0@32 --folds 5 --heads path,ridge --dataset"
+    done = probe(command, "long tail", cwd=tmp_path)
     assert done.stderr.count("1 row is held out with no other row of the same class") == 1
     for kept in (tmp_path / "cache" / "runs").glob("*/result.json"):
         result = json.loads(kept.read_text())
