@@ -27,7 +27,7 @@ def test_a_network_with_early_stopping_a_schedule_and_weights(
     digits_cache: Path, tmp_path: Path
 ) -> None:
     done = run(
-        "--hidden 64,32 --dropout 0.2 --schedule cosine --patience 3 --label-smoothing 0.1 "
+        "-v --hidden 64,32 --dropout 0.2 --schedule cosine --patience 3 --label-smoothing 0.1 "
         "--class-weight balanced --epochs 30 -b 16 --lr 0.003 --json",
         digits_cache, tmp_path,
     )  # fmt: skip
