@@ -77,9 +77,10 @@ def report(
     from probe.report.papers import write_pictures
     from probe.report.pictures import Options
     from probe.screen import console
-    from probe.screen.reports import write_report
+    from probe.screen.reports import check_page_name, write_report
 
     started = time.perf_counter()
+    check_page_name(out)
     folder = cache_folder(cache_dir)
     splits = tuple(one.strip() for one in split.split(",")) if split else ()
     options = Options(method=method, max_points=max_points, splits=splits)

@@ -1,4 +1,4 @@
-"""Writing a page, with a bar for each slow part."""
+"""Write a page, with a progress bar for each slow step."""
 
 from __future__ import annotations
 
@@ -25,10 +25,9 @@ def write_report(
     Raises
     ------
     UsageError
-        The file is not called as a page.
+        The file's name does not end with .html.
     """
-    if out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--out {out}: the page is HTML; give a name that ends with .html")
+    check_page_name(out)
     with _Bars() as bars:
         views = read_views(material, bars.advance)
         material = compared(material, views)
@@ -38,8 +37,14 @@ def write_report(
     return write_page(out, material, views, pictures, command=command), material, views, pictures
 
 
+def check_page_name(out: Path) -> None:
+    """Raise UsageError where the name of a page does not end with .html."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--out {out}: the page is HTML; give a name that ends with .html")
+
+
 class _Bars:
-    """A progress bar a slow part, on stderr, where that is a terminal."""
+    """Progress bars of the slow steps, on stderr if that is a terminal."""
 
     def __init__(self) -> None:
         self._progress = console.progress("{task.description}", "")
