@@ -29,7 +29,7 @@ import numpy as np
 from probe.backbones.catalog import BACKBONES
 from probe.weights.fit import fit_file, shapes_of
 from probe.weights.open_file import open_tensors
-from tests.weights import published, published_more, writers, writers_proto
+from tests.weights import published, writers, writers_proto
 
 BACKBONE = BACKBONES["vgg16"]
 BLOCK = 1 << 24
@@ -83,7 +83,7 @@ def files(folder: Path) -> dict[str, Callable[[], object]]:
         return {name: np.full(shape, 0.5, np.float32) for name, shape in names.items()}
 
     torch, keras = published.vgg("vgg16"), published.keras_vgg("vgg16")
-    caffe, gluon = published_more.caffe_vgg("vgg16"), dict(shapes_of("vgg16"))
+    caffe, gluon = published.caffe_vgg("vgg16"), dict(shapes_of("vgg16"))
     nodes = [
         writers_proto.onnx_node("Conv", "", ["x", name, name.replace("weight", "bias")])
         for name in torch

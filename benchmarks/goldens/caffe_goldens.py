@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from benchmarks.goldens.drawing import digest, draw, image, write
-from tests.weights.published_more import caffe_vgg, caffenet
+from tests.weights.published import caffe_vgg, caffenet
 from tests.weights.writers_proto import write_caffe
 
 BLOCKS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}

@@ -21,7 +21,7 @@ from probe.weights.gluon_file import read_gluon
 from probe.weights.prototxt import prototxt_beside, read_prototxt
 from probe.weights.tensors import TensorFile
 from tests.weights import writers, writers_proto
-from tests.weights.published_more import caffe_vgg
+from tests.weights.published import caffe_vgg
 
 DEPLOY = """name: "cats"  # a comment
 input: "data" input_dim: 10 input_dim: 3 input_dim: 227 input_dim: 227

@@ -18,7 +18,7 @@ from probe.weights.architecture import Graph, difference
 from probe.weights.caffe_file import CaffeLayer, caffe_graph
 from probe.weights.fit import fit_file, holds_layers
 from probe.weights.symbol_graph import own_graph
-from tests.weights.published_more import caffe_vgg, caffenet
+from tests.weights.published import caffe_vgg, caffenet
 from tests.weights.writers_proto import block, caffe_blob, number, varint
 
 Spec = tuple[str, str, str, str, Mapping[int, Any]]  # name, kind, bottom, top, settings

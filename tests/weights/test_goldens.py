@@ -26,7 +26,7 @@ from probe.preprocess.spec import PreprocessSpec
 from probe.weights import load_parameters
 from probe.weights.fit import shapes_of
 from tests.thorough import THOROUGH
-from tests.weights import published, published_more, writers, writers_proto
+from tests.weights import published, writers, writers_proto
 from tests.zoo import zoo_network
 
 TOLERANCE = 1e-4  # of the norm
@@ -109,7 +109,7 @@ def test_torch_weights_give_torchs_features(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", some(TIMM))
 def test_timms_weights_give_timms_features(name: str, tmp_path: Path) -> None:
-    golden, names = TIMM[name], published_more.timm(name)
+    golden, names = TIMM[name], published.timm(name)
     maps_only = name.startswith("vgg") and "logits" not in golden["layers"]
     if name in TORCH and (maps_only or golden["names"] == TORCH[name]["names"]):
         # parameters of the same names, so the test above has read and run them
@@ -132,7 +132,7 @@ def test_the_packages_lite0_gives_its_features(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", some(TRANSFORMERS))
 def test_transformers_weights_give_its_features(name: str, tmp_path: Path) -> None:
-    names = published_more.transformers_resnet(int(name.removeprefix("resnet")))
+    names = published.transformers_resnet(int(name.removeprefix("resnet")))
     path = tmp_path / "model.safetensors"
     writers.write_safetensors(path, drawn(names, TRANSFORMERS[name]), {"format": "pt"})
     agree(name, path, TRANSFORMERS[name])
@@ -151,14 +151,14 @@ def test_gluons_weights_give_the_zoos_features(name: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", some(GLUONCV))
 def test_gluoncvs_weights_give_its_features(name: str, tmp_path: Path) -> None:
-    names = published_more.gluoncv_resnet(int(name.removeprefix("resnet")))
+    names = published.gluoncv_resnet(int(name.removeprefix("resnet")))
     path = writers.write_gluon(tmp_path / "w.params", drawn(names, GLUONCV[name]))
     agree(name, path, GLUONCV[name])
 
 
 def keras_names(name: str) -> published.Names:
     if name == "inception_v3_keras":
-        return published_more.keras_inception_v3()
+        return published.keras_inception_v3()
     if name.startswith("vgg"):
         return published.keras_vgg(name)
     return published.keras_resnet(int(name.removeprefix("resnet").removesuffix("_v1")))
@@ -196,7 +196,7 @@ def test_keras_files_that_count_layers_hold_the_same_parameters(name: str, tmp_p
 
 @pytest.mark.parametrize("name", some(CAFFE))
 def test_caffe_weights_give_caffes_features(name: str, tmp_path: Path) -> None:
-    names = published_more.caffenet() if name == "caffenet" else published_more.caffe_vgg(name)
+    names = published.caffenet() if name == "caffenet" else published.caffe_vgg(name)
     arrays = {one: draw(one, shape) for one, shape in names.items()}
     path = writers_proto.write_caffe(tmp_path / "w.caffemodel", arrays, old=name != "vgg16")
     agree(name, path, CAFFE[name])

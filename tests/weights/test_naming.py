@@ -9,7 +9,7 @@ import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.weights.fit import fit_file, fitting_backbones, holds_layers, shapes_of
-from tests.weights import published, published_more
+from tests.weights import published
 from tests.weights.helpers import pretend
 
 TORCH = [
@@ -118,7 +118,7 @@ def test_gluons_structural_names_fill_every_backbone(name: str) -> None:
 
 @pytest.mark.parametrize("name", [one for one in BACKBONES if one.startswith("vgg")])
 def test_timms_vgg_has_convolutions_for_its_dense_layers(name: str) -> None:
-    fit = fit_file(pretend(published_more.timm_vgg(name)), BACKBONES[name])
+    fit = fit_file(pretend(published.timm_vgg(name)), BACKBONES[name])
     assert fit is not None
     assert fit.naming.name == "timm"
     assert not fit.problems(BACKBONES[name], BACKBONES[name].logits)
@@ -128,7 +128,7 @@ def test_timms_vgg_has_convolutions_for_its_dense_layers(name: str) -> None:
 
 @pytest.mark.parametrize("depth", [18, 50])
 def test_transformers_resnet_fits(depth: int) -> None:
-    names, backbone = published_more.transformers_resnet(depth), BACKBONES[f"resnet{depth}"]
+    names, backbone = published.transformers_resnet(depth), BACKBONES[f"resnet{depth}"]
     fit = fit_file(pretend(names, "safetensors"), backbone)
     assert fit is not None
     assert (fit.naming.name, fit.problems(backbone, backbone.logits)) == ("transformers", [])
@@ -138,7 +138,7 @@ def test_transformers_resnet_without_its_classifier_fits() -> None:
     """ResNetModel's own state dict has no prefix, and no classifier."""
     names = {
         one.removeprefix("resnet."): shape
-        for one, shape in published_more.transformers_resnet(50).items()
+        for one, shape in published.transformers_resnet(50).items()
         if not one.startswith("classifier")
     }
     file = pretend(names, "safetensors")
@@ -151,7 +151,7 @@ def test_transformers_resnet_without_its_classifier_fits() -> None:
 
 def test_timms_lite0_needs_a_file_name_since_its_padding_cannot_be_told() -> None:
     backbone, layer = BACKBONES["efficientnet_lite0"], BACKBONES["efficientnet_lite0"].layers[-1]
-    file = pretend(published_more.timm_lite0())
+    file = pretend(published.timm_lite0())
     fit = fit_file(file, backbone)
     assert fit is not None
     assert "pads another way" in fit.problems(backbone, layer)[0]
@@ -166,7 +166,7 @@ def test_timms_lite0_needs_a_file_name_since_its_padding_cannot_be_told() -> Non
 @pytest.mark.parametrize("first", [0, 1])
 def test_keras_inception_is_a_backbone_of_its_own_since_its_pools_differ(first: int) -> None:
     """Keras 3 counts its layers from 0, Keras 2 from 1."""
-    file = pretend(published_more.keras_inception_v3(first), "keras")
+    file = pretend(published.keras_inception_v3(first), "keras")
     own = BACKBONES["inception_v3_keras"]
     fit = fit_file(file, own)
     assert fit is not None

@@ -15,7 +15,7 @@ from probe.errors import UnsafeFileError, WeightsError
 from probe.weights import load_parameters, open_tensors, random_parameters
 from probe.weights.caffe_file import read_mean
 from probe.weights.fit import fit_file, fitting_backbones
-from tests.weights import published, published_more, writers
+from tests.weights import published, writers
 from tests.weights.helpers import pretend
 from tests.weights.onnx_graphs import wired
 from tests.weights.test_goldens import KERAS, TIMM, TORCH, agree
@@ -82,22 +82,22 @@ def test_bad_means_raise_one_line(case: str, tmp_path: Path) -> None:
 
 def test_alexnet_is_not_taken_for_caffenet(tmp_path: Path) -> None:
     """Every name and shape is the same; the order of pool and norm is not."""
-    names, backbone = published_more.caffenet(), BACKBONES["caffenet"]
+    names, backbone = published.caffenet(), BACKBONES["caffenet"]
     file = replace(
-        pretend(names, "caffe"), metadata={"caffe.layers": " ".join(published_more.CAFFENET_ORDER)}
+        pretend(names, "caffe"), metadata={"caffe.layers": " ".join(published.CAFFENET_ORDER)}
     )
     assert fitting_backbones(file) == ("caffenet",)
     order = "conv1 relu1 norm1 pool1 conv2 relu2 norm2 pool2"
     fit = fit_file(replace(file, metadata={"caffe.layers": order}), backbone)
     assert fit is not None
     assert "BVLC's AlexNet" in fit.problems(backbone, backbone.layers[-1])[0]
-    path = write_caffe(tmp_path / "w", ARRAYS, order=published_more.CAFFENET_ORDER)
-    assert open_tensors(path).metadata["caffe.layers"].split() == published_more.CAFFENET_ORDER
+    path = write_caffe(tmp_path / "w", ARRAYS, order=published.CAFFENET_ORDER)
+    assert open_tensors(path).metadata["caffe.layers"].split() == published.CAFFENET_ORDER
 
 
 @pytest.mark.parametrize("name", ["vgg16", "vgg19"])
 def test_caffes_vgg_fills_a_backbone_exactly(name: str) -> None:
-    file = pretend(published_more.caffe_vgg(name), "caffe")
+    file = pretend(published.caffe_vgg(name), "caffe")
     fit = fit_file(file, BACKBONES[name])
     assert fit is not None
     assert (fit.missing, fit.misshapen, fit.unknown, fit.omitted) == ({}, {}, (), ())
@@ -171,7 +171,7 @@ def test_timms_onnx_with_folded_norms_gives_the_same_features(tmp_path: Path) ->
     """Each convolution of timm's Lite0 is followed by its norm; only the file's name tells it."""
     arrays = {
         one: draw(one, shape)
-        for one, shape in published_more.timm_lite0().items()
+        for one, shape in published.timm_lite0().items()
         if not one.endswith("num_batches_tracked")
     }
     modules = list(dict.fromkeys(one.rpartition(".")[0] for one in arrays))
@@ -296,7 +296,7 @@ def keras_onnx_nodes(arrays: Arrays) -> list[tuple[str, str, list[str]]]:
     ("name", "names", "folded", "epsilons"),
     [
         ("resnet50_v1", published.keras_resnet(50), False, (1.001e-5, 1e-5)),
-        ("inception_v3_keras", published_more.keras_inception_v3(), True, (1e-3, 1e-3)),
+        ("inception_v3_keras", published.keras_inception_v3(), True, (1e-3, 1e-3)),
     ],
 )
 def test_kerass_onnx_of_networks_with_norms_computes_what_keras_does(
