@@ -369,11 +369,11 @@ HOSTILE = {
     ),
     "onnx, data elsewhere": (
         conv(onnx_tensor("w", FLOATS, extra=block(13, block(1, b"location"), block(2, b"/etc/x")))),
-        "data in another file",
+        "data are in another file",
     ),
     "onnx, said to be elsewhere": (
         conv(onnx_tensor("w", FLOATS, extra=number(14, 1))),
-        "data in another file",
+        "data are in another file",
     ),
     "onnx, a group": (number(1, 8) + b"\x3b\x3c", "wire type 3"),
     "onnx, no data": (conv(number(1, 4) + number(2, 1) + block(8, b"w")), "without packed data"),

@@ -112,7 +112,7 @@ def test_auto_says_where_it_looked_and_what_to_type(tmp_path: Path) -> None:
 
 def test_a_known_file_of_another_backbone_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(
-        WeightsError, match=r"these are vgg16.keras1_notop, weights of vgg16, not of vgg19"
+        WeightsError, match=r"this is vgg16.keras1_notop, weights of vgg16, not of vgg19"
     ):
         resolve(tmp_path, "vgg19", str(shared("weights", "vgg16_imagenet_notop.h5")))
 
