@@ -259,7 +259,7 @@ READERS: dict[str, Reader] = {
         read=lambda p: _read_packed(CifarBinary(path=p, label_bytes=1, label=0)),
     ),
     "idx": Reader(
-        write=_idx, read=lambda p: _read_packed(IdxFile(path=p, labels_path=p.with_name("labels")))
+        write=_idx, read=lambda p: _read_packed(IdxFile(path=p, labels=p.with_name("labels")))
     ),
     **{
         f"picture {kind}": Reader(

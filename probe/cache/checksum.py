@@ -45,6 +45,12 @@ class SplitTable:
         return np.array_equal(self.labels, other.labels) and np.array_equal(self.ids, other.ids)
 
 
+def _words(hasher: xxhash.xxh3_128) -> tuple[int, int]:
+    """Return a 128-bit digest as (low, high) words."""
+    digest = hasher.intdigest()
+    return digest & (2**64 - 1), digest >> 64
+
+
 def encode_strings(values: Iterable[str]) -> NDArray[np.bytes_]:
     """Return ids or class names as fixed-length UTF-8."""
     return np.array([one.encode() for one in values], dtype=np.bytes_)
@@ -71,8 +77,7 @@ def checksum_seal(digest: str, block_rows: int, seal: NDArray[np.float64]) -> tu
     """
     hasher = xxhash.xxh3_128(f"probe-features 1 {digest} {block_rows} ".encode())
     hasher.update(bytes_of(np.ascontiguousarray(seal)))
-    value = hasher.intdigest()
-    return value & (2**64 - 1), value >> 64
+    return _words(hasher)
 
 
 def checksum_tables(
@@ -95,8 +100,7 @@ def checksum_tables(
         for array in (table.labels, table.ids, table.content, blocks[split]):
             hasher.update(str(array.shape).encode())
             hasher.update(bytes_of(np.ascontiguousarray(array)))
-    digest = hasher.intdigest()
-    return digest & (2**64 - 1), digest >> 64
+    return _words(hasher)
 
 
 def fold_rows(rows: NDArray[Any]) -> NDArray[np.uint32]:
@@ -142,5 +146,4 @@ def checksum_folds(folds: Mapping[str, NDArray[np.uint32]]) -> tuple[int, int]:
     hasher = xxhash.xxh3_128()
     for one in folds.values():
         hasher.update(bytes_of(np.ascontiguousarray(one)))
-    digest = hasher.intdigest()
-    return digest & (2**64 - 1), digest >> 64
+    return _words(hasher)

@@ -117,7 +117,8 @@ class FeatureSplit:
         Returns
         -------
         X : float32 or float16, (n * views, d), read-only
-            Not a copy where the layout allows it. `average_views` averages scores of its rows.
+            Not a copy where the layout allows it. The mean of scores over each image's
+            views is ``scores.reshape(n, views, ...).mean(axis=1)``.
         y : int32, (n * views,), or uint8, (n * views, n_classes)
         """
         views = view_count(self._header.key.views)
@@ -319,21 +320,6 @@ def _checked_seal(opened: OpenFile) -> tuple[float, int]:
         raise CorruptEntryError(header.path, "how long the pass took, and of how many rows,")
     seconds, forwarded = seal.tolist()
     return seconds, int(forwarded)
-
-
-def average_views(scores: NDArray[Any], views: int) -> NDArray[Any]:
-    """Return the mean over the views of each image, for scores of the rows of `as_xy`.
-
-    Parameters
-    ----------
-    scores : float, (n * views, ...)
-        Probabilities or decision values.
-
-    Returns
-    -------
-    float, (n, ...)
-    """
-    return scores.reshape(-1, views, *scores.shape[1:]).mean(axis=1)  # type: ignore[no-any-return]
 
 
 def _open_split(path: Path, digest: str, split: str) -> FeatureSplit:

@@ -178,10 +178,6 @@ class Store:
         """Lock the entry of `key` for writing; see `probe.cache.locks.hold`."""
         return locks.hold(self._lock_file(key), on_wait)
 
-    def is_locked(self, key: FeatureKey) -> bool:
-        """Whether a process is writing the entry of `key` right now."""
-        return locks.is_held(self._lock_file(key))
-
     def locks_of(self, path: Path) -> list[Path]:
         """Return the lock files of an entry by the digest in a file's name."""
         digest = re.search(rf"-([0-9a-f]{{{DIGEST_CHARACTERS}}})\.", path.name)

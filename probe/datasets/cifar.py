@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.packed import Records, Rows
+from probe.datasets.packed import PackedFile, Records, Rows
 from probe.datasets.pickles import load_pickle, text_keys
 from probe.errors import DataError
 
@@ -34,7 +34,7 @@ META = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CifarBinary:
+class CifarBinary(PackedFile):
     """Records of label bytes, then 32x32 of red, of green, of blue.
 
     Parameters
@@ -46,21 +46,12 @@ class CifarBinary:
         Position of the label among them.
     """
 
-    path: Path
     label_bytes: int
     label: int
 
     @property
-    def labels_path(self) -> Path:
-        return self.path
-
-    @property
     def kind(self) -> str:
         return f"cifar-binary-{self.label_bytes}"
-
-    @property
-    def labels_kind(self) -> None:
-        return None
 
     def read_labels(self) -> NDArray[np.int32]:
         """Return the labels, (n_images,)."""
@@ -89,7 +80,7 @@ class CifarBinary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CifarPickle:
+class CifarPickle(PackedFile):
     """A pickled dictionary of `data`, uint8 (n_images, 3072), and lists of labels.
 
     Parameters
@@ -99,12 +90,7 @@ class CifarPickle:
         ``labels``, ``fine_labels`` or ``coarse_labels``.
     """
 
-    path: Path
     label_key: str
-
-    @property
-    def labels_path(self) -> Path:
-        return self.path
 
     @property
     def kind(self) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.packed import Records, Rows, grey_to_rgb
+from probe.datasets.packed import PackedFile, Records, Rows, grey_to_rgb
 from probe.errors import DataError
 
 UNSIGNED_BYTE = 8
@@ -26,25 +26,24 @@ MAX_SIDE = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
-class IdxFile:
+class IdxFile(PackedFile):
     """Grey images in one file and their labels in another.
 
     Parameters
     ----------
-    path, labels_path : Path
-        Compressed or not, whatever they are called.
+    path, labels : Path
+        The two files, compressed or not, whatever their names.
     """
 
-    path: Path
-    labels_path: Path
+    labels: Path
+
+    @property
+    def labels_path(self) -> Path:
+        return self.labels
 
     @property
     def kind(self) -> str:
         return "idx"
-
-    @property
-    def labels_kind(self) -> None:
-        return None
 
     def read_labels(self) -> NDArray[np.int32]:
         """Return the labels, (n_images,)."""

@@ -147,7 +147,7 @@ def _files(
     there = [path for path in paths if path is not None]
     assert len(there) == len(names)  # _at_hand saw or fetched them
     if layout.format == "idx":
-        return [IdxFile(path=there[0], labels_path=there[1])]
+        return [IdxFile(path=there[0], labels=there[1])]
     if layout.format == "cifar_pickle":
         fine = "fine_labels" if spec.coarse_classes else "labels"
         key = "coarse_labels" if coarse else fine
@@ -162,22 +162,12 @@ WHITE = 16  # the largest grey value in the file
 
 
 @dataclass(frozen=True, kw_only=True)
-class DigitsFile:
+class DigitsFile(PackedFile):
     """Lines of 64 grey values from 0 to 16 and a label."""
-
-    path: Path
-
-    @property
-    def labels_path(self) -> Path:
-        return self.path
 
     @property
     def kind(self) -> str:
         return "digits"
-
-    @property
-    def labels_kind(self) -> None:
-        return None
 
     def read_labels(self) -> NDArray[np.int32]:
         """Return the labels, (n_images,)."""

@@ -8,15 +8,14 @@ files are. At most `OPEN_FILES` opened files are in memory.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import xxhash
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
 from probe.core.memo import Memo, Stamp, stamp_of
+from probe.datasets.image_inputs import pixel_content
 from probe.datasets.spec import CONTENT_BYTES, Split
 from probe.errors import DataError
 
@@ -46,36 +46,41 @@ class Rows:
     read: Callable[[int, int], NDArray[np.uint8]]
 
 
-class PackedFile(Protocol):
-    """A file of images in one format. Can be pickled."""
+@dataclass(frozen=True, kw_only=True)
+class PackedFile(ABC):
+    """A file of images in one format. Can be pickled.
 
-    @property
-    def path(self) -> Path:
-        """The file with the pixels."""
-        ...
+    Attributes
+    ----------
+    path, labels_path : Path
+        The files with the pixels and with the labels; usually the same.
+    kind : str
+        The format, for the memo.
+    labels_kind : str or None
+        The format and its kind of labels, for the memo; None where labels are read quickly.
+    """
+
+    path: Path
 
     @property
     def labels_path(self) -> Path:
-        """The file with the labels; often the same."""
-        ...
+        return self.path
 
     @property
-    def kind(self) -> str:
-        """The format, for the memo."""
-        ...
+    @abstractmethod
+    def kind(self) -> str: ...
 
     @property
     def labels_kind(self) -> str | None:
-        """The format and its kind of labels, for the memo; None where labels are read quickly."""
-        ...
+        return None
 
+    @abstractmethod
     def read_labels(self) -> NDArray[np.int32]:
         """Read and check the labels, (n_images,)."""
-        ...
 
+    @abstractmethod
     def open(self) -> Rows:
         """Open the pixels and check that they are all there."""
-        ...
 
 
 def packed_split(
@@ -163,7 +168,7 @@ class PackedImages:
         number, place = self._rows[:, row].tolist()
         file = self._files[number]
         image: NDArray[np.uint8] = self._opened.get(file).read(place, place + 1)[0]
-        if self._content is not None and _hash(image) != self._content[row].tobytes():
+        if self._content is not None and pixel_content(image) != self._content[row].tobytes():
             self._memo.forget_if_possible(_place(file.path))
             raise _changed(file.path, f"image {place}")
         return image
@@ -268,16 +273,11 @@ def _changed(path: Path, what: str) -> DataError:
     )
 
 
-def _hash(image: NDArray[np.uint8]) -> bytes:
-    shape = np.array(image.shape, "<u4").tobytes()
-    return hashlib.blake2b(shape + image.tobytes(), digest_size=CONTENT_BYTES).digest()
-
-
 def _hash_rows(rows: Rows) -> bytes:
     digests = bytearray()
     for start in range(0, rows.count, HASHED_AT_ONCE):
         for image in rows.read(start, min(start + HASHED_AT_ONCE, rows.count)):
-            digests += _hash(image)
+            digests += pixel_content(image)
     return bytes(digests)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -81,75 +82,51 @@ class PreprocessSpec:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
-        _check(
-            isinstance(self.name, str)
-            and self.name.isprintable()
-            and 0 < len(self.name) <= LONGEST_NAME,
-            "name",
-            self.name,
-            f"a text of one line and at most {LONGEST_NAME} characters",
-        )
-        _check(
-            type(self.size) is int and 1 <= self.size <= MAX_SIZE,
-            "size",
-            self.size,
-            f"an integer from 1 to {MAX_SIZE}",
-        )
-        _check(self.resize in RESIZES, "resize", self.resize, " or ".join(RESIZES))
-        _check(
-            _finite(self.crop_fraction) and 0 < self.crop_fraction <= 1,
-            "crop_fraction",
-            self.crop_fraction,
-            "above 0 and at most 1",
-        )
-        _check(
-            self.crop_fraction * MAX_SIDE >= self.size,
-            "crop_fraction",
-            self.crop_fraction,
-            f"so much that the sides to crop are at most {MAX_SIDE} pixels",
-        )
-        _check(
-            self.resize != "pad" or self.crop_fraction == 1,
-            "crop_fraction",
-            self.crop_fraction,
-            "1 where resize is pad, which cuts nothing off",
-        )
-        _check(
-            self.interpolation in ("bilinear", "bicubic"),
-            "interpolation",
-            self.interpolation,
-            "bilinear or bicubic",
-        )
-        _check(isinstance(self.antialias, bool), "antialias", self.antialias, "true or false")
-        _check(self.channels in ("RGB", "BGR"), "channels", self.channels, "RGB or BGR")
-        _check(_finite(self.scale) and self.scale > 0, "scale", self.scale, "a positive number")
-        for field in ("mean", "std"):
-            value = getattr(self, field)
-            _check(
-                isinstance(value, tuple) and len(value) == 3 and all(map(_finite, value)),
-                field,
-                value,
-                "three numbers",
-            )
-        _check(all(s > 0 for s in self.std), "std", self.std, "three positive numbers")
-        most, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
-        for spread in self.std:
-            _check(
-                least <= self.scale / spread <= most / 255,
-                "scale" if spread == 1 else "std",
-                self.scale if spread == 1 else self.std,
-                "a factor scale / std of which 255 fit into a float32",
-            )
-        _check(
-            all(abs(m) / s <= most for m, s in zip(self.mean, self.std, strict=True)),
-            "mean",
-            self.mean,
-            "numbers that fit into a float32",
-        )
+        for field, right, expected in self._conditions():
+            if not right:
+                shown = repr(getattr(self, field))
+                shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
+                raise UsageError(f"preprocessing field {field} is {shown}, expected {expected}")
         for field in ("crop_fraction", "scale"):  # 1 and 1.0 are one preprocessing, and one key
             object.__setattr__(self, field, float(getattr(self, field)))
         for field in ("mean", "std"):
             object.__setattr__(self, field, tuple(map(float, getattr(self, field))))
+
+    def _conditions(self) -> Iterator[tuple[str, bool, str]]:
+        """Yield (field, whether it is right, what is expected); later ones rely on earlier ones."""
+        one_line = isinstance(self.name, str) and self.name.isprintable()
+        expected = f"a text of one line and at most {LONGEST_NAME} characters"
+        yield "name", one_line and 0 < len(self.name) <= LONGEST_NAME, expected
+        right = type(self.size) is int and 1 <= self.size <= MAX_SIZE
+        yield "size", right, f"an integer from 1 to {MAX_SIZE}"
+        yield "resize", self.resize in RESIZES, " or ".join(RESIZES)
+        right = _finite(self.crop_fraction) and 0 < self.crop_fraction <= 1
+        yield "crop_fraction", right, "above 0 and at most 1"
+        right = self.crop_fraction * MAX_SIDE >= self.size
+        expected = f"so much that the sides to crop are at most {MAX_SIDE} pixels"
+        yield "crop_fraction", right, expected
+        right = self.resize != "pad" or self.crop_fraction == 1
+        yield "crop_fraction", right, "1 where resize is pad, which cuts nothing off"
+        right = self.interpolation in get_args(Interpolation)
+        yield "interpolation", right, "bilinear or bicubic"
+        yield "antialias", isinstance(self.antialias, bool), "true or false"
+        yield "channels", self.channels in get_args(Channels), "RGB or BGR"
+        yield "scale", _finite(self.scale) and self.scale > 0, "a positive number"
+        for field in ("mean", "std"):
+            value = getattr(self, field)
+            right = isinstance(value, tuple) and len(value) == 3 and all(map(_finite, value))
+            yield field, right, "three numbers"
+        yield "std", all(s > 0 for s in self.std), "three positive numbers"
+        most, least = float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny)
+        for spread in self.std:
+            right = least <= self.scale / spread <= most / 255
+            yield (
+                "scale" if spread == 1 else "std",
+                right,
+                "a factor scale / std of which 255 fit into a float32",
+            )
+        right = all(abs(m) / s <= most for m, s in zip(self.mean, self.std, strict=True))
+        yield "mean", right, "numbers that fit into a float32"
 
     def arithmetic(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return gain and shift of ``image[channels] * gain - shift``, (1, 3, 1, 1) both."""
@@ -256,13 +233,6 @@ def _finite(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
     return bool(abs(value) <= np.finfo(np.float64).max)  # JSON's whole numbers have no end
-
-
-def _check(ok: bool, field: str, value: object, expected: str) -> None:
-    if not ok:
-        shown = repr(value)
-        shown = shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}..."
-        raise UsageError(f"preprocessing field {field} is {shown}, expected {expected}")
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

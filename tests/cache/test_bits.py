@@ -21,7 +21,7 @@ from probe.cache.file import Header, Region
 from probe.cache.key import canonical_json
 from probe.cache.store import Store
 from probe.errors import CacheError, CorruptEntryError
-from tests.cache.toy import everything, small_entry
+from tests.cache.toy import everything, flip, small_entry
 from tests.thorough import THOROUGH
 
 FLIPS_A_REGION = 120 if THOROUGH else 16
@@ -155,11 +155,8 @@ def test_the_bad_row_is_named_whatever_of_it_changed(entry: FeatureSet, name: st
 
 def test_several_bad_rows_are_counted_and_every_one_is_found(entry: FeatureSet) -> None:
     region = entry.header.features["train"]
-    data = bytearray(entry.path.read_bytes())
-    for row in (7, 11, 30):
-        data[region.start + row * region.row_bytes + row] ^= 1
-    copy = entry.path.with_name("copy.h5")
-    copy.write_bytes(data)
+    copy = Path(shutil.copy(entry.path, entry.path.with_name("copy.h5")))
+    flip(copy, *(region.start + row * region.row_bytes + row for row in (7, 11, 30)))
     assert said_of(copy).startswith("train row 7 (train/00007), the first of 3 between 0 and 39")
     (bad,) = FeatureSet.open(copy).damage()
     assert (bad.rows, bad.start, bad.stop) == ((7, 11, 30), 0, 40)
@@ -169,11 +166,8 @@ def test_damage_that_cancels_out_in_a_fold_is_found_and_placed_by_its_block(
     entry: FeatureSet,
 ) -> None:
     at = entry.header.features["train"].start + 5 * entry.header.features["train"].row_bytes
-    data = bytearray(entry.path.read_bytes())
-    data[at] ^= 1
-    data[at + 4] ^= 1
-    copy = entry.path.with_name("copy.h5")
-    copy.write_bytes(data)
+    copy = Path(shutil.copy(entry.path, entry.path.with_name("copy.h5")))
+    flip(copy, at, at + 4)
     assert said_of(copy) == "something in train rows 0 to 39 (the first is train/00000)"
 
 

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from probe.cli.app import app
 from probe.errors import ProbeError
+from tests.cache.toy import flip
 
 BASE = ("--backbone", "squeezenet1_1", "--weights", "random:0", "--size", "32", "--dataset", "pics")
 
@@ -40,11 +41,22 @@ def picture(path: Path, seed: int) -> None:
     os.utime(path, (1e9, 1e9))
 
 
+def pictures(folder: Path, count: int) -> None:
+    """Write images of two classes."""
+    for number in range(count):
+        picture(folder / "pics" / "ab"[number % 2] / f"{number}.png", number)
+
+
+def extracted(folder: Path, *options: str) -> Path:
+    """Run `probe extract`; return the path of the entry."""
+    done = probe("extract", *BASE, *options, "--json", cwd=folder)
+    return folder / str(json.loads(done.stdout)["entries"][0]["path"])
+
+
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a working folder")
-    for number in range(24):
-        picture(folder / "pics" / "ab"[number % 2] / f"{number}.png", number)
+    pictures(folder, 24)
     probe("extract", *BASE, cwd=folder)
     return folder
 
@@ -104,15 +116,9 @@ def test_a_day_with_the_cache(work: Path) -> None:
 
 
 def test_verify_all_goes_on_after_a_damaged_entry_and_exits_1(tmp_path: Path) -> None:
-    for number in range(6):
-        picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
-    paths = []
-    for limit in ("2", "4"):
-        done = probe("extract", *BASE, "--limit", limit, "--json", cwd=tmp_path)
-        paths.append(tmp_path / json.loads(done.stdout)["entries"][0]["path"])
-    data = bytearray(paths[0].read_bytes())
-    data[-5] ^= 1
-    paths[0].write_bytes(data)
+    pictures(tmp_path, 6)
+    paths = [extracted(tmp_path, "--limit", limit) for limit in ("2", "4")]
+    flip(paths[0], -5)
     done = probe("cache", "verify", "--all", cwd=tmp_path, code=1)
     assert "2 entries, 1 of them not as they should be" in done.stdout
     assert "damaged; 1 bad row, in 1 block of rows" in done.stdout
@@ -133,10 +139,8 @@ def test_verify_all_goes_on_after_a_damaged_entry_and_exits_1(tmp_path: Path) ->
 
 
 def test_an_entry_is_removed_by_its_whole_name_or_after_a_question(tmp_path: Path) -> None:
-    for number in range(4):
-        picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
-    done = probe("extract", *BASE, "--json", cwd=tmp_path)
-    name = json.loads(done.stdout)["entries"][0]["name"]
+    pictures(tmp_path, 4)
+    name = extracted(tmp_path).stem
     refused = probe("cache", "rm", name[:-2], cwd=tmp_path, code=2)
     assert f"remove {name}? give its whole name" in str(refused.exception)
     probe("cache", "rm", name[:-2], "--yes", cwd=tmp_path)
@@ -185,14 +189,9 @@ def test_a_mistake_is_one_line(tmp_path: Path, arguments: tuple[str, ...], messa
 
 
 def test_swapped_entries_are_said_by_every_command_that_opens_one(tmp_path: Path) -> None:
-    for number in range(8):
-        picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
-    names = []
-    for limit in ("6", "8"):
-        done = probe("extract", *BASE, "--limit", limit, "--json", cwd=tmp_path)
-        names.append(json.loads(done.stdout)["entries"][0]["name"])
-    folder = tmp_path / "my cache" / "features"
-    paths = [folder / f"{name}.h5" for name in names]
+    pictures(tmp_path, 8)
+    paths = [extracted(tmp_path, "--limit", limit) for limit in ("6", "8")]
+    names = [path.stem for path in paths]
     data = [path.read_bytes() for path in paths]
     paths[0].write_bytes(data[1])
     paths[1].write_bytes(data[0])
@@ -214,10 +213,8 @@ def test_swapped_entries_are_said_by_every_command_that_opens_one(tmp_path: Path
 
 
 def test_what_a_kept_run_was_made_from_stays_or_goes_by_name(tmp_path: Path) -> None:
-    for number in range(12):
-        picture(tmp_path / "pics" / "ab"[number % 2] / f"{number}.png", number)
-    done = probe("extract", *BASE, "--json", cwd=tmp_path)
-    old = json.loads(done.stdout)["entries"][0]["name"]
+    pictures(tmp_path, 12)
+    old = extracted(tmp_path).stem
     probe("head", "--head", "prototype", "--val-size", "0", cwd=tmp_path)
     (run,) = (path.name for path in (tmp_path / "my cache" / "runs").iterdir())
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import operator
+import shutil
 import struct
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
 from probe.errors import CorruptEntryError
-from tests.cache.toy import extract
+from tests.cache.toy import extract, flip
 from tests.fakes import make_dataset
 
 GOLDEN = Path(__file__).with_name("golden.h5")
@@ -95,11 +96,10 @@ def test_damage_in_a_file_without_folds_is_placed_by_its_block(tmp_path: Path) -
         ("features", "something in train rows 0 to 34 (the first is train/0.png)"),
         ("labels", "key, provenance, class names, labels, ids, content or a block's checksum"),
     ):
-        data = bytearray(OLDER.read_bytes())
-        data[getattr(header, name)["train"].start + 100] ^= 1
-        (tmp_path / f"{name}.h5").write_bytes(data)
+        copy = Path(shutil.copy(OLDER, tmp_path / f"{name}.h5"))
+        flip(copy, getattr(header, name)["train"].start + 100)
         with pytest.raises(CorruptEntryError) as caught:
-            FeatureSet.open(tmp_path / f"{name}.h5").verify()
+            FeatureSet.open(copy).verify()
         assert caught.value.what == said
 
 

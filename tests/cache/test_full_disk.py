@@ -15,7 +15,7 @@ from probe.cache.features import FeatureSet
 from probe.cache.store import Store
 from tests.cache.test_commands import BASE, picture, probe
 from tests.cache.test_kill import mount, remount
-from tests.cache.toy import everything
+from tests.cache.toy import everything, flip
 
 IMAGES, PAGE = 48, 4096
 LEFT = (".partial", ".journal", "memo.sqlite", "memo.sqlite-journal")  # for the next run
@@ -50,10 +50,7 @@ def change(command: str, work: Path) -> None:
         picture(work / "pics" / "a" / "new.png", 99)
     if command == "sync --repair":
         (path,) = Store(work / "my cache").files()
-        at = FeatureSet.open(path).header.labels["train"].start
-        data = bytearray(path.read_bytes())
-        data[at] ^= 1
-        path.write_bytes(data)
+        flip(path, FeatureSet.open(path).header.labels["train"].start)
 
 
 def listed(work: Path) -> dict[str, object]:

@@ -8,17 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from probe.cache.features import FeatureSet
+from probe.cache.file import read_header
 from probe.cache.pack import pack
 from probe.cache.pending import unfinished_files
 from probe.cache.store import Store
-from probe.errors import CacheError, DataError
+from probe.errors import CacheError
 from tests.cache import killing
-from tests.cache.toy import bytes_without_seal, everything, extract, small_entry
-from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job
+from tests.cache.toy import (
+    bytes_without_seal,
+    everything,
+    extract,
+    flip,
+    interrupted,
+    small_entry,
+)  # fmt: skip
+from tests.fakes import make_dataset
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,32 +43,9 @@ def test_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
         assert one["lost_rows_a_kill"] <= killing.BLOCK + killing.BATCH
 
 
-def interrupted(store: Store, *, after: int) -> Path:
-    """Stop an extraction at one image; return the unfinished file."""
-    dataset = make_dataset(train=2000)
-    pixels = dataset.splits["train"].images
-
-    class Stop(MemoryImages):
-        def image(self, row: int) -> np.ndarray:
-            if row == after:
-                raise DataError("stopped")
-            return super().image(row)
-
-    assert isinstance(pixels, MemoryImages)
-    job = make_job(dataset)
-    object.__setattr__(dataset.splits["train"], "images", Stop(pixels.pixels))
-    with pytest.raises(DataError, match="stopped"):
-        extract_job(job, store)
-    (partial,) = store.partials()
-    return partial
-
-
-def extract_job(job: object, store: Store) -> Silent:
-    from probe.extraction.extract import extract_features
-
-    observer = Silent()
-    extract_features(job, store, FakeEngine, observer, workers=1)  # type: ignore[arg-type]
-    return observer
+def three_blocks(store: Store) -> Path:
+    """Stop an extraction of 2,000 images after three blocks of 512; return the unfinished file."""
+    return interrupted(make_dataset(train=2000), store, batches=53)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +59,7 @@ def test_after_a_power_cut_a_journal_ahead_of_the_data_is_not_believed(
     tmp_path: Path, whole: bytes, damage: str
 ) -> None:
     store = Store(tmp_path)
-    partial = interrupted(store, after=1700)
-    from probe.cache.file import read_header
-
+    partial = three_blocks(store)
     region = read_header(partial).features["train"]
     with partial.open("r+b") as file:  # the second of three finished blocks never reached the disk
         file.seek(region.start + 600 * region.row_bytes)
@@ -95,7 +77,7 @@ def test_a_journal_cut_short_costs_only_the_blocks_it_no_longer_names(
     tmp_path: Path, whole: bytes, keep: int
 ) -> None:
     store = Store(tmp_path)
-    partial = interrupted(store, after=1700)
+    partial = three_blocks(store)
     journal = partial.with_suffix(".journal")
     journal.write_bytes(journal.read_bytes()[:keep])
     entry, observer = extract(make_dataset(train=2000), store)
@@ -106,7 +88,7 @@ def test_a_journal_cut_short_costs_only_the_blocks_it_no_longer_names(
 @pytest.mark.parametrize("part", [0.0, 0.001, 0.1, 0.9, 0.9999])
 def test_a_file_cut_short_is_started_anew(tmp_path: Path, whole: bytes, part: float) -> None:
     store = Store(tmp_path)
-    partial = interrupted(store, after=1700)
+    partial = three_blocks(store)
     size = partial.stat().st_size
     with partial.open("r+b") as file:
         file.truncate(int(size * part))
@@ -146,17 +128,11 @@ def test_an_entry_cut_short_anywhere_is_no_entry(tmp_path: Path, packed: bool) -
 
 
 def test_a_damaged_table_of_an_unfinished_file_is_not_sealed(tmp_path: Path, whole: bytes) -> None:
-    from probe.cache.file import read_header
-
     store = Store(tmp_path)
-    partial = interrupted(store, after=1700)
+    partial = three_blocks(store)
     header = read_header(partial)
-    for region in (header.content["train"], header.labels["train"], header.ids["train"]):
-        with partial.open("r+b") as file:
-            file.seek(region.start + 40)
-            byte = file.read(1)
-            file.seek(-1, 1)
-            file.write(bytes([byte[0] ^ 4]))
+    tables = (header.content["train"], header.labels["train"], header.ids["train"])
+    flip(partial, *(region.start + 40 for region in tables), bit=2)
     entry, _ = extract(make_dataset(train=2000), store)
     assert bytes_without_seal(entry.path) == whole
 

@@ -12,21 +12,13 @@ from probe.errors import CorruptEntryError
 from probe.extraction.extract import extract_features
 from probe.extraction.upkeep import plan_mend, plan_sync, sync
 from tests.cache.test_upkeep import World, same
-from tests.cache.toy import bytes_without_seal
+from tests.cache.toy import bytes_without_seal, flip
 from tests.fakes import Silent
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path)
-
-
-def flip(path: Path, at: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[at] ^= 1
-    other = path.with_suffix(".new")  # HDF5 remembers what it read of a file that is still open
-    other.write_bytes(data)
-    other.replace(path)
 
 
 @pytest.mark.parametrize("packed", [False, True])

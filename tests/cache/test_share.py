@@ -21,7 +21,7 @@ from probe.cache.features import FeatureSet
 from probe.cache.locks import Holder
 from probe.cache.store import Store
 from probe.errors import CacheMismatchError
-from tests.cache.toy import everything, extract, small_entry
+from tests.cache.toy import everything, extract, relabel, small_entry
 from tests.fakes import make_dataset, make_job
 
 ROOT = Path(__file__).parents[2]
@@ -83,10 +83,11 @@ def test_the_lock_of_a_dead_process_is_free(tmp_path: Path) -> None:
     holder = python(HOLD, str(tmp_path))
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    assert store.is_locked(key)
+    (lock,) = store.locks_of(store.path_of(key, dataset.name))
+    assert locks.is_held(lock)
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    assert not store.is_locked(key)
+    assert not locks.is_held(lock)
     _, observer = extract(dataset, store)
     assert observer.waits == 0
     assert observer.forwarded == 50
@@ -123,9 +124,7 @@ def test_an_entry_that_is_being_read_can_be_removed_or_replaced(tmp_path: Path) 
     assert everything(reading) == before  # every block is touched for the first time here
     dataset = make_dataset(train=40, test=10)
     again, _ = extract(dataset, store)
-    train = dataset.splits["train"]
-    object.__setattr__(train, "labels", train.labels[::-1].copy())
-    replaced, _ = extract(dataset, store)
+    replaced, _ = extract(relabel(dataset), store)
     assert replaced.path == again.path
     assert everything(again) == before
     assert everything(replaced) != before

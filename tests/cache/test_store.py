@@ -18,7 +18,7 @@ from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
 from probe.cache.store import Store
 from probe.core.memo import stamp_of
 from probe.errors import CacheError, CacheMismatchError, UnknownNameError
-from tests.cache.toy import extract
+from tests.cache.toy import extract, relabel
 from tests.fakes import make_dataset
 
 DAY = SECONDS_A_DAY
@@ -131,9 +131,7 @@ def test_rows_may_come_in_any_order_and_twice(tmp_path: Path, seed: int) -> None
 def test_the_same_images_under_two_names_are_two_entries(tmp_path: Path) -> None:
     """As CIFAR-100 with its fine and with its coarse labels."""
     store = Store(tmp_path)
-    fine, coarse = make_dataset("fine", train=40), make_dataset("coarse", train=40)
-    train = coarse.splits["train"]
-    object.__setattr__(train, "labels", train.labels[::-1].copy())
+    fine, coarse = make_dataset("fine", train=40), relabel(make_dataset("coarse", train=40))
     first, _ = extract(fine, store)
     second, observer = extract(coarse, store)
     assert observer.forwarded == 0
@@ -204,9 +202,7 @@ def test_entries_of_equal_images_and_other_labels_are_told_apart_by_their_names(
 ) -> None:
     """As CIFAR-100 with its fine and with its coarse labels: the digests in the names are equal."""
     store = Store(tmp_path)
-    fine, coarse = make_dataset("fine", train=40), make_dataset("coarse", train=40)
-    train = coarse.splits["train"]
-    object.__setattr__(train, "labels", train.labels[::-1].copy())
+    fine, coarse = make_dataset("fine", train=40), relabel(make_dataset("coarse", train=40))
     (first, _), (second, _) = extract(fine, store), extract(coarse, store)
     if what == "swapped":
         swap(first.path, second.path)

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from probe.cache.features import FeatureSet
@@ -19,44 +18,11 @@ from probe.cache.prune import SECONDS_A_DAY, plan_prune, prune
 from probe.cache.store import Store
 from probe.cache.unfinished import list_unfinished
 from probe.core.files import replacing
-from probe.datasets.spec import Dataset
-from probe.extraction.extract import extract_features
-from tests.cache.toy import everything, extract
-from tests.fakes import FakeEngine, Silent, make_dataset, make_job
+from tests.cache.toy import everything, extract, flip, interrupted, relabel
+from tests.fakes import make_dataset, make_job
 
 ROOT = Path(__file__).parents[2]
 BLOCK = 512
-
-
-class StoppedError(Exception):
-    """The power went."""
-
-
-class Failing(FakeEngine):
-    """Gives a few batches, then none."""
-
-    def __init__(self, cuts: Any, batches: int) -> None:
-        super().__init__(cuts, 32)
-        self._left = batches
-
-    def collect(self, ticket: Any) -> list[np.ndarray]:
-        self._left -= 1
-        if self._left < 0:
-            raise StoppedError
-        return super().collect(ticket)
-
-
-def interrupted(dataset: Dataset, store: Store, *, batches: int) -> None:
-    with pytest.raises(StoppedError):
-        extract_features(
-            make_job(dataset), store, lambda cuts: Failing(cuts, batches), Silent(), workers=1
-        )
-
-
-def relabel(dataset: Dataset) -> Dataset:
-    train = dataset.splits["train"]
-    object.__setattr__(train, "labels", train.labels[::-1].copy())
-    return dataset
 
 
 def test_another_command_of_the_recipe_copies_the_finished_rows(tmp_path: Path) -> None:
@@ -93,9 +59,7 @@ def test_damage_in_what_is_unfinished_is_not_copied(tmp_path: Path, what: str) -
         "content": (left.path, header.content["train"].start + 5),
         "journal": (left.path.with_suffix(".journal"), 12),
     }[what]
-    data = bytearray(path.read_bytes())
-    data[at] ^= 4
-    path.write_bytes(data)
+    flip(path, at, bit=2)
     entry, observer = extract(make_dataset(train=1501), store)
     fresh, _ = extract(make_dataset(train=1501), Store(tmp_path / "b"))
     assert everything(entry) == everything(fresh)

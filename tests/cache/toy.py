@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from probe.cache.features import FeatureSet
 from probe.cache.store import Store
@@ -33,6 +34,51 @@ def extract(
         reuse=reuse,
     )
     return entry, observer
+
+
+class StoppedError(Exception):
+    """The power went."""
+
+
+class Failing(FakeEngine):
+    """Gives a few batches, then none."""
+
+    def __init__(self, cuts: Any, batches: int) -> None:
+        super().__init__(cuts, 32)
+        self._left = batches
+
+    def collect(self, ticket: Any) -> list[np.ndarray]:
+        self._left -= 1
+        if self._left < 0:
+            raise StoppedError
+        return super().collect(ticket)
+
+
+def interrupted(dataset: Dataset, store: Store, *, batches: int) -> Path:
+    """Stop an extraction after some batches of 32 images; return the unfinished file."""
+    with pytest.raises(StoppedError):
+        extract_features(
+            make_job(dataset), store, lambda cuts: Failing(cuts, batches), Silent(), workers=1
+        )
+    (partial,) = store.partials()
+    return partial
+
+
+def relabel(dataset: Dataset) -> Dataset:
+    """Reverse the labels of the training images."""
+    train = dataset.splits["train"]
+    object.__setattr__(train, "labels", train.labels[::-1].copy())
+    return dataset
+
+
+def flip(path: Path, *places: int, bit: int = 0) -> None:
+    """Flip a bit of some bytes; in a new file, since HDF5 remembers what is open."""
+    data = bytearray(path.read_bytes())
+    for at in places:
+        data[at] ^= 1 << bit
+    other = path.with_suffix(".new")
+    other.write_bytes(data)
+    other.replace(path)
 
 
 def small_entry(folder: Path) -> FeatureSet:

@@ -16,6 +16,27 @@ from probe.core.run_folders import new_run_folder
 from probe.errors import CacheError
 
 
+def processes(code: str, *arguments: Path) -> list[subprocess.Popen[str]]:
+    """Start a process for each argument, which prints a line and waits for its input to end."""
+    header = (
+        "import sys; from pathlib import Path\n"
+        "from probe.core.files import replacing, working_folder\n"
+        "from probe.core.run_folders import new_run_folder\n"
+    )
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", header + code, str(one)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for one in arguments
+    ]  # fmt: skip
+
+
+def first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
 def test_a_file_is_replaced_by_rename_and_readable_by_others(tmp_path: Path) -> None:
     path = tmp_path / "below" / "a.txt"
     write_text(path, "one")
@@ -60,20 +81,11 @@ def test_a_file_where_a_folder_should_be_is_one_line(tmp_path: Path) -> None:
 def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
     target, other = tmp_path / "report [1].html", tmp_path / "report [1].html.old"
     code = (
-        "import os, signal, sys; from pathlib import Path; from probe.core.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as place:\n"
         "    place.write_text('half'); print('there', flush=True); sys.stdin.read()"
     )
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for path in (target, target, other)
-    ]  # fmt: skip
-    for one in running:
-        assert one.stdout is not None
-        assert one.stdout.readline() == "there\n"
+    running = processes(code, target, target, other)
+    assert [first_line(one) for one in running] == ["there"] * 3
     write_text(target, "whole")
     assert len(list(tmp_path.glob(".*.tmp"))) == 3  # all of living processes
     for one in (running[0], running[2]):
@@ -88,18 +100,11 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_
 
 def test_a_working_folder_goes_with_its_process_or_the_next_one(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from probe.core.files import working_folder\n"
         "with working_folder(Path(sys.argv[1]), 'a[1]', '.unfinished') as place:\n"
         "    (place / 'half').write_text('x'); print(place, flush=True); sys.stdin.read()"
     )
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    places = [Path((one.stdout or sys.stdin).readline().strip()) for one in running]
+    running = processes(code, tmp_path, tmp_path)
+    places = [Path(first_line(one)) for one in running]
     running[0].kill()
     running[0].communicate()
     with working_folder(tmp_path, "a[1]", ".unfinished") as mine:
@@ -109,18 +114,9 @@ def test_a_working_folder_goes_with_its_process_or_the_next_one(tmp_path: Path) 
 
 
 def test_empty_run_folders_of_killed_processes_go(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from probe.core.run_folders import new_run_folder\n"
-        "print(new_run_folder(Path(sys.argv[1])), flush=True); sys.stdin.read()"
-    )
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    places = [Path((one.stdout or sys.stdin).readline().strip()) for one in running]
+    code = "print(new_run_folder(Path(sys.argv[1])), flush=True); sys.stdin.read()"
+    running = processes(code, tmp_path, tmp_path)
+    places = [Path(first_line(one)) for one in running]
     running[0].kill()
     running[0].communicate()
     mine = tmp_path / "mine"

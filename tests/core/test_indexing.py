@@ -112,9 +112,13 @@ def test_one_row_is_one_row(entry: FeatureSet) -> None:
         np.testing.assert_array_equal(features, split.features[row])
         assert label == split.labels[row]
         np.testing.assert_array_equal(streamed(entry, 2)[row], split.features[row])
+    assert isinstance(label, int)
+    assert features.flags.writeable  # torch warns of arrays that are not
     features, labels = split[MASK]
     np.testing.assert_array_equal(labels, split.labels[MASK])
-    assert [label for _, label in split.__getitems__([1, -1])] == split.labels[[1, -1]].tolist()
+    batch = split.__getitems__([5, -1, 5])
+    assert [label for _, label in batch] == split.labels[[5, -1, 5]].tolist()
+    np.testing.assert_array_equal(np.stack([one for one, _ in batch]), split.features[[5, -1, 5]])
     wrong: Any
     for wrong in (True, np.True_, 1.0, "1", None, ..., COUNT, -COUNT - 1, (1, 2)):
         with pytest.raises(RowIndexError):

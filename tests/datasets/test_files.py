@@ -88,11 +88,3 @@ def test_a_class_of_bad_images_only_is_an_error(damaged: Path) -> None:
     (damaged / "cat" / "1.png").write_bytes(b"GIF89a")
     with pytest.raises(DataError, match="no image of 'cat' in train can be read"):
         load(damaged, skip_bad=True)
-
-
-def test_a_file_that_went_away(make_folder: Make) -> None:
-    root = make_folder("cat/1.png")
-    images = load(root).splits["train"].images
-    (root / "cat" / "1.png").unlink()
-    with pytest.raises(ImageError, match=r"cat/1\.png: cannot be opened"):
-        images.content()

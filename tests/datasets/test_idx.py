@@ -108,4 +108,4 @@ def test_any_bytes_are_refused(
     path = tmp_path_factory.mktemp("idx") / "x"
     path.write_bytes(gzip.compress(data) if compressed else data)
     with pytest.raises(DataError):
-        IdxFile(path=path, labels_path=path).open()
+        IdxFile(path=path, labels=path).open()

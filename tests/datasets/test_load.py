@@ -1,3 +1,5 @@
+"""None"""
+
 from __future__ import annotations
 
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 import probe.datasets
 from probe.datasets import DATASETS, Split, load_dataset
 from probe.datasets.load import _check_ids
-from probe.errors import DataError, ImageError, UnknownNameError, UsageError
+from probe.errors import DataError, UnknownNameError, UsageError
 
 Make = Callable[..., Path]
 
@@ -128,13 +130,6 @@ def test_skip_bad_looks_only_at_what_was_chosen(make_folder: Make) -> None:
     assert [bad.id for bad in dataset.skipped] == [kept[0]]
 
 
-def test_the_same_images_as_a_real_folder(make_folder: Make, tmp_path: Path) -> None:
-    root = make_folder("cat/1.png")
-    (root / "cat" / "1.png").write_bytes(b"")
-    with pytest.raises(ImageError):
-        load_dataset(str(root), cache_dir=tmp_path).splits["train"].images.image(0)
-
-
 @pytest.mark.parametrize("name", DATASETS)
 def test_each_catalog_entry_is_complete(name: str) -> None:
     spec = DATASETS[name]
@@ -150,3 +145,19 @@ def test_each_catalog_entry_is_complete(name: str) -> None:
             algorithm, digest = source.checksum.split(":")
             assert (algorithm, len(digest)) in (("md5", 32), ("sha256", 64))
             assert all(url.endswith(source.file) for url in source.urls)
+
+
+def test_the_digits_are_those_of_scikit_learn(tmp_path: Path, no_network: None) -> None:
+    from sklearn.datasets import load_digits
+
+    dataset = load_dataset("digits", cache_dir=tmp_path)
+    wanted = load_digits()
+    train = dataset.splits["train"]
+    assert list(dataset.splits) == ["train"]
+    assert dataset.classes == tuple("0123456789")
+    np.testing.assert_array_equal(train.labels, wanted.target)
+    for row in (0, 1796):
+        image = train.images.image(row)
+        assert image.shape == (8, 8, 3)
+        np.testing.assert_allclose(image[:, :, 1], wanted.images[row] * 255 / 16, atol=0.5)
+    assert max(train.images.image(row).max() for row in range(100)) == 255
