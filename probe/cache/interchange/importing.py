@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from probe.cache.checksum import SplitTable, encode_strings
 from probe.cache.features import FeatureSet
-from probe.cache.interchange.labels import class_numbers
-from probe.cache.interchange.read import Made, Part, read_parts
+from probe.cache.interchange.labels import Made, Part, class_numbers
+from probe.cache.interchange.read import read_parts
 from probe.cache.interchange.roles import Names
 from probe.cache.key import SPLIT_ORDER, VIEWS, FeatureKey, canonical_json, digest_rows
 from probe.cache.pending import Draft, PendingEntry

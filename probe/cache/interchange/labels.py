@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.interchange.arrays import text_of
+from probe.core.short_repr import short_repr
 from probe.datasets import DATASETS
 from probe.datasets.classes import ordered_classes
 from probe.errors import DataError, UsageError
@@ -17,20 +19,44 @@ from probe.errors import DataError, UsageError
 Labels: TypeAlias = "NDArray[np.int64] | NDArray[np.uint8] | list[str]"
 
 
-class Labelled(Protocol):
-    """A split's labels and their file."""
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """The origin of features as `probe cache export` recorded it: names, without proof."""
 
-    @property
-    def source(self) -> Path:
-        """The file."""
+    dataset: str
+    backbone: str
+    layer: str
+    pool: str
+    views: str
 
-    @property
-    def labels(self) -> Labels:
-        """As `usual_labels` returns them."""
 
-    @property
-    def exported(self) -> bool:
-        """Whether `probe cache export` wrote it."""
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One split of a feature file.
+
+    Parameters
+    ----------
+    source : Path
+    features : numbers, (n, ...)
+    labels : int64, (n,); list of str; or uint8 of 0 and 1, (n, n_classes)
+    ids : sequence of str, optional
+    classes : tuple of str, optional
+        Class names, where the file has them.
+    exported : bool
+        `probe cache export` wrote it: two-dimensional labels are multi-label.
+    made : Made, optional
+        The origin of exported features.
+    """
+
+    __repr__ = short_repr
+
+    source: Path
+    features: NDArray[Any]
+    labels: Labels
+    ids: Sequence[str] | None
+    classes: tuple[str, ...] | None = None
+    exported: bool = False
+    made: Made | None = None
 
 
 def usual_labels(
@@ -143,7 +169,7 @@ def _matrix(labels: NDArray[np.int64], where: str) -> NDArray[np.uint8]:
 
 
 def class_numbers(
-    parts: Mapping[str, Labelled], classes: Sequence[str] | None, dataset: str
+    parts: Mapping[str, Part], classes: Sequence[str] | None, dataset: str
 ) -> tuple[dict[str, NDArray[np.int32] | NDArray[np.uint8]], tuple[str, ...]]:
     """Return class numbers, (n,) each, and class names.
 
@@ -174,7 +200,7 @@ def _form(labels: Labels) -> str:
 
 
 def _of_rows(
-    parts: Mapping[str, Labelled], classes: Sequence[str] | None, dataset: str
+    parts: Mapping[str, Part], classes: Sequence[str] | None, dataset: str
 ) -> tuple[dict[str, NDArray[np.int32] | NDArray[np.uint8]], tuple[str, ...]]:
     rows = {name: cast("NDArray[np.uint8]", one.labels) for name, one in parts.items()}
     widths = {one.shape[1] for one in rows.values()}
@@ -192,7 +218,7 @@ def _of_rows(
 
 
 def _of_names(
-    parts: Mapping[str, Labelled], classes: Sequence[str] | None
+    parts: Mapping[str, Part], classes: Sequence[str] | None
 ) -> tuple[dict[str, NDArray[np.int32] | NDArray[np.uint8]], tuple[str, ...]]:
     texts = {name: cast("list[str]", one.labels) for name, one in parts.items()}
     present = {value for one in texts.values() for value in one}
@@ -207,7 +233,7 @@ def _of_names(
 
 
 def _of_numbers(
-    parts: Mapping[str, Labelled], classes: Sequence[str] | None, dataset: str
+    parts: Mapping[str, Part], classes: Sequence[str] | None, dataset: str
 ) -> tuple[dict[str, NDArray[np.int32] | NDArray[np.uint8]], tuple[str, ...]]:
     flat = {name: cast("NDArray[np.int64]", one.labels) for name, one in parts.items()}
     present = np.unique(np.concatenate([np.unique(one) for one in flat.values()]))

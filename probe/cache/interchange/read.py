@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.interchange.arrays import Array, Arrays, open_arrays, read_array, text_of
-from probe.cache.interchange.labels import Labels, usual_labels
+from probe.cache.interchange.labels import Made, Part, usual_labels
 from probe.cache.interchange.roles import (
     SPLIT_WORDS,
     Names,
@@ -26,53 +26,12 @@ from probe.cache.interchange.roles import (
 )
 from probe.cache.key import SPLIT_ORDER, VIEWS, FeatureKey
 from probe.core.records import loads_json, shown
-from probe.core.short_repr import short_repr
 from probe.errors import DataError, UsageError
 
 log = logging.getLogger(__name__)
 
 BLOCK = 1 << 24  # numbers that are checked at a time
 OF_EXPORTS = ("key", "provenance")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Made:
-    """The origin of features as `probe cache export` recorded it: names, without proof."""
-
-    dataset: str
-    backbone: str
-    layer: str
-    pool: str
-    views: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One split of a feature file.
-
-    Parameters
-    ----------
-    source : Path
-    features : numbers, (n, ...)
-    labels : int64, (n,); list of str; or uint8 of 0 and 1, (n, n_classes)
-    ids : sequence of str, optional
-    classes : tuple of str, optional
-        Class names, where the file has them.
-    exported : bool
-        `probe cache export` wrote it: two-dimensional labels are multi-label.
-    made : Made, optional
-        The origin of exported features.
-    """
-
-    __repr__ = short_repr
-
-    source: Path
-    features: NDArray[Any]
-    labels: Labels
-    ids: Sequence[str] | None
-    classes: tuple[str, ...] | None = None
-    exported: bool = False
-    made: Made | None = None
 
 
 def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
