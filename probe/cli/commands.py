@@ -73,6 +73,7 @@ def _in_words(ctx: Any, args: list[str], error: Any) -> str:
     parameter = getattr(error, "param", None)
     if parameter is not None and error.message:
         expected = error.message.rstrip(".").replace("Input should be", "expected")
+        expected = expected.removeprefix("Value error, ")  # what Pydantic puts before Typer's text
         if parameter.param_type_name != "option":
             return f"{parameter.name.upper()}: {expected}"
         return f"{_as_given(parameter.opts, args)}: {expected}"

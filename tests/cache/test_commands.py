@@ -174,12 +174,13 @@ def test_views_are_extracted_found_and_explained(work: Path, tmp_path: Path) -> 
         (("cache", "prune"), "--max-size, --older-than, --unused or --partial"),
         (("cache", "prune", "--max-size", "much"), "500MB or 20GB"),
         (("cache", "sync"), "no entries yet"),
-        (("cache", "pack", "--codec", "zip"), "no entries yet"),
+        (("cache", "pack", "--codec", "zip"), "--codec zip: 'zip' is not one of 'blosc-lz4', "),
+        (("cache", "pack"), "no entries yet"),
         (("cache", "import", "a.csv"), "expected one of"),
         (("cache", "export", "a.csv"), "no entries yet"),
         (
             ("extract", *BASE, "--views", "rotate"),
-            "--views rotate: expected 'none', 'flip' or",
+            "--views rotate: 'rotate' is not one of 'none', 'flip', 'crops5'",
         ),
     ],
 )

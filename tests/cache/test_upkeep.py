@@ -275,7 +275,8 @@ def test_an_entry_tells_how_to_ask_for_it_again(world: World) -> None:
     asked = repeat(entry.key, {"request": values}, cache_dir=world.cache)
     assert asked == Request(
         backbone="resnet18", dataset=str(world.images), cache_dir=world.cache, weights="random:3",
-        layers=("gap",), pool="none", size=8, splits=("train",), per_class=7, skip_bad=True, seed=5,
+        layers=("gap",), pool="none", size=8, resize="crop", splits=("train",), per_class=7,
+        skip_bad=True, seed=5,
     )  # fmt: skip
     moved = repeat(
         entry.key, {"request": values}, cache_dir=world.cache,
