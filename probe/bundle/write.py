@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle.about import NEIGHBOURS, REFERENCE, About
-from probe.bundle.bundle import Bundle
+from probe.bundle.bundle import Bundle, check_head
 from probe.bundle.card import model_card
 from probe.bundle.files import (
     CARD,
@@ -22,7 +22,6 @@ from probe.bundle.files import (
 )
 from probe.bundle.neighbours import Neighbours
 from probe.bundle.network import build_networks
-from probe.bundle.parts import check_head
 from probe.engines import Parameters
 from probe.errors import BundleError
 from probe.heads.fitted import votes

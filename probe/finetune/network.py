@@ -23,7 +23,7 @@ from probe.finetune.graph import (
     prediction_graph,
     training_graph,
 )
-from probe.finetune.groups import Rate
+from probe.finetune.rates import Rate
 from probe.finetune.state import State
 
 mx = load_mxnet("fine-tuning").mx

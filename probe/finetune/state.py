@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.engines import load_mxnet
-from probe.finetune.groups import Rate, block_of
 from probe.finetune.optimizers import OPTIMIZERS, STATES, Update
 from probe.finetune.options import OptimizerName
+from probe.finetune.rates import Rate, block_of
 
 mx = load_mxnet("fine-tuning").mx
 

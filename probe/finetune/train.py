@@ -29,10 +29,9 @@ from probe.errors import PromoteError, UsageError
 from probe.evaluation.task import Task
 from probe.finetune.batches import Batch, Feed
 from probe.finetune.checkpoint import LOG, Progress, load_last, save_best, save_last
-from probe.finetune.groups import rates, stages
 from probe.finetune.network import Network
 from probe.finetune.randomness import DROPOUT, generator
-from probe.finetune.schedule import Schedule
+from probe.finetune.rates import Schedule, rates, stages
 from probe.heads.history import Epoch, save_history
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import UInt8Image

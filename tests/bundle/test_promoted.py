@@ -13,8 +13,8 @@ import pytest
 from probe.bundle import Bundle
 from probe.bundle.files import CARD
 from probe.bundle.make import bundle_run
-from probe.bundle.make.run import forwarded_training
 from probe.bundle.make.source import source_of
+from probe.bundle.make.training import forwarded_training
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.datasets import load_dataset

@@ -138,7 +138,9 @@ def test_a_rare_class_is_said_once_and_does_not_forbid_folds(tmp_path: Path) -> 
     command = "bench --backbones efficientnet_lite0@32 --folds 5 --heads path,ridge --dataset"
     done = probe(command, "long tail", cwd=tmp_path)
     assert done.stderr.count("1 row is held out with no other row of the same class") == 1
-    for kept in (tmp_path / "cache" / "runs").glob("*/result.json"):
+    results = list((tmp_path / "my cache" / "runs").glob("*/result.json"))
+    assert len(results) == 2
+    for kept in results:
         result = json.loads(kept.read_text())
         assert result["per_class"]["oof"]["alone"]["recall"] == 0
         assert result["temperature"] is None or 0.01 < result["temperature"] < 100

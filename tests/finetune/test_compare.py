@@ -14,7 +14,7 @@ from probe.finetune.checkpoint import Progress
 from probe.finetune.compare import Course, control_options
 from probe.finetune.options import Options
 from probe.finetune.planning import memory_words
-from probe.finetune.schedule import Schedule
+from probe.finetune.rates import Schedule
 from probe.heads.history import Epoch
 from tests.finetune.data import Silent, training_of
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probe.finetune.groups import Rate
 from probe.finetune.optimizers import BETA1, BETA2, EPSILON
+from probe.finetune.rates import Rate
 from tests.finetune.data import no_dropout, tiny_batch, tiny_network, tiny_parameters
 
 EVERYTHING = [n for n in tiny_parameters() if "running" not in n]

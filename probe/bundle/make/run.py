@@ -6,43 +6,38 @@ fine-tuned network, so those are computed here.
 
 from __future__ import annotations
 
-import logging
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.backbones.catalog import BACKBONES
-from probe.backbones.cut import feature_shapes
 from probe.bundle import About, Bundle, Neighbours, Rejection, write_bundle
 from probe.bundle.about import REMEMBERED
 from probe.bundle.files import require_free
 from probe.bundle.make.source import Source, share_parameters, source_of, weights_of
-from probe.bundle.make.training import Training, cached_training, joined_training, remembered
+from probe.bundle.make.training import (
+    OnRows,
+    Training,
+    cached_training,
+    forwarded_training,
+    joined_training,
+    remembered,
+)
 from probe.bundle.neighbours import K
 from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distance
 from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Store
-from probe.core.machine import usable_cores
 from probe.core.short_repr import short_repr
-from probe.datasets import Split
-from probe.datasets.notes import warn_of_unusual
-from probe.datasets.prefetch import load_batches
-from probe.engines import make_engine
-from probe.errors import BundleError, DataError, ProbeError, UnknownNameError, UsageError
+from probe.errors import BundleError, UnknownNameError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions
 from probe.evaluation.scored import usable_temperature
 from probe.evaluation.task import MULTI_LABEL
 from probe.evaluation.two_classes import Threshold
-from probe.extraction.extract import default_batch_size
-from probe.extraction.request import Request, repeat, requested_dataset
 from probe.heads import HEADS, load_head
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection, load_projection
-from probe.preprocess.resize import resize_image
 from probe.runs.fit import HEAD
 from probe.runs.results import RunResult, read_run
 
@@ -351,78 +346,3 @@ def _moved(chosen: ArrayLike | None, temperature: float | None) -> tuple[float, 
     logits = MULTI_LABEL.logits_of(np.asarray(chosen, np.float64)[None])
     moved = MULTI_LABEL.apply_temperature(logits, temperature or 1.0)[0]
     return tuple(float(one) for one in moved)
-
-
-log = logging.getLogger(__name__)
-
-MOST_HELD_OUT = 2000  # images for the distance threshold: at a rate of 5 % it rests on 100
-
-OnRows = Callable[[int, int], None]  # (images done, images in all)
-
-
-def forwarded_training(
-    source: Source, joined: Joined, cache_dir: Path, on_rows: OnRows
-) -> Training | None:
-    """Return training rows whose features are computed when they are read.
-
-    None, with a warning that says what to run, if the images were moved or have changed.
-    """
-    if "train" not in joined.splits:
-        return None
-    request: Request | None = None
-    try:
-        request = repeat(joined.entry.key, joined.entry.provenance, cache_dir=cache_dir)
-        known = joined.splits["train"]
-        there = requested_dataset(request)
-        if "train" not in there.splits:
-            raise DataError("the dataset has no training images any more")
-        images = there.splits["train"].same_images(known.ids, known.content, f"{there.name}: train")
-    except ProbeError as error:
-        log.warning(
-            "no flag `out-of-distribution`: %s. %s, then make the bundle again",
-            str(error).rstrip("."), _advice(source, request),
-        )  # fmt: skip
-        return None
-
-    def read(rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        return _forward(source, images.take(rows), on_rows)
-
-    return Training(
-        entry=joined.entry, split=known, width=_width(source), read=read,
-        most_held_out=MOST_HELD_OUT,
-    )  # fmt: skip
-
-
-def _advice(source: Source, request: Request | None) -> str:
-    dataset = shlex.quote(request.dataset) if request is not None else "DATASET"
-    weights = source.weights.path or source.weights.name
-    return (
-        f"Extract them with `probe extract --backbone {source.key.backbone} --layer "
-        f"{source.key.layer} --pool {source.key.pool} --weights {shlex.quote(str(weights))} "
-        f"--dataset {dataset}`"
-    )
-
-
-def _width(source: Source) -> int:
-    (shape,) = feature_shapes(BACKBONES[source.key.backbone], [source.cut], source.preprocess)
-    return int(np.prod(shape))
-
-
-def _forward(source: Source, split: Split, on_rows: OnRows) -> NDArray[np.float32]:
-    spec, size = BACKBONES[source.key.backbone], default_batch_size(source.preprocess.size)
-    engine = make_engine(
-        spec, source.loaded.parameters, [source.cut], source.preprocess, batch_size=size
-    )
-    numbers = np.arange(len(split))
-    batches = [numbers[start : start + size] for start in range(0, len(split), size)]
-
-    def load(row: int) -> NDArray[np.uint8]:
-        return resize_image(split.images.image(row), source.preprocess)
-
-    found: list[NDArray[np.float32]] = []
-    for rows, batch in load_batches(load, batches, batch_size=size, workers=usable_cores()):
-        features = engine.collect(engine.submit(batch))[0][: len(rows)]
-        found.append(features.reshape(len(rows), -1))
-        on_rows(int(rows[-1]) + 1, len(split))
-    warn_of_unusual([split.images])
-    return np.concatenate(found)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.cut import feature_shapes
 from probe.bundle import Neighbours
 from probe.bundle.make.source import Source
 from probe.bundle.neighbours import rows_to_remember, unit
@@ -18,15 +22,27 @@ from probe.bundle.reject import LEAST_HELD_OUT
 from probe.cache.features import FeatureSet, FeatureSplit
 from probe.cache.joining import Joined, matching_rows
 from probe.cache.store import Store
-from probe.errors import BundleError, ProbeError
+from probe.core.machine import usable_cores
+from probe.datasets import Split
+from probe.datasets.notes import warn_of_unusual
+from probe.datasets.prefetch import load_batches
+from probe.engines import make_engine
+from probe.errors import BundleError, DataError, ProbeError
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.task import task_of
 from probe.evaluation.units import ALONE, Groups, Units, dealt, relate
-from probe.extraction.request import repeat, requested_dataset
+from probe.extraction.extract import default_batch_size
+from probe.extraction.request import Request, repeat, requested_dataset
 from probe.heads.projection import Projection
+from probe.preprocess.resize import resize_image
+
+log = logging.getLogger(__name__)
 
 THUMBNAIL = 96  # pixels of the longer side
-MOST_HELD_OUT = 20_000
+MOST_HELD_OUT = 20_000  # rows of the cache that choose the distance threshold
+MOST_FORWARDED = 2000  # the same if features are computed: at a rate of 5 % it rests on 100
+
+OnRows = Callable[[int, int], None]  # (images done, images in all)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -110,6 +126,74 @@ def cached_training(source: Source, joined: Joined, store: Store) -> Training | 
 
     width = read(np.zeros(1, np.intp)).shape[1]
     return Training(entry=entry, split=split, width=width, read=read)
+
+
+def forwarded_training(
+    source: Source, joined: Joined, cache_dir: Path, on_rows: OnRows
+) -> Training | None:
+    """Return training rows whose features are computed when they are read.
+
+    None, with a warning that says what to run, if the images were moved or have changed.
+    """
+    if "train" not in joined.splits:
+        return None
+    request: Request | None = None
+    try:
+        request = repeat(joined.entry.key, joined.entry.provenance, cache_dir=cache_dir)
+        known = joined.splits["train"]
+        there = requested_dataset(request)
+        if "train" not in there.splits:
+            raise DataError("the dataset has no training images any more")
+        images = there.splits["train"].same_images(known.ids, known.content, f"{there.name}: train")
+    except ProbeError as error:
+        log.warning(
+            "no flag `out-of-distribution`: %s. %s, then make the bundle again",
+            str(error).rstrip("."), _extract_advice(source, request),
+        )  # fmt: skip
+        return None
+
+    def read(rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        return _compute_features(source, images.take(rows), on_rows)
+
+    return Training(
+        entry=joined.entry, split=known, width=_feature_width(source), read=read,
+        most_held_out=MOST_FORWARDED,
+    )  # fmt: skip
+
+
+def _extract_advice(source: Source, request: Request | None) -> str:
+    dataset = shlex.quote(request.dataset) if request is not None else "DATASET"
+    weights = source.weights.path or source.weights.name
+    return (
+        f"Extract them with `probe extract --backbone {source.key.backbone} --layer "
+        f"{source.key.layer} --pool {source.key.pool} --weights {shlex.quote(str(weights))} "
+        f"--dataset {dataset}`"
+    )
+
+
+def _feature_width(source: Source) -> int:
+    (shape,) = feature_shapes(BACKBONES[source.key.backbone], [source.cut], source.preprocess)
+    return int(np.prod(shape))
+
+
+def _compute_features(source: Source, split: Split, on_rows: OnRows) -> NDArray[np.float32]:
+    spec, size = BACKBONES[source.key.backbone], default_batch_size(source.preprocess.size)
+    engine = make_engine(
+        spec, source.loaded.parameters, [source.cut], source.preprocess, batch_size=size
+    )
+    numbers = np.arange(len(split))
+    batches = [numbers[start : start + size] for start in range(0, len(split), size)]
+
+    def load(row: int) -> NDArray[np.uint8]:
+        return resize_image(split.images.image(row), source.preprocess)
+
+    found: list[NDArray[np.float32]] = []
+    for rows, batch in load_batches(load, batches, batch_size=size, workers=usable_cores()):
+        features = engine.collect(engine.submit(batch))[0][: len(rows)]
+        found.append(features.reshape(len(rows), -1))
+        on_rows(int(rows[-1]) + 1, len(split))
+    warn_of_unusual([split.images])
+    return np.concatenate(found)
 
 
 def remembered(

@@ -1,4 +1,4 @@
-"""Which parameters learn, with which learning rate, and which of them have weight decay.
+"""Learning rates: which parameters learn and how fast, weight decay, and schedules over the steps.
 
     multiplier = backbone or head factor * layer_decay ** layers above * every matching pattern
 
@@ -7,15 +7,17 @@ A frozen parameter has no multiplier. Biases and the gammas and betas of norms h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from probe.backbones.spec import BackboneSpec
 from probe.errors import UsageError
-from probe.finetune.options import BACKBONE, NONE, Options
+from probe.finetune.options import BACKBONE, NONE, Options, ScheduleName
 
 HEAD = "head."
+DROPS, DROP = (0.5, 0.75), 0.1  # shares of the training after which the rate drops, and the factor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +142,39 @@ def _depth(name: str) -> tuple[int, int]:
     """Return a key that sorts parameters from the input to the output."""
     block = block_of(name)
     return (1, int(name.split(".")[1])) if block < 0 else (0, block)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The factor on the learning rate at each step.
+
+    Parameters
+    ----------
+    name : {"cosine", "step", "constant"}
+        ``cosine`` falls to 0 at the end; ``step`` to a tenth after a half and again after three
+        quarters.
+    warmup : int
+        Steps of the linear warmup.
+    total : int
+        Number of steps, warmup included.
+
+    References
+    ----------
+    Loshchilov, Hutter, SGDR, arXiv:1608.03983: the cosine. Goyal et al., arXiv:1706.02677:
+    the warmup.
+    """
+
+    name: ScheduleName
+    warmup: int
+    total: int
+
+    def factor(self, step: int) -> float:
+        """Return the factor of a step, counted from 1."""
+        if step <= self.warmup:
+            return step / (self.warmup + 1)
+        if self.name == "constant":
+            return 1.0
+        if self.name == "step":
+            return DROP ** sum(step > share * self.total for share in DROPS)
+        done = (step - self.warmup - 1) / max(1, self.total - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
