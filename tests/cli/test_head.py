@@ -142,5 +142,6 @@ def test_a_rare_class_is_said_once_and_does_not_forbid_folds(tmp_path: Path) -> 
     assert len(results) == 2
     for kept in results:
         result = json.loads(kept.read_text())
-        assert result["per_class"]["oof"]["alone"]["recall"] == 0
+        assert result["per_class"]["split"] == "oof"
+        assert result["per_class"]["recall"]["alone"] == 0
         assert result["temperature"] is None or 0.01 < result["temperature"] < 100
