@@ -71,7 +71,7 @@ def test_what_was_not_measured_is_absent(tmp_path: Path) -> None:
             r"rows\[0\]\.intervals\.val\.top1 is \[0\.4\], not a list of 2",
         ),
         (lambda data: data["comparisons"][0].update(pairs={}), "pairs is {}, not a list"),
-        (lambda data: data.update(schema=2), "schema is not 1"),
+        (lambda data: data.update(schema=2), "schema is 2, this version reads 1"),
     ],
 )
 def test_a_damaged_bench_names_the_field(tmp_path: Path, damage: object, message: str) -> None:
