@@ -1,0 +1,92 @@
+"""What needs no MXNet runs where it cannot be imported, and the rest says so in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.weights.helpers import lite0_file
+
+RUN = """
+import json, sys
+sys.modules["mxnet"] = None  # importing it raises ImportError, and nobody finds its library
+from probe.cli.app import main
+from probe.errors import ProbeError
+codes = []
+for command in json.loads(sys.argv[1]):
+    sys.argv = ["probe", *command]
+    print("#", *command, flush=True)
+    print("#", *command, file=sys.stderr, flush=True)
+    try:
+        main()
+        codes.append(0)
+    except SystemExit as exit:
+        codes.append(exit.code or 0)
+print(json.dumps(codes))
+"""
+
+
+def run(cache: Path, *commands: list[str]) -> tuple[list[int], str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, json.dumps(commands)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1],
+        env={**os.environ, "PROBE_CACHE": str(cache)},
+    )  # fmt: skip
+    *_, codes = done.stdout.splitlines()
+    return json.loads(codes), done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def cache(digits_cache: Path, digits_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    assert digits_run.is_dir()
+    return shutil.copytree(digits_cache, tmp_path_factory.mktemp("without") / "cache")
+
+
+def test_weights_heads_benches_reports_and_caches_need_no_mxnet(cache: Path) -> None:
+    lite0, out = str(lite0_file()), cache.parent
+    bench = ["bench", "--backbones", "efficientnet_lite0@32", "--dataset", "digits"]
+    codes, said, errors = run(
+        cache,
+        ["backbones", "list"],
+        ["backbones", "show", "inception_v3"],
+        ["weights", "show", lite0],
+        ["weights", "convert", lite0, str(out / "w.safetensors")],
+        ["head", "--head", "path", "--C", "0.01"],
+        [*bench, "--limit", "300", "--heads", "knn"],
+        ["report", "--out", str(out / "report.html")],
+        ["cache", "list"],
+        ["cache", "verify"],
+        ["audit", "--folds", "2"],
+    )
+    assert codes == [0] * len(codes), errors
+    assert "fits efficientnet_lite0" in said
+    assert (out / "w.safetensors").stat().st_size > 18e6
+    assert (out / "report.html").stat().st_size > 100_000
+    assert list((cache / "runs").glob("*/result.json"))
+
+
+def test_what_needs_mxnet_says_so_in_one_line(cache: Path) -> None:
+    codes, said, errors = run(
+        cache,
+        ["head", "--head", "dense"],
+        ["extract", "--backbone", "resnet18", "--weights", "random:0", "--size", "32",
+         "--dataset", "digits", "--limit", "5"],
+        ["promote"],
+        ["doctor"],
+    )  # fmt: skip
+    assert codes == [2, 2, 2, 1]
+    told = [line for line in errors.splitlines() if line.startswith("probe: ")]
+    assert len(told) == 3
+    assert all("MXNet does not import on Python" in line for line in told)
+    assert "the dense head needs MXNet" in told[0]
+    assert "fine-tuning needs MXNet" in told[2]
+    assert "MXNet does not import" in said
+    assert "Traceback" not in said + errors
+    (entry,) = (cache / "features").glob("*.h5*")  # nothing half-written
+    assert entry.name.startswith("digits-efficientnet_lite0-gap-")
