@@ -213,7 +213,7 @@ def _restore(about: Mapping[str, Any], arrays: Arrays) -> BaseHead:
     from probe.heads.history import Epoch
 
     classes, normalizer, own = _common(about, arrays)
-    head = HEADS[str(about["head"])].load()(**about["params"])
+    head: BaseHead = HEADS[str(about["head"])].load()(**about["params"])
     head.classes_, head.normalizer_ = classes, normalizer
     head.task_ = FORMATS[about["format"]]
     head.history_ = [Epoch(**epoch) for epoch in about["history"]]

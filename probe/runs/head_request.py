@@ -171,7 +171,7 @@ class HeadRequest:
             There is no such solver; the message lists those that there are.
         """
         spec = HEADS[self.solver]
-        head = spec.load()(**self.params)
+        head: BaseHead = spec.load()(**self.params)
         return head.set_params(random_state=self.seed) if spec.seeded else head
 
     def check(self) -> None:
