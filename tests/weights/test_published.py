@@ -107,22 +107,28 @@ def server() -> Iterator[tuple[str, list[str], bytes]]:
     thread.join()
 
 
-def test_a_broken_download_goes_on_where_it_stopped_and_mirrors_are_tried_in_turn(
-    server: tuple[str, list[str], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    address, asked, body = server
+def publish(server: tuple[str, list[str], bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the catalog know one file, ``w``, which the server has."""
+    address, _, body = server
     spec = replace(
         WEIGHTS["resnet18.torchvision_v1"],
         urls=(f"{address}/files/w.pth",), file_name="w.pth",
         sha256=hashlib.sha256(body).hexdigest(),
     )  # fmt: skip
     monkeypatch.setattr(published, "WEIGHTS", {"w": spec})
+
+
+def test_a_broken_download_goes_on_where_it_stopped_and_mirrors_are_tried_in_turn(
+    server: tuple[str, list[str], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, asked, body = server
+    publish(server, monkeypatch)
     with pytest.raises(WeightsNotFoundError, match="could not be downloaded"):
         fetch("w", tmp_path)
     part = tmp_path / "weights" / ".w.pth.part"
     assert 0 < part.stat().st_size < len(body)
     stopped = part.stat().st_size
-    path = fetch("w", tmp_path, mirrors=[f"{address}/nothing/"])
+    path = fetch("w", tmp_path, mirrors=[f"{server[0]}/nothing/"])
     assert path.read_bytes() == body
     assert asked == ["/files/w.pth 0", f"/nothing/w.pth {stopped}", f"/files/w.pth {stopped}"]
     assert [one.name for one in path.parent.iterdir()] == ["w.pth"]
@@ -131,13 +137,7 @@ def test_a_broken_download_goes_on_where_it_stopped_and_mirrors_are_tried_in_tur
 def test_a_part_that_was_something_else_is_thrown_away(
     server: tuple[str, list[str], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    address, _, body = server
-    spec = replace(
-        WEIGHTS["resnet18.torchvision_v1"],
-        urls=(f"{address}/files/w.pth",), file_name="w.pth",
-        sha256=hashlib.sha256(body).hexdigest(),
-    )  # fmt: skip
-    monkeypatch.setattr(published, "WEIGHTS", {"w": spec})
+    publish(server, monkeypatch)
     part = tmp_path / "weights" / ".w.pth.part"
     part.parent.mkdir()
     part.write_bytes(b"an error page")
