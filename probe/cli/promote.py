@@ -84,7 +84,6 @@ def promote(
     from probe.finetune.request import PromoteRequest, unfinished
     from probe.finetune.source import PROMOTED, open_source
     from probe.runs.find import find_run
-    from probe.screen import console
     from probe.screen.training import draw_first_batch, go_on, look_ahead, train_new
 
     folder, workers = cache_folder(cache_dir), workers or default_workers()
@@ -127,8 +126,6 @@ def promote(
 @contextmanager
 def _resumable(*, as_json: bool) -> Iterator[None]:
     """Say how a run that Ctrl-C stops goes on, and exit with 130; JSON is shown alone."""
-    from probe.screen import console
-
     try:
         with console.quiet(as_json):
             yield
@@ -140,8 +137,6 @@ def _resumable(*, as_json: bool) -> Iterator[None]:
 
 
 def _show(made: Trained, *, as_json: bool) -> None:
-    from probe.screen import console
-
     if as_json:
         console.print_json(made.done.to_dict())
         return

@@ -139,12 +139,6 @@ def beyond_single(units: NDArray[Any] | None) -> bool:
     return units is not None and len(np.unique(units)) < len(units)
 
 
-def in_both(rows: Units, others: Units) -> NDArray[np.bool_]:
-    """Return which rows are of a unit that the others have too, bool, (n_rows,)."""
-    found: NDArray[np.bool_] = np.isin(rows, others)
-    return found
-
-
 def _texts(content: NDArray[np.uint8]) -> NDArray[Any]:
     """Return each row's bytes as one value."""
     rows = np.ascontiguousarray(content)

@@ -17,7 +17,6 @@ from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 
 Method = Literal["pca", "tsne"]
-METHODS: tuple[Method, ...] = ("pca", "tsne")
 NEIGHBOURS = 8
 COMPONENTS = 50  # of PCA before t-SNE, as its author advises
 WIDEST = 4096  # features; wider rows are hashed to this many, which bounds the memory

@@ -51,9 +51,7 @@ def join(content: object) -> Markup:
 
 def printable(text: str) -> str:
     """Return the text without control characters, which HTML does not allow."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
+    return "".join(c if c.isprintable() or c in "\n\t" else REPLACEMENT for c in text)
 
 
 def script_json(value: Any) -> Markup:

@@ -159,8 +159,6 @@ def run_pass(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Out
 
     After a KeyboardInterrupt what was finished is kept.
     """
-    from probe.screen import console
-
     started, skipped = time.perf_counter(), prepared.dataset.skipped
     asked = prepared.dataset.name
     console.facts(console.stderr(), _facts(prepared))
