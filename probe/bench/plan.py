@@ -134,19 +134,13 @@ def plan_given(candidate: Candidate, request: Request, store: Store, reference: 
     )
 
 
-def _resize_of(prepared: Prepared) -> str | None:
-    """Return how images are resized, where it is not as the weights' own are at that size."""
-    used = prepared.preprocess
-    return None if used == prepared.weights.preprocess.with_size(used.size) else used.resize
-
-
 def _described(planned: Pass, prepared: Prepared, store: Store) -> Pass:
     job, spec = prepared.job, prepared.weights.spec
     entries = find_entries(job, store)
     missing = missing_rows(prepared, store, entries)
     names = tuple(
         feature_name(job.backbone.name, cut.layer.name, cut.pool, job.preprocess.size,
-                     prepared.weights.name, resize=_resize_of(prepared))
+                     prepared.weights.name, resize=prepared.resize)
         for cut in job.cuts
     )  # fmt: skip
     return replace(

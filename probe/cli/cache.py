@@ -53,7 +53,12 @@ def _show_entries(entries: list[Entry]) -> None:
             entry.name,
             ", ".join(f"{split} {count:,}" for split, count in entry.counts.items()),
             entry.key.layer + ("" if entry.key.pool == "none" else f" ({entry.key.pool})"),
-            str(entry.provenance.get("size") or "-"),
+            " ".join(
+                str(entry.provenance[key])
+                for key in ("size", "resize")
+                if entry.provenance.get(key)
+            )
+            or "-",
             "x".join(map(str, entry.row_shape)),
             entry.key.dtype + (", packed" if entry.packed else ""),
             str(entry.provenance.get("weights", "")),

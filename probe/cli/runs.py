@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
+from probe.bench.candidates import feature_name
 from probe.bench.find import default_run
 from probe.bench.record import FILE_NAME, Bench, load_bench
 from probe.cache.joining import parse_features_name
 from probe.cache.needed import in_words
-from probe.cache.store import Store
+from probe.cache.store import Entry, Store
 from probe.cli import complete
 from probe.cli.commands import Command, command_app
 from probe.cli.head_figures import LABEL_NAMES, NAMES, about_run, show_metrics
@@ -64,12 +65,12 @@ def list_runs(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     and on test rows.
     """
     folder = cache_folder(cache_dir)
-    kept, sizes = kept_runs(folder / "runs"), _sizes(folder)
+    kept, entries = kept_runs(folder / "runs"), _entries(folder)
     benches = _benches(folder / "benches")
     if as_json:
         console.print_json(
             {
-                "runs": [_as_json(one, sizes) for one in kept],
+                "runs": [_as_json(one, entries) for one in kept],
                 "benches": [_bench_json(path, one) for path, one in benches],
             }
         )
@@ -79,7 +80,7 @@ def list_runs(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         out.print(f"{folder / 'runs'}: no runs yet; `probe head` makes one")
         return
     if kept:
-        _show_list(kept, sizes)
+        _show_list(kept, entries)
     if benches:
         out.print()
         rows = [[path.name, *_about_bench(one)] for path, one in benches]
@@ -89,7 +90,7 @@ def list_runs(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         console.facts(console.stderr(), {"next": f"probe runs show {newest.folder.name}"})
 
 
-def _show_list(kept: Sequence[Kept], sizes: Mapping[str, int]) -> None:
+def _show_list(kept: Sequence[Kept], entries: Mapping[str, Entry]) -> None:
     rows = []
     for one in kept:
         result = one.result
@@ -98,7 +99,7 @@ def _show_list(kept: Sequence[Kept], sizes: Mapping[str, int]) -> None:
             continue
         held_out, test = _figures(result)
         rows.append(
-            [one.folder.name, result.head, _features(result, sizes), held_out, test,
+            [one.folder.name, result.head, _features(result, entries), held_out, test,
              _when(result.created), one.tag]
         )  # fmt: skip
     out = console.stdout()
@@ -115,19 +116,31 @@ def _show_list(kept: Sequence[Kept], sizes: Mapping[str, int]) -> None:
         console.table(out, columns, rows, right=(3, 4))
 
 
-def _sizes(folder: Path) -> dict[str, int]:
-    """Return the side of the network's input of each entry, in pixels."""
-    found = {entry.name: entry.provenance.get("size") for entry in Store(folder).entries()}
-    return {name: size for name, size in found.items() if isinstance(size, int)}
+def _entries(folder: Path) -> dict[str, Entry]:
+    """Return the entries by name."""
+    return {entry.name: entry for entry in Store(folder).entries()}
 
 
-def _features(result: RunResult, sizes: Mapping[str, int]) -> str:
-    """Return what a head was fitted on, as in `probe bench`: dataset, backbone, layer and size."""
-    entries, width = parse_features_name(result.entry)
-    known = list(dict.fromkeys(sizes[one] for one in entries if one in sizes))
-    size = f"@{','.join(map(str, known))}" if known else ""
-    pca = f", PCA {width}" if width else ""
-    return f"{result.dataset}: {result.backbone}/{result.layer}{size}{pca}"
+def _sizes(result: RunResult, entries: Mapping[str, Entry]) -> list[int]:
+    """Return the side of the network's input of each entry of a run, in pixels, where known."""
+    names, _ = parse_features_name(result.entry)
+    found = [entries[name].provenance.get("size") for name in names if name in entries]
+    return [size for size in found if isinstance(size, int)]
+
+
+def _features(result: RunResult, entries: Mapping[str, Entry]) -> str:
+    """Return the dataset and the features that a head was fitted on, named as in `probe bench`."""
+    names, width = parse_features_name(result.entry)
+    sizes = list(dict.fromkeys(_sizes(result, entries)))
+    if len(names) == 1 and sizes:
+        features = feature_name(
+            result.backbone, result.layer, result.pool, sizes[0], result.weights,
+            resize=entries[names[0]].provenance.get("resize"),
+        )  # fmt: skip
+    else:
+        size = f"@{','.join(map(str, sizes))}" if sizes else ""
+        features = f"{result.backbone}/{result.layer}{size}"
+    return f"{result.dataset}: {features}" + (f", PCA {width}" if width else "")
 
 
 def _figures(result: RunResult) -> tuple[str, str]:
@@ -147,15 +160,16 @@ def _when(created: str) -> str:
         return created
 
 
-def _as_json(one: Kept, sizes: Mapping[str, int]) -> dict[str, Any]:
+def _as_json(one: Kept, entries: Mapping[str, Entry]) -> dict[str, Any]:
     about: dict[str, Any] = {"name": one.folder.name, "path": str(one.folder), "tag": one.tag}
     if one.result is None:
         return about | {"problem": one.problem}
     plain = one.result.to_dict()
     names = ("created", "head", "entry", "dataset", "backbone", "weights", "layer", "pool")
-    known = [sizes[name] for name in parse_features_name(one.result.entry)[0] if name in sizes]
-    return {**about, **{name: plain[name] for name in names}, "sizes": known,
-            "metrics": plain["metrics"]}  # fmt: skip
+    return {
+        **about, **{name: plain[name] for name in names},
+        "sizes": _sizes(one.result, entries), "metrics": plain["metrics"],
+    }  # fmt: skip
 
 
 def _benches(benches: Path) -> list[tuple[Path, Bench | str]]:
@@ -200,7 +214,7 @@ def show_run(run: Run = None, cache_dir: CacheDir = None, as_json: AsJson = Fals
     facts = {
         "run": str(found),
         "made": f"{_when(result.created)}, by {result.command}",
-        "features": f"{_features(result, _sizes(folder))}, {result.weights}",
+        "features": f"{_features(result, _entries(folder))}, {result.weights}",
         "entry": result.entry,
         "head": f"{result.head}, {params}".rstrip(", "),
     }
@@ -233,8 +247,9 @@ def compare(runs: Runs, cache_dir: CacheDir = None, as_json: AsJson = False) -> 
             }
         )
         return
-    out, sizes = console.stdout(), _sizes(folder)
-    console.table(out, ["", *found], _side_by_side(results, sizes), right=range(1, len(found) + 1))
+    out, entries = console.stdout(), _entries(folder)
+    rows = _side_by_side(results, entries)
+    console.table(out, ["", *found], rows, right=range(1, len(found) + 1))
     for one in tests:
         out.print()
         word = METRIC_WORDS[one.metric]
@@ -254,11 +269,13 @@ def compare(runs: Runs, cache_dir: CacheDir = None, as_json: AsJson = False) -> 
         console.facts(out, {f"no test on {split}": why for split, why in why_not.items()})
 
 
-def _side_by_side(results: Mapping[str, RunResult], sizes: Mapping[str, int]) -> list[list[str]]:
+def _side_by_side(
+    results: Mapping[str, RunResult], entries: Mapping[str, Entry]
+) -> list[list[str]]:
     several = list(results.values())
     rows = [
         ["head", *(one.head for one in several)],
-        ["features", *(_features(one, sizes) for one in several)],
+        ["features", *(_features(one, entries) for one in several)],
         ["made", *(_when(one.created) for one in several)],
     ]
     for name in several[0].params:  # what all have and not all alike

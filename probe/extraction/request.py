@@ -17,7 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, pool_called, resolve_pool
+from probe.backbones.spec import (
+    POOLS,
+    BackboneSpec,
+    Layer,
+    Pool,
+    last_of,
+    pool_called,
+    resolve_pool,
+)
 from probe.cache.key import VIEWS, FeatureKey, view_count
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
@@ -59,6 +67,11 @@ class Prepared:
     batch_size: int
     job: Job
 
+    @property
+    def resize(self) -> str | None:
+        """The resize policy, where it is not the weights' own at that size."""
+        return _named_resize(self.weights, self.preprocess)
+
     def load(self, cuts: Sequence[tuple[Layer, Pool]]) -> Loaded:
         """Read the parameters that the deepest of some cuts uses.
 
@@ -67,7 +80,7 @@ class Prepared:
         WeightsError
             They are not those that the keys name: features of others would get their name.
         """
-        deepest = max((layer for layer, _ in cuts), key=lambda layer: layer.after)
+        deepest = last_of(cuts)
         loaded = self.weights.load(self.backbone, deepest)
         named = {cut.key.parameters for cut in self.job.cuts if cut.layer == deepest}
         if named and loaded.digest not in named:
@@ -319,6 +332,7 @@ def provenance_of(
         "weights_path": str(weights.path) if weights.path else None,
         "preprocess": preprocess.name,
         "size": preprocess.size,
+        "resize": _named_resize(weights, preprocess),
         "batch_size": batch_size,
         **(
             {"in_memory": True}
@@ -437,6 +451,11 @@ def repeat(
         dtype=key.dtype,
         views=key.views,
     )
+
+
+def _named_resize(weights: ResolvedWeights, preprocess: PreprocessSpec) -> str | None:
+    own = weights.preprocess.with_size(preprocess.size)
+    return None if preprocess == own else preprocess.resize
 
 
 def _recorded_resize(values: Mapping[str, Any], key: FeatureKey) -> str | None:

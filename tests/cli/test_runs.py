@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import binomtest
 from typer.testing import CliRunner
 
+import probe
 from probe.cli.app import app
 from probe.errors import UsageError
 from probe.evaluation.predictions import Predictions, save_predictions
@@ -75,6 +76,16 @@ def test_runs_are_listed_the_newest_first_and_damaged_ones_are_told(kept: Path) 
     assert "C 0.1" in runs(kept, "show", A[:8])
     runs(kept, "tag", A, "")
     assert not (kept / "runs" / A / "tag.txt").exists()
+
+
+def test_a_run_names_its_features_as_bench_does(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 20, 30, 3), np.uint8)
+    features = probe.extract(
+        (pixels, ["a", "b", "c"] * 4), "squeezenet1_1", name="noise", weights="random:0",
+        layer="fire2", size=32, resize="pad", cache_dir=tmp_path, quiet=True,
+    )  # fmt: skip
+    probe.fit(features, head="ridge", alpha=1, quiet=True)
+    assert "  noise: squeezenet1_1/fire2@32:pad=random:0  " in runs(tmp_path, "list")
 
 
 def test_runs_are_compared_by_a_paired_test_on_the_same_images_alone(kept: Path) -> None:
