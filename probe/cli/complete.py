@@ -10,7 +10,6 @@ import typer
 
 from probe.backbones.catalog import BACKBONES
 from probe.core.machine import default_cache_dir
-from probe.datasets.catalog import DATASETS
 from probe.heads.catalog import HEADS
 
 
@@ -36,6 +35,8 @@ def backbones() -> list[str]:
 
 def datasets() -> list[str]:
     """Return the datasets that have a name."""
+    from probe.datasets.catalog import DATASETS  # its room imports NumPy and Pillow
+
     return list(DATASETS)
 
 
