@@ -63,6 +63,10 @@ class Pass:
         Why it cannot be done.
     source : Source, optional
         The features, where an entry was named: there is nothing to forward.
+    prepared : Prepared, optional
+        The request with everything decided, for all that follows: the dataset is read and the
+        weights are resolved and digested once. Parameters are read when a network is built, since
+        those of all passes may not fit into memory together.
     """
 
     __repr__ = short_repr
@@ -82,6 +86,7 @@ class Pass:
     size: int | None = None
     weights: str = ""
     imagenet: tuple[float, str] | None = None
+    prepared: Prepared | None = None
 
     @property
     def complete(self) -> bool:
@@ -102,9 +107,11 @@ def plan_pass(
     planned = Pass(candidate=candidate, request=request, names=(candidate.text,))
     try:
         prepared = prepare(request)
-        planned = _described(planned, prepared, store)
+        entries = find_entries(prepared.job, store)
+        missing = missing_rows(prepared, store, entries)
+        planned = _described(planned, prepared, store, entries, missing)
         if planned.missing and measure:
-            planned = _timed(planned, prepared, store)
+            planned = _timed(planned, prepared, np.flatnonzero(missing))
     except ProbeError as error:
         log.info("%s: %s", candidate.text, error)
         return replace(planned, reason=" ".join(str(error).split()))
@@ -134,10 +141,14 @@ def plan_given(candidate: Candidate, request: Request, store: Store, reference: 
     )
 
 
-def _described(planned: Pass, prepared: Prepared, store: Store) -> Pass:
+def _described(
+    planned: Pass,
+    prepared: Prepared,
+    store: Store,
+    entries: Sequence[FeatureSet | None],
+    missing: NDArray[np.bool_],
+) -> Pass:
     job, spec = prepared.job, prepared.weights.spec
-    entries = find_entries(job, store)
-    missing = missing_rows(prepared, store, entries)
     names = tuple(
         feature_name(job.backbone.name, cut.layer.name, cut.pool, job.preprocess.size,
                      prepared.weights.name, resize=prepared.resize)
@@ -145,6 +156,7 @@ def _described(planned: Pass, prepared: Prepared, store: Store) -> Pass:
     )  # fmt: skip
     return replace(
         planned,
+        prepared=prepared,
         names=names,
         cuts=tuple((cut.layer, cut.pool) for cut in job.cuts),
         entries=tuple(entries),
@@ -196,9 +208,8 @@ def _bytes(job: Job, cut: Cut) -> int:
     return int(job.count * job.views * width * BESIDE_ROWS)
 
 
-def _timed(planned: Pass, prepared: Prepared, store: Store) -> Pass:
+def _timed(planned: Pass, prepared: Prepared, rows: NDArray[np.intp]) -> Pass:
     """Forward a few of the missing rows and see how long that takes; nothing is kept."""
-    rows = np.flatnonzero(missing_rows(prepared, store, planned.entries))
     per_batch = prepared.batch_size // prepared.job.views
     if len(rows) <= per_batch * TIMED_BATCHES:  # the measurement would be the work
         return planned

@@ -36,7 +36,7 @@ Scorer = Callable[[], float]
 def score_features(
     source: Source,
     plan: SplitPlan,
-    prepared: Callable[[], Prepared | None],
+    prepared: Prepared | None,
     *,
     seed: int,
     folder: Path,
@@ -51,9 +51,8 @@ def score_features(
     ----------
     plan : SplitPlan
         Says which rows heads are trained on; at most MOST_ROWS of them are looked at, stratified.
-    prepared : callable
-        Returns the request of this pass, answered; called only where something is computed. None
-        where the features have no network.
+    prepared : Prepared, optional
+        The request of this pass; None where the features have no network.
     folder : Path
         Where figures are kept between benches.
     """
@@ -89,7 +88,7 @@ def _compute(
     source: Source,
     split: str,
     rows: NDArray[np.intp],
-    prepared: Callable[[], Prepared | None],
+    prepared: Prepared | None,
     *,
     seed: int,
     units: Units | None,
@@ -105,7 +104,7 @@ def _compute(
     if task_of(y).exclusive:
         few = _some(np.arange(len(rows)), y, MOST_NEIGHBOURS, seed)
         own = None if units is None else units[rows[few]]
-        tasks += _of_one_label(X, y, (few, own), _classifier(prepared(), source))
+        tasks += _of_one_label(X, y, (few, own), _classifier(prepared, source))
     found = []
     for name, count, compute in tasks:
         started = time.perf_counter()

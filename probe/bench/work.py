@@ -29,7 +29,6 @@ from probe.cache.store import Store
 from probe.core.run_folders import new_run_folder
 from probe.errors import CacheError, ProbeError, UsageError
 from probe.extraction.extract import Observer, extract_features
-from probe.extraction.request import prepare
 from probe.runs.grouping import groups_of_entry
 from probe.runs.results import now, versions
 
@@ -229,7 +228,8 @@ class _Dataset:
     def _entries(self, one: Pass) -> list[FeatureSet]:
         if one.complete:
             return [entry for entry in one.entries if entry is not None]
-        prepared = prepare(one.request)  # again: the plan does not keep the images of all passes
+        prepared = one.prepared
+        assert prepared is not None  # a pass without has a reason or an entry
         with self._watcher.extracting(self._dataset, one) as observer:
             return list(
                 extract_features(
@@ -292,8 +292,7 @@ class _Dataset:
         protocol = self._request.protocol
         try:
             self._scores += score_features(
-                source, plan_rows(source, protocol),
-                lambda: None if one.source is not None else prepare(one.request),
+                source, plan_rows(source, protocol), one.prepared,
                 seed=protocol.seed, folder=self._request.cache_dir / "benches" / ".scores",
             )  # fmt: skip
         except ProbeError as error:  # the row has failed with the same reason

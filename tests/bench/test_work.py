@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,37 @@ def test_several_datasets_give_a_matrix_and_count_each_look_at_test_rows(
     assert len(read_test_evaluations(folder / "ledger", content)) == 2  # two heads were fitted
     probe(folder, "--backbones", names, "--dataset", str(shapes), "--heads", "ridge")
     assert len(read_test_evaluations(folder / "ledger", content)) == 2  # and found again
+
+
+def test_each_request_is_prepared_once(
+    tmp_path: Path, shapes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe.extraction import request
+    from probe.weights import ResolvedWeights
+
+    counted: Counter[str] = Counter()
+
+    def count(place: Any, name: str) -> None:
+        real = getattr(place, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            counted[name] += 1
+            return real(*given, **named)
+
+        monkeypatch.setattr(place, name, call)
+
+    for name in ("load_dataset", "resolve_weights", "decide"):
+        count(request, name)
+    count(ResolvedWeights, "digest")
+    found = probe(
+        tmp_path, "--backbones", NETWORKS, "--dataset", str(shapes), "--batch-size", "8",
+        dataset="digits",
+    )  # fmt: skip
+    assert len(found["rows"]) == 12  # 3 features, 2 heads, 2 datasets
+    assert all(row["status"] == "done" for row in found["rows"])
+    assert {score["name"] for score in found["comparisons"][1]["scores"]} > {"logme", "knn"}
+    # 2 datasets; 2 passes of each, one of them of 2 layers
+    assert counted == {"load_dataset": 2, "resolve_weights": 4, "decide": 4, "digest": 6}
 
 
 def test_a_dataset_that_is_not_there_is_an_error_not_a_row(tmp_path: Path) -> None:
