@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from probe.errors import UsageError
@@ -28,10 +29,14 @@ class PowersOfTen:
         return self.count
 
     def values(self) -> tuple[float, ...]:
-        """Return the values, ascending."""
-        import numpy as np
+        """Return the values, ascending, rounded correctly.
 
-        return tuple(np.logspace(self.low, self.high, self.count).tolist())
+        NumPy's powers differ in the last bit between processors, and a bench would not find the
+        runs that another machine made with the same grid.
+        """
+        step = (self.high - self.low) / (self.count - 1)
+        exponents = (self.low + step * i for i in range(self.count))
+        return tuple(float(Decimal(10) ** Decimal(one)) for one in exponents)
 
 
 @dataclass(frozen=True, kw_only=True)
