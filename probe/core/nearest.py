@@ -1,9 +1,11 @@
-"""Nearest neighbours by cosine, some queries at a time: the one search behind all that has one."""
+"""Nearest neighbours by cosine: what is kept of tiles of cosines, and the search in memory.
+
+The search among rows that may stay in a file is `probe.heads.products.closest_rows`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,41 @@ Array32 = NDArray[np.float32]
 RowNumbers = NDArray[np.intp]
 
 
-def highest(values: NDArray[Any], k: int) -> tuple[NDArray[Any], RowNumbers]:
-    """Return the k highest values of each row, (n, k), highest first, and their columns."""
-    best = np.argpartition(-values, k - 1, axis=1)[:, :k]
-    found = np.take_along_axis(values, best, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
-    return np.take_along_axis(found, order, axis=1), np.take_along_axis(best, order, axis=1)
+class Closest:
+    """The k highest cosines of each query so far, whatever tiles they come in.
+
+    Parameters
+    ----------
+    n_queries, k : int
+
+    Attributes
+    ----------
+    cosines : float32, (n_queries, k)
+        Highest first; of equal ones those of earlier tiles first. Minus infinity where there were
+        fewer than k.
+    numbers : intp, (n_queries, k)
+        Row numbers of the reference.
+    """
+
+    def __init__(self, n_queries: int, k: int) -> None:
+        self.cosines = np.full((n_queries, k), -np.inf, np.float32)
+        self.numbers = np.zeros((n_queries, k), np.intp)
+
+    def take(self, first: int, start: int, cosines: Array32) -> None:
+        """Keep what a tile has: its queries from `first` on, and reference rows from `start` on."""
+        part, k = slice(first, first + len(cosines)), self.cosines.shape[1]
+        if k == 1:
+            near = cosines.argmax(axis=1)[:, None]
+        elif cosines.shape[1] > k:
+            near = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
+        else:
+            near = np.broadcast_to(np.arange(cosines.shape[1]), cosines.shape)
+        found = np.take_along_axis(cosines, near, axis=1)
+        both = np.concatenate([self.cosines[part], found], axis=1)
+        numbers = np.concatenate([self.numbers[part], near + start], axis=1)
+        kept = np.argsort(-both, axis=1, kind="stable")[:, :k]
+        self.cosines[part] = np.take_along_axis(both, kept, axis=1)
+        self.numbers[part] = np.take_along_axis(numbers, kept, axis=1)
 
 
 def nearest(
@@ -48,14 +79,14 @@ def nearest(
     -------
     cosines : float32, (n, k); numbers : intp, (n, k)
     """
-    cosines, numbers = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.intp)
-    for start in range(0, len(queries), step):
-        part = slice(start, min(start + step, len(queries)))
+    best = Closest(len(queries), k)
+    for first in range(0, len(queries), step):
+        part = slice(first, min(first + step, len(queries)))
         block = queries[part] @ reference.T
         if leave_out is not None:
             leave_out(part, block)
-        cosines[part], numbers[part] = highest(block, k)
-    return cosines, numbers
+        best.take(first, 0, block)
+    return best.cosines, best.numbers
 
 
 def leave_out_itself(part: slice, cosines: Array32) -> None:

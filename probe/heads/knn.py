@@ -21,7 +21,7 @@ from probe.heads.normalize import (
     check_finite,
     to_length_one,
 )
-from probe.heads.products import REFERENCE_ROWS, each_tile
+from probe.heads.products import REFERENCE_ROWS, closest_rows
 
 QUERY_BYTES = 16 << 20  # of rows that ask, or of their neighbours, at a time
 SPARE = 8  # neighbours looked up beyond k: who comes k-th is told by exact cosines
@@ -191,7 +191,8 @@ def vote_of_many(heads: Sequence[KNNHead], X: RowsLike) -> NDArray[np.float64]:
     step = max(1, QUERY_BYTES // (4 * most_wide))
     for start in range(0, len(rows), step):
         queries = first._directions(rows[start : start + step])
-        similarity, neighbours = nearest(first.rows_, queries, looked_up)
+        closest, neighbours = closest_rows(first.rows_, queries, looked_up)
+        similarity = closest.astype(np.float64)
         if first.ties_:
             similarity, neighbours = _exactly(first.rows_, queries, similarity, neighbours)
         for number, head in enumerate(heads):
@@ -346,43 +347,3 @@ def _some_rows(reference: Rows32) -> Iterator[tuple[int, Array32]]:
     step = rows_at_once(reference, REFERENCE_ROWS)
     for start in range(0, len(reference), step):
         yield start, reference[start : start + step]
-
-
-def nearest(
-    reference: Rows32, queries: Array32, k: int
-) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return cosine and row number of the `k` reference rows closest to each query.
-
-    Both sides go through memory a block at a time, whatever their number.
-
-    Parameters
-    ----------
-    reference : float32, (n, d)
-        Rows of length 1.
-    queries : float32, (m, d)
-        Rows of length 1.
-    k : int
-        At most n.
-
-    Returns
-    -------
-    similarity : float64, (m, k); numbers : intp, (m, k)
-        The closest first.
-    """
-    best = np.full((len(queries), k), -np.inf, np.float32)
-    which = np.zeros((len(queries), k), np.intp)
-
-    def compare(first: int, start: int, cosines: Array32) -> None:
-        part = slice(first, first + len(cosines))
-        if cosines.shape[1] > k:
-            near = np.argpartition(cosines, -k, axis=1)[:, -k:]
-        else:
-            near = np.broadcast_to(np.arange(cosines.shape[1]), cosines.shape)
-        both = np.concatenate([best[part], np.take_along_axis(cosines, near, axis=1)], axis=1)
-        numbers = np.concatenate([which[part], near + start], axis=1)
-        kept = np.argsort(-both, axis=1, kind="stable")[:, :k]
-        best[part] = np.take_along_axis(both, kept, axis=1)
-        which[part] = np.take_along_axis(numbers, kept, axis=1)
-
-    each_tile(queries, reference, compare)
-    return best.astype(np.float64), which

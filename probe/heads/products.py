@@ -29,6 +29,7 @@ from scipy.linalg.blas import ssyrk
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from probe.core.machine import usable_cores
+from probe.core.nearest import Closest
 from probe.core.short_repr import short_repr
 from probe.evaluation.many import MANY
 from probe.evaluation.streaming import rows_at_once
@@ -327,3 +328,25 @@ def each_tile(queries: Rows32, reference: Rows32, visit: Visit, *, upper: bool =
                 ]
                 for one in waiting:
                     one.result()
+
+
+def closest_rows(reference: Rows32, queries: Rows32, k: int) -> tuple[Array32, NDArray[np.intp]]:
+    """Return cosine and row number of the `k` reference rows closest to each query.
+
+    Both sides go through memory a block at a time, whatever their number.
+
+    Parameters
+    ----------
+    reference, queries : float32, (n, d) and (m, d)
+        Rows of length 1.
+    k : int
+        At most n.
+
+    Returns
+    -------
+    cosines : float32, (m, k); numbers : intp, (m, k)
+        The closest first.
+    """
+    best = Closest(len(queries), k)
+    each_tile(queries, reference, best.take)
+    return best.cosines, best.numbers

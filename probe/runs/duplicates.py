@@ -32,7 +32,7 @@ from probe.heads.normalize import (
     fit_normalizer,
     to_length_one,
 )
-from probe.heads.products import Array32, each_tile
+from probe.heads.products import Array32, closest_rows, each_tile
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +62,16 @@ def leaks(
         The most alike first.
     """
     normalizer = _standard(train)
-    similarity, numbers = _closest(_directions(test, normalizer), _directions(train, normalizer))
+    similarity, numbers = closest_rows(
+        _directions(train, normalizer), _directions(test, normalizer), 1
+    )
     found = [
         NearDuplicate(
             a=train.ids[near], split_a="train", label_a=train.task.text(train.y[near], classes),
             b=test.ids[row], split_b="test", label_b=test.task.text(test.y[row], classes),
             similarity=min(1.0, float(cosine)),
         )
-        for row, (cosine, near) in enumerate(zip(similarity, numbers, strict=True))
+        for row, (cosine, near) in enumerate(zip(similarity[:, 0], numbers[:, 0], strict=True))
         if cosine >= threshold
     ]  # fmt: skip
     return sorted(found, key=lambda pair: -pair.similarity)
@@ -202,23 +204,6 @@ def _directions(part: Part, normalizer: Normalizer) -> Rows32:
     for start, block in blocks(plain):
         rows[start : start + len(block)] = to_length_one(normalizer.apply(block))
     return rows
-
-
-def _closest(queries: Rows32, reference: Rows32) -> tuple[Array32, NDArray[np.intp]]:
-    """Return cosine and number of the reference row closest to each query, (m,) each."""
-    best = np.full(len(queries), -np.inf, np.float32)
-    which = np.zeros(len(queries), np.intp)
-
-    def take(first: int, start: int, cosines: Array32) -> None:
-        rows = np.arange(first, first + len(cosines))
-        near = cosines.argmax(axis=1)
-        highest = cosines[rows - first, near]
-        closer = highest > best[rows]
-        best[rows[closer]] = highest[closer]
-        which[rows[closer]] = near[closer] + start
-
-    each_tile(queries, reference, take)
-    return best, which
 
 
 class _Pairs:
