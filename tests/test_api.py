@@ -254,6 +254,22 @@ def test_progress_is_shown_unless_it_is_to_be_quiet(
     assert "head   ridge" in capsys.readouterr().err
 
 
+def test_a_quiet_call_warns_of_nothing(place: Path, caplog: pytest.LogCaptureFixture) -> None:
+    again = place / "photos" / "cat" / "0.png"
+    paths, labels = [str(again)] * 2, ["cat", "dog"]
+    splits = {"train": ([paths[0], place / "photos/dog/0.png"], labels), "test": (paths, labels)}
+    pictures = {
+        name: ([np.asarray(Image.open(path)) for path in files], of)
+        for name, (files, of) in splits.items()
+    }
+    features = probe.extract(pictures, "squeezenet1_0", **NETWORK)
+    assert caplog.text == ""
+    probe.fit(features, "ridge", val_size=0, alpha=1.0, quiet=True)
+    assert caplog.text == ""
+    probe.fit(features, "ridge", val_size=0, alpha=1.0)
+    assert "WARNING" in caplog.text
+
+
 def test_an_interrupt_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
     from probe.screen import passes
 

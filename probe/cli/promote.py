@@ -127,7 +127,7 @@ def promote(
 def _resumable(*, as_json: bool) -> Iterator[None]:
     """Say how a run that Ctrl-C stops goes on, and exit with 130; JSON is shown alone."""
     try:
-        with console.quiet(as_json):
+        with console.quiet(as_json, warnings=True):
             yield
     except KeyboardInterrupt as stop:
         if stop.args:  # the folder, once there is something in it to go on from

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,13 +37,44 @@ _silent: ContextVar[bool] = ContextVar("silent", default=False)
 
 
 @contextmanager
-def quiet(silent: bool = True) -> Iterator[None]:
-    """Show neither messages nor bars on stderr inside; `False` leaves it as it is."""
+def quiet(silent: bool = True, *, warnings: bool = False) -> Iterator[None]:
+    """Show neither messages nor bars inside, nor what is logged; `False` leaves it as it is.
+
+    Parameters
+    ----------
+    warnings : bool
+        Show what is logged all the same.
+    """
     token = _silent.set(silent or _silent.get())
     try:
-        yield
+        with _muted if silent and not warnings else nullcontext():
+            yield
     finally:
         _silent.reset(token)
+
+
+class _Muted:
+    """Nothing that this package logs is handled while a quiet call runs, in any thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._calls, self._level = threading.Lock(), 0, logging.NOTSET
+
+    def __enter__(self) -> None:
+        with self._lock:
+            logger = logging.getLogger("probe")
+            if self._calls == 0:
+                self._level = logger.level
+                logger.setLevel(logging.CRITICAL + 1)
+            self._calls += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._calls -= 1
+            if self._calls == 0:
+                logging.getLogger("probe").setLevel(self._level)
+
+
+_muted = _Muted()
 
 
 def stdout() -> Console:
