@@ -12,7 +12,7 @@ import pytest
 
 from probe.audit import auditing
 from probe.audit.record import Audit, Copies, load_audit, save_audit
-from probe.cli.audit import copies_in_words
+from probe.audit.words import copies_in_words
 from probe.errors import DataError, UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions

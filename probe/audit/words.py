@@ -1,0 +1,136 @@
+"""An audit in words: what was found, a line each, and tables of the first of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from probe.audit.record import Audit
+from probe.runs.duplicates import NearDuplicate
+
+LISTED = 10  # of each kind; audit.json has all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Findings of one kind.
+
+    Parameters
+    ----------
+    columns : tuple of str
+    rows : list of list of str
+    numbers : tuple of int
+        Columns that hold numbers.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[list[str]]
+    numbers: tuple[int, ...]
+
+
+def audit_facts(found: Audit) -> dict[str, str]:
+    """Return what was found, by what it is about."""
+    leaked, within = _pairs(found)
+    facts = {"entry": found.entry}
+    if found.n_test:
+        facts["leaks"] = (
+            f"{len(leaked):,} of {found.n_test:,} test images have a near-duplicate in train "
+            f"(cosine from {found.threshold:g}{_looser(found)})"
+        )
+    if found.copies:
+        facts["copies"] = copies_in_words(found)
+    facts["contradictions"] = f"{len(within):,} near-duplicates in train with other labels"
+    facts["labels"] = _doubts(found)
+    if "test_top1_without" in found.scores:
+        facts["accuracy"] = (
+            f"{100 * found.scores['test_top1']:.2f} % of the test images, "
+            f"{100 * found.scores['test_top1_without']:.2f} % without those that leaked, "
+            f"{100 * found.scores['duplicates_top1']:.2f} % of those"
+        )
+    elif "test_map_without" in found.scores:
+        facts["mAP"] = (
+            f"{100 * found.scores['test_map']:.2f} % on the test images, "
+            f"{100 * found.scores['test_map_without']:.2f} % without those that leaked"
+        )
+    return facts
+
+
+def audit_tables(found: Audit) -> list[Table]:
+    """Return the first findings of each kind that there is: pairs, copies, labels."""
+    leaked, within = _pairs(found)
+    pairs = [
+        [f"{pair.similarity:.3f}", pair.a, pair.label_a, pair.b, pair.label_b]
+        for pair in [*leaked[:LISTED], *within[:LISTED]]
+    ]
+    copies = [
+        [str(len(one.ids)), one.ids[0], one.labels[0], one.ids[at], one.labels[at]]
+        for one in found.copies[:LISTED]
+        for at in [next((i for i, la in enumerate(one.labels) if la != one.labels[0]), 1)]
+    ]
+    labels = [
+        [
+            one.id, one.given, f"{100 * one.given_probability:.1f} %", one.suggested,
+            f"{100 * one.probability:.1f} %",
+        ]
+        for one in found.label_errors[:LISTED]
+    ]  # fmt: skip
+    beside = ("image", "label", "and", "label")
+    tables = [
+        Table(columns=("cosine", *beside), rows=pairs, numbers=(0,)),
+        Table(columns=("copies", *beside), rows=copies, numbers=(0,)),
+        Table(columns=("image", "given", "", "suggested", ""), rows=labels, numbers=(2, 4)),
+    ]
+    return [one for one in tables if one.rows]
+
+
+def _pairs(found: Audit) -> tuple[list[NearDuplicate], list[NearDuplicate]]:
+    """Return the near-duplicates between train and test, and those within train."""
+    leaked = [pair for pair in found.near_duplicates if pair.split_b == "test"]
+    return leaked, [pair for pair in found.near_duplicates if pair.split_b != "test"]
+
+
+def _looser(found: Audit) -> str:
+    """Say how many images lower thresholds would name."""
+    counts = {
+        name.removeprefix("n_from_"): int(count)
+        for name, count in found.scores.items()
+        if name.startswith("n_from_")
+    }
+    return "".join(f"; from {cosine}: {count:,}" for cosine, count in counts.items())
+
+
+def _doubts(found: Audit) -> str:
+    """Say how many labels are doubted, and how far the doubt can be trusted."""
+    count = f"{len(found.label_errors):,}"
+    if (wrong := found.scores.get("oof_hamming_loss")) is not None:
+        return (
+            f"{count} decisions (a label is there, or not) worth a look in {found.n_train:,} "
+            f"training images, the surest first; out of fold the heads get {100 * wrong:.2f} % of "
+            "all decisions wrong themselves, so most are hard images, not wrong labels"
+        )
+    return (
+        f"{count} of {found.n_train:,} training labels worth a look, the surest first; out of fold "
+        f"the heads get {100 * (1 - found.scores['oof_top1']):.2f} % wrong themselves, so most are "
+        "hard images, not wrong labels"
+    )
+
+
+def copies_in_words(found: Audit) -> str:
+    """Say how many images are exact copies, and how many pictures have several labels."""
+    within = sum(one.splits.count(split) - 1 for one in found.copies for split in set(one.splits))
+    across = sum(
+        one.splits.count("test") for one in found.copies if {"train", "test"} <= set(one.splits)
+    )
+    contrary = sum(one.contradicting for one in found.copies)
+    copies = _some(within, "image is an exact copy", "images are exact copies")
+    parts = [f"{copies} of others in their split"] * bool(within)
+    parts += [f"{_some(across, 'test image is', 'test images are')} in train, too"] * bool(across)
+    parts += [f"{_some(contrary, 'picture has', 'pictures have')} more than one label"] * bool(
+        contrary
+    )
+    count = len(found.copies)
+    parts += [f"{_some(count, 'picture is', 'pictures are')} there more than once"] * (not parts)
+    return "; ".join(parts)
+
+
+def _some(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"

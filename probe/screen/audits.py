@@ -1,0 +1,199 @@
+"""Audit an entry, and keep the audit with sheets of the images that it names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from probe.audit import auditing
+from probe.audit.record import THUMBNAILS, Audit, save_audit
+from probe.cache.joining import Joined, join
+from probe.cache.store import Store
+from probe.core.options import read_bytes
+from probe.datasets import Dataset
+from probe.errors import ProbeError, UsageError
+from probe.evaluation.parts import warn_of_shared
+from probe.evaluation.predictions import load_predictions
+from probe.report.contact_sheet import Cell, draw_contact_sheet
+from probe.report.thumbnails import find_images
+from probe.runs import duplicates
+from probe.runs.find import find_run
+from probe.runs.fit import related_rows, run_folder
+from probe.runs.grouping import groups_of_entry
+from probe.runs.ledger import record_test_evaluation
+from probe.runs.memory import Fitting, parts_of
+from probe.runs.results import finished_runs, now, read_run
+from probe.screen import console
+
+log = logging.getLogger(__name__)
+
+LOOSER = (0.9, 0.85, 0.8)  # cosines whose pairs are counted too: what is alike depends on features
+PICTURED = 36
+
+
+def audit_shown(
+    entry: str | None,
+    folder: Path,
+    *,
+    threshold: float,
+    folds: int,
+    C: float,
+    run: Path | None,
+    group: Sequence[str],
+    max_memory: str | int | None,
+    seed: int,
+    out: Path | None,
+    command: str,
+) -> tuple[Path, Audit]:
+    """Audit an entry of a state folder, and return where the audit is kept, and the audit.
+
+    Parameters
+    ----------
+    entry : str or None
+        Its name or the beginning of it; None for the newest.
+    run : Path or None
+        Name or folder of the run whose test accuracy is told without leaked images. Default: the
+        newest of the entry.
+
+    The others are those of `probe audit`.
+
+    Raises
+    ------
+    UsageError
+        There are no training rows, too few for the folds, or the run has no test predictions.
+    """
+    if not 0 <= threshold <= 1:
+        raise UsageError(f"--threshold {threshold:g}: give a cosine from 0 to 1")
+    store = Store(folder)
+    joined = join(store, store.choose(entry))
+    scored = _scored_run(folder / "runs", joined.entry.name, run)
+    with run_folder(out, folder / "runs") as target:
+        found = _find(
+            joined, threshold, folds, C, group=group, seed=seed, scored=scored, folder=folder,
+            limit=read_bytes(max_memory), command=command,
+        )  # fmt: skip
+        _keep(found, target, joined, folder)
+    return target, found
+
+
+def _find(
+    joined: Joined, threshold: float, folds: int, C: float, *, group: Sequence[str], seed: int,
+    scored: Path | None, folder: Path, limit: int | None, command: str,
+) -> Audit:  # fmt: skip
+    err, entry = console.stderr(), joined.entry
+    fitting = Fitting(solver="path", heads=folds)
+    groups = groups_of_entry(group, joined, fitting=fitting, max_memory=limit, threshold=threshold)
+    related = related_rows(joined.splits, groups)
+    parts = parts_of(joined, fitting, max_memory=limit)
+    parts = {name: replace(part, units=related.units[name]) for name, part in parts.items()}
+    if "train" not in parts:
+        raise UsageError(f"{entry.name} has no training rows to audit")
+    train, test = parts["train"], parts.get("test")
+    pairs, scores = [], {}
+    copies = auditing.find_copies(related.pictures, parts, entry.classes)
+    if related.by:
+        warn_of_shared(related, {name: part.y for name, part in parts.items()})
+    err.print(f"comparing {len(train):,} training images with each other and the test images")
+    if test is not None:
+        low = min(threshold, *LOOSER)
+        close = duplicates.leaks(train, test, entry.classes, threshold=low)
+        pairs = [pair for pair in close if pair.similarity >= threshold]
+        if scored is not None:
+            look = joined.splits["test"].content
+            record_test_evaluation(folder / "ledger", look, command=command, entry=entry.name)
+            scores = auditing.leak_scores(load_predictions(scored)["test"], pairs)
+        scores["n_leaked"] = float(len(pairs))
+        for looser in (one for one in LOOSER if one < threshold):
+            count = sum(pair.similarity >= looser for pair in close)
+            scores[f"n_from_{looser:.2f}"] = float(count)
+    pairs += duplicates.contradictions(train, entry.classes, threshold=threshold)
+    err.print(f"doubting labels by {folds} folds")
+    p = auditing.out_of_fold_probabilities(train, len(entry.classes), folds=folds, seed=seed, C=C)
+    scores |= auditing.out_of_fold_scores(p, train.y)
+    return Audit(
+        entry=entry.name, dataset=entry.dataset, command=command, created=now(),
+        threshold=threshold, n_train=len(train), n_test=len(test) if test is not None else 0,
+        near_duplicates=tuple(pairs),
+        label_errors=tuple(auditing.label_errors(p, train, entry.classes)),
+        copies=tuple(copies), scores=scores,
+    )  # fmt: skip
+
+
+def _scored_run(runs: Path, entry: str, wanted: Path | None) -> Path | None:
+    """Return the folder of a run of the entry that has test predictions."""
+    if wanted is not None:
+        folder = find_run(runs, wanted)
+        if read_run(folder).entry != entry or "test" not in load_predictions(folder):
+            raise UsageError(f"--run {wanted}: it has no test predictions of {entry}")
+        return folder
+    for folder, result in finished_runs(runs):
+        try:
+            if result.entry == entry and "test" in load_predictions(folder):
+                return folder
+        except ProbeError as error:
+            log.info("%s", error)
+    return None
+
+
+def _keep(found: Audit, target: Path, joined: Joined, folder: Path) -> None:
+    """Write audit.json, and sheets of thumbnails where the images can be had."""
+    save_audit(target, found)
+    try:
+        dataset = find_images(joined.entry.provenance, folder)
+    except ProbeError as error:
+        log.warning("no thumbnails: %s", error)
+        return
+    errors, pairs = found.label_errors[:PICTURED], found.near_duplicates[: PICTURED // 2]
+    images = _Images(dataset)
+    if cells := images.cells(
+        [
+            (
+                [(e.split, e.id)], f"{e.given} → {e.suggested}",
+                f"{100 * e.given_probability:.1f} → {100 * e.probability:.1f} %",
+            )
+            for e in errors
+        ]
+    ):  # fmt: skip
+        about = f"{found.dataset}, given → suggested; {len(found.label_errors):,} in all"
+        path = target / THUMBNAILS["label_errors"]
+        draw_contact_sheet(cells, path, title="Labels to doubt, the surest first", about=about)
+    if cells := images.cells(
+        [
+            (
+                [(p.split_a, p.a), (p.split_b, p.b)], f"{p.label_a} | {p.label_b}",
+                f"{p.split_a} | {p.split_b}, {p.similarity:.3f}",
+            )
+            for p in pairs
+        ]
+    ):  # fmt: skip
+        about = f"{found.dataset}; {len(found.near_duplicates):,} pairs from {found.threshold:g} on"
+        path = target / THUMBNAILS["near_duplicates"]
+        draw_contact_sheet(cells, path, title="Near-duplicates, the most alike first", about=about)
+
+
+class _Images:
+    """The images of a dataset by split and id; one that is gone leaves its cell out."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._splits = dataset.splits
+        self._rows = {
+            name: {one: row for row, one in enumerate(split.ids)}
+            for name, split in self._splits.items()
+        }
+
+    def cells(self, wanted: Sequence[tuple[list[tuple[str, str]], str, str]]) -> list[Cell]:
+        made: list[Cell] = []
+        for places, first, second in wanted:
+            try:
+                pictures = []
+                for split, name in places:
+                    row = np.array([self._rows[split][name]])
+                    pictures.append(self._splits[split].images.take(row).image(0))
+                made.append((pictures, first, second))
+            except (KeyError, OSError, ProbeError) as error:
+                log.info("no thumbnail: %s", error)
+        return made
