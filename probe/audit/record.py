@@ -30,7 +30,6 @@ class LabelError:
 
     Parameters
     ----------
-    id, split : str
     given, suggested : str
         Class names; with multi-label images ``cat`` and ``not cat``, or the other way round.
     given_probability, probability : float
@@ -71,10 +70,8 @@ class Audit:
 
     Parameters
     ----------
-    entry, dataset, command, created : str
     threshold : float
         Cosine from which a pair is a near-duplicate.
-    n_train, n_test : int
     near_duplicates : tuple of NearDuplicate
         Most similar first. For each test image its closest training image; within train, pairs
         with different labels, at most `probe.runs.duplicates.MOST`.

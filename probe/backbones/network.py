@@ -69,7 +69,6 @@ class NetworkGraph:
 
     Parameters
     ----------
-    nodes : tuple of Node
     outputs : tuple of str
         Names of the values that it is run for.
     """

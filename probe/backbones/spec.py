@@ -24,7 +24,6 @@ class Layer:
 
     Parameters
     ----------
-    name : str
     width : int
         Channels of a map, length of a vector.
     after : int
@@ -50,7 +49,6 @@ class BackboneSpec:
 
     Parameters
     ----------
-    name : str
     family : str
         Weights of one family share their name mapping: ``vgg``, ``resnet_v1b`` ...
     describe : callable
@@ -61,7 +59,6 @@ class BackboneSpec:
         Side of the square input the architecture was designed for, in pixels.
     layers : tuple of Layer
         In the order in which the network computes them.
-    paper : str
     """
 
     name: str

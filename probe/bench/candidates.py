@@ -42,15 +42,11 @@ class Candidate:
 
     Parameters
     ----------
-    backbone : str
-    layers : tuple of str
-    pool : str, optional
     size : int, optional
         Side of the network's input in pixels.
     resize : {"crop", "squash", "pad"}, optional
     weights : str, optional
         None means ``auto``.
-    preprocess, mean : str, optional
     entry : str, optional
         The entry whose features are compared as they are; the rest says what it records.
     """
@@ -88,7 +84,6 @@ class Defaults:
         Each candidate without a size of its own is taken at each.
     layers : tuple of str
         Each backbone takes those of its own; one that has none of them keeps its default.
-    resize : str, optional
     weights, preprocess, mean : mapping of backbone to str
     """
 

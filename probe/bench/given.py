@@ -53,7 +53,6 @@ class Reference:
     ----------
     name : str
         Of the dataset or the entry that says so, for messages.
-    classes : tuple of str
     splits : mapping of split name to KnownRows
     dataset : str, optional
         The images, as they were named; None where the rows are an entry's.

@@ -45,7 +45,6 @@ class Pass:
 
     Parameters
     ----------
-    candidate : Candidate
     request : Request
         What `probe extract` would be asked for.
     names : tuple of str

@@ -40,12 +40,10 @@ class Protocol:
 
     Parameters
     ----------
-    heads : tuple of str
     split : str
         Whose predictions choose: ``val``, or ``oof`` (out of fold).
     val_size : float
         0 where the folds hold rows out in turn.
-    folds, repeats, seed : int
     metric : str
         What is compared, by its name in `Row.metrics`: ``top1``, or ``map`` where images may have
         several labels, or ``mean_recall``, ``macro_f1``, ``macro_auc`` or ``log_loss``.
@@ -110,7 +108,6 @@ class ValueFigure:
 
     Parameters
     ----------
-    value : str
     n : int
         Images.
     figure, low, high : float
@@ -130,7 +127,6 @@ class ColumnFigures:
 
     Parameters
     ----------
-    values : tuple of ValueFigure
     shortcut : float, optional
         Only where the column is suspected to be one: its strength, 0 to 1 (`probe.runs.subgroups`).
     """
@@ -175,7 +171,6 @@ class Row:
     ----------
     id : str
         Unique in this bench: ``r01``, ``r02`` ...
-    dataset, head : str
     name : str
         As `--backbones` takes it, with layer and size filled in: ``vgg16/pool5@64``. The same
         features have the same name on every dataset.
@@ -193,14 +188,11 @@ class Row:
         Names in the cache.
     run : str, optional
         Folder under ``CACHE/runs``.
-    feature_dim : int, optional
     best : float, optional
         The chosen value of `penalty` (C, alpha ...).
-    n_train, n_val, n_test : int, optional
     metrics, intervals : mapping
         As in the run's `result.json`: ``metrics["val"]["top1"]``, ``intervals["val"]["top1"]`` =
         (low, high).
-    cost : Cost
     groups : mapping of split to int, optional
         How many groups its images are, where some belong together; intervals are over groups then.
     subgroups : Subgroups, optional
@@ -281,7 +273,6 @@ class Agreement:
 
     Parameters
     ----------
-    score : str
     n : int
         Features that have both, at least 3.
     kendall, weighted : float
@@ -309,12 +300,9 @@ class Comparison:
 
     Parameters
     ----------
-    dataset : str
-    n_classes : int
     images : mapping of split to int
     rows : tuple of str
         Ids of finished rows, the best first.
-    pairs : tuple of Pair
     winner : str, optional
         Row id; absent where no row is finished.
     tied : tuple of str
@@ -352,7 +340,6 @@ class Matrix:
         A row a name: the protocol's metric on its split.
     average_ranks : tuple of float
         1 is best; ties share.
-    friedman_p : float, optional
     critical_difference : float, optional
         Nemenyi's: average ranks that differ by less are not distinguishable. Absent where the
         datasets are too few for either to mean something; `note` says so.
@@ -375,7 +362,6 @@ class Bench:
     ----------
     id : str
         The folder's name under ``CACHE/benches``.
-    command : str
     created : str
         UTC, ISO 8601.
     seconds : float

@@ -69,7 +69,6 @@ class Source:
     name : str
         As the leaderboard has it.
     kind : {"backbone", "imported", "concat", "pca"}
-    entry : Meta
     splits : mapping of split name to FeatureSplit or SplitRows
     entries : tuple of FeatureSet
         The cache entries that the rows come from.

@@ -60,8 +60,6 @@ class BenchRequest:
 
     Parameters
     ----------
-    cache_dir : Path
-    protocol : Protocol
     concat : tuple of tuple of str
         Candidates, by their text, whose features are put side by side; a tuple a row. An empty
         tuple means all.
@@ -70,7 +68,6 @@ class BenchRequest:
     group : tuple of str
         What images belong together by, see `probe.runs.grouping`. Near-duplicates are those of the
         first features, so that all features are compared on the same rows.
-    command : str
     """
 
     cache_dir: Path

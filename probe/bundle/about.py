@@ -47,7 +47,6 @@ class Rejection:
     distance : float or None
         An image is ``out-of-distribution`` if its distance to the k-th nearest training image is
         above. None if the bundle keeps no training features.
-    k : int
     confidence_rows, distance_rows : int
         Number of held-out rows that each threshold was chosen on.
     top1_answered : float or None
@@ -92,7 +91,6 @@ class About:
         File names; their probabilities are averaged. Empty for the pretrained classifier.
     temperature : float or None
         Scores are divided by it before the softmax; fitted on held-out rows.
-    rejection : Rejection or None
     remembers : str or None
         What is kept of the nearest training images: one of `REMEMBERED`.
     metrics : mapping of split to mapping of name to float
@@ -100,7 +98,6 @@ class About:
     intervals : mapping of split to mapping of name to (low, high)
         95 % intervals of some of them.
     files : mapping of name to SHA256
-    schema : int
     """
 
     __repr__ = short_repr

@@ -55,13 +55,10 @@ class Bundle:
 
     Parameters
     ----------
-    about : About
     networks : tuple of Network
         As in `about.networks`.
     heads : tuple of FittedHead
         Their probabilities are averaged; none if the network ends in its own logits.
-    projection : Projection or None
-    neighbours : Neighbours or None
     files : BundleFiles or None
         The files it was loaded from.
     """

@@ -76,9 +76,6 @@ class Network:
 
     Parameters
     ----------
-    about : NetworkAbout
-    preprocess : PreprocessSpec
-    engine : Engine
     output : int
         Which of the engine's outputs is this network's; one pass may compute several layers.
     """

@@ -50,7 +50,6 @@ class FeatureKey:
 
     Parameters
     ----------
-    backbone, layer, pool : str
     parameters : str
         Digest of the converted parameters that the network uses up to the layer.
     preprocess : str

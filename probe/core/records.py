@@ -162,7 +162,6 @@ def read_record(
 
     Parameters
     ----------
-    path : Path
     what : str
         What it should be, with its article: ``a bench``.
     build : callable
@@ -221,7 +220,6 @@ class NpzFile:
 
     Parameters
     ----------
-    path : Path
     objects : callable, optional
         Reads the pickle that stands for an array of objects; without it, those are refused.
 

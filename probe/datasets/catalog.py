@@ -37,7 +37,6 @@ class Layout:
 
     Parameters
     ----------
-    format : Format
     folders : tuple of str
         Folders below the root that may hold the files; ``""`` is the root itself. An archive is
         unpacked to the first.
@@ -63,14 +62,10 @@ class DatasetSpec:
 
     Parameters
     ----------
-    name, title : str
     layouts : tuple of Layout
         The first is the one that is downloaded.
-    classes : tuple of str
     coarse_classes : tuple of str
         The superclasses, where there are any.
-    splits : tuple of str
-    homepage, licence, citation : str
     """
 
     name: str

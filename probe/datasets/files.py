@@ -31,7 +31,6 @@ class FileImages:
         Absolute.
     ids : sequence of str
         Paths below it, or absolute ones.
-    memo : Memo
     workers : int
         Threads that hash and check files.
     """

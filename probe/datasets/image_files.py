@@ -136,7 +136,6 @@ def is_image_file(path: str, name: str | None = None) -> bool:
 
     Parameters
     ----------
-    path : str
     name : str, optional
         The last part of the path, where the caller has it already.
     """

@@ -37,7 +37,6 @@ class Rows:
 
     Parameters
     ----------
-    count : int
     read : callable
         (start, stop) to uint8, (stop - start, height, width, 3), C-contiguous RGB.
     """

@@ -44,7 +44,6 @@ def sample(
         then a second of each, and so on. So class counts differ by at most one, unless a class
         has fewer images, and a smaller limit takes a part of a larger one's sample. In a
         multi-label dataset classes are ignored.
-    seed : int, default=42
 
     Raises
     ------

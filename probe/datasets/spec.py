@@ -57,7 +57,6 @@ class Split:
     labels : int32, (n_images,), or uint8, (n_images, n_classes)
         Indices into the dataset's `classes`. Where an image may have several labels or none: 1
         for each of its classes, 0 for the others.
-    images : Images
     """
 
     ids: Sequence[str]
@@ -128,12 +127,10 @@ class Dataset:
     ----------
     name : str
         The catalog's name, the folder's, or that of the list without its ending.
-    classes : tuple of str
     splits : mapping of split name to Split
         In the order train, val, test; those that there are.
     root : Path or None
         Where the files lie; None where they come with a package.
-    skipped : tuple of BadImage
     in_memory : bool
         Whether Python has the images at hand, so that nobody else can find them again.
     """

@@ -53,7 +53,6 @@ def split_words(names: Iterable[str], *, whole: bool) -> dict[str, str] | None:
 
     Parameters
     ----------
-    names : iterable of str
     whole : bool
         Whether other words are forbidden: ``seg_train`` is train only where this is False.
 

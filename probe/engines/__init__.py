@@ -50,7 +50,6 @@ def make_engine(
     cuts : sequence of (Layer, Pool)
     preprocess : PreprocessSpec
         Its arithmetic half becomes the first step.
-    batch_size : int
     device : str, default="auto"
         ``auto``, ``cpu``, ``gpu`` or ``gpu:1``.
     quick_start : bool, default=False

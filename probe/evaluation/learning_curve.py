@@ -35,7 +35,6 @@ class Point:
         Images drawn in all.
     top1, mean_recall : float
         On all rows of the curve's split.
-    log_loss : float
     shared : float
         Part of a draw's images that another draw of this size has too, as expected: 0 to 1. It is
         1 where every class gives all its images.
@@ -60,12 +59,10 @@ class LearningCurve:
 
     Parameters
     ----------
-    entry, dataset, head : str
     split : {"val", "test"}
         What every point was scored on.
     n_split : int
         Its images.
-    points : tuple of Point
     """
 
     __repr__ = short_repr

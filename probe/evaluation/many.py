@@ -49,7 +49,6 @@ class Kept:
 
     Parameters
     ----------
-    n_classes : int
     classes : int32, (n_rows, KEPT)
         The answer, then the other likeliest classes, the likeliest first; the row's own is always
         among them, if need be as the last.

@@ -38,7 +38,6 @@ class Confusion:
 
     Parameters
     ----------
-    n_classes : int
     true, predicted, count : int64, (n_pairs,)
         By true class, then by predicted one; `count` is at least 1.
     """
@@ -84,18 +83,14 @@ class Metrics:
 
     Parameters
     ----------
-    top1, mean_recall : float
     top5 : float or None
         None with five classes or fewer, where it says nothing.
-    macro_f1 : float
     macro_auc : float or None
         None where one class has all the rows, or there are more than MOST_RANKED scores.
-    log_loss : float
     calibration_error : float
         Expected calibration error of the highest probability.
     per_class_recall : float64, (n_classes,)
         NaN for a class without rows.
-    pairs : Confusion
     """
 
     __repr__ = short_repr

@@ -66,7 +66,6 @@ class MultiLabelMetrics:
         Rows all of whose labels are right, at 0.5.
     hamming_loss : float
         Decisions that are wrong, at 0.5.
-    macro_auc : float or None
     log_loss : float
         Mean binary cross-entropy of all decisions.
     calibration_error : float

@@ -193,7 +193,6 @@ def settling(pair: Pair, names: str, count: int, *, level: float = LEVEL) -> str
 
     Parameters
     ----------
-    pair : Pair
     names : str
         Of both, as "a and b".
     count : int

@@ -219,7 +219,6 @@ def plan_splits(
         The splits that there are.
     val_size : float
         A fraction below 1, a whole number of rows, or 0 to hold nothing out.
-    seed : int
     related : Related, optional
         Which rows belong together; without it each is alone.
 

@@ -41,7 +41,6 @@ def validation_split(
     labels : int, (n_rows,) or (n_rows, n_classes)
     val_size : float
         A fraction below 1, a whole number of rows, or 0 to hold nothing out.
-    seed : int
 
     Returns
     -------

@@ -182,8 +182,6 @@ def bootstrap_mean(
         One figure a row, as its loss.
     units : int, (n_rows,), optional
         Rows of one number are related. Default: none are.
-    seed : int
-    draws : int
     level : float
         Between 0 and 1.
 

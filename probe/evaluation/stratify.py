@@ -42,7 +42,6 @@ def stratified_parts(
     ----------
     pairs : (rows, labels)
         Every label of every row, see `Task.pairs`.
-    n_labels : int
     sizes : sequence of int
         Rows of each part; together all rows.
     units : int, (n_rows,), optional

@@ -40,7 +40,6 @@ class StreamedRows:
 
     Parameters
     ----------
-    source : RowSource
     images : intp, (n_images,)
         Which of the source's images, in this order.
     views : int

@@ -89,7 +89,6 @@ def extract_features(
 
     Parameters
     ----------
-    job : Job
     engine_for : callable
         (cuts) -> Engine; called only if there is a row to forward.
     workers : int

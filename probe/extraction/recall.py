@@ -31,7 +31,6 @@ class Recall:
 
     Parameters
     ----------
-    stores : sequence of Store
     key : FeatureKey
         Its recipe counts; its rows do not.
     """

@@ -111,7 +111,6 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
 
     Parameters
     ----------
-    request : Request
     progress : callable, optional
         Gives the bar that follows a dataset's download; see `load_dataset`.
 

@@ -79,10 +79,8 @@ def draw_confusion(
     ----------
     confusion : int64, (n_classes, n_classes), or Confusion
         Counts; rows are true classes, columns predicted ones.
-    classes : sequence of str
     path : Path
         The file to write.
-    title : str
 
     Raises
     ------

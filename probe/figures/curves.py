@@ -35,7 +35,6 @@ def draw_curves(history: Sequence[Epoch], path: Path, *, title: str) -> None:
         At least one. Heads without epochs have no curve.
     path : Path
         The file to write.
-    title : str
 
     Raises
     ------

@@ -36,7 +36,6 @@ def draw_label_bars(
         Number of images on which they were measured.
     path : Path
         The file to write.
-    title : str
 
     Raises
     ------

@@ -44,7 +44,6 @@ def draw_two_curves(
         The file to write.
     classes : sequence of str
         The names of both classes.
-    title : str
     """
     curves, points = found.curves, found.points
     name = fit(readable(classes)[found.positive], 1.8, 10)

@@ -49,7 +49,6 @@ class Augment:
 
     Parameters
     ----------
-    flip : bool
     crop : float
         Padding as a fraction of the side, 0 to 0.5.
     resized_crop : float
@@ -58,7 +57,6 @@ class Augment:
         0 to 1.
     hue : float
         0 to 0.5.
-    lighting : float
     rand_count : int
         Operations of a RandAugment policy, 0 to 8.
     rand_magnitude : float

@@ -158,9 +158,6 @@ class Feed:
         The training images.
     targets : intp, (n,), or of several labels 0 and 1, (n, K)
         The index of each image's class among the head's, or for each class whether it has it.
-    n_classes : int
-    preprocess : PreprocessSpec
-    options : Options
     weights : float64, (n,), optional
         Weights of weighted sampling.
     workers : int
@@ -340,7 +337,6 @@ def draw_batch(batch: Batch, names: Sequence[str], path: Path, task: Task) -> No
     ----------
     names : sequence of str
         Names of the classes, in the order of the targets.
-    task : Task
     """
     from PIL import Image, ImageDraw
 

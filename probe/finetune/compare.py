@@ -55,12 +55,10 @@ class Course:
 
     Parameters
     ----------
-    name : str
     metric : str
         ``top1`` or ``map``: what `score` and the epochs are.
     loss, score : float
         On validation before the first step.
-    history : tuple of Epoch
     batches : float32, (n, 2)
         Loss and top-1 of each training batch; with multi-label images the share of right
         decisions.

@@ -67,7 +67,6 @@ class Promoted:
 
     Parameters
     ----------
-    result : RunResult
     gains : tuple of Gain
         On validation images, which the best epoch was chosen on, and on test images if any.
     seconds : float
@@ -259,7 +258,6 @@ class Gain:
 
     Parameters
     ----------
-    split : str
     before, after : float
         Top-1, or with multi-label images mAP.
     low, high : float

@@ -47,7 +47,6 @@ class Architecture:
     ----------
     spec, layer, pool
         The backbone, and the layer and pooling of the features.
-    preprocess : PreprocessSpec
     normalize : {"standard", "l2", "none"}
         Normalisation of the features before the head.
     widths : tuple of int

@@ -29,7 +29,6 @@ class MirrorTest:
 
     Parameters
     ----------
-    n : int
     plain, mirrored : float
         Top-1, or with multi-label images mAP, on the images as they are and mirrored; 0 to 1.
     """

@@ -36,8 +36,6 @@ class Network:
 
     Parameters
     ----------
-    arch : Architecture
-    state : State
     batch_size : int
         Images per batch in training.
     accumulate : bool

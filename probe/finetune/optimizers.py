@@ -30,7 +30,6 @@ class Update:
     ----------
     step : int
         Number of the step, from 1.
-    lr : float
     momentum : float
         SGD momentum.
     rescale : float

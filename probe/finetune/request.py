@@ -31,17 +31,14 @@ class PromoteRequest:
     ----------
     run : str
         Folder of the run to fine-tune.
-    options : Options
     dataset_root, weights : str, optional
         Paths of images and weights, if they were moved since the run recorded them.
     sample_weights : str, optional
         CSV file with a sampling weight for each training image.
     compare : tuple of str
         Names of the controls to train as well.
-    tensorboard : bool
     group : tuple of str
         Columns or files that name groups of images; see `probe.runs.grouping`.
-    command : str
     max_memory : int or None
         Bytes that the process may use.
     part : int or None

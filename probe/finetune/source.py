@@ -48,8 +48,6 @@ class Source:
 
     Parameters
     ----------
-    folder : Path
-    result : RunResult
     head : LinearHead
         The head that was fitted on training images only.
     predictions : mapping of split to Predictions
@@ -57,10 +55,7 @@ class Source:
     backbone, layer, pool, preprocess
     parameters : mapping of canonical name to float32 array
         Parameters of the backbone up to `layer`.
-    train, val : Split
-    test : Split or None
     test_content : uint8, (n_test, 16), or None
-    classes : tuple of str
     dtype : str
         Type of the stored features.
     """
@@ -95,7 +90,6 @@ class Places:
 
     Parameters
     ----------
-    cache_dir : Path
     dataset_root, weights : optional
         Paths of the images or the weights, if they were moved since the run recorded them.
     group : tuple of str

@@ -110,7 +110,6 @@ class State:
     parameters : mapping of canonical name to float32 array
         Parameters of backbone and head, with running statistics.
     fixed : mapping of name to float32 array
-    optimizer : str
     ema : float
         See Options.
     """

@@ -59,7 +59,6 @@ class Figures:
 
     Parameters
     ----------
-    progress : Progress
     log : float32, (n_batches, 3)
         Loss, top-1 (with multi-label images: the share of right decisions) and learning rate of
         each batch, measured before its step.
@@ -76,7 +75,6 @@ class Training:
 
     Parameters
     ----------
-    network : Network
     feed : Feed
         Batches of the training images.
     val : Split
@@ -343,7 +341,6 @@ class Recorder:
 
     Parameters
     ----------
-    training : Training
     observer : Observer
         Called after the files are written.
     tensorboard : bool

@@ -116,7 +116,6 @@ def evaluate(
 
     Parameters
     ----------
-    split : Split
     classes : sequence of str
         Names of the split's labels; each has to be a class of the bundle.
     on_rows : callable, optional

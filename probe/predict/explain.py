@@ -47,7 +47,6 @@ class Neighbour:
         Its class, or with multi-label images all its labels: ``cat, dog``.
     distance : float
         Distance of features scaled to length one, 0 to 2.
-    id : str or None
     picture : uint8, (height, width, 3), or None
     """
 
@@ -67,7 +66,6 @@ class Explanation:
     ----------
     image : uint8, (S, S, 3)
         The network's input; with several networks that which shows most of the image.
-    prediction : Prediction
     label : str
         The class that the heatmap is for.
     kind : {"cam", "occlusion"} or None
@@ -91,12 +89,6 @@ class Explanation:
 
 class TrainingImages:
     """The training images of a dataset whose features are in the cache, to find neighbours in.
-
-    Parameters
-    ----------
-    bundle : Bundle
-    dataset : Dataset
-    store : Store
 
     Raises
     ------

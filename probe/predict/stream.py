@@ -31,8 +31,6 @@ class Prediction:
     ----------
     image : str
         Its name in the arguments.
-    labels : tuple of str
-    probabilities : tuple of float
     given : tuple of str or None
         Multi-label: the labels whose thresholds are reached, maybe none. None for single-label.
     flags : tuple of str

@@ -32,7 +32,6 @@ class FeatureMap:
 
     Parameters
     ----------
-    entry, method : str
     coordinates : float32, (n_items, 2 or 3)
         NaN for an item that is not in the entry.
     explained : tuple of float

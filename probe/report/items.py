@@ -61,7 +61,6 @@ def choose_points(
 
     Parameters
     ----------
-    joined : Joined
     views : mapping of split to SplitView or LabelView
         Of the best run; they show which training rows it held out.
     most : int

@@ -37,17 +37,14 @@ class Material:
 
     Parameters
     ----------
-    dataset : str
     rows : tuple of Row
         The leaderboard: ranked rows, best first, then the others.
     runs : mapping of Row.id to Run
         Without runs whose folder no longer exists.
-    bench : Bench or None
     why : str
         How the runs were chosen, for the user.
     entries : mapping of entry name to Joined
         The entries that are still in the cache.
-    curves : tuple of LearningCurve
     audits : tuple of Audit
         The newest of each entry.
     test_evaluations : list of mapping

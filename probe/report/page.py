@@ -40,10 +40,8 @@ class Page:
 
     Parameters
     ----------
-    path : Path
     size : int
         Bytes.
-    points, thumbnails : int
     notes : tuple of str
         What the page does not show, and why.
     """

@@ -62,16 +62,13 @@ class Pictures:
 
     Parameters
     ----------
-    items : Items
     labels : int64, (n_items,), or for multi-label tasks 0 and 1, (n_items, n_classes)
         -1 where the label is unknown.
-    classes : tuple of str
     worst : mapping of (Row.id, split) to list of int
         Wrong items with the highest confidence, in descending order; for multi-label tasks an item
         for each of `LabelView.worst`.
     maps : tuple of FeatureMap
         That of the best run comes first.
-    sheets : Sheets or None
     notes : tuple of str
         What is missing, and why.
     """

@@ -35,7 +35,6 @@ class Section:
         Its id.
     title, why : str
         The heading, and one or two sentences on how to read the section.
-    content : Markup
     """
 
     name: str

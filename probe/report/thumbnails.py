@@ -44,7 +44,6 @@ class Sheets:
         Pixels of a thumbnail's side.
     there : bool, (n_items,)
         Whether the item's picture was found; the place of others is empty.
-    quality : int
     """
 
     __repr__ = short_repr

@@ -45,7 +45,6 @@ class CurvePlan:
     candidates : sequence of mapping
         Parameters to choose from inside each draw, by folds of its own rows; fewer than two: the
         head's own parameters everywhere.
-    seed : int
     jobs : int
         Draws at a time, for heads that are fitted one by one.
     metric : str
@@ -76,7 +75,6 @@ def learning_curve(
 
     Parameters
     ----------
-    data : HeadData
     head : BaseHead
         Its parameters are taken; it stays as it is.
     entry, dataset, name : str

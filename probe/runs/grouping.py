@@ -220,7 +220,6 @@ def read_weights(column: str, ids: Ids, listed: Path | None) -> dict[str, NDArra
 
     Parameters
     ----------
-    column : str
     ids : mapping of split name to sequence of str
         The splits whose rows heads are fitted on; ``train`` among them.
     listed : Path or None

@@ -124,7 +124,6 @@ class Compared:
 
     Parameters
     ----------
-    split : str
     metric : str
         What decides: ``top1``, or ``map`` where an image may have several labels.
     pairs : tuple of Pair

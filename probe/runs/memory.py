@@ -68,7 +68,6 @@ def parts_of(joined: Joined, fitting: Fitting, *, max_memory: int | None) -> dic
 
     Parameters
     ----------
-    fitting : Fitting
     max_memory : int, optional
         Bytes the process may take. Rows stay in their file if all of them would not fit.
 
@@ -128,7 +127,6 @@ class SplitRows:
 
     Parameters
     ----------
-    split : FeatureSplit
     step : int
         Images whose pages are mapped at a time.
     """

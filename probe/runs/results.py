@@ -57,19 +57,14 @@ class RunResult:
 
     Parameters
     ----------
-    schema : int
     command : str
         What was typed.
-    entry, dataset, backbone, weights, layer, pool : str
-    head : str
     params : mapping
         The head's parameters: numbers, text, booleans and None.
-    seed : int
     n_train, n_val, n_test : int
         Rows; 0 where there is no such split.
     metrics : mapping of split to mapping of name to float
         Fractions from 0 to 1, log loss in nats.
-    per_class : PerClass
     seconds : float
         Wall time of fitting.
     versions : mapping of package name to version

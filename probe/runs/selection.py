@@ -99,12 +99,10 @@ def run_head(
 
     Parameters
     ----------
-    data : HeadData
     head : BaseHead
         Not fitted yet; it is fitted here.
     name : str
         The head's name in the catalog.
-    source : FeatureSource
     command : str
         What the user typed.
     seed : int

@@ -103,7 +103,6 @@ def by_value(said: Predictions, values: Sequence[str | None]) -> list[dict[str, 
 
     Parameters
     ----------
-    said : Predictions
     values : sequence of str or None, (n_rows,)
         None where nothing is known.
 

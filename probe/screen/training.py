@@ -95,7 +95,6 @@ class Live:
 
     Parameters
     ----------
-    begun : Begun
     title : str
         Of a control; empty for the run itself.
     """

@@ -23,7 +23,6 @@ class Guard:
     Parameters
     ----------
     app : ASGI application
-    limits : Limits
     bound_to : str
         The address on which the server listens.
     """

@@ -24,8 +24,6 @@ class Answer:
 
     Parameters
     ----------
-    prediction : Prediction
-    neighbours : tuple of Neighbour
     notes : tuple of str
         Unusual properties of the image, a sentence each.
     seconds : float
@@ -57,7 +55,6 @@ class Worker:
     ----------
     bundle : Bundle
         Only this thread may use it from now on.
-    limits : Limits
     """
 
     def __init__(self, bundle: Bundle, limits: Limits) -> None:

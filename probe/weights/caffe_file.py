@@ -200,7 +200,6 @@ class CaffeLayer:
 
     Parameters
     ----------
-    name, kind : str
     bottoms, tops : tuple of str
         The blobs that it reads and writes. Layers may overwrite a blob one after another.
     settings : mapping of int to list of float

@@ -32,7 +32,6 @@ class Converted:
 
     Parameters
     ----------
-    path : Path
     parameters : int
         Number of arrays written.
     layer : str

@@ -86,7 +86,6 @@ class Naming:
     formats : frozenset of str
         File formats in which these names occur.
     sources : mapping of canonical name to Source
-    omissions : tuple of Omission
     refusal : str, optional
         Why weights with these names are recognised but must not be loaded.
     unless : callable, optional

@@ -69,7 +69,6 @@ class ResolvedWeights:
         The seed of random weights; None for a file.
     spec : WeightsSpec or None
         The catalog entry whose digest the file has, if any.
-    preprocess : PreprocessSpec
     decided_by : str
         How the preprocessing was chosen.
     """

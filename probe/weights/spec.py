@@ -16,7 +16,6 @@ class WeightsSpec:
     ----------
     name : str
         ``BACKBONE.SOURCE``, for example ``resnet50.torchvision_v1``.
-    backbone : str
     format : {"torch", "keras", "gluon", "caffe"}
     preprocess : PreprocessSpec
         The preprocessing that the weights are evaluated with.
@@ -36,10 +35,8 @@ class WeightsSpec:
         In hex: all 64 digits, or the first ones that the publisher states.
     md5, sha1 : str
         In hex, if the publisher states this digest.
-    licence : str
     top1 : float or None
         Single-crop accuracy on ImageNet's validation images, 0 to 1, as `top1_by` published it.
-    top1_by : str
     """
 
     name: str

@@ -63,7 +63,6 @@ class LazyTensor:
 
     Parameters
     ----------
-    shape : tuple of int
     dtype : str
         The stored type: ``float32``, ``float16``, ``bfloat16``, ``float64``, ``int64`` ...
     fetch : callable
@@ -146,7 +145,6 @@ class TensorFile:
 
     Parameters
     ----------
-    path : Path
     format : str
         ``torch``, ``keras``, ``gluon``, ``safetensors``, ``caffe`` or ``onnx``.
     tensors : mapping of str to LazyTensor

@@ -30,7 +30,6 @@ class Field:
 
     Parameters
     ----------
-    number : int
     kind : int
         The wire type.
     value : int

@@ -273,7 +273,6 @@ class Calibration:
     ----------
     held_out : Predictions or None
         Uncalibrated predictions of held-out rows.
-    temperature : float or None
     thresholds : tuple of float, or None
         Multi-label: lowest calibrated probability at which each label is predicted, (n_classes,).
     threshold : Threshold or None

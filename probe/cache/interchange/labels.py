@@ -36,10 +36,8 @@ class Part:
 
     Parameters
     ----------
-    source : Path
     features : numbers, (n, ...)
     labels : int64, (n,); list of str; or uint8 of 0 and 1, (n, n_classes)
-    ids : sequence of str, optional
     classes : tuple of str, optional
         Class names, where the file has them.
     exported : bool

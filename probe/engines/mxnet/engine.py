@@ -78,8 +78,6 @@ class MxnetEngine:
         From pixels on, see `probe.backbones.cut`.
     parameters : mapping of canonical name to float32 array
         All that the network uses; more is ignored.
-    preprocess : PreprocessSpec
-    batch_size : int
     device : str, default="auto"
 
     Raises

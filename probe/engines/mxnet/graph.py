@@ -22,10 +22,8 @@ class Operator:
 
     Parameters
     ----------
-    op : str
     inputs : tuple of str
         Names of values, parameters and running statistics.
-    output : str
     attributes : mapping of str to text
         As MXNet's JSON has them.
     """
@@ -47,7 +45,6 @@ class Symbol:
     arguments, states : mapping of name to shape
         What it has to be given beside the images: parameters and the preprocessing's arithmetic;
         running statistics.
-    outputs : int
     """
 
     text: str

@@ -53,8 +53,6 @@ class NativeEngine:
         From pixels on, see `probe.backbones.cut`.
     parameters : mapping of canonical name to float32 array
         All that the network uses; more is ignored.
-    preprocess : PreprocessSpec
-    batch_size : int
 
     Raises
     ------
