@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,17 +18,11 @@ from probe.cli.predict import (
     Combine,
     Tta,
     Weighting,
-    check_options,
-    make_predictor,
     one_line,
     vote_note,
 )
-from probe.errors import UsageError
 
 if TYPE_CHECKING:
-    from probe.datasets import Split
-    from probe.evaluation.parts import Part
-    from probe.evaluation.units import Groups, Units
     from probe.predict.evaluate import Evaluation
 
 
@@ -61,21 +54,15 @@ def evaluate(
 
     Features that the cache holds are not computed again. Each evaluation of test rows is counted.
     """
-    import numpy as np
-
     from probe.bundle import Bundle
     from probe.cli.head_figures import show_each, show_two, show_values
     from probe.core.options import default_workers
     from probe.datasets import load_dataset
-    from probe.datasets.table import is_table
-    from probe.evaluation.predictions import Predictions
-    from probe.predict.evaluate import evaluate as score_bundle
-    from probe.runs.duplicates import near_groups
-    from probe.runs.grouping import columns_of, related_images
-    from probe.runs.subgroups import tell
+    from probe.predict.predictor import check_words
     from probe.screen import console
+    from probe.screen.evaluations import evaluate_shown
 
-    check_options(tta, combine, weighting)
+    check_words(tta, combine, weighting)
     folder = cache_folder(cache_dir)
     found = load_dataset(
         dataset, root=dataset_root, cache_dir=folder, per_class=per_class, limit=limit,
@@ -83,65 +70,30 @@ def evaluate(
     )  # fmt: skip
     for one in found.skipped:
         sys.stderr.write(f"skipped   {one_line(one.id)}: {one.reason}\n")
-    name = split or ("test" if "test" in found.splits else next(iter(found.splits)))
-    if name not in found.splits:
-        raise UsageError(f"--split {name}: {found.name} has {', '.join(found.splits)}")
-    paths, rows = [bundle, *(also or ())], found.splits[name]
+    paths = [bundle, *(also or ())]
     loaded = [Bundle.load(path, batch_size=batch_size, device=device) for path in paths]
-    predictor = make_predictor(loaded, tta, combine, weighting, folder)
-    named = {name: rows}
-
-    def units_of(part: Part) -> Units:
-        def near() -> Groups:
-            found = near_groups({"train": part})
-            return replace(found, of={name: found.of["train"]})
-
-        return related_images(named, group or (), dataset, near).units[name]
-
-    related_images(named, group or (), dataset)  # what is wrong with a group is said first
-    looks = _look(folder, rows, str(bundle)) if name == "test" else None
-    with console.progress("evaluate", "images") as bar:
-        task = bar.add_task("evaluate", total=len(rows))
-        outcome = score_bundle(
-            predictor,
-            rows,
-            found.classes,
-            workers=workers or default_workers(),
-            on_rows=lambda count: bar.advance(task, count),
-            units_of=units_of,
-            positive=positive,
-        )
-    kept = outcome.scored.kept
-    told = tell(
-        Predictions(
-            ids=np.asarray(rows.ids, np.str_), labels=outcome.scored.labels.astype(np.int64),
-            probabilities=outcome.scored.probabilities.astype(np.float32),
-            units=outcome.scored.units,
-            classes=None if kept is None else kept.classes,
-            n_classes=None if kept is None else kept.n_classes,
-        ),
-        name, columns_of(Path(dataset).expanduser() if is_table(Path(dataset)) else None),
+    outcome = evaluate_shown(
+        loaded, found, folder, place=dataset, split=split, group=group or (), tta=tta,
+        combine=combine, weighting=weighting, positive=positive,
+        workers=workers or default_workers(), name=str(bundle),
+        command="probe " + shlex.join(sys.argv[1:]),
     )  # fmt: skip
-    outcome = replace(outcome, subgroups=told)
     if as_json:
-        about = {"bundle": str(bundle), "dataset": found.name, "split": name, "n": len(rows)}
-        counted = {} if looks is None else {"test_looks": looks}
-        console.print_json({**about, **outcome.to_json(), **counted})
+        console.print_json({"bundle": str(bundle), **outcome.to_json()})
         return
     out = console.stdout()
     votes = vote_note(loaded)
     console.facts(
         out,
-        _facts(outcome, f"{found.name} {name}, {len(rows):,}", looks)
-        | ({"answers": votes} if votes else {}),
+        _facts(outcome) | ({"answers": votes} if votes else {}),
     )
-    if told is not None:
-        show_values(out, told, "top1" if outcome.labels is None else "map")
+    if outcome.subgroups is not None:
+        show_values(out, outcome.subgroups, "top1" if outcome.labels is None else "map")
     if outcome.two_classes is not None:
-        show_two(out, _by_split(outcome.two_classes, name))
+        show_two(out, _by_split(outcome.two_classes, outcome.split))
     if outcome.labels is not None:
         out.print()
-        show_each(out, outcome.labels, predictor.classes, name)
+        show_each(out, outcome.labels, loaded[0].about.classes, outcome.split)
 
 
 def _by_split(two: Mapping[str, Any], split: str) -> dict[str, Any]:
@@ -153,15 +105,6 @@ def _by_split(two: Mapping[str, Any], split: str) -> dict[str, Any]:
     return found
 
 
-def _look(folder: Path, rows: Split, bundle: str) -> int:
-    from probe.runs.ledger import record_test_evaluation
-
-    command = "probe " + shlex.join(sys.argv[1:])
-    return record_test_evaluation(
-        folder / "ledger", rows.images.content(), command=command, entry=bundle
-    )
-
-
 FLAGS = {
     "low_confidence": "flagged low confidence",
     "out_of_distribution": "flagged out of distribution",
@@ -169,9 +112,10 @@ FLAGS = {
 }
 
 
-def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str]:
+def _facts(outcome: Evaluation) -> dict[str, str]:
     from probe.cli.head_figures import LABEL_NAMES, NAMES
 
+    images = f"{outcome.dataset} {outcome.split}, {outcome.n_images:,}"
     if outcome.n_groups is not None:
         images += f" in {outcome.n_groups:,} groups, over which intervals are"
     figures = {"images": images}
@@ -194,6 +138,6 @@ def _facts(outcome: Evaluation, images: str, looks: int | None) -> dict[str, str
             figures[word] = f"{100 * value:.2f} %"
     if outcome.from_cache:
         figures["from cache"] = f"{outcome.from_cache:,} images were not forwarded"
-    if looks is not None:
-        figures["test evaluations"] = str(looks)
+    if outcome.test_evaluations is not None:
+        figures["test evaluations"] = str(outcome.test_evaluations)
     return figures

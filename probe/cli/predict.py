@@ -23,7 +23,7 @@ from probe.evaluation.task import Task
 if TYPE_CHECKING:
     from probe.bundle import Bundle
     from probe.datasets import BadImage
-    from probe.predict import Prediction, Predictor
+    from probe.predict import Prediction
 
 MANY_IMAGES = 16
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's controls, formats, halves and separators
@@ -117,10 +117,12 @@ def predict(
     An image that cannot be read is reported, the rest is answered, and the exit code is 1. Answers
     come one by one as a table, CSV or JSON lines; --json prints one object at the end.
     """
+    from probe.cache.store import Store
     from probe.core.options import default_workers
-    from probe.predict import find_images, predict_images
+    from probe.predict import Predictor, find_images, predict_images
+    from probe.predict.predictor import check_words
 
-    check_options(tta, combine, weighting)
+    check_words(tta, combine, weighting)
     if as_json and form != "table":
         raise UsageError("--json prints one object, --format a line an answer: choose one of them")
     names = inputs if backbone is not None else inputs[1:]
@@ -139,7 +141,9 @@ def predict(
             )
         first = _load(inputs[0], size, device)
     bundles = [first, *(_load(str(one), size, device) for one in also or ())]
-    predictor = make_predictor(bundles, tta, combine, weighting, folder)
+    predictor = Predictor(
+        bundles, tta=tta, combination=combine, equal=weighting == "equal", store=Store(folder)
+    )
     if votes := vote_note(bundles):
         sys.stderr.write(f"probe: {votes}\n")
     if top_k is not None and top_k > len(predictor.classes):
@@ -165,27 +169,6 @@ def vote_note(bundles: Sequence[Bundle]) -> str:
     votes = sum(bundle.votes for bundle in bundles)
     return (
         f"shares of {votes} votes, not calibrated; no threshold for low confidence" if votes else ""
-    )
-
-
-def check_options(tta: str, combine: str, weighting: str) -> None:
-    """Refuse unknown words before anything is loaded."""
-    from probe.predict.predictor import check_words
-
-    check_words(tta, combine)
-    if weighting not in ("val", "equal"):
-        raise UsageError(f"--weighting {weighting}: expected val or equal")
-
-
-def make_predictor(
-    bundles: list[Bundle], tta: str, combine: str, weighting: str, cache_dir: Path
-) -> Predictor:
-    """Return what answers for some bundles, features of the cache included."""
-    from probe.cache.store import Store
-    from probe.predict import Predictor
-
-    return Predictor(
-        bundles, tta=tta, combination=combine, equal=weighting == "equal", store=Store(cache_dir)
     )
 
 

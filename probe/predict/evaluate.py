@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.short_repr import short_repr
+from probe.core.html import Html
 from probe.datasets import Split
 from probe.datasets.decode import within_memory
 from probe.datasets.notes import warn_of_unusual
@@ -30,6 +30,7 @@ from probe.evaluation.task import task_of
 from probe.evaluation.two_classes import baseline_of, describe_two, positive_class
 from probe.evaluation.units import Units, count_units, dealt
 from probe.predict.predictor import Answers, Predictor
+from probe.runs.results import METRIC_WORDS, figure_text, span_text
 
 Array64 = NDArray[np.float64]
 
@@ -65,9 +66,12 @@ class Evaluation:
         Two classes only: ``positive``, ``figures``, ``intervals``, as `RunResult.two_classes` has
         them for a split; if the bundle has a threshold also
         ``threshold`` and ``at_threshold``.
+    dataset, split : str
+        Empty where rows were given without them.
+    n_images : int
+    test_evaluations : int or None
+        How often these test images were scored until now; None for another split.
     """
-
-    __repr__ = short_repr
 
     scored: Scored
     figures: dict[str, float]
@@ -81,6 +85,24 @@ class Evaluation:
     subgroups: Mapping[str, Any] | None = None
     baseline: dict[str, Any] | None = None
     two_classes: dict[str, Any] | None = None
+    dataset: str = ""
+    split: str = ""
+    n_images: int = 0
+    test_evaluations: int | None = None
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{METRIC_WORDS.get(name, name)} {figure_text(name, value)}"
+                          for name, value in self.figures.items())  # fmt: skip
+        return f"<Evaluation on {self.n_images:,} {self.split} images of {self.dataset}: {shown}>"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [METRIC_WORDS.get(name, name), figure_text(name, value),
+             span_text(name, *self.intervals[name]) if name in self.intervals else ""]
+            for name, value in self.figures.items()
+        ]  # fmt: skip
+        title = f"Evaluation on {self.n_images:,} {self.split} images of {self.dataset}"
+        return Html().title(title).table(["", "", "95 % interval"], rows).text()
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; figures that were not measured are absent."""
@@ -90,6 +112,9 @@ class Evaluation:
             "top1_answered": self.top1_answered,
         }
         return {
+            "dataset": self.dataset,
+            "split": self.split,
+            "n": self.n_images,
             "metrics": self.figures,
             **({} if self.labels is None else {"labels": self.labels}),
             "intervals": {name: list(bounds) for name, bounds in self.intervals.items()},
@@ -99,6 +124,7 @@ class Evaluation:
             "from_cache": self.from_cache,
             **({} if self.n_groups is None else {"groups": self.n_groups}),
             **({} if self.subgroups is None else {"subgroups": self.subgroups}),
+            **({} if self.test_evaluations is None else {"test_looks": self.test_evaluations}),
         }
 
 

@@ -288,12 +288,14 @@ def _threshold(bundles: Sequence[Bundle], combination: str) -> Threshold | None:
     return found[0] if found else None
 
 
-def check_words(tta: str, combination: str) -> None:
-    """Raise UsageError unless both names are known; commands check it before they load anything."""
+def check_words(tta: str, combination: str, weighting: str = "val") -> None:
+    """Raise UsageError unless the names are known; commands check it before they load anything."""
     if tta not in TTA:
         raise UsageError(f"--tta {tta}: expected {', '.join(TTA)}")
     if combination not in COMBINATIONS:
         raise UsageError(f"--combine {combination}: expected {', '.join(COMBINATIONS)}")
+    if weighting not in ("val", "equal"):
+        raise UsageError(f"--weighting {weighting}: expected val or equal")
 
 
 def validation_weights(bundles: Sequence[Bundle]) -> NDArray[np.float64]:

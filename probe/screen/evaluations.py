@@ -1,0 +1,100 @@
+"""Score bundles on a labelled dataset, with a bar; each evaluation of test rows is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from probe.bundle import Bundle
+from probe.cache.store import Store
+from probe.datasets import Dataset
+from probe.datasets.table import is_table
+from probe.errors import UsageError
+from probe.evaluation.parts import Part
+from probe.evaluation.predictions import Predictions
+from probe.evaluation.units import Groups, Units
+from probe.predict import Predictor
+from probe.predict.evaluate import Evaluation, evaluate
+from probe.runs.duplicates import near_groups
+from probe.runs.grouping import columns_of, related_images
+from probe.runs.ledger import record_test_evaluation
+from probe.runs.subgroups import tell
+from probe.screen import console
+
+
+def evaluate_shown(
+    bundles: Sequence[Bundle],
+    dataset: Dataset,
+    cache_dir: Path,
+    *,
+    place: str,
+    split: str | None,
+    group: Sequence[str],
+    tta: str,
+    combine: str,
+    weighting: str,
+    positive: str | None,
+    workers: int,
+    name: str,
+    command: str,
+) -> Evaluation:
+    """Score bundles together on a split of a dataset.
+
+    Parameters
+    ----------
+    place : str
+        What the dataset was named by: a list has columns of its own.
+    split : str or None
+        Default: test, or the first one.
+    name : str
+        The bundle's, for the record of test evaluations.
+
+    The others are those of `probe evaluate`.
+
+    Raises
+    ------
+    UsageError
+        There is no such split or group, or classes differ.
+    """
+    chosen = split or ("test" if "test" in dataset.splits else next(iter(dataset.splits)))
+    if chosen not in dataset.splits:
+        raise UsageError(f"--split {chosen}: {dataset.name} has {', '.join(dataset.splits)}")
+    rows = dataset.splits[chosen]
+    predictor = Predictor(
+        bundles, tta=tta, combination=combine, equal=weighting == "equal", store=Store(cache_dir)
+    )
+
+    def units_of(part: Part) -> Units:
+        def near() -> Groups:
+            found = near_groups({"train": part})
+            return replace(found, of={chosen: found.of["train"]})
+
+        return related_images({chosen: rows}, group, place, near).units[chosen]
+
+    related_images({chosen: rows}, group, place)  # what is wrong with a group is said first
+    looks = None
+    if chosen == "test":
+        looks = record_test_evaluation(
+            cache_dir / "ledger", rows.images.content(), command=command, entry=name
+        )
+    with console.progress("evaluate", "images") as bar:
+        task = bar.add_task("evaluate", total=len(rows))
+        outcome = evaluate(
+            predictor, rows, dataset.classes, workers=workers,
+            on_rows=lambda count: bar.advance(task, count), units_of=units_of, positive=positive,
+        )  # fmt: skip
+    kept = outcome.scored.kept
+    said = Predictions(
+        ids=np.asarray(rows.ids, np.str_), labels=outcome.scored.labels.astype(np.int64),
+        probabilities=outcome.scored.probabilities.astype(np.float32), units=outcome.scored.units,
+        classes=None if kept is None else kept.classes,
+        n_classes=None if kept is None else kept.n_classes,
+    )  # fmt: skip
+    columns = columns_of(Path(place).expanduser() if is_table(Path(place)) else None)
+    return replace(
+        outcome, subgroups=tell(said, chosen, columns), dataset=dataset.name, split=chosen,
+        n_images=len(rows), test_evaluations=looks,
+    )  # fmt: skip
