@@ -15,9 +15,11 @@ from probe.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from probe.api import (
+        Audit,
         Bench,
         ConfusionTable,
         Run,
+        audit,
         bench,
         extract,
         fit,
@@ -27,9 +29,9 @@ if TYPE_CHECKING:
         open_run,
         promote,
     )
+    from probe.api.bundles import Bundle, evaluate, explain, export
     from probe.backbones.catalog import BACKBONES
     from probe.bench.record import load_bench
-    from probe.bundle import Bundle
     from probe.cache.features import FeatureSet
     from probe.cache.key import FeatureKey
     from probe.cache.store import Store
@@ -50,19 +52,24 @@ if TYPE_CHECKING:
     from probe.weights import WEIGHTS
 
 _HOME = {
+    "Audit": "probe.api",
     "ConfusionTable": "probe.api",
     "Run": "probe.api",
     "Bench": "probe.api",
     "extract": "probe.api",
     "fit": "probe.api",
+    "audit": "probe.api",
     "bench": "probe.api",
+    "evaluate": "probe.api.bundles",
+    "explain": "probe.api.bundles",
+    "export": "probe.api.bundles",
     "promote": "probe.api",
     "open_features": "probe.api",
     "open_run": "probe.api",
     "open_bench": "probe.api",
     "open_bundle": "probe.api",
     "BACKBONES": "probe.backbones.catalog",
-    "Bundle": "probe.bundle",
+    "Bundle": "probe.api.bundles",
     "DATASETS": "probe.datasets",
     "Dataset": "probe.datasets",
     "DenseHead": "probe.heads",
@@ -89,6 +96,7 @@ __all__ = [
     "BACKBONES",
     "DATASETS",
     "WEIGHTS",
+    "Audit",
     "Bench",
     "Bundle",
     "ConfusionTable",
@@ -107,7 +115,11 @@ __all__ = [
     "RidgeHead",
     "Run",
     "Store",
+    "audit",
     "bench",
+    "evaluate",
+    "explain",
+    "export",
     "extract",
     "extract_features",
     "fit",
@@ -135,9 +147,11 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """This package, in which `bench` is the function, though a room has the same name.
+    """This package, in which a public name is a function where a room has the same name.
 
-    Importing a room would bind its name here to the room.
+    Importing a room would bind its name here to the room. What is in such a room is imported by
+    ``from probe.bench.record import ...``: in ``import probe.bench.record as name`` Python looks
+    for `record` on the function.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

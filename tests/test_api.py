@@ -98,6 +98,10 @@ def test_every_example_of_the_page_runs(
     assert len(names["bench"].rows) == 4
     assert names["tuned"].parent == names["bench"].run(names["best"]).name
     assert set(names["bundle"].predict(["photos/cat/0.png"])) <= set(COLOURS)
+    assert 0 <= names["scores"].figures["top1"] <= 1
+    assert Path("why.png").read_bytes().startswith(b"\x89PNG")
+    assert all(path.is_file() for path in names["files"])
+    assert names["audit"].record.n_train == len(names["late"]["train"]) == 36
     assert "leave it out with path" in capsys.readouterr().out
 
 
@@ -189,7 +193,10 @@ def test_every_option_of_a_command_is_an_argument() -> None:
 
 def test_help_says_what_there_is() -> None:
     assert "alpha" in str(inspect.signature(probe.fit))
-    for function in (probe.extract, probe.fit, probe.bench, probe.promote):
+    for function in (
+        probe.extract, probe.fit, probe.bench, probe.promote, probe.audit, probe.evaluate,
+        probe.explain, probe.export,
+    ):  # fmt: skip
         for name in defaults(function):
             if name not in {one.name for spec in HEADS.values() for one in spec.options}:
                 assert re.search(rf"\b{name}\b", function.__doc__ or ""), (function, name)
@@ -224,6 +231,12 @@ def test_help_says_what_there_is() -> None:
         (lambda f: probe.open_run("zzz"), ProbeError, "no such run"),
         (lambda f: probe.open_bench("zzz"), ProbeError, "no such bench"),
         (lambda f: probe.open_bundle("zzz"), ProbeError, "no such bundle"),
+        (lambda f: probe.audit(f, threshold=2), UsageError, "from 0 to 1"),
+        (lambda f: probe.audit(f, run="zzz"), ProbeError, "no such run"),
+        (lambda f: probe.evaluate("zzz", "photos"), ProbeError, "no such bundle"),
+        (lambda f: probe.evaluate("zzz", "photos", weighting="x"), UsageError, "--weighting"),
+        (lambda f: probe.explain("zzz", "a.png", out="a.jpg"), UsageError, "ends in .png"),
+        (lambda f: probe.export("zzz", "pdf"), UsageError, "--to pdf"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_in_a_line(
@@ -420,6 +433,54 @@ def test_several_labels() -> None:
     assert "<table>" in run._repr_html_()
 
 
+# what is made of features and of bundles
+
+
+def test_an_audit_is_that_of_the_command(place: Path, features: probe.FeatureSet) -> None:
+    from typer.testing import CliRunner
+
+    from probe.cli.app import app
+
+    found = probe.audit(features, quiet=True)
+    done = CliRunner().invoke(app, ["audit", features.name, "--json"])
+    command = json.loads(done.stdout)
+    made = found.record.to_dict()
+    for name in ("near_duplicates", "label_errors", "copies", "scores", "threshold", "n_train"):
+        assert json.loads(json.dumps(made[name])) == command[name]
+    assert made["command"] == f"probe.audit({features.name!r})"
+    left = {path.name for path in Path(command["folder"]).iterdir()}
+    assert {path.name for path in found.folder.iterdir()} == left
+    assert features.name in repr(found)
+    assert "labels: " in found._repr_html_()
+
+
+def test_a_bundle_is_scored_explained_and_exported_as_by_the_commands(
+    place: Path, run: probe.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from typer.testing import CliRunner
+
+    from probe.cli.app import app
+
+    bundle = run.bundle("pets.probe", quiet=True)
+    scores = bundle.evaluate("photos", quiet=True)
+    done = CliRunner().invoke(app, ["evaluate", "pets.probe", "--dataset", "photos", "--json"])
+    assert {"bundle": "pets.probe", **scores.to_json()} == json.loads(done.stdout)
+    assert probe.evaluate("pets.probe", "photos", quiet=True).figures == scores.figures
+    assert "36 train images of photos" in repr(scores)
+    assert "<table>" in scores._repr_html_()
+    again = {"train": ([Image.open("photos/owl/1.png").convert("RGB")] * 2, ["owl", "owl"])}
+    assert bundle.evaluate(again, quiet=True).n_images == 2
+    image = "photos/cat/0.png"
+    why = bundle.explain(image, heatmap="none", neighbours=3)
+    same = bundle.explain(np.asarray(Image.open(image)), heatmap="none", neighbours=3)
+    assert [one.distance for one in why.neighbours] == [one.distance for one in same.neighbours]
+    assert why._repr_png_().startswith(b"\x89PNG")
+    done = CliRunner().invoke(app, ["explain", "pets.probe", image, "--heatmap", "none", "--json"])
+    assert json.loads(done.stdout)["label"] == why.label
+    assert [path.name for path in bundle.export("sklearn")] == ["pets.joblib"]
+    assert capsys.readouterr() == ("", "")
+
+
 # results
 
 
@@ -484,6 +545,11 @@ def test_bench_stays_a_function_when_its_room_is_imported() -> None:
     import probe.bench.table
 
     assert probe.bench is api.bench
+    import probe.audit.record
+    import probe.export.check
+
+    assert probe.audit is api.audit
+    assert probe.export is api.bundles.export
     assert sys.modules["probe.bench.table"].COLUMNS[0] == "bench"
 
 

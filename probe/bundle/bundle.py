@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ class Bundle:
     files: BundleFiles | None = field(default=None, repr=False)
 
     @classmethod
-    def load(cls, path: Path | str, *, batch_size: int | None = 1, device: str = "auto") -> Bundle:
+    def load(cls, path: Path | str, *, batch_size: int | None = 1, device: str = "auto") -> Self:
         """Read a bundle, check its digests and reproduce its reference rows.
 
         Parameters

@@ -10,11 +10,9 @@ import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
-from probe.errors import UsageError
 
 if TYPE_CHECKING:
-    from probe.bundle import Bundle
-    from probe.predict.explain import Explanation, TrainingImages
+    from probe.predict.explain import Explanation
 
 
 def explain(
@@ -54,28 +52,15 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show the nearest training images, and what in the image speaks for the class."""
-    from probe.bundle import Bundle
+    from probe.api.bundles import explain as explained
     from probe.cli.predict import one_line
-    from probe.datasets import decode_file
-    from probe.predict.explain import explain as explained
-    from probe.predict.explain_picture import draw_explanation
     from probe.screen import console
 
-    if out is not None and out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: the picture is PNG; give a name that ends in .png")
-    loaded, folder = Bundle.load(bundle, batch_size=8), cache_folder(cache_dir)
-    training = _training(loaded, dataset, dataset_root, folder) if dataset else None
-    found = explained(
-        loaded,
-        decode_file(str(image)),
-        name=image.name,
-        label=label,
-        wanted=form,
-        k=neighbours,
-        training=training,
-    )
     target = out if out is not None else _free(f"{image.stem}-explained")
-    draw_explanation(found, target, loaded.about.classes)
+    found = explained(
+        bundle, image, label=label, heatmap=form, neighbours=neighbours, dataset=dataset,
+        dataset_root=dataset_root, out=target, cache_dir=cache_folder(cache_dir),
+    )  # fmt: skip
     if as_json:
         console.print_json({**_to_json(found), "picture": str(target)})
         return
@@ -100,14 +85,6 @@ def _free(stem: str) -> Path:
     """Return a name that is not taken: images of two folders may be called the same."""
     names = chain([f"{stem}.png"], (f"{stem}-{number}.png" for number in count(2)))
     return next(path for path in map(Path, names) if not path.exists())
-
-
-def _training(bundle: Bundle, dataset: str, root: Path | None, folder: Path) -> TrainingImages:
-    from probe.cache.store import Store
-    from probe.datasets import load_dataset
-    from probe.predict.explain import TrainingImages
-
-    return TrainingImages(bundle, load_dataset(dataset, root=root, cache_dir=folder), Store(folder))
 
 
 def _to_json(found: Explanation) -> dict[str, Any]:

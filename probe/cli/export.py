@@ -12,7 +12,6 @@ from probe.cli.options import AsJson
 if TYPE_CHECKING:
     from probe.bundle import Bundle
 
-ENDINGS = {"onnx": ".onnx", "mxnet": "", "sklearn": ".joblib"}
 SAY = {  # with what goes in
     "onnx": "{} uint8 (N, S, S, 3) -> probabilities, features; classes are in its metadata",
     "mxnet": "SymbolBlock.imports(SYMBOL, [{}], PARAMS) -> probabilities, features",
@@ -41,16 +40,12 @@ def export(
     Resizing stays outside: the input is an RGB image of the network's size. (Cache entries have
     `probe cache export`.)
     """
+    from probe.api.bundles import export as exported
     from probe.bundle import Bundle
-    from probe.export import FORMATS
     from probe.screen import console
 
-    target = out
-    if target is None:
-        name = bundle.name.removesuffix(".probe")
-        target = Path(f"{name}{ENDINGS[to]}")
     loaded = Bundle.load(bundle)
-    paths = FORMATS[to](loaded, target)
+    paths = exported(loaded, to, out)
     if as_json:
         files = {str(path): path.stat().st_size for path in paths}
         console.print_json({"format": to, "files": files})

@@ -10,8 +10,10 @@ Zeiler, Fergus, "Visualizing and understanding convolutional networks", arXiv:13
 from __future__ import annotations
 
 import io
+import tempfile
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -75,6 +77,8 @@ class Explanation:
         is the fall of the class's log-probability when a grey patch is there.
     neighbours : tuple of Neighbour
         The nearest first.
+    classes : tuple of str
+        Those of the bundle.
     """
 
     __repr__ = short_repr
@@ -85,6 +89,18 @@ class Explanation:
     kind: MapKind | None
     heat: NDArray[np.float64] | None
     neighbours: tuple[Neighbour, ...]
+    classes: tuple[str, ...] = ()
+
+    def save(self, out: str | Path) -> None:
+        """Write it as a picture, PNG."""
+        from probe.predict.explain_picture import draw_explanation
+
+        draw_explanation(self, Path(out))
+
+    def _repr_png_(self) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder, "explained.png"))
+            return Path(folder, "explained.png").read_bytes()
 
 
 class TrainingImages:
@@ -204,7 +220,13 @@ def explain(
     near = training.nearest(features, k) if training else nearest_remembered(bundle, features, k)
     seen = resize_image(image, widest_input(bundle, image))
     return Explanation(
-        image=seen, prediction=prediction, label=chosen, kind=kind, heat=heat, neighbours=near
+        image=seen,
+        prediction=prediction,
+        label=chosen,
+        kind=kind,
+        heat=heat,
+        neighbours=near,
+        classes=bundle.about.classes,
     )
 
 

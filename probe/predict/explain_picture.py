@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +20,12 @@ WIDTH, LEFT, TOP_ROW, NEAR_ROW, TITLE = 9.0, 0.25, 2.7, 1.55, 0.75  # inches
 NEAR = 8
 
 
-def draw_explanation(explanation: Explanation, out: Path, classes: Sequence[str] = ()) -> None:
+def draw_explanation(explanation: Explanation, out: Path) -> None:
     """Write the picture of an explanation as PNG, by rename.
 
-    `classes` are those of the bundle; names that no font can show are replaced by numbers.
+    Names of classes that no font can show are replaced by numbers.
     """
-    explanation = _drawable(explanation, classes)
+    explanation = _drawable(explanation)
     near = explanation.neighbours[:NEAR]
     height = TITLE + TOP_ROW + 0.35 + (NEAR_ROW + 0.55 if near else 0)
     figure = new_figure(WIDTH, height)
@@ -57,8 +56,8 @@ def draw_explanation(explanation: Explanation, out: Path, classes: Sequence[str]
     save(figure, out)
 
 
-def _drawable(explanation: Explanation, classes: Sequence[str]) -> Explanation:
-    shown = dict(zip(classes, readable(classes), strict=True))
+def _drawable(explanation: Explanation) -> Explanation:
+    shown = dict(zip(explanation.classes, readable(explanation.classes), strict=True))
     prediction = explanation.prediction
     labels = tuple(shown.get(name, name) for name in prediction.labels)
     given = (

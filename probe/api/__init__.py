@@ -27,15 +27,18 @@ from probe.errors import UnknownNameError, UsageError
 from probe.heads.catalog import HEADS
 
 if TYPE_CHECKING:
+    from probe.api.bundles import Bundle
+    from probe.audit.record import Audit as AuditRecord
+    from probe.audit.record import Copies, LabelError
     from probe.bench.record import Bench as Record
     from probe.bench.record import Row
-    from probe.bundle import Bundle
     from probe.cache.features import FeatureSet
     from probe.datasets.in_memory import Data
     from probe.evaluation.predictions import Predictions
+    from probe.runs.duplicates import NearDuplicate
     from probe.runs.results import RunResult
 
-    AnyPath = str | PathLike[str]
+AnyPath = str | PathLike[str]
 
 SHOWN_BYTES = 300_000  # of a picture that is shown inline
 SHOWN_ROWS = 30  # of a leaderboard
@@ -183,7 +186,7 @@ def extract(
     from probe.screen import console
     from probe.screen.passes import run_pass
 
-    folder = _folder(cache_dir)
+    folder = state_folder(cache_dir)
     with console.quiet(quiet):
         given = given_dataset(dataset, cache_dir=folder, name=name)
         request = Request.of(
@@ -328,6 +331,67 @@ def fit(
 
 
 @checked
+def audit(
+    features: FeatureSet | str | None = None,
+    *,
+    threshold: float = 0.95,
+    folds: int = 5,
+    C: float = 0.01,
+    run: Run | AnyPath | None = None,
+    group: str | Sequence[str] | None = None,
+    max_memory: str | int | None = None,
+    seed: int = 42,
+    out: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> Audit:
+    """Look for test images that are in train, and for labels worth a second look.
+
+    As `probe audit`: both come from the cached features, and nothing is changed.
+
+    Parameters
+    ----------
+    features : FeatureSet or str, optional
+        As in `fit`.
+    threshold : float, default=0.95
+        Cosine of standardised features from which two images are near-duplicates.
+    folds : int, default=5
+        Of the cross-validation that doubts labels.
+    C : float, default=0.01
+        Inverse of the penalty of its logistic regression.
+    run : Run, str or path, optional
+        A run whose test accuracy is told with and without leaked images. Default: the newest of
+        the entry.
+    group : str or sequence of str, optional
+        As in `fit`.
+    max_memory, seed, out, cache_dir, quiet
+        As in `fit`.
+
+    Returns
+    -------
+    Audit
+        ``near_duplicates``, ``label_errors``, ``copies`` and ``scores``.
+
+    Raises
+    ------
+    ProbeError
+        There are no training rows, or too few for the folds.
+    """
+    from probe.screen import console
+    from probe.screen.audits import audit_shown
+
+    folder, entry = _of_features(features, cache_dir)
+    with console.quiet(quiet):
+        place, found = audit_shown(
+            entry, folder, threshold=threshold, folds=folds, C=C,
+            run=None if run is None else _place(run, folder),
+            group=[group] if isinstance(group, str) else group or (), max_memory=max_memory,
+            seed=seed, out=None if out is None else Path(out), command=current.get().text,
+        )  # fmt: skip
+    return Audit(folder=place, record=found)
+
+
+@checked
 def bench(
     dataset: Data,
     backbones: str | Sequence[str],
@@ -411,7 +475,7 @@ def bench(
     from probe.screen import console
     from probe.screen.benches import plan_shown, run_shown
 
-    folder = _folder(cache_dir)
+    folder = state_folder(cache_dir)
     several = dataset if isinstance(dataset, list) else [] if dataset is None else [dataset]
     options = BenchOptions(
         backbones=backbones, dataset=[given_dataset(one, cache_dir=folder) for one in several],
@@ -682,7 +746,7 @@ def open_features(name: str | None = None, *, cache_dir: AnyPath | None = None) 
     from probe.cache.features import FeatureSet
     from probe.cache.store import Store
 
-    store = Store(_folder(cache_dir))
+    store = Store(state_folder(cache_dir))
     of_dataset = [one for one in store.entries() if one.dataset == name]
     entry = store.choose(of_dataset[0].name if of_dataset else name)
     store.note_use(entry.path)
@@ -711,7 +775,7 @@ def open_run(name: AnyPath | None = None, *, cache_dir: AnyPath | None = None) -
     from probe.runs.find import find_run
     from probe.runs.results import read_run
 
-    folder = _folder(cache_dir)
+    folder = state_folder(cache_dir)
     place = default_run(folder)[0] if name is None else find_run(folder / "runs", Path(name))
     return Run(folder=place, result=read_run(place), cache_dir=folder)
 
@@ -736,7 +800,7 @@ def open_bench(name: AnyPath | None = None, *, cache_dir: AnyPath | None = None)
     from probe.bench.find import find_bench
     from probe.bench.record import load_bench
 
-    folder = _folder(cache_dir)
+    folder = state_folder(cache_dir)
     place = find_bench(folder / "benches", None if name is None else Path(name))
     return Bench(folder=place, record=load_bench(place), cache_dir=folder)
 
@@ -750,7 +814,7 @@ def open_bundle(path: AnyPath, *, batch_size: int | None = 1, device: str = "aut
     BundleError
         It is none, it is damaged, or this machine computes other numbers.
     """
-    from probe.bundle import Bundle
+    from probe.api.bundles import Bundle
 
     return Bundle.load(Path(path), batch_size=batch_size, device=device)
 
@@ -1096,6 +1160,62 @@ class Bench:
         return page.text()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Audit:
+    """What an audit found.
+
+    Parameters
+    ----------
+    folder : Path
+        Where it is kept, with sheets of the images.
+    record : probe.audit.record.Audit
+        All that `audit.json` holds.
+    """
+
+    folder: Path
+    record: AuditRecord
+
+    @property
+    def near_duplicates(self) -> tuple[NearDuplicate, ...]:
+        """Test images that are in train, and contradictions within train, most alike first."""
+        return self.record.near_duplicates
+
+    @property
+    def label_errors(self) -> tuple[LabelError, ...]:
+        """Training images whose labels are worth a second look, the surest first."""
+        return self.record.label_errors
+
+    @property
+    def copies(self) -> tuple[Copies, ...]:
+        """Images that are there more than once."""
+        return self.record.copies
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Figures by name: accuracy with and without leaked test images."""
+        return self.record.scores
+
+    def __repr__(self) -> str:
+        one = self.record
+        return (
+            f"<Audit of {one.entry}: {len(one.near_duplicates):,} near-duplicates, "
+            f"{len(one.label_errors):,} doubtful labels, {len(one.copies):,} copies>"
+        )
+
+    def _repr_html_(self) -> str:
+        from probe.audit.record import THUMBNAILS
+        from probe.audit.words import audit_facts, audit_tables
+
+        page = Html().title(repr(self)[1:-1])
+        for word, text in audit_facts(self.record).items():
+            page.note(f"{word}: {text}")
+        for one in audit_tables(self.record):
+            page.table(one.columns, one.rows)
+        for name in THUMBNAILS.values():
+            page.picture(self.folder / name, SHOWN_BYTES)
+        return page.text()
+
+
 def _report(material: Any, out: AnyPath, cache_dir: Path, quiet: bool) -> Path:
     from probe.report.pictures import Options
     from probe.screen import console
@@ -1108,14 +1228,15 @@ def _report(material: Any, out: AnyPath, cache_dir: Path, quiet: bool) -> Path:
     return page.path
 
 
-def _folder(cache_dir: AnyPath | None) -> Path:
+def state_folder(cache_dir: AnyPath | None) -> Path:
+    """Return the state folder."""
     return default_cache_dir() if cache_dir is None else Path(cache_dir)
 
 
 def _folder_of(run: Run | AnyPath | None, cache_dir: AnyPath | None) -> Path:
     if cache_dir is None and isinstance(run, Run):
         return run.cache_dir
-    return _folder(cache_dir)
+    return state_folder(cache_dir)
 
 
 def _place(run: Run | AnyPath, folder: Path) -> Path:
@@ -1134,7 +1255,7 @@ def _of_features(
 ) -> tuple[Path, str | None]:
     """Return the state folder and the entry's name."""
     if features is None or isinstance(features, str):
-        return _folder(cache_dir), features
+        return state_folder(cache_dir), features
     if not hasattr(features, "key"):
         many = isinstance(features, list | tuple)
         raise UsageError(
