@@ -241,7 +241,8 @@ def fit(
     Parameters
     ----------
     features : FeatureSet or str, optional
-        Or an entry's name, or its beginning. Default: the newest entry.
+        Or an entry's name, or its beginning. Default: the newest entry, controls with
+        random weights left out.
     head : str, optional
         A name in the catalog of heads: dense, path, logistic, ridge, prototype or knn. Default:
         path with its grid of C, or the head that an option such as ``epochs`` belongs to.
@@ -732,7 +733,7 @@ def open_features(name: str | None = None, *, cache_dir: AnyPath | None = None) 
     ----------
     name : str, optional
         The entry's name or its beginning, its digest, or its dataset, of which the newest entry is
-        taken. Default: the newest of all.
+        taken. Default: the newest of all, controls with random weights left out.
     cache_dir : path, optional
         State folder. Default: PROBE_CACHE, or ./cache.
 

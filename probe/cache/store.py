@@ -52,6 +52,11 @@ class Entry:
     def name(self) -> str:
         return self.path.stem
 
+    @property
+    def untrained(self) -> bool:
+        """Whether its network has random weights, as a control of a comparison."""
+        return str(self.provenance.get("weights", "")).startswith("random:")
+
 
 class Store:
     """The entries under one cache folder.
@@ -130,7 +135,10 @@ class Store:
         return sorted(found, key=lambda entry: (entry.modified, entry.name), reverse=True)
 
     def choose(self, name: str | None) -> Entry:
-        """Return the entry of a name, dataset, unique beginning or digest; for None the newest.
+        """Return the entry of a name, dataset, unique beginning or digest.
+
+        For None it is the newest of a network with trained weights: controls with random ones are
+        meant only by name, or where there is nothing else.
 
         Raises
         ------
@@ -143,7 +151,7 @@ class Store:
         if not entries:
             raise CacheError(f"{self.folder}: no entries yet; `probe extract` makes one")
         if name is None:
-            return entries[0]
+            return next((one for one in entries if not one.untrained), entries[0])
         close = _called(name, self._stem(name), entries)
         if len(close) == 1:
             return close[0]

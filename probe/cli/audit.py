@@ -56,18 +56,19 @@ def audit(
     from probe.screen import console
     from probe.screen.audits import audit_shown
 
+    folder = cache_folder(cache_dir)
     target, found = audit_shown(
-        entry, cache_folder(cache_dir), threshold=threshold, folds=folds, C=c,
+        entry, folder, threshold=threshold, folds=folds, C=c,
         run=None if run is None else Path(run), group=group or (), max_memory=max_memory,
         seed=seed, out=out, command="probe " + shlex.join(sys.argv[1:]),
     )  # fmt: skip
     if as_json:
         console.print_json({"folder": str(target), **found.to_dict()})
     else:
-        _show(found, target)
+        _show(found, target, folder)
 
 
-def _show(found: Audit, target: Path) -> None:
+def _show(found: Audit, target: Path, cache_dir: Path) -> None:
     from probe.audit.words import audit_facts, audit_tables
     from probe.screen import console
 
@@ -78,4 +79,7 @@ def _show(found: Audit, target: Path) -> None:
         fold = next(place for place in range(len(one.columns)) if place not in one.numbers)
         console.table(out, one.columns, one.rows, right=one.numbers, fold=fold)
     out.print()
-    console.facts(out, {"kept": f"{target}: {', '.join(sorted(p.name for p in target.iterdir()))}"})
+    files = ", ".join(sorted(path.name for path in target.iterdir()))
+    alike = ("--group", "duplicates") if found.near_duplicates else ()
+    after = console.command("head", found.entry, *alike, cache_dir=cache_dir)
+    console.facts(out, {"kept": f"{console.place(target)}: {files}", "next": after})

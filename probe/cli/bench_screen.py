@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -73,13 +72,16 @@ def show(bench: Bench, folder: Path) -> None:
         several = f"{comparison.dataset}: " if len(bench.comparisons) > 1 else ""
         out.print(f"{several}{comparison.verdict}\n", style="bold")
         _winners_subgroups(bench, comparison, folder)
-    facts = {"kept": f"{folder}: bench.json, results.csv"}
+    facts = {"kept": f"{console.place(folder)}: bench.json, results.csv"}
     if len(bench.comparisons) == 1 and (winner := bench.comparisons[0].winner):
         row = bench.row(winner)
-        out_file = shlex.quote(f"{row.dataset}.probe")
-        facts["next"] = "probe report --open"
-        if all(row.weights.split("+")):  # imported features have none
-            facts["next"] += f"; probe bundle {row.run} --out {out_file}"
+        cache = folder.parent.parent
+        facts["next"] = console.command("report", "--open", cache_dir=cache)
+        if row.run and all(row.weights.split("+")):  # imported features have none
+            bundle = console.command(
+                "bundle", row.run, "--out", f"{row.dataset}.probe", cache_dir=cache
+            )
+            facts["next"] += f"; {bundle}"
     console.facts(out, facts)
 
 

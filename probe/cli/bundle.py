@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -134,16 +133,14 @@ def _show(made: Bundle, target: Path, *, as_json: bool) -> None:
         return
     classes = about.classes
     rows = {
-        "bundle": f"{target}  ({console.size(size)})",
+        "bundle": f"{console.place(target)}  ({console.size(size)})",
         **_networks(made),
         "licence": about.licence,
         "classes": f"{len(classes)}: {', '.join(classes[:8])}" + " ..." * (len(classes) > 8),
     }
     if about.heads:
         rows |= {"answers": _answers(made), "flags": _flags(made)}
-    console.facts(
-        console.stdout(), rows | {"next": f"probe predict {shlex.quote(str(target))} IMAGE"}
-    )
+    console.facts(console.stdout(), rows | {"next": console.command("predict", target, "IMAGE")})
 
 
 def _networks(made: Bundle) -> dict[str, str]:

@@ -40,7 +40,8 @@ def list_entries(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     if entries:
         _show_entries(entries)
     else:
-        out.print(f"{store.folder}: no entries yet; `probe extract` or `probe demo` makes one")
+        where = console.place(store.folder)
+        out.print(f"{where}: no entries yet; `probe extract` or `probe demo` makes one")
     if unfinished:
         _show_unfinished(unfinished)
 
@@ -115,7 +116,11 @@ def show_entry(name: Name = None, cache_dir: CacheDir = None, as_json: AsJson = 
         console.print_json(_as_json(entry))
         return
     key = entry.key.to_json()
-    facts = {"entry": str(entry.path), "digest": entry.key.digest, "size": console.size(entry.size)}
+    facts = {
+        "entry": console.place(entry.path),
+        "digest": entry.key.digest,
+        "size": console.size(entry.size),
+    }
     facts |= {word: str(value) for word, value in key.items() if word != "rows"}
     facts |= {
         f"rows {split}": f"{entry.counts[split]:,}, content {digest}"

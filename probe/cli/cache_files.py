@@ -48,7 +48,7 @@ def pack(
         )
         return
     facts = {
-        "entry": str(done.entry.path),
+        "entry": console.place(done.entry.path),
         "size": f"{console.size(done.before)} -> {console.size(done.after)} "
         f"({done.after / done.before:.2f})",
         "error": "none, every bit is as it was"
@@ -116,7 +116,7 @@ def import_files(
     console.facts(
         console.stdout(),
         {
-            "entry": str(entry.path),
+            "entry": console.place(entry.path),
             "rows": f"{counts}; {shape} features, {len(entry.classes)} classes",
             "note": "how they were made is unknown, and the entry says so"
             if entry.key.layer == "unknown"
@@ -145,4 +145,6 @@ def export(
         size = file.stat().st_size
         console.print_json({"name": entry.name, "path": str(file), "bytes": size})
         return
-    console.stdout().print(f"{file}: {entry.name}, {console.size(file.stat().st_size)}")
+    console.stdout().print(
+        f"{console.place(file)}: {entry.name}, {console.size(file.stat().st_size)}"
+    )

@@ -63,7 +63,9 @@ def remove(
     if as_json:
         console.print_json({"removed": str(path), "bytes": size})
     else:
-        console.stdout().print(f"removed {path} ({console.size(size)})", soft_wrap=True)
+        console.stdout().print(
+            f"removed {console.place(path)} ({console.size(size)})", soft_wrap=True
+        )
 
 
 def _confirm(name: str) -> None:
@@ -149,7 +151,10 @@ def _show_removals(gone: list[Removal], kept: Needed, dry_run: bool, as_json: bo
     if kept:
         console.stderr().print("--force removes those, too", soft_wrap=True)
     for one in gone:
-        out.print(f"{word} {one.path} ({console.size(one.size)}, {one.why})", soft_wrap=True)
+        out.print(
+            f"{word} {console.place(one.path)} ({console.size(one.size)}, {one.why})",
+            soft_wrap=True,
+        )
     out.print(f"{word} {len(gone)} {'file' if len(gone) == 1 else 'files'}, {console.size(total)}")
 
 
@@ -189,7 +194,7 @@ def disk_use(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         [console.size(one.size), _when(one.modified), f"{one.name} (unfinished)"]
         for one in unfinished
     ]
-    rows.append([console.size(total), "", f"in {store.folder}"])
+    rows.append([console.size(total), "", f"in {console.place(store.folder)}"])
     console.table(console.stdout(), ["size", "last used", "entry"], rows, right=(0,))
 
 

@@ -28,7 +28,7 @@ Name = Annotated[
     str | None,
     typer.Argument(
         help="An entry's name or the start of it.",
-        show_default="the newest",
+        show_default=complete.DEFAULT_ENTRY,
         autocompletion=complete.entries,
     ),
 ]
@@ -145,7 +145,7 @@ def sync(
     needs = needed_entries(folder).get(entry.name, []) if plan.changes else []
     if not as_json:
         facts = {
-            "entry": str(entry.path),
+            "entry": console.place(entry.path),
             "images": f"{plan.kept:,} as they were, {plan.new:,} new, {plan.gone:,} gone",
             "changed": "; ".join(plan.changes) or "nothing",
         }
@@ -162,11 +162,11 @@ def sync(
         console.print_json(_synced_json(made, plan, forwarded) | {"needed_by": list(needs)})
         return
     name_of = prepared.dataset.name
-    done = f"{made.path}: {forwarded:,} images forwarded, in step with {name_of}"
+    done = f"{console.place(made.path)}: {forwarded:,} images forwarded, in step with {name_of}"
     if not plan.changes:
-        done = f"{entry.path}: in step with {name_of}, nothing to do"
+        done = f"{console.place(entry.path)}: in step with {name_of}, nothing to do"
     elif dry_run:
-        done = f"{entry.path}: would be written anew, {plan.new:,} images forwarded"
+        done = f"{console.place(entry.path)}: would be written anew, {plan.new:,} images forwarded"
     console.stdout().print(done, soft_wrap=True)
 
 

@@ -142,7 +142,8 @@ def _show(report: dict[str, Any]) -> None:
         _show_damage(report)
     if report["folds_damaged"]:
         out.print(
-            f"{report['path']}: the folds, which only say where damage is, are damaged",
+            f"{console.place(report['path'])}: the folds, which only say where "
+            "damage is, are damaged",
             soft_wrap=True,
         )
     if not report["good"] and "sample" not in report:
@@ -153,8 +154,8 @@ def _show(report: dict[str, Any]) -> None:
         )
         return
     out.print(
-        f"{report['path']}: all {report['rows']:,} rows, labels, ids and the key match their "
-        "checksums",
+        f"{console.place(report['path'])}: all {report['rows']:,} rows, labels, ids "
+        "and the key match their checksums",
         soft_wrap=True,
     )
     if "sample" in report:
@@ -169,7 +170,7 @@ def _show_damage(report: dict[str, Any]) -> None:
     vague = [bad for bad in damage if not bad["rows"]]
     blocks = f"{len(damage):,} {'block' if len(damage) == 1 else 'blocks'}"
     count = f"{len(rows):,} bad {'row' if len(rows) == 1 else 'rows'}, in " if rows else ""
-    out.print(f"{report['path']}: damaged; {count}{blocks} of rows:", soft_wrap=True)
+    out.print(f"{console.place(report['path'])}: damaged; {count}{blocks} of rows:", soft_wrap=True)
     for split, row, name in rows[:MOST_ROWS]:
         out.print(f"  {split} row {row:,} ({name})", soft_wrap=True)
     if rows[MOST_ROWS:]:

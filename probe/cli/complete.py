@@ -12,6 +12,9 @@ from probe.backbones.catalog import BACKBONES
 from probe.core.machine import default_cache_dir
 from probe.heads.catalog import HEADS
 
+# what `Store.choose` takes where no entry is named, for help texts
+DEFAULT_ENTRY = "the newest, but no control with random weights"
+
 
 def entries(ctx: typer.Context) -> list[str]:
     """Return the names of the cache's entries, the newest first."""

@@ -34,7 +34,9 @@ def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
             str(len(one.classes)),
             ", ".join(one.splits),
             one.licence,
-            str(folder / one.name) if one.layouts[0].sources else "comes with scikit-learn",
+            console.place(folder / one.name)
+            if one.layouts[0].sources
+            else "comes with scikit-learn",
         ]
         for one in DATASETS.values()
     ]
@@ -85,7 +87,10 @@ def show_dataset(
         )
         return
     out = console.stdout()
-    facts = {"dataset": found.name, "root": str(found.root or "in a package")}
+    facts = {
+        "dataset": found.name,
+        "root": console.place(found.root) if found.root else "in a package",
+    }
     if not found.task.exclusive:
         facts["labels"] = "an image may have several, or none"
     console.facts(out, facts)

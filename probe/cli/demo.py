@@ -59,4 +59,4 @@ def demo(
         step(command)
         asked = HeadRequest(solver=solver, params=params, command=command)
         head_run, path = fit_shown(join(store, entry), asked, folder=None, runs=folder / "runs")
-        show(head_run, path, outcome.entries[0].classes)
+        show(head_run, path, outcome.entries[0].classes, cache_dir=folder)

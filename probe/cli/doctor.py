@@ -46,7 +46,7 @@ def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         facts["mxnet"], works = str(error), False
     facts["gpu driver"] = _driver()
     usage = shutil.disk_usage(folder if folder.exists() else ".")
-    facts["cache"] = f"{folder.resolve()}, {console.size(usage.free)} free"
+    facts["cache"] = f"{console.place(folder)}, {console.size(usage.free)} free"
     if as_json:
         console.print_json(facts)
     else:

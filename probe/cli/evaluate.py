@@ -94,6 +94,8 @@ def evaluate(
     if outcome.labels is not None:
         out.print()
         show_each(out, outcome.labels, loaded[0].about.classes, outcome.split)
+    out.print()
+    console.facts(out, {"next": console.command("serve", bundle)})
 
 
 def _by_split(two: Mapping[str, Any], split: str) -> dict[str, Any]:

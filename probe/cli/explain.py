@@ -76,7 +76,7 @@ def explain(
         "flags": ", ".join(found.prediction.flags) or "none",
         "nearest": "; ".join(near) or "the bundle remembers no training images",
         "map": f"{found.kind} of {found.label}" if found.kind else "none",
-        "picture": str(target),
+        "picture": console.place(target),
     }
     console.facts(console.stdout(), {word: one_line(text) for word, text in facts.items()})
 

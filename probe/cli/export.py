@@ -51,7 +51,9 @@ def export(
         console.print_json({"format": to, "files": files})
         return
     rows = {
-        ("made" if number == 0 else "and"): f"{path}  ({console.size(path.stat().st_size)})"
+        (
+            "made" if number == 0 else "and"
+        ): f"{console.place(path)}  ({console.size(path.stat().st_size)})"
         for number, path in enumerate(paths[:1])
     }
     for path in paths[1:]:

@@ -71,7 +71,7 @@ def show(outcome: Outcome) -> None:
         done = f"made of rows at hand, nothing to forward ({console.duration(outcome.seconds)})"
     for entry in outcome.entries:
         size = console.size(entry.path.stat().st_size)
-        facts = {"entry": f"{entry.path}  ({size})", "done": done}
+        facts = {"entry": f"{console.place(entry.path)}  ({size})", "done": done}
         if entry.dataset != outcome.asked:
             facts["note"] = f"the same images and labels as {entry.dataset}, kept as its entry"
         console.facts(out, facts | next_step(entry, outcome.store))
@@ -81,6 +81,7 @@ def next_step(entry: FeatureSet, store: Store) -> dict[str, str]:
     """Return what to do with an entry: fit a head, or why none can be fitted."""
     from probe.cache.joining import join
     from probe.datasets.head_check import why_no_head_for
+    from probe.screen import console
 
     splits: Mapping[str, FeatureSplit] = entry.splits
     if "train" not in splits:  # it may have been extracted apart
@@ -88,4 +89,6 @@ def next_step(entry: FeatureSet, store: Store) -> dict[str, str]:
     labels = {name: split.labels for name, split in splits.items()}
     content = {name: split.content for name, split in splits.items()}
     bleak = why_no_head_for(labels, entry.classes, content)
-    return {"next": f"probe head {entry.name}"} if bleak is None else {"heads": bleak}
+    if bleak is not None:
+        return {"heads": bleak}
+    return {"next": console.command("head", entry.name, cache_dir=store.folder.parent)}

@@ -65,4 +65,4 @@ def head(
     if as_json:
         console.print_json({"run": str(path), **run.result.to_dict()})
     else:
-        show(run, path, joined.entry.classes)
+        show(run, path, joined.entry.classes, cache_dir=folder)

@@ -30,15 +30,15 @@ NAMES = {
 WORST = 20  # classes listed where there are more
 
 
-def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
-    """Print the figures of a run, split by split and class by class, and where it is kept."""
+def show(run: HeadRun, folder: Path, classes: tuple[str, ...], *, cache_dir: Path) -> None:
+    """Print the figures of a run, where it is kept, and what comes next."""
     from probe.screen import console
 
     out, result = console.stdout(), run.result
     if not result.task.exclusive:
         show_labels(out, result, classes)
         show_subgroups(out, result)
-        _show_files(out, result, folder)
+        _show_files(out, result, folder, cache_dir)
         return
     show_metrics(out, result, NAMES)
     about = about_run(result)
@@ -66,7 +66,7 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...]) -> None:
     if run.curve is not None:
         out.print()
         _show_curve(out, run.curve)
-    _show_files(out, result, folder)
+    _show_files(out, result, folder, cache_dir)
 
 
 def show_subgroups(out: Console, result: RunResult, *, first: str = "\n") -> None:
@@ -160,7 +160,7 @@ def groups_note(result: RunResult) -> str | None:
     )
 
 
-def _show_files(out: Console, result: RunResult, folder: Path) -> None:
+def _show_files(out: Console, result: RunResult, folder: Path, cache_dir: Path) -> None:
     from probe.screen import console
 
     out.print()
@@ -171,9 +171,20 @@ def _show_files(out: Console, result: RunResult, folder: Path) -> None:
         out,
         {
             "fitted": f"in {console.duration(result.seconds)}",
-            "run": f"{folder}: {', '.join(files)}",
+            "run": f"{console.place(folder)}: {', '.join(files)}",
+            "next": after_run(result, folder, cache_dir),
         },
     )
+
+
+def after_run(result: RunResult, folder: Path, cache_dir: Path) -> str:
+    """Return the command that comes after a run: a bundle, or a page where it has no network."""
+    from probe.screen import console
+
+    name = console.run_name(folder, cache_dir)
+    if not all(result.weights.split("+")):  # imported features: nothing can compute new ones
+        return console.command("report", name, "--open", cache_dir=cache_dir)
+    return console.command("bundle", name, cache_dir=cache_dir)
 
 
 def _show_curve(out: Console, curve: LearningCurve) -> None:

@@ -20,7 +20,7 @@ TWO = "Two classes"
 Entry = Annotated[
     str | None,
     typer.Argument(
-        help="A cache entry or the start of its name.", show_default="the newest",
+        help="A cache entry or the start of its name.", show_default=complete.DEFAULT_ENTRY,
         autocompletion=complete.entries,
     ),
 ]  # fmt: skip

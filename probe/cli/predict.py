@@ -121,6 +121,7 @@ def predict(
     from probe.core.options import default_workers
     from probe.predict import Predictor, find_images, predict_images
     from probe.predict.predictor import check_words
+    from probe.screen import console
 
     check_words(tta, combine, weighting)
     if as_json and form != "table":
@@ -159,6 +160,11 @@ def predict(
             "jsonl": _json_lines,
         }
         writers[form](watch.over(found))
+    if watch.first is not None and form == "table" and not as_json:
+        after = console.command("explain", Path(inputs[0]), Path(watch.first))
+        if backbone is not None:
+            after = _bundle_command(backbone, weights, preprocess, mean, classes, folder)
+        console.facts(console.stderr(), {"next": after})
     if watch.bad:
         sys.stderr.write(f"probe: {len(watch.bad)} of {len(paths)} images could not be read\n")
         raise typer.Exit(1)
@@ -197,12 +203,30 @@ def _own_top(
     return top.load(batch_size=batch_size, device=device)
 
 
+def _bundle_command(
+    backbone: str,
+    weights: str,
+    preprocess: str | None,
+    mean: Path | None,
+    classes: str | None,
+    folder: Path,
+) -> str:
+    """Return the command that makes a bundle of what answered without one."""
+    from probe.screen import console
+
+    given = {"--weights": None if weights == "auto" else weights, "--preprocess": preprocess,
+             "--mean": mean, "--classes": classes}  # fmt: skip
+    words = [word for name, value in given.items() if value for word in (name, value)]
+    return console.command("bundle", "--backbone", backbone, *words, cache_dir=folder)
+
+
 @dataclass
 class _Watch:
     """Passes predictions on behind a progress bar; tells of images that cannot be read."""
 
     total: int
     bad: list[BadImage] = field(default_factory=list, init=False)
+    first: str | None = field(default=None, init=False)  # image that was answered
 
     def over(self, found: Iterable[Prediction | BadImage]) -> Iterator[Prediction]:
         from probe.predict import Prediction
@@ -216,6 +240,7 @@ class _Watch:
             for one in found:
                 bar.advance(task)
                 if isinstance(one, Prediction):
+                    self.first = self.first or one.image
                     yield one
                 else:
                     self.bad.append(one)

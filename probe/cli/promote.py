@@ -90,8 +90,8 @@ def promote(
     if resume:
         _check_resume(context)
         target = unfinished(folder / "runs") if run is None else find_run(folder / "runs", run)
-        with _resumable(as_json=as_json):
-            _show(go_on(target, folder, workers=workers), as_json=as_json)
+        with _resumable(folder, as_json=as_json):
+            _show(go_on(target, folder, workers=workers), folder, as_json=as_json)
         return
     options = Options.of(
         epochs=epochs, batch_size=batch_size, start=start, freeze=freeze,
@@ -115,34 +115,37 @@ def promote(
     source = open_source(chosen, asked.places(folder))
     if show_batch is not None:
         draw_first_batch(source, asked, show_batch)
-        console.facts(console.stdout(), {"batch": str(show_batch)})
+        console.facts(console.stdout(), {"batch": console.place(show_batch)})
     elif dry_run:
         look_ahead(source, asked, workers=workers)
     else:
-        with _resumable(as_json=as_json):
-            _show(train_new(source, asked, folder, out, workers=workers), as_json=as_json)
+        with _resumable(folder, as_json=as_json):
+            made = train_new(source, asked, folder, out, workers=workers)
+            _show(made, folder, as_json=as_json)
 
 
 @contextmanager
-def _resumable(*, as_json: bool) -> Iterator[None]:
+def _resumable(cache_dir: Path, *, as_json: bool) -> Iterator[None]:
     """Say how a run that Ctrl-C stops goes on, and exit with 130; JSON is shown alone."""
     try:
         with console.quiet(as_json, warnings=True):
             yield
     except KeyboardInterrupt as stop:
         if stop.args:  # the folder, once there is something in it to go on from
-            sys.stderr.write(f"probe: stopped; `probe promote --resume {stop.args[0]}` goes on\n")
+            run = console.run_name(Path(stop.args[0]), cache_dir)
+            again = console.command("promote", "--resume", run, cache_dir=cache_dir)
+            sys.stderr.write(f"probe: stopped; `{again}` goes on\n")
             raise typer.Exit(130) from None
         raise
 
 
-def _show(made: Trained, *, as_json: bool) -> None:
+def _show(made: Trained, cache_dir: Path, *, as_json: bool) -> None:
     if as_json:
         console.print_json(made.done.to_dict())
         return
     if made.courses:
         show_comparison(made.courses, made.done.folder)
-    show_promoted(made.done, made.begun)
+    show_promoted(made.done, made.begun, cache_dir)
 
 
 RESUMABLE = {"run", "resume", "cache_dir", "as_json", "workers"}
@@ -184,11 +187,11 @@ def show_comparison(courses: Sequence[Course], folder: Path) -> None:
     ]
     console.table(out, columns, rows, right=range(1, 6))
     out.print()
-    console.facts(out, {"picture": str(folder / "comparison.png")})
+    console.facts(out, {"picture": console.place(folder / "comparison.png")})
     out.print()
 
 
-def show_promoted(done: Promoted, begun: Begun) -> None:
+def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
     """Print what was gained, image by image, what it cost, and what to do next."""
     from probe.finetune.advice import other_recipes, tried
 
@@ -221,9 +224,10 @@ def show_promoted(done: Promoted, begun: Begun) -> None:
     if done.result.test_looks:
         facts["test"] = f"this was evaluation {done.result.test_looks} of these test rows"
     best = done.result.params["best_epoch"]
-    facts["run"] = f"{done.folder} (epoch {best} is kept)"
-    facts["next"] = (
-        f"probe bundle {shlex.quote(str(done.folder if done.better else source.folder))}"
+    facts["run"] = f"{console.place(done.folder)} (epoch {best} is kept)"
+    kept = done.folder if done.better else source.folder
+    facts["next"] = console.command(
+        "bundle", console.run_name(kept, cache_dir), cache_dir=cache_dir
     )
     console.facts(out, facts)
 

@@ -110,12 +110,12 @@ def report(
     if as_json:
         console.print_json(done)
     else:
-        _show(done)
+        _show(done, _next(material, folder))
     if open_it:
         typer.launch(page.path.resolve().as_uri())
 
 
-def _show(done: Mapping[str, Any]) -> None:
+def _show(done: Mapping[str, Any], after: str) -> None:
     """Say what was written, and what is not on the page."""
     from probe.screen import console
 
@@ -125,13 +125,25 @@ def _show(done: Mapping[str, Any]) -> None:
     what = f"{console.size(done['bytes'])}, {n_runs:,} {'run' if n_runs == 1 else 'runs'}, "
     what += f"{done['points']:,} points, "
     what += f"{done['thumbnails']:,} thumbnails, in {console.duration(done['seconds'])}"
-    facts = {"page": f"{done['page']}: {what}"}
+    facts = {"page": f"{console.place(done['page'])}: {what}"}
     if done["pictures"]:
         folder = Path(done["pictures"][0]).parent
-        facts["png"] = f"{folder}: {', '.join(Path(one).name for one in done['pictures'])}"
+        facts["png"] = (
+            f"{console.place(folder)}: {', '.join(Path(one).name for one in done['pictures'])}"
+        )
     if done["csv"]:
-        facts["csv"] = done["csv"]
-    console.facts(console.stdout(), facts)
+        facts["csv"] = console.place(done["csv"])
+    console.facts(console.stdout(), facts | {"next": after})
+
+
+def _next(material: Material, cache_dir: Path) -> str:
+    """Return the command that makes a bundle of the best run, or that lists the runs."""
+    from probe.screen import console
+
+    best = material.leader
+    if best is None or best.run is None or not all(best.weights.split("+")):
+        return console.command("runs", "list", cache_dir=cache_dir)
+    return console.command("bundle", best.run, cache_dir=cache_dir)
 
 
 def _material(

@@ -19,7 +19,7 @@ from probe.cache.needed import in_words
 from probe.cache.store import Entry, Store
 from probe.cli import complete
 from probe.cli.commands import Command, command_app
-from probe.cli.head_figures import LABEL_NAMES, NAMES, about_run, show_metrics
+from probe.cli.head_figures import LABEL_NAMES, NAMES, about_run, after_run, show_metrics
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.core.plain import to_plain
 from probe.core.run_folders import outside_runs
@@ -77,7 +77,7 @@ def list_runs(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         return
     out = console.stdout()
     if not kept and not benches:
-        out.print(f"{folder / 'runs'}: no runs yet; `probe head` makes one")
+        out.print(f"{console.place(folder / 'runs')}: no runs yet; `probe head` makes one")
         return
     if kept:
         _show_list(kept, entries)
@@ -87,7 +87,9 @@ def list_runs(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         console.table(out, ["bench", "made", "rows", "winner"], rows, right=(2,))
     if newest := next((one for one in kept if one.result is not None), None):
         console.stderr().print()
-        console.facts(console.stderr(), {"next": f"probe runs show {newest.folder.name}"})
+        name = console.run_name(newest.folder, folder)
+        after = console.command("runs", "show", name, cache_dir=folder)
+        console.facts(console.stderr(), {"next": after})
 
 
 def _show_list(kept: Sequence[Kept], entries: Mapping[str, Entry]) -> None:
@@ -212,7 +214,7 @@ def show_run(run: Run = None, cache_dir: CacheDir = None, as_json: AsJson = Fals
     out = console.stdout()
     params = ", ".join(f"{k} {v}" for k, v in result.params.items() if v not in (None, "", False))
     facts = {
-        "run": str(found),
+        "run": console.place(found),
         "made": f"{_when(result.created)}, by {result.command}",
         "features": f"{_features(result, _entries(folder))}, {result.weights}",
         "entry": result.entry,
@@ -223,7 +225,8 @@ def show_run(run: Run = None, cache_dir: CacheDir = None, as_json: AsJson = Fals
     show_metrics(out, result, NAMES if result.multilabel is None else LABEL_NAMES)
     out.print()
     files = ", ".join(sorted(one.name for one in found.iterdir() if one.is_file()))
-    console.facts(out, about_run(result) | {"kept": files, "next": f"probe bundle {found.name}"})
+    after = after_run(result, found, folder)
+    console.facts(out, about_run(result) | {"kept": files, "next": after})
 
 
 @app.command(cls=Command)
@@ -351,7 +354,9 @@ def remove(
         console.print_json({"removed": list(map(str, found)), "bytes": sum(sizes)})
         return
     for path, size in zip(found, sizes, strict=True):
-        console.stdout().print(f"removed {path} ({console.size(size)})", soft_wrap=True)
+        console.stdout().print(
+            f"removed {console.place(path)} ({console.size(size)})", soft_wrap=True
+        )
 
 
 def _confirm(folders: Sequence[Path]) -> None:

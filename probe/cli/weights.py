@@ -89,7 +89,7 @@ def fetch_weights(
 
     with console.DownloadBar(name) as bar:
         path = fetch(name, cache_folder(cache_dir), mirrors=mirror or (), progress=bar)
-    console.stdout().print(str(path))
+    console.stdout().print(console.place(path), soft_wrap=True)
 
 
 Backbone = Annotated[
@@ -134,13 +134,15 @@ def check(
     verdict = check_weights(weights, spec, cache_dir=folder, memo=memo)
     require_agreement(verdict, weights)
     kept = record_answer(verdict.now, folder) if record else None
-    known = f"recorded in {kept}" if kept else "none; unverified"
+    known = f"recorded in {console.place(kept)}" if kept else "none; unverified"
     if verdict.answer is not None:
         known = (
             f"{verdict.answer.name}: off by {verdict.deviation:.1g}, at most {verdict.tolerance:g}"
         )
     facts = {
-        "weights": f"{weights.name} ({weights.path})",
+        "weights": f"{weights.name} ({console.place(weights.path)})"
+        if weights.path
+        else weights.name,
         "features": f"{spec.name}, layer {verdict.now.layer}",
         "input": f"{weights.preprocess.describe()}  [{weights.decided_by}]",
         "known answer": known,
@@ -181,7 +183,7 @@ def convert(
         weights = with_mean(weights, mean)
     done = convert_weights(weights, spec, out, overwrite=overwrite)
     facts = {
-        "written": f"{done.path}  ({console.size(done.path.stat().st_size)})",
+        "written": f"{console.place(done.path)}  ({console.size(done.path.stat().st_size)})",
         "holds": f"{spec.name} up to {done.layer}, {done.parameters} arrays, float32",
         "input": weights.preprocess.describe(),
     }

@@ -85,8 +85,10 @@ def _facts(
     held: Mapping[str, tuple[str, ...]],
     others: Mapping[str, str],
 ) -> dict[str, str]:
+    from probe.screen import console
+
     facts = {
-        "file": str(opened.path),
+        "file": console.place(opened.path),
         "format": opened.format,
         "known as": known.name if known else "nothing in the catalog",
         "input": _input(opened, known),

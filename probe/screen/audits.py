@@ -69,7 +69,11 @@ def audit_shown(
     if not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: give a cosine from 0 to 1")
     store = Store(folder)
-    joined = join(store, store.choose(entry))
+    chosen = store.choose(entry)
+    if entry is None:
+        what = "random weights; nothing else is there" if chosen.untrained else "the newest"
+        console.facts(console.stderr(), {"entry": f"{chosen.name}, {what}"})
+    joined = join(store, chosen)
     scored = _scored_run(folder / "runs", joined.entry.name, run)
     with run_folder(out, folder / "runs") as target:
         found = _find(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shlex
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +30,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from probe.core.machine import default_cache_dir
 
 FOLDED_WIDTH = 20  # characters that a folded column has at least
 PIPED_WIDTH = 1000  # columns where nobody looks: lines stay whole for grep and cut
@@ -120,6 +124,38 @@ def facts(console: Console, rows: Mapping[str, str]) -> None:
     for word, value in rows.items():
         line = Text.assemble((f"{word:<{width}}  ", "bold cyan"), value)
         console.print(line, soft_wrap=True)
+
+
+def place(path: str | os.PathLike[str]) -> str:
+    """Return a path as it is printed: from the working directory if it lies below it, else whole.
+
+    What ``--json`` prints is as it was given, for programs.
+    """
+    whole, here = Path(os.path.abspath(path)), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
+
+
+def command(*words: str | os.PathLike[str], cache_dir: Path | None = None) -> str:
+    """Return a command of `probe` that can be pasted into a shell.
+
+    Parameters
+    ----------
+    cache_dir : Path, optional
+        The state folder that the command has to find again: named where it is not the default.
+    """
+    there = [place(one) if isinstance(one, Path) else str(one) for one in words]
+    if cache_dir is not None and not _same(cache_dir, default_cache_dir()):
+        there += ["--cache-dir", place(cache_dir)]
+    return f"probe {shlex.join(there)}"
+
+
+def _same(a: Path, b: Path) -> bool:
+    return os.path.abspath(a) == os.path.abspath(b)
+
+
+def run_name(folder: Path, cache_dir: Path) -> str:
+    """Return how a command names a run: its name alone where it lies among the runs."""
+    return folder.name if _same(folder.parent, cache_dir / "runs") else place(folder)
 
 
 def chosen(found: tuple[Path, str]) -> Path:

@@ -251,7 +251,7 @@ def _facts(prepared: Prepared) -> dict[str, str]:
         **({"heads": bleak} if (bleak := why_no_head(dataset, content)) else {}),
         **({"classes": numbered} if (numbered := numbering(dataset.classes)) else {}),
         "backbone": f"{prepared.backbone.name}, layer {cuts}",
-        "weights": weights.name + (f" ({weights.path})" if weights.path else ""),
+        "weights": weights.name + (f" ({console.place(weights.path)})" if weights.path else ""),
         "input": f"{prepared.preprocess.describe()}  [{weights.decided_by}]",
     }
     spec, size = prepared.backbone, prepared.preprocess.size

@@ -53,7 +53,7 @@ def show_start(
     frozen = "" if options.freeze == "none" else f", frozen: {options.freeze}"
     steps = f"{training.updates} step{'' if training.updates == 1 else 's'}"
     facts = {
-        "run": str(source.folder),
+        "run": console.place(source.folder),
         "network": f"{network}; head {head}{frozen}",
         "images": f"{len(source.train):,} to train on, {len(source.val):,} held out by the run",
         "start": f"{word} {f'{100 * begun.score:.2f} %'} on validation, loss {begun.loss:.4f}",
