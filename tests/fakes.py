@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import Layer, Pool
 from probe.datasets.spec import Dataset, Split
-from probe.extraction.extract import Job, decide
+from probe.extraction.job import Job, decide
 from probe.preprocess.spec import TORCHVISION
 
 SIZE = 8

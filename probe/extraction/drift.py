@@ -12,7 +12,8 @@ from probe.cache.compare import recipe_differences
 from probe.cache.features import FeatureSet
 from probe.cache.filling import as_bytes
 from probe.errors import CacheError
-from probe.extraction.extract import Job, forward_rows
+from probe.extraction.extract import forward_rows
+from probe.extraction.job import Job
 from probe.extraction.request import Prepared
 
 TOLERANCE = {"float32": 1e-4, "float16": 1e-3}  # of a row's norm; engines agree to the first

@@ -1,9 +1,9 @@
 """The frozen pass: every image through the backbone once, its features into the cache.
 
-`probe.extraction.job` decides and touches nothing; `extract_features` does it, in the only loop
-that forwards images, the next batch decoded while one is in the network. Rows that some entry of
-the same recipe holds are copied, so a new split, a larger sample or other labels forward only
-images that were never seen.
+What is to be done was decided before, see `probe.extraction.job`. `extract_features` returns an
+entry that is there (`find_entries`); else it writes one, copies the rows that other entries of the
+same recipe hold, and forwards the rest in the only loop that forwards images. So a new split, a
+larger sample or other labels forward only images that were never seen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,20 +33,17 @@ from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
 from probe.engines import Engine
 from probe.errors import DataError
-from probe.extraction.job import Cut, Job, decide
+from probe.extraction.job import Cut, Job
 from probe.preprocess.spec import UInt8Image
 from probe.preprocess.views import image_views
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Cut", "Job", "Observer", "Reuse", "decide", "default_batch_size", "extract_features",
-           "find_entries", "forward_rows"]  # fmt: skip
-
 Reuse = Literal["entry", "rows", "nothing"]
 
 
 class Observer(Protocol):
-    """Callbacks for the progress of a pass."""
+    """Callbacks for the progress of a pass; none is called where all entries are there."""
 
     def copied(self, rows: int, left: int) -> None:
         """Rows came from other entries or an interrupted run; `left` are to be forwarded."""
@@ -113,10 +110,12 @@ def extract_features(
     ----------
     Donahue et al., DeCAF, arXiv:1310.1531: late activations as generic features.
     """
+    if reuse == "entry" and None not in (found := find_entries(job, store)):
+        return cast("list[FeatureSet]", found)
     with ExitStack() as stack:
         for cut in sorted(job.cuts, key=lambda cut: cut.key.digest):  # one order: no deadlock
             stack.enter_context(store.lock(cut.key, on_wait=_waiter(job, cut, store, observer)))
-        # again: the process we waited for may have made them
+        # again: a process that had the lock may have made them
         entries = find_entries(job, store) if reuse == "entry" else [None] * len(job.cuts)
         open_cuts = [cut for cut, entry in zip(job.cuts, entries, strict=True) if entry is None]
         if open_cuts:

@@ -1,8 +1,8 @@
 """Turn a request into a decided pass: dataset, weights, layers and keys.
 
-The command line and the comparison of backbones start here; `probe.extraction.extract` does the
-rest. MXNet is not imported unless a row has to be forwarded or weights were never seen. What was
-asked for is recorded in the entry, so that the same can be asked for again.
+`prepare` makes of a `Request`, the options of `probe extract`, what `probe.extraction.extract` runs.
+MXNet is not imported unless a row has to be forwarded or weights were never seen. The request is
+recorded in the entry, and `repeat` returns it, so that the same pass can be run again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
 from probe.engines import Engine, check_device_name, make_engine
 from probe.errors import CacheError, ProbeError, UsageError, WeightsError
-from probe.extraction.extract import Job, decide, default_batch_size
+from probe.extraction.extract import default_batch_size
+from probe.extraction.job import Job, decide
 from probe.preprocess.spec import PreprocessSpec, load_preprocess
 from probe.weights import (
     Loaded,
@@ -48,9 +49,77 @@ from probe.weights import (
     with_mean,
 )
 
-__all__ = ["Prepared", "Request", "prepare", "repeat", "requested_dataset"]
-
 DTYPES = ("float32", "float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The options of `probe extract`, under their names on the command line.
+
+    Parameters
+    ----------
+    strict : bool
+        Hash images and weights again, whatever the memo remembers of them.
+    images : Dataset, optional
+        The images, where they are read already; `dataset` is what they are called then.
+    """
+
+    backbone: str
+    dataset: str
+    cache_dir: Path
+    dataset_root: Path | None = None
+    weights: str = "auto"
+    preprocess: str | None = None
+    mean: str | None = None
+    layers: tuple[str, ...] = ()
+    pool: str | None = None
+    size: int | None = None
+    resize: str | None = None
+    splits: tuple[str, ...] = ()
+    per_class: int | None = None
+    limit: int | None = None
+    coarse: bool = False
+    skip_bad: bool = False
+    seed: int = 42
+    batch_size: int | None = None
+    workers: int = 2
+    device: str = "auto"
+    dtype: str = "float32"
+    views: str = "none"
+    strict: bool = False
+    command: str = ""
+    images: Dataset | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        layer: Words = None,
+        split: Words = None,
+        dataset_root: str | Path | None = None,
+        mean: str | Path | None = None,
+        workers: int | None = None,
+        **same: Any,
+    ) -> Request:
+        """Return what the options of `probe extract` ask for, as their text or Python's values.
+
+        Parameters
+        ----------
+        layer, split
+            ``a,b``, or a sequence of names.
+        workers : int, optional
+            Default: one a core, at most 8.
+        **same
+            The other fields.
+        """
+        return cls(
+            layers=words(layer),
+            splits=words(split),
+            dataset_root=None if dataset_root is None else Path(dataset_root),
+            mean=None if mean is None else str(mean),
+            workers=workers or default_workers(),
+            **same,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,76 +309,6 @@ def _batch_size(request: Request, size: int) -> int:
     views = view_count(request.views)
     asked = request.batch_size or default_batch_size(size)
     return max(asked // views, 1) * views
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The options of `probe extract`, under their names on the command line.
-
-    Parameters
-    ----------
-    strict : bool
-        Hash images and weights again, whatever the memo remembers of them.
-    images : Dataset, optional
-        The images, where they are read already; `dataset` is what they are called then.
-    """
-
-    backbone: str
-    dataset: str
-    cache_dir: Path
-    dataset_root: Path | None = None
-    weights: str = "auto"
-    preprocess: str | None = None
-    mean: str | None = None
-    layers: tuple[str, ...] = ()
-    pool: str | None = None
-    size: int | None = None
-    resize: str | None = None
-    splits: tuple[str, ...] = ()
-    per_class: int | None = None
-    limit: int | None = None
-    coarse: bool = False
-    skip_bad: bool = False
-    seed: int = 42
-    batch_size: int | None = None
-    workers: int = 2
-    device: str = "auto"
-    dtype: str = "float32"
-    views: str = "none"
-    strict: bool = False
-    command: str = ""
-    images: Dataset | None = field(default=None, repr=False, compare=False)
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        layer: Words = None,
-        split: Words = None,
-        dataset_root: str | Path | None = None,
-        mean: str | Path | None = None,
-        workers: int | None = None,
-        **same: Any,
-    ) -> Request:
-        """Return what the options of `probe extract` ask for, as their text or Python's values.
-
-        Parameters
-        ----------
-        layer, split
-            ``a,b``, or a sequence of names.
-        workers : int, optional
-            Default: one a core, at most 8.
-        **same
-            The other fields.
-        """
-        return cls(
-            layers=words(layer),
-            splits=words(split),
-            dataset_root=None if dataset_root is None else Path(dataset_root),
-            mean=None if mean is None else str(mean),
-            workers=workers or default_workers(),
-            **same,
-        )
 
 
 def provenance_of(

@@ -38,9 +38,9 @@ from probe.datasets.image_inputs import ImageSources
 from probe.datasets.spec import Dataset, Split
 from probe.engines import Engine, check_device_name, make_engine
 from probe.errors import UsageError
+from probe.extraction.cached_rows import CachedRows
 from probe.extraction.extract import default_batch_size, extract_features
 from probe.extraction.job import decide
-from probe.extraction.recall import Recall
 from probe.preprocess.spec import RESIZES, PreprocessSpec, load_preprocess
 from probe.weights import (
     ResolvedWeights,
@@ -173,16 +173,16 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         folder = self._cache_dir()
         stores = [Store(folder), Store(folder / OWN_FOLDER)]
         with _forwarding:
-            recall = Recall(stores, plan.key)
-            if len(_missing(images, recall)):
+            cached = CachedRows(stores, plan.key)
+            if len(_missing(images, cached)):
                 # processes of a search take turns: each finds what the one before has forwarded
                 with stores[-1].lock(plan.key, on_wait=lambda _holder: None):
-                    missing = _missing(images, Recall(stores, plan.key))
+                    missing = _missing(images, CachedRows(stores, plan.key))
                     if len(missing):
                         self._forward(plan, images.take(missing), stores[-1])
-                recall = Recall(stores, plan.key)
+                cached = CachedRows(stores, plan.key)
             contents = [row.tobytes() for row in images.content()]
-            found = recall.rows(contents)
+            found = cached.rows(contents)
         return found.reshape(len(images), self.n_features_out_)
 
     def get_feature_names_out(self, input_features: Any = None) -> NDArray[Any]:  # noqa: ARG002
@@ -356,10 +356,10 @@ def _count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 1
 
 
-def _missing(images: ImageSources, recall: Recall) -> NDArray[np.intp]:
+def _missing(images: ImageSources, cached: CachedRows) -> NDArray[np.intp]:
     """Return the first row of each image that the cache lacks."""
     seen: dict[bytes, int] = {}
     for row, content in enumerate(images.content()):
-        if (one := content.tobytes()) not in recall:
+        if (one := content.tobytes()) not in cached:
             seen.setdefault(one, row)
     return np.array(sorted(seen.values()), np.intp)

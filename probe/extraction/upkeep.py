@@ -14,7 +14,8 @@ from probe.cache.pack import pack
 from probe.cache.store import Entry, Store
 from probe.cache.unfinished import proven_rows
 from probe.errors import CacheError, CorruptEntryError
-from probe.extraction.extract import Cut, Observer, extract_features
+from probe.extraction.extract import Observer, extract_features
+from probe.extraction.job import Cut
 from probe.extraction.request import Prepared
 
 

@@ -18,7 +18,7 @@ from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.evaluation.task import Task
 from probe.evaluation.two_classes import Threshold, answers_of
-from probe.extraction.recall import Recall
+from probe.extraction.cached_rows import CachedRows
 from probe.predict.augment import (
     CACHED,
     COMBINATIONS,
@@ -44,13 +44,13 @@ class CachedFeatures:
 
     def __init__(self, bundle: Bundle, store: Store, views: str = "none") -> None:
         self._bundle, self._views = bundle, view_count(views)
-        self._recalls = [Recall([store], recipe_of(one, views)) for one in bundle.networks]
+        self._rows = [CachedRows([store], recipe_of(one, views)) for one in bundle.networks]
 
     def __len__(self) -> int:
-        return min(map(len, self._recalls))
+        return min(map(len, self._rows))
 
     def __contains__(self, content: bytes) -> bool:
-        return all(content in recall for recall in self._recalls)
+        return all(content in rows for rows in self._rows)
 
     def rows(self, contents: Sequence[bytes]) -> NDArray[np.float32]:
         """Return the features of images that are all in the cache, (n, views, n_features).
@@ -60,7 +60,7 @@ class CachedFeatures:
         CorruptEntryError
             A row does not match its checksum.
         """
-        each = [recall.rows(list(contents)) for recall in self._recalls]
+        each = [rows.rows(list(contents)) for rows in self._rows]
         flat = [rows.reshape(len(contents) * self._views, -1) for rows in each]
         return self._bundle.joined(flat).reshape(len(contents), self._views, -1)
 
@@ -145,9 +145,9 @@ class Predictor:
         self.threshold = _threshold(bundles, combination)
         self._columns = [_columns(self.classes, bundle) for bundle in bundles]
         self.weights = np.ones(len(bundles)) if equal else validation_weights(bundles)
-        self._recalls: list[CachedFeatures] = []
+        self._cached: list[CachedFeatures] = []
         if store is not None and tta in CACHED:
-            self._recalls = [CachedFeatures(bundle, store, tta) for bundle in bundles]
+            self._cached = [CachedFeatures(bundle, store, tta) for bundle in bundles]
 
     @property
     def task(self) -> Task:
@@ -168,11 +168,11 @@ class Predictor:
     @property
     def has_cached_features(self) -> bool:
         """Whether the cache has features for all bundles."""
-        return bool(self._recalls) and all(map(len, self._recalls))
+        return bool(self._cached) and all(map(len, self._cached))
 
     def is_cached(self, content: bytes) -> bool:
         """Whether the cache has the features of an image for all bundles."""
-        return self.has_cached_features and all(content in recall for recall in self._recalls)
+        return self.has_cached_features and all(content in cached for cached in self._cached)
 
     def pack(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return the pixels of all views of an image for all bundles, (pixels,)."""
@@ -216,7 +216,7 @@ class Predictor:
         if rows is not None and len(fresh) == len(contents):
             return rows
         known = [one for one in contents if one is not None]
-        recalled = self._recalls[number].rows(known)
+        recalled = self._cached[number].rows(known)
         every = np.empty((len(contents), *recalled.shape[1:]), np.float32)
         every[np.setdiff1d(np.arange(len(contents)), fresh)] = recalled
         if rows is not None:

@@ -1,4 +1,4 @@
-"""What a pass looks like on the terminal."""
+"""Run the frozen pass of a prepared request, shown on the terminal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from probe.core.short_repr import short_repr
 from probe.datasets.classes import numbering
 from probe.datasets.head_check import why_no_head
 from probe.errors import ProbeError
-from probe.extraction.extract import Reuse, extract_features, find_entries
+from probe.extraction.extract import Reuse, extract_features
 from probe.screen import console
 from probe.weights import default_layer
 
@@ -33,8 +33,7 @@ SAMPLED = 5  # images that are looked at to see whether they are enlarged
 
 
 class Screen:
-    """Draws a pass on stderr: estimate, bar, rate, time left. A
-    `probe.extraction.extract.Observer`.
+    """An `Observer` that draws a pass on stderr: estimate, bar, rate, time left.
 
     A second bar follows the process that this one waits for.
 
@@ -42,6 +41,13 @@ class Screen:
     ----------
     remark : callable, optional
         What to add to the estimate; asked for when there is one.
+
+    Attributes
+    ----------
+    wrote : bool
+        An entry was written; False where all were there.
+    forwarded : int
+        Images that went through the network.
     """
 
     def __init__(self, remark: Callable[[], str] = str) -> None:
@@ -51,7 +57,7 @@ class Screen:
         self._task: Any = None
         self._other_task: Any = None
         self._waits_for: list[Holder | None] = []
-        self.forwarded = 0
+        self.wrote, self.forwarded = False, 0
 
     def __enter__(self) -> Screen:
         return self
@@ -83,6 +89,7 @@ class Screen:
             self._other.update(self._other_task, completed=done, total=rows)
 
     def copied(self, rows: int, left: int) -> None:
+        self.wrote = True
         self._other.stop()
         if rows:
             self._say(f"{rows:,} rows are at hand already; {left:,} are to be forwarded")
@@ -119,9 +126,14 @@ def _whoever(holder: Holder | None) -> str:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pass came to; `found` where there was nothing to do at all.
+    """The result of a pass.
 
-    `asked` is the dataset's name: an entry of the same images and labels may have another.
+    Parameters
+    ----------
+    asked : str
+        The dataset's name; an entry of the same images and labels may have another.
+    found : bool
+        The entries were there already, and none was written.
     """
 
     __repr__ = short_repr
@@ -164,12 +176,8 @@ def run_pass(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Out
     console.facts(console.stderr(), _facts(prepared))
     for one in skipped:
         console.stderr().print(f"skipped   {one.id}: {one.reason}")
-    entries = find_entries(prepared.job, store) if reuse == "entry" else []
-    found = [entry for entry in entries if entry is not None]
-    if len(found) == len(prepared.job.cuts):
-        return Outcome(asked, found, True, 0, time.perf_counter() - started, skipped, store)
     with Screen(lambda: enlargement(prepared)) as screen:
-        made = extract_features(
+        entries = extract_features(
             prepared.job,
             store,
             lambda cuts: _announced_engine(prepared, cuts),
@@ -178,7 +186,7 @@ def run_pass(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Out
             reuse=reuse,
         )
     seconds = time.perf_counter() - started
-    return Outcome(asked, made, False, screen.forwarded, seconds, skipped, store)
+    return Outcome(asked, entries, not screen.wrote, screen.forwarded, seconds, skipped, store)
 
 
 def enlargement(prepared: Prepared) -> str:

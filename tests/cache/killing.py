@@ -31,7 +31,8 @@ from probe.cache.store import Store
 from probe.cache.unfinished import discard_unfinished, list_unfinished
 from probe.datasets.spec import Dataset
 from probe.errors import CacheError
-from probe.extraction.extract import Job, extract_features
+from probe.extraction.extract import extract_features
+from probe.extraction.job import Job
 from probe.extraction.upkeep import plan_sync, sync
 from tests.cache.toy import bytes_without_seal
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job

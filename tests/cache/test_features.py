@@ -15,7 +15,8 @@ from probe.cache.pack import CODECS, pack
 from probe.cache.store import Store
 from probe.datasets.spec import Dataset
 from probe.errors import CacheError, CorruptEntryError, UsageError
-from probe.extraction.extract import Job, decide, extract_features
+from probe.extraction.extract import extract_features
+from probe.extraction.job import Job, decide
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec
 from probe.preprocess.views import image_views
 from tests.cache.toy import everything, extract, small_entry

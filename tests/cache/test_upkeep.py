@@ -22,7 +22,8 @@ from probe.datasets import load_dataset
 from probe.datasets.files import HASH_KIND
 from probe.errors import CacheError
 from probe.extraction.drift import measure_drift
-from probe.extraction.extract import decide, extract_features
+from probe.extraction.extract import extract_features
+from probe.extraction.job import decide
 from probe.extraction.request import Request, repeat
 from probe.extraction.upkeep import SyncPlan, explain, plan_sync, sync
 from probe.preprocess.spec import TORCHVISION

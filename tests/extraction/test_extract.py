@@ -12,7 +12,8 @@ from probe.cache.features import FeatureSet
 from probe.cache.store import Store
 from probe.datasets.spec import Dataset
 from probe.errors import CorruptEntryError, DataError, ImageError
-from probe.extraction.extract import Job, default_batch_size, extract_features, find_entries
+from probe.extraction.extract import default_batch_size, extract_features, find_entries
+from probe.extraction.job import Job
 from tests.cache.toy import bytes_without_seal
 from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job, make_split
 

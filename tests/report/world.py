@@ -17,7 +17,8 @@ from probe.datasets import load_dataset
 from probe.evaluation.learning_curve import LearningCurve, Point, save_learning_curve
 from probe.evaluation.predictions import Predictions, save_predictions
 from probe.evaluation.scored import figures_of, intervals_of, measure, per_class_of, temperature_of
-from probe.extraction.extract import decide, extract_features
+from probe.extraction.extract import extract_features
+from probe.extraction.job import decide
 from probe.heads.history import Epoch, save_history
 from probe.preprocess.spec import TORCHVISION
 from probe.runs.duplicates import NearDuplicate

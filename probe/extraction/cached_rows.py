@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 Place = tuple[int, int]  # number of a split, and a row or a block in it
 
 
-class Recall:
+class CachedRows:
     """The rows of all entries of one recipe, by content hash.
 
     A damaged row is as one that is not there: it costs time, not the answer.

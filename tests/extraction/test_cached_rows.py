@@ -13,7 +13,7 @@ from probe.cache.features import FeatureSet
 from probe.cache.store import Store
 from probe.datasets import load_dataset
 from probe.errors import CorruptEntryError
-from probe.extraction.recall import Recall
+from probe.extraction.cached_rows import CachedRows
 from probe.predict.evaluate import evaluate
 from probe.predict.predictor import Predictor
 
@@ -35,10 +35,10 @@ def test_of_copies_the_one_that_is_whole_is_taken(digits_cache: Path, damaged: P
     whole = FeatureSet.open(path)
     contents = [row.tobytes() for row in whole["train"].content]
     bad, good = Store(damaged), Store(digits_cache)
-    recall = Recall([bad, good], whole.key)
-    assert all(content in recall for content in contents)
-    np.testing.assert_array_equal(recall.rows(contents), whole["train"].features)
-    alone = Recall([bad], whole.key)
+    cached = CachedRows([bad, good], whole.key)
+    assert all(content in cached for content in contents)
+    np.testing.assert_array_equal(cached.rows(contents), whole["train"].features)
+    alone = CachedRows([bad], whole.key)
     first = whole.header.block_rows
     assert [one in alone for one in contents] == [row >= first for row in range(len(contents))]
     with pytest.raises(CorruptEntryError, match="does not match its checksum"):
