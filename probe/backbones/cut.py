@@ -15,9 +15,7 @@ from probe.preprocess.spec import PreprocessSpec
 Cuts = Sequence[tuple[Layer, Pool]]
 
 
-def cut_network(
-    spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec, size: int | None = None
-) -> NetworkGraph:
+def cut_network(spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec) -> NetworkGraph:
     """Return the frozen part of a backbone: (N, S, S, 3) uint8 in, one value a cut out.
 
     Parameters
@@ -26,10 +24,8 @@ def cut_network(
         Where it ends, and how the map there is reduced.
     preprocess : PreprocessSpec
         Its arithmetic half becomes the first step.
-    size : int, optional
-        S. Default: the preprocessing's.
     """
-    network = spec.network(size or preprocess.size, classes_of(cuts))
+    network = spec.network(preprocess.size, classes_of(cuts))
     front = pixels(preprocess)
     whole = any(is_logits(layer.name) for layer, _ in cuts)
     kept = network.nodes if whole else network.part(0, max(layer.after for layer, _ in cuts))

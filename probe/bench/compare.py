@@ -14,6 +14,7 @@ from probe.evaluation.gains import mean_interval
 from probe.evaluation.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
 from probe.evaluation.pairs import Evidence, Pair, compare_all, evidence_of, settling
 from probe.evaluation.predictions import load_predictions
+from probe.evaluation.statistics import LEVEL
 from probe.runs.results import LOSSES, METRIC_WORDS, difference_text, figure_text, span_text
 
 NAMED = 3  # rows that a sentence lists
@@ -61,7 +62,7 @@ def compare_rows(
     order = sorted(done, key=lambda row: (-value[row.id], _price(row)))
     ids = [row.id for row in order]
     ranking = {name: found[name][1] for name in ids}
-    pairs = compare_all(ranking, seed=protocol.seed, level=protocol.level)
+    pairs = compare_all(ranking, seed=protocol.seed)
     place = {name: number for number, name in enumerate(ids)}
     letters = compact_letters(
         len(ids), [(place[pair.a], place[pair.b]) for pair in pairs if pair.different]
@@ -108,11 +109,11 @@ def _with_interval(row: Row, one: Evidence, protocol: Protocol) -> Row:
     split, metric = protocol.split, protocol.metric
     if one.gains is None or metric in row.intervals.get(split, {}):
         return row
-    found = mean_interval(one.gains, one.units, one.freedom, protocol.level)
+    found = mean_interval(one.gains, one.units, one.freedom)
     count = one.n if one.units is None else len(np.unique(one.units))
     unseen = 0.0
     if not found.high - found.low > 1e-9:  # all rows alike: as many may be otherwise, unseen
-        unseen = 1 - ((1 - protocol.level) / 2) ** (1 / count)
+        unseen = 1 - ((1 - LEVEL) / 2) ** (1 / count)
     ends = (max(0.0, found.low - unseen), min(1.0, found.high + unseen))
     if metric in LOSSES:
         ends = (max(0.0, -found.high), -found.low)
@@ -180,7 +181,7 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
         rival = next((row for row in others if row.name != best.name), others[0])
         pair = next(one for one in comparison.pairs if (one.a, one.b) == (best.id, rival.id))
         both = f"{_called(best, protocol)} and {_called(rival, protocol)}"
-        if said := settling(pair, both, len(comparison.pairs), level=protocol.level):
+        if said := settling(pair, both, len(comparison.pairs)):
             text += f" {said}"
         if _price(cheapest)[0] < _price(best)[0]:  # another head on the same pass saves nothing
             text += f" The cheapest of them is {_called(cheapest, protocol)} ({_cost(cheapest)})."
@@ -264,7 +265,7 @@ def make_matrix(rows: Sequence[Row], protocol: Protocol) -> Matrix | None:
     values = np.array([[figures[name][dataset] for dataset in datasets] for name in names])
     better = -values if protocol.metric in LOSSES else values
     ranks = average_ranks(better)
-    tested = friedman(better, level=protocol.level)
+    tested = friedman(better)
     note = (
         "Friedman's test with Iman and Davenport's correction, and Nemenyi's critical difference."
         if tested

@@ -120,7 +120,7 @@ def unit(features: NDArray[Any]) -> NDArray[np.float32]:
     return scaled
 
 
-def rows_to_remember(labels: NDArray[Any], width: int, seed: int = 0) -> NDArray[np.intp]:
+def rows_to_remember(labels: NDArray[Any], width: int) -> NDArray[np.intp]:
     """Choose rows at random, each class in proportion and at least one row of each.
 
     Multi-label rows are drawn with equal probability.
@@ -128,7 +128,7 @@ def rows_to_remember(labels: NDArray[Any], width: int, seed: int = 0) -> NDArray
     limit = max(min(MOST_ROWS, MOST_BYTES // (2 * width)), 10 * K)
     if len(labels) <= limit:
         return np.arange(len(labels))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     if not task_of(labels).exclusive:
         return np.sort(rng.choice(len(labels), limit, replace=False))
     chosen = []

@@ -14,7 +14,7 @@ import json
 import math
 import stat
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -331,7 +331,7 @@ def _read_array(file: IO[bytes], size: int, objects: Callable[[bytes], Any] | No
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def read_npz(path: Path, wanted: Mapping[str, object] | None = None) -> dict[str, NDArray[Any]]:
-    """Return the arrays of an .npz file, or of it those that are wanted; see `NpzFile`."""
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz file; see `NpzFile`."""
     file = NpzFile(path)
-    return {name: file.read(name) for name in file.names if wanted is None or name in wanted}
+    return {name: file.read(name) for name in file.names}

@@ -54,13 +54,11 @@ class CifarBinary(PackedFile):
         return f"cifar-binary-{self.label_bytes}"
 
     def read_labels(self) -> NDArray[np.int32]:
-        """Return the labels, (n_images,)."""
         self._count()
         data = np.fromfile(self.path, np.uint8).reshape(-1, self.label_bytes + PIXELS)
         return data[:, self.label].astype(np.int32)
 
     def open(self) -> Rows:
-        """Open the pixels."""
         count = self._count()
         records = Records(self.path, offset=0, size=self.label_bytes + PIXELS)
 
@@ -101,7 +99,6 @@ class CifarPickle(PackedFile):
         return f"labels-2/{self.kind}-{self.label_key}"
 
     def read_labels(self) -> NDArray[np.int32]:
-        """Return the labels, (n_images,)."""
         batch = self._batch()
         labels, data = batch.get(self.label_key), self._data(batch)
         try:

@@ -46,7 +46,6 @@ class IdxFile(PackedFile):
         return "idx"
 
     def read_labels(self) -> NDArray[np.int32]:
-        """Return the labels, (n_images,)."""
         (count,), data = _read_whole(self.labels_path, dimensions=1)
         return np.frombuffer(data, np.uint8, count).astype(np.int32)
 

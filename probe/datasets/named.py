@@ -170,7 +170,6 @@ class DigitsFile(PackedFile):
         return "digits"
 
     def read_labels(self) -> NDArray[np.int32]:
-        """Return the labels, (n_images,)."""
         return self._table()[:, -1].astype(np.int32)
 
     def open(self) -> Rows:

@@ -113,9 +113,7 @@ def _placements(scores: Array64, others: Array64) -> Array64:
     return placed
 
 
-def mean_interval(
-    parts: Array64, units: Units, freedom: int | None = None, level: float = LEVEL
-) -> Interval:
+def mean_interval(parts: Array64, units: Units, freedom: int | None = None) -> Interval:
     """Return Student's interval of a mean of rows, of which related ones count as one.
 
     Parameters
@@ -130,8 +128,8 @@ def mean_interval(
     from scipy.special import stdtrit
 
     mean, error, count = _mean_and_error(parts, units)
-    reach = float(stdtrit(max(1, freedom or count - 1), (1 + level) / 2)) * error
-    return Interval(low=mean - reach, high=mean + reach, level=level)
+    reach = float(stdtrit(max(1, freedom or count - 1), (1 + LEVEL) / 2)) * error
+    return Interval(low=mean - reach, high=mean + reach)
 
 
 def _mean_and_error(parts: Array64, units: Units) -> tuple[float, float, int]:
@@ -148,13 +146,13 @@ def _sums(parts: Array64, units: Units) -> Array64:
 
 
 def compare_gains(
-    a: Array64, b: Array64, units: Units, *, freedom: int | None, seed: int, level: float = LEVEL
+    a: Array64, b: Array64, units: Units, *, freedom: int | None, seed: int
 ) -> tuple[Interval, float]:
     """Return how sure a difference of two means over the same rows is.
 
     Both tests have to reject: Student's of the differences, and where few units differ the one that
     flips their signs. So interval and p agree: the interval is widened to hold 0 where p is above
-    1 - level. Where fewer than FEW units differ, which no test takes for a difference, it reaches
+    1 - LEVEL. Where fewer than FEW units differ, which no test takes for a difference, it reaches
     as far as the share of units that may differ without one being seen.
 
     Returns
@@ -171,15 +169,15 @@ def compare_gains(
 
     gained = a - b
     mean, error, count = _mean_and_error(gained, units)
-    interval = mean_interval(gained, units, freedom, level)
+    interval = mean_interval(gained, units, freedom)
     if int((np.abs(_sums(gained, units)) > 1e-12).sum()) < FEW:
-        unseen = 1 - ((1 - level) / 2) ** (1 / count)
+        unseen = 1 - ((1 - LEVEL) / 2) ** (1 / count)
         low, high = min(interval.low, mean - unseen), max(interval.high, mean + unseen)
-        interval = Interval(low=low, high=high, level=level)
+        interval = Interval(low=low, high=high)
     p = 2 * float(stdtr(max(1, freedom or count - 1), -abs(mean) / max(error, 1e-300)))
     p = min(1.0, max(p, _flips(_sums(gained, units), seed)))
-    if p > 1 - level:
-        interval = Interval(low=min(interval.low, 0.0), high=max(interval.high, 0.0), level=level)
+    if p > 1 - LEVEL:
+        interval = Interval(low=min(interval.low, 0.0), high=max(interval.high, 0.0))
     return interval, p
 
 

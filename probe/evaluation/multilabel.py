@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from probe.core.short_repr import short_repr
 from probe.errors import DataError
 from probe.evaluation.metrics import area_under_roc, calibration_gap
-from probe.evaluation.statistics import Units, are_related, exact_interval
+from probe.evaluation.statistics import LEVEL, Units, are_related, exact_interval
 
 Probabilities = NDArray[np.floating[Any]]
 Indicators = NDArray[np.integer[Any]]
@@ -215,7 +215,6 @@ def bootstrap_map(
     *,
     units: Units = None,
     seed: int = 0,
-    level: float = 0.95,
 ) -> tuple[float, float] | None:
     """Return an interval of the mean average precision; None without positives.
 
@@ -245,9 +244,9 @@ def bootstrap_map(
     error = float(np.nanstd(drawn_maps(scores, labels, units=units, seed=seed)))
     if error < ALIKE or value > 1 - ALIKE:
         rows = np.arange(len(labels)) if units is None else units
-        exact = exact_interval(value, len(np.unique(rows[positive])), level=level)
+        exact = exact_interval(value, len(np.unique(rows[positive])))
         return exact.low, exact.high
-    width = float(ndtri((1 + level) / 2)) * error / (value * (1 - value))
+    width = float(ndtri((1 + LEVEL) / 2)) * error / (value * (1 - value))
     return float(expit(logit(value) - width)), float(expit(logit(value) + width))
 
 

@@ -31,7 +31,7 @@ NEMENYI_LEAST = 5  # datasets below which average ranks say little
 class PairedTest:
     """Two heads on the same rows.
 
-    Interval and test agree: the interval holds 0 exactly where p is above 1 - level.
+    Interval and test agree: the interval holds 0 exactly where p is above 1 - LEVEL.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class PairedTest:
     test: str
 
 
-def compare_pair(a: Right, b: Right, *, units: Units = None, level: float = LEVEL) -> PairedTest:
+def compare_pair(a: Right, b: Right, *, units: Units = None) -> PairedTest:
     """Compare what two heads got right on the same rows.
 
     Parameters
@@ -80,7 +80,7 @@ def compare_pair(a: Right, b: Right, *, units: Units = None, level: float = LEVE
     effective = float(n)
     if are_related(units):
         gained = a.astype(np.int64) - b
-        effective = effective_rows(gained, units, level=level)
+        effective = effective_rows(gained, units)
         part = effective / n
         score = score_p(only_a * part, only_b * part)
         # both tests have to reject, so that p and interval agree
@@ -92,7 +92,7 @@ def compare_pair(a: Right, b: Right, *, units: Units = None, level: float = LEVE
         only_a=only_a,
         only_b=only_b,
         difference=(only_a - only_b) / n,
-        interval=difference_interval(only_a, only_b, n, p=p, effective=effective, level=level),
+        interval=difference_interval(only_a, only_b, n, p=p, effective=effective),
         p=p,
         effective=effective,
         test=FLIPS if are_related(units) else MCNEMAR,
@@ -166,7 +166,6 @@ def difference_interval(
     *,
     p: float,
     effective: float | None = None,
-    level: float = LEVEL,
 ) -> Interval:
     """Return the interval of a difference of two paired shares: Tango's, with half a row taken off.
 
@@ -192,20 +191,20 @@ def difference_interval(
     """
     part = 1.0 if effective is None else effective / n
     b, c, rows = only_a * part, only_b * part, n * part
-    low, high = _tango(b, c, rows, level), -_tango(c, b, rows, level)
-    if p > 1 - level:
+    low, high = _tango(b, c, rows), -_tango(c, b, rows)
+    if p > 1 - LEVEL:
         low, high = min(low, 0.0), max(high, 0.0)
-    return Interval(low=low, high=high, level=level)
+    return Interval(low=low, high=high)
 
 
-def _tango(b: float, c: float, n: float, level: float) -> float:
+def _tango(b: float, c: float, n: float) -> float:
     """Return the lower end: the smallest difference whose score test does not reject, by bisection.
 
     n, b, c: rows, and those that the first and the second alone got right.
     """
     from scipy.special import ndtri
 
-    bound = float(ndtri((1 + level) / 2))
+    bound = float(ndtri((1 + LEVEL) / 2))
 
     def too_small(difference: float) -> bool:
         # q: the likeliest share of rows that only the second got right, given the difference
@@ -248,9 +247,7 @@ def images_needed(
     *,
     p: float,
     alpha: float = 1 - LEVEL,
-    power: float = POWER,
     effective: float | None = None,
-    level: float = LEVEL,
 ) -> ImagesNeeded:
     """Return how many images the paired test needs to tell a difference of the size that was seen.
 
@@ -262,14 +259,9 @@ def images_needed(
         Two-sided, of no difference.
     alpha : float
         Two-sided, of the test; smaller where it is corrected for several comparisons.
-    power : float
-        How often the test should then find it.
     effective : float, optional
         Independent rows that would be as sure, where rows are related: the numbers are of rows
         that are related alike.
-    level : float
-        Of the interval: the number of images at both ends of the difference's interval, the
-        discordant share staying as it is.
 
     References
     ----------
@@ -281,7 +273,7 @@ def images_needed(
     if not seen:
         return ImagesNeeded(count=None, low=None, high=None)
     most, least = max(only_a, only_b), min(only_a, only_b)
-    bounds = difference_interval(most, least, n, p=p, effective=effective, level=level)
+    bounds = difference_interval(most, least, n, p=p, effective=effective)
     rows = 1.0 if effective is None else n / effective
 
     def needed(difference: float) -> int | None:
@@ -291,7 +283,7 @@ def images_needed(
             return None
         share = max(discordant, difference)
         root = float(ndtri(1 - alpha / 2)) * sqrt(share)
-        root += float(ndtri(power)) * sqrt(max(share - difference**2, 0.0))
+        root += float(ndtri(POWER)) * sqrt(max(share - difference**2, 0.0))
         return ceil(rows * (root / difference) ** 2)
 
     return ImagesNeeded(count=needed(seen), low=needed(bounds.high), high=needed(bounds.low))
@@ -362,7 +354,7 @@ def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return ranks
 
 
-def friedman(values: NDArray[np.float64], *, level: float = LEVEL) -> tuple[float, float] | None:
+def friedman(values: NDArray[np.float64]) -> tuple[float, float] | None:
     """Test whether methods differ over datasets, and by how much average ranks have to.
 
     Parameters
@@ -389,16 +381,16 @@ def friedman(values: NDArray[np.float64], *, level: float = LEVEL) -> tuple[floa
     middle = (k + 1) / 2
     spread = float(np.sum((ranks - middle) ** 2))  # less where ranks are tied; 0 where all are
     if not spread:
-        return 1.0, _nemenyi(k, n, level)
+        return 1.0, _nemenyi(k, n)
     chi2 = (k - 1) * n**2 * float(np.sum((ranks.mean(axis=1) - middle) ** 2)) / spread
     rest = n * (k - 1) - chi2
     p = float(f.sf((n - 1) * chi2 / rest, k - 1, (k - 1) * (n - 1))) if rest > 1e-9 else 0.0
-    return p, _nemenyi(k, n, level)
+    return p, _nemenyi(k, n)
 
 
-def _nemenyi(k: int, n: int, level: float) -> float:
+def _nemenyi(k: int, n: int) -> float:
     """Return by how much average ranks of k methods over n datasets have to differ."""
     from scipy.stats import studentized_range
 
-    width = float(studentized_range.ppf(level, k, np.inf)) / sqrt(2)
+    width = float(studentized_range.ppf(LEVEL, k, np.inf)) / sqrt(2)
     return width * sqrt(k * (k + 1) / (6 * n))

@@ -139,9 +139,7 @@ def evidence_of(
     )  # fmt: skip
 
 
-def compare_all(
-    found: Mapping[str, Evidence], *, seed: int = 0, level: float = LEVEL
-) -> list[Pair]:
+def compare_all(found: Mapping[str, Evidence], *, seed: int = 0) -> list[Pair]:
     """Test every pair and correct for all of them; the first of a pair comes first in `found`.
 
     Raises
@@ -149,24 +147,19 @@ def compare_all(
     UsageError
         Two have other rows, or other kinds of labels.
     """
-    pairs = [
-        _pair((a, found[a]), (b, found[b]), seed=seed, level=level)
-        for a, b in combinations(found, 2)
-    ]
+    pairs = [_pair((a, found[a]), (b, found[b]), seed=seed) for a, b in combinations(found, 2)]
     adjusted = holm([pair.p for pair in pairs])
     return [
-        replace(pair, p_adjusted=p, different=p <= 1 - level)
+        replace(pair, p_adjusted=p, different=p <= 1 - LEVEL)
         for pair, p in zip(pairs, adjusted, strict=True)
     ]
 
 
-def _pair(
-    first: tuple[str, Evidence], second: tuple[str, Evidence], *, seed: int, level: float
-) -> Pair:
+def _pair(first: tuple[str, Evidence], second: tuple[str, Evidence], *, seed: int) -> Pair:
     """Return the test of one pair, not corrected yet."""
     (a, left), (b, right) = first, second
     if left.right is not None and right.right is not None:
-        test = compare_pair(left.right, right.right, units=left.units, level=level)
+        test = compare_pair(left.right, right.right, units=left.units)
         return Pair(
             a=a, b=b, n=test.n, only_a=test.only_a, only_b=test.only_b, difference=test.difference,
             low=test.interval.low, high=test.interval.high, p=test.p, p_adjusted=test.p,
@@ -175,20 +168,20 @@ def _pair(
         )  # fmt: skip
     if left.gains is not None and right.gains is not None:
         interval, p = compare_gains(
-            left.gains, right.gains, left.units, freedom=left.freedom, seed=seed, level=level
+            left.gains, right.gains, left.units, freedom=left.freedom, seed=seed
         )
         return Pair(
             a=a, b=b, n=left.n, difference=left.value - right.value, low=interval.low,
             high=interval.high, p=p, p_adjusted=p, different=False, test=T_AND_FLIPS,
         )  # fmt: skip
-    interval, p = compare_drawn(left, right, seed=seed, level=level)
+    interval, p = compare_drawn(left, right, seed=seed)
     return Pair(
         a=a, b=b, n=left.n, difference=left.value - right.value, low=interval.low,
         high=interval.high, p=p, p_adjusted=p, different=False, test=PERMUTATION,
     )  # fmt: skip
 
 
-def settling(pair: Pair, names: str, count: int, *, level: float = LEVEL) -> str | None:
+def settling(pair: Pair, names: str, count: int) -> str | None:
     """Return what would tell two heads apart that tie, in a sentence; None of several labels.
 
     Parameters
@@ -201,8 +194,8 @@ def settling(pair: Pair, names: str, count: int, *, level: float = LEVEL) -> str
     if pair.only_a is None or pair.only_b is None:
         return None
     needed = images_needed(
-        pair.only_a, pair.only_b, pair.n, p=pair.p, alpha=(1 - level) / count,
-        effective=pair.effective, level=level,
+        pair.only_a, pair.only_b, pair.n, p=pair.p, alpha=(1 - LEVEL) / count,
+        effective=pair.effective,
     )  # fmt: skip
     if needed.count is None:
         return f"Between {names} no difference was seen that more images could confirm."
@@ -228,12 +221,10 @@ def _about(count: int | None) -> str:
     return f"{-(-count // unit) * unit:,}"
 
 
-def compare_drawn(
-    a: Evidence, b: Evidence, *, seed: int = 0, level: float = LEVEL
-) -> tuple[Interval, float]:
+def compare_drawn(a: Evidence, b: Evidence, *, seed: int = 0) -> tuple[Interval, float]:
     """Return how sure the difference in mean average precision of two heads is.
 
-    Interval and test agree: the interval holds 0 where p is above 1 - level, and only there.
+    Interval and test agree: the interval holds 0 where p is above 1 - LEVEL, and only there.
 
     Returns
     -------
@@ -264,12 +255,12 @@ def compare_drawn(
     drawn = a.drawn - b.drawn
     drawn = drawn[~np.isnan(drawn)]
     difference = a.value - b.value
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     against = 2 * min(float((drawn <= 0).mean()), float((drawn >= 0).mean()))
     p = min(1.0, max(_permuted(a, b, difference, seed), against))
-    if p > 1 - level:
+    if p > 1 - LEVEL:
         low, high = min(low, 0.0), max(high, 0.0)
-    return Interval(low=float(low), high=float(high), level=level), p
+    return Interval(low=float(low), high=float(high)), p
 
 
 def _permuted(a: Evidence, b: Evidence, difference: float, seed: int) -> float:
@@ -307,7 +298,7 @@ class Pair:
     p, p_adjusted : float
         Two-sided, and after Holm's correction for all pairs of the dataset.
     different : bool
-        Whether `p_adjusted` is at most 1 - level.
+        Whether `p_adjusted` is at most 1 - LEVEL.
     test : str, optional
         What the test is called; absent in benches that older versions made.
     effective : float, optional

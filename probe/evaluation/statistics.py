@@ -26,11 +26,10 @@ Units = NDArray[np.integer[Any]] | None  # (n_rows,): rows of one number are rel
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """From `low` to `high`; of intervals made like it, a share of `level` holds the true figure."""
+    """From `low` to `high`; of intervals made like it, a share of `LEVEL` holds the true figure."""
 
     low: float
     high: float
-    level: float = LEVEL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +41,7 @@ class Spread:
     count: int
 
 
-def share_interval(
-    right: NDArray[np.bool_], *, units: Units = None, level: float = LEVEL
-) -> Interval:
+def share_interval(right: NDArray[np.bool_], *, units: Units = None) -> Interval:
     """Return the exact interval of a share of rows, as accuracy is: Clopper and Pearson's.
 
     It holds the true share at least as often as the level says, with few rows and near 0 and 1 too,
@@ -72,21 +69,21 @@ def share_interval(
         raise UsageError("no rows: nothing to draw from")
     share, n = float(np.mean(right)), float(len(right))
     if are_related(units):
-        n = effective_rows(right, units, level=level)
-    return exact_interval(share, n, level=level)
+        n = effective_rows(right, units)
+    return exact_interval(share, n)
 
 
-def exact_interval(share: float, n: float, *, level: float = LEVEL) -> Interval:
+def exact_interval(share: float, n: float) -> Interval:
     """Return Clopper and Pearson's interval of a share of `n` independent rows."""
     from scipy.special import betaincinv
 
-    hits, tail = share * n, (1 - level) / 2
+    hits, tail = share * n, (1 - LEVEL) / 2
     low = float(betaincinv(hits, n - hits + 1, tail)) if hits > 0 else 0.0
     high = float(betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
-    return Interval(low=low, high=high, level=level)
+    return Interval(low=low, high=high)
 
 
-def auc_interval(area: float, n_own: float, n_rest: float, *, level: float = LEVEL) -> Interval:
+def auc_interval(area: float, n_own: float, n_rest: float) -> Interval:
     """Return the interval of the area under a ROC curve, from the numbers of rows of both sides.
 
     All areas whose standard error, at that area, the one found lies within. So it has a width where
@@ -100,14 +97,14 @@ def auc_interval(area: float, n_own: float, n_rest: float, *, level: float = LEV
     from scipy.special import ndtri
 
     half = (n_own + n_rest) / 2 - 1
-    z = float(ndtri((1 + level) / 2))
+    z = float(ndtri((1 + LEVEL) / 2))
 
     def outside(true: float) -> bool:
         spread = 1 + half * ((1 - true) / (2 - true) + true / (1 + true))
         variance = true * (1 - true) * spread / (n_own * n_rest)
         return (area - true) ** 2 > z**2 * variance
 
-    return Interval(low=_end(outside, 0.0, area), high=_end(outside, 1.0, area), level=level)
+    return Interval(low=_end(outside, 0.0, area), high=_end(outside, 1.0, area))
 
 
 def _end(outside: Callable[[float], bool], far: float, near: float) -> float:
@@ -123,7 +120,7 @@ def are_related(units: Units) -> TypeGuard[NDArray[np.integer[Any]]]:
     return units is not None and len(np.unique(units)) < len(units)
 
 
-def effective_rows(values: NDArray[Any], units: Units, *, level: float = LEVEL) -> float:
+def effective_rows(values: NDArray[Any], units: Units) -> float:
     """Return how many independent rows would tell a mean as surely as these related ones.
 
     The number of rows over the design effect: the variance of the mean between units, in units of
@@ -158,7 +155,7 @@ def effective_rows(values: NDArray[Any], units: Units, *, level: float = LEVEL) 
         return float(count)
     between = count / (count - 1) * float((off**2).sum()) / n**2
     effect = max(1.0, between / independent)
-    tail = (1 + level) / 2
+    tail = (1 + LEVEL) / 2
     few = (float(stdtrit(n - 1, tail)) / float(stdtrit(count - 1, tail))) ** 2
     return max(1.0, n / effect * few)
 
@@ -168,8 +165,6 @@ def bootstrap_mean(
     *,
     units: Units = None,
     seed: int = 0,
-    draws: int = DRAWS,
-    level: float = LEVEL,
 ) -> Interval:
     """Return the bootstrap interval of a mean over rows, as log loss is.
 
@@ -182,8 +177,6 @@ def bootstrap_mean(
         One figure a row, as its loss.
     units : int, (n_rows,), optional
         Rows of one number are related. Default: none are.
-    level : float
-        Between 0 and 1.
 
     Raises
     ------
@@ -201,22 +194,20 @@ def bootstrap_mean(
         sums, sizes = np.bincount(numbers, weights=rows), np.bincount(numbers)
         return bootstrap(
             lambda drawn: sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1),
-            len(sums), seed, draws, level,
+            len(sums), seed,
         )  # fmt: skip
     kinds, counts = np.unique(rows, return_counts=True)
     if len(kinds) <= 2 and len(rows):  # two values: how many are the larger is binomial, no rows
         random = np.random.default_rng(seed)  # need to be drawn
-        part = random.binomial(len(rows), counts[-1] / len(rows), draws) / len(rows)
-        return _percentiles(kinds[0] + (kinds[-1] - kinds[0]) * part, level)
-    return bootstrap(lambda drawn: rows[drawn].mean(axis=1), len(rows), seed, draws, level)
+        part = random.binomial(len(rows), counts[-1] / len(rows), DRAWS) / len(rows)
+        return _percentiles(kinds[0] + (kinds[-1] - kinds[0]) * part)
+    return bootstrap(lambda drawn: rows[drawn].mean(axis=1), len(rows), seed)
 
 
 def bootstrap(
     figure: Callable[[NDArray[np.intp]], Array64],
     n_rows: int,
     seed: int = 0,
-    draws: int = DRAWS,
-    level: float = LEVEL,
 ) -> Interval:
     """Return the bootstrap interval of any figure of rows.
 
@@ -234,15 +225,15 @@ def bootstrap(
         raise UsageError("no rows: nothing to draw from")
     random, found = np.random.default_rng(seed), []
     step = max(1, BLOCK // n_rows)
-    for start in range(0, draws, step):
-        size = (min(step, draws - start), n_rows)
+    for start in range(0, DRAWS, step):
+        size = (min(step, DRAWS - start), n_rows)
         found.append(figure(random.integers(0, n_rows, size, dtype=np.intp)))
-    return _percentiles(np.concatenate(found), level)
+    return _percentiles(np.concatenate(found))
 
 
-def _percentiles(found: Array64, level: float) -> Interval:
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(low=float(low), high=float(high), level=level)
+def _percentiles(found: Array64) -> Interval:
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(low=float(low), high=float(high))
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -22,7 +22,6 @@ from probe.evaluation.multilabel import average_precisions
 from probe.evaluation.scored import Scored
 from probe.evaluation.splitting import Labels
 from probe.evaluation.statistics import (
-    LEVEL,
     Interval,
     auc_interval,
     effective_rows,
@@ -285,9 +284,8 @@ def cost_interval(
         above += (cost * (interval.high - share)) ** 2
     found = cost_of(own, said, costs)
     return Interval(
-        low=max(0.0, found - math.sqrt(below)), high=min(max(costs), found + math.sqrt(above)),
-        level=LEVEL,
-    )  # fmt: skip
+        low=max(0.0, found - math.sqrt(below)), high=min(max(costs), found + math.sqrt(above))
+    )
 
 
 def _counts(own: Bools, said: Bools) -> dict[str, float]:
@@ -341,7 +339,7 @@ def _interval_of_area(one: Scored, positive: int, own: Bools) -> Interval:
     if one.units is not None:
         n_own = effective_rows(_placements(scores[own], scores[~own]), _some(one.units, own))
         n_rest = effective_rows(_placements(scores[~own], scores[own]), _some(one.units, ~own))
-    return auc_interval(area_under_roc(scores, own), n_own, n_rest, level=LEVEL)
+    return auc_interval(area_under_roc(scores, own), n_own, n_rest)
 
 
 def _placements(scores: Array64, others: Array64) -> Array64:

@@ -229,13 +229,7 @@ class DenseHead(Dense, LinearHead):
         *,
         sample_weight: ArrayLike | None = None,
     ) -> list[DenseHead]:
-        """Return a fitted head for each learning rate; this head stays unfitted.
-
-        Raises
-        ------
-        HeadError
-            As `fit`.
-        """
+        """Return a fitted head for each learning rate; this head stays unfitted."""
         self.refuse_weights(sample_weight)
         fitted = self.fit_candidates(X, y, [{"lr": float(one)} for one in lr])
         for one, head in zip(lr, fitted, strict=True):
@@ -316,7 +310,6 @@ class DenseHead(Dense, LinearHead):
         return hidden_units(self.hidden)
 
     def check_params(self) -> None:
-        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
         super().check_params()
         checked_optimizer(self)
         if self.sampling == "balanced" and self.class_weight is not None:

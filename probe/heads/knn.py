@@ -83,7 +83,6 @@ class KNNHead(KNN, BaseHead):
         self.normalize = normalize
 
     def check_params(self) -> None:
-        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
         super().check_params()
         whole("k", self.k)
         above_zero("temperature", self.temperature)

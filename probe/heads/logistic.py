@@ -65,7 +65,6 @@ class LogisticHead(Logistic, LinearHead):
         self.normalize = normalize
 
     def check_params(self) -> None:
-        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
         super().check_params()
         above_zero("C", self.C)
         whole("max_iter", self.max_iter)

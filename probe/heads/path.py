@@ -113,7 +113,6 @@ class PathHead(Path, LinearHead):
         self.normalize = normalize
 
     def check_params(self) -> None:
-        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
         super().check_params()
         above_zero("C", self.C)
         require(isinstance(self.tol, Real) and 0 < self.tol < 1, "tol", self.tol, "from 0 to 1")
@@ -145,13 +144,7 @@ class PathHead(Path, LinearHead):
         *,
         sample_weight: ArrayLike | None = None,
     ) -> list[PathHead]:
-        """Return a fitted head for each C; all else is as in this head, which stays unfitted.
-
-        Raises
-        ------
-        HeadError
-            As `fit`.
-        """
+        """Return a fitted head for each C; all else is as in this head, which stays unfitted."""
         for value in C:
             above_zero("C", value)
         one = PathHead(C=self.C, tol=self.tol, max_iter=self.max_iter, normalize=self.normalize)

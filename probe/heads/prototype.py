@@ -60,7 +60,6 @@ class PrototypeHead(Prototype, LinearHead):
         self.normalize = normalize
 
     def check_params(self) -> None:
-        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
         super().check_params()
         one_of("distance", self.distance, DISTANCES)
         require(

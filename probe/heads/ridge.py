@@ -61,7 +61,6 @@ class RidgeHead(Ridge, LinearHead):
         self.normalize = normalize
 
     def check_params(self) -> None:
-        """Raise HeadError where a parameter makes no sense; see `BaseHead.check_params`."""
         super().check_params()
         above_zero("alpha", self.alpha)
 
@@ -93,13 +92,7 @@ class RidgeHead(Ridge, LinearHead):
         *,
         sample_weight: ArrayLike | None = None,
     ) -> list[Self]:
-        """Return a fitted head for each alpha; this head stays unfitted.
-
-        Raises
-        ------
-        HeadError
-            As `fit`.
-        """
+        """Return a fitted head for each alpha; this head stays unfitted."""
         return type(self)(normalize=self.normalize)._solve(X, y, alpha, sample_weight)
 
     def fit_folds(

@@ -86,17 +86,17 @@ class SplitView:
 AnyView = SplitView | LabelView
 
 
-def views_of(run: Run, n_worst: int = WORST) -> dict[str, AnyView]:
+def views_of(run: Run) -> dict[str, AnyView]:
     """Reduce a run's predictions, split by split, without keeping the probabilities."""
     found: dict[str, AnyView] = {}
     for split, kept in run.predictions().items():
         if split in SPLITS and len(kept):
             view = _view if kept.task.exclusive else label_view
-            found[split] = view(split, kept, run.result, n_worst)
+            found[split] = view(split, kept, run.result)
     return {split: found[split] for split in SPLITS if split in found}
 
 
-def _view(split: str, kept: Predictions, result: RunResult, n_worst: int) -> SplitView:
+def _view(split: str, kept: Predictions, result: RunResult) -> SplitView:
     temperature, two = result.temperature, _two(kept, result)
     whole = _of_repeats(kept) if kept.repeats > 1 else None
     kept = kept.first()
@@ -116,7 +116,7 @@ def _view(split: str, kept: Predictions, result: RunResult, n_worst: int) -> Spl
         pairs=np.column_stack([both.T, counts]).astype(np.int64),
         before=reliability(confidence, predicted == labels),
         after=after,
-        worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:n_worst],
+        worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST],
         units=kept.units,
         of_repeats=whole,
         two=two,

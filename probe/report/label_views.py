@@ -69,14 +69,14 @@ class LabelView:
         return len(self.labels)
 
 
-def label_view(split: str, kept: Predictions, result: RunResult, n_worst: int = WORST) -> LabelView:
+def label_view(split: str, kept: Predictions, result: RunResult) -> LabelView:
     """Reduce one split's predictions, without keeping the probabilities."""
     whole, kept = kept, kept.first()
     p, labels = kept.probabilities, kept.labels.astype(np.uint8)
     thresholds = _thresholds(result.multilabel or {}, p.shape[1])
     given = p >= thresholds
     false, missed = given & (labels == 0), ~given & (labels == 1)
-    false_at, missed_at = _surest(p, false, n_worst), _surest(1 - p, missed, n_worst)
+    false_at, missed_at = _surest(p, false), _surest(1 - p, missed)
     rows, columns = (np.concatenate(pair) for pair in zip(false_at, missed_at, strict=True))
     order = np.argsort(whole.ids, kind="stable")
     units = None if whole.units is None else whole.units[order]
@@ -109,11 +109,11 @@ def _thresholds(several: Mapping[str, Any], n_classes: int) -> NDArray[np.float6
 
 
 def _surest(
-    confidence: NDArray[Any], wrong: NDArray[np.bool_], most: int
+    confidence: NDArray[Any], wrong: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return rows and columns of the wrong decisions with the highest confidence."""
     rows, columns = np.nonzero(wrong)
-    order = np.argsort(-confidence[rows, columns], kind="stable")[:most]
+    order = np.argsort(-confidence[rows, columns], kind="stable")[:WORST]
     return rows[order], columns[order]
 
 

@@ -15,7 +15,6 @@ from probe.report.markup import percent
 from probe.report.material import Material
 from probe.report.pictures import Views, class_names
 
-LEVEL = 0.95
 WORDS = {"val": "validation", "oof": "out-of-fold"}
 
 
@@ -32,7 +31,7 @@ def compared(material: Material, views: Views) -> Material:
     found = _same_rows(material, views, views[leader.id][split])
     if len(found) < 2:
         return material
-    ids, pairs = list(found), compare_all(found, level=LEVEL)
+    ids, pairs = list(found), compare_all(found)
     place = {one: number for number, one in enumerate(ids)}
     different = [(place[pair.a], place[pair.b]) for pair in pairs if pair.different]
     letters = dict(zip(ids, compact_letters(len(ids), different), strict=True))
@@ -80,6 +79,6 @@ def _verdict(
         text += f"Not distinguishable from it with these data: {', '.join(others)}."
         pair = next(one for one in pairs if one.a == leader.id and one.b in tied)
         both = f"{material.labels[pair.a]} and {material.labels[pair.b]}"
-        said = settling(pair, both, len(pairs), level=LEVEL)
+        said = settling(pair, both, len(pairs))
         return text if said is None else f"{text} {said}"
     return text + "It differs significantly from every other run on these rows."

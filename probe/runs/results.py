@@ -206,11 +206,11 @@ def read_run(folder: Path) -> RunResult:
     )  # fmt: skip
 
 
-def figure_text(metric: str, value: float | None, digits: int = 2) -> str:
+def figure_text(metric: str, value: float | None) -> str:
     """Return a figure as people write it: in percent, or a log loss in nats."""
     if value is None:
         return "-"
-    return f"{value:.4f}" if metric in LOSSES else f"{100 * value:.{digits}f} %"
+    return f"{value:.4f}" if metric in LOSSES else f"{100 * value:.2f} %"
 
 
 def difference_text(metric: str, value: float, sign: str = "") -> str:

@@ -99,8 +99,8 @@ def test_figures_are_those_of_all_scores(
             one.probabilities,
             np.take_along_axis(said.probabilities, np.asarray(one.classes, np.intp), axis=1),
         )
-        a = _view(split, one, some.result, 24)
-        b = _view(split, said, whole.result, 24)
+        a = _view(split, one, some.result)
+        b = _view(split, said, whole.result)
         np.testing.assert_array_equal(a.worst, b.worst)
         np.testing.assert_array_equal(a.evidence.right, b.evidence.right)
         assert a.after is not None

@@ -185,7 +185,7 @@ def _keras_v1(shapes: Shapes, refusal: str | None = None) -> Naming:
     )
 
 
-def _keras_v1_onnx(shapes: Shapes, refusal: str | None = None) -> Naming:
+def _keras_v1_onnx(shapes: Shapes) -> Naming:
     """Return the naming of what Keras's ONNX exporter makes of a ResNet v1.
 
     The exporter writes a norm as a multiplication (gamma) and an addition (beta).
@@ -209,7 +209,7 @@ def _keras_v1_onnx(shapes: Shapes, refusal: str | None = None) -> Naming:
             sources[canonical] = dense(f"{name}/weight", shape)
         else:
             sources[canonical] = plain(f"{name}/{leaf}", shape)
-    return Naming(name="keras", formats=ONNX_FORMATS, sources=sources, refusal=refusal)
+    return Naming(name="keras", formats=ONNX_FORMATS, sources=sources)
 
 
 def _listed(naming: Naming) -> list[str]:
