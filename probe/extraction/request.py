@@ -1,8 +1,8 @@
 """Turn a request into a decided pass: dataset, weights, layers and keys.
 
-`prepare` makes of a `Request`, the options of `probe extract`, what `probe.extraction.extract` runs.
-MXNet is not imported unless a row has to be forwarded or weights were never seen. The request is
-recorded in the entry, and `repeat` returns it, so that the same pass can be run again.
+`prepare` makes of a `Request`, the options of `probe extract`, what `probe.extraction.extract`
+runs. MXNet is not imported unless a row has to be forwarded or weights were never seen. The entry
+records the request, and `repeat` returns it, so that the same pass can be run again.
 """
 
 from __future__ import annotations
