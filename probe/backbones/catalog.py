@@ -1,7 +1,8 @@
-"""The backbones there are. A new one is an entry here and a function in `architectures`.
+"""The catalog of backbones. A new one is an entry here and a function in `architectures`.
 
 Widths and positions follow from each family's published table; parameter counts and input sizes
-stand beside the name. Tests build every network and compare.
+stand beside the name. Tests build every network and compare it with Gluon's model zoo; one that the
+zoo lacks gets a digest in `tests/backbones/test_architectures.py`.
 """
 
 from __future__ import annotations

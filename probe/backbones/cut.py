@@ -1,4 +1,4 @@
-"""A backbone from pixels to features: what it computes, how large things are, what it costs."""
+"""A backbone cut at some layers: its network from pixels to features, its shapes, its cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph, Node, Shape, is_statistic
-from probe.backbones.spec import IMAGENET, BackboneSpec, Layer, Pool, classes_of, is_logits
+from probe.backbones.spec import IMAGENET, BackboneSpec, Layer, Pool, classes_of, is_logits, last_of
 from probe.preprocess.spec import PreprocessSpec
 
 Cuts = Sequence[tuple[Layer, Pool]]
@@ -28,8 +28,11 @@ def cut_network(spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec) -> N
     network = spec.network(preprocess.size, classes_of(cuts))
     front = pixels(preprocess)
     whole = any(is_logits(layer.name) for layer, _ in cuts)
-    kept = network.nodes if whole else network.part(0, max(layer.after for layer, _ in cuts))
-    nodes = [front, *(_behind(node, front.output) for node in kept)]
+    kept = network.nodes if whole else network.part(0, last_of(cuts).after)
+    nodes = [front]
+    for node in kept:
+        inputs = (front.output if one == INPUT else one for one in node.inputs)
+        nodes.append(replace(node, inputs=tuple(inputs)))
     outputs = []
     for number, (layer, pool) in enumerate(cuts):
         logits = is_logits(layer.name)
@@ -49,7 +52,7 @@ def pixels(preprocess: PreprocessSpec) -> Node:
 
 
 def reduction(value: str, layer: Layer, pool: Pool, name: str) -> list[Node]:
-    """Return what makes features of a layer's value: averaged, the largest, flat; none of a map."""
+    """Return the operations that make features of a layer's value: average, maximum or flatten."""
     ops = ["flatten"]
     if layer.kind == "gap" or (layer.kind == "map" and pool == "avg"):
         ops = ["mean", "flatten"]
@@ -63,15 +66,8 @@ def reduction(value: str, layer: Layer, pool: Pool, name: str) -> list[Node]:
     return nodes
 
 
-def _behind(node: Node, front: str) -> Node:
-    """Return a node that takes another value in place of the network's input."""
-    if INPUT not in node.inputs:
-        return node
-    return replace(node, inputs=tuple(front if one == INPUT else one for one in node.inputs))
-
-
 def parameter_shapes(spec: BackboneSpec, classes: int = IMAGENET) -> dict[str, Shape]:
-    """Return canonical name -> shape of every parameter and running statistic, top included."""
+    """Return the shape of every parameter and running statistic by name, the classifier's too."""
     side = spec.input_size
     return spec.network(classes=classes).shapes((1, 3, side, side))[1]
 
@@ -91,7 +87,7 @@ def feature_shapes(spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec) -
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkCost:
-    """What one image costs.
+    """The cost of one image.
 
     Parameters
     ----------
@@ -121,8 +117,7 @@ def network_cost(
     side = size or spec.input_size
     network = spec.network(side)
     if cuts and not any(is_logits(layer.name) for layer, _ in cuts):
-        last = max(layer.after for layer, _ in cuts)
-        network = replace(network, nodes=network.part(0, last))
+        network = replace(network, nodes=network.part(0, last_of(cuts).after))
     data = (1, 3, side, side)
     _, shapes = network.shapes(data)
     return NetworkCost(

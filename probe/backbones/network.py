@@ -1,4 +1,4 @@
-"""What a network computes, in plain data: its operations, one after another.
+"""The description of a network: its operations, one after another, as plain data.
 
 Every backbone is described once (`probe.backbones.architectures`), and all else follows from the
 description: shapes of parameters and features, multiply-adds, the graph that an engine runs, the
@@ -78,7 +78,7 @@ class NetworkGraph:
 
     @cached_property
     def blocks(self) -> tuple[int, ...]:
-        """How many nodes there are up to the end of each block of ``features``.
+        """The number of nodes up to the end of each block of ``features``.
 
         The last node of a block gives its value.
         """
@@ -119,7 +119,7 @@ class NetworkGraph:
         return self.nodes[ends[first] : ends[last]]
 
     def multiply_adds(self, data: Shape) -> int:
-        """Count those of convolutions and dense layers, as papers do, for an input of that shape.
+        """Count the multiply-adds of convolutions and dense layers, as papers do.
 
         Norms, activations, pools and biases are left out. There are twice as many floating point
         operations.
@@ -158,17 +158,14 @@ def _shape(node: Node, given: list[Shape]) -> Shape:  # noqa: PLR0911 - a case a
 
 def _sides(node: Node, sides: Shape) -> Iterator[int]:
     settings = node.settings
-    divide = _round_up if settings.get("ceil", False) else int.__floordiv__
     for axis, side in enumerate(sides):
         pads = settings["pads"]
         spare = side + pads[axis] + pads[axis + 2] - settings["kernel"][axis]
         if spare < 0:
             raise ValueError(f"{node.name}: a kernel of {settings['kernel']} on a map of {sides}")
-        yield divide(spare, settings["stride"][axis]) + 1
-
-
-def _round_up(a: int, b: int) -> int:
-    return -(-a // b)
+        stride = settings["stride"][axis]
+        steps = -(-spare // stride) if settings.get("ceil", False) else spare // stride
+        yield steps + 1
 
 
 def _parameters(node: Node, given: Shape) -> Iterator[tuple[str, Shape]]:
@@ -185,7 +182,7 @@ def _parameters(node: Node, given: Shape) -> Iterator[tuple[str, Shape]]:
 
 
 class Builder:
-    """Describes a network, operation by operation; each takes the value of the one before.
+    """Describe a network operation by operation; each takes the value of the one before.
 
     A node's path is what Gluon's structural names of its parameters begin with: ``features.0`` for
     the first block of the network, ``output`` for its classifier.
@@ -193,7 +190,7 @@ class Builder:
     Attributes
     ----------
     value : str
-        What the next operation takes, unless it is told otherwise by `at`.
+        The value that the next operation takes. Assign an earlier one to start a second branch.
     """
 
     def __init__(self) -> None:

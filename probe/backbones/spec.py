@@ -1,4 +1,4 @@
-"""What a backbone is, in plain data: its name, its layers, where it comes from."""
+"""What the catalog says of a backbone: its name, its layers, its sizes and its paper."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Layer:
     width : int
         Channels of a map, length of a vector.
     after : int
-        How many blocks of the network's `features` run before the cut.
+        How many blocks of the network run before the cut; a block is what shares the number N of
+        ``features.N`` in the names of `probe.backbones.architectures`.
     kind : {"map", "gap", "vector"}
         ``map`` gives (N, width, H, W); ``gap`` is the global average of the last map and
         ``vector`` a fully connected layer after its ReLU, (N, width) both.
@@ -70,7 +71,7 @@ class BackboneSpec:
     paper: str
 
     def network(self, size: int | None = None, classes: int = IMAGENET) -> NetworkGraph:
-        """Return the whole network, pixels normalised before.
+        """Return the description of the whole network, which takes normalised pixels.
 
         Parameters
         ----------
@@ -97,14 +98,14 @@ class BackboneSpec:
 
     @property
     def logits(self) -> Layer:
-        """The classifier's output at the native size: what a check looks at, no layer for features.
+        """The output of ImageNet's classifier at the native size, for checks of weights.
 
         It is not among `layers`, so that nobody extracts it by name.
         """
         return self.classifier(IMAGENET)
 
     def classifier(self, classes: int) -> Layer:
-        """Return `logits` for another number of classes: that of weights that are fine-tuned."""
+        """Return the output of a classifier of so many classes, as fine-tuned weights have one."""
         side, name = self.input_size, LOGITS if classes == IMAGENET else f"{LOGITS}:{classes}"
         return Layer(
             name=name, width=classes, after=WHOLE, kind="vector", min_size=side, max_size=side
@@ -158,7 +159,7 @@ class BackboneSpec:
         return found, resolve_pool(found, pool_called(pool))
 
     def is_tiny(self, layer: Layer, size: int) -> bool:
-        """Whether the layer comes after the last map, of which the whole input is less than a cell.
+        """Whether the input is smaller than one cell of the last map, which the layer follows.
 
         At their own sizes the networks end in maps of 7 x 7 cells or about as many.
         """
@@ -173,7 +174,7 @@ def is_logits(layer: str) -> bool:
 
 
 def classes_of(cuts: Iterable[tuple[Layer, Pool]]) -> int:
-    """Return how many classes a network's classifier needs; ImageNet's where nobody uses it."""
+    """Return the classes of the classifier that is among the cuts; ImageNet's 1,000 without one."""
     own = [layer.width for layer, _ in cuts if is_logits(layer.name)]
     return own[0] if own else IMAGENET
 
@@ -184,7 +185,7 @@ def last_of(cuts: Iterable[tuple[Layer, Pool]]) -> Layer:
 
 
 def pool_called(name: str | None) -> Pool | None:
-    """Return the pool of that name; None where there is none."""
+    """Return the pool of that name, or None."""
     return next((one for one in POOLS if one == name), None)
 
 

@@ -31,7 +31,7 @@ from probe.evaluation.task import task_of
 from probe.heads import LayeredHead
 from probe.predict.predictor import CachedFeatures, Predictor
 from probe.predict.stream import Prediction, prediction_of
-from probe.preprocess.resize import resize_image
+from probe.preprocess.resize import Window, resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 MapKind = Literal["cam", "occlusion"]
@@ -301,27 +301,6 @@ def _picture(data: bytes) -> NDArray[np.uint8]:
 
 GRID = 11  # positions of the patch on a side
 PATCH = 0.2  # of the image's side
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """The part of an image that an input shows, in the image's pixels."""
-
-    top: float
-    left: float
-    height: float
-    width: float
-
-    @classmethod
-    def of(cls, spec: PreprocessSpec, image: UInt8Image) -> Window:
-        """Return the part of an image that an input shows; with padding that is more than all."""
-        height, width = image.shape[:2]
-        keep = spec.size / spec.short_side
-        high, wide = height * keep, width * keep
-        if spec.resize != "squash":
-            side = min(height, width) if spec.resize == "crop" else max(height, width)
-            high = wide = side * keep
-        return cls(top=(height - high) / 2, left=(width - wide) / 2, height=high, width=wide)
 
 
 def widest_input(bundle: Bundle, image: UInt8Image) -> PreprocessSpec:

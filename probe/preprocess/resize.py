@@ -47,29 +47,14 @@ def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
     height, width = image.shape[:2]
     if (height, width) == (size, size) and spec.crop_fraction == 1:
         return image
-    short = spec.short_side
-    if spec.resize == "squash":
-        return _resample(image, Grid(height=short, width=short), size, spec)
-    if spec.resize == "pad":
-        return _padded(image, spec)
-    # torchvision truncates the longer side; its crop offset is rounded half to even
-    grid = (
-        Grid(height=short, width=int(short * width / height))
-        if height <= width
-        else Grid(height=int(short * height / width), width=short)
-    )
-    return _resample(image, grid, size, spec)
-
-
-def _padded(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
-    """Return the whole image in the middle of a square of `spec.fill`."""
-    size, (height, width) = spec.size, image.shape[:2]
-    scale = size / max(height, width)
-    grid = Grid(height=max(round(height * scale), 1), width=max(round(width * scale), 1))
+    inside = _resample(image, Grid.of(spec, height, width), size, spec)
+    tall, wide = inside.shape[:2]
+    if (tall, wide) == (size, size):
+        return inside
     square = np.empty((size, size, 3), np.uint8)
     square[:] = spec.fill
-    top, left = (size - grid.height) // 2, (size - grid.width) // 2
-    square[top : top + grid.height, left : left + grid.width] = _resample(image, grid, size, spec)
+    top, left = (size - tall) // 2, (size - wide) // 2
+    square[top : top + tall, left : left + wide] = inside
     return square
 
 
@@ -77,15 +62,51 @@ def _padded(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
 class Grid:
     """Sides of the whole resized image, of which the central square is computed.
 
-    A side that is shorter than the square's is computed as a whole.
+    A side that is shorter than the square's is computed as a whole, and borders fill the rest.
     """
 
     height: int
     width: int
 
+    @classmethod
+    def of(cls, spec: PreprocessSpec, height: int, width: int) -> Grid:
+        """Return the sides that an image of `height` x `width` pixels is resized to."""
+        short = spec.short_side
+        match spec.resize:
+            case "squash":
+                return cls(height=short, width=short)
+            case "pad":
+                scale = spec.size / max(height, width)
+                return cls(height=max(round(height * scale), 1), width=max(round(width * scale), 1))
+            case "crop":  # torchvision truncates the longer side
+                if height <= width:
+                    return cls(height=short, width=int(short * width / height))
+                return cls(height=int(short * height / width), width=short)
+
     def offset(self, size: int) -> tuple[int, int]:
-        """Return (top, left) of the central square."""
+        """Return (top, left) of the central square; halves are rounded to even, as torchvision."""
         return max(round((self.height - size) / 2), 0), max(round((self.width - size) / 2), 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """The part of an image that the network's input shows, in the image's pixels.
+
+    With borders it is more than the whole image, and begins at negative coordinates.
+    """
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+    @classmethod
+    def of(cls, spec: PreprocessSpec, image: UInt8Image) -> Window:
+        """Return the part of an image that `resize_image` shows."""
+        height, width = image.shape[:2]
+        grid = Grid.of(spec, height, width)
+        high, wide = height * spec.size / grid.height, width * spec.size / grid.width
+        return cls(top=(height - high) / 2, left=(width - wide) / 2, height=high, width=wide)
 
 
 def _resample(image: UInt8Image, grid: Grid, size: int, spec: PreprocessSpec) -> UInt8Image:

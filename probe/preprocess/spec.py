@@ -1,11 +1,11 @@
-"""The preprocessing that a set of weights expects, from any RGB image to the network's input.
+"""The preprocessing that a set of weights expects: size, resizing, channel order, mean and std.
 
-It has two halves. `probe.preprocess.resize` runs on the CPU and gives uint8: a quarter of the bytes
-of float32, and what pipelines that resize with Pillow or OpenCV (torchvision, timm, Gluon, Caffe)
-normalise. Keras and TensorFlow resize to floats and do not round,
-so that under their presets resized pixels differ by up to half a grey level (see `resize_image`).
-The arithmetic half (channel order, scale, mean, std) is in the engine, as the network's first
-layer. A `PreprocessSpec` belongs to a set of weights, never to an architecture.
+It has two halves. `probe.preprocess.resize` makes a square uint8 image on the CPU: a quarter of the
+bytes of float32, and what pipelines that resize with Pillow or OpenCV (torchvision, timm, Gluon,
+Caffe) normalise. Keras and TensorFlow do not round after resizing, so under their presets pixels
+differ by up to half a grey level (see `resize_image`). The arithmetic half (channel order, scale,
+mean, std) is the network's first layer. A `PreprocessSpec` belongs to a set of weights, never to an
+architecture.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 
+# a new policy is a case in `describe_resizing` here and in `Grid.of` of probe.preprocess.resize
 Resize = Literal["crop", "squash", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Channels = Literal["RGB", "BGR"]
@@ -171,7 +172,7 @@ class PreprocessSpec:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
     def identity(self) -> dict[str, Any]:
-        """Return what determines the pixels, for a cache key: all used fields but the name."""
+        """Return the fields that determine the pixels, for a cache key: all but the name."""
         fields = self.to_json()
         del fields["name"]
         if self.resize == "squash" and self.crop_fraction == 1:  # keys never had it in this case
@@ -213,14 +214,15 @@ class PreprocessSpec:
 
     def describe_resizing(self) -> str:
         """Return the part of `describe` about resizing."""
-        if self.resize == "squash":
-            how = f"squash to {self.short_side}"
-            if self.short_side != self.size:
-                how += f" then centre crop {self.size}"
-        elif self.resize == "pad":
-            how = f"longer side to {self.size} then pad to a square"
-        else:
-            how = f"shorter side to {self.short_side} then centre crop {self.size}"
+        match self.resize:
+            case "squash":
+                how = f"squash to {self.short_side}"
+                if self.short_side != self.size:
+                    how += f" then centre crop {self.size}"
+            case "pad":
+                how = f"longer side to {self.size} then pad to a square"
+            case "crop":
+                how = f"shorter side to {self.short_side} then centre crop {self.size}"
         return f"{how}, {'antialiased ' if self.antialias else ''}{self.interpolation}"
 
     @property

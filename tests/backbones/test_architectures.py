@@ -1,4 +1,4 @@
-"""Descriptions against Gluon's model zoo and our own blocks of before, operator by operator."""
+"""Descriptions against Gluon's model zoo, operator by operator, and digests of those it lacks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.thorough import THOROUGH
 from tests.zoo import zoo_network
 
 GLOBAL = ("layout", "pad", "pooling_convention", "stride")  # say nothing where the pool is global
-BEFORE = {  # of the graphs of Gluon blocks of our own, which the descriptions took the place of
+DIGESTS = {  # of the graphs of backbones that Gluon's zoo lacks
     "caffenet": "46ed390b4eff3eff",
     "efficientnet_lite0": "5266cd2bbf1a153d",
     "inception_v3_keras": "c53f2bda7f0f91ba",
@@ -52,7 +52,7 @@ def described(backbone: str) -> list[tuple[object, ...]]:
     return written(json.loads(mx.sym.load_json(text).tojson()), {})
 
 
-ZOO = [name for name in BACKBONES if name not in BEFORE]
+ZOO = [name for name in BACKBONES if name not in DIGESTS]
 DEEPER = r"vgg(11|13|16).*|vgg19|resnet(34|101|152)_v.|densenet(161|169|201)|resnet(34|101|152)"
 
 
@@ -70,10 +70,10 @@ def test_a_description_is_the_zoos_network(backbone: str) -> None:
     assert list(parameter_shapes(BACKBONES[backbone])) == list(named)
 
 
-@pytest.mark.parametrize("backbone", some(BEFORE))
-def test_a_description_is_the_network_of_our_own_of_before(backbone: str) -> None:
+@pytest.mark.parametrize("backbone", some(DIGESTS))
+def test_a_description_has_the_digest_that_it_had(backbone: str) -> None:
     found = hashlib.sha256(json.dumps(described(backbone)).encode()).hexdigest()
-    assert found[:16] == BEFORE[backbone]
+    assert found[:16] == DIGESTS[backbone]
 
 
 def test_features_have_the_shapes_that_mxnet_infers_at_any_size() -> None:

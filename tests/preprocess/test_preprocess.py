@@ -15,16 +15,17 @@ from PIL import Image
 
 from probe.cache.key import canonical_json, preprocess_identity
 from probe.errors import UsageError
-from probe.predict.explain import Window
 from probe.preprocess import known_pixels
-from probe.preprocess.resize import resize_image
+from probe.preprocess.resize import Window, resize_image
 from probe.preprocess.spec import (
     CAFFE_BGR,
     CAFFENET,
     EFFICIENTNET_LITE,
     PRESETS,
+    RESIZES,
     TORCHVISION,
     PreprocessSpec,
+    Resize,
     load_preprocess,
 )
 from probe.preprocess.views import image_views
@@ -342,7 +343,30 @@ def test_padding_keeps_the_whole_image_between_borders_of_the_mean(
 
 def test_a_padded_input_shows_more_than_the_whole_image() -> None:
     window = Window.of(TORCHVISION.with_size(64, "pad"), np.zeros((30, 50, 3), np.uint8))
-    assert (window.top, window.left, window.height, window.width) == (-10, 0, 50, 50)
+    # 38 of the 64 rows show the image's 30, and 13 are border on either side
+    assert (window.left, window.width) == (0, 50)
+    assert (window.top, window.height) == pytest.approx((-13 * 30 / 38, 64 * 30 / 38))
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+@pytest.mark.parametrize(("height", "width"), [(90, 200), (201, 90), (40, 41)])
+@pytest.mark.parametrize("resize", RESIZES)
+def test_the_window_is_the_part_of_the_image_that_the_input_shows(
+    resize: Resize, height: int, width: int, antialias: bool
+) -> None:
+    spec = replace(TORCHVISION.with_size(64, resize), antialias=antialias)
+    rows, columns = np.mgrid[:height, :width]  # an image whose colours are its coordinates
+    image = np.stack([rows, columns, np.full_like(rows, 255)], axis=2).astype(np.uint8)
+    window, seen = Window.of(spec, image), resize_image(image, spec).astype(float)
+    shown = seen[..., 2] == 255  # no border
+    pixels = np.arange(64) + 0.5
+    down = window.top + pixels[:, None] * window.height / 64 - 0.5
+    across = window.left + pixels * window.width / 64 - 0.5
+    for found, expected, side in (
+        (seen[..., 0], down, window.height), (seen[..., 1], across, window.width),
+    ):  # fmt: skip
+        off = np.abs(found - expected)[shown]
+        assert off.max() <= 0.6 + side / 64  # rounding, and a pixel of the input at the edges
 
 
 @pytest.mark.parametrize("field", [f.name for f in fields(PreprocessSpec) if f.name != "name"])
