@@ -772,8 +772,7 @@ def open_run(name: AnyPath | None = None, *, cache_dir: AnyPath | None = None) -
     DataError
         It did not finish, or is damaged.
     """
-    from probe.bench.find import default_run
-    from probe.runs.find import find_run
+    from probe.bench.find import default_run, find_run
     from probe.runs.results import read_run
 
     folder = state_folder(cache_dir)
@@ -1242,7 +1241,7 @@ def _folder_of(run: Run | AnyPath | None, cache_dir: AnyPath | None) -> Path:
 
 def _place(run: Run | AnyPath, folder: Path) -> Path:
     """Return the folder of the run that is meant."""
-    from probe.runs.find import find_run
+    from probe.bench.find import find_run
 
     if isinstance(run, Run):
         return run.folder

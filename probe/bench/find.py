@@ -1,17 +1,51 @@
-"""Which run is meant where nobody names one."""
+"""Which run or bench is meant: by a path, a name or its beginning, or where nobody names one."""
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Container
 from pathlib import Path
 
 from probe.bench.record import Bench, newest_bench
 from probe.core.run_folders import RESULT
-from probe.errors import UsageError
-from probe.runs.find import find_run
+from probe.errors import UnknownNameError, UsageError
 from probe.runs.results import finished_runs
 
 SECOND = len("20260131-235959")  # what the names of runs and benches begin with
+SHOWN = 3  # of the names that a beginning may stand for
+
+
+def find_run(runs: Path, wanted: Path, *, kind: str = "run") -> Path:
+    """Return the folder of the run that a path, a name, or the beginning of a name means.
+
+    The run may be unfinished; reading its result says so.
+
+    Parameters
+    ----------
+    runs : Path
+        Where runs are kept that have a name alone.
+    wanted : Path
+        A folder, the name of one in `runs`, or the beginning of one name there and no other.
+    kind : str
+        What messages call it: benches are found alike.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none, or more than one.
+    """
+    for folder in (wanted, runs / wanted):
+        if folder.is_dir():
+            return folder
+    close: list[Path] = []
+    if wanted.name == str(wanted):
+        close = sorted(one for one in runs.glob(f"{glob.escape(wanted.name)}*") if one.is_dir())
+    if len(close) == 1:
+        return close[0]
+    if close:
+        names = ", ".join(one.name for one in close[:SHOWN]) + ", ..." * (len(close) > SHOWN)
+        raise UnknownNameError(f"more than one {kind} in {runs} starts with {wanted}: {names}")
+    raise UnknownNameError(f"{wanted}: no such folder, and no such {kind} in {runs}")
 
 
 def default_run(cache_dir: Path, *, but: Container[str] = ()) -> tuple[Path, str]:

@@ -78,9 +78,8 @@ def bundle(
 
     A row of `probe bench --concat` or `--pca` becomes one too, with all its networks.
     """
-    from probe.bench.find import default_run
+    from probe.bench.find import default_run, find_run
     from probe.bundle.make import BundleRequest, own_top, read_classes
-    from probe.runs.find import find_run
     from probe.screen import console
     from probe.screen.bundles import bundle_shown
 

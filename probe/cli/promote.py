@@ -79,11 +79,10 @@ def promote(
     Images that the run held out are watched after each epoch and choose the best one; the test
     images are scored once, at the end. A run that was stopped goes on with --resume.
     """
-    from probe.bench.find import default_run
+    from probe.bench.find import default_run, find_run
     from probe.finetune.options import Options
     from probe.finetune.request import PromoteRequest, unfinished
     from probe.finetune.source import PROMOTED, open_source
-    from probe.runs.find import find_run
     from probe.screen.training import draw_first_batch, go_on, look_ahead, train_new
 
     folder, workers = cache_folder(cache_dir), workers or default_workers()

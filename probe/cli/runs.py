@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from probe.bench.candidates import feature_name
-from probe.bench.find import default_run
+from probe.bench.find import default_run, find_run
 from probe.bench.record import FILE_NAME, Bench, load_bench
 from probe.cache.joining import parse_features_name
 from probe.cache.needed import in_words
@@ -25,7 +25,6 @@ from probe.core.plain import to_plain
 from probe.core.run_folders import outside_runs
 from probe.errors import DataError, UsageError
 from probe.evaluation.pairs import Pair
-from probe.runs.find import find_run
 from probe.runs.kept import Kept, compare_runs, kept_runs, needed_runs, read_tag, write_tag
 from probe.runs.results import (
     METRIC_WORDS,

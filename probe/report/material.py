@@ -12,6 +12,7 @@ from typing import Any
 
 from probe.audit.record import FILE_NAME as AUDIT
 from probe.audit.record import Audit, load_audit
+from probe.bench.find import find_run
 from probe.bench.record import FILE_NAME as BENCH
 from probe.bench.record import Bench, Comparison, Row
 from probe.cache.joining import Joined, join
@@ -24,7 +25,6 @@ from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
 from probe.evaluation.task import Task, task_by_metric
 from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
-from probe.runs.find import find_run
 from probe.runs.ledger import read_test_evaluations
 from probe.runs.results import METRIC_WORDS, figure_text, read_run
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from probe.audit import auditing
 from probe.audit.record import THUMBNAILS, Audit, save_audit
+from probe.bench.find import find_run
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
 from probe.core.options import read_bytes
@@ -21,7 +22,6 @@ from probe.evaluation.predictions import load_predictions
 from probe.report.contact_sheet import Cell, draw_contact_sheet
 from probe.report.thumbnails import find_images
 from probe.runs import duplicates
-from probe.runs.find import find_run
 from probe.runs.fit import related_rows, run_folder
 from probe.runs.grouping import groups_of_entry
 from probe.runs.ledger import record_test_evaluation

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from probe.bench.find import find_run
 from probe.core.run_folders import OUTSIDE, new_run_folder, note_outside_run, outside_runs
 from probe.errors import DataError, UnknownNameError
 from probe.evaluation.scored import PerClass
-from probe.runs.find import find_run
 from probe.runs.results import OPTIONAL, RunResult, read_run, versions, write_run
 
 RESULT = RunResult(
