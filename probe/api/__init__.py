@@ -258,9 +258,10 @@ def fit(
     metric : str, default="top1"
         What a choice goes by: top1, balanced_accuracy, macro_f1, auc or log_loss.
     sample_weight : str, optional
-        A column of the list with what each image counts in the fit.
+        A column of the list with what each image counts in the fit. Choices, temperature and
+        figures count every image once.
     seeds : int, optional
-        Fit each candidate with so many seeds and choose by the mean.
+        Fit each candidate with so many seeds, from `seed` on, and choose by the mean.
     refit : bool, optional
         Fit again on train and val at the end. Default: where something was chosen, from 20 images
         a class on.
@@ -279,8 +280,10 @@ def fit(
     jobs : int, optional
         Fits at a time, for heads that fit candidates one by one. Default: all cores.
     max_memory : str or int, optional
-        What the process may take, as ``"1GB"`` or in bytes.
+        What the process may take, as ``"1GB"`` or in bytes; features that do not fit are read from
+        their file as needed.
     seed : int, default=42
+        Of the split, and of the head where there is chance in it.
     out : path, optional
         Folder of the run. Default: ``CACHE/runs/ID``.
     cache_dir : path, optional
@@ -560,18 +563,33 @@ def promote(
     backbone_lr_mult, head_lr_mult, layer_decay : float
         Factors on the learning rate, the last for each layer further from the head.
     lr_mult : mapping of pattern to factor, or sequence of ``PATTERN=FACTOR``, optional
+        Further factors for the parameters or layers whose name matches.
     bn : {"frozen", "moving"}, optional
-        BatchNorm's statistics. Default: frozen; moving from scratch.
+        Whether BatchNorm uses its stored statistics or the batch's. Default: the stored ones,
+        unless the network starts from random weights.
     epochs, batch_size, accumulate : int
-        Passes over the images; images a batch; batches a step.
+        Passes over the images; images a batch, of which what is left over after the whole ones
+        differs in each epoch; batches a step.
     optimizer : {"adamw", "adam", "sgd"}
+        sgd follows MXNet's momentum rule, ``m = momentum * m - lr * g; w = w + m``: a past gradient
+        keeps the learning rate of its step, where torch multiplies the whole momentum by the
+        current one. The two differ only while a schedule or warmup changes the learning rate.
     lr : float, optional
         Highest learning rate. Default: 0.001 for sgd, 0.0001 for the others.
-    momentum, wd, warmup, clip, ema : float
-        SGD momentum; weight decay; epochs of a linear rise; largest gradient norm; decay of the
-        weights' average.
+    momentum, wd : float
+        SGD momentum; weight decay, never on biases and norms.
+    warmup : float
+        Epochs over which the learning rate rises from 0.
+    clip : float
+        Largest norm of the gradient; 0 for no clipping.
+    ema : float
+        Decay per step of an exponential moving average of the weights, which is then evaluated
+        and kept; 0 for no average.
     schedule : {"cosine", "step", "constant"}
-    label_smoothing, mixup : float
+    label_smoothing : float
+        Share of each target that is spread over all classes.
+    mixup : float
+        Alpha of the Beta distribution of the mixing weight; 0 for no mixup.
     augment : str, default="auto"
         See `probe promote --help`.
     train_sizes : int or sequence of int, optional
@@ -580,7 +598,7 @@ def promote(
     sampling_weights : path, optional
         CSV of ``id,weight`` for weighted sampling.
     ohem : float, default=1.0
-        Part of a batch, the hardest images, that is learnt from.
+        Part of a batch, the images of highest loss, that is learnt from.
     workers : int, optional
         Threads for images. Default: one a core, at most 8.
     max_memory : str or int, optional

@@ -440,19 +440,27 @@ class _Peeked:
     image: str | None
 
 
-def _peek(folder: str) -> _Peeked:
-    folders = []
+def _scan(place: str) -> Iterator[tuple[str, bool]]:
+    """Yield the name of each folder and image in a folder, and whether it is an image."""
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(place) as entries:
             for entry in entries:
                 if is_leavings(entry.name):
                     continue
                 if is_folder(entry):
-                    folders.append(entry.name)
+                    yield entry.name, False
                 elif is_image_file(entry.path, entry.name):
-                    return _Peeked([], entry.name)
+                    yield entry.name, True
     except OSError as error:
-        raise DataError(f"{shown(folder)}: cannot be listed: {error.strerror}; check it") from error
+        raise DataError(f"{shown(place)}: cannot be listed: {error.strerror}; check it") from error
+
+
+def _peek(folder: str) -> _Peeked:
+    folders = []
+    for name, is_image in _scan(folder):
+        if is_image:
+            return _Peeked([], name)
+        folders.append(name)
     return _Peeked(sorted(folders), None)
 
 
@@ -460,17 +468,11 @@ def _folders_of(root: str, base: str) -> list[str]:
     """Return the folders in a folder; refuse images beside them."""
     place = os.path.join(root, base) if base else root
     folders, image = [], None
-    try:
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if is_leavings(entry.name):
-                    continue
-                if is_folder(entry):
-                    folders.append(entry.name)
-                elif image is None and is_image_file(entry.path, entry.name):
-                    image = entry.name
-    except OSError as error:
-        raise DataError(f"{shown(place)}: cannot be listed: {error.strerror}; check it") from error
+    for name, is_image in _scan(place):
+        if not is_image:
+            folders.append(name)
+        elif image is None:
+            image = name
     if image is not None:
         where = "beside the class folders" if folders else "in no class folder"
         where = where if base else where.replace("the class folders", "the folders")

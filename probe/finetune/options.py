@@ -25,61 +25,21 @@ NONE, BACKBONE = "none", "backbone"  # what --freeze takes besides a layer
 class Options:
     """How a network is fine-tuned; the defaults suit a few hundred to a few thousand images.
 
+    `probe.promote` says what the options of the same names mean.
+
     Parameters
     ----------
-    epochs : int
-        Passes over the training images, each of ``n_train // batch_size`` batches.
-    batch_size : int
-        Images per batch. The images left over after the whole batches differ in each epoch.
-    start : {"probe", "fresh", "scratch"}
-        The run's head on its weights; a Xavier head on those weights; random weights everywhere.
     freeze : str
         ``none``, ``backbone``, or a layer, which is frozen with all layers below it.
     unfreeze : tuple of (epoch, freeze)
         From that epoch on (counted from 1) this `freeze` holds; each later one frees more layers.
-    optimizer : {"sgd", "adam", "adamw"}
-        sgd follows MXNet's momentum rule, ``m = momentum * m - lr * g; w = w + m``: a past gradient
-        keeps the learning rate of its step, where torch multiplies the whole momentum by the
-        current one. The two differ only while a schedule or warmup changes the learning rate.
     lr : float or None
-        Highest learning rate; None for that of `LEARNING_RATES`.
-    momentum : float
-        SGD momentum.
-    wd : float
-        Weight decay, never on biases and norms.
-    backbone_lr_mult, head_lr_mult : float
-        Factors on the learning rate.
-    layer_decay : float
-        Another factor on the learning rate for each layer further from the head; 1 for none.
-    lr_mult : tuple of (pattern, factor)
-        Further factors for the parameters or layers whose name matches.
-    schedule : {"cosine", "step", "constant"}
-    warmup : float
-        Epochs over which the learning rate rises from 0.
-    bn : {"frozen", "moving"} or None
-        Whether BatchNorm uses its stored statistics or the batch's. None: the stored ones,
-        unless the network starts from random weights.
-    label_smoothing : float
-        Share of each target that is spread over all classes.
-    mixup : float
-        Alpha of the Beta distribution of the mixing weight; 0 for no mixup.
-    accumulate : int
-        Batches per optimizer step.
-    clip : float
-        Largest norm of the gradient; 0 for no clipping.
-    ema : float
-        Decay per step of an exponential moving average of the weights, which is then evaluated
-        and kept; 0 for no average.
+        None for that of `LEARNING_RATES`.
     augment : str
         See `probe.finetune.augment.parse_augment`.
     sizes : tuple of int
         Sides of training images in pixels, of which each batch draws one; empty for the side
         that the features were computed at.
-    sampling : {"shuffle", "balanced", "weighted"}
-    ohem : float
-        Share of each batch that is learnt from: the images of highest loss; 1 for all.
-    patience : int
-        Epochs without a better validation result before training stops; 0 never stops early.
     seed : int
         Of all random numbers: order, augmentation, dropout, mixup, fresh weights.
 

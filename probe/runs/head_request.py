@@ -28,7 +28,7 @@ FEW_SHOT = 20  # images a class, on average: with fewer, validation rows would b
 
 @dataclass(frozen=True, kw_only=True)
 class HeadRequest:
-    """What `probe head` was asked for.
+    """What `probe head` was asked for; `probe.fit` says what options of the same names mean.
 
     Parameters
     ----------
@@ -36,47 +36,14 @@ class HeadRequest:
         A name in the catalog of heads.
     params : mapping
         Of the estimator, those that were named.
-    val_size : float, optional
-        See `plan_splits`; 0.3 unless given, and nothing with folds.
     grid : bool
         Choose the solver's first parameter that has a grid, on validation rows or by folds.
     grids : mapping of str to sequence of float
         Parameters to choose and their values; every combination is a candidate.
-    seeds : int
-        Fit each candidate with so many seeds, from `seed` on, and choose by the means.
-    folds, repeats : int
-        Choose, or only measure, by so many folds, so often; 0 folds choose on validation rows.
     groups : sequence of Groups
         Rows of one group stay on one side, as rows of one picture always do.
-    refit : bool, optional
-        Fit once more on train and val after choosing. Default: where something was chosen, unless
-        the training images are fewer than FEW_SHOT a class: then their number is the point.
-    ensemble : {"average", "vote"}, optional
-        The final head is the heads of all folds together.
-    jobs : int
-        Fits at a time, for solvers that fit candidates one by one.
     per_class : sequence of int
-        Also make a learning curve over so many images a class.
-    draws : int
-        Of each size of the learning curve.
-    max_memory : int, optional
-        Bytes the process may take; features that do not fit are read from their file as needed.
-    metric : str
-        What the choice goes by where an image has one label, see `probe.heads.grid`.
-    positive : str, optional
-        The positive one of two classes; the second unless given.
-    recall : float, optional
-        Of two classes: choose a threshold on held-out rows that finds this share of positive ones.
-    cost : (float, float), optional
-        Of two classes: choose the threshold that costs least on held-out rows, where a false
-        positive and a false negative cost so much.
-    sample_weight : str, optional
-        A column of the list of images: what each counts where a head is fitted. Choices,
-        temperature and figures count every image once.
-    seed : int
-        Of the split, and of the head where there is chance in it.
-    command : str
-        What was typed; recorded.
+        Images a class at each point of a learning curve.
     why : str
         Why this head, where none was named; shown.
     """
