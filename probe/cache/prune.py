@@ -142,7 +142,7 @@ def _broken_off(folder: Path, before: float) -> list[Removal]:
     """
     found = [
         Path(one)
-        for one in _inside(folder / "weights", 1)
+        for one in (*_inside(folder / "weights", 1), *_inside(folder / DATASETS, 2))
         if one.name.startswith(".") and one.name.endswith(".part")
         and one.is_file(follow_symlinks=False)
     ]  # fmt: skip

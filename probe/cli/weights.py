@@ -87,8 +87,7 @@ def fetch_weights(
     from probe.screen import console
     from probe.weights import fetch
 
-    with console.DownloadBar(name) as bar:
-        path = fetch(name, cache_folder(cache_dir), mirrors=mirror or (), progress=bar)
+    path = fetch(name, cache_folder(cache_dir), mirrors=mirror or (), progress=console.download_bar)
     console.stdout().print(console.place(path), soft_wrap=True)
 
 

@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _remove_leftovers(path.parent, path.name, ".tmp")
         temporary, descriptor = _create_locked(lambda: _new_temporary(path))
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise unwritable(path, error) from error
     try:
         yield temporary
         umask = os.umask(0)
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     except Exception as error:
         if is_refusal(error):
-            raise _unwritable(path, error) from error
+            raise unwritable(path, error) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -182,7 +182,8 @@ def reason_of(error: BaseException) -> str:
     return os.strerror(code) if code else str(error)
 
 
-def _unwritable(path: Path, error: Exception) -> CacheError:
+def unwritable(path: Path, error: Exception) -> CacheError:
+    """Return the error to raise where a file or folder cannot be written."""
     return CacheError(
         f"{path}: cannot be written ({reason_of(error)}); make room, or choose another folder"
     )

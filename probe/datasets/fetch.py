@@ -6,41 +6,21 @@ already is never replaced.
 
 from __future__ import annotations
 
-import logging
+import hashlib
 import os
 import shutil
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
+from probe.core.download import DownloadError, Progress, download
 from probe.core.files import sync, working_folder
 from probe.datasets.catalog import DatasetSpec, Layout, Source
 from probe.errors import DataError, MissingFilesError, UnsafeFileError
 
-log = logging.getLogger(__name__)
-
-UNFINISHED = ".unfinished"  # ends the name of a folder that a download or an archive goes into
-TIMEOUT = (10.0, 30.0)  # seconds to connect, and for the next bytes to come
-
-
-class Bar(Protocol):
-    """A progress bar of a download, as pooch uses it."""
-
-    total: float | None
-
-    def update(self, count: int) -> None:
-        """Add the number of bytes that arrived."""
-
-    def reset(self) -> None:
-        """Start again at 0."""
-
-    def close(self) -> None:
-        """End the bar after the download finished or failed."""
-
-
-Progress = Callable[[str], Bar]
+UNFINISHED = ".unfinished"  # ends the name of a folder that an archive goes into
 
 
 def fetch(
@@ -50,7 +30,7 @@ def fetch(
     missing: Sequence[str],
     *,
     root: Path,
-    download: bool = True,
+    network: bool = True,
     progress: Progress | None = None,
 ) -> None:
     """Put the missing files of a layout into a folder.
@@ -63,7 +43,7 @@ def fetch(
         Their names.
     root : Path
         Searched for an archive that was downloaded by hand.
-    download : bool, default=True
+    network : bool, default=True
         False: use only such an archive, never the network.
     progress : callable, optional
         Called with a file's name; returns the progress bar of its download.
@@ -83,48 +63,24 @@ def fetch(
                 _check(by_hand, source)
                 _fill(by_hand, folder, missing)
                 continue
-            if not download:
+            if not network:
                 raise OSError("downloading is switched off")
-            with working_folder(folder, "download", UNFINISHED) as temporary:
-                file = _download(source, temporary, progress)
-                if archived:
-                    _fill(file, folder, missing)
-                else:
-                    _move(file, folder / source.file)
-        except OSError as error:
+            target = by_hand if archived else folder / source.file
+            download(
+                source.urls, target, digest=source.checksum, progress=progress,
+                is_right=partial(_is_official, source),
+            )  # fmt: skip
+            if archived:
+                try:
+                    _fill(target, folder, missing)
+                finally:
+                    target.unlink()
+        except (OSError, DownloadError) as error:
             place = folder if not archived else root
             what = f"put {source.file} from {source.urls[0]} into {place}"
             raise MissingFilesError(
                 f"{spec.name}: {', '.join(missing)} missing in {folder}: {_one_line(error)}; {what}"
             ) from error
-
-
-def _download(source: Source, into: Path, progress: Progress | None) -> Path:
-    """Download a file from the first URL that works; OSError has the failure of each."""
-    import pooch
-    import requests
-
-    pooch.get_logger().setLevel("WARNING")
-    failures = []
-    for url in source.urls:
-        log.info("downloading %s", url)
-        bar = progress(source.file) if progress is not None else None
-        downloader = pooch.HTTPDownloader(
-            progressbar=bar or False, chunk_size=1 << 16, timeout=TIMEOUT
-        )
-        try:
-            path = pooch.retrieve(
-                url, known_hash=source.checksum, fname=source.file, path=into, downloader=downloader
-            )
-            return Path(path)
-        except requests.RequestException as error:
-            failures.append(f"{url} cannot be read ({_reason(error)})")
-        except ValueError:  # pooch's way to say that the checksum differs
-            failures.append(f"{url} has another checksum than {source.checksum}")
-        finally:
-            if bar is not None:
-                bar.close()
-    raise OSError("; ".join(failures))
 
 
 def _fill(archive: Path, folder: Path, missing: Sequence[str]) -> None:
@@ -146,23 +102,28 @@ def _move(source: Path, target: Path) -> None:
 
 
 def _check(path: Path, source: Source) -> None:
-    import pooch
-
-    algorithm, expected = source.checksum.split(":")
-    found = pooch.file_hash(str(path), alg=algorithm)
-    if found != expected:
+    found = _digest(path, source)
+    if found != source.checksum:
         raise DataError(
-            f"{path}: is not the official file ({algorithm} {found}, expected {expected}); "
-            f"remove it, or get it again from {source.urls[0]}"
+            f"{path}: is not the official file ({found.replace(':', ' ')}, expected "
+            f"{source.checksum.partition(':')[2]}); remove it, or get it again from "
+            f"{source.urls[0]}"
         )
 
 
-def _reason(error: Exception) -> str:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return f"HTTP {status}" if status else type(error).__name__
+def _is_official(source: Source, path: Path) -> bool:
+    return _digest(path, source) == source.checksum
 
 
-def _one_line(error: OSError) -> str:
+def _digest(path: Path, source: Source) -> str:
+    """Return a file's digest by the algorithm of its source, ``md5:...``."""
+    algorithm = source.checksum.partition(":")[0]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
+    return f"{algorithm}:{found.hexdigest()}"
+
+
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 

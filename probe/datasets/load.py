@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.datasets.catalog import DATASETS
 from probe.datasets.classes import lookalikes
-from probe.datasets.fetch import Progress
 from probe.datasets.files import FileImages
 from probe.datasets.folder import load_folder
 from probe.datasets.listed import load_listed
@@ -72,7 +72,7 @@ def load_dataset(
         Threads that hash and check image files.
     progress : callable, optional
         Called with the name of a file to download; returns its progress bar, a
-        `probe.datasets.fetch.Bar`.
+        `probe.core.download.Bar`.
 
     Returns
     -------

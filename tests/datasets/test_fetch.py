@@ -17,8 +17,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from probe.core import download
 from probe.core.registry import Registry
-from probe.datasets import DATASETS, Dataset, fetch, load, load_dataset
+from probe.datasets import DATASETS, Dataset, load, load_dataset
 from probe.datasets.catalog import DatasetSpec, Source
 from probe.datasets.fetch import unpack
 from probe.errors import DataError, MissingFilesError, UnsafeFileError
@@ -32,17 +33,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     files: ClassVar[Files] = {}
     asked: ClassVar[list[str]] = []
+    ranges: ClassVar[list[str | None]] = []
     stop: ClassVar[threading.Event] = threading.Event()
 
     def do_GET(self) -> None:
         name = self.path.rsplit("/", 1)[-1]
         self.asked.append(name)
+        self.ranges.append(self.headers.get("Range"))
         kind = self.path.split("/")[1]
         if name not in self.files or kind == "gone":
             self.send_error(404)
             return
         data = self.files[name]
-        self.send_response(200)
+        start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        data = data[start:]
+        self.send_response(206 if start else 200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if kind == "good":
@@ -63,9 +68,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(fetch, "TIMEOUT", (5.0, 0.2))
+    monkeypatch.setattr(download, "TIMEOUT", (5.0, 0.2))
     monkeypatch.setattr(Handler, "files", {})
     monkeypatch.setattr(Handler, "asked", [])
+    monkeypatch.setattr(Handler, "ranges", [])
     monkeypatch.setattr(Handler, "stop", threading.Event())
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
@@ -117,7 +123,7 @@ def attempt(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Try
         files: Files,
         *kinds: str,
         root: Path | None = None,
-        progress: fetch.Progress | None = None,
+        progress: download.Progress | None = None,
     ) -> Dataset:
         Handler.files.update(files)
         spec = served(DATASETS[name], files, *(f"{server}/{kind}" for kind in kinds))
@@ -312,3 +318,23 @@ def test_the_same_name_twice(tmp_path: Path) -> None:
     tar = archive(tmp_path / "a.tgz", (member("f"), b"1"), (member("f"), b"2"))
     with pytest.raises(DataError, match="cannot be unpacked"):
         unpack(tar, tmp_path / "out")
+
+
+def test_a_download_that_broke_off_goes_on_where_it_stopped(attempt: Try, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (1000, 28, 28), dtype=np.uint8)  # more than a block
+    files = {
+        name: gzip.compress(
+            idx(pixels if "images" in name else rng.integers(0, 10, 1000, np.uint8))
+        )
+        for name in idx_files()
+    }
+    with pytest.raises(MissingFilesError, match="cannot be read"):
+        attempt("mnist", files, "closed")
+    (part,) = (tmp_path / "cache" / "datasets").rglob("*.part")
+    assert part.name == ".train-images-idx3-ubyte.gz.part"
+    stopped = part.stat().st_size
+    assert stopped > 0
+    assert len(attempt("mnist", files, "good").splits["test"]) == 1000
+    assert Handler.ranges[-4:] == [f"bytes={stopped}-", None, None, None]
+    assert not list((tmp_path / "cache").rglob("*.part"))

@@ -12,6 +12,7 @@ from threading import Thread
 
 import pytest
 
+from probe.core import download
 from probe.errors import CacheError, WeightsError, WeightsNotFoundError
 from probe.weights import WEIGHTS, fetch, published
 from probe.weights.digest import Digests
@@ -21,7 +22,7 @@ def test_fetch_keeps_nothing_that_its_digest_denies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        published, "_download", lambda _, target, __: target.write_bytes(b"an error page")
+        download, "_receive", lambda _, target, __: target.write_bytes(b"an error page")
     )
     with pytest.raises(WeightsError, match="does not have the digest"):
         fetch("resnet18.torchvision_v1", tmp_path)
@@ -37,13 +38,13 @@ def test_fetch_downloads_once_and_says_when_it_cannot(
     def offline(url: str, target: Path, progress: object) -> None:
         raise ConnectionError("no route")
 
-    monkeypatch.setattr(published, "_download", offline)
+    monkeypatch.setattr(download, "_receive", offline)
     with pytest.raises(
         WeightsNotFoundError, match=r"resnet18-f37072fd.pth \(ConnectionError\); put the file at"
     ):
         fetch(name, tmp_path)
     monkeypatch.setattr(
-        published, "_download", lambda _, target, __: calls.append(target.write_bytes(b"w"))
+        download, "_receive", lambda _, target, __: calls.append(target.write_bytes(b"w"))
     )
     monkeypatch.setattr(published, "hash_file", lambda _: Digests("f37072fd" + "0" * 56, "", ""))
     assert (
@@ -60,7 +61,7 @@ def test_a_folder_that_cannot_be_written_is_told_from_a_network_that_is_not_ther
     def full(url: str, target: Path, progress: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(published, "_download", full)
+    monkeypatch.setattr(download, "_receive", full)
     with pytest.raises(CacheError, match=r"\.part: cannot be written \(No space left on device\)"):
         fetch("vgg16.keras_notop", tmp_path)
     (tmp_path / "file").write_text("")
