@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from probe.cli import complete
+from probe.finetune.options import BatchNorm, OptimizerName, Sampling, ScheduleName, Start
 
 START, LEARNS, STEPS = "Where it starts", "What learns, and how fast", "Steps"
 IMAGES, WATCH = "Images", "Watching, comparing, resuming"
@@ -21,7 +22,7 @@ Run = Annotated[
     ),
 ]
 StartName = Annotated[
-    Literal["probe", "fresh", "scratch"],
+    Start,
     typer.Option(
         "--start", rich_help_panel=START,
         help="probe: the fitted head on its backbone's weights; fresh: a head of random weights "
@@ -78,7 +79,7 @@ LrMult = Annotated[
     ),
 ]  # fmt: skip
 Bn = Annotated[
-    Literal["frozen", "moving"] | None,
+    BatchNorm | None,
     typer.Option(
         rich_help_panel=LEARNS,
         help="BatchNorm's statistics: frozen (as stored) or moving (the batch's).",
@@ -91,7 +92,7 @@ BatchSize = Annotated[
 ]
 Accumulate = Annotated[int, typer.Option(min=1, rich_help_panel=STEPS, help="Batches a step.")]
 Optimizer = Annotated[
-    Literal["sgd", "adam", "adamw"],
+    OptimizerName,
     typer.Option(
         rich_help_panel=STEPS,
         help="sgd has MXNet's momentum rule: past steps keep their rates, so "
@@ -111,7 +112,7 @@ Wd = Annotated[
     typer.Option(min=0, rich_help_panel=STEPS, help="Weight decay, never on biases and norms."),
 ]
 Schedule = Annotated[
-    Literal["cosine", "step", "constant"],
+    ScheduleName,
     typer.Option(
         rich_help_panel=STEPS, help="How the learning rate falls; step: to a tenth at 1/2 and 3/4."
     ),
@@ -153,7 +154,7 @@ TrainSizes = Annotated[
     ),
 ]  # fmt: skip
 SamplingOption = Annotated[
-    Literal["shuffle", "balanced", "weighted"],
+    Sampling,
     typer.Option(
         rich_help_panel=IMAGES,
         help="How training images are drawn; balanced: classes equally often.",
