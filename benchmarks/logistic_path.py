@@ -77,8 +77,8 @@ most of the time (seconds idle; gradients of a head; what the objective is above
     without letting go of the lock     68 s   306   (36 s with all parts in that run)
     without SciPy's BLAS               34 s   306   (with NumPy's, told which kernel to take)
 
-`-j 2` of scikit-learn's own fits (`probe head --head logistic --C 1e-4,1e-3,1e-2,1e-1` on 35,000
-x 512 rows): 24 and 25 s against 36 and 38 s with `-j 1`.
+`--jobs 2` of scikit-learn's own fits (`probe head --head logistic --C 1e-4,1e-3,1e-2,1e-1` on
+35,000 x 512 rows): 24 and 25 s against 36 and 38 s with `--jobs 1`.
 """
 
 from __future__ import annotations

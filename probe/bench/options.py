@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 
@@ -110,7 +110,10 @@ class BenchOptions:
 
     def _candidates(self, named: list[str], *, alone: bool) -> list[Candidate]:
         """Return the backbones to compare; entries that are alone leave options without a use."""
-        of_passes = ("size", "resize", "layer", "pool", "weights", "preprocess", "mean")
+        of_passes = (
+            "size", "resize", "layer", "pool", "weights", "preprocess", "mean", "batch_size",
+            "workers", "device", "dtype",
+        )  # fmt: skip
         if not alone:
             defaults = Defaults(
                 sizes=counts("--size", self.size),
@@ -121,7 +124,10 @@ class BenchOptions:
                 mean=_assigned("--mean", self.mean, named),
             )
             return candidates(named, defaults)
-        if useless := [_option(name) for name in of_passes if getattr(self, name)]:
+        usual = {one.name: one.default for one in fields(self)}
+        if useless := [_option(name) for name in of_passes if getattr(self, name) not in (
+            usual[name], None, (), [], {},
+        )]:  # fmt: skip
             raise UsageError(f"{', '.join(useless)}: entries hold features already; leave it out")
         return []
 

@@ -102,10 +102,6 @@ def bundle(
         )
         made = top.bundle(target)
     else:
-        if (preprocess, mean, classes) != (None, None, None):
-            raise UsageError(
-                "--preprocess, --mean and --classes are for --backbone; a run knows its own"
-            )
         request = BundleRequest(
             weights=tuple(weights or ()),
             folds=folds,

@@ -24,6 +24,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "--solver": "--head NAME",
         "--per-class": "--learning-curve 5,10,20",
         "--balanced": "--sampling balanced",
+        "-j": "--jobs N",
     },
     "bundle": {"--folds": "--fold-heads"},
     "explain": {"--map": "--heatmap", "-k": "--neighbours"},
@@ -34,6 +35,40 @@ RENAMED: dict[str, dict[str, str]] = {
         "--sizes": "--train-sizes 28,32,36",
     },
     "report": {"--map": "--projection"},
+}
+
+# beside what an option has an effect: command -> option -> others, one of which has to be there
+NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
+    "bench": {"--coarse": ("--dataset cifar100",), "--repeats": ("--folds",)},
+    "promote": {
+        "--momentum": ("--optimizer sgd",),
+        "--sampling-weights": ("--sampling weighted",),
+    },
+    "bundle": dict.fromkeys(("--preprocess", "--mean", "--classes"), ("--backbone",)),
+    "predict": {
+        **dict.fromkeys(("--weights", "--preprocess", "--mean", "--classes"), ("--backbone",)),
+        "--weighting": ("--also",),
+        "--combine": ("--also", "--tta"),
+    },
+    "evaluate": {"--weighting": ("--also",), "--combine": ("--also", "--tta")},
+    "explain": {"--dataset-root": ("--dataset",)},
+    "cache verify": dict.fromkeys(
+        ("--dataset-root", "--weights", "--device", "--seed"), ("--sample",)
+    ),
+}
+
+# beside what an option has no effect: command -> option or argument -> the others
+IDLE: dict[str, dict[str, tuple[str, ...]]] = {
+    "head": {"--shrinkage": ("--distance mean",)},
+    "bench": {"--val-size": ("--folds",)},
+    "promote": {
+        **dict.fromkeys(("--out", "--tensorboard", "--json"), ("--dry-run", "--show-batch")),
+        **dict.fromkeys(("--dry-run", "--compare"), ("--show-batch",)),
+    },
+    "bundle": dict.fromkeys(("--fold-heads", "--reject-rate", "--remember"), ("--backbone",)),
+    "predict": {"--format": ("--json",)},
+    "cache verify": {"NAME": ("--all",)},
+    "cache sync": dict.fromkeys(("--batch-size", "--device"), ("--dry-run",)),
 }
 
 
@@ -48,6 +83,31 @@ def command_app(help: str | None = None) -> typer.Typer:  # noqa: A002 - as Type
 def be_verbose() -> None:
     """Say more on stderr: this package's own words, for those of matplotlib are thousands."""
     logging.getLogger("probe").setLevel(logging.DEBUG)
+
+
+def _refuse_idle(ctx: Any, parameters: list[Any]) -> None:
+    """Raise UsageError where an option was given that has no effect beside the others."""
+    within = ctx.command_path.removeprefix(ctx.find_root().command_path).strip()
+    named = {name: one for one in parameters for name in (*one.opts, one.name.upper())}
+
+    def given(name: str) -> bool:
+        source = ctx.get_parameter_source(named[name].name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    def holds(said: str) -> bool:
+        name, _, wanted = said.partition(" ")
+        value = ctx.params[named[name].name]
+        if wanted:
+            return wanted in value if isinstance(value, list) else value == wanted
+        return bool(value) and value != named[name].get_default(ctx)
+
+    for name, others in NEEDS.get(within, {}).items():
+        if given(name) and not any(map(holds, others)):
+            raise UsageError(f"{name} is for {' or '.join(others)}: add it, or leave out {name}")
+    for name, others in IDLE.get(within, {}).items():
+        for other in filter(holds, others):
+            if given(name):
+                raise UsageError(f"{name} has no effect beside {other}: leave out one of them")
 
 
 @contextmanager
@@ -101,7 +161,10 @@ class Command(TyperCommand):
                 args.remove(word)
                 be_verbose()
         with _one_line(ctx, args):
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:  # a shell that completes a line may have half of it
+            _refuse_idle(ctx, self.params)
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments and then one list of options a section."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import typer
 
@@ -28,15 +29,15 @@ Solver = Annotated[
     str | None,
     typer.Option(
         "--head", metavar="NAME", autocompletion=complete.heads,
-        help="; ".join(f"{name}: {spec.summary}" for name, spec in HEADS.items()) + ".",
+        help="{heads}.",
         show_default="path with its grid, or the head that an option such as --epochs belongs to",
     ),
 ]  # fmt: skip
 Jobs = Annotated[
     int | None,
     typer.Option(
-        "--jobs", "-j", min=1,
-        help=f"{names_that('one_by_one')}: fits at a time, one thread each.",
+        "--jobs", min=1,
+        help="{one_by_one}: fits at a time, one thread each.",
         show_default="all cores",
     ),
 ]  # fmt: skip
@@ -72,9 +73,8 @@ Seeds = Annotated[
     int | None,
     typer.Option(
         min=1, rich_help_panel=CHOOSING,
-        help=f"{names_that('seeded')}: fit each candidate with so many seeds, and choose by the "
-        "mean.",
-        show_default="1",
+        help="{seeded}: fit each candidate with so many seeds, and choose by the mean.",
+        show_default="one, that of --seed",
     ),
 ]  # fmt: skip
 MetricName = Literal["top1", "balanced_accuracy", "macro_f1", "auc", "log_loss"]
@@ -90,7 +90,7 @@ SampleWeight = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help=f"{names_that('takes_weights')}: a column of the list with what each image counts in "
+        help="{takes_weights}: a column of the list with what each image counts in "
         "the fit, from 0. Choices, temperature and figures count every image once.",
         show_default="all count alike",
     ),
@@ -177,7 +177,7 @@ class WithHeadOptions:
     def __signature__(self) -> inspect.Signature:
         hints = get_type_hints(self._command, include_extras=True)
         own = [
-            one.replace(annotation=hints[name])
+            one.replace(annotation=_filled(hints[name]))
             for name, one in inspect.signature(self._command).parameters.items()
             if name != "given"
         ]
@@ -186,6 +186,21 @@ class WithHeadOptions:
     @property
     def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
         return {name: one.annotation for name, one in self.__signature__.parameters.items()}
+
+
+ABLE = ("one_by_one", "seeded", "takes_weights")  # what stands in braces in a help text
+
+
+def _filled(hint: Any) -> Any:
+    """Return an option whose help names the heads there are now, where it has words in braces."""
+    typed, *said = get_args(hint)
+    if not (said and isinstance(said[0].help, str) and "{" in said[0].help):
+        return hint
+    names = {able: names_that(able) for able in ABLE}
+    names["heads"] = "; ".join(f"{name}: {spec.summary}" for name, spec in HEADS.items())
+    info = copy(said[0])
+    info.help = info.help.format(**names)
+    return Annotated[typed, info]
 
 
 def _keys() -> list[str]:

@@ -124,8 +124,6 @@ def predict(
     from probe.screen import console
 
     check_words(tta, combine, weighting)
-    if as_json and form != "table":
-        raise UsageError("--json prints one object, --format a line an answer: choose one of them")
     names = inputs if backbone is not None else inputs[1:]
     if not names:
         raise UsageError("name a bundle and then images; `probe bundle` makes a bundle of a run")
@@ -135,11 +133,6 @@ def predict(
     if backbone is not None:
         first = _own_top(backbone, weights, preprocess, mean, classes, folder, size, device)
     else:
-        if weights != "auto" or (preprocess, mean, classes) != (None, None, None):
-            raise UsageError(
-                "--weights, --preprocess, --mean and --classes are for --backbone; a bundle has "
-                "its own"
-            )
         first = _load(inputs[0], size, device)
     bundles = [first, *(_load(str(one), size, device) for one in also or ())]
     predictor = Predictor(

@@ -125,6 +125,13 @@ class Options:
             unfreeze = ",".join(f"{epoch}:{name}" for epoch, name in unfreeze.items())
         if isinstance(lr_mult, Mapping):
             lr_mult = [f"{pattern}={factor}" for pattern, factor in lr_mult.items()]
+        if same.get("freeze") == BACKBONE and not unfreeze:
+            for name in ("backbone_lr_mult", "layer_decay"):
+                if same.get(name, 1.0) != 1.0:
+                    raise UsageError(
+                        f"--{name.replace('_', '-')} has no effect beside --freeze backbone, which "
+                        "leaves the last layer alone to learn: leave out one of them"
+                    )
         multipliers = [lr_mult] if isinstance(lr_mult, str) else lr_mult or ()
         return cls(
             unfreeze=parse_unfreeze(unfreeze),

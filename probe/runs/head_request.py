@@ -105,6 +105,11 @@ class HeadRequest:
         """
         if draws and not learning_curve:
             raise UsageError("--draws is about a learning curve: add --learning-curve 5,10,20")
+        if seeds is not None and seeds < 2:
+            raise UsageError(
+                f"--seeds {seeds}: from 2 on they show how much a fit varies; leave it out, and "
+                "--seed N alone is fitted with"
+            )
         options, why = {name: plain(one) for name, one in options.items()}, ""
         if head is None:
             held_out = same.get("val_size") != 0 or same.get("folds", 0) > 0

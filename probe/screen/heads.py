@@ -67,7 +67,7 @@ def fit_named(
     if jobs is not None and not HEADS[request.solver].one_by_one:
         able = names_that("one_by_one")
         notes.append(
-            f"-j {jobs} is for --head {able}; {request.solver} uses all cores for its one fit"
+            f"--jobs {jobs} is for --head {able}; {request.solver} uses all cores for its one fit"
         )
     return fit_shown(
         joined, request, folder=folder, runs=cache_dir / "runs", ledger=cache_dir / "ledger",

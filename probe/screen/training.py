@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from probe.finetune.promotion import Begun
     from probe.finetune.source import Source
     from probe.heads.history import Epoch
+
+log = logging.getLogger(__name__)
 
 PIPED_EVERY = 30.0  # seconds between lines where there is no bar
 
@@ -91,7 +94,9 @@ def show_start(
 
 
 class Live:
-    """A line an epoch, and below it, on a terminal, a bar with loss, rate and time left.
+    """A bar with loss, rate and time left, and a line at the end; with ``-v``, a line an epoch.
+
+    Where there is no terminal for a bar, a line says every PIPED_EVERY seconds how far it is.
 
     Parameters
     ----------
@@ -105,31 +110,46 @@ class Live:
         self._bar = Progress(
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total} batches"),
+            TextColumn("{task.fields[epoch]}"),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(),
             console=self._console, disable=not console.has_bars(self._console), transient=True,
         )  # fmt: skip
         total = begun.training.options.epochs * begun.training.feed.batches
         self._row = self._bar.add_task("", total=total, completed=begun.training.log.shape[0],
-                                        figures="")  # fmt: skip
+                                        figures="", epoch="")  # fmt: skip
         self._last = time.perf_counter()
         self._said = self._last
         if title:
             self._console.print(f"\n{title}", style="bold")
-        top1 = "      top-1" if self._task.exclusive else ""
-        value = f"val {self._task.metric_label}".rjust(9)
-        self._console.print(
-            f"epoch      loss{top1}   val loss  {value}   mean lr      time", style="bold cyan"
-        )
+        self._each = log.isEnabledFor(logging.DEBUG)
+        self._last_epoch: Epoch | None = None
+        self._best_epoch: Epoch | None = None
+        if self._each:
+            top1 = "      top-1" if self._task.exclusive else ""
+            value = f"val {self._task.metric_label}".rjust(9)
+            self._console.print(
+                f"epoch      loss{top1}   val loss  {value}   mean lr      time", style="bold cyan"
+            )
         for epoch in begun.training.progress.history:
-            self._line(epoch, best=epoch.epoch == begun.training.progress.best_epoch)
+            self._note(epoch, best=epoch.epoch == begun.training.progress.best_epoch)
 
     def __enter__(self) -> Self:
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
+        last, best = self._last_epoch, self._best_epoch
+        if last is None or kind is not None or self._each:
+            return
+        told = f"{last.epoch} epochs; at the last one loss {last.train_loss:.4f}, {self._val(last)}"
+        if best is not None:
+            told += f"; the best is epoch {best.epoch}, {self._val(best)}"
+        console.facts(self._console, {"fit": f"{told} (-v shows each)"})
+
+    def _val(self, epoch: Epoch) -> str:
+        return f"val {self._task.metric_label} {100 * epoch.val_score:.2f} %"
 
     def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None:
         """See Observer."""
@@ -146,7 +166,15 @@ class Live:
     def epoch_done(self, epoch: Epoch, best: bool) -> None:
         """See Observer."""
         self._last = self._said = time.perf_counter()
-        self._line(epoch, best=best)
+        self._note(epoch, best=best)
+
+    def _note(self, epoch: Epoch, *, best: bool) -> None:
+        self._last_epoch = epoch
+        if best:
+            self._best_epoch = epoch
+        self._bar.update(self._row, epoch=f"epoch {epoch.epoch}: {self._val(epoch)}")
+        if self._each:
+            self._line(epoch, best=best)
 
     def _line(self, epoch: Epoch, *, best: bool) -> None:
         assert epoch.val_loss is not None

@@ -149,7 +149,7 @@ def test_mistakes_are_one_line(digits_bundle: Path, folder: Path) -> None:
         (("predict", image, image), "not a bundle"),
         (("predict --tta spin", digits_bundle, image), "--tta spin"),
         (("predict --weights x", digits_bundle, image), "for --backbone"),
-        (("predict --json -f csv", digits_bundle, image), "choose one"),
+        (("predict --json -f csv", digits_bundle, image), "--format has no effect beside --json"),
         (("export --to tflite", digits_bundle), "--to tflite"),
         (("serve --host no.such.host.invalid", digits_bundle), "cannot listen"),
     ):

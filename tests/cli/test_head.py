@@ -91,9 +91,9 @@ def test_neighbours_are_chosen_and_the_head_is_a_file(digits_cache: Path, tmp_pa
 
 
 def test_options_that_do_nothing_here_are_noted(digits_cache: Path, tmp_path: Path) -> None:
-    done = run("--head knn --k 5,500 -j 3", digits_cache, tmp_path)
+    done = run("--head knn --k 5,500 --jobs 3", digits_cache, tmp_path)
     note = next(line for line in done.stderr.splitlines() if line.startswith("note"))
-    assert "-j 3 is for --head logistic" in note
+    assert "--jobs 3 is for --head logistic" in note
     assert "--k 500: all 210 training rows vote" in note
 
 

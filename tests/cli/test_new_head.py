@@ -42,6 +42,22 @@ def test_help_has_a_section_for_it() -> None:
     assert "`grid` for 0.25, 1: the best is taken. [default: (1)]" in text
 
 
+def test_help_names_it_where_it_names_those_that_can_do_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for able in ("one_by_one", "seeded", "takes_weights"):
+        monkeypatch.setattr(ToyHead, able, True, raising=False)
+    text = " ".join(probe("head", "--help").stdout.split())
+    assert f"toy: {ToyHead.summary}." in text
+    for option, what in {
+        "jobs": "fits at a time",
+        "seeds": "fit each candidate",
+        "sample-weight": "a column of the list",
+    }.items():
+        said = text.partition(f"--{option} ")[2].partition(f": {what}")[0]
+        assert said.endswith(" and toy"), option
+
+
 def test_it_is_fitted_bundled_and_predicts(digits_cache: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     done = probe(
