@@ -1,7 +1,7 @@
-"""The networks of the catalog, described once and for every engine.
+"""Describe what the networks of the catalog compute; every engine runs these descriptions.
 
-A function here describes one family for square images of `size` pixels and a classifier of that
-many classes. Paths are those of MXNet's Gluon model zoo, under which parameters are kept.
+A function here describes one family for square images of `size` pixels and a classifier of
+`classes` classes. Paths are those of MXNet's Gluon model zoo, under which parameters are kept.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def resnet(size: int, classes: int, *, depth: int, variant: str) -> NetworkGraph
 def _residual(
     net: Builder, place: str, width: int, stride: int, *, deep: bool, variant: str, reshaped: bool
 ) -> None:
-    """relu(body(x) + x), or + downsample(x) where the shape changes."""
+    """Append a residual block: relu(body(x) + x), or + downsample(x) where the shape changes."""
     x, at = net.value, places(f"{place}.body")
     steps = [(width, 3, stride, False), (width, 3, 1, False)]  # width, kernel, stride, bias
     if deep:
@@ -161,7 +161,7 @@ def _residual(
 def _preactivated(
     net: Builder, place: str, width: int, stride: int, *, deep: bool, variant: str, reshaped: bool
 ) -> None:  # fmt: skip
-    """body(x) + x, where norms and ReLUs stand in front of the convolutions."""
+    """Append a pre-activation block: body(x) + x, norms and ReLUs before the convolutions."""
     del variant
     x = entered = body = net.value
     steps = [(width, 3, stride), (width, 3, 1)]
@@ -320,7 +320,7 @@ def _branch(
 
 
 def _split_block(net: Builder, place: str, *, include_pad: bool) -> None:
-    """The last two blocks: a 1x1, two branches that end in a 1x3 beside a 3x1, and a pool."""
+    """Append one of the last two blocks, two of whose branches end in a 1x3 beside a 3x1."""
     x = net.value
     found = [_branch(net, f"{place}.0", None, [(320, 1, 1, 0)], include_pad=True)]
     first: list[tuple[int, list[Step]]] = [

@@ -194,7 +194,7 @@ def _inverted_residuals(
     head: int,
     paper: str,
 ) -> BackboneSpec:
-    """MobileNet v2 and its descendants: `groups` is (blocks, width), `first` the first's index."""
+    """Return MobileNet v2 or the like: `groups` is (blocks, width), `first` the first's index."""
     widths = [width for count, width in groups for _ in range(count)]
     layers = [
         Layer(name=f"block{i}", width=w, after=first + i, kind="map")

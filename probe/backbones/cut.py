@@ -16,7 +16,7 @@ Cuts = Sequence[tuple[Layer, Pool]]
 
 
 def cut_network(spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec) -> NetworkGraph:
-    """Return the frozen part of a backbone: (N, S, S, 3) uint8 in, one value a cut out.
+    """Return the network that computes features: (N, S, S, 3) uint8 in, one value a cut out.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class NetworkCost:
 def network_cost(
     backbone: str, cuts: tuple[tuple[Layer, Pool], ...], size: int | None = None
 ) -> NetworkCost:
-    """Count a backbone cut at some layers, or whole, with its classifier, where there are none.
+    """Count parameters and multiply-adds up to the deepest cut; without cuts, of the whole network.
 
     Parameters
     ----------

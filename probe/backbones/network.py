@@ -65,7 +65,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkGraph:
-    """Operations, each behind those whose values it takes.
+    """A network as a list of operations, each after those whose values it takes.
 
     Parameters
     ----------
@@ -198,11 +198,11 @@ class Builder:
         self._nodes: list[Node] = []
 
     def network(self) -> NetworkGraph:
-        """Return what was described; its output is the last value."""
+        """Return the described network; its output is the last value."""
         return NetworkGraph(nodes=tuple(self._nodes), outputs=(self.value,))
 
     def append(self, node: Node) -> str:
-        """Append an operation that is described already and return the name of its value."""
+        """Append an operation and return the name of its value."""
         self._nodes.append(node)
         self.value = node.output
         return node.output
@@ -211,7 +211,7 @@ class Builder:
         self, op: str, path: str, inputs: Sequence[str] = (), *, tensors: Sequence[str] = (),
         width: int = 0, **settings: Any,
     ) -> str:  # fmt: skip
-        """Append an operation and return the name of its value, which is its path."""
+        """Append an operation at a path and return the name of its value, which is the path."""
         return self.append(
             Node(
                 op=op, inputs=tuple(inputs) or (self.value,), output=path, name=path,
@@ -223,7 +223,7 @@ class Builder:
         self, path: str, width: int, kernel: int | tuple[int, int], stride: int = 1,
         pad: int | tuple[int, int] = 0, *, groups: int = 1, bias: bool = True,
     ) -> str:  # fmt: skip
-        """Convolve."""
+        """Append a convolution."""
         return self.add_node(
             "conv", path, width=width, tensors=_named(path, "weight", *(["bias"] if bias else [])),
             kernel=_pair(kernel), stride=_pair(stride), pads=_pair(pad) * 2, dilation=(1, 1),
@@ -231,46 +231,46 @@ class Builder:
         )  # fmt: skip
 
     def dense(self, path: str, width: int) -> str:
-        """Connect fully."""
+        """Append a fully connected layer."""
         return self.add_node("dense", path, width=width, tensors=_named(path, "weight", "bias"))
 
     def norm(self, path: str, epsilon: float = 1e-5, *, fixed: bool = False) -> str:
-        """Normalise by running statistics; `fixed`: gamma counts as 1 whatever is stored."""
+        """Append a batch norm over running statistics; `fixed`: gamma counts as 1."""
         tensors = _named(path, "gamma", "beta", *STATISTICS)
         return self.add_node("norm", path, tensors=tensors, epsilon=epsilon, fixed=fixed)
 
     def relu(self, path: str, high: float = math.inf) -> str:
-        """Clip to 0 and `high`."""
+        """Append a ReLU, or with `high` = 6 a ReLU6."""
         return self.add_node("clip", path, low=0, high=high)
 
     def pool(
         self, path: str, kind: str, kernel: int, stride: int | None = None, pad: int = 0, *,
         ceil: bool = False, include_pad: bool = True,
     ) -> str:  # fmt: skip
-        """Take the ``max`` or ``avg`` of windows, which lie side by side without a `stride`."""
+        """Append a ``max`` or ``avg`` pool, by default with the stride of its kernel."""
         return self.add_node(
             "pool", path, kind=kind, kernel=_pair(kernel), stride=_pair(stride or kernel),
             pads=_pair(pad) * 2, ceil=ceil, include_pad=include_pad,
         )  # fmt: skip
 
     def mean(self, path: str) -> str:
-        """Average each channel over the map, which is then 1 x 1."""
+        """Append a global average pool."""
         return self.add_node("mean", path, axes=(2, 3))
 
     def concat(self, path: str, *values: str) -> str:
-        """Join channels."""
+        """Append a concatenation of channels."""
         return self.add_node("concat", path, values, axis=1)
 
     def add(self, path: str, first: str, second: str) -> str:
-        """Add two values."""
+        """Append a sum of two values."""
         return self.add_node("add", path, (first, second))
 
     def flatten(self, path: str) -> str:
-        """Make rows of maps."""
+        """Append the flattening of maps to vectors."""
         return self.add_node("flatten", path)
 
     def dropout(self, path: str) -> str:
-        """Drop half of the values in training."""
+        """Append a dropout of half of the values, which only training applies."""
         return self.add_node("dropout", path, p=0.5)
 
 

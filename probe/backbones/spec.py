@@ -112,7 +112,7 @@ class BackboneSpec:
         )
 
     def uses(self, layer: Layer, parameter: str) -> bool:
-        """Whether the network cut at `layer` uses the parameter of that canonical name."""
+        """Whether the features of `layer` depend on the parameter of that canonical name."""
         if is_logits(layer.name):
             return True
         part, index, *_ = parameter.split(".")
@@ -144,7 +144,7 @@ class BackboneSpec:
             )
 
     def cut(self, layer: str, pool: str) -> tuple[Layer, Pool]:
-        """Return a layer, or the `logits`, and how it is reduced, by their names.
+        """Return a layer, or the `logits`, and its pooling, by their names.
 
         Raises
         ------
@@ -190,7 +190,7 @@ def pool_called(name: str | None) -> Pool | None:
 
 
 def resolve_pool(layer: Layer, pool: Pool | None) -> Pool:
-    """Return how a layer is reduced: maps are averaged unless told otherwise, vectors are left.
+    """Return the pooling of a layer: by default the average of a map, and none of a vector.
 
     Raises
     ------

@@ -67,7 +67,7 @@ def checksum_rows(rows: NDArray[Any]) -> int:
 
 
 def checksum_seal(digest: str, block_rows: int, seal: NDArray[np.float64]) -> tuple[int, int]:
-    """Return the xxh3-128 of what no other checksum covers, as (low, high) words.
+    """Return the xxh3-128 of the seal, the digest and the block size, as (low, high) words.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ FILE_OPTIONS: dict[str, Any] = {
 
 
 def rows_per_block(row_bytes: int) -> int:
-    """Return the power of two that makes a block of about 1 MiB, within limits."""
+    """Return the rows of a block: the power of two that makes about 1 MiB, within limits."""
     rows = max(BLOCK_BYTES // max(row_bytes, 1), 1)
     return min(max(1 << (rows.bit_length() - 1), MIN_BLOCK_ROWS), MAX_BLOCK_ROWS)
 
@@ -74,7 +74,7 @@ def create(
 
 
 def unwritable(path: Path, error: BaseException) -> CacheError:
-    """Return the error for a write that the disk refused."""
+    """Return the CacheError for a write that the disk refused."""
     return CacheError(
         f"{path}: cannot be written ({reason_of(error)}); finished rows are kept, make room or "
         "name another folder with --cache-dir, and run the same command again"
@@ -141,7 +141,7 @@ def _write_strings(group: Any, name: str, values: NDArray[np.bytes_]) -> None:
 
 
 def allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Create a contiguous dataset whose offset is fixed at once and whose bytes are not written."""
+    """Create a contiguous dataset: its place in the file is fixed, its bytes are unwritten."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_layout(h5py.h5d.CONTIGUOUS)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -152,7 +152,9 @@ def allocate(group: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]
 
 
 class _Disk:
-    """A file for h5py's file-object driver. After the disk refused a write, all are discarded.
+    """A file object for h5py that remembers a refused write instead of raising from inside HDF5.
+
+    After the first refusal all writes are discarded; `check` raises it.
 
     Attributes
     ----------

@@ -79,7 +79,7 @@ def bad_block(opened: OpenFile, split: str, block: int, found: NDArray[Any] | No
 def corrupt(
     opened: OpenFile, split: str, block: int, found: NDArray[Any] | None
 ) -> CorruptEntryError:
-    """Return the error that names the first bad row of a block."""
+    """Return the CorruptEntryError that names the first bad row of a block."""
     return CorruptEntryError(opened.header.path, str(bad_block(opened, split, block, found)))
 
 

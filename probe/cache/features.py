@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.cache.checksum import SplitTable, checksum_seal, checksum_tables
 from probe.cache.damage import BadBlock, bad_tables
 from probe.cache.file import Header, OpenFile, open_file
-from probe.cache.key import FeatureKey, digest_rows, view_count
+from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.rows import MappedRows, PackedRows
 from probe.core.html import Html
 from probe.core.indexing import is_one_row, row_number, row_numbers
@@ -27,6 +27,7 @@ from probe.errors import (
     UsageError,
 )
 from probe.evaluation.task import task_of
+from probe.preprocess.views import view_count
 
 SHOWN_CLASSES = 8
 RowIndex = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
@@ -76,7 +77,7 @@ class FeatureSplit:
 
     @property
     def features(self) -> NDArray[Any]:
-        """All rows, (n, ...), read-only; a map of the file, or unpacked where it is packed.
+        """All rows, (n, ...), read-only: memory-mapped, or decompressed where the entry is packed.
 
         Every block is checked first; a CorruptEntryError names the first bad row.
         """
@@ -277,7 +278,7 @@ class FeatureSet:
 
     @property
     def width(self) -> int:
-        """Features of one view of an image: what a head takes."""
+        """The number of features of one view of an image, as a head takes them."""
         return int(np.prod(self.row_shape, dtype=np.int64)) // view_count(self.key.views)
 
     @property
@@ -363,7 +364,7 @@ def check_name(opened: OpenFile) -> None:
 
 
 def _stands_for(other: Path, opened: OpenFile) -> bool:
-    """Whether the file with an entry's right name exists and shows that files were swapped."""
+    """Whether a file with the name that this entry should have shows that files were swapped."""
     if not other.exists():
         return False
     try:

@@ -66,7 +66,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Everything about an entry but its arrays.
+    """The metadata of an entry, and where its arrays lie in the file.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class OpenFile:
 
 
 def read_header(path: Path) -> Header:
-    """Read everything about an entry but its arrays.
+    """Read an entry's metadata, and none of its arrays.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def _text(file: Any, name: str) -> str:
 
 
 def _check_old_text(path: Path, file: Any) -> None:
-    """Refuse a damaged heap, in which HDF5 might search for a string for ever.
+    """Raise UnsafeFileError for a damaged heap, in which HDF5 might search for a string for ever.
 
     Strings without a fixed length, as in older files, lie in a heap at the file's start.
     """
@@ -282,7 +282,7 @@ def _region(dataset: Any, size: int) -> Region:
 
 
 def _check_shapes(header: Header, split: str) -> None:
-    """Refuse arrays of unexpected shapes or types; the checksums cover bytes only."""
+    """Raise ValueError for arrays of unexpected shape or type; checksums cover bytes only."""
     count = header.features[split].shape[0]
     dtype = header.labels[split].dtype
     task = next((one for one in TASKS if one.dtype == dtype), SINGLE_LABEL)

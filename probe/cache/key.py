@@ -17,17 +17,11 @@ from probe.preprocess.spec import PreprocessSpec
 
 FORMAT = 1
 SPLIT_ORDER = ("train", "val", "test")
-VIEWS = {"none": 1, "flip": 2, "crops5": 5}  # augmented copies of each image, the plain one first
 
 
 def canonical_json(value: object) -> str:
     """Return JSON with sorted keys and no spaces, so that equal values have equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def view_count(views: str) -> int:
-    """Return the number of feature rows of an image."""
-    return VIEWS.get(views, 1)
 
 
 def digest_text(text: str) -> str:
@@ -61,7 +55,8 @@ class FeatureKey:
     compute : str
         Precision of the forward pass.
     views : str
-        ``none``: one row an image; else one of `VIEWS`, whose views are the rows' first axis.
+        A name in `probe.preprocess.views.VIEWS`; unless it is ``none``, the views of an image are
+        the first axis of its row.
     format : int
         Version of these fields.
     """

@@ -113,12 +113,9 @@ def progress(partial: Path) -> tuple[int, int]:
         header = read_header(partial)
     except CacheError:
         return 0, 0
-    return _count(header), sum(region.shape[0] for region in header.features.values())
-
-
-def _count(header: Header) -> int:
     places = [header.block_slice(split, block) for split, block in _finished(header)]
-    return sum(place.stop - place.start for place in places)
+    total = sum(region.shape[0] for region in header.features.values())
+    return sum(place.stop - place.start for place in places), total
 
 
 def _finished(header: Header) -> dict[tuple[str, int], int]:
@@ -180,18 +177,15 @@ def finished_rows(
             header = read_header(partial)
             wanted = own if header.key == key else others
             if wanted and header.key.recipe == key.recipe:
-                found += _sources(open_file(partial))
+                opened = open_file(partial)
+                found += _proven(opened, _finished(opened.header))
         except CacheError as error:
             log.debug("not reused: %s", error)
     return found
 
 
-def _sources(opened: OpenFile) -> list[FinishedRows]:
-    return _proven(opened, _finished(opened.header))
-
-
 def _proven(opened: OpenFile, finished: Mapping[tuple[str, int], int]) -> list[FinishedRows]:
-    """Return the rows of blocks with a checksum, if the content hashes match the key's digest.
+    """Return the rows of the blocks that have a checksum, for content hashes that the key proves.
 
     The tables of such a file have no valid checksum; the key's digest proves each row's image.
     """

@@ -1,4 +1,4 @@
-"""Arguments of the functions that `import probe` offers, checked as the command line's options."""
+"""Check the arguments of the functions that `import probe` offers, as the command line does."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ SIMPLE = (str, int, float, bool, type(None), np.generic)
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """What was called.
+    """A call of one of the functions, as entries and runs record it.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names the nearest word, or all where none is near."""
+    """Return a hint for a message: the known word that is nearest, or all where none is near."""
     names = list(known)
     near = get_close_matches(word, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names)}"
@@ -135,7 +135,7 @@ def _described(name: str, bound: inspect.BoundArguments) -> Call:
 
 
 def _short(value: Any) -> str:
-    """Return how a value is written, without what is in arrays and images."""
+    """Return a value's text in a recorded call; arrays and images become the name of their type."""
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, SIMPLE):

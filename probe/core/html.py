@@ -1,4 +1,4 @@
-"""What results show of themselves in a notebook: small, escaped, nothing from elsewhere."""
+"""Build the HTML that results show in a notebook; text is escaped and nothing is loaded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SHOWN_CHARACTERS = 1000
 
 
 class Html:
-    """A few lines, tables and pictures, put together one after the other."""
+    """An HTML fragment to which lines, tables and pictures are appended."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -49,7 +49,7 @@ class Html:
         return self
 
     def text(self) -> str:
-        """Return it."""
+        """Return the HTML."""
         return "".join(self._parts)
 
 

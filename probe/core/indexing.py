@@ -1,4 +1,4 @@
-"""Turn an index into row numbers as NumPy does, and refuse what selects no rows."""
+"""Turn an index into row numbers as NumPy does; an invalid one raises RowIndexError."""
 
 from __future__ import annotations
 

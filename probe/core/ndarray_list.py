@@ -1,4 +1,4 @@
-"""MXNet's NDArray list, written; `probe.weights.gluon_file` describes and reads it."""
+"""Write MXNet's file format for named arrays, which `probe.weights.gluon_file` reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of options, as the text that the command line has or as Python has them."""
+"""Parse the values of options, given as the command line's text or as Python's objects."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Counts = str | int | Iterable[int] | None
 
 
 def plain(value: Any) -> Any:
-    """Return NumPy's numbers and arrays as Python's own, for records are JSON."""
+    """Return NumPy's numbers and arrays as Python's own, which JSON can hold."""
     if hasattr(value, "tolist"):
         return value.tolist()
     return [plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def words(value: Words) -> tuple[str, ...]:
-    """Return the words of ``a,b``, or of a sequence of such texts."""
+    """Split ``a,b``, or each text of a sequence, at commas."""
     texts = [value] if isinstance(value, str) else list(value or ())
     return tuple(word.strip() for text in texts for word in text.split(",") if word.strip())
 

@@ -1,4 +1,4 @@
-"""Frozen dataclasses to and from the plain containers of JSON, checked field by field.
+"""Convert frozen dataclasses to and from JSON's dicts and lists, checked field by field.
 
 The annotations are the schema. What they may say: str, int, float, bool, any of several of them, an
 optional one, a nested dataclass, ``tuple[X, ...]``, ``tuple[X, Y]``, ``Mapping[str, X]`` and Any.
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def to_plain(value: Any) -> Any:
-    """Return dicts and lists; what is None is left out: a number that was not measured is absent.
+    """Return a dataclass as dicts and lists; fields that are None are left out.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Read JSON, .npy and .npz files that somebody else may have written, or a disk have damaged.
+"""Read and write JSON records, and read .npy and .npz files, any of which may be damaged.
 
 A record is a JSON file of ours: `write_record` writes it by rename, `read_record` reads it, checks
 its version and says in one line what is wrong with it.

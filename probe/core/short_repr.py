@@ -1,4 +1,4 @@
-"""How objects that hold arrays and long lists show themselves: by kind and size."""
+"""A short `repr` for dataclasses: arrays and long lists are shown by type and size."""
 
 from __future__ import annotations
 

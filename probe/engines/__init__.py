@@ -1,4 +1,4 @@
-"""Engines run a frozen network. All that knows an inference framework is in here, behind this door.
+"""Engines run a frozen network; nothing outside this package imports an inference framework.
 
     make_engine        a network that is ready for a dataset
     forward            a few images, nothing fused: for checks

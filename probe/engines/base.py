@@ -1,4 +1,4 @@
-"""What an engine is: a frozen network that turns batches of uint8 images into float32 rows."""
+"""The interface of an engine: a frozen network that turns uint8 images into float32 features."""
 
 from __future__ import annotations
 

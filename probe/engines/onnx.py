@@ -1,4 +1,4 @@
-"""A network in ONNX's words: nodes and the arrays they take."""
+"""Translate a network to ONNX's nodes."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ TOLERANCE = {"float32": 1e-4, "float16": 1e-3}  # of a row's norm; engines agree
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """How far rows that were forwarded again are from those that are stored.
+    """The difference between stored rows and the same rows forwarded again.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Drift:
 
     @property
     def agrees(self) -> bool:
-        """Whether the entry can still be had from its dataset and weights."""
+        """Whether dataset and weights still give the entry's features."""
         return self.relative <= self.tolerance and not self.recipe
 
 

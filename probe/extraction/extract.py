@@ -190,7 +190,7 @@ def _row_shapes(job: Job) -> list[tuple[int, ...]]:
 def _forward(
     job: Job, fillings: list[Filling], engine_for: Any, observer: Observer, workers: int
 ) -> int:
-    """Forward what is missing and return how many rows that was.
+    """Forward the missing rows and return how many were forwarded.
 
     The batches are those of a run that was never interrupted, so that a resumed one gives the
     same bits.
@@ -238,7 +238,7 @@ def _check_finite(
 
 
 class _Pace:
-    """Times the second batch, since the first one also allocates, and tells the observer."""
+    """Tell the observer of progress; the estimate is from the second batch, the first allocates."""
 
     def __init__(self, observer: Observer, engine: Engine, rows: int) -> None:
         self._observer, self._device, self._left = observer, engine.device, rows
@@ -303,7 +303,7 @@ def _collected(
 
 
 def _loader(job: Job) -> Callable[[int], UInt8Image]:
-    """Return what gives view v of row r, asked for as r * views + v."""
+    """Return a function that loads view v of row r, asked for as r * views + v."""
     starts, views = starts_of(job.tables), job.views
     names, firsts = list(starts), np.array(list(starts.values()))
     kept = threading.local()  # the views of the row that this thread decoded last

@@ -1,4 +1,4 @@
-"""A pass as decided before anything runs: images, layers and the keys of entries."""
+"""A decided pass: its images, its layers, and the keys of the entries that it fills."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.cache.checksum import SplitTable, encode_strings
-from probe.cache.key import FeatureKey, digest_rows, preprocess_identity, view_count
+from probe.cache.key import FeatureKey, digest_rows, preprocess_identity
 from probe.core.short_repr import short_repr
 from probe.datasets.spec import Dataset
 from probe.errors import DataError
 from probe.preprocess.spec import PreprocessSpec
+from probe.preprocess.views import view_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +50,12 @@ class Job:
 
     @property
     def count(self) -> int:
-        """Images in all splits."""
+        """The number of images in all splits."""
         return sum(map(len, self.dataset.splits.values()))
 
     @property
     def views(self) -> int:
-        """Forwarded copies of each image."""
+        """The number of forwarded copies of each image."""
         return view_count(self.cuts[0].key.views)
 
 
@@ -68,7 +69,7 @@ def decide(
     views: str = "none",
     provenance: Mapping[str, Any],
 ) -> Job:
-    """Work out the keys of a pass.
+    """Return the job of a pass, with the key of each entry.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from probe.backbones.spec import (
     pool_called,
     resolve_pool,
 )
-from probe.cache.key import VIEWS, FeatureKey, view_count
+from probe.cache.key import FeatureKey
 from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
@@ -40,6 +40,7 @@ from probe.errors import CacheError, ProbeError, UsageError, WeightsError
 from probe.extraction.extract import default_batch_size
 from probe.extraction.job import Job, decide
 from probe.preprocess.spec import PreprocessSpec, load_preprocess
+from probe.preprocess.views import VIEWS, view_count
 from probe.weights import (
     Loaded,
     ResolvedWeights,
@@ -101,7 +102,7 @@ class Request:
         workers: int | None = None,
         **same: Any,
     ) -> Request:
-        """Return what the options of `probe extract` ask for, as their text or Python's values.
+        """Return a request from the options of `probe extract`, as text or as Python's values.
 
         Parameters
         ----------
@@ -138,7 +139,7 @@ class Prepared:
 
     @property
     def resize(self) -> str | None:
-        """The resize policy, where it is not the weights' own at that size."""
+        """The resize policy, or None where it is the weights' own."""
         return _named_resize(self.weights, self.preprocess)
 
     def load(self, cuts: Sequence[tuple[Layer, Pool]]) -> Loaded:
@@ -176,7 +177,7 @@ class Prepared:
 
 
 def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
-    """Decide everything that a request leaves open, and refuse a wrong one before anything runs.
+    """Find the dataset and the weights of a request and decide layers, sizes and keys.
 
     Parameters
     ----------
@@ -234,7 +235,7 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
 def _weights(
     request: Request, backbone: BackboneSpec, memo: Memo, preprocess: PreprocessSpec | None
 ) -> ResolvedWeights:
-    """Find the weights and check for the dataset, so that neither error hides the other."""
+    """Find the weights; where the dataset is missing too, the error says both."""
     missing: ProbeError | None = None
     try:
         if request.images is None:
@@ -318,7 +319,7 @@ def provenance_of(
     preprocess: PreprocessSpec,
     batch_size: int,
 ) -> dict[str, Any]:
-    """Return what an entry records of where its features came from."""
+    """Return the provenance that an entry records: command, dataset, weights and versions."""
     return {
         "command": request.command,
         "dataset": dataset.name,
@@ -394,7 +395,7 @@ def repeat(
     dataset_root: Path | None = None,
     weights: str | None = None,
 ) -> Request:
-    """Return the request that an entry answers.
+    """Return the request that made an entry, to make it again.
 
     Parameters
     ----------

@@ -233,7 +233,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         )
 
     def _forward(self, plan: _Plan, images: ImageSources, store: Store) -> None:
-        """Forward images into an entry of their own; the next transform finds them there."""
+        """Forward images into an entry of their own, which the next transform finds."""
         split = Split(
             ids=[f"train/{content.hex()}" for content in map(bytes, images.content())],
             labels=np.zeros(len(images), np.int32),
@@ -294,7 +294,7 @@ class _Plan:
 
     @property
     def key(self) -> FeatureKey:
-        """The recipe of the rows."""
+        """The key of the features, without rows."""
         return FeatureKey(
             backbone=self.backbone,
             layer=self.layer.name,
@@ -324,7 +324,7 @@ class _Quiet:
 
 
 def check_parameters(given: dict[str, Any]) -> None:
-    """Raise UsageError for a parameter of the wrong kind, whether this call would need it or not.
+    """Raise UsageError for a parameter of the wrong type or value.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bundle import Bundle, Network, Verdicts
-from probe.cache.key import FeatureKey, preprocess_identity, view_count
+from probe.cache.key import FeatureKey, preprocess_identity
 from probe.cache.store import Store
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError
@@ -27,6 +27,7 @@ from probe.predict.augment import (
     combine,
     combine_labels,
 )
+from probe.preprocess.views import view_count
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class CachedFeatures:
     Parameters
     ----------
     views : str
-        A name in `probe.cache.key.VIEWS`.
+        A name in `probe.preprocess.views.VIEWS`.
     """
 
     def __init__(self, bundle: Bundle, store: Store, views: str = "none") -> None:

@@ -23,7 +23,7 @@ FixedTaps = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def resize_image(image: UInt8Image, spec: PreprocessSpec) -> UInt8Image:
-    """Resize, and crop where the spec says so; an image of the right size is not resampled.
+    """Resize an image to the network's input; one of the right size is not resampled.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def _strip(image: UInt8Image, grid: Grid, size: int, method: Image.Resampling) -
 def _filter(
     source: int, target: int, first: int, count: int, method: Image.Resampling
 ) -> FixedTaps:
-    """Return for `count` target pixels Pillow's source pixels and fixed-point weights.
+    """Return the source pixels and fixed-point weights that Pillow uses for `count` target pixels.
 
     Both are (taps, count). The kernel is as wide as the image shrinks; beyond the border its
     weights are 0, and the rest are scaled to the sum of 1 (`libImaging/Resample.c`).
@@ -218,6 +218,7 @@ def _pass(image: UInt8Image, taps: FixedTaps, axis: int) -> UInt8Image:
 
 
 def _separable(image: UInt8Image, rows: Taps, columns: Taps) -> UInt8Image:
+    """Filter rows, then columns, in float32, and round once."""
     if image.shape[1] > WIDE * columns[0].shape[1]:
         image, rows, columns = _touched(image, rows, columns)
     # sums over the taps: (H, W, 3) -> (H', W, 3) -> (H', W', 3)

@@ -1,4 +1,4 @@
-"""Augmented copies of an image ("views"), as one more axis of the features.
+"""Make augmented copies of an image ("views"), whose features become one more axis.
 
 The first view is always the plain image, so that a head may be fitted on it alone.
 
@@ -9,7 +9,6 @@ The first view is always the plain image, so that a head may be fitted on it alo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +17,14 @@ from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 MARGIN = 0.875  # the largest share of the side that a corner crop keeps
+
+
+VIEWS = {"none": 1, "flip": 2, "crops5": 5}  # how many views each choice gives
+
+
+def view_count(views: str) -> int:
+    """Return the number of views of each image, and so of its feature rows."""
+    return VIEWS.get(views, 1)
 
 
 def image_views(image: UInt8Image, spec: PreprocessSpec, views: str) -> list[UInt8Image]:
@@ -33,30 +40,17 @@ def image_views(image: UInt8Image, spec: PreprocessSpec, views: str) -> list[UIn
     list of uint8, (spec.size, spec.size, 3), RGB
         The plain one first.
     """
-    return _MAKERS[views](image, spec)
-
-
-def _plain(image: UInt8Image, spec: PreprocessSpec) -> list[UInt8Image]:
-    return [resize_image(image, spec)]
-
-
-def _flip(image: UInt8Image, spec: PreprocessSpec) -> list[UInt8Image]:
     plain = resize_image(image, spec)
-    return [plain, np.ascontiguousarray(plain[:, ::-1])]
-
-
-def _crops5(image: UInt8Image, spec: PreprocessSpec) -> list[UInt8Image]:
+    if views == "none":
+        return [plain]
+    if views == "flip":
+        return [plain, np.ascontiguousarray(plain[:, ::-1])]
+    if views != "crops5":
+        raise ValueError(f"no views are called {views!r}")
     keep = min(spec.crop_fraction, MARGIN)
     side = int(spec.size / keep + 1e-9)
     # the central square: corners of a long image would show what no other view does
     large = resize_image(image, replace(spec, size=side, crop_fraction=1.0))
     size, low = spec.size, side - spec.size
     corners = [large[top : top + size, left : left + size] for top in (0, low) for left in (0, low)]
-    return [resize_image(image, spec), *map(np.ascontiguousarray, corners)]
-
-
-_MAKERS: dict[str, Callable[[UInt8Image, PreprocessSpec], list[UInt8Image]]] = {
-    "none": _plain,
-    "flip": _flip,
-    "crops5": _crops5,
-}
+    return [plain, *map(np.ascontiguousarray, corners)]

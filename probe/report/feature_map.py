@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.joining import Joined
-from probe.cache.key import view_count
 from probe.core.nearest import leave_out_itself, nearest
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError
+from probe.preprocess.views import view_count
 
 Method = Literal["pca", "tsne"]
 NEIGHBOURS = 8

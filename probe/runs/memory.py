@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined
-from probe.cache.key import view_count
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.evaluation.many import BLOCK as SCORES_AT_ONCE
@@ -20,6 +19,7 @@ from probe.evaluation.many import KEPT, SAMPLED, are_many
 from probe.evaluation.parts import Part
 from probe.evaluation.streaming import StreamedRows
 from probe.heads import HEADS
+from probe.preprocess.views import view_count
 
 COPIES = 5  # of all features: their pages, train and val, both joined, normalised, centred
 RELEASE_BYTES = 2 << 20  # read before pages are given back

@@ -187,7 +187,7 @@ def resolve_weights(
     UsageError
         `argument` is not valid, or the file's preprocessing is unknown and was not given.
     """
-    if argument.startswith("random:"):
+    if argument == "random" or argument.startswith("random:"):
         return _random(backbone, argument, preprocess)
     if argument == "auto":
         spec, path = _automatic(backbone, cache_dir, memo)
@@ -250,7 +250,7 @@ def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
 def _random(
     backbone: BackboneSpec, argument: str, preprocess: PreprocessSpec | None
 ) -> ResolvedWeights:
-    digits = argument.removeprefix("random:")
+    digits = argument.partition(":")[2]
     if not (digits.isascii() and digits.isdigit() and int(digits) <= MAX_SEED):
         raise UsageError(
             f"--weights {argument}: a seed is a whole number from 0 to {MAX_SEED}, as in random:0"

@@ -181,7 +181,7 @@ def test_a_contradicting_preprocessing_is_used_and_warned_about(
 def test_random_weights_are_asked_for_by_name(tmp_path: Path) -> None:
     found = resolve(tmp_path, "inception_v3", "random:7")
     assert (found.path, found.seed, found.name, found.preprocess.size) == (None, 7, "random:7", 299)
-    for bad in ("random:", "random:-1", "random:x", "random:99999999999", "random:²"):
+    for bad in ("random", "random:", "random:-1", "random:x", "random:99999999999", "random:²"):
         with pytest.raises(UsageError, match="a seed is a whole number"):
             resolve(tmp_path, "inception_v3", bad)
 

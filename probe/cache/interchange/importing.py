@@ -18,10 +18,11 @@ from probe.cache.features import FeatureSet
 from probe.cache.interchange.labels import Made, Part, class_numbers
 from probe.cache.interchange.read import read_parts
 from probe.cache.interchange.roles import Names
-from probe.cache.key import SPLIT_ORDER, VIEWS, FeatureKey, canonical_json, digest_rows
+from probe.cache.key import SPLIT_ORDER, FeatureKey, canonical_json, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
 from probe.errors import DataError, UsageError
+from probe.preprocess.views import VIEWS
 
 log = logging.getLogger(__name__)
 

@@ -24,9 +24,10 @@ from probe.cache.interchange.roles import (
     split_in,
     tells_splits,
 )
-from probe.cache.key import SPLIT_ORDER, VIEWS, FeatureKey
+from probe.cache.key import SPLIT_ORDER, FeatureKey
 from probe.core.records import loads_json, shown
 from probe.errors import DataError, UsageError
+from probe.preprocess.views import VIEWS
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""A network operator by operator: composed in symbols, or run on a few images and looked into."""
+"""Run a network operator by operator, for checks, or compose it of MXNet's symbols, to train it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frozen pass through MXNet's Python package: compiled for one shape, no gradient."""
+"""Run a frozen network with MXNet's Python package, compiled for one batch shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A network in MXNet's words: its operators, and its JSON, which MXNet's library runs.
+"""Translate a network to MXNet's operators, and to the JSON that MXNet's library runs.
 
 Nothing here needs MXNet.
 """

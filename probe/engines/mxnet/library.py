@@ -1,4 +1,4 @@
-"""MXNet's shared library, found and loaded without its Python package.
+"""Find and load MXNet's shared library without its Python package.
 
 It reads its thread count from the environment while it loads, so that is settled first.
 """
@@ -18,7 +18,7 @@ NAMES = ("libmxnet.so", "libmxnet.dylib")
 
 
 def settle_threads() -> None:
-    """Say how many threads MXNet is to use, and that it need not talk about details.
+    """Set the environment variables of MXNet's threads and of its log before it loads.
 
     Raises
     ------

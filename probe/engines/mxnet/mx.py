@@ -1,4 +1,4 @@
-"""The one place that imports MXNet: `from probe.engines.mxnet.mx import mx`.
+"""Import MXNet; every other file takes it from here: `from probe.engines.mxnet.mx import mx`.
 
 MXNet 1.9.1 is archived. It asks NumPy for `np.bool`, which NumPy dropped, and reads its thread
 count from the environment while it loads. Both are dealt with here, before anything else can
@@ -38,7 +38,7 @@ def _numpy_bool_alias() -> Iterator[None]:
 
 @contextmanager
 def _hidden(*names: str) -> Iterator[None]:
-    """Keep MXNet from loading packages that it imports if they are there and hardly uses.
+    """Keep MXNet from importing optional packages that take long to load and are not used.
 
     scikit-learn and SciPy are about 40 % of its import time; the parts of MXNet that want them
     (sparse arrays from SciPy, entropy calibration) are not used here.
@@ -54,7 +54,7 @@ def _hidden(*names: str) -> Iterator[None]:
 
 
 class _Version(tuple[int, ...]):
-    """A version as its numbers."""
+    """A version as a tuple of its numbers."""
 
     def __new__(cls, text: str) -> _Version:
         return super().__new__(cls, map(int, re.findall(r"\d+", text)))
@@ -62,7 +62,7 @@ class _Version(tuple[int, ...]):
 
 @contextmanager
 def _without_distutils() -> Iterator[None]:
-    """Give MXNet the one thing that it wants of distutils, to compare NumPy's version.
+    """Give MXNet a stand-in for distutils, of which it uses one class, to compare versions.
 
     Python 3.12 has no distutils, and setuptools puts its own in the place of the one that 3.11
     has: 150 modules for three comparisons, a tenth of the time that MXNet's import takes.

@@ -1,4 +1,4 @@
-"""The frozen pass through MXNet's C interface for prediction: no import of its Python package.
+"""Run a frozen network through MXNet's C prediction interface, without its Python package.
 
 That import takes one to three seconds, the library itself a tenth. MXNet fuses the graph as it does
 for `MxnetEngine`, to the same numbers.

@@ -1,4 +1,4 @@
-"""What other rooms use of MXNet itself, through `probe.engines.load_mxnet`: to train, to export."""
+"""The parts of MXNet that fine-tuning and export get from `probe.engines.load_mxnet`."""
 
 from probe.engines.mxnet.eager import apply_nodes, variables
 from probe.engines.mxnet.mx import mx, threads
