@@ -90,6 +90,10 @@ def test_every_example_of_the_page_runs(
     names: dict[str, Any] = {}
     for block in blocks:
         code = block.replace('"resnet18", size=64', '"squeezenet1_0", weights="random:0", size=32')
+        code = code.replace(
+            '"resnet18", ["stage3", "gap"], size=64',
+            '"squeezenet1_0", ["stage3", "gap"], weights="random:0", size=32',
+        )
         code = code.replace('"vgg16@64"', '"squeezenet1_0@32=random:0"')
         code = code.replace('"efficientnet_lite0@64"', '"squeezenet1_0@29=random:0"')
         exec(code.replace("stage3", "fire4"), names)
@@ -215,6 +219,10 @@ def test_help_says_what_there_is() -> None:
         (lambda f: probe.extract("photos", "resnet18", size=True), UsageError, "a whole number"),
         (lambda f: probe.extract("photos", "resnet81"), ProbeError, "resnet18"),
         (lambda f: probe.extract("photos", "resnet18", dtype="f2"), UsageError, "--dtype"),
+        (lambda f: probe.extract("photos", "resnet18", layer="a,b"), UsageError, "extract_layers"),
+        (lambda f: probe.extract_layers("photos", "resnet18", "gap"), UsageError, "a list"),
+        (lambda f: probe.extract_layers("photos", "x", ["gap"], sizee=3), TypeError, "'size'"),
+        (lambda f: probe.extract_layers("photos", "x", ["gap"], size=0), UsageError, "from 1"),
         (lambda f: probe.fit(f, "path", epoks=3), TypeError, "did you mean 'epochs'"),
         (lambda f: probe.fit(f, "path", epochs=3), UsageError, "belongs to --head dense"),
         (lambda f: probe.fit(f, "path", C=[]), UsageError, "--C"),

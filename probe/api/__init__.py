@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,7 @@ SHOWN_BYTES = 300_000  # of a picture that is shown inline
 SHOWN_ROWS = 30  # of a leaderboard
 
 
-@overload
+@checked
 def extract(
     dataset: Data,
     backbone: str,
@@ -73,41 +73,7 @@ def extract(
     overwrite: bool = False,
     cache_dir: str | Path | None = None,
     quiet: bool = False,
-) -> FeatureSet: ...
-@overload
-def extract(
-    dataset: Data, backbone: str, *, layer: list[str] | tuple[str, ...], **options: Any
-) -> list[FeatureSet]: ...
-@checked  # type: ignore[misc]  # the second overload leaves the other options untold
-def extract(
-    dataset: Data,
-    backbone: str,
-    *,
-    name: str | None = None,
-    dataset_root: str | Path | None = None,
-    weights: AnyPath = "auto",
-    preprocess: AnyPath | None = None,
-    mean: str | Path | None = None,
-    layer: str | Sequence[str] | None = None,
-    pool: str | None = None,
-    size: int | None = None,
-    resize: str | None = None,
-    split: str | Sequence[str] | None = None,
-    per_class: int | None = None,
-    limit: int | None = None,
-    coarse: bool = False,
-    skip_bad: bool = False,
-    seed: int = 42,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    device: str = "auto",
-    dtype: str = "float32",
-    views: str = "none",
-    strict: bool = False,
-    overwrite: bool = False,
-    cache_dir: str | Path | None = None,
-    quiet: bool = False,
-) -> FeatureSet | list[FeatureSet]:
+) -> FeatureSet:
     """Run a frozen backbone over a dataset once and keep its features, as `probe extract` does.
 
     The same call again finds them; whatever moves the numbers makes another entry.
@@ -132,9 +98,9 @@ def extract(
         What the weights were trained on: a name or a JSON file. Known weights bring it.
     mean : path, optional
         A mean image of Caffe's, whose channels' means replace those of the preprocessing.
-    layer : str or sequence of str, optional
-        Where to cut; several give several entries from one pass. Default: the last layer before
-        the classifier.
+    layer : str, optional
+        Where to cut. Default: the last layer before the classifier. `extract_layers` gives several
+        from one pass.
     pool : {"avg", "max", "flatten", "none"}, optional
         How a map is reduced; default avg.
     size : int, optional
@@ -172,7 +138,7 @@ def extract(
 
     Returns
     -------
-    FeatureSet, or a list of them where several layers were named
+    FeatureSet
         ``features["train"].as_xy()`` is X, float32 (n, d), and y.
 
     Raises
@@ -180,6 +146,49 @@ def extract(
     ProbeError
         A name is unknown, files are missing, weights do not fit, an image cannot be read.
     """
+    if layer is not None and "," in layer:
+        raise UsageError(f"layer={layer!r}: expected one name; `extract_layers` takes several")
+    (made,) = _entries(
+        dataset, [] if layer is None else [layer], backbone=backbone, name=name,
+        dataset_root=dataset_root, weights=weights, preprocess=preprocess, mean=mean, pool=pool,
+        size=size, resize=resize, split=split, per_class=per_class, limit=limit, coarse=coarse,
+        skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers, device=device,
+        dtype=dtype, views=views, strict=strict, overwrite=overwrite, cache_dir=cache_dir,
+        quiet=quiet,
+    )  # fmt: skip
+    return made
+
+
+@checked
+def extract_layers(
+    dataset: Data, backbone: str, layers: Sequence[str], **options: Any
+) -> list[FeatureSet]:
+    """Keep the features of several layers from one pass, an entry each; see `extract`.
+
+    Parameters
+    ----------
+    dataset, backbone : as in `extract`
+    layers : sequence of str
+    **options
+        Those of `extract`.
+    """
+    if isinstance(layers, str) or not layers:
+        raise UsageError(f"layers={layers!r}: give a list of names; `extract` takes one")
+    return _entries(dataset, layers, backbone=backbone, **options)
+
+
+def _entries(
+    dataset: Data,
+    layers: Sequence[str],
+    *,
+    name: str | None = None,
+    weights: AnyPath = "auto",
+    preprocess: AnyPath | None = None,
+    overwrite: bool = False,
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+    **same: Any,
+) -> list[FeatureSet]:
     from probe.cache.store import Store
     from probe.datasets import given_dataset
     from probe.extraction.request import Request, prepare
@@ -191,19 +200,13 @@ def extract(
         given = given_dataset(dataset, cache_dir=folder, name=name)
         request = Request.of(
             dataset=given if isinstance(given, str) else given.name,
-            images=None if isinstance(given, str) else given, backbone=backbone,
-            dataset_root=dataset_root, weights=str(weights),
-            preprocess=None if preprocess is None else str(preprocess), mean=mean, layer=layer,
-            pool=pool, size=size, resize=resize, split=split, per_class=per_class, limit=limit,
-            coarse=coarse, skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers,
-            device=device, dtype=dtype, views=views, strict=strict, cache_dir=folder,
-            command=current.get().text,
+            images=None if isinstance(given, str) else given, layer=layers, weights=str(weights),
+            preprocess=None if preprocess is None else str(preprocess), cache_dir=folder,
+            command=current.get().text, **same,
         )  # fmt: skip
         prepared = prepare(request, progress=console.download_bar)
         reuse: Literal["entry", "nothing"] = "nothing" if overwrite else "entry"
-        made = run_pass(prepared, Store(folder), reuse=reuse).entries
-    one = (layer is None or isinstance(layer, str)) and len(made) == 1
-    return made[0] if one else made
+        return list(run_pass(prepared, Store(folder), reuse=reuse).entries)
 
 
 @checked
@@ -1298,6 +1301,15 @@ def _pandas() -> Any:
     return pandas
 
 
+def _signature_of_extract_layers() -> inspect.Signature:
+    """Return the signature of `extract` with several layers, for checks, help and completion."""
+    own = inspect.signature(extract_layers.__wrapped__)  # type: ignore[attr-defined]
+    *first, _ = own.parameters.values()
+    options = inspect.signature(extract).parameters
+    named = [one for name, one in options.items() if name not in {"layer", *own.parameters}]
+    return own.replace(parameters=[*first, *named])
+
+
 def _signature_of_fit() -> inspect.Signature:
     """Return the signature of `fit` with the options of all heads, for help and completion."""
     own = inspect.signature(fit.__wrapped__)  # type: ignore[attr-defined]
@@ -1318,3 +1330,4 @@ def _annotation(kind: str, *, several: bool) -> str:
 
 
 fit.__signature__ = _signature_of_fit()  # type: ignore[attr-defined]
+extract_layers.__signature__ = _signature_of_extract_layers()  # type: ignore[attr-defined]
