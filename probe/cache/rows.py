@@ -1,4 +1,4 @@
-"""The feature rows of a split, memory-mapped or unpacked, checked block by block."""
+"""Read the feature rows of a split; each block is compared with its checksum when it is read."""
 
 from __future__ import annotations
 
@@ -58,40 +58,41 @@ class MappedRows:
             yield self._map[self._header.block_slice(self._split, block)]
 
     def check(self, blocks: Iterable[int]) -> None:
-        """Check blocks that were not checked yet.
+        """Raise for the first damaged one of the blocks that were not checked yet.
 
         Raises
         ------
         CorruptEntryError
             Names the first bad row.
         """
-        for block in self._bad_among(blocks):
+        for block in self._damaged(blocks):
             raise corrupt(self._opened, self._split, block, self._as_found(block))
 
     def damaged(self, blocks: Iterable[int]) -> list[BadBlock]:
         """Return those of some blocks that are damaged."""
         return [
             bad_block(self._opened, self._split, block, self._as_found(block))
-            for block in self._bad_among(blocks)
+            for block in self._damaged(blocks)
         ]
 
     def _as_found(self, block: int) -> NDArray[Any]:
         return self._map[self._header.block_slice(self._split, block)]
 
-    def _bad_among(self, blocks: Iterable[int]) -> list[int]:
-        """Check blocks that were not checked yet.
+    def _damaged(self, blocks: Iterable[int]) -> list[int]:
+        """Return the damaged ones of the blocks that were not checked yet.
 
         Many are read on several threads: hashing releases the interpreter's lock, and disks are
         faster with several requests at once.
         """
         waiting = [block for block in blocks if not self._checked[block]]
         if len(waiting) < MANY_BLOCKS:
-            return self._check(waiting)
+            return self._compare(waiting)
         strides = [waiting[i : i + STRIDE] for i in range(0, len(waiting), STRIDE)]
         with ThreadPoolExecutor(min(usable_cores(), MOST_THREADS)) as pool:
-            return [block for found in pool.map(self._check, strides) for block in found]
+            return [block for found in pool.map(self._compare, strides) for block in found]
 
-    def _check(self, blocks: Iterable[int]) -> list[int]:
+    def _compare(self, blocks: Iterable[int]) -> list[int]:
+        """Compare blocks with their checksums; return those that differ."""
         bad = []
         for block in blocks:
             where = self._header.block_slice(self._split, block)

@@ -6,6 +6,15 @@
 
 Importing this package loads neither NumPy, scikit-learn nor MXNet; naming an estimator loads the
 first two.
+
+catalog, spec            the heads there are, and what each can be given
+base, checks, normalize  what all heads share: input, labels, normalisation of features
+dense, path, logistic, ridge, knn, prototype   one head a file
+network, softmax, schedule   training by mini-batches, for the dense head
+polish, products         float64 descent and matrix products, for path, ridge and knn
+grid                     choose among values of a parameter, such as C
+fitted, io, ensemble     predict with a fitted head, keep it in a file, combine several
+history, projection      the course of a training; a PCA in front of a head
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Choose among candidates on validation rows or by folds. Test rows cannot get here.
+"""Choose the values of a head's parameters on validation rows or by folds, never on test rows.
 
-The best top-1 decides, or where an image may have several labels the best mean average precision,
-as far as it can: candidates that are not worse than the best by more than one standard error of the
-difference are as good. Among them the lowest log loss decides, each candidate's at its own best
-temperature, since that is what probabilities are calibrated with afterwards, then the log loss
-without it, each to a ten-thousandth of a nat; among equals still, the one that holds back the most.
-The standard error is that of the difference on the same rows; the mean average precision of one
-validation split has none, and there only equals are tied.
+1. The best top-1 leads (mean average precision where images may have several labels). Candidates
+   within one standard error of it are tied; the error is that of the difference on the same rows.
+2. Among the tied the lowest log loss decides, each candidate's at its own best temperature, since
+   probabilities are calibrated with it afterwards; then the log loss without a temperature. Losses
+   that round to the same ten-thousandth of a nat are equal.
+3. Among equals the most regularised one is taken.
 
-Another metric may decide in place of top-1 (`Search.metric`). Then the standard error is that over
-folds, on one validation split only equals are tied, and of log losses nothing but the lowest is as
-good as the lowest.
+Mean average precision, or another metric in place of top-1 (`Search.metric`), has a standard error
+over folds only: on one validation split only equals are tied. With log loss as the metric nothing
+is tied with the lowest.
 
 References
 ----------

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from probe.backbones.cut import network_cost
 from probe.backbones.spec import resolve_pool
 from probe.core.memo import Memo
 from probe.core.short_repr import short_repr
@@ -200,8 +201,6 @@ def enlargement(prepared: Prepared) -> str:
     str
         Nothing where images are not enlarged to twice their size or more.
     """
-    from probe.backbones.cut import network_cost
-
     size, backbone = prepared.preprocess.size, prepared.backbone
     try:
         side = _usual_side(prepared)

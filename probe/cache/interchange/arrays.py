@@ -13,8 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
 
 from probe.core.hdf5 import Part, check_heaps, datasets
 from probe.core.records import NpzFile, check_regular, in_one_line, loads_json, read_npy, shown
@@ -136,8 +138,6 @@ def _npy(path: Path) -> Arrays:
 
 
 def _safetensors(path: Path) -> Arrays:
-    from safetensors import safe_open
-
     found: dict[str, Array] = {}
     try:
         with safe_open(path, "np") as file:
@@ -158,8 +158,6 @@ def _safetensors(path: Path) -> Arrays:
 
 
 def _safetensor(path: Path, name: str) -> NDArray[Any]:
-    from safetensors import safe_open
-
     with safe_open(path, "np") as file:
         found: NDArray[Any] = file.get_tensor(name)
         return found
@@ -294,8 +292,6 @@ def _parquet_rows(
 
 def _mat(path: Path) -> Arrays:
     """Return the variables of a MATLAB file; since 7.3 it is HDF5."""
-    import h5py
-
     if h5py.is_hdf5(path):
         return _hdf5(path)
     from scipy.io import loadmat, whosmat
@@ -336,8 +332,6 @@ def _matlab_text(value: NDArray[Any]) -> list[str]:
 
 
 def _hdf5(path: Path) -> Arrays:
-    import h5py
-
     size = path.stat().st_size
     named: dict[str, Array] = {}
     try:
@@ -356,16 +350,12 @@ def _hdf5(path: Path) -> Arrays:
 
 
 def _described(path: Path, name: str, dataset: Any, *, matlab: bool) -> Array:
-    import h5py
-
     enum = h5py.check_enum_dtype(dataset.dtype)
     names = {int(number): word for word, number in enum.items()} if enum else None
     return Array(read=partial(_dataset, path, name, matlab=matlab), names=names)
 
 
 def _dataset(path: Path, name: str, *, matlab: bool) -> Any:
-    import h5py
-
     with path.open("rb") as raw:
         size = path.stat().st_size
         with h5py.File(Part(raw, 0, size), "r") as file:
@@ -400,8 +390,6 @@ def _matlab_chars(file: Any, reference: Any) -> str:
 
 def _variable_texts(path: Path, name: str, raw: Any, size: int) -> list[bytes]:
     """Return text of variable length, which lies in heaps, up to the size of the file."""
-    import h5py
-
     part = Part(raw, 0, size)
     with h5py.File(part, "r") as file:  # numbers are hidden: they take long to search
         for _, one in datasets(path, file, MATLAB_OWN):

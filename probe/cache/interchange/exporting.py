@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save_file
 
 from probe.cache.features import FeatureSet
 from probe.cache.key import canonical_json
@@ -62,8 +63,6 @@ def _npz(entry: FeatureSet, path: Path) -> None:
 
 
 def _safetensors(entry: FeatureSet, path: Path) -> None:
-    from safetensors.numpy import save_file
-
     tensors = {}
     metadata = dict(zip(("key", "provenance"), _texts(entry), strict=True))
     metadata["classes"] = json.dumps(entry.classes)
