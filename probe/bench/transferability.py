@@ -6,7 +6,6 @@ each ranked the backbones on the dataset at hand.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -54,9 +53,15 @@ def logme(X: Features, y: Labels) -> float:
     You et al., "LogME: practical assessment of pre-trained models for transfer learning", ICML
     2021, arXiv:2102.11005, algorithm 1; You et al., arXiv:2110.10545: its fixed point converges.
     """
+    told = task_of(y).indicators(y)
+    if not len(told):
+        raise UsageError(
+            "one class alone, or the same labels everywhere, leave nothing to tell apart"
+        )
     squares, basis = _spectrum(X)
     evidences = []
-    for target in _indicators(y):
+    for one in told:
+        target = one.astype(np.float64)
         z2 = (basis.T @ _product(X, target)) ** 2 / squares  # of the left singular coordinates z
         evidences.append(_evidence(z2, squares, float(target.sum()), len(X)))
     return float(np.mean(evidences))
@@ -266,17 +271,6 @@ def knn_score(
     votes = np.zeros((len(unit), len(classes)))
     np.add.at(votes, (np.arange(len(unit))[:, None], index[best]), weight)
     return int(np.sum(votes.argmax(axis=1) == index)) / len(unit)
-
-
-def _indicators(y: Labels) -> Iterator[Array64]:
-    """Yield each class's indicator, (n_rows,)."""
-    if task_of(y).exclusive:
-        yield from ((y == label).astype(np.float64) for label in _classes(y))
-        return
-    varying = np.flatnonzero((y != y[:1]).any(axis=0))
-    if not len(varying):
-        raise UsageError("all rows have the same labels: there is nothing to tell apart")
-    yield from (y[:, column].astype(np.float64) for column in varying)
 
 
 def _classes(y: Labels) -> Labels:

@@ -128,12 +128,10 @@ def rows_to_remember(labels: NDArray[Any], width: int) -> NDArray[np.intp]:
     limit = max(min(MOST_ROWS, MOST_BYTES // (2 * width)), 10 * K)
     if len(labels) <= limit:
         return np.arange(len(labels))
-    rng = np.random.default_rng(0)
-    if not task_of(labels).exclusive:
-        return np.sort(rng.choice(len(labels), limit, replace=False))
-    chosen = []
-    for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
+    rng, chosen = np.random.default_rng(0), []
+    strata, _ = task_of(labels).strata(labels, ())
+    for stratum in np.unique(strata):
+        own = np.flatnonzero(strata == stratum)
         count = max(round(limit * len(own) / len(labels)), 1)
         chosen.append(rng.choice(own, min(count, len(own)), replace=False))
     return np.sort(np.concatenate(chosen))

@@ -57,16 +57,14 @@ def sample(
         task.require_one_label(
             "--per-class counts images of one label each", "--limit takes a part of them"
         )
-    if not task.exclusive and limit is not None:  # each image counts the same
-        ranks = _ranks(name, split.ids, np.zeros(len(split), np.int32), ("",), seed)
-        return split.take(np.flatnonzero(ranks < limit))
-    ranks = _ranks(name, split.ids, split.labels, classes, seed)
+    strata, names = task.strata(split.labels, classes)
+    ranks = _ranks(name, split.ids, strata, names, seed)
     keep = np.ones(len(split), bool)
     if per_class is not None:
         keep &= ranks < per_class
         _log_small(name, split, classes, per_class)
     if limit is not None:
-        turn = np.lexsort((split.labels, ranks))  # all of rank 0 by class, then of rank 1, ...
+        turn = np.lexsort((strata, ranks))  # all of rank 0 by class, then of rank 1, ...
         keep[turn[keep[turn]][limit:]] = False
     return split.take(np.flatnonzero(keep))
 

@@ -87,6 +87,8 @@ class Task(ABC):
         What training rows must have for a head to be fitted.
     kept_dtype : numpy dtype
         Of labels beside predictions.
+    together : str
+        What is said after a number of classes, where a row may have several of them.
     """
 
     name: ClassVar[str]
@@ -102,6 +104,7 @@ class Task(ABC):
     largest: ClassVar[str]
     needs: ClassVar[str]
     kept_dtype: ClassVar[type[np.integer[Any]]]
+    together: ClassVar[str] = ""
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return task_by_metric, (self.metric,)  # one object a task, also in another process
@@ -134,6 +137,21 @@ class Task(ABC):
     @abstractmethod
     def tables(self, labels: Labels) -> list[NDArray[np.bool_]]:
         """Return which rows have which value, (n_values, N), a table for each decision."""
+
+    @abstractmethod
+    def indicators(self, labels: Labels) -> Array:
+        """Return which rows have each class that tells rows apart, (n_told, N)."""
+
+    @abstractmethod
+    def strata(self, labels: Labels, classes: Sequence[str]) -> tuple[Labels, Sequence[str]]:
+        """Return which stratum each row is drawn from, (N,), and the names of the strata.
+
+        They are the classes; where a row may have several, all rows are one stratum.
+        """
+
+    def is_binary(self, n_classes: int) -> bool:
+        """Return whether every row is of one of two classes: a positive and a negative one."""
+        return False
 
     @abstractmethod
     def moved(self, labels: Labels, places: RowNumbers, n_classes: int) -> Labels:
@@ -394,6 +412,16 @@ class SingleLabel(Task):
     def tables(self, labels: Labels) -> list[NDArray[np.bool_]]:
         return [labels[None] == np.unique(labels)[:, None]]
 
+    def indicators(self, labels: Labels) -> Array:
+        (found,) = self.tables(labels)
+        return found if len(found) > 1 else found[:0]
+
+    def strata(self, labels: Labels, classes: Sequence[str]) -> tuple[Labels, Sequence[str]]:
+        return labels, classes
+
+    def is_binary(self, n_classes: int) -> bool:
+        return n_classes == 2
+
     def moved(self, labels: Labels, places: RowNumbers, n_classes: int) -> Labels:
         return places[labels].astype(self.dtype)
 
@@ -512,6 +540,7 @@ class MultiLabel(Task):
     axes = "probability of a label, %", "it is there (line), decisions (bars), %"
     largest = "the number of rows"
     needs = "at least one class that some of them have and others have not"
+    together = " that may go together"
     kept_dtype = np.uint8
 
     def shape(self, n_rows: int, n_classes: int) -> tuple[int, ...]:
@@ -547,6 +576,12 @@ class MultiLabel(Task):
 
     def tables(self, labels: Labels) -> list[NDArray[np.bool_]]:
         return [np.stack([one == 0, one == 1]) for one in labels.T]
+
+    def indicators(self, labels: Labels) -> Array:
+        return labels[:, (labels != labels[:1]).any(axis=0)].T
+
+    def strata(self, labels: Labels, classes: Sequence[str]) -> tuple[Labels, Sequence[str]]:
+        return np.zeros(len(labels), np.int32), ("",)
 
     def moved(self, labels: Labels, places: RowNumbers, n_classes: int) -> Labels:
         matrix = np.zeros((len(labels), n_classes), self.dtype)  # nobody has one that is not listed

@@ -128,12 +128,12 @@ def positive_class(classes: Sequence[str], named: str | None, labels: Labels) ->
     UsageError
         One was named, and there is no such class, or there are not two.
     """
-    exclusive = task_of(labels).exclusive
-    if len(classes) != 2 or not exclusive:
+    task = task_of(labels)
+    if not task.is_binary(len(classes)):
         if named is not None:
             raise UsageError(
                 f"--positive {named}: that is about two classes of which an image has one, and "
-                f"there are {len(classes)}" + " that may go together" * (not exclusive)
+                f"there are {len(classes)}{task.together}"
             )
         return None
     if named is None:

@@ -119,8 +119,9 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
             scikit-learn has it. Not so where a row may have several labels.
         """
         logits = self._logits(X)
-        two = logits.shape[1] == 2 and self.task_.exclusive
-        return logits[:, 1] - logits[:, 0] if two else logits
+        if self.task_.is_binary(logits.shape[1]):
+            return logits[:, 1] - logits[:, 0]
+        return logits
 
     def predict_proba(self, X: RowsLike) -> NDArray[np.float64]:
         """Return the probability of each class, float64, (n_rows, n_classes).

@@ -211,7 +211,7 @@ def _check_two(request: HeadRequest, data: HeadData) -> None:
     if positive is None:
         raise UsageError(
             f"{option} is about a positive class and a negative one, and there are "
-            f"{len(data.classes)}" + " that may go together" * (not data.train.task.exclusive)
+            f"{len(data.classes)}{data.train.task.together}"
         )
     where, held_out = "val", data.val
     if held_out is None or not len(held_out):

@@ -52,6 +52,13 @@ def test_labels_are_counted_named_and_compared_as_a_loop_does(task: Task) -> Non
     assert task.differ(labels, other).tolist() == differ
     told = [", ".join(NAMES[n] for row, n in expected if row == at) for at in range(N)]
     assert [task.text(label, NAMES) for label in labels] == [one or "no label" for one in told]
+    shown = [[row_has(label, number) for label in labels] for number in range(C)]
+    assert task.indicators(labels).astype(bool).tolist() == shown
+    assert len(task.indicators(labels[[0, 0]])) == 0
+    strata, names = task.strata(labels, NAMES)
+    assert len(names) == (C if task is SINGLE_LABEL else 1)
+    assert [names[one] for one in strata] == (told if task is SINGLE_LABEL else [""] * N)
+    assert [task.is_binary(count) for count in (1, 2, 3)] == [False, task is SINGLE_LABEL, False]
     moved = task.moved(labels, np.array([4, 0, 5, 2]), 6)
     assert moved.dtype == task.dtype
     for number, place in enumerate((4, 0, 5, 2)):
