@@ -1,4 +1,4 @@
-"""Small pictures that may have several labels, and commands on them, from list to answer."""
+"""Small pictures that may have several labels, and the list of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from typer.testing import CliRunner
-
-from probe.cli.app import app
-from probe.errors import ProbeError
 
 LABELS = ("blue", "green", "red", "white")
 TINTS = ((0, 0, 70), (0, 70, 0), (70, 0, 0), (40, 40, 40))
@@ -41,12 +37,3 @@ def make_list(folder: Path, *, train: int = 96, test: int = 48) -> Path:
     with path.open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return path
-
-
-def probe(*arguments: object, code: int = 0) -> str:
-    """Run a command in this process and return what it printed; its errors are raised."""
-    done = CliRunner().invoke(app, [str(one) for one in arguments])
-    if isinstance(done.exception, ProbeError):
-        raise done.exception
-    assert done.exit_code == code, (done.exception, done.stderr)
-    return done.stdout

@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from probe.cli.app import app
+from tests.commands import probe
 
 WRITTEN = Path(__file__).with_name("written_by_0.1.0.zip")
 DENSE, RIDGE, PROTOTYPE = "20261129-020337-001", "20261129-020348-001", "20261129-020352-001"
@@ -67,12 +66,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.delenv("PROBE_CACHE", raising=False)
-
-
-def probe(*arguments: str) -> str:
-    done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
 
 
 def result(run: str | Path) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from probe.bench.compare import verdict
 from probe.bench.record import load_bench
 from probe.errors import UsageError
 from probe.evaluation.predictions import load_predictions
+from tests.commands import probe
 from tests.report.test_page import Parsed, data_of
-from tests.several import LABELS, make_list, probe
+from tests.several import LABELS, make_list
 
 NETWORKS = "squeezenet1_1/fire2@32=random:0,squeezenet1_1/fire2@16=random:1"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -17,14 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from probe.bench.record import load_bench
 from probe.cache.features import FeatureSet
-from probe.cli.app import app
 from probe.errors import CacheError, ProbeError
 from probe.runs.ledger import read_test_evaluations
 from probe.runs.results import read_run
+from tests.commands import probe_json
 
 NETWORKS = "squeezenet1_1/fire2+fire3@32=random:0,squeezenet1_1/fire2@16=random:1"
 OPTIONS = ("bench", "--per-class", "25", "--heads", "ridge,prototype")
@@ -35,12 +33,7 @@ Probe = Callable[..., Any]
 
 def probe(folder: Path, *more: str, code: int = 0, dataset: str = "digits") -> Any:
     """Run `probe bench --json` in this process and return its object."""
-    arguments = [*OPTIONS, "--dataset", dataset, "--cache-dir", str(folder), "--json", *more]
-    done = CliRunner().invoke(app, arguments)
-    if isinstance(done.exception, ProbeError):
-        raise done.exception
-    assert done.exit_code == code, (done.exception, done.stderr)
-    return json.loads(done.stdout)
+    return probe_json(*OPTIONS, "--dataset", dataset, "--cache-dir", folder, *more, code=code)
 
 
 @pytest.fixture(scope="module")

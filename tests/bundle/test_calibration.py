@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from probe.bundle import Bundle
 from probe.bundle.card import model_card
@@ -15,7 +14,6 @@ from probe.bundle.files import CARD
 from probe.bundle.make.run import calibration_of, calibration_of_folds
 from probe.cache.joining import join
 from probe.cache.store import Store
-from probe.cli.app import app
 from probe.errors import BundleError
 from probe.evaluation.multilabel import best_thresholds
 from probe.evaluation.predictions import load_predictions
@@ -23,6 +21,7 @@ from probe.evaluation.scored import usable_temperature
 from probe.evaluation.statistics import apply_binary_temperature
 from probe.runs.fit import HeadRequest, fit_head, keep_run, plan_head
 from tests import fakes
+from tests.commands import invoke, probe
 from tests.finished import make_bundle, save_digits
 from tests.heads.test_several_labels import make
 
@@ -51,12 +50,12 @@ def test_a_vote_of_real_heads_says_that_it_is_one(digits_cache: Path, tmp_path: 
     card = model_card(bundle.about, "b", bundle.neighbours, votes=bundle.votes)
     assert "Each of 3 heads has a vote" in card
     assert "calibrated: scores" not in card
-    done = CliRunner().invoke(app, ["predict", str(path), *images, "--cache-dir", str(tmp_path)])
+    done = invoke("predict", path, *images, "--cache-dir", tmp_path)
     assert "shares of 3 votes, not calibrated; no threshold for low confidence" in done.stderr
-    asked_of = ["evaluate", str(path), "--dataset", "digits", "--limit", "20"]
-    done = CliRunner().invoke(app, [*asked_of, "--cache-dir", str(digits_cache)])
-    assert "shares of 3 votes" in done.stdout
-    assert "flagged low confidence" not in done.stdout
+    asked_of = ["evaluate", path, "--dataset", "digits", "--limit", "20"]
+    told = probe(*asked_of, "--cache-dir", digits_cache)
+    assert "shares of 3 votes" in told
+    assert "flagged low confidence" not in told
 
     folds = make_bundle(digits_cache, run, tmp_path / "folds", folds=True)
     found = Bundle.load(folds)

@@ -11,7 +11,6 @@ from typing import Any
 import joblib
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from probe.bench.find import default_run
 from probe.bundle import ABOUT, WEIGHTS, Bundle
@@ -19,7 +18,6 @@ from probe.bundle.files import CARD
 from probe.bundle.make import bundle_run
 from probe.bundle.make.source import share_parameters
 from probe.cache.store import Store
-from probe.cli.app import app
 from probe.datasets import Dataset, load_dataset
 from probe.engines import forward
 from probe.errors import BundleError, UsageError
@@ -40,6 +38,7 @@ from probe.predict.explain import (
     widest_input,
 )
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
+from tests.commands import probe, probe_json
 from tests.finished import make_bundle, save_digits
 from tests.runs.test_one_answer import on_the_command_line, over_http
 
@@ -52,17 +51,9 @@ INPUTS = ["resnet18_32", "squeezenet1_1_16"]
 WITHIN = 1e-4
 
 
-def probe(*arguments: str, code: int = 0) -> Any:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    assert done.exit_code == code, done.stderr
-    return json.loads(done.stdout)
-
-
 def bench(folder: Path, head: str = "ridge") -> dict[str, Path]:
     """Compare three cuts of two networks with 25 digits a class; return each row's run."""
-    found = probe(
+    found = probe_json(
         "bench", "--dataset", "digits", "--per-class", "25", "--backbones", NETWORKS,
         "--heads", head, "--concat", "all", "--pca", "16", "--cache-dir", str(folder),
     )  # fmt: skip
@@ -163,11 +154,10 @@ def test_the_card_and_the_command_name_all_parts(
     cache: Path, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "both"
-    arguments = ("bundle", str(runs[f"{ALL}-pca16"]), "--out", str(out), "--cache-dir", str(cache))
-    done = CliRunner().invoke(app, arguments)
-    assert "network 1  resnet18 to stage1, random:0 at 32 pixels" in done.stdout
-    assert "network 2  squeezenet1_1 to fire2, random:1 at 16 pixels" in done.stdout
-    assert "after the PCA 16" in done.stdout
+    told = probe("bundle", runs[f"{ALL}-pca16"], "--out", out, "--cache-dir", cache)
+    assert "network 1  resnet18 to stage1, random:0 at 32 pixels" in told
+    assert "network 2  squeezenet1_1 to fire2, random:1 at 16 pixels" in told
+    assert "after the PCA 16" in told
     card = (out / CARD).read_text()
     assert "cut at fire2, beside a frozen squeezenet1_1, cut at fire3, reduced to 16" in card
     assert "reduced to 16 features by a PCA" in card
@@ -364,13 +354,13 @@ def test_what_is_wrong_is_one_line(
 ) -> None:
     arguments = ("bundle", str(runs[ALL]), "--out", str(tmp_path / "b"), "--cache-dir", str(cache))
     with pytest.raises(UsageError, match=r"say which of them, as resnet18=random:0"):
-        probe(*arguments, "--weights", "random:0")
+        probe_json(*arguments, "--weights", "random:0")
     with pytest.raises(BundleError, match=r"not the weights that .* was made with"):
-        probe(*arguments, "--weights", "squeezenet1_1=random:0")
+        probe_json(*arguments, "--weights", "squeezenet1_1=random:0")
     with pytest.raises(UsageError, match="features of several backbones"):
-        probe("promote", str(runs[ALL]), "--cache-dir", str(cache))
+        probe_json("promote", str(runs[ALL]), "--cache-dir", str(cache))
     given = ("--weights", "squeezenet1_1=random:1", "--weights", "resnet18=random:0")
-    assert probe(*arguments, *given)["dataset"] == "digits"
+    assert probe_json(*arguments, *given)["dataset"] == "digits"
     folder = tmp_path / "b"
     damaged = shutil.copytree(folder, tmp_path / "damaged")
     from tests.bundle.test_bundle import change

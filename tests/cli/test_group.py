@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from probe.bundle.make.training import _tenth
-from probe.cli.app import app
 from probe.errors import UsageError
 from probe.runs.results import read_run
+from tests.commands import invoke, probe_json
 
 PATIENTS, EACH = 24, 4
 BACKBONE = "squeezenet1_1/fire2"
-
-
-def probe(*arguments: str) -> Any:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    if isinstance(done.exception, UsageError):
-        raise done.exception
-    assert done.exit_code == 0, (done.exception, done.stderr)
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +37,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "list.csv").write_text("\n".join(lines) + "\n")
     (folder / "groups.csv").write_text("\n".join(groups) + "\n")
     options = ("--backbone", "squeezenet1_1", "--layer", "fire2", "--size", "32")
-    probe(
+    probe_json(
         "extract", *options, "--weights", "random:0", "--dataset", str(folder / "list.csv"),
         "--cache-dir", str(folder / "cache"),
     )  # fmt: skip
@@ -58,7 +48,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_head_knows_nothing_of_photographs_that_it_did_not_see(group: str, world: Path) -> None:
     named = str(world / group) if group.endswith(".csv") else group
     spelled = "--groups" if group.endswith(".csv") else "--group"
-    found = probe(
+    found = probe_json(
         "head", "--head", "ridge", "--alpha", "grid", "--folds", "4", "--val-size", "0.25",
         spelled, named, "--cache-dir", str(world / "cache"),
     )  # fmt: skip
@@ -72,7 +62,7 @@ def test_a_head_knows_nothing_of_photographs_that_it_did_not_see(group: str, wor
 
 def test_without_groups_each_photograph_is_known_and_a_hint_is_given(world: Path) -> None:
     arguments = ["head", "--head", "ridge", "--folds", "4", "--cache-dir", str(world / "cache")]
-    done = CliRunner().invoke(app, [*arguments, "--json"])
+    done = invoke(*arguments, "--json")
     assert json.loads(done.stdout)["metrics"]["oof"]["top1"] > 0.9
     assert "groups" not in json.loads(done.stdout)
 
@@ -82,8 +72,8 @@ def test_a_bench_compares_on_whole_groups_and_finds_its_runs_again(world: Path) 
         "bench", "--backbone", f"{BACKBONE}@32=random:0", "--heads", "ridge,prototype",
         "--dataset", str(world / "list.csv"), "--cache-dir", str(world / "cache"),
     )  # fmt: skip
-    rows, grouped, again = probe(*arguments), *(
-        probe(*arguments, "--group", "patient") for _ in range(2)
+    rows, grouped, again = probe_json(*arguments), *(
+        probe_json(*arguments, "--group", "patient") for _ in range(2)
     )  # fmt: skip
     assert all(row["metrics"]["val"]["top1"] > 0.9 for row in rows["rows"])
     assert all(row["metrics"]["val"]["top1"] < 0.75 for row in grouped["rows"])
@@ -100,8 +90,8 @@ def test_a_bench_compares_on_whole_groups_and_finds_its_runs_again(world: Path) 
 
 
 def test_an_audit_doubts_by_whole_groups(world: Path) -> None:
-    alone = probe("audit", "--cache-dir", str(world / "cache"))
-    grouped = probe("audit", "--group", "patient", "--cache-dir", str(world / "cache"))
+    alone = probe_json("audit", "--cache-dir", str(world / "cache"))
+    grouped = probe_json("audit", "--group", "patient", "--cache-dir", str(world / "cache"))
     assert alone["scores"]["oof_top1"] > 0.8
     assert grouped["scores"]["oof_top1"] < 0.75
     assert grouped["copies"] == []
@@ -114,23 +104,23 @@ def test_what_no_group_is_called_is_refused_in_one_line(world: Path) -> None:
         ("bench", "--backbone", f"{BACKBONE}@32=random:0", "--dataset", str(world / "list.csv")),
     ):
         with pytest.raises(UsageError, match=r"--group site: .*its columns are patient") as raised:
-            probe(*command, "--group", "site", "--cache-dir", str(world / "cache"))
+            probe_json(*command, "--group", "site", "--cache-dir", str(world / "cache"))
         assert "\n" not in str(raised.value)
 
 
 def fit(world: Path, *more: str) -> Path:
-    done = probe("head", "--head", "ridge", *more, "--cache-dir", str(world / "cache"))
+    done = probe_json("head", "--head", "ridge", *more, "--cache-dir", str(world / "cache"))
     return Path(done["run"])
 
 
 def test_a_bundle_is_evaluated_over_groups_and_keeps_them_apart(world: Path) -> None:
     run, bundle = fit(world, "--group", "patient"), str(world / "model.probe")
-    probe("bundle", str(run), "--out", bundle, "--cache-dir", str(world / "cache"))
+    probe_json("bundle", str(run), "--out", bundle, "--cache-dir", str(world / "cache"))
     arguments = ["evaluate", bundle, "-d", str(world / "list.csv"), "--cache-dir",
                  str(world / "cache")]  # fmt: skip
-    rows = probe(*arguments)
+    rows = probe_json(*arguments)
     for group in ("patient", "duplicates", str(world / "groups.csv")):
-        found = probe(*arguments, "--group", group)
+        found = probe_json(*arguments, "--group", group)
         assert found["groups"] == 6
         assert found["metrics"] == rows["metrics"]
         width, before = (np.ptp(one["intervals"]["top1"]) for one in (found, rows))
@@ -149,14 +139,14 @@ def test_a_bundle_is_evaluated_over_groups_and_keeps_them_apart(world: Path) -> 
 def test_promotion_takes_the_groups_of_its_run_and_refuses_to_divide_others(world: Path) -> None:
     cache = ("--cache-dir", str(world / "cache"))
     run = fit(world, "--group", "patient")
-    done = probe("promote", str(run), "--epochs", "1", *cache)
+    done = probe_json("promote", str(run), "--epochs", "1", *cache)
     assert done["groups"] == {**read_run(run).groups, "units": {"val": 8, "test": 6}} | {
         "effective": done["groups"]["effective"]
     }
     assert "sign-flip" in done["gain"]["val"]["test"]
     alone = fit(world)
     with pytest.raises(UsageError, match=r"validation images are of groups \(patient\) that are"):
-        probe("promote", str(alone), "--group", "patient", *cache)
+        probe_json("promote", str(alone), "--group", "patient", *cache)
 
 
 def test_images_that_a_bundle_keeps_are_no_copies_of_those_its_threshold_is_of() -> None:

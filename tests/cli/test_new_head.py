@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from probe.bundle import Bundle
 from probe.cache.joining import join
 from probe.cache.store import Store
-from probe.cli.app import app
 from probe.errors import ProbeError, UsageError
 from probe.evaluation.statistics import apply_temperature
 from probe.heads import HEADS, load_head
 from probe.heads.catalog import default_grid, names_that, read_options
 from probe.runs.fit import HEAD
+from tests.commands import probe
 from tests.finished import make_bundle, save_digits
 from tests.heads.toy import ToyHead
 
@@ -29,15 +27,8 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HEADS._specs, "toy", ToyHead)
 
 
-def probe(*arguments: str) -> Any:
-    done = CliRunner().invoke(app, arguments)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
-
-
 def test_help_has_a_section_for_it() -> None:
-    text = " ".join(probe("head", "--help").stdout.split())
+    text = " ".join(probe("head", "--help").split())
     assert "--head toy: --toyness <str> How much of a toy it is; several with commas" in text
     assert "`grid` for 0.25, 1: the best is taken. [default: (1)]" in text
 
@@ -60,11 +51,11 @@ def test_help_names_it_where_it_names_those_that_can_do_so(
 
 def test_it_is_fitted_bundled_and_predicts(digits_cache: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    done = probe(
+    told = probe(
         "head", "--head", "toy", "--toyness", "grid", "--normalize", "none", "--seed", "7",
         "--cache-dir", str(digits_cache), "--out", str(run), "--json",
     )  # fmt: skip
-    result = json.loads(done.stdout)
+    result = json.loads(told)
     assert result["selection"]["values"] == [0.25, 1.0]
     assert result["params"]["toyness"] in {0.25, 1.0}
     head = load_head(run / HEAD)
@@ -80,10 +71,10 @@ def test_a_bench_takes_it_with_its_grid(digits_cache: Path, tmp_path: Path) -> N
     name = Store(digits_cache).choose(None).name
     ignored = shutil.ignore_patterns("runs", "*.probe")
     folder = shutil.copytree(digits_cache, tmp_path / "cache", ignore=ignored)
-    done = probe(
+    told = probe(
         "bench", "--backbones", name, "--heads", "toy,ridge", "--cache-dir", str(folder), "--json"
     )
-    rows = json.loads(done.stdout)["rows"]
+    rows = json.loads(told)["rows"]
     assert {row["head"] for row in rows} == {"toy", "ridge"}
 
 

@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
-from typer.testing import CliRunner
 
 from probe.backbones.catalog import BACKBONES
 from probe.bench.find import default_run
 from probe.bundle import Bundle
 from probe.bundle.files import CARD
 from probe.cache.store import Store
-from probe.cli.app import app
 from probe.core.memo import Memo
 from probe.errors import DataError, ProbeError, PromoteError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions, save_predictions
@@ -34,17 +32,13 @@ from probe.runs.fit import HEAD, HeadRequest
 from probe.runs.results import read_run
 from probe.weights import open_tensors, random_parameters, resolve_weights
 from probe.weights.resolve import NO_TERMS
+from tests.commands import invoke
 from tests.finetune.data import RUN, Silent, fit, source_of, trained, training_of
 
 
 def promote(cache: Path, *arguments: str, code: int = 0) -> Result:
     """Run the command in this process; an expected error is raised, as `main` would print it."""
-    base = ["promote", "--cache-dir", str(cache)]
-    done = CliRunner().invoke(app, [*base, *arguments])
-    if isinstance(done.exception, ProbeError):
-        raise done.exception
-    assert done.exit_code == code, (done.output, done.exception)
-    return done
+    return invoke("promote", "--cache-dir", cache, *arguments, code=code)
 
 
 QUICK = ("--epochs", "2", "--lr", "1e-5", "--augment", "none")
@@ -106,10 +100,7 @@ def test_its_backbone_can_be_extracted_again_and_its_head_gives_its_predictions(
 def test_it_can_be_bundled_and_predicts(tuned: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     cache, said = tuned
     out = tmp_path / "bundle"
-    done = CliRunner().invoke(
-        app, ["bundle", said["folder"], "--out", str(out), "--cache-dir", str(cache)]
-    )
-    assert done.exit_code == 0, done.exception
+    invoke("bundle", said["folder"], "--out", out, "--cache-dir", cache)
     source = source_of(cache)
     known = load_predictions(Path(said["folder"]))["val"]
     images = [source.val.images.image(row) for row in range(6)]
@@ -131,9 +122,7 @@ def test_a_network_from_scratch_is_credited_to_nobody(cache: Path, tmp_path: Pat
             np.testing.assert_array_equal(array, start[name])
     backbone = folder / "backbone.safetensors"
     assert open_tensors(backbone).metadata["probe.source"] == f"{origin}, trained on digits"
-    made = ["bundle", str(folder), "--out", str(tmp_path / "bundle"), "--cache-dir", str(cache)]
-    done = CliRunner().invoke(app, made)
-    assert done.exit_code == 0, done.exception
+    done = invoke("bundle", folder, "--out", tmp_path / "bundle", "--cache-dir", cache)
     about = Bundle.load(tmp_path / "bundle").about
     card = (tmp_path / "bundle" / CARD).read_text()
     assert about.weights == f"{origin}, trained on digits"

@@ -22,8 +22,9 @@ from probe.heads import load_head
 from probe.heads.history import load_history
 from probe.runs.fit import HEAD, HeadRequest
 from probe.runs.results import read_run
+from tests.commands import probe
 from tests.finetune.data import RUN, Silent, fit
-from tests.several import LABELS, make_list, probe
+from tests.several import LABELS, make_list
 
 
 @pytest.fixture(scope="module")

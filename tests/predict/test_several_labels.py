@@ -30,9 +30,10 @@ from probe.predict.evaluate import evaluate
 from probe.predict.explain import TrainingImages, activation_map, explain, occlusion_map
 from probe.runs.fit import HEAD, HeadRequest
 from probe.runs.results import read_run
+from tests.commands import probe
 from tests.fakes import Silent
 from tests.finished import make_bundle, make_run
-from tests.several import LABELS, make_list, probe
+from tests.several import LABELS, make_list
 
 FOUR = np.eye(4, dtype=np.uint8)
 
