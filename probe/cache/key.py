@@ -79,7 +79,7 @@ class FeatureKey:
 
     @property
     def recipe(self) -> str:
-        """The same without the rows."""
+        """The digest of the key without its rows: how features are made, of whatever images."""
         return digest_text(canonical_json({k: v for k, v in self.to_json().items() if k != "rows"}))
 
     def to_json(self) -> dict[str, Any]:
@@ -107,5 +107,5 @@ class FeatureKey:
 
 
 def preprocess_identity(spec: PreprocessSpec) -> str:
-    """Return the text of a preprocessing, as this machine does it, for a key."""
+    """Return the key's text for a preprocessing; it tells unusual pixels of this machine, too."""
     return canonical_json({**spec.identity(), **foreign_pixels(spec)})

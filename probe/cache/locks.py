@@ -1,4 +1,4 @@
-"""Locks between processes. They are the kernel's, so that a dead process's lock is free at once.
+"""Locks between processes, held by the kernel: the lock of a dead process is free at once.
 
 Beside each lock lies a note of its holder, for the message of a process that waits.
 """

@@ -48,7 +48,7 @@ RECORD_BYTES = _RECORD.size
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """Everything of a new entry but its rows."""
+    """A new entry before its rows are written: key, tables, class names and provenance."""
 
     __repr__ = short_repr
 
@@ -117,7 +117,7 @@ class PendingEntry:
         return FeatureSet.open(self.final)
 
     def close(self) -> None:
-        """Stop; finished blocks stay for the next run."""
+        """Close the files; finished blocks stay for the next run."""
         self.writer.close()
 
 
@@ -151,7 +151,7 @@ class _Running:
 
 
 class Writer:
-    """Writes the rows and the checksums of an unfinished entry.
+    """Write the rows and the checksums of an unfinished entry.
 
     Parameters
     ----------

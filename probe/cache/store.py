@@ -229,7 +229,7 @@ class Store:
         return found[0]
 
     def is_exact(self, name: str) -> bool:
-        """Whether a file has exactly this name."""
+        """Whether an entry's file has exactly this name."""
         return (self.folder / f"{self._stem(name)}{ENDING}").is_file()
 
     def discard(self, path: Path) -> None:

@@ -151,7 +151,7 @@ class FinishedRows:
         self.content: NDArray[np.uint8] = table.content[self._index]
 
     def rows(self, index: NDArray[np.intp]) -> NDArray[Any]:
-        """Return a copy of some of them, checked against their blocks' checksums.
+        """Return a copy of some rows, checked against their blocks' checksums.
 
         Raises
         ------

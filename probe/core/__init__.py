@@ -3,6 +3,7 @@
 files, run_folders       write files atomically; name and lock the folders of runs
 records, plain           read and write JSON and arrays; dataclasses to and from plain containers
 memo                     hashes of files, remembered by size and times
+download                 download a file, going on where it stopped
 pickles, hdf5            read files of unknown origin without running their code
 ndarray_list             write MXNet's file format for arrays
 registry                 catalogs of named specs, whose errors suggest similar names

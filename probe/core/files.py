@@ -177,7 +177,7 @@ def _code_in(error: BaseException) -> int | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return in a few words why a file cannot be written; HDF5 would say it in ten lines."""
+    """Return the reason for a refused write in a few words, where HDF5 has ten lines."""
     code = getattr(error, "errno", None) or _code_in(error)
     return os.strerror(code) if code else str(error)
 

@@ -235,7 +235,7 @@ _OWN = (
 
 
 def _methods(dialect: Dialect) -> dict[int, Callable[[Any], None]]:
-    """Return the method of each instruction; one that the dialect does not list raises."""
+    """Return a method for each instruction; one that the dialect does not list raises an error."""
     own = {getattr(pickle, name.upper())[0]: getattr(_Reader, f"load_{name}") for name in _OWN}
     names = {ord(one.code): one.name for one in pickletools.opcodes}
     methods = {}

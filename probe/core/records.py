@@ -75,7 +75,7 @@ def _printable(text: str) -> str:
 
 
 def loads_json(text: str | bytes) -> Any:
-    """Return what a JSON text, in UTF-8, says.
+    """Parse a JSON text in UTF-8, more strictly than Python does.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def _no_number(text: str) -> NoReturn:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file says; whoever calls it tells which record it should have been.
+    """Parse a JSON file, as `loads_json` does.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def read_record(
     absent: str = "",
     mend: str = "",
 ) -> T:
-    """Return what `build` makes of a JSON file of ours.
+    """Read a JSON file of ours and return what `build` makes of its content.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Folders of runs, named by the time at which they were made."""
+"""Make the folders of runs, named by the time, and record runs in folders elsewhere."""
 
 from __future__ import annotations
 
