@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probe.cli import complete
-from probe.cli.head_options import Entry, MaxMemory
-from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, Entry, Group, MaxMemory, Seed, cache_folder
 
 if TYPE_CHECKING:
     from probe.audit.record import Audit

@@ -10,8 +10,7 @@ import typer
 
 from probe.cli import complete
 from probe.cli.extract import interruptible
-from probe.cli.head_options import MetricName
-from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, Group, MetricName, Seed, cache_folder
 from probe.cli.pass_options import (
     BatchSize,
     Coarse,

@@ -10,7 +10,7 @@ import typer
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Mean
-from probe.cli.predict import Classes
+from probe.cli.predict import Classes, Preprocess
 from probe.core.records import loads_json
 from probe.errors import UsageError
 
@@ -66,9 +66,7 @@ def bundle(
             help="No run: this backbone with its weights' own classifier.",
         ),
     ] = None,
-    preprocess: Annotated[
-        str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
-    ] = None,
+    preprocess: Preprocess = None,
     mean: Mean = None,
     classes: Classes = None,
     cache_dir: CacheDir = None,

@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from probe.cli.head_options import Positive
-from probe.cli.options import AsJson, CacheDir, DatasetName, DatasetRoot, Group, cache_folder
-from probe.cli.pass_options import Device, Limit, PerClass, SkipBad, Workers
+from probe.cli.options import (
+    AsJson,
+    CacheDir,
+    DatasetName,
+    DatasetRoot,
+    Group,
+    Positive,
+    cache_folder,
+)
+from probe.cli.pass_options import BatchSize, Device, Limit, PerClass, SkipBad, Workers
 from probe.cli.predict import (
     Also,
     Combine,
@@ -41,9 +48,7 @@ def evaluate(
     combine: Combine = "probabilities",
     also: Also = None,
     weighting: Weighting = "val",
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", "-b", min=1, show_default="by input size")
-    ] = None,
+    batch_size: BatchSize = None,
     workers: Workers = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,

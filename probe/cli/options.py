@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -36,6 +36,30 @@ Group = Annotated[
         help="What belongs together and stays on one side: a column of the list (a patient), a CSV "
         "of `id,group`, or `duplicates`, images whose features are almost the same; repeat it for "
         "several. Copies of one picture always do.",
+    ),
+]  # fmt: skip
+Entry = Annotated[
+    str | None,
+    typer.Argument(
+        help="A cache entry or the start of its name.", show_default=complete.DEFAULT_ENTRY,
+        autocompletion=complete.entries,
+    ),
+]  # fmt: skip
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        help="What the process may take, as 1GB or 2GiB: features that do not fit stay "
+        "in their file and are read as needed.",
+        show_default="as much as the features take",
+    ),
+]
+MetricName = Literal["top1", "balanced_accuracy", "macro_f1", "auc", "log_loss"]
+TWO = "Two classes"  # the section of the help
+Positive = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=TWO, help="The class whose precision, recall and areas are told.",
+        show_default="the second class",
     ),
 ]  # fmt: skip
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]

@@ -44,6 +44,13 @@ Classes = Annotated[
         show_default="ImageNet's",
     ),
 ]
+Preprocess = Annotated[
+    str | None,
+    typer.Option(
+        help="With --backbone: what the weights were trained on, a name or a JSON file; known "
+        "weights bring it."
+    ),
+]
 Tta = Annotated[
     Literal["none", "flip", "crops5", "crops10", "scales"],
     typer.Option(help="Views of each image (test-time augmentation)."),
@@ -55,7 +62,11 @@ Combine = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", "-b", min=1, show_default="by input size; 1 for fewer than 16 images"
+        "--batch-size",
+        "-b",
+        min=1,
+        help="Images a forward pass.",
+        show_default="by input size; 1 for fewer than 16 images",
     ),
 ]
 
@@ -84,9 +95,7 @@ def predict(
         ),
     ] = None,
     weights: Annotated[str, typer.Option(help="With --backbone: which weights.")] = "auto",
-    preprocess: Annotated[
-        str | None, typer.Option(help="With --backbone: where the weights do not bring it.")
-    ] = None,
+    preprocess: Preprocess = None,
     mean: Mean = None,
     classes: Classes = None,
     top_k: Annotated[

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from probe.cli import promote_options as of
+from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.core.options import default_workers
 from probe.errors import UsageError
+from probe.finetune.options import BatchNorm, OptimizerName, Sampling, ScheduleName, Start
 from probe.runs.results import METRIC_WORDS
 from probe.screen import console
 
@@ -29,47 +30,267 @@ if TYPE_CHECKING:
     from probe.screen.training import Trained
 
 
+START, LEARNS, STEPS = "Where it starts", "What learns, and how fast", "Steps"
+IMAGES, WATCH = "Images", "Watching, comparing, resuming"
+
+Run = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A run's folder, its name or the beginning of its name.",
+        show_default="the newest run, or the winner of a bench made after it",
+        autocompletion=complete.runs,
+    ),
+]
+StartName = Annotated[
+    Start,
+    typer.Option(
+        "--start", rich_help_panel=START,
+        help="probe: the fitted head on its backbone's weights; fresh: a head of random weights "
+        "(Xavier) on them; scratch: random weights everywhere.",
+    ),
+]  # fmt: skip
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=START,
+        help="Where the weights are now.",
+        show_default="where extract found them",
+    ),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=START,
+        help="Where the images are now.",
+        show_default="where extract found them",
+    ),
+]
+Freeze = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=LEARNS,
+        help="none, backbone (the last layer alone learns), or a layer: it and all below it stay.",
+    ),
+]
+Unfreeze = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=LEARNS, metavar="EPOCH:LAYER,...", show_default=False,
+        help="Free more from an epoch on, as in --freeze backbone --unfreeze 2:pool4,4:none.",
+    ),
+]  # fmt: skip
+BackboneMult = Annotated[
+    float, typer.Option(min=0, rich_help_panel=LEARNS, help="Factor on --lr for the backbone.")
+]
+HeadMult = Annotated[
+    float, typer.Option(min=0, rich_help_panel=LEARNS, help="Factor on --lr for the head.")
+]
+LayerDecay = Annotated[
+    float,
+    typer.Option(
+        rich_help_panel=LEARNS, help="A factor more for each layer further from the head, 0 to 1."
+    ),
+]
+LrMult = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel=LEARNS, metavar="PATTERN=FACTOR",
+        help="Factor for layers or parameters of that name, as in 'conv1_*=0'; repeatable.",
+    ),
+]  # fmt: skip
+Bn = Annotated[
+    BatchNorm | None,
+    typer.Option(
+        rich_help_panel=LEARNS,
+        help="BatchNorm's statistics: frozen (as stored) or moving (the batch's).",
+        show_default="frozen; moving from scratch",
+    ),
+]
+Epochs = Annotated[int, typer.Option(min=1, rich_help_panel=STEPS)]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", "-b", min=1, rich_help_panel=STEPS, help="Images a batch.")
+]
+Accumulate = Annotated[int, typer.Option(min=1, rich_help_panel=STEPS, help="Batches a step.")]
+Optimizer = Annotated[
+    OptimizerName,
+    typer.Option(
+        rich_help_panel=STEPS,
+        help="sgd has MXNet's momentum rule: past steps keep their rates, so "
+        "that under a schedule it differs from torch's.",
+    ),
+]
+Lr = Annotated[
+    float | None,
+    typer.Option(
+        rich_help_panel=STEPS, help="Highest step size.",
+        show_default="0.001 for sgd, 0.0001 for adam and adamw",
+    ),
+]  # fmt: skip
+Momentum = Annotated[float, typer.Option(rich_help_panel=STEPS, help="Of sgd.")]
+Wd = Annotated[
+    float,
+    typer.Option(min=0, rich_help_panel=STEPS, help="Weight decay, never on biases and norms."),
+]
+Schedule = Annotated[
+    ScheduleName,
+    typer.Option(
+        rich_help_panel=STEPS, help="How the learning rate falls; step: to a tenth at 1/2 and 3/4."
+    ),
+]
+Warmup = Annotated[
+    float, typer.Option(min=0, rich_help_panel=STEPS, help="Epochs of a linear rise.")
+]
+Clip = Annotated[
+    float, typer.Option(min=0, rich_help_panel=STEPS, help="Largest gradient norm; 0: any.")
+]
+Ema = Annotated[
+    float,
+    typer.Option(
+        rich_help_panel=STEPS,
+        help="Decay a step of an average of the weights, which is then what is kept; 0: none.",
+    ),
+]
+Smoothing = Annotated[
+    float, typer.Option(rich_help_panel=STEPS, help="Part of a target spread over all classes.")
+]
+Augment = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=IMAGES,
+        help="auto (flip, unless the probe errs on mirrored images), none, light (flip,crop), "
+        "medium (+ jitter), strong (flip,crop,rand,erase), or a list of flip, crop=P, "
+        "resized-crop=A, jitter=S, hue=H, lighting=S, rand=NxM, erase=P. "
+        "Training images only.",
+    ),
+]
+Mixup = Annotated[
+    float, typer.Option(min=0, rich_help_panel=IMAGES, help="Alpha of mixup; 0: none.")
+]
+TrainSizes = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=IMAGES, metavar="28,32,36", show_default="that of the features",
+        help="Sides that training images are drawn from, one for a batch.",
+    ),
+]  # fmt: skip
+SamplingOption = Annotated[
+    Sampling,
+    typer.Option(
+        rich_help_panel=IMAGES,
+        help="How training images are drawn; balanced: classes equally often.",
+    ),
+]
+SamplingWeights = Annotated[
+    Path | None,
+    typer.Option(
+        "--sampling-weights",
+        rich_help_panel=IMAGES, help="CSV of `id,weight` for --sampling weighted.", dir_okay=False,
+        exists=True,
+    ),
+]  # fmt: skip
+Ohem = Annotated[
+    float,
+    typer.Option(
+        rich_help_panel=IMAGES, help="Part of a batch, the hardest images, that is learnt from."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-j", min=1, rich_help_panel=IMAGES, help="Threads that decode.",
+        show_default="cores, at most 8",
+    ),
+]  # fmt: skip
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=IMAGES,
+        help="What the process may take, as 1GB or 2GiB: a batch that does not fit is computed in "
+        "parts whose gradients are added up, which is the same step.",
+        show_default="as much as whole batches take",
+    ),
+]
+ShowBatch = Annotated[
+    Path | None,
+    typer.Option(
+        rich_help_panel=IMAGES, metavar="FILE.png", dir_okay=False,
+        help="Draw the first batch as the network sees it, and stop.",
+    ),
+]  # fmt: skip
+Patience = Annotated[
+    int,
+    typer.Option(
+        min=0, rich_help_panel=WATCH, help="Stop after so many epochs without a better one."
+    ),
+]
+Compare = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=WATCH, metavar="fresh,scratch,last-layer", show_default=False,
+        help="Train these controls too, on the same images in the same order.",
+    ),
+]  # fmt: skip
+Tensorboard = Annotated[
+    bool, typer.Option("--tensorboard", rich_help_panel=WATCH, help="Write TensorBoard's events.")
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", rich_help_panel=WATCH, help="Check, estimate, advise, and stop."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", rich_help_panel=WATCH,
+        help="Go on with an interrupted run: RUN, or the newest such. Its own options hold.",
+    ),
+]  # fmt: skip
+Out = Annotated[
+    Path | None,
+    typer.Option(rich_help_panel=WATCH, help="Folder of the run.", show_default="CACHE/runs/ID"),
+]
+
+
 def promote(
     context: typer.Context,
-    run: of.Run = None,
-    start: of.StartName = "probe",
-    weights: of.Weights = None,
-    dataset_root: of.Root = None,
+    run: Run = None,
+    start: StartName = "probe",
+    weights: Weights = None,
+    dataset_root: Root = None,
     group: Group = None,
-    freeze: of.Freeze = "none",
-    unfreeze: of.Unfreeze = "",
-    backbone_lr_mult: of.BackboneMult = 1.0,
-    head_lr_mult: of.HeadMult = 1.0,
-    layer_decay: of.LayerDecay = 1.0,
-    lr_mult: of.LrMult = None,
-    bn: of.Bn = None,
-    epochs: of.Epochs = 8,
-    batch_size: of.BatchSize = 32,
-    accumulate: of.Accumulate = 1,
-    optimizer: of.Optimizer = "adamw",
-    lr: of.Lr = None,
-    momentum: of.Momentum = 0.9,
-    wd: of.Wd = 1e-4,
-    schedule: of.Schedule = "cosine",
-    warmup: of.Warmup = 1.0,
-    clip: of.Clip = 5.0,
-    ema: of.Ema = 0.0,
-    label_smoothing: of.Smoothing = 0.0,
-    augment: of.Augment = "auto",
-    mixup: of.Mixup = 0.0,
-    train_sizes: of.TrainSizes = None,
-    sampling: of.SamplingOption = "shuffle",
-    sampling_weights: of.SamplingWeights = None,
-    ohem: of.Ohem = 1.0,
-    workers: of.Workers = None,
-    max_memory: of.MaxMemory = None,
-    show_batch: of.ShowBatch = None,
-    patience: of.Patience = 0,
-    compare: of.Compare = "",
-    tensorboard: of.Tensorboard = False,
-    dry_run: of.DryRun = False,
-    resume: of.Resume = False,
-    out: of.Out = None,
+    freeze: Freeze = "none",
+    unfreeze: Unfreeze = "",
+    backbone_lr_mult: BackboneMult = 1.0,
+    head_lr_mult: HeadMult = 1.0,
+    layer_decay: LayerDecay = 1.0,
+    lr_mult: LrMult = None,
+    bn: Bn = None,
+    epochs: Epochs = 8,
+    batch_size: BatchSize = 32,
+    accumulate: Accumulate = 1,
+    optimizer: Optimizer = "adamw",
+    lr: Lr = None,
+    momentum: Momentum = 0.9,
+    wd: Wd = 1e-4,
+    schedule: Schedule = "cosine",
+    warmup: Warmup = 1.0,
+    clip: Clip = 5.0,
+    ema: Ema = 0.0,
+    label_smoothing: Smoothing = 0.0,
+    augment: Augment = "auto",
+    mixup: Mixup = 0.0,
+    train_sizes: TrainSizes = None,
+    sampling: SamplingOption = "shuffle",
+    sampling_weights: SamplingWeights = None,
+    ohem: Ohem = 1.0,
+    workers: Workers = None,
+    max_memory: MaxMemory = None,
+    show_batch: ShowBatch = None,
+    patience: Patience = 0,
+    compare: Compare = "",
+    tensorboard: Tensorboard = False,
+    dry_run: DryRun = False,
+    resume: Resume = False,
+    out: Out = None,
     seed: Seed = 42,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
