@@ -15,7 +15,8 @@ from probe.cli.pass_options import DtypeName
 def pack(
     name: Name = None,
     codec: Annotated[
-        Literal["blosc-lz4", "blosc-zstd", "zstd", "none"], typer.Option(help="none undoes it.")
+        Literal["blosc-lz4", "blosc-zstd", "zstd", "none"],
+        typer.Option(help="Compression; none undoes it."),
     ] = "zstd",
     dtype: Annotated[
         DtypeName | None,
@@ -66,19 +67,33 @@ def import_files(
         typer.Argument(help="Pickles, .npy, .npz, HDF5 or .safetensors files of one dataset."),
     ],
     features: Annotated[
-        str | None, typer.Option(help="Name of the features.", show_default="features or X")
+        str | None,
+        typer.Option(
+            help="Name of the array of features in the files.", show_default="features or X"
+        ),
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Name of the labels, or a .npy file.", show_default="labels or y"),
+        typer.Option(
+            help="Name of the array of labels, or a .npy file of them.", show_default="labels or y"
+        ),
     ] = None,
-    ids: Annotated[str | None, typer.Option(help="Name of the ids.", show_default="ids")] = None,
+    ids: Annotated[
+        str | None, typer.Option(help="Name of the array of image ids.", show_default="ids")
+    ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="train, val or test.", show_default="by the files' names, else train"),
+        typer.Option(
+            help="Split that the rows are of: train, val or test.",
+            show_default="by the files' names, else train",
+        ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", "-d", help="What to call it.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="What it was made with, if known.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", "-d", help="Name that the dataset gets.")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Backbone that the features were computed with, if known.")
+    ] = None,
     classes: Annotated[str | None, typer.Option(help="Class names, as a,b,c.")] = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,

@@ -38,7 +38,11 @@ def evaluate(
     dataset: DatasetName,
     dataset_root: DatasetRoot = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val or test.", show_default="test, else the only one")
+        str | None,
+        typer.Option(
+            help="Which split is scored: train, val or test.",
+            show_default="test, else the only one",
+        ),
     ] = None,
     per_class: PerClass = None,
     limit: Limit = None,

@@ -35,7 +35,9 @@ def explain(
             "network's averaged maps.",
         ),
     ] = "auto",
-    neighbours: Annotated[int, typer.Option("--neighbours", min=1, max=50)] = 8,
+    neighbours: Annotated[
+        int, typer.Option("--neighbours", min=1, max=50, help="Nearest training images to show.")
+    ] = 8,
     dataset: Annotated[
         str | None,
         typer.Option(

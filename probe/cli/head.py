@@ -140,7 +140,12 @@ Curve = Annotated[
 ]  # fmt: skip
 Draws = Annotated[
     int | None,
-    typer.Option(min=1, rich_help_panel=CURVE, help="Draws of each size.", show_default="5"),
+    typer.Option(
+        min=1,
+        rich_help_panel=CURVE,
+        help="Draws of each size of the learning curve.",
+        show_default="5",
+    ),
 ]
 
 

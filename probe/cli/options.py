@@ -12,7 +12,11 @@ from probe.core.machine import default_cache_dir
 
 CacheDir = Annotated[
     Path | None,
-    typer.Option(help="State folder.", show_default="PROBE_CACHE, or ./cache", file_okay=False),
+    typer.Option(
+        help="Folder of features, runs, benches and downloads.",
+        show_default="PROBE_CACHE, or ./cache",
+        file_okay=False,
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout; all else goes to stderr.")

@@ -51,12 +51,16 @@ Mean = Annotated[
 LayerNames = Annotated[
     str | None,
     typer.Option(
-        help="Where to cut; a,b fills two entries from one pass.",
+        help="Layer at which the network is cut; a,b fills two entries from one pass.",
         show_default="the last before the classifier",
     ),
 ]
 PoolName = Annotated[
-    Pool | None, typer.Option(help="How a map is reduced.", show_default="avg for maps")
+    Pool | None,
+    typer.Option(
+        help="How a feature map becomes a vector; none and flatten keep all of it.",
+        show_default="avg for maps",
+    ),
 ]
 Size = Annotated[
     int | None,
@@ -81,7 +85,9 @@ PerClass = Annotated[
 Limit = Annotated[
     int | None, typer.Option(min=1, help="At most N images of each split, over all classes.")
 ]
-Coarse = Annotated[bool, typer.Option("--coarse", help="cifar100: the 20 superclasses.")]
+Coarse = Annotated[
+    bool, typer.Option("--coarse", help="Take the 20 superclasses of cifar100 as labels.")
+]
 SkipBad = Annotated[
     bool,
     typer.Option(
@@ -91,18 +97,22 @@ SkipBad = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", "-b", min=1, help="Images a forward pass.", show_default="by input size"
+        "--batch-size", "-b", min=1, help="Images in a forward pass.", show_default="by input size"
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", "-j", min=1, help="Threads that decode.", show_default="cores, at most 8"
+        "--workers",
+        "-j",
+        min=1,
+        help="Threads that decode images.",
+        show_default="cores, at most 8",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, gpu or gpu:1.")]
+Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, gpu or gpu:1.")]
 DtypeName = Literal["float32", "float16"]
-Dtype = Annotated[DtypeName, typer.Option(help="What is stored.")]
+Dtype = Annotated[DtypeName, typer.Option(help="Number format that features are stored in.")]
 Views = Annotated[
     Literal["none", "flip", "crops5"],
     typer.Option(

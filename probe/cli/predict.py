@@ -34,7 +34,9 @@ Also = Annotated[
 ]
 Weighting = Annotated[
     Literal["val", "equal"],
-    typer.Option(help="Of an ensemble; val: by accuracy, or mAP, on validation rows."),
+    typer.Option(
+        help="How the bundles of an ensemble count; val: by accuracy, or mAP, on validation rows."
+    ),
 ]
 Classes = Annotated[
     str | None,
@@ -53,7 +55,9 @@ Preprocess = Annotated[
 ]
 Tta = Annotated[
     Literal["none", "flip", "crops5", "crops10", "scales"],
-    typer.Option(help="Views of each image (test-time augmentation)."),
+    typer.Option(
+        help="Test-time augmentation: the views of each image that are predicted and combined."
+    ),
 ]
 Combine = Annotated[
     Literal["probabilities", "logits", "vote"],
@@ -65,7 +69,7 @@ BatchSize = Annotated[
         "--batch-size",
         "-b",
         min=1,
-        help="Images a forward pass.",
+        help="Images in a forward pass.",
         show_default="by input size; 1 for fewer than 16 images",
     ),
 ]
@@ -94,7 +98,13 @@ def predict(
             help="No bundle: this backbone with its weights' own classifier.",
         ),
     ] = None,
-    weights: Annotated[str, typer.Option(help="With --backbone: which weights.")] = "auto",
+    weights: Annotated[
+        str,
+        typer.Option(
+            help="With --backbone: a file, a name from `probe weights list`, or auto (what is at "
+            "hand)."
+        ),
+    ] = "auto",
     preprocess: Preprocess = None,
     mean: Mean = None,
     classes: Classes = None,
@@ -104,12 +114,13 @@ def predict(
             "--top-k",
             "-k",
             min=1,
-            help="Classes an image.",
+            help="Classes told of each image.",
             show_default="5; of several labels those whose thresholds are reached",
         ),
     ] = None,
     form: Annotated[
-        Literal["table", "csv", "jsonl"], typer.Option("--format", "-f", help="What is written.")
+        Literal["table", "csv", "jsonl"],
+        typer.Option("--format", "-f", help="Format of the answers."),
     ] = "table",
     tta: Tta = "none",
     combine: Combine = "probabilities",

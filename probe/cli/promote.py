@@ -20,8 +20,6 @@ from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.core.options import default_workers
 from probe.errors import UsageError
 from probe.finetune.options import BatchNorm, OptimizerName, Sampling, ScheduleName, Start
-from probe.runs.results import METRIC_WORDS
-from probe.screen import console
 
 if TYPE_CHECKING:
     from probe.finetune.compare import Course
@@ -69,67 +67,86 @@ Freeze = Annotated[
     str,
     typer.Option(
         rich_help_panel=LEARNS,
-        help="none, backbone (the last layer alone learns), or a layer: it and all below it stay.",
+        help="What does not learn: none, backbone (the head alone learns), or a layer, with all "
+        "layers below it.",
     ),
 ]
 Unfreeze = Annotated[
     str,
     typer.Option(
         rich_help_panel=LEARNS, metavar="EPOCH:LAYER,...", show_default=False,
-        help="Free more from an epoch on, as in --freeze backbone --unfreeze 2:pool4,4:none.",
+        help="Freeze less from an epoch on, as in --freeze backbone --unfreeze 2:pool4,4:none.",
     ),
 ]  # fmt: skip
 BackboneMult = Annotated[
-    float, typer.Option(min=0, rich_help_panel=LEARNS, help="Factor on --lr for the backbone.")
+    float,
+    typer.Option(
+        min=0, rich_help_panel=LEARNS, help="Factor on the learning rate of the backbone."
+    ),
 ]
 HeadMult = Annotated[
-    float, typer.Option(min=0, rich_help_panel=LEARNS, help="Factor on --lr for the head.")
+    float,
+    typer.Option(min=0, rich_help_panel=LEARNS, help="Factor on the learning rate of the head."),
 ]
 LayerDecay = Annotated[
     float,
     typer.Option(
-        rich_help_panel=LEARNS, help="A factor more for each layer further from the head, 0 to 1."
+        rich_help_panel=LEARNS,
+        help="Another factor on the learning rate for each layer further from the head, above 0 to "
+        "1.",
     ),
 ]
 LrMult = Annotated[
     list[str] | None,
     typer.Option(
         rich_help_panel=LEARNS, metavar="PATTERN=FACTOR",
-        help="Factor for layers or parameters of that name, as in 'conv1_*=0'; repeatable.",
+        help="Factor on the learning rate of layers or parameters whose name matches, as in "
+        "'conv1_*=0'; repeatable.",
     ),
 ]  # fmt: skip
 Bn = Annotated[
     BatchNorm | None,
     typer.Option(
         rich_help_panel=LEARNS,
-        help="BatchNorm's statistics: frozen (as stored) or moving (the batch's).",
+        help="Statistics that BatchNorm uses: frozen (the stored ones) or moving (the batch's).",
         show_default="frozen; moving from scratch",
     ),
 ]
-Epochs = Annotated[int, typer.Option(min=1, rich_help_panel=STEPS)]
-BatchSize = Annotated[
-    int, typer.Option("--batch-size", "-b", min=1, rich_help_panel=STEPS, help="Images a batch.")
+Epochs = Annotated[
+    int, typer.Option(min=1, rich_help_panel=STEPS, help="Passes over the training images.")
 ]
-Accumulate = Annotated[int, typer.Option(min=1, rich_help_panel=STEPS, help="Batches a step.")]
+BatchSize = Annotated[
+    int, typer.Option("--batch-size", "-b", min=1, rich_help_panel=STEPS, help="Images in a batch.")
+]
+Accumulate = Annotated[
+    int,
+    typer.Option(
+        min=1, rich_help_panel=STEPS, help="Batches whose gradients are added up for one step."
+    ),
+]
 Optimizer = Annotated[
     OptimizerName,
     typer.Option(
         rich_help_panel=STEPS,
-        help="sgd has MXNet's momentum rule: past steps keep their rates, so "
-        "that under a schedule it differs from torch's.",
+        help="sgd has MXNet's momentum rule, in which past gradients keep the "
+        "learning rate of their step; torch's differs while a schedule changes it.",
     ),
 ]
 Lr = Annotated[
     float | None,
     typer.Option(
-        rich_help_panel=STEPS, help="Highest step size.",
+        rich_help_panel=STEPS, help="Highest learning rate.",
         show_default="0.001 for sgd, 0.0001 for adam and adamw",
     ),
 ]  # fmt: skip
-Momentum = Annotated[float, typer.Option(rich_help_panel=STEPS, help="Of sgd.")]
+Momentum = Annotated[float, typer.Option(rich_help_panel=STEPS, help="SGD momentum.")]
 Wd = Annotated[
     float,
-    typer.Option(min=0, rich_help_panel=STEPS, help="Weight decay, never on biases and norms."),
+    typer.Option(
+        min=0,
+        rich_help_panel=STEPS,
+        help="Weight decay; biases and normalisation layers have none.",
+    ),
 ]
 Schedule = Annotated[
     ScheduleName,
@@ -138,20 +155,30 @@ Schedule = Annotated[
     ),
 ]
 Warmup = Annotated[
-    float, typer.Option(min=0, rich_help_panel=STEPS, help="Epochs of a linear rise.")
+    float,
+    typer.Option(
+        min=0, rich_help_panel=STEPS, help="Epochs over which the learning rate rises from 0."
+    ),
 ]
 Clip = Annotated[
-    float, typer.Option(min=0, rich_help_panel=STEPS, help="Largest gradient norm; 0: any.")
+    float,
+    typer.Option(
+        min=0, rich_help_panel=STEPS, help="Largest norm of the gradient; 0 does not clip it."
+    ),
 ]
 Ema = Annotated[
     float,
     typer.Option(
         rich_help_panel=STEPS,
-        help="Decay a step of an average of the weights, which is then what is kept; 0: none.",
+        help="Decay per step of an exponential moving average of the weights, which is then scored "
+        "and kept; 0 keeps none.",
     ),
 ]
 Smoothing = Annotated[
-    float, typer.Option(rich_help_panel=STEPS, help="Part of a target spread over all classes.")
+    float,
+    typer.Option(
+        rich_help_panel=STEPS, help="Share of each target that is spread over all classes."
+    ),
 ]
 Augment = Annotated[
     str,
@@ -164,7 +191,10 @@ Augment = Annotated[
     ),
 ]
 Mixup = Annotated[
-    float, typer.Option(min=0, rich_help_panel=IMAGES, help="Alpha of mixup; 0: none.")
+    float,
+    typer.Option(
+        min=0, rich_help_panel=IMAGES, help="Alpha of mixup's Beta distribution; 0 mixes nothing."
+    ),
 ]
 TrainSizes = Annotated[
     str | None,
@@ -177,7 +207,8 @@ SamplingOption = Annotated[
     Sampling,
     typer.Option(
         rich_help_panel=IMAGES,
-        help="How training images are drawn; balanced: classes equally often.",
+        help="How training images are drawn; balanced: all classes equally often; weighted: by "
+        "--sampling-weights.",
     ),
 ]
 SamplingWeights = Annotated[
@@ -191,13 +222,15 @@ SamplingWeights = Annotated[
 Ohem = Annotated[
     float,
     typer.Option(
-        rich_help_panel=IMAGES, help="Part of a batch, the hardest images, that is learnt from."
+        rich_help_panel=IMAGES,
+        help="Online hard example mining: the share of each batch, its images of highest loss, "
+        "that is learnt from; 1 for all.",
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        "--workers", "-j", min=1, rich_help_panel=IMAGES, help="Threads that decode.",
+        "--workers", "-j", min=1, rich_help_panel=IMAGES, help="Threads that decode images.",
         show_default="cores, at most 8",
     ),
 ]  # fmt: skip
@@ -220,7 +253,9 @@ ShowBatch = Annotated[
 Patience = Annotated[
     int,
     typer.Option(
-        min=0, rich_help_panel=WATCH, help="Stop after so many epochs without a better one."
+        min=0,
+        rich_help_panel=WATCH,
+        help="Stop after so many epochs without a better one; 0 never stops early.",
     ),
 ]
 Compare = Annotated[
@@ -231,11 +266,16 @@ Compare = Annotated[
     ),
 ]  # fmt: skip
 Tensorboard = Annotated[
-    bool, typer.Option("--tensorboard", rich_help_panel=WATCH, help="Write TensorBoard's events.")
+    bool,
+    typer.Option("--tensorboard", rich_help_panel=WATCH, help="Write event files for TensorBoard."),
 ]
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", rich_help_panel=WATCH, help="Check, estimate, advise, and stop."),
+    typer.Option(
+        "--dry-run",
+        rich_help_panel=WATCH,
+        help="Check the network, estimate time and memory, give advice, and stop.",
+    ),
 ]
 Resume = Annotated[
     bool,
@@ -304,6 +344,7 @@ def promote(
     from probe.finetune.options import Options
     from probe.finetune.request import PromoteRequest, unfinished
     from probe.finetune.source import PROMOTED, open_source
+    from probe.screen import console
     from probe.screen.training import draw_first_batch, go_on, look_ahead, train_new
 
     folder, workers = cache_folder(cache_dir), workers or default_workers()
@@ -347,6 +388,8 @@ def promote(
 @contextmanager
 def _resumable(cache_dir: Path, *, as_json: bool) -> Iterator[None]:
     """Say how a run that Ctrl-C stops goes on, and exit with 130; JSON is shown alone."""
+    from probe.screen import console
+
     try:
         with console.quiet(as_json, warnings=True):
             yield
@@ -360,6 +403,8 @@ def _resumable(cache_dir: Path, *, as_json: bool) -> Iterator[None]:
 
 
 def _show(made: Trained, cache_dir: Path, *, as_json: bool) -> None:
+    from probe.screen import console
+
     if as_json:
         console.print_json(made.done.to_dict())
         return
@@ -388,6 +433,9 @@ CERTAIN = 0.05
 
 def show_comparison(courses: Sequence[Course], folder: Path) -> None:
     """Print a row a training."""
+    from probe.runs.results import METRIC_WORDS
+    from probe.screen import console
+
     out = console.stdout()
     rows = []
     for one in courses:
@@ -414,6 +462,8 @@ def show_comparison(courses: Sequence[Course], folder: Path) -> None:
 def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
     """Print what was gained, image by image, what it cost, and what to do next."""
     from probe.finetune.advice import other_recipes, tried
+    from probe.runs.results import METRIC_WORDS
+    from probe.screen import console
 
     out, source = console.stdout(), begun.source
     options, history = begun.training.options, begun.training.progress.history

@@ -44,7 +44,9 @@ def report(
             "--dataset", "-d", help="Which of a bench's datasets.", show_default="the first"
         ),
     ] = None,
-    out: Annotated[Path, typer.Option(help="The page.", dir_okay=False)] = Path("report.html"),
+    out: Annotated[Path, typer.Option(help="HTML file to write.", dir_okay=False)] = Path(
+        "report.html"
+    ),
     open_it: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
     png: Annotated[
         Path | None,
@@ -65,7 +67,9 @@ def report(
             show_default="an equal share of each",
         ),
     ] = None,
-    max_points: Annotated[int, typer.Option(min=3, help="Images on the map.")] = 10_000,
+    max_points: Annotated[
+        int, typer.Option(min=3, help="Most images on the map of features.")
+    ] = 10_000,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:

@@ -23,11 +23,17 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; beyond loopback others can reach it.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    max_megabytes: Annotated[float, typer.Option(help="Of a request.")] = 20.0,
-    max_megapixels: Annotated[float, typer.Option(help="Of an image.")] = 40.0,
-    rate: Annotated[str, typer.Option(help="Images a client may ask about.")] = "120/minute",
-    queue: Annotated[int, typer.Option(min=1, help="Images that may wait.")] = 16,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8000,
+    max_megabytes: Annotated[float, typer.Option(help="Largest size of a request.")] = 20.0,
+    max_megapixels: Annotated[float, typer.Option(help="Largest size of an image.")] = 40.0,
+    rate: Annotated[
+        str, typer.Option(help="Images that one client may ask about in a time.")
+    ] = "120/minute",
+    queue: Annotated[
+        int, typer.Option(min=1, help="Images that may wait; more are refused with status 503.")
+    ] = 16,
     proxy: Annotated[
         list[str] | None,
         typer.Option(

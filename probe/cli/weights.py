@@ -94,14 +94,17 @@ def fetch_weights(
 Backbone = Annotated[
     str | None,
     typer.Option(
-        help="Which one they are for.",
+        help="Backbone that the weights are for.",
         show_default="the only one they fit",
         autocompletion=complete.backbones,
     ),
 ]
 Preprocess = Annotated[
     str | None,
-    typer.Option(help="What they were trained on: a name or a JSON file. Known weights bring it."),
+    typer.Option(
+        help="Preprocessing that the weights were trained with: a name or a JSON file. Known "
+        "weights bring it."
+    ),
 ]
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from probe.core.options import Counts, counts
 from probe.errors import UsageError
-from probe.finetune.augment import AUTO, Augment, parse_augment
+
+if TYPE_CHECKING:
+    from probe.finetune.augment import Augment
 
 Start = Literal["probe", "fresh", "scratch"]
 OptimizerName = Literal["sgd", "adam", "adamw"]
@@ -70,7 +72,7 @@ class Options:
     accumulate: int = 1
     clip: float = 5.0
     ema: float = 0.0
-    augment: str = AUTO
+    augment: str = "auto"
     sizes: tuple[int, ...] = ()
     sampling: Sampling = "shuffle"
     ohem: float = 1.0
@@ -154,6 +156,8 @@ class Options:
 
     def policy(self) -> Augment:
         """Return the parsed augmentation."""
+        from probe.finetune.augment import parse_augment  # it imports Pillow: too slow for help
+
         return parse_augment(self.augment)
 
     def to_json(self) -> dict[str, Any]:

@@ -171,3 +171,15 @@ def test_the_choices_are_those_of_the_code_behind_them() -> None:
         ("cache pack", "--codec"): CODECS,
     }.items():
         assert tuple(choices[option]) == tuple(known), option
+
+
+def test_every_option_has_a_sentence() -> None:
+    dumb = {
+        f"{path} {parameter.opts[0]}"
+        for path, command in commands()
+        for parameter in command.params
+        if not (getattr(parameter, "help", None) or "").rstrip().endswith((".", ")", ":", "`"))
+        and not getattr(parameter, "hidden", False)
+        and parameter.opts[0] not in {"-h", "--help"}
+    }
+    assert dumb == set()
