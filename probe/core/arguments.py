@@ -102,6 +102,8 @@ def _check_names(name: str, signature: inspect.Signature, named: Mapping[str, An
 def _value(name: str, value: Any, annotation: str) -> Any:
     """Return a value as Python's own type; refuse one of another kind."""
     kinds = [one.strip() for one in annotation.split("|")]
+    if "Sequence[str]" in kinds:
+        return _texts(name, value, kinds)
     if not set(kinds) <= KINDS.keys():
         return value  # several, or text: whoever reads it checks it
     types = tuple(one for kind in kinds for one in KINDS[kind][0])
@@ -117,6 +119,18 @@ def _value(name: str, value: Any, annotation: str) -> Any:
     if isinstance(value, float) and not value >= LEAST.get(name, -np.inf):
         raise UsageError(f"{name}={value:g}: expected a number from {LEAST.get(name, 0)}")
     return value
+
+
+def _texts(name: str, value: Any, kinds: list[str]) -> Any:
+    """Return a text, or several as a list; refuse what holds anything else."""
+    if isinstance(value, str) or (value is None and "None" in kinds):
+        return value
+    if isinstance(value, Mapping) and any(kind.startswith("Mapping") for kind in kinds):
+        return value  # whoever reads it checks it
+    several = list(value) if isinstance(value, Iterable) else [value]
+    if not isinstance(value, Iterable) or not all(isinstance(one, str) for one in several):
+        raise UsageError(f"{name}={_short(value)}: expected a text or a list of texts")
+    return several
 
 
 def _described(name: str, bound: inspect.BoundArguments) -> Call:

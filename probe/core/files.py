@@ -158,7 +158,15 @@ def hold(path: Path) -> int:
     return descriptor
 
 
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
+_REFUSALS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+    errno.EISDIR,
+)
 
 
 def is_refusal(error: Exception) -> bool:

@@ -172,6 +172,8 @@ def _label(value: Any, split: str, row: int) -> str:
         value = value.item()
     if _is_missing(value):
         raise DataError(f"{split}: image {row} has no label")
+    if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise DataError(f"{split}: the label of image {row}, {value!r}, is not UTF-8; rename it")
     if isinstance(value, bool | int | str):
         return str(int(value)) if isinstance(value, bool) else str(value)
     if isinstance(value, float) and value.is_integer():

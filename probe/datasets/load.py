@@ -174,6 +174,8 @@ def _check_splits(name: str, wanted: Sequence[str] | None, there: Sequence[str])
 
 def _place(text: str, *, root: Path | None, coarse: bool) -> Path:
     """Return the path of a folder or a list of images."""
+    if not text.strip():
+        raise UsageError("--dataset is empty; give a name, a folder of class folders or a list")
     path = Path(text).expanduser()
     if path.is_dir() or (path.exists() and is_table(path)):
         kind = "a folder" if path.is_dir() else "a list of images"

@@ -103,10 +103,10 @@ def exact_shares(labels: Labels, wanted: int, val_size: float, seed: int) -> Par
     if val_size < 1:
         wanted = max(wanted, int(least.sum()))
     if not least.any():
-        raise UsageError(
-            "every class has one training row, so none can be held out; train on all with "
-            "--val-size 0"
-        )
+        remedy = "train on all with --val-size 0"
+        if len(classes) == 1:
+            remedy = "add images of another class, which a head needs"
+        raise UsageError(f"every class has one training row, so none can be held out; {remedy}")
     if not int(least.sum()) <= wanted <= int(most.sum()):
         raise UsageError(
             f"--val-size {val_size:g} holds out {wanted} of {len(labels)} rows; with "

@@ -11,7 +11,7 @@ from string import Template
 
 from probe.core.files import write_text
 from probe.core.version import __version__
-from probe.errors import ProbeError, UsageError
+from probe.errors import ProbeError
 from probe.report import leaderboard
 from probe.report.analysis import AnyView, views_of
 from probe.report.markup import Markup, element, join, script_json
@@ -79,16 +79,10 @@ def write_page(
 
     Raises
     ------
-    UsageError
+    CacheError
         The path cannot be written.
     """
-    text = render(material, views, pictures, command=command)
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise UsageError(
-            f"--out {path}: cannot be written ({error.strerror}); name another file"
-        ) from error
+    write_text(path, render(material, views, pictures, command=command))
     return Page(
         path=path,
         size=path.stat().st_size,

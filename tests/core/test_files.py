@@ -78,6 +78,13 @@ def test_a_file_where_a_folder_should_be_is_one_line(tmp_path: Path) -> None:
         write_text(tmp_path / "a" / "b", "x")
 
 
+def test_a_folder_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(CacheError, match=r"a: cannot be written \(Is a directory\)"):
+        write_text(tmp_path / "a", "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
     target, other = tmp_path / "report [1].html", tmp_path / "report [1].html.old"
     code = (

@@ -46,6 +46,12 @@ def test_a_folder_that_is_not_there_or_is_a_file(tmp_path: Path) -> None:
         load_dataset(str(tmp_path / "file"), cache_dir=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_folder_one_stands_in(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--dataset is empty"):
+        load_dataset(name, cache_dir=tmp_path)
+
+
 def test_a_name_wins_and_a_slash_means_the_folder(
     make_folder: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

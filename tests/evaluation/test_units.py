@@ -135,6 +135,12 @@ def test_a_class_of_one_unit_is_trained_on() -> None:
     assert len(validation_split(y, 0, 0, units)[1]) == 0
 
 
+@pytest.mark.parametrize(("labels", "remedy"), [([0], "another class"), ([0, 1], "--val-size 0")])
+def test_one_row_a_class_is_told_what_helps(labels: list[int], remedy: str) -> None:
+    with pytest.raises(UsageError, match=f"so none can be held out; .*{remedy}"):
+        validation_split(np.array(labels), 0.3, 0)
+
+
 def test_thousands_of_classes_are_dealt_in_memory_that_is_linear_in_them() -> None:
     y = np.arange(30_000) % 8000
     units = np.arange(30_000)

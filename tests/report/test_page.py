@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from probe.bench.record import Agreement, Bench, Comparison, Protocol, Score, load_bench, save_bench
-from probe.errors import UnknownNameError, UsageError
+from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.report.markup import VOID
 from probe.report.material import (
     Material,
@@ -306,6 +306,11 @@ def test_a_bench_has_its_verdict_its_groups_and_its_failures(world: Path, tmp_pa
     page = write_page(tmp_path / "page.html", material, views, pictures, command="probe report")
     parsed = Parsed(page.path.read_text(encoding="utf-8"))
     assert parsed.open == []
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        ProbeError, match=r"^[^()]*page: cannot be written \(File exists\); [^()]*$"
+    ):
+        write_page(tmp_path / "file/page", material, views, pictures, command="probe report")
     for words in ("Take <b>the first</b>.", "no <weights>", "LogME", f"Bench {bench.id}"):
         assert words in parsed.words
     assert any("The bench also used other: see --dataset" in note for note in page.notes)
