@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from probe.core.arguments import checked, current, nearest
 from probe.core.html import Html
 from probe.core.machine import default_cache_dir
-from probe.core.options import default_workers
+from probe.core.options import default_workers, texts
 from probe.errors import UnknownNameError, UsageError
 from probe.heads.catalog import HEADS
 
@@ -392,7 +392,7 @@ def audit(
         place, found = audit_shown(
             entry, folder, threshold=threshold, folds=folds, C=C,
             run=None if run is None else _place(run, folder),
-            group=[group] if isinstance(group, str) else group or (), max_memory=max_memory,
+            group=texts(group), max_memory=max_memory,
             seed=seed, out=None if out is None else Path(out), command=current.get().text,
         )  # fmt: skip
     return Audit(folder=place, record=found)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from probe.api import AnyPath, state_folder
 from probe.bundle import Bundle as Finished
 from probe.core.arguments import checked, current
-from probe.core.options import default_workers
+from probe.core.options import default_workers, texts
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def evaluate(
         return evaluate_shown(
             loaded, found, folder, split=split,
             place=given if isinstance(given, str) else given.name,
-            group=[group] if isinstance(group, str) else group or (), tta=tta, combine=combine,
+            group=texts(group), tta=tta, combine=combine,
             weighting=weighting, positive=positive, workers=workers, name=str(sources[0]),
             command=current.get().text,
         )  # fmt: skip

@@ -19,6 +19,8 @@ from probe.evaluation.predictions import Predictions
 from probe.evaluation.splitting import Labels, fold_split, warn_of_unknown
 from probe.evaluation.task import task_of
 from probe.evaluation.units import Units
+from probe.heads.grid import Search, choose
+from probe.heads.path import PathHead
 from probe.runs.duplicates import NearDuplicate
 from probe.runs.selection import out_of_fold_blocks, out_of_fold_logits
 
@@ -178,9 +180,6 @@ def out_of_fold_probabilities(
     UsageError
         There are too few images for the folds, see `fold_split`.
     """
-    from probe.heads.grid import Search, choose
-    from probe.heads.path import PathHead
-
     rows = fold_split(train.y, folds, seed, units=train.units)
     warn_of_unknown(train.y, rows)
     choice = choose(PathHead(C=C), train, None, Search(candidates=[{}], folds=rows))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from probe.evaluation.splitting import Labels, fold_split, warn_of_unknown
 from probe.evaluation.task import Task, task_of_splits
 from probe.evaluation.units import Related, beyond_single
 from probe.heads.catalog import HEADS, names_that
+from probe.heads.grid import CHOICE_METRICS
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import save_projection
 from probe.runs.fit import HeadRequest, fit_head, keep_run, plan_head, related_rows, run_folder
@@ -63,8 +64,6 @@ def head_request(head: str, protocol: Protocol, command: str) -> HeadRequest:
 
 def _choice_metric(protocol: Protocol) -> str:
     """Return the name under which a head's choice goes by what the bench ranks by."""
-    from probe.heads.grid import CHOICE_METRICS
-
     named = {figure: name for name, figure in CHOICE_METRICS.items()}
     return named.get(protocol.metric, "top1")
 
@@ -156,8 +155,21 @@ class Runs:
                 if digest is not None:
                     self._known[digest] = run
 
-    def fit(self, source: Source, head: str, protocol: Protocol, command: str) -> Fitted:
+    def fit(
+        self,
+        source: Source,
+        head: str,
+        protocol: Protocol,
+        command: str,
+        *,
+        on_fit: Callable[[], None] = lambda: None,
+    ) -> Fitted:
         """Return the run of a head on features, fitted now unless it was before.
+
+        Parameters
+        ----------
+        on_fit : callable, optional
+            Called where it has to be fitted, before it is.
 
         Raises
         ------
@@ -177,6 +189,7 @@ class Runs:
             except DataError as error:
                 log.warning("fitted again: %s", error)
             del self._known[digest]
+        on_fit()
         plan = plan_rows(source, protocol)
         with run_folder(None, self.folder) as target:
             run = fit_head(_joined(source), request, plan, ledger=self._ledger)
@@ -186,12 +199,6 @@ class Runs:
             keep_run(target, run, source.entry.classes)
         self._known[digest] = target
         return Fitted(run=target.name, result=run.result, found=False)
-
-    def knows(self, source: Source, head: str, protocol: Protocol) -> bool:
-        """Whether such a run is there."""
-        request = replace(head_request(head, protocol, ""), groups=source.groups)
-        about = _identity(source, request)
-        return digest_text(canonical_json(about)) in self._known
 
 
 def _with_columns(result: RunResult, said: Mapping[str, Predictions], source: Source) -> RunResult:

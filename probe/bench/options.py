@@ -14,7 +14,7 @@ from probe.bench.record import Protocol
 from probe.bench.work import BenchRequest
 from probe.cache.joining import join
 from probe.cache.store import Entry, Store
-from probe.core.options import Counts, Words, counts, words
+from probe.core.options import Counts, Words, counts, texts, words
 from probe.datasets import DATASETS, Dataset
 from probe.errors import UsageError
 from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, task_by_metric, task_of_splits
@@ -71,9 +71,9 @@ class BenchOptions:
         ProbeError
             A candidate, a dataset or a head is unknown, or options do not go together.
         """
-        store, texts = Store(cache_dir), words(self.backbones)
-        entries = {text: found for text in texts if (found := given.named_entry(text, store))}
-        named = [text for text in texts if text not in entries]
+        store, asked_for = Store(cache_dir), words(self.backbones)
+        entries = {text: found for text in asked_for if (found := given.named_entry(text, store))}
+        named = [text for text in asked_for if text not in entries]
         asked = self._candidates(named, alone=bool(entries) and not named)
         asked += [
             Candidate(backbone=one.key.backbone, entry=one.name)
@@ -100,10 +100,10 @@ class BenchOptions:
             cache_dir=cache_dir,
             protocol=protocol,
             concat=tuple(
-                () if text == "all" else _parts(text, store) for text in _each(self.concat)
+                () if text == "all" else _parts(text, store) for text in texts(self.concat)
             ),
             pca=counts("--pca", self.pca),
-            group=_each(self.group),
+            group=texts(self.group),
             command=command,
         )
         return request, passes
@@ -225,23 +225,19 @@ def checked(
     return replace(request, protocol=protocol), read, references
 
 
-def _each(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value or ())
-
-
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _texts(value: Assignments) -> list[str]:
+def _assignment_texts(value: Assignments) -> list[str]:
     """Return the texts ``NAME=VALUE``; a mapping says the same."""
     if isinstance(value, Mapping):
         return [f"{name}={one}" for name, one in value.items()]
-    return list(_each(value))
+    return list(texts(value))
 
 
 def _assigned(option: str, value: Assignments, named: Sequence[str]) -> dict[str, str]:
-    return assignments(option, _texts(value), named)
+    return assignments(option, _assignment_texts(value), named)
 
 
 def _metric(name: str) -> str:
@@ -262,7 +258,7 @@ def _roots(datasets: Sequence[str], value: Assignments) -> dict[str, Path]:
     """Return the folder of each dataset that was given one."""
     named = [name for name in datasets if name in DATASETS]
     found: dict[str, Path] = {}
-    for text in _texts(value):
+    for text in _assignment_texts(value):
         name, equals, place = text.partition("=")
         if equals and name in named:
             found[name] = Path(place)

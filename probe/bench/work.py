@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol as Interface
 from typing import cast
@@ -275,9 +276,10 @@ class _Dataset:
         request, dataset = self._request, self._dataset
         for head in request.protocol.heads:
             try:
-                if not self._runs.knows(source, head, request.protocol):
-                    self._watcher.fitting(dataset, source.name, head)
-                fitted = self._runs.fit(source, head, request.protocol, request.command)
+                fitted = self._runs.fit(
+                    source, head, request.protocol, request.command,
+                    on_fit=partial(self._watcher.fitting, dataset, source.name, head),
+                )  # fmt: skip
             except ProbeError as error:
                 self._fail(source.name, error, kind=source.kind, heads=(head,))
                 continue

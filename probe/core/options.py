@@ -28,6 +28,11 @@ def words(value: Words) -> tuple[str, ...]:
     return tuple(word.strip() for text in texts for word in text.split(",") if word.strip())
 
 
+def texts(value: str | Iterable[str] | None) -> tuple[str, ...]:
+    """Return one text, several or none as a tuple; a comma parts nothing."""
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
 def counts(
     option: str, value: Counts, *, wanted: str = "give whole numbers from 1, as in 32,64"
 ) -> tuple[int, ...]:

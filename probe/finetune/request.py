@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.options import Words, read_bytes, words
+from probe.core.options import Words, read_bytes, texts, words
 from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
 from probe.errors import UsageError
@@ -84,7 +84,7 @@ class PromoteRequest:
         controls = tuple(dict.fromkeys(words(compare)))
         for name in controls:
             control_options(name, options)  # refuses what cannot be compared
-        groups = (group,) if isinstance(group, str) else group or ()
+        groups = texts(group)
         return cls(
             run=str(run.resolve()),
             options=options,

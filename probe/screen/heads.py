@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from probe.core.options import texts
 from probe.evaluation.parts import warn_of_shared
 from probe.evaluation.splitting import warn_of_unknown
 from probe.heads.catalog import HEADS, names_that
@@ -61,7 +62,7 @@ def fit_named(
     folder : Path, optional
         Of the run; a new one among the runs by default.
     """
-    groups = (group,) if isinstance(group, str) else tuple(group or ())
+    groups = texts(group)
     request = replace(request, groups=groups_named(groups, joined, request))
     notes = [request.why] if request.why else []
     if jobs is not None and not HEADS[request.solver].one_by_one:

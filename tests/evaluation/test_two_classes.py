@@ -183,7 +183,10 @@ def test_a_run_keeps_and_tells_what_two_classes_have(
     test = run.predictions["test"]
     own, said = test.labels == 0, test.probabilities[:, 0] >= 0.5
     assert two["figures"]["test"]["precision"] == pytest.approx(sk.precision_score(own, said))
-    show(SimpleNamespace(result=run.result, curve=None), folder, CLASSES)  # type: ignore[arg-type]
+    show(
+        SimpleNamespace(result=run.result, curve=None),  # type: ignore[arg-type]
+        folder, CLASSES, cache_dir=folder,
+    )  # fmt: skip
     told = capsys.readouterr().out
     for words in ("positive: fine", "specificity", "at the threshold", "the largest class"):
         assert words in told
