@@ -419,7 +419,7 @@ def test_each_head_that_is_scored_on_test_rows_is_a_look(
     written = read_test_evaluations(tmp_path / "ledger", data.splits["test"].content)
     assert done.result.test_looks == looks == len(written)
     assert done.curve.split == ("test" if heads > 1 else "val")
-    show(done, tmp_path / "run", CLASSES)
+    show(done, tmp_path / "run", CLASSES, cache_dir=tmp_path)
     told = capsys.readouterr().out
     assert ("7 heads, those of the learning curve included" in told) is (heads > 1)
     assert f"{looks} evaluations by now" in told or f"this was evaluation {looks}" in told

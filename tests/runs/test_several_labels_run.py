@@ -99,7 +99,7 @@ def test_a_class_that_a_split_lacks_is_named(
     assert several["without_positives"] == {"test": ["d"]}
     assert several["classes"]["d"]["positives"] == 0
     assert "average_precision" not in several["classes"]["d"]
-    show(done, tmp_path / "runs" / "one", CLASSES)
+    show(done, tmp_path / "runs" / "one", CLASSES, cache_dir=tmp_path)
     printed = capsys.readouterr().out
     assert "not in test" in printed
     assert "d: left out of means over labels there" in " ".join(printed.split())
