@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from probe.errors import UsageError
 
-# a new policy is a case in `describe_resizing` here and in `Grid.of` of probe.preprocess.resize
+# a new policy is a case in `_steps` here and in `Grid.of` of probe.preprocess.resize
 Resize = Literal["crop", "squash", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Channels = Literal["RGB", "BGR"]
@@ -214,16 +214,19 @@ class PreprocessSpec:
 
     def describe_resizing(self) -> str:
         """Return the part of `describe` about resizing."""
+        kernel = f"{'antialiased ' if self.antialias else ''}{self.interpolation}"
+        return f"{self._steps()}, {kernel}"
+
+    def _steps(self) -> str:
+        """Return the steps of the resize policy in words."""
+        cropped = f" then centre crop {self.size}"
         match self.resize:
             case "squash":
-                how = f"squash to {self.short_side}"
-                if self.short_side != self.size:
-                    how += f" then centre crop {self.size}"
+                return f"squash to {self.short_side}{cropped * (self.short_side != self.size)}"
             case "pad":
-                how = f"longer side to {self.size} then pad to a square"
+                return f"longer side to {self.size} then pad to a square"
             case "crop":
-                how = f"shorter side to {self.short_side} then centre crop {self.size}"
-        return f"{how}, {'antialiased ' if self.antialias else ''}{self.interpolation}"
+                return f"shorter side to {self.short_side}{cropped}"
 
     @property
     def short_side(self) -> int:
