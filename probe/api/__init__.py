@@ -66,6 +66,7 @@ def extract(
     seed: int = 42,
     batch_size: int | None = None,
     workers: int | None = None,
+    engine: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
     views: str = "none",
@@ -121,6 +122,8 @@ def extract(
         Images a forward pass; it moves no number. Default: by input size.
     workers : int, optional
         Threads that decode. Default: one a core, at most 8.
+    engine : {"auto", "onnx", "mxnet"}, default="auto"
+        What runs the network; see `probe.engines.default_engine`.
     device : str, default="auto"
         ``auto``, ``cpu``, ``gpu`` or ``gpu:1``.
     dtype : {"float32", "float16"}, default="float32"
@@ -427,6 +430,7 @@ def bench(
     seed: int = 42,
     batch_size: int | None = None,
     workers: int | None = None,
+    engine: str = "auto",
     device: str = "auto",
     dtype: str = "float32",
     cache_dir: str | Path | None = None,
@@ -464,7 +468,8 @@ def bench(
         Compare out-of-fold predictions of so many folds instead, drawn so many times.
     group, metric, sample_weight
         As in `fit`; rows are ranked and tested by the metric, too.
-    per_class, limit, coarse, skip_bad, seed, batch_size, workers, device, dtype, cache_dir, quiet
+    per_class, limit, coarse, skip_bad, seed, batch_size, workers, engine, device, dtype,
+    cache_dir, quiet
         As in `extract`.
 
     Returns
@@ -490,7 +495,8 @@ def bench(
         resize=resize, weights=weights, preprocess=preprocess, mean=mean, concat=concat, pca=pca,
         val_size=val_size, folds=folds, repeats=repeats, group=group, metric=metric,
         sample_weight=sample_weight, per_class=per_class, limit=limit, coarse=coarse,
-        skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers, device=device,
+        skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers,
+        engine=engine, device=device,
         dtype=dtype,
     )  # fmt: skip
     with console.quiet(quiet):

@@ -60,6 +60,7 @@ class BenchOptions:
     seed: int = 42
     batch_size: int | None = None
     workers: int | None = None
+    engine: str = "auto"
     device: str = "auto"
     dtype: str = "float32"
 
@@ -172,7 +173,8 @@ class BenchOptions:
             layer=one.layers, pool=one.pool or self.pool, size=one.size, resize=one.resize,
             per_class=self.per_class, limit=self.limit,
             coarse=self.coarse and name == "cifar100", skip_bad=self.skip_bad, seed=self.seed,
-            batch_size=self.batch_size, workers=self.workers, device=self.device,
+            batch_size=self.batch_size, workers=self.workers, engine=self.engine,
+            device=self.device,
             dtype=self.dtype, cache_dir=cache_dir, command=command,
         )  # fmt: skip
 

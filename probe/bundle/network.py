@@ -154,7 +154,6 @@ def build_networks(
         engine = make_engine(
             first.spec, parameters[first.file], [abouts[one].cut for one in numbers], preprocess,
             batch_size=batch_size or default_batch_size(preprocess.size), device=device,
-            quick_start=True,
         )  # fmt: skip
         for output, number in enumerate(numbers):
             made[number] = Network(

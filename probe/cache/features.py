@@ -65,6 +65,11 @@ class FeatureSplit:
     def __reduce__(self) -> tuple[Any, ...]:
         return _open_split, (self._header.path, self._header.digest, self._name)
 
+    @property
+    def engine(self) -> str:
+        """The engine that made the rows."""
+        return self._header.engine
+
     @cached_property
     def ids(self) -> list[str]:
         """The images' ids."""

@@ -98,6 +98,11 @@ class Header:
     seal_checksum: Region | None
 
     @property
+    def engine(self) -> str:
+        """The engine that made the rows; see `engine_of`."""
+        return engine_of(self.provenance)
+
+    @property
     def packed(self) -> bool:
         """Whether the features are compressed."""
         return any(region.offset is None for region in self.features.values())
@@ -108,6 +113,11 @@ class Header:
     def block_slice(self, split: str, block: int) -> slice:
         start = block * self.block_rows
         return slice(start, min(start + self.block_rows, self.features[split].shape[0]))
+
+
+def engine_of(provenance: Mapping[str, Any]) -> str:
+    """Return the engine that made an entry's rows; before there were two, it was MXNet."""
+    return str(provenance.get("engine", "mxnet"))
 
 
 @dataclass(frozen=True)

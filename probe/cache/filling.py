@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.cache.checksum import SplitTable
 from probe.cache.features import FeatureSet
+from probe.cache.file import engine_of
 from probe.cache.key import FeatureKey
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
@@ -24,6 +26,10 @@ class RowSource(Protocol):
     """Rows that may be copied: those of an undamaged entry, or the proven ones of another file."""
 
     content: NDArray[np.uint8]  # (n, 16)
+
+    @property
+    def engine(self) -> str:
+        """The engine that made them."""
 
     def rows(self, index: NDArray[np.intp]) -> NDArray[Any]:
         """Return a copy of some rows; raises CorruptEntryError where they are damaged."""
@@ -42,6 +48,24 @@ def row_sources(store: Store, key: FeatureKey, *, own: bool = True) -> list[RowS
         *finished_rows(store, key, own=own),
         *rows_of_damaged(store, key),
     ]
+
+
+def rows_made_by(sources: Sequence[RowSource], engine: str) -> list[RowSource]:
+    """Return the sources whose rows come from an engine: an entry's rows all come from one."""
+    return [source for source in sources if source.engine == engine]
+
+
+def rows_by_engine(
+    store: Store, keys: Sequence[FeatureKey], tables: Mapping[str, SplitTable]
+) -> Counter[str]:
+    """Count the rows of a dataset that are at hand for some keys, by the engine that made them."""
+    content = np.concatenate([table.content for table in tables.values()])
+    found: Counter[str] = Counter()
+    for key in keys:
+        sources = row_sources(store, key)
+        numbers = locate(sources, content)[:, 0]
+        found.update(sources[number].engine for number in numbers[numbers >= 0].tolist())
+    return found
 
 
 def splits_of(entries: Iterable[FeatureSet]) -> list[RowSource]:
@@ -71,13 +95,15 @@ class Filling:
         self.key: FeatureKey = draft.key
         self._starts = starts_of(draft.tables)
         content = np.concatenate([table.content for table in draft.tables.values()])
-        self._sources = [] if fresh else row_sources(store, draft.key, own=False)
+        engine = engine_of(draft.provenance)
+        others = [] if fresh else row_sources(store, draft.key, own=False)
+        self._sources = rows_made_by(others, engine)
         # opened before the file is removed: after a change of labels it is not resumed, but its
         # rows are copied
         own = [] if fresh else finished_rows(store, draft.key, own=True, others=False)
         self.pending = PendingEntry(store, draft, fresh=fresh)
         if not self.pending.resumed:
-            self._sources += own
+            self._sources += rows_made_by(own, engine)
         self._where = locate(self._sources, content)
         self._writer = self.pending.writer
         self.unknown = self._where[:, 0] < 0

@@ -32,7 +32,7 @@ from probe.cache.checksum import (
 )
 from probe.cache.create import create, unwritable
 from probe.cache.features import FeatureSet
-from probe.cache.file import OpenFile, open_file
+from probe.cache.file import OpenFile, engine_of, open_file
 from probe.cache.key import FeatureKey
 from probe.cache.store import Store
 from probe.core.files import share, sync
@@ -102,6 +102,7 @@ class PendingEntry:
         header = opened.header
         same = (
             header.key == draft.key
+            and header.engine == engine_of(draft.provenance)
             and header.classes == draft.classes
             and all(region.shape[1:] == draft.row_shape for region in header.features.values())
             and all(_same(opened.table(split), table) for split, table in draft.tables.items())

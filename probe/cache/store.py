@@ -168,6 +168,14 @@ class Store:
             return []
         return _called(name, stem, self.entries())
 
+    def engines(self, key: FeatureKey) -> set[str]:
+        """Return the engines that made the entries of a recipe, unfinished ones included."""
+        headers = []
+        for path in (*self.files(), *self.partials()):
+            with contextlib.suppress(CacheError):
+                headers.append(read_header(path))
+        return {header.engine for header in headers if header.key.recipe == key.recipe}
+
     def donors(self, key: FeatureKey) -> list[FeatureSet]:
         """Return the entries of the same recipe, whose rows may be copied."""
         found = []

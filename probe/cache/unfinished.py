@@ -139,10 +139,13 @@ class FinishedRows:
     ----------
     content : uint8, (n, 16)
         Hash of each such row's image.
+    engine : str
+        The engine that made them.
     """
 
     def __init__(self, opened: OpenFile, split: str, blocks: Mapping[int, int]) -> None:
         header, table = opened.header, opened.table(split)
+        self.engine = header.engine
         sums = np.zeros(header.block_count(split), np.uint64)
         sums[list(blocks)] = list(blocks.values())
         places = [header.block_slice(split, block) for block in sorted(blocks)]

@@ -52,7 +52,7 @@ class Probe(LazyGroup):
             "dataset": "List the datasets that are known by name.",
             "backbones": "List the backbones and the layers they can be cut at.",
             "weights": "Find, fetch, check and convert pretrained weights.",
-            "doctor": "Show versions, threads and devices.",
+            "doctor": "Show versions, engines, threads and devices.",
             "demo": "See it work, offline, in about a minute.",
         },
     }

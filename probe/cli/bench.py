@@ -16,6 +16,7 @@ from probe.cli.pass_options import (
     Coarse,
     Device,
     Dtype,
+    EngineName,
     Limit,
     PerClass,
     PoolName,
@@ -138,6 +139,7 @@ def bench(
     seed: Seed = 42,
     batch_size: BatchSize = None,
     workers: Workers = None,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "float32",
     dry_run: Annotated[
@@ -166,7 +168,7 @@ def bench(
         concat=concat, pca=pca, val_size=val_size, folds=folds, repeats=repeats, group=group,
         metric=metric, sample_weight=sample_weight, per_class=per_class, limit=limit,
         coarse=coarse, skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers,
-        device=device, dtype=dtype,
+        engine=engine, device=device, dtype=dtype,
     )  # fmt: skip
     with interruptible():
         request, plan = plan_shown(

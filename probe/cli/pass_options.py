@@ -110,7 +110,21 @@ Workers = Annotated[
         show_default="cores, at most 8",
     ),
 ]
-Device = Annotated[str, typer.Option(help="Where the network runs: auto, cpu, gpu or gpu:1.")]
+EngineName = Annotated[
+    Literal["auto", "onnx", "mxnet"],
+    typer.Option(
+        "--engine",
+        help="What runs the network: ONNX Runtime or MXNet. Their features agree to 1e-4 of a "
+        "row's norm; auto is ONNX Runtime, or the engine that made most of these rows before.",
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where the network runs: auto, cpu, gpu or gpu:1; with ONNX Runtime also cuda, "
+        "cuda:1, dml and coreml."
+    ),
+]
 DtypeName = Literal["float32", "float16"]
 Dtype = Annotated[DtypeName, typer.Option(help="Number format that features are stored in.")]
 Views = Annotated[
@@ -151,6 +165,7 @@ class PassOptions:
     seed: Seed = 42
     batch_size: BatchSize = None
     workers: Workers = None
+    engine: EngineName = "auto"
     device: Device = "auto"
     dtype: Dtype = "float32"
     views: Views = "none"

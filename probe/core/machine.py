@@ -7,10 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from probe.errors import EngineError
+
 
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def computing_threads() -> int:
+    """Return how many threads a network computes on: one a core, or what OMP_NUM_THREADS says.
+
+    Raises
+    ------
+    EngineError
+        OMP_NUM_THREADS is no number: MXNet would abort the process.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").strip()
+    if not given:
+        return usable_cores()  # unset, x86 builds of MXNet use half
+    outermost = given.partition(",")[0].strip()  # OpenMP has one number a level of nesting
+    if not outermost.isdecimal() or not 0 < int(outermost) < 10_000:
+        raise EngineError(f"OMP_NUM_THREADS is {given!r}; set it to a number of threads, as 2")
+    return int(outermost)
 
 
 def default_cache_dir() -> Path:

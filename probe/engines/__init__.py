@@ -1,10 +1,11 @@
 """Engines run a frozen network; nothing outside this package imports an inference framework.
 
     make_engine        a network that is ready for a dataset
+    default_engine     which engine that is, where nobody named one
     forward            a few images, nothing fused: for checks
     first_not_finite   where a network first gives NaN or infinity
     mxnet_json         a network in MXNet's format
-    mxnet_facts        what there is of MXNet, for people
+    engine_facts       what there is of each engine, for people
     load_mxnet         MXNet itself, for what trains with it or writes its format
 
 Importing this imports no framework.
@@ -12,6 +13,9 @@ Importing this imports no framework.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,26 +24,71 @@ from numpy.typing import NDArray
 from probe.backbones.cut import Cuts, cut_network
 from probe.backbones.network import NetworkGraph
 from probe.backbones.spec import BackboneSpec
-from probe.engines.base import Engine, Parameters, check_device_name
-from probe.errors import EngineError
+from probe.engines.base import ENGINES, MXNET_BUILDS, Engine, Parameters, check_device_name
+from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import PreprocessSpec
 
 __all__ = [
+    "ENGINES",
+    "MXNET_BUILDS",
     "Engine",
     "Parameters",
     "check_device_name",
+    "check_engine_name",
+    "default_engine",
+    "engine_facts",
+    "engine_is_installed",
     "first_not_finite",
     "forward",
     "load_mxnet",
     "make_engine",
-    "mxnet_facts",
     "mxnet_json",
 ]
 
 
+def check_engine_name(name: str) -> None:
+    """Raise UsageError unless it is ``auto`` or an engine, EngineError where that is missing."""
+    if name not in ("auto", *ENGINES):
+        raise UsageError(f"--engine {name}: expected auto, {' or '.join(ENGINES)}")
+    if not engine_is_installed(name):
+        raise EngineError(
+            f"--engine {name}: MXNet is not installed; `pip install mxnet==1.9.1`, or leave "
+            "--engine out"
+        )
+
+
+def engine_is_installed(name: str) -> bool:
+    """Whether an engine can be had here; ONNX Runtime always can."""
+    return name != "mxnet" or find_spec("mxnet") is not None
+
+
+def default_engine(device: str = "auto") -> str:
+    """Return the engine of a pass for which nobody named one.
+
+    That is ONNX Runtime: over the catalog it is the faster one or as fast
+    (``benchmarks/engines.py``). Only where MXNet is installed as one of its CUDA builds, ONNX
+    Runtime as its CPU build, and the device may be a GPU, it is MXNet.
+    """
+    if device.partition(":")[0] not in ("auto", "gpu") or not _has_mxnet_for_cuda():
+        return "onnx"
+    from probe.engines.onnx.engine import has_gpu
+
+    return "onnx" if has_gpu() else "mxnet"
+
+
+def _has_mxnet_for_cuda() -> bool:
+    for build in MXNET_BUILDS[1:]:
+        try:
+            version(build)
+        except PackageNotFoundError:
+            continue
+        return True
+    return False
+
+
 def make_engine(
     spec: BackboneSpec, parameters: Parameters, cuts: Cuts, preprocess: PreprocessSpec, *,
-    batch_size: int, device: str = "auto", quick_start: bool = False,
+    batch_size: int, engine: str = "auto", device: str = "auto",
 ) -> Engine:  # fmt: skip
     """Return a backbone cut at some layers, with its weights, on one device.
 
@@ -50,35 +99,36 @@ def make_engine(
     cuts : sequence of (Layer, Pool)
     preprocess : PreprocessSpec
         Its arithmetic half becomes the first step.
+    batch_size : int
+    engine : {"auto", "onnx", "mxnet"}, default="auto"
+        See `default_engine`. Their rows agree to 1e-4 of a row's norm.
     device : str, default="auto"
-        ``auto``, ``cpu``, ``gpu`` or ``gpu:1``.
-    quick_start : bool, default=False
-        For a few images: on the CPU MXNet's library is used without its Python package, whose
-        import takes longer than they do.
+        ``auto``, ``cpu``, ``gpu`` or ``gpu:1``; for ONNX Runtime also ``cuda``, ``cuda:1``, ``dml``
+        (DirectML) and ``coreml``.
 
     Raises
     ------
     UsageError
-        The device's name is none.
+        The engine's or the device's name is none.
     EngineError
-        The network cannot run here; says why, and where MXNet cannot be imported, what it needs.
+        The network cannot run here; says why.
     """
+    check_engine_name(engine)
     network = cut_network(spec, cuts, preprocess)
-    if quick_start:
-        from probe.engines.mxnet.native import NativeEngine, runs_here
+    if (default_engine(device) if engine == "auto" else engine) == "mxnet":
+        from probe.engines.mxnet.engine import MxnetEngine
 
-        if runs_here(device):
-            return NativeEngine(network, parameters, preprocess, batch_size=batch_size)
-    from probe.engines.mxnet.engine import MxnetEngine
+        return MxnetEngine(network, parameters, preprocess, batch_size=batch_size, device=device)
+    from probe.engines.onnx.engine import OnnxEngine
 
-    return MxnetEngine(network, parameters, preprocess, batch_size=batch_size, device=device)
+    return OnnxEngine(network, parameters, preprocess, batch_size=batch_size, device=device)
 
 
 def forward(
     spec: BackboneSpec, parameters: Parameters, cuts: Cuts, preprocess: PreprocessSpec,
     batch: NDArray[np.uint8],
 ) -> list[NDArray[np.float32]]:  # fmt: skip
-    """Run a few images on the CPU, operator by operator: slow, nothing fused, nothing kept.
+    """Run a few images on the CPU, operator by operator: nothing fused, nothing kept.
 
     An engine is for datasets; this is for checks, which should depend on as little as they can.
 
@@ -99,11 +149,9 @@ def forward(
     Raises
     ------
     EngineError
-        MXNet cannot be imported.
+        The network cannot run here.
     """
-    from probe.engines.mxnet import eager
-
-    return eager.forward(cut_network(spec, cuts, preprocess), parameters, preprocess, batch)
+    return _as_written(cut_network(spec, cuts, preprocess), parameters, preprocess, batch)
 
 
 def first_not_finite(
@@ -121,12 +169,27 @@ def first_not_finite(
     Raises
     ------
     EngineError
-        MXNet cannot be imported.
+        The network cannot run here.
     """
-    from probe.engines.mxnet import eager
-
     network = cut_network(spec, cuts, preprocess)
-    return eager.first_not_finite(network, parameters, preprocess, batch)
+    every = replace(network, outputs=tuple(node.output for node in network.nodes))
+    values = _as_written(every, parameters, preprocess, batch)
+    for node, value in zip(network.nodes, values, strict=True):
+        if bad := value.size - int(np.isfinite(value).sum()):
+            return node.name, bad, value.size
+    return None
+
+
+def _as_written(
+    network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec,
+    batch: NDArray[np.uint8],
+) -> list[NDArray[np.float32]]:  # fmt: skip
+    from probe.engines.onnx.engine import OnnxEngine
+
+    engine = OnnxEngine(
+        network, parameters, preprocess, batch_size=len(batch), device="cpu", optimize=False
+    )
+    return engine.collect(engine.submit(batch))
 
 
 def mxnet_json(network: NetworkGraph) -> str:
@@ -136,17 +199,17 @@ def mxnet_json(network: NetworkGraph) -> str:
     return symbol_json(network, {})
 
 
-def mxnet_facts() -> dict[str, str]:
-    """Return what `probe doctor` says of MXNet: its build, its threads, its GPUs.
+def engine_facts() -> dict[str, str]:
+    """Return what `probe doctor` says of each engine: its build, its threads, its devices."""
+    from probe.engines.onnx import engine as onnx
 
-    Raises
-    ------
-    EngineError
-        It cannot be imported.
-    """
-    from probe.engines.mxnet.engine import facts
+    facts = {"engine": f"{default_engine()}, where --engine names none", **onnx.facts()}
+    try:
+        from probe.engines.mxnet.engine import facts as mxnet_facts
 
-    return facts()
+        return facts | mxnet_facts()
+    except EngineError as error:
+        return facts | {"mxnet": f"not used: {error}"}
 
 
 def load_mxnet(wanted_by: str) -> Any:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from probe.errors import UsageError
 
 Parameters = Mapping[str, NDArray[np.float32]]  # by canonical name
+ENGINES = ("onnx", "mxnet")
+# the GPU wheels are packages of their own names
+MXNET_BUILDS = ("mxnet", *(f"mxnet-cu{cuda}" for cuda in (101, 102, 110, 112, 113, 116, 117)))
 
 
 class Engine(Protocol):
@@ -38,9 +41,9 @@ class Engine(Protocol):
 
 
 def check_device_name(name: str) -> None:
-    """Raise UsageError unless it is ``auto``, ``cpu``, ``gpu`` or ``gpu:1``, there or not."""
-    if not re.fullmatch(r"auto|cpu|gpu(:[0-9]+)?", name):
-        raise UsageError(f"--device {name}: expected auto, cpu, gpu or gpu:0")
+    """Raise UsageError unless it is a device's name, whether there is such a device or not."""
+    if not re.fullmatch(r"auto|cpu|coreml|(gpu|cuda|dml)(:[0-9]+)?", name):
+        raise UsageError(f"--device {name}: expected auto, cpu, gpu, gpu:0, cuda:0, dml or coreml")
 
 
 def reason_of(message: str) -> str:

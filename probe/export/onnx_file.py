@@ -10,12 +10,11 @@ import numpy as np
 
 from probe.bundle import Bundle
 from probe.core.files import replacing
-from probe.engines.onnx import onnx_nodes
+from probe.engines.onnx.graph import onnx_model, onnx_nodes
 from probe.errors import BundleError
 from probe.export.check import about_json, input_names, reference_rows, require_free, require_same
 from probe.export.graph import build_graph
 
-OPSET, IR_VERSION = 13, 8  # read by runtimes from 2021 on
 MOST_BYTES = 2_000_000_000  # protobuf's limit on one message, less a little
 
 
@@ -42,16 +41,11 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
     UsageError
         The file exists.
     BundleError
-        onnx is not installed, the head has no layers, or ONNX Runtime gives other answers than
-        the bundle.
+        The head has no layers, or ONNX Runtime gives other answers than the bundle.
     """
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise BundleError(
-            f"{error.name} is not installed; run `pip install 'probe[onnx]'`"
-        ) from error
+    import onnx
+    import onnxruntime
+
     require_free(out)
     model = _model(bundle)
     onnx.checker.check_model(model)
@@ -66,36 +60,23 @@ def export_onnx(bundle: Bundle, out: Path) -> list[Path]:
 
 
 def _model(bundle: Bundle) -> Any:
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import helper, numpy_helper
 
     graph = build_graph(bundle)
     nodes, values = onnx_nodes(graph.network, graph.arrays)
     if sum(value.nbytes for value in values.values()) > MOST_BYTES:
         raise BundleError("the network is larger than one ONNX file may be (2 GB)")
-    shapes = {"probabilities": ["N", len(bundle.about.classes)], "features": ["N", None]}
+    shapes: dict[str, list[Any]] = {
+        "probabilities": ["N", len(bundle.about.classes)],
+        "features": ["N", None],
+    }
     inputs = zip(input_names(bundle), bundle.inputs, strict=True)
-    model = helper.make_model(
-        helper.make_graph(
-            nodes,
-            bundle.about.backbone,
-            [
-                helper.make_tensor_value_info(
-                    name, TensorProto.UINT8, ["N", spec.size, spec.size, 3]
-                )
-                for name, spec in inputs
-            ],
-            [
-                helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
-                for name in graph.network.outputs
-            ],
-            [
-                numpy_helper.from_array(np.ascontiguousarray(value), name)
-                for name, value in values.items()
-            ],
-        ),
-        producer_name="probe",
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+    model = onnx_model(
+        bundle.about.backbone,
+        nodes,
+        {name: ["N", spec.size, spec.size, 3] for name, spec in inputs},
+        {name: shapes[name] for name in graph.network.outputs},
+        [numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in values.items()],
     )
     about = {key: json.dumps(value) for key, value in about_json(bundle).items()}
     helper.set_model_props(model, about)

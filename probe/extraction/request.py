@@ -11,7 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from probe.backbones.spec import (
     pool_called,
     resolve_pool,
 )
+from probe.cache.filling import rows_by_engine
 from probe.cache.key import FeatureKey
+from probe.cache.store import Store
 from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
@@ -35,7 +37,15 @@ from probe.core.version import __version__
 from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
 from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
-from probe.engines import Engine, check_device_name, make_engine
+from probe.engines import (
+    MXNET_BUILDS,
+    Engine,
+    check_device_name,
+    check_engine_name,
+    default_engine,
+    engine_is_installed,
+    make_engine,
+)
 from probe.errors import CacheError, ProbeError, UsageError, WeightsError
 from probe.extraction.extract import default_batch_size
 from probe.extraction.job import Job, decide
@@ -84,6 +94,7 @@ class Request:
     seed: int = 42
     batch_size: int | None = None
     workers: int = 2
+    engine: str = "auto"
     device: str = "auto"
     dtype: str = "float32"
     views: str = "none"
@@ -165,13 +176,14 @@ class Prepared:
     def engine_for(
         self, cuts: Sequence[tuple[Layer, Pool]], loaded: Loaded | None = None
     ) -> Engine:
-        """Return the engine for some of the job's cuts; this is where MXNet comes in."""
+        """Return the engine for some of the job's cuts."""
         return make_engine(
             self.backbone,
             (loaded or self.load(cuts)).parameters,
             cuts,
             self.preprocess,
             batch_size=self.batch_size,
+            engine=str(self.job.provenance["engine"]),
             device=self.request.device,
         )
 
@@ -220,6 +232,7 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
         views=request.views,
         provenance=provenance_of(request, dataset, weights, preprocess, batch_size),
     )
+    job = replace(job, provenance={**job.provenance, "engine": _engine_of(request, job)})
     check_first_use(weights, backbone, cache_dir=request.cache_dir, memo=memo)
     return Prepared(
         request=request,
@@ -260,6 +273,7 @@ def _check_words(request: Request) -> None:
         raise UsageError(f"--dtype {request.dtype}: expected {' or '.join(DTYPES)}")
     if request.views not in VIEWS:
         raise UsageError(f"--views {request.views}: expected {', '.join(VIEWS)}")
+    check_engine_name(request.engine)
     check_device_name(request.device)
     if request.pool not in (None, *POOLS):
         raise UsageError(f"--pool {request.pool}: expected {', '.join(POOLS)}")
@@ -291,6 +305,25 @@ def requested_dataset(request: Request, *, progress: Progress | None = None) -> 
         workers=request.workers,
         progress=progress,
     )
+
+
+def _engine_of(request: Request, job: Job) -> str:
+    """Return the engine of a pass: the one that is named, else the one that made most of its rows.
+
+    An entry's rows all come from one engine, and rows that are at hand are only taken from an entry
+    of the same one.
+    """
+    if request.engine != "auto":
+        return request.engine
+    usual, store = default_engine(request.device), Store(request.cache_dir)
+    keys = [cut.key for cut in job.cuts]
+    if set().union(*map(store.engines, keys)) <= {usual}:
+        return usual
+    at_hand = rows_by_engine(store, keys, job.tables)
+    for engine, rows in at_hand.most_common():
+        if engine_is_installed(engine) and rows * 2 >= job.count * len(keys):
+            return engine
+    return usual
 
 
 def _forget(request: Request, memo: Memo) -> None:
@@ -340,14 +373,10 @@ def provenance_of(
         ),
         "versions": {
             "python": platform.python_version(),
-            **_installed("numpy", "pillow", *MXNET_BUILDS),
+            **_installed("numpy", "pillow", "onnxruntime", *MXNET_BUILDS),
             "probe": __version__,
         },
     }
-
-
-# the GPU wheels are packages of their own names
-MXNET_BUILDS = ("mxnet", *(f"mxnet-cu{cuda}" for cuda in (101, 102, 110, 112, 113, 116, 117)))
 
 
 def _installed(*packages: str) -> dict[str, str]:

@@ -36,7 +36,7 @@ from probe.core.machine import default_cache_dir, usable_cores
 from probe.core.memo import Memo
 from probe.datasets.image_inputs import ImageSources
 from probe.datasets.spec import Dataset, Split
-from probe.engines import Engine, check_device_name, make_engine
+from probe.engines import Engine, check_device_name, default_engine, make_engine
 from probe.errors import UsageError
 from probe.extraction.cached_rows import CachedRows
 from probe.extraction.extract import default_batch_size, extract_features
@@ -248,6 +248,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
             "weights_path": str(plan.weights.path) if plan.weights.path else None,
             "preprocess": plan.preprocess.name,
             "size": plan.preprocess.size,
+            "engine": default_engine(self.device),
         }
         job = decide(
             dataset,

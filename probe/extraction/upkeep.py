@@ -8,7 +8,15 @@ import numpy as np
 
 from probe.cache.compare import Near, nearest, recipe_differences, row_differences
 from probe.cache.features import FeatureSet
-from probe.cache.filling import as_bytes, locate, relabelled, row_sources, splits_of
+from probe.cache.file import engine_of
+from probe.cache.filling import (
+    as_bytes,
+    locate,
+    relabelled,
+    row_sources,
+    rows_made_by,
+    splits_of,
+)
 from probe.cache.needed import needed_entries
 from probe.cache.pack import pack
 from probe.cache.store import Entry, Store
@@ -58,7 +66,8 @@ def explain(prepared: Prepared, store: Store) -> list[Explanation]:
                 )
             )  # fmt: skip
             continue
-        where = locate(row_sources(store, cut.key), content)
+        rows = rows_made_by(row_sources(store, cut.key), engine_of(job.provenance))
+        where = locate(rows, content)
         known = int((where[:, 0] >= 0).sum())
         near = nearest(store, cut.key, job.tables, weights=prepared.weights.name)
         made.append(
@@ -105,7 +114,7 @@ def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) ->
     key = job.cuts[0].key
     _check_recipe(entry, prepared)
     content = np.concatenate([table.content for table in job.tables.values()])
-    where = locate(splits_of([entry]), content)
+    where = locate(rows_made_by(splits_of([entry]), engine_of(job.provenance)), content)
     kept = int((where[:, 0] >= 0).sum())
     here = set(as_bytes(content))
     gone = sum(
@@ -116,6 +125,11 @@ def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) ->
         changes.append("labels, ids or class names")
     if entry.provenance.get("request") != job.provenance["request"]:
         changes.append("where the images or the weights lie")
+    if engine_of(entry.provenance) != engine_of(job.provenance):
+        changes.append(
+            f"the engine: its rows are {engine_of(entry.provenance)}'s, those of this command "
+            f"{engine_of(job.provenance)}'s"
+        )
     if repair and (damage := entry.damage()):
         rows = sum(bad.stop - bad.start for bad in damage)
         changes.append(f"{rows:,} rows in damaged blocks")
@@ -139,7 +153,8 @@ def plan_mend(entry: Entry, prepared: Prepared, error: CorruptEntryError) -> Syn
     """
     _check_recipe(entry, prepared)
     content = np.concatenate([table.content for table in prepared.job.tables.values()])
-    kept = int((locate(proven_rows(entry.path), content)[:, 0] >= 0).sum())
+    proven = rows_made_by(proven_rows(entry.path), engine_of(prepared.job.provenance))
+    kept = int((locate(proven, content)[:, 0] >= 0).sum())
     return SyncPlan(
         kept=kept, new=prepared.job.count - kept, gone=0, changes=(f"damage: {error.what}",)
     )

@@ -26,6 +26,7 @@ def engine(preprocess: PreprocessSpec = TORCHVISION, *, batch_size: int = 4) -> 
         [(GAP, "none")],
         preprocess.with_size(32),
         batch_size=batch_size,
+        engine="mxnet",
         device="cpu",
     )
 
@@ -43,7 +44,13 @@ def test_the_fused_network_agrees_with_the_plain_one_fed_by_hand(
     gap, parameters = spec.layer("gap"), draw_parameters(spec, spec.layer("gap"))
     batch = images(3)
     fast = make_engine(
-        spec, parameters, [(gap, "none")], preprocess.with_size(32), batch_size=3, device="cpu"
+        spec,
+        parameters,
+        [(gap, "none")],
+        preprocess.with_size(32),
+        batch_size=3,
+        engine="mxnet",
+        device="cpu",
     )
     (found,) = fast.collect(fast.submit(batch))
     cuts = [(gap, "none")]
@@ -91,7 +98,13 @@ def test_batches_in_flight_do_not_overwrite_each_other() -> None:
 def test_several_cuts_come_from_one_pass() -> None:
     cuts = [(SPEC.layer("stage2"), "max"), (SPEC.layer("stage4"), "flatten"), (GAP, "none")]
     both = make_engine(
-        SPEC, PARAMETERS, cuts, TORCHVISION.with_size(32), batch_size=2, device="cpu"
+        SPEC,
+        PARAMETERS,
+        cuts,
+        TORCHVISION.with_size(32),
+        batch_size=2,
+        engine="mxnet",
+        device="cpu",
     )
     outputs = both.collect(both.submit(images(2)))
     assert [output.shape for output in outputs] == [(2, 128), (2, 512), (2, 512)]

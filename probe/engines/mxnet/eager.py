@@ -1,18 +1,13 @@
-"""Run a network operator by operator, for checks, or compose it of MXNet's symbols, to train it."""
+"""Compute a network's operations through MXNet, one by one, or compose them of its symbols."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph, Node
-from probe.engines.base import Parameters
+from probe.backbones.network import Node
 from probe.engines.mxnet.graph import operators_of
 from probe.engines.mxnet.mx import mx
-from probe.preprocess.spec import PreprocessSpec
 
 
 def apply_nodes(F: Any, nodes: Iterable[Node], values: dict[str, Any]) -> None:
@@ -34,45 +29,3 @@ def apply_nodes(F: Any, nodes: Iterable[Node], values: dict[str, Any]) -> None:
 def variables(nodes: Iterable[Node]) -> dict[str, Any]:
     """Return a symbol for each parameter of nodes, by its canonical name."""
     return {name: mx.sym.var(name) for node in nodes for name in node.tensors}
-
-
-def forward(
-    network: NetworkGraph,
-    parameters: Parameters,
-    preprocess: PreprocessSpec,
-    batch: NDArray[np.uint8],
-) -> list[NDArray[np.float32]]:
-    """Run a few images on the CPU, nothing fused; see `probe.engines.forward`."""
-    values = _given(network, parameters, preprocess, batch)
-    apply_nodes(mx.nd, network.nodes, values)
-    return [values[name].asnumpy() for name in network.outputs]
-
-
-def first_not_finite(
-    network: NetworkGraph,
-    parameters: Parameters,
-    preprocess: PreprocessSpec,
-    batch: NDArray[np.uint8],
-) -> tuple[str, int, int] | None:
-    """Look at what each operation gives; see `probe.engines.first_not_finite`."""
-    values = _given(network, parameters, preprocess, batch)
-    for node in network.nodes:
-        apply_nodes(mx.nd, [node], values)
-        found = values[node.output].asnumpy()
-        bad = found.size - int(np.isfinite(found).sum())
-        if bad:
-            return node.name, bad, found.size
-    return None
-
-
-def _given(
-    network: NetworkGraph,
-    parameters: Parameters,
-    preprocess: PreprocessSpec,
-    batch: NDArray[np.uint8],
-) -> dict[str, Any]:
-    gain, shift = preprocess.arithmetic()
-    given: Mapping[str, Any] = {**parameters, GAIN: gain, SHIFT: shift}
-    used = {name for node in network.nodes for name in node.tensors}
-    values = {name: mx.nd.array(given[name]) for name in used}
-    return {INPUT: mx.nd.array(batch, dtype="uint8"), **values}

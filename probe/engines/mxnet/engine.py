@@ -39,6 +39,8 @@ def choose_device(name: str) -> Any:
     """
     check_device_name(name)
     kind, _, index = name.partition(":")
+    if kind in ("dml", "coreml"):
+        raise EngineError(f"--device {name} is for ONNX Runtime, and MXNet is the engine here")
     if kind == "cpu":
         return mx.cpu()
     count, number = gpu_count(), int(index or 0)
@@ -155,7 +157,7 @@ def _explained(error: Exception) -> EngineError:
 
 
 def facts() -> dict[str, str]:
-    """Return what there is of MXNet here, for people; see `probe.engines.mxnet_facts`."""
+    """Return what there is of MXNet here, for people; see `probe.engines.engine_facts`."""
 
     features: Any = mx.runtime.Features()
     kind = "CUDA build" if features.is_enabled("CUDA") else "CPU build"

@@ -18,10 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from probe.engines.mxnet.library import settle_threads
+from probe.core.machine import computing_threads
 from probe.errors import EngineError
 
 NEEDS = "MXNet 1.9.1 needs Python 3.11 or 3.12, NumPy 1.26 and, from Python 3.12 on, setuptools"
+
+
+def settle_threads() -> None:
+    """Say how many threads MXNet is to use, and that it need not talk about details.
+
+    Raises
+    ------
+    EngineError
+        OMP_NUM_THREADS is no number: MXNet would abort the process.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(computing_threads())
+    for name in ("MXNET_STORAGE_FALLBACK_LOG_VERBOSE", "MXNET_SUBGRAPH_VERBOSE"):
+        os.environ.setdefault(name, "0")
 
 
 @contextmanager

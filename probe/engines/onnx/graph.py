@@ -1,4 +1,4 @@
-"""Translate a network to ONNX's nodes."""
+"""Translate a network to an ONNX model: nodes and the arrays that they take."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from probe.backbones.network import NetworkGraph, Node
 
 Arrays = Mapping[str, NDArray[Any]]
+OPSET, IR_VERSION = 13, 8  # read by runtimes from 2021 on
 
 
 def onnx_nodes(network: NetworkGraph, arrays: Arrays) -> tuple[list[Any], dict[str, NDArray[Any]]]:
@@ -27,6 +28,39 @@ def onnx_nodes(network: NetworkGraph, arrays: Arrays) -> tuple[list[Any], dict[s
         _TRANSLATIONS[node.op](node, made)
     used = {name for node in made.nodes for name in node.input}
     return made.nodes, {name: value for name, value in made.values.items() if name in used}
+
+
+def onnx_model(
+    name: str, nodes: Sequence[Any], inputs: Mapping[str, Sequence[Any]],
+    outputs: Mapping[str, Sequence[Any] | None], initializers: Sequence[Any],
+) -> Any:  # fmt: skip
+    """Return an ONNX model of some nodes.
+
+    Parameters
+    ----------
+    name : str
+        Of the graph.
+    inputs : mapping of name to shape
+        Each is uint8; a side that is text is free.
+    outputs : mapping of name to shape
+        Each is float32; None where the runtime works the shape out.
+    initializers : sequence of TensorProto
+    """
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        list(nodes),
+        name,
+        [helper.make_tensor_value_info(one, TensorProto.UINT8, s) for one, s in inputs.items()],
+        [helper.make_tensor_value_info(one, TensorProto.FLOAT, s) for one, s in outputs.items()],
+        list(initializers),
+    )
+    return helper.make_model(
+        graph,
+        producer_name="probe",
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+    )
 
 
 class _Translation:

@@ -1,0 +1,1 @@
+"""ONNX Runtime: networks as ONNX models, and the engine that runs them."""

@@ -1,0 +1,169 @@
+"""ONNX Runtime gives the features that MXNet gives, for every network, layer and pool."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.cut import cut_network
+from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.engines import default_engine, first_not_finite, forward, make_engine
+from probe.engines.onnx.engine import OnnxEngine, candidates
+from probe.errors import EngineError, UsageError
+from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
+from tests.parameters import draw_parameters
+
+RNG = np.random.default_rng(0)
+RESNET = BACKBONES["resnet18"]
+GAP = RESNET.layer("gap")
+WITH_CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+
+def images(count: int, side: int = 32) -> np.ndarray:
+    return RNG.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def furthest(found: np.ndarray, expected: np.ndarray) -> float:
+    """Return the largest norm of a row's difference, as a part of the row's norm."""
+    rows, others = found.reshape(len(found), -1), expected.reshape(len(expected), -1)
+    return float((np.linalg.norm(rows - others, axis=1) / np.linalg.norm(others, axis=1)).max())
+
+
+def every_cut(spec: BackboneSpec) -> list[tuple[Layer, Pool]]:
+    pools: tuple[Pool, ...] = ("avg", "max", "flatten", "none")
+    return [
+        (layer, pool)
+        for layer in spec.layers
+        for pool in (pools if layer.kind == "map" else ("none",))
+    ]
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_every_layer_and_pool_of_the_catalog_agrees_with_mxnet(name: str) -> None:
+    spec = BACKBONES[name]
+    preprocess = CAFFE_BGR if name in ("caffenet", "vgg11") else TORCHVISION
+    preprocess = preprocess.with_size(max(32, *(layer.min_size for layer in spec.layers)))
+    cuts = every_cut(spec)
+    parameters = draw_parameters(spec, max(spec.layers, key=lambda layer: layer.after))
+    batch = images(2, preprocess.size)
+    rows = []
+    for engine in ("onnx", "mxnet"):
+        made = make_engine(
+            spec, parameters, cuts, preprocess, batch_size=2, engine=engine, device="cpu"
+        )
+        rows.append(made.collect(made.submit(batch)))
+    for cut, found, expected in zip(cuts, *rows, strict=True):
+        assert found.shape == expected.shape
+        assert found.dtype == expected.dtype == np.float32
+        assert furthest(found, expected) < 1e-4, cut
+
+
+def test_what_is_fused_agrees_with_the_network_as_it_is_written() -> None:
+    preprocess = TORCHVISION.with_size(64)
+    spec = BACKBONES["efficientnet_lite0"]
+    cuts: list[tuple[Layer, Pool]] = [(spec.layer("gap"), "none")]
+    parameters, batch = draw_parameters(spec, spec.layer("gap")), images(3, 64)
+    engine = make_engine(spec, parameters, cuts, preprocess, batch_size=3, engine="onnx")
+    (fused,) = engine.collect(engine.submit(batch))
+    (written,) = forward(spec, parameters, cuts, preprocess, batch)
+    assert furthest(fused, written) < 1e-5
+
+
+def test_batches_in_flight_stay_apart_and_a_row_depends_on_its_image_alone() -> None:
+    preprocess = TORCHVISION.with_size(32)
+    parameters = draw_parameters(RESNET, GAP)
+    cuts: list[tuple[Layer, Pool]] = [(GAP, "none")]
+    engine = make_engine(RESNET, parameters, cuts, preprocess, batch_size=4, engine="onnx")
+    batches = [images(4) for _ in range(3)]
+    apart = [engine.collect(engine.submit(batch))[0] for batch in batches]
+    tickets = [engine.submit(batch) for batch in batches]
+    for expected, ticket in zip(apart, tickets, strict=True):
+        np.testing.assert_array_equal(engine.collect(ticket)[0], expected)
+    (turned,) = engine.collect(engine.submit(batches[0][::-1]))
+    np.testing.assert_allclose(turned[::-1], apart[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_arrays_that_it_was_made_from_may_go() -> None:
+    preprocess = TORCHVISION.with_size(32)
+    parameters = draw_parameters(RESNET, GAP)
+    engine = make_engine(RESNET, parameters, [(GAP, "none")], preprocess, batch_size=1)
+    batch = images(1)
+    (before,) = engine.collect(engine.submit(batch))
+    parameters.clear()
+    filler = [np.full(2**20, np.nan, np.float32) for _ in range(50)]
+    (after,) = engine.collect(engine.submit(batch))
+    assert len(filler) == 50
+    np.testing.assert_array_equal(after, before)
+
+
+def test_the_first_operation_that_overflows_is_named() -> None:
+    preprocess = TORCHVISION.with_size(32)
+    parameters = draw_parameters(RESNET, GAP)
+    place = next(name for name in parameters if name.startswith("features.5") and "weight" in name)
+    broken = {**parameters, place: np.full_like(parameters[place], np.inf)}
+    found = first_not_finite(RESNET, broken, [(GAP, "none")], preprocess, images(1))
+    assert found is not None
+    assert found[0] == place.removesuffix(".weight")
+    assert first_not_finite(RESNET, parameters, [(GAP, "none")], preprocess, images(1)) is None
+
+
+def test_parameters_that_do_not_fit_end_in_one_line() -> None:
+    preprocess = TORCHVISION.with_size(32)
+    network = cut_network(RESNET, [(GAP, "none")], preprocess)
+    parameters = draw_parameters(RESNET, GAP) | {"features.0.weight": np.ones((2, 2), np.float32)}
+    with pytest.raises(EngineError, match=r"^ONNX Runtime stopped: .*see `probe doctor`$"):
+        OnnxEngine(network, parameters, preprocess, batch_size=1, device="cpu")
+
+
+def test_a_device_that_is_not_there_says_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(
+        EngineError, match="--device cuda:1: this build of ONNX Runtime runs on cpu"
+    ):
+        candidates("cuda:1")
+    with pytest.raises(UsageError, match="expected auto, cpu, gpu"):
+        candidates("tpu")
+    assert candidates("auto") == [("cpu", 0)]
+    monkeypatch.setattr(
+        onnxruntime,
+        "get_available_providers",
+        lambda: WITH_CUDA,
+    )
+    assert candidates("auto") == [("cuda", 0), ("cpu", 0)]
+    assert candidates("gpu:1") == candidates("cuda:1") == [("cuda", 1)]
+
+
+def test_a_gpu_that_does_not_start_is_refused_by_name_and_passed_over_by_auto(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A build for CUDA on a machine without a driver: ONNX Runtime falls back and says nothing."""
+    monkeypatch.setattr(
+        onnxruntime,
+        "get_available_providers",
+        lambda: WITH_CUDA,
+    )
+    start = onnxruntime.InferenceSession
+
+    def fall_back(model: bytes, options: object, providers: list[object]) -> object:
+        if providers != ["CPUExecutionProvider"]:
+            assert providers[0] == ("CUDAExecutionProvider", {"device_id": 0, "use_tf32": 0})
+        return start(model, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
+    preprocess = TORCHVISION.with_size(32)
+    given = RESNET, draw_parameters(RESNET, GAP), [(GAP, "none")], preprocess
+    with pytest.raises(EngineError, match="could not start CUDAExecutionProvider"):
+        make_engine(*given, batch_size=1, engine="onnx", device="cuda")
+    engine = make_engine(*given, batch_size=1, engine="onnx", device="auto")
+    assert engine.device == "cpu"
+
+
+def test_an_engine_is_named_or_the_usual_one() -> None:
+    assert default_engine() == "onnx"
+    with pytest.raises(UsageError, match="--engine torch: expected auto, onnx or mxnet"):
+        make_engine(
+            RESNET, draw_parameters(RESNET, GAP), [(GAP, "none")], TORCHVISION.with_size(32),
+            batch_size=1, engine="torch",
+        )  # fmt: skip
