@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.weights.helpers import lite0_file
 
@@ -75,18 +76,34 @@ def test_what_needs_mxnet_says_so_in_one_line(cache: Path) -> None:
     codes, said, errors = run(
         cache,
         ["head", "--head", "dense"],
-        ["extract", "--backbone", "resnet18", "--weights", "random:0", "--size", "32",
-         "--dataset", "digits", "--limit", "5"],
         ["promote"],
+        ["extract", "--engine", "mxnet", "--backbone", "resnet18", "--weights", "random:0",
+         "--size", "32", "--dataset", "digits", "--limit", "5"],
         ["doctor"],
     )  # fmt: skip
-    assert codes == [2, 2, 2, 1]
+    assert codes == [2, 2, 2, 0]
     told = [line for line in errors.splitlines() if line.startswith("probe: ")]
     assert len(told) == 3
     assert all("MXNet does not import on Python" in line for line in told)
     assert "the dense head needs MXNet" in told[0]
-    assert "fine-tuning needs MXNet" in told[2]
-    assert "MXNet does not import" in said
+    assert "fine-tuning needs MXNet" in told[1]
+    assert "not used: MXNet does not import" in said
     assert "Traceback" not in said + errors
     (entry,) = (cache / "features").glob("*.h5*")  # nothing half-written
     assert entry.name.startswith("digits-efficientnet_lite0-gap-")
+
+
+def test_images_are_forwarded_and_predicted_without_mxnet(cache: Path) -> None:
+    bundle, image = cache.parent / "a.probe", cache.parent / "grey.png"
+    Image.new("RGB", (40, 40), (90, 90, 90)).save(image)
+    codes, said, errors = run(
+        cache,
+        ["extract", "--backbone", "resnet18", "--weights", "random:0", "--size", "32",
+         "--dataset", "digits", "--limit", "40"],
+        ["head", "digits-resnet18", "--head", "ridge"],
+        ["bundle", "--out", str(bundle)],
+        ["predict", str(bundle), str(image)],
+        ["weights", "check", str(lite0_file())],
+    )  # fmt: skip
+    assert codes == [0] * len(codes), errors
+    assert "grey.png" in said

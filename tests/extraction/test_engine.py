@@ -1,0 +1,76 @@
+"""An entry's rows all come from one engine, whatever was interrupted, added or asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import probe
+from probe.cache.features import FeatureSet
+from probe.cache.store import Store
+from probe.datasets.spec import Dataset
+from probe.errors import UsageError
+from probe.extraction.extract import extract_features
+from probe.extraction.job import Job
+from tests.cache.toy import Failing, StoppedError
+from tests.fakes import FakeEngine, Silent, make_dataset, make_job
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+
+
+def extract(cache: Path, count: int, **options: object) -> FeatureSet:
+    labels = np.arange(count) % 2
+    return probe.extract(
+        (PIXELS[:count], labels), "resnet18", name=f"{count} images", weights="random:0", size=32,
+        cache_dir=cache, quiet=True, **options,
+    )  # fmt: skip
+
+
+def test_auto_takes_the_engine_that_made_most_of_the_rows(tmp_path: Path) -> None:
+    assert extract(tmp_path, 4).provenance["engine"] == "onnx"
+    assert extract(tmp_path, 20, engine="mxnet").provenance["engine"] == "mxnet"
+    grown = extract(tmp_path, 30)
+    assert grown.provenance["engine"] == "mxnet"
+    assert grown.header.forwarded == 10
+    assert extract(tmp_path, 30).path == grown.path  # found
+    assert extract(tmp_path, 30, engine="onnx").provenance["engine"] == "mxnet"  # found as well
+
+
+def test_rows_of_another_engine_are_forwarded_again_and_agree(tmp_path: Path) -> None:
+    first = extract(tmp_path, 20, engine="mxnet")
+    other = extract(tmp_path, 24, engine="onnx")
+    assert other.provenance["engine"] == "onnx"
+    assert other.header.forwarded == 24
+    found, expected = other["train"].features[:20], first["train"].features
+    norms = np.linalg.norm(expected, axis=1)
+    assert (np.linalg.norm(found - expected, axis=1) / norms).max() < 1e-4
+
+
+def test_an_engine_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--engine torch: expected auto, onnx or mxnet"):
+        extract(tmp_path, 4, engine="torch")
+    assert not list(tmp_path.glob("features/*"))
+
+
+def job_of(dataset: Dataset, engine: str) -> Job:
+    job = make_job(dataset)
+    return replace(job, provenance={**job.provenance, "engine": engine})
+
+
+@pytest.mark.parametrize(("engine", "rows"), [("mxnet", 318), ("onnx", 830)])
+def test_what_one_engine_began_is_not_ended_by_the_other(
+    engine: str, rows: int, tmp_path: Path
+) -> None:
+    dataset, store = make_dataset(), Store(tmp_path)
+    with pytest.raises(StoppedError):
+        extract_features(
+            job_of(dataset, "mxnet"), store, lambda cuts: Failing(cuts, 16), Silent(), workers=1
+        )
+    observer = Silent()
+    (entry,) = extract_features(job_of(dataset, engine), store, FakeEngine, observer, workers=1)
+    assert observer.forwarded == rows
+    assert entry.provenance["engine"] == engine
+    assert entry.verify() is None
