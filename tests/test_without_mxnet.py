@@ -84,7 +84,8 @@ def test_what_needs_mxnet_says_so_in_one_line(cache: Path) -> None:
     assert codes == [2, 2, 2, 0]
     told = [line for line in errors.splitlines() if line.startswith("probe: ")]
     assert len(told) == 3
-    assert all("MXNet does not import on Python" in line for line in told)
+    assert all("MXNet does not import on Python" in line for line in told[:2])
+    assert "--engine mxnet: MXNet is not installed" in told[2]
     assert "the dense head needs MXNet" in told[0]
     assert "fine-tuning needs MXNet" in told[1]
     assert "not used: MXNet does not import" in said

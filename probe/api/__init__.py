@@ -156,8 +156,8 @@ def extract(
         dataset_root=dataset_root, weights=weights, preprocess=preprocess, mean=mean, pool=pool,
         size=size, resize=resize, split=split, per_class=per_class, limit=limit, coarse=coarse,
         skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers, engine=engine,
-        device=device, dtype=dtype, views=views, strict=strict, overwrite=overwrite, cache_dir=cache_dir,
-        quiet=quiet,
+        device=device, dtype=dtype, views=views, strict=strict, overwrite=overwrite,
+        cache_dir=cache_dir, quiet=quiet,
     )  # fmt: skip
     return made
 
