@@ -1,0 +1,88 @@
+"""The bare network through ONNX Runtime and through MXNet, for every backbone at its own size.
+
+    python -m benchmarks.engines [--backbones resnet18,vgg11] [--size 64] [--rounds 3] [--seconds 1]
+
+Parameters are drawn, batches of 16 uint8 images come from memory, preprocessing, network, cut at the
+deepest layer and pooling are in one graph, as `probe extract` runs it. The engines take turns; the
+best of all rounds counts. Peer: each other. The last line of a backbone says how far the rows are
+apart, as a part of a row's norm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.spec import resolve_pool
+from probe.engines import ENGINES, Engine, make_engine
+from probe.preprocess.spec import TORCHVISION
+from tests.parameters import draw_parameters
+
+BATCH = 16
+
+
+def rate(engine: Engine, batch: np.ndarray, seconds: float) -> float:
+    """Return images per second over at least two batches, the next one submitted ahead."""
+    start, done = time.perf_counter(), 0
+    ticket = engine.submit(batch)
+    while done < 2 * BATCH or time.perf_counter() - start < seconds:
+        following = engine.submit(batch)
+        engine.collect(ticket)
+        ticket, done = following, done + BATCH
+    engine.collect(ticket)
+    return (done + BATCH) / (time.perf_counter() - start)
+
+
+def compare(name: str, size: int | None, rounds: int, seconds: float) -> float:
+    """Print a backbone's line and return MXNet's rate as a part of ONNX Runtime's."""
+    spec = BACKBONES[name]
+    preprocess = TORCHVISION.with_size(size or spec.input_size)
+    layer = spec.layers[-1]
+    parameters = draw_parameters(spec, layer)
+    cuts = [(layer, resolve_pool(layer, None))]
+    shape = (BATCH, preprocess.size, preprocess.size, 3)
+    batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    engines = {
+        one: make_engine(
+            spec, parameters, cuts, preprocess, batch_size=BATCH, engine=one, device="cpu"
+        )
+        for one in ENGINES
+    }
+    rows = [engine.collect(engine.submit(batch))[0] for engine in engines.values()]
+    apart = np.linalg.norm(rows[0] - rows[1], axis=1) / np.linalg.norm(rows[1], axis=1)
+    best = dict.fromkeys(ENGINES, 0.0)
+    for _ in range(rounds):
+        for one, engine in engines.items():
+            best[one] = max(best[one], rate(engine, batch, seconds))
+    part = best["mxnet"] / best["onnx"]
+    print(
+        f"{name:20} {preprocess.size:3}  onnx {best['onnx']:7.1f}  mxnet {best['mxnet']:7.1f} "
+        f"images/s  mxnet / onnx {part:4.2f}  rows {apart.max():.0e}",
+        flush=True,
+    )
+    return part
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbones", default=",".join(BACKBONES))
+    parser.add_argument("--size", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1)
+    options = parser.parse_args()
+    parts = [
+        compare(name, options.size, options.rounds, options.seconds)
+        for name in options.backbones.split(",")
+    ]
+    print(
+        f"{len(parts)} backbones: median {statistics.median(parts):.2f}, "
+        f"largest {max(parts):.2f}, {sum(part > 1.03 for part in parts)} beyond 1.03"
+    )
+
+
+if __name__ == "__main__":
+    main()
