@@ -1,11 +1,11 @@
 """The bare network through ONNX Runtime and through MXNet, for every backbone at its own size.
 
-    python -m benchmarks.engines [--backbones resnet18,vgg11] [--size 64] [--rounds 3] [--seconds 1]
+    python -m benchmarks.engines [--backbones A,B] [--size 64] [--rounds 3] [--seconds 1]
 
-Parameters are drawn, batches of 16 uint8 images come from memory, preprocessing, network, cut at the
-deepest layer and pooling are in one graph, as `probe extract` runs it. The engines take turns; the
-best of all rounds counts. Peer: each other. The last line of a backbone says how far the rows are
-apart, as a part of a row's norm.
+Parameters are drawn, batches of 16 uint8 images come from memory; preprocessing, network, cut at
+the deepest layer and pooling are in one graph, as `probe extract` runs it. The engines take turns;
+the best of all rounds counts. Peer: each other. ``rows`` says how far the rows are apart, as a part
+of a row's norm.
 """
 
 from __future__ import annotations

@@ -201,7 +201,9 @@ def settling(pair: Pair, names: str, count: int) -> str | None:
         return f"Between {names} no difference was seen that more images could confirm."
     low = f"at least {_about(needed.low)}" if needed.low is not None else ""
     high = (
-        f"at most {_about(needed.high)}" if needed.high is not None else "or never, if it is none"
+        f"at most {_about(needed.high)}"
+        if needed.high is not None
+        else "no number would do if there is no difference"
     )
     points = f"{100 * abs(pair.difference):.2f} points"
     text = (

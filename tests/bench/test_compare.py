@@ -81,7 +81,7 @@ def test_the_cheapest_of_the_tied_is_named(three: tuple[Path, list[Row]]) -> Non
     assert needed.count is not None
     assert "If best and near really differ by the 1.25 points seen" in found.verdict
     assert f"with {-(-needed.count // 10) * 10:,} held-out images (at least" in found.verdict
-    assert "or never, if it is none); there are 400." in found.verdict
+    assert "no number would do if there is no difference); there are 400." in found.verdict
 
 
 def test_another_head_on_the_same_pass_is_not_called_cheaper(tmp_path: Path) -> None:

