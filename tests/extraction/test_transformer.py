@@ -36,7 +36,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     submit = OnnxEngine.submit
 
     def count(self: OnnxEngine, batch: np.ndarray) -> object:
-        passes.append(len(batch))
+        if self._optimize:  # not the check of the weights, which runs two photographs
+            passes.append(len(batch))
         return submit(self, batch)
 
     monkeypatch.setattr(OnnxEngine, "submit", count)
