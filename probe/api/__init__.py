@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from probe.core.arguments import checked, current, nearest
 from probe.core.html import Html
-from probe.core.machine import default_cache_dir
+from probe.core.machine import AnyPath, state_folder
 from probe.core.options import default_workers, texts
 from probe.errors import UnknownNameError, UsageError
 from probe.heads.catalog import HEADS
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from probe.evaluation.predictions import Predictions
     from probe.runs.duplicates import NearDuplicate
     from probe.runs.results import RunResult
-
-AnyPath = str | PathLike[str]
 
 SHOWN_BYTES = 300_000  # of a picture that is shown inline
 SHOWN_ROWS = 30  # of a leaderboard
@@ -1253,11 +1251,6 @@ def _report(material: Any, out: AnyPath, cache_dir: Path, quiet: bool) -> Path:
             material, Path(out), Options(), cache_dir=cache_dir, command="probe.report"
         )
     return page.path
-
-
-def state_folder(cache_dir: AnyPath | None) -> Path:
-    """Return the state folder."""
-    return default_cache_dir() if cache_dir is None else Path(cache_dir)
 
 
 def _folder_of(run: Run | AnyPath | None, cache_dir: AnyPath | None) -> Path:

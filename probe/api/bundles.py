@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probe.api import AnyPath, state_folder
 from probe.bundle import Bundle as Finished
 from probe.core.arguments import checked, current
+from probe.core.machine import AnyPath, state_folder
 from probe.core.options import default_workers, texts
 from probe.errors import UsageError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from probe.datasets.image_inputs import Image
     from probe.datasets.in_memory import Data
     from probe.predict.evaluate import Evaluation
-    from probe.predict.explain import Explanation
+    from probe.predict.explanation import Explanation
 
 MAP_BATCH = 8  # images at a time, where a patch is moved over an image
 ENDINGS = {"onnx": ".onnx", "mxnet": "", "sklearn": ".joblib"}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typer
 
 from probe.backbones.catalog import BACKBONES
-from probe.core.machine import default_cache_dir
+from probe.core.machine import state_folder
 from probe.heads.catalog import HEADS
 
 # what `Store.choose` takes where no entry is named, for help texts
@@ -49,6 +49,6 @@ def heads() -> list[str]:
 
 
 def _names(ctx: typer.Context, folder: str, pattern: str) -> list[str]:
-    place = (ctx.params.get("cache_dir") or default_cache_dir()) / folder
+    place = state_folder(ctx.params.get("cache_dir")) / folder
     found = [path for path in place.glob(pattern) if not path.name.startswith(".")]
     return [path.stem for path in sorted(found, key=lambda one: -one.stat().st_mtime)]

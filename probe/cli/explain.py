@@ -12,7 +12,7 @@ from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
 
 if TYPE_CHECKING:
-    from probe.predict.explain import Explanation
+    from probe.predict.explanation import Explanation
 
 
 def explain(

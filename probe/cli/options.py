@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from probe.cli import complete
-from probe.core.machine import default_cache_dir
+from probe.core.machine import state_folder
 
 CacheDir = Annotated[
     Path | None,
@@ -71,4 +71,4 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every ran
 
 def cache_folder(given: Path | None) -> Path:
     """Return the state folder: the option, PROBE_CACHE, or ./cache."""
-    return given if given is not None else default_cache_dir()
+    return state_folder(given)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from probe.errors import EngineError
 
+AnyPath = str | os.PathLike[str]
+
 
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
@@ -32,9 +34,9 @@ def computing_threads() -> int:
     return int(outermost)
 
 
-def default_cache_dir() -> Path:
-    """Return the state folder where none is given: ``PROBE_CACHE``, or ``./cache``."""
-    return Path(os.environ.get("PROBE_CACHE") or "cache")
+def state_folder(given: AnyPath | None = None) -> Path:
+    """Return the state folder: the given one, else ``PROBE_CACHE``, or ``./cache``."""
+    return Path(given if given is not None else os.environ.get("PROBE_CACHE") or "cache")
 
 
 @contextmanager

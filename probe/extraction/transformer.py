@@ -32,7 +32,7 @@ from probe.backbones.cut import feature_shapes
 from probe.backbones.spec import POOLS, Layer, Pool, pool_called, resolve_pool
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.cache.store import Store
-from probe.core.machine import default_cache_dir, usable_cores
+from probe.core.machine import state_folder, usable_cores
 from probe.core.memo import Memo
 from probe.datasets.image_inputs import ImageSources
 from probe.datasets.spec import Dataset, Split
@@ -201,7 +201,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         return tags
 
     def _cache_dir(self) -> Path:
-        return default_cache_dir() if self.cache_dir is None else Path(self.cache_dir)
+        return state_folder(self.cache_dir)
 
     def _plan(self) -> _Plan:
         check_parameters(self.get_params(deep=False))

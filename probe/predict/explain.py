@@ -10,11 +10,8 @@ Zeiler, Fergus, "Visualizing and understanding convolutional networks", arXiv:13
 from __future__ import annotations
 
 import io
-import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,84 +20,19 @@ from probe.backbones.spec import Layer, is_logits
 from probe.bundle import Bundle, Neighbours
 from probe.bundle.neighbours import unit
 from probe.cache.store import Store
-from probe.core.short_repr import short_repr
 from probe.datasets import Dataset
 from probe.engines import forward
 from probe.errors import UsageError
 from probe.evaluation.task import task_of
 from probe.heads import LayeredHead
+from probe.predict.explanation import Explanation, MapKind, Neighbour
 from probe.predict.predictor import CachedFeatures, Predictor
-from probe.predict.stream import Prediction, prediction_of
+from probe.predict.stream import prediction_of
 from probe.preprocess.resize import Window, resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
-MapKind = Literal["cam", "occlusion"]
 MAPS = ("auto", "cam", "occlusion", "none")
 LEAST_CAM = 4  # cells per side; a coarser map shows less than occlusion does
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Neighbour:
-    """A training image near the explained one.
-
-    Parameters
-    ----------
-    label : str
-        Its class, or with multi-label images all its labels: ``cat, dog``.
-    distance : float
-        Distance of features scaled to length one, 0 to 2.
-    picture : uint8, (height, width, 3), or None
-    """
-
-    __repr__ = short_repr
-
-    label: str
-    distance: float
-    id: str | None = None
-    picture: NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Explanation:
-    """A prediction with its heatmap and nearest training images.
-
-    Parameters
-    ----------
-    image : uint8, (S, S, 3)
-        The network's input; with several networks that which shows most of the image.
-    label : str
-        The class that the heatmap is for.
-    kind : {"cam", "occlusion"} or None
-    heat : float64, (h, w), or None
-        Evidence for the class in each cell, negative against it. For ``cam`` its mean is the
-        class's score less the mean of all classes' scores, up to a constant; for ``occlusion`` it
-        is the fall of the class's log-probability when a grey patch is there.
-    neighbours : tuple of Neighbour
-        The nearest first.
-    classes : tuple of str
-        Those of the bundle.
-    """
-
-    __repr__ = short_repr
-
-    image: NDArray[np.uint8]
-    prediction: Prediction
-    label: str
-    kind: MapKind | None
-    heat: NDArray[np.float64] | None
-    neighbours: tuple[Neighbour, ...]
-    classes: tuple[str, ...] = ()
-
-    def save(self, out: str | Path) -> None:
-        """Write it as a picture, PNG."""
-        from probe.predict.explain_picture import draw_explanation
-
-        draw_explanation(self, Path(out))
-
-    def _repr_png_(self) -> bytes:
-        with tempfile.TemporaryDirectory() as folder:
-            self.save(Path(folder, "explained.png"))
-            return Path(folder, "explained.png").read_bytes()
 
 
 class TrainingImages:

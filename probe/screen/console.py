@@ -31,7 +31,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from probe.core.machine import default_cache_dir
+from probe.core.machine import state_folder
 
 FOLDED_WIDTH = 20  # characters that a folded column has at least
 PIPED_WIDTH = 1000  # columns where nobody looks: lines stay whole for grep and cut
@@ -144,7 +144,7 @@ def command(*words: str | os.PathLike[str], cache_dir: Path | None = None) -> st
         The state folder that the command has to find again: named where it is not the default.
     """
     there = [place(one) if isinstance(one, Path) else str(one) for one in words]
-    if cache_dir is not None and not _same(cache_dir, default_cache_dir()):
+    if cache_dir is not None and not _same(cache_dir, state_folder()):
         there += ["--cache-dir", place(cache_dir)]
     return f"probe {shlex.join(there)}"
 

@@ -13,7 +13,8 @@ from probe.core.short_repr import short_repr
 from probe.datasets.decode import decode, within_memory
 from probe.datasets.notes import Notes
 from probe.predict import Prediction, Predictor
-from probe.predict.explain import Neighbour, nearest_remembered
+from probe.predict.explain import nearest_remembered
+from probe.predict.explanation import Neighbour
 from probe.predict.stream import prediction_of
 from probe.serve.limits import STOPPING, Limits, RefusedError, check_pixels
 

@@ -14,7 +14,7 @@ from probe.datasets import load_dataset
 from probe.errors import UsageError
 from probe.heads.fitted import LayeredHead, layered_scores
 from probe.predict.explain import TrainingImages, activation_map, explain, occlusion_map
-from probe.predict.explain_picture import draw_explanation
+from probe.predict.explanation import draw_explanation
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,89 @@
-"""Draw an explanation: the image, the heatmap, the probabilities, the nearest training images."""
+"""Hold an explanation, and draw it: image, heatmap, probabilities, nearest training images."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from probe.core.short_repr import short_repr
 from probe.figures.canvas import BLUE, FAINT, INK, RULE, fit, new_figure, save
 from probe.figures.glyphs import readable
-from probe.predict.explain import Explanation
+from probe.predict.stream import Prediction
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MapKind = Literal["cam", "occlusion"]
 WIDTH, LEFT, TOP_ROW, NEAR_ROW, TITLE = 9.0, 0.25, 2.7, 1.55, 0.75  # inches
 NEAR = 8
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Neighbour:
+    """A training image near the explained one.
+
+    Parameters
+    ----------
+    label : str
+        Its class, or with multi-label images all its labels: ``cat, dog``.
+    distance : float
+        Distance of features scaled to length one, 0 to 2.
+    picture : uint8, (height, width, 3), or None
+    """
+
+    __repr__ = short_repr
+
+    label: str
+    distance: float
+    id: str | None = None
+    picture: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Explanation:
+    """A prediction with its heatmap and nearest training images.
+
+    Parameters
+    ----------
+    image : uint8, (S, S, 3)
+        The network's input; with several networks that which shows most of the image.
+    label : str
+        The class that the heatmap is for.
+    kind : {"cam", "occlusion"} or None
+    heat : float64, (h, w), or None
+        Evidence for the class in each cell, negative against it. For ``cam`` its mean is the
+        class's score less the mean of all classes' scores, up to a constant; for ``occlusion`` it
+        is the fall of the class's log-probability when a grey patch is there.
+    neighbours : tuple of Neighbour
+        The nearest first.
+    classes : tuple of str
+        Those of the bundle.
+    """
+
+    __repr__ = short_repr
+
+    image: NDArray[np.uint8]
+    prediction: Prediction
+    label: str
+    kind: MapKind | None
+    heat: NDArray[np.float64] | None
+    neighbours: tuple[Neighbour, ...]
+    classes: tuple[str, ...] = ()
+
+    def save(self, out: str | Path) -> None:
+        """Write it as a picture, PNG."""
+        draw_explanation(self, Path(out))
+
+    def _repr_png_(self) -> bytes:
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder, "explained.png"))
+            return Path(folder, "explained.png").read_bytes()
 
 
 def draw_explanation(explanation: Explanation, out: Path) -> None:
