@@ -113,7 +113,7 @@ class BenchOptions:
         """Return the backbones to compare; entries that are alone leave options without a use."""
         of_passes = (
             "size", "resize", "layer", "pool", "weights", "preprocess", "mean", "batch_size",
-            "workers", "device", "dtype",
+            "workers", "engine", "device", "dtype",
         )  # fmt: skip
         if not alone:
             defaults = Defaults(

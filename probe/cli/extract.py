@@ -66,7 +66,9 @@ def show(outcome: Outcome) -> None:
     out = console.stdout()
     done = f"{outcome.forwarded:,} images forwarded in {console.duration(outcome.seconds)}"
     if outcome.found:
-        done = f"found, nothing to forward ({console.duration(outcome.seconds)})"
+        made_by = {entry.header.engine for entry in outcome.entries} - {"onnx"}
+        of = f", made by {', '.join(made_by)}" if made_by else ""
+        done = f"found{of}, nothing to forward ({console.duration(outcome.seconds)})"
     elif not outcome.forwarded:
         done = f"made of rows at hand, nothing to forward ({console.duration(outcome.seconds)})"
     for entry in outcome.entries:

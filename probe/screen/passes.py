@@ -260,7 +260,8 @@ def _facts(prepared: Prepared) -> dict[str, str]:
         "backbone": f"{prepared.backbone.name}, layer {cuts}",
         "weights": weights.name + (f" ({console.place(weights.path)})" if weights.path else ""),
         "input": f"{prepared.preprocess.describe()}  [{weights.decided_by}]",
-        "engine": f"{prepared.job.provenance['engine']} on {prepared.request.device}",
+        "engine": prepared.job.provenance["engine"]
+        + ("" if prepared.request.device == "auto" else f" on {prepared.request.device}"),
     }
     spec, size = prepared.backbone, prepared.preprocess.size
     if any(spec.is_tiny(cut.layer, size) for cut in prepared.job.cuts):
