@@ -65,8 +65,8 @@ def engine_is_installed(name: str) -> bool:
 def default_engine(device: str = "auto") -> str:
     """Return the engine of a pass for which nobody named one.
 
-    That is ONNX Runtime: over the catalog it is the faster one or as fast
-    (``benchmarks/engines.py``). Only where MXNet is installed as one of its CUDA builds, ONNX
+    That is ONNX Runtime: some networks run faster by it, most as fast (``benchmarks/engines.py``).
+    Only where MXNet is installed as one of its CUDA builds, ONNX
     Runtime as its CPU build, and the device may be a GPU, it is MXNet.
     """
     if device.partition(":")[0] not in ("auto", "gpu") or not _has_mxnet_for_cuda():
