@@ -7,9 +7,9 @@ the deepest layer and pooling are in one graph, as `probe extract` runs it. The 
 the best of all rounds counts. Peer: each other. ``rows`` says how far the rows are apart, as a part
 of a row's norm.
 
-Seen on a noisy two-core machine, two rounds of half a second, 23 VGGs and ResNets at 224: MXNet at
+Seen on a noisy two-core machine, two rounds of half a second, 22 VGGs and ResNets at 224: MXNet at
 0.87 to 1.28 of ONNX Runtime's rate, median 0.98. The five of them beyond 1.03 are noise at least in
-part: resnet18 was 1.28, and 0.97 when measured again. The other 13 backbones were not run.
+part: resnet18 was 1.28, and 0.98 when measured again. The other 14 backbones were not run.
 """
 
 from __future__ import annotations
