@@ -494,8 +494,7 @@ def bench(
         val_size=val_size, folds=folds, repeats=repeats, group=group, metric=metric,
         sample_weight=sample_weight, per_class=per_class, limit=limit, coarse=coarse,
         skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers,
-        engine=engine, device=device,
-        dtype=dtype,
+        engine=engine, device=device, dtype=dtype,
     )  # fmt: skip
     with console.quiet(quiet):
         request, plan = plan_shown(options, folder, current.get().text)

@@ -6,7 +6,7 @@ import contextlib
 import glob
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,13 +168,13 @@ class Store:
             return []
         return _called(name, stem, self.entries())
 
-    def engines(self, key: FeatureKey) -> set[str]:
-        """Return the engines that made the entries of a recipe, unfinished ones included."""
-        headers = []
+    def engines(self, keys: Iterable[FeatureKey]) -> set[str]:
+        """Return the engines that made entries of some recipes, unfinished entries included."""
+        recipes, headers = {key.recipe for key in keys}, []
         for path in (*self.files(), *self.partials()):
             with contextlib.suppress(CacheError):
                 headers.append(read_header(path))
-        return {header.engine for header in headers if header.key.recipe == key.recipe}
+        return {header.engine for header in headers if header.key.recipe in recipes}
 
     def donors(self, key: FeatureKey) -> list[FeatureSet]:
         """Return the entries of the same recipe, whose rows may be copied."""

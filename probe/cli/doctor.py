@@ -6,7 +6,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from probe.cli.options import AsJson, CacheDir, cache_folder
 
@@ -29,14 +28,16 @@ PACKAGES = (
 def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """Show versions, engines, threads, devices, and why a GPU is or is not used."""
     from probe.core.machine import usable_cores
+    from probe.core.version import installed_versions
     from probe.engines import engine_facts
     from probe.screen import console
 
     folder = cache_folder(cache_dir)
+    versions = installed_versions(PACKAGES)
     facts: dict[str, str] = {
         "python": f"{platform.python_version()} ({sys.executable})",
         "machine": f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores",
-        "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
+        "packages": ", ".join(f"{name} {versions.get(name, 'missing')}" for name in PACKAGES),
     }
     facts |= engine_facts()
     facts["gpu driver"] = _driver()
@@ -59,10 +60,3 @@ def _driver() -> str:
     return (
         "; ".join((done.stdout or done.stderr).strip().splitlines()) or "nvidia-smi lists nothing"
     )
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"

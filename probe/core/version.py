@@ -1,3 +1,19 @@
-"""The version of this package; the build reads it from here."""
+"""The version of this package, which the build reads from here, and those of installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 
 __version__ = "0.1.0"
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those of some packages that are installed; imports none of them."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -14,7 +14,6 @@ Importing this imports no framework.
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from probe.backbones.cut import Cuts, cut_network
 from probe.backbones.network import NetworkGraph
 from probe.backbones.spec import BackboneSpec
+from probe.core.version import installed_versions
 from probe.engines.base import ENGINES, MXNET_BUILDS, Engine, Parameters, check_device_name
 from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import PreprocessSpec
@@ -66,24 +66,14 @@ def default_engine(device: str = "auto") -> str:
     """Return the engine of a pass for which nobody named one.
 
     That is ONNX Runtime: some networks run faster by it, most as fast (``benchmarks/engines.py``).
-    Only where MXNet is installed as one of its CUDA builds, ONNX
-    Runtime as its CPU build, and the device may be a GPU, it is MXNet.
+    It is MXNet only where that is installed as one of its CUDA builds, ONNX Runtime as its CPU
+    build, and the device may be a GPU.
     """
-    if device.partition(":")[0] not in ("auto", "gpu") or not _has_mxnet_for_cuda():
+    if device.partition(":")[0] not in ("auto", "gpu") or not installed_versions(MXNET_BUILDS[1:]):
         return "onnx"
-    from probe.engines.onnx.engine import has_gpu
+    from probe.engines.onnx.engine import usable_devices
 
-    return "onnx" if has_gpu() else "mxnet"
-
-
-def _has_mxnet_for_cuda() -> bool:
-    for build in MXNET_BUILDS[1:]:
-        try:
-            version(build)
-        except PackageNotFoundError:
-            continue
-        return True
-    return False
+    return "onnx" if len(usable_devices()) > 1 else "mxnet"
 
 
 def make_engine(

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import UsageError
+from probe.errors import EngineError, UsageError
 
 Parameters = Mapping[str, NDArray[np.float32]]  # by canonical name
 ENGINES = ("onnx", "mxnet")
@@ -46,8 +46,8 @@ def check_device_name(name: str) -> None:
         raise UsageError(f"--device {name}: expected auto, cpu, gpu, gpu:0, cuda:0, dml or coreml")
 
 
-def reason_of(message: str) -> str:
-    """Return the line of MXNet's message that says why; the others say where in C++."""
-    lines = message.strip().splitlines()
-    told = (line for line in reversed(lines) if "Error" in line or "memory" in line)
-    return next(told, lines[-1]).strip()
+def stopped(runtime: str, reason: str) -> EngineError:
+    """Return the error to raise where a runtime could not start or run a network, and why."""
+    short = any(word in reason.lower() for word in ("memory", "alloc"))
+    hint = "a smaller --batch-size needs less memory" if short else "see `probe doctor`"
+    return EngineError(f"{runtime} stopped: {reason}; {hint}")

@@ -12,7 +12,6 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
 from probe.core.short_repr import short_repr
-from probe.core.version import __version__
+from probe.core.version import __version__, installed_versions
 from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
 from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
@@ -317,7 +316,7 @@ def _engine_of(request: Request, job: Job) -> str:
         return request.engine
     usual, store = default_engine(request.device), Store(request.cache_dir)
     keys = [cut.key for cut in job.cuts]
-    if set().union(*map(store.engines, keys)) <= {usual}:
+    if store.engines(keys) <= {usual}:
         return usual
     at_hand = rows_by_engine(store, keys, job.tables)
     for engine, rows in at_hand.most_common():
@@ -373,20 +372,10 @@ def provenance_of(
         ),
         "versions": {
             "python": platform.python_version(),
-            **_installed("numpy", "pillow", "onnxruntime", *MXNET_BUILDS),
+            **installed_versions(("numpy", "pillow", "onnxruntime", *MXNET_BUILDS)),
             "probe": __version__,
         },
     }
-
-
-def _installed(*packages: str) -> dict[str, str]:
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) -> dict[str, Any]:

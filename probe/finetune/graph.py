@@ -148,7 +148,7 @@ def _logits(
     names = {name: one for name, one in names.items() if name not in masks}
     values = {"map": x}
     tail = reduction("map", arch.layer, arch.pool, "features")
-    mxnet.apply_nodes(mx.sym, tail, values)
+    mxnet.add_symbols(tail, values)
     features = mx.sym.flatten(values[tail[-1].output if tail else "map"])
     x = features
     if arch.normalize == "standard":
@@ -188,7 +188,7 @@ def _backbone(
     def apply(node: Node) -> None:
         names.update({name: name for name in node.tensors})
         values.update(mxnet.variables([node]))
-        mxnet.apply_nodes(mx.sym, [node], values)
+        mxnet.add_symbols([node], values)
 
     if first == 0:
         front = pixels(arch.preprocess)

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 from typing import Any
@@ -19,6 +18,7 @@ from probe.core.plain import from_plain, to_plain
 from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
 from probe.core.short_repr import short_repr
+from probe.core.version import installed_versions
 from probe.errors import DataError
 from probe.evaluation.scored import PerClass
 from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, Task
@@ -228,13 +228,7 @@ def span_text(metric: str, low: float, high: float, sign: str = "") -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what moves the numbers, without importing any of it."""
-    found = {"python": python_version()}
-    for package in REPORTED_VERSIONS:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # absent, not "unknown"
-            continue
-    return found
+    return {"python": python_version(), **installed_versions(REPORTED_VERSIONS)}
 
 
 def now() -> str:

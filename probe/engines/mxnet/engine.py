@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph, Shape
-from probe.engines.base import Parameters, check_device_name, reason_of
+from probe.engines.base import Parameters, check_device_name, stopped
 from probe.engines.mxnet.graph import Symbol, symbol_of
 from probe.engines.mxnet.mx import mx, threads
 from probe.errors import EngineError
@@ -147,13 +147,10 @@ class MxnetEngine:
 
 
 def _explained(error: Exception) -> EngineError:
-    reason = reason_of(str(error))
-    hint = (
-        "a smaller --batch-size needs less memory"
-        if "memory" in reason.lower()
-        else "see `probe doctor`"
-    )
-    return EngineError(f"MXNet stopped: {reason}; {hint}")
+    """Return the error with the line of MXNet's message that says why; others say where in C++."""
+    lines = str(error).strip().splitlines()
+    told = (line for line in reversed(lines) if "Error" in line or "memory" in line)
+    return stopped("MXNet", next(told, lines[-1]).strip())
 
 
 def facts() -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph
 from probe.core.machine import computing_threads
-from probe.engines.base import Parameters, check_device_name
+from probe.engines.base import Parameters, check_device_name, stopped
 from probe.engines.onnx.graph import onnx_model, onnx_nodes
 from probe.errors import EngineError
 from probe.preprocess.spec import PreprocessSpec
@@ -115,9 +115,7 @@ class OnnxEngine:
             session = onnxruntime.InferenceSession(self._model, options, providers=providers)
             session.disable_fallback()
         except Exception as error:  # its exceptions share no base class but this one
-            raise EngineError(
-                f"ONNX Runtime stopped: {_first_line(error)}; see `probe doctor`"
-            ) from error
+            raise stopped("ONNX Runtime", _first_line(error)) from error
         if device != "cpu" and session.get_providers()[0] == CPU:
             raise EngineError(
                 f"--device {device}: ONNX Runtime could not start {PROVIDERS[device]}, most often "
@@ -141,13 +139,7 @@ class OnnxEngine:
         try:
             return ticket.result()
         except Exception as error:  # see above
-            reason = _first_line(error)
-            hint = (
-                "a smaller --batch-size needs less memory"
-                if "alloc" in reason.lower() or "memory" in reason.lower()
-                else "see `probe doctor`"
-            )
-            raise EngineError(f"ONNX Runtime stopped: {reason}; {hint}") from error
+            raise stopped("ONNX Runtime", _first_line(error)) from error
 
 
 def candidates(device: str) -> Sequence[tuple[str, int]]:
@@ -162,34 +154,30 @@ def candidates(device: str) -> Sequence[tuple[str, int]]:
     """
     check_device_name(device)
     kind, _, number = device.partition(":")
-    there = onnxruntime.get_available_providers()
-    usable = [word for word, provider in PROVIDERS.items() if provider in there]
+    usable = usable_devices()
     if kind == "auto":
         return [("cuda", 0), ("cpu", 0)] if "cuda" in usable else [("cpu", 0)]
-    if kind == "cpu":
-        return [("cpu", 0)]
-    if kind == "gpu" and usable:
-        return [(usable[0], int(number or 0))]
+    if kind == "gpu" and len(usable) > 1:
+        kind = usable[1]
     if kind in usable:
         return [(kind, int(number or 0))]
     raise EngineError(
-        f"--device {device}: this build of ONNX Runtime runs on {', '.join(['cpu', *usable])}; "
+        f"--device {device}: this build of ONNX Runtime runs on {', '.join(usable)}; "
         "`pip install onnxruntime-gpu` in its place brings CUDA"
     )
 
 
-def has_gpu() -> bool:
-    """Whether this build of ONNX Runtime can use some GPU."""
-    return any(provider in onnxruntime.get_available_providers() for provider in PROVIDERS.values())
-
-
-def facts() -> Mapping[str, str]:
-    """Return what `probe doctor` says of ONNX Runtime: its version, its threads, its devices."""
+def usable_devices() -> list[str]:
+    """Return the kinds of devices that this build of ONNX Runtime can use, the CPU first."""
     there = onnxruntime.get_available_providers()
-    devices = ["cpu", *(word for word, provider in PROVIDERS.items() if provider in there)]
+    return ["cpu", *(word for word, provider in PROVIDERS.items() if provider in there)]
+
+
+def facts() -> dict[str, str]:
+    """Return what `probe doctor` says of ONNX Runtime: its version, its threads, its devices."""
     return {
         "onnx runtime": f"{onnxruntime.__version__}, {computing_threads()} threads, runs on "
-        f"{', '.join(devices)}"
+        f"{', '.join(usable_devices())}"
     }
 
 
