@@ -830,7 +830,9 @@ def open_bench(name: AnyPath | None = None, *, cache_dir: AnyPath | None = None)
 
 
 @checked
-def open_bundle(path: AnyPath, *, batch_size: int | None = 1, device: str = "auto") -> Bundle:
+def open_bundle(
+    path: AnyPath, *, batch_size: int | None = 1, engine: str = "auto", device: str = "auto"
+) -> Bundle:
     """Return a bundle, checked; see `Bundle.load`.
 
     Raises
@@ -840,7 +842,7 @@ def open_bundle(path: AnyPath, *, batch_size: int | None = 1, device: str = "aut
     """
     from probe.api.bundles import Bundle
 
-    return Bundle.load(Path(path), batch_size=batch_size, device=device)
+    return Bundle.load(Path(path), batch_size=batch_size, engine=engine, device=device)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -40,6 +40,7 @@ def evaluate(
     weighting: str = "val",
     batch_size: int | None = None,
     workers: int | None = None,
+    engine: str = "auto",
     device: str = "auto",
     positive: str | None = None,
     cache_dir: str | Path | None = None,
@@ -67,7 +68,7 @@ def evaluate(
         Other bundles of the same classes: an ensemble.
     weighting : {"val", "equal"}
         What bundles of an ensemble count: their accuracy on validation rows, or the same.
-    batch_size, workers, device
+    batch_size, workers, engine, device
         As in `extract`.
     positive : str, optional
         Of two classes: the one whose precision, recall and areas are told.
@@ -103,7 +104,10 @@ def evaluate(
         else:
             found = chosen_images(given, per_class=per_class, limit=limit)
         sources = [_path_of(bundle), *map(Path, several)]
-        loaded = [Finished.load(one, batch_size=batch_size, device=device) for one in sources]
+        loaded = [
+            Finished.load(one, batch_size=batch_size, engine=engine, device=device)
+            for one in sources
+        ]
         return evaluate_shown(
             loaded, found, folder, split=split,
             place=given if isinstance(given, str) else given.name,
@@ -124,6 +128,8 @@ def explain(
     dataset: str | Path | None = None,
     dataset_root: str | Path | None = None,
     out: str | Path | None = None,
+    engine: str = "auto",
+    device: str = "auto",
     cache_dir: str | Path | None = None,
 ) -> Explanation:
     """Explain a prediction by the nearest training images, and by what in the image speaks for it.
@@ -145,6 +151,8 @@ def explain(
     dataset_root : path, optional
     out : path, optional
         PNG to write.
+    engine, device : str
+        As in `extract`; a Bundle that is given has its own.
     cache_dir : path, optional
 
     Returns
@@ -168,7 +176,7 @@ def explain(
     loaded = (
         bundle
         if isinstance(bundle, Finished)
-        else Finished.load(Path(bundle), batch_size=MAP_BATCH)
+        else Finished.load(Path(bundle), batch_size=MAP_BATCH, engine=engine, device=device)
     )
     folder, training = state_folder(cache_dir), None
     if dataset is not None:

@@ -71,7 +71,10 @@ class Bundle:
     files: BundleFiles | None = field(default=None, repr=False)
 
     @classmethod
-    def load(cls, path: Path | str, *, batch_size: int | None = 1, device: str = "auto") -> Self:
+    def load(
+        cls, path: Path | str, *, batch_size: int | None = 1, engine: str = "auto",
+        device: str = "auto",
+    ) -> Self:  # fmt: skip
         """Read a bundle, check its digests and reproduce its reference rows.
 
         Parameters
@@ -81,7 +84,9 @@ class Bundle:
         batch_size : int or None, default=1
             Images per forward pass; one image costs as much as a full batch. None for the batch
             size of extraction, which depends on the input size.
+        engine : {"auto", "onnx", "mxnet"}, default="auto"
         device : str, default="auto"
+            See `probe.engines.make_engine`.
 
         Raises
         ------
@@ -104,7 +109,9 @@ class Bundle:
         }
         for one in about.networks:
             check_parameters(str(path), one, parameters[one.file])
-        networks = build_networks(about.networks, parameters, batch_size=batch_size, device=device)
+        networks = build_networks(
+            about.networks, parameters, batch_size=batch_size, engine=engine, device=device
+        )
         made = cls(
             about=about, networks=networks, heads=heads, projection=projection,
             neighbours=neighbours, files=files,

@@ -128,6 +128,7 @@ def build_networks(
     parameters: Mapping[str, Parameters],
     *,
     batch_size: int | None,
+    engine: str = "auto",
     device: str = "auto",
 ) -> tuple[Network, ...]:
     """Return networks with their parameters.
@@ -139,6 +140,8 @@ def build_networks(
     parameters : mapping of file to parameters
     batch_size : int or None
         None for what a pass over a dataset takes, by input size.
+    engine, device : str
+        See `probe.engines.make_engine`.
 
     Raises
     ------
@@ -151,13 +154,14 @@ def build_networks(
     for numbers in passes_of(abouts):
         first = abouts[numbers[0]]
         preprocess = first.preprocessing
-        engine = make_engine(
+        running = make_engine(
             first.spec, parameters[first.file], [abouts[one].cut for one in numbers], preprocess,
-            batch_size=batch_size or default_batch_size(preprocess.size), device=device,
+            batch_size=batch_size or default_batch_size(preprocess.size), engine=engine,
+            device=device,
         )  # fmt: skip
         for output, number in enumerate(numbers):
             made[number] = Network(
-                about=abouts[number], preprocess=preprocess, engine=engine, output=output
+                about=abouts[number], preprocess=preprocess, engine=running, output=output
             )
     return tuple(made[number] for number in range(len(abouts)))
 

@@ -120,6 +120,7 @@ def sync(
     ] = False,
     batch_size: pass_options.BatchSize = None,
     workers: pass_options.Workers = None,
+    engine: pass_options.EngineName = "auto",
     device: pass_options.Device = "auto",
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
@@ -139,7 +140,7 @@ def sync(
     folder = cache_folder(cache_dir)
     chosen, prepared = reopen(
         name, folder, dataset_root, weights,
-        strict=strict, batch_size=batch_size, workers=workers, device=device,
+        strict=strict, batch_size=batch_size, workers=workers, engine=engine, device=device,
     )  # fmt: skip
     entry, plan = _planned(chosen, prepared, repair=repair)
     needs = needed_entries(folder).get(entry.name, []) if plan.changes else []
@@ -216,6 +217,7 @@ def reopen(
     strict: bool,
     batch_size: int | None,
     workers: int | None,
+    engine: str,
     device: str,
 ) -> tuple[Entry, Prepared]:
     """Return an entry with the request that made it, asked again today."""
@@ -235,6 +237,7 @@ def reopen(
         strict=strict,
         batch_size=batch_size,
         workers=workers or default_workers(),
+        engine=engine,
         device=device,
         command="probe " + shlex.join(sys.argv[1:]),
     )

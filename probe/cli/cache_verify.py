@@ -10,7 +10,7 @@ import typer
 from probe.cli import cache_sync
 from probe.cli.cache_sync import MovedDataset, MovedWeights, Name
 from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
-from probe.cli.pass_options import Device
+from probe.cli.pass_options import Device, EngineName
 
 if TYPE_CHECKING:
     from probe.cache.damage import BadBlock
@@ -32,6 +32,7 @@ def verify(
     ] = None,
     dataset_root: MovedDataset = None,
     weights: MovedWeights = None,
+    engine: EngineName = "auto",
     device: Device = "auto",
     seed: Seed = 42,
     cache_dir: CacheDir = None,
@@ -53,7 +54,7 @@ def verify(
         if sample is None or not report["good"]:
             return report
         try:
-            drift = _drift(path, folder, dataset_root, weights, device, sample, seed)
+            drift = _drift(path, folder, dataset_root, weights, engine, device, sample, seed)
         except ProbeError as error:  # the images or the weights are gone
             if not every:
                 raise
@@ -107,14 +108,14 @@ def _damage_json(entry: FeatureSet, bad: BadBlock) -> dict[str, Any]:
 
 def _drift(
     path: Path, folder: Path, dataset_root: Path | None, weights: str | None,
-    device: str, sample: int, seed: int,
+    engine: str, device: str, sample: int, seed: int,
 ) -> Drift:  # fmt: skip
     from probe.cache.features import FeatureSet
     from probe.extraction.drift import measure_drift
 
     chosen, prepared = cache_sync.reopen(
         path.stem, folder, dataset_root, weights,
-        strict=False, batch_size=None, workers=None, device=device,
+        strict=False, batch_size=None, workers=None, engine=engine, device=device,
     )  # fmt: skip
     return measure_drift(FeatureSet.open(chosen.path), prepared, count=sample, seed=seed)
 

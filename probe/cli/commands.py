@@ -53,7 +53,7 @@ NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "evaluate": {"--weighting": ("--also",), "--combine": ("--also", "--tta")},
     "explain": {"--dataset-root": ("--dataset",)},
     "cache verify": dict.fromkeys(
-        ("--dataset-root", "--weights", "--device", "--seed"), ("--sample",)
+        ("--dataset-root", "--weights", "--engine", "--device", "--seed"), ("--sample",)
     ),
 }
 

@@ -19,7 +19,7 @@ from probe.cli.options import (
     Positive,
     cache_folder,
 )
-from probe.cli.pass_options import BatchSize, Device, Limit, PerClass, SkipBad, Workers
+from probe.cli.pass_options import BatchSize, Device, EngineName, Limit, PerClass, SkipBad, Workers
 from probe.cli.predict import (
     Also,
     Combine,
@@ -54,6 +54,7 @@ def evaluate(
     weighting: Weighting = "val",
     batch_size: BatchSize = None,
     workers: Workers = None,
+    engine: EngineName = "auto",
     device: Device = "auto",
     cache_dir: CacheDir = None,
     positive: Positive = None,
@@ -80,7 +81,9 @@ def evaluate(
     for one in found.skipped:
         sys.stderr.write(f"skipped   {one_line(one.id)}: {one.reason}\n")
     paths = [bundle, *(also or ())]
-    loaded = [Bundle.load(path, batch_size=batch_size, device=device) for path in paths]
+    loaded = [
+        Bundle.load(path, batch_size=batch_size, engine=engine, device=device) for path in paths
+    ]
     outcome = evaluate_shown(
         loaded, found, folder, place=dataset, split=split, group=group or (), tta=tta,
         combine=combine, weighting=weighting, positive=positive,

@@ -10,6 +10,7 @@ import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
+from probe.cli.pass_options import Device, EngineName
 
 if TYPE_CHECKING:
     from probe.predict.explanation import Explanation
@@ -50,6 +51,8 @@ def explain(
         ),
     ] = None,
     dataset_root: DatasetRoot = None,
+    engine: EngineName = "auto",
+    device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -61,7 +64,8 @@ def explain(
     target = out if out is not None else _free(f"{image.stem}-explained")
     found = explained(
         bundle, image, label=label, heatmap=form, neighbours=neighbours, dataset=dataset,
-        dataset_root=dataset_root, out=target, cache_dir=cache_folder(cache_dir),
+        dataset_root=dataset_root, out=target, engine=engine, device=device,
+        cache_dir=cache_folder(cache_dir),
     )  # fmt: skip
     if as_json:
         console.print_json({**_to_json(found), "picture": str(target)})

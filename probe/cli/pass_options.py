@@ -114,8 +114,8 @@ EngineName = Annotated[
     Literal["auto", "onnx", "mxnet"],
     typer.Option(
         "--engine",
-        help="What runs the network: ONNX Runtime or MXNet. Their features agree to 1e-4 of a "
-        "row's norm; auto is ONNX Runtime, or the engine that made most of these rows before.",
+        help="What runs the network: ONNX Runtime or MXNet, whose features agree to 1e-4 of a "
+        "row's norm. auto is the engine that made most of these rows before, else ONNX Runtime.",
     ),
 ]
 Device = Annotated[

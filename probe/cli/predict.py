@@ -16,12 +16,13 @@ import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
-from probe.cli.pass_options import Device, Mean, Workers
+from probe.cli.pass_options import Device, EngineName, Mean, Workers
 from probe.errors import UsageError
 from probe.evaluation.task import Task
 
 if TYPE_CHECKING:
     from probe.bundle import Bundle
+    from probe.bundle.make import OwnTop
     from probe.datasets import BadImage
     from probe.predict import Prediction
 
@@ -128,6 +129,7 @@ def predict(
     weighting: Weighting = "val",
     batch_size: BatchSize = None,
     workers: Workers = None,
+    engine: EngineName = "auto",
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
@@ -151,10 +153,11 @@ def predict(
     size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
     folder = cache_folder(cache_dir)
     if backbone is not None:
-        first = _own_top(backbone, weights, preprocess, mean, classes, folder, size, device)
+        top = _own_top(backbone, weights, preprocess, mean, classes, folder)
+        first = top.load(batch_size=size, engine=engine, device=device)
     else:
-        first = _load(inputs[0], size, device)
-    bundles = [first, *(_load(str(one), size, device) for one in also or ())]
+        first = _load(inputs[0], size, engine, device)
+    bundles = [first, *(_load(str(one), size, engine, device) for one in also or ())]
     predictor = Predictor(
         bundles, tta=tta, combination=combine, equal=weighting == "equal", store=Store(folder)
     )
@@ -191,10 +194,10 @@ def vote_note(bundles: Sequence[Bundle]) -> str:
     )
 
 
-def _load(path: str, batch_size: int | None, device: str) -> Bundle:
+def _load(path: str, batch_size: int | None, engine: str, device: str) -> Bundle:
     from probe.bundle import Bundle
 
-    return Bundle.load(path, batch_size=batch_size, device=device)
+    return Bundle.load(path, batch_size=batch_size, engine=engine, device=device)
 
 
 def _own_top(
@@ -204,16 +207,13 @@ def _own_top(
     mean: Path | None,
     classes: str | None,
     folder: Path,
-    batch_size: int | None,
-    device: str,
-) -> Bundle:
+) -> OwnTop:
     from probe.bundle.make import own_top, read_classes
 
     names = read_classes(classes) if classes is not None else None
-    top = own_top(
+    return own_top(
         backbone, cache_dir=folder, weights=weights, preprocess=preprocess, classes=names, mean=mean
     )
-    return top.load(batch_size=batch_size, device=device)
 
 
 def _bundle_command(

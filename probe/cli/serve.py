@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from probe.cli.pass_options import Device
+from probe.cli.pass_options import Device, EngineName
 from probe.errors import UsageError
 
 WARNING = (
@@ -41,6 +41,7 @@ def serve(
             show_default="none is believed",
         ),
     ] = None,
+    engine: EngineName = "auto",
     device: Device = "auto",
 ) -> None:
     """Serve a page where images can be dropped, and an endpoint for programs.
@@ -62,18 +63,19 @@ def serve(
             f"{error.name} is not installed; run `pip install 'probe[serve]'`"
         ) from error
     limits = Limits(megabytes=max_megabytes, megapixels=max_megapixels, rate=rate, queue=queue)
-    listening = _listen(host, port)
     name = bundle.resolve().name.removesuffix(".probe")
-    app = create_app(Bundle.load(bundle, device=device), name=name, limits=limits, host=host)
     err = console.stderr()
-    if not is_loopback(host):
-        err.print(WARNING.format(host=host))
-    shown = f"[{host}]" if ":" in host else host
-    err.print(f"{name}: http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops it)")
-    try:
-        server_of(app, proxy or ()).run(sockets=[listening])
-    except KeyboardInterrupt:  # as the line above has it; uvicorn raises it when all is closed
-        raise typer.Exit(130) from None
+    with _listen(host, port) as listening:
+        loaded = Bundle.load(bundle, engine=engine, device=device)
+        app = create_app(loaded, name=name, limits=limits, host=host)
+        if not is_loopback(host):
+            err.print(WARNING.format(host=host))
+        shown = f"[{host}]" if ":" in host else host
+        err.print(f"{name}: http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops it)")
+        try:
+            server_of(app, proxy or ()).run(sockets=[listening])
+        except KeyboardInterrupt:  # as the line above has it; uvicorn raises it when all is closed
+            raise typer.Exit(130) from None
 
 
 def _listen(host: str, port: int) -> Any:

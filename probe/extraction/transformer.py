@@ -36,7 +36,13 @@ from probe.core.machine import state_folder, usable_cores
 from probe.core.memo import Memo
 from probe.datasets.image_inputs import ImageSources
 from probe.datasets.spec import Dataset, Split
-from probe.engines import Engine, check_device_name, default_engine, make_engine
+from probe.engines import (
+    Engine,
+    check_device_name,
+    check_engine_name,
+    default_engine,
+    make_engine,
+)
 from probe.errors import UsageError
 from probe.extraction.cached_rows import CachedRows
 from probe.extraction.extract import default_batch_size, extract_features
@@ -54,7 +60,7 @@ KEPT_ENGINES = 2
 DATASET = "images"  # what entries made here are called
 OWN_FOLDER = "transformer"  # of the state folder: rows without labels are no entry for a head
 
-_engines: OrderedDict[tuple[str, int, str], Engine] = OrderedDict()
+_engines: OrderedDict[tuple[str, int, str, str], Engine] = OrderedDict()
 _forwarding = threading.RLock()  # MXNet's compiled networks are not safe in several threads
 
 
@@ -84,6 +90,9 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         Default: by input size. It moves no number.
     n_jobs : int, default=1
         Threads that decode and resize; -1 for one a core.
+    engine : {"auto", "onnx", "mxnet"}, default="auto"
+        What runs the network. Rows in the cache count whichever engine made them: engines agree to
+        1e-4 of a row's norm.
     device : str, default="auto"
     cache_dir : str or Path, optional
         State folder. Default: PROBE_CACHE, or ./cache. New rows go into its ``transformer/``,
@@ -118,6 +127,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         resize: str | None = None,
         batch_size: int | None = None,
         n_jobs: int = 1,
+        engine: str = "auto",
         device: str = "auto",
         cache_dir: str | Path | None = None,
     ) -> None:
@@ -131,6 +141,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.resize = resize
         self.batch_size = batch_size
         self.n_jobs = n_jobs
+        self.engine = engine
         self.device = device
         self.cache_dir = cache_dir
 
@@ -248,7 +259,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
             "weights_path": str(plan.weights.path) if plan.weights.path else None,
             "preprocess": plan.preprocess.name,
             "size": plan.preprocess.size,
-            "engine": default_engine(self.device),
+            "engine": self._engine_name(),
         }
         job = decide(
             dataset,
@@ -265,16 +276,19 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     def _threads(self) -> int:
         return usable_cores() if self.n_jobs == -1 else int(self.n_jobs or 1)
 
+    def _engine_name(self) -> str:
+        return default_engine(self.device) if self.engine == "auto" else self.engine
+
     def _engine(self, plan: _Plan) -> Engine:
         """Return the compiled network; the last few are kept, for clones and folds to share."""
         size = int(self.batch_size or default_batch_size(plan.preprocess.size))
-        name = (plan.key.recipe, size, self.device)
+        name = (plan.key.recipe, size, self._engine_name(), self.device)
         if name not in _engines:
             spec = BACKBONES[plan.backbone]
             parameters = plan.weights.load(spec, plan.layer).parameters
             _engines[name] = make_engine(
                 spec, parameters, [(plan.layer, plan.pool)], plan.preprocess, batch_size=size,
-                device=self.device,
+                engine=self._engine_name(), device=self.device,
             )  # fmt: skip
             if len(_engines) > KEPT_ENGINES:
                 _engines.popitem(last=False)
@@ -335,8 +349,8 @@ def check_parameters(given: dict[str, Any]) -> None:
     texts, paths = (str,), (str, PathLike)
     for name, kinds, optional in (
         ("backbone", texts, False), ("weights", paths, False), ("preprocess", paths, True),
-        ("mean", paths, True), ("layer", texts, True), ("device", texts, False),
-        ("cache_dir", paths, True),
+        ("mean", paths, True), ("layer", texts, True), ("engine", texts, False),
+        ("device", texts, False), ("cache_dir", paths, True),
     ):  # fmt: skip
         _check(given, name, isinstance(given[name], kinds), "a text or path", optional=optional)
     for name in ("size", "batch_size"):
@@ -345,6 +359,7 @@ def check_parameters(given: dict[str, Any]) -> None:
     _check(given, "n_jobs", _count(jobs) or jobs == -1, "at least 1, or -1", optional=True)
     _check(given, "pool", given["pool"] in POOLS, ", ".join(POOLS), optional=True)
     _check(given, "resize", given["resize"] in RESIZES, ", ".join(RESIZES), optional=True)
+    check_engine_name(given["engine"])
     check_device_name(given["device"])
 
 

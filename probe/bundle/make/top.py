@@ -41,11 +41,14 @@ class OwnTop:
         """Write it as a bundle; see `write_bundle`."""
         return write_bundle(out, self.about, {WEIGHTS: self.parameters}, [])
 
-    def load(self, *, batch_size: int | None = 1, device: str = "auto") -> Bundle:
+    def load(
+        self, *, batch_size: int | None = 1, engine: str = "auto", device: str = "auto"
+    ) -> Bundle:
         """Return it ready to predict, without writing anything; see `Bundle.load`."""
         networks = build_networks(
-            self.about.networks, {WEIGHTS: self.parameters}, batch_size=batch_size, device=device
-        )
+            self.about.networks, {WEIGHTS: self.parameters}, batch_size=batch_size, engine=engine,
+            device=device,
+        )  # fmt: skip
         return Bundle(about=self.about, networks=networks, heads=())
 
 
