@@ -76,7 +76,7 @@ def make_job(
 class FakeEngine:
     """Projects pixels to 512 features with fixed random numbers."""
 
-    device = "fake"
+    device, devices = "fake", 1
 
     def __init__(self, cuts: Sequence[tuple[Layer, Pool]], batch_size: int = 32) -> None:
         self.batch_size = batch_size

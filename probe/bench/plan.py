@@ -26,6 +26,7 @@ from probe.cache.pending import unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
 from probe.core.short_repr import short_repr
+from probe.engines import default_batch_size
 from probe.errors import ProbeError, UsageError
 from probe.extraction.extract import find_entries, forward_rows
 from probe.extraction.job import Cut, Job
@@ -209,11 +210,12 @@ def _bytes(job: Job, cut: Cut) -> int:
 
 def _timed(planned: Pass, prepared: Prepared, rows: NDArray[np.intp]) -> Pass:
     """Forward a few of the missing rows and see how long that takes; nothing is kept."""
-    per_batch = prepared.batch_size // prepared.job.views
-    if len(rows) <= per_batch * TIMED_BATCHES:  # the measurement would be the work
+    usual = prepared.request.batch_size or default_batch_size(prepared.preprocess.size)
+    if len(rows) * prepared.job.views <= usual * TIMED_BATCHES:  # the measurement would be the work
         return planned
     cuts = [cut for cut, one in zip(planned.cuts, planned.entries, strict=True) if one is None]
     engine = prepared.engine_for(cuts)
+    per_batch = engine.batch_size // prepared.job.views
     batches = [rows[i * per_batch : (i + 1) * per_batch] for i in range(TIMED_BATCHES + 1)]
     since, taken = time.perf_counter(), []
     for forwarded, _ in forward_rows(

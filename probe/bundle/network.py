@@ -148,16 +148,13 @@ def build_networks(
     EngineError
         One cannot run here.
     """
-    from probe.extraction.extract import default_batch_size
-
     made: dict[int, Network] = {}
     for numbers in passes_of(abouts):
         first = abouts[numbers[0]]
         preprocess = first.preprocessing
         running = make_engine(
             first.spec, parameters[first.file], [abouts[one].cut for one in numbers], preprocess,
-            batch_size=batch_size or default_batch_size(preprocess.size), engine=engine,
-            device=device,
+            batch_size=batch_size, engine=engine, device=device,
         )  # fmt: skip
         for output, number in enumerate(numbers):
             made[number] = Network(

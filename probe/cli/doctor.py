@@ -11,9 +11,7 @@ from probe.cli.options import AsJson, CacheDir, cache_folder
 
 PACKAGES = (
     "probe",
-    "onnxruntime",
     "onnx",
-    "mxnet",
     "numpy",
     "h5py",
     "scikit-learn",

@@ -97,7 +97,11 @@ SkipBad = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", "-b", min=1, help="Images in a forward pass.", show_default="by input size"
+        "--batch-size",
+        "-b",
+        min=1,
+        help="Images in a forward pass.",
+        show_default="by input size; four times as many on a GPU",
     ),
 ]
 Workers = Annotated[
@@ -121,8 +125,8 @@ EngineName = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        help="Where the network runs: auto, cpu, gpu or gpu:1; with ONNX Runtime also cuda, "
-        "cuda:1, dml and coreml."
+        help="Where the network runs: auto, cpu, gpu, gpu:1, or gpu:0,1 for two in turn; with ONNX "
+        "Runtime also cuda, dml (DirectML) and coreml. auto is the first GPU, else the CPU."
     ),
 ]
 DtypeName = Literal["float32", "float16"]

@@ -2,6 +2,7 @@
 
     make_engine        a network that is ready for a dataset
     default_engine     which engine that is, where nobody named one
+    default_batch_size how many images a batch has, where nobody said
     forward            a few images, nothing fused: for checks
     first_not_finite   where a network first gives NaN or infinity
     mxnet_json         a network in MXNet's format
@@ -13,6 +14,7 @@ Importing this imports no framework.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -24,17 +26,28 @@ from probe.backbones.cut import Cuts, cut_network
 from probe.backbones.network import NetworkGraph
 from probe.backbones.spec import BackboneSpec
 from probe.core.version import installed_versions
-from probe.engines.base import ENGINES, MXNET_BUILDS, Engine, Parameters, check_device_name
+from probe.engines.base import (
+    ENGINES,
+    MXNET_BUILDS,
+    ONNX_BUILDS,
+    Engine,
+    Parameters,
+    check_device_name,
+    default_batch_size,
+)
+from probe.engines.several import SeveralDevices
 from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import PreprocessSpec
 
 __all__ = [
     "ENGINES",
     "MXNET_BUILDS",
+    "ONNX_BUILDS",
     "Engine",
     "Parameters",
     "check_device_name",
     "check_engine_name",
+    "default_batch_size",
     "default_engine",
     "engine_facts",
     "engine_is_installed",
@@ -71,16 +84,16 @@ def default_engine(device: str = "auto") -> str:
     """
     if device.partition(":")[0] not in ("auto", "gpu") or not installed_versions(MXNET_BUILDS[1:]):
         return "onnx"
-    from probe.engines.onnx.engine import usable_devices
+    from probe.engines.onnx.devices import usable_kinds
 
-    return "onnx" if len(usable_devices()) > 1 else "mxnet"
+    return "onnx" if len(usable_kinds()) > 1 else "mxnet"
 
 
 def make_engine(
     spec: BackboneSpec, parameters: Parameters, cuts: Cuts, preprocess: PreprocessSpec, *,
-    batch_size: int, engine: str = "auto", device: str = "auto",
+    batch_size: int | None, views: int = 1, engine: str = "auto", device: str = "auto",
 ) -> Engine:  # fmt: skip
-    """Return a backbone cut at some layers, with its weights, on one device.
+    """Return a backbone cut at some layers, with its weights, on one device or several.
 
     Parameters
     ----------
@@ -89,12 +102,15 @@ def make_engine(
     cuts : sequence of (Layer, Pool)
     preprocess : PreprocessSpec
         Its arithmetic half becomes the first step.
-    batch_size : int
+    batch_size : int or None
+        Images in a batch, on each device. None for `default_batch_size`.
+    views : int, default=1
+        Views of an image; all of them stand in one batch, whose size is a multiple.
     engine : {"auto", "onnx", "mxnet"}, default="auto"
         See `default_engine`. Their rows agree to 1e-4 of a row's norm.
     device : str, default="auto"
-        ``auto``, ``cpu``, ``gpu`` or ``gpu:1``; for ONNX Runtime also ``cuda``, ``cuda:1``, ``dml``
-        (DirectML) and ``coreml``.
+        ``auto``, ``cpu``, ``gpu``, ``gpu:1``, or ``gpu:0,1`` for batches that go to two in turn;
+        for ONNX Runtime also ``cuda``, ``cuda:1``, ``cuda:0,1``, ``dml`` (DirectML) and ``coreml``.
 
     Raises
     ------
@@ -105,13 +121,21 @@ def make_engine(
     """
     check_engine_name(engine)
     network = cut_network(spec, cuts, preprocess)
+    kind: Callable[..., Engine]
     if (default_engine(device) if engine == "auto" else engine) == "mxnet":
-        from probe.engines.mxnet.engine import MxnetEngine
+        from probe.engines.mxnet.engine import MxnetEngine, choose_devices
 
-        return MxnetEngine(network, parameters, preprocess, batch_size=batch_size, device=device)
-    from probe.engines.onnx.engine import OnnxEngine
+        kind = MxnetEngine
+    else:
+        from probe.engines.onnx.devices import choose_devices
+        from probe.engines.onnx.engine import OnnxEngine
 
-    return OnnxEngine(network, parameters, preprocess, batch_size=batch_size, device=device)
+        kind = OnnxEngine
+    devices = choose_devices(device)
+    size = batch_size or default_batch_size(preprocess.size, gpu=devices != ["cpu"])
+    size = max(size // views, 1) * views
+    made = [kind(network, parameters, preprocess, batch_size=size, device=one) for one in devices]
+    return made[0] if len(made) == 1 else SeveralDevices(made, device)
 
 
 def forward(
@@ -191,15 +215,15 @@ def mxnet_json(network: NetworkGraph) -> str:
 
 def engine_facts() -> dict[str, str]:
     """Return what `probe doctor` says of each engine: its build, its threads, its devices."""
-    from probe.engines.onnx import engine as onnx
+    from probe.engines.onnx.devices import facts as onnx_facts
 
-    facts = {"engine": f"{default_engine()}, where --engine names none", **onnx.facts()}
+    told = {"engine": f"{default_engine()}, where --engine names none", **onnx_facts()}
     try:
         from probe.engines.mxnet.engine import facts as mxnet_facts
 
-        return facts | mxnet_facts()
+        return told | mxnet_facts()
     except EngineError as error:
-        return facts | {"mxnet": f"not used: {error}"}
+        return told | {"mxnet": f"not used: {error}"}
 
 
 def load_mxnet(wanted_by: str) -> Any:

@@ -14,6 +14,7 @@ from probe.errors import EngineError, UsageError
 Parameters = Mapping[str, NDArray[np.float32]]  # by canonical name
 ENGINES = ("onnx", "mxnet")
 # the GPU wheels are packages of their own names
+ONNX_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 MXNET_BUILDS = ("mxnet", *(f"mxnet-cu{cuda}" for cuda in (101, 102, 110, 112, 113, 116, 117)))
 
 
@@ -25,11 +26,14 @@ class Engine(Protocol):
     batch_size : int
         The number of images in every batch; a shorter one is padded by the caller.
     device : str
-        For people and provenance: ``cpu`` or ``gpu:0``.
+        For people: ``cpu``, ``gpu:0`` or ``cuda:0,1``.
+    devices : int
+        How many devices batches go to in turn: so many have to be submitted at once to use them.
     """
 
     batch_size: int
     device: str
+    devices: int
 
     def submit(self, batch: NDArray[np.uint8]) -> Any:
         """Start a forward pass over (batch_size, S, S, 3) RGB and return a ticket for `collect`."""
@@ -42,8 +46,31 @@ class Engine(Protocol):
 
 def check_device_name(name: str) -> None:
     """Raise UsageError unless it is a device's name, whether there is such a device or not."""
-    if not re.fullmatch(r"auto|cpu|coreml|(gpu|cuda|dml)(:[0-9]+)?", name):
-        raise UsageError(f"--device {name}: expected auto, cpu, gpu, gpu:0, cuda:0, dml or coreml")
+    if not re.fullmatch(r"auto|cpu|coreml|(gpu|cuda|dml)(:[0-9]+(,[0-9]+)*)?", name):
+        raise UsageError(
+            f"--device {name}: expected auto, cpu, gpu, gpu:0, cuda:0, cuda:0,1, dml or coreml"
+        )
+    _, numbers = split_device(name)
+    if len(set(numbers)) < len(numbers):
+        raise UsageError(f"--device {name}: names a device twice")
+
+
+def split_device(name: str) -> tuple[str, tuple[int, ...]]:
+    """Return a device's kind and its numbers: cuda and (0, 1) of ``cuda:0,1``, (0,) of ``cuda``."""
+    kind, _, numbers = name.partition(":")
+    return kind, tuple(int(number) for number in numbers.split(",")) if numbers else (0,)
+
+
+def default_batch_size(size: int, *, gpu: bool = False) -> int:
+    """Return how many images of a size fill a batch: on a CPU about 32 of 224 x 224, 8 to 256.
+
+    On a GPU it is four times as many: more fill its cores, and these fit its memory. 128 images of
+    224 x 224 need 3.3 GB for VGG16's two largest maps, and at most 1.3 GB for the maps that are
+    alive at once in other families, so that 8 GB hold them, the weights and cuDNN's workspace.
+    """
+    images = max(32 * 224 * 224 // (size * size), 1)
+    fitting = min(max(1 << (images.bit_length() - 1), 8), 256)
+    return fitting * 4 if gpu else fitting
 
 
 def stopped(runtime: str, reason: str) -> EngineError:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -256,16 +257,12 @@ class _Pace:
         self._observer.advanced(rows)
 
 
-def default_batch_size(size: int) -> int:
-    """Return a batch size that keeps a batch at about 32 images of 224 x 224, from 8 to 256."""
-    images = max(32 * 224 * 224 // (size * size), 1)
-    return min(max(1 << (images.bit_length() - 1), 8), 256)
-
-
 def forward_rows(
     job: Job, engine: Engine, batches: list[NDArray[np.intp]], *, workers: int
 ) -> Iterator[tuple[NDArray[np.intp], list[NDArray[np.float32]]]]:
-    """Forward batches of the dataset's rows, the next one decoded while one is in the network.
+    """Forward batches of the dataset's rows, the next ones decoded while others are in the network.
+
+    Each device computes one batch while another waits for it.
 
     Parameters
     ----------
@@ -282,14 +279,13 @@ def forward_rows(
     # a row and a view as one number: the loader knows of images only
     images = [(batch[:, None] * views + np.arange(views)).reshape(-1) for batch in batches]
     loaded = load_batches(_loader(job), images, batch_size=engine.batch_size, workers=workers)
-    ticket: tuple[NDArray[np.intp], Any] | None = None
+    submitted: deque[tuple[NDArray[np.intp], Any]] = deque()
     for rows, (_, batch) in zip(batches, loaded, strict=True):
-        following = rows, engine.submit(batch)
-        if ticket is not None:
-            yield _collected(engine, *ticket, views)
-        ticket = following
-    if ticket is not None:
-        yield _collected(engine, *ticket, views)
+        submitted.append((rows, engine.submit(batch)))
+        if len(submitted) == 2 * engine.devices:
+            yield _collected(engine, *submitted.popleft(), views)
+    while submitted:
+        yield _collected(engine, *submitted.popleft(), views)
     warn_of_unusual(split.images for split in job.dataset.splits.values())
 
 

@@ -38,6 +38,7 @@ from probe.datasets.listed import listed_folders
 from probe.datasets.table import is_table
 from probe.engines import (
     MXNET_BUILDS,
+    ONNX_BUILDS,
     Engine,
     check_device_name,
     check_engine_name,
@@ -46,10 +47,9 @@ from probe.engines import (
     make_engine,
 )
 from probe.errors import CacheError, ProbeError, UsageError, WeightsError
-from probe.extraction.extract import default_batch_size
 from probe.extraction.job import Job, decide
 from probe.preprocess.spec import PreprocessSpec, load_preprocess
-from probe.preprocess.views import VIEWS, view_count
+from probe.preprocess.views import VIEWS
 from probe.weights import (
     Loaded,
     ResolvedWeights,
@@ -144,7 +144,6 @@ class Prepared:
     backbone: BackboneSpec
     weights: ResolvedWeights
     preprocess: PreprocessSpec
-    batch_size: int
     job: Job
 
     @property
@@ -181,7 +180,8 @@ class Prepared:
             (loaded or self.load(cuts)).parameters,
             cuts,
             self.preprocess,
-            batch_size=self.batch_size,
+            batch_size=self.request.batch_size,
+            views=self.job.views,
             engine=str(self.job.provenance["engine"]),
             device=self.request.device,
         )
@@ -221,7 +221,6 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
         for layer in layers
     ]
     dataset = requested_dataset(request, progress=progress)
-    batch_size = _batch_size(request, preprocess.size)
     job = decide(
         dataset,
         backbone,
@@ -229,7 +228,7 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
         cuts,
         dtype=request.dtype,
         views=request.views,
-        provenance=provenance_of(request, dataset, weights, preprocess, batch_size),
+        provenance=provenance_of(request, dataset, weights, preprocess),
     )
     job = replace(job, provenance={**job.provenance, "engine": _engine_of(request, job)})
     check_first_use(weights, backbone, cache_dir=request.cache_dir, memo=memo)
@@ -239,7 +238,6 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
         backbone=backbone,
         weights=weights,
         preprocess=preprocess,
-        batch_size=batch_size,
         job=job,
     )
 
@@ -337,19 +335,11 @@ def _forget(request: Request, memo: Memo) -> None:
         memo.forget(one)
 
 
-def _batch_size(request: Request, size: int) -> int:
-    """Return how many images a forward pass takes: all views of an image stay together."""
-    views = view_count(request.views)
-    asked = request.batch_size or default_batch_size(size)
-    return max(asked // views, 1) * views
-
-
 def provenance_of(
     request: Request,
     dataset: Dataset,
     weights: ResolvedWeights,
     preprocess: PreprocessSpec,
-    batch_size: int,
 ) -> dict[str, Any]:
     """Return the provenance that an entry records: command, dataset, weights and versions."""
     return {
@@ -364,7 +354,7 @@ def provenance_of(
         "preprocess": preprocess.name,
         "size": preprocess.size,
         "resize": _named_resize(weights, preprocess),
-        "batch_size": batch_size,
+        "batch_size": request.batch_size,  # None: by input size and device
         **(
             {"in_memory": True}
             if dataset.in_memory
@@ -372,7 +362,7 @@ def provenance_of(
         ),
         "versions": {
             "python": platform.python_version(),
-            **installed_versions(("numpy", "pillow", "onnxruntime", *MXNET_BUILDS)),
+            **installed_versions(("numpy", "pillow", *ONNX_BUILDS, *MXNET_BUILDS)),
             "probe": __version__,
         },
     }

@@ -45,7 +45,7 @@ from probe.engines import (
 )
 from probe.errors import UsageError
 from probe.extraction.cached_rows import CachedRows
-from probe.extraction.extract import default_batch_size, extract_features
+from probe.extraction.extract import extract_features
 from probe.extraction.job import decide
 from probe.preprocess.spec import RESIZES, PreprocessSpec, load_preprocess
 from probe.weights import (
@@ -60,7 +60,7 @@ KEPT_ENGINES = 2
 DATASET = "images"  # what entries made here are called
 OWN_FOLDER = "transformer"  # of the state folder: rows without labels are no entry for a head
 
-_engines: OrderedDict[tuple[str, int, str, str], Engine] = OrderedDict()
+_engines: OrderedDict[tuple[str, int | None, str, str], Engine] = OrderedDict()
 _forwarding = threading.RLock()  # MXNet's compiled networks are not safe in several threads
 
 
@@ -281,7 +281,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def _engine(self, plan: _Plan) -> Engine:
         """Return the compiled network; the last few are kept, for clones and folds to share."""
-        size = int(self.batch_size or default_batch_size(plan.preprocess.size))
+        size = None if self.batch_size is None else int(self.batch_size)
         name = (plan.key.recipe, size, self._engine_name(), self.device)
         if name not in _engines:
             spec = BACKBONES[plan.backbone]

@@ -157,9 +157,9 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """Images at a time: a full batch of the network with the largest batches."""
-        sizes = [one.engine.batch_size for bundle in self.bundles for one in bundle.networks]
-        return max(max(sizes) // TTA[self.tta], 1)
+        """Images at a time: as many as fill a batch on every device of a network, at most."""
+        engines = [one.engine for bundle in self.bundles for one in bundle.networks]
+        return max(max(one.batch_size * one.devices for one in engines) // TTA[self.tta], 1)
 
     @property
     def pixels(self) -> int:

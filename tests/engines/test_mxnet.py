@@ -6,7 +6,7 @@ import pytest
 from probe.backbones.catalog import BACKBONES
 from probe.engines import forward, make_engine
 from probe.engines.base import Engine
-from probe.engines.mxnet.engine import choose_device
+from probe.engines.mxnet.engine import choose_devices
 from probe.engines.mxnet.mx import mx
 from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec
@@ -111,14 +111,15 @@ def test_several_cuts_come_from_one_pass() -> None:
     assert all(output.dtype == np.float32 for output in outputs)
 
 
-@pytest.mark.parametrize("word", ["tpu", "cpu:1", "gpu:x", "gpu:-1"])
+@pytest.mark.parametrize("word", ["tpu", "cpu:1", "gpu:x", "gpu:-1", "cuda:0,", "cuda:0,1,0"])
 def test_a_device_that_is_none_is_refused(word: str) -> None:
-    with pytest.raises(UsageError, match="expected auto, cpu, gpu"):
-        choose_device(word)
+    with pytest.raises(UsageError, match=r"expected auto, cpu, gpu|names a device twice"):
+        choose_devices(word)
 
 
 @pytest.mark.skipif(mx.context.num_gpus() > 0, reason="there is a GPU")
 def test_a_gpu_that_is_not_there_says_why() -> None:
-    assert choose_device("auto") == mx.cpu()
-    with pytest.raises(EngineError, match=r"CPU build|sees 0 GPU"):
-        choose_device("gpu")
+    assert choose_devices("auto") == ["cpu"]
+    for word in ("gpu", "gpu:0,1"):
+        with pytest.raises(EngineError, match=r"CPU build|sees 0 GPU"):
+            choose_devices(word)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import multiprocessing
 
 import numpy as np
-import onnxruntime
 import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.cut import cut_network
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.engines import default_engine, first_not_finite, forward, make_engine
-from probe.engines.onnx.engine import OnnxEngine, candidates
+from probe.engines.onnx.engine import OnnxEngine
 from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
 from tests.parameters import draw_parameters
@@ -20,7 +19,6 @@ from tests.parameters import draw_parameters
 RNG = np.random.default_rng(0)
 RESNET = BACKBONES["resnet18"]
 GAP = RESNET.layer("gap")
-WITH_CUDA = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 
 def images(count: int, side: int = 32) -> np.ndarray:
@@ -117,49 +115,6 @@ def test_parameters_that_do_not_fit_end_in_one_line() -> None:
     parameters = draw_parameters(RESNET, GAP) | {"features.0.weight": np.ones((2, 2), np.float32)}
     with pytest.raises(EngineError, match=r"^ONNX Runtime stopped: .*see `probe doctor`$"):
         OnnxEngine(network, parameters, preprocess, batch_size=1, device="cpu")
-
-
-def test_a_device_that_is_not_there_says_what_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(
-        EngineError, match="--device cuda:1: this build of ONNX Runtime runs on cpu"
-    ):
-        candidates("cuda:1")
-    with pytest.raises(UsageError, match="expected auto, cpu, gpu"):
-        candidates("tpu")
-    assert candidates("auto") == [("cpu", 0)]
-    monkeypatch.setattr(
-        onnxruntime,
-        "get_available_providers",
-        lambda: WITH_CUDA,
-    )
-    assert candidates("auto") == [("cuda", 0), ("cpu", 0)]
-    assert candidates("gpu:1") == candidates("cuda:1") == [("cuda", 1)]
-
-
-def test_a_gpu_that_does_not_start_is_refused_by_name_and_passed_over_by_auto(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A build for CUDA on a machine without a driver: ONNX Runtime falls back and says nothing."""
-    monkeypatch.setattr(
-        onnxruntime,
-        "get_available_providers",
-        lambda: WITH_CUDA,
-    )
-    start = onnxruntime.InferenceSession
-
-    def fall_back(model: bytes, options: object, providers: list[object]) -> object:
-        if providers != ["CPUExecutionProvider"]:
-            assert providers[0] == ("CUDAExecutionProvider", {"device_id": 0, "use_tf32": 0})
-        return start(model, options, providers=["CPUExecutionProvider"])
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", fall_back)
-    preprocess = TORCHVISION.with_size(32)
-    given = RESNET, draw_parameters(RESNET, GAP), [(GAP, "none")], preprocess
-    with pytest.raises(EngineError, match="could not start CUDAExecutionProvider"):
-        make_engine(*given, batch_size=1, engine="onnx", device="cuda")
-    engine = make_engine(*given, batch_size=1, engine="onnx", device="auto")
-    assert engine.device == "cpu"
 
 
 def test_an_engine_is_named_or_the_usual_one() -> None:

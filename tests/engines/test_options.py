@@ -10,12 +10,13 @@ import pytest
 
 import probe
 from probe.engines.mxnet.engine import MxnetEngine
-from probe.engines.onnx.engine import OnnxEngine, usable_devices
+from probe.engines.onnx.devices import usable_kinds
+from probe.engines.onnx.engine import OnnxEngine
 from probe.errors import EngineError, UsageError
 from tests.commands import invoke, probe_json
 from tests.finished import save_digits
 
-pytestmark = pytest.mark.skipif(usable_devices() != ["cpu"], reason="there may be a GPU")
+pytestmark = pytest.mark.skipif(usable_kinds() != ["cpu"], reason="there may be a GPU")
 
 # an engine and a device that it lacks -> what it says of that
 LACKING = {

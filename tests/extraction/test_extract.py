@@ -11,8 +11,9 @@ import pytest
 from probe.cache.features import FeatureSet
 from probe.cache.store import Store
 from probe.datasets.spec import Dataset
+from probe.engines import default_batch_size
 from probe.errors import CorruptEntryError, DataError, ImageError
-from probe.extraction.extract import default_batch_size, extract_features, find_entries
+from probe.extraction.extract import extract_features, find_entries
 from probe.extraction.job import Job
 from tests.cache.toy import bytes_without_seal
 from tests.fakes import FakeEngine, MemoryImages, Silent, make_dataset, make_job, make_split
@@ -298,3 +299,4 @@ def test_a_dataset_without_images_is_refused() -> None:
 )
 def test_batches_hold_about_as_many_pixels_at_every_size(size: int, images: int) -> None:
     assert default_batch_size(size) == images
+    assert default_batch_size(size, gpu=True) == 4 * images

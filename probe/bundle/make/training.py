@@ -31,7 +31,6 @@ from probe.errors import BundleError, DataError, ProbeError
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.task import task_of
 from probe.evaluation.units import ALONE, Groups, Units, dealt, relate
-from probe.extraction.extract import default_batch_size
 from probe.extraction.request import Request, repeat, requested_dataset
 from probe.heads.projection import Projection
 from probe.preprocess.resize import resize_image
@@ -177,10 +176,11 @@ def _feature_width(source: Source) -> int:
 
 
 def _compute_features(source: Source, split: Split, on_rows: OnRows) -> NDArray[np.float32]:
-    spec, size = BACKBONES[source.key.backbone], default_batch_size(source.preprocess.size)
     engine = make_engine(
-        spec, source.loaded.parameters, [source.cut], source.preprocess, batch_size=size
-    )
+        BACKBONES[source.key.backbone], source.loaded.parameters, [source.cut], source.preprocess,
+        batch_size=None,
+    )  # fmt: skip
+    size = engine.batch_size
     numbers = np.arange(len(split))
     batches = [numbers[start : start + size] for start in range(0, len(split), size)]
 

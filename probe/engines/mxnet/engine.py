@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph, Shape
-from probe.engines.base import Parameters, check_device_name, stopped
+from probe.engines.base import Parameters, check_device_name, split_device, stopped
 from probe.engines.mxnet.graph import Symbol, symbol_of
 from probe.engines.mxnet.mx import mx, threads
 from probe.errors import EngineError
@@ -27,44 +27,46 @@ def gpu_count() -> int:
         return 0
 
 
-def choose_device(name: str) -> Any:
-    """Return MXNet's context for ``auto``, ``cpu``, ``gpu`` or ``gpu:1``.
+def choose_devices(name: str) -> list[str]:
+    """Return the devices that a name means, each of which runs networks: ``cpu``, ``gpu:0`` ...
+
+    ``auto`` is the first GPU, or the CPU where it runs none; ``gpu:0,1`` are two.
 
     Raises
     ------
     UsageError
-        The word is none of those.
+        The name is none.
     EngineError
         A GPU was asked for and cannot be used; says why.
     """
     check_device_name(name)
-    kind, _, index = name.partition(":")
+    kind, numbers = split_device(name)
     if kind in ("dml", "coreml"):
         raise EngineError(f"--device {name} is for ONNX Runtime, and MXNet is the engine here")
-    if kind == "cpu":
-        return mx.cpu()
-    count, number = gpu_count(), int(index or 0)
+    count = gpu_count()
     if kind == "auto":
-        return mx.gpu(0) if count and _works(mx.gpu(0)) else mx.cpu()
+        return ["gpu:0"] if count and _works(0) else ["cpu"]
+    if kind == "cpu":
+        return ["cpu"]
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise EngineError(
             f"--device {name}: this MXNet is the CPU build; the README says how to swap in another"
         )
-    if number >= count:
+    if max(numbers) >= count:
         raise EngineError(f"--device {name}: MXNet sees {count} GPU(s); `probe doctor` says more")
-    if not _works(mx.gpu(number)):
+    if not all(map(_works, numbers)):
         raise EngineError(
             f"--device {name}: the GPU does not run this MXNet's kernels (they stop at compute "
             "capability 8.6); use --device cpu"
         )
-    return mx.gpu(number)
+    return [f"gpu:{number}" for number in numbers]
 
 
-def _works(context: Any) -> bool:
+def _works(number: int) -> bool:
     try:
-        return bool((mx.nd.ones((2, 2), ctx=context) + 1).asnumpy()[0, 0] == 2)
+        return bool((mx.nd.ones((2, 2), ctx=mx.gpu(number)) + 1).asnumpy()[0, 0] == 2)
     except mx.MXNetError as error:
-        log.warning("%s is not usable: %s", context, str(error).splitlines()[0])
+        log.warning("gpu:%d is not usable: %s", number, str(error).splitlines()[0])
         return False
 
 
@@ -80,7 +82,8 @@ class MxnetEngine:
         From pixels on, see `probe.backbones.cut`.
     parameters : mapping of canonical name to float32 array
         All that the network uses; more is ignored.
-    device : str, default="auto"
+    device : str, default="cpu"
+        One device, see `choose_devices`.
 
     Raises
     ------
@@ -90,13 +93,11 @@ class MxnetEngine:
 
     def __init__(
         self, network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec, *,
-        batch_size: int, device: str = "auto",
+        batch_size: int, device: str = "cpu",
     ) -> None:  # fmt: skip
-        self.batch_size = batch_size
-        self._context = choose_device(device)
-        self.device = (
-            str(self._context).replace("(", ":").rstrip(")").removesuffix("cpu:0") or "cpu"
-        )
+        self.batch_size, self.device, self.devices = batch_size, device, 1
+        kind, (number, *_) = split_device(device)
+        self._context = mx.cpu() if kind == "cpu" else mx.gpu(number)
         shape = (batch_size, preprocess.size, preprocess.size, 3)
         graph = symbol_of(network, shape)
         gain, shift = preprocess.arithmetic()
@@ -157,22 +158,17 @@ def facts() -> dict[str, str]:
     """Return what there is of MXNet here, for people; see `probe.engines.engine_facts`."""
 
     features: Any = mx.runtime.Features()
-    kind = "CUDA build" if features.is_enabled("CUDA") else "CPU build"
-    if not features.is_enabled("CUDA"):
-        why = "not used: this MXNet is the CPU build (README: Using a GPU)"
+    cuda, fused = features.is_enabled("CUDA"), features.is_enabled("MKLDNN")
+    if not cuda:
+        gpu = "not in this build (README: Using a GPU)"
     elif not gpu_count():
-        why = "not used: MXNet sees no GPU; check the driver, CUDA_VISIBLE_DEVICES and cuDNN 8"
-    elif choose_device("auto").device_type == "cpu":
-        why = "not used: this build's kernels stop at compute capability 8.6, the GPU is newer"
+        gpu = "MXNet sees no GPU; check the driver, CUDA_VISIBLE_DEVICES and cuDNN 8"
+    elif choose_devices("auto") == ["cpu"]:
+        gpu = "this build's kernels stop at compute capability 8.6, the GPU is newer"
     else:
-        why = f"used by --device auto: {gpu_count()} found"
-    fused = (
-        "MKLDNN kernels, fused"
-        if features.is_enabled("MKLDNN")
-        else "no MKLDNN: convolutions are slow"
-    )
+        gpu = f"runs networks on {gpu_count()} of them"
     return {
-        "mxnet": f"{mx.__version__}, {kind}, {fused}",
-        "threads": f"{threads()} for MXNet",
-        "gpu": why,
+        "mxnet": f"MXNet {mx.__version__} ({'CUDA' if cuda else 'CPU'} build), {threads()} threads "
+        f"on the CPU, {'fused MKLDNN kernels' if fused else 'no MKLDNN: slow convolutions'}",
+        "mxnet on gpu": gpu,
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -13,23 +12,12 @@ from numpy.typing import NDArray
 
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph
 from probe.core.machine import computing_threads
-from probe.engines.base import Parameters, check_device_name, stopped
+from probe.engines.base import Parameters
+from probe.engines.onnx.devices import open_session, run_session
 from probe.engines.onnx.graph import onnx_model, onnx_nodes
-from probe.errors import EngineError
 from probe.preprocess.spec import PreprocessSpec
 
-CPU = "CPUExecutionProvider"
-# what a word of --device means to ONNX Runtime; ``gpu`` takes the first that is there
-PROVIDERS = {
-    "cuda": "CUDAExecutionProvider",
-    "dml": "DmlExecutionProvider",
-    "coreml": "CoreMLExecutionProvider",
-}
-# TF32 rounds the factors of products to 10 bits: rows would differ by more than 1e-4 between GPUs
-EXACT = {"CUDAExecutionProvider": {"use_tf32": 0}}
 SMALL = 1024  # bytes; such arrays stay in the model, where shape inference sees them
-
-_SILENT = 4  # ONNX Runtime's level of logging: fatal only; errors come as exceptions
 
 
 class OnnxEngine:
@@ -43,17 +31,15 @@ class OnnxEngine:
         All that the network uses; more is ignored.
     preprocess : PreprocessSpec
     batch_size : int
-    device : str, default="auto"
-        ``auto`` is the first CUDA device that runs the network, else the CPU.
+    device : str, default="cpu"
+        One device, see `probe.engines.onnx.devices.choose_devices`.
     optimize : bool, default=True
         Fuse and fold operations; without, each runs as it is written.
 
     Raises
     ------
-    UsageError
-        The device's name is none.
     EngineError
-        The device is not there, or ONNX Runtime cannot run the network on it.
+        ONNX Runtime cannot run the network there.
 
     References
     ----------
@@ -62,9 +48,9 @@ class OnnxEngine:
 
     def __init__(
         self, network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec, *,
-        batch_size: int, device: str = "auto", optimize: bool = True,
+        batch_size: int, device: str = "cpu", optimize: bool = True,
     ) -> None:  # fmt: skip
-        self.batch_size = batch_size
+        self.batch_size, self.device, self.devices = batch_size, device, 1
         gain, shift = preprocess.arithmetic()
         nodes, values = onnx_nodes(network, {**parameters, GAIN: gain, SHIFT: shift})
         # the session reads the arrays where they lie, so they must outlive it
@@ -77,26 +63,11 @@ class OnnxEngine:
             [_initializer(name, value) for name, value in self._arrays.items()],
         ).SerializeToString()
         self._optimize, self._outputs = optimize, list(network.outputs)
-        self._asked, self._left = device, list[Any]()
+        self._left = list[Any]()
         self._start()
 
     def _start(self) -> None:
-        self._session, self.device = self._first_that_works(self._asked)
-        # one batch computes while others are decoded
-        self._thread, self._process = ThreadPoolExecutor(1, "onnx"), os.getpid()
-
-    def _first_that_works(self, device: str) -> tuple[Any, str]:
-        *others, last = candidates(device)
-        for name, number in others:
-            try:
-                return self._open(name, number)
-            except EngineError:
-                continue
-        return self._open(*last)
-
-    def _open(self, device: str, number: int) -> tuple[Any, str]:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = _SILENT
         options.intra_op_num_threads = computing_threads()
         # a thread that waits gives its core to those that decode
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -106,23 +77,9 @@ class OnnxEngine:
         options.add_external_initializers(
             large, [onnxruntime.OrtValue.ortvalue_from_numpy(self._arrays[name]) for name in large]
         )
-        providers: list[Any] = [CPU]
-        if device != "cpu":
-            named = PROVIDERS[device]
-            asked = {"device_id": number} if device != "coreml" else {}
-            providers.insert(0, (named, {**asked, **EXACT.get(named, {})}))
-        try:
-            session = onnxruntime.InferenceSession(self._model, options, providers=providers)
-            session.disable_fallback()
-        except Exception as error:  # its exceptions share no base class but this one
-            raise stopped("ONNX Runtime", _first_line(error)) from error
-        if device != "cpu" and session.get_providers()[0] == CPU:
-            raise EngineError(
-                f"--device {device}: ONNX Runtime could not start {PROVIDERS[device]}, most often "
-                "since a library of the driver is missing or of another version; `probe doctor` "
-                "says more"
-            )
-        return session, "cpu" if device == "cpu" else f"{device}:{number}"
+        self._session = open_session(self._model, options, self.device)
+        # one batch computes while others are decoded
+        self._thread, self._process = ThreadPoolExecutor(1, "onnx"), os.getpid()
 
     def submit(self, batch: NDArray[np.uint8]) -> Future[list[NDArray[np.float32]]]:
         """Start a forward pass; see `Engine.submit`."""
@@ -132,53 +89,11 @@ class OnnxEngine:
             # a fork copies a session without its threads: it can neither run nor be closed here
             self._left += [self._session, self._thread]
             self._start()
-        return self._thread.submit(self._session.run, self._outputs, {INPUT: batch})
+        return self._thread.submit(run_session, self._session, self._outputs, {INPUT: batch})
 
     def collect(self, ticket: Future[list[NDArray[np.float32]]]) -> list[NDArray[np.float32]]:
         """Wait for a batch; see `Engine.collect`."""
-        try:
-            return ticket.result()
-        except Exception as error:  # see above
-            raise stopped("ONNX Runtime", _first_line(error)) from error
-
-
-def candidates(device: str) -> Sequence[tuple[str, int]]:
-    """Return the devices that a name may mean, the preferred first, as (kind, number).
-
-    Raises
-    ------
-    UsageError
-        The name is none.
-    EngineError
-        This build of ONNX Runtime cannot use such a device.
-    """
-    check_device_name(device)
-    kind, _, number = device.partition(":")
-    usable = usable_devices()
-    if kind == "auto":
-        return [("cuda", 0), ("cpu", 0)] if "cuda" in usable else [("cpu", 0)]
-    if kind == "gpu" and len(usable) > 1:
-        kind = usable[1]
-    if kind in usable:
-        return [(kind, int(number or 0))]
-    raise EngineError(
-        f"--device {device}: this build of ONNX Runtime runs on {', '.join(usable)}; "
-        "`pip install onnxruntime-gpu` in its place brings CUDA"
-    )
-
-
-def usable_devices() -> list[str]:
-    """Return the kinds of devices that this build of ONNX Runtime can use, the CPU first."""
-    there = onnxruntime.get_available_providers()
-    return ["cpu", *(word for word, provider in PROVIDERS.items() if provider in there)]
-
-
-def facts() -> dict[str, str]:
-    """Return what `probe doctor` says of ONNX Runtime: its version, its threads, its devices."""
-    return {
-        "onnx runtime": f"{onnxruntime.__version__}, {computing_threads()} threads, runs on "
-        f"{', '.join(usable_devices())}"
-    }
+        return ticket.result()
 
 
 def _initializer(name: str, value: NDArray[Any]) -> Any:
@@ -193,8 +108,3 @@ def _initializer(name: str, value: NDArray[Any]) -> Any:
     )  # fmt: skip
     made.external_data.add(key="location", value="memory")
     return made
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
