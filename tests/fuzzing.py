@@ -36,7 +36,7 @@ from probe.evaluation.predictions import Predictions, load_predictions, save_pre
 from probe.heads import load_head
 from probe.heads.history import load_history
 from probe.predict.inputs import find_images
-from probe.preprocess.spec import load_preprocess
+from probe.preprocess.load import load_preprocess
 from probe.runs.results import read_run
 from probe.weights import open_tensors
 from probe.weights.caffe_file import read_mean
@@ -228,6 +228,7 @@ CURVE = {
 }  # fmt: skip
 LIST = "image,label,split\n" + "".join(f"im/{k}.png,{NAMES[k]},train\n" for k in range(N))
 PREPROCESS = {"size": 32, "resize": "squash", "scale": 0.5, "mean": [1.0, 2, 3], "channels": "BGR"}
+PUBLISHED = json.loads(Path(__file__).with_name("preprocess").joinpath("goldens.json").read_text())
 HISTORY = "epoch,train_loss,train_top1,val_loss\n1,0.5,0.5,0.4\n2,0.4,0.6,0.4\n"
 
 READERS: dict[str, Reader] = {
@@ -292,6 +293,14 @@ READERS: dict[str, Reader] = {
     ),
     "preprocessing": Reader(
         write=_json(PREPROCESS), read=lambda p: load_preprocess(str(p)), name="x.json"
+    ),
+    "transformers' preprocessing": Reader(
+        write=_json(PUBLISHED["transformers"]["efficientnet"]["file"]),
+        read=lambda p: load_preprocess(str(p)), name="preprocessor_config.json",
+    ),
+    "timm's preprocessing": Reader(
+        write=_json(PUBLISHED["timm"]["resnet50.a1_in1k"]["file"]),
+        read=lambda p: load_preprocess(str(p)), name="config.json",
     ),
     "head": Reader(write=_head, read=load_head, name="x.safetensors"),
     "bundle.json": Reader(

@@ -94,7 +94,8 @@ def extract(
     weights : str or path, default="auto"
         A file, a name in `probe.WEIGHTS`, ``auto`` (what is at hand) or ``random:SEED``.
     preprocess : str or path, optional
-        What the weights were trained on: a name or a JSON file. Known weights bring it.
+        What the weights were trained on: a name of probe's or torchvision's, a JSON file of
+        probe's, transformers' or timm's, or a folder with one. Known weights bring it.
     mean : path, optional
         A mean image of Caffe's, whose channels' means replace those of the preprocessing.
     layer : str, optional

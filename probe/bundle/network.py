@@ -164,5 +164,8 @@ def build_networks(
 
 
 def resizing(spec: PreprocessSpec) -> tuple[object, ...]:
-    """Return a key of how images are resized; normalisation is part of the network."""
-    return spec.size, spec.resize, spec.crop_fraction, spec.interpolation, spec.antialias
+    """Return a key of the resized pixels; normalisation is part of the network."""
+    return (
+        spec.size, spec.resize, spec.crop_fraction, spec.interpolation, spec.antialias,
+        spec.crop_rounding, spec.fill if spec.resize == "pad" else None,
+    )  # fmt: skip

@@ -38,7 +38,8 @@ Weights = Annotated[
 Preprocess = Annotated[
     str | None,
     typer.Option(
-        help="What the weights were trained on: a name or a JSON file. Known weights bring it."
+        help="What the weights were trained on: a name of probe's or torchvision's, a JSON file of "
+        "probe's, transformers' or timm's, or a folder with one. Known weights bring it."
     ),
 ]
 Mean = Annotated[

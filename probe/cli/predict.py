@@ -50,8 +50,8 @@ Classes = Annotated[
 Preprocess = Annotated[
     str | None,
     typer.Option(
-        help="With --backbone: what the weights were trained on, a name or a JSON file; known "
-        "weights bring it."
+        help="With --backbone: what the weights were trained on, a name, a JSON file or a "
+        "published folder; known weights bring it."
     ),
 ]
 Tta = Annotated[

@@ -102,8 +102,9 @@ Backbone = Annotated[
 Preprocess = Annotated[
     str | None,
     typer.Option(
-        help="Preprocessing that the weights were trained with: a name or a JSON file. Known "
-        "weights bring it."
+        help="Preprocessing that the weights were trained with: a name of probe's or "
+        "torchvision's, a JSON file of probe's, transformers' or timm's, or a folder with one. "
+        "Known weights bring it."
     ),
 ]
 
@@ -199,7 +200,7 @@ def _resolved(
 ) -> tuple[ResolvedWeights, BackboneSpec, Memo, Path]:
     from probe.backbones.catalog import BACKBONES
     from probe.core.memo import Memo
-    from probe.preprocess.spec import load_preprocess
+    from probe.preprocess.load import load_preprocess
     from probe.weights import backbone_for, resolve_weights
 
     folder = cache_folder(cache_dir)

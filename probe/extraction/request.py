@@ -48,7 +48,8 @@ from probe.engines import (
 )
 from probe.errors import CacheError, ProbeError, UsageError, WeightsError
 from probe.extraction.job import Job, decide
-from probe.preprocess.spec import PreprocessSpec, load_preprocess
+from probe.preprocess.load import load_preprocess
+from probe.preprocess.spec import PreprocessSpec
 from probe.preprocess.views import VIEWS
 from probe.weights import (
     Loaded,

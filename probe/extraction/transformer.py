@@ -47,7 +47,8 @@ from probe.errors import UsageError
 from probe.extraction.cached_rows import CachedRows
 from probe.extraction.extract import extract_features
 from probe.extraction.job import decide
-from probe.preprocess.spec import RESIZES, PreprocessSpec, load_preprocess
+from probe.preprocess.load import load_preprocess
+from probe.preprocess.spec import RESIZES, PreprocessSpec
 from probe.weights import (
     ResolvedWeights,
     check_first_use,
@@ -74,7 +75,8 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     weights : str, default="auto"
         A file, a name in `WEIGHTS`, ``auto`` for what is at hand, or ``random:SEED``.
     preprocess : str, optional
-        A name or a JSON file, for weights that do not bring it.
+        For weights that do not bring it: a name of probe's or torchvision's, a JSON file of
+        probe's, transformers' or timm's, or a folder with one.
     mean : str or Path, optional
         A mean image of Caffe's, ``FILE.binaryproto``: its channels' means replace those of the
         preprocessing.

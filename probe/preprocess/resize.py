@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probe.preprocess.spec import Interpolation, PreprocessSpec, UInt8Image
+from probe.preprocess.spec import CropRounding, Interpolation, PreprocessSpec, UInt8Image
 
 STRIP = 64  # times the crop's area: of a larger resized image only the crop is computed
 PART = 2**24  # bytes of an image that are handed to Pillow at once
@@ -67,25 +68,32 @@ class Grid:
 
     height: int
     width: int
+    crop_rounding: CropRounding
 
     @classmethod
     def of(cls, spec: PreprocessSpec, height: int, width: int) -> Grid:
         """Return the sides that an image of `height` x `width` pixels is resized to."""
-        short = spec.short_side
+        tall = wide = short = spec.short_side
         match spec.resize:
             case "squash":
-                return cls(height=short, width=short)
+                pass
             case "pad":
                 scale = spec.size / max(height, width)
-                return cls(height=max(round(height * scale), 1), width=max(round(width * scale), 1))
+                tall, wide = max(round(height * scale), 1), max(round(width * scale), 1)
             case "crop":  # torchvision truncates the longer side
                 if height <= width:
-                    return cls(height=short, width=int(short * width / height))
-                return cls(height=int(short * height / width), width=short)
+                    wide = int(short * width / height)
+                else:
+                    tall = int(short * height / width)
+        return cls(height=tall, width=wide, crop_rounding=spec.crop_rounding)
 
     def offset(self, size: int) -> tuple[int, int]:
-        """Return (top, left) of the central square; halves are rounded to even, as torchvision."""
-        return max(round((self.height - size) / 2), 0), max(round((self.width - size) / 2), 0)
+        """Return (top, left) of the central square."""
+        return self._margin(self.height, size), self._margin(self.width, size)
+
+    def _margin(self, side: int, size: int) -> int:
+        half = (side - size) / 2
+        return max(round(half) if self.crop_rounding == "even" else math.floor(half), 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from probe.errors import UsageError
 Resize = Literal["crop", "squash", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 Channels = Literal["RGB", "BGR"]
+CropRounding = Literal["even", "down"]
 UInt8Image = NDArray[np.uint8]
 
 RESIZES: tuple[Resize, ...] = get_args(Resize)
@@ -60,6 +61,10 @@ class PreprocessSpec:
         With half-pixel centres. Bicubic is Keys' kernel with a = -0.5.
     antialias : bool
         Widen the kernel when shrinking, as Pillow does and TensorFlow by default does not.
+    crop_rounding : {"even", "down"}
+        Where the crop begins if the margin is an odd number of pixels: ``even`` rounds the half
+        pixel to the even one, as torchvision and timm do, and ``down`` rounds it down, as
+        transformers does. It moves one image in four by a pixel.
     channels : {"RGB", "BGR"}
     scale : float
         Factor on 0..255 pixel values, applied before mean and std.
@@ -77,6 +82,7 @@ class PreprocessSpec:
     crop_fraction: float = 1.0
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
+    crop_rounding: CropRounding = "even"
     channels: Channels = "RGB"
     scale: float = 1.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -111,6 +117,7 @@ class PreprocessSpec:
         right = self.interpolation in get_args(Interpolation)
         yield "interpolation", right, "bilinear or bicubic"
         yield "antialias", isinstance(self.antialias, bool), "true or false"
+        yield "crop_rounding", self.crop_rounding in get_args(CropRounding), "even or down"
         yield "channels", self.channels in get_args(Channels), "RGB or BGR"
         yield "scale", _finite(self.scale) and self.scale > 0, "a positive number"
         for field in ("mean", "std"):
@@ -168,8 +175,15 @@ class PreprocessSpec:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return the spec as plain JSON values, `name` included."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        """Return the spec as plain JSON values, `name` included.
+
+        The usual rounding of crops is left out: files and keys were written before there was a
+        choice.
+        """
+        fields: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        if self.crop_rounding == "even":
+            del fields["crop_rounding"]
+        return fields
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that determine the pixels, for a cache key: all but the name."""
@@ -219,7 +233,8 @@ class PreprocessSpec:
 
     def _steps(self) -> str:
         """Return the steps of the resize policy in words."""
-        cropped = f" then centre crop {self.size}"
+        rounded = ", rounded down" * (self.crop_rounding == "down")
+        cropped = f" then centre crop {self.size}{rounded}"
         match self.resize:
             case "squash":
                 return f"squash to {self.short_side}{cropped * (self.short_side != self.size)}"
@@ -280,34 +295,6 @@ PRESETS = {
 }  # fmt: skip
 
 
-def load_preprocess(name_or_file: str) -> PreprocessSpec:
-    """Return a preset by name, or the spec in a JSON file.
-
-    Raises
-    ------
-    UsageError
-        It is neither, or the file does not hold a valid spec: a field is missing, unknown, given
-        twice, out of range or without effect, or contradicts another.
-    """
-    if name_or_file in PRESETS:
-        return PRESETS[name_or_file]
-    path = Path(name_or_file)
-    if not path.is_file():
-        raise UsageError(
-            f"--preprocess {name_or_file}: neither a file nor one of {', '.join(PRESETS)}"
-        )
-    try:
-        if path.stat().st_size > MAX_TEXT:
-            raise UsageError(f"{path}: not a preprocessing, which has a dozen fields in JSON")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a JSON file ({error})") from None
-    spec = decode_preprocess(text, str(path))
-    if problem := _contradiction(spec):
-        raise UsageError(f"{path}: {problem}")
-    return spec
-
-
 def decode_preprocess(text: str, where: str) -> PreprocessSpec:
     """Return the spec that a JSON text holds; `where` names its source in messages.
 
@@ -316,40 +303,29 @@ def decode_preprocess(text: str, where: str) -> PreprocessSpec:
     UsageError
         It is no JSON, or a field is missing, unknown, given twice or out of range.
     """
+    return PreprocessSpec.from_json(decode_json(text, where), where)
+
+
+def decode_json(text: str, where: str) -> object:
+    """Return what a JSON text holds; `where` names its source in messages.
+
+    Raises
+    ------
+    UsageError
+        It is no JSON, or a field is given twice.
+    """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise UsageError(f"{where}: field {twice[0]!r} is given twice")
-        return dict(pairs)
+        fields = dict(pairs)
+        if len(fields) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise UsageError(f"{where}: field {twice!r} is given twice")
+        return fields
 
     try:
-        data = json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=once)
     except UsageError:
         raise
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not a JSON file ({error})") from None
-    return PreprocessSpec.from_json(data, where)
-
-
-def _contradiction(spec: PreprocessSpec) -> str | None:
-    """Return a message about fields of a user's file that contradict each other, or None."""
-    if spec.crop_fraction < 1 and spec.short_side == spec.size:
-        return (
-            f"field crop_fraction is {spec.crop_fraction!r} and has no effect: of {spec.size} "
-            "pixels it cuts nothing off; leave it out"
-        )
-    top = 255 * spec.scale  # the largest value of a pixel that mean and std are taken of
-    for field, values in (("mean", spec.mean), ("std", tuple(s for s in spec.std if s != 1))):
-        if any(not -1e-6 * top <= value <= (1 + 1e-6) * top for value in values):
-            return (
-                f"field {field} is {getattr(spec, field)}, and scale {spec.scale:.6g} brings "
-                f"pixels to 0 to {top:.6g}: no image has such a {field}; give scale, mean and std "
-                "in one unit"
-            )
-    if spec.scale == 1 and all(0 < value < 1 for value in (*spec.mean, *spec.std)):
-        return (
-            f"field mean is {spec.mean}, of pixels from 0 to 1, and scale leaves them from 0 to "
-            f"255; add scale {1 / 255!r}, or give mean and std of 0 to 255"
-        )
-    return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from probe.bundle import ABOUT, WEIGHTS, Bundle
 from probe.bundle.files import CARD
 from probe.bundle.make import bundle_run
 from probe.bundle.make.source import share_parameters
+from probe.bundle.network import resizing
 from probe.cache.store import Store
 from probe.datasets import Dataset, load_dataset
 from probe.engines import forward
@@ -37,6 +39,7 @@ from probe.predict.explain import (
     occlusion_map,
     widest_input,
 )
+from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
 from tests.commands import probe, probe_json
 from tests.finished import make_bundle, save_digits
@@ -372,3 +375,25 @@ def test_what_is_wrong_is_one_line(
     change(damaged, networks=about["networks"][:1])
     with pytest.raises(BundleError, match="names other files"):
         Bundle.load(damaged)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 24}, {"resize": "squash"}, {"crop_fraction": 0.8}, {"interpolation": "bicubic"},
+        {"antialias": False}, {"crop_rounding": "down"}, {"channels": "BGR"}, {"scale": 2.0},
+        {"mean": (0.1, 0.2, 0.3)}, {"std": (0.3, 0.3, 0.3)},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("resize", ["crop", "pad"])
+def test_networks_share_resized_images_only_where_they_are_the_same(
+    resize: str, change: dict[str, Any]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (40, 47, 3), dtype=np.uint8)
+    spec = replace(TORCHVISION.with_size(32), resize=resize)
+    if resize == "pad" and "crop_fraction" in change:
+        pytest.skip("nothing is cut off")
+    other = replace(spec, **change)
+    same = np.array_equal(resize_image(image, spec), resize_image(image, other))
+    assert same or resizing(spec) != resizing(other)

@@ -16,6 +16,7 @@ from PIL import Image
 from probe.cache.key import canonical_json, preprocess_identity
 from probe.errors import UsageError
 from probe.preprocess import known_pixels
+from probe.preprocess.load import load_preprocess
 from probe.preprocess.resize import Window, resize_image
 from probe.preprocess.spec import (
     CAFFE_BGR,
@@ -26,7 +27,6 @@ from probe.preprocess.spec import (
     TORCHVISION,
     PreprocessSpec,
     Resize,
-    load_preprocess,
 )
 from probe.preprocess.views import image_views
 
@@ -377,6 +377,7 @@ def test_each_field_is_part_of_the_identity(field: str) -> None:
         "crop_fraction": 0.5,
         "interpolation": "bicubic",
         "antialias": False,
+        "crop_rounding": "down",
         "channels": "BGR",
         "scale": 3.0,
         "mean": (9.0, 9.0, 9.0),

@@ -14,7 +14,7 @@ from probe.engines.mxnet.mx import mx
 from probe.errors import UsageError, WeightsError
 from probe.extraction.request import Prepared, Request, prepare, repeat
 from probe.extraction.transformer import FrozenBackbone
-from probe.preprocess.spec import load_preprocess
+from probe.preprocess.load import load_preprocess
 from probe.weights import ResolvedWeights, resolve_weights, with_mean
 from probe.weights.fit import fit_file
 from probe.weights.gluon_file import read_gluon

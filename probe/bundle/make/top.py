@@ -22,7 +22,7 @@ from probe.bundle import (
 from probe.core.memo import Memo
 from probe.core.short_repr import short_repr
 from probe.errors import BundleError, UsageError, WeightsError
-from probe.preprocess.spec import load_preprocess
+from probe.preprocess.load import load_preprocess
 from probe.weights import class_names, resolve_weights, with_mean
 
 LONGEST_PATH, MAX_NAMES = 4096, 1 << 24
