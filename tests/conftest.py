@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from probe.engines import engine_is_installed, load_mxnet
+
+NO_MXNET = "needs MXNet, which is not installed"
 
 # The same examples each time, so that a red run can be run again; HYPOTHESIS_PROFILE=explore
 # looks for new ones.
@@ -24,6 +29,14 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in ("TORCH_HOME", "KERAS_HOME", "MXNET_HOME"):  # what lies there must not matter
         os.environ[name] = "/nonexistent"
+
+
+@pytest.fixture(scope="session")
+def mx() -> Any:
+    """MXNet; where it is not installed, tests that ask for it are skipped."""
+    if not engine_is_installed("mxnet"):
+        pytest.skip(NO_MXNET)
+    return load_mxnet("a test").mx
 
 
 @pytest.fixture(scope="session")

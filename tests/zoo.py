@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from probe.engines.mxnet.mx import mx
-
 OTHERWISE = {
     "inception_v3": "inceptionv3",
     "mobilenet_v1": "mobilenet1.0", "mobilenet_v2": "mobilenetv2_1.0",
@@ -17,6 +15,6 @@ LACKING = (
 )  # fmt: skip
 
 
-def zoo_network(backbone: str) -> Any:
+def zoo_network(mx: Any, backbone: str) -> Any:
     """Return the zoo's network of that backbone's name, its parameters not yet allocated."""
     return mx.gluon.model_zoo.vision.get_model(OTHERWISE.get(backbone, backbone))

@@ -29,6 +29,7 @@ from probe.core.version import installed_versions
 from probe.engines.base import (
     ENGINES,
     MXNET_BUILDS,
+    MXNET_NEEDS,
     ONNX_BUILDS,
     Engine,
     Parameters,
@@ -65,8 +66,8 @@ def check_engine_name(name: str) -> None:
         raise UsageError(f"--engine {name}: expected auto, {' or '.join(ENGINES)}")
     if not engine_is_installed(name):
         raise EngineError(
-            f"--engine {name}: MXNet is not installed; `pip install mxnet==1.9.1`, or leave "
-            "--engine out"
+            f"--engine {name}: MXNet is not installed; leave --engine out, or "
+            f"`pip install mxnet==1.9.1`: {MXNET_NEEDS}"
         )
 
 
@@ -218,6 +219,9 @@ def engine_facts() -> dict[str, str]:
     from probe.engines.onnx.devices import facts as onnx_facts
 
     told = {"engine": f"{default_engine()}, where --engine names none", **onnx_facts()}
+    if not engine_is_installed("mxnet"):
+        users = "`probe promote`, --engine mxnet and export --to mxnet"
+        return told | {"mxnet": f"not installed; only {users} need it. {MXNET_NEEDS}"}
     try:
         from probe.engines.mxnet.engine import facts as mxnet_facts
 
@@ -237,8 +241,10 @@ def load_mxnet(wanted_by: str) -> Any:
     Raises
     ------
     EngineError
-        It cannot be imported; says why in one line.
+        It is not installed or cannot be imported; says why in one line.
     """
+    if not engine_is_installed("mxnet"):
+        raise EngineError(f"{wanted_by} needs MXNet, which is not installed: {MXNET_NEEDS}")
     try:
         from probe.engines.mxnet import tools
     except EngineError as error:

@@ -17,6 +17,10 @@ ENGINES = ("onnx", "mxnet")
 ONNX_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 MXNET_BUILDS = ("mxnet", *(f"mxnet-cu{cuda}" for cuda in (101, 102, 110, 112, 113, 116, 117)))
 
+MXNET_NEEDS = (
+    "MXNet 1.9.1 runs on Python 3.11 and 3.12, on Linux and Macs with Intel, with NumPy 1.26"
+)
+
 
 class Engine(Protocol):
     """A frozen network that is ready to run.

@@ -139,9 +139,10 @@ class Predictions:
         if self.logits is not None:
             return self.logits
         p = self.probabilities.astype(np.float64)
-        least = np.finfo(np.float32).smallest_subnormal
+        float32 = np.finfo(np.float32)
+        least, most = float(float32.smallest_subnormal), 1 - float(float32.epsneg) / 2
         if not self.task.exclusive:
-            return self.task.logits_of(p.clip(least, 1 - np.finfo(np.float32).epsneg / 2))
+            return self.task.logits_of(p.clip(least, most))
         known = (p > 0).any(axis=0)  # elsewhere a class without training rows
         return self.task.logits_of(np.where(known, np.maximum(p, least), 0))
 

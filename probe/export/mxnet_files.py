@@ -64,7 +64,7 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
 
 def _imported(symbol: Path, params: Path, rows: ReferenceRows) -> tuple[Any, Any]:
     """Return the probabilities and features that Gluon computes with the files."""
-    mx = load_mxnet("the check of an export").mx
+    mx = load_mxnet("`probe export --to mxnet`").mx
     with warnings.catch_warnings():  # MXNet infers types, and says that it starts with none
         warnings.simplefilter("ignore", UserWarning)
         block = mx.gluon.SymbolBlock.imports(str(symbol), list(rows.images), str(params))

@@ -1,4 +1,6 @@
-"""The dense head: fully connected layers and cross-entropy, by mini-batches with Gluon.
+"""The dense head: fully connected layers and cross-entropy, by mini-batches.
+
+Gluon trains it where MXNet is installed, and the same steps in NumPy where it is not.
 
 Many of them are fitted at once where learning rates and weight decays are tried: heads that share
 the row order share each batch, so their scores are one product with all their weights side by
@@ -12,7 +14,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ from sklearn.base import clone
 from sklearn.utils import check_random_state
 
 from probe.core.machine import usable_cores
+from probe.engines import engine_is_installed
 from probe.errors import HeadError, OverflowHeadError
 from probe.evaluation.task import task_of
 from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation
@@ -30,6 +32,7 @@ from probe.heads.checks import above_zero, one_of, part, require, whole
 from probe.heads.history import Epoch
 from probe.heads.network import Network, Shape
 from probe.heads.normalize import Normalization, NormalizedRows, Rows32
+from probe.heads.numpy_network import NumpyNetwork, Parameter, adam_rate
 from probe.heads.products import matmul, one_thread_a_product, parts
 from probe.heads.schedule import (
     SAMPLINGS,
@@ -47,15 +50,17 @@ from probe.heads.softmax import Optimizer, OptimizerName, SoftmaxLayer, smoothed
 
 log = logging.getLogger(__name__)
 
+Layers = SoftmaxLayer | Network | NumpyNetwork
+
 
 class DenseHead(Dense, LinearHead):
-    """Fully connected layers under a softmax, trained by mini-batches with MXNet.
+    """Fully connected layers under a softmax, trained by mini-batches.
 
     Where a row may have several labels, under a sigmoid a class; the loss is then the sum of the
     classes' cross-entropies, so that another class changes nothing for a linear head's others.
 
-    Fitting needs MXNet, predicting only NumPy. The same `random_state` gives the same bits on the
-    same machine and thread count.
+    MXNet trains it where that is installed, NumPy elsewhere, with the same steps: weights agree to
+    1e-4. The same `random_state` gives the same bits on the same machine and thread count.
 
     Parameters
     ----------
@@ -159,7 +164,7 @@ class DenseHead(Dense, LinearHead):
         HeadError
             Also where `patience` has no validation rows to go by.
         EngineError
-            MXNet cannot be imported.
+            MXNet is installed and cannot be imported.
         """
         optimizer = checked_optimizer(self)
         if self.patience is not None and validation is None:
@@ -268,14 +273,15 @@ class DenseHead(Dense, LinearHead):
         labels: NDArray[np.intp],
         optimizer: Optimizer,
         random: np.random.RandomState,
-    ) -> SoftmaxLayer | Network:
+    ) -> Layers:
         n_classes, size = len(self.classes_), int(self.batch_size)
-        if self._is_plain() and not isinstance(X, NormalizedRows):
+        gluon = engine_is_installed("mxnet")
+        if gluon and self._is_plain() and not isinstance(X, NormalizedRows):
             return SoftmaxLayer(
                 X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
                 smoothing=self.label_smoothing, start=self.first_biases(labels),
             )  # fmt: skip
-        return Network(
+        return (Network if gluon else NumpyNetwork)(
             X, labels, n_classes=n_classes, batch_size=size, optimizer=optimizer,
             shape=Shape(hidden=self.units(), dropout=self.dropout), random=random,
             smoothing=self.label_smoothing, start=self.first_biases(labels),
@@ -288,7 +294,7 @@ class DenseHead(Dense, LinearHead):
         rows, labels = self._validation_rows(validation)
         return layers.share(self.normalizer_.transform(rows)), labels
 
-    def _keep(self, layers: SoftmaxLayer | Network) -> None:
+    def _keep(self, layers: Layers) -> None:
         *self.hidden_, (self.coef_, self.intercept_) = layers.parameters()
 
     def first_biases(self, labels: NDArray[np.intp]) -> NDArray[np.float64] | None:
@@ -386,7 +392,6 @@ def divergence(head: DenseHead) -> float:
     return np.inf  # weights of one's own: any mean may be the least weighted one
 
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as MXNet has them
 MEASURED = 1 << 20  # scores, or features, at a time: 4 MB
 
 Array = NDArray[np.float32]
@@ -474,20 +479,6 @@ def _train(
         return many.losses(X, y)
 
 
-@dataclass(eq=False)
-class _State:
-    """A parameter of all heads, (K, H, ...), and what its optimizer remembers."""
-
-    value: Array
-    first: Array
-    second: Array
-    scratch: Array
-
-    @classmethod
-    def zeros(cls, *shape: int) -> _State:
-        return cls(*(np.zeros(shape, np.float32) for _ in range(4)))
-
-
 class _ManyHeads:
     """H heads of K classes on D features, under one kind of optimizer.
 
@@ -499,9 +490,9 @@ class _ManyHeads:
         self._kind, self._momentum = rules[0].name, np.float32(rules[0].momentum)
         self._lr = np.array([rule.lr for rule in rules])
         self._wd = np.array([rule.wd for rule in rules], np.float32)
-        self._weight = _State.zeros(n_classes, len(rules), n_features)
-        self._bias = _State.zeros(n_classes, len(rules))
-        self._steps, self._part = 0, 1.0
+        self._weight = Parameter.of(np.zeros((n_classes, len(rules), n_features), np.float32))
+        self._bias = Parameter.of(np.zeros((n_classes, len(rules)), np.float32))
+        self._steps = 0
 
     @property
     def weight(self) -> Array:
@@ -519,7 +510,6 @@ class _ManyHeads:
         `part` is what the schedule leaves of the learning rates.
         """
         self._steps += 1
-        self._part = part
         n_classes = len(self.weight)
         p = self._scores(X)
         if not task_of(y).exclusive:
@@ -537,8 +527,13 @@ class _ManyHeads:
                 p -= smoothing / n_classes
         p /= len(X)
         gradient = matmul(p.reshape(len(X), -1).T, X)  # (K H, D)
-        self._update(self._weight, gradient.reshape(self.weight.shape), self._wd[:, None])
-        self._update(self._bias, p.sum(axis=0), None)
+        lr = self._lr * part
+        rate = (adam_rate(lr, self._steps) if self._kind == "adam" else lr).astype(np.float32)
+        self._weight.move(
+            self._kind, gradient.reshape(self.weight.shape), rate[:, None],
+            momentum=self._momentum, decay=self._wd[:, None],
+        )  # fmt: skip
+        self._bias.move(self._kind, p.sum(axis=0), rate, momentum=self._momentum)
 
     def losses(self, X: Rows32, y: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return each head's mean cross-entropy, (H,), in nats; of several labels a class's."""
@@ -564,40 +559,10 @@ class _ManyHeads:
         scores += self.bias
         return scores
 
-    def _update(self, state: _State, gradient: Array, wd: Array | None) -> None:
-        """Move one parameter in place, as MXNet's `adam_update` or `sgd_mom_update` do."""
-        scratch = state.scratch
-        if wd is not None and wd.any():
-            np.multiply(state.value, wd, out=scratch)
-            gradient += scratch
-        if self._kind == "sgd":
-            lr = self._across(self._lr * self._part, gradient)
-            state.first *= self._momentum
-            state.first -= np.multiply(gradient, lr, out=scratch)
-            state.value += state.first
-            return
-        rate = self._lr * self._part * np.sqrt(1 - BETA2**self._steps) / (1 - BETA1**self._steps)
-        state.first *= np.float32(BETA1)
-        state.first += np.multiply(gradient, np.float32(1 - BETA1), out=scratch)
-        np.multiply(gradient, gradient, out=scratch)
-        scratch *= np.float32(1 - BETA2)
-        state.second *= np.float32(BETA2)
-        state.second += scratch
-        np.sqrt(state.second, out=scratch)
-        scratch += np.float32(EPSILON)
-        np.divide(state.first, scratch, out=scratch)
-        scratch *= self._across(rate, gradient)
-        state.value -= scratch
-
-    @staticmethod
-    def _across(rate: NDArray[np.float64], gradient: Array) -> Array:
-        narrow: Array = rate.astype(np.float32)
-        return narrow[:, None] if gradient.ndim == 3 else narrow
-
 
 def run_epoch(
     number: int,
-    layers: SoftmaxLayer | Network,
+    layers: Layers,
     *,
     order: NDArray[np.intp],
     rates: Sequence[float],

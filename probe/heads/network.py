@@ -94,10 +94,9 @@ class Network:
         mx = load_mxnet(NAME).mx
         self._mx, self._X, self._y, self._batch_size = mx, X, y, batch_size
         self._dropout, self._random = shape.dropout, random
-        targets = (1 - smoothing) * np.eye(n_classes) + smoothing / n_classes
-        self._targets = (targets * weights[:, None]).astype(np.float32)  # one row a class
+        self._targets = targets_of(n_classes, smoothing, weights)
         self._smoothing, self._weights = smoothing, weights.astype(np.float32)
-        self._layers = _layers(mx, (X.shape[1], *shape.hidden, n_classes), random)
+        self._layers = _layers(mx, first_weights((X.shape[1], *shape.hidden, n_classes), random))
         parameters = [p for layer in self._layers for p in (layer.weight, layer.bias)]
         for layer in self._layers:
             layer.bias.wd_mult = 0.0
@@ -174,14 +173,32 @@ class Network:
         return [(a.weight.data().asnumpy(), a.bias.data().asnumpy()) for a in self._layers]
 
 
-def _layers(mx: Any, widths: tuple[int, ...], random: np.random.RandomState) -> list[Any]:
-    """Return Dense layers: hidden ones start at random, the last at zero."""
+def targets_of(
+    n_classes: int, smoothing: float, weights: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return what the scores of a row of each class should become, times its weight, (K, K)."""
+    targets = (1 - smoothing) * np.eye(n_classes) + smoothing / n_classes
+    return (targets * weights[:, None]).astype(np.float32)
+
+
+def first_weights(
+    widths: Sequence[int], random: np.random.RandomState
+) -> list[NDArray[np.float64]]:
+    """Return each layer's first weight, (units, width): hidden ones at random, the last zero."""
+    *hidden, (last_width, n_classes) = pairwise(widths)
+    weights = [
+        random.normal(scale=np.sqrt(2 / width), size=(units, width)) for width, units in hidden
+    ]
+    return [*weights, np.zeros((n_classes, last_width))]
+
+
+def _layers(mx: Any, weights: Sequence[NDArray[np.float64]]) -> list[Any]:
+    """Return Dense layers that start at these weights and at no bias."""
     layers = []
-    for number, (width, units) in enumerate(pairwise(widths), start=1):
+    for weight in weights:
+        units, width = weight.shape
         layer = mx.gluon.nn.Dense(units, in_units=width, weight_initializer="zeros")
         layer.initialize(ctx=mx.cpu())
-        if number < len(widths) - 1:
-            first = random.normal(scale=np.sqrt(2 / width), size=(units, width))
-            layer.weight.set_data(mx.nd.array(first))
+        layer.weight.set_data(mx.nd.array(weight))
         layers.append(layer)
     return layers

@@ -252,7 +252,7 @@ class PreprocessSpec:
 def _finite(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return bool(abs(value) <= np.finfo(np.float64).max)  # JSON's whole numbers have no end
+    return abs(value) <= float(np.finfo(np.float64).max)  # JSON's whole numbers have no end
 
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from probe.backbones.spec import BackboneSpec, Layer, resolve_pool
 from probe.core.memo import Memo, stamp_of
+from probe.core.version import installed_versions
 from probe.engines import first_not_finite, forward
 from probe.errors import WeightsError
 from probe.preprocess.resize import resize_image
@@ -244,7 +244,9 @@ def answer_now(
         pixels=hashlib.blake2b(batch.tobytes(), digest_size=8).hexdigest(),
         projection=tuple(projection),
         top5=tuple(_top(row) for one in logits for row in one),
-        made_with=", ".join(f"{name} {version(name)}" for name in ("mxnet", "pillow")),
+        made_with=", ".join(
+            f"{name} {one}" for name, one in installed_versions(("onnxruntime", "pillow")).items()
+        ),
     )
 
 

@@ -13,7 +13,6 @@ import pytest
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.cut import cut_network, feature_shapes, parameter_shapes
 from probe.engines.mxnet.graph import symbol_of
-from probe.engines.mxnet.mx import mx
 from probe.preprocess.spec import TORCHVISION
 from tests.thorough import THOROUGH
 from tests.zoo import zoo_network
@@ -46,7 +45,7 @@ def written(symbol: dict[str, Any], names: dict[str, str]) -> list[tuple[object,
     return found
 
 
-def described(backbone: str) -> list[tuple[object, ...]]:
+def described(mx: Any, backbone: str) -> list[tuple[object, ...]]:
     spec = BACKBONES[backbone]
     text = symbol_of(spec.network(), (1, 3, spec.input_size, spec.input_size)).text
     return written(json.loads(mx.sym.load_json(text).tojson()), {})
@@ -62,21 +61,21 @@ def some(names: Iterable[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("backbone", some(ZOO))
-def test_a_description_is_the_zoos_network(backbone: str) -> None:
-    net = zoo_network(backbone)
+def test_a_description_is_the_zoos_network(backbone: str, mx: Any) -> None:
+    net = zoo_network(mx, backbone)
     named = net._collect_params_with_prefix()
     names = {parameter.name: name for name, parameter in named.items()}
-    assert described(backbone) == written(json.loads(net(mx.sym.var("data")).tojson()), names)
+    assert described(mx, backbone) == written(json.loads(net(mx.sym.var("data")).tojson()), names)
     assert list(parameter_shapes(BACKBONES[backbone])) == list(named)
 
 
 @pytest.mark.parametrize("backbone", some(DIGESTS))
-def test_a_description_has_the_digest_that_it_had(backbone: str) -> None:
-    found = hashlib.sha256(json.dumps(described(backbone)).encode()).hexdigest()
+def test_a_description_has_the_digest_that_it_had(backbone: str, mx: Any) -> None:
+    found = hashlib.sha256(json.dumps(described(mx, backbone)).encode()).hexdigest()
     assert found[:16] == DIGESTS[backbone]
 
 
-def test_features_have_the_shapes_that_mxnet_infers_at_any_size() -> None:
+def test_features_have_the_shapes_that_mxnet_infers_at_any_size(mx: Any) -> None:
     for name, sizes in {
         "alexnet": (63,), "caffenet": (64,), "inception_v3": (75,), "squeezenet1_0": (29, 61),
         "resnet18_v2": (1, 50), "efficientnet_lite0": (1, 33),

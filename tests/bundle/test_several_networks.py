@@ -221,8 +221,6 @@ def test_exports_answer_as_the_bundle_does(
     name: str, bundles: dict[str, Path], digits: Dataset, tmp_path: Path
 ) -> None:
     runtime = pytest.importorskip("onnxruntime")
-    from probe.engines.mxnet.mx import mx
-
     bundle, split = Bundle.load(bundles[name]), digits.splits["train"]
     packed = np.stack([bundle.pack(split.images.image(row)) for row in range(5)])
     expected = bundle.probabilities(bundle.features(packed))
@@ -234,20 +232,29 @@ def test_exports_answer_as_the_bundle_does(
     assert [one.name for one in session.get_inputs()] == names
     np.testing.assert_allclose(session.run(None, images)[0], expected, atol=WITHIN)
 
-    symbol, params, about = export_mxnet(bundle, tmp_path / "a")
-    with pytest.warns(UserWarning, match="Cannot decide type"):  # MXNet's own, always
-        block = mx.gluon.SymbolBlock.imports(str(symbol), names, str(params))
-    arrays = [mx.nd.array(one, dtype="uint8") for one in images.values()]
-    np.testing.assert_allclose(block(*arrays)[0].asnumpy(), expected, atol=WITHIN)
-    taken = [one["input"] for one in json.loads(about.read_text())["networks"]]
-    assert taken == (names if name == ONE else [names[0], names[1], names[1]])
-
     (file,) = export_sklearn(bundle, tmp_path / "a.joblib")
     pipeline, rows = joblib.load(file), np.concatenate(bundle.network_features(packed), axis=1)
     np.testing.assert_allclose(pipeline.predict_proba(rows), expected, atol=WITHIN)
     if "pca" in name:  # what is lost is all that inverting loses
         back = pipeline[:2].inverse_transform(pipeline[:2].transform(rows))
         np.testing.assert_allclose(pipeline[:2].transform(back), pipeline[:2].transform(rows))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_mxnet_files_answer_as_the_bundle_does(
+    name: str, bundles: dict[str, Path], digits: Dataset, tmp_path: Path, mx: Any
+) -> None:
+    bundle, split = Bundle.load(bundles[name]), digits.splits["train"]
+    packed = np.stack([bundle.pack(split.images.image(row)) for row in range(5)])
+    names = ["data"] if name == ONE else INPUTS
+    symbol, params, about = export_mxnet(bundle, tmp_path / "a")
+    with pytest.warns(UserWarning, match="Cannot decide type"):  # MXNet's own, always
+        block = mx.gluon.SymbolBlock.imports(str(symbol), names, str(params))
+    arrays = [mx.nd.array(one, dtype="uint8") for one in bundle.unpack(packed)]
+    expected = bundle.probabilities(bundle.features(packed))
+    np.testing.assert_allclose(block(*arrays)[0].asnumpy(), expected, atol=WITHIN)
+    taken = [one["input"] for one in json.loads(about.read_text())["networks"]]
+    assert taken == (names if name == ONE else [names[0], names[1], names[1]])
 
 
 def test_the_command_line_and_the_server_answer_as_python_does(

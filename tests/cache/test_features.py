@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,9 +45,7 @@ def test_scikit_learn_fits_on_it(entry: FeatureSet) -> None:
     assert KNeighborsClassifier(1).fit(X, y).score(X, y) == 1.0
 
 
-def test_gluon_s_loader_takes_it_as_it_is(entry: FeatureSet) -> None:
-    from probe.engines.mxnet.mx import mx
-
+def test_gluon_s_loader_takes_it_as_it_is(entry: FeatureSet, mx: Any) -> None:
     loader = mx.gluon.data.DataLoader(entry["train"], batch_size=16)
     batches = [(x.asnumpy(), y.asnumpy()) for x, y in loader]
     np.testing.assert_array_equal(np.concatenate([x for x, _ in batches]), entry["train"].features)

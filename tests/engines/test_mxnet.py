@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.engines import forward, make_engine
 from probe.engines.base import Engine
-from probe.engines.mxnet.engine import choose_devices
-from probe.engines.mxnet.mx import mx
 from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec
 from tests.parameters import draw_parameters
 from tests.zoo import LACKING, zoo_network
+
+pytestmark = pytest.mark.usefixtures("mx")
 
 SPEC = BACKBONES["resnet18"]
 GAP = SPEC.layer("gap")
@@ -38,7 +40,7 @@ def images(count: int) -> np.ndarray:
 @pytest.mark.parametrize("preprocess", [TORCHVISION, CAFFE_BGR], ids=lambda spec: spec.name)
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "efficientnet_lite0", "densenet121"])
 def test_the_fused_network_agrees_with_the_plain_one_fed_by_hand(
-    name: str, preprocess: PreprocessSpec
+    name: str, preprocess: PreprocessSpec, mx: Any
 ) -> None:
     spec = BACKBONES[name]
     gap, parameters = spec.layer("gap"), draw_parameters(spec, spec.layer("gap"))
@@ -59,7 +61,7 @@ def test_the_fused_network_agrees_with_the_plain_one_fed_by_hand(
     assert error.max() < 1e-4
     if name in LACKING:
         return
-    net = zoo_network(name)
+    net = zoo_network(mx, name)
     for key, parameter in net._collect_params_with_prefix().items():
         if spec.uses(gap, key):
             parameter.shape = parameters[key].shape
@@ -113,12 +115,17 @@ def test_several_cuts_come_from_one_pass() -> None:
 
 @pytest.mark.parametrize("word", ["tpu", "cpu:1", "gpu:x", "gpu:-1", "cuda:0,", "cuda:0,1,0"])
 def test_a_device_that_is_none_is_refused(word: str) -> None:
+    from probe.engines.mxnet.engine import choose_devices
+
     with pytest.raises(UsageError, match=r"expected auto, cpu, gpu|names a device twice"):
         choose_devices(word)
 
 
-@pytest.mark.skipif(mx.context.num_gpus() > 0, reason="there is a GPU")
-def test_a_gpu_that_is_not_there_says_why() -> None:
+def test_a_gpu_that_is_not_there_says_why(mx: Any) -> None:
+    if mx.context.num_gpus():
+        pytest.skip("there is a GPU")
+    from probe.engines.mxnet.engine import choose_devices
+
     assert choose_devices("auto") == ["cpu"]
     for word in ("gpu", "gpu:0,1"):
         with pytest.raises(EngineError, match=r"CPU build|sees 0 GPU"):

@@ -52,3 +52,12 @@ def test_arrays_of_different_lengths_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="different lengths"):
         load_predictions(tmp_path)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [[0, 1], [1, 0]]], ids=["one label", "several"])
+def test_probabilities_that_float32_rounded_have_finite_scores(labels: list[object]) -> None:
+    older = Predictions(
+        ids=np.array(["a", "b"]), labels=np.array(labels),
+        probabilities=np.array([[1, 0], [0, 1]], np.float32),
+    )  # fmt: skip
+    assert np.isfinite(older.scores).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -68,9 +69,7 @@ def test_every_kind_of_layer_is_exported(
     assert pipeline.predict(made.features(IMAGES)).tolist() == made.predict(list(IMAGES))
 
 
-def test_mxnet_files_load_in_gluon(bundle: Bundle, tmp_path: Path) -> None:
-    from probe.engines.mxnet.mx import mx
-
+def test_mxnet_files_load_in_gluon(bundle: Bundle, tmp_path: Path, mx: Any) -> None:
     symbol, params, about = export_mxnet(bundle, tmp_path / "digits")
     assert [symbol.name, params.name] == ["digits-symbol.json", "digits-0000.params"]
     with pytest.warns(UserWarning, match="Cannot decide type"):  # MXNet's own, always

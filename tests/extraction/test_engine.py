@@ -29,7 +29,7 @@ def extract(cache: Path, count: int, **options: object) -> FeatureSet:
     )  # fmt: skip
 
 
-def test_auto_takes_the_engine_that_made_most_of_the_rows(tmp_path: Path) -> None:
+def test_auto_takes_the_engine_that_made_most_of_the_rows(tmp_path: Path, mx: object) -> None:
     assert extract(tmp_path, 4).provenance["engine"] == "onnx"
     assert extract(tmp_path, 20, engine="mxnet").provenance["engine"] == "mxnet"
     grown = extract(tmp_path, 30)
@@ -39,7 +39,7 @@ def test_auto_takes_the_engine_that_made_most_of_the_rows(tmp_path: Path) -> Non
     assert extract(tmp_path, 30, engine="onnx").provenance["engine"] == "mxnet"  # found as well
 
 
-def test_rows_of_another_engine_are_forwarded_again_and_agree(tmp_path: Path) -> None:
+def test_rows_of_another_engine_are_forwarded_again_and_agree(tmp_path: Path, mx: object) -> None:
     first = extract(tmp_path, 20, engine="mxnet")
     other = extract(tmp_path, 24, engine="onnx")
     assert other.provenance["engine"] == "onnx"

@@ -57,9 +57,21 @@ def test_one_image_has_one_answer(
         "command line": lambda: on_the_command_line(bundle, path, capsys, monkeypatch),
         "web": lambda: over_http(bundle, path),
         "onnx": lambda: in_onnx(loaded, path, tmp_path / "a.onnx"),
-        "mxnet": lambda: in_mxnet(loaded, path, tmp_path / "a"),
         "scikit-learn": lambda: in_sklearn(loaded, path, tmp_path / "a.joblib"),
     }
+    check(kind, ways, expected)
+
+
+def test_and_the_same_in_mxnet(kind: str, bundle: Path, tmp_path: Path, mx: Any) -> None:
+    (path,) = save_digits(tmp_path / "digits", 1)
+    loaded = Bundle.load(bundle)
+    expected = dict(zip(loaded.about.classes, loaded.predict_proba([path])[0], strict=True))
+    check(kind, {"mxnet": lambda: in_mxnet(mx, loaded, path, tmp_path / "a")}, expected)
+
+
+def check(
+    kind: str, ways: dict[str, Callable[[], dict[str, float]]], expected: dict[str, float]
+) -> None:
     for name, way in ways.items():
         if kind == "knn" and name not in ("command line", "web"):
             with pytest.raises(BundleError, match="no stack of layers"):
@@ -112,9 +124,7 @@ def in_onnx(bundle: Bundle, path: str, out: Path) -> dict[str, float]:
     return named(bundle, session.run(None, {"data": bundle.networks[0].resized(path)[None]})[0][0])
 
 
-def in_mxnet(bundle: Bundle, path: str, out: Path) -> dict[str, float]:
-    from probe.engines.mxnet.mx import mx
-
+def in_mxnet(mx: Any, bundle: Bundle, path: str, out: Path) -> dict[str, float]:
     symbol, params, _ = export_mxnet(bundle, out)
     with pytest.warns(UserWarning, match="Cannot decide type"):  # MXNet's own, always
         block = mx.gluon.SymbolBlock.imports(str(symbol), ["data"], str(params))

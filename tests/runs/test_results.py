@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from probe.bench.find import find_run
 from probe.core.run_folders import OUTSIDE, new_run_folder, note_outside_run, outside_runs
+from probe.engines import engine_is_installed
 from probe.errors import DataError, UnknownNameError
 from probe.evaluation.scored import PerClass
 from probe.runs.results import OPTIONAL, RunResult, read_run, versions, write_run
@@ -149,7 +150,8 @@ def test_a_run_elsewhere_needs_no_state_folder_that_can_be_written(tmp_path: Pat
 
 
 def test_versions_say_what_moved_the_numbers() -> None:
-    assert {"python", "numpy", "mxnet", "scikit-learn"} <= versions().keys()
+    assert {"python", "numpy", "scikit-learn"} <= versions().keys()
+    assert ("mxnet" in versions()) == engine_is_installed("mxnet")
 
 
 def test_a_run_is_found_by_path_or_name(tmp_path: Path) -> None:

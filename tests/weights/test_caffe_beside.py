@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.core.memo import Memo
-from probe.engines.mxnet.mx import mx
 from probe.errors import UsageError, WeightsError
 from probe.extraction.request import Prepared, Request, prepare, repeat
 from probe.extraction.transformer import FrozenBackbone
@@ -184,7 +184,7 @@ def test_extract_takes_a_mean_image_and_its_key_has_it(tmp_path: Path) -> None:
     assert in_python.preprocess_ == with_it.preprocess
 
 
-def vgg11_symbol(*, stride: int = 2, pools_up: bool = True) -> str:
+def vgg11_symbol(mx: Any, *, stride: int = 2, pools_up: bool = True) -> str:
     """VGG11 as MXNet's Caffe converter writes it: Caffe's names, pools that round up."""
     data = mx.sym.var("data")
     convention = "full" if pools_up else "valid"
@@ -202,13 +202,13 @@ def vgg11_symbol(*, stride: int = 2, pools_up: bool = True) -> str:
 
 
 @pytest.mark.parametrize("stride", [2, 3])
-def test_a_symbol_beside_is_compared(stride: int, tmp_path: Path) -> None:
+def test_a_symbol_beside_is_compared(stride: int, tmp_path: Path, mx: Any) -> None:
     arrays = {
         f"arg:{name.replace('/0', '_weight').replace('/1', '_bias')}": array
         for name, array in caffe_vgg11(tmp_path).items()
     }
     path = writers.write_gluon(tmp_path / "cats-0012.params", arrays)
-    (tmp_path / "cats-symbol.json").write_text(vgg11_symbol(stride=stride))
+    (tmp_path / "cats-symbol.json").write_text(vgg11_symbol(mx, stride=stride))
     vgg = BACKBONES["vgg11"]
     fit = fit_file(read_gluon(path), vgg)
     assert fit is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ import pytest
 from probe.backbones.catalog import BACKBONES
 from probe.bundle import Bundle
 from probe.bundle.make import own_top, read_classes
-from probe.engines.mxnet.mx import mx
 from probe.errors import BundleError, UsageError
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import GLUON
@@ -108,7 +108,9 @@ def test_what_is_no_head_is_left_over_as_ever(head: Shapes) -> None:
 
 
 @pytest.fixture(scope="module")
-def cats(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, np.ndarray, np.ndarray]:
+def cats(
+    tmp_path_factory: pytest.TempPathFactory, mx: Any
+) -> tuple[Path, Path, np.ndarray, np.ndarray]:
     """Two files of a network of three classes, an image, and MXNet's own answer."""
     folder = tmp_path_factory.mktemp("cats")
     mx.random.seed(3)

@@ -139,11 +139,13 @@ def test_transformers_weights_give_its_features(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", some(GLUON))
-def test_gluons_weights_give_the_zoos_features(name: str, tmp_path: Path) -> None:
+def test_gluons_weights_give_the_zoos_features(
+    name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Structural names or prefixed ones, by turns; every backbone's names: see test_naming."""
     arrays = drawn(dict(shapes_of(name)), GLUON[name])
     if list(GLUON).index(name) % 2:
-        named = zoo_network(name)._collect_params_with_prefix()
+        named = zoo_network(request.getfixturevalue("mx"), name)._collect_params_with_prefix()
         arrays = {named[one].name: array for one, array in arrays.items()}
     path = writers.write_gluon(tmp_path / "w.params", arrays)
     agree(name, path, GLUON[name])

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -244,9 +245,8 @@ def test_class_names_are_imagenets() -> None:
 
 
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v2", "resnet18_v2", "resnet18"])
-def test_logits_are_what_the_whole_network_gives(name: str) -> None:
+def test_logits_are_what_the_whole_network_gives(name: str, mx: Any) -> None:
     """The classifier can be run although no features are cut there."""
-    from probe.engines.mxnet.mx import mx
     from probe.weights import random_parameters
     from tests.zoo import zoo_network
 
@@ -256,7 +256,7 @@ def test_logits_are_what_the_whole_network_gives(name: str) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1, 224, 224, 3), dtype=np.uint8)
     raw = replace(TORCHVISION, scale=1 / 255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     (logits,) = forward(spec, parameters, [(spec.logits, "none")], raw, image)
-    net = zoo_network(name)
+    net = zoo_network(mx, name)
     net.initialize()
     for one, parameter in net._collect_params_with_prefix().items():
         parameter.shape = parameters[one].shape

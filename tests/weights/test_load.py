@@ -70,13 +70,12 @@ def test_the_same_weights_have_one_digest_in_every_format(tmp_path: Path) -> Non
     assert {load_parameters(path, *target).digest for path in paths} == {loaded.digest}
 
 
-def test_prefixed_gluon_names_and_exported_pairs_load(tmp_path: Path) -> None:
+def test_prefixed_gluon_names_and_exported_pairs_load(tmp_path: Path, mx: Any) -> None:
     """MXNet counts the networks built, so the prefix is never the same twice."""
-    from probe.engines.mxnet.mx import mx
     from tests.zoo import zoo_network
 
     backbone = BACKBONES["resnet18_v1"]
-    net = zoo_network(backbone.name)
+    net = zoo_network(mx, backbone.name)
     net.initialize()
     net(mx.nd.zeros((1, 3, 32, 32)))
     structural = tmp_path / "structural.params"
@@ -195,9 +194,7 @@ def test_keras_dense_layers_behind_a_map_are_reordered(tmp_path: Path) -> None:
     )
 
 
-def test_mobilenets_first_expansion_is_the_identity(tmp_path: Path) -> None:
-    from probe.engines.mxnet.mx import mx
-
+def test_mobilenets_first_expansion_is_the_identity(tmp_path: Path, mx: Any) -> None:
     names = {k: v for k, v in published.mobilenet_v2().items() if not k.endswith("batches_tracked")}
     path = writers.write_torch_zip(tmp_path / "m.pth", draw(names))
     backbone = BACKBONES["mobilenet_v2"]
@@ -207,7 +204,7 @@ def test_mobilenets_first_expansion_is_the_identity(tmp_path: Path) -> None:
         load_parameters(path, backbone, backbone.logits)
     from tests.zoo import zoo_network
 
-    block = zoo_network(backbone.name).features[3]
+    block = zoo_network(mx, backbone.name).features[3]
     block.initialize()
     for name, parameter in block._collect_params_with_prefix().items():
         parameter.set_data(mx.nd.array(loaded.parameters[f"features.3.{name}"]))

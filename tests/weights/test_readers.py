@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,9 +107,7 @@ def test_gluon_reads_every_generation(magic: int | None, tmp_path: Path) -> None
     np.testing.assert_array_equal(file.tensors["a_weight"].read(), arrays["arg:a_weight"])
 
 
-def test_gluon_reads_what_mxnet_writes(tmp_path: Path) -> None:
-    from probe.engines.mxnet.mx import mx
-
+def test_gluon_reads_what_mxnet_writes(tmp_path: Path, mx: Any) -> None:
     arrays = draw({"a": (3, 2), "b": (5,), "c": (1, 2, 3, 4)})
     mx.nd.save(str(tmp_path / "x.params"), {k: mx.nd.array(v) for k, v in arrays.items()})
     tensors = open_tensors(tmp_path / "x.params").tensors

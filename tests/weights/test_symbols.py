@@ -6,13 +6,13 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.core.memo import Memo
-from probe.engines.mxnet.mx import mx
 from probe.errors import WeightsError
 from probe.weights import load
 from probe.weights.architecture import difference
@@ -42,9 +42,9 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("case", CHANGES)
-def test_a_setting_that_changes_features_is_told(case: str) -> None:
+def test_a_setting_that_changes_features_is_told(case: str, mx: Any) -> None:
     backbone, op, key, value, message = CHANGES[case]
-    net = zoo_network(backbone)
+    net = zoo_network(mx, backbone)
     symbol = json.loads(net(mx.sym.var("data")).tojson())
     for one in symbol["nodes"]:
         if one["op"] == op:
@@ -61,7 +61,7 @@ def test_a_setting_that_changes_features_is_told(case: str) -> None:
 
 @pytest.mark.parametrize("fixed", ["True", "False", None])
 def test_a_gamma_that_a_symbol_fixes_is_1_as_mxnet_computes(
-    fixed: str | None, tmp_path: Path
+    fixed: str | None, tmp_path: Path, mx: Any
 ) -> None:
     rng = np.random.default_rng(0)
     held = {
@@ -101,12 +101,12 @@ def test_a_factor_that_the_backbone_has_not_is_refused_where_the_file_has_it() -
 
 
 def test_a_symbol_that_is_put_beside_later_is_compared_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mx: Any
 ) -> None:
     name = "squeezenet1_1"
     # without the search for a backbone that does fit, which builds them all
     monkeypatch.setattr(load, "refuse", lambda *args: WeightsError(args[-1][0]))
-    net = zoo_network(name)
+    net = zoo_network(mx, name)
     names = net._collect_params_with_prefix()
     arrays = {
         f"arg:{names[key].name}": np.zeros(shape, "f2") for key, shape in shapes_of(name).items()

@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 
 from probe.core.machine import computing_threads
+from probe.engines.base import MXNET_NEEDS
 from probe.errors import EngineError
-
-NEEDS = "MXNet 1.9.1 needs Python 3.11 or 3.12, NumPy 1.26 and, from Python 3.12 on, setuptools"
 
 
 def settle_threads() -> None:
@@ -97,7 +96,10 @@ def _without_distutils() -> Iterator[None]:
 def _import() -> Any:
     settle_threads()
     if int(np.__version__.split(".")[0]) >= 2:
-        raise EngineError(f"NumPy is {np.__version__}; {NEEDS}: run `pip install 'numpy<2'`")
+        raise EngineError(
+            f"NumPy is {np.__version__}; {MXNET_NEEDS}: run `pip install 'numpy<2'`, or uninstall "
+            "mxnet, which only fine-tuning needs"
+        )
     try:
         with (
             _numpy_bool_alias(),
@@ -109,8 +111,8 @@ def _import() -> Any:
             import mxnet
     except (ImportError, OSError, AttributeError) as error:
         raise EngineError(
-            f"MXNet does not import on Python {sys.version.split()[0]}: {error}; {NEEDS}, and the "
-            "system libraries libgomp1 and libquadmath0"
+            f"MXNet does not import on Python {sys.version.split()[0]}: {error}; {MXNET_NEEDS}, "
+            "setuptools from Python 3.12 on, and the system libraries libgomp1 and libquadmath0"
         ) from error
     return mxnet
 
