@@ -1,12 +1,18 @@
 # `make demo` and `make test` each work alone: they make .venv and install what they need.
 
-PYTHON ?= $(shell for p in python3.11 python3.12 python3 python; do \
-	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null \
+# those for which MXNet has wheels first
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo "$$p" && break; done)
+# the newest, for which it has none
+NEWEST ?= $(shell for v in 3.14 3.13; do \
+	for p in python$$v "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$v.*/bin/python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 13))' 2>/dev/null \
+	&& echo "$$p" && exit; done; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-thorough test-lowest check format lock clean
+.PHONY: demo test test-thorough test-lowest test-newest check format lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/probe demo
@@ -15,7 +21,7 @@ demo: $(VENV)/.demo
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test: $(VENV)/.dev
-	$(PYTEST)
+	$(PYTEST) $(TESTS)
 
 # every golden network and more damage: an hour and more
 test-thorough: $(VENV)/.dev
@@ -33,6 +39,14 @@ test-lowest:
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning \
 		-n auto --maxprocesses 4 --dist loadfile $(LOWEST)
 
+# with the newest Python, NumPy 2 and no MXNet; NEWEST_TESTS= runs them all
+NEWEST_TESTS ?= tests/core tests/preprocess tests/datasets tests/evaluation tests/heads tests/runs \
+	tests/weights tests/test_package.py tests/test_without_mxnet.py tests/test_written_earlier.py
+
+test-newest:
+	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.13 or later is at hand: not tested with one" >&2; \
+	else $(MAKE) test PYTHON="$(NEWEST)" VENV=.venv-newest TESTS="$(NEWEST_TESTS)"; fi
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,18 +58,23 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# the exact versions that a fresh install gets, on either Python
+# the exact versions that a fresh install gets; from Python 3.13 on, NumPy is another
+FREEZE := .venv-lock/bin/pip freeze --all --exclude-editable --exclude pip
+
 lock:
-	$(PYTHON) -m venv .venv-lock
+	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/pip install --upgrade --quiet -e '.[demo,dev]' 'setuptools<81'
-	.venv-lock/bin/pip freeze --all --exclude-editable --exclude pip > constraints.txt
+	$(FREEZE) | sed "s/^numpy==.*/&; python_version < '3.13'/" > constraints.txt
+	$(NEWEST) -m venv --clear .venv-lock
+	.venv-lock/bin/pip install --quiet -c constraints.txt -e '.[demo,dev]'
+	$(FREEZE) | grep -vxF -f constraints.txt | sed "s/$$/; python_version >= '3.13'/" >> constraints.txt
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-lowest .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
-	@test -n "$(PYTHON)" || { echo "probe needs Python 3.11 or 3.12 (MXNet has no newer): install one, or name it with make PYTHON=..." >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "probe needs Python 3.11 or later: install one, or name it with make PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
