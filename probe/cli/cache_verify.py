@@ -128,6 +128,8 @@ def _drift_json(drift: Drift) -> dict[str, Any]:
         "relative": drift.relative,
         "tolerance": drift.tolerance,
         "worst": drift.worst,
+        "made_by": drift.made_by,
+        "checked_by": drift.checked_by,
         "changed": list(drift.recipe),
     }
 
@@ -193,6 +195,7 @@ def _show_drift(drift: dict[str, Any]) -> None:
     within = "within" if drift["relative"] <= drift["tolerance"] else "BEYOND"
     facts = {
         "forwarded": f"{drift['rows']:,} rows again{gone}",
+        "engine": f"{drift['made_by']} made them, {drift['checked_by']} checks them",
         "largest": f"difference of a feature {drift['largest']:.3g}",
         "relative": f"{drift['relative']:.3g} of a row's norm ({drift['worst']}); "
         f"{within} {drift['tolerance']:g}",

@@ -10,13 +10,18 @@ from numpy.typing import NDArray
 
 from probe.cache.compare import recipe_differences
 from probe.cache.features import FeatureSet
+from probe.cache.file import engine_of
 from probe.cache.filling import as_bytes
+from probe.engines import Engine
 from probe.errors import CacheError
 from probe.extraction.extract import forward_rows
 from probe.extraction.job import Job
 from probe.extraction.request import Prepared
 
-TOLERANCE = {"float32": 1e-4, "float16": 1e-3}  # of a row's norm; engines agree to the first
+# parts of a row's norm
+ENGINES_AGREE = 1e-4  # what engines and devices may differ by
+SAME_ENGINE = 1e-5  # on CPUs: other batches and threads moved no row by 1e-6
+HALF_PRECISION = 1e-3  # rows that differ in a last bit of float32 may differ in one of float16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +40,10 @@ class Drift:
         Largest norm of a row's difference, as a part of the row's norm.
     worst : str
         Id of the image where that is.
+    made_by, checked_by : str
+        The engine of the stored rows, and that of the others.
     tolerance : float
-        What `relative` may be.
+        What `relative` may be: less where one engine made both on CPUs.
     recipe : tuple of str
         What differs in how they were made, for example the parameters of the weight file.
     """
@@ -46,6 +53,8 @@ class Drift:
     largest: float
     relative: float
     worst: str
+    made_by: str
+    checked_by: str
     tolerance: float
     recipe: tuple[str, ...]
 
@@ -84,7 +93,8 @@ def measure_drift(entry: FeatureSet, prepared: Prepared, *, count: int, seed: in
             "`probe cache sync` brings the entry in step"
         )
     stored = np.stack([entry[split].rows([row])[0] for (split, row), _ in pairs])
-    again = _forward(job, prepared, np.array([row for _, row in pairs], np.intp))
+    engine = prepared.engine_for([(cut.layer, cut.pool)])
+    again = _forward(job, prepared, engine, np.array([row for _, row in pairs], np.intp))
     difference = _flat(again.astype(entry.key.dtype)) - _flat(stored)
     norms = np.maximum(np.linalg.norm(_flat(stored), axis=1), np.finfo(np.float32).tiny)
     relative = np.linalg.norm(difference, axis=1) / norms
@@ -96,9 +106,22 @@ def measure_drift(entry: FeatureSet, prepared: Prepared, *, count: int, seed: in
         largest=float(np.abs(difference).max()),
         relative=float(relative.max()),
         worst=entry[split].ids[row],
-        tolerance=TOLERANCE[entry.key.dtype],
+        made_by=engine_of(entry.provenance),
+        checked_by=engine_of(job.provenance),
+        tolerance=_tolerance(entry, job, engine),
         recipe=recipe_differences(entry.key, cut.key, weights=named),
     )
+
+
+def _tolerance(entry: FeatureSet, job: Job, engine: Engine) -> float:
+    """Return what a row may differ by, as a part of its norm."""
+    if entry.key.dtype == "float16":
+        return HALF_PRECISION
+    made_by = engine_of(entry.provenance)
+    # an entry does not record its device, but which packages were there
+    cpu_build = {"onnx": "onnxruntime", "mxnet": "mxnet"}[made_by]
+    on_cpus = engine.device == "cpu" and cpu_build in entry.provenance.get("versions", {})
+    return SAME_ENGINE if on_cpus and made_by == engine_of(job.provenance) else ENGINES_AGREE
 
 
 def _draw(entry: FeatureSet, count: int, seed: int) -> list[tuple[str, int]]:
@@ -107,9 +130,9 @@ def _draw(entry: FeatureSet, count: int, seed: int) -> list[tuple[str, int]]:
     return [places[number] for number in sorted(chosen.tolist())]
 
 
-def _forward(job: Job, prepared: Prepared, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-    cut = job.cuts[0]
-    engine = prepared.engine_for([(cut.layer, cut.pool)])
+def _forward(
+    job: Job, prepared: Prepared, engine: Engine, rows: NDArray[np.intp]
+) -> NDArray[np.float32]:
     size = engine.batch_size // job.views
     batches = [rows[i : i + size] for i in range(0, len(rows), size)]
     outputs = forward_rows(job, engine, batches, workers=prepared.request.workers)

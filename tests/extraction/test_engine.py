@@ -16,6 +16,7 @@ from probe.errors import UsageError
 from probe.extraction.extract import extract_features
 from probe.extraction.job import Job
 from tests.cache.toy import Failing, StoppedError
+from tests.commands import probe_json
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
@@ -47,6 +48,29 @@ def test_rows_of_another_engine_are_forwarded_again_and_agree(tmp_path: Path, mx
     found, expected = other["train"].features[:20], first["train"].features
     norms = np.linalg.norm(expected, axis=1)
     assert (np.linalg.norm(found - expected, axis=1) / norms).max() < 1e-4
+
+
+@pytest.mark.parametrize("made", ["onnx", "mxnet"])
+@pytest.mark.parametrize("checks", ["onnx", "mxnet"])
+def test_rows_are_checked_by_either_engine_and_more_strictly_by_their_own(
+    made: str, checks: str, tmp_path: Path
+) -> None:
+    probe.extract(
+        "digits", "resnet18", weights="random:0", size=32, limit=30, engine=made, device="cpu",
+        cache_dir=tmp_path, quiet=True,
+    )  # fmt: skip
+    found = probe_json(
+        "cache", "verify", "--sample", 10, "--engine", checks, "--device", "cpu",
+        "--cache-dir", tmp_path,
+    )["entries"][0]  # fmt: skip
+    told = found["sample"]
+    assert found["good"]
+    assert (told["made_by"], told["checked_by"]) == (made, checks)
+    assert told["tolerance"] == (1e-5 if made == checks else 1e-4)
+    assert told["relative"] < 1e-5
+    assert (told["relative"] < 1e-7) is (made == checks)
+    usual = probe_json("cache", "verify", "--sample", 10, "--cache-dir", tmp_path)["entries"][0]
+    assert usual["sample"]["checked_by"] == made
 
 
 def test_an_engine_that_is_none_is_refused(tmp_path: Path) -> None:
