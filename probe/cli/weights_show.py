@@ -102,7 +102,17 @@ def _facts(
 
 
 def _input(opened: TensorFile, known: WeightsSpec | None) -> str:
+    from probe.preprocess.published import published_beside
+
     if known is not None:
         return known.preprocess.describe()
     inside = opened.metadata.get("probe.preprocess")
-    return f"inside the file: {inside}" if inside else "not known; give it with --preprocess"
+    if inside:
+        return f"inside the file: {inside}"
+    try:
+        stated = published_beside(opened.path)
+    except UsageError as error:
+        return str(error)
+    if stated is None:
+        return "not known; give it with --preprocess"
+    return f"by {stated[0].name} beside it: {stated[1].describe()}"

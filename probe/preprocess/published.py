@@ -64,6 +64,8 @@ _OF_ONE = {
     "EfficientNet": {"rescale_offset", "include_top"},
     "MobileViT": {"do_flip_channel_order"},
 }
+_USUAL_STEMS = ("model", "pytorch_model", "tf_model", "open_clip_model", "open_clip_pytorch_model")
+_NETWORKS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".onnx", ".h5", ".keras", ".params")
 _LEAST_SHARE = 0.01  # a smaller crop_pct is a mistake
 
 
@@ -120,6 +122,33 @@ def published_files(folder: Path) -> list[Path]:
         if path.is_file() and field in _fields(path):
             found.append(path)
     return found
+
+
+def published_beside(model: Path) -> tuple[Path, PreprocessSpec] | None:
+    """Return which file beside a network's file states its preprocessing, and what it states.
+
+    Of a file ``onnx/model.onnx`` the folder above is meant, too. Where a folder has several
+    networks, what it states is that of the one with a usual name (``model.safetensors``,
+    ``pytorch_model.bin``).
+
+    Raises
+    ------
+    UsageError
+        As `published_in`.
+    """
+    folder = model.parent
+    if folder.name == "onnx" and not published_files(folder):
+        folder = folder.parent
+    found = published_files(folder)
+    if not found:
+        return None
+    exported = model.suffix == ".onnx" and model.stem.startswith("model_")  # model_fp16.onnx
+    if model.stem not in _USUAL_STEMS and not exported:
+        networks = [one for one in model.parent.iterdir() if one.suffix in _NETWORKS]
+        if any(one.name != model.name for one in networks):
+            return None
+    spec = published_in(folder)
+    return (found[0], spec) if spec else None
 
 
 def decode_published(data: object, where: str) -> PreprocessSpec | None:

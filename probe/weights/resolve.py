@@ -11,6 +11,12 @@ from probe.backbones.catalog import BACKBONES
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
+from probe.preprocess.published import (
+    CONFIG_FILE,
+    NESTED_FILE,
+    PROCESSOR_FILE,
+    published_beside,
+)
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec, decode_preprocess
 from probe.weights.caffe_file import mean_of_channels
 from probe.weights.catalog import WEIGHTS, identify
@@ -34,8 +40,9 @@ from probe.weights.spec import WeightsSpec
 log = logging.getLogger(__name__)
 
 Decision = Literal[
-    "known digest", "inside the file", "a prototxt beside the file", "asked for",
-    "default of random weights",
+    "known digest", "inside the file", "a prototxt beside the file",
+    "a preprocessor_config.json beside the file", "a processor_config.json beside the file",
+    "a config.json beside the file", "asked for", "default of random weights",
 ]  # fmt: skip
 
 MAX_SEED = 2**32 - 1
@@ -52,6 +59,13 @@ _LIKELY_OF_FAMILY = {
     ("caffenet", "caffe"): "caffenet",
     ("efficientnet_lite0", "torch"): "efficientnet_lite",
     ("efficientnet_lite0", "safetensors"): "efficientnet_lite",
+}
+
+
+_STATED_BY: dict[str, Decision] = {
+    PROCESSOR_FILE: "a preprocessor_config.json beside the file",
+    NESTED_FILE: "a processor_config.json beside the file",
+    CONFIG_FILE: "a config.json beside the file",
 }
 
 
@@ -324,11 +338,13 @@ def _from_file(
         else _read_inside(path, backbone, proposing=preprocess is None)
     )
     _warn_if_other(path.name, known, preprocess)
-    chosen, said = preprocess or known, None
+    chosen, said, stated = preprocess or known, None, None
     if spec is None and known is None:
-        said = _beside(path, format_)
+        said, stated = _beside(path, format_), _stated_beside(path, format_, preprocess)
         if said is not None and preprocess is None:
             chosen = said[0]
+        if stated is not None and preprocess is None:
+            chosen = stated[1]
         if preprocess is not None:
             _warn_of_beside(path, said, preprocess)
     if chosen is None:
@@ -343,6 +359,8 @@ def _from_file(
     decided: Decision = "asked for" if preprocess else "known digest" if spec else "inside the file"
     if said is not None and chosen is said[0]:
         decided = "a prototxt beside the file"
+    if stated is not None and chosen is stated[1]:
+        decided = _STATED_BY[stated[0].name]
     name = spec.name if spec else path.name + (f" ({source})" if source else "")
     return ResolvedWeights(
         name=name, path=path, seed=None, spec=spec, preprocess=chosen, decided_by=decided,
@@ -370,6 +388,26 @@ def _beside(path: Path, format_: str) -> Said | None:
         mean=mean, std=(1 / found.scale,) * 3,
     )  # fmt: skip
     return spec, found
+
+
+def _stated_beside(
+    path: Path, format_: str, asked: PreprocessSpec | None
+) -> tuple[Path, PreprocessSpec] | None:
+    """Return which published file beside weights states their preprocessing, and what it states.
+
+    Where one was asked for, they are compared with a warning, and what cannot be said is no error.
+    """
+    if format_ == "caffe":
+        return None
+    if asked is None:
+        return published_beside(path)
+    try:
+        stated = published_beside(path)
+    except UsageError:
+        return None
+    if stated is not None:
+        _warn_if_other(f"{path.name}, by {stated[0].name} beside it,", stated[1], asked)
+    return stated
 
 
 def _warn_of_beside(path: Path, said: Said | None, asked: PreprocessSpec) -> None:

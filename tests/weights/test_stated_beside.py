@@ -1,0 +1,111 @@
+"""Weights in a folder as transformers and timm publish it, with their preprocessing beside them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.backbones.catalog import BACKBONES
+from probe.core.memo import Memo
+from probe.errors import UsageError
+from probe.preprocess.published import PROCESSOR_FILE, decode_published
+from probe.preprocess.spec import TORCHVISION, PreprocessSpec
+from probe.weights import ResolvedWeights, resolve_weights
+from tests.commands import probe
+from tests.preprocess.test_published import FILES
+from tests.weights import writers
+
+RESNET, TIMM = FILES["resnet"]["file"], FILES["resnet50.a1_in1k"]["file"]
+ARRAYS = {"conv": np.ones((2, 3), np.float32)}
+
+
+def spec_of(file: object) -> PreprocessSpec:
+    spec = decode_published(file, "x")
+    assert spec is not None
+    return spec
+
+
+def resolve(path: Path, asked: PreprocessSpec | None = None) -> ResolvedWeights:
+    return resolve_weights(
+        BACKBONES["resnet50"], str(path), cache_dir=path.parent / "cache",
+        memo=Memo(path.parent / "memo.sqlite"), preprocess=asked,
+    )  # fmt: skip
+
+
+def weights(folder: Path, name: str = "model.safetensors") -> Path:
+    folder.mkdir(exist_ok=True)
+    return writers.write_safetensors(folder / name, ARRAYS)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("preprocessor_config.json", RESNET),
+        ("processor_config.json", {"image_processor": RESNET}),
+        ("config.json", TIMM),
+    ],
+)
+def test_what_a_file_beside_the_weights_states_is_used_and_said(
+    name: str, file: object, tmp_path: Path
+) -> None:
+    path = weights(tmp_path)
+    (tmp_path / name).write_text(json.dumps(file))
+    found = resolve(path)
+    assert (found.preprocess, found.decided_by) == (spec_of(file), f"a {name} beside the file")
+
+
+def test_of_an_exported_network_the_folder_above_states_it(tmp_path: Path) -> None:
+    path = weights(tmp_path / "onnx", "model.onnx")
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps(RESNET))
+    assert resolve(path).preprocess == spec_of(RESNET)
+
+
+def test_what_is_asked_for_wins_and_a_difference_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = weights(tmp_path)
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps(RESNET))
+    with caplog.at_level(logging.WARNING):
+        assert resolve(path, spec_of(RESNET)).decided_by == "asked for"
+        assert not caplog.records
+        assert resolve(path, TORCHVISION).preprocess == TORCHVISION
+    assert "model.safetensors, by preprocessor_config.json beside it, has" in caplog.text
+
+
+def test_what_probe_cannot_say_is_refused_until_one_is_asked_for(tmp_path: Path) -> None:
+    path = weights(tmp_path)
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps(RESNET | {"resample": 1}))
+    with pytest.raises(UsageError, match=r"preprocessor_config\.json: field resample is 1"):
+        resolve(path)
+    assert resolve(path, TORCHVISION).preprocess == TORCHVISION
+
+
+def test_what_the_file_says_itself_comes_first(tmp_path: Path) -> None:
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps(RESNET))
+    own = replace(TORCHVISION, name="mine", size=96)
+    note = {"probe.preprocess": json.dumps(own.to_json())}
+    path = writers.write_safetensors(tmp_path / "model.safetensors", ARRAYS, note)
+    assert (resolve(path).preprocess, resolve(path).decided_by) == (own, "inside the file")
+
+
+def test_of_several_networks_it_is_that_of_the_one_with_a_usual_name(tmp_path: Path) -> None:
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps(RESNET))
+    mine = weights(tmp_path, "mine.safetensors")
+    assert resolve(mine).preprocess == spec_of(RESNET)  # the only one
+    usual = weights(tmp_path)
+    assert resolve(usual).preprocess == spec_of(RESNET)
+    with pytest.raises(UsageError, match="trained with is unknown"):
+        resolve(mine)
+
+
+def test_show_says_it(tmp_path: Path) -> None:
+    path = weights(tmp_path)
+    assert "not known; give it with --preprocess" in probe("weights", "show", path)
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps(RESNET))
+    shown = " ".join(probe("weights", "show", path).split())
+    assert "by preprocessor_config.json beside it: ConvNextImageProcessor" in shown
