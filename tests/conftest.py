@@ -11,8 +11,7 @@ import pytest
 from hypothesis import settings
 
 from probe.engines import engine_is_installed, load_mxnet
-
-NO_MXNET = "needs MXNet, which is not installed"
+from tests.needs import NO_MXNET
 
 # The same examples each time, so that a red run can be run again; HYPOTHESIS_PROFILE=explore
 # looks for new ones.

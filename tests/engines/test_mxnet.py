@@ -10,10 +10,11 @@ from probe.engines import forward, make_engine
 from probe.engines.base import Engine
 from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec
+from tests.needs import needs_mxnet
 from tests.parameters import draw_parameters
 from tests.zoo import LACKING, zoo_network
 
-pytestmark = pytest.mark.usefixtures("mx")
+pytestmark = needs_mxnet
 
 SPEC = BACKBONES["resnet18"]
 GAP = SPEC.layer("gap")

@@ -14,6 +14,7 @@ from probe.engines import default_engine, first_not_finite, forward, make_engine
 from probe.engines.onnx.engine import OnnxEngine
 from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
+from tests.needs import needs_mxnet
 from tests.parameters import draw_parameters
 
 RNG = np.random.default_rng(0)
@@ -40,6 +41,7 @@ def every_cut(spec: BackboneSpec) -> list[tuple[Layer, Pool]]:
     ]
 
 
+@needs_mxnet
 @pytest.mark.parametrize("name", list(BACKBONES))
 def test_every_layer_and_pool_of_the_catalog_agrees_with_mxnet(name: str) -> None:
     spec = BACKBONES[name]

@@ -9,20 +9,18 @@ import numpy as np
 import pytest
 
 import probe
-from probe.engines.mxnet.engine import MxnetEngine
 from probe.engines.onnx.devices import usable_kinds
-from probe.engines.onnx.engine import OnnxEngine
 from probe.errors import EngineError, UsageError
 from tests.commands import invoke, probe_json
 from tests.finished import save_digits
+from tests.needs import needs_mxnet
 
 pytestmark = pytest.mark.skipif(usable_kinds() != ["cpu"], reason="there may be a GPU")
 
 # an engine and a device that it lacks -> what it says of that
-LACKING = {
-    ("onnx", "cuda:1"): "--device cuda:1: this build of ONNX Runtime runs on cpu",
-    ("mxnet", "gpu:1"): "--device gpu:1: this MXNet is the CPU build",
-}
+ONNX = ("onnx", "cuda:1", "--device cuda:1: this build of ONNX Runtime runs on cpu")
+MXNET = ("mxnet", "gpu:1", "--device gpu:1: this MXNet is the CPU build")
+LACKING = [ONNX, pytest.param(MXNET, marks=needs_mxnet)]
 
 
 @pytest.fixture(scope="module")
@@ -40,25 +38,33 @@ def cache(digits_cache: Path, tmp_path: Path) -> Path:
     "command",
     [
         "predict {bundle} {picture}", "evaluate {bundle} -d digits", "serve {bundle} --port 0",
-        "explain {bundle} {picture}", "cache sync", "cache verify --sample 2",
+        "explain {bundle} {picture}", "cache verify --sample 2",
         "extract -d digits --backbone efficientnet_lite0 --size 64",
     ],
 )  # fmt: skip
 def test_every_command_that_runs_a_network(
-    command: str, lacking: tuple[str, str], digits_bundle: Path, picture: str, cache: Path
+    command: str, lacking: tuple[str, str, str], digits_bundle: Path, picture: str, cache: Path
 ) -> None:
+    engine, device, message = lacking
     words = [one.format(bundle=digits_bundle, picture=picture) for one in command.split()]
     if words[0] != "serve":
         words += ["--cache-dir", str(cache)]
-    engine, device = ("mxnet", "gpu:1") if command == "cache sync" else lacking  # rows are ONNX's
-    with pytest.raises(EngineError, match=LACKING[engine, device]):
+    with pytest.raises(EngineError, match=message):
         invoke(*words, "--engine", engine, "--device", device)
 
 
-@pytest.mark.parametrize(("engine", "device"), LACKING)
+@needs_mxnet
+def test_sync_runs_a_network_by_another_engine_than_the_rows_have(cache: Path) -> None:
+    engine, device, message = MXNET
+    with pytest.raises(EngineError, match=message):
+        invoke("cache", "sync", "--cache-dir", str(cache), "--engine", engine, "--device", device)
+
+
+@pytest.mark.parametrize("lacking", LACKING)
 def test_every_function_that_runs_a_network(
-    engine: str, device: str, digits_bundle: Path, picture: str, tmp_path: Path
+    lacking: tuple[str, str, str], digits_bundle: Path, picture: str, tmp_path: Path
 ) -> None:
+    engine, device, message = lacking
     named = {"engine": engine, "device": device}
     pixels = np.zeros((2, 32, 32, 3), np.uint8)
     frozen = probe.FrozenBackbone(
@@ -73,11 +79,15 @@ def test_every_function_that_runs_a_network(
             (pixels, [0, 1]), "resnet18", weights="random:0", size=32, cache_dir=tmp_path, **named
         ),
     ):
-        with pytest.raises(EngineError, match=LACKING[engine, device]):
+        with pytest.raises(EngineError, match=message):
             call()
 
 
+@needs_mxnet
 def test_both_engines_answer_alike(digits_bundle: Path, picture: str) -> None:
+    from probe.engines.mxnet.engine import MxnetEngine
+    from probe.engines.onnx.engine import OnnxEngine
+
     engines = {"onnx": OnnxEngine, "mxnet": MxnetEngine}
     rows = []
     for name, kind in engines.items():
@@ -94,6 +104,7 @@ def test_both_engines_answer_alike(digits_bundle: Path, picture: str) -> None:
     ] * 2
 
 
+@needs_mxnet
 def test_a_backbone_in_a_pipeline_runs_by_either_engine(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     rows = [

@@ -18,6 +18,7 @@ from probe.extraction.job import Job
 from tests.cache.toy import Failing, StoppedError
 from tests.commands import probe_json
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
+from tests.needs import needs_mxnet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
@@ -30,7 +31,8 @@ def extract(cache: Path, count: int, **options: object) -> FeatureSet:
     )  # fmt: skip
 
 
-def test_auto_takes_the_engine_that_made_most_of_the_rows(tmp_path: Path, mx: object) -> None:
+@needs_mxnet
+def test_auto_takes_the_engine_that_made_most_of_the_rows(tmp_path: Path) -> None:
     assert extract(tmp_path, 4).provenance["engine"] == "onnx"
     assert extract(tmp_path, 20, engine="mxnet").provenance["engine"] == "mxnet"
     grown = extract(tmp_path, 30)
@@ -40,7 +42,8 @@ def test_auto_takes_the_engine_that_made_most_of_the_rows(tmp_path: Path, mx: ob
     assert extract(tmp_path, 30, engine="onnx").provenance["engine"] == "mxnet"  # found as well
 
 
-def test_rows_of_another_engine_are_forwarded_again_and_agree(tmp_path: Path, mx: object) -> None:
+@needs_mxnet
+def test_rows_of_another_engine_are_forwarded_again_and_agree(tmp_path: Path) -> None:
     first = extract(tmp_path, 20, engine="mxnet")
     other = extract(tmp_path, 24, engine="onnx")
     assert other.provenance["engine"] == "onnx"

@@ -9,7 +9,7 @@ from typing import NoReturn
 import pytest
 
 from probe.engines import engine_is_installed
-from tests.conftest import NO_MXNET
+from tests.needs import NO_MXNET
 
 
 class SkippedModule(pytest.Module):

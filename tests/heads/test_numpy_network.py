@@ -9,6 +9,7 @@ import pytest
 
 from probe.heads import DenseHead
 from tests.heads.data import make_features
+from tests.needs import needs_mxnet
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "as it comes": {},
@@ -52,7 +53,7 @@ def assert_agree(gluon: DenseHead, plain: DenseHead) -> None:
         assert other.val_top1 == one.val_top1
 
 
-@pytest.mark.usefixtures("mx")
+@needs_mxnet
 @pytest.mark.parametrize("params", OPTIONS.values(), ids=OPTIONS)
 def test_numpy_takes_the_steps_that_gluon_takes(
     params: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -63,7 +64,7 @@ def test_numpy_takes_the_steps_that_gluon_takes(
     assert_agree(*both(monkeypatch, params, X[kept], y[kept]))
 
 
-@pytest.mark.usefixtures("mx")
+@needs_mxnet
 @pytest.mark.parametrize(
     "params",
     [{}, {"hidden": "16", "dropout": 0.2}, {"class_weight": "balanced", "label_smoothing": 0.1}],

@@ -1,0 +1,11 @@
+"""What some tests need and is not installed everywhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from probe.engines import engine_is_installed
+
+NO_MXNET = "needs MXNet, which is not installed"
+needs_mxnet = pytest.mark.skipif(not engine_is_installed("mxnet"), reason=NO_MXNET)
+EITHER_ENGINE = ("onnx", pytest.param("mxnet", marks=needs_mxnet))
