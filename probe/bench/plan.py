@@ -34,7 +34,7 @@ from probe.extraction.request import Prepared, Request, prepare
 
 log = logging.getLogger(__name__)
 
-TIMED_BATCHES = 2  # after one that also allocates
+TIMED_BATCHES = 2  # on each device, after one that also allocates
 PATIENCE = 20.0  # seconds after which one timed batch has to do
 RESERVE = 200_000_000  # bytes that a disk keeps for everybody else
 BESIDE_ROWS = 1.05  # ids, labels, hashes and checksums stand beside the rows
@@ -216,16 +216,25 @@ def _timed(planned: Pass, prepared: Prepared, rows: NDArray[np.intp]) -> Pass:
     cuts = [cut for cut, one in zip(planned.cuts, planned.entries, strict=True) if one is None]
     engine = prepared.engine_for(cuts)
     per_batch = engine.batch_size // prepared.job.views
-    batches = [rows[i * per_batch : (i + 1) * per_batch] for i in range(TIMED_BATCHES + 1)]
-    since, taken = time.perf_counter(), []
-    for forwarded, _ in forward_rows(
-        prepared.job, engine, [one for one in batches if len(one)],
-        workers=prepared.request.workers,
+    count = (TIMED_BATCHES + 1) * engine.devices
+    batches = [rows[i * per_batch : (i + 1) * per_batch] for i in range(count)]
+    since, done, taken = time.perf_counter(), 0, []
+    for number, (forwarded, _) in enumerate(
+        forward_rows(
+            prepared.job, engine, [one for one in batches if len(one)],
+            workers=prepared.request.workers,
+        ),
+        start=1,
     ):  # fmt: skip
-        taken.append((time.perf_counter() - since) / len(forwarded))
-        since = time.perf_counter()
-        if len(taken) > 1 and sum(taken) * per_batch > PATIENCE:
+        done += len(forwarded)
+        if number % engine.devices:  # batches of several devices end together
+            continue
+        taken.append((time.perf_counter() - since) / done)
+        since, done = time.perf_counter(), 0
+        if len(taken) > 1 and sum(taken) * per_batch * engine.devices > PATIENCE:
             break
+    if not taken:
+        return planned
     each = min(taken[1:] or taken)  # the first also allocates
     return replace(planned, rate=1 / each, seconds=len(rows) * each)
 

@@ -239,21 +239,24 @@ def _check_finite(
 
 
 class _Pace:
-    """Tell the observer of progress; the estimate is from the second batch, the first allocates."""
+    """Tell the observer of progress; the estimate is from each device's second batch.
+
+    The first also allocates.
+    """
 
     def __init__(self, observer: Observer, engine: Engine, rows: int) -> None:
-        self._observer, self._device, self._left = observer, engine.device, rows
-        self._batches, self._since = 0, time.perf_counter()
+        self._observer, self._engine, self._left = observer, engine, rows
+        self._batches, self._timed, self._since = 0, 0, time.perf_counter()
 
     def done(self, rows: int) -> None:
         self._batches, self._left = self._batches + 1, self._left - rows
-        now = time.perf_counter()
-        if self._batches == 2:
-            self._observer.estimated(
-                self._left, self._left * (now - self._since) / rows, self._device
-            )
-        if self._batches <= 2:
-            self._since = now
+        self._timed += rows
+        now, devices = time.perf_counter(), self._engine.devices
+        if self._batches == devices:
+            self._timed, self._since = 0, now
+        elif self._batches == 2 * devices:
+            seconds = self._left * (now - self._since) / self._timed
+            self._observer.estimated(self._left, seconds, self._engine.device)
         self._observer.advanced(rows)
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -300,3 +303,27 @@ def test_a_dataset_without_images_is_refused() -> None:
 def test_batches_hold_about_as_many_pixels_at_every_size(size: int, images: int) -> None:
     assert default_batch_size(size) == images
     assert default_batch_size(size, gpu=True) == 4 * images
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_the_estimate_is_from_the_second_batch_of_every_device(
+    devices: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, float, str]] = []
+
+    class Several(FakeEngine):
+        def __init__(self, cuts: Any) -> None:
+            super().__init__(cuts, batch_size=16)
+            self.devices = devices
+
+    class Observer(Silent):
+        def estimated(self, rows: int, seconds: float, device: str) -> None:
+            told.append((rows, seconds, device))
+
+    seconds = itertools.count()
+    clock = SimpleNamespace(perf_counter=lambda: next(seconds))  # a batch takes a second
+    monkeypatch.setattr("probe.extraction.extract.time", clock)
+    dataset = make_dataset()
+    extract_features(make_job(dataset), Store(tmp_path), Several, Observer(), workers=1)
+    left = 700 + 130 - 2 * devices * 16
+    assert told == [(left, pytest.approx(left / 16), "fake")]
