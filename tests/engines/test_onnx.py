@@ -87,6 +87,19 @@ def test_batches_in_flight_stay_apart_and_a_row_depends_on_its_image_alone() -> 
     np.testing.assert_allclose(turned[::-1], apart[0], rtol=1e-5, atol=1e-6)
 
 
+def test_a_batch_that_threads_share_comes_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    preprocess, parameters = TORCHVISION.with_size(32), draw_parameters(RESNET, GAP)
+    batch, rows = images(17), []
+    for threads in ("1", "2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        engine = make_engine(
+            RESNET, parameters, [(GAP, "none")], preprocess, batch_size=17, engine="onnx",
+            device="cpu",
+        )  # fmt: skip
+        rows.append(engine.collect(engine.submit(batch))[0])
+    np.testing.assert_allclose(rows[1], rows[0], rtol=1e-5, atol=1e-6)
+
+
 def test_the_arrays_that_it_was_made_from_may_go() -> None:
     preprocess = TORCHVISION.with_size(32)
     parameters = draw_parameters(RESNET, GAP)
