@@ -118,13 +118,15 @@ def extract(
     seed : int, default=42
         Of `per_class` and `limit`.
     batch_size : int, optional
-        Images a forward pass; it moves no number. Default: by input size.
+        Images a forward pass; it moves no number. Default: by input size, and four times as many
+        on a GPU.
     workers : int, optional
         Threads that decode. Default: one a core, at most 8.
     engine : {"auto", "onnx", "mxnet"}, default="auto"
         What runs the network; see `probe.engines.default_engine`.
     device : str, default="auto"
-        ``auto``, ``cpu``, ``gpu`` or ``gpu:1``.
+        ``auto``, ``cpu``, ``gpu``, ``gpu:1``, or ``gpu:0,1`` for batches that go to two in turn;
+        with ONNX Runtime also ``cuda`` in the place of ``gpu``, ``dml`` and ``coreml``.
     dtype : {"float32", "float16"}, default="float32"
         What is stored.
     views : {"none", "flip", "crops5"}, default="none"

@@ -94,6 +94,12 @@ def test_a_name_is_one_device_or_several(runtime: Runtime) -> None:
     assert runtime.opened == [0, 1, 2]  # each was asked once
 
 
+def test_a_kind_of_which_there_is_one_takes_no_number(runtime: Runtime) -> None:
+    runtime.providers = ["CoreMLExecutionProvider", CPU]
+    with pytest.raises(EngineError, match="--device gpu:1: there is one coreml device"):
+        devices.choose_devices("gpu:1")
+
+
 def test_a_gpu_that_does_not_start_is_refused_by_name_and_passed_over_by_auto(
     runtime: Runtime,
 ) -> None:
@@ -158,7 +164,7 @@ def test_doctor_says_what_keeps_each_engine_from_a_gpu(runtime: Runtime) -> None
     runtime.providers = [CPU]
     told = probe_json("doctor")
     assert told["engine"] == "onnx, where --engine names none"
-    assert told["onnx on cuda"].startswith("not in this build; `pip install onnxruntime-gpu`")
+    assert told["onnx on cuda"].startswith("not in this build; `pip install 'onnxruntime-gpu[cuda")
     installed = engine_is_installed("mxnet")
     assert told["mxnet"].startswith("MXNet 1.9.1 (" if installed else "not installed; only")
     runtime.providers, runtime.broken = [CUDA, CPU], {0}

@@ -18,7 +18,7 @@ from probe.extraction.job import Job
 from tests.cache.toy import Failing, StoppedError
 from tests.commands import probe_json
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
-from tests.needs import needs_mxnet
+from tests.needs import EITHER_ENGINE, needs_mxnet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
@@ -53,8 +53,8 @@ def test_rows_of_another_engine_are_forwarded_again_and_agree(tmp_path: Path) ->
     assert (np.linalg.norm(found - expected, axis=1) / norms).max() < 1e-4
 
 
-@pytest.mark.parametrize("made", ["onnx", "mxnet"])
-@pytest.mark.parametrize("checks", ["onnx", "mxnet"])
+@pytest.mark.parametrize("made", EITHER_ENGINE)
+@pytest.mark.parametrize("checks", EITHER_ENGINE)
 def test_rows_are_checked_by_either_engine_and_more_strictly_by_their_own(
     made: str, checks: str, tmp_path: Path
 ) -> None:

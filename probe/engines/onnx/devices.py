@@ -48,7 +48,8 @@ class Kind:
 
 KINDS = {
     "cuda": Kind(
-        provider="CUDAExecutionProvider", package="onnxruntime-gpu", systems=("Linux", "Windows"),
+        provider="CUDAExecutionProvider", package="'onnxruntime-gpu[cuda,cudnn]'",
+        systems=("Linux", "Windows"),
         exact={"use_tf32": 0},  # TF32 rounds the factors of products to 10 bits
     ),
     "dml": Kind(
@@ -92,8 +93,12 @@ def choose_devices(name: str) -> list[str]:
             f"--device {name}: this build of ONNX Runtime runs on {', '.join(usable)}; "
             f"{_how_to_get('cuda' if kind == 'gpu' else kind)}"
         )
-    one = kind in ("cpu", "coreml")
-    devices = [kind] if one else [f"{kind}:{number}" for number in numbers]
+    if kind in ("cpu", "coreml"):  # there is one
+        if numbers != (0,):
+            raise EngineError(f"--device {name}: there is one {kind} device; leave the number out")
+        devices = [kind]
+    else:
+        devices = [f"{kind}:{number}" for number in numbers]
     for device in devices:
         if reason := obstacle(device):
             raise EngineError(f"--device {name}: {reason}")
@@ -198,7 +203,7 @@ def _missing_library(kind: str) -> str:
         brings = (
             "it is part of NVIDIA's driver"
             if "libcuda." in str(error)
-            else f"`pip install '{KINDS[kind].package}[cuda,cudnn]'` brings it"
+            else f"`pip install {KINDS[kind].package}` brings it"
         )
         return f"{error}; {brings}" if kind == "cuda" else str(error)
     return "a library is missing or of another version"
