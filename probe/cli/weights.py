@@ -235,6 +235,7 @@ def _stated(spec: WeightsSpec) -> str:
 def _as_json(spec: WeightsSpec, path: Path | None, proof: str) -> dict[str, Any]:
     return {
         "name": spec.name,
+        "aliases": list(spec.aliases),
         "backbone": spec.backbone,
         "format": spec.format,
         "file": spec.file_name,

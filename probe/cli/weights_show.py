@@ -90,7 +90,7 @@ def _facts(
     facts = {
         "file": console.place(opened.path),
         "format": opened.format,
-        "known as": known.name if known else "nothing in the catalog",
+        "known as": ", ".join((known.name, *known.aliases)) if known else "nothing in the catalog",
         "input": _input(opened, known),
     }
     facts |= {f"fits {name}": f"up to {layers[-1]}" for name, layers in held.items()}

@@ -4,8 +4,9 @@ The entries of a backbone are in order of preference: whole networks come before
 classifier.
 
 torchvision states the first 8 digits of a file's SHA256 in its name, Keras an MD5. Accuracies and
-sizes are those of torchvision's weight enums and of the table at keras.io/api/applications. MXNet
-states a SHA1 for each file of Gluon's zoo. Its host is gone, but many people still have the files.
+sizes are those of torchvision's weight enums and of the table at keras.io/api/applications. timm
+has the parameters of many of torchvision's files, too, under names of its own. MXNet states a SHA1
+for each file of Gluon's zoo. Its host is gone, but many people still have the files.
 
 References
 ----------
@@ -29,6 +30,7 @@ from probe.preprocess.spec import (
     TORCHVISION_INCEPTION,
     PreprocessSpec,
 )
+from probe.preprocess.torchvision_weights import WEIGHTS_TRANSFORMS
 from probe.weights.digest import Digests
 from probe.weights.spec import WeightsSpec
 
@@ -70,6 +72,8 @@ _TORCHVISION = (  # backbone, file, top-1 in percent, MiB
     ("densenet201", "densenet201-c1103571", 76.896, 77.373),
     ("mobilenet_v2", "mobilenet_v2-b0353104", 71.878, 13.555),
 )
+_TIMM = {"v1": "tv_in1k", "v2": "tv2_in1k"}  # what timm calls torchvision's two recipes
+_NOT_IN_TIMM = ("alexnet", "inception_v3", "squeezenet", "mobilenet")  # or as an older file
 _TORCHVISION_V2 = (
     ("resnet50", "resnet50-11ad3fa6", 80.858, 97.79),
     ("resnet101", "resnet101-cd907fc2", 81.886, 170.53),
@@ -120,6 +124,7 @@ _GLUON = (  # backbone, the zoo's name where it is another, SHA1
     ("mobilenet_v1", "mobilenet1.0", "6b8c5106c730e8750bcd82ceb75220a3351157cd"),
     ("mobilenet_v2", "mobilenetv2_1.0", "36da4ff1867abccd32b29592d79fc753bca5a215"),
 )
+_MEMBERS = (*WEIGHTS_TRANSFORMS, "Inception_V3_Weights.IMAGENET1K_V1")
 _KERAS_LICENCES = {
     "vgg": "CC-BY-4.0 (Oxford VGG)", "resnet": "MIT (Kaiming He)",
     "inception": "Apache-2.0 (TensorFlow)",
@@ -132,6 +137,7 @@ def _torchvision(
     backbone, stem, top1, mebibytes = row
     return WeightsSpec(
         name=f"{backbone}.torchvision_{recipe}",
+        aliases=_aliases(backbone, recipe),
         backbone=backbone,
         format="torch",
         preprocess=preprocess,
@@ -143,6 +149,15 @@ def _torchvision(
         top1=round(top1 / 100, 5),
         top1_by="torchvision",
     )
+
+
+def _aliases(backbone: str, recipe: str) -> tuple[str, ...]:
+    """Return torchvision's name of weights, and timm's if it has them."""
+    member = next(
+        one for one in _MEMBERS if one.lower() == f"{backbone}_weights.imagenet1k_{recipe}"
+    )
+    timm = () if backbone.startswith(_NOT_IN_TIMM) else (f"{backbone}.{_TIMM[recipe]}",)
+    return member, *timm
 
 
 def _gluon(backbone: str, theirs: str, sha1: str) -> WeightsSpec:
@@ -209,6 +224,7 @@ WEIGHTS = Registry(
         ),
         WeightsSpec(
             name="efficientnet_lite0.timm_tf",
+            aliases=("tf_efficientnet_lite0.in1k",),
             backbone="efficientnet_lite0",
             format="torch",
             preprocess=TIMM_LITE,
@@ -252,6 +268,23 @@ WEIGHTS = Registry(
     ],
     listing="probe weights list",
 )
+
+
+def find_weights(name: str) -> WeightsSpec | None:
+    """Return the entry with that name, which may be torchvision's or timm's, if there is one.
+
+    timm's names are understood with the prefixes under which they are fetched, too:
+    ``hf-hub:timm/resnet50.tv_in1k``, ``timm/resnet50.tv_in1k``.
+    """
+    if name in WEIGHTS:
+        return WEIGHTS[name]
+    theirs = bare_name(name)
+    return next((spec for spec in WEIGHTS.values() if theirs in spec.aliases), None)
+
+
+def bare_name(name: str) -> str:
+    """Return timm's name of weights without the prefixes of the place that has them."""
+    return name.removeprefix("hf-hub:").removeprefix("hf_hub:").removeprefix("timm/")
 
 
 def identify(found: Digests) -> WeightsSpec | None:

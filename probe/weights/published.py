@@ -10,7 +10,7 @@ from pathlib import Path
 from probe.backbones.spec import BackboneSpec
 from probe.core.download import DownloadError, Progress, download
 from probe.errors import WeightsError, WeightsNotFoundError
-from probe.weights.catalog import WEIGHTS
+from probe.weights.catalog import WEIGHTS, find_weights
 from probe.weights.digest import hash_file
 from probe.weights.spec import WeightsSpec
 
@@ -72,7 +72,7 @@ def fetch(
     Parameters
     ----------
     name : str
-        A name in the catalog.
+        A name in the catalog, or one of its aliases.
     cache_dir : Path
         The file goes into its folder ``weights``.
     mirrors : sequence of str
@@ -92,7 +92,7 @@ def fetch(
     WeightsError
         The digest is not the publisher's.
     """
-    spec = WEIGHTS[name]
+    spec = find_weights(name) or WEIGHTS[name]
     target = cache_dir / "weights" / spec.file_name
     there = locate(spec, cache_dir)
     if there is not None and (there == target or spec.has_digest(hash_file(there))):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,8 +19,9 @@ from probe.preprocess.published import (
     published_beside,
 )
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec, decode_preprocess
+from probe.preprocess.torchvision_weights import ENUM
 from probe.weights.caffe_file import mean_of_channels
-from probe.weights.catalog import WEIGHTS, identify
+from probe.weights.catalog import WEIGHTS, find_weights, identify
 from probe.weights.classifier import layer_of
 from probe.weights.digest import file_digests
 from probe.weights.families.caffenet import CONVERTED
@@ -48,6 +50,7 @@ Decision = Literal[
 MAX_SEED = 2**32 - 1
 LONGEST_SOURCE = 200  # characters shown of the source that a file states
 MEAN_TOLERANCE = 2.0  # grey levels: Caffe's means of ImageNet differ by one
+_THEIRS = re.compile(rf"^(hf[-_]hub:|timm/)|{re.escape(ENUM)}|in\d+k$")
 NO_TERMS = "no licence: the weights started from random values, not from pretrained ones"
 PREPROCESS_KEY, BACKBONE_KEY, SOURCE_KEY = "probe.preprocess", "probe.backbone", "probe.source"
 _LIKELY = {"keras": "caffe_bgr", "caffe": "caffe_bgr", "gluon": "gluon"}
@@ -185,9 +188,10 @@ def resolve_weights(
     Parameters
     ----------
     argument : str
-        ``auto``, a catalog name, a file, or ``random:SEED``. ``auto`` takes, in the order of the
-        catalog, the first published file in ``cache_dir/weights``, then the first in the folder
-        where torch, Keras or Gluon keeps its downloads or in an installed package.
+        ``auto``, a name in the catalog or one of its aliases, a file, or ``random:SEED``. ``auto``
+        takes, in the order of the catalog, the first published file in ``cache_dir/weights``, then
+        the first in the folder where torch, Keras or Gluon keeps its downloads or in an installed
+        package.
     preprocess : PreprocessSpec, optional
         Given by the user. It takes precedence, with a warning where it contradicts what is known.
 
@@ -205,8 +209,8 @@ def resolve_weights(
         return _random(backbone, argument, preprocess)
     if argument == "auto":
         spec, path = _automatic(backbone, cache_dir, memo)
-    elif argument in WEIGHTS:
-        spec = WEIGHTS[argument]
+    elif (named := find_weights(argument)) is not None:
+        spec = named
         if not serves(spec, backbone):
             raise WeightsError(
                 f"{spec.name} are weights of {spec.backbone}, not of {backbone.name}"
@@ -238,12 +242,13 @@ def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
     WeightsNotFoundError
         `argument` is neither a catalog name nor a file.
     """
-    if argument in WEIGHTS:
-        return BACKBONES[WEIGHTS[argument].backbone]
+    if (spec := find_weights(argument)) is not None:
+        return BACKBONES[spec.backbone]
     path = Path(argument).expanduser()
     if not path.is_file():
         raise WeightsNotFoundError(
             f"{argument}: neither a file nor a name in the catalog (`probe weights list`)"
+            f"{_elsewhere(argument)}"
         )
     known = identify(file_digests(path, memo))
     if known is not None:
@@ -325,7 +330,7 @@ def _from_file(
         close = ", ".join(spec.name for spec in published(backbone)) or "none"
         raise WeightsNotFoundError(
             f"--weights {path}: neither a file nor a name in the catalog, which has {close} for "
-            f"{backbone.name}"
+            f"{backbone.name}{_elsewhere(str(path))}"
         )
     spec = identify(file_digests(path, memo))
     if spec is not None and not serves(spec, backbone):
@@ -365,6 +370,16 @@ def _from_file(
     return ResolvedWeights(
         name=name, path=path, seed=None, spec=spec, preprocess=chosen, decided_by=decided,
     )  # fmt: skip
+
+
+def _elsewhere(name: str) -> str:
+    """Return how to get weights that others publish, for a name that looks like theirs."""
+    if not _THEIRS.search(name):
+        return ""
+    return (
+        "; download that file and name it, with the preprocessor_config.json or config.json of its "
+        "folder beside it, or export the network to ONNX and use it with --backbone FILE.onnx"
+    )
 
 
 Said = tuple[PreprocessSpec | None, CaffeInput]

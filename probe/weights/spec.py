@@ -16,6 +16,9 @@ class WeightsSpec:
     ----------
     name : str
         ``BACKBONE.SOURCE``, for example ``resnet50.torchvision_v1``.
+    aliases : tuple of str
+        Names that others give to the same parameters: a member of torchvision's weight enums, and
+        timm's name.
     format : {"torch", "keras", "gluon", "caffe"}
     preprocess : PreprocessSpec
         The preprocessing that the weights are evaluated with.
@@ -45,6 +48,7 @@ class WeightsSpec:
     preprocess: PreprocessSpec
     file_name: str
     licence: str
+    aliases: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     urls: tuple[str, ...] = ()
     package: tuple[str, str] | tuple[()] = ()
