@@ -67,6 +67,8 @@ def serve(
     err = console.stderr()
     with _listen(host, port) as listening:
         loaded = Bundle.load(bundle, engine=engine, device=device)
+        if any(one.engine.devices > 1 for one in loaded.networks):
+            raise UsageError(f"--device {device}: images are answered one by one; name one device")
         app = create_app(loaded, name=name, limits=limits, host=host)
         if not is_loopback(host):
             err.print(WARNING.format(host=host))

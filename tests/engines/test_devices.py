@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from probe.api import open_bundle
 from probe.backbones.catalog import BACKBONES
 from probe.engines import default_batch_size, default_engine, engine_is_installed, make_engine
 from probe.engines.base import Engine
@@ -17,7 +19,7 @@ from probe.engines.several import SeveralDevices
 from probe.errors import EngineError, UsageError
 from probe.extraction.extract import forward_rows
 from probe.preprocess.spec import TORCHVISION
-from tests.commands import probe_json
+from tests.commands import invoke, probe_json
 from tests.fakes import SIZE, make_dataset, make_job
 from tests.needs import EITHER_ENGINE
 from tests.parameters import draw_parameters
@@ -158,6 +160,22 @@ def test_a_pass_over_several_devices_keeps_each_busy_and_the_order(runtime: Runt
     expected = [outputs[0] for _, outputs in forward_rows(job, one, batches, workers=1)]
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
     assert most == 4  # two a device
+
+
+def test_a_server_takes_one_device(runtime: Runtime, digits_bundle: Path) -> None:
+    assert runtime.providers[0] == CUDA
+    with pytest.raises(UsageError, match="--device cuda:0,1: images are answered one by one"):
+        invoke("serve", digits_bundle, "--port", 0, "--device", "cuda:0,1")
+
+
+def test_answers_of_several_devices_are_those_of_one(runtime: Runtime, digits_bundle: Path) -> None:
+    assert runtime.providers[0] == CUDA
+    pixels = np.random.default_rng(1).integers(0, 256, (9, 40, 40, 3), dtype=np.uint8)
+    one, several = (
+        open_bundle(digits_bundle, batch_size=2, device=device) for device in ("cpu", "cuda:0,1")
+    )
+    assert several.networks[0].engine.device == "cuda:0,1"
+    np.testing.assert_array_equal(one.predict_proba(pixels), several.predict_proba(pixels))
 
 
 def test_doctor_says_what_keeps_each_engine_from_a_gpu(runtime: Runtime) -> None:
