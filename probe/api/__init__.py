@@ -694,6 +694,8 @@ def make_bundle(
     folds: bool = False,
     reject_rate: float = 0.05,
     remember: str = "labels",
+    engine: str = "auto",
+    device: str = "auto",
     cache_dir: str | Path | None = None,
     quiet: bool = False,
 ) -> Bundle:
@@ -715,6 +717,8 @@ def make_bundle(
         Share of held-out images that each flag may mark; 0 for no flags.
     remember : {"nothing", "labels", "ids", "pictures"}
         What to keep of some training images beside their features.
+    engine, device : str
+        What runs the network, as in `extract`.
     cache_dir, quiet
         As in `fit`.
 
@@ -745,11 +749,11 @@ def make_bundle(
         )
         request = BundleRequest(
             weights=tuple(named), folds=folds, reject_rate=reject_rate,
-            remember=None if remember == "nothing" else remember,
+            remember=None if remember == "nothing" else remember, engine=engine, device=device,
         )  # fmt: skip
         target = source / "bundle" if out is None else Path(out)
         bundle_shown(source, target, folder, request)
-    return open_bundle(target)
+    return open_bundle(target, engine=engine, device=device)
 
 
 @checked

@@ -30,7 +30,7 @@ from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection, save_projection
 
 if TYPE_CHECKING:
-    from probe.heads import BaseHead, FittedHead
+    from probe.heads import BaseHead
 
 REFERENCE_IMAGES = 12
 
@@ -43,6 +43,8 @@ def write_bundle(
     *,
     neighbours: Neighbours | None = None,
     projection: Projection | None = None,
+    engine: str = "auto",
+    device: str = "auto",
 ) -> Bundle:
     """Write a bundle, all of it or nothing, and return it as loaded from disk.
 
@@ -58,6 +60,8 @@ def write_bundle(
         One for each name in `about.heads`.
     projection : Projection, optional
         The PCA between features and head, if `about.pca` is not None.
+    engine, device : str
+        What runs the networks on the reference images; see `probe.engines.make_engine`.
 
     Raises
     ------
@@ -76,29 +80,27 @@ def write_bundle(
         if neighbours is not None:
             write_arrays(folder / NEIGHBOURS, neighbours.to_arrays())
         saved = [load_fitted(folder / name) for name in about.heads]
-        reference = _reference(about, parameters, saved, projection)
+        networks = build_networks(
+            about.networks, parameters, batch_size=4, engine=engine, device=device
+        )
+        made = Bundle(about=about, networks=networks, heads=tuple(saved), projection=projection)
+        reference = _reference(made)
         write_arrays(folder / REFERENCE, reference)
         card = model_card(about, out.name, neighbours, votes=sum(map(votes, heads)))
         (folder / CARD).write_text(card, encoding="utf-8")
         write_about(about, folder)
-        loaded = Bundle.load(folder)
+        loaded = Bundle.load(folder, engine=engine, device=device)
     return replace(loaded, files=BundleFiles(out))
 
 
-def _reference(
-    about: About,
-    parameters: Mapping[str, Parameters],
-    heads: Sequence[FittedHead],
-    projection: Projection | None,
-) -> dict[str, NDArray[Any]]:
-    networks = build_networks(about.networks, parameters, batch_size=4)
-    bundle = Bundle(about=about, networks=networks, heads=tuple(heads), projection=projection)
+def _reference(bundle: Bundle) -> dict[str, NDArray[Any]]:
+    """Return the images, features and probabilities by which a bundle is checked."""
     images = reference_images(bundle)
     every = bundle.network_features(images)
     features = bundle.joined(every)
-    for head in heads:
+    for head in bundle.heads:
         if head.n_features_in_ != features.shape[1]:
-            cuts = ", ".join(f"{one.backbone} to {one.layer}" for one in about.networks)
+            cuts = ", ".join(f"{one.backbone} to {one.layer}" for one in bundle.about.networks)
             raise BundleError(
                 f"the head takes {head.n_features_in_} features, {cuts} gives {features.shape[1]}"
             )

@@ -9,7 +9,7 @@ import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
-from probe.cli.pass_options import Mean
+from probe.cli.pass_options import Device, EngineName, Mean
 from probe.cli.predict import Classes, Preprocess
 from probe.core.records import loads_json
 from probe.errors import UsageError
@@ -69,6 +69,8 @@ def bundle(
     preprocess: Preprocess = None,
     mean: Mean = None,
     classes: Classes = None,
+    engine: EngineName = "auto",
+    device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,13 +100,15 @@ def bundle(
             classes=names,
             mean=mean,
         )
-        made = top.bundle(target)
+        made = top.bundle(target, engine=engine, device=device)
     else:
         request = BundleRequest(
             weights=tuple(weights or ()),
             folds=folds,
             reject_rate=reject_rate,
             remember=remember,
+            engine=engine,
+            device=device,
         )
         if run is not None:
             source = find_run(folder / "runs", run)

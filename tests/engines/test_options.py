@@ -38,7 +38,8 @@ def cache(digits_cache: Path, tmp_path: Path) -> Path:
     "command",
     [
         "predict {bundle} {picture}", "evaluate {bundle} -d digits", "serve {bundle} --port 0",
-        "explain {bundle} {picture}", "cache verify --sample 2",
+        "explain {bundle} {picture}", "bundle {run} --out {picture}.probe",
+        "cache verify --sample 2",
         "extract -d digits --backbone efficientnet_lite0 --size 64",
     ],
 )  # fmt: skip
@@ -46,7 +47,9 @@ def test_every_command_that_runs_a_network(
     command: str, lacking: tuple[str, str, str], digits_bundle: Path, picture: str, cache: Path
 ) -> None:
     engine, device, message = lacking
-    words = [one.format(bundle=digits_bundle, picture=picture) for one in command.split()]
+    (run,) = (cache / "runs").iterdir()
+    places = {"bundle": digits_bundle, "picture": picture, "run": run}
+    words = [one.format(**places) for one in command.split(" ")]
     if words[0] != "serve":
         words += ["--cache-dir", str(cache)]
     with pytest.raises(EngineError, match=message):
@@ -62,8 +65,9 @@ def test_sync_runs_a_network_by_another_engine_than_the_rows_have(cache: Path) -
 
 @pytest.mark.parametrize("lacking", LACKING)
 def test_every_function_that_runs_a_network(
-    lacking: tuple[str, str, str], digits_bundle: Path, picture: str, tmp_path: Path
-) -> None:
+    lacking: tuple[str, str, str], digits_run: Path, digits_bundle: Path, picture: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     engine, device, message = lacking
     named = {"engine": engine, "device": device}
     pixels = np.zeros((2, 32, 32, 3), np.uint8)
@@ -72,6 +76,9 @@ def test_every_function_that_runs_a_network(
     ).fit()  # fmt: skip
     for call in (
         lambda: probe.open_bundle(digits_bundle, **named),
+        lambda: probe.open_run(digits_run, cache_dir=digits_run.parents[1]).bundle(
+            tmp_path / "a.probe", **named
+        ),
         lambda: probe.evaluate(digits_bundle, "digits", cache_dir=tmp_path, **named),
         lambda: probe.explain(digits_bundle, picture, cache_dir=tmp_path, **named),
         lambda: frozen.transform(pixels),

@@ -30,6 +30,7 @@ from probe.bundle.reject import LEAST_HELD_OUT, choose_confidence, choose_distan
 from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Store
 from probe.core.short_repr import short_repr
+from probe.engines import check_device_name, check_engine_name
 from probe.errors import BundleError, UnknownNameError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions
 from probe.evaluation.scored import usable_temperature
@@ -60,14 +61,20 @@ class BundleRequest:
     remember : str or None
         What to keep of training images besides features: one of `REMEMBERED`; None, or
         ``nothing``, for nothing.
+    engine, device : str
+        What runs the networks, on training and reference images; see `probe.engines.make_engine`.
     """
 
     weights: tuple[str, ...] = ()
     folds: bool = False
     reject_rate: float = 0.05
     remember: str | None = "labels"
+    engine: str = "auto"
+    device: str = "auto"
 
     def __post_init__(self) -> None:
+        check_engine_name(self.engine)
+        check_device_name(self.device)
         if not 0 <= self.reject_rate < 0.5:
             raise UsageError(f"--reject-rate {self.reject_rate:g}: expected 0 to below 0.5")
         if self.remember == NOTHING:
@@ -127,7 +134,9 @@ def bundle_run(
     )
     neighbours = rest = None
     if request.remember is not None:
-        training = _training(sources, parts, projection, cache_dir, on_rows)
+        training = _training(
+            sources, parts, projection, cache_dir, request=request, on_rows=on_rows
+        )
         neighbours, rest = remembered(training, predictions, request.remember, cache_dir)
     files, parameters = share_parameters(sources)
     about = About(
@@ -148,7 +157,10 @@ def bundle_run(
         intervals=result.intervals or {},
         files={},
     )
-    return write_bundle(out, about, parameters, heads, neighbours=neighbours, projection=projection)
+    return write_bundle(
+        out, about, parameters, heads, neighbours=neighbours, projection=projection,
+        engine=request.engine, device=request.device,
+    )  # fmt: skip
 
 
 def _part(run: Path, store: Store, name: str) -> Joined:
@@ -203,6 +215,8 @@ def _training(
     parts: Sequence[Joined],
     projection: Projection | None,
     cache_dir: Path,
+    *,
+    request: BundleRequest,
     on_rows: OnRows,
 ) -> Training | None:
     """Return the training rows as the head takes them; None if a network's are not available."""
@@ -210,7 +224,9 @@ def _training(
     for source, joined in zip(sources, parts, strict=True):
         found = cached_training(source, joined, store)
         if found is None:
-            found = forwarded_training(source, joined, cache_dir, on_rows)
+            found = forwarded_training(
+                source, joined, cache_dir, on_rows, engine=request.engine, device=request.device
+            )
         if found is None:
             return None
         known.append(found)

@@ -37,9 +37,11 @@ class OwnTop:
     about: About
     parameters: Mapping[str, NDArray[np.float32]]
 
-    def bundle(self, out: Path) -> Bundle:
+    def bundle(self, out: Path, *, engine: str = "auto", device: str = "auto") -> Bundle:
         """Write it as a bundle; see `write_bundle`."""
-        return write_bundle(out, self.about, {WEIGHTS: self.parameters}, [])
+        return write_bundle(
+            out, self.about, {WEIGHTS: self.parameters}, [], engine=engine, device=device
+        )
 
     def load(
         self, *, batch_size: int | None = 1, engine: str = "auto", device: str = "auto"

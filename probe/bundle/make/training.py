@@ -128,8 +128,9 @@ def cached_training(source: Source, joined: Joined, store: Store) -> Training | 
 
 
 def forwarded_training(
-    source: Source, joined: Joined, cache_dir: Path, on_rows: OnRows
-) -> Training | None:
+    source: Source, joined: Joined, cache_dir: Path, on_rows: OnRows, *, engine: str = "auto",
+    device: str = "auto",
+) -> Training | None:  # fmt: skip
     """Return training rows whose features are computed when they are read.
 
     None, with a warning that says what to run, if the images were moved or have changed.
@@ -152,7 +153,8 @@ def forwarded_training(
         return None
 
     def read(rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        return _compute_features(source, images.take(rows), on_rows)
+        split = images.take(rows)
+        return _compute_features(source, split, on_rows, engine=engine, device=device)
 
     return Training(
         entry=joined.entry, split=known, width=_feature_width(source), read=read,
@@ -175,12 +177,14 @@ def _feature_width(source: Source) -> int:
     return int(np.prod(shape))
 
 
-def _compute_features(source: Source, split: Split, on_rows: OnRows) -> NDArray[np.float32]:
-    engine = make_engine(
+def _compute_features(
+    source: Source, split: Split, on_rows: OnRows, *, engine: str, device: str
+) -> NDArray[np.float32]:
+    running = make_engine(
         BACKBONES[source.key.backbone], source.loaded.parameters, [source.cut], source.preprocess,
-        batch_size=None,
+        batch_size=None, engine=engine, device=device,
     )  # fmt: skip
-    size = engine.batch_size
+    size = running.batch_size
     numbers = np.arange(len(split))
     batches = [numbers[start : start + size] for start in range(0, len(split), size)]
 
@@ -189,7 +193,7 @@ def _compute_features(source: Source, split: Split, on_rows: OnRows) -> NDArray[
 
     found: list[NDArray[np.float32]] = []
     for rows, batch in load_batches(load, batches, batch_size=size, workers=usable_cores()):
-        features = engine.collect(engine.submit(batch))[0][: len(rows)]
+        features = running.collect(running.submit(batch))[0][: len(rows)]
         found.append(features.reshape(len(rows), -1))
         on_rows(int(rows[-1]) + 1, len(split))
     warn_of_unusual([split.images])
