@@ -48,6 +48,7 @@ _SHORTER = (
     "CLIP", "ChineseCLIP", "Bit", "Siglip", "MobileNetV1", "MobileNetV2", "MobileViT", "ConvNext",
     "PoolFormer", "Levit",
 )  # fmt: skip
+_CROPPING = {"DeiT", *_SHORTER} - {"Siglip", "ConvNext"}  # without being told to
 _RESAMPLE: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
 _OTHER_RESAMPLE = {0: "nearest", 1: "lanczos", 4: "box", 5: "hamming"}
 _READ = {
@@ -55,10 +56,14 @@ _READ = {
     "rescale_factor", "do_normalize", "image_mean", "image_std", "image_processor_type",
     "feature_extractor_type",
 }  # fmt: skip
+_TRUE_IF_MISSING = {
+    "do_resize", "do_rescale", "rescale_factor", "do_normalize", "do_flip_channel_order",
+    "include_top",
+}  # fmt: skip
 _WITHOUT_EFFECT = {  # on an RGB image of which no labels are asked for, on a CPU
     "do_convert_rgb", "do_reduce_labels", "reduce_labels", "processor_class", "data_format",
     "input_data_format", "return_tensors", "device", "disable_grouping", "default_to_square",
-    "auto_map", "_valid_processor_keys", "pad_size", "model_input_names",
+    "_valid_processor_keys", "pad_size", "model_input_names",
 }  # fmt: skip
 _OF_ONE = {
     "EfficientNet": {"rescale_offset", "include_top"},
@@ -204,6 +209,7 @@ def _fields(path: Path) -> dict[str, Any]:
 
 def _transformers(data: dict[str, Any], where: str) -> PreprocessSpec:
     """Return the preprocessing of one of transformers' image processors."""
+    nulls = [field for field, value in data.items() if value is None]
     data = {field: value for field, value in data.items() if value is not None}
     kind = data.get("image_processor_type", data.get("feature_extractor_type"))
     if not isinstance(kind, str):
@@ -215,6 +221,12 @@ def _transformers(data: dict[str, Any], where: str) -> PreprocessSpec:
     family = family.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
     if family not in _SQUARE + _SHORTER:
         raise _refusal(where, "image_processor_type", kind, "a processor that probe does not know")
+    usual = _TRUE_IF_MISSING - ({"do_normalize"} if family == "MobileViT" else set())
+    if unclear := sorted(usual & set(nulls)):
+        raise UsageError(
+            f"{where}: field {unclear[0]} is null, and versions of transformers differ in what "
+            f"that means; {OWN}"
+        )
     for field in sorted(set(data) - _READ - _WITHOUT_EFFECT - _OF_ONE.get(family, set())):
         if data[field] is not False:
             raise _refusal(where, field, data[field], f"which probe does not know of {kind}")
@@ -243,9 +255,39 @@ def _transformers(data: dict[str, Any], where: str) -> PreprocessSpec:
 
 def _geometry(data: dict[str, Any], family: str, where: str) -> tuple[Resize, int, int]:
     """Return the way of resizing, the length of the shorter side, and the side of the crop."""
+    length, square = _size(data, family, where)
+    if family == "ConvNext":
+        if square:
+            raise _refusal(where, "size", data["size"], "where this processor needs shortest_edge")
+        if data.get("do_center_crop", False) is not False:
+            raise _refusal(where, "do_center_crop", True, "a second crop")
+        if length >= 384:
+            return "squash", length, length
+        return "crop", _larger(length, data, where), length
+    resize: Resize = "squash" if square else "crop"
+    if family == "PoolFormer":
+        resize, length = "crop", _larger(length, data, where)
+    if family == "Levit" and not square:
+        length = int(256 / 224 * length)
+    crop = _crop(data, family, where)
+    if crop is None and resize == "crop":
+        raise _refusal(where, "size", data["size"], "and no do_center_crop makes the images square")
+    if crop is not None and crop > length:
+        raise _refusal(
+            where, "crop_size", data["crop_size"],
+            f"more than the {length} pixels of the resized image, which gets a black border",
+        )  # fmt: skip
+    return resize, length, length if crop is None else crop
+
+
+def _size(data: dict[str, Any], family: str, where: str) -> tuple[int, bool]:
+    """Return a length in pixels, and whether it is that of both sides or of the shorter one."""
     size = data.get("size")
     if type(size) is int:
-        size = {"height": size, "width": size} if family in _SQUARE else {"shortest_edge": size}
+        square = family in _SQUARE
+        if data.get("default_to_square", square) is not square:
+            raise _refusal(where, "size", size, "and default_to_square is not as usual")
+        size = {"height": size, "width": size} if square else {"shortest_edge": size}
     if not isinstance(size, dict) or not all(type(one) is int for one in size.values()):
         raise _refusal(where, "size", size, "expected whole numbers of pixels")
     square = set(size) == {"height", "width"} and len(set(size.values())) == 1
@@ -256,28 +298,7 @@ def _geometry(data: dict[str, Any], family: str, where: str) -> tuple[Resize, in
     length = max(size.values())
     if length < 1:
         raise _refusal(where, "size", size, "expected at least one pixel")
-    if family == "ConvNext":
-        if square:
-            raise _refusal(where, "size", size, "where this processor needs shortest_edge")
-        if data.get("do_center_crop", False) is not False:
-            raise _refusal(where, "do_center_crop", True, "a second crop")
-        if length >= 384:
-            return "squash", length, length
-        return "crop", _larger(length, data, where), length
-    resize: Resize = "squash" if square else "crop"
-    if family == "PoolFormer" and "crop_pct" in data:
-        resize, length = "crop", _larger(length, data, where)
-    if family == "Levit" and not square:
-        length = int(256 / 224 * length)
-    crop = _crop(data, where)
-    if crop is None and resize == "crop":
-        raise _refusal(where, "size", size, "and no do_center_crop makes the images square")
-    if crop is not None and crop > length:
-        raise _refusal(
-            where, "crop_size", data["crop_size"],
-            f"more than the {length} pixels of the resized image, which gets a black border",
-        )  # fmt: skip
-    return resize, length, length if crop is None else crop
+    return length, square
 
 
 def _larger(length: int, data: dict[str, Any], where: str) -> int:
@@ -289,10 +310,10 @@ def _larger(length: int, data: dict[str, Any], where: str) -> int:
     return math.floor(length / share)
 
 
-def _crop(data: dict[str, Any], where: str) -> int | None:
+def _crop(data: dict[str, Any], family: str, where: str) -> int | None:
     """Return the side of the central square, or None if nothing is cut off."""
-    if "do_center_crop" not in data and "crop_size" in data:
-        raise _refusal(where, "do_center_crop", None, "so that crop_size may or may not be used")
+    if "do_center_crop" not in data and ("crop_size" in data or family in _CROPPING):
+        raise _refusal(where, "do_center_crop", None, "and versions of transformers differ in that")
     if not _switch(data, "do_center_crop", where, usual=False):
         return None
     crop = data.get("crop_size")

@@ -97,9 +97,14 @@ def without(file: dict[str, Any], field: str) -> dict[str, Any]:
         (VIT | {"size": {}}, "size is {}"),
         (without(VIT, "size"), "size is missing"),
         (VIT | {"do_resize": False}, "do_resize is False"),
+        (VIT | {"auto_map": {"AutoImageProcessor": "own.Own"}}, "auto_map is .* does not know"),
         (VIT | {"do_pad": True}, "do_pad is True, which probe does not know of ViTImageProcessor"),
         (VIT | {"do_flip_channel_order": True}, "do_flip_channel_order is True, which"),
-        (VIT | {"crop_size": 224}, "do_center_crop is missing, so that crop_size may"),
+        (VIT | {"crop_size": 224}, "do_center_crop is missing, and versions of transformers"),
+        (without(FILES["deit"]["file"], "do_center_crop"), "do_center_crop is missing"),
+        (without(FILES["poolformer"]["file"], "crop_pct"), "crop_pct is missing"),
+        (VIT | {"size": 224, "default_to_square": False}, "size is 224, and default_to_square"),
+        (VIT | {"do_normalize": None}, "do_normalize is null, and versions of transformers"),
         (VIT | {"do_normalize": 1}, "do_normalize is 1, expected true or false"),
         (VIT | {"image_mean": 0.5}, "image_mean is 0.5, expected three numbers"),
         (VIT | {"image_std": [0.5, 0.5]}, "image_std is .*, expected three numbers"),
@@ -145,6 +150,14 @@ def test_what_cannot_be_said_exactly_is_refused(
             read(path)
         assert str(caught.value).startswith(f"{path}: ")
         assert "\n" not in str(caught.value)
+
+
+def test_fields_that_are_null_where_nothing_is_done_are_as_if_missing() -> None:
+    nulls = {"crop_size": None, "do_center_crop": None, "do_pad": None, "do_convert_rgb": None}
+    fast = VIT | nulls | {"image_processor_type": "ViTImageProcessorFast", "device": None}
+    assert decode(fast).identity() == decode(VIT).identity()
+    mobilevit = FILES["mobilevit"]["file"]
+    assert decode(mobilevit | {"do_normalize": None}) == decode(mobilevit)
 
 
 def test_timms_larger_test_input_is_left_alone_as_timm_does(tmp_path: Path) -> None:
