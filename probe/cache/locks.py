@@ -114,8 +114,8 @@ def _leave_note(place: Path) -> None:
 def _myself() -> Holder:
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # in a container a user id may have no name
-        user = str(os.getuid())
+    except (KeyError, OSError, ImportError):  # in a container a user id may have no name
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
     return Holder(pid=os.getpid(), user=user, host=socket.gethostname(), since=time.time())
 
 

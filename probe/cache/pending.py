@@ -8,6 +8,7 @@ the file, which then gets the entry's name.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import struct
@@ -186,11 +187,11 @@ class Writer:
             share(journal)
         except OSError as error:
             raise unwritable(self.header.path, error) from error
-        self._data, self._journal = self._file.fileno(), self._log.fileno()
         self._replay()
 
     def _replay(self) -> None:
-        text = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
+        self._log.seek(0)
+        text = self._log.read()
         for number, block, checksum in read_records(text):
             if number >= len(self._splits) or block >= len(self._sums[self._splits[number]]):
                 continue
@@ -200,7 +201,7 @@ class Writer:
                 self._sums[split][block], self.done[split][block] = checksum, True
                 self._folds[split][self.header.block_slice(split, block)] = fold_rows(data)
         # an incomplete last record would shift those after it
-        os.ftruncate(self._journal, len(text) // RECORD_BYTES * RECORD_BYTES)
+        self._log.truncate(len(text) // RECORD_BYTES * RECORD_BYTES)
 
     def _read(self, split: str, block: int) -> NDArray[np.uint8]:
         """Return the bytes of a block in the file, (n, bytes), valid until the next call."""
@@ -211,7 +212,8 @@ class Writer:
             self._buffer = bytearray(size)
         # read, not mapped: mapped pages would count as this process's memory
         view = memoryview(self._buffer)[:size]
-        os.preadv(self._data, [view], region.start + where.start * region.row_bytes)
+        self._file.seek(region.start + where.start * region.row_bytes)
+        self._file.readinto(view)
         return np.frombuffer(view, np.uint8).reshape(count, region.row_bytes)
 
     def write(self, split: str, rows: NDArray[np.intp], features: NDArray[Any]) -> None:
@@ -266,7 +268,7 @@ class Writer:
         number = self._splits.index(split)
         record = pack_record(number, block, checksum)
         try:
-            if os.write(self._journal, record) != len(record):
+            if self._log.write(record) != len(record):
                 raise OSError("no space for the journal")
         except OSError as error:
             raise unwritable(self.header.path, error) from error
@@ -295,7 +297,7 @@ class Writer:
             words = np.array(checksum_seal(header.digest, header.block_rows, facts), np.uint64)
             self._pwrite(bytes_of(words), header.seal_checksum.start)
         try:
-            os.fsync(self._data)
+            os.fsync(self._file.fileno())
         except OSError as error:
             raise unwritable(self.header.path, error) from error
 
@@ -313,12 +315,14 @@ class Writer:
         """Release the files; a second call does nothing."""
         self._file.close()
         self._log.close()
+        with contextlib.suppress(BufferError):  # somebody has an array of it
+            self._opened.data.close()  # or Windows would not rename the file
 
     def _pwrite(self, data: memoryview, offset: int) -> None:
         try:
+            self._file.seek(offset)
             while data:
-                written = os.pwrite(self._data, data, offset)
-                data, offset = data[written:], offset + written
+                data = data[self._file.write(data) :]
         except OSError as error:
             raise unwritable(self.header.path, error) from error
 

@@ -145,8 +145,7 @@ def main() -> None:
         if not _nobody_reads():
             raise
         _drop_output()
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGPIPE)
+        _die_of_the_pipe()
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename is not None:
             name = os.fsencode(error.filename).decode("utf-8", "backslashreplace")
@@ -178,10 +177,19 @@ def _check_place() -> None:
 
 def _nobody_reads() -> bool:
     """Return whether stdout or stderr is a pipe whose other end is closed."""
+    if not hasattr(select, "poll"):  # Windows
+        return True
     watched = select.poll()
     for number in (1, 2):
         watched.register(number, 0)  # errors and hang-ups are told unasked
     return bool(watched.poll(0))
+
+
+def _die_of_the_pipe() -> None:
+    if not hasattr(signal, "SIGPIPE"):  # Windows
+        sys.exit(1)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
 
 
 def _drop_output() -> None:

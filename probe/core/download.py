@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from probe.core.files import is_refusal, make_folder, sync, unwritable
+from probe.core.files import is_refusal, lock, make_folder, sync, unwritable
 from probe.errors import CacheError
 
 log = logging.getLogger(__name__)
@@ -151,7 +150,7 @@ def _receive(url: str, part: Path, bar: Bar | None) -> None:
 
 def _lock(file: IO[Any], part: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(file.fileno())
     except BlockingIOError:
         raise CacheError(
             f"{part}: another process is downloading this file; wait until it has finished"

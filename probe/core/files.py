@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import os
 import re
@@ -16,6 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from probe.errors import CacheError, ProbeError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+WINDOWS = os.name == "nt"
 
 
 @contextmanager
@@ -50,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
-        os.close(descriptor)
+        _release(descriptor)
 
 
 @contextmanager
@@ -73,7 +79,7 @@ def working_folder(parent: Path, name: str, ending: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(descriptor)
+        _release(descriptor)
 
 
 def _new_temporary(path: Path) -> str:
@@ -82,10 +88,11 @@ def _new_temporary(path: Path) -> str:
     return name
 
 
-def _create_locked(make: Callable[[], str]) -> tuple[Path, int]:
+def _create_locked(make: Callable[[], str]) -> tuple[Path, int | None]:
     """Create a temporary file or folder; return it and the descriptor that locks it.
 
-    Another process may remove it as a leftover before it is locked; then another one is made.
+    None where there are no locks. Another process may remove it as a leftover before it is locked;
+    then another one is made.
     """
     while True:
         path = Path(make())
@@ -94,9 +101,14 @@ def _create_locked(make: Callable[[], str]) -> tuple[Path, int]:
         except (BlockingIOError, FileNotFoundError):
             continue
         except OSError:  # a file system without locks
-            return path, os.open(path, os.O_RDONLY)
+            return path, None
         if path.exists():
             return path, descriptor
+        os.close(descriptor)
+
+
+def _release(descriptor: int | None) -> None:
+    if descriptor is not None:
         os.close(descriptor)
 
 
@@ -144,18 +156,34 @@ def hold(path: Path) -> int:
     Raises
     ------
     OSError
-        Another process has the lock, or the file cannot be opened. `FileNotFoundError` where it was
+        Another process has the lock, the file cannot be opened, or there are no locks: on Windows,
+        and on some file systems. `FileNotFoundError` where it was
         removed between opening and locking, even if another has its name by now.
     """
+    if fcntl is None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP), str(path))
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
         if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     except OSError:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def lock(descriptor: int) -> None:
+    """Lock an open file until it is closed or the process ends; does nothing on Windows.
+
+    Raises
+    ------
+    OSError
+        `BlockingIOError` where another process has the lock; another one where the file system has
+        no locks.
+    """
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 _REFUSALS = (
@@ -229,7 +257,9 @@ def write_text(path: Path, text: str) -> None:
 
 def sync(path: Path) -> None:
     """Flush a file, or a folder's list of names, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if WINDOWS and path.is_dir():  # cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

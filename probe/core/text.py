@@ -1,4 +1,4 @@
-"""Capitalise the beginning of a sentence."""
+"""Words and values as sentences have them."""
 
 from __future__ import annotations
 
@@ -6,3 +6,8 @@ from __future__ import annotations
 def capital(word: str) -> str:
     """Return a word with a capital first letter; ``mAP`` stays as it is."""
     return word if word != word.lower() else word[:1].upper() + word[1:]
+
+
+def shown(value: object) -> str:
+    """Return a value as Python writes it; the `repr` of NumPy 2 is ``np.int64(0)`` for a 0."""
+    return repr(value.tolist() if hasattr(value, "tolist") else value)

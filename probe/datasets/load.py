@@ -189,7 +189,7 @@ def _place(text: str, *, root: Path | None, coarse: bool) -> Path:
             f"{text}: is a file; give the folder that holds the class folders, or a .csv or .tsv "
             "file that lists images and labels"
         )
-    if os.sep in text or is_table(path):
+    if {os.sep, "/"} & {*text} or is_table(path):
         kind = "file" if is_table(path) else "folder"
         raise DataError(f"{text}: there is no such {kind}; check the path")
     try:

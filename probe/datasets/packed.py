@@ -204,7 +204,7 @@ class OpenFiles:
 
 
 class Records:
-    """Records of one size in a file, read with `pread`.
+    """Records of one size in a file, which threads may read at once.
 
     Not a memory map: mapped pages count as this process's memory, and truncating a mapped file
     kills the process.
@@ -212,13 +212,20 @@ class Records:
 
     def __init__(self, path: Path, *, offset: int, size: int) -> None:
         self._path, self._offset, self._size = path, offset, size
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self._seeking = threading.Lock()
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, self._descriptor)
 
     def read(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Return records as uint8, (stop - start, size)."""
         wanted = (stop - start) * self._size
-        data = os.pread(self._descriptor, wanted, self._offset + start * self._size)
+        offset = self._offset + start * self._size
+        if hasattr(os, "pread"):
+            data = os.pread(self._descriptor, wanted, offset)
+        else:  # Windows
+            with self._seeking:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                data = os.read(self._descriptor, wanted)
         if len(data) != wanted:
             raise DataError(f"{self._path}: ends within image {stop - 1}; get the file again")
         return np.frombuffer(data, np.uint8).reshape(stop - start, self._size)

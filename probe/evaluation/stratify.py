@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.text import shown
 from probe.errors import UsageError
 
 RowNumbers = NDArray[np.intp]
@@ -167,7 +168,7 @@ def check_two_classes(
     for number, (train, _) in enumerate(folds, start=1):
         left = np.unique(labels[train])
         if len(left) == 1:
-            name = str(left[0]) if classes is None else repr(classes[left[0]])
+            name = str(left[0]) if classes is None else shown(classes[left[0]])
             raise UsageError(
                 f"--folds {len(folds)}: rows that belong together stay on one side, so fold "
                 f"{number} of {len(folds)} holds out every class but {name}, and one class is "

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.text import shown
 from probe.errors import UsageError
 from probe.evaluation import logits as maths
 from probe.evaluation import many
@@ -395,7 +396,7 @@ class SingleLabel(Task):
 
     def alike(self, labels: Labels, classes: Sequence[str]) -> str | None:
         same = bool((labels == labels[:1]).all())
-        return f"are of one class, {classes[labels[0]]!r}" if same else None
+        return f"are of one class, {shown(classes[labels[0]])}" if same else None
 
     def ranked_by(self, asked: str) -> str:
         return asked

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from probe.core.text import shown
 from probe.errors import HeadError, OverflowHeadError
 from probe.evaluation.parts import Part
 from probe.evaluation.streaming import StreamedRows
@@ -337,7 +338,7 @@ class BaseHead(HeadSpec, ClassifierMixin, BaseEstimator):  # type: ignore[misc] 
         self.classes_, encoded = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise HeadError(
-                f"all {len(rows)} training rows are of one class, {self.classes_[0]!r}; "
+                f"all {len(rows)} training rows are of one class, {shown(self.classes_[0])}; "
                 "a head needs at least 2 classes to tell apart"
             )
         return rows, encoded.astype(np.intp)

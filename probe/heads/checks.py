@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probe.core.text import shown
 from probe.errors import HeadError
 from probe.evaluation.many import MANY
 from probe.evaluation.task import Task, task_of
@@ -23,7 +24,7 @@ TEXT = "OSU"  # kinds of labels that are no numbers
 def require(condition: bool, name: str, value: object, wanted: str) -> None:
     """Raise HeadError unless a parameter is what it should be."""
     if not condition:
-        raise HeadError(f"{name} must be {wanted}, not {value!r}")
+        raise HeadError(f"{name} must be {wanted}, not {shown(value)}")
 
 
 def one_of(name: str, value: object, names: Sequence[str]) -> None:
@@ -75,7 +76,9 @@ def checked_weights(
     if task_of(labels).exclusive:
         empty = np.flatnonzero(np.bincount(labels, found, minlength=len(names)) <= 0)
         if len(empty):
-            raise HeadError(f"all training rows of class {names[empty[0]]!r} have a weight of zero")
+            raise HeadError(
+                f"all training rows of class {shown(names[empty[0]])} have a weight of zero"
+            )
     elif not found.any():
         raise HeadError("all training rows have a weight of zero")
     return np.asarray(found, np.float64)

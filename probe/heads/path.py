@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.core.short_repr import short_repr
+from probe.core.text import shown
 from probe.errors import HeadError
 from probe.evaluation.many import MANY
 from probe.evaluation.task import SINGLE_LABEL
@@ -423,7 +424,7 @@ def fit_path(
     """
     values = np.asarray(C, np.float64)
     if values.ndim != 1 or not len(values) or not ((values > 0) & (values < np.inf)).all():
-        raise HeadError(f"C must be one or more numbers above 0, not {C!r}")
+        raise HeadError(f"C must be one or more numbers above 0, not {shown(C)}")
     space = PathSpace.of(X) if space is None else space
     counts = None if weights is None else weights.astype(np.float32)
     rows = Rows(X=space.X, y=y, n_classes=n_classes, weights=counts)

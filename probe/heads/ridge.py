@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.core.short_repr import short_repr
+from probe.core.text import shown
 from probe.errors import HeadError
 from probe.evaluation.parts import Part
 from probe.heads.base import LinearHead, OnEpoch, RowsLike, Validation
@@ -259,7 +260,7 @@ def _solutions(
 def _shrunk(answer: Array64, spectrum: Array64, alphas: Sequence[float]) -> Array64:
     """Return ``answer / (spectrum + alpha)``, (n_alphas, axes, K)."""
     if not all(0 < alpha < np.inf for alpha in alphas):
-        raise HeadError(f"alpha must be numbers above 0, not {list(alphas)!r}")
+        raise HeadError(f"alpha must be numbers above 0, not {shown(np.asarray(alphas))}")
     shrunk: Array64 = answer / (np.maximum(spectrum, 0) + np.asarray(alphas)[:, None])[:, :, None]
     return shrunk
 

@@ -36,6 +36,7 @@ from probe.heads.grid import Search, choose, score_rows
 from probe.heads.network import Network, Shape
 from probe.heads.softmax import SoftmaxLayer
 from tests.heads.test_streaming import streamed
+from tests.needs import needs_mxnet
 
 TAKING = [spec for spec in HEADS.values() if spec.load().takes_several]
 each_head = pytest.mark.parametrize("spec", TAKING, ids=[spec.name for spec in TAKING])
@@ -215,6 +216,7 @@ def test_another_label_changes_nothing_for_the_others() -> None:
     np.testing.assert_allclose(all_labels.coef_[:3], fewer.coef_, atol=1e-6)
 
 
+@needs_mxnet
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_fast_layer_and_the_network_take_the_same_steps(smoothing: float) -> None:
     X, Y = make()
