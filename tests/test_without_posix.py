@@ -115,7 +115,7 @@ def test_from_images_to_answers(tmp_path: Path) -> None:
             ["evaluate", "folder", "--dataset", "digits"],
             ["report", "--out", "page.html"],
             ["cache", "prune", "--unused", "0"],
-            ["cache", "rm", "digits-resnet18", "--yes"],
+            ["cache", "rm", "digits-resnet18", "--yes", "--force"],
         ]),
         cwd=tmp_path,
     )  # fmt: skip
