@@ -6,13 +6,16 @@ import ast
 import pickle
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import probe
 from probe import errors
 from probe.core.registry import Registry
+from tests.needs import needs_mxnet
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,6 +42,34 @@ def test_only_one_file_imports_mxnet() -> None:
     assert found == ["probe/engines/mxnet/mx.py"]
 
 
+@pytest.mark.parametrize(
+    ("python", "machine", "has_wheels"),
+    [
+        ("3.11", "x86_64", True),  # Linux, and Macs with Intel
+        ("3.12", "aarch64", True),
+        ("3.12", "arm64", False),  # Macs
+        ("3.12", "AMD64", False),  # Windows
+        ("3.13", "x86_64", False),
+        ("3.14", "aarch64", False),
+    ],
+)
+def test_mxnet_and_its_numpy_are_asked_for_where_it_has_wheels(
+    python: str, machine: str, has_wheels: bool
+) -> None:
+    there = {"python_version": python, "platform_machine": machine}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [Requirement(line) for line in project["dependencies"]]
+    asked = [one for one in asked if one.marker is None or one.marker.evaluate(there)]
+    assert ("mxnet" in [one.name for one in asked]) == has_wheels
+    numpy = [one.specifier for one in asked if one.name == "numpy"]
+    assert all(one.contains("1.26.4") for one in numpy)
+    assert all(one.contains("2.1.0") for one in numpy) != has_wheels
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines()]
+    pins = [one for one in pins if one.marker is None or one.marker.evaluate(there)]
+    assert len({one.name for one in pins}) == len(pins)
+
+
+@needs_mxnet
 def test_importing_mxnet_leaves_numpy_as_it_was() -> None:
     import numpy as np
 
@@ -47,6 +78,7 @@ def test_importing_mxnet_leaves_numpy_as_it_was() -> None:
     assert "bool" not in vars(np)
 
 
+@needs_mxnet
 def test_importing_mxnet_loads_neither_setuptools_nor_scipy() -> None:
     code = (
         "import sys, probe.engines.mxnet.mx\n"
