@@ -16,6 +16,7 @@ from probe.core.version import __version__ as __version__
 if TYPE_CHECKING:
     from probe.api import (
         Audit,
+        Backbone,
         Bench,
         ConfusionTable,
         Run,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Audit": "probe.api",
+    "Backbone": "probe.api",
     "ConfusionTable": "probe.api",
     "Run": "probe.api",
     "Bench": "probe.api",
@@ -99,6 +101,7 @@ __all__ = [
     "DATASETS",
     "WEIGHTS",
     "Audit",
+    "Backbone",
     "Bench",
     "Bundle",
     "ConfusionTable",

@@ -9,7 +9,7 @@ finished is kept, and the same call goes on from there.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from probe.api.bundles import Bundle
     from probe.audit.record import Audit as AuditRecord
     from probe.audit.record import Copies, LabelError
+    from probe.backbones.spec import BackboneSpec
     from probe.bench.record import Bench as Record
     from probe.bench.record import Row
     from probe.cache.features import FeatureSet
     from probe.datasets.in_memory import Data
     from probe.evaluation.predictions import Predictions
+    from probe.preprocess.spec import PreprocessSpec
     from probe.runs.duplicates import NearDuplicate
     from probe.runs.results import RunResult
 
@@ -45,7 +47,7 @@ SHOWN_ROWS = 30  # of a leaderboard
 @checked
 def extract(
     dataset: Data,
-    backbone: str,
+    backbone: str | BackboneSpec,
     *,
     name: str | None = None,
     dataset_root: str | Path | None = None,
@@ -85,8 +87,9 @@ def extract(
         (n, height, width), grey; labels are (n,), whole numbers or names, or (n, n_classes) of 0
         and 1 where an image may have several. A mapping has such a pair for ``train``, ``val`` and
         ``test``. A frame of pandas has the columns of a list: ``path``, ``label``, ``split``.
-    backbone : str
-        A name in `probe.BACKBONES`.
+    backbone : str or Backbone
+        A name in `probe.BACKBONES`, an ONNX file, a folder with one, or what
+        `probe.Backbone.from_callable` returned.
     name : str, optional
         What images in memory are called. Default: ``images``, with a digest of them.
     dataset_root : path, optional
@@ -163,9 +166,55 @@ def extract(
     return made
 
 
+class Backbone:
+    """Backbones that are neither in the catalog nor in a file."""
+
+    @staticmethod
+    def from_callable(
+        function: Callable[[NDArray[Any]], Any], *, name: str, version: str,
+        size: int | None = None, preprocess: PreprocessSpec | str | None = None,
+    ) -> BackboneSpec:  # fmt: skip
+        """Return a function of yours as a backbone, for `extract`, `bench` and `FrozenBackbone`.
+
+        It is called on two photographs at once, to see that rows depend on their image alone.
+
+        Parameters
+        ----------
+        function : callable
+            From a batch of images to rows (N, D): an array, or a tensor of torch's on any device.
+            With `size` it is given uint8 (N, size, size, 3), RGB; with `preprocess` float32
+            (N, 3, S, S), normalised.
+        name : str
+            What it is called in caches and tables.
+        version : str
+            Stands for its weights and code, which nobody can look into: features of another
+            version are others. Change it whenever the function can return other rows.
+        size : int, optional
+            Side in pixels; the shorter side of an image is brought to it, and the middle cut out.
+        preprocess : PreprocessSpec or str, optional
+            How images are resized and normalised; a name or a file of `--preprocess`.
+
+        Raises
+        ------
+        UsageError
+            Neither or both of `size` and `preprocess` are given.
+        WeightsError
+            It gives other rows for the same image, again or among other images.
+        EngineError
+            It fails, or does not return one row of numbers an image.
+        """
+        from probe.preprocess.load import load_preprocess
+        from probe.weights import backbone_of_function
+
+        spec = load_preprocess(preprocess) if isinstance(preprocess, str) else preprocess
+        return backbone_of_function(
+            function, name=name, version=version, size=size, preprocess=spec
+        )
+
+
 @checked
 def extract_layers(
-    dataset: Data, backbone: str, layers: Sequence[str], **options: Any
+    dataset: Data, backbone: str | BackboneSpec, layers: Sequence[str], **options: Any
 ) -> list[FeatureSet]:
     """Keep the features of several layers from one pass, an entry each; see `extract`.
 
@@ -185,6 +234,7 @@ def _entries(
     dataset: Data,
     layers: Sequence[str],
     *,
+    backbone: str | BackboneSpec,
     name: str | None = None,
     weights: AnyPath = "auto",
     preprocess: AnyPath | None = None,
@@ -204,7 +254,10 @@ def _entries(
         given = given_dataset(dataset, cache_dir=folder, name=name)
         request = Request.of(
             dataset=given if isinstance(given, str) else given.name,
-            images=None if isinstance(given, str) else given, layer=layers, weights=str(weights),
+            images=None if isinstance(given, str) else given,
+            backbone=backbone if isinstance(backbone, str) else backbone.name,
+            network=None if isinstance(backbone, str) else backbone,
+            layer=layers, weights=str(weights),
             preprocess=None if preprocess is None else str(preprocess), cache_dir=folder,
             command=current.get().text, **same,
         )  # fmt: skip
@@ -405,7 +458,7 @@ def audit(
 @checked
 def bench(
     dataset: Data,
-    backbones: str | Sequence[str],
+    backbones: str | BackboneSpec | Sequence[str | BackboneSpec],
     *,
     dataset_root: str | Sequence[str] | Mapping[str, AnyPath] | None = None,
     heads: str | Sequence[str] = "path",
@@ -448,8 +501,9 @@ def bench(
     dataset : as in `extract`, or a list of such
         Several are compared in one matrix. None where all of `backbones` are entries' names: they
         are compared on the first one's rows.
-    backbones : str or sequence of str
-        ``NAME[/LAYER[+LAYER][:POOL]][@SIZE][=WEIGHTS]``, as ``vgg16@64``; or an entry's name.
+    backbones : str, Backbone, or sequence of such
+        ``NAME[/LAYER[+LAYER][:POOL]][@SIZE][=WEIGHTS]``, as ``vgg16@64``; an ONNX file; an entry's
+        name; or what `probe.Backbone.from_callable` returned.
     dataset_root, weights, preprocess, mean : mapping, or sequence of ``NAME=VALUE``, optional
         By dataset or by backbone; see `extract`.
     heads : str or sequence of str, default="path"

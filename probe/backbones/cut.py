@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
-from probe.backbones.catalog import BACKBONES
+from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph, Node, Shape, is_statistic
-from probe.backbones.spec import IMAGENET, BackboneSpec, Layer, Pool, classes_of, is_logits, last_of
-from probe.preprocess.spec import PreprocessSpec
+from probe.backbones.spec import IMAGENET, BackboneSpec, Layer, NetworkCost, Pool, classes_of
+from probe.preprocess.spec import TORCHVISION, PreprocessSpec
 
 Cuts = Sequence[tuple[Layer, Pool]]
 
@@ -26,21 +27,31 @@ def cut_network(spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec) -> N
         Its arithmetic half becomes the first step.
     """
     network = spec.network(preprocess.size, classes_of(cuts))
-    front = pixels(preprocess)
-    whole = any(is_logits(layer.name) for layer, _ in cuts)
-    kept = network.nodes if whole else network.part(0, last_of(cuts).after)
-    nodes = [front]
-    for node in kept:
-        inputs = (front.output if one == INPUT else one for one in node.inputs)
-        nodes.append(replace(node, inputs=tuple(inputs)))
-    outputs = []
-    for number, (layer, pool) in enumerate(cuts):
-        logits = is_logits(layer.name)
-        value = network.outputs[0] if logits else network.block_value(layer.after)
-        tail = reduction(value, layer, pool, f"cut{number}")
+    measured = spec.measured([layer for layer, _ in cuts], preprocess.size)
+    values = [spec.value(layer, network) for layer, _ in cuts]
+    nodes, outputs = list(with_pixels(network, values, preprocess).nodes), list[str]()
+    for number, (value, (layer, pool)) in enumerate(zip(values, cuts, strict=True)):
+        count = measured[value][0] if layer.kind == "tokens" else 0
+        tail = reduction(value, layer, pool, f"cut{number}", tokens=count)
+        if network.terms is not None:
+            tail.append(_step("cast", tail[-1].output if tail else value, f"cut{number}.cast"))
         nodes += tail
         outputs.append(tail[-1].output if tail else value)
-    return NetworkGraph(nodes=tuple(nodes), outputs=tuple(outputs))
+    return NetworkGraph(
+        nodes=tuple(nodes), outputs=tuple(outputs), measured=measured, terms=network.terms
+    )
+
+
+def with_pixels(
+    network: NetworkGraph, values: Sequence[str], preprocess: PreprocessSpec = TORCHVISION
+) -> NetworkGraph:
+    """Return the part of a network that leads to some values, behind the preprocessing."""
+    front = pixels(preprocess)
+    nodes = [front]
+    for node in network.leading_to(values):
+        inputs = (front.output if one == INPUT else one for one in node.inputs)
+        nodes.append(replace(node, inputs=tuple(inputs)))
+    return NetworkGraph(nodes=tuple(nodes), outputs=tuple(values), terms=network.terms)
 
 
 def pixels(preprocess: PreprocessSpec) -> Node:
@@ -51,19 +62,35 @@ def pixels(preprocess: PreprocessSpec) -> Node:
     )  # fmt: skip
 
 
-def reduction(value: str, layer: Layer, pool: Pool, name: str) -> list[Node]:
-    """Return the operations that make features of a layer's value: average, maximum or flatten."""
-    ops = ["flatten"]
-    if layer.kind == "gap" or (layer.kind == "map" and pool == "avg"):
-        ops = ["mean", "flatten"]
-    elif layer.kind == "map" and pool != "flatten":
-        ops = ["peak", "flatten"] if pool == "max" else []
+def reduction(value: str, layer: Layer, pool: Pool, name: str, *, tokens: int = 0) -> list[Node]:
+    """Return the operations that make features of a layer's value: average, maximum or flatten.
+
+    Parameters
+    ----------
+    tokens : int
+        Of a layer of tokens, how many there are. Their average and maximum are of the patches'.
+    """
+    steps: list[tuple[str, dict[str, Any]]] = []
+    if layer.channels_last:
+        steps.append(("permute", {"order": (0, 3, 1, 2)}))
+    if layer.kind == "tokens" and pool in ("avg", "max", "cls"):
+        places = range(1) if pool == "cls" else range(layer.own_tokens, tokens)
+        steps += [("take", {"places": tuple(places)}), ("permute", {"order": (0, 2, 1)})]
+    if layer.kind == "gap" or (layer.kind in ("map", "tokens") and pool == "avg"):
+        steps.append(("mean", {}))
+    elif layer.kind in ("map", "tokens") and pool == "max":
+        steps.append(("peak", {}))
+    if layer.kind in ("gap", "vector") or pool != "none":
+        steps.append(("flatten", {}))
     nodes = []
-    for op in ops:
-        output = f"{name}.{op}"
-        nodes.append(Node(op=op, inputs=(value,), output=output, name=output))
-        value = output
+    for op, settings in steps:
+        nodes.append(_step(op, value, f"{name}.{op}", **settings))
+        value = nodes[-1].output
     return nodes
+
+
+def _step(op: str, value: str, output: str, **settings: Any) -> Node:
+    return Node(op=op, inputs=(value,), output=output, name=output, settings=settings)
 
 
 def parameter_shapes(spec: BackboneSpec, classes: int = IMAGENET) -> dict[str, Shape]:
@@ -85,39 +112,25 @@ def feature_shapes(spec: BackboneSpec, cuts: Cuts, preprocess: PreprocessSpec) -
     return [values[name][1:] for name in network.outputs]
 
 
-@dataclass(frozen=True, kw_only=True)
-class NetworkCost:
-    """The cost of one image.
-
-    Parameters
-    ----------
-    parameters : int
-        Without running statistics.
-    multiply_adds : int
-        Of convolutions and fully connected layers, as papers count them: norms, activations, pools
-        and biases are left out. Twice as many floating point operations.
-    """
-
-    parameters: int
-    multiply_adds: int
-
-
 @lru_cache(maxsize=256)
 def network_cost(
-    backbone: str, cuts: tuple[tuple[Layer, Pool], ...], size: int | None = None
-) -> NetworkCost:
-    """Count parameters and multiply-adds up to the deepest cut; without cuts, of the whole network.
+    spec: BackboneSpec, cuts: tuple[tuple[Layer, Pool], ...], size: int | None = None
+) -> NetworkCost | None:
+    """Count parameters and multiply-adds up to the cuts; without cuts, of the whole network.
+
+    None for a network from outside the catalog that nobody can look into.
 
     Parameters
     ----------
     size : int, optional
         Side of the input in pixels. Default: the native one.
     """
-    spec = BACKBONES[backbone]
     side = size or spec.input_size
     network = spec.network(side)
-    if cuts and not any(is_logits(layer.name) for layer, _ in cuts):
-        network = replace(network, nodes=network.part(0, last_of(cuts).after))
+    values = [spec.value(layer, network) for layer, _ in cuts] or network.outputs
+    network = replace(network, nodes=network.leading_to(values))
+    if isinstance(spec, ForeignBackbone):
+        return spec.cost(network.nodes, side)
     data = (1, 3, side, side)
     _, shapes = network.shapes(data)
     return NetworkCost(

@@ -9,7 +9,7 @@ an inference framework.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
@@ -17,6 +17,7 @@ from typing import Any
 
 Shape = tuple[int, ...]
 INPUT = "data"  # the images: (N, S, S, 3) in front of ``pixels``, else (N, 3, S, S)
+FOREIGN = ("onnx", "callable")  # operations that only the engine knows
 GAIN, SHIFT = "gain", "shift"  # the preprocessing's arithmetic, (1, 3, 1, 1) each
 STATISTICS = ("running_mean", "running_var")  # of a norm, behind its gamma and beta
 
@@ -36,10 +37,12 @@ class Node:
         ``conv``, ``dense`` (flattens what it takes), ``norm``, ``clip``, ``pool``, ``mean`` and
         ``peak`` (the largest value) over a whole map, ``add``, ``concat``, ``flatten``, ``pad``,
         ``lrn``, ``dropout``, ``pixels`` (the arithmetic of the preprocessing), ``same`` (changes
-        nothing). In a head also ``subtract`` and ``divide`` (by a stored tensor), ``over`` (a
-        number), ``l2``, ``softmax`` and ``sigmoid``. In a weight file's graph also ``permute``,
-        ``times`` and ``plus`` (with a stored tensor), ``scale`` and ``shift`` (with a number),
-        ``channel``, or the format's own word for what no backbone here does.
+        nothing), ``permute`` (another order of axes), ``take`` (some tokens), ``cast`` (another
+        number format), ``onnx`` (a node of an ONNX file), ``callable`` (a function of Python). In a
+        head also ``subtract`` and ``divide`` (by a stored tensor), ``over`` (a number), ``l2``,
+        ``softmax`` and ``sigmoid``. In a weight file's graph also ``times`` and ``plus`` (with a
+        stored tensor), ``scale`` and ``shift`` (with a number), ``channel``, or the format's own
+        word for what no backbone here does.
     inputs : tuple of str
         Names of the values it takes; one that no node gives is the network's input.
     output : str
@@ -52,6 +55,8 @@ class Node:
         Its parameters in the operation's order, under their canonical names or those of a file.
     width : int, default=0
         Channels that a convolution gives, units of a dense layer; 0 in a file's graph.
+    others : tuple of str, default=()
+        Names of further values that it gives: nodes of an ONNX file may have several.
     """
 
     op: str
@@ -61,6 +66,29 @@ class Node:
     settings: Mapping[str, Any] = field(default_factory=dict)
     tensors: tuple[str, ...] = ()
     width: int = 0
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxTerms:
+    """What the nodes of an ONNX file mean, and how many images they take.
+
+    Parameters
+    ----------
+    opsets : mapping of domain to version
+        Of the operators; the standard ones have the domain "".
+    functions : tuple of FunctionProto
+        Operators that the file defines.
+    ir_version : int
+        Of the file format.
+    batch : int or None
+        The only number of images in a batch that they can take; None for any.
+    """
+
+    opsets: Mapping[str, int]
+    functions: tuple[Any, ...] = ()
+    ir_version: int
+    batch: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,10 +99,16 @@ class NetworkGraph:
     ----------
     outputs : tuple of str
         Names of the values that it is run for.
+    measured : mapping of str to tuple of int, default={}
+        Shapes of one image's values that no rule here gives: those of an ONNX file's nodes.
+    terms : OnnxTerms, optional
+        Where nodes of an ONNX file are among them.
     """
 
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+    measured: Mapping[str, Shape] = field(default_factory=dict)
+    terms: OnnxTerms | None = None
 
     @cached_property
     def blocks(self) -> tuple[int, ...]:
@@ -107,11 +141,23 @@ class NetworkGraph:
             A window is larger than the map that it moves over.
         """
         values, parameters = {INPUT: data}, dict[str, Shape]()
+        values |= {name: (data[0], *shape) for name, shape in self.measured.items()}
         for node in self.nodes:
+            if node.op in FOREIGN:
+                continue
             given = [values[name] for name in node.inputs]
             values[node.output] = _shape(node, given)
             parameters.update(_parameters(node, given[0]))
         return values, parameters
+
+    def leading_to(self, outputs: Iterable[str]) -> tuple[Node, ...]:
+        """Return the nodes that some values depend on, in order."""
+        wanted, kept = set(outputs), list[Node]()
+        for node in reversed(self.nodes):
+            if not wanted.isdisjoint((node.output, *node.others)):
+                wanted.update(node.inputs)
+                kept.append(node)
+        return tuple(reversed(kept))
 
     def part(self, first: int, last: int) -> tuple[Node, ...]:
         """Return the nodes of blocks `first` to `last` of ``features``, the last left out."""
@@ -143,7 +189,7 @@ def _shape(node: Node, given: list[Shape]) -> Shape:  # noqa: PLR0911 - a case a
         case "dense":
             return (first[0], node.width)
         case "mean" | "peak":
-            return (*first[:2], 1, 1)
+            return (*first[:2], *(1 for _ in first[2:]))
         case "flatten":
             return (first[0], math.prod(first[1:]))
         case "concat":
@@ -153,6 +199,10 @@ def _shape(node: Node, given: list[Shape]) -> Shape:  # noqa: PLR0911 - a case a
             return (*first[:2], first[2] + top + bottom, first[3] + left + right)
         case "pixels":
             return (first[0], first[3], *first[1:3])
+        case "permute":
+            return tuple(first[axis] for axis in settings["order"])
+        case "take":
+            return (first[0], len(settings["places"]), *first[2:])
     return first
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from probe.backbones.network import NetworkGraph
 from probe.errors import UnknownNameError, UsageError
 
-Pool = Literal["avg", "max", "flatten", "none"]
+Pool = Literal["avg", "max", "cls", "flatten", "none"]
 LOGITS = "logits"  # of ImageNet's classes; ``logits:K`` of K others
 IMAGENET = 1000  # classes
 CELLS = 7  # a side of the last map, at the input size that an architecture was designed for
 WHOLE = 1 << 30  # more blocks than any network's `features` have
-POOLS: tuple[Pool, ...] = ("avg", "max", "flatten", "none")
+POOLS: tuple[Pool, ...] = get_args(Pool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +29,43 @@ class Layer:
     after : int
         How many blocks of the network run before the cut; a block is what shares the number N of
         ``features.N`` in the names of `probe.backbones.architectures`.
-    kind : {"map", "gap", "vector"}
+    kind : {"map", "gap", "vector", "tokens"}
         ``map`` gives (N, width, H, W); ``gap`` is the global average of the last map and
-        ``vector`` a fully connected layer after its ReLU, (N, width) both.
+        ``vector`` a fully connected layer after its ReLU, (N, width) both; ``tokens`` gives
+        (N, tokens, width), as transformers do.
     min_size, max_size : int, int or None
         Sides of the square input, in pixels, at which the layer can be computed.
+    own_tokens : int, default=0
+        How many tokens come before those of the image's patches; the first is the class token.
+    channels_last : bool, default=False
+        Whether the network computes the map as (N, H, W, width).
     """
 
     name: str
     width: int
     after: int
-    kind: Literal["map", "gap", "vector"]
+    kind: Literal["map", "gap", "vector", "tokens"]
     min_size: int = 1
     max_size: int | None = None
+    own_tokens: int = 0
+    channels_last: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkCost:
+    """The cost of one image.
+
+    Parameters
+    ----------
+    parameters : int
+        Without running statistics.
+    multiply_adds : int
+        Of convolutions and fully connected layers, as papers count them: norms, activations, pools
+        and biases are left out. Twice as many floating point operations.
+    """
+
+    parameters: int
+    multiply_adds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +105,14 @@ class BackboneSpec:
             Outputs of the classifier.
         """
         return self.describe(size or self.input_size, classes)
+
+    def value(self, layer: Layer, network: NetworkGraph) -> str:
+        """Return the name of a layer's value in `network`."""
+        return network.outputs[0] if is_logits(layer.name) else network.block_value(layer.after)
+
+    def measured(self, layers: Iterable[Layer], size: int) -> dict[str, tuple[int, ...]]:  # noqa: ARG002
+        """Return the shapes of values of one image that only a run tells, for `NetworkGraph`."""
+        return {}
 
     def layer(self, name: str) -> Layer:
         """Return a layer by name.
@@ -190,13 +222,20 @@ def pool_called(name: str | None) -> Pool | None:
 
 
 def resolve_pool(layer: Layer, pool: Pool | None) -> Pool:
-    """Return the pooling of a layer: by default the average of a map, and none of a vector.
+    """Return the pooling of a layer.
+
+    By default that is the average of a map, the class token of tokens that have one and the average
+    of those that have none, and none of a vector.
 
     Raises
     ------
     UsageError
-        A vector cannot be pooled.
+        A vector cannot be pooled, and only tokens have a class token.
     """
+    if layer.kind == "tokens":
+        return pool or ("cls" if layer.own_tokens else "avg")
+    if pool == "cls":
+        raise UsageError(f"--pool cls: {layer.name} has no tokens; leave --pool out")
     if layer.kind == "map":
         return pool or "avg"
     if pool not in (None, "none"):

@@ -8,6 +8,7 @@ A candidate is ``BACKBONE[/LAYER[+LAYER...][:POOL]][@SIZE[:RESIZE]][=WEIGHTS]``:
     vgg16/pool4+pool5@64            two layers, filled by one pass
     vgg16/conv5_3:flatten@32        a map as it is
     resnet18@32=random:0            weights: a file, a name of the catalog or random:SEED
+    nets/vit.onnx/LAYER:cls         the network of an ONNX file, or of a folder with one
 
 The name of an entry, or its beginning, stands for the features that lie in it: those of
 `probe cache import` have no backbone; see `probe.bench.given`.
@@ -24,14 +25,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.foreign import ENDING
+from probe.backbones.spec import BackboneSpec
 from probe.datasets import DATASETS
 from probe.datasets.table import is_table
 from probe.errors import UsageError
 from probe.preprocess.spec import RESIZES
+from probe.weights import is_network, network_name
 
 SPEC = re.compile(
     r"(?P<backbone>\w+)(/(?P<layers>\w+(\+\w+)*)(:(?P<pool>\w+))?)?(@(?P<size>\d+)(:(?P<resize>[a-z]+))?)?"
     r"(=(?P<weights>.+))?"
+)
+# the network of a file: layers there are named as its author liked
+FOREIGN = re.compile(
+    r"(?P<backbone>[\w.-]+\.onnx)(/(?P<layers>[^@]+?)(:(?P<pool>avg|max|cls|flatten|none))?)?"
+    r"(@(?P<size>\d+)(:(?P<resize>[a-z]+))?)?(?P<weights>)"
 )
 GRAMMAR = "BACKBONE[/LAYER[+LAYER][:POOL]][@SIZE[:RESIZE]][=WEIGHTS]"
 
@@ -49,6 +58,10 @@ class Candidate:
         None means ``auto``.
     entry : str, optional
         The entry whose features are compared as they are; the rest says what it records.
+    place : str, optional
+        The file or folder of a network from outside the catalog.
+    network : BackboneSpec, optional
+        The backbone, where Python's caller gave it as an object.
     """
 
     backbone: str
@@ -60,6 +73,8 @@ class Candidate:
     preprocess: str | None = None
     mean: str | None = None
     entry: str | None = None
+    place: str | None = None
+    network: BackboneSpec | None = None
 
     @property
     def text(self) -> str:
@@ -105,11 +120,12 @@ def parse_candidate(text: str) -> Candidate:
     UnknownNameError
         There is no such backbone or layer; the message lists those that there are.
     """
-    found = SPEC.fullmatch(text.strip())
+    place, rest = _place_in(text.strip())
+    found = read_name(rest)
     if found is None:
         raise UsageError(
-            f"--backbones {text!r}: expected {GRAMMAR}, as vgg16/pool5@64, or the beginning of an "
-            "entry's name (`probe cache list`)"
+            f"--backbones {text!r}: expected {GRAMMAR}, as vgg16/pool5@64, an ONNX file, or the "
+            "beginning of an entry's name (`probe cache list`)"
         )
     backbone, layers = found["backbone"], tuple((found["layers"] or "").split("+"))
     if found["resize"] not in (None, *RESIZES):
@@ -117,16 +133,34 @@ def parse_candidate(text: str) -> Candidate:
             f"--backbones {text}: {found['resize']} is none of {', '.join(RESIZES)}, the ways to "
             "resize an image"
         )
-    for layer in filter(None, layers):
-        BACKBONES[backbone].layer(layer)
+    if not backbone.endswith(ENDING):
+        backbone = BACKBONES[backbone].name
+        for layer in filter(None, layers):
+            BACKBONES[backbone].layer(layer)
     return Candidate(
-        backbone=BACKBONES[backbone].name,
+        backbone=backbone,
+        place=place,
         layers=tuple(filter(None, layers)),
         pool=found["pool"],
         size=int(found["size"]) if found["size"] else None,
         resize=found["resize"],
-        weights=found["weights"],
+        weights=found["weights"] or None,
     )
+
+
+def read_name(text: str) -> re.Match[str] | None:
+    """Return the parts of a candidate's text without a path, or of a name of features."""
+    return SPEC.fullmatch(text) or FOREIGN.fullmatch(text)
+
+
+def _place_in(text: str) -> tuple[str | None, str]:
+    """Return the path that a text begins with, if any, and the text with the network's name."""
+    parts = re.sub(r"@\d+(:[a-z]+)?$", "", text).split("/")
+    for count in range(len(parts), 0, -1):
+        place = "/".join(parts[:count])
+        if place and is_network(place):
+            return place, network_name(place) + text[len(place) :]
+    return None, text
 
 
 def candidates(texts: Sequence[str], defaults: Defaults) -> list[Candidate]:
@@ -143,10 +177,9 @@ def candidates(texts: Sequence[str], defaults: Defaults) -> list[Candidate]:
     _check_defaults(named, defaults)
     found: dict[Candidate, None] = {}
     for one in named:
-        own = [layer.name for layer in BACKBONES[one.backbone].layers]
         filled = replace(
             one,
-            layers=one.layers or tuple(layer for layer in defaults.layers if layer in own),
+            layers=one.layers or tuple(layer for layer in defaults.layers if _has(one, layer)),
             resize=one.resize or defaults.resize,
             weights=one.weights or defaults.weights.get(one.backbone),
             preprocess=defaults.preprocess.get(one.backbone),
@@ -177,10 +210,16 @@ def _check_defaults(named: Sequence[Candidate], defaults: Defaults) -> None:
             raise UsageError(
                 f"--weights {name}=...: every {name} has its own; leave one of them out"
             )
-    known = {layer.name for name in backbones for layer in BACKBONES[name].layers}
     for layer in defaults.layers:
-        if layer not in known:
+        if not any(_has(one, layer) for one in named):
             raise UsageError(f"--layer {layer}: none of {', '.join(sorted(backbones))} has it")
+
+
+def _has(one: Candidate, layer: str) -> bool:
+    """Whether a layer is one of a candidate's backbone; a file's has what no catalog's has."""
+    if one.backbone in BACKBONES:
+        return layer in [own.name for own in BACKBONES[one.backbone].layers]
+    return all(layer not in [own.name for own in spec.layers] for spec in BACKBONES.values())
 
 
 def assignments(option: str, texts: Sequence[str], named: Sequence[str]) -> dict[str, str]:
@@ -200,7 +239,7 @@ def assignments(option: str, texts: Sequence[str], named: Sequence[str]) -> dict
     backbones = {parse_candidate(text).backbone for text in named if text.strip()}
     for text in texts:
         name, equals, value = text.partition("=")
-        if name not in BACKBONES and len(backbones) == 1:
+        if name not in BACKBONES and name not in backbones and len(backbones) == 1:
             (name,), equals, value = backbones, "=", text
         if not (name and equals and value):
             raise UsageError(f"{option} {text}: expected NAME=VALUE, as vgg16=FILE")
@@ -229,7 +268,7 @@ def feature_name(
     An average of a map goes without saying, and so do weights, unless they are random, and the way
     to resize images, unless it is another than the weights have at that size.
     """
-    reduced = f":{pool}" if pool in ("max", "flatten") else ""
+    reduced = f":{pool}" if pool in ("max", "cls", "flatten") else ""
     return (
         f"{backbone}/{layer}{reduced}@{size}"
         + (f":{resize}" if resize else "")
@@ -250,7 +289,7 @@ def matching(text: str, names: Sequence[str]) -> str:
     wanted = parse_candidate(text)
     found = []
     for name in names:
-        if SPEC.fullmatch(name) is None:  # an entry's
+        if read_name(name) is None:  # an entry's
             continue
         one = parse_candidate(name)
         asked = (wanted.pool, wanted.size, wanted.resize, wanted.weights, *wanted.layers)

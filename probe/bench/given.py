@@ -80,7 +80,11 @@ def named_entry(text: str, store: Store) -> Entry | None:
         Several entries are called so.
     """
     found = SPEC.fullmatch(text.strip())
-    if (found is not None and found["backbone"] in BACKBONES) or not store.close(text.strip()):
+    if (
+        (found is not None and found["backbone"] in BACKBONES)
+        or "/" in text
+        or not store.close(text.strip())
+    ):
         return None
     return store.choose(text.strip())
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 
+from probe.backbones.spec import BackboneSpec
 from probe.bench import given
 from probe.bench.candidates import Candidate, Defaults, assignments, candidates
 from probe.bench.fitting import check_protocol
@@ -34,7 +35,7 @@ class BenchOptions:
     Where the command line has ``a,b`` or ``NAME=VALUE``, Python may have a sequence or a mapping.
     """
 
-    backbones: Words
+    backbones: str | BackboneSpec | Sequence[str | BackboneSpec]
     dataset: str | Dataset | Sequence[str | Dataset] | None = None
     dataset_root: Assignments = None
     heads: Words = "path"
@@ -72,10 +73,12 @@ class BenchOptions:
         ProbeError
             A candidate, a dataset or a head is unknown, or options do not go together.
         """
-        store, asked_for = Store(cache_dir), words(self.backbones)
+        store, (objects, asked_for) = Store(cache_dir), _told_apart(self.backbones)
         entries = {text: found for text in asked_for if (found := given.named_entry(text, store))}
         named = [text for text in asked_for if text not in entries]
-        asked = self._candidates(named, alone=bool(entries) and not named)
+        asked = [Candidate(backbone=one.name, network=one) for one in objects]
+        if named or not objects:
+            asked += self._candidates(named, alone=bool(entries) and not named)
         asked += [
             Candidate(backbone=one.key.backbone, entry=one.name)
             for one in {entry.name: entry for entry in entries.values()}.values()
@@ -168,7 +171,8 @@ class BenchOptions:
         images = None if isinstance(dataset, str) else dataset
         name = dataset if isinstance(dataset, str) else dataset.name
         return Request.of(
-            backbone=one.backbone, dataset=name, images=images, dataset_root=roots.get(name),
+            backbone=one.place or one.backbone, network=one.network, dataset=name, images=images,
+            dataset_root=roots.get(name),
             weights=one.weights or "auto", preprocess=one.preprocess, mean=one.mean,
             layer=one.layers, pool=one.pool or self.pool, size=one.size, resize=one.resize,
             per_class=self.per_class, limit=self.limit,
@@ -225,6 +229,15 @@ def checked(
         )
     protocol = replace(request.protocol, metric=next(iter(metrics)))
     return replace(request, protocol=protocol), read, references
+
+
+def _told_apart(
+    value: str | BackboneSpec | Sequence[str | BackboneSpec],
+) -> tuple[list[BackboneSpec], tuple[str, ...]]:
+    """Return the backbones that were given as objects, and the texts of the others."""
+    several = [value] if isinstance(value, str | BackboneSpec) else list(value)
+    objects = [one for one in several if isinstance(one, BackboneSpec)]
+    return objects, words([one for one in several if isinstance(one, str)])
 
 
 def _option(name: str) -> str:

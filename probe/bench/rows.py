@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from probe.backbones.catalog import BACKBONES
 from probe.backbones.cut import network_cost
 from probe.bench.fitting import Fitted
 from probe.bench.plan import Pass
@@ -79,9 +80,11 @@ def row_cost(source: Source, passes: Sequence[Pass], store: Store, result: RunRe
     seconds: float | None = 0.0
     for one, entries in _by_pass(passes, source.entries):
         if known:
-            network = network_cost(one.candidate.backbone, one.cuts, one.size)
-            parameters += network.parameters
-            multiply_adds += network.multiply_adds
+            spec = one.prepared.backbone if one.prepared else BACKBONES[one.candidate.backbone]
+            network = network_cost(spec, one.cuts, one.size)
+            known = known and network is not None
+            parameters += network.parameters if network else 0
+            multiply_adds += network.multiply_adds if network else 0
         rates = [rate for entry in entries if (rate := forward_rate(entry, store)) is not None]
         seconds = seconds + 1 / min(rates) if rates and seconds is not None else None
     images = sum(len(split) for split in source.splits.values())

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
-from probe.backbones.spec import is_logits
+from probe.backbones.catalog import BACKBONES
 from probe.bundle.network import WEIGHTS_FILE, NetworkAbout, passes_of
 from probe.core.records import loads_json
 from probe.core.short_repr import short_repr
@@ -256,7 +256,9 @@ def _network(data: Any) -> NetworkAbout:
         _require(isinstance(value, str) != (field.name == "preprocess"), f"{field.name} is no text")
     _require(WEIGHTS_FILE.fullmatch(found.file) is not None, "weights are no file of a bundle")
     try:
-        _, _ = found.preprocessing, found.cut
+        _ = found.preprocessing
+        if not found.foreign:
+            BACKBONES[found.backbone].cut(found.layer, found.pool)
     except ProbeError as error:  # an unknown backbone, layer or pool
         raise ValueError(str(error)) from error
     return found
@@ -312,13 +314,13 @@ def _rejection(data: Any) -> Rejection | None:
 
 def _check_networks(about: About) -> None:
     """Refuse networks that contradict each other or the heads."""
-    own = [one for one in about.networks if is_logits(one.layer)]
+    own = [one for one in about.networks if one.own_top]
     _require(bool(about.heads) == (not own), "it has no head, or one too many")
     if own:
         _require(
             len(about.networks) == 1 and not about.pca, "a pretrained classifier is of one network"
         )
-        layer, _ = own[0].cut
+        layer, _ = BACKBONES[own[0].backbone].cut(own[0].layer, own[0].pool)
         _require(len(about.classes) == layer.width, f"its top has {layer.width} classes")
     held = {one.file: one.backbone for one in about.networks}
     shared = all(held[one.file] == one.backbone for one in about.networks)

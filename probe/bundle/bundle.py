@@ -20,12 +20,20 @@ from probe.backbones.spec import classes_of
 from probe.bundle.about import FROM_PROBABILITIES, NEIGHBOURS, REFERENCE, About
 from probe.bundle.files import BundleFiles, read_arrays
 from probe.bundle.neighbours import Neighbours
-from probe.bundle.network import Network, NetworkAbout, build_networks, passes_of, resizing
+from probe.bundle.network import (
+    ForeignParameters,
+    Network,
+    NetworkAbout,
+    build_networks,
+    passes_of,
+    resizing,
+)
 from probe.bundle.reject import Verdicts, judge
 from probe.core.files import reason_of
 from probe.core.html import Html
 from probe.datasets.image_inputs import list_images, read_image
-from probe.errors import BundleError, HeadError
+from probe.engines import Parameters
+from probe.errors import BundleError, HeadError, ProbeError
 from probe.evaluation.logits import softmax
 from probe.evaluation.multilabel import HALF, reached
 from probe.evaluation.task import SINGLE_LABEL
@@ -103,10 +111,7 @@ class Bundle:
         known = read_reference(files, about)
         heads = tuple(read_head(files, about, name) for name in about.heads)
         projection, neighbours = read_projection(files, about), read_neighbours(files, about)
-        parameters = {
-            name: read_arrays(files.checked(name, about), str(path))
-            for name in {one.file for one in about.networks}
-        }
+        parameters = {one.file: _parameters(files, about, one) for one in about.networks}
         for one in about.networks:
             check_parameters(str(path), one, parameters[one.file])
         networks = build_networks(
@@ -136,15 +141,14 @@ class Bundle:
         ]
         return page.table(["", *names], rows).text()
 
-    def parameters(self, network: int = 0) -> dict[str, NDArray[np.float32]]:
+    def parameters(self, network: int = 0) -> Parameters:
         """Return a network's parameters by canonical name, read again from the bundle.
 
         They are not kept in memory beside the engine's own copy.
         """
         if self.files is None:
             raise BundleError("this model was not loaded from a bundle; write it first")
-        file = self.about.networks[network].file
-        return read_arrays(self.files.checked(file, self.about), str(self.files.path))
+        return _parameters(self.files, self.about, self.about.networks[network])
 
     @cached_property
     def inputs(self) -> tuple[PreprocessSpec, ...]:
@@ -323,6 +327,16 @@ class Bundle:
         return found
 
 
+def _parameters(files: BundleFiles, about: About, network: NetworkAbout) -> Parameters:
+    data = files.checked(network.file, about)
+    if not network.foreign:
+        return read_arrays(data, str(files.path))
+    try:
+        return ForeignParameters(data, network.backbone)
+    except ProbeError as error:
+        raise BundleError(f"{files.path}: {error}") from error
+
+
 def read_reference(files: BundleFiles, about: About) -> dict[str, NDArray[Any]]:
     """Return the reference images with their features and probabilities."""
     arrays = read_arrays(files.checked(REFERENCE, about), str(files.path))
@@ -399,18 +413,22 @@ def check_head(where: str, head: FittedHead, about: About) -> None:
         )
 
 
-def check_parameters(
-    where: str, network: NetworkAbout, parameters: Mapping[str, NDArray[Any]]
-) -> None:
+def check_parameters(where: str, network: NetworkAbout, parameters: Parameters) -> None:
     """Refuse weights of another backbone before the network is built.
 
     Raises
     ------
     BundleError
     """
-    spec, (layer, _) = network.spec, network.cut
-    for name, shape in parameter_shapes(spec, classes_of([network.cut])).items():
-        if not spec.uses(layer, name):
+    spec = network.spec(parameters)
+    try:
+        cut = spec.cut(network.layer, network.pool)
+    except ProbeError as error:
+        raise BundleError(f"{where}: {error}") from error
+    if network.foreign:
+        return  # one file has the network and its weights
+    for name, shape in parameter_shapes(spec, classes_of([cut])).items():
+        if not spec.uses(cut[0], name):
             continue
         if name not in parameters or parameters[name].shape != shape:
             found = parameters[name].shape if name in parameters else "missing"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import BackboneSpec, Layer, Pool
+from probe.backbones.foreign import ENDING, backbone_of_part
+from probe.backbones.spec import BackboneSpec, Layer, Pool, is_logits
 from probe.datasets.image_inputs import read_image
 from probe.engines import Engine, Parameters, make_engine
 from probe.preprocess.resize import resize_image
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from probe.datasets.image_inputs import Image
 
 WEIGHTS = "weights.safetensors"
-WEIGHTS_FILE = re.compile(r"weights(-\d+)?\.safetensors")
+NETWORK = "network.onnx"  # of a network from outside the catalog: graph and weights
+WEIGHTS_FILE = re.compile(r"weights(-\d+)?\.safetensors|network(-\d+)?\.onnx")
 
 _forwarding = threading.Lock()  # MXNet's compiled networks are not safe in several threads
 
@@ -55,19 +58,57 @@ class NetworkAbout:
     file: str = WEIGHTS
 
     @property
-    def spec(self) -> BackboneSpec:
-        """The architecture."""
-        return BACKBONES[self.backbone]
+    def foreign(self) -> bool:
+        """Whether it is from outside the catalog: its file holds the network, too."""
+        return self.file.endswith(ENDING)
 
     @property
-    def cut(self) -> tuple[Layer, Pool]:
-        """The layer and pooling of the features."""
-        return self.spec.cut(self.layer, self.pool)
+    def own_top(self) -> bool:
+        """Whether it ends in its pretrained classifier."""
+        return not self.foreign and is_logits(self.layer)
+
+    def spec(self, parameters: Parameters) -> BackboneSpec:
+        """The architecture; `parameters` are those of its file."""
+        if isinstance(parameters, ForeignParameters):
+            return parameters.backbone
+        return BACKBONES[self.backbone]
 
     @property
     def preprocessing(self) -> PreprocessSpec:
         """The preprocessing, checked."""
         return PreprocessSpec.from_json(dict(self.preprocess), "preprocess")
+
+
+class ForeignParameters(Mapping[str, NDArray[Any]]):
+    """The arrays of a network from outside the catalog, with the network.
+
+    Parameters
+    ----------
+    data : bytes
+        An ONNX file that `OnnxBackbone.part` made.
+
+    Raises
+    ------
+    WeightsError
+        It is no such file.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = data
+        self.backbone = backbone_of_part(data, name)
+
+    @cached_property
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return self.backbone.load(self.backbone.layers[0])
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -76,11 +117,16 @@ class Network:
 
     Parameters
     ----------
+    spec : BackboneSpec
+    cut : tuple of (Layer, Pool)
+        The layer and pooling of the features.
     output : int
         Which of the engine's outputs is this network's; one pass may compute several layers.
     """
 
     about: NetworkAbout
+    spec: BackboneSpec
+    cut: tuple[Layer, Pool]
     preprocess: PreprocessSpec
     engine: Engine = field(repr=False)
     output: int = 0
@@ -152,14 +198,18 @@ def build_networks(
     for numbers in passes_of(abouts):
         first = abouts[numbers[0]]
         preprocess = first.preprocessing
+        own = parameters[first.file]
+        spec = first.spec(own)
+        cuts = [spec.cut(abouts[one].layer, abouts[one].pool) for one in numbers]
         running = make_engine(
-            first.spec, parameters[first.file], [abouts[one].cut for one in numbers], preprocess,
+            spec, own, cuts, preprocess,
             batch_size=batch_size, engine=engine, device=device,
         )  # fmt: skip
         for output, number in enumerate(numbers):
             made[number] = Network(
-                about=abouts[number], preprocess=preprocess, engine=running, output=output
-            )
+                about=abouts[number], spec=spec, cut=cuts[output], preprocess=preprocess,
+                engine=running, output=output,
+            )  # fmt: skip
     return tuple(made[number] for number in range(len(abouts)))
 
 

@@ -21,7 +21,7 @@ from probe.bundle.files import (
     writing,
 )
 from probe.bundle.neighbours import Neighbours
-from probe.bundle.network import build_networks
+from probe.bundle.network import ForeignParameters, build_networks
 from probe.engines import Parameters
 from probe.errors import BundleError
 from probe.heads.fitted import votes
@@ -72,7 +72,10 @@ def write_bundle(
         check_head(name, head, about)
     with writing(out) as folder:
         for name, arrays in parameters.items():
-            write_arrays(folder / name, arrays)
+            if isinstance(arrays, ForeignParameters):
+                (folder / name).write_bytes(arrays.data)
+            else:
+                write_arrays(folder / name, arrays)
         if projection is not None:
             save_projection(projection, folder / PROJECTION)
         for name, head in zip(about.heads, heads, strict=True):

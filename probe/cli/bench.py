@@ -31,7 +31,8 @@ Backbones = Annotated[
         "--backbone", "--backbones", autocompletion=complete.backbones,
         help="What to compare, with commas between: "
         "NAME[/LAYER[+LAYER][:POOL]][@SIZE[:RESIZE]][=WEIGHTS], as vgg16@32,vgg16@64:pad,"
-        "resnet18@32=random:0; or the name of an entry that `cache import` made, or its beginning.",
+        "resnet18@32=random:0; an ONNX file; or the name of an entry that `cache import` made, or "
+        "its beginning.",
     ),
 ]  # fmt: skip
 Datasets = Annotated[

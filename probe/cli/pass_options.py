@@ -26,7 +26,8 @@ BackboneName = Annotated[
     typer.Option(
         "--backbone",
         autocompletion=complete.backbones,
-        help="A name; `probe backbones list` has them all.",
+        help="A name of `probe backbones list`, an ONNX file, or a folder with one as Hugging Face "
+        "publishes it.",
     ),
 ]
 Weights = Annotated[
@@ -52,15 +53,17 @@ Mean = Annotated[
 LayerNames = Annotated[
     str | None,
     typer.Option(
-        help="Layer at which the network is cut; a,b fills two entries from one pass.",
+        help="Layer at which the network is cut; a,b fills two entries from one pass. "
+        "`probe backbones show` lists them.",
         show_default="the last before the classifier",
     ),
 ]
 PoolName = Annotated[
     Pool | None,
     typer.Option(
-        help="How a feature map becomes a vector; none and flatten keep all of it.",
-        show_default="avg for maps",
+        help="How a feature map, or a transformer's tokens, becomes a vector: cls is the class "
+        "token; none and flatten keep all of it.",
+        show_default="avg for maps, cls for tokens that have one",
     ),
 ]
 Size = Annotated[

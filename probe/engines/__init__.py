@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.cut import Cuts, cut_network
-from probe.backbones.network import NetworkGraph
+from probe.backbones.network import NetworkGraph, Node
 from probe.backbones.spec import BackboneSpec
 from probe.core.version import installed_versions
 from probe.engines.base import (
@@ -54,9 +54,12 @@ __all__ = [
     "engine_is_installed",
     "first_not_finite",
     "forward",
+    "function_of",
     "load_mxnet",
     "make_engine",
     "mxnet_json",
+    "plain_engine",
+    "values_of",
 ]
 
 
@@ -123,7 +126,14 @@ def make_engine(
     check_engine_name(engine)
     network = cut_network(spec, cuts, preprocess)
     kind: Callable[..., Engine]
-    if (default_engine(device) if engine == "auto" else engine) == "mxnet":
+    if network.terms is not None and engine == "mxnet":
+        raise EngineError(f"--engine mxnet: {spec.name} is an ONNX file; leave --engine out")
+    named = default_engine(device) if engine == "auto" and network.terms is None else engine
+    if function_of(network):
+        from probe.engines.callable import CallableEngine, choose_devices
+
+        kind = CallableEngine
+    elif named == "mxnet":
         from probe.engines.mxnet.engine import MxnetEngine, choose_devices
 
         kind = MxnetEngine
@@ -166,7 +176,7 @@ def forward(
     EngineError
         The network cannot run here.
     """
-    return _as_written(cut_network(spec, cuts, preprocess), parameters, preprocess, batch)
+    return values_of(cut_network(spec, cuts, preprocess), parameters, preprocess, batch)
 
 
 def first_not_finite(
@@ -188,23 +198,38 @@ def first_not_finite(
     """
     network = cut_network(spec, cuts, preprocess)
     every = replace(network, outputs=tuple(node.output for node in network.nodes))
-    values = _as_written(every, parameters, preprocess, batch)
+    values = values_of(every, parameters, preprocess, batch)
     for node, value in zip(network.nodes, values, strict=True):
         if bad := value.size - int(np.isfinite(value).sum()):
             return node.name, bad, value.size
     return None
 
 
-def _as_written(
+def values_of(
     network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec,
     batch: NDArray[np.uint8],
 ) -> list[NDArray[np.float32]]:  # fmt: skip
+    """Return the outputs of a network from pixels on, run as `forward` does."""
+    engine = plain_engine(network, parameters, preprocess, batch_size=len(batch))
+    return engine.collect(engine.submit(batch))
+
+
+def plain_engine(
+    network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec, *, batch_size: int
+) -> Engine:
+    """Return an engine that runs a network from pixels on as `forward` does."""
+    if function_of(network):
+        from probe.engines.callable import CallableEngine
+
+        return CallableEngine(network, parameters, preprocess, batch_size=batch_size)
     from probe.engines.onnx.engine import OnnxEngine
 
-    engine = OnnxEngine(
-        network, parameters, preprocess, batch_size=len(batch), device="cpu", optimize=False
-    )
-    return engine.collect(engine.submit(batch))
+    return OnnxEngine(network, parameters, preprocess, batch_size=batch_size, optimize=False)
+
+
+def function_of(network: NetworkGraph) -> Node | None:
+    """Return the node that is a function of Python, None where the network has none."""
+    return next((node for node in network.nodes if node.op == "callable"), None)
 
 
 def mxnet_json(network: NetworkGraph) -> str:

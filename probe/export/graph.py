@@ -17,14 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.cut import cut_network
-from probe.backbones.network import GAIN, INPUT, SHIFT, Builder, NetworkGraph
+from probe.backbones.network import GAIN, INPUT, SHIFT, Builder, NetworkGraph, OnnxTerms
 from probe.bundle import Bundle, Network
 from probe.core.short_repr import short_repr
 from probe.engines import Parameters
+from probe.errors import BundleError
 from probe.export.check import input_names, linear_heads
 from probe.heads import LayeredHead
 from probe.heads.projection import Projection
 
+LEAST_OPSET = 13  # of ONNX's operators
 NEVER = -1e30  # score of a class without training rows, so that its probability is exactly 0
 
 
@@ -36,14 +38,14 @@ class Graph:
     ----------
     network : NetworkGraph
         Two outputs: ``probabilities`` (N, n_classes) and ``features`` (N, n_features).
-    arrays : mapping of name to float32 array
-        Parameters and running statistics.
+    arrays : mapping of name to array
+        Parameters and running statistics, float32 but for some of an ONNX file's.
     """
 
     __repr__ = short_repr
 
     network: NetworkGraph
-    arrays: dict[str, NDArray[np.float32]]
+    arrays: dict[str, NDArray[Any]]
 
 
 def build_graph(bundle: Bundle) -> Graph:
@@ -87,10 +89,46 @@ def build_graph(bundle: Bundle) -> Graph:
         mean = net.add_node("softmax", "softmax")
     net.add_node("same", "probabilities", [mean])
     net.add_node("same", "features", [features])
-    network = replace(net.network(), outputs=("probabilities", "features"))
+    terms = _terms(bundle)
+    network = replace(net.network(), outputs=("probabilities", "features"), terms=terms)
     used = {name for node in network.nodes for name in node.tensors}
-    arrays = {name: np.asarray(value, np.float32) for name, value in values.items() if name in used}
+    arrays = {name: _single(value) for name, value in values.items() if name in used}
     return Graph(network=network, arrays=arrays)
+
+
+def _single(value: NDArray[Any]) -> NDArray[Any]:
+    """Return float64 as float32; an ONNX file's arrays have the types that its nodes take."""
+    return np.asarray(value, np.float32) if value.dtype == np.float64 else value
+
+
+def _terms(bundle: Bundle) -> OnnxTerms | None:
+    """Return what the nodes of ONNX files among the networks mean; None without such nodes.
+
+    Raises
+    ------
+    BundleError
+        They are of too old a version of the operators, of several, or take one image at a time.
+    """
+    every = [one.spec.network(one.preprocess.size).terms for one in bundle.networks]
+    found = [one for one in every if one is not None]
+    if not found:
+        return None
+    if any((one.opsets, one.functions) != (found[0].opsets, found[0].functions) for one in found):
+        raise BundleError(
+            "its networks come from ONNX files with other versions of the operators, or functions "
+            "of their own; one file cannot hold both"
+        )
+    if found[0].opsets[""] < LEAST_OPSET:
+        raise BundleError(
+            f"its network comes from an ONNX file of version {found[0].opsets['']} of the "
+            f"operators, and a head needs {LEAST_OPSET}; export that file again with a newer opset"
+        )
+    if any(one.batch is not None for one in found):
+        raise BundleError(
+            "its network comes from an ONNX file that takes a fixed number of images; export that "
+            "file again with a free batch"
+        )
+    return found[0]
 
 
 def _pass(
@@ -102,7 +140,7 @@ def _pass(
     Its parameters are added to `values`; all its names begin with `prefix`.
     """
     preprocess = networks[0].preprocess
-    cut = cut_network(networks[0].about.spec, [one.about.cut for one in networks], preprocess)
+    cut = cut_network(networks[0].spec, [one.cut for one in networks], preprocess)
     gain, shift = preprocess.arithmetic()
     given = {**parameters, GAIN: gain, SHIFT: shift}
     values |= {prefix + name: value for name, value in given.items()}
@@ -112,6 +150,7 @@ def _pass(
             replace(
                 node, inputs=inputs, output=prefix + node.output, name=prefix + node.name,
                 tensors=tuple(prefix + name for name in node.tensors),
+                others=tuple(prefix + name for name in node.others),
             )
         )  # fmt: skip
     return [

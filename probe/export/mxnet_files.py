@@ -13,6 +13,7 @@ from probe.bundle import Bundle
 from probe.core.files import replacing
 from probe.core.ndarray_list import write_list
 from probe.engines import load_mxnet, mxnet_json
+from probe.errors import BundleError
 from probe.export.check import ReferenceRows, about_json, reference_rows, require_free, require_same
 from probe.export.graph import build_graph
 
@@ -46,6 +47,8 @@ def export_mxnet(bundle: Bundle, out: Path) -> list[Path]:
         out.with_name(out.name + end) for end in ("-symbol.json", "-0000.params", "-about.json")
     ]
     require_free(*paths)
+    if any(one.about.foreign for one in bundle.networks):
+        raise BundleError("a network from an ONNX file can go to ONNX alone; take --to onnx")
     graph, rows = build_graph(bundle), reference_rows(bundle)
     arrays = {
         f"{'aux' if is_statistic(name) else 'arg'}:{name}": value

@@ -76,7 +76,8 @@ def _model(bundle: Bundle) -> Any:
         nodes,
         {name: ["N", spec.size, spec.size, 3] for name, spec in inputs},
         {name: shapes[name] for name in graph.network.outputs},
-        [numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in values.items()],
+        [numpy_helper.from_array(np.asarray(v, order="C"), name) for name, v in values.items()],
+        terms=graph.network.terms,
     )
     about = {key: json.dumps(value) for key, value in about_json(bundle).items()}
     helper.set_model_props(model, about)

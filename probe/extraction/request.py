@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.foreign import CallableBackbone
 from probe.backbones.spec import (
     POOLS,
     BackboneSpec,
@@ -54,6 +55,7 @@ from probe.preprocess.views import VIEWS
 from probe.weights import (
     Loaded,
     ResolvedWeights,
+    backbone_called,
     check_first_use,
     default_layer,
     resolve_weights,
@@ -73,6 +75,8 @@ class Request:
         Hash images and weights again, whatever the memo remembers of them.
     images : Dataset, optional
         The images, where they are read already; `dataset` is what they are called then.
+    network : BackboneSpec, optional
+        The backbone, where it is given as an object; `backbone` is what it is called then.
     """
 
     backbone: str
@@ -101,6 +105,7 @@ class Request:
     strict: bool = False
     command: str = ""
     images: Dataset | None = field(default=None, repr=False, compare=False)
+    network: BackboneSpec | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -201,13 +206,13 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
     ProbeError
         A name is unknown, files are missing, weights do not fit, a size or a layer cannot be had.
     """
-    backbone = BACKBONES[request.backbone]
     _check_words(request)
-    # a typing mistake shows at once, and a name given twice is one entry
-    named = [backbone.layer(name) for name in dict.fromkeys(request.layers)]
     memo = Memo(request.cache_dir / "memo.sqlite")
     if request.strict:
         _forget(request, memo)
+    backbone = request.network or backbone_called(request.backbone, memo)
+    # a typing mistake shows at once, and a name given twice is one entry
+    named = [backbone.layer(name) for name in dict.fromkeys(request.layers)]
     given = load_preprocess(request.preprocess) if request.preprocess else None
     weights = _weights(request, backbone, memo, given)
     if request.mean is not None:
@@ -229,7 +234,7 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
         cuts,
         dtype=request.dtype,
         views=request.views,
-        provenance=provenance_of(request, dataset, weights, preprocess),
+        provenance=provenance_of(request, backbone, dataset, weights, preprocess),
     )
     job = replace(job, provenance={**job.provenance, "engine": _engine_of(request, job)})
     check_first_use(weights, backbone, cache_dir=request.cache_dir, memo=memo)
@@ -325,8 +330,9 @@ def _engine_of(request: Request, job: Job) -> str:
 
 
 def _forget(request: Request, memo: Memo) -> None:
-    if os.path.exists(request.weights):
-        memo.forget(Path(os.path.realpath(request.weights)))
+    for given in (request.weights, request.backbone):
+        if os.path.exists(given):
+            memo.forget(Path(os.path.realpath(given)))
     if request.images is not None and request.images.in_memory:
         return
     named = request.dataset in DATASETS
@@ -337,11 +343,9 @@ def _forget(request: Request, memo: Memo) -> None:
 
 
 def provenance_of(
-    request: Request,
-    dataset: Dataset,
-    weights: ResolvedWeights,
+    request: Request, backbone: BackboneSpec, dataset: Dataset, weights: ResolvedWeights,
     preprocess: PreprocessSpec,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Return the provenance that an entry records: command, dataset, weights and versions."""
     return {
         "command": request.command,
@@ -349,7 +353,7 @@ def provenance_of(
         "root": _absolute(dataset.root) if dataset.root else None,
         "skipped": [one.id for one in dataset.skipped][:100],
         "n_skipped": len(dataset.skipped),
-        "backbone": request.backbone,
+        "backbone": backbone.name,
         "weights": weights.name,
         "weights_path": str(weights.path) if weights.path else None,
         "preprocess": preprocess.name,
@@ -359,6 +363,8 @@ def provenance_of(
         **(
             {"in_memory": True}
             if dataset.in_memory
+            else {"function": True}
+            if isinstance(backbone, CallableBackbone)
             else {"request": _repeatable(request, dataset, weights)}
         ),
         "versions": {
@@ -429,6 +435,11 @@ def repeat(
             "the entry's images were given in memory, from Python, and cannot be read again; save "
             "them as files and extract those"
         )
+    if provenance.get("function"):
+        raise CacheError(
+            f"the entry's network {key.backbone} is a function of Python: call `probe.extract` "
+            "with it again"
+        )
     if not isinstance(recorded, dict):
         raise CacheError(
             "the entry does not record what it was made from (an older probe made it); "
@@ -438,12 +449,15 @@ def repeat(
     if dataset_root is not None:
         values["dataset_root" if values["dataset"] in DATASETS else "dataset"] = str(dataset_root)
     root = values["dataset_root"]
+    backbone, source = key.backbone, weights or values["weights"]
+    if backbone not in BACKBONES:  # its file has network and weights
+        backbone, source = source, "auto"
     return Request(
-        backbone=key.backbone,
+        backbone=backbone,
         dataset=values["dataset"],
         cache_dir=cache_dir,
         dataset_root=None if root is None else Path(root),
-        weights=weights or values["weights"],
+        weights=source,
         preprocess=values["preprocess"],
         mean=values.get("mean"),
         layers=(key.layer,),

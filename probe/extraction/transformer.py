@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
-from probe.backbones.catalog import BACKBONES
 from probe.backbones.cut import feature_shapes
-from probe.backbones.spec import POOLS, Layer, Pool, pool_called, resolve_pool
+from probe.backbones.spec import POOLS, BackboneSpec, Layer, Pool, pool_called, resolve_pool
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.cache.store import Store
 from probe.core.machine import state_folder, usable_cores
@@ -51,6 +50,7 @@ from probe.preprocess.load import load_preprocess
 from probe.preprocess.spec import RESIZES, PreprocessSpec
 from probe.weights import (
     ResolvedWeights,
+    backbone_called,
     check_first_use,
     default_layer,
     resolve_weights,
@@ -70,8 +70,9 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     Parameters
     ----------
-    backbone : str, default="efficientnet_lite0"
-        A name in `BACKBONES`.
+    backbone : str or BackboneSpec, default="efficientnet_lite0"
+        A name in `BACKBONES`, an ONNX file or a folder with one, or what `Backbone.from_callable`
+        returned.
     weights : str, default="auto"
         A file, a name in `WEIGHTS`, ``auto`` for what is at hand, or ``random:SEED``.
     preprocess : str, optional
@@ -118,7 +119,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def __init__(
         self,
-        backbone: str = "efficientnet_lite0",
+        backbone: str | BackboneSpec = "efficientnet_lite0",
         weights: str = "auto",
         *,
         preprocess: str | None = None,
@@ -218,8 +219,9 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
 
     def _plan(self) -> _Plan:
         check_parameters(self.get_params(deep=False))
-        spec, folder = BACKBONES[self.backbone], self._cache_dir()
+        folder = self._cache_dir()
         memo = Memo(folder / "memo.sqlite")
+        spec = self._backbone(memo)
         given = load_preprocess(str(self.preprocess)) if self.preprocess else None
         weights = resolve_weights(
             spec, str(self.weights), cache_dir=folder, memo=memo, preprocess=given
@@ -237,13 +239,17 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         pool = resolve_pool(layer, pool_called(self.pool))
         check_first_use(weights, spec, cache_dir=folder, memo=memo)
         return _Plan(
-            backbone=self.backbone,
+            backbone=spec,
             weights=weights,
             preprocess=preprocess,
             layer=layer,
             pool=pool,
             parameters=weights.digest(spec, layer, memo),
         )
+
+    def _backbone(self, memo: Memo) -> BackboneSpec:
+        given = self.backbone
+        return given if isinstance(given, BackboneSpec) else backbone_called(given, memo)
 
     def _forward(self, plan: _Plan, images: ImageSources, store: Store) -> None:
         """Forward images into an entry of their own, which the next transform finds."""
@@ -256,7 +262,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         provenance = {
             "command": "FrozenBackbone",
             "dataset": DATASET,
-            "backbone": plan.backbone,
+            "backbone": plan.backbone.name,
             "weights": plan.weights.name,
             "weights_path": str(plan.weights.path) if plan.weights.path else None,
             "preprocess": plan.preprocess.name,
@@ -265,7 +271,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         }
         job = decide(
             dataset,
-            BACKBONES[plan.backbone],
+            plan.backbone,
             plan.preprocess,
             [(plan.layer, plan.pool, plan.parameters)],
             dtype="float32",
@@ -286,7 +292,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         size = None if self.batch_size is None else int(self.batch_size)
         name = (plan.key.recipe, size, self._engine_name(), self.device)
         if name not in _engines:
-            spec = BACKBONES[plan.backbone]
+            spec = plan.backbone
             parameters = plan.weights.load(spec, plan.layer).parameters
             _engines[name] = make_engine(
                 spec, parameters, [(plan.layer, plan.pool)], plan.preprocess, batch_size=size,
@@ -302,7 +308,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
 class _Plan:
     """The parameters with everything decided."""
 
-    backbone: str
+    backbone: BackboneSpec
     weights: ResolvedWeights
     preprocess: PreprocessSpec
     layer: Layer
@@ -313,7 +319,7 @@ class _Plan:
     def key(self) -> FeatureKey:
         """The key of the features, without rows."""
         return FeatureKey(
-            backbone=self.backbone,
+            backbone=self.backbone.name,
             layer=self.layer.name,
             pool=self.pool,
             parameters=self.parameters,
@@ -323,8 +329,7 @@ class _Plan:
 
 
 def _width(plan: _Plan) -> int:
-    spec = BACKBONES[plan.backbone]
-    (shape,) = feature_shapes(spec, [(plan.layer, plan.pool)], plan.preprocess)
+    (shape,) = feature_shapes(plan.backbone, [(plan.layer, plan.pool)], plan.preprocess)
     return int(np.prod(shape))
 
 
@@ -350,7 +355,8 @@ def check_parameters(given: dict[str, Any]) -> None:
     """
     texts, paths = (str,), (str, PathLike)
     for name, kinds, optional in (
-        ("backbone", texts, False), ("weights", paths, False), ("preprocess", paths, True),
+        ("backbone", (*texts, BackboneSpec), False), ("weights", paths, False),
+        ("preprocess", paths, True),
         ("mean", paths, True), ("layer", texts, True), ("engine", texts, False),
         ("device", texts, False), ("cache_dir", paths, True),
     ):  # fmt: skip

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.cache.features import FeatureSplit
 from probe.cache.joining import Joined, join, parse_features_name
@@ -123,6 +125,12 @@ def open_source(folder: Path, places: Places) -> Source:
         raise UsageError(f"{error}{_offer(places.cache_dir, result.dataset)}") from error
     joined, prepared = _inputs(result, places)
     main = prepared[joined.entry.name]
+    if isinstance(main.backbone, ForeignBackbone):
+        raise UsageError(
+            f"{result.entry}: only backbones of `probe backbones list` can be fine-tuned; "
+            f"{main.backbone.name} is from outside, and `probe bundle` makes a model of it as it is"
+            f"{_offer(places.cache_dir, result.dataset)}"
+        )
     cut = main.job.cuts[0]
     dataset_splits = {
         name: _checked(prepared[source].dataset, name, joined.splits[name])
@@ -172,7 +180,8 @@ def _offer(cache_dir: Path, dataset: str) -> str:
             continue
         try:
             _head(folder, result, load_predictions(folder))
-            if store.choose(result.entry).key.views != "none":
+            key = store.choose(result.entry).key
+            if key.views != "none" or key.backbone not in BACKBONES:
                 continue
         except (UsageError, UnknownNameError, CacheError, DataError, ValueError):
             continue

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.spec import Layer, is_logits
+from probe.backbones.spec import Layer
 from probe.bundle import Bundle, Neighbours
 from probe.bundle.neighbours import unit
 from probe.cache.store import Store
@@ -181,8 +181,8 @@ def _map(
 def _why_no_cam(bundle: Bundle) -> str | None:
     if len(bundle.networks) > 1:
         return "the answer comes from several networks"
-    layer, pool = bundle.networks[0].about.cut
-    if is_logits(layer.name) or not (
+    layer, pool = bundle.networks[0].cut
+    if bundle.networks[0].about.own_top or not (
         layer.kind == "gap" or (layer.kind == "map" and pool == "avg")
     ):
         return "the features are no averages of a map"
@@ -199,10 +199,10 @@ def activation_map(bundle: Bundle, seen: UInt8Image, number: int) -> NDArray[np.
     multi-label heads nothing is subtracted. A PCA before the head is linear, too, and part of w.
     """
     (network,) = bundle.networks
-    layer, _ = network.about.cut
+    layer, _ = network.cut
     whole: Layer = replace(layer, kind="map")
     (maps,) = forward(
-        network.about.spec, bundle.parameters(), [(whole, "none")], network.preprocess, seen[None]
+        network.spec, bundle.parameters(), [(whole, "none")], network.preprocess, seen[None]
     )
     cells = maps[0].astype(np.float64)  # (D, h, w)
     total = np.zeros(cells.shape[1:])

@@ -217,14 +217,17 @@ def enlargement(prepared: Prepared) -> str:
             last = default_layer(backbone, prepared.weights.held(backbone, memo), side)
             there = [(last, resolve_pool(last, None))]
         now, then = (
-            network_cost(backbone.name, tuple(which), pixels).multiply_adds
+            network_cost(backbone, tuple(which), pixels)
             for which, pixels in ((cuts, size), (there, side))
         )
+        if now is None or then is None:
+            return ""
     except ProbeError:  # an unreadable image, or a size that no layer takes: nothing to say
         return ""
     last_there = there[-1][0].name
     to = "" if last_there == cuts[-1][0].name else f", to {last_there}"
-    times = f"{now / then:.0f}" if now >= 10 * then else f"{now / then:.1f}"
+    ratio = now.multiply_adds / then.multiply_adds
+    times = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
     return f"{said}: --size {side}{to} needs {times} times less arithmetic"
 
 

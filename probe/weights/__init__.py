@@ -10,6 +10,14 @@ from probe.weights.check import check_first_use, check_weights, require_agreemen
 from probe.weights.convert import convert_weights, with_mean
 from probe.weights.digest import file_digests, hash_file, parameter_digest
 from probe.weights.fit import default_layer, fitting_backbones, holds_layers, why_not
+from probe.weights.foreign import (
+    backbone_called,
+    backbone_of_function,
+    is_network,
+    is_place,
+    network_name,
+    open_network,
+)
 from probe.weights.known import class_names, record_answer
 from probe.weights.load import (
     Loaded,
@@ -33,7 +41,9 @@ __all__ = [
     "ResolvedWeights",
     "TensorFile",
     "WeightsSpec",
+    "backbone_called",
     "backbone_for",
+    "backbone_of_function",
     "check_first_use",
     "check_weights",
     "class_names",
@@ -47,8 +57,12 @@ __all__ = [
     "held_layers",
     "holds_layers",
     "identify",
+    "is_network",
+    "is_place",
     "load_parameters",
     "locate",
+    "network_name",
+    "open_network",
     "open_tensors",
     "parameter_digest",
     "random_digest",

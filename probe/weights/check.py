@@ -17,22 +17,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.foreign import BACKGROUND, ForeignBackbone
 from probe.backbones.spec import BackboneSpec, Layer, resolve_pool
 from probe.core.memo import Memo, stamp_of
 from probe.core.version import installed_versions
 from probe.engines import first_not_finite, forward
 from probe.errors import WeightsError
-from probe.preprocess.resize import resize_image
+from probe.preprocess.photographs import photographs
 from probe.preprocess.spec import PreprocessSpec
 from probe.weights.digest import file_digests
-from probe.weights.known import KnownAnswer, recorded_answers, shipped_answers
+from probe.weights.known import KnownAnswer, record_answer, recorded_answers, shipped_answers
 from probe.weights.load import CONVERSION
-from probe.weights.resolve import ResolvedWeights
+from probe.weights.resolve import OwnWeights, ResolvedWeights
 from probe.weights.spec import WeightsSpec
 
 log = logging.getLogger(__name__)
 
-PHOTOGRAPHS = ("china.jpg", "flower.jpg")
 NUMBERS = 16  # length of the projection of a photograph's features
 TOP = 5
 SMALL = 64  # pixels, in the pass that only searches for NaN and infinity
@@ -75,6 +75,8 @@ class Verdict:
             return False
         if not self.deviation <= self.tolerance:  # NaN is no agreement
             return False
+        if _resizing(self.answer.preprocess) != _resizing(self.now.preprocess):
+            return False
         # within the tolerance the fifth class may be another one, but not the first
         tops = list(zip(self.answer.top5, self.now.top5, strict=bool(self.answer.top5)))
         return all(a[0] == b[0] and len(set(a) & set(b)) >= TOP - 1 for a, b in tops)
@@ -93,7 +95,9 @@ def check_weights(
     answer = find_answer(weights, backbone, cache_dir=cache_dir, memo=memo)
     if answer is None:
         return Verdict(answer=None, now=answer_now(weights, backbone, memo), deviation=None)
-    preprocess = with_arithmetic(answer.preprocess, weights.preprocess)
+    preprocess = weights.preprocess  # whose resizing is as sure as its arithmetic, where foreign
+    if not isinstance(backbone, ForeignBackbone):
+        preprocess = with_arithmetic(answer.preprocess, preprocess)
     now = answer_now(
         replace(weights, preprocess=preprocess), backbone, memo, backbone.layer(answer.layer)
     )
@@ -125,7 +129,10 @@ def check_first_use(
         return
     if find_answer(weights, backbone, cache_dir=cache_dir, memo=memo) is None:
         log.info("%s: unverified, no answer was recorded for these weights", weights.name)
-        require_finite(weights, backbone, memo)
+        if isinstance(backbone, ForeignBackbone):
+            record_answer(answer_now(weights, backbone, memo), cache_dir)
+        else:
+            require_finite(weights, backbone, memo)
     else:
         require_agreement(check_weights(weights, backbone, cache_dir=cache_dir, memo=memo), weights)
     memo.put_many(kind, [(place, stamp, b"passed")])
@@ -167,7 +174,11 @@ def require_agreement(verdict: Verdict, weights: ResolvedWeights) -> None:
     answer = verdict.answer
     if answer is None or verdict.agrees:
         return
-    known, given = _arithmetic(answer.preprocess), _arithmetic(weights.preprocess)
+    own = isinstance(weights, OwnWeights)
+    known, given = (
+        _arithmetic(one) | (_resizing(one) if own else {})
+        for one in (answer.preprocess, weights.preprocess)
+    )
     differing = [
         f"{field} is {_short(given[field])}, not {_short(known[field])}"
         for field in known
@@ -179,6 +190,11 @@ def require_agreement(verdict: Verdict, weights: ResolvedWeights) -> None:
         else "the preprocessing is the known one, so the conversion or the network is at fault: "
         "please report it"
     )
+    if own:
+        advice += (
+            "; or, if yours is right, make it the known one: the same --preprocess with `probe "
+            f"weights check {weights.path} --record`"
+        )
     raise WeightsError(
         f"{weights.path}: on two photographs the features at {answer.layer} are off by "
         f"{100 * (verdict.deviation or 0):.0f} % from those of {answer.name}, so every accuracy "
@@ -226,7 +242,8 @@ def answer_now(
     if weights.path is None:
         raise WeightsError(f"{weights.name}: random weights have no known answer")
     if layer is None:
-        layer = backbone.layer(weights.held(backbone, memo)[-1])
+        usual = backbone.usual if isinstance(backbone, ForeignBackbone) else None
+        layer = usual or backbone.layer(weights.held(backbone, memo)[-1])
     cuts = [(layer, resolve_pool(layer, None))]
     if weights.has_top(backbone) and weights.preprocess.size == backbone.input_size:
         cuts.append((backbone.logits, "none"))
@@ -243,18 +260,11 @@ def answer_now(
         preprocess=weights.preprocess,
         pixels=hashlib.blake2b(batch.tobytes(), digest_size=8).hexdigest(),
         projection=tuple(projection),
-        top5=tuple(_top(row) for one in logits for row in one),
+        top5=tuple(_top(row[row.size == BACKGROUND :]) for one in logits for row in one),
         made_with=", ".join(
             f"{name} {one}" for name, one in installed_versions(("onnxruntime", "pillow")).items()
         ),
     )
-
-
-def photographs(preprocess: PreprocessSpec) -> NDArray[np.uint8]:
-    """Return scikit-learn's two sample photographs, resized for a preprocessing, (2, S, S, 3)."""
-    from sklearn.datasets import load_sample_image
-
-    return np.stack([resize_image(load_sample_image(one), preprocess) for one in PHOTOGRAPHS])
 
 
 def project(features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -295,6 +305,11 @@ def verified_by(spec: WeightsSpec, cache_dir: Path) -> str:
 
 def _arithmetic(spec: PreprocessSpec) -> dict[str, object]:
     return {field: getattr(spec, field) for field in ("channels", "scale", "mean", "std")}
+
+
+def _resizing(spec: PreprocessSpec) -> dict[str, object]:
+    fields = ("size", "resize", "crop_fraction", "interpolation", "antialias")
+    return {field: getattr(spec, field) for field in fields}
 
 
 def _short(value: object) -> str:

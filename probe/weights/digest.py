@@ -7,7 +7,7 @@ files are those that publishers state; the memo keeps them until the file change
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,3 +70,24 @@ def hash_file(path: Path) -> Digests:
             for hasher in hashers:
                 hasher.update(block)
     return Digests(*(hasher.hexdigest() for hasher in hashers))
+
+
+def remembered(path: Path, kind: str, memo: Memo, compute: Callable[[], str]) -> str:
+    """Return a text that `compute` makes of a file, from the memo if the file has not changed.
+
+    Parameters
+    ----------
+    kind : str
+        What the text is, with the version of the code that makes it.
+    """
+    place = str(path.resolve())
+    try:
+        stamp = stamp_of(place)
+    except OSError:
+        return compute()  # it raises the error that describes what is wrong with the path
+    known = memo.get_many(kind, {place: stamp}).get(place)
+    if known is not None:
+        return known.decode()
+    value = compute()
+    memo.put_many(kind, [(place, stamp, value.encode())])
+    return value

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.cut import parameter_shapes
+from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.spec import IMAGENET, BackboneSpec, Layer
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError, WeightsError
@@ -158,8 +159,17 @@ def default_layer(backbone: BackboneSpec, held: tuple[str, ...], size: int) -> L
     WeightsError
         The weights hold no layer.
     UsageError
-        None of the layers that they hold can be computed at that size.
+        None of the layers that they hold can be computed at that size; or a network from outside
+        the catalog has several outputs.
     """
+    if isinstance(backbone, ForeignBackbone):
+        if backbone.usual is None:
+            listed = ", ".join(layer.name for layer in backbone.layers)
+            raise UsageError(
+                f"{backbone.name} has several outputs; name one with --layer, of {listed}"
+            )
+        backbone.check_size(backbone.usual, size)
+        return backbone.usual
     layers = [layer for layer in backbone.layers if layer.name in held]
     if not layers:
         raise WeightsError(f"the weights hold no layer of {backbone.name} completely")

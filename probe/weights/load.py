@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from probe.core.memo import Memo, stamp_of
 from probe.core.records import loads_json
 from probe.core.short_repr import short_repr
 from probe.errors import WeightsError
-from probe.weights.digest import parameter_digest
+from probe.weights.digest import parameter_digest, remembered
 from probe.weights.fit import (
     Fit,
     fit_classifier,
@@ -126,7 +126,7 @@ def weights_digest(path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo)
         As `load_parameters`.
     """
     kind = f"parameters:{backbone.name}:{layer.name}:{CONVERSION}{_beside(path)}"
-    return _remembered(path, kind, memo, lambda: load_parameters(path, backbone, layer).digest)
+    return remembered(path, kind, memo, lambda: load_parameters(path, backbone, layer).digest)
 
 
 def random_digest(seed: int, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
@@ -154,7 +154,7 @@ def held_layers(path: Path, backbone: BackboneSpec, memo: Memo) -> tuple[str, ..
         return json.dumps(require_layers(open_tensors(path), backbone))
 
     kind = f"layers:{backbone.name}:{CONVERSION}{_beside(path)}"
-    return tuple(loads_json(_remembered(path, kind, memo, compute)))
+    return tuple(loads_json(remembered(path, kind, memo, compute)))
 
 
 def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
@@ -181,20 +181,6 @@ def _beside(path: Path) -> str:
         return f":{stamp_of(symbol_of(path))}"
     except OSError:
         return ""
-
-
-def _remembered(path: Path, kind: str, memo: Memo, compute: Callable[[], str]) -> str:
-    place = str(path.resolve())
-    try:
-        stamp = stamp_of(place)
-    except OSError:
-        return compute()  # it raises the error that describes what is wrong with the path
-    known = memo.get_many(kind, {place: stamp}).get(place)
-    if known is not None:
-        return known.decode()
-    value = compute()
-    memo.put_many(kind, [(place, stamp, value.encode())])
-    return value
 
 
 def no_known_names(file: TensorFile) -> str:

@@ -6,9 +6,10 @@ import logging
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from probe.backbones.catalog import BACKBONES
+from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
@@ -18,14 +19,21 @@ from probe.preprocess.published import (
     PROCESSOR_FILE,
     published_beside,
 )
-from probe.preprocess.spec import CAFFE_BGR, TORCHVISION, PreprocessSpec, decode_preprocess
+from probe.preprocess.spec import (
+    CAFFE_BGR,
+    PRESETS,
+    TORCHVISION,
+    PreprocessSpec,
+    decode_preprocess,
+)
 from probe.preprocess.torchvision_weights import ENUM
 from probe.weights.caffe_file import mean_of_channels
 from probe.weights.catalog import WEIGHTS, find_weights, identify
 from probe.weights.classifier import layer_of
-from probe.weights.digest import file_digests
+from probe.weights.digest import file_digests, remembered
 from probe.weights.families.caffenet import CONVERTED
 from probe.weights.fit import fit_classifier, fit_file, fitting_backbones
+from probe.weights.foreign import open_network
 from probe.weights.load import (
     Loaded,
     held_layers,
@@ -45,9 +53,11 @@ Decision = Literal[
     "known digest", "inside the file", "a prototxt beside the file",
     "a preprocessor_config.json beside the file", "a processor_config.json beside the file",
     "a config.json beside the file", "asked for", "default of random weights",
+    "given with the function",
 ]  # fmt: skip
 
 MAX_SEED = 2**32 - 1
+OWN_VERSION = 1  # increase it when the same network can have another digest
 LONGEST_SOURCE = 200  # characters shown of the source that a file states
 MEAN_TOLERANCE = 2.0  # grey levels: Caffe's means of ImageNet differ by one
 _THEIRS = re.compile(rf"^(hf[-_]hub:|timm/)|{re.escape(ENUM)}|in\d+k$")
@@ -168,6 +178,49 @@ class ResolvedWeights:
         return fit is not None and not fit.problems(backbone, backbone.logits)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnWeights(ResolvedWeights):
+    """The weights that a network from outside the catalog brings.
+
+    Parameters
+    ----------
+    network : ForeignBackbone
+    """
+
+    network: ForeignBackbone
+
+    def digest(self, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:  # noqa: ARG002
+        """Return the digest of the network up to a layer, from the memo if nothing changed."""
+        if self.path is None:
+            return self.network.digest(layer)
+        kind = f"parameters:{layer.name}:{OWN_VERSION}:{self.network.stamps}"
+        return remembered(self.path, kind, memo, lambda: self.network.digest(layer))
+
+    def load(self, backbone: BackboneSpec, layer: Layer) -> Loaded:  # noqa: ARG002
+        """Return the arrays up to a layer."""
+        return Loaded(self.network.load(layer), (), self.network.digest(layer))
+
+    def held(self, backbone: BackboneSpec, memo: Memo) -> tuple[str, ...]:  # noqa: ARG002
+        """Return the names of all layers."""
+        return tuple(layer.name for layer in self.network.layers)
+
+    @property
+    def terms(self) -> str:
+        """The licence, which nobody here knows."""
+        return "licence unknown; that of the network's publisher holds"
+
+    def classifier(self, backbone: BackboneSpec) -> Layer:
+        """Raise WeightsError: a bundle of a pretrained classifier is of a catalog's network."""
+        raise WeightsError(
+            f"{backbone.name}: only a backbone of `probe backbones list` can be bundled with its "
+            "own classifier; fit a head"
+        )
+
+    def has_top(self, backbone: BackboneSpec) -> bool:  # noqa: ARG002
+        """Return whether it is a classifier of classes whose names are known."""
+        return self.network.known_classifier is not None
+
+
 def is_random(name: str) -> bool:
     """Return whether a recorded weights name means weights that started from random values."""
     return name.startswith("random")
@@ -183,7 +236,8 @@ def resolve_weights(
 ) -> ResolvedWeights:
     """Find the weights that `argument` names, and decide their preprocessing.
 
-    This does not import MXNet. Of a file in the memo only the header is read.
+    This does not import MXNet. Of a file in the memo only the header is read. A network from
+    outside the catalog brings its weights.
 
     Parameters
     ----------
@@ -205,6 +259,8 @@ def resolve_weights(
     UsageError
         `argument` is not valid, or the file's preprocessing is unknown and was not given.
     """
+    if isinstance(backbone, ForeignBackbone):
+        return _own(backbone, argument, preprocess)
     if argument == "random" or argument.startswith("random:"):
         return _random(backbone, argument, preprocess)
     if argument == "auto":
@@ -245,6 +301,8 @@ def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
     if (spec := find_weights(argument)) is not None:
         return BACKBONES[spec.backbone]
     path = Path(argument).expanduser()
+    if path.is_dir():
+        return open_network(path, memo)
     if not path.is_file():
         raise WeightsNotFoundError(
             f"{argument}: neither a file nor a name in the catalog (`probe weights list`)"
@@ -257,6 +315,8 @@ def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
     if file.metadata.get(BACKBONE_KEY) in BACKBONES:
         return BACKBONES[file.metadata[BACKBONE_KEY]]
     fitting = fitting_backbones(file)
+    if not fitting and file.format == "onnx":
+        return open_network(path, memo)
     if not fitting:
         raise WeightsError(
             f"{path}: fits no backbone; `probe weights show {path.name} --backbone NAME` says why"
@@ -264,6 +324,33 @@ def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
     if len(fitting) > 1:
         raise UsageError(f"{path}: fits several backbones; say --backbone {' or '.join(fitting)}")
     return BACKBONES[fitting[0]]
+
+
+def _own(backbone: ForeignBackbone, argument: str, preprocess: PreprocessSpec | None) -> OwnWeights:
+    if argument != "auto" and not (backbone.path and Path(argument).expanduser() == backbone.path):
+        raise UsageError(f"--weights {argument}: {backbone.name} brings its own; leave it out")
+    name = backbone.name if backbone.path is None else backbone.path.name
+    known, side = backbone.published, backbone.fixed_side
+    _warn_if_other(name, known, preprocess)
+    chosen = preprocess or known
+    if chosen is None:
+        raise UsageError(
+            f"{backbone.path}: the preprocessing that this network was trained with is unknown, "
+            "and a wrong one silently costs accuracy; give it with --preprocess, a name "
+            f"({', '.join(PRESETS)}), a JSON file or the publisher's preprocessor_config.json"
+        )
+    if side is not None and chosen.size != side:
+        if PRESETS.get(chosen.name) != chosen:
+            raise UsageError(
+                f"{name} takes {side} x {side} pixels, and its preprocessing {chosen.name} gives "
+                f"{chosen.size}; give another with --preprocess"
+            )
+        chosen = replace(chosen, size=side)
+    decided = backbone.published_by if preprocess is None else "asked for"
+    return OwnWeights(
+        name=name, path=backbone.path, seed=None, spec=None, preprocess=chosen,
+        decided_by=cast("Decision", decided), network=backbone,
+    )  # fmt: skip
 
 
 def _random(

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from probe.backbones.catalog import BACKBONES
-from probe.backbones.spec import Layer, Pool
+from probe.backbones.foreign import ForeignBackbone, OnnxBackbone
+from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.bundle import WEIGHTS, NetworkAbout
+from probe.bundle.network import NETWORK, ForeignParameters
 from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, preprocess_identity
 from probe.core.memo import Memo
@@ -18,7 +20,7 @@ from probe.engines import Parameters
 from probe.errors import BundleError, UsageError, WeightsError
 from probe.preprocess.spec import PreprocessSpec
 from probe.runs.results import RunResult
-from probe.weights import Loaded, ResolvedWeights, resolve_weights
+from probe.weights import Loaded, ResolvedWeights, open_network, resolve_weights
 from probe.weights.resolve import NO_TERMS, is_random
 
 PROMOTED, TUNED_WEIGHTS = "promoted", "backbone.safetensors"
@@ -29,6 +31,7 @@ class Source:
     """The network of a run: its recipe, weights and preprocessing."""
 
     key: FeatureKey
+    backbone: BackboneSpec
     preprocess: PreprocessSpec
     weights: ResolvedWeights
     loaded: Loaded
@@ -37,7 +40,15 @@ class Source:
     @property
     def cut(self) -> tuple[Layer, Pool]:
         """The layer and pooling of the features."""
-        return BACKBONES[self.key.backbone].cut(self.key.layer, self.key.pool)
+        return self.backbone.cut(self.key.layer, self.key.pool)
+
+    @property
+    def parameters(self) -> Parameters:
+        """What a file of the bundle holds: its arrays, with the network if it is foreign."""
+        if isinstance(self.backbone, OnnxBackbone):
+            data = self.backbone.part(self.cut[0], self.preprocess.size)
+            return ForeignParameters(data, self.key.backbone)
+        return self.loaded.parameters
 
     def about(self, file: str) -> NetworkAbout:
         """Return the description for `bundle.json`, with the parameters in `file`."""
@@ -92,20 +103,27 @@ def share_parameters(every: Sequence[Source]) -> tuple[list[str], dict[str, Para
         if not any(_holds(every[other], every[number]) for other in kept):
             kept.append(number)
     kept.sort()
-    names = [f"weights-{place}.safetensors" for place in range(1, len(kept) + 1)]
-    if len(kept) == 1:
-        names = [WEIGHTS]
+    names = []
+    for place, number in enumerate(kept, start=1):
+        stem, dot, ending = (NETWORK if _is_foreign(every[number]) else WEIGHTS).partition(".")
+        names.append(stem + (f"-{place}" if len(kept) > 1 else "") + dot + ending)
     held = {name: every[number] for name, number in zip(names, kept, strict=True)}
     files = [next(name for name in names if _holds(held[name], source)) for source in every]
-    return files, {name: source.loaded.parameters for name, source in held.items()}
+    return files, {name: source.parameters for name, source in held.items()}
 
 
 def _holds(one: Source, other: Source) -> bool:
     """Whether `one` has all parameters of `other`, which has the same backbone."""
     if one.key.backbone != other.key.backbone:
         return False
+    if _is_foreign(one):  # a file ends at one layer
+        return one.loaded.digest == other.loaded.digest
     mine, its = one.loaded.parameters, other.loaded.parameters
     return all(name in mine and np.array_equal(mine[name], its[name]) for name in its)
+
+
+def _is_foreign(source: Source) -> bool:
+    return isinstance(source.backbone, ForeignBackbone)
 
 
 def source_of(
@@ -126,24 +144,39 @@ def source_of(
             f"{run.name}: its features were imported ({entry.name}), so the network that a bundle "
             "needs is not here; bundle a run on features that `probe extract` made"
         )
-    key, backbone = entry.key, BACKBONES[entry.key.backbone]
+    if entry.provenance.get("function"):
+        raise BundleError(
+            f"{run.name}: its network {entry.key.backbone} is a function of Python, which no file "
+            "can hold; export it to ONNX and extract with --backbone FILE.onnx"
+        )
+    key, memo = entry.key, Memo(cache_dir / "memo.sqlite")
     preprocess = _preprocess(key, str(entry.provenance.get("preprocess", "")))
-    place = weights or entry.provenance.get("weights_path") or entry.provenance["weights"]
-    resolved = _resolve(str(place), key.backbone, preprocess, cache_dir)
+    place = str(weights or entry.provenance.get("weights_path") or entry.provenance["weights"])
+    if key.backbone in BACKBONES:
+        backbone = BACKBONES[key.backbone]
+    else:
+        backbone, place = _opened(place, memo), "auto"
+    resolved = _resolve(place, backbone, preprocess, cache_dir)
     loaded = resolved.load(backbone, backbone.layer(key.layer))
     if loaded.digest != key.parameters:
         raise BundleError(
-            f"{place}: not the weights that {entry.name} was made with; name those with --weights"
+            f"{resolved.path or place}: not the weights that {entry.name} was made with; name "
+            "those with --weights"
         )
     return Source(
-        key=key, preprocess=preprocess, weights=resolved, loaded=loaded, licence=resolved.terms
+        key=key,
+        backbone=backbone,
+        preprocess=preprocess,
+        weights=resolved,
+        loaded=loaded,
+        licence=resolved.terms,
     )
 
 
 def _tuned_source(tuned: Path, result: RunResult, entry: FeatureSet, cache_dir: Path) -> Source:
     """Return a promoted run's own network; its file records the preprocessing."""
     backbone = BACKBONES[result.backbone]
-    resolved = _resolve(str(tuned), result.backbone, None, cache_dir)
+    resolved = _resolve(str(tuned), backbone, None, cache_dir)
     loaded = resolved.load(backbone, backbone.layer(result.layer))
     key = replace(
         entry.key,
@@ -160,8 +193,20 @@ def _tuned_source(tuned: Path, result: RunResult, entry: FeatureSet, cache_dir: 
         resolved = replace(resolved, name=f"{result.weights}, trained on {result.dataset}")
         terms = NO_TERMS
     return Source(
-        key=key, preprocess=resolved.preprocess, weights=resolved, loaded=loaded, licence=terms
+        key=key,
+        backbone=backbone,
+        preprocess=resolved.preprocess,
+        weights=resolved,
+        loaded=loaded,
+        licence=terms,
     )
+
+
+def _opened(place: str, memo: Memo) -> BackboneSpec:
+    try:
+        return open_network(Path(place), memo)
+    except WeightsError as error:
+        raise BundleError(f"{error}; name the network's file with --weights") from error
 
 
 def _preprocess(key: FeatureKey, name: str) -> PreprocessSpec:
@@ -170,10 +215,10 @@ def _preprocess(key: FeatureKey, name: str) -> PreprocessSpec:
 
 
 def _resolve(
-    source: str, backbone: str, preprocess: PreprocessSpec | None, cache_dir: Path
+    source: str, spec: BackboneSpec, preprocess: PreprocessSpec | None, cache_dir: Path
 ) -> ResolvedWeights:
     def resolve(asked: PreprocessSpec | None) -> ResolvedWeights:
-        spec, memo = BACKBONES[backbone], Memo(cache_dir / "memo.sqlite")
+        memo = Memo(cache_dir / "memo.sqlite")
         return resolve_weights(spec, source, cache_dir=cache_dir, memo=memo, preprocess=asked)
 
     try:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.catalog import BACKBONES
 from probe.bundle import (
     OWN_TOP,
     WEIGHTS,
@@ -23,7 +22,7 @@ from probe.core.memo import Memo
 from probe.core.short_repr import short_repr
 from probe.errors import BundleError, UsageError, WeightsError
 from probe.preprocess.load import load_preprocess
-from probe.weights import class_names, resolve_weights, with_mean
+from probe.weights import backbone_called, class_names, resolve_weights, with_mean
 
 LONGEST_PATH, MAX_NAMES = 4096, 1 << 24
 
@@ -102,7 +101,8 @@ def own_top(
     WeightsError
         No weights are found.
     """
-    spec, memo = BACKBONES[backbone], Memo(cache_dir / "memo.sqlite")
+    memo = Memo(cache_dir / "memo.sqlite")
+    spec = backbone_called(backbone, memo)
     given = load_preprocess(preprocess) if preprocess else None
     found = resolve_weights(spec, weights, cache_dir=cache_dir, memo=memo, preprocess=given)
     if mean is not None:

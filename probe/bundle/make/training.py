@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.catalog import BACKBONES
 from probe.backbones.cut import feature_shapes
 from probe.bundle import Neighbours
 from probe.bundle.make.source import Source
@@ -173,7 +172,7 @@ def _extract_advice(source: Source, request: Request | None) -> str:
 
 
 def _feature_width(source: Source) -> int:
-    (shape,) = feature_shapes(BACKBONES[source.key.backbone], [source.cut], source.preprocess)
+    (shape,) = feature_shapes(source.backbone, [source.cut], source.preprocess)
     return int(np.prod(shape))
 
 
@@ -181,7 +180,7 @@ def _compute_features(
     source: Source, split: Split, on_rows: OnRows, *, engine: str, device: str
 ) -> NDArray[np.float32]:
     running = make_engine(
-        BACKBONES[source.key.backbone], source.loaded.parameters, [source.cut], source.preprocess,
+        source.backbone, source.loaded.parameters, [source.cut], source.preprocess,
         batch_size=None, engine=engine, device=device,
     )  # fmt: skip
     size = running.batch_size

@@ -57,18 +57,21 @@ class OnnxEngine:
     ) -> None:  # fmt: skip
         self.batch_size, self.device, self.devices = batch_size, device, 1
         parts = min(computing_threads(), batch_size // LEAST) if device == "cpu" else 1
+        # a file may fix how many images its network takes at a time
+        self._most = network.terms.batch if network.terms is not None else None
         self._parts = max(parts, 1)
         rows = batch_size if self._parts == 1 else "images"  # the parts may differ by one
         gain, shift = preprocess.arithmetic()
         nodes, values = onnx_nodes(network, {**parameters, GAIN: gain, SHIFT: shift})
         # the session reads the arrays where they lie, so they must outlive it
-        self._arrays = {name: np.ascontiguousarray(value) for name, value in values.items()}
+        self._arrays = {name: np.asarray(value, order="C") for name, value in values.items()}
         self._model: bytes = onnx_model(
             "network",
             nodes,
-            {INPUT: [rows, preprocess.size, preprocess.size, 3]},
+            {INPUT: [self._most or rows, preprocess.size, preprocess.size, 3]},
             dict.fromkeys(network.outputs),
             [_initializer(name, value) for name, value in self._arrays.items()],
+            terms=network.terms,
         ).SerializeToString()
         self._optimize, self._outputs = optimize, list(network.outputs)
         self._left = list[Any]()
@@ -99,13 +102,22 @@ class OnnxEngine:
             self._start()
         return [
             self._pool.submit(run_session, self._session, self._outputs, {INPUT: part})
-            for part in np.array_split(batch, self._parts)
+            for part in self._split(batch)
         ]
+
+    def _split(self, batch: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        if self._most is None:
+            return np.array_split(batch, self._parts)
+        short = -len(batch) % self._most
+        if short:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], short, axis=0)])
+        return np.split(batch, len(batch) // self._most)
 
     def collect(self, ticket: list[Future[list[NDArray[np.float32]]]]) -> list[NDArray[np.float32]]:
         """Wait for a batch; see `Engine.collect`."""
         parts = [part.result() for part in ticket]
-        return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
+        joined = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
+        return joined if self._most is None else [rows[: self.batch_size] for rows in joined]
 
 
 def _initializer(name: str, value: NDArray[Any]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.backbones.network import NetworkGraph, Node
+from probe.backbones.network import NetworkGraph, Node, OnnxTerms
 
 Arrays = Mapping[str, NDArray[Any]]
 OPSET, IR_VERSION = 13, 8  # read by runtimes from 2021 on
@@ -23,7 +23,7 @@ def onnx_nodes(network: NetworkGraph, arrays: Arrays) -> tuple[list[Any], dict[s
     arrays : mapping of name to array
         The network's parameters; more is ignored.
     """
-    made = _Translation(arrays)
+    made = _Translation(arrays, network.terms.opsets[""] if network.terms else OPSET)
     for node in network.nodes:
         _TRANSLATIONS[node.op](node, made)
     used = {name for node in made.nodes for name in node.input}
@@ -32,7 +32,8 @@ def onnx_nodes(network: NetworkGraph, arrays: Arrays) -> tuple[list[Any], dict[s
 
 def onnx_model(
     name: str, nodes: Sequence[Any], inputs: Mapping[str, Sequence[Any]],
-    outputs: Mapping[str, Sequence[Any] | None], initializers: Sequence[Any],
+    outputs: Mapping[str, Sequence[Any] | None], initializers: Sequence[Any], *,
+    terms: OnnxTerms | None = None,
 ) -> Any:  # fmt: skip
     """Return an ONNX model of some nodes.
 
@@ -43,30 +44,41 @@ def onnx_model(
     inputs : mapping of name to shape
         Each is uint8; a side that is text is free.
     outputs : mapping of name to shape
-        Each is float32; None where the runtime works the shape out.
+        Each is float32; None where the runtime works type and shape out.
     initializers : sequence of TensorProto
+    terms : OnnxTerms, optional
+        Of the nodes of an ONNX file among them. What this module writes for a cut is the same in
+        every version from 7 on, and for a head from 13 on.
     """
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, ValueInfoProto, helper
 
+    terms = terms or OnnxTerms(opsets={"": OPSET}, ir_version=IR_VERSION)
     graph = helper.make_graph(
         list(nodes),
         name,
         [helper.make_tensor_value_info(one, TensorProto.UINT8, s) for one, s in inputs.items()],
-        [helper.make_tensor_value_info(one, TensorProto.FLOAT, s) for one, s in outputs.items()],
+        [
+            ValueInfoProto(name=one)
+            if shape is None
+            else helper.make_tensor_value_info(one, TensorProto.FLOAT, shape)
+            for one, shape in outputs.items()
+        ],
         list(initializers),
     )
     return helper.make_model(
         graph,
         producer_name="probe",
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid(one, version) for one, version in terms.opsets.items()],
+        functions=list(terms.functions),
+        ir_version=terms.ir_version,
     )
 
 
 class _Translation:
     """Nodes and arrays in the making."""
 
-    def __init__(self, arrays: Arrays) -> None:
+    def __init__(self, arrays: Arrays, opset: int) -> None:
+        self.opset = opset
         self.nodes: list[Any] = []
         self.values: dict[str, NDArray[Any]] = dict(arrays)
 
@@ -143,7 +155,11 @@ def _lrn(node: Node, made: _Translation) -> None:
 
 
 def _l2(node: Node, made: _Translation) -> None:
-    norm = made.add("ReduceL2", node.inputs, f"{node.output}_norm", axes=[1], keepdims=1)
+    if made.opset < 18:
+        norm = made.add("ReduceL2", node.inputs, f"{node.output}_norm", axes=[1], keepdims=1)
+    else:  # the axes became an input
+        axes = made.constant(f"{node.output}_axes", [1], np.int64)
+        norm = made.add("ReduceL2", (*node.inputs, axes), f"{node.output}_norm", keepdims=1)
     least = made.constant(f"{node.output}_least", 1e-10)
     largest = made.add("Max", [norm, least], f"{norm}_max")
     made.add("Div", (*node.inputs, largest), node.output)
@@ -168,6 +184,37 @@ def _pixels(node: Node, made: _Translation) -> None:
     made.add("Sub", [x, shift], node.output)
 
 
+def _permute(node: Node, made: _Translation) -> None:
+    made.add("Transpose", node.inputs, node.output, perm=node.settings["order"])
+
+
+def _take(node: Node, made: _Translation) -> None:
+    places = made.constant(f"{node.output}_places", node.settings["places"], np.int64)
+    made.add("Gather", (*node.inputs, places), node.output, axis=1)
+
+
+def _cast(node: Node, made: _Translation) -> None:
+    from onnx import TensorProto
+
+    half = node.settings.get("half", False)
+    made.add(
+        "Cast", node.inputs, node.output, to=TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    )
+
+
+def _foreign(node: Node, made: _Translation) -> None:
+    """Append a node of an ONNX file, with the values renamed as in `node`."""
+    from onnx import NodeProto
+
+    from probe.backbones.onnx_model import rename
+
+    copy = NodeProto()
+    copy.CopyFrom(node.settings["proto"])
+    now = (*node.inputs, *node.tensors, node.output, *node.others)
+    rename(copy, dict(zip(node.settings["names"], now, strict=True)))
+    made.nodes.append(copy)
+
+
 def _as(op: str, **attributes: Any) -> Callable[[Node, _Translation], None]:
     def add(node: Node, made: _Translation) -> None:
         made.add(op, (*node.inputs, *node.tensors), node.output, **attributes)
@@ -177,6 +224,7 @@ def _as(op: str, **attributes: Any) -> Callable[[Node, _Translation], None]:
 
 _TRANSLATIONS: dict[str, Callable[[Node, _Translation], None]] = {
     "add": _as("Add"),
+    "cast": _cast,
     "clip": _clip,
     "concat": _as("Concat", axis=1),
     "conv": _conv,
@@ -188,13 +236,16 @@ _TRANSLATIONS: dict[str, Callable[[Node, _Translation], None]] = {
     "lrn": _lrn,
     "mean": _as("GlobalAveragePool"),
     "norm": _norm,
+    "onnx": _foreign,
     "over": _over,
     "pad": _pad,
     "peak": _as("GlobalMaxPool"),
+    "permute": _permute,
     "pixels": _pixels,
     "pool": _pool,
     "same": _as("Identity"),
     "sigmoid": _as("Sigmoid"),
     "softmax": _as("Softmax", axis=-1),
     "subtract": _as("Sub"),
+    "take": _take,
 }
