@@ -360,11 +360,10 @@ def provenance_of(
         "size": preprocess.size,
         "resize": _named_resize(weights, preprocess),
         "batch_size": request.batch_size,  # None: by input size and device
+        **({"function": True} if isinstance(backbone, CallableBackbone) else {}),
         **(
             {"in_memory": True}
             if dataset.in_memory
-            else {"function": True}
-            if isinstance(backbone, CallableBackbone)
             else {"request": _repeatable(request, dataset, weights)}
         ),
         "versions": {
