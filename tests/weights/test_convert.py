@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_half_precision_is_widened_exactly(tmp_path: Path) -> None:
 
 
 def test_gluon_loads_what_was_written_without_being_asked_twice(
-    torch_file: Path, tmp_path: Path
+    torch_file: Path, tmp_path: Path, mx: Any
 ) -> None:
     """The preprocessing lies behind the list, where MXNet does not look."""
     from tests.zoo import zoo_network
@@ -128,7 +129,7 @@ def test_gluon_loads_what_was_written_without_being_asked_twice(
     done = convert_weights(
         resolve(torch_file, preprocess=TORCHVISION), SQUEEZE, tmp_path / "w.params"
     )
-    net = zoo_network(SQUEEZE.name)
+    net = zoo_network(mx, SQUEEZE.name)
     net.load_parameters(str(done.path))
     expected = load_parameters(torch_file, SQUEEZE, SQUEEZE.logits).parameters
     for name, parameter in net._collect_params_with_prefix().items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,14 +194,16 @@ def test_timms_onnx_with_folded_norms_gives_the_same_features(tmp_path: Path) ->
         )
 
 
-def test_gluons_onnx_has_its_prefixed_names(tmp_path: Path) -> None:
+def test_gluons_onnx_has_its_prefixed_names(tmp_path: Path, mx: Any) -> None:
     from tests.zoo import zoo_network
 
     backbone = BACKBONES["squeezenet1_1"]
     loaded = random_parameters(3, backbone, backbone.logits)
     named = {
         parameter.name: loaded.parameters[name]
-        for name, parameter in zoo_network("squeezenet1_1")._collect_params_with_prefix().items()
+        for name, parameter in zoo_network(mx, "squeezenet1_1")
+        ._collect_params_with_prefix()
+        .items()
     }
     nodes = wired(
         "squeezenet1_1",
