@@ -32,7 +32,7 @@ from probe.bundle.reject import Verdicts, judge
 from probe.core.files import reason_of
 from probe.core.html import Html
 from probe.datasets.image_inputs import list_images, read_image
-from probe.engines import Parameters
+from probe.engines import TOLERANCE, Parameters, relative_differences
 from probe.errors import BundleError, HeadError, ProbeError
 from probe.evaluation.logits import softmax
 from probe.evaluation.multilabel import HALF, reached
@@ -438,7 +438,6 @@ def check_parameters(where: str, network: NetworkAbout, parameters: Parameters) 
             )
 
 
-FEATURE_TOLERANCE = 1e-4  # of a row's norm; the engines agree within it
 PROBABILITY_TOLERANCE = 1e-3
 
 
@@ -462,12 +461,11 @@ def check_reference(bundle: Bundle, known: Mapping[str, NDArray[Any]], where: st
     _check_widths(bundle, sum(widths), where)
     wanted = np.split(features, np.cumsum(widths)[:-1], axis=1)
     for network, found, expected in zip(bundle.networks, every, wanted, strict=True):
-        norms = np.linalg.norm(expected, axis=1)
-        worst = float((np.linalg.norm(found - expected, axis=1) / norms).max())
-        if not worst <= FEATURE_TOLERANCE:
+        worst = float(relative_differences(found, expected).max())
+        if not worst <= TOLERANCE:
             raise BundleError(
                 f"{where}: its reference images give other features of {network.about.backbone} "
-                f"here, by {worst:.2g} of their norm (at most {FEATURE_TOLERANCE:g}); "
+                f"here, by {worst:.2g} of their norm (at most {TOLERANCE:g}); "
                 "`probe doctor` shows the versions at work"
             )
     probabilities = bundle.probabilities(bundle.joined(every))

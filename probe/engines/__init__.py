@@ -31,10 +31,12 @@ from probe.engines.base import (
     MXNET_BUILDS,
     MXNET_NEEDS,
     ONNX_BUILDS,
+    TOLERANCE,
     Engine,
     Parameters,
     check_device_name,
     default_batch_size,
+    relative_differences,
 )
 from probe.engines.several import SeveralDevices
 from probe.errors import EngineError, UsageError
@@ -44,6 +46,7 @@ __all__ = [
     "ENGINES",
     "MXNET_BUILDS",
     "ONNX_BUILDS",
+    "TOLERANCE",
     "Engine",
     "Parameters",
     "check_device_name",
@@ -59,6 +62,7 @@ __all__ = [
     "make_engine",
     "mxnet_json",
     "plain_engine",
+    "relative_differences",
     "values_of",
 ]
 
@@ -121,7 +125,7 @@ def make_engine(
     UsageError
         The engine's or the device's name is none.
     EngineError
-        The network cannot run here; says why.
+        The network cannot run here, or gives other rows than on a CPU; says why.
     """
     check_engine_name(engine)
     network = cut_network(spec, cuts, preprocess)
@@ -146,7 +150,26 @@ def make_engine(
     size = batch_size or default_batch_size(preprocess.size, gpu=devices != ["cpu"])
     size = max(size // views, 1) * views
     made = [kind(network, parameters, preprocess, batch_size=size, device=one) for one in devices]
+    for each in made:
+        if each.device != "cpu":
+            _check_rows(each, network, parameters, preprocess)
     return made[0] if len(made) == 1 else SeveralDevices(made, device)
+
+
+def _check_rows(
+    engine: Engine, network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec
+) -> None:
+    """Raise EngineError unless a device gives the rows that a CPU gives: no key holds a device."""
+    shape = (engine.batch_size, preprocess.size, preprocess.size, 3)
+    batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    known = _as_written(network, parameters, preprocess, batch[:2])
+    for found, expected in zip(engine.collect(engine.submit(batch)), known, strict=True):
+        worst = float(relative_differences(found[: len(expected)], expected).max())
+        if np.isfinite(expected).all() and not worst <= TOLERANCE:
+            raise EngineError(
+                f"{engine.device} gives other features than a CPU, by {worst:.2g} of a row's norm "
+                f"(at most {TOLERANCE:g}); use --device cpu"
+            )
 
 
 def forward(

@@ -13,6 +13,7 @@ from probe.errors import EngineError, UsageError
 
 Parameters = Mapping[str, NDArray[np.float32]]  # by canonical name
 ENGINES = ("onnx", "mxnet")
+TOLERANCE = 1e-4  # of a row's norm: what engines, and devices, may differ by
 # the GPU wheels are packages of their own names
 ONNX_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
 MXNET_BUILDS = ("mxnet", *(f"mxnet-cu{cuda}" for cuda in (101, 102, 110, 112, 113, 116, 117)))
@@ -75,6 +76,13 @@ def default_batch_size(size: int, *, gpu: bool = False) -> int:
     images = max(32 * 224 * 224 // (size * size), 1)
     fitting = min(max(1 << (images.bit_length() - 1), 8), 256)
     return fitting * 4 if gpu else fitting
+
+
+def relative_differences(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the norm of each row's difference, as a part of the expected row's norm, (n,)."""
+    rows, others = (one.reshape(len(one), -1).astype(np.float64) for one in (found, expected))
+    norms = np.maximum(np.linalg.norm(others, axis=1), np.finfo(np.float32).tiny)
+    return np.asarray(np.linalg.norm(rows - others, axis=1) / norms)
 
 
 def stopped(runtime: str, reason: str) -> EngineError:

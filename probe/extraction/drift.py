@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +11,13 @@ from probe.cache.compare import recipe_differences
 from probe.cache.features import FeatureSet
 from probe.cache.file import engine_of
 from probe.cache.filling import as_bytes
-from probe.engines import Engine
+from probe.engines import TOLERANCE, Engine, relative_differences
 from probe.errors import CacheError
 from probe.extraction.extract import forward_rows
 from probe.extraction.job import Job
 from probe.extraction.request import Prepared
 
 # parts of a row's norm
-ENGINES_AGREE = 1e-4  # what engines and devices may differ by
 SAME_ENGINE = 1e-5  # on CPUs: other batches and threads moved no row by 1e-6
 HALF_PRECISION = 1e-3  # rows that differ in a last bit of float32 may differ in one of float16
 
@@ -95,15 +93,14 @@ def measure_drift(entry: FeatureSet, prepared: Prepared, *, count: int, seed: in
     stored = np.stack([entry[split].rows([row])[0] for (split, row), _ in pairs])
     engine = prepared.engine_for([(cut.layer, cut.pool)])
     again = _forward(job, prepared, engine, np.array([row for _, row in pairs], np.intp))
-    difference = _flat(again.astype(entry.key.dtype)) - _flat(stored)
-    norms = np.maximum(np.linalg.norm(_flat(stored), axis=1), np.finfo(np.float32).tiny)
-    relative = np.linalg.norm(difference, axis=1) / norms
+    again = again.astype(entry.key.dtype)
+    relative = relative_differences(again, stored)
     split, row = pairs[int(relative.argmax())][0]
     named = str(entry.provenance.get("weights", "")), prepared.weights.name
     return Drift(
         rows=len(pairs),
         gone=len(drawn) - len(pairs),
-        largest=float(np.abs(difference).max()),
+        largest=float(np.abs(again.astype(np.float64) - stored).max()),
         relative=float(relative.max()),
         worst=entry[split].ids[row],
         made_by=engine_of(entry.provenance),
@@ -121,7 +118,7 @@ def _tolerance(entry: FeatureSet, job: Job, engine: Engine) -> float:
     # an entry does not record its device, but which packages were there
     cpu_build = {"onnx": "onnxruntime", "mxnet": "mxnet"}[made_by]
     on_cpus = engine.device == "cpu" and cpu_build in entry.provenance.get("versions", {})
-    return SAME_ENGINE if on_cpus and made_by == engine_of(job.provenance) else ENGINES_AGREE
+    return SAME_ENGINE if on_cpus and made_by == engine_of(job.provenance) else TOLERANCE
 
 
 def _draw(entry: FeatureSet, count: int, seed: int) -> list[tuple[str, int]]:
@@ -137,7 +134,3 @@ def _forward(
     batches = [rows[i : i + size] for i in range(0, len(rows), size)]
     outputs = forward_rows(job, engine, batches, workers=prepared.request.workers)
     return np.concatenate([output for _, (output,) in outputs])
-
-
-def _flat(rows: NDArray[Any]) -> NDArray[np.float64]:
-    return rows.reshape(len(rows), -1).astype(np.float64)

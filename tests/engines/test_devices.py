@@ -43,6 +43,7 @@ class Runtime:
         self.broken: set[int] = set()
         self.absent: set[int] = set()
         self.opened: list[int] = []
+        self.off = 0.0  # how much larger a GPU's features are
 
     def session(self, model: bytes, options: Any, *, providers: list[Any], **rest: Any) -> Any:
         assert rest == {"enable_fallback": 0}
@@ -57,6 +58,8 @@ class Runtime:
             raise RuntimeError(f"CUDA failure 101: invalid device ordinal ; GPU={number}")
         if number not in self.broken:
             started.get_providers = lambda: [CUDA, CPU]
+        run = started.run
+        started.run = lambda *given: [rows * np.float32(1 + self.off) for rows in run(*given)]
         return started
 
 
@@ -113,6 +116,23 @@ def test_a_gpu_that_does_not_start_is_refused_by_name_and_passed_over_by_auto(
     with pytest.raises(EngineError, match=r"--device cuda:1: .*invalid device ordinal"):
         engine("cuda:1")
     assert engine("auto").device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("off", "refused"), [(0, False), (5e-5, False), (2e-4, True), (np.nan, True)]
+)
+def test_a_gpu_that_computes_other_rows_is_refused(
+    off: float, refused: bool, runtime: Runtime
+) -> None:
+    runtime.off = off
+    if not refused:
+        assert engine("cuda").device == "cuda:0"
+        return
+    for name in ("cuda", "auto"):
+        with pytest.raises(
+            EngineError, match=r"^cuda:0 gives other features .* by (0.0002|nan) of a"
+        ):
+            engine(name)
 
 
 def test_a_batch_on_a_gpu_is_larger_and_of_whole_images(runtime: Runtime) -> None:
