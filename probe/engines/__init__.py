@@ -147,12 +147,12 @@ def make_engine(
 
         kind = OnnxEngine
     devices = choose_devices(device)
-    size = batch_size or default_batch_size(preprocess.size, gpu=devices != ["cpu"])
+    gpu = devices != ["cpu"] and not function_of(network)
+    size = batch_size or default_batch_size(preprocess.size, gpu=gpu)
     size = max(size // views, 1) * views
     made = [kind(network, parameters, preprocess, batch_size=size, device=one) for one in devices]
-    for each in made:
-        if each.device != "cpu":
-            _check_rows(each, network, parameters, preprocess)
+    for each in made if gpu else ():
+        _check_rows(each, network, parameters, preprocess)
     return made[0] if len(made) == 1 else SeveralDevices(made, device)
 
 
@@ -162,7 +162,7 @@ def _check_rows(
     """Raise EngineError unless a device gives the rows that a CPU gives: no key holds a device."""
     shape = (engine.batch_size, preprocess.size, preprocess.size, 3)
     batch = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    known = _as_written(network, parameters, preprocess, batch[:2])
+    known = values_of(network, parameters, preprocess, batch[:2])
     for found, expected in zip(engine.collect(engine.submit(batch)), known, strict=True):
         worst = float(relative_differences(found[: len(expected)], expected).max())
         if np.isfinite(expected).all() and not worst <= TOLERANCE:
