@@ -145,15 +145,28 @@ def published_beside(model: Path) -> tuple[Path, PreprocessSpec] | None:
     if folder.name == "onnx" and not published_files(folder):
         folder = folder.parent
     found = published_files(folder)
-    if not found:
+    if not found or not _is_the_published_one(model):
         return None
-    exported = model.suffix == ".onnx" and model.stem.startswith("model_")  # model_fp16.onnx
-    if model.stem not in _USUAL_STEMS and not exported:
-        networks = [one for one in model.parent.iterdir() if one.suffix in _NETWORKS]
-        if any(one.name != model.name for one in networks):
-            return None
     spec = published_in(folder)
     return (found[0], spec) if spec else None
+
+
+def architecture_beside(model: Path) -> str:
+    """Return which network of timm's a file holds by the ``config.json`` beside it, or nothing."""
+    path = model.parent / CONFIG_FILE
+    if not path.is_file() or not _is_the_published_one(model):
+        return ""
+    fields = _fields(path)
+    return str(fields.get("architecture", "")) if "pretrained_cfg" in fields else ""
+
+
+def _is_the_published_one(model: Path) -> bool:
+    """Whether a folder speaks of this file: its name is a usual one, or it is the only one."""
+    exported = model.suffix == ".onnx" and model.stem.startswith("model_")  # model_fp16.onnx
+    if model.stem in _USUAL_STEMS or exported:
+        return True
+    networks = [one.name for one in model.parent.iterdir() if one.suffix in _NETWORKS]
+    return set(networks) <= {model.name}
 
 
 def decode_published(data: object, where: str) -> PreprocessSpec | None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from probe.core.memo import Memo, stamp_of
 from probe.core.records import loads_json
 from probe.core.short_repr import short_repr
 from probe.errors import WeightsError
+from probe.preprocess.published import CONFIG_FILE
 from probe.weights.digest import parameter_digest, remembered
 from probe.weights.fit import (
     Fit,
@@ -176,11 +178,12 @@ def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
 
 
 def _beside(path: Path) -> str:
-    """Return the stamp of MXNet's symbol beside a file, which is read with it; "" without one."""
-    try:
-        return f":{stamp_of(symbol_of(path))}"
-    except OSError:
-        return ""
+    """Return the stamps of what is read with a file: MXNet's symbol, and timm's config.json."""
+    stamps = ""
+    for beside in (symbol_of(path), path.with_name(CONFIG_FILE)):
+        with suppress(OSError):
+            stamps += f":{stamp_of(beside)}"
+    return stamps
 
 
 def no_known_names(file: TensorFile) -> str:

@@ -12,13 +12,14 @@ import pytest
 
 from probe.backbones.catalog import BACKBONES
 from probe.core.memo import Memo
-from probe.errors import UsageError
+from probe.errors import UsageError, WeightsError
 from probe.preprocess.published import PROCESSOR_FILE, decode_published
 from probe.preprocess.spec import TORCHVISION, PreprocessSpec
-from probe.weights import ResolvedWeights, resolve_weights
+from probe.weights import ResolvedWeights, fitting_backbones, held_layers, resolve_weights
 from tests.commands import probe
 from tests.preprocess.test_published import FILES
-from tests.weights import writers
+from tests.weights import published, writers
+from tests.weights.helpers import draw, pretend
 
 RESNET, TIMM = FILES["resnet"]["file"], FILES["resnet50.a1_in1k"]["file"]
 ARRAYS = {"conv": np.ones((2, 3), np.float32)}
@@ -101,6 +102,39 @@ def test_of_several_networks_it_is_that_of_the_one_with_a_usual_name(tmp_path: P
     assert resolve(usual).preprocess == spec_of(RESNET)
     with pytest.raises(UsageError, match="trained with is unknown"):
         resolve(mine)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "backbone", "names"),
+    [
+        ("resnet50", "resnet50", published.resnet(50)),
+        ("resnetblur50", "resnet50", published.resnet(50)),
+        ("resnetaa50", "resnet50", published.resnet(50)),
+        ("resnetblur18", "resnet18_v1", published.resnet(18)),
+        ("tf_efficientnet_lite0", "efficientnet_lite0", published.timm_lite0()),
+        ("efficientnet_lite0", "efficientnet_lite0", published.timm_lite0()),
+    ],
+)
+@pytest.mark.parametrize("told_by", ["config.json", "the file's name"])
+def test_timms_look_alikes_are_told_by_its_config_and_by_name(
+    told_by: str, architecture: str, backbone: str, names: published.Names, tmp_path: Path
+) -> None:
+    name = "model" if told_by == "config.json" else f"{architecture}-0a1b2c3d"
+    file = replace(pretend(names, "safetensors"), path=tmp_path / f"{name}.safetensors")
+    if told_by == "config.json":
+        (tmp_path / "config.json").write_text(json.dumps(TIMM | {"architecture": architecture}))
+    right = architecture in ("resnet50", "tf_efficientnet_lite0")
+    assert (backbone in fitting_backbones(file)) == right
+
+
+def test_a_config_that_comes_later_is_seen(tmp_path: Path) -> None:
+    arrays = draw(published.resnet(18))
+    path = writers.write_safetensors(tmp_path / "model.safetensors", arrays)
+    memo = Memo(tmp_path / "memo.sqlite")
+    assert held_layers(path, BACKBONES["resnet18"], memo)
+    (tmp_path / "config.json").write_text(json.dumps(TIMM | {"architecture": "resnetblur18"}))
+    with pytest.raises(WeightsError, match="timm's network that blurs"):
+        held_layers(path, BACKBONES["resnet18"], memo)
 
 
 def test_show_says_it(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 timm has two networks with the same names and shapes: TensorFlow's `tf_efficientnet_lite0`, and
 `efficientnet_lite0`, which pads symmetrically and was trained with another epsilon. Only the file's
-name tells them apart.
+name tells them apart, or timm's ``config.json`` beside it.
 
 References
 ----------
@@ -14,8 +14,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
+from probe.preprocess.published import architecture_beside
 from probe.weights.families.mobilenet import grouped
 from probe.weights.naming import Naming, Shapes, folded_naming, torch_naming
+from probe.weights.tensors import TensorFile
 
 EPSILON = 1e-3
 TF = "tf_efficientnet_lite0"
@@ -57,19 +59,21 @@ def _timm(module: str) -> str | None:
     return f"{grouped(int(block) - 1, GROUPS)}.{names[inner]}"
 
 
+def _is_tf(file: TensorFile) -> bool:
+    return TF in file.path.name or architecture_beside(file.path) == TF
+
+
 def namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:  # noqa: ARG001 - one variant
-    """Return lukemelas's naming, and timm's for files whose name says which network they are."""
+    """Return lukemelas's naming, and timm's for files that are said to be the right network."""
     timm = torch_naming("timm", shapes, _timm)
     timm_folded = folded_naming("timm", shapes, _timm, epsilon=EPSILON)
     refusal = (
         "they do not tell tf_efficientnet_lite0, which fits, from efficientnet_lite0, which pads "
-        f"another way and does not; if it is the first, put {TF} into the file's name"
+        f"another way and does not; if it is the first, put {TF} into the file's name, or timm's "
+        "config.json beside it"
     )
     return [
         torch_naming("lukemelas", shapes, _lukemelas),
         folded_naming("lukemelas", shapes, _lukemelas, epsilon=EPSILON),
-        *(
-            replace(one, refusal=refusal, unless=lambda file: TF in file.path.name)
-            for one in (timm, timm_folded)
-        ),
+        *(replace(one, refusal=refusal, unless=_is_tf) for one in (timm, timm_folded)),
     ]

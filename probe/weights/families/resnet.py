@@ -9,6 +9,9 @@ block's body; each other bias goes into the running mean of the BatchNorm that f
 epsilon is 1.001e-5 and the zoo's 1e-5; the difference goes into the running variance. Both are
 exact. Keras's v2 is another network than Gluon's, so it is recognised and refused.
 
+timm's resnetblur and resnetaa have torchvision's names and shapes and blur before they stride. Only
+the file's name tells them, or timm's ``config.json`` beside it.
+
 References
 ----------
 torchvision/models/resnet.py; transformers/models/resnet/modeling_resnet.py;
@@ -23,6 +26,7 @@ import re
 from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
+from probe.preprocess.published import architecture_beside
 from probe.weights.naming import (
     GLUON_EPSILON,
     GLUON_FORMATS,
@@ -46,8 +50,9 @@ from probe.weights.naming import (
     shifted_variance,
     torch_naming,
 )
-from probe.weights.tensors import Shape
+from probe.weights.tensors import Shape, TensorFile
 
+_BLURRED = re.compile(r"resnet(blur|aa)\d")
 KERAS_EPSILON = 1.001e-5
 _BODY = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3", "7": "bn3"}
 _STEM = {"features.0": "conv1", "features.1": "bn1", "output": "fc"}
@@ -88,9 +93,15 @@ def _transformers_headless(module: str) -> str | None:
     return name and name.removeprefix("resnet.") if module != "output" else None
 
 
+def _is_plain(file: TensorFile) -> bool:
+    return not any(map(_BLURRED.search, (file.path.name, architecture_beside(file.path))))
+
+
 def _torch(shapes: Shapes) -> list[Naming]:
+    torchvision = torch_naming("torchvision", shapes, _torchvision)
+    refusal = "by its name, or by config.json beside it, it is timm's network that blurs"
     return [
-        torch_naming("torchvision", shapes, _torchvision),
+        replace(torchvision, refusal=refusal, unless=_is_plain),
         torch_naming("transformers", shapes, _transformers),
         torch_naming("transformers (no classifier)", shapes, _transformers_headless),
     ]
@@ -138,7 +149,7 @@ def v1_namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
     )
     keras = _keras_v1(shapes)
     return [
-        *(replace(one, refusal=refusal) for one in torch),
+        *(replace(one, refusal=refusal, unless=None) for one in torch),
         keras,
         counted_naming(keras, _listed(keras)),
         _keras_v1_onnx(shapes),
