@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.cut import Cuts, cut_network
+from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.network import NetworkGraph, Node
 from probe.backbones.spec import BackboneSpec
 from probe.core.version import installed_versions
@@ -83,13 +84,15 @@ def engine_is_installed(name: str) -> bool:
     return name != "mxnet" or find_spec("mxnet") is not None
 
 
-def default_engine(device: str = "auto") -> str:
+def default_engine(device: str = "auto", spec: BackboneSpec | None = None) -> str:
     """Return the engine of a pass for which nobody named one.
 
     That is ONNX Runtime: some networks run faster by it, most as fast (``benchmarks/engines.py``).
     It is MXNet only where that is installed as one of its CUDA builds, ONNX Runtime as its CPU
-    build, and the device may be a GPU.
+    build, the device may be a GPU, and the network is one of the catalog.
     """
+    if isinstance(spec, ForeignBackbone):
+        return "onnx"
     if device.partition(":")[0] not in ("auto", "gpu") or not installed_versions(MXNET_BUILDS[1:]):
         return "onnx"
     from probe.engines.onnx.devices import usable_kinds
@@ -130,9 +133,10 @@ def make_engine(
     check_engine_name(engine)
     network = cut_network(spec, cuts, preprocess)
     kind: Callable[..., Engine]
-    if network.terms is not None and engine == "mxnet":
-        raise EngineError(f"--engine mxnet: {spec.name} is an ONNX file; leave --engine out")
-    named = default_engine(device) if engine == "auto" and network.terms is None else engine
+    if isinstance(spec, ForeignBackbone) and engine == "mxnet":
+        what = "a function" if function_of(network) else "an ONNX file"
+        raise EngineError(f"--engine mxnet: {spec.name} is {what}; leave --engine out")
+    named = default_engine(device, spec) if engine == "auto" else engine
     if function_of(network):
         from probe.engines.callable import CallableEngine, choose_devices
 

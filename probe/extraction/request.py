@@ -318,7 +318,7 @@ def _engine_of(request: Request, job: Job) -> str:
     """
     if request.engine != "auto":
         return request.engine
-    usual, store = default_engine(request.device), Store(request.cache_dir)
+    usual, store = default_engine(request.device, job.backbone), Store(request.cache_dir)
     keys = [cut.key for cut in job.cuts]
     if store.engines(keys) <= {usual}:
         return usual

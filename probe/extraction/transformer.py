@@ -267,7 +267,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
             "weights_path": str(plan.weights.path) if plan.weights.path else None,
             "preprocess": plan.preprocess.name,
             "size": plan.preprocess.size,
-            "engine": self._engine_name(),
+            "engine": self._engine_name(plan),
         }
         job = decide(
             dataset,
@@ -284,19 +284,20 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     def _threads(self) -> int:
         return usable_cores() if self.n_jobs == -1 else int(self.n_jobs or 1)
 
-    def _engine_name(self) -> str:
-        return default_engine(self.device) if self.engine == "auto" else self.engine
+    def _engine_name(self, plan: _Plan) -> str:
+        return default_engine(self.device, plan.backbone) if self.engine == "auto" else self.engine
 
     def _engine(self, plan: _Plan) -> Engine:
         """Return the compiled network; the last few are kept, for clones and folds to share."""
         size = None if self.batch_size is None else int(self.batch_size)
-        name = (plan.key.recipe, size, self._engine_name(), self.device)
+        engine = self._engine_name(plan)
+        name = (plan.key.recipe, size, engine, self.device)
         if name not in _engines:
             spec = plan.backbone
             parameters = plan.weights.load(spec, plan.layer).parameters
             _engines[name] = make_engine(
                 spec, parameters, [(plan.layer, plan.pool)], plan.preprocess, batch_size=size,
-                engine=self._engine_name(), device=self.device,
+                engine=engine, device=self.device,
             )  # fmt: skip
             if len(_engines) > KEPT_ENGINES:
                 _engines.popitem(last=False)

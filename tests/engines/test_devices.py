@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from probe import Backbone, extract
 from probe.api import open_bundle
 from probe.backbones.catalog import BACKBONES
 from probe.engines import default_batch_size, default_engine, engine_is_installed, make_engine
@@ -21,7 +22,7 @@ from probe.extraction.extract import forward_rows
 from probe.preprocess.spec import TORCHVISION
 from tests.commands import invoke, probe_json
 from tests.fakes import SIZE, make_dataset, make_job
-from tests.needs import EITHER_ENGINE
+from tests.needs import EITHER_ENGINE, needs_mxnet
 from tests.parameters import draw_parameters
 
 RESNET = BACKBONES["resnet18"]
@@ -221,3 +222,13 @@ def test_mxnet_is_the_engine_where_it_alone_has_cuda(
     assert [default_engine(name) for name in ("auto", "gpu:0,1", "cpu", "cuda")] == [
         "mxnet", "mxnet", "onnx", "onnx",
     ]  # fmt: skip
+    own = Backbone.from_callable(lambda batch: batch[:, 0, 0], name="corner", version="1", size=8)
+    assert default_engine("auto", own) == "onnx"
+
+
+@needs_mxnet
+def test_a_function_is_not_run_by_mxnet(tmp_path: Path) -> None:
+    own = Backbone.from_callable(lambda batch: batch[:, 0, 0], name="corner", version="1", size=8)
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    with pytest.raises(EngineError, match="--engine mxnet: corner is a function; leave --engine"):
+        extract((pixels, [0, 1, 0, 1]), own, engine="mxnet", cache_dir=tmp_path, quiet=True)
