@@ -151,14 +151,13 @@ class Network:
             return self._forward(images)
 
     def _forward(self, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        size, tickets = self.engine.batch_size, []
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            if len(batch) < size:  # a network of one shape costs no memory for another
-                batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-            tickets.append(self.engine.submit(batch))
+        size = self.engine.batch_size
+        tickets = [
+            self.engine.submit(images[start : start + size])
+            for start in range(0, len(images), size)
+        ]
         each = zip(*[self.engine.collect(ticket) for ticket in tickets], strict=True)
-        return [np.concatenate(rows)[: len(images)].reshape(len(images), -1) for rows in each]
+        return [np.concatenate(rows).reshape(len(images), -1) for rows in each]
 
 
 def passes_of(abouts: Sequence[NetworkAbout]) -> tuple[tuple[int, ...], ...]:

@@ -17,7 +17,6 @@ def load_batches(
     load: Callable[[int], NDArray[np.uint8]],
     batches: Sequence[NDArray[np.intp]],
     *,
-    batch_size: int,
     workers: int,
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:
     """Yield each batch of rows with its images, in order.
@@ -28,14 +27,11 @@ def load_batches(
     ----------
     load : callable
         Row -> uint8, (S, S, 3).
-    batches : sequence of intp arrays
-        At most `batch_size` rows each.
 
     Yields
     ------
     rows : intp, (n,)
-    images : uint8, (batch_size, S, S, 3)
-        Rows beyond n repeat the last image, so that the network keeps one batch shape.
+    images : uint8, (n, S, S, 3)
     """
     pool = ThreadPoolExecutor(max(workers, 1), thread_name_prefix="decode")
     waiting: deque[tuple[NDArray[np.intp], list[Future[Any]]]] = deque()
@@ -57,7 +53,6 @@ def load_batches(
         while waiting:
             rows, futures = waiting.popleft()
             images = [image for future in futures for image in future.result()]
-            images.extend([images[-1]] * (batch_size - len(images)))
             following = next(upcoming, None)
             if following is not None:
                 submit(following)

@@ -3,6 +3,7 @@
     make_engine        a network that is ready for a dataset
     default_engine     which engine that is, where nobody named one
     default_batch_size how many images a batch has, where nobody said
+    filled             a short batch for a network that takes one size only
     forward            a few images, nothing fused: for checks
     first_not_finite   where a network first gives NaN or infinity
     mxnet_json         a network in MXNet's format
@@ -37,6 +38,7 @@ from probe.engines.base import (
     Parameters,
     check_device_name,
     default_batch_size,
+    filled,
     relative_differences,
 )
 from probe.engines.several import SeveralDevices
@@ -56,6 +58,7 @@ __all__ = [
     "default_engine",
     "engine_facts",
     "engine_is_installed",
+    "filled",
     "first_not_finite",
     "forward",
     "function_of",

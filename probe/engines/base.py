@@ -29,7 +29,7 @@ class Engine(Protocol):
     Attributes
     ----------
     batch_size : int
-        The number of images in every batch; a shorter one is padded by the caller.
+        The most images that a batch may have.
     device : str
         For people: ``cpu``, ``gpu:0`` or ``cuda:0,1``.
     devices : int
@@ -41,12 +41,21 @@ class Engine(Protocol):
     devices: int
 
     def submit(self, batch: NDArray[np.uint8]) -> Any:
-        """Start a forward pass over (batch_size, S, S, 3) RGB and return a ticket for `collect`."""
+        """Start a forward pass over (n, S, S, 3) RGB and return a ticket for `collect`."""
         ...
 
     def collect(self, ticket: Any) -> list[NDArray[np.float32]]:
-        """Wait for a batch and return one (batch_size, ...) array a cut."""
+        """Wait for a batch and return one (n, ...) array a cut."""
         ...
+
+
+def filled(batch: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Repeat the last image of a batch to a size, for a network that is compiled for one."""
+    if not 0 < len(batch) <= size:
+        raise ValueError(f"a batch of {len(batch)}, expected 1 to {size}")
+    if len(batch) == size:
+        return batch
+    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
 
 
 def check_device_name(name: str) -> None:

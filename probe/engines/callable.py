@@ -49,8 +49,6 @@ class CallableEngine:
 
     def submit(self, batch: NDArray[np.uint8]) -> Future[list[NDArray[np.float32]]]:
         """Start a call; see `Engine.submit`."""
-        if len(batch) != self.batch_size:
-            raise ValueError(f"batch of {len(batch)}, expected {self.batch_size}")
         return self._thread.submit(self._rows, batch)
 
     def _rows(self, batch: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

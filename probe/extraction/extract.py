@@ -281,7 +281,7 @@ def forward_rows(
     views = job.views
     # a row and a view as one number: the loader knows of images only
     images = [(batch[:, None] * views + np.arange(views)).reshape(-1) for batch in batches]
-    loaded = load_batches(_loader(job), images, batch_size=engine.batch_size, workers=workers)
+    loaded = load_batches(_loader(job), images, workers=workers)
     submitted: deque[tuple[NDArray[np.intp], Any]] = deque()
     for rows, (_, batch) in zip(batches, loaded, strict=True):
         submitted.append((rows, engine.submit(batch)))
@@ -295,7 +295,7 @@ def forward_rows(
 def _collected(
     engine: Engine, rows: NDArray[np.intp], ticket: Any, views: int
 ) -> tuple[NDArray[np.intp], list[NDArray[np.float32]]]:
-    outputs = [output[: len(rows) * views] for output in engine.collect(ticket)]
+    outputs = engine.collect(ticket)
     if views > 1:
         outputs = [output.reshape(len(rows), views, *output.shape[1:]) for output in outputs]
     return rows, outputs

@@ -25,6 +25,7 @@ from probe.core.files import write_text
 from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.prefetch import load_batches
+from probe.engines import filled
 from probe.errors import PromoteError, UsageError
 from probe.evaluation.task import Task
 from probe.finetune.batches import Batch, Feed
@@ -248,8 +249,9 @@ class Training:
 
         size = min(self.network.part or AT_ONCE, max(1, len(split)))
         starts = np.split(np.arange(len(split)), range(size, len(split), size))
-        loaded = load_batches(load, starts, batch_size=size, workers=self.feed.workers)
-        found = list(self.network.predict(loaded))
+        loaded = load_batches(load, starts, workers=self.feed.workers)
+        # MXNet's network is compiled for one size
+        found = list(self.network.predict((rows, filled(batch, size)) for rows, batch in loaded))
         return np.concatenate([one[1] for one in found]), np.concatenate([one[2] for one in found])
 
     def _targets(self, split: Split) -> NDArray[np.intp]:
@@ -296,8 +298,8 @@ class Training:
 
         batches = np.split(rows, range(step, len(rows), step))
         found: NDArray[np.float32] | None = None
-        for some, images in load_batches(load, batches, batch_size=step, workers=self.feed.workers):
-            lower = self.network.lower(images)[: len(some)]
+        for some, images in load_batches(load, batches, workers=self.feed.workers):
+            lower = self.network.lower(filled(images, step))[: len(some)]
             if found is None:
                 if lower[0].nbytes * len(split) > self.cached_bytes:
                     return None

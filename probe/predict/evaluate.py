@@ -178,9 +178,9 @@ def evaluate(
 
     def answered() -> Iterator[tuple[NDArray[np.intp], Array64]]:
         """Yield probabilities batch by batch, and keep the rest of the answers."""
-        for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):
+        for rows, batch in load_batches(load, batches, workers=workers):
             here = [contents[row] for row in rows.tolist()]
-            features = predictor.features(batch[: len(rows)], here)
+            features = predictor.features(batch, here)
             if units_of is not None:
                 seen.append(features[0][:, 0])
             answer = predictor.answer(features)

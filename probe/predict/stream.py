@@ -88,9 +88,9 @@ def predict_images(
 
     step, numbers = predictor.batch_size, np.arange(len(images))
     batches = [numbers[start : start + step] for start in range(0, len(images), step)]
-    for rows, batch in load_batches(load, batches, batch_size=step, workers=workers):
+    for rows, batch in load_batches(load, batches, workers=workers):
         contents = [known.pop(row, None) for row in rows.tolist()]
-        answers = predictor.answer(predictor.features(batch[: len(rows)], contents))
+        answers = predictor.answer(predictor.features(batch, contents))
         for place, row in enumerate(rows.tolist()):
             if row in bad:
                 yield BadImage(id=images[row], reason=bad.pop(row))

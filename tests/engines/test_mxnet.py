@@ -89,6 +89,15 @@ def test_a_row_depends_on_its_image_alone() -> None:
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
 
 
+def test_a_short_batch_gives_as_many_rows() -> None:
+    one, batch = engine(), images(4)
+    (whole,) = one.collect(one.submit(batch))
+    (short,) = one.collect(one.submit(batch[:3]))
+    np.testing.assert_allclose(short, whole[:3], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="a batch of 5, expected 1 to 4"):
+        one.submit(images(5))
+
+
 def test_batches_in_flight_do_not_overwrite_each_other() -> None:
     one = engine()
     batches = [images(4) for _ in range(3)]

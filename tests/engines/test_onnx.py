@@ -98,6 +98,8 @@ def test_a_batch_that_threads_share_comes_back_in_order(monkeypatch: pytest.Monk
         )  # fmt: skip
         rows.append(engine.collect(engine.submit(batch))[0])
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-5, atol=1e-6)
+    (short,) = engine.collect(engine.submit(batch[:1]))
+    np.testing.assert_allclose(short, rows[0][:1], rtol=1e-5, atol=1e-6)
 
 
 def test_the_arrays_that_it_was_made_from_may_go() -> None:

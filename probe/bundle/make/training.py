@@ -191,8 +191,8 @@ def _compute_features(
         return resize_image(split.images.image(row), source.preprocess)
 
     found: list[NDArray[np.float32]] = []
-    for rows, batch in load_batches(load, batches, batch_size=size, workers=usable_cores()):
-        features = running.collect(running.submit(batch))[0][: len(rows)]
+    for rows, batch in load_batches(load, batches, workers=usable_cores()):
+        features = running.collect(running.submit(batch))[0]
         found.append(features.reshape(len(rows), -1))
         on_rows(int(rows[-1]) + 1, len(split))
     warn_of_unusual([split.images])

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph, Shape
-from probe.engines.base import Parameters, check_device_name, split_device, stopped
+from probe.engines.base import Parameters, check_device_name, filled, split_device, stopped
 from probe.engines.mxnet.graph import Symbol, symbol_of
 from probe.engines.mxnet.mx import mx, threads
 from probe.errors import EngineError
@@ -128,21 +128,21 @@ class MxnetEngine:
             ],
         )  # fmt: skip
 
-    def submit(self, batch: NDArray[np.uint8]) -> Any:
+    def submit(self, batch: NDArray[np.uint8]) -> tuple[int, Any]:
         """Start a forward pass; see `Engine.submit`."""
-        if len(batch) != self.batch_size:
-            raise ValueError(f"batch of {len(batch)}, expected {self.batch_size}")
+        given = filled(batch, self.batch_size)
         try:
-            images = mx.nd.array(batch, ctx=self._context, dtype="uint8")
+            images = mx.nd.array(given, ctx=self._context, dtype="uint8")
             outputs = self._run(*self._before, images, *self._after)
         except mx.MXNetError as error:
             raise _explained(error) from error
-        return outputs if isinstance(outputs, list | tuple) else [outputs]
+        return len(batch), outputs if isinstance(outputs, list | tuple) else [outputs]
 
-    def collect(self, ticket: Any) -> list[NDArray[np.float32]]:
+    def collect(self, ticket: tuple[int, Any]) -> list[NDArray[np.float32]]:
         """Wait for a batch; see `Engine.collect`."""
+        count, outputs = ticket
         try:
-            return [output.asnumpy() for output in ticket]
+            return [output.asnumpy()[:count] for output in outputs]
         except mx.MXNetError as error:
             raise _explained(error) from error
 

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph
 from probe.core.machine import computing_threads
-from probe.engines.base import Parameters
+from probe.engines.base import Parameters, filled
 from probe.engines.onnx.devices import open_session, run_session
 from probe.engines.onnx.graph import onnx_model, onnx_nodes
 from probe.preprocess.spec import PreprocessSpec
+
+Ticket = tuple[int, list[Future[list[NDArray[np.float32]]]]]  # images; the parts' outputs
 
 LEAST = 8  # images of a part of a batch: fewer read all weights for little work
 SMALL = 1024  # bytes; such arrays stay in the model, where shape inference sees them
@@ -57,10 +59,11 @@ class OnnxEngine:
     ) -> None:  # fmt: skip
         self.batch_size, self.device, self.devices = batch_size, device, 1
         parts = min(computing_threads(), batch_size // LEAST) if device == "cpu" else 1
-        # a file may fix how many images its network takes at a time
-        self._most = network.terms.batch if network.terms is not None else None
         self._parts = max(parts, 1)
-        rows = batch_size if self._parts == 1 else "images"  # the parts may differ by one
+        # elsewhere kernels are chosen for one size of a batch, which takes seconds for another
+        self._size = None if device == "cpu" else batch_size
+        if network.terms is not None and network.terms.batch is not None:
+            self._size = network.terms.batch  # a file may fix how many images its network takes
         gain, shift = preprocess.arithmetic()
         nodes, values = onnx_nodes(network, {**parameters, GAIN: gain, SHIFT: shift})
         # the session reads the arrays where they lie, so they must outlive it
@@ -68,7 +71,7 @@ class OnnxEngine:
         self._model: bytes = onnx_model(
             "network",
             nodes,
-            {INPUT: [self._most or rows, preprocess.size, preprocess.size, 3]},
+            {INPUT: [self._size or "images", preprocess.size, preprocess.size, 3]},
             dict.fromkeys(network.outputs),
             [_initializer(name, value) for name, value in self._arrays.items()],
             terms=network.terms,
@@ -92,32 +95,28 @@ class OnnxEngine:
         # batches compute while others are decoded
         self._pool, self._process = ThreadPoolExecutor(self._parts, "onnx"), os.getpid()
 
-    def submit(self, batch: NDArray[np.uint8]) -> list[Future[list[NDArray[np.float32]]]]:
+    def submit(self, batch: NDArray[np.uint8]) -> Ticket:
         """Start a forward pass; see `Engine.submit`."""
-        if len(batch) != self.batch_size:
-            raise ValueError(f"batch of {len(batch)}, expected {self.batch_size}")
         if os.getpid() != self._process:
             # a fork copies a session without its threads: it can neither run nor be closed here
             self._left += [self._session, self._pool]
             self._start()
-        return [
+        return len(batch), [
             self._pool.submit(run_session, self._session, self._outputs, {INPUT: part})
             for part in self._split(batch)
         ]
 
     def _split(self, batch: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        if self._most is None:
-            return np.array_split(batch, self._parts)
-        short = -len(batch) % self._most
-        if short:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], short, axis=0)])
-        return np.split(batch, len(batch) // self._most)
+        if self._size is None:
+            return np.array_split(batch, min(self._parts, len(batch)))
+        runs = -(-len(batch) // self._size)
+        return np.split(filled(batch, runs * self._size), runs)
 
-    def collect(self, ticket: list[Future[list[NDArray[np.float32]]]]) -> list[NDArray[np.float32]]:
+    def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
         """Wait for a batch; see `Engine.collect`."""
-        parts = [part.result() for part in ticket]
-        joined = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
-        return joined if self._most is None else [rows[: self.batch_size] for rows in joined]
+        count, futures = ticket
+        parts = [future.result() for future in futures]
+        return [np.concatenate(rows)[:count] for rows in zip(*parts, strict=True)]
 
 
 def _initializer(name: str, value: NDArray[Any]) -> Any:
