@@ -49,6 +49,8 @@ class ForeignBackbone(BackboneSpec):
         The preprocessing that its publisher states.
     published_by : str
         Where, for people.
+    refused : str
+        Why what the publisher states cannot be done, or nothing.
     stamps : str
         Sizes and times of the files beside `path` that hold arrays.
     """
@@ -56,6 +58,7 @@ class ForeignBackbone(BackboneSpec):
     path: Path | None = None
     published: PreprocessSpec | None = None
     published_by: str = ""
+    refused: str = ""
     stamps: str = ""
 
     @property

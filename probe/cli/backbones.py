@@ -110,7 +110,7 @@ def _show_network(spec: OnnxBackbone) -> None:
         + (f"{images.side} x {images.side}" if images.side else "any size"),
         "preprocessing": f"{spec.published.describe()}  [{spec.published_by}]"
         if spec.published
-        else "unknown; give it with --preprocess",
+        else spec.refused or "unknown; give it with --preprocess",
     }
     if spec.batch is not None:
         count = "one image" if spec.batch == 1 else f"{spec.batch} images"

@@ -247,9 +247,9 @@ def _transformers(data: dict[str, Any], where: str) -> PreprocessSpec:
         raise _refusal(where, "do_resize", data["do_resize"], "and images differ in size")
     code = data.get("resample")
     if type(code) is not int or code not in _RESAMPLE:
-        known = f" ({_OTHER_RESAMPLE[code]})" if code in (0, 1, 4, 5) else ""
+        known = f"{_OTHER_RESAMPLE[code]}, " if code in (0, 1, 4, 5) else ""
         raise _refusal(
-            where, "resample", code, f"and probe resizes by 2 (bilinear) or 3 (bicubic){known}"
+            where, "resample", code, f"{known}and probe resizes by 2 (bilinear) or 3 (bicubic)"
         )
     if family == "DINOv3ViT" and code != 2:
         raise _refusal(where, "resample", code, "whose overshoot DINOv3ViT does not cut off")

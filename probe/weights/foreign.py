@@ -103,7 +103,10 @@ def open_network(place: Path, memo: Memo) -> OnnxBackbone:
         It is no network that can be used; says why.
     """
     path = _file_of(place)
-    beside = published_beside(path)
+    try:
+        beside, refused = published_beside(path), ""
+    except UsageError as error:  # another preprocessing can be asked for
+        beside, refused = None, str(error)
     published = None if beside is None else beside[1]
     side = published.size if published is not None else None
     kind = f"network:{VERSION}:{side}"
@@ -125,6 +128,7 @@ def open_network(place: Path, memo: Memo) -> OnnxBackbone:
         path=path,
         published=published,
         published_by=f"a {beside[0].name} beside the file" if beside else "inside the file",
+        refused=refused,
         model=model,
         measure=partial(_shapes, path, model, batch, memo),
         stamps=json.dumps(about["beside"]),

@@ -335,7 +335,8 @@ def _own(backbone: ForeignBackbone, argument: str, preprocess: PreprocessSpec | 
     chosen = preprocess or known
     if chosen is None:
         raise UsageError(
-            f"{backbone.path}: the preprocessing that this network was trained with is unknown, "
+            backbone.refused
+            or f"{backbone.path}: the preprocessing that this network was trained with is unknown, "
             "and a wrong one silently costs accuracy; give it with --preprocess, a name "
             f"({', '.join(PRESETS)}), a JSON file or the publisher's preprocessor_config.json"
         )

@@ -84,8 +84,8 @@ def without(file: dict[str, Any], field: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (VIT | {"resample": 1}, r"resample is 1, .* \(lanczos\); choose a preprocessing"),
-        (VIT | {"resample": 0}, r"resample is 0, .* \(nearest\)"),
+        (VIT | {"resample": 1}, r"resample is 1, lanczos, .* \(bicubic\); choose a preproc"),
+        (VIT | {"resample": 0}, "resample is 0, nearest, and probe"),
         (without(VIT, "resample"), "resample is missing"),
         (VIT | {"resample": True}, "resample is True"),
         (VIT | {"size": {"height": 224, "width": 192}}, "size is .* neither a square nor"),

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from probe.backbones.catalog import BACKBONES
 from probe.core.memo import Memo
@@ -16,12 +18,14 @@ from probe.errors import UsageError, WeightsError
 from probe.preprocess.published import PROCESSOR_FILE, decode_published
 from probe.preprocess.spec import TORCHVISION, PreprocessSpec
 from probe.weights import ResolvedWeights, fitting_backbones, held_layers, resolve_weights
+from probe.weights.foreign import backbone_called
 from tests.commands import probe
 from tests.preprocess.test_published import FILES
 from tests.weights import published, writers
 from tests.weights.helpers import draw, pretend
 
-RESNET, TIMM = FILES["resnet"]["file"], FILES["resnet50.a1_in1k"]["file"]
+RESNET, VIT = FILES["resnet"]["file"], FILES["vit"]["file"]
+TIMM = FILES["resnet50.a1_in1k"]["file"]
 ARRAYS = {"conv": np.ones((2, 3), np.float32)}
 
 
@@ -102,6 +106,38 @@ def test_of_several_networks_it_is_that_of_the_one_with_a_usual_name(tmp_path: P
     assert resolve(usual).preprocess == spec_of(RESNET)
     with pytest.raises(UsageError, match="trained with is unknown"):
         resolve(mine)
+
+
+def test_an_exported_network_whose_preprocessing_is_refused_runs_with_another(
+    tmp_path: Path,
+) -> None:
+    kernel = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype("f4")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["pixel_values", "kernel"], ["maps"]),
+            helper.make_node("GlobalAveragePool", ["maps"], ["pooled"]),
+            helper.make_node("Flatten", ["pooled"], ["row"]),
+        ],
+        "network",
+        [helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["N", 3, 16, 16])],
+        [helper.make_tensor_value_info("row", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(kernel, "kernel")],
+    )
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]),
+              tmp_path / "model.onnx")  # fmt: skip
+    memo, right = Memo(tmp_path / "memo.sqlite"), VIT | {"size": {"height": 16, "width": 16}}
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps(right))
+    network = backbone_called(str(tmp_path), memo)
+    found = resolve_weights(network, "auto", cache_dir=tmp_path, memo=memo, preprocess=None)
+    assert found.preprocess == spec_of(right)
+    assert found.decided_by == "a preprocessor_config.json beside the file"
+    (tmp_path / PROCESSOR_FILE).write_text(json.dumps(right | {"resample": 1}))
+    network = backbone_called(str(tmp_path), memo)
+    with pytest.raises(UsageError, match=r"_config\.json: field resample is 1, lanczos"):
+        resolve_weights(network, "auto", cache_dir=tmp_path, memo=memo, preprocess=None)
+    other = spec_of(right)
+    found = resolve_weights(network, "auto", cache_dir=tmp_path, memo=memo, preprocess=other)
+    assert (found.preprocess, found.decided_by) == (other, "asked for")
 
 
 @pytest.mark.parametrize(
