@@ -144,6 +144,11 @@ class OnnxBackbone(ForeignBackbone):
         return last if known and last.kind == "vector" and last.name != self.usual_layer else None
 
     @property
+    def only_engine(self) -> str:
+        """ONNX Runtime."""
+        return "onnx"
+
+    @property
     def logits(self) -> Layer:
         """`known_classifier`, where there is one."""
         assert self.known_classifier is not None
@@ -270,6 +275,11 @@ class CallableBackbone(ForeignBackbone):
     """
 
     version: str
+
+    @property
+    def only_engine(self) -> str:
+        """Python itself, which calls the function."""
+        return "python"
 
     @cached_property
     def _digest(self) -> str:

@@ -106,6 +106,11 @@ class BackboneSpec:
         """
         return self.describe(size or self.input_size, classes)
 
+    @property
+    def only_engine(self) -> str | None:
+        """The only engine that can run it; None where any can."""
+        return None
+
     def value(self, layer: Layer, network: NetworkGraph) -> str:
         """Return the name of a layer's value in `network`."""
         return network.outputs[0] if is_logits(layer.name) else network.block_value(layer.after)

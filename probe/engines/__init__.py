@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.cut import Cuts, cut_network
-from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.network import NetworkGraph, Node
 from probe.backbones.spec import BackboneSpec
 from probe.core.version import installed_versions
@@ -53,6 +52,7 @@ __all__ = [
     "Engine",
     "Parameters",
     "check_device_name",
+    "check_engine",
     "check_engine_name",
     "default_batch_size",
     "default_engine",
@@ -82,6 +82,12 @@ def check_engine_name(name: str) -> None:
         )
 
 
+def check_engine(spec: BackboneSpec, name: str) -> None:
+    """Raise UsageError where a backbone cannot be run by the engine of that name."""
+    if spec.only_engine is not None and name not in ("auto", spec.only_engine):
+        raise UsageError(f"--engine {name}: {spec.name} cannot be run by it; leave --engine out")
+
+
 def engine_is_installed(name: str) -> bool:
     """Whether an engine can be had here; ONNX Runtime always can."""
     return name != "mxnet" or find_spec("mxnet") is not None
@@ -92,10 +98,11 @@ def default_engine(device: str = "auto", spec: BackboneSpec | None = None) -> st
 
     That is ONNX Runtime: some networks run faster by it, most as fast (``benchmarks/engines.py``).
     It is MXNet only where that is installed as one of its CUDA builds, ONNX Runtime as its CPU
-    build, the device may be a GPU, and the network is one of the catalog.
+    build, the device may be a GPU, and the network is one of the catalog; of a function it is
+    ``python``.
     """
-    if isinstance(spec, ForeignBackbone):
-        return "onnx"
+    if spec is not None and spec.only_engine is not None:
+        return spec.only_engine
     if device.partition(":")[0] not in ("auto", "gpu") or not installed_versions(MXNET_BUILDS[1:]):
         return "onnx"
     from probe.engines.onnx.devices import usable_kinds
@@ -133,14 +140,13 @@ def make_engine(
     EngineError
         The network cannot run here, or gives other rows than on a CPU; says why.
     """
-    check_engine_name(engine)
+    check_engine(spec, engine)
+    if engine != spec.only_engine:
+        check_engine_name(engine)
     network = cut_network(spec, cuts, preprocess)
     kind: Callable[..., Engine]
-    if isinstance(spec, ForeignBackbone) and engine == "mxnet":
-        what = "a function" if function_of(network) else "an ONNX file"
-        raise EngineError(f"--engine mxnet: {spec.name} is {what}; leave --engine out")
     named = default_engine(device, spec) if engine == "auto" else engine
-    if function_of(network):
+    if named == "python":
         from probe.engines.callable import CallableEngine, choose_devices
 
         kind = CallableEngine
@@ -154,7 +160,7 @@ def make_engine(
 
         kind = OnnxEngine
     devices = choose_devices(device)
-    gpu = devices != ["cpu"] and not function_of(network)
+    gpu = not {"cpu", "python"} & set(devices)
     size = batch_size or default_batch_size(preprocess.size, gpu=gpu)
     size = max(size // views, 1) * views
     made = [kind(network, parameters, preprocess, batch_size=size, device=one) for one in devices]

@@ -42,6 +42,7 @@ from probe.engines import (
     ONNX_BUILDS,
     Engine,
     check_device_name,
+    check_engine,
     check_engine_name,
     default_engine,
     engine_is_installed,
@@ -316,6 +317,7 @@ def _engine_of(request: Request, job: Job) -> str:
     An entry's rows all come from one engine, and rows that are at hand are only taken from an entry
     of the same one.
     """
+    check_engine(job.backbone, request.engine)
     if request.engine != "auto":
         return request.engine
     usual, store = default_engine(request.device, job.backbone), Store(request.cache_dir)

@@ -38,6 +38,7 @@ from probe.datasets.spec import Dataset, Split
 from probe.engines import (
     Engine,
     check_device_name,
+    check_engine,
     check_engine_name,
     default_engine,
     make_engine,
@@ -285,6 +286,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         return usable_cores() if self.n_jobs == -1 else int(self.n_jobs or 1)
 
     def _engine_name(self, plan: _Plan) -> str:
+        check_engine(plan.backbone, self.engine)
         return default_engine(self.device, plan.backbone) if self.engine == "auto" else self.engine
 
     def _engine(self, plan: _Plan) -> Engine:

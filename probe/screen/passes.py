@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from probe.backbones.cut import network_cost
+from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.spec import resolve_pool
 from probe.core.memo import Memo
 from probe.core.short_repr import short_repr
@@ -202,6 +203,8 @@ def enlargement(prepared: Prepared) -> str:
         Nothing where images are not enlarged to twice their size or more.
     """
     size, backbone = prepared.preprocess.size, prepared.backbone
+    if isinstance(backbone, ForeignBackbone):  # whose smallest size nobody knows
+        return ""
     try:
         side = _usual_side(prepared)
         if not 0 < side <= size / 2:
@@ -220,8 +223,8 @@ def enlargement(prepared: Prepared) -> str:
             network_cost(backbone, tuple(which), pixels)
             for which, pixels in ((cuts, size), (there, side))
         )
-        if now is None or then is None:
-            return ""
+        assert now is not None
+        assert then is not None
     except ProbeError:  # an unreadable image, or a size that no layer takes: nothing to say
         return ""
     last_there = there[-1][0].name

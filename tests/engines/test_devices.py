@@ -223,12 +223,14 @@ def test_mxnet_is_the_engine_where_it_alone_has_cuda(
         "mxnet", "mxnet", "onnx", "onnx",
     ]  # fmt: skip
     own = Backbone.from_callable(lambda batch: batch[:, 0, 0], name="corner", version="1", size=8)
-    assert default_engine("auto", own) == "onnx"
+    assert default_engine("auto", own) == "python"
 
 
 @needs_mxnet
 def test_a_function_is_not_run_by_mxnet(tmp_path: Path) -> None:
     own = Backbone.from_callable(lambda batch: batch[:, 0, 0], name="corner", version="1", size=8)
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
-    with pytest.raises(EngineError, match="--engine mxnet: corner is a function; leave --engine"):
+    with pytest.raises(
+        UsageError, match="--engine mxnet: corner cannot be run by it; leave --engine"
+    ):
         extract((pixels, [0, 1, 0, 1]), own, engine="mxnet", cache_dir=tmp_path, quiet=True)
