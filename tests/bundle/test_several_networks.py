@@ -43,6 +43,7 @@ from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
 from tests.commands import probe, probe_json
 from tests.finished import make_bundle, save_digits
+from tests.needs import needs_mxnet
 from tests.runs.test_one_answer import on_the_command_line, over_http
 
 NETWORKS = "resnet18/stage1@32=random:0,squeezenet1_1/fire2+fire3@16=random:1"
@@ -359,6 +360,14 @@ def test_a_run_that_did_not_keep_its_pca_is_refused_and_fitted_again(
     assert bundle_run(again[ONE], tmp_path / "b", cache_dir=old).about.pca == 16
 
 
+@needs_mxnet
+def test_features_of_several_backbones_are_not_fine_tuned(
+    cache: Path, runs: dict[str, Path]
+) -> None:
+    with pytest.raises(UsageError, match="features of several backbones"):
+        probe_json("promote", str(runs[ALL]), "--cache-dir", str(cache))
+
+
 def test_what_is_wrong_is_one_line(
     cache: Path, runs: dict[str, Path], bundles: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -367,8 +376,6 @@ def test_what_is_wrong_is_one_line(
         probe_json(*arguments, "--weights", "random:0")
     with pytest.raises(BundleError, match=r"not the weights that .* was made with"):
         probe_json(*arguments, "--weights", "squeezenet1_1=random:0")
-    with pytest.raises(UsageError, match="features of several backbones"):
-        probe_json("promote", str(runs[ALL]), "--cache-dir", str(cache))
     given = ("--weights", "squeezenet1_1=random:1", "--weights", "resnet18=random:0")
     assert probe_json(*arguments, *given)["dataset"] == "digits"
     folder = tmp_path / "b"
