@@ -28,6 +28,7 @@ from probe.extraction.request import Request
 from probe.finetune.options import Options
 from probe.heads.catalog import HEADS
 from probe.runs.head_request import HeadRequest
+from tests.needs import needs_mxnet
 
 ROOT = Path(__file__).parents[1]
 COLOURS = {"cat": (200, 30, 30), "dog": (30, 30, 200), "owl": (30, 200, 30)}
@@ -420,7 +421,14 @@ def test_a_real_frame(tmp_path: Path) -> None:
     assert isinstance(made, Dataset)
 
 
-def test_images_in_memory_are_extracted_once_and_fitted_but_not_promoted() -> None:
+@needs_mxnet
+def test_images_in_memory_are_not_fine_tuned() -> None:
+    features = probe.extract((pixels(12), ["a", "b", "c"] * 4), "squeezenet1_0", **NETWORK)
+    with pytest.raises(ProbeError, match="given in memory"):
+        probe.fit(features, "ridge", alpha=1.0, quiet=True).promote(epochs=1, quiet=True)
+
+
+def test_images_in_memory_are_extracted_once_and_fitted() -> None:
     X, y = pixels(12), np.array(["a", "b", "c"] * 4)
     features = probe.extract({"train": (X, y)}, "squeezenet1_0", **NETWORK)
     again = probe.extract((list(X), y), "squeezenet1_0", **NETWORK)
@@ -428,9 +436,7 @@ def test_images_in_memory_are_extracted_once_and_fitted_but_not_promoted() -> No
     assert features["train"].as_xy()[0].dtype == np.float32
     some = probe.extract((X, y), "squeezenet1_0", per_class=2, **NETWORK)
     assert len(some["train"]) == 6
-    run = probe.fit(features, "ridge", alpha=1.0, quiet=True)
-    with pytest.raises(ProbeError, match="given in memory"):
-        run.promote(epochs=1, quiet=True)
+    assert probe.fit(features, "ridge", alpha=1.0, quiet=True).result.head == "ridge"
     with pytest.raises(UsageError, match="--coarse"):
         probe.extract((X, y), "squeezenet1_0", coarse=True, **NETWORK)
     bench = probe.bench((X, y), ["squeezenet1_0@32=random:0"], heads="ridge", quiet=True)

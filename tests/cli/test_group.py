@@ -13,6 +13,7 @@ from probe.bundle.make.training import _tenth
 from probe.errors import UsageError
 from probe.runs.results import read_run
 from tests.commands import invoke, probe_json
+from tests.needs import needs_mxnet
 
 PATIENTS, EACH = 24, 4
 BACKBONE = "squeezenet1_1/fire2"
@@ -136,6 +137,7 @@ def test_a_bundle_is_evaluated_over_groups_and_keeps_them_apart(world: Path) -> 
     assert not told["columns"]["camera"]["shortcut"]["suspected"]
 
 
+@needs_mxnet
 def test_promotion_takes_the_groups_of_its_run_and_refuses_to_divide_others(world: Path) -> None:
     cache = ("--cache-dir", str(world / "cache"))
     run = fit(world, "--group", "patient")
