@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from probe.preprocess.spec import MAX_SIZE
 
 OWN = "onnx:"  # before the file's names, so that none is one of ours
 LARGEST = 2_000_000_000  # bytes of one protobuf message, less a little
+FLOATS = (1, 10, 16)  # ONNX's numbers of float32, float16 and bfloat16
 OLDEST = 7  # version of the standard operators; before, arithmetic did not broadcast as it does now
 SHAPE_OF = ("Shape", "Size")  # they say nothing of an image's content
 PASSING = ("Identity", "Cast", "Softmax", "LogSoftmax", "Sigmoid", "Dropout")  # behind a classifier
@@ -115,7 +116,13 @@ class OnnxModel:
 
     @cached_property
     def _tensors(self) -> dict[str, Any]:
-        return {one.name: one for one in self._proto.graph.initializer}
+        """The arrays that the file holds, also those that are written as nodes."""
+        held = {one.name: one for one in self._proto.graph.initializer}
+        for node in self._proto.graph.node:
+            for one in node.attribute if node.op_type == "Constant" else ():
+                if one.t.data_type in FLOATS:
+                    held[node.output[0]] = one.t
+        return held
 
     @property
     def external_files(self) -> list[Path]:
@@ -211,6 +218,8 @@ class OnnxModel:
         for proto in self._proto.graph.node:
             taken, given = _taken(proto), [one for one in proto.output if one]
             if not given or not ready.issuperset(taken):
+                continue
+            if proto.op_type == "Constant" and given[0] in self._tensors:
                 continue
             ready.update(given)
             computed = [one for one in taken if one not in self._tensors]
@@ -326,22 +335,30 @@ class OnnxModel:
     def classifier_input(self) -> str | None:
         """Return the value that the only output's classifier takes; None without a classifier.
 
-        A classifier is a dense layer with a bias, with or without a softmax behind it. One without
-        a bias is a projection, as that of image embeddings.
+        A classifier is a dense layer with a bias or with a softmax behind it. One without both is a
+        projection, as that of image embeddings.
         """
         if len(self.outputs) != 1:
             return None
-        node = self._maker[OWN + self.outputs[0]]
-        while node.settings["proto"].op_type in PASSING and node.inputs[0] in self._maker:
-            node = self._maker[node.inputs[0]]
-        kind = node.settings["proto"].op_type
-        if kind == "Gemm" and len(node.tensors) == 2:
+        node, passed = self._behind(self._maker[OWN + self.outputs[0]], PASSING)
+        kind, stored = node.settings["proto"].op_type, len(node.tensors)
+        told = not {"Softmax", "LogSoftmax", "Sigmoid"}.isdisjoint(passed)
+        if kind == "Add" and stored == 1 and node.inputs[0] in self._maker:
+            node, _ = self._behind(self._maker[node.inputs[0]], ("Cast",))
+            kind, stored, told = node.settings["proto"].op_type, len(node.tensors), True
+        if (kind == "Gemm" and stored == 2) or (
+            kind in ("Gemm", "MatMul") and stored == 1 and told
+        ):
             return node.inputs[0].removeprefix(OWN)
-        if kind == "Add" and len(node.tensors) == 1 and node.inputs[0] in self._maker:
-            inner = self._maker[node.inputs[0]]
-            if inner.settings["proto"].op_type == "MatMul" and len(inner.tensors) == 1:
-                return inner.inputs[0].removeprefix(OWN)
         return None
+
+    def _behind(self, node: Node, passing: Sequence[str]) -> tuple[Node, list[str]]:
+        """Return the node in front of some that pass values on, and the kinds of those."""
+        passed = []
+        while node.settings["proto"].op_type in passing and node.inputs[0] in self._maker:
+            passed.append(node.settings["proto"].op_type)
+            node = self._maker[node.inputs[0]]
+        return node, passed
 
     def joins(self, value: str) -> list[tuple[str, tuple[str, ...], bool]]:
         """Return where a value's tokens are joined: what is made, the images' parts, own first.
@@ -389,15 +406,10 @@ class OnnxModel:
     def _array(self, name: str) -> NDArray[Any]:
         from onnx import numpy_helper
 
-        tensor, folder = self._tensors[name], ""
-        for one in tensor.external_data:
-            if one.key == "location":
-                place = self._beside(one.value)
-                if not place.is_file():
-                    raise WeightsError(f"{self.where}: {place.name} with its arrays is missing")
-                folder = str(place.parent)
         try:
-            array: NDArray[Any] = numpy_helper.to_array(tensor, base_dir=folder)
+            array: NDArray[Any] = numpy_helper.to_array(self._whole(self._tensors[name]))
+        except WeightsError:
+            raise
         except Exception as error:  # onnx raises what it likes for damaged tensors
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise WeightsError(f"{self.where}: its array {name} is damaged ({reason})") from error
@@ -406,6 +418,26 @@ class OnnxModel:
                 f"{self.where}: its array {name} holds NaN or infinity; the file is damaged"
             )
         return np.asarray(array, order="C")  # ascontiguousarray makes numbers vectors
+
+    def _whole(self, tensor: Any) -> Any:
+        """Return a tensor with its numbers, which may lie in another file.
+
+        ONNX's own reader takes no symbolic links, of which Hugging Face's download cache is made.
+        """
+        about = {one.key: one.value for one in tensor.external_data}
+        if "location" not in about:
+            return tensor
+        place = self._beside(about["location"])
+        if not place.is_file():
+            raise WeightsError(f"{self.where}: {place.name} with its arrays is missing")
+        start, there = int(about.get("offset", 0)), place.stat().st_size
+        length = int(about.get("length", there - start))
+        if not 0 <= start <= start + length <= there:
+            raise ValueError(f"{place.name} holds {there} bytes, not {start + length}")
+        with place.open("rb") as file:
+            file.seek(start)
+            data = file.read(length)
+        return type(tensor)(dims=tensor.dims, data_type=tensor.data_type, raw_data=data)
 
     def digest(self, nodes: Iterable[Node]) -> str:
         """Return 32 hex digits over some nodes, their arrays and what the input is.
@@ -429,12 +461,9 @@ class OnnxModel:
 
     def parameters(self, nodes: Iterable[Node]) -> int:
         """Count the floating point numbers that some nodes take."""
-        from onnx import TensorProto
-
-        floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
         names = {name[len(OWN) :] for node in nodes for name in node.tensors}
         arrays = [self._tensors[name] for name in names & self._tensors.keys()]
-        return sum(math.prod(one.dims) for one in arrays if one.data_type in floats)
+        return sum(math.prod(one.dims) for one in arrays if one.data_type in FLOATS)
 
     def products(self, nodes: Iterable[Node]) -> dict[str, tuple[str, int]]:
         """Return which nodes multiply with weights, by the value that they give.

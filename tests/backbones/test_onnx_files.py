@@ -1,0 +1,133 @@
+"""ONNX files as backbones: their rows are what arithmetic gives, whatever an exporter wrote."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import probe
+from probe.preprocess.resize import resize_image
+from probe.preprocess.spec import PRESETS, PreprocessSpec
+from tests.backbones.foreign_graphs import SIZE, convolutions, saved, transformer
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
+LABELS = np.arange(5) % 2
+PREPROCESS = "torchvision"
+
+
+def fed(preprocess: PreprocessSpec, *, channels_last: bool = False) -> NDArray[np.float64]:
+    """Return the images as the network is fed them."""
+    spec = replace(preprocess, size=SIZE)  # whose crop is the network's own
+    pixels = np.stack([resize_image(one, spec) for one in IMAGES]).astype(np.float64)
+    pixels = (pixels * spec.scale - spec.mean) / spec.std
+    return pixels if channels_last else pixels.transpose(0, 3, 1, 2)
+
+
+def rows(place: Path, folder: Path, **cut: Any) -> NDArray[np.float64]:
+    """Return features of the images, in their order."""
+    found = probe.extract(
+        (IMAGES, LABELS), str(place), preprocess=PREPROCESS, cache_dir=folder, quiet=True, **cut
+    )
+    return found["train"].as_xy()[0].astype(np.float64)
+
+
+def off(found: NDArray[Any], known: NDArray[Any]) -> float:
+    """Return the largest distance of two rows over the length of the known one."""
+    known = known.reshape(len(known), -1)
+    distance = np.linalg.norm(found.reshape(len(found), -1) - known, axis=1)
+    return float((distance / np.linalg.norm(known, axis=1)).max())
+
+
+@pytest.mark.parametrize("registers", [0, 4])
+def test_tokens_are_pooled_as_arithmetic_says(registers: int, tmp_path: Path) -> None:
+    model, truth = transformer(registers=registers)
+    place = saved(model, tmp_path / "net.onnx")
+    known = truth(fed(PRESETS[PREPROCESS]))
+    tokens = known["last_hidden_state"]
+    patches = tokens[:, 1 + registers :]
+    cut = {"layer": "last_hidden_state"}
+    assert off(rows(place, tmp_path, **cut, pool="cls"), tokens[:, 0]) < 1e-5
+    assert off(rows(place, tmp_path, **cut, pool="avg"), patches.mean(1)) < 1e-5
+    assert off(rows(place, tmp_path, **cut, pool="max"), patches.max(1)) < 1e-5
+    assert off(rows(place, tmp_path, **cut, pool="none"), tokens) < 1e-5
+    assert off(rows(place, tmp_path, layer="logits"), known["logits"]) < 1e-5
+
+
+SPELLINGS: dict[str, dict[str, Any]] = {
+    "batch of any size": {},
+    "batch of 1": {"batch": 1},
+    "batch of 4, the last of which is filled": {"batch": 4},
+    "channels last": {"channels_last": True},
+    "without a bias": {"classifier": ("MatMul", "Softmax")},
+    "bias by itself": {"classifier": ("MatMul", "Add", "Softmax")},
+    "casts between": {"classifier": ("MatMul", "Cast", "Add", "Cast", "Softmax")},
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_default_is_what_the_classifier_takes(spelling: str, tmp_path: Path) -> None:
+    options = SPELLINGS[spelling]
+    model, truth = convolutions(**options)
+    place = saved(model, tmp_path / "net.onnx")
+    last = options.get("channels_last", False)
+    known = truth(fed(PRESETS[PREPROCESS], channels_last=last))
+    assert off(rows(place, tmp_path), known["features"]) < 1e-5
+    assert off(rows(place, tmp_path, layer="map", pool="max"), known["map"].max((2, 3))) < 1e-5
+    assert off(rows(place, tmp_path, layer="scores"), known["scores"]) < 1e-5
+
+
+def test_default_of_weights_in_constant_nodes(tmp_path: Path) -> None:
+    from onnx import helper
+
+    model, truth = convolutions(classifier=("MatMul", "Add", "Softmax"))
+    for tensor in list(model.graph.initializer):  # as PaddlePaddle writes them
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+    del model.graph.initializer[:]
+    place = saved(model, tmp_path / "net.onnx")
+    known = truth(fed(PRESETS[PREPROCESS]))
+    assert off(rows(place, tmp_path), known["features"]) < 1e-5
+
+
+def test_side_may_be_any(tmp_path: Path) -> None:
+    model, truth = convolutions(side="side")
+    found = rows(saved(model, tmp_path / "net.onnx"), tmp_path, size=SIZE)
+    assert off(found, truth(fed(PRESETS[PREPROCESS].with_size(SIZE)))["features"]) < 1e-5
+
+
+def test_half_precision_is_kept(tmp_path: Path) -> None:
+    model, truth = convolutions(dtype=np.float16)
+    found = rows(saved(model, tmp_path / "net.onnx"), tmp_path)
+    assert off(found, truth(fed(PRESETS[PREPROCESS]))["features"]) < 5e-3
+
+
+def external(model: Any, place: Path, arrays: str) -> Path:
+    """Write a model, and its first array to another file."""
+    from onnx import TensorProto
+
+    tensor = model.graph.initializer[0]
+    data = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": arrays, "offset": "0", "length": str(len(data))}.items():
+        tensor.external_data.add(key=key, value=value)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    (place.parent / arrays).write_bytes(data)
+    return saved(model, place)
+
+
+def test_arrays_behind_links_are_read(tmp_path: Path) -> None:
+    model, truth = convolutions()
+    blobs, shown = tmp_path / "blobs", tmp_path / "snapshots" / "onnx"
+    external(model, blobs / "one", "two")  # as Hugging Face's download cache keeps files
+    model.graph.initializer[0].external_data[0].value = "model.onnx_data"
+    saved(model, blobs / "one")
+    shown.mkdir(parents=True)
+    (shown / "model.onnx").symlink_to(blobs / "one")
+    (shown / "model.onnx_data").symlink_to(blobs / "two")
+    found = rows(shown / "model.onnx", tmp_path)
+    assert off(found, truth(fed(PRESETS[PREPROCESS]))["features"]) < 1e-5
