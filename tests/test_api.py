@@ -189,9 +189,13 @@ def test_arguments_have_the_names_and_defaults_of_what_they_become(
 def test_every_option_of_a_command_is_an_argument() -> None:
     assert {one.name for one in fields(PassOptions)} <= set(defaults(probe.extract))
     assert {one.name for one in fields(BenchOptions)} <= set(defaults(probe.bench))
-    assert {one.name for one in fields(Request)} - {"layers", "splits", "command", "images"} <= set(
-        defaults(probe.extract)
-    )
+    assert {one.name for one in fields(Request)} - {
+        "layers",
+        "splits",
+        "command",
+        "images",
+        "network",
+    } <= set(defaults(probe.extract))
     options = {one.name for spec in HEADS.values() for one in spec.options}
     assert options <= set(inspect.signature(probe.fit).parameters)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -235,7 +235,9 @@ def _told_apart(
     value: str | BackboneSpec | Sequence[str | BackboneSpec],
 ) -> tuple[list[BackboneSpec], tuple[str, ...]]:
     """Return the backbones that were given as objects, and the texts of the others."""
-    several = [value] if isinstance(value, str | BackboneSpec) else list(value)
+    several = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+    if not all(isinstance(one, str | BackboneSpec) for one in several):
+        raise UsageError(f"backbones={value!r}: expected a text, a Backbone, or a list of such")
     objects = [one for one in several if isinstance(one, BackboneSpec)]
     return objects, words([one for one in several if isinstance(one, str)])
 
