@@ -82,6 +82,7 @@ class FakeFrame:
 # the examples
 
 
+@needs_mxnet  # one of them fine-tunes
 def test_every_example_of_the_page_runs(
     monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,8 +237,11 @@ def test_help_says_what_there_is() -> None:
         (lambda f: probe.fit(f, folds=-1), UsageError, "from 0"),
         (lambda f: probe.fit(f, draws=3), UsageError, "--learning-curve"),
         (lambda f: probe.fit(f, cache_dir="elsewhere"), UsageError, "the features lie in"),
-        (probe.promote, UsageError, "give a Run"),
-        (lambda f: probe.promote("x", resume=True, epochs=3), UsageError, "epochs"),
+        pytest.param(probe.promote, UsageError, "give a Run", marks=needs_mxnet),
+        pytest.param(
+            lambda f: probe.promote("x", resume=True, epochs=3), UsageError, "epochs",
+            marks=needs_mxnet,
+        ),
         (lambda f: probe.bench("photos", []), UsageError, "at least one"),
         (lambda f: probe.bench("photos", [None]), UsageError, "backbones=[None]: expected a text"),
         (lambda f: probe.bench("photos", "resnet18", heads=3), UsageError, "heads=3: expected"),

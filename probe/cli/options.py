@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -71,4 +72,7 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every ran
 
 def cache_folder(given: Path | None) -> Path:
     """Return the state folder: the option, PROBE_CACHE, or ./cache."""
-    return state_folder(given)
+    folder = state_folder(given)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        folder.stat()  # a name that is too long is no missing folder, as Python 3.13 has it
+    return folder

@@ -12,6 +12,7 @@ from probe.cli.app import app
 from probe.cli.commands import IDLE, NEEDS
 from probe.errors import UsageError
 from tests.cli.test_commands import commands
+from tests.needs import needs_mxnet
 
 COMMANDS = dict(commands())
 
@@ -133,6 +134,7 @@ def test_j_is_the_threads_that_decode_everywhere() -> None:
     assert meanings == {"workers"}
 
 
+@needs_mxnet
 @pytest.mark.parametrize("option", ["--backbone-lr-mult", "--layer-decay"])
 def test_factors_of_frozen_layers_are_refused(option: str) -> None:
     told = answer("promote", option, "0.5", "--freeze", "backbone")

@@ -12,6 +12,7 @@ import pytest
 
 from probe.cache.store import Store
 from probe.cli.app import main
+from tests.needs import needs_mxnet
 
 PROBE = [sys.executable, "-m", "probe"]
 BASE = ["extract", "--backbone", "squeezenet1_1", "--weights", "random:0", "--size", "32"]
@@ -106,9 +107,8 @@ def test_a_folder_whose_path_is_not_utf8(tmp_path: Path) -> None:
     assert done.stderr == "probe: r\\xff: the path is not UTF-8; rename the folder\n"
 
 
-def test_threads_for_each_level_of_nesting_are_understood_and_nonsense_is_refused(
-    tmp_path: Path,
-) -> None:
+@needs_mxnet
+def test_threads_for_each_level_of_nesting_are_understood() -> None:
     code = "from probe.engines.mxnet.mx import mx; import os; print(os.environ['OMP_NUM_THREADS'])"
     for given, told in (("2,1", "2\n"), ("1", "1\n")):
         done = subprocess.run(
@@ -116,6 +116,9 @@ def test_threads_for_each_level_of_nesting_are_understood_and_nonsense_is_refuse
             env={**os.environ, "OMP_NUM_THREADS": given},
         )  # fmt: skip
         assert done.stdout == told
+
+
+def test_a_count_of_threads_that_is_none_is_refused(tmp_path: Path) -> None:
     done = run(*BASE, "--dataset", "digits", "--limit", "9", cwd=tmp_path, OMP_NUM_THREADS="many")
     assert done.returncode == 2
     assert "OMP_NUM_THREADS is 'many'; set it to a number" in done.stderr
