@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -98,6 +99,8 @@ def _facts(
         facts["note"] = "; ".join(opened.notes)
     if not held:
         facts["fits"] = "no backbone of the catalog"
+        if opened.format == "onnx":
+            facts["next"] = f"probe backbones show {shlex.quote(console.place(opened.path))}"
     return facts | {f"not {name}": reason for name, reason in list(others.items())[:CLOSEST]}
 
 

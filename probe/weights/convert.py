@@ -17,7 +17,13 @@ from probe.weights.fit import Fit, fit_file, holds_layers, refuse, shapes_of
 from probe.weights.gluon_file import write_gluon
 from probe.weights.load import no_known_names, read_parameter
 from probe.weights.open_file import open_tensors
-from probe.weights.resolve import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, ResolvedWeights
+from probe.weights.resolve import (
+    BACKBONE_KEY,
+    PREPROCESS_KEY,
+    SOURCE_KEY,
+    OwnWeights,
+    ResolvedWeights,
+)
 from probe.weights.safetensors_file import write_safetensors
 from probe.weights.tensors import Float32
 
@@ -73,6 +79,10 @@ def convert_weights(
     """
     if target.suffix not in SUFFIXES:
         raise UsageError(f"{target}: the name has to end in {' or '.join(SUFFIXES)}")
+    if isinstance(weights, OwnWeights):
+        raise UsageError(
+            f"{weights.name}: only weights of a backbone of `probe backbones list` can be converted"
+        )
     if weights.path is None:
         raise UsageError(f"{weights.name}: random weights are not a file that could be converted")
     if target.exists() and not overwrite:
