@@ -75,7 +75,8 @@ class Verdict:
             return False
         if not self.deviation <= self.tolerance:  # NaN is no agreement
             return False
-        if _resizing(self.answer.preprocess) != _resizing(self.now.preprocess):
+        resized = [_resizing(one.preprocess) for one in (self.answer, self.now)]
+        if resized[0] != resized[1] and self.answer.pixels != self.now.pixels:
             return False
         # within the tolerance the fifth class may be another one, but not the first
         tops = list(zip(self.answer.top5, self.now.top5, strict=bool(self.answer.top5)))
@@ -119,9 +120,9 @@ def check_first_use(
     """
     if weights.path is None:
         return
-    arithmetic = json.dumps(_arithmetic(weights.preprocess))
+    judged = json.dumps(_judged(weights.preprocess, weights))
     answers = [one.to_json() for one in _answers(backbone, cache_dir)]
-    judged_by = hashlib.blake2b(f"{arithmetic}{json.dumps(answers)}".encode(), digest_size=16)
+    judged_by = hashlib.blake2b(f"{judged}{json.dumps(answers)}".encode(), digest_size=16)
     kind = f"known:{backbone.name}:{VERSION}:{CONVERSION}:{judged_by.hexdigest()}"
     place = str(weights.path.resolve())
     stamp = stamp_of(place)
@@ -174,27 +175,26 @@ def require_agreement(verdict: Verdict, weights: ResolvedWeights) -> None:
     answer = verdict.answer
     if answer is None or verdict.agrees:
         return
-    own = isinstance(weights, OwnWeights)
-    known, given = (
-        _arithmetic(one) | (_resizing(one) if own else {})
-        for one in (answer.preprocess, weights.preprocess)
-    )
+    known, given = (_judged(one, weights) for one in (answer.preprocess, weights.preprocess))
     differing = [
         f"{field} is {_short(given[field])}, not {_short(known[field])}"
         for field in known
         if known[field] != given[field]
     ]
+    take = f"take --preprocess {answer.preprocess.name}"
+    if isinstance(weights, OwnWeights):
+        stated = weights.network.published
+        known_by = "leave --preprocess out" if answer.preprocess == stated else "give the known one"
+        take = (
+            f"{known_by}, or, if yours is right, make it the known one: the same --preprocess with "
+            f"`probe weights check {weights.path} --record`"
+        )
     advice = (
-        f"{', '.join(differing)}; take --preprocess {answer.preprocess.name}"
+        f"{', '.join(differing)}; {take}"
         if differing
         else "the preprocessing is the known one, so the conversion or the network is at fault: "
         "please report it"
     )
-    if own:
-        advice += (
-            "; or, if yours is right, make it the known one: the same --preprocess with `probe "
-            f"weights check {weights.path} --record`"
-        )
     raise WeightsError(
         f"{weights.path}: on two photographs the features at {answer.layer} are off by "
         f"{100 * (verdict.deviation or 0):.0f} % from those of {answer.name}, so every accuracy "
@@ -209,19 +209,30 @@ def find_answer(
     if weights.path is None:
         return None
     answers = _answers(backbone, cache_dir)
-    if not answers:
-        return None
-    sha256 = file_digests(weights.path, memo).sha256
+    own = isinstance(weights, OwnWeights)  # arrays beside the file may have changed
+    sha256 = "" if own or not answers else file_digests(weights.path, memo).sha256
     for answer in answers:
         if answer.sha256 == sha256:
             return answer
-    held = weights.held(backbone, memo)
+    held = weights.held(backbone, memo) if answers else ()
     for answer in answers:
         if answer.layer in held:
             layer = backbone.layer(answer.layer)
             if weights.digest(backbone, layer, memo) == answer.parameters:
                 return answer
-    return None
+    return _publishers_answer(weights, memo) if isinstance(weights, OwnWeights) else None
+
+
+def _publishers_answer(weights: OwnWeights, memo: Memo) -> KnownAnswer | None:
+    """Return the answer with the preprocessing that is published, if another is asked for."""
+    network = weights.network
+    stated = network.published
+    if stated is None or network.fixed_side not in (None, stated.size):
+        return None
+    if _judged(stated, weights) == _judged(weights.preprocess, weights):
+        return None
+    answer = answer_now(replace(weights, preprocess=stated), network, memo)
+    return replace(answer, name=network.published_by)
 
 
 def answer_now(
@@ -307,8 +318,14 @@ def _arithmetic(spec: PreprocessSpec) -> dict[str, object]:
     return {field: getattr(spec, field) for field in ("channels", "scale", "mean", "std")}
 
 
+def _judged(spec: PreprocessSpec, weights: ResolvedWeights) -> dict[str, object]:
+    """Return what of a preprocessing is compared with that of a known answer."""
+    own = isinstance(weights, OwnWeights)
+    return _arithmetic(spec) | (_resizing(spec) if own else {})
+
+
 def _resizing(spec: PreprocessSpec) -> dict[str, object]:
-    fields = ("size", "resize", "crop_fraction", "interpolation", "antialias")
+    fields = ("size", "resize", "crop_fraction", "crop_rounding", "interpolation", "antialias")
     return {field: getattr(spec, field) for field in fields}
 
 
