@@ -40,9 +40,9 @@ test-lowest:
 		-n auto --maxprocesses 4 --dist loadfile $(LOWEST)
 
 # with the newest Python, NumPy 2 and no MXNet; NEWEST_TESTS= runs them all
-NEWEST_TESTS ?= tests/core tests/preprocess tests/datasets tests/evaluation tests/heads tests/runs \
-	tests/weights/test_readers.py tests/weights/test_load.py tests/test_package.py \
-	tests/test_without_mxnet.py tests/test_written_earlier.py
+NEWEST_TESTS ?= tests/core tests/preprocess tests/datasets tests/evaluation tests/heads \
+	tests/runs/test_runs.py tests/weights/test_readers.py tests/weights/test_load.py \
+	tests/test_package.py tests/test_without_mxnet.py tests/test_written_earlier.py
 
 test-newest:
 	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.13 or later is at hand: not tested with one" >&2; \
