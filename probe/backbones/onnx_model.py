@@ -408,7 +408,7 @@ class OnnxModel:
 
         try:
             array: NDArray[Any] = numpy_helper.to_array(self._whole(self._tensors[name]))
-        except WeightsError:
+        except (WeightsError, UnsafeFileError):
             raise
         except Exception as error:  # onnx raises what it likes for damaged tensors
             reason = (str(error).splitlines() or [type(error).__name__])[0]
