@@ -197,15 +197,18 @@ def test_layers_of_one_backbone_come_from_one_pass(bundles: dict[str, Path]) -> 
     image = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
     for network in bundle.networks[1:]:
         about, whole = network.about, bundle.parameters(2)
-        (alone,) = forward(about.spec, whole, [about.cut], network.preprocess, image)
+        spec = about.spec(whole)
+        cuts = [spec.cut(about.layer, about.pool)]
+        (alone,) = forward(spec, whole, cuts, network.preprocess, image)
         np.testing.assert_allclose(network.features(image), alone, rtol=1e-3, atol=1e-4)
 
 
 def test_a_backbone_taken_twice_is_kept_once() -> None:
     def source(backbone: str, parameters: dict[str, np.ndarray]) -> Any:
         return SimpleNamespace(
-            key=SimpleNamespace(backbone=backbone), loaded=SimpleNamespace(parameters=parameters)
-        )
+            key=SimpleNamespace(backbone=backbone), loaded=SimpleNamespace(parameters=parameters),
+            parameters=parameters, backbone=None,
+        )  # fmt: skip
 
     one, other = np.ones(3), np.zeros(3)
     shallow, deep, strange = {"x": one}, {"x": one, "y": one}, {"x": other}
