@@ -75,6 +75,15 @@ SAVED: dict[str, tuple[str, dict[str, Any]]] = {
         "size": square(224), "image_mean": [0.485, 0.456, 0.406],
         "image_std": [0.47853944, 0.4732864, 0.47434163],
     }),
+    "efficientnet b0": ("EfficientNet", {  # as google publishes it
+        "size": square(224), "resample": 0, "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.47853944, 0.4732864, 0.47434163],
+    }),
+    "efficientnet b5": ("EfficientNet", {
+        "size": square(456), "resample": 0, "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.47853944, 0.4732864, 0.47434163],
+    }),
+    "bit, nearest": ("Bit", {"size": {EDGE: 255}, "resample": 0, **IMAGENET}),
     "efficientnet b7": ("EfficientNet", {"do_center_crop": True, "include_top": False}),
     "efficientnet, offset": ("EfficientNet", {
         "rescale_factor": 1 / 127.5, "rescale_offset": True, "do_normalize": False,

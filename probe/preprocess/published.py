@@ -49,8 +49,8 @@ _SHORTER = (
     "PoolFormer", "Levit",
 )  # fmt: skip
 _CROPPING = {"DeiT", *_SHORTER} - {"Siglip", "ConvNext"}  # without being told to
-_RESAMPLE: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}
-_OTHER_RESAMPLE = {0: "nearest", 1: "lanczos", 4: "box", 5: "hamming"}
+_RESAMPLE: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+_OTHER_RESAMPLE = {1: "lanczos", 4: "box", 5: "hamming"}
 _READ = {
     "do_resize", "size", "resample", "do_center_crop", "crop_size", "crop_pct", "do_rescale",
     "rescale_factor", "do_normalize", "image_mean", "image_std", "image_processor_type",
@@ -247,12 +247,13 @@ def _transformers(data: dict[str, Any], where: str) -> PreprocessSpec:
         raise _refusal(where, "do_resize", data["do_resize"], "and images differ in size")
     code = data.get("resample")
     if type(code) is not int or code not in _RESAMPLE:
-        known = f"{_OTHER_RESAMPLE[code]}, " if code in (0, 1, 4, 5) else ""
+        known = f"{_OTHER_RESAMPLE[code]}, " if code in (1, 4, 5) else ""
         raise _refusal(
-            where, "resample", code, f"{known}and probe resizes by 2 (bilinear) or 3 (bicubic)"
-        )
+            where, "resample", code,
+            f"{known}and probe resizes by 0 (nearest), 2 (bilinear) or 3 (bicubic)",
+        )  # fmt: skip
     if family == "DINOv3ViT" and code != 2:
-        raise _refusal(where, "resample", code, "whose overshoot DINOv3ViT does not cut off")
+        raise _refusal(where, "resample", code, "and probe does DINOv3ViT's with 2 (bilinear) only")
     resize, short, size = _geometry(data, family, where)
     odd = resize == "crop" or (short - size) % 2 == 1  # else there is nothing to round
     rounding: CropRounding = "down" if odd else "even"
@@ -261,8 +262,8 @@ def _transformers(data: dict[str, Any], where: str) -> PreprocessSpec:
     channels: Channels = "BGR" if flipped else "RGB"
     return PreprocessSpec(
         name=kind, size=size, resize=resize, crop_fraction=size / short,
-        interpolation=_RESAMPLE[code], crop_rounding=rounding, channels=channels,
-        scale=scale, mean=mean, std=std,
+        interpolation=_RESAMPLE[code], antialias=code != 0, crop_rounding=rounding,
+        channels=channels, scale=scale, mean=mean, std=std,
     )  # fmt: skip
 
 
@@ -381,7 +382,8 @@ def _timm(data: object, architecture: object, where: str) -> PreprocessSpec:
     kernel = data.get("interpolation") or "bicubic"
     interpolation = next((one for one in _RESAMPLE.values() if one == kernel), None)
     if interpolation is None:
-        raise _refusal(where, "interpolation", kernel, "and probe resizes by bilinear or bicubic")
+        known = ", ".join(_RESAMPLE.values())
+        raise _refusal(where, "interpolation", kernel, f"and probe resizes by {known}")
     short = _larger(size[1], {"crop_pct": data.get("crop_pct") or 0.875}, where)
     mode = data.get("crop_mode") or "center"
     if mode not in ("center", "squash"):
@@ -391,6 +393,7 @@ def _timm(data: object, architecture: object, where: str) -> PreprocessSpec:
         name=".".join(names) or "timm", size=size[1],
         resize="squash" if mode == "squash" else "crop",
         crop_fraction=size[1] / short, interpolation=interpolation,
+        antialias=interpolation != "nearest",
         scale=1 / 255,
         mean=_triple(data, "mean", where) if data.get("mean") else IMAGENET_MEAN,
         std=_triple(data, "std", where) if data.get("std") else IMAGENET_STD,

@@ -17,6 +17,7 @@ from probe.preprocess.spec import CropRounding, Interpolation, PreprocessSpec, U
 STRIP = 64  # times the crop's area: of a larger resized image only the crop is computed
 PART = 2**24  # bytes of an image that are handed to Pillow at once
 PRECISION = 22  # fractional bits of Pillow's weights
+STRIDE = 2**16  # positions that are summed at once
 WIDE = 16  # times the crop's width: of a wider image the columns in use are selected first
 
 Taps = tuple[NDArray[np.intp], NDArray[np.float32]]  # source pixels and weights, (taps, target)
@@ -126,6 +127,10 @@ def _resample(image: UInt8Image, grid: Grid, size: int, spec: PreprocessSpec) ->
     if spec.antialias:
         return _pillow(image, grid, size, Image.Resampling[spec.interpolation.upper()])
     tall, wide = min(size, grid.height), min(size, grid.width)
+    if spec.interpolation == "nearest":
+        down = _nearest(height, grid.height, top, tall)
+        taken: UInt8Image = image[down[:, None], _nearest(width, grid.width, left, wide)]
+        return taken
     rows = _taps(height, grid.height, top, tall, spec.interpolation)
     columns = _taps(width, grid.width, left, wide, spec.interpolation)
     return _separable(image, rows, columns)
@@ -262,6 +267,26 @@ def _taps(source: int, target: int, first: int, count: int, interpolation: Inter
         weights = np.stack([_keys(t + 1), _keys(t), _keys(1 - t), _keys(2 - t)])
     index = np.stack([np.clip(below + o, 0, source - 1) for o in offsets])
     return index, weights.astype(np.float32)
+
+
+@lru_cache(maxsize=256)
+def _nearest(source: int, target: int, first: int, count: int) -> NDArray[np.intp]:
+    """Return for `count` target pixels the source pixel that Pillow takes, (count,).
+
+    Pillow adds up the step from the first pixel on, and so does this (`ImagingScaleAffine` of
+    `libImaging/Geometry.c`): where a centre falls between two pixels, as with 640 pixels brought to
+    224, the error of the sum decides.
+    """
+    step = source / target
+    centre = step * 0.5
+    for begin in range(0, first, STRIDE):
+        centre = _sums(centre, step, min(STRIDE, first - begin))[-1]
+    return _sums(centre, step, count - 1).astype(np.intp)
+
+
+def _sums(start: float, step: float, count: int) -> NDArray[np.float64]:
+    """Return `start` with 0 to `count` steps added one after the other."""
+    return np.cumsum(np.concatenate([[start], np.full(count, step)]))
 
 
 def _keys(x: NDArray[np.float64], a: float = -0.5) -> NDArray[np.float64]:

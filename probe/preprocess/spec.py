@@ -24,7 +24,7 @@ from probe.errors import UsageError
 
 # a new policy is a case in `_steps` here and in `Grid.of` of probe.preprocess.resize
 Resize = Literal["crop", "squash", "pad"]
-Interpolation = Literal["bilinear", "bicubic"]
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
 Channels = Literal["RGB", "BGR"]
 CropRounding = Literal["even", "down"]
 UInt8Image = NDArray[np.uint8]
@@ -57,10 +57,12 @@ class PreprocessSpec:
         side to `size` and fills the rest with `fill`: nothing is cut off and nothing is stretched.
     crop_fraction : float, in (0, 1]
         Rounded down to whole pixels, ``size / crop_fraction`` is at most `MAX_SIDE`.
-    interpolation : {"bilinear", "bicubic"}
-        With half-pixel centres. Bicubic is Keys' kernel with a = -0.5.
+    interpolation : {"bilinear", "bicubic", "nearest"}
+        With half-pixel centres. Bicubic is Keys' kernel with a = -0.5; nearest takes the one pixel
+        that a centre falls into.
     antialias : bool
-        Widen the kernel when shrinking, as Pillow does and TensorFlow by default does not.
+        Widen the kernel when shrinking, as Pillow does and TensorFlow by default does not. False
+        where `interpolation` is nearest, which has no kernel.
     crop_rounding : {"even", "down"}
         Where the crop begins if the margin is an odd number of pixels: ``even`` rounds the half
         pixel to the even one, as torchvision and timm do, and ``down`` rounds it down, as
@@ -115,8 +117,10 @@ class PreprocessSpec:
         right = self.resize != "pad" or self.crop_fraction == 1
         yield "crop_fraction", right, "1 where resize is pad, which cuts nothing off"
         right = self.interpolation in get_args(Interpolation)
-        yield "interpolation", right, "bilinear or bicubic"
+        yield "interpolation", right, "bilinear, bicubic or nearest"
         yield "antialias", isinstance(self.antialias, bool), "true or false"
+        right = self.interpolation != "nearest" or not self.antialias
+        yield "antialias", right, "false where interpolation is nearest, which averages no pixels"
         yield "crop_rounding", self.crop_rounding in get_args(CropRounding), "even or down"
         yield "channels", self.channels in get_args(Channels), "RGB or BGR"
         yield "scale", _finite(self.scale) and self.scale > 0, "a positive number"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -17,7 +17,7 @@ from probe.cache.key import canonical_json, preprocess_identity
 from probe.errors import UsageError
 from probe.preprocess import known_pixels
 from probe.preprocess.load import load_preprocess
-from probe.preprocess.resize import Window, resize_image
+from probe.preprocess.resize import Grid, Window, resize_image
 from probe.preprocess.spec import (
     CAFFE_BGR,
     CAFFENET,
@@ -124,9 +124,52 @@ def test_a_crop_is_that_of_the_whole_resized_image(
     assert difference <= (0 if antialias else 1)  # Pillow's affine sampling rounds its own way
 
 
+NEAREST = replace(TORCHVISION, interpolation="nearest", antialias=False)
+
+
+@given(
+    height=st.integers(1, 700),
+    width=st.integers(1, 700),
+    size=st.integers(1, 256),
+    fraction=st.sampled_from([1.0, 0.875, 0.5]),
+    resize=st.sampled_from(RESIZES),
+)
+@example(height=640, width=640, size=224, fraction=1.0, resize="squash")  # between two pixels
+@example(height=480, width=640, size=224, fraction=0.875, resize="crop")
+def test_the_nearest_pixel_is_the_one_that_pillow_takes(
+    height: int, width: int, size: int, fraction: float, resize: Resize
+) -> None:
+    fraction = 1.0 if resize == "pad" else fraction
+    spec = replace(NEAREST, size=size, resize=resize, crop_fraction=fraction)
+    image, grid = photo(height, width), Grid.of(spec, height, width)
+    whole = Image.fromarray(image).resize((grid.width, grid.height), Image.Resampling.NEAREST)
+    top, left = grid.offset(size)
+    expected = np.asarray(whole)[top : top + size, left : left + size]
+    if resize == "pad":
+        bordered = Image.new("RGB", (size, size), spec.fill)
+        bordered.paste(whole, ((size - grid.width) // 2, (size - grid.height) // 2))
+        expected = np.asarray(bordered)
+    np.testing.assert_array_equal(resize_image(image, spec), expected)
+
+
+def test_the_nearest_pixels_of_a_long_strip_are_pillows() -> None:
+    strip = photo(3, 20_000)
+    spec = replace(NEAREST, size=40, crop_fraction=1.0)  # the crop begins after 133,313 pixels
+    whole = Image.fromarray(strip).resize((266_666, 40), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(
+        resize_image(strip, spec), np.asarray(whole)[:, 133_313 : 133_313 + 40]
+    )
+
+
+def test_there_is_one_way_to_write_nearest() -> None:
+    with pytest.raises(UsageError, match="antialias is True, expected false where interpolation"):
+        replace(TORCHVISION, interpolation="nearest")
+    assert NEAREST.describe_resizing() == "shorter side to 256 then centre crop 224, nearest"
+
+
 def test_a_strip_costs_no_more_than_its_crop() -> None:
     strip = np.zeros((1, 60_000, 3), np.uint8)  # resized whole, it would take 9 GB
-    for spec in (TORCHVISION, replace(TORCHVISION, antialias=False)):
+    for spec in (TORCHVISION, replace(TORCHVISION, antialias=False), NEAREST):
         assert resize_image(strip, spec).shape == (224, 224, 3)
 
 

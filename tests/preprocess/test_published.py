@@ -85,7 +85,7 @@ def without(file: dict[str, Any], field: str) -> dict[str, Any]:
     ("file", "message"),
     [
         (VIT | {"resample": 1}, r"resample is 1, lanczos, .* \(bicubic\); choose a preproc"),
-        (VIT | {"resample": 0}, "resample is 0, nearest, and probe"),
+        (VIT | {"resample": 4}, "resample is 4, box, and probe"),
         (without(VIT, "resample"), "resample is missing"),
         (VIT | {"resample": True}, "resample is True"),
         (VIT | {"size": {"height": 224, "width": 192}}, "size is .* neither a square nor"),
@@ -122,7 +122,8 @@ def without(file: dict[str, Any], field: str) -> dict[str, Any]:
         (CONVNEXT | {"crop_pct": 1e-320}, "crop_pct is 1e-320"),
         (without(CONVNEXT, "crop_pct"), "crop_pct is missing"),
         (CONVNEXT | {"size": {"height": 224, "width": 224}}, "needs shortest_edge"),
-        (FILES["dinov3"]["file"] | {"resample": 3}, "resample is 3, whose overshoot"),
+        (FILES["dinov3"]["file"] | {"resample": 3}, "resample is 3, and probe does DINOv3ViT's"),
+        (FILES["dinov3"]["file"] | {"resample": 0}, "resample is 0, and probe does DINOv3ViT's"),
         (FILES["mobilevit"]["file"] | {"do_normalize": True}, "do_normalize is True"),
         (timm(interpolation="lanczos"), "interpolation is 'lanczos', and probe resizes by"),
         (timm(input_size=[3, 224, 192]), "input_size is .* square images of 3 channels"),
