@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,7 +133,10 @@ class FileImages:
         with ThreadPoolExecutor(self._workers) as pool:
             for start in range(0, len(todo), REMEMBERED_AT_ONCE):
                 paths = todo[start : start + REMEMBERED_AT_ONCE]
-                block = list(zip(paths, pool.map(function, paths), strict=True))
+                size = -(-len(paths) // self._workers)
+                parts = [paths[first : first + size] for first in range(0, len(paths), size)]
+                results = pool.map(lambda part: list(map(function, part)), parts)
+                block = list(zip(paths, chain.from_iterable(results), strict=True))
                 self._memo.put_many(
                     kind, [(path, stamps[path], r) for path, r in block if isinstance(r, bytes)]
                 )
