@@ -1,0 +1,402 @@
+"""From a folder of JPEGs to a sealed entry, against what the two cores allow.
+
+    PROBE_TEST_DATA=... python -m benchmarks.pipeline [--only resnet50,vgg16] [--rounds 3]
+    PROBE_TEST_DATA=... python -m benchmarks.pipeline --newcomer [--rounds 3]
+
+Everything runs in a process of its own. The processes take turns, one at a time, so that whatever
+else the machine does meets all of them; the best of all rounds counts. CPU seconds an image (user
+and system, all threads) stand beside each rate, since they move less on a busy machine.
+
+A pass lists and hashes the files, decodes and resizes them, runs the network, writes and seals.
+Only the start of the process and of the engine are left out. Its peers, where they are installed:
+
+- the bare network, fed from memory and nothing else, with all cores, in float32: ONNX Runtime as it
+  comes, OpenVINO for throughput, torch (torchvision's network, channels last, fed with floats that
+  are normalised already) and MXNet (fused, as with --engine mxnet);
+- decoding alone: Pillow's `open`, `convert`, one `resize`, and a crop, on two threads.
+
+Photographs are 500 x 375 pixels. The first five networks are heavy; their limit is the fastest bare
+network, as though decoding cost nothing. That of the others is 1 / (1 / network + 1 / decoding):
+both are measured alone on both cores, and share them in a pass. Parameters are drawn; rates do not
+depend on them.
+
+`--newcomer` is the whole job from the start of the process to the file on disk: 2,000 JPEGs of
+CIFAR-10, ResNet-18 at 64, by `probe extract` and by two scripts that somebody would write in a
+minute (`newcomer_torch.py`, `newcomer_onnx.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import save_file
+
+from benchmarks.common import PROBE, cifar10_folders
+from probe.backbones.catalog import BACKBONES
+from probe.backbones.cut import cut_network
+from probe.backbones.network import GAIN, INPUT, SHIFT
+from probe.backbones.spec import resolve_pool
+from probe.cache.store import Store
+from probe.engines import default_batch_size, make_engine
+from probe.extraction.extract import extract_features
+from probe.extraction.request import Prepared, Request, prepare
+from probe.preprocess.spec import TORCHVISION
+from tests.fakes import Silent
+from tests.parameters import draw_parameters
+
+BARE = ("onnxruntime", "openvino", "torch", "mxnet")
+CORES = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network over images, and the part of the limit that is asked for."""
+
+    backbone: str
+    layer: str
+    size: int
+    images: str  # photographs or cifar10
+    count: int
+    bar: float
+    shared: bool  # whether decoding counts in the limit
+
+    @property
+    def name(self) -> str:
+        return f"{self.backbone} at {self.size}"
+
+
+CASES = (
+    Case("vgg16", "pool5", 224, "photographs", 32, 0.95, shared=False),
+    Case("resnet50", "gap", 224, "photographs", 64, 0.95, shared=False),
+    Case("resnet18", "gap", 224, "photographs", 128, 0.95, shared=False),
+    Case("inception_v3", "gap", 299, "photographs", 32, 0.95, shared=False),
+    Case("densenet121", "gap", 224, "photographs", 64, 0.95, shared=False),
+    Case("efficientnet_lite0", "gap", 224, "photographs", 256, 0.95, shared=True),
+    Case("mobilenet_v2", "gap", 224, "photographs", 256, 0.95, shared=True),
+    Case("efficientnet_lite0", "gap", 64, "cifar10", 2000, 0.9, shared=True),
+    Case("vgg16", "pool5", 32, "cifar10", 500, 0.9, shared=True),
+)
+
+
+def write_photographs(folder: Path, count: int) -> Path:
+    """Cut photographs of 500 x 375 pixels out of scikit-learn's two."""
+    from sklearn.datasets import load_sample_images
+
+    rng, photos = np.random.default_rng(0), load_sample_images().images
+    for number in range(count):
+        image = photos[number % 2]
+        top, left = rng.integers(0, image.shape[0] - 375), rng.integers(0, image.shape[1] - 500)
+        target = folder / f"class{number % 2}" / f"{number:04d}.jpg"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[top : top + 375, left : left + 500]).save(target, quality=90)
+    return folder
+
+
+def prepared_pass(case: Case, folder: Path, state: Path, engine: str) -> Prepared:
+    """Decide a pass over the first images of each class."""
+    per_class = case.count // (2 if case.images == "photographs" else 10)
+    request = Request(
+        backbone=case.backbone, dataset=str(folder), cache_dir=state, weights="random:0",
+        layers=(case.layer,), size=case.size, engine=engine, per_class=per_class,
+        splits=() if case.images == "photographs" else ("train",),
+    )  # fmt: skip
+    return prepare(request)
+
+
+def passing(case: Case, folder: Path, state: Path, engine: str = "onnx") -> Callable[[], int]:
+    """Return a function that makes an entry from the files, in a fresh cache folder each time."""
+    first = prepared_pass(case, folder, state / "0", engine)
+    network = first.engine_for([(cut.layer, cut.pool) for cut in first.job.cuts])
+    memory = (state / "0" / "memo.sqlite").read_bytes()
+
+    def run() -> int:
+        cache = Path(tempfile.mkdtemp(dir=state))
+        (cache / "memo.sqlite").write_bytes(memory)  # of it, only the weights are used
+        job = prepared_pass(case, folder, cache, engine).job
+        extract_features(job, Store(cache), lambda _: network, Silent(), workers=CORES)
+        return int(job.count)
+
+    return run
+
+
+def decoding(case: Case, folder: Path) -> Callable[[], int]:
+    """Return a function that decodes and resizes the files as few lines of Pillow do."""
+    size, short = case.size, TORCHVISION.with_size(case.size).short_side
+    paths = sorted(folder.rglob("*.jpg"))[: min(case.count, 1000)]
+
+    def load(path: Path) -> np.ndarray:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+        scale = short / min(image.size)
+        sides = (max(int(image.width * scale), short), max(int(image.height * scale), short))
+        image = image.resize(sides, Image.Resampling.BILINEAR)
+        left, top = (sides[0] - size) // 2, (sides[1] - size) // 2
+        return np.asarray(image.crop((left, top, left + size, top + size)))
+
+    def run() -> int:
+        with ThreadPoolExecutor(CORES) as pool:
+            return sum(1 for _ in pool.map(load, paths, chunksize=16))
+
+    return run
+
+
+def bare(case: Case, runtime: str, place: Path) -> Callable[[], int]:
+    """Return a function that runs a few batches from memory through a runtime."""
+    spec, layer = BACKBONES[case.backbone], BACKBONES[case.backbone].layer(case.layer)
+    preprocess = TORCHVISION.with_size(case.size)
+    size = min(default_batch_size(case.size), 16 if case.size > 64 else 256)
+    times = max(case.count // size // 4, 2)
+    batch = np.random.default_rng(0).integers(
+        0, 256, (size, case.size, case.size, 3), dtype=np.uint8
+    )
+    parameters, cuts = draw_parameters(spec, layer), [(layer, resolve_pool(layer, None))]
+    if runtime == "mxnet":
+        engine = make_engine(spec, parameters, cuts, preprocess, batch_size=size, engine="mxnet")
+
+        def all_at_once() -> None:
+            for ticket in [engine.submit(batch) for _ in range(times)]:
+                engine.collect(ticket)
+
+    elif runtime == "torch":
+        all_at_once = _torch(case, batch, times)
+    else:
+        model = place / f"{runtime}.onnx"
+        network = cut_network(spec, cuts, preprocess)
+        gain, shift = preprocess.arithmetic()
+        model.write_bytes(_model(network, {**parameters, GAIN: gain, SHIFT: shift}, batch.shape))
+        all_at_once = (_onnxruntime if runtime == "onnxruntime" else _openvino)(model, batch, times)
+
+    def run() -> int:
+        all_at_once()
+        return times * size
+
+    return run
+
+
+def _model(network: Any, parameters: dict[str, Any], shape: Sequence[int]) -> bytes:
+    from onnx import numpy_helper
+
+    from probe.engines.onnx.graph import onnx_model, onnx_nodes
+
+    nodes, arrays = onnx_nodes(network, parameters)
+    whole = [numpy_helper.from_array(value, name) for name, value in arrays.items()]
+    outputs = dict.fromkeys(network.outputs)
+    made: bytes = onnx_model("bare", nodes, {INPUT: shape}, outputs, whole).SerializeToString()
+    return made
+
+
+def _onnxruntime(model: Path, batch: np.ndarray, times: int) -> Callable[[], None]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def all_at_once() -> None:
+        for _ in range(times):
+            session.run(None, {INPUT: batch})
+
+    return all_at_once
+
+
+def _openvino(model: Path, batch: np.ndarray, times: int) -> Callable[[], None]:
+    import openvino
+
+    hints = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+    queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", hints))
+
+    def all_at_once() -> None:
+        for _ in range(times):
+            queue.start_async({0: batch})
+        queue.wait_all()
+
+    return all_at_once
+
+
+def _torch(case: Case, batch: np.ndarray, times: int) -> Callable[[], None]:
+    import torch
+    import torchvision
+
+    if not hasattr(torchvision.models, case.backbone):
+        raise ImportError(f"torchvision has no {case.backbone}")
+    network = getattr(torchvision.models, case.backbone)(weights=None).eval()
+    network = (network.features if case.layer == "pool5" else network).to(
+        memory_format=torch.channels_last
+    )
+    floats = torch.from_numpy(batch.astype(np.float32) / 255).permute(0, 3, 1, 2)
+
+    def all_at_once() -> None:
+        with torch.inference_mode():
+            for _ in range(times):
+                network(floats)
+
+    return all_at_once
+
+
+def work(kind: str, case: Case, folder: Path) -> None:
+    """Be a process that runs once for every line that it reads, and says how fast that was."""
+    with tempfile.TemporaryDirectory() as name:
+        try:
+            if kind in BARE:
+                run = bare(case, kind, Path(name))
+            elif kind == "decoding":
+                run = decoding(case, folder)
+            else:
+                engine = kind.partition("-")[2] or "onnx"
+                run = passing(case, folder, Path(name), engine)
+            run()
+        except ImportError as error:
+            print(f"not measured: {error}", flush=True)
+            return
+        print("ready", flush=True)
+        for _ in sys.stdin:
+            before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+            images = run()
+            seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            print(images / seconds, used / images, flush=True)
+
+
+class Worker:
+    """A process as `work` describes it, and the best that was seen of it."""
+
+    def __init__(self, kind: str, case: Case, folder: Path) -> None:
+        arguments = ["--worker", kind, str(CASES.index(case)), str(folder)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.pipeline", *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.rate, self.cpu = 0.0, float("inf")
+        self.missing = self._line().partition("not measured: ")[2]
+
+    def _line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def measure(self) -> None:
+        assert self._process.stdin is not None
+        print("go", file=self._process.stdin, flush=True)
+        rate, cpu = map(float, self._line().split())
+        self.rate, self.cpu = max(self.rate, rate), min(self.cpu, cpu)
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def compare(case: Case, folder: Path, rounds: int) -> None:
+    kinds = ["pass", "decoding", *BARE]
+    if case.size == 64:
+        kinds.append("pass-mxnet")
+    workers = {kind: Worker(kind, case, folder) for kind in kinds}
+    there = {kind: one for kind, one in workers.items() if not one.missing}
+    for _ in range(rounds):
+        for one in there.values():
+            one.measure()
+    for one in workers.values():
+        one.close()
+    print(f"{case.name}, {case.count} of {case.images}")
+    for kind, one in workers.items():
+        told = one.missing or f"{one.rate:9.1f} images/s, {one.cpu * 1e3:8.3f} ms of CPU an image"
+        print(f"    {kind:12} {told}")
+    peers = [there[kind] for kind in BARE if kind in there]
+    seconds, cpu = 1 / max(one.rate for one in peers), min(one.cpu for one in peers)
+    if case.shared:
+        seconds, cpu = seconds + 1 / there["decoding"].rate, cpu + there["decoding"].cpu
+    passed = there["pass"]
+    print(f"    limit        {1 / seconds:9.1f} images/s, {cpu * 1e3:8.3f} ms of CPU an image")
+    print(
+        f"    the pass has {passed.rate * seconds:.2f} of it by time and {cpu / passed.cpu:.2f} by "
+        f"CPU, bar {case.bar}"
+    )
+    if "pass-mxnet" in there:
+        times = there["pass"].rate / there["pass-mxnet"].rate
+        print(f"    {times:.2f} times the pass with --engine mxnet, bar 2.5")
+    sys.stdout.flush()
+
+
+def newcomer(rounds: int) -> None:
+    """Time three ways to features of 2,000 images, from the start of the process."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        folder = cifar10_folders(root / "images", train=160, test=40)
+        spec = BACKBONES["resnet18"]
+        layer, preprocess = spec.layer("gap"), TORCHVISION.with_size(64)
+        parameters, model = draw_parameters(spec, layer), root / "resnet18.onnx"
+        weights = root / "resnet18.safetensors"
+        save_file(parameters, weights)
+        gain, shift = preprocess.arithmetic()
+        network = cut_network(spec, [(layer, "none")], preprocess)
+        shape = ["images", 64, 64, 3]
+        model.write_bytes(_model(network, {**parameters, GAIN: gain, SHIFT: shift}, shape))
+        ways = {
+            "probe extract": lambda out: [
+                *PROBE, "extract", "--backbone", "resnet18", "--weights", str(weights),
+                "--preprocess", "torchvision", "--size", "64", "--dataset", str(folder),
+                "--cache-dir", out, "--json",
+            ],
+            "torch script": lambda out: [
+                sys.executable, "benchmarks/newcomer_torch.py", str(folder), f"{out}.npy"
+            ],
+            "ONNX Runtime script": lambda out: [
+                sys.executable, "benchmarks/newcomer_onnx.py", str(model), str(folder), f"{out}.npy"
+            ],
+        }  # fmt: skip
+        best = {way: [float("inf"), float("inf")] for way in ways}
+        for number in range(rounds):
+            for way, command in ways.items():
+                before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+                out = str(root / f"{number}{way}")
+                done = subprocess.run(command(out), capture_output=True, check=False)
+                seconds = time.perf_counter() - started
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                if done.returncode:
+                    print(way, "failed:", done.stderr.decode().strip().splitlines()[-1])
+                    continue
+                best[way] = [min(best[way][0], seconds), min(best[way][1], used)]
+        for way, (seconds, used) in best.items():
+            print(f"{way:20} {seconds:6.1f} s, {used:6.1f} s of CPU")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="backbones or backbone@size, separated by commas")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--newcomer", action="store_true")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        kind, number, folder = options.worker
+        work(kind, CASES[int(number)], Path(folder))
+        return
+    if options.newcomer:
+        newcomer(options.rounds)
+        return
+    names = options.only.split(",") if options.only else None
+    with tempfile.TemporaryDirectory() as name:
+        places: dict[str, Path] = {}
+        for case in CASES:
+            if names and not {case.backbone, f"{case.backbone}@{case.size}"} & set(names):
+                continue
+            if case.images not in places:
+                target = Path(name) / case.images
+                places[case.images] = (
+                    write_photographs(target, 256)
+                    if case.images == "photographs"
+                    else cifar10_folders(target, train=200, test=1)
+                )
+            compare(case, places[case.images], options.rounds)
+
+
+if __name__ == "__main__":
+    main()
