@@ -52,7 +52,9 @@ UNCHANGED = 1e-6
 USUAL_SIDE = 224  # pixels, where neither the file nor its publisher says
 PREPROCESS_KEY = "probe.preprocess"
 HUB = re.compile(r"models--.+?--(?P<name>.+)")  # a folder of Hugging Face's download cache
-MODEL = re.compile(r"model(?P<variant>[._-].*)?")  # what such files are called there
+MODEL = re.compile(
+    r"(?P<part>vision_)?model(?P<variant>[._-].*)?"
+)  # what such files are called there
 Values = Mapping[str, NDArray[Any]]
 
 
@@ -170,7 +172,8 @@ def _name_of(path: Path) -> str:
     stem, folder = path.stem, _published_folder(path.absolute())
     if found := MODEL.fullmatch(stem):
         hub = HUB.fullmatch(folder.parent.parent.name)
-        stem = (hub["name"] if hub else folder.name) + (found["variant"] or "")
+        part = "-vision" if found["part"] else ""
+        stem = (hub["name"] if hub else folder.name) + part + (found["variant"] or "")
     return (re.sub(r"[^\w.-]+", "-", stem).strip("-.") or "network")[:80] + ENDING
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import probe
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PRESETS, PreprocessSpec
+from probe.weights.foreign import network_name
 from tests.backbones.foreign_graphs import SIZE, convolutions, saved, transformer
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
@@ -131,3 +132,18 @@ def test_arrays_behind_links_are_read(tmp_path: Path) -> None:
     (shown / "model.onnx_data").symlink_to(blobs / "two")
     found = rows(shown / "model.onnx", tmp_path)
     assert off(found, truth(fed(PRESETS[PREPROCESS]))["features"]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("resnet.onnx", "resnet"),
+        ("birds/model.onnx", "birds"),
+        ("birds/onnx/model_fp16.onnx", "birds_fp16"),
+        ("clip/onnx/vision_model.onnx", "clip-vision"),
+        ("models--org--net/snapshots/1f2e/onnx/model.onnx", "net"),
+        ("my nets/model.onnx", "my-nets"),
+    ],
+)
+def test_name_is_the_folders_where_the_file_says_model(file: str, name: str) -> None:
+    assert network_name(f"/somewhere/{file}") == f"{name}.onnx"
