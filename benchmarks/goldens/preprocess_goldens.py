@@ -1,7 +1,7 @@
-"""Golden pixels of the image processors of transformers, timm and torchvision.
+"""Golden pixels of the image processors of transformers, OpenCLIP, timm and torchvision.
 
     python -m venv pv && pv/bin/pip install torch==2.14.1 torchvision==0.29.1 timm==1.0.31 \
-        transformers==5.24.0 Pillow==13.0.0 scikit-learn==1.9.1
+        transformers==5.24.0 open_clip_torch==3.3.0 Pillow==13.0.0 scikit-learn==1.9.1
     pv/bin/python -m benchmarks.goldens.preprocess_goldens         # in the repository's root
 
 writes tests/preprocess/goldens.json: the file that each program writes about a preprocessing
@@ -23,11 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import PIL
 import timm
 import torchvision
 import transformers
 from numpy.typing import NDArray
+from open_clip.push_to_hf_hub import save_config_for_hf as save_open_clip
 from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from timm.models._hub import save_config_for_hf
@@ -124,6 +126,15 @@ TIMM = (
     "mobilenetv3_large_100.ra_in1k", "dpn68.mx_in1k", "levit_128s.fb_dist_in1k",
     "inception_v3.tf_in1k", "hrnet_w18_small.ms_in1k", "coatnet_0_rw_224.sw_in1k",
 )  # fmt: skip
+# name -> side of the input, and how OpenCLIP's own list of weights has them preprocessed
+OPEN_CLIP: dict[str, tuple[int, dict[str, Any]]] = {
+    "ViT-B-32": (224, {}),
+    "ViT-L-14-336": (336, {}),
+    "ViT-B-16-SigLIP-256": (256, open_clip.get_pretrained_cfg("ViT-B-16-SigLIP-256", "webli")),
+    "ViT-L-14-CLIPA": (224, open_clip.get_pretrained_cfg("ViT-L-14-CLIPA", "datacomp1b")),
+    "MobileCLIP-S1": (256, open_clip.get_pretrained_cfg("MobileCLIP-S1", "datacompdr")),
+    "random in training": (97, {"interpolation": "random", "resize_mode": "squash"}),
+}
 TORCHVISION = (
     "ResNet50_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2",
     "EfficientNet_B1_Weights.IMAGENET1K_V2", "Swin_V2_T_Weights.IMAGENET1K_V1",
@@ -178,8 +189,29 @@ def processors() -> Iterator[tuple[str, str, Any, Any]]:
         yield name, json.dumps(fields), pillow, tensors
 
 
+def of_open_clip() -> Iterator[tuple[str, str, Program]]:
+    """Yield a name, the text of ``open_clip_config.json``, and what OpenCLIP does by this file."""
+    for name, (side, stated) in OPEN_CLIP.items():
+        small = {"layers": 1, "width": 64, "head_width": 32, "patch_size": side // 7}
+        model_cfg = {
+            "embed_dim": 32, "vision_cfg": small | {"image_size": side},
+            "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 32, "layers": 1,
+                         "heads": 1},
+        }  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "open_clip_config.json")
+            path.write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": stated}))
+            for _ in range(2):  # the second time from the file that OpenCLIP writes
+                model, _, transform = open_clip.create_model_and_transforms(
+                    f"local-dir:{folder}", load_weights=False
+                )
+                save_open_clip(model, path, model_cfg)
+            run = lambda image, one=transform: one(image).numpy()  # noqa: E731
+            yield name, path.read_text(), run
+
+
 def main() -> None:
-    goldens: dict[str, Any] = {"transformers": {}, "timm": {}, "torchvision": {}}
+    goldens: dict[str, Any] = {"transformers": {}, "open_clip": {}, "timm": {}, "torchvision": {}}
     for name, text, pillow, tensors in processors():
         found = golden(of_transformers(pillow))
         goldens["transformers"][name] = {"file": json.loads(text), **found}
@@ -191,6 +223,8 @@ def main() -> None:
         ]
         most, several = max(one.max() for one in far), max((one > 1.01).mean() for one in far)
         print(f"{name}: tensors differ by up to {most:.2f}, {several:.1e} by more than 1")
+    for name, text, run in of_open_clip():
+        goldens["open_clip"][name] = {"file": json.loads(text), **golden(run)}
     for name in TIMM:
         model = timm.create_model(name, pretrained=False)
         transform = create_transform(**resolve_model_data_config(model))
@@ -219,8 +253,8 @@ def main() -> None:
     }
     goldens["made with"] = {
         "python": sys.version.split()[0], "transformers": transformers.__version__,
-        "timm": timm.__version__, "torchvision": torchvision.__version__,
-        "Pillow": PIL.__version__,
+        "open_clip": open_clip.__version__, "timm": timm.__version__,
+        "torchvision": torchvision.__version__, "Pillow": PIL.__version__,
     }  # fmt: skip
     lines = [
         f" {json.dumps(group)}: {{\n"

@@ -18,7 +18,7 @@ def load_preprocess(text: str) -> PreprocessSpec:
     text : str
         The name of a preset; a member of torchvision's weight enums, such as
         ``ResNet50_Weights.IMAGENET1K_V2``; a JSON file with the fields of a `PreprocessSpec`, of
-        transformers (``preprocessor_config.json``) or of timm; or a folder with such a file.
+        transformers (``preprocessor_config.json``), OpenCLIP or timm; or a folder with such a file.
 
     Raises
     ------
@@ -33,8 +33,8 @@ def load_preprocess(text: str) -> PreprocessSpec:
         found = published_in(path)
         if found is None:
             raise UsageError(
-                f"--preprocess {text}: this folder has no preprocessor_config.json, and no "
-                "config.json of timm"
+                f"--preprocess {text}: this folder has no preprocessor_config.json, no "
+                "open_clip_config.json, and no config.json of timm"
             )
         return found
     if not path.is_file():

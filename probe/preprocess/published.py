@@ -1,18 +1,20 @@
 """Read the preprocessing that others publish beside their networks.
 
-Two forms are understood: the ``preprocessor_config.json`` of transformers' image processors, and
-timm's ``config.json`` with its ``pretrained_cfg``. What they say is followed to the pixel, or is
+Three forms are understood: the ``preprocessor_config.json`` of transformers' image processors,
+OpenCLIP's ``open_clip_config.json``, and timm's ``config.json`` with its ``pretrained_cfg``. What
+they say is followed to the pixel, or is
 refused with the field that stands in the way; nothing is approximated. A processor of transformers
 whose name is unknown is refused, too, since some do more than their fields say.
 
 The pixels are those of the processors that resize with Pillow, which transformers had first, and of
-timm's evaluation. The processors that resize torch tensors ("fast" ones) round differently, by a
-grey level or two (docs/published.md).
+OpenCLIP's and timm's evaluation. The processors that resize torch tensors ("fast" ones) round
+differently, by a grey level or two (docs/published.md).
 
 References
 ----------
 transformers 5.24: image_processing_backends.py, models/*/image_processing_pil_*.py; timm 1.0.31:
-data/config.py (`resolve_data_config`), data/transforms_factory.py (`transforms_imagenet_eval`).
+data/config.py (`resolve_data_config`), data/transforms_factory.py (`transforms_imagenet_eval`);
+open_clip 3.3: factory.py (`create_model`), transform.py (`image_transform`).
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ from probe.preprocess.spec import (
 
 PROCESSOR_FILE = "preprocessor_config.json"
 NESTED_FILE = "processor_config.json"  # newer: that of texts and images together
+OPEN_CLIP_FILE = "open_clip_config.json"
 CONFIG_FILE = "config.json"
 MAX_BYTES = 1 << 24  # a config.json may list the names of 21,000 classes
 SHOWN = 80  # characters of a value that a message repeats
@@ -69,6 +72,11 @@ _OF_ONE = {
     "EfficientNet": {"rescale_offset", "include_top"},
     "MobileViT": {"do_flip_channel_order"},
 }
+_OPEN_CLIP = {  # fields of preprocess_cfg and what they are where missing or null
+    "size": 224, "mode": "RGB", "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711], "interpolation": "bicubic",
+    "resize_mode": "shortest", "fill_color": 0,
+}  # fmt: skip
 _USUAL_STEMS = ("model", "pytorch_model", "tf_model", "open_clip_model", "open_clip_pytorch_model")
 _NETWORKS = (".safetensors", ".bin", ".pth", ".pt", ".ckpt", ".onnx", ".h5", ".keras", ".params")
 _LEAST_SHARE = 0.01  # a smaller crop_pct is a mistake
@@ -80,8 +88,8 @@ def read_published(path: Path) -> PreprocessSpec:
     Parameters
     ----------
     path : Path
-        A ``preprocessor_config.json`` of transformers, or JSON of timm: its ``config.json``, or the
-        ``pretrained_cfg`` alone.
+        A ``preprocessor_config.json`` of transformers, an ``open_clip_config.json``, or JSON of
+        timm: its ``config.json``, or the ``pretrained_cfg`` alone.
 
     Raises
     ------
@@ -92,8 +100,8 @@ def read_published(path: Path) -> PreprocessSpec:
     spec = decode_published(read_json(path), str(path))
     if spec is None:
         raise UsageError(
-            f"{path}: neither a preprocessor_config.json of transformers nor a config of timm with "
-            f"pretrained_cfg; {OWN}"
+            f"{path}: neither a preprocessor_config.json of transformers, an open_clip_config.json "
+            f"nor a config of timm with pretrained_cfg; {OWN}"
         )
     return spec
 
@@ -122,7 +130,11 @@ def published_in(folder: Path) -> PreprocessSpec | None:
 def published_files(folder: Path) -> list[Path]:
     """Return the files of a folder that state a preprocessing, the most telling first."""
     found = [path] if (path := folder / PROCESSOR_FILE).is_file() else []
-    for name, field in ((NESTED_FILE, "image_processor"), (CONFIG_FILE, "pretrained_cfg")):
+    telling = (
+        (NESTED_FILE, "image_processor"), (OPEN_CLIP_FILE, "model_cfg"),
+        (CONFIG_FILE, "pretrained_cfg"),
+    )  # fmt: skip
+    for name, field in telling:
         path = folder / name
         if path.is_file() and field in _fields(path):
             found.append(path)
@@ -170,7 +182,7 @@ def _is_the_published_one(model: Path) -> bool:
 
 
 def decode_published(data: object, where: str) -> PreprocessSpec | None:
-    """Return the preprocessing that decoded JSON describes, or None if it has neither form.
+    """Return the preprocessing that decoded JSON describes, or None if it has none of the forms.
 
     Raises
     ------
@@ -182,10 +194,10 @@ def decode_published(data: object, where: str) -> PreprocessSpec | None:
     try:
         if isinstance(nested := data.get("image_processor"), dict):
             return _transformers(nested, where)
-        if "pretrained_cfg" in data:
-            return _timm(data["pretrained_cfg"], data.get("architecture"), where)
-        if isinstance(data.get("input_size"), list):
-            return _timm(data, data.get("architecture"), where)
+        if "model_cfg" in data:
+            return _open_clip(data, where)
+        if "pretrained_cfg" in data or isinstance(data.get("input_size"), list):
+            return _timm(data.get("pretrained_cfg", data), data.get("architecture"), where)
         if {"image_processor_type", "feature_extractor_type", "do_resize"} & set(data):
             return _transformers(data, where)
     except UsageError as error:
@@ -397,6 +409,39 @@ def _timm(data: object, architecture: object, where: str) -> PreprocessSpec:
         scale=1 / 255,
         mean=_triple(data, "mean", where) if data.get("mean") else IMAGENET_MEAN,
         std=_triple(data, "std", where) if data.get("std") else IMAGENET_STD,
+    )  # fmt: skip
+
+
+def _open_clip(data: dict[str, Any], where: str) -> PreprocessSpec:
+    """Return the preprocessing of OpenCLIP's evaluation.
+
+    The side of the input is the network's, whatever ``preprocess_cfg`` says about it.
+    """
+    model, stated = data["model_cfg"], data.get("preprocess_cfg", {})
+    vision = model.get("vision_cfg") if isinstance(model, dict) else None
+    if not isinstance(vision, dict):
+        raise _refusal(where, "model_cfg", model, "expected an object with vision_cfg")
+    if not isinstance(stated, dict):
+        raise _refusal(where, "preprocess_cfg", stated, "expected an object")
+    for field in sorted(set(stated) - set(_OPEN_CLIP)):
+        raise _refusal(where, field, stated[field], "which probe does not know of OpenCLIP")
+    cfg = _OPEN_CLIP | {field: value for field, value in stated.items() if value is not None}
+    size = vision.get("image_size", 224)
+    side = size[0] if isinstance(size, list) and len(size) == 2 and size[0] == size[1] else size
+    if type(side) is not int or side < 1:
+        raise _refusal(where, "image_size", size, "expected the side of a square in pixels")
+    if cfg["mode"] != "RGB":
+        raise _refusal(where, "mode", cfg["mode"], "expected RGB")
+    kernel, mode = cfg["interpolation"], cfg["resize_mode"]
+    if kernel not in ("bilinear", "bicubic", "random"):
+        raise _refusal(where, "interpolation", kernel, "and OpenCLIP has bilinear, bicubic, random")
+    if mode not in ("shortest", "squash"):
+        known = "and probe does as shortest and squash do"
+        raise _refusal(where, "resize_mode", mode, known + " (longest adds a border)")
+    return PreprocessSpec(
+        name="open_clip", size=side, resize="squash" if mode == "squash" else "crop",
+        interpolation="bilinear" if kernel == "bilinear" else "bicubic",  # random: in training
+        scale=1 / 255, mean=_triple(cfg, "mean", where), std=_triple(cfg, "std", where),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """Published preprocessing gives the pixels of the program that wrote it.
 
-The goldens hold the files as transformers and timm write them, and what those programs make of
-seven photographs (benchmarks/goldens/preprocess_goldens.py).
+The goldens hold the files as transformers, OpenCLIP and timm write them, and what those programs
+make of seven photographs (benchmarks/goldens/preprocess_goldens.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ from probe.preprocess.spec import PreprocessSpec
 from tests.preprocess.photographs import photographs
 
 GOLDENS = json.loads(Path(__file__).with_name("goldens.json").read_text())
-FILES = {name: one for group in ("transformers", "timm") for name, one in GOLDENS[group].items()}
+FILES = {
+    name: one
+    for group in ("transformers", "open_clip", "timm")
+    for name, one in GOLDENS[group].items()
+}
 
 
 def assert_same_pixels(spec: PreprocessSpec, golden: dict[str, Any]) -> None:
@@ -75,6 +79,13 @@ TIMM = FILES["resnet50.a1_in1k"]["file"]
 
 def timm(**fields: object) -> dict[str, Any]:
     return TIMM | {"pretrained_cfg": TIMM["pretrained_cfg"] | fields}
+
+
+OPEN_CLIP = FILES["ViT-B-32"]["file"]
+
+
+def open_clip(**fields: object) -> dict[str, Any]:
+    return OPEN_CLIP | {"preprocess_cfg": OPEN_CLIP["preprocess_cfg"] | fields}
 
 
 def without(file: dict[str, Any], field: str) -> dict[str, Any]:
@@ -132,6 +143,16 @@ def without(file: dict[str, Any], field: str) -> dict[str, Any]:
         (timm(crop_pct=1.15), "crop_pct is 1.15, .* black border"),
         (timm(crop_mode="border"), "crop_mode is 'border', and probe does as center and squash"),
         (timm(mean=[0.5]), "mean is .0.5., expected three numbers"),
+        (open_clip(resize_mode="longest"), r"resize_mode is 'longest', .* \(longest adds a border"),
+        (open_clip(interpolation="nearest"), "interpolation is 'nearest', and OpenCLIP has"),
+        (open_clip(interpolation=["bicubic"]), r"interpolation is \['bicubic'\], and OpenCLIP has"),
+        (open_clip(mode="L"), "mode is 'L', expected RGB"),
+        (open_clip(mean=[0.5]), "mean is .0.5., expected three numbers"),
+        (open_clip(gamma=2.2), "gamma is 2.2, which probe does not know of OpenCLIP"),
+        ({"model_cfg": {"vision_cfg": {"image_size": [224, 160]}}}, "image_size is .224, 160."),
+        ({"model_cfg": {"vision_cfg": {"image_size": None}}}, "image_size is missing, expected"),
+        ({"model_cfg": {"embed_dim": 512}}, "model_cfg is .*, expected an object with vision_cfg"),
+        ({"model_cfg": {"vision_cfg": {}}, "preprocess_cfg": 3}, "preprocess_cfg is 3, expected"),
         ({"pretrained_cfg": "resnet50"}, "pretrained_cfg is 'resnet50', expected an object"),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
@@ -139,7 +160,9 @@ def without(file: dict[str, Any], field: str) -> dict[str, Any]:
 def test_what_cannot_be_said_exactly_is_refused(
     file: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    path = tmp_path / ("config.json" if "pretrained_cfg" in file else "preprocessor_config.json")
+    telling = {"pretrained_cfg": "config.json", "model_cfg": "open_clip_config.json"}
+    named = [name for field, name in telling.items() if field in file]
+    path = tmp_path / (named or ["preprocessor_config.json"])[0]
     path.write_text(json.dumps(file))
     reads = (
         read_published,
@@ -170,6 +193,13 @@ def test_timms_larger_test_input_is_left_alone_as_timm_does(tmp_path: Path) -> N
     assert read_published(path).identity() == decode(TIMM).identity()
 
 
+def test_the_side_is_that_of_open_clips_network_and_the_rest_has_its_defaults() -> None:
+    bare = {"model_cfg": {"vision_cfg": {"image_size": [336, 336]}, "text_cfg": {}}}
+    other_size = bare | {"preprocess_cfg": {"size": 224, "resize_mode": None}}
+    for file in (bare, other_size):
+        assert decode(file).identity() == decode(FILES["ViT-L-14-336"]["file"]).identity()
+
+
 def decode(file: dict[str, Any]) -> PreprocessSpec:
     from probe.preprocess.published import decode_published
 
@@ -191,6 +221,8 @@ def test_a_folder_is_read_whichever_of_its_files_tells(tmp_path: Path) -> None:
     assert published_in(tmp_path) == decode(CLIP)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(CLIP))
     assert load_preprocess(str(tmp_path)) == decode(CLIP)
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(OPEN_CLIP))
+    assert load_preprocess(str(tmp_path)) == decode(CLIP)  # but for how they round a crop
     (tmp_path / "config.json").write_text(json.dumps(TIMM))
     with pytest.raises(UsageError, match=r"preprocessor_config.json says .*, and config.json says"):
         published_in(tmp_path)
