@@ -40,7 +40,7 @@ SPEC = re.compile(
 # the network of a file: layers there are named as its author liked
 FOREIGN = re.compile(
     r"(?P<backbone>[\w.-]+\.onnx)(/(?P<layers>[^@]+?)(:(?P<pool>avg|max|cls|flatten|none))?)?"
-    r"(@(?P<size>\d+)(:(?P<resize>[a-z]+))?)?(?P<weights>)"
+    r"(@(?P<size>\d+)(:(?P<resize>[a-z]+))?(=(?P<weights>.+))?)?"
 )
 GRAMMAR = "BACKBONE[/LAYER[+LAYER][:POOL]][@SIZE[:RESIZE]][=WEIGHTS]"
 
@@ -174,6 +174,9 @@ def candidates(texts: Sequence[str], defaults: Defaults) -> list[Candidate]:
     named = [parse_candidate(text) for text in texts if text.strip()]
     if not named:
         raise UsageError("--backbones: name at least one; `probe backbones list` has them all")
+    for one in named:
+        if one.backbone not in BACKBONES and one.place is None:
+            raise UsageError(f"--backbones {one.text}: there is no file {one.backbone}")
     _check_defaults(named, defaults)
     found: dict[Candidate, None] = {}
     for one in named:
@@ -236,9 +239,14 @@ def assignments(option: str, texts: Sequence[str], named: Sequence[str]) -> dict
         There is no name, or it is given twice.
     """
     found: dict[str, str] = {}
-    backbones = {parse_candidate(text).backbone for text in named if text.strip()}
+    asked = [parse_candidate(text) for text in named if text.strip()]
+    backbones = {one.backbone for one in asked}
+    places = {one.place: one.backbone for one in asked if one.place}
     for text in texts:
+        place = next((one for one in places if text.startswith(f"{one}=")), None)
         name, equals, value = text.partition("=")
+        if place is not None:
+            name, value = places[place], text.removeprefix(f"{place}=")
         if name not in BACKBONES and name not in backbones and len(backbones) == 1:
             (name,), equals, value = backbones, "=", text
         if not (name and equals and value):
@@ -292,7 +300,9 @@ def matching(text: str, names: Sequence[str]) -> str:
         if read_name(name) is None:  # an entry's
             continue
         one = parse_candidate(name)
-        asked = (wanted.pool, wanted.size, wanted.resize, wanted.weights, *wanted.layers)
+        brought = wanted.place if one.weights else None  # where two networks have one name
+        weights = wanted.weights or brought
+        asked = (wanted.pool, wanted.size, wanted.resize, weights, *wanted.layers)
         has = (one.pool, one.size, one.resize, one.weights, *one.layers)
         agrees = all(a in (None, h) for a, h in zip(asked, has, strict=False))
         if one.backbone == wanted.backbone and agrees:

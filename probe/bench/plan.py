@@ -6,7 +6,6 @@ import logging
 import math
 import shutil
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -313,13 +312,23 @@ def make_plan(
 
 def _distinct(passes: Sequence[Pass]) -> list[Pass]:
     """Drop passes that repeat an earlier one, and give those with other weights distinct names."""
-    kept: list[Pass] = []
+    kept: dict[tuple[object, ...], Pass] = {}
     for one in passes:
-        alike = (one.names, one.weights, one.reason)
-        if alike not in [(other.names, other.weights, other.reason) for other in kept]:
-            kept.append(one)
-    counts = Counter(name for one in kept for name in one.names)
+        keys = tuple(cut.key.digest for cut in one.prepared.job.cuts) if one.prepared else ()
+        kept.setdefault((one.names, keys, one.reason), one)
+    alike: dict[str, list[Pass]] = {}
+    for one in kept.values():
+        for name in one.names:
+            alike.setdefault(name, []).append(one)
+
+    def told_apart(name: str, one: Pass) -> str:
+        if len(alike[name]) == 1:
+            return name
+        if len({other.weights for other in alike[name]}) == len(alike[name]):
+            return f"{name}={one.weights}"
+        return f"{name}={one.candidate.place or one.candidate.weights or one.weights}"
+
     return [
-        replace(one, names=tuple(n if counts[n] == 1 else f"{n}={one.weights}" for n in one.names))
-        for one in kept
+        replace(one, names=tuple(told_apart(name, one) for name in one.names))
+        for one in kept.values()
     ]

@@ -105,9 +105,10 @@ def _by_pass(
     passes: Sequence[Pass], entries: Sequence[FeatureSet]
 ) -> list[tuple[Pass, list[FeatureSet]]]:
     """Return each pass once, with all its cuts: two layers of one network cost it once."""
-    found: dict[tuple[str, str, int | None], tuple[Pass, list[FeatureSet]]] = {}
+    found: dict[tuple[object, ...], tuple[Pass, list[FeatureSet]]] = {}
     for one, entry in zip(passes, entries, strict=True):
-        key = (one.candidate.backbone, one.weights, one.size)
+        path = one.prepared.weights.path if one.prepared else None
+        key = (one.candidate.backbone, one.weights, path, one.size)
         known, own = found.get(key, (replace(one, cuts=()), []))
         found[key] = replace(known, cuts=known.cuts + one.cuts), [*own, entry]
     return list(found.values())

@@ -132,7 +132,7 @@ def _show(made: Bundle, target: Path, *, as_json: bool) -> None:
     rows = {
         "bundle": f"{console.place(target)}  ({console.size(size)})",
         **_networks(made),
-        "licence": about.licence,
+        "licence": about.licence.removeprefix("licence "),
         "classes": f"{len(classes)}: {', '.join(classes[:8])}" + " ..." * (len(classes) > 8),
     }
     if about.heads:

@@ -212,6 +212,7 @@ def _foreign(node: Node, made: _Translation) -> None:
     copy.CopyFrom(node.settings["proto"])
     now = (*node.inputs, *node.tensors, node.output, *node.others)
     rename(copy, dict(zip(node.settings["names"], now, strict=True)))
+    copy.name = node.output  # its own may be another network's, too
     made.nodes.append(copy)
 
 
