@@ -163,12 +163,17 @@ def published_beside(model: Path) -> tuple[Path, PreprocessSpec] | None:
     return (found[0], spec) if spec else None
 
 
+def config_beside(model: Path) -> dict[str, Any]:
+    """Return the fields of the ``config.json`` that speaks of a file, or none."""
+    path = model.parent / CONFIG_FILE
+    if model.parent.name == "onnx" and not path.is_file():
+        path = model.parent.parent / CONFIG_FILE
+    return _fields(path) if path.is_file() and _is_the_published_one(model) else {}
+
+
 def architecture_beside(model: Path) -> str:
     """Return which network of timm's a file holds by the ``config.json`` beside it, or nothing."""
-    path = model.parent / CONFIG_FILE
-    if not path.is_file() or not _is_the_published_one(model):
-        return ""
-    fields = _fields(path)
+    fields = config_beside(model)
     return str(fields.get("architecture", "")) if "pretrained_cfg" in fields else ""
 
 

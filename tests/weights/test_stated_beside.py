@@ -163,6 +163,29 @@ def test_timms_look_alikes_are_told_by_its_config_and_by_name(
     assert (backbone in fitting_backbones(file)) == right
 
 
+@pytest.mark.parametrize("layers", [18, 50])
+@pytest.mark.parametrize(
+    ("config", "right"),
+    [
+        ({}, True),
+        ({"downsample_in_bottleneck": False, "hidden_act": "relu"}, True),
+        ({"downsample_in_bottleneck": True}, False),
+        ({"downsample_in_first_stage": True}, False),
+        ({"hidden_act": "gelu"}, False),
+        ({"hidden_act": "gelu", "model_type": "another program's"}, True),
+    ],
+)
+def test_another_resnet_of_transformers_is_told_by_its_config(
+    layers: int, config: dict[str, object], right: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "resnet"} | config))
+    names = published.transformers_resnet(layers)
+    file = replace(pretend(names, "safetensors"), path=tmp_path / "model.safetensors")
+    assert (f"resnet{layers}" in fitting_backbones(file)) == right
+    elsewhere = replace(file, path=tmp_path / "other" / "model.safetensors")
+    assert f"resnet{layers}" in fitting_backbones(elsewhere)
+
+
 def test_a_config_that_comes_later_is_seen(tmp_path: Path) -> None:
     arrays = draw(published.resnet(18))
     path = writers.write_safetensors(tmp_path / "model.safetensors", arrays)

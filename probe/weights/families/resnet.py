@@ -10,7 +10,8 @@ epsilon is 1.001e-5 and the zoo's 1e-5; the difference goes into the running var
 exact. Keras's v2 is another network than Gluon's, so it is recognised and refused.
 
 timm's resnetblur and resnetaa have torchvision's names and shapes and blur before they stride. Only
-the file's name tells them, or timm's ``config.json`` beside it.
+the file's name tells them, or timm's ``config.json`` beside it. In the same way the ``config.json``
+of transformers can say that a network strides elsewhere, or has another activation.
 
 References
 ----------
@@ -26,7 +27,7 @@ import re
 from dataclasses import replace
 
 from probe.backbones.spec import BackboneSpec
-from probe.preprocess.published import architecture_beside
+from probe.preprocess.published import architecture_beside, config_beside
 from probe.weights.naming import (
     GLUON_EPSILON,
     GLUON_FORMATS,
@@ -61,6 +62,10 @@ _TRANSFORMERS_STEM = {
     "features.1": "resnet.embedder.embedder.normalization",
     "output": "classifier.1",
 }
+# fields of transformers' configuration that change the network, and no name or shape
+_TRANSFORMERS_CONFIG = {
+    "downsample_in_bottleneck": False, "downsample_in_first_stage": False, "hidden_act": "relu",
+}  # fmt: skip
 _KERAS_BODY = {"0": "1_conv", "1": "1_bn", "3": "2_conv", "4": "2_bn", "6": "3_conv", "7": "3_bn"}
 _KERAS_ROLE = {"gamma": "gamma", "beta": "beta", "running_mean": "moving_mean"}
 _KERAS_ORDER = ("1_conv", "1_bn", "2_conv", "2_bn", "0_conv", "3_conv", "0_bn", "3_bn")
@@ -97,22 +102,37 @@ def _is_plain(file: TensorFile) -> bool:
     return not any(map(_BLURRED.search, (file.path.name, architecture_beside(file.path))))
 
 
-def _torch(shapes: Shapes) -> list[Naming]:
-    torchvision = torch_naming("torchvision", shapes, _torchvision)
-    refusal = "by its name, or by config.json beside it, it is timm's network that blurs"
+def _is_usual(file: TensorFile) -> bool:
+    config = config_beside(file.path)
+    return config.get("model_type") != "resnet" or all(
+        config.get(field, usual) == usual for field, usual in _TRANSFORMERS_CONFIG.items()
+    )
+
+
+def _told_apart(torchvision: Naming, *transformers: Naming) -> list[Naming]:
+    """Refuse files that by their name, or by what stands beside them, are another network."""
+    blurs = "by its name, or by config.json beside it, it is timm's network that blurs"
+    other = f"by config.json beside it one of {', '.join(_TRANSFORMERS_CONFIG)} is not as usual"
     return [
-        replace(torchvision, refusal=refusal, unless=_is_plain),
+        replace(torchvision, refusal=blurs, unless=_is_plain),
+        *(replace(one, refusal=other, unless=_is_usual) for one in transformers),
+    ]
+
+
+def _torch(shapes: Shapes) -> list[Naming]:
+    return _told_apart(
+        torch_naming("torchvision", shapes, _torchvision),
         torch_naming("transformers", shapes, _transformers),
         torch_naming("transformers (no classifier)", shapes, _transformers_headless),
-    ]
+    )
 
 
 def _folded(shapes: Shapes) -> list[Naming]:
     """Return the namings of ONNX files whose exporter folded the norms."""
-    return [
+    return _told_apart(
         folded_naming("torchvision", shapes, _torchvision),
         folded_naming("transformers", shapes, _transformers),
-    ]
+    )
 
 
 def v1b_namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
