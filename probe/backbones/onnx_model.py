@@ -96,7 +96,7 @@ class OnnxModel:
             raise WeightsError(f"{self.where}: cannot be read ({error.strerror})") from error
         except (DecodeError, ValueError) as error:
             raise WeightsError(f"{self.where}: not an ONNX file, or not all of one") from error
-        if not model.graph.node or not model.opset_import:
+        if not (model.graph.node and model.opset_import and _is_text(model.graph)):
             raise WeightsError(f"{self.where}: not an ONNX file, or not all of one")
         standard = {"": 0, **{one.domain: one.version for one in model.opset_import}}
         if standard[""] < OLDEST:
@@ -529,6 +529,14 @@ class OnnxModel:
     def metadata(self) -> Mapping[str, str]:
         """What the file says of itself."""
         return {one.key: one.value for one in self._proto.metadata_props}
+
+
+def _is_text(graph: Any) -> bool:
+    """Whether all names in a graph are text; protobuf hands over bytes where one is damaged."""
+    named = [one.name for one in (*graph.node, *graph.input, *graph.output, *graph.initializer)]
+    for node in graph.node:
+        named += [node.op_type, node.domain, *node.input, *node.output]
+    return all(isinstance(one, str) for one in named)
 
 
 def _taken(proto: Any) -> list[str]:

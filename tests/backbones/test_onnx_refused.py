@@ -146,6 +146,7 @@ DAMAGED: dict[str, Callable[[bytes], bytes]] = {
     "pointer of Git LFS": lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n",
     "cut off": lambda data: data[: len(data) // 2],
     "cut off by a byte": lambda data: data[:-1],
+    "name that is no text": lambda data: data.replace(b"tokens_1", b"tokens_\xff"),
 }
 
 
