@@ -33,7 +33,7 @@ from probe.datasets.decode import within_memory
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
 from probe.engines import Engine
-from probe.errors import DataError
+from probe.errors import DataError, EngineError
 from probe.extraction.job import Cut, Job
 from probe.preprocess.spec import UInt8Image
 from probe.preprocess.views import image_views
@@ -106,6 +106,8 @@ def extract_features(
         A feature is NaN or infinite, or an image cannot be read (both name the image).
     CacheError
         The entry cannot be written.
+    EngineError
+        The network fails, or its rows have another width than before.
 
     References
     ----------
@@ -206,9 +208,15 @@ def _forward(
     batches = [stream[i : i + per_batch] for i in range(0, len(stream), per_batch)]
     batches = [batch for batch in batches if missing[batch].any()]
     pace = _Pace(observer, engine, sum(map(len, batches)))
+    shapes = _row_shapes(job)
 
     def keep(rows: NDArray[np.intp], outputs: list[NDArray[np.float32]]) -> None:
-        for cut, filling, features in zip(job.cuts, fillings, outputs, strict=True):
+        for cut, filling, shape, features in zip(job.cuts, fillings, shapes, outputs, strict=True):
+            if features.shape != (len(rows), *shape):
+                raise EngineError(
+                    f"{cut.layer.name} of {len(rows)} images is {features.shape}, and was "
+                    f"{shape} an image before; rows of one width are needed"
+                )
             _check_finite(job, cut, rows, features)
             filling.write(rows, features)
         pace.done(len(rows))

@@ -394,7 +394,8 @@ def backbone_of_function(
     pictures = photographs(spec)
 
     def rows(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return values_of(with_pixels(network, network.outputs), {}, spec, batch)[0]
+        own = batch.copy()  # a function may write into what it is given
+        return values_of(with_pixels(network, network.outputs), {}, spec, own)[0]
 
     both, again = rows(pictures), rows(pictures)
     one, other = rows(pictures[:1]), rows(pictures[1:])

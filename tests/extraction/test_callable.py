@@ -97,6 +97,28 @@ def test_it_is_compared_with_networks_and_used_in_a_pipeline(
     np.testing.assert_allclose(rows, means(images.pixels[:3]), rtol=1e-6)
 
 
+def test_rows_of_another_width_later_stop_the_pass(images: Images, tmp_path: Path) -> None:
+    def fewer(batch: NDArray[np.uint8]) -> NDArray[np.float64]:
+        rows = means(batch)
+        return rows[:, :3] if len(batch) == 8 else rows  # 8 are the last of 40
+
+    given = (images.pixels, images.labels)
+    with pytest.raises(EngineError, match=r"output of 8 images is \(8, 3\), and was \(48,\)"):
+        probe.extract(given, backbone(fewer), batch_size=16, cache_dir=tmp_path, quiet=True)
+    assert not list((tmp_path / "features").glob("*.h5"))
+
+
+def test_a_function_may_write_into_what_it_is_given(images: Images, tmp_path: Path) -> None:
+    def clearing(batch: NDArray[np.uint8]) -> NDArray[np.float64]:
+        rows = means(batch)
+        batch[:] = 0
+        return rows
+
+    given = (images.pixels, images.labels)
+    found = probe.extract(given, backbone(clearing), cache_dir=tmp_path, quiet=True)
+    np.testing.assert_allclose(found["train"].as_xy()[0], means(images.pixels), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("function", "error", "said"),
     [
