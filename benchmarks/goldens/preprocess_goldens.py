@@ -7,9 +7,9 @@
 writes tests/preprocess/goldens.json: the file that each program writes about a preprocessing
 (``save_pretrained``, ``save_config_for_hf``), what it makes of a black and of a white image, and a
 digest of its pixels for seven photographs in grey levels, or every 997th of them where the program
-does not round them to whole ones; and which files the weights of torchvision's and timm's names
-are. It also prints how far transformers' processors of torch tensors are from those of Pillow. In
-three minutes on two busy cores.
+does not round them to whole ones; which files the weights of torchvision's and timm's names are;
+and for which ``model_type`` transformers takes which processor. It also prints how far its
+processors of torch tensors are from those of Pillow. In three minutes on two busy cores.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from PIL import Image
 from timm.data import create_transform, resolve_model_data_config
 from timm.models._hub import save_config_for_hf
 from torchvision import models
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
 
 from tests.preprocess.photographs import photographs
 
@@ -250,6 +251,14 @@ def main() -> None:
         name: url.rpartition("/")[2]
         for name, url in urls.items()
         if "download.pytorch.org" in url or "lite0" in url
+    }
+    goldens["transformers models"] = {
+        kind: sorted(
+            model
+            for model, names in IMAGE_PROCESSOR_MAPPING_NAMES.items()
+            if f"{kind}ImageProcessor" in names.values()
+        )
+        for kind in dict.fromkeys(one for one, _ in SAVED.values())
     }
     goldens["made with"] = {
         "python": sys.version.split()[0], "transformers": transformers.__version__,

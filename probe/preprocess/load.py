@@ -44,7 +44,7 @@ def load_preprocess(text: str) -> PreprocessSpec:
             f"--preprocess {text}: neither a file, a folder nor one of {', '.join(PRESETS)}"
         )
     data = read_json(path)
-    published = decode_published(data, text)
+    published = decode_published(data, path)
     if published is not None:
         return published
     spec = PreprocessSpec.from_json(data, text)

@@ -52,6 +52,27 @@ _SHORTER = (
     "PoolFormer", "Levit",
 )  # fmt: skip
 _CROPPING = {"DeiT", *_SHORTER} - {"Siglip", "ConvNext"}  # without being told to
+_MODELS = {  # model_type of config.json, which decides where no processor is named
+    "Beit": "beit data2vec-vision",
+    "Bit": "bit dinov2 focalnet hiera pixio",
+    "Blip": "blip blip-2 instructblip",
+    "ChineseCLIP": "chinese_clip",
+    "CLIP": "aimv2 aimv2_vision_model altclip clip florence2 git groupvit kosmos-2 metaclip_2 mlcd "
+    "vipllava xclip",
+    "ConvNext": "convnext convnextv2 cvt regnet resnet",
+    "DeiT": "deit",
+    "DINOv3ViT": "dinov3_vit",
+    "EfficientNet": "align efficientnet",
+    "Levit": "levit",
+    "MobileNetV1": "mobilenet_v1",
+    "MobileNetV2": "mobilenet_v2",
+    "MobileViT": "mobilevit mobilevitv2",
+    "PoolFormer": "poolformer",
+    "Pvt": "pvt pvt_v2",
+    "Segformer": "segformer upernet",
+    "Siglip": "colpali gemma3n paligemma siglip",
+    "ViT": "clipseg dinat ijepa mgp-str swiftformer swin swinv2 trocr vit vit_mae vit_msn",
+}
 _RESAMPLE: dict[int, Interpolation] = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 _OTHER_RESAMPLE = {1: "lanczos", 4: "box", 5: "hamming"}
 _READ = {
@@ -97,7 +118,7 @@ def read_published(path: Path) -> PreprocessSpec:
         The file is neither, or it asks for what a `PreprocessSpec` cannot say; the message names
         the field and its value.
     """
-    spec = decode_published(read_json(path), str(path))
+    spec = decode_published(read_json(path), path)
     if spec is None:
         raise UsageError(
             f"{path}: neither a preprocessor_config.json of transformers, an open_clip_config.json "
@@ -186,8 +207,8 @@ def _is_the_published_one(model: Path) -> bool:
     return set(networks) <= {model.name}
 
 
-def decode_published(data: object, where: str) -> PreprocessSpec | None:
-    """Return the preprocessing that decoded JSON describes, or None if it has none of the forms.
+def decode_published(data: object, path: Path) -> PreprocessSpec | None:
+    """Return the preprocessing that the decoded JSON of a file describes, or None if it is no such.
 
     Raises
     ------
@@ -196,15 +217,16 @@ def decode_published(data: object, where: str) -> PreprocessSpec | None:
     """
     if not isinstance(data, dict):
         return None
+    where = str(path)
     try:
         if isinstance(nested := data.get("image_processor"), dict):
-            return _transformers(nested, where)
+            return _transformers(nested, path)
         if "model_cfg" in data:
             return _open_clip(data, where)
         if "pretrained_cfg" in data or isinstance(data.get("input_size"), list):
             return _timm(data.get("pretrained_cfg", data), data.get("architecture"), where)
         if {"image_processor_type", "feature_extractor_type", "do_resize"} & set(data):
-            return _transformers(data, where)
+            return _transformers(data, path)
     except UsageError as error:
         text = str(error)
         raise UsageError(text if text.startswith(where) else f"{where}: {text}") from None
@@ -237,15 +259,30 @@ def _fields(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _transformers(data: dict[str, Any], where: str) -> PreprocessSpec:
+def _processor_of_model(path: Path) -> str | None:
+    """Return the processor that transformers takes by ``model_type`` in config.json, or None."""
+    if path.name not in (PROCESSOR_FILE, NESTED_FILE):
+        return None
+    config = _fields(path.with_name(CONFIG_FILE))
+    if "image_processor_type" in config or "auto_map" in config:  # they may name another
+        return None
+    model = config.get("model_type")
+    found = (family for family, models in _MODELS.items() if model in models.split())
+    return next((f"{family}ImageProcessor" for family in found), None)
+
+
+def _transformers(data: dict[str, Any], path: Path) -> PreprocessSpec:
     """Return the preprocessing of one of transformers' image processors."""
+    where = str(path)
     nulls = [field for field, value in data.items() if value is None]
     data = {field: value for field, value in data.items() if value is not None}
     kind = data.get("image_processor_type", data.get("feature_extractor_type"))
+    if kind is None:
+        kind = _processor_of_model(path)
     if not isinstance(kind, str):
         raise UsageError(
-            f"{where}: field image_processor_type is missing, so that it is not known whose "
-            f"preprocessing this is; {OWN}"
+            f"{where}: field image_processor_type is missing, and no config.json beside it has a "
+            f"model_type that tells whose preprocessing this is; {OWN}"
         )
     family = kind.removesuffix("Fast").removesuffix("Pil")
     family = family.removesuffix("ImageProcessor").removesuffix("FeatureExtractor")

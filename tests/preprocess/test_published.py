@@ -203,7 +203,7 @@ def test_the_side_is_that_of_open_clips_network_and_the_rest_has_its_defaults() 
 def decode(file: dict[str, Any]) -> PreprocessSpec:
     from probe.preprocess.published import decode_published
 
-    spec = decode_published(file, "x.json")
+    spec = decode_published(file, Path("x.json"))
     assert spec is not None
     return spec
 
@@ -226,6 +226,38 @@ def test_a_folder_is_read_whichever_of_its_files_tells(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(TIMM))
     with pytest.raises(UsageError, match=r"preprocessor_config.json says .*, and config.json says"):
         published_in(tmp_path)
+
+
+@pytest.mark.parametrize("kind", GOLDENS["transformers models"])
+def test_where_no_processor_is_named_the_model_type_decides(kind: str, tmp_path: Path) -> None:
+    files = [one["file"] for one in FILES.values()]
+    named = f"{kind}ImageProcessor"
+    file = next(one for one in files if one.get("image_processor_type") == named)
+    path, config = tmp_path / "preprocessor_config.json", tmp_path / "config.json"
+    path.write_text(json.dumps(without(file, "image_processor_type")))
+    for model in GOLDENS["transformers models"][kind]:
+        config.write_text(json.dumps({"model_type": model}))
+        assert read_published(path) == decode(file)
+    for unclear in (
+        {"model_type": "perceiver"},
+        {"model_type": model, "auto_map": {"AutoImageProcessor": "own.Own"}},
+        {"model_type": model, "image_processor_type": "Other"},
+    ):
+        config.write_text(json.dumps(unclear))
+        with pytest.raises(UsageError, match=r"_type is missing, and no config\.json beside it"):
+            read_published(path)
+
+
+def test_a_nested_processor_goes_by_the_model_type_and_another_file_does_not(
+    tmp_path: Path,
+) -> None:
+    nested, other = tmp_path / "processor_config.json", tmp_path / "my.json"
+    for path in (nested, other):
+        path.write_text(json.dumps({"image_processor": without(CLIP, "image_processor_type")}))
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    assert published_in(tmp_path) == decode(CLIP)
+    with pytest.raises(UsageError, match="image_processor_type is missing"):
+        read_published(other)
 
 
 def test_two_files_that_differ_only_in_how_they_round_a_crop_agree(tmp_path: Path) -> None:

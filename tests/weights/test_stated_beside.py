@@ -30,7 +30,7 @@ ARRAYS = {"conv": np.ones((2, 3), np.float32)}
 
 
 def spec_of(file: object) -> PreprocessSpec:
-    spec = decode_published(file, "x")
+    spec = decode_published(file, Path("x"))
     assert spec is not None
     return spec
 
