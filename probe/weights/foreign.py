@@ -161,7 +161,7 @@ def _file_of(place: Path) -> Path:
 
 
 def _published_folder(path: Path) -> Path:
-    return path.parent.parent if path.resolve().parent.name == "onnx" else path.parent
+    return path.parent.parent if path.absolute().parent.name == "onnx" else path.parent
 
 
 def _name_of(path: Path) -> str:

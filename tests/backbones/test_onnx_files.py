@@ -147,3 +147,10 @@ def test_arrays_behind_links_are_read(tmp_path: Path) -> None:
 )
 def test_name_is_the_folders_where_the_file_says_model(file: str, name: str) -> None:
     assert network_name(f"/somewhere/{file}") == f"{name}.onnx"
+
+
+def test_name_is_the_links_own_in_a_download_cache(tmp_path: Path) -> None:
+    shown = tmp_path / "models--org--net" / "snapshots" / "1f2e" / "onnx" / "model.onnx"
+    shown.parent.mkdir(parents=True)
+    shown.symlink_to(saved(convolutions()[0], tmp_path / "models--org--net" / "blobs" / "0a1b"))
+    assert network_name(str(shown.parent.parent)) == "net.onnx"
