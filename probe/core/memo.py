@@ -87,7 +87,8 @@ class Memo:
         try:
             with self._connect() as db:
                 if len(stamps) > MANY:  # one scan beats that many look-ups
-                    rows = list(db.execute(query, (kind,)))
+                    between = query + " AND path BETWEEN ? AND ?"
+                    rows = list(db.execute(between, (kind, min(names), max(names))))
                 else:
                     rows = [
                         r for name in names

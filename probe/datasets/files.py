@@ -20,7 +20,7 @@ from probe.datasets.spec import CONTENT_BYTES
 from probe.errors import DataError, ImageError
 
 HASH_KIND = "content-1/file"
-REMEMBERED_AT_ONCE = 2000  # files; a killed run loses no more
+AT_ONCE = 2000  # files; of all of them, paths and times would be a large part of the memory
 
 
 class FileImages:
@@ -57,14 +57,17 @@ class FileImages:
         return self._content
 
     def _hashed(self) -> NDArray[np.uint8]:
-        stamps = {path: _stamp(path) for path in self._paths()}
-        known = self._memo.get_many(HASH_KIND, stamps)
-        for path, digest in self._each(_digest, HASH_KIND, stamps, known):
-            if isinstance(digest, ImageError):
-                raise digest
-            known[path] = digest
-        table = b"".join(map(known.__getitem__, self._paths()))
-        return np.frombuffer(table, np.uint8).reshape(-1, CONTENT_BYTES)
+        table = bytearray()
+        for start in range(0, len(self), AT_ONCE):
+            paths = self._paths(slice(start, start + AT_ONCE))
+            stamps = {path: _stamp(path) for path in paths}
+            known = self._memo.get_many(HASH_KIND, stamps)
+            for path, digest in self._each(_digest, HASH_KIND, stamps, known):
+                if isinstance(digest, ImageError):
+                    raise digest
+                known[path] = digest
+            table += b"".join(map(known.__getitem__, paths))
+        return np.frombuffer(bytes(table), np.uint8).reshape(-1, CONTENT_BYTES)
 
     def image(self, row: int) -> NDArray[np.uint8]:
         """Decode one image to RGB, (height, width, 3).
@@ -115,8 +118,8 @@ class FileImages:
                 bad[row_of[path]] = result.reason
         return dict(sorted(bad.items()))
 
-    def _paths(self) -> list[str]:
-        return [os.path.join(self._root, id_) for id_ in self._ids]
+    def _paths(self, rows: slice = slice(None)) -> list[str]:
+        return [os.path.join(self._root, id_) for id_ in self._ids[rows]]
 
     def _each(
         self,
@@ -131,8 +134,8 @@ class FileImages:
         if not todo:
             return done
         with ThreadPoolExecutor(self._workers) as pool:
-            for start in range(0, len(todo), REMEMBERED_AT_ONCE):
-                paths = todo[start : start + REMEMBERED_AT_ONCE]
+            for start in range(0, len(todo), AT_ONCE):
+                paths = todo[start : start + AT_ONCE]
                 size = -(-len(paths) // self._workers)
                 parts = [paths[first : first + size] for first in range(0, len(paths), size)]
                 results = pool.map(lambda part: list(map(function, part)), parts)

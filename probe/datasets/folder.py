@@ -97,9 +97,7 @@ def load_folder(root: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         for ids in by_class.values():
             ids.sort()
     listing.say(str(root))
-    _say_masks(
-        str(root), [one for by_class in listed.values() for ids in by_class.values() for one in ids]
-    )
+    _say_masks(str(root), [ids for by_class in listed.values() for ids in by_class.values()])
     if listing.not_utf8 and not skip_bad:
         folder, name = os.path.split(listing.not_utf8[0])
         raise DataError(
@@ -283,16 +281,19 @@ class _Listing:
         return linked or entry.is_file()
 
 
-def _say_masks(root: str, ids: list[str]) -> None:
+def _say_masks(root: str, classes: list[list[str]]) -> None:
     """Warn of images that are named like masks of other images of their class."""
-    stems = {one[: one.rfind(".")]: one for one in ids if "." in one}
-    if masks := masks_among(stems):
+    masks: list[str] = []
+    for ids in classes:
+        stems = {one[: one.rfind(".")]: one for one in ids if "." in one}
+        masks += [stems[mask] for mask in masks_among(stems)]
+    if masks:
         log.warning(
             "%s: %s like masks of images beside them (%s), and read as images of their class; "
             "move masks elsewhere",
             shown(root),
             "1 image is called" if len(masks) == 1 else f"{len(masks):,} images are called",
-            shown(stems[masks[0]]) + (", ..." if len(masks) > 1 else ""),
+            shown(masks[0]) + (", ..." if len(masks) > 1 else ""),
         )
 
 
