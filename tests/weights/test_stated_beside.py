@@ -186,6 +186,17 @@ def test_another_resnet_of_transformers_is_told_by_its_config(
     assert f"resnet{layers}" in fitting_backbones(elsewhere)
 
 
+def test_a_resnet_of_transformers_that_strides_first_is_v1_without_biases(tmp_path: Path) -> None:
+    names = published.transformers_resnet(50)
+    file = replace(pretend(names, "safetensors"), path=tmp_path / "model.safetensors")
+    assert fitting_backbones(file) == ("resnet50",)
+    config = {"model_type": "resnet", "downsample_in_bottleneck": True}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert fitting_backbones(file) == ("resnet50_v1",)
+    (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_act": "gelu"}))
+    assert fitting_backbones(file) == ()
+
+
 def test_a_config_that_comes_later_is_seen(tmp_path: Path) -> None:
     arrays = draw(published.resnet(18))
     path = writers.write_safetensors(tmp_path / "model.safetensors", arrays)

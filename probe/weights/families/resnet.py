@@ -11,7 +11,8 @@ exact. Keras's v2 is another network than Gluon's, so it is recognised and refus
 
 timm's resnetblur and resnetaa have torchvision's names and shapes and blur before they stride. Only
 the file's name tells them, or timm's ``config.json`` beside it. In the same way the ``config.json``
-of transformers can say that a network strides elsewhere, or has another activation.
+of transformers can say that a network strides as v1 does, which it then is, with biases of 0; or
+that it strides elsewhere or has another activation.
 
 References
 ----------
@@ -25,6 +26,9 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from probe.backbones.spec import BackboneSpec
 from probe.preprocess.published import architecture_beside, config_beside
@@ -62,7 +66,7 @@ _TRANSFORMERS_STEM = {
     "features.1": "resnet.embedder.embedder.normalization",
     "output": "classifier.1",
 }
-# fields of transformers' configuration that change the network, and no name or shape
+# fields of transformers' configuration that change the network, and no name or shape: as usual
 _TRANSFORMERS_CONFIG = {
     "downsample_in_bottleneck": False, "downsample_in_first_stage": False, "hidden_act": "relu",
 }  # fmt: skip
@@ -103,10 +107,21 @@ def _is_plain(file: TensorFile) -> bool:
 
 
 def _is_usual(file: TensorFile) -> bool:
+    return not _unusual(file)
+
+
+def _strides_first(file: TensorFile) -> bool:
+    """Whether config.json says that the first 1x1 convolution of a block strides, as in v1."""
+    return _unusual(file) == {"downsample_in_bottleneck": True}
+
+
+def _unusual(file: TensorFile) -> dict[str, Any]:
+    """Return what config.json says beside a file of transformers' that makes another network."""
     config = config_beside(file.path)
-    return config.get("model_type") != "resnet" or all(
-        config.get(field, usual) == usual for field, usual in _TRANSFORMERS_CONFIG.items()
-    )
+    if config.get("model_type") != "resnet":
+        return {}
+    stated = {field: config.get(field, usual) for field, usual in _TRANSFORMERS_CONFIG.items()}
+    return {field: value for field, value in stated.items() if value != _TRANSFORMERS_CONFIG[field]}
 
 
 def _told_apart(torchvision: Naming, *transformers: Naming) -> list[Naming]:
@@ -168,12 +183,29 @@ def v1_namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
         f"{backbone.name} strides in the first 1x1 and has some; it is the backbone {other}"
     )
     keras = _keras_v1(shapes)
+    torchvision, *transformers = torch
     return [
-        *(replace(one, refusal=refusal, unless=None) for one in torch),
+        replace(torchvision, refusal=refusal, unless=None),
+        *(_without_biases(one, shapes, refusal) for one in transformers),
         keras,
         counted_naming(keras, _listed(keras)),
         _keras_v1_onnx(shapes),
     ]
+
+
+def _without_biases(naming: Naming, shapes: Shapes, refusal: str) -> Naming:
+    """Return a naming of v1 for files whose convolutions have no biases: they are 0."""
+    biases = {
+        name: _zeros(shape)
+        for name, shape in shapes.items()
+        if name.endswith(".bias") and not name.startswith("output.")
+    }
+    sources = {**naming.sources, **biases}
+    return replace(naming, sources=sources, refusal=refusal, unless=_strides_first)
+
+
+def _zeros(shape: Shape) -> Source:
+    return Source((), (), lambda _: np.zeros(shape, np.float32))
 
 
 def v2_namings(backbone: BackboneSpec, shapes: Shapes) -> list[Naming]:
