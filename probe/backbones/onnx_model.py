@@ -344,7 +344,11 @@ class OnnxModel:
         kind, stored = node.settings["proto"].op_type, len(node.tensors)
         told = not {"Softmax", "LogSoftmax", "Sigmoid"}.isdisjoint(passed)
         if kind == "Add" and stored == 1 and node.inputs[0] in self._maker:
-            node, _ = self._behind(self._maker[node.inputs[0]], ("Cast",))
+            node, _ = self._behind(self._maker[node.inputs[0]], ("Cast", "Mul"))
+            if node.settings["proto"].op_type == "MatMulInteger":  # of values rounded before
+                node, _ = self._behind(node, ("MatMulInteger",))
+                rounds = node.settings["proto"].op_type == "DynamicQuantizeLinear"
+                return node.inputs[0].removeprefix(OWN) if rounds else None
             kind, stored, told = node.settings["proto"].op_type, len(node.tensors), True
         if (kind == "Gemm" and stored == 2) or (
             kind in ("Gemm", "MatMul") and stored == 1 and told

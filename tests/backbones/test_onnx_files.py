@@ -94,6 +94,38 @@ def test_default_of_weights_in_constant_nodes(tmp_path: Path) -> None:
     assert off(rows(place, tmp_path), known["features"]) < 1e-5
 
 
+def test_default_of_a_classifier_in_whole_numbers(tmp_path: Path) -> None:
+    from onnx import helper, numpy_helper
+
+    model, truth = convolutions(classifier=("MatMul", "Add"))
+    product = next(one for one in model.graph.node if one.op_type == "MatMul")
+    tensor = next(one for one in model.graph.initializer if one.name == "weight")
+    weight = numpy_helper.to_array(tensor)
+    step = float(np.abs(weight).max()) / 127
+    stored = {
+        "weight": np.rint(weight / step).astype(np.int8), "weight_zero": np.zeros((), np.int8),
+        "weight_step": np.float32(step).reshape(()),
+    }  # fmt: skip
+    model.graph.initializer.remove(tensor)
+    model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in stored.items())
+    rounded = ["rounded", "step", "zero"]
+    nodes = [  # as ONNX Runtime's quantize_dynamic writes them
+        helper.make_node("DynamicQuantizeLinear", ["features"], rounded),
+        helper.make_node("Mul", ["step", "weight_step"], ["steps"]),
+        helper.make_node("MatMulInteger", ["rounded", "weight", "zero", "weight_zero"], ["sums"]),
+        helper.make_node("Cast", ["sums"], ["sums_float"], to=1),
+        helper.make_node("Mul", ["sums_float", "steps"], [product.output[0]]),
+    ]
+    place = list(model.graph.node).index(product)
+    model.graph.node.remove(product)
+    for number, one in enumerate(nodes):
+        model.graph.node.insert(place + number, one)
+    file = saved(model, tmp_path / "net.onnx")
+    known = truth(fed(PRESETS[PREPROCESS]))
+    assert off(rows(file, tmp_path), known["features"]) < 1e-5
+    assert off(rows(file, tmp_path, layer="scores"), known["scores"]) < 0.05
+
+
 def test_side_may_be_any(tmp_path: Path) -> None:
     model, truth = convolutions(side="side")
     found = rows(saved(model, tmp_path / "net.onnx"), tmp_path, size=SIZE)
