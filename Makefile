@@ -39,10 +39,10 @@ test-lowest:
 	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning \
 		-n auto --maxprocesses 4 --dist loadfile $(LOWEST)
 
-# with the newest Python, NumPy 2 and no MXNet; NEWEST_TESTS= runs them all
-NEWEST_TESTS ?= tests/core tests/preprocess tests/datasets tests/evaluation tests/heads \
-	tests/runs/test_runs.py tests/weights/test_readers.py tests/weights/test_load.py \
-	tests/test_package.py tests/test_without_mxnet.py tests/test_written_earlier.py
+# with the newest Python, NumPy 2 and no MXNet: what these move; NEWEST_TESTS= runs all tests
+NEWEST_TESTS ?= tests/core tests/preprocess tests/datasets tests/evaluation tests/heads tests/runs \
+	tests/extraction tests/bundle tests/predict tests/weights/test_readers.py \
+	tests/weights/test_load.py tests/test_*.py
 
 test-newest:
 	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.13 or later is at hand: not tested with one" >&2; \
