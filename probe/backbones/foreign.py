@@ -32,6 +32,7 @@ from probe.preprocess.spec import PreprocessSpec
 ENDING = ".onnx"  # of the names of such backbones, which no name in the catalog has
 BACKGROUND = IMAGENET + 1  # classes, the first of which is none: as TensorFlow trains
 PREFERRED = ("image_embeds", "last_hidden_state")  # of several outputs, as Hugging Face names them
+LISTED = 8  # layers in an error
 PART = "probe.part"  # in the metadata of such a file
 CANNOT_TELL = "its axes do not say which of them are channels"
 Function = Callable[[NDArray[Any]], Any]
@@ -168,10 +169,11 @@ class OnnxBackbone(ForeignBackbone):
             if one.name == name:
                 return one
         if not self.model.has(name):
-            listed = ", ".join(one.name for one in self.layers)
+            listed = ", ".join(one.name for one in self.layers[-LISTED:])
             raise UnknownNameError(
                 f"{self.name} has no value {name!r} that depends on the images alone; it has "
-                f"{listed}, and others that a viewer of ONNX files shows"
+                f"{listed}, those that `probe backbones show` lists, and others that a viewer of "
+                "ONNX files shows"
             )
         parts = joined_parts(self.model, name)
         shapes = self.measure([name, *parts], self.input_size)

@@ -223,7 +223,7 @@ def reopen(
     """Return an entry with the request that made it, asked again today."""
     from probe.cache.store import Store
     from probe.datasets import DATASETS
-    from probe.extraction.request import prepare, repeat
+    from probe.extraction.request import prepare, repeat, with_recorded_name
 
     entry = Store(folder).choose(name)
     request = repeat(
@@ -241,4 +241,4 @@ def reopen(
         device=device,
         command="probe " + shlex.join(sys.argv[1:]),
     )
-    return entry, prepare(request)
+    return entry, prepare(with_recorded_name(request, entry.key))

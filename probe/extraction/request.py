@@ -48,7 +48,13 @@ from probe.engines import (
     engine_is_installed,
     make_engine,
 )
-from probe.errors import CacheError, ProbeError, UsageError, WeightsError
+from probe.errors import (
+    CacheError,
+    ProbeError,
+    UsageError,
+    WeightsError,
+    WeightsNotFoundError,
+)
 from probe.extraction.job import Job, decide
 from probe.preprocess.load import load_preprocess
 from probe.preprocess.spec import PreprocessSpec
@@ -59,6 +65,7 @@ from probe.weights import (
     backbone_called,
     check_first_use,
     default_layer,
+    open_network,
     resolve_weights,
     with_mean,
 )
@@ -474,6 +481,23 @@ def repeat(
         dtype=key.dtype,
         views=key.views,
     )
+
+
+def with_recorded_name(request: Request, key: FeatureKey) -> Request:
+    """Return a repeated request whose network is called as in the key, whatever its file is now.
+
+    Raises
+    ------
+    WeightsError
+        The file is gone, or no network.
+    """
+    if key.backbone in BACKBONES:
+        return request
+    try:
+        found = open_network(Path(request.backbone), Memo(request.cache_dir / "memo.sqlite"))
+    except WeightsNotFoundError as error:
+        raise WeightsNotFoundError(f"{error}; name the network's file with --weights") from error
+    return replace(request, network=replace(found, name=key.backbone))
 
 
 def _named_resize(weights: ResolvedWeights, preprocess: PreprocessSpec) -> str | None:
