@@ -184,11 +184,21 @@ def published_beside(model: Path) -> tuple[Path, PreprocessSpec] | None:
     return (found[0], spec) if spec else None
 
 
-def config_beside(model: Path) -> dict[str, Any]:
-    """Return the fields of the ``config.json`` that speaks of a file, or none."""
+def stated_by(file: Path) -> str:
+    """Return in words that a file beside a network's states its preprocessing."""
+    return f"{'an' if file.name == OPEN_CLIP_FILE else 'a'} {file.name} beside the file"
+
+
+def config_file_of(model: Path) -> Path:
+    """Return where the ``config.json`` that speaks of a network's file is or would be."""
     path = model.parent / CONFIG_FILE
-    if model.parent.name == "onnx" and not path.is_file():
-        path = model.parent.parent / CONFIG_FILE
+    above = model.parent.parent / CONFIG_FILE
+    return above if model.parent.name == "onnx" and not path.is_file() else path
+
+
+def config_beside(model: Path) -> dict[str, Any]:
+    """Return the fields of the ``config.json`` that speaks of a network's file, or none."""
+    path = config_file_of(model)
     return _fields(path) if path.is_file() and _is_the_published_one(model) else {}
 
 

@@ -40,7 +40,7 @@ from probe.core.records import loads_json
 from probe.engines import plain_engine, values_of
 from probe.errors import EngineError, UsageError, WeightsError, WeightsNotFoundError
 from probe.preprocess.photographs import photographs
-from probe.preprocess.published import published_beside
+from probe.preprocess.published import published_beside, stated_by
 from probe.preprocess.spec import MAX_TEXT, TORCHVISION, PreprocessSpec, decode_preprocess
 from probe.weights.digest import remembered
 
@@ -129,7 +129,7 @@ def open_network(place: Path, memo: Memo) -> OnnxBackbone:
         paper="",
         path=path,
         published=published,
-        published_by=f"a {beside[0].name} beside the file" if beside else "inside the file",
+        published_by=stated_by(beside[0]) if beside else "inside the file",
         refused=refused,
         model=model,
         measure=partial(_shapes, path, model, batch, memo),

@@ -20,7 +20,7 @@ from probe.core.memo import Memo, stamp_of
 from probe.core.records import loads_json
 from probe.core.short_repr import short_repr
 from probe.errors import WeightsError
-from probe.preprocess.published import CONFIG_FILE
+from probe.preprocess.published import config_file_of
 from probe.weights.digest import parameter_digest, remembered
 from probe.weights.fit import (
     Fit,
@@ -178,9 +178,9 @@ def require_layers(file: TensorFile, backbone: BackboneSpec) -> tuple[str, ...]:
 
 
 def _beside(path: Path) -> str:
-    """Return the stamps of what is read with a file: MXNet's symbol, and timm's config.json."""
+    """Return the stamps of what is read with a file: MXNet's symbol, and config.json."""
     stamps = ""
-    for beside in (symbol_of(path), path.with_name(CONFIG_FILE)):
+    for beside in (symbol_of(path), config_file_of(path)):
         with suppress(OSError):
             stamps += f":{stamp_of(beside)}"
     return stamps

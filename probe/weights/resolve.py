@@ -13,12 +13,7 @@ from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.core.memo import Memo
 from probe.errors import UsageError, WeightsError, WeightsNotFoundError
-from probe.preprocess.published import (
-    CONFIG_FILE,
-    NESTED_FILE,
-    PROCESSOR_FILE,
-    published_beside,
-)
+from probe.preprocess.published import published_beside, stated_by
 from probe.preprocess.spec import (
     CAFFE_BGR,
     PRESETS,
@@ -52,8 +47,8 @@ log = logging.getLogger(__name__)
 Decision = Literal[
     "known digest", "inside the file", "a prototxt beside the file",
     "a preprocessor_config.json beside the file", "a processor_config.json beside the file",
-    "a config.json beside the file", "asked for", "default of random weights",
-    "given with the function",
+    "an open_clip_config.json beside the file", "a config.json beside the file", "asked for",
+    "default of random weights", "given with the function",
 ]  # fmt: skip
 
 MAX_SEED = 2**32 - 1
@@ -72,13 +67,6 @@ _LIKELY_OF_FAMILY = {
     ("caffenet", "caffe"): "caffenet",
     ("efficientnet_lite0", "torch"): "efficientnet_lite",
     ("efficientnet_lite0", "safetensors"): "efficientnet_lite",
-}
-
-
-_STATED_BY: dict[str, Decision] = {
-    PROCESSOR_FILE: "a preprocessor_config.json beside the file",
-    NESTED_FILE: "a processor_config.json beside the file",
-    CONFIG_FILE: "a config.json beside the file",
 }
 
 
@@ -453,7 +441,7 @@ def _from_file(
     if said is not None and chosen is said[0]:
         decided = "a prototxt beside the file"
     if stated is not None and chosen is stated[1]:
-        decided = _STATED_BY[stated[0].name]
+        decided = cast("Decision", stated_by(stated[0]))
     name = spec.name if spec else path.name + (f" ({source})" if source else "")
     return ResolvedWeights(
         name=name, path=path, seed=None, spec=spec, preprocess=chosen, decided_by=decided,

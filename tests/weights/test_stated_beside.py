@@ -52,6 +52,7 @@ def weights(folder: Path, name: str = "model.safetensors") -> Path:
     [
         ("preprocessor_config.json", RESNET),
         ("processor_config.json", {"image_processor": RESNET}),
+        ("open_clip_config.json", FILES["ViT-B-32"]["file"]),
         ("config.json", TIMM),
     ],
 )
@@ -61,7 +62,9 @@ def test_what_a_file_beside_the_weights_states_is_used_and_said(
     path = weights(tmp_path)
     (tmp_path / name).write_text(json.dumps(file))
     found = resolve(path)
-    assert (found.preprocess, found.decided_by) == (spec_of(file), f"a {name} beside the file")
+    article = "an" if name.startswith("o") else "a"
+    stated_by = f"{article} {name} beside the file"
+    assert (found.preprocess, found.decided_by) == (spec_of(file), stated_by)
 
 
 def test_of_an_exported_network_the_folder_above_states_it(tmp_path: Path) -> None:
@@ -197,12 +200,15 @@ def test_a_resnet_of_transformers_that_strides_first_is_v1_without_biases(tmp_pa
     assert fitting_backbones(file) == ()
 
 
-def test_a_config_that_comes_later_is_seen(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", ["weights", "onnx"])  # of the latter the one above is meant
+def test_a_config_that_comes_later_is_seen(folder: str, tmp_path: Path) -> None:
     arrays = draw(published.resnet(18))
-    path = writers.write_safetensors(tmp_path / "model.safetensors", arrays)
+    (tmp_path / folder).mkdir()
+    path = writers.write_safetensors(tmp_path / folder / "model.safetensors", arrays)
     memo = Memo(tmp_path / "memo.sqlite")
     assert held_layers(path, BACKBONES["resnet18"], memo)
-    (tmp_path / "config.json").write_text(json.dumps(TIMM | {"architecture": "resnetblur18"}))
+    config = (tmp_path if folder == "onnx" else path.parent) / "config.json"
+    config.write_text(json.dumps(TIMM | {"architecture": "resnetblur18"}))
     with pytest.raises(WeightsError, match="timm's network that blurs"):
         held_layers(path, BACKBONES["resnet18"], memo)
 
