@@ -221,6 +221,10 @@ class OnnxModel:
                 continue
             if proto.op_type == "Constant" and given[0] in self._tensors:
                 continue
+            if twice := ready.intersection(given):
+                raise WeightsError(
+                    f"{self.where}: two of its values are called {min(twice)}; the file is damaged"
+                )
             ready.update(given)
             computed = [one for one in taken if one not in self._tensors]
             stored = [one for one in taken if one in self._tensors]

@@ -94,6 +94,12 @@ def of_type(kind: int) -> Callable[[Any], Any]:
     return change
 
 
+def twice(model: Any) -> Any:
+    """Two nodes give values of one name."""
+    model.graph.node.append(model.graph.node[0])
+    return model
+
+
 def newer(model: Any) -> Any:
     model.opset_import[0].version = 99
     return model
@@ -113,6 +119,7 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "same row for every image": (nothing, "the same for two different photographs"),
     "NaN among the weights": (not_finite, "array kernel holds NaN"),
     "operator of nobody": (unknown, "cannot be run: .*Mystery"),
+    "values of one name": (twice, "two of its values are called conv"),
     "operators of the future": (newer, "cannot be run: .*[Oo]pset 99"),
     "huge array": (huge, "array kernel is damaged"),
     "one channel": (shaped("n", 1, SIZE, SIZE), "no input for .*colour images.*input float"),
