@@ -23,6 +23,19 @@ depend on them.
 `--newcomer` is the whole job from the start of the process to the file on disk: 2,000 JPEGs of
 CIFAR-10, ResNet-18 at 64, by `probe extract` and by two scripts that somebody would write in a
 minute (`newcomer_torch.py`, `newcomer_onnx.py`).
+
+Seen on two cores that 5 to 11 other processes used as well, 2 rounds (EfficientNet-Lite0 at 64: 4),
+so the parts by CPU say more than those by time:
+
+    part of the limit             by time, by CPU   bar    fastest bare network
+    ResNet-18 at 224              0.84     0.98     0.95   ONNX Runtime; least CPU: OpenVINO
+    EfficientNet-Lite0 at 224     1.68     1.08     0.95   OpenVINO
+    EfficientNet-Lite0 at 64      0.80     0.78     0.9    OpenVINO; of ONNX Runtime's limit 0.94, 0.97
+    VGG16 at 32                   0.83     0.95     0.9    ONNX Runtime; least CPU: MXNet
+
+EfficientNet-Lite0 at 64 had 2.08 times the rate of --engine mxnet (bar 2.5). The five other cases
+were not measured. A newcomer's job: probe 16.4 s (8.8 s of CPU), the script of torch 58.2 (29.6),
+that of ONNX Runtime, whose waiting threads spin, 14.7 (9.7).
 """
 
 from __future__ import annotations
