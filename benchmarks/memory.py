@@ -6,8 +6,8 @@ EfficientNet-Lite0 at 32x32 over CIFAR-10; peak resident memory of the whole pro
 counted it. 10,000 and 200,000 images as class folders of JPEG (each image of train four times
 under other names), and 10,000 and 60,000 in both official layouts.
 
-Seen on two cores: folders 252 and 295 MB before files were hashed 2,000 at a time; since then 234 to
-240 and 258 to 269 MB, by the same counter in a script that stopped after 2,560 images. Official
+Seen on two cores: folders 252 and 295 MB before files were hashed 2,000 at a time. Since then 234
+to 240 and 258 to 269 MB, by the same counter in a script that stopped after 2,560 images. Official
 layouts with MXNet as the engine: binary 450 and 449 MB, pickled 693 and 727 MB (two unpickled
 batches are kept at a time).
 """

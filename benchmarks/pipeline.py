@@ -30,7 +30,7 @@ so the parts by CPU say more than those by time:
     part of the limit             by time, by CPU   bar    fastest bare network
     ResNet-18 at 224              0.84     0.98     0.95   ONNX Runtime; least CPU: OpenVINO
     EfficientNet-Lite0 at 224     1.68     1.08     0.95   OpenVINO
-    EfficientNet-Lite0 at 64      0.80     0.78     0.9    OpenVINO; of ONNX Runtime's limit 0.94, 0.97
+    EfficientNet-Lite0 at 64      0.80     0.78     0.9    OpenVINO (of ONNX Runtime: 0.94, 0.97)
     VGG16 at 32                   0.83     0.95     0.9    ONNX Runtime; least CPU: MXNet
 
 EfficientNet-Lite0 at 64 had 2.08 times the rate of --engine mxnet (bar 2.5). The five other cases
