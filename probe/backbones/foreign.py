@@ -165,6 +165,8 @@ class OnnxBackbone(ForeignBackbone):
         UsageError
             It is none that features can be made of.
         """
+        if not self.model.has(name) and self.model.has(f"/{name}"):
+            name = f"/{name}"  # as tables show it
         for one in self.layers:
             if one.name == name:
                 return one

@@ -274,11 +274,12 @@ def feature_name(
     """Return the name of features in every table; `parse_candidate` reads it back.
 
     An average of a map goes without saying, and so do weights, unless they are random, and the way
-    to resize images, unless it is another than the weights have at that size.
+    to resize images, unless it is another than the weights have at that size. Exporters of torch
+    begin the names of values with a slash, which a backbone finds again.
     """
     reduced = f":{pool}" if pool in ("max", "cls", "flatten") else ""
     return (
-        f"{backbone}/{layer}{reduced}@{size}"
+        f"{backbone}/{layer.removeprefix('/')}{reduced}@{size}"
         + (f":{resize}" if resize else "")
         + (f"={weights}" if weights.startswith("random:") else "")
     )
@@ -302,7 +303,8 @@ def matching(text: str, names: Sequence[str]) -> str:
         one = parse_candidate(name)
         brought = wanted.place if one.weights else None  # where two networks have one name
         weights = wanted.weights or brought
-        asked = (wanted.pool, wanted.size, wanted.resize, weights, *wanted.layers)
+        layers = [layer.removeprefix("/") for layer in wanted.layers]
+        asked = (wanted.pool, wanted.size, wanted.resize, weights, *layers)
         has = (one.pool, one.size, one.resize, one.weights, *one.layers)
         agrees = all(a in (None, h) for a, h in zip(asked, has, strict=False))
         if one.backbone == wanted.backbone and agrees:

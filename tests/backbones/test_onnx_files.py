@@ -11,9 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 import probe
+from probe.core.memo import Memo
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PRESETS, PreprocessSpec
-from probe.weights.foreign import network_name
+from probe.weights.foreign import network_name, open_network
 from tests.backbones.foreign_graphs import SIZE, convolutions, saved, transformer
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
@@ -186,3 +187,12 @@ def test_name_is_the_links_own_in_a_download_cache(tmp_path: Path) -> None:
     shown.parent.mkdir(parents=True)
     shown.symlink_to(saved(convolutions()[0], tmp_path / "models--org--net" / "blobs" / "0a1b"))
     assert network_name(str(shown.parent.parent)) == "net.onnx"
+
+
+def test_a_layer_is_found_without_the_slash_that_begins_its_name(tmp_path: Path) -> None:
+    model, _ = convolutions()
+    for node in model.graph.node:
+        for values in (node.input, node.output):
+            values[:] = ["/block/map" if one == "map" else one for one in values]
+    network = open_network(saved(model, tmp_path / "net.onnx"), Memo(tmp_path / "memo.sqlite"))
+    assert network.layer("block/map") == network.layer("/block/map")

@@ -137,6 +137,14 @@ def test_a_short_text_means_the_features_it_fits_if_they_are_one() -> None:
         matching("vgg16@128", names)
 
 
+def test_the_slash_that_begins_a_values_name_goes_without_saying() -> None:
+    name = feature_name("net.onnx", "/layer.1/Add_output_0", "cls", 32, "net.onnx")
+    assert name == "net.onnx/layer.1/Add_output_0:cls@32"
+    names = [name, "net.onnx/layer.2/Add_output_0:cls@32"]
+    for text in (name, "net.onnx//layer.1/Add_output_0", "net.onnx/layer.1/Add_output_0@32"):
+        assert matching(text, names) == name
+
+
 def test_folders_of_one_name_keep_their_paths() -> None:
     assert dataset_labels(["digits", "/a/cats", "/b/dogs"]) == ["digits", "cats", "dogs"]
     assert dataset_labels(["/a/cats", "/b/cats"]) == ["/a/cats", "/b/cats"]
