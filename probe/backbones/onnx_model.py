@@ -87,14 +87,13 @@ class OnnxModel:
     @cached_property
     def _proto(self) -> Any:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
         try:
             data = self._source if isinstance(self._source, bytes) else self._source.read_bytes()
             model = onnx.ModelProto.FromString(data)
         except OSError as error:
             raise WeightsError(f"{self.where}: cannot be read ({error.strerror})") from error
-        except (DecodeError, ValueError) as error:
+        except Exception as error:  # protobuf's, whose package is onnx's affair
             raise WeightsError(f"{self.where}: not an ONNX file, or not all of one") from error
         if not (model.graph.node and model.opset_import and _is_text(model.graph)):
             raise WeightsError(f"{self.where}: not an ONNX file, or not all of one")
