@@ -32,6 +32,7 @@ MAPS = (
     "Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "BatchNormalization",
     "QLinearConv", "InstanceNormalization",
 )  # fmt: skip  # operators whose values are (N, C, H, W) by their definition
+LEARNING = {"Conv", "QLinearConv", "ConvInteger", "Gemm", "MatMul", "MatMulInteger"}
 ELEMENTWISE = (
     "Relu", "Add", "Mul", "Clip", "HardSwish", "Sigmoid", "Identity", "LeakyRelu", "PRelu", "Elu",
     "Gelu", "HardSigmoid", "Cast", "DequantizeLinear", "QuantizeLinear",
@@ -291,6 +292,11 @@ class OnnxModel:
         found.update(dict.fromkeys(ends))
         order = {value: place for place, value in enumerate(self._maker)}
         return [one.removeprefix(OWN) for one in sorted(found, key=order.__getitem__)]
+
+    def is_feature(self, value: str) -> bool:
+        """Whether weights had a part in a value, and it is not only another one with a border."""
+        kinds = [one.settings["proto"].op_type for one in self._graph.leading_to([OWN + value])]
+        return kinds[-1] != "Pad" and not LEARNING.isdisjoint(kinds)
 
     def before(self, value: str) -> str | None:
         """Return the value that a value is computed of, with parameters; None if not of one."""

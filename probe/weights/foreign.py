@@ -46,7 +46,7 @@ from probe.weights.digest import remembered
 
 log = logging.getLogger(__name__)
 
-VERSION = 1  # increase it when the same file can be described otherwise
+VERSION = 2  # increase it when the same file can be described otherwise
 SAME_ROW, SAME_HALF_ROW = 1e-3, 2e-2  # of a row's norm: rounding, in float32 and in float16
 UNCHANGED = 1e-6
 USUAL_SIDE = 224  # pixels, where neither the file nor its publisher says
@@ -75,7 +75,8 @@ def backbone_called(name: str, memo: Memo) -> BackboneSpec:
 
 def is_place(name: str) -> bool:
     """Whether a backbone's name is a path: it ends in .onnx, has a slash, or is a folder here."""
-    return name.endswith(ENDING) or "/" in name or Path(name).expanduser().is_dir()
+    named = name.endswith(ENDING) or "/" in name
+    return named or (name != "" and Path(name).expanduser().is_dir())
 
 
 def is_network(place: str) -> bool:
@@ -222,8 +223,8 @@ def _describe(model: OnnxModel, path: Path, published: PreprocessSpec | None) ->
     layers = list[Layer]()
     for name, later in zip(passages, [*passages[1:], None], strict=True):
         repeated = later and shapes.get(later) == shapes.get(name) and model.before(later) == name
-        if repeated and name not in model.outputs:
-            continue  # as a convolution before its norm and its ReLU
+        if name not in model.outputs and (repeated or not model.is_feature(name)):
+            continue  # as a convolution before its norm and its ReLU, or the padded pixels
         layer = layer_of_value(model, name, shapes, side=images.side)
         if isinstance(layer, Layer):
             layers.append(replace(layer, after=len(layers)))
