@@ -27,14 +27,14 @@ minute (`newcomer_torch.py`, `newcomer_onnx.py`).
 Seen on two otherwise idle cores, best of 2 rounds (EfficientNet-Lite0 at 64: of 3):
 
     part of the limit             by time, by CPU   bar    images/s  fastest bare network
-    VGG16 at 224                  0.87     0.88     0.95     11.9
-    ResNet-50 at 224              0.89     0.92     0.95     37.4
+    VGG16 at 224                  0.87     0.88     0.95     11.9    OpenVINO
+    ResNet-50 at 224              0.89     0.92     0.95     37.4    OpenVINO
     ResNet-18 at 224              0.83     0.83     0.95     85.8    ONNX Runtime
-    Inception v3 at 299           0.91     0.89     0.95     28.6
-    DenseNet-121 at 224           0.84     0.84     0.95     42.6
+    Inception v3 at 299           0.91     0.89     0.95     28.6    OpenVINO
+    DenseNet-121 at 224           0.84     0.84     0.95     42.6    OpenVINO
     EfficientNet-Lite0 at 224     0.96     0.90     0.95    167.5    OpenVINO
     MobileNet v2 at 224           0.88     0.85     0.95    178.0    ONNX Runtime
-    EfficientNet-Lite0 at 64      1.04     0.94     0.9   1,739.5
+    EfficientNet-Lite0 at 64      1.04     0.94     0.9   1,739.5    ONNX Runtime
     VGG16 at 32                   0.91     0.89     0.9     358.3    MXNet
 
 The first five lose to decoding what it takes of the two cores: with it in the limit ResNet-18,
