@@ -115,7 +115,7 @@ class OnnxBackbone(ForeignBackbone):
     ----------
     model : OnnxModel
     measure : callable
-        (names of values, size) -> shape of each for one image of that size, by running it.
+        (names of values, size) -> shape of each for a batch of one image, by running it.
     usual_layer : str or None
         The name of `usual`.
     batch : int or None
@@ -178,7 +178,7 @@ class OnnxBackbone(ForeignBackbone):
                 "ONNX files shows"
             )
         parts = joined_parts(self.model, name)
-        shapes = self.measure([name, *parts], self.input_size)
+        shapes = self.row_shapes([name, *parts], self.input_size)
         found = layer_of_value(self.model, name, shapes, side=self.model.images.side)
         if isinstance(found, str):
             raise UsageError(f"--layer {name}: {found}; `probe backbones show` lists others")
@@ -188,9 +188,14 @@ class OnnxBackbone(ForeignBackbone):
         """Return the name of a layer's value; see `BackboneSpec.value`."""
         return OWN + layer.name
 
+    def row_shapes(self, values: Sequence[str], size: int) -> dict[str, Shape]:
+        """Return the shapes of an image's part of values, where their first axis is the images'."""
+        found = self.measure(values, size)
+        return {name: shape[1:] for name, shape in found.items() if shape[0] == 1}
+
     def measured(self, layers: Iterable[Layer], size: int) -> dict[str, Shape]:
         """Return the shapes of layers' values; see `BackboneSpec.measured`."""
-        found = self.measure([one.name for one in layers], size)
+        found = self.row_shapes([one.name for one in layers], size)
         return {OWN + name: shape for name, shape in found.items()}
 
     def digest(self, layer: Layer) -> str:
@@ -238,7 +243,7 @@ class OnnxBackbone(ForeignBackbone):
         """
         about = {
             "layer": asdict(layer),
-            "shape": self.measure([layer.name], size)[layer.name],
+            "shape": self.row_shapes([layer.name], size)[layer.name],
             "channels_last": self.model.images.channels_last,
             "batch": self.batch,
             "size": size,
@@ -264,7 +269,8 @@ def backbone_of_part(data: bytes, name: str) -> OnnxBackbone:
     return OnnxBackbone(
         name=name, family="onnx", describe=lambda _size, _classes: model.network(batch),
         parameters=0, input_size=size, layers=(layer,), paper="", model=model,
-        measure=lambda _names, _size: {layer.name: shape}, usual_layer=layer.name, batch=batch,
+        measure=lambda _names, _size: {layer.name: (1, *shape)}, usual_layer=layer.name,
+        batch=batch,
     )  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def _show_network(spec: OnnxBackbone) -> None:
     if len(spec.classes):
         facts["classes"] = f"{len(spec.classes):,}"
     console.facts(out, facts)
-    shapes = spec.measure([one.name for one in spec.layers], spec.input_size)
+    shapes = spec.row_shapes([one.name for one in spec.layers], spec.input_size)
     rows = []
     for one in spec.layers:
         said = str(one.kind)

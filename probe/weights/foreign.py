@@ -46,7 +46,7 @@ from probe.weights.digest import remembered
 
 log = logging.getLogger(__name__)
 
-VERSION = 2  # increase it when the same file can be described otherwise
+VERSION = 3  # increase it when the same file can be described otherwise
 SAME_ROW, SAME_HALF_ROW = 1e-3, 2e-2  # of a row's norm: rounding, in float32 and in float16
 UNCHANGED = 1e-6
 USUAL_SIDE = 224  # pixels, where neither the file nor its publisher says
@@ -219,7 +219,8 @@ def _describe(model: OnnxModel, path: Path, published: PreprocessSpec | None) ->
     passages = model.passages()
     names = dict.fromkeys([*passages, *(v for p in passages for v in joined_parts(model, p))])
     values, other, batch = _proved(model, list(names), side)
-    shapes = {name: value.shape[1:] for name, value in values.items() if _is_rows(value)}
+    count = images.batch or 1
+    shapes = {name: value.shape[1:] for name, value in values.items() if _is_rows(value, count)}
     layers = list[Layer]()
     for name, later in zip(passages, [*passages[1:], None], strict=True):
         repeated = later and shapes.get(later) == shapes.get(name) and model.before(later) == name
@@ -255,8 +256,10 @@ def _reason(error: EngineError) -> str:
     return re.sub(r"\S+\.(cc|h):\d+ .*?\) ", "", text)
 
 
-def _is_rows(value: Any) -> bool:
-    return isinstance(value, np.ndarray) and value.ndim > 1 and value.dtype.kind == "f"
+def _is_rows(value: Any, images: int) -> bool:
+    """Whether a value has floating point numbers for each of so many images."""
+    floating = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+    return floating and value.ndim > 1 and len(value) == images
 
 
 def _proved(model: OnnxModel, names: Sequence[str], side: int) -> tuple[Values, Values, int | None]:
@@ -274,7 +277,7 @@ def _proved(model: OnnxModel, names: Sequence[str], side: int) -> tuple[Values, 
     run = _runner(model, names, side, batch_size=count, limit=count)
     first, second, again = (run(np.repeat(pictures[n : n + 1], count, axis=0)) for n in (0, 1, 0))
     tolerance = SAME_HALF_ROW if model.images.half else SAME_ROW
-    rows = [name for name in names if _is_rows(first[name])]
+    rows = [name for name in names if _is_rows(first[name], count)]
     for name in rows:
         if not np.isfinite(first[name]).all() or not np.isfinite(second[name]).all():
             raise WeightsError(
@@ -291,12 +294,12 @@ def _proved(model: OnnxModel, names: Sequence[str], side: int) -> tuple[Values, 
     except EngineError:  # the file fixes how many images it takes
         free = False
     if free:
-        if _independent(both, first, second, tolerance):
+        if _independent(rows, both, first, second, tolerance):
             return first, second, None
         mixes = not model.quantizes
     else:
         mixed = pictures[np.arange(count) % 2]
-        mixes = count > 1 and not _independent(run(mixed), first, second, tolerance)
+        mixes = count > 1 and not _independent(rows, run(mixed), first, second, tolerance)
     if mixes:
         raise WeightsError(
             f"{model.where}: an image's row depends on the other images of its batch, as with "
@@ -305,13 +308,14 @@ def _proved(model: OnnxModel, names: Sequence[str], side: int) -> tuple[Values, 
     return first, second, count
 
 
-def _independent(both: Values, first: Values, second: Values, tolerance: float) -> bool:
+def _independent(
+    rows: Sequence[str], both: Values, first: Values, second: Values, tolerance: float
+) -> bool:
     return all(
         len(both[name]) > 1
         and _same(both[name][:1], first[name][:1], tolerance)
         and _same(both[name][1:2], second[name][:1], tolerance)
-        for name in both
-        if _is_rows(first[name])
+        for name in rows
     )
 
 
@@ -342,7 +346,7 @@ def _runner(
 def _shapes(  # noqa: PLR0917 - the last two are what a backbone asks for
     path: Path, model: OnnxModel, batch: int | None, memo: Memo, names: Sequence[str], size: int
 ) -> Mapping[str, Shape]:
-    """Return the shapes of values of one image, by running it; see `OnnxBackbone`."""
+    """Return the shapes of values of a batch of one image, by running it; see `OnnxBackbone`."""
 
     def compute() -> str:
         picture, count = photographs(replace(TORCHVISION, size=size))[:1], batch or 1
@@ -351,7 +355,8 @@ def _shapes(  # noqa: PLR0917 - the last two are what a backbone asks for
             found = run(np.repeat(picture, count, axis=0))
         except EngineError as error:
             raise UsageError(f"{path} at {size} pixels: {_reason(error)}") from error
-        return json.dumps({n: v.shape[1:] for n, v in found.items() if _is_rows(v)})
+        every = {n: v for n, v in found.items() if v.ndim > 1 and v.dtype.kind == "f"}
+        return json.dumps({n: (len(v) // count, *v.shape[1:]) for n, v in every.items()})
 
     asked = hashlib.blake2b(json.dumps(list(names)).encode(), digest_size=16).hexdigest()
     text = remembered(path, f"shapes:{VERSION}:{size}:{asked}", memo, compute)

@@ -11,11 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 import probe
+from probe.backbones.cut import network_cost
 from probe.core.memo import Memo
+from probe.errors import UsageError
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PRESETS, PreprocessSpec
 from probe.weights.foreign import network_name, open_network
-from tests.backbones.foreign_graphs import SIZE, convolutions, saved, transformer
+from tests.backbones.foreign_graphs import SIZE, Graph, convolutions, saved, transformer
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIZE, SIZE, 3), dtype=np.uint8)
 LABELS = np.arange(5) % 2
@@ -196,3 +198,24 @@ def test_a_layer_is_found_without_the_slash_that_begins_its_name(tmp_path: Path)
             values[:] = ["/block/map" if one == "map" else one for one in values]
     network = open_network(saved(model, tmp_path / "net.onnx"), Memo(tmp_path / "memo.sqlite"))
     assert network.layer("block/map") == network.layer("/block/map")
+
+
+def test_a_value_whose_rows_are_places_is_no_layer_and_counts_as_all_of_them(
+    tmp_path: Path,
+) -> None:
+    net = Graph(0)
+    net.parameter("kernel", 5, 3, 8, 8, scale=0.1)
+    net.parameter("weight", 5, 6)
+    net.add("Conv", ["image", "kernel"], "map", kernel_shape=[8, 8], strides=[8, 8])
+    net.add("Transpose", ["map"], "last", perm=[0, 2, 3, 1])
+    net.add("Reshape", ["last", net.constant("places", np.array([-1, 5]))], "flat")
+    net.add("MatMul", ["flat", "weight"], "dense")  # (N * 16, 6)
+    net.add("Reshape", ["dense", net.constant("tokens", np.array([-1, 16, 6]))], "out")
+    model = net.model("image", ["N", 3, SIZE, SIZE], ["out"])
+    network = open_network(saved(model, tmp_path / "net.onnx"), Memo(tmp_path / "memo.sqlite"))
+    assert [layer.name for layer in network.layers] == ["map", "last", "out"]
+    with pytest.raises(UsageError, match=r"--layer dense: .* first axis is not the images'"):
+        network.layer("dense")
+    cost = network_cost(network, ())
+    assert cost is not None
+    assert cost.multiply_adds == 16 * 5 * 3 * 64 + 16 * 6 * 5

@@ -17,7 +17,7 @@ from probe.engines.onnx.devices import open_session, run_session
 from probe.engines.onnx.graph import onnx_model, onnx_nodes
 from probe.preprocess.spec import PreprocessSpec
 
-Ticket = tuple[int, list[Future[list[NDArray[np.float32]]]]]  # images; the parts' outputs
+Ticket = tuple[int, list[Future[list[NDArray[np.float32]]]]]  # images added; the parts' outputs
 
 LEAST = 8  # images of a part of a batch: fewer read all weights for little work
 SMALL = 1024  # bytes; such arrays stay in the model, where shape inference sees them
@@ -101,9 +101,10 @@ class OnnxEngine:
             # a fork copies a session without its threads: it can neither run nor be closed here
             self._left += [self._session, self._pool]
             self._start()
-        return len(batch), [
+        parts = self._split(batch)
+        return sum(map(len, parts)) - len(batch), [
             self._pool.submit(run_session, self._session, self._outputs, {INPUT: part})
-            for part in self._split(batch)
+            for part in parts
         ]
 
     def _split(self, batch: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
@@ -114,9 +115,10 @@ class OnnxEngine:
 
     def collect(self, ticket: Ticket) -> list[NDArray[np.float32]]:
         """Wait for a batch; see `Engine.collect`."""
-        count, futures = ticket
+        spare, futures = ticket
         parts = [future.result() for future in futures]
-        return [np.concatenate(rows)[:count] for rows in zip(*parts, strict=True)]
+        joined = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
+        return [rows[: len(rows) - spare] for rows in joined]  # a batch may have been filled up
 
 
 def _initializer(name: str, value: NDArray[Any]) -> Any:
