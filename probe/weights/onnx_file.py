@@ -504,7 +504,8 @@ def _tensor(  # noqa: PLR0912 - a case a field
     tensor = raw_tensor(wire.path, name, dtype, shape, offset=blob.start, available=blob.length)
     if 0 < count <= FEW and dtype not in AS_BITS:
         stored = np.frombuffer(wire.data(blob, 8 * FEW), np.dtype(dtype).newbyteorder("<"))
-        numbers = tuple(stored.astype(np.float64).tolist())
+        with np.errstate(invalid="ignore"):  # a signalling NaN, in a damaged file
+            numbers = tuple(stored.astype(np.float64).tolist())
     return name, tensor, numbers
 
 
