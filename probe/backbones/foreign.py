@@ -94,8 +94,14 @@ class ForeignBackbone(BackboneSpec):
         """The output of a classifier whose classes have known names, if it has one."""
         return None
 
-    def digest(self, layer: Layer) -> str:
-        """Return a digest of all that decides a layer's value, the preprocessing left out."""
+    def digest(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> str:
+        """Return a digest of all that decides a layer's value, the preprocessing left out.
+
+        Parameters
+        ----------
+        arrays : mapping of name to array
+            What `load` returns for the layer.
+        """
         raise NotImplementedError
 
     def load(self, layer: Layer) -> dict[str, NDArray[Any]]:
@@ -198,9 +204,9 @@ class OnnxBackbone(ForeignBackbone):
         found = self.row_shapes([one.name for one in layers], size)
         return {OWN + name: shape for name, shape in found.items()}
 
-    def digest(self, layer: Layer) -> str:
+    def digest(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> str:
         """Return a digest of nodes and arrays up to a layer."""
-        return self.model.digest(self._nodes(layer))
+        return self.model.digest(self._nodes(layer), arrays)
 
     def load(self, layer: Layer) -> dict[str, NDArray[Any]]:
         """Return the arrays up to a layer.
@@ -233,8 +239,13 @@ class OnnxBackbone(ForeignBackbone):
         )
         return NetworkCost(parameters=self.model.parameters(nodes), multiply_adds=adds)
 
-    def part(self, layer: Layer, size: int) -> bytes:
+    def part(self, layer: Layer, arrays: Mapping[str, NDArray[Any]], size: int) -> bytes:
         """Return an ONNX file of the network up to a layer, for `backbone_of_part`.
+
+        Parameters
+        ----------
+        arrays : mapping of name to array
+            What `load` returns for the layer.
 
         Raises
         ------
@@ -248,7 +259,7 @@ class OnnxBackbone(ForeignBackbone):
             "batch": self.batch,
             "size": size,
         }
-        return self.model.part(layer.name, {PART: json.dumps(about)})
+        return self.model.part(layer.name, arrays, {PART: json.dumps(about)})
 
 
 def backbone_of_part(data: bytes, name: str) -> OnnxBackbone:
@@ -304,7 +315,7 @@ class CallableBackbone(ForeignBackbone):
         """Return the width of the rows; see `BackboneSpec.measured`."""
         return {"rows": (self.layers[0].width,)}
 
-    def digest(self, layer: Layer) -> str:  # noqa: ARG002
+    def digest(self, layer: Layer, arrays: Mapping[str, NDArray[Any]]) -> str:  # noqa: ARG002
         """Return a digest of name and version."""
         return self._digest
 

@@ -159,38 +159,15 @@ class OnnxModel:
         WeightsError
             There is none, or more than one.
         """
-        from onnx import TensorProto
-
-        found, others = [], []
         taken = {name for node in self._proto.graph.node for name in _taken(node)}
-        for one in self._proto.graph.input:
-            if one.name in self._tensors or one.name not in taken:
-                continue
-            kind = one.type.tensor_type
-            sides = [
-                axis.dim_value if axis.HasField("dim_value") and axis.dim_value > 0 else None
-                for axis in kind.shape.dim
-            ]
-            named = [axis.dim_param for axis in kind.shape.dim]
-            said = f"{one.name} {TensorProto.DataType.Name(kind.elem_type).lower()} ("
-            said += ", ".join(str(a or b or "?") for a, b in zip(sides, named, strict=True)) + ")"
-            if kind.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16) or len(sides) != 4:
-                others.append(said)
-                continue
-            last = self._order(sides, named)
-            if last is not None and sides[3 if last else 1] not in (3, None):
-                others.append(said)
-                continue
-            high, wide = sides[1:3] if last else sides[2:]
-            if last is None:
-                high = wide = None
-            if high != wide or (high or 1) > MAX_SIZE:
-                others.append(said)
-                continue
-            half = kind.elem_type == TensorProto.FLOAT16
-            found.append(
-                Images(name=one.name, channels_last=last, side=high, batch=sides[0], half=half)
-            )
+        inputs = [
+            one
+            for one in self._proto.graph.input
+            if one.name in taken and one.name not in self._tensors
+        ]
+        read = [(one, self._as_images(one)) for one in inputs]
+        found = [images for _, images in read if images is not None]
+        others = [_described(one) for one, images in read if images is None]
         if len(found) != 1:
             what = "no input" if not found else f"{len(found)} inputs"
             listed = ", ".join(others + [one.name for one in found]) or "none"
@@ -199,6 +176,23 @@ class OnnxModel:
                 f"or (N, S, S, 3), S at most {MAX_SIZE}; it has {listed}"
             )
         return found[0]
+
+    def _as_images(self, value: Any) -> Images | None:
+        """Return an input as one of images, None where it takes something else."""
+        from onnx import TensorProto
+
+        kind, (sides, named) = value.type.tensor_type, _axes(value)
+        if kind.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16) or len(sides) != 4:
+            return None
+        last, high, wide = self._order(sides, named), None, None
+        if last is not None:
+            high, wide = sides[1:3] if last else sides[2:]
+            if sides[3 if last else 1] not in (3, None):
+                return None
+        if high != wide or (high or 1) > MAX_SIZE:
+            return None
+        half = kind.elem_type == TensorProto.FLOAT16
+        return Images(name=value.name, channels_last=last, side=high, batch=sides[0], half=half)
 
     def _order(self, sides: list[int | None], named: list[str]) -> bool | None:
         """Return whether the channels are the last axis; None where nothing says."""
@@ -308,6 +302,10 @@ class OnnxModel:
             return []
         return list(dict.fromkeys(one for one in node.inputs if one in self._carrying))
 
+    @property
+    def _opsets(self) -> dict[str, int]:
+        return {one.domain: one.version for one in self._proto.opset_import}
+
     @cached_property
     def _graph(self) -> NetworkGraph:
         return NetworkGraph(nodes=self.nodes, outputs=())
@@ -330,7 +328,7 @@ class OnnxModel:
             value = OWN + ":half"
         nodes = self.nodes if not front else tuple(_renamed(self.nodes, value))
         terms = OnnxTerms(
-            opsets={one.domain: one.version for one in proto.opset_import},
+            opsets=self._opsets,
             functions=tuple(proto.functions),
             ir_version=proto.ir_version,
             batch=batch,
@@ -452,21 +450,19 @@ class OnnxModel:
             data = file.read(length)
         return type(tensor)(dims=tensor.dims, data_type=tensor.data_type, raw_data=data)
 
-    def digest(self, nodes: Iterable[Node]) -> str:
-        """Return 32 hex digits over some nodes, their arrays and what the input is.
+    def digest(self, nodes: Iterable[Node], arrays: Mapping[str, NDArray[Any]]) -> str:
+        """Return 32 hex digits over some nodes, their `arrays` and what the input is.
 
         Names of nodes and comments are left out; the names of values, which nodes refer by, are in.
         """
-        nodes, hasher = tuple(nodes), hashlib.blake2b(digest_size=16)
-        terms = self.network().terms
-        assert terms is not None
-        head = [sorted(terms.opsets.items()), self.images.channels_last, self.images.half]
-        for part in [repr(head).encode(), *map(_text, terms.functions)]:
+        hasher, opsets = hashlib.blake2b(digest_size=16), self._opsets
+        head = [sorted(opsets.items()), self.images.channels_last, self.images.half]
+        for part in [repr(head).encode(), *map(_text, self._proto.functions)]:
             hasher.update(b"%d:" % len(part) + part)
         for node in nodes:
             part = _text(node.settings["proto"]) if node.op == "onnx" else node.op.encode()
             hasher.update(b"%d:" % len(part) + part)
-        for name, array in sorted(self.arrays(nodes).items()):
+        for name, array in sorted(arrays.items()):
             part = f"{len(name)}:{name}:{array.dtype.str}:{array.shape};".encode()
             hasher.update(part)
             hasher.update(array.reshape(-1).view(np.uint8).data)
@@ -502,8 +498,10 @@ class OnnxModel:
                 found[proto.output[0]] = value, 0
         return found
 
-    def part(self, value: str, metadata: Mapping[str, str]) -> bytes:
-        """Return an ONNX file of the network up to a value.
+    def part(
+        self, value: str, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]
+    ) -> bytes:
+        """Return an ONNX file of the network up to a value, with its `arrays`.
 
         Raises
         ------
@@ -514,7 +512,6 @@ class OnnxModel:
         from onnx import helper, numpy_helper
 
         nodes = self._graph.leading_to([OWN + value])
-        arrays = self.arrays(nodes)
         if sum(array.nbytes for array in arrays.values()) > LARGEST:
             raise WeightsError(f"{self.where}: larger than one ONNX file may be (2 GB)")
         proto = self._proto
@@ -550,6 +547,22 @@ def _is_text(graph: Any) -> bool:
     for node in graph.node:
         named += [node.op_type, node.domain, *node.input, *node.output]
     return all(isinstance(one, str) for one in named)
+
+
+def _axes(value: Any) -> tuple[list[int | None], list[str]]:
+    """Return the lengths of an input's axes, None where they are free, and their names."""
+    axes = value.type.tensor_type.shape.dim
+    fixed = (one.dim_value if one.HasField("dim_value") else 0 for one in axes)
+    return [side if side > 0 else None for side in fixed], [one.dim_param for one in axes]
+
+
+def _described(value: Any) -> str:
+    """Return an input for a message, as ``pixels float (N, 3, 224, 224)``."""
+    from onnx import TensorProto
+
+    kind = TensorProto.DataType.Name(value.type.tensor_type.elem_type).lower()
+    sides = ", ".join(str(a or b or "?") for a, b in zip(*_axes(value), strict=True))
+    return f"{value.name} {kind} ({sides})"
 
 
 def _taken(proto: Any) -> list[str]:

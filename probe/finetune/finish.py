@@ -54,8 +54,9 @@ from probe.heads.history import save_history
 from probe.runs.fit import CURVES, HEAD
 from probe.runs.ledger import record_test_evaluation
 from probe.runs.results import RunResult, now, versions, write_run
-from probe.weights.resolve import BACKBONE_KEY, PREPROCESS_KEY, SOURCE_KEY, is_random
+from probe.weights.resolve import BACKBONE_KEY, SOURCE_KEY, is_random
 from probe.weights.safetensors_file import write_safetensors
+from probe.weights.tensors import PREPROCESS_KEY
 
 GAINED, BACKBONE = "promotion.json", "backbone.safetensors"
 AGREEMENT = 1e-4  # largest difference of a probability: saved head on features, whole network

@@ -19,13 +19,12 @@ from probe.weights.load import no_known_names, read_parameter
 from probe.weights.open_file import open_tensors
 from probe.weights.resolve import (
     BACKBONE_KEY,
-    PREPROCESS_KEY,
     SOURCE_KEY,
     OwnWeights,
     ResolvedWeights,
 )
 from probe.weights.safetensors_file import write_safetensors
-from probe.weights.tensors import Float32
+from probe.weights.tensors import PREPROCESS_KEY, Float32
 
 log = logging.getLogger(__name__)
 

@@ -37,12 +37,13 @@ from probe.backbones.onnx_model import OWN, OnnxModel
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.core.memo import Memo, stamp_of
 from probe.core.records import loads_json
-from probe.engines import plain_engine, values_of
+from probe.engines import plain_engine, relative_differences, values_of
 from probe.errors import EngineError, UsageError, WeightsError, WeightsNotFoundError
 from probe.preprocess.photographs import photographs
 from probe.preprocess.published import published_beside, stated_by
 from probe.preprocess.spec import MAX_TEXT, TORCHVISION, PreprocessSpec, decode_preprocess
 from probe.weights.digest import remembered
+from probe.weights.tensors import PREPROCESS_KEY
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,6 @@ VERSION = 3  # increase it when the same file can be described otherwise
 SAME_ROW, SAME_HALF_ROW = 1e-3, 2e-2  # of a row's norm: rounding, in float32 and in float16
 UNCHANGED = 1e-6
 USUAL_SIDE = 224  # pixels, where neither the file nor its publisher says
-PREPROCESS_KEY = "probe.preprocess"
 HUB = re.compile(r"models--.+?--(?P<name>.+)")  # a folder of Hugging Face's download cache
 MODEL = re.compile(
     r"(?P<part>vision_)?model(?P<variant>[._-].*)?"
@@ -322,9 +322,7 @@ def _independent(
 def _same(one: NDArray[Any], other: NDArray[Any], tolerance: float) -> bool:
     if one.shape != other.shape:
         return False
-    known = other.astype(np.float64)
-    off, norm = np.linalg.norm(one.astype(np.float64) - known), np.linalg.norm(known)
-    return bool(off <= tolerance * norm)
+    return bool((relative_differences(one, other) <= tolerance).all())
 
 
 def _runner(

@@ -41,6 +41,7 @@ from probe.weights.open_file import open_tensors
 from probe.weights.prototxt import CaffeInput, prototxt_beside
 from probe.weights.published import locate, published, same_network, serves
 from probe.weights.spec import WeightsSpec
+from probe.weights.tensors import PREPROCESS_KEY
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ LONGEST_SOURCE = 200  # characters shown of the source that a file states
 MEAN_TOLERANCE = 2.0  # grey levels: Caffe's means of ImageNet differ by one
 _THEIRS = re.compile(rf"^(hf[-_]hub:|timm/)|{re.escape(ENUM)}|in\d+k$")
 NO_TERMS = "no licence: the weights started from random values, not from pretrained ones"
-PREPROCESS_KEY, BACKBONE_KEY, SOURCE_KEY = "probe.preprocess", "probe.backbone", "probe.source"
+BACKBONE_KEY, SOURCE_KEY = "probe.backbone", "probe.source"
 _LIKELY = {"keras": "caffe_bgr", "caffe": "caffe_bgr", "gluon": "gluon"}
 _LIKELY_OF_FAMILY = {
     ("inception_v3", "torch"): "torchvision_inception",
@@ -177,16 +178,17 @@ class OwnWeights(ResolvedWeights):
 
     network: ForeignBackbone
 
-    def digest(self, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:  # noqa: ARG002
+    def digest(self, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
         """Return the digest of the network up to a layer, from the memo if nothing changed."""
         if self.path is None:
-            return self.network.digest(layer)
+            return self.load(backbone, layer).digest
         kind = f"parameters:{layer.name}:{OWN_VERSION}:{self.network.stamps}"
-        return remembered(self.path, kind, memo, lambda: self.network.digest(layer))
+        return remembered(self.path, kind, memo, lambda: self.load(backbone, layer).digest)
 
     def load(self, backbone: BackboneSpec, layer: Layer) -> Loaded:  # noqa: ARG002
         """Return the arrays up to a layer."""
-        return Loaded(self.network.load(layer), (), self.network.digest(layer))
+        arrays = self.network.load(layer)
+        return Loaded(arrays, (), self.network.digest(layer, arrays))
 
     def held(self, backbone: BackboneSpec, memo: Memo) -> tuple[str, ...]:  # noqa: ARG002
         """Return the names of all layers."""

@@ -25,6 +25,8 @@ from probe.weights.architecture import Graph
 Shape = tuple[int, ...]
 Float32 = NDArray[np.float32]
 
+PREPROCESS_KEY = "probe.preprocess"  # of a file's metadata, where probe wrote it
+
 AS_FLOAT32 = (
     "load it in PyTorch and save it as float32, "
     "torch.save({name: one.float() for name, one in model.state_dict().items()}, FILE)"

@@ -23,8 +23,9 @@ from probe.extraction.extract import extract_features
 from probe.extraction.request import Request, prepare
 from probe.runs.fit import HeadRequest
 from probe.runs.results import read_run
-from probe.weights.resolve import BACKBONE_KEY, PREPROCESS_KEY
+from probe.weights.resolve import BACKBONE_KEY
 from probe.weights.safetensors_file import write_safetensors
+from probe.weights.tensors import PREPROCESS_KEY
 from tests.fakes import Silent
 from tests.finished import make_run, save_digits
 

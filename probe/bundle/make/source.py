@@ -46,7 +46,7 @@ class Source:
     def parameters(self) -> Parameters:
         """What a file of the bundle holds: its arrays, with the network if it is foreign."""
         if isinstance(self.backbone, OnnxBackbone):
-            data = self.backbone.part(self.cut[0], self.preprocess.size)
+            data = self.backbone.part(self.cut[0], self.loaded.parameters, self.preprocess.size)
             return ForeignParameters(data, self.key.backbone)
         return self.loaded.parameters
 
