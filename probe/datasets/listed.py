@@ -79,7 +79,12 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
     for name, rows in numbers.items():
         ids = [table.paths[row] for row in rows]
         labels = table.labels[rows]
-        splits[name] = Split(ids=ids, labels=labels, images=FileImages(root, ids, memo, workers))
+        splits[name] = Split(
+            ids=ids,
+            labels=labels,
+            images=FileImages(root, ids, memo, workers),
+            columns={one: [cells[row] for row in rows] for one, cells in table.columns.items()},
+        )
     skipped = tuple(BadImage(id=shown(name), reason=NOT_UTF8) for _, name in table.not_utf8)
     return Dataset(
         name=file.stem, classes=table.classes, splits=splits, root=Path(root), skipped=skipped

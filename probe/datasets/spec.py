@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -57,11 +57,27 @@ class Split:
     labels : int32, (n_images,), or uint8, (n_images, n_classes)
         Indices into the dataset's `classes`. Where an image may have several labels or none: 1
         for each of its classes, 0 for the others.
+    columns : mapping of name to sequence of str
+        What a table says of each image beside its label and its split, as text, in the rows'
+        order: a patient, a site. Empty where there is no table.
+
+    Raises
+    ------
+    ValueError
+        A column has another length than the ids.
     """
 
     ids: Sequence[str]
     labels: NDArray[np.int32] | NDArray[np.uint8]
     images: Images
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, cells in self.columns.items():
+            if len(cells) != len(self.ids):
+                raise ValueError(
+                    f"the column {name!r} has {len(cells):,} cells for {len(self.ids):,} images"
+                )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -77,6 +93,7 @@ class Split:
             ids=[self.ids[row] for row in rows],
             labels=self.labels[rows],
             images=self.images.take(rows),
+            columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
         )
 
     def same_images(self, ids: Sequence[str], content: NDArray[np.uint8], where: str) -> Split:

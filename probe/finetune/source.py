@@ -244,7 +244,7 @@ def _checked(dataset: Dataset, name: str, wanted: FeatureSplit) -> Split:
         raise DataError(f"{dataset.name}: has no {name} images any more")
     there = dataset.splits[name]
     split = there.same_images(wanted.ids, wanted.content, f"{dataset.name}: {name}")
-    return Split(ids=list(split.ids), labels=wanted.labels, images=split.images)
+    return replace(split, labels=wanted.labels)
 
 
 def _divide(

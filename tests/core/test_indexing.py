@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,11 +134,15 @@ def test_one_row_is_one_row(entry: FeatureSet) -> None:
 def test_images_and_their_labels_are_chosen_together(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 6, 6, 3), dtype=np.uint8)
     labels = np.arange(4, dtype=np.int32)
-    split = Split(ids=list("abcd"), labels=labels, images=MemoryImages(pixels))
+    sites = {"site": list("wxyz")}
+    split = Split(ids=list("abcd"), labels=labels, images=MemoryImages(pixels), columns=sites)
     mask = np.array([False, True, False, True])
     some = split.take(mask)
     assert (list(some.ids), some.labels.tolist()) == (["b", "d"], [1, 3])
     np.testing.assert_array_equal(some.images.image(1), pixels[3])
+    assert some.columns == {"site": ["x", "z"]}
+    with pytest.raises(ValueError, match="'site' has 4 cells for 2 images"):
+        replace(some, columns=sites)
     given = ImageSources.of(list(pixels))
     np.testing.assert_array_equal(given.take(mask).image(0), pixels[1])
     files = FileImages(str(tmp_path), list("abcd"), Memo(tmp_path / "m"), 1)

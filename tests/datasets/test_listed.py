@@ -261,6 +261,15 @@ def test_what_reads_like_a_split_and_is_not_clear_is_refused(
     assert "\n" not in str(raised.value)
 
 
+def test_other_columns_lie_beside_the_rows_of_their_split(listed: Callable[..., Path]) -> None:
+    rows = ("x,d.png,owl,test,1", '" y, z ",a.png,owl,train,', "x,b.png,finch,train,3")
+    text = "\n".join(("site,image,label,split,patient", *rows))
+    splits = load(listed(text)).splits
+    assert splits["train"].columns == {"site": ["y, z", "x"], "patient": ["", "3"]}
+    assert splits["test"].columns == {"site": ["x"], "patient": ["1"]}
+    assert load(listed("image,label\na.png,x\nb.png,y\n")).splits["train"].columns == {}
+
+
 def test_columns_that_play_no_part_are_named_in_one_line(
     listed: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
