@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from probe.cache.features import FeatureSet
     from probe.cache.key import FeatureKey
     from probe.cache.store import Store
+    from probe.core.reading import ReadOptions
     from probe.datasets import DATASETS, Dataset, load_dataset
     from probe.errors import ProbeError
     from probe.extraction.extract import extract_features
@@ -86,6 +87,7 @@ _HOME = {
     "PreprocessSpec": "probe.preprocess.spec",
     "ProbeError": "probe.errors",
     "PrototypeHead": "probe.heads",
+    "ReadOptions": "probe.core.reading",
     "Request": "probe.extraction.request",
     "RidgeHead": "probe.heads",
     "Store": "probe.cache.store",
@@ -116,6 +118,7 @@ __all__ = [
     "PreprocessSpec",
     "ProbeError",
     "PrototypeHead",
+    "ReadOptions",
     "Request",
     "RidgeHead",
     "Run",

@@ -23,6 +23,7 @@ from probe.core.arguments import checked, current, nearest
 from probe.core.html import Html
 from probe.core.machine import AnyPath, state_folder
 from probe.core.options import default_workers, texts
+from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.errors import UnknownNameError, UsageError
 from probe.heads.catalog import HEADS
 
@@ -63,6 +64,7 @@ def extract(
     limit: int | None = None,
     coarse: bool = False,
     skip_bad: bool = False,
+    reading: ReadOptions = AS_IT_IS,
     seed: int = 42,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -118,6 +120,8 @@ def extract(
         cifar100: the 20 superclasses.
     skip_bad : bool, default=False
         Leave out images that cannot be read, and empty classes.
+    reading : ReadOptions, optional
+        What the columns of a list mean, and which images are taken.
     seed : int, default=42
         Of `per_class` and `limit`.
     batch_size : int, optional
@@ -159,7 +163,8 @@ def extract(
         dataset, [] if layer is None else [layer], backbone=backbone, name=name,
         dataset_root=dataset_root, weights=weights, preprocess=preprocess, mean=mean, pool=pool,
         size=size, resize=resize, split=split, per_class=per_class, limit=limit, coarse=coarse,
-        skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers, engine=engine,
+        skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
+        workers=workers, engine=engine,
         device=device, dtype=dtype, views=views, strict=strict, overwrite=overwrite,
         cache_dir=cache_dir, quiet=quiet,
     )  # fmt: skip
@@ -481,6 +486,7 @@ def bench(
     limit: int | None = None,
     coarse: bool = False,
     skip_bad: bool = False,
+    reading: ReadOptions = AS_IT_IS,
     seed: int = 42,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -523,7 +529,7 @@ def bench(
         Compare out-of-fold predictions of so many folds instead, drawn so many times.
     group, metric, sample_weight
         As in `fit`; rows are ranked and tested by the metric, too.
-    per_class, limit, coarse, skip_bad, seed, batch_size, workers, engine, device, dtype,
+    per_class, limit, coarse, skip_bad, reading, seed, batch_size, workers, engine, device, dtype,
     cache_dir, quiet
         As in `extract`.
 
@@ -550,7 +556,8 @@ def bench(
         resize=resize, weights=weights, preprocess=preprocess, mean=mean, concat=concat, pca=pca,
         val_size=val_size, folds=folds, repeats=repeats, group=group, metric=metric,
         sample_weight=sample_weight, per_class=per_class, limit=limit, coarse=coarse,
-        skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers,
+        skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
+        workers=workers,
         engine=engine, device=device, dtype=dtype,
     )  # fmt: skip
     with console.quiet(quiet):

@@ -11,6 +11,7 @@ from probe.bundle import Bundle as Finished
 from probe.core.arguments import checked, current
 from probe.core.machine import AnyPath, state_folder
 from probe.core.options import default_workers, texts
+from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def evaluate(
     per_class: int | None = None,
     limit: int | None = None,
     skip_bad: bool = False,
+    reading: ReadOptions = AS_IT_IS,
     group: str | Sequence[str] | None = None,
     tta: str = "none",
     combine: str = "probabilities",
@@ -54,7 +56,7 @@ def evaluate(
     ----------
     bundle : Bundle or path
         It is loaded again from its files, for as many images at a time as suit a dataset.
-    dataset, dataset_root, per_class, limit, skip_bad
+    dataset, dataset_root, per_class, limit, skip_bad, reading
         As in `extract`.
     split : {"train", "val", "test"}, optional
         Default: test, or the first one.
@@ -99,7 +101,8 @@ def evaluate(
         if isinstance(given, str):
             found = load_dataset(
                 given, root=_folder(dataset_root), cache_dir=folder, per_class=per_class,
-                limit=limit, skip_bad=skip_bad, workers=workers, progress=console.download_bar,
+                limit=limit, skip_bad=skip_bad, reading=reading,
+                workers=workers, progress=console.download_bar,
             )  # fmt: skip
         else:
             found = chosen_images(given, per_class=per_class, limit=limit)

@@ -16,6 +16,7 @@ from probe.bench.work import BenchRequest
 from probe.cache.joining import join
 from probe.cache.store import Entry, Store
 from probe.core.options import Counts, Words, counts, texts, words
+from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.datasets import DATASETS, Dataset
 from probe.errors import UsageError
 from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, task_by_metric, task_of_splits
@@ -58,6 +59,7 @@ class BenchOptions:
     limit: int | None = None
     coarse: bool = False
     skip_bad: bool = False
+    reading: ReadOptions = AS_IT_IS
     seed: int = 42
     batch_size: int | None = None
     workers: int | None = None
@@ -176,7 +178,8 @@ class BenchOptions:
             weights=one.weights or "auto", preprocess=one.preprocess, mean=one.mean,
             layer=one.layers, pool=one.pool or self.pool, size=one.size, resize=one.resize,
             per_class=self.per_class, limit=self.limit,
-            coarse=self.coarse and name == "cifar100", skip_bad=self.skip_bad, seed=self.seed,
+            coarse=self.coarse and name == "cifar100", skip_bad=self.skip_bad,
+            reading=self.reading, seed=self.seed,
             batch_size=self.batch_size, workers=self.workers, engine=self.engine,
             device=self.device,
             dtype=self.dtype, cache_dir=cache_dir, command=command,

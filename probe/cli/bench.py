@@ -24,6 +24,8 @@ from probe.cli.pass_options import (
     SkipBad,
     Workers,
 )
+from probe.cli.reading import takes_reading
+from probe.core.reading import AS_IT_IS, ReadOptions
 
 Backbones = Annotated[
     list[str],
@@ -77,6 +79,7 @@ Concat = Annotated[
 ]
 
 
+@takes_reading
 def bench(
     backbones: Backbones,
     dataset: Datasets = None,
@@ -137,6 +140,7 @@ def bench(
     limit: Limit = None,
     coarse: Coarse = False,
     skip_bad: SkipBad = False,
+    reading: ReadOptions = AS_IT_IS,
     seed: Seed = 42,
     batch_size: BatchSize = None,
     workers: Workers = None,
@@ -168,7 +172,8 @@ def bench(
         preprocess=preprocess, mean=mean,
         concat=concat, pca=pca, val_size=val_size, folds=folds, repeats=repeats, group=group,
         metric=metric, sample_weight=sample_weight, per_class=per_class, limit=limit,
-        coarse=coarse, skip_bad=skip_bad, seed=seed, batch_size=batch_size, workers=workers,
+        coarse=coarse, skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
+        workers=workers,
         engine=engine, device=device, dtype=dtype,
     )  # fmt: skip
     with interruptible():

@@ -9,6 +9,8 @@ import typer
 from probe.cli import complete
 from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
+from probe.cli.reading import takes_reading
+from probe.core.reading import AS_IT_IS, ReadOptions
 
 app = command_app("Which datasets are known by name, and what one holds.")
 
@@ -49,6 +51,7 @@ def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 
 
 @app.command(cls=Command, name="show")
+@takes_reading
 def show_dataset(
     dataset: Annotated[
         str,
@@ -57,6 +60,7 @@ def show_dataset(
         ),
     ],
     dataset_root: DatasetRoot = None,
+    reading: ReadOptions = AS_IT_IS,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -67,6 +71,7 @@ def show_dataset(
     found = load_dataset(
         dataset,
         root=dataset_root,
+        reading=reading,
         cache_dir=cache_folder(cache_dir),
         progress=console.download_bar,
     )

@@ -28,11 +28,14 @@ from probe.cli.predict import (
     one_line,
     vote_note,
 )
+from probe.cli.reading import takes_reading
+from probe.core.reading import AS_IT_IS, ReadOptions
 
 if TYPE_CHECKING:
     from probe.predict.evaluate import Evaluation
 
 
+@takes_reading
 def evaluate(
     bundle: Annotated[Path, typer.Argument(help="What `probe bundle` made.")],
     dataset: DatasetName,
@@ -47,6 +50,7 @@ def evaluate(
     per_class: PerClass = None,
     limit: Limit = None,
     skip_bad: SkipBad = False,
+    reading: ReadOptions = AS_IT_IS,
     group: Group = None,
     tta: Tta = "none",
     combine: Combine = "probabilities",
@@ -76,7 +80,7 @@ def evaluate(
     folder = cache_folder(cache_dir)
     found = load_dataset(
         dataset, root=dataset_root, cache_dir=folder, per_class=per_class, limit=limit,
-        skip_bad=skip_bad, workers=workers or default_workers(),
+        skip_bad=skip_bad, reading=reading, workers=workers or default_workers(),
     )  # fmt: skip
     for one in found.skipped:
         sys.stderr.write(f"skipped   {one_line(one.id)}: {one.reason}\n")

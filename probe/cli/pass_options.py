@@ -16,6 +16,8 @@ import typer
 from probe.backbones.spec import Pool
 from probe.cli import complete
 from probe.cli.options import CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
+from probe.cli.reading import takes_reading
+from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.preprocess.spec import Resize
 
 if TYPE_CHECKING:
@@ -170,6 +172,7 @@ class PassOptions:
     limit: Limit = None
     coarse: Coarse = False
     skip_bad: SkipBad = False
+    reading: ReadOptions = AS_IT_IS
     seed: Seed = 42
     batch_size: BatchSize = None
     workers: Workers = None
@@ -221,4 +224,4 @@ def takes_pass_options(command: Callable[..., None]) -> Callable[..., None]:
     both = [*shared, *(one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in own)]
     run.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in both}
-    return run
+    return takes_reading(run)

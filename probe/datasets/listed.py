@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.memo import Memo
 from probe.datasets.classes import called_instead
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import NOT_UTF8, shown
+from probe.datasets.loading import Loading
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.split_names import split_words, tells_apart
 from probe.datasets.table import NO_UTF8, Table, numbers_folds, read_table
@@ -27,18 +27,16 @@ log = logging.getLogger(__name__)
 _FEW = 3  # values of a column
 
 
-def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = False) -> Dataset:
+def load_listed(file: Path, loading: Loading) -> Dataset:
     """Read a list of images; no image is opened.
 
     Images keep the order of the lines; their ids are the paths as written, or in the Unicode form
-    of the file's name. A path is relative to the folder of the list, or absolute. Without a split
+    of the file's name. A path is absolute, or relative to `Loading.root`, by default
+    the folder of the list. Without a split
     column all images are train. A warning names columns that were interpreted, and those that are
     not labels.
 
-    Parameters
-    ----------
-    skip_bad : bool
-        Leave it to the caller to find images that are missing.
+    With `Loading.skip_bad` it is left to the caller to find images that are missing.
 
     Raises
     ------
@@ -46,6 +44,7 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         The list is something else, names an image twice or one that is not there, or has a class
         of which there is no image in train; the message has the line.
     """
+    skip_bad = loading.skip_bad
     table = read_table(file)
     if table.not_utf8 and not skip_bad:
         raise DataError(
@@ -61,7 +60,7 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
             file,
             ", ".join(_with_values(name, table.columns.get(name, ())) for name in table.unused),
         )
-    root = os.path.dirname(os.path.abspath(file))
+    root = os.path.abspath(file.parent if loading.root is None else loading.root)
     if table.splits is None:
         for name in filter(numbers_folds, table.unused):
             log.warning(
@@ -82,7 +81,7 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
         splits[name] = Split(
             ids=ids,
             labels=labels,
-            images=FileImages(root, ids, memo, workers),
+            images=FileImages(root, ids, loading.memo, loading.workers),
             columns={one: [cells[row] for row in rows] for one, cells in table.columns.items()},
         )
     skipped = tuple(BadImage(id=shown(name), reason=NOT_UTF8) for _, name in table.not_utf8)
@@ -91,10 +90,13 @@ def load_listed(file: Path, *, memo: Memo, workers: int = 1, skip_bad: bool = Fa
     )
 
 
-def listed_folders(file: Path) -> list[Path]:
-    """Return the folders in which the images of a list lie."""
-    root = os.path.dirname(os.path.abspath(file))
-    places = (os.path.dirname(os.path.join(root, path)) for path in read_table(file).paths)
+def listed_folders(file: Path, root: Path | None = None) -> list[Path]:
+    """Return the folders in which the images of a list lie; see `load_listed`."""
+    root = file.parent if root is None else root
+    places = (
+        os.path.dirname(os.path.join(os.path.abspath(root), path))
+        for path in read_table(file).paths
+    )
     return [Path(one) for one in dict.fromkeys(places)]
 
 

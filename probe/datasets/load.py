@@ -13,15 +13,15 @@ import numpy as np
 
 from probe.core.download import Progress
 from probe.core.memo import Memo
+from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.datasets.catalog import DATASETS
 from probe.datasets.classes import lookalikes
 from probe.datasets.files import FileImages
-from probe.datasets.folder import load_folder
-from probe.datasets.listed import load_listed
+from probe.datasets.formats import Format, format_of, forms, is_dataset_file
+from probe.datasets.loading import Loading
 from probe.datasets.named import load_named
 from probe.datasets.sample import sample
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
-from probe.datasets.table import is_table
 from probe.errors import DataError, UnknownNameError, UsageError
 from probe.evaluation.task import task_of
 
@@ -38,6 +38,7 @@ def load_dataset(
     limit: int | None = None,
     seed: int = 42,
     skip_bad: bool = False,
+    reading: ReadOptions = AS_IT_IS,
     coarse: bool = False,
     download: bool = True,
     workers: int = 1,
@@ -48,12 +49,13 @@ def load_dataset(
     Parameters
     ----------
     name_or_folder : str
-        A name of the catalog, a folder of class folders (see `load_folder`), or a .csv or
-        .tsv file that lists images and labels (`load_listed`). A folder with the name of a
-        dataset is written with a slash: ``./cifar10``.
+        A name of the catalog, or a place of one of `probe.datasets.formats.FORMATS`: a folder
+        of class folders, a list of images and labels, ... A folder with the name of a dataset is
+        written with a slash: ``./cifar10``.
     root : Path or None
         Folder of a named dataset's official files, or the one above. Default:
-        ``cache_dir/datasets/NAME``. Missing files are downloaded to there.
+        ``cache_dir/datasets/NAME``. Missing files are downloaded to there. Of a list, the folder
+        that its paths are relative to. Default: the list's own.
     cache_dir : Path
         Holds the memo of content hashes, and downloads.
     splits : sequence of str or None
@@ -64,6 +66,8 @@ def load_dataset(
         Decode every image (of those chosen) once beforehand, and leave out and list in
         `Dataset.skipped` those that cannot be read, and class folders without an image.
         Otherwise they raise when they are read.
+    reading : ReadOptions
+        What columns mean, and which images are taken.
     coarse : bool, default=False
         The 20 superclasses of CIFAR-100.
     download : bool, default=True
@@ -95,6 +99,7 @@ def load_dataset(
     if name_or_folder in DATASETS:
         spec = DATASETS[name_or_folder]
         _check_splits(spec.name, splits, spec.splits)
+        reading.check(spec.name, "a dataset with a name", frozenset())
         if root is not None and not any(layout.sources for layout in spec.layouts):
             raise UsageError(f"{spec.name} comes with scikit-learn; leave out --dataset-root")
         base = cache_dir / "datasets" / spec.name if root is None else root.expanduser()
@@ -103,11 +108,13 @@ def load_dataset(
             splits=splits, coarse=coarse, download=download, memo=memo, progress=progress,
         )  # fmt: skip
     else:
-        place = _place(name_or_folder, root=root, coarse=coarse)
-        if place.is_dir():
-            dataset = load_folder(place, memo=memo, workers=workers, skip_bad=skip_bad)
-        else:
-            dataset = load_listed(place, memo=memo, workers=workers, skip_bad=skip_bad)
+        place, form = _place(name_or_folder, root=root, coarse=coarse)
+        reading.check(name_or_folder, form.title, form.options)
+        loading = Loading(
+            memo=memo, cache_dir=cache_dir, root=root, workers=workers, skip_bad=skip_bad,
+            options=reading,
+        )  # fmt: skip
+        dataset = form.load(place, loading)
         _check_splits(name_or_folder, splits, tuple(dataset.splits))
     for each in dataset.splits.values():
         _check_ids(dataset.name, each)
@@ -172,25 +179,24 @@ def _check_splits(name: str, wanted: Sequence[str] | None, there: Sequence[str])
         raise DataError(f"{name}: has no split {missing[0]!r}; it has {', '.join(there)}")
 
 
-def _place(text: str, *, root: Path | None, coarse: bool) -> Path:
-    """Return the path of a folder or a list of images."""
+def _place(text: str, *, root: Path | None, coarse: bool) -> tuple[Path, Format]:
+    """Return the path of a dataset, and its form."""
     if not text.strip():
-        raise UsageError("--dataset is empty; give a name, a folder of class folders or a list")
+        raise UsageError(f"--dataset is empty; give a name, {forms()}")
     path = Path(text).expanduser()
-    if path.is_dir() or (path.exists() and is_table(path)):
-        kind = "a folder" if path.is_dir() else "a list of images"
-        if root is not None:
-            raise UsageError(f"{text} is {kind}, so --dataset-root {root} makes no sense")
+    form = format_of(path) if path.exists() else None
+    if form is not None:
+        if root is not None and "root" not in form.options:
+            raise UsageError(f"{text} is {form.title}, so --dataset-root {root} makes no sense")
         if coarse:
-            raise UsageError(f"{text} is {kind}, which has no coarse labels; leave out --coarse")
-        return path
+            raise UsageError(
+                f"{text} is {form.title}, which has no coarse labels; leave out --coarse"
+            )
+        return path, form
     if path.exists():
-        raise DataError(
-            f"{text}: is a file; give the folder that holds the class folders, or a .csv or .tsv "
-            "file that lists images and labels"
-        )
-    if {os.sep, "/"} & {*text} or is_table(path):
-        kind = "file" if is_table(path) else "folder"
+        raise DataError(f"{text}: is a file of another kind; give {forms()}")
+    if {os.sep, "/"} & {*text} or is_dataset_file(path):
+        kind = "file" if is_dataset_file(path) else "folder"
         raise DataError(f"{text}: there is no such {kind}; check the path")
     try:
         DATASETS[text]

@@ -32,6 +32,7 @@ from probe.cache.store import Store
 from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
+from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.short_repr import short_repr
 from probe.core.version import __version__, installed_versions
 from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
@@ -103,6 +104,7 @@ class Request:
     limit: int | None = None
     coarse: bool = False
     skip_bad: bool = False
+    reading: ReadOptions = AS_IT_IS
     seed: int = 42
     batch_size: int | None = None
     workers: int = 2
@@ -312,6 +314,7 @@ def requested_dataset(request: Request, *, progress: Progress | None = None) -> 
         limit=request.limit,
         seed=request.seed,
         skip_bad=request.skip_bad,
+        reading=request.reading,
         coarse=request.coarse,
         workers=request.workers,
         progress=progress,
@@ -345,9 +348,12 @@ def _forget(request: Request, memo: Memo) -> None:
     if request.images is not None and request.images.in_memory:
         return
     named = request.dataset in DATASETS
-    beside = request.cache_dir / "datasets" / request.dataset if named else Path(request.dataset)
-    place = (request.dataset_root or beside).expanduser()
-    for one in listed_folders(place) if not named and is_table(place) else [place]:
+    if named:
+        beside = request.cache_dir / "datasets" / request.dataset
+        memo.forget((request.dataset_root or beside).expanduser())
+        return
+    place = Path(request.dataset).expanduser()
+    for one in listed_folders(place, request.dataset_root) if is_table(place) else [place]:
         memo.forget(one)
 
 
@@ -386,12 +392,13 @@ def provenance_of(
 def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) -> dict[str, Any]:
     """Return what `repeat` needs to make the same request again, from any working directory."""
     named = request.dataset in DATASETS
+    root = dataset.root if named else request.dataset_root
     preprocess = request.preprocess
     if preprocess is not None and os.path.isfile(preprocess):
         preprocess = os.path.abspath(preprocess)
     return {
         "dataset": request.dataset if named else _absolute(Path(request.dataset)),
-        "dataset_root": _absolute(dataset.root) if named and dataset.root else None,
+        "dataset_root": _absolute(root) if root else None,
         "weights": _absolute(weights.path) if weights.path else weights.name,
         "preprocess": preprocess,
         "mean": _absolute(Path(request.mean)) if request.mean else None,
@@ -402,6 +409,7 @@ def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) ->
         "limit": request.limit,
         "coarse": request.coarse,
         "skip_bad": request.skip_bad,
+        **({"reading": recorded} if (recorded := request.reading.to_record()) else {}),
         "seed": request.seed,
     }
 
@@ -477,6 +485,7 @@ def repeat(
         limit=values["limit"],
         coarse=values["coarse"],
         skip_bad=values["skip_bad"],
+        reading=ReadOptions.from_record(values.get("reading")),
         seed=values["seed"],
         dtype=key.dtype,
         views=key.views,

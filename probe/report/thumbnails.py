@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from probe.core.reading import ReadOptions
 from probe.core.short_repr import short_repr
 from probe.datasets import Dataset, load_dataset
 from probe.datasets.spec import Images
@@ -72,6 +73,7 @@ def find_images(provenance: Mapping[str, Any], cache_dir: Path) -> Dataset:
         cache_dir=cache_dir,
         coarse=bool(recorded.get("coarse")),
         skip_bad=bool(recorded.get("skip_bad")),
+        reading=ReadOptions.from_record(recorded.get("reading")),
         download=False,
     )
 

@@ -43,6 +43,7 @@ ALWAYS = {
 # Refused, or spoken of, where the head, the data or the run is known.
 LATER = {
     "--pool",  # of a layer that is no map
+    "--split-column", "--where", "--columns", "--include", "--exclude", "--unlabeled",
     "--coarse", "--dataset-root", "--root",  # of a folder, a list or a named dataset
     "--positive", "--recall", "--cost",  # of more than two classes
     "--val-size", "--repeats", "--seeds", "--ensemble", "--jobs", "--draws", "--learning-curve",

@@ -1,4 +1,4 @@
-"""None"""
+"""Downloads of named datasets, over loopback: whole, resumed, damaged, refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""None"""
+"""Folders of class folders: what are splits, classes and images, and what is refused."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, load_dataset
 from probe.datasets.classes import numbering, ordered_classes
-from probe.errors import DataError
+from probe.errors import DataError, UsageError
 
 Make = Callable[..., Path]
 
@@ -50,6 +51,32 @@ def test_a_folder_with_only_some_splits_is_just_those(make_folder: Make) -> None
         load(root, ["val"])
 
 
+def test_images_beside_no_folder_have_no_labels(
+    make_folder: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    dataset = load(make_folder("b.png", "a.png"))
+    assert dataset.classes == ("unlabeled",)
+    assert list(dataset.splits["train"].ids) == ["a.png", "b.png"]
+    assert dataset.splits["train"].labels.tolist() == [0, 0]
+    assert "has no class folders: its images are read without labels" in caplog.text
+
+
+def test_unlabeled_takes_all_images_whatever_the_folders_are_called(make_folder: Make) -> None:
+    root = make_folder("2.png", "train/cat/1.png", "test/1.png", "masks/1.png")
+    dataset = load_dataset(
+        str(root), cache_dir=root.parent / "cache", reading=ReadOptions(unlabeled=True)
+    )
+    assert list(dataset.splits) == ["train"]
+    expected = ["2.png", "masks/1.png", "test/1.png", "train/cat/1.png"]
+    assert list(dataset.splits["train"].ids) == expected
+
+
+def test_an_option_that_says_nothing_about_a_folder_is_refused(make_folder: Make) -> None:
+    root = make_folder("cat/1.png")
+    with pytest.raises(UsageError, match="--label has no effect on a folder of class folders"):
+        load_dataset(str(root), cache_dir=root.parent, reading=ReadOptions(label="x"))
+
+
 def test_what_is_no_image_is_ignored(make_folder: Make) -> None:
     root = make_folder("cat/1.png", "cat/more/x/2.png")
     for name in ("cat/.hidden.jpg", "cat/Thumbs.db", "cat/notes.txt", "readme.md", "cat/jpg"):
@@ -65,7 +92,6 @@ WRONG = {
     "beside the classes": (["cat/1.png", "2.png"], r"images lie beside the folders \(2\.png\)"),
     "beside in a split": (["train/cat/1.png", "train/2.png"], r"train: images lie beside"),
     "no class folder": (["train/2.png"], r"train: images lie in no class folder"),
-    "no folder at all": (["2.png"], r"images lie in no class folder \(2\.png\); expected CLASS"),
     "only in test": (["train/a/1.png", "test/b/1.png"], "class 'b' is in test but not in train"),
     "twice": (["val/a/1.png", "valid/a/1.png"], "are all 'val'; keep one"),
 }

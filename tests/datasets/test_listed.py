@@ -13,6 +13,7 @@ from probe.core.memo import Memo
 from probe.datasets import BadImage, Dataset, load_dataset
 from probe.datasets.classes import lookalikes
 from probe.datasets.listed import load_listed
+from probe.datasets.loading import Loading
 from probe.errors import DataError, UsageError
 from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from probe.extraction.extract import extract_features
@@ -142,12 +143,16 @@ def test_a_name_that_is_not_utf8_stops_no_other(
     text = b"image,label\na.png,x\n\xff.png,x\nb.png,y\n"
     with pytest.raises(DataError, match=r"line 3 is not UTF-8; .*\(1 such; --skip-bad leaves them"):
         load(listed(text))
-    dataset = load_listed(listed(text), memo=Memo(tmp_path / "m"), skip_bad=True)
+    dataset = load_listed(
+        listed(text), Loading(memo=Memo(tmp_path / "m"), cache_dir=tmp_path, skip_bad=True)
+    )
     assert list(dataset.splits["train"].ids) == ["a.png", "b.png"]
     assert dataset.skipped == (BadImage(id="\\xff.png", reason="the name is not UTF-8"),)
     for wrong in (b"image,label\na.png,caf\xe9\nb.png,y\n", b"image,label,\xe9\na.png,x,1\n"):
         with pytest.raises(DataError, match=r"line [12] is not UTF-8; save it as UTF-8 text$"):
-            load_listed(listed(wrong), memo=Memo(tmp_path / "m"), skip_bad=True)
+            load_listed(
+                listed(wrong), Loading(memo=Memo(tmp_path / "m"), cache_dir=tmp_path, skip_bad=True)
+            )
 
 
 def test_tabs(listed: Callable[..., Path]) -> None:
@@ -392,10 +397,18 @@ def test_what_is_no_list(listed: Callable[..., Path], tmp_path: Path) -> None:
     path = listed("image,label\na.png,x\nb.png,y\n")
     with pytest.raises(DataError, match=r"nothere\.csv: there is no such file"):
         load(path.with_name("nothere.csv"))
-    with pytest.raises(DataError, match=r"is a file; give the folder .* or a \.csv or \.tsv file"):
+    with pytest.raises(DataError, match=r"is a file of another kind; give a list of images"):
         load(path.with_name("a.png"))
-    with pytest.raises(UsageError, match="is a list of images, so --dataset-root"):
-        load_dataset(str(path), root=tmp_path)
+    with pytest.raises(UsageError, match=r"is a list of images, which has no coarse labels"):
+        load_dataset(str(path), coarse=True)
+
+
+def test_paths_may_be_relative_to_another_folder(make_folder: Make, tmp_path: Path) -> None:
+    photographs = make_folder("a.png", "b/c.png", root="photographs")
+    (tmp_path / "list.csv").write_text("image,label\na.png,x\nb/c.png,y\n")
+    dataset = load_dataset(str(tmp_path / "list.csv"), root=photographs, cache_dir=tmp_path)
+    assert list(dataset.splits["train"].ids) == ["a.png", "b/c.png"]
+    assert dataset.splits["train"].images.image(1).shape == (5, 7, 3)
 
 
 def test_skip_bad_leaves_out_what_is_missing_or_no_image(make_folder: Make) -> None:

@@ -1,4 +1,4 @@
-"""None"""
+"""Datasets by name, folder or list: what is chosen, and what is refused."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def test_a_folder_that_is_not_there_or_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no such folder"):
         load_dataset(str(tmp_path / "none"), cache_dir=tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="is a file; give the folder"):
+    with pytest.raises(
+        DataError, match=r"is a file of another kind; give .* a folder of class folders"
+    ):
         load_dataset(str(tmp_path / "file"), cache_dir=tmp_path)
 
 

@@ -1,0 +1,75 @@
+"""The forms that a dataset may have on disk. A new one is one file and one line of `FORMATS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from probe.datasets import folder, listed
+from probe.datasets.loading import Loading
+from probe.datasets.spec import Dataset
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A form of datasets.
+
+    Parameters
+    ----------
+    title : str
+        What it is called in sentences, with its article.
+    endings : tuple of str
+        Of its files, in lower case with the dot; none where it is a folder.
+    options : frozenset of str
+        The fields of `ReadOptions` that it takes, and ``root`` where its paths may lie elsewhere.
+    takes : callable
+        Whether a place that exists has this form, judged quickly.
+    load : callable
+        Reads all but the pixels.
+    """
+
+    title: str
+    endings: tuple[str, ...] = ()
+    options: frozenset[str] = frozenset()
+    takes: Callable[[Path], bool]
+    load: Callable[[Path, Loading], Dataset]
+
+
+FORMATS = (
+    Format(
+        title="a list of images",
+        endings=(".csv", ".tsv"),
+        options=frozenset(["root"]),
+        takes=lambda place: _ends_with(place, ".csv", ".tsv"),
+        load=listed.load_listed,
+    ),
+    Format(
+        title="a folder of class folders",
+        options=frozenset(["unlabeled"]),
+        takes=Path.is_dir,
+        load=folder.load_folder,
+    ),
+)
+
+
+def format_of(place: Path) -> Format | None:
+    """Return the form of what lies at a path, or None: the first that takes it."""
+    return next((one for one in FORMATS if one.takes(place)), None)
+
+
+def is_dataset_file(place: Path) -> bool:
+    """Whether a path has the ending of a dataset in one file."""
+    return _ends_with(place, *(ending for one in FORMATS for ending in one.endings))
+
+
+def forms() -> str:
+    """Return the forms in words, for an error or a help text."""
+    titles = [
+        f"{one.title} ({', '.join(one.endings)})" if one.endings else one.title for one in FORMATS
+    ]
+    return f"{', '.join(titles[:-1])} or {titles[-1]}"
+
+
+def _ends_with(place: Path, *endings: str) -> bool:
+    return place.name.lower().endswith(endings)
