@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.packed import PackedFile, Records, Rows
+from probe.datasets.packed import LabelledFile, Records, Rows
 from probe.datasets.pickles import load_pickle, text_keys
 from probe.errors import DataError
 
@@ -34,7 +34,7 @@ META = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CifarBinary(PackedFile):
+class CifarBinary(LabelledFile):
     """Records of label bytes, then 32x32 of red, of green, of blue.
 
     Parameters
@@ -78,7 +78,7 @@ class CifarBinary(PackedFile):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CifarPickle(PackedFile):
+class CifarPickle(LabelledFile):
     """A pickled dictionary of `data`, uint8 (n_images, 3072), and lists of labels.
 
     Parameters

@@ -53,7 +53,7 @@ class FileImages:
             try:
                 self._content = self._hashed()
             except ImageError as error:
-                raise _with_advice(error) from error
+                raise with_advice(error) from error
         return self._content
 
     def _hashed(self) -> NDArray[np.uint8]:
@@ -91,7 +91,7 @@ class FileImages:
                 )
             return decode(data, path, self.notes)
         except ImageError as error:
-            raise _with_advice(error) from error
+            raise with_advice(error) from error
 
     def take(self, rows: NDArray[np.intp]) -> FileImages:
         """Return the images of those rows, in that order."""
@@ -147,7 +147,8 @@ class FileImages:
         return done
 
 
-def _with_advice(error: ImageError) -> ImageError:
+def with_advice(error: ImageError) -> ImageError:
+    """Return the error of an image with what can be done about it."""
     advice = "mend or remove it, or leave such images out with --skip-bad"
     return ImageError(error.image, f"{error.reason}; {advice}")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.packed import PackedFile, Records, Rows, grey_to_rgb
+from probe.datasets.packed import LabelledFile, Records, Rows, grey_to_rgb
 from probe.errors import DataError
 
 UNSIGNED_BYTE = 8
@@ -26,7 +26,7 @@ MAX_SIDE = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
-class IdxFile(PackedFile):
+class IdxFile(LabelledFile):
     """Grey images in one file and their labels in another.
 
     Parameters

@@ -23,7 +23,7 @@ from probe.datasets.cifar import CifarBinary, CifarPickle, class_names
 from probe.datasets.fetch import fetch
 from probe.datasets.folder import looks_like_class_folders
 from probe.datasets.idx import IdxFile
-from probe.datasets.packed import PackedFile, Rows, grey_to_rgb, packed_split
+from probe.datasets.packed import LabelledFile, Rows, grey_to_rgb, packed_split
 from probe.datasets.spec import Dataset, Split
 from probe.errors import DataError, MissingFilesError, UsageError
 
@@ -74,7 +74,7 @@ def load_named(
     )
 
 
-def _split(name: str, files: list[PackedFile], classes: tuple[str, ...], memo: Memo) -> Split:
+def _split(name: str, files: list[LabelledFile], classes: tuple[str, ...], memo: Memo) -> Split:
     split = packed_split(name, files, classes, memo)
     for file in files:
         if isinstance(file, IdxFile):
@@ -142,7 +142,7 @@ def _refuse_class_folders(spec: DatasetSpec, base: Path) -> None:
 
 def _files(
     spec: DatasetSpec, layout: Layout, folder: Path, split: str, coarse: bool
-) -> list[PackedFile]:
+) -> list[LabelledFile]:
     names = dict(layout.splits)[split]
     paths = [find_file(folder, layout, name) for name in names]
     there = [path for path in paths if path is not None]
@@ -163,7 +163,7 @@ WHITE = 16  # the largest grey value in the file
 
 
 @dataclass(frozen=True, kw_only=True)
-class DigitsFile(PackedFile):
+class DigitsFile(LabelledFile):
     """Lines of 64 grey values from 0 to 16 and a label."""
 
     @property

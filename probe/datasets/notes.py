@@ -37,6 +37,9 @@ class Notes:
     _seen: set[int] = field(default_factory=set, repr=False)  # hashes: names may be a million
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
+    def __reduce__(self) -> tuple[type[Notes], tuple[()]]:
+        return Notes, ()  # a copy in another process counts for itself
+
     def add(self, kind: str, name: str) -> None:
         """Count an image."""
         key = hash((kind, name))
