@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.datasets import folder, listed
+from probe.datasets import folder, listed, table
 from probe.datasets.loading import Loading
 from probe.datasets.spec import Dataset
 
@@ -39,9 +39,11 @@ class Format:
 FORMATS = (
     Format(
         title="a list of images",
-        endings=(".csv", ".tsv"),
-        options=frozenset(["root"]),
-        takes=lambda place: _ends_with(place, ".csv", ".tsv"),
+        endings=tuple(table.READERS),
+        options=frozenset(
+            ("root", "columns", "label", "split_column", "where", "include", "exclude", "unlabeled")
+        ),
+        takes=table.is_table,
         load=listed.load_listed,
     ),
     Format(

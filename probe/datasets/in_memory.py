@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import make_folder, write_text
+from probe.datasets.cells import BAR, IMAGE_COLUMNS
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
 from probe.datasets.image_inputs import ImageSources, list_images
 from probe.datasets.spec import SPLITS, Dataset, Split
-from probe.datasets.table import BAR, IMAGE_COLUMNS, LABEL, LABELS
+from probe.datasets.table import LABEL, LABELS
 from probe.errors import DataError, ImageError
 from probe.evaluation.task import task_of
 

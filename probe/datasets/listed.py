@@ -1,4 +1,4 @@
-"""Load the dataset that a CSV or TSV file lists; `probe.datasets.table` reads the file itself."""
+"""Load the dataset that a list of images tells; `probe.datasets.table` reads the list itself."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.datasets.classes import called_instead
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import NOT_UTF8, shown
 from probe.datasets.loading import Loading
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
+from probe.datasets.split_columns import numbers_folds
 from probe.datasets.split_names import split_words, tells_apart
-from probe.datasets.table import NO_UTF8, Table, numbers_folds, read_table
+from probe.datasets.table import Table, read_table
+from probe.datasets.text_lists import NO_UTF8
 from probe.errors import DataError
 from probe.evaluation.task import task_of
 
@@ -31,10 +34,10 @@ def load_listed(file: Path, loading: Loading) -> Dataset:
     """Read a list of images; no image is opened.
 
     Images keep the order of the lines; their ids are the paths as written, or in the Unicode form
-    of the file's name. A path is absolute, or relative to `Loading.root`, by default
-    the folder of the list. Without a split
-    column all images are train. A warning names columns that were interpreted, and those that are
-    not labels.
+    of the file's name. A path is absolute, or relative to `Loading.root`, by default the folder of
+    the list. Without a split column all images are train. A warning names columns that were
+    interpreted, and those that are not labels. `probe.datasets.table.interpret` says what the
+    options do.
 
     With `Loading.skip_bad` it is left to the caller to find images that are missing.
 
@@ -43,60 +46,73 @@ def load_listed(file: Path, loading: Loading) -> Dataset:
     DataError
         The list is something else, names an image twice or one that is not there, or has a class
         of which there is no image in train; the message has the line.
+    UsageError
+        An option names a column that is not there, or makes no sense for the list.
+    """
+    root = file.parent if loading.root is None else loading.root
+    table = read_table(file, loading.options)
+    return dataset_of_table(table, loading, name=file.stem, root=os.path.abspath(root))
+
+
+def dataset_of_table(table: Table, loading: Loading, *, name: str, root: str) -> Dataset:
+    """Return the dataset of a table with paths; see `load_listed`.
+
+    Parameters
+    ----------
+    root : str
+        The folder that paths are relative to, absolute.
     """
     skip_bad = loading.skip_bad
-    table = read_table(file)
+    place = table.lines.place
     if table.not_utf8 and not skip_bad:
         raise DataError(
-            f"{file}: line {table.not_utf8[0][0]} {NO_UTF8} ({len(table.not_utf8):,} such; "
+            f"{place}: line {table.not_utf8[0][0]} {NO_UTF8} ({len(table.not_utf8):,} such; "
             "--skip-bad leaves them out)"
         )
     for note in table.notes:
-        log.warning("%s: %s", file, note)
+        log.warning("%s: %s", place, note)
     if table.unused:
         log.warning(
             "%s: no labels (--group and --sample-weight may name them, and figures are split by "
             "those of few values): %s",
-            file,
+            place,
             ", ".join(_with_values(name, table.columns.get(name, ())) for name in table.unused),
         )
-    root = os.path.abspath(file.parent if loading.root is None else loading.root)
     if table.splits is None:
-        for name in filter(numbers_folds, table.unused):
+        for fold in filter(numbers_folds, table.unused):
             log.warning(
                 "%s: `%s` numbers folds, and none of them is held out; for that, add a column "
                 "`split` with train and test in it",
-                file,
-                name,
+                place,
+                fold,
             )
-        _check_split_folders(file, table.paths)
-    table = replace(table, paths=_as_on_disk(file, root, table.paths))
-    _check_images(file, root, table, missing_too=not skip_bad)
-    numbers = _rows_of_splits(table)
-    _check_trained(file, table, numbers)
+        _check_split_folders(place, table.paths)
+    table = replace(table, paths=_as_on_disk(place, root, table.paths))
+    _check_images(root, table, missing_too=not skip_bad)
+    numbers = rows_of_splits(table)
+    check_trained(table, numbers)
     splits = {}
-    for name, rows in numbers.items():
+    for split, rows in numbers.items():
         ids = [table.paths[row] for row in rows]
-        labels = table.labels[rows]
-        splits[name] = Split(
+        splits[split] = Split(
             ids=ids,
-            labels=labels,
+            labels=table.labels[rows],
             images=FileImages(root, ids, loading.memo, loading.workers),
             columns={one: [cells[row] for row in rows] for one, cells in table.columns.items()},
         )
-    skipped = tuple(BadImage(id=shown(name), reason=NOT_UTF8) for _, name in table.not_utf8)
+    skipped = tuple(BadImage(id=shown(one), reason=NOT_UTF8) for _, one in table.not_utf8)
     return Dataset(
-        name=file.stem, classes=table.classes, splits=splits, root=Path(root), skipped=skipped
+        name=name, classes=table.classes, splits=splits, root=Path(root), skipped=skipped
     )
 
 
-def listed_folders(file: Path, root: Path | None = None) -> list[Path]:
+def listed_folders(
+    file: Path, root: Path | None = None, options: ReadOptions = AS_IT_IS
+) -> list[Path]:
     """Return the folders in which the images of a list lie; see `load_listed`."""
-    root = file.parent if root is None else root
-    places = (
-        os.path.dirname(os.path.join(os.path.abspath(root), path))
-        for path in read_table(file).paths
-    )
+    base = os.path.abspath(file.parent if root is None else root)
+    paths = read_table(file, options).paths
+    places = (os.path.dirname(os.path.join(base, path)) for path in paths)
     return [Path(one) for one in dict.fromkeys(places)]
 
 
@@ -107,7 +123,7 @@ def _with_values(name: str, cells: Sequence[str]) -> str:
     return f"`{name}` ({', '.join(different)})" if few else f"`{name}`"
 
 
-def _as_on_disk(file: Path, root: str, paths: Sequence[str]) -> list[str]:
+def _as_on_disk(place: str, root: str, paths: Sequence[str]) -> list[str]:
     """Return paths as the file system has them: decomposed Unicode or backslashes are replaced."""
     found, turned = list(paths), 0
     for row, path in enumerate(paths):
@@ -122,7 +138,7 @@ def _as_on_disk(file: Path, root: str, paths: Sequence[str]) -> list[str]:
     if turned:
         log.warning(
             "%s: reading the backslashes in %s as slashes",
-            file,
+            place,
             "1 path" if turned == 1 else f"{turned:,} paths",
         )
     return found
@@ -132,17 +148,18 @@ def _exists(root: str, path: str) -> bool:
     return os.path.exists(os.path.join(root, path))
 
 
-def _check_images(file: Path, root: str, table: Table, *, missing_too: bool) -> None:
+def _check_images(root: str, table: Table, *, missing_too: bool) -> None:
+    lines = table.lines
     first: dict[str, int] = {}
     files: dict[tuple[int, int], int] = {}
     links: list[tuple[int, int]] = []
     for row, path in enumerate(table.paths):
-        line, place = table.lines[row], os.path.normpath(os.path.join(root, path))
+        place = os.path.normpath(os.path.join(root, path))
         before = first.setdefault(place, row)
         if before != row:
             same = np.array_equal(table.labels[row], table.labels[before])
             raise DataError(
-                f"{file}: line {line} names {path!r} again, after line {table.lines[before]}, with "
+                f"{lines.at(row)} names {path!r} again, after {lines.of(before)}, with "
                 f"{'the same' if same else 'another'} label; keep one of them (several labels of "
                 "an image go into one cell of `labels`, with bars between them)"
             )
@@ -151,7 +168,7 @@ def _check_images(file: Path, root: str, table: Table, *, missing_too: bool) -> 
         except (OSError, ValueError):  # the latter for a NUL in the name
             if missing_too:
                 raise DataError(
-                    f"{file}: line {line}: there is no file {place}; paths are relative to the "
+                    f"{lines.at(row)}: there is no file {place}; paths are relative to the "
                     "folder of the list (--skip-bad leaves out what is missing)"
                 ) from None
             continue
@@ -161,16 +178,16 @@ def _check_images(file: Path, root: str, table: Table, *, missing_too: bool) -> 
     if links:
         one, other = links[0]
         log.warning(
-            "%s: %s that another line names already, through a link (line %d: %s is %s)",
-            file,
+            "%s: %s that another line names already, through a link (%s: %s is %s)",
+            lines.place,
             "1 line names a file" if len(links) == 1 else f"{len(links):,} lines name files",
-            table.lines[other],
+            lines.of(other),
             table.paths[other],
             table.paths[one],
         )
 
 
-def _check_split_folders(file: Path, paths: Sequence[str]) -> None:
+def _check_split_folders(place: str, paths: Sequence[str]) -> None:
     """Refuse a list without splits whose paths lie in split folders: ``train/1.jpg``."""
     depths = [path.replace("\\", "/").split("/")[:-1] for path in paths]
     for level in range(min(map(len, depths), default=0)):
@@ -178,13 +195,13 @@ def _check_split_folders(file: Path, paths: Sequence[str]) -> None:
         read = split_words(names, whole=True) if 1 < len(names) <= 20 else None
         if read is not None and tells_apart(read.values()):
             raise DataError(
-                f"{file}: its images lie in {', '.join(sorted(names))}, and no column tells the "
+                f"{place}: its images lie in {', '.join(sorted(names))}, and no column tells the "
                 "split, so that all would be trained on; add a column `split` with train, val and "
                 "test in it (train in each line where that is meant)"
             )
 
 
-def _rows_of_splits(table: Table) -> dict[str, NDArray[np.intp]]:
+def rows_of_splits(table: Table) -> dict[str, NDArray[np.intp]]:
     """Return the rows of each split that there is."""
     if table.splits is None:
         return {"train": np.arange(len(table.paths))}
@@ -194,7 +211,7 @@ def _rows_of_splits(table: Table) -> dict[str, NDArray[np.intp]]:
     return {name: np.array(rows, np.intp) for name, rows in found.items() if rows}
 
 
-def _check_trained(file: Path, table: Table, numbers: dict[str, NDArray[np.intp]]) -> None:
+def check_trained(table: Table, numbers: dict[str, NDArray[np.intp]]) -> None:
     """Refuse a class that is in another split but not in train, where there is a train."""
     if "train" not in numbers:
         return
@@ -204,10 +221,10 @@ def _check_trained(file: Path, table: Table, numbers: dict[str, NDArray[np.intp]
         strange = sorted(set(task.present(table.labels[rows]).tolist()) - trained)
         if strange:
             own = task.has(table.labels[rows], strange[0])
-            line = table.lines[int(rows[np.flatnonzero(own)[0]])]
+            row = int(rows[np.flatnonzero(own)[0]])
             name = table.classes[strange[0]]
             instead = called_instead(name, (table.classes[one] for one in sorted(trained)))
             raise DataError(
-                f"{file}: line {line}: the class {name!r} is in {split} but "
+                f"{table.lines.at(row)}: the class {name!r} is in {split} but "
                 f"not in train{instead}; change the split of an image, or remove the class"
             )

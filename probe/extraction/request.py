@@ -353,7 +353,10 @@ def _forget(request: Request, memo: Memo) -> None:
         memo.forget((request.dataset_root or beside).expanduser())
         return
     place = Path(request.dataset).expanduser()
-    for one in listed_folders(place, request.dataset_root) if is_table(place) else [place]:
+    folders = [place]
+    if is_table(place):
+        folders = listed_folders(place, request.dataset_root, request.reading)
+    for one in folders:
         memo.forget(one)
 
 

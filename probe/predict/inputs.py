@@ -62,7 +62,7 @@ def find_images(
             found += [_located(line, root, None) for line in _paths(lines)]
         elif os.path.isdir(name):
             found += _below(name)
-        elif is_table(Path(name)) and os.path.isfile(name):
+        elif is_table(Path(name)) and not name.lower().endswith(LISTS) and os.path.isfile(name):
             raise UsageError(
                 f"{name}: is a table; `probe evaluate` scores labelled images of a .csv, and a "
                 ".txt with a path a line is predicted"

@@ -1,0 +1,188 @@
+"""Read the columns of Parquet files and Arrow batches as the cells of a list of images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from probe.core.records import in_one_line
+from probe.datasets.cells import BAR, Cells, Lines, check_size
+from probe.datasets.text_lists import check_file
+from probe.errors import DataError, UsageError
+
+MOST_TEXT = 2**31  # bytes that the columns which are read may have, uncompressed
+_BATCH = 65_536  # rows
+
+
+def read_parquet_list(path: Path) -> Cells:
+    """Read a Parquet table whose columns are paths, labels and whatever else.
+
+    Columns of bytes, such as images, and nested ones are not read, but for lists of texts or
+    numbers: those are one cell with bars between them, as in the column ``labels``. Numbers that
+    Hugging Face's `datasets` gave names to are those names.
+
+    Raises
+    ------
+    UsageError
+        pyarrow is not installed.
+    DataError
+        It is no Parquet table, or larger than a list of images is; the message has the file.
+    """
+    try:
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise UsageError(
+            f"{path}: Parquet needs pyarrow; install it with `pip install 'probe[parquet]'`"
+        ) from None
+    check_file(path, most=None)
+    try:
+        with pq.ParquetFile(path) as file:
+            names = readable_columns(file.schema_arrow)
+            check_size(str(path), len(names), file.metadata.num_rows)
+            _check_text(path, file.metadata, names)
+            texts = [name for name in names if _is_text(file.schema_arrow.field(name).type)]
+        # a text that is repeated is one text in memory, too
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            batches = file.iter_batches(batch_size=_BATCH, columns=names)
+            return arrow_cells(str(path), file.schema_arrow, batches, names)
+    except DataError:
+        raise
+    except Exception as error:  # pyarrow raises its own, and those of Python
+        raise DataError(f"{path}: is no readable Parquet file ({in_one_line(error)})") from error
+
+
+def readable_columns(schema: Any) -> list[str]:
+    """Return the columns of an Arrow schema that can be cells: texts, numbers, lists of these."""
+    import pyarrow as pa
+
+    found = []
+    for field in schema:
+        kind = field.type
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            kind = kind.value_type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not (pa.types.is_nested(kind) or pa.types.is_union(kind) or _is_bytes(kind)):
+            found.append(field.name)
+    return found
+
+
+def arrow_cells(place: str, schema: Any, batches: Iterable[Any], names: Sequence[str]) -> Cells:
+    """Return columns of Arrow record batches as cells.
+
+    Parameters
+    ----------
+    place : str
+        For messages.
+    schema : pyarrow.Schema
+        Its metadata may have the class names of Hugging Face's `datasets`.
+    batches : iterable of pyarrow.RecordBatch
+    names : sequence of str
+        The columns to take, of `readable_columns`.
+
+    Raises
+    ------
+    DataError
+        A number has no class name, or a text of a list has a bar in it; the message has the row.
+    """
+    classes = class_names(schema)
+    rows: list[list[str]] = []
+    for batch in batches:
+        columns = [
+            _texts(f"{place}: {name!r}", batch.column(name), classes.get(name)) for name in names
+        ]
+        rows += map(list, zip(*columns, strict=True)) if names else []
+    return Cells(
+        names=[name.strip() for name in names],
+        rows=rows,
+        lines=Lines(place=place, numbers=range(1, len(rows) + 1), unit="row"),
+        header=f"{place}:",
+    )
+
+
+def class_names(schema: Any) -> dict[str, list[str]]:
+    """Return the names of the classes that Hugging Face's `datasets` records, by column."""
+    try:
+        about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = about.get("info", {}).get("features", {}).items()
+    except (ValueError, AttributeError, RecursionError):
+        return {}
+    found = {}
+    for column, given in features:
+        feature = given
+        while isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+            feature = feature["feature"]  # of a list
+        if isinstance(feature, list) and len(feature) == 1:
+            feature = feature[0]
+        names = feature.get("names") if isinstance(feature, dict) else None
+        if isinstance(names, list) and all(isinstance(name, str) for name in names):
+            found[column] = names
+    return found
+
+
+def _texts(where: str, column: Any, classes: list[str] | None) -> list[str]:
+    """Return the cells of an Arrow array."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        texts = _texts(where, column.dictionary, classes)
+        return ["" if one is None else texts[one] for one in column.indices.to_pylist()]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        parts = _texts(where, column.values, classes)
+        if odd := next((part for part in parts if BAR in part), None):
+            raise DataError(f"{where}: has a list with {odd!r:.60}; rename what has {BAR} in it")
+        ends = column.offsets.to_pylist()
+        return [BAR.join(parts[one:end]) for one, end in pairwise(ends)]
+    if classes is not None and pa.types.is_integer(kind):
+        return [_named(where, one, classes) for one in column.to_pylist()]
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    texts = column.cast(pa.string()).to_pylist()
+    nothing = (None, "nan") if pa.types.is_floating(kind) else (None,)
+    return ["" if one in nothing else one for one in texts]
+
+
+def _named(where: str, number: int | None, classes: list[str]) -> str:
+    if number is None or number == -1:  # of images without labels
+        return ""
+    if not 0 <= number < len(classes):
+        raise DataError(f"{where}: has {number}, and names for 0 to {len(classes) - 1}")
+    return classes[number]
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+        or pa.types.is_fixed_size_binary(kind)
+        or str(kind) in {"binary_view"}
+    )
+
+
+def _check_text(path: Path, metadata: Any, names: Sequence[str]) -> None:
+    """Refuse columns of more bytes than a list has, before they are read."""
+    chosen = {*names}
+    total = 0
+    for group in range(metadata.num_row_groups):
+        about = metadata.row_group(group)
+        for number in range(about.num_columns):
+            column = about.column(number)
+            if column.path_in_schema.partition(".")[0] in chosen:
+                total += column.total_uncompressed_size
+    if total > MOST_TEXT:
+        raise DataError(
+            f"{path}: its columns of texts and numbers have {total / 2**20:,.0f} MiB; a list of "
+            f"images may have {MOST_TEXT // 2**20:,}; divide it"
+        )

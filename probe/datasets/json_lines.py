@@ -1,0 +1,100 @@
+"""Read a list of images in JSON lines: an object a line, as Hugging Face's ``metadata.jsonl``."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from probe.datasets.cells import BAR, MOST_COLUMNS, Cells, Lines, check_size
+from probe.datasets.image_files import is_utf8
+from probe.datasets.text_lists import NO_UTF8, read_text
+from probe.errors import DataError
+
+_SHORT = 100  # digits; Python refuses very long whole numbers
+
+
+def read_json_lines(path: Path) -> Cells:
+    """Read a list whose lines are JSON objects; their keys are the columns.
+
+    A key that a line lacks is an empty cell there, as is ``null``. A list of texts or numbers is
+    one cell with bars between them, as in the column ``labels``; an object stays JSON.
+
+    Raises
+    ------
+    DataError
+        A line is not an object of JSON in UTF-8; the message has its number.
+    """
+    objects: list[dict[str, Any]] = []
+    lines: list[int] = []
+    names: dict[str, int] = {}
+    for line, text in enumerate(read_text(path).split("\n"), 1):
+        if not text.strip():
+            continue
+        one = _object(f"{path}: line {line}", text)
+        for name in one:
+            names.setdefault(name, len(names))
+        if len(names) > MOST_COLUMNS:
+            check_size(str(path), len(names), 0)
+        objects.append(one)
+        lines.append(line)
+    if not objects:
+        raise DataError(f"{path}: is empty; expected an object a line, with file_name and label")
+    check_size(str(path), len(names), len(objects))
+    rows = []
+    for line, one in zip(lines, objects, strict=True):
+        row = [""] * len(names)
+        for name, value in one.items():
+            row[names[name]] = _cell(f"{path}: line {line}", name, value)
+        rows.append(row)
+    return Cells(
+        names=[name.strip() for name in names],
+        rows=rows,
+        lines=Lines(place=str(path), numbers=lines),
+        header=f"{path}:",
+    )
+
+
+def _object(where: str, text: str) -> dict[str, Any]:
+    if not is_utf8(text):
+        raise DataError(f"{where} {NO_UTF8}")
+    try:
+        found = json.loads(text, parse_int=_whole)
+    except RecursionError as error:
+        raise DataError(f"{where} is nested too deep to be a row of a list") from error
+    except ValueError as error:
+        raise DataError(f"{where} is no JSON ({error}); expected an object a line") from error
+    if not isinstance(found, dict):
+        kind = "a list" if isinstance(found, list) else "a single value"
+        raise DataError(f'{where} is {kind}; expected an object, as {{"file_name": ...}}')
+    return found
+
+
+def _whole(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _SHORT else digits
+
+
+def _cell(where: str, name: str, value: Any) -> str:
+    """Return a value of JSON as the text of a cell."""
+    if isinstance(value, list) and all(isinstance(one, str | int | float) for one in value):
+        parts = [_scalar(one) for one in value]
+        if any(BAR in part for part in parts):
+            raise DataError(f"{where}: {name!r} has a text with {BAR} in it; rename it")
+        text = BAR.join(parts)
+    elif isinstance(value, list | dict):
+        try:
+            text = json.dumps(value, ensure_ascii=False)
+        except RecursionError as error:
+            raise DataError(f"{where} is nested too deep to be a row of a list") from error
+    else:
+        text = _scalar(value)
+    if not is_utf8(text):  # half of a surrogate pair, escaped
+        raise DataError(f"{where}: {name!r} {NO_UTF8}")
+    return text
+
+
+def _scalar(value: Any) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, bool) else str(value)
