@@ -19,6 +19,7 @@ from probe.datasets.arrow_cells import read_parquet_list
 from probe.datasets.cells import BAR, EXPECTED, Cells, Lines, image_columns, named, no_image
 from probe.datasets.classes import class_name, ordered_classes, same_numbers
 from probe.datasets.json_lines import read_json_lines
+from probe.datasets.layout import UNLABELED
 from probe.datasets.name_patterns import chosen
 from probe.datasets.split_columns import FoundSplits, find_splits, named_splits
 from probe.datasets.text_lists import read_text_list
@@ -31,7 +32,6 @@ READERS: Mapping[str, Callable[[Path], Cells]] = {
     ".parquet": read_parquet_list, ".pq": read_parquet_list,
 }  # fmt: skip
 LABEL, LABELS = "label", "labels"
-UNLABELED = "unlabeled"  # the class of images without labels
 _SCORES = 10  # different fractions, from which on they may be no classes
 _MANY_SCORES = 50
 
