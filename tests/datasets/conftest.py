@@ -7,6 +7,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -92,3 +93,21 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def cifar_jpegs() -> dict[str, bytes]:
+    """The first three JPEGs of each class of CIFAR-10's test images, by ``CLASS/NUMBER.jpg``."""
+    data = os.environ.get("PROBE_TEST_DATA")
+    if not data:
+        pytest.skip("PROBE_TEST_DATA is not set, so there is no real CIFAR-10")
+    found = {}
+    with tarfile.open(Path(data) / "cifar10" / "test.tar") as tar:
+        for member in tar:
+            name, number = member.name.split("/")
+            if name in CIFAR10_CLASSES and int(number.removesuffix(".jpg")) < 3:
+                file = tar.extractfile(member)
+                assert file is not None
+                found[member.name] = file.read()
+    assert len(found) == 30
+    return found
