@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         promote,
     )
     from probe.api.bundles import Bundle, evaluate, explain, export
+    from probe.api.datasets import show_dataset
     from probe.backbones.catalog import BACKBONES
     from probe.bench.record import load_bench
     from probe.cache.features import FeatureSet
@@ -96,6 +97,7 @@ _HOME = {
     "load_bench": "probe.bench.record",
     "load_dataset": "probe.datasets",
     "prepare": "probe.extraction.request",
+    "show_dataset": "probe.api.datasets",
 }
 
 __all__ = [
@@ -140,6 +142,7 @@ __all__ = [
     "open_run",
     "prepare",
     "promote",
+    "show_dataset",
 ]
 
 

@@ -30,11 +30,12 @@ from probe.heads.catalog import HEADS
 if TYPE_CHECKING:
     from probe.api.bundles import Bundle
     from probe.audit.record import Audit as AuditRecord
-    from probe.audit.record import Copies, LabelError
+    from probe.audit.record import LabelError
     from probe.backbones.spec import BackboneSpec
     from probe.bench.record import Bench as Record
     from probe.bench.record import Row
     from probe.cache.features import FeatureSet
+    from probe.datasets.copies import Copies
     from probe.datasets.in_memory import Data
     from probe.evaluation.predictions import Predictions
     from probe.preprocess.spec import PreprocessSpec

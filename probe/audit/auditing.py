@@ -5,20 +5,19 @@ Near-duplicates are found in `probe.runs.duplicates`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.audit.record import Copies, LabelError
+from probe.audit.record import LabelError
 from probe.errors import UsageError
 from probe.evaluation.multilabel import HALF
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.splitting import Labels, fold_split, warn_of_unknown
 from probe.evaluation.task import task_of
-from probe.evaluation.units import Units
 from probe.heads.grid import Search, choose
 from probe.heads.path import PathHead
 from probe.runs.duplicates import NearDuplicate
@@ -132,37 +131,6 @@ def _mean_where(values: Array64, wanted: NDArray[np.bool_]) -> Array64:
     counts = wanted.sum(axis=0)
     sums = np.where(wanted, values, 0).sum(axis=0)
     return np.divide(sums, counts, out=np.full(len(counts), np.inf), where=counts > 0)
-
-
-def find_copies(
-    pictures: Mapping[str, Units], splits: Mapping[str, Part], classes: Sequence[str]
-) -> list[Copies]:
-    """Return images that occur more than once, those with contradicting labels first.
-
-    Parameters
-    ----------
-    pictures : mapping of split name to int, (n_images,)
-        The number of each image's content, over all splits together.
-    """
-    names = list(pictures)
-    numbers = np.concatenate([pictures[name] for name in names])
-    split = np.repeat(np.arange(len(names)), [len(pictures[name]) for name in names])
-    row = np.concatenate([np.arange(len(pictures[name])) for name in names])
-    order = np.argsort(numbers, kind="stable")
-    found = []
-    for same in np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1):
-        if len(same) > 1:
-            places = [(names[split[one]], int(row[one])) for one in same]
-            found.append(
-                Copies(
-                    ids=tuple(splits[name].ids[at] for name, at in places),
-                    splits=tuple(name for name, _ in places),
-                    labels=tuple(
-                        splits[name].task.text(splits[name].y[at], classes) for name, at in places
-                    ),
-                )
-            )
-    return sorted(found, key=lambda one: (not one.contradicting, -len(set(one.splits))))
 
 
 def out_of_fold_probabilities(

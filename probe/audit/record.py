@@ -17,6 +17,7 @@ from typing import Any
 from probe.core.plain import from_plain, to_plain
 from probe.core.records import read_record, write_record
 from probe.core.short_repr import short_repr
+from probe.datasets.copies import Copies
 from probe.runs.duplicates import NearDuplicate
 
 SCHEMA = 1
@@ -42,26 +43,6 @@ class LabelError:
     suggested: str
     given_probability: float
     probability: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Copies:
-    """Images with the same content.
-
-    Parameters
-    ----------
-    ids, splits, labels : tuple of str
-        Of each image; its labels joined as ``cat, dog`` if it is multi-label.
-    """
-
-    ids: tuple[str, ...]
-    splits: tuple[str, ...]
-    labels: tuple[str, ...]
-
-    @property
-    def contradicting(self) -> bool:
-        """Whether the images differ in their labels."""
-        return len(set(self.labels)) > 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from probe.audit.record import Audit
+from probe.datasets.copies import copies_in_words
 from probe.runs.duplicates import NearDuplicate
 
 LISTED = 10  # of each kind; audit.json has all
@@ -37,7 +38,7 @@ def audit_facts(found: Audit) -> dict[str, str]:
             f"(cosine from {found.threshold:g}{_looser(found)})"
         )
     if found.copies:
-        facts["copies"] = copies_in_words(found)
+        facts["copies"] = copies_in_words(found.copies)
     facts["contradictions"] = f"{len(within):,} near-duplicates in train with other labels"
     facts["labels"] = _doubts(found)
     if "test_top1_without" in found.scores:
@@ -112,25 +113,3 @@ def _doubts(found: Audit) -> str:
         f"the heads get {100 * (1 - found.scores['oof_top1']):.2f} % wrong themselves, so most are "
         "hard images, not wrong labels"
     )
-
-
-def copies_in_words(found: Audit) -> str:
-    """Say how many images are exact copies, and how many pictures have several labels."""
-    within = sum(one.splits.count(split) - 1 for one in found.copies for split in set(one.splits))
-    across = sum(
-        one.splits.count("test") for one in found.copies if {"train", "test"} <= set(one.splits)
-    )
-    contrary = sum(one.contradicting for one in found.copies)
-    copies = _some(within, "image is an exact copy", "images are exact copies")
-    parts = [f"{copies} of others in their split"] * bool(within)
-    parts += [f"{_some(across, 'test image is', 'test images are')} in train, too"] * bool(across)
-    parts += [f"{_some(contrary, 'picture has', 'pictures have')} more than one label"] * bool(
-        contrary
-    )
-    count = len(found.copies)
-    parts += [f"{_some(count, 'picture is', 'pictures are')} there more than once"] * (not parts)
-    return "; ".join(parts)
-
-
-def _some(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"

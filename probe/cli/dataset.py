@@ -1,14 +1,16 @@
-"""`probe dataset`: list the named datasets, and show what a folder holds."""
+"""`probe dataset`: list the named datasets, and look at what one holds."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from probe.cli import complete
 from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
+from probe.cli.pass_options import Coarse, SkipBad, Workers
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
 
@@ -59,49 +61,60 @@ def show_dataset(
             help="A name, a folder, or a .csv or .tsv list.", autocompletion=complete.datasets
         ),
     ],
+    read: Annotated[
+        Literal["names", "files", "pixels"],
+        typer.Option(
+            help="What is read of the images: names counts them and opens none; files reads "
+            "headers and hashes, for sizes, formats and copies; pixels decodes all, which finds "
+            "every damaged image, and transparent or dark ones."
+        ),
+    ] = "files",
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="Draw some images of each class as this PNG.", dir_okay=False),
+    ] = None,
     dataset_root: DatasetRoot = None,
     reading: ReadOptions = AS_IT_IS,
+    coarse: Coarse = False,
+    skip_bad: SkipBad = False,
+    workers: Workers = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count a dataset's images by split and class."""
-    from probe.datasets import load_dataset
-    from probe.screen import console
+    """Count a dataset's images by split and class, and say what they are like.
 
+    Sizes, formats, colours, images that cannot be read, and exact copies: within a split, and
+    across splits, where they are leaks. Nothing is changed.
+    """
+    from probe.core.options import default_workers
+    from probe.datasets import load_dataset
+    from probe.screen import console, datasets
+
+    threads = workers or default_workers()
+    if sheet is not None:
+        datasets.check_sheet(sheet)
     found = load_dataset(
         dataset,
         root=dataset_root,
         reading=reading,
         cache_dir=cache_folder(cache_dir),
+        coarse=coarse,
+        skip_bad=skip_bad,
+        workers=threads,
         progress=console.download_bar,
     )
-    counts = {
-        name: found.task.counts(split.labels, len(found.classes)).tolist()
-        for name, split in found.splits.items()
-    }
+    if not as_json:
+        datasets.show_counts(datasets.look_at(found, read="names", workers=threads))
+    survey = datasets.look_at(found, read=read, workers=threads)
+    if sheet is not None:
+        datasets.draw_sheet(found, sheet)
     if as_json:
         console.print_json(
-            {
-                "name": found.name,
-                "root": str(found.root) if found.root else None,
-                "classes": list(found.classes),
-                "multilabel": not found.task.exclusive,
-                "counts": counts,
-                "images": {name: len(split) for name, split in found.splits.items()},
-            }
+            {**survey.to_json(), **({"sheet": str(sheet)} if sheet is not None else {})}
         )
         return
-    out = console.stdout()
-    facts = {
-        "dataset": found.name,
-        "root": console.place(found.root) if found.root else "in a package",
-    }
-    if not found.task.exclusive:
-        facts["labels"] = "an image may have several, or none"
-    console.facts(out, facts)
-    rows = [
-        [label, *(f"{counts[name][i]:,}" for name in counts)]
-        for i, label in enumerate(found.classes)
-    ]
-    rows.append(["images", *(f"{len(split):,}" for split in found.splits.values())])
-    console.table(out, ["class", *counts], rows, right=range(1, len(counts) + 1))
+    if survey.pictures is not None:
+        datasets.show_pictures(survey.pictures)
+    if sheet is not None:
+        console.stdout().print()
+        console.facts(console.stdout(), {"sheet": console.place(sheet)})

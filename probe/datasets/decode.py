@@ -22,9 +22,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from ctypes import CDLL
+from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import IO, TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +65,8 @@ MAX_BYTES = 2**30  # larger than all but the widest TIFFs
 BLOCK = 2**26  # bytes of Pillow's memory blocks
 PART = 2**22  # pixels that are converted at once
 ORIENTATION = 274  # EXIF tag
+SIDES = (256, 257)  # TIFF tags of width and height
+BEGINNING = 4096  # bytes that show a file's format
 
 _PILLOW = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
@@ -76,17 +79,26 @@ def decode_file(path: str) -> NDArray[np.uint8]:
 def read_file(path: str) -> bytes:
     """Return a file's bytes; raise ImageError where it cannot be read or is too large."""
     try:
+        with open_file(path) as file:
+            return file.read(os.fstat(file.fileno()).st_size) or b""
+    except MemoryError as error:
+        raise ImageError(path, "takes more memory than there is") from error
+    except OSError as error:
+        raise ImageError(path, f"cannot be opened: {error.strerror or error}") from error
+
+
+def open_file(path: str) -> IO[bytes]:
+    """Open an image file; raise ImageError where it cannot be opened or is too large."""
+    try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may not end
             raise ImageError(path, "is not a regular file")
         if status.st_size > MAX_BYTES:
             size = f"{status.st_size / 2**30:,.1f} GiB"
             raise ImageError(path, f"has {size}, more than the 1 GiB that an image may take")
-        # not blocking: it may have become a pipe since
-        with open(path, "rb", opener=_opener) as file:
-            return file.read(status.st_size) or b""
-    except MemoryError as error:
-        raise ImageError(path, "takes more memory than there is") from error
+        return open(path, "rb", opener=_opener)  # not blocking: it may have become a pipe since
+    except ImageError:
+        raise
     except (OSError, ValueError) as error:  # the latter for a NUL in the name
         reason = getattr(error, "strerror", None) or error
         raise ImageError(path, f"cannot be opened: {reason}") from error
@@ -134,6 +146,75 @@ def decode(data: bytes, name: str, notes: Notes | None = None) -> NDArray[np.uin
             pixels = _pixels(image, data, seen)
         image.close()  # frees its memory now: it may be part of a reference cycle
         return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the header of an image file says.
+
+    Parameters
+    ----------
+    format, mode : str
+        Pillow's names; the mode of colours of 16 bits a sample ends in ``;16``.
+    width, height : int
+        Pixels, upright.
+    frames : bool
+        Whether there are several frames or pages.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    frames: bool
+
+
+def read_header(source: str | bytes, name: str) -> Header:
+    """Read the header of an image file; its pixels are not decoded.
+
+    Parameters
+    ----------
+    source : str or bytes
+        The file's path, of which only the beginning is read where its format allows, or its bytes.
+    name : str
+        For messages, usually the path.
+
+    Raises
+    ------
+    ImageError
+        As of `decode`; damage beyond the header is not noticed.
+    """
+    if isinstance(source, bytes):
+        return _header(io.BytesIO(source), source, name)
+    try:
+        with open_file(source) as file:
+            return _header(file, file.read(BEGINNING), name)
+    except (ImageError, OSError):
+        data = read_file(source)
+        return _header(io.BytesIO(data), data, name)  # the whole file says better what is wrong
+
+
+def _header(file: IO[bytes], data: bytes, name: str) -> Header:
+    if not data:
+        raise ImageError(name, "is empty (0 bytes)")
+    file.seek(0)
+    with _failures(name, data), _pillow().open(file, formats=_formats(data, name)) as image:
+        _check_size(image, name)
+        prepare(image, data, name)
+        _check_mode(image, name)
+        deep = image.mode in ("RGB", "RGBA") and _is_deep(image)
+        width, height = _upright_size(image)
+        mode = f"{image.mode};16" if deep else image.mode
+        return Header(image.format, mode, width, height, _has_more(image))
+
+
+def _upright_size(image: Any) -> tuple[int, int]:
+    """Return (width, height), upright, of an image that is not loaded."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF some versions of Pillow tell the upright size
+    width, height = (int(tags.get(tag, side)) for tag, side in zip(SIDES, image.size, strict=True))
+    if image.format == "PNG" and "exif" not in image.info:
+        return width, height  # getexif would decode the pixels to look behind them
+    return (height, width) if _orientation(image) >= 5 else (width, height)
 
 
 def is_pillow(item: object) -> TypeGuard[PillowImage]:
@@ -213,7 +294,7 @@ def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np
     """Load an image and return its RGB pixels; `data` is its file, if it has one."""
     frame = _frame(image)
     low = _low_bytes(image, data)
-    deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())[:1])
+    deep = _is_deep(image)
     _load(image, data, seen.name)
     pixels = _rgb(image, low, seen)
     if deep and image.mode in ("RGB", "RGBA"):
@@ -227,6 +308,20 @@ def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np
     if _has_more(image):
         seen.note("frames")
     return np.ascontiguousarray(_upright(pixels, _orientation(image)))
+
+
+def _is_deep(image: Any) -> bool:
+    """Whether an image that is not loaded has 16 bits a sample."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())[:1])
+
+
+def _check_mode(image: PillowImage, name: str) -> None:
+    """Refuse pixels without a defined range."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        kind = "floating-point" if image.mode == "F" else "32-bit integer"
+        raise ImageError(
+            name, f"has {kind} pixels, whose range is not known; save it with 8 or 16 bits"
+        )
 
 
 def _load(image: Any, data: bytes | None, name: str) -> None:
@@ -412,11 +507,7 @@ def _rgb(image: PillowImage, low: NDArray[np.uint8] | None, seen: Reading) -> ND
     mode = image.mode
     if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
         return _from_16_bit(image, seen)
-    if mode in ("I", "F"):
-        kind = "32-bit integer" if mode == "I" else "floating-point"
-        raise ImageError(
-            seen.name, f"has {kind} pixels, whose range is not known; save it with 8 or 16 bits"
-        )
+    _check_mode(image, seen.name)
     if low is not None:
         pixels, key = np.array(image), image.info["transparency"]
         there = [(pixels[:, :, c] == k >> 8) & (low[:, :, c] == k & 255) for c, k in enumerate(key)]

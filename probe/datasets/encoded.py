@@ -41,6 +41,10 @@ class EncodedRows:
         """Return the hash of an image's bytes."""
         return file_content(self.read(place))
 
+    def encoded(self, place: int) -> bytes:
+        """Return an image's bytes."""
+        return self.read(place)
+
     def image(self, place: int, content: bytes | None, notes: Notes) -> NDArray[np.uint8] | None:
         """Decode an image to RGB; return None where its bytes have another hash."""
         data = self.read(place)

@@ -79,8 +79,7 @@ class FileImages:
         DataError
             The file was changed since `content` hashed it: its features would get a wrong key.
         """
-        row = row_number(row, len(self))
-        path = os.path.join(self._root, self._ids[row])
+        path = self.path(row)
         try:
             data = read_file(path)
             if self._content is not None and file_content(data) != self._content[row].tobytes():
@@ -92,6 +91,20 @@ class FileImages:
             return decode(data, path, self.notes)
         except ImageError as error:
             raise with_advice(error) from error
+
+    def encoded(self, row: int) -> bytes:
+        """Return the bytes of one file.
+
+        Raises
+        ------
+        ImageError
+            It cannot be read.
+        """
+        return read_file(self.path(row))
+
+    def path(self, row: int) -> str:
+        """Return where one image's file lies."""
+        return os.path.join(self._root, self._ids[row_number(row, len(self))])
 
     def take(self, rows: NDArray[np.intp]) -> FileImages:
         """Return the images of those rows, in that order."""

@@ -201,6 +201,13 @@ class ImageSources:
             raise DataError(f"{one.name}: was changed while its features were computed; try again")
         return decode(data, one.name, self.notes) if isinstance(data, bytes) else data
 
+    def encoded(self, row: int) -> bytes | None:
+        """Return the bytes of one image's file; None where pixels were given."""
+        source = self._items[row_number(row, len(self))].source
+        if isinstance(source, str):
+            return read_file(source)
+        return source if isinstance(source, bytes) else None
+
     def take(self, rows: NDArray[np.intp]) -> ImageSources:
         """Return the images of those rows, in that order."""
         rows = row_numbers(rows, len(self))

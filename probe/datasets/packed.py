@@ -51,6 +51,10 @@ class Opened(Protocol):
         """Return an image as RGB, (height, width, 3); None where `content` is not its own."""
         ...
 
+    def encoded(self, place: int) -> bytes | None:
+        """Return the bytes of an image's file; None where its pixels alone are stored."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
@@ -73,6 +77,9 @@ class Rows:
         """Return an image; None where its pixels have another hash."""
         image: NDArray[np.uint8] = self.read(place, place + 1)[0]
         return image if content is None or pixel_content(image) == content else None
+
+    def encoded(self, place: int) -> None:
+        """Return None: the pixels alone are stored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +249,11 @@ class PackedImages:
             self._memo.forget_if_possible(_place(file.path))
             raise _changed(file.path, f"image {place}")
         return image
+
+    def encoded(self, row: int) -> bytes | None:
+        """Return the bytes of one image's file; None where its pixels alone are stored."""
+        number, place = self._rows[:, row_number(row, len(self))].tolist()
+        return self._opened.get(self._files[number]).encoded(place)
 
     def take(self, rows: NDArray[np.intp]) -> PackedImages:
         """Return the images of those rows, in that order."""

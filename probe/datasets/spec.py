@@ -19,7 +19,12 @@ CONTENT_BYTES = 16
 
 
 class Images(Protocol):
-    """A fixed sequence of images, read one by one. Safe to call from several threads."""
+    """A fixed sequence of images, read one by one. Safe to call from several threads.
+
+    Those that are stored as image files, wherever these lie, also have ``encoded(row)``, which
+    returns the bytes of one image's file, or None where only its pixels are stored; `encoded_of`
+    calls it.
+    """
 
     def __len__(self) -> int: ...
 
@@ -44,6 +49,18 @@ class Images(Protocol):
     def take(self, rows: NDArray[np.intp]) -> Images:
         """Return the images of those rows, in that order."""
         ...
+
+
+def encoded_of(images: Images, row: int) -> bytes | None:
+    """Return the bytes of one image's file; None where its pixels alone are stored.
+
+    Raises
+    ------
+    ImageError
+        It cannot be read.
+    """
+    encoded = getattr(images, "encoded", None)
+    return None if encoded is None else encoded(row)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from probe.cache.joining import Joined, join
 from probe.cache.store import Store
 from probe.core.options import read_bytes
 from probe.datasets import Dataset
+from probe.datasets.copies import find_copies
 from probe.errors import ProbeError, UsageError
 from probe.evaluation.parts import warn_of_shared
 from probe.evaluation.predictions import load_predictions
@@ -98,9 +99,11 @@ def _find(
         raise UsageError(f"{entry.name} has no training rows to audit")
     train, test = parts["train"], parts.get("test")
     pairs, scores = [], {}
-    copies = auditing.find_copies(related.pictures, parts, entry.classes)
+    labels = {name: part.y for name, part in parts.items()}
+    ids = {name: part.ids for name, part in parts.items()}
+    copies = find_copies(related.pictures, ids, labels, entry.classes)
     if related.by:
-        warn_of_shared(related, {name: part.y for name, part in parts.items()})
+        warn_of_shared(related, labels)
     err.print(f"comparing {len(train):,} training images with each other and the test images")
     if test is not None:
         low = min(threshold, *LOOSER)

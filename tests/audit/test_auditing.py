@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 
 from probe.audit import auditing
-from probe.audit.record import Audit, Copies, load_audit, save_audit
-from probe.audit.words import copies_in_words
+from probe.audit.record import Audit, load_audit, save_audit
+from probe.datasets.copies import Copies, copies_in_words, find_copies
 from probe.errors import DataError, UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
@@ -189,19 +188,16 @@ def test_an_audit_reads_back_and_rubbish_is_refused(tmp_path: Path) -> None:
 
 
 def test_copies_are_listed_within_and_across_splits_contradictions_first() -> None:
-    train = Part(
-        X=np.zeros((5, 1)), y=np.array([0, 0, 1, 2, 3]), ids=["a", "copy of a", "b", "c", "d"]
-    )
-    test = Part(X=np.zeros((2, 1)), y=np.array([1, 2]), ids=["c too", "e"])
+    ids = {"train": ["a", "copy of a", "b", "c", "d"], "test": ["c too", "e"]}
+    labels = {"train": np.array([0, 0, 1, 2, 3]), "test": np.array([1, 2])}
     pictures = {"train": np.array([0, 0, 1, 2, 3]), "test": np.array([2, 4])}
-    first, second = auditing.find_copies(pictures, {"train": train, "test": test}, CLASSES)
+    first, second = find_copies(pictures, ids, labels, CLASSES)
     assert first == Copies(ids=("c", "c too"), splits=("train", "test"), labels=("cat", "bee"))
     assert second == Copies(
         ids=("a", "copy of a"), splits=("train", "train"), labels=("ant", "ant")
     )
     assert (first.contradicting, second.contradicting) == (True, False)
-    of_one = SimpleNamespace(copies=[first, second])
-    assert copies_in_words(cast("Audit", of_one)) == (
+    assert copies_in_words([first, second]) == (
         "1 image is an exact copy of others in their split; 1 test image is in train, too; "
         "1 picture has more than one label"
     )

@@ -38,7 +38,7 @@ ALWAYS = {
     "--older-than", "--unused", "--partial", "--dry-run", "--repair", "--codec", "--features",
     "--labels", "--ids", "--classes", "--mirror", "--record", "--weights", "--preprocess",
     "--mean", "--resize", "--fold-heads", "--refit", "--freeze", "--show-batch", "--remember",
-    "--reject-rate", "--format",
+    "--reject-rate", "--format", "--read", "--sheet",
 }  # fmt: skip
 # Refused, or spoken of, where the head, the data or the run is known.
 LATER = {
