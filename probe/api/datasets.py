@@ -72,8 +72,8 @@ def show_dataset(
         if isinstance(found, str):
             found = load_dataset(
                 found, root=None if dataset_root is None else Path(dataset_root),
-                cache_dir=folder, coarse=coarse, skip_bad=skip_bad, reading=reading, workers=workers,
-                progress=console.download_bar,
+                cache_dir=folder, coarse=coarse, skip_bad=skip_bad, reading=reading,
+                workers=workers, progress=console.download_bar,
             )  # fmt: skip
         survey = datasets.look_at(found, read=read, workers=workers)
         if sheet is not None:
