@@ -50,6 +50,8 @@ NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
         "--weighting": ("--also",),
         "--combine": ("--also", "--tta"),
     },
+    "dataset index": {"--group": ("--val", "--test")},
+    "dataset pack": {"--quality": ("--resize", "--color", "--encoding")},
     "evaluate": {"--weighting": ("--also",), "--combine": ("--also", "--tta")},
     "explain": {"--dataset-root": ("--dataset",)},
     "cache verify": dict.fromkeys(
@@ -67,6 +69,7 @@ IDLE: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "bundle": dict.fromkeys(("--fold-heads", "--reject-rate", "--remember"), ("--backbone",)),
     "predict": {"--format": ("--json",)},
+    "dataset pack": {"--quality": ("--encoding .png",)},
     "cache verify": {"NAME": ("--all",)},
     "cache sync": dict.fromkeys(("--batch-size", "--device"), ("--dry-run",)),
 }

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from probe.cli import complete
+from probe.cli import complete, dataset_records
 from probe.cli.commands import Command, command_app
 from probe.cli.options import AsJson, CacheDir, DatasetRoot, cache_folder
 from probe.cli.pass_options import Coarse, SkipBad, Workers
@@ -118,3 +118,7 @@ def show_dataset(
     if sheet is not None:
         console.stdout().print()
         console.facts(console.stdout(), {"sheet": console.place(sheet)})
+
+
+app.command(cls=Command, name="index")(dataset_records.index)
+app.command(cls=Command, name="pack")(dataset_records.pack)

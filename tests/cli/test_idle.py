@@ -19,7 +19,7 @@ COMMANDS = dict(commands())
 # Words that a command cannot be read without.
 REQUIRED = {
     "bench": ["--backbones", "vgg16"], "predict": ["b", "i"], "evaluate": ["b", "-d", "d"],
-    "explain": ["b", "i"],
+    "explain": ["b", "i"], "dataset index": ["d"], "dataset pack": ["l"],
 }  # fmt: skip
 
 # An option of which nobody has asked when it has no effect is in none of these tables, and fails.
@@ -38,7 +38,8 @@ ALWAYS = {
     "--older-than", "--unused", "--partial", "--dry-run", "--repair", "--codec", "--features",
     "--labels", "--ids", "--classes", "--mirror", "--record", "--weights", "--preprocess",
     "--mean", "--resize", "--fold-heads", "--refit", "--freeze", "--show-batch", "--remember",
-    "--reject-rate", "--format", "--read", "--sheet",
+    "--reject-rate", "--format", "--read", "--sheet", "--val", "--test", "--shuffle", "--chunks",
+    "--encoding", "--color",
 }  # fmt: skip
 # Refused, or spoken of, where the head, the data or the run is known.
 LATER = {

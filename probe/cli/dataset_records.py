@@ -1,0 +1,233 @@
+"""`probe dataset index | pack`: lists of images and files of records, as MXNet reads them."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from probe.cli import complete
+from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
+from probe.cli.pass_options import SkipBad, Workers
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+
+
+def index(
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            help="A folder of class folders, or a list of images.", autocompletion=complete.datasets
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PREFIX",
+            help="Beginning of the lists' names: PREFIX.lst, PREFIX_train.lst ...",
+            show_default="as the dataset is called, beside it",
+        ),
+    ] = None,
+    val: Annotated[
+        float, typer.Option("--val", help="Part of the images held out as val, as 0.15.")
+    ] = 0.0,
+    test: Annotated[
+        float, typer.Option("--test", help="Part of the images held out as test, as 0.15.")
+    ] = 0.0,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What belongs together and comes into one list: a column of the list of images (a "
+            "patient), or a CSV of `id,group`; repeat it for several. Copies of one picture always "
+            "do."
+        ),
+    ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle/--no-shuffle", help="Put images in random order.")
+    ] = True,
+    chunks: Annotated[
+        int, typer.Option(min=1, help="Number of lists that each is divided into.")
+    ] = 1,
+    seed: Seed = 42,
+    skip_bad: SkipBad = False,
+    overwrite: Overwrite = False,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the images of a folder as lists of index, label and path (.lst), as im2rec does.
+
+    Each class gives its share to --val and --test. A dataset with splits of its own keeps them.
+    The names of the classes are written beside the lists, in the order of the labels.
+    """
+    from probe.datasets import load_dataset
+    from probe.datasets.indexing import Ratios, write_lists
+    from probe.datasets.number_labels import NAME_FILES
+    from probe.runs.grouping import related_images
+    from probe.screen import console
+
+    ratios = Ratios(val=val, test=test)
+    found = load_dataset(dataset, cache_dir=cache_folder(cache_dir), skip_bad=skip_bad)
+    prefix = _prefix(dataset, out)
+    units = None
+    if val or test:
+        units = related_images(found.splits, group or (), dataset).units.get("train")
+    lists = write_lists(
+        found, prefix,
+        ratios=ratios, units=units, shuffle=shuffle, chunks=chunks, seed=seed, overwrite=overwrite,
+    )  # fmt: skip
+    names = prefix.with_name(NAME_FILES[0])
+    for bad in found.skipped:
+        console.stderr().print(f"skipped   {bad.id}: {bad.reason}")
+    if as_json:
+        console.print_json(
+            {
+                "lists": [{"path": str(one.path), "images": one.images} for one in lists],
+                "classes": list(found.classes),
+                "names": str(names),
+            }
+        )
+        return
+    out_console = console.stdout()
+    rows = [[console.place(one.path), f"{one.images:,}"] for one in lists]
+    console.table(out_console, ["list", "images"], rows, right=(1,))
+    numbered = [f"{number} is {name}" for number, name in enumerate(found.classes)]
+    if len(numbered) > 5:
+        numbered[3:-1] = ["..."]
+    root = Path(os.path.abspath(found.root or "."))
+    near = root in {prefix.parent, prefix.parent / prefix.name}
+    where: list[str | Path] = [] if near else ["--dataset-root", root]
+    console.facts(
+        out_console,
+        {
+            "labels": ", ".join(numbered) + f", as {console.place(names)} says",
+            "next": console.command("dataset", "pack", *(Path(one.path) for one in lists), *where),
+        },
+    )
+
+
+def _prefix(dataset: str, out: Path | None) -> Path:
+    """Return the absolute path that the names of the lists begin with."""
+    from probe.datasets.lst import LST
+
+    source = Path(os.path.abspath(Path(dataset).expanduser()))
+    name = source.name if source.is_dir() else source.stem
+    if out is None:
+        return source.with_name(name)
+    target = Path(os.path.abspath(out.expanduser()))
+    if out.is_dir():
+        return target / name
+    return target.with_suffix("") if target.suffix.lower() == LST else target
+
+
+def pack(
+    lists: Annotated[
+        list[Path], typer.Argument(help="Lists of images (.lst); each becomes a file of records.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="The file of records, of one list.",
+            show_default="the list's name with .rec",
+        ),
+    ] = None,
+    dataset_root: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder that paths are relative to.",
+            file_okay=False,
+            show_default="the list's own, or one beside it that is called like it",
+        ),
+    ] = None,
+    resize: Annotated[
+        int | None,
+        typer.Option(min=1, max=2**14, help="Encode anew, with a shorter side of so many pixels."),
+    ] = None,
+    encoding: Annotated[
+        Literal[".jpg", ".png"] | None,
+        typer.Option(
+            help="Encode anew, in this format.",
+            show_default="the files' own bytes; .jpg beside --resize or --color",
+        ),
+    ] = None,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Of a JPEG that is encoded anew.")
+    ] = 95,
+    color: Annotated[
+        Literal["rgb", "grey"] | None,
+        typer.Option(
+            help="Encode anew, in colour or grey.", show_default="rgb where they are encoded anew"
+        ),
+    ] = None,
+    workers: Workers = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out and list images that cannot be read.")
+    ] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pack the images of lists into files of records (.rec and .idx), as im2rec does.
+
+    Order and labels are those of the list. Files are packed byte for byte, unless an option has
+    them encoded anew. Every image is decoded once: one that cannot be read is refused.
+    """
+    from probe.core.machine import usable_cores
+    from probe.datasets.packing import Recoding, pack_list
+    from probe.errors import UsageError
+    from probe.screen import console
+
+    if out is not None and len(lists) > 1:
+        raise UsageError(f"--out {out} names one file, and {len(lists)} lists are given")
+    recoding = None
+    if resize is not None or encoding is not None or color is not None:
+        recoding = Recoding(
+            resize=resize, encoding=encoding or ".jpg", quality=quality, color=color or "rgb"
+        )
+    done = []
+    for one in lists:
+        with console.progress("pack", "images") as bar:
+            task = bar.add_task("pack", total=None)
+            packed = pack_list(
+                one.expanduser(), out,
+                root=dataset_root, recoding=recoding, skip_bad=skip_bad,
+                workers=workers or min(usable_cores(), 8), overwrite=overwrite,
+                started=partial(_started, bar, task), advanced=partial(bar.advance, task),
+            )  # fmt: skip
+        for bad in packed.skipped:
+            console.stderr().print(f"skipped   {bad.id}: {bad.reason}")
+        if packed.foreign:
+            kinds = ", ".join(f"{count:,} {kind}" for kind, count in packed.foreign.items())
+            console.stderr().print(
+                f"{console.place(packed.path)}: holds {kinds}, which MXNet does not decode (probe "
+                "does); --encoding .jpg packs them as JPEG"
+            )
+        done.append(packed)
+    if as_json:
+        console.print_json(
+            {
+                "records": [
+                    {
+                        "path": str(one.path), "index": str(one.index), "images": one.images,
+                        "bytes": one.size,
+                        "skipped": [{"id": b.id, "reason": b.reason} for b in one.skipped],
+                    }
+                    for one in done
+                ]
+            }
+        )  # fmt: skip
+        return
+    rows = [[console.place(one.path), f"{one.images:,}", console.size(one.size)] for one in done]
+    console.table(console.stdout(), ["records", "images", "size"], rows, right=(1, 2))
+
+
+def _started(bar: Progress, task: TaskID, total: int) -> None:
+    bar.update(task, total=total)
