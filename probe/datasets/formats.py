@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.datasets import folder, listed, table
+from probe.datasets import folder, listed, records, table
 from probe.datasets.loading import Loading
 from probe.datasets.spec import Dataset
 
@@ -45,6 +45,13 @@ FORMATS = (
         ),
         takes=table.is_table,
         load=listed.load_listed,
+    ),
+    Format(
+        title="a list of MXNet's",
+        endings=(".lst",),
+        options=frozenset(["root", "label"]),
+        takes=lambda place: _ends_with(place, ".lst"),
+        load=records.load_lst,
     ),
     Format(
         title="a folder of class folders",

@@ -58,9 +58,7 @@ class Classes:
 
 def classes_of(
     labels: Sequence[bytes],
-    *,
     names: Names | None,
-    place: str | None,
     where: Callable[[int], str],
 ) -> Classes:
     """Return the classes of some images.
@@ -75,8 +73,6 @@ def classes_of(
         One or more float32, little-endian, an image.
     names : Names or None
         None: classes are called by their numbers.
-    place : str or None
-        Which of several numbers an image is the number of its class, from 0, as typed.
     where : callable
         Row to the words for it, for messages.
 
@@ -84,11 +80,7 @@ def classes_of(
     ------
     DataError
         The numbers are none of these, or a number has no name.
-    UsageError
-        `place` is no number.
     """
-    if place is not None:
-        labels = _chosen(labels, place, where)
     width = len(labels[0]) // 4
     for row, one in enumerate(labels):
         if len(one) != 4 * width:
@@ -101,8 +93,25 @@ def classes_of(
     return _one(values[:, 0], names, where) if width == 1 else _flags(values, names, where)
 
 
-def _chosen(labels: Sequence[bytes], place: str, where: Callable[[int], str]) -> list[bytes]:
-    """Return one of the numbers of each image."""
+def chosen_labels(
+    labels: Sequence[bytes], place: str | None, where: Callable[[int], str]
+) -> Sequence[bytes]:
+    """Return one of several labels of each image, or all where no place is given.
+
+    Parameters
+    ----------
+    place : str or None
+        From 0, as typed.
+
+    Raises
+    ------
+    UsageError
+        It is no number.
+    DataError
+        An image has fewer labels.
+    """
+    if place is None:
+        return labels
     if not (place.isascii() and place.isdigit()):
         raise UsageError(
             f"--label {place}: labels are numbers without names here; give the place of one, from 0"

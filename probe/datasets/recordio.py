@@ -123,7 +123,8 @@ class RecordFile:
             raise self._damaged(at, "has no first part")
         stop, size = _after(at, length), length
         while flag != LAST:
-            flag, length = self._part(self._read(stop, _PART.size), 0, stop)
+            data = self._read(stop, _PART.size)
+            flag, length = self._part(data, 0, stop if len(data) == _PART.size else at)
             if flag not in (BETWEEN, LAST):
                 raise self._damaged(at, "has no last part")
             stop, size = _after(stop, length), size + len(MAGIC) + length
