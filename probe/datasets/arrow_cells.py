@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from probe.errors import DataError, UsageError
 
 MOST_TEXT = 2**31  # bytes that the columns which are read may have, uncompressed
 _BATCH = 65_536  # rows
+_INDEX = re.compile(r"__index_level_\d+__")  # of pandas' rows
 
 
 def read_parquet_list(path: Path) -> Cells:
@@ -65,6 +67,8 @@ def readable_columns(schema: Any) -> list[str]:
             kind = kind.value_type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
+        if _INDEX.fullmatch(field.name):
+            continue
         if not (pa.types.is_nested(kind) or pa.types.is_union(kind) or _is_bytes(kind)):
             found.append(field.name)
     return found

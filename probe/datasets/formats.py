@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.datasets import folder, listed, records, table
+from probe.datasets import folder, listed, metadata_folder, records, table
 from probe.datasets.loading import Loading
 from probe.datasets.spec import Dataset
 
@@ -52,6 +52,12 @@ FORMATS = (
         options=frozenset(["root", "label"]),
         takes=lambda place: _ends_with(place, ".lst"),
         load=records.load_lst,
+    ),
+    Format(
+        title="a folder with metadata as Hugging Face's",
+        options=frozenset(("label", "split_column", "where", "include", "exclude", "unlabeled")),
+        takes=metadata_folder.is_metadata_folder,
+        load=metadata_folder.load_metadata_folder,
     ),
     Format(
         title="a folder of class folders",

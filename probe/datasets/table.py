@@ -116,7 +116,9 @@ def read_cells(path: Path, options: ReadOptions) -> Cells:
     return reader(path)
 
 
-def interpret(cells: Cells, options: ReadOptions, *, paths: bool = True) -> Table:
+def interpret(
+    cells: Cells, options: ReadOptions, *, paths: bool = True, image: str | None = None
+) -> Table:
     """Find out what the columns are for, and return labels, classes and splits.
 
     The columns may have any order. The image is ``image``, ``file``, ``path`` or ``filename``, or
@@ -135,6 +137,8 @@ def interpret(cells: Cells, options: ReadOptions, *, paths: bool = True) -> Tabl
     paths : bool, default=True
         Whether there has to be a column of paths. Otherwise the images are elsewhere, row by row,
         and no column is the image's; `Table.rows` says which of them were taken.
+    image : str, optional
+        The column of paths, where it is known.
 
     Raises
     ------
@@ -148,13 +152,13 @@ def interpret(cells: Cells, options: ReadOptions, *, paths: bool = True) -> Tabl
     twice = next((name for name in names if name and list(names).count(name) > 1), None)
     if twice is not None:
         raise DataError(f"{cells.header} names the column {twice!r} twice")
-    image = _image_column(cells) if paths else None
-    rows, left_out = _chosen_rows(cells, image, options)
+    place = _image_column(cells, image) if paths else None
+    rows, left_out = _chosen_rows(cells, place, options)
     cells = cells if len(rows) == len(cells) else cells.take(rows)
-    columns, splits = _columns(cells, image, options)
+    columns, splits = _columns(cells, place, options)
     if not cells.rows:
         raise DataError(f"{cells.place}: has no images, only the names of its columns")
-    ids = [] if image is None else cells.column(image)
+    ids = [] if place is None else cells.column(place)
     for row, one in enumerate(ids):
         if not one:
             raise DataError(f"{cells.at(row)} names no image")
@@ -192,9 +196,11 @@ class Columns:
     unused: tuple[int, ...]
 
 
-def _image_column(cells: Cells) -> int:
+def _image_column(cells: Cells, name: str | None) -> int:
     """Return the column of paths."""
     names = cells.names
+    if name is not None:
+        return cells.find(name, "the column")
     images = image_columns(names)
     if len(images) > 1:
         both = " and ".join(names[number] for number in images)

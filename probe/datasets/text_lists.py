@@ -21,7 +21,7 @@ DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": BLANKS}  # by ending
 MOST_BYTES = 2**29
 NO_UTF8 = "is not UTF-8; save it as UTF-8 text"
 IGNORED = ("", "-")  # names in --columns
-_CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", BLANKS: "blanks"}
+_CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks", BLANKS: "blanks"}
 _TRIED = 20  # lines that show what separates the cells
 _NAMES = "name the columns, for example --columns path,label"
 
@@ -89,13 +89,13 @@ def read_text_list(path: Path, columns: Sequence[str] = ()) -> Cells:
     if columns:
         kept = [n for n, name in enumerate(names) if name not in IGNORED]
         names, rows = [names[n] for n in kept], [[row[n] for n in kept] for row in rows]
-    said = f"its cells are separated by {_CALLED.get(form.delimiter, form.delimiter)}"
+    found, expected = (_CALLED.get(one, one) for one in (form.delimiter, usual))
     cells = Cells(
         names=names,
         rows=rows,
         lines=Lines(place=str(path), numbers=numbers),
         header=f"{path}: --columns" if columns else f"{path}: line 1",
-        notes=(said,) if form.delimiter != usual else (),
+        notes=(f"its cells are separated by {found}",) if found != expected else (),
     )
     return cells if is_utf8(text) else _utf8_rows(cells)
 
@@ -161,7 +161,7 @@ def _without_excels_line(text: str, usual: str) -> tuple[str, str]:
 
 
 def _form(path: Path, text: str, columns: list[str], usual: str) -> _Form:
-    first = list(islice((line for one in io.StringIO(text) if (line := one.strip())), _TRIED))
+    first = list(islice((one.rstrip("\r\n") for one in io.StringIO(text) if one.strip()), _TRIED))
     if columns:
         if all(name in IGNORED for name in columns):
             raise UsageError("--columns names no column; give for example path,label")
@@ -174,7 +174,9 @@ def _form(path: Path, text: str, columns: list[str], usual: str) -> _Form:
     for other in others:
         names = [name.strip() for name in head.split(other or None)]
         if len(names) > 1 and image_columns(names) and not any(map(str.isdigit, names)):
-            return _Form(delimiter=other)
+            # one blank exactly, as pandas writes it, leaves cells empty
+            single = all(len(_cells(line, " ", None)) == len(names) for line in first)
+            return _Form(delimiter=" " if other == BLANKS and single else other)
     if usual != BLANKS or not first:
         return _Form(delimiter=usual)
     names = ["path", "label"]

@@ -1,0 +1,193 @@
+"""Read a folder of images as Hugging Face's `datasets` has it: with ``metadata.csv`` and the like.
+
+The file has a column ``file_name``, and lies above all images; or there is one in each of the
+folders ``train``, ``test`` and so on.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from probe.core.reading import AS_IT_IS
+from probe.datasets.cells import Cells, Lines
+from probe.datasets.image_files import is_image_name, is_leavings
+from probe.datasets.listed import dataset_of_table
+from probe.datasets.loading import Loading
+from probe.datasets.spec import Dataset
+from probe.datasets.split_columns import SPLIT
+from probe.datasets.split_names import split_words, tells_apart
+from probe.datasets.table import LABEL, has_labels, interpret, read_cells
+from probe.errors import DataError
+
+log = logging.getLogger(__name__)
+
+FILE_NAME = "file_name"
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_FIRST_BYTES = 65_536  # of a file, in which its first line shows its columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """The metadata of the images in a folder.
+
+    Parameters
+    ----------
+    folder : str
+        Relative to the dataset's, or ``""``.
+    names : tuple of str
+        Of its files of metadata; there should be one.
+    split : str or None
+        The folder's name where it is called like a split.
+    """
+
+    folder: str
+    names: tuple[str, ...]
+    split: str | None = None
+
+
+def is_metadata_folder(place: Path) -> bool:
+    """Whether a folder or its split folders have metadata with a column ``file_name``."""
+    parts = _parts(place) if place.is_dir() else []
+    return bool(parts) and all(_names_files(place / one.folder / one.names[0]) for one in parts)
+
+
+def load_metadata_folder(root: Path, loading: Loading) -> Dataset:
+    """Read the images that a folder's metadata name; no image is opened.
+
+    Ids are paths relative to the folder. The split is the column ``split``, or that which an option
+    names, or else the folder of the metadata or, of one file above split folders, these. Where
+    neither a column nor an option names labels, and the images lie in class folders, those are the
+    labels.
+
+    Raises
+    ------
+    DataError
+        A folder has metadata in two forms; or as `probe.datasets.listed.load_listed`.
+    UsageError
+        An option names a column that is not there.
+    """
+    options = loading.options
+    cells, splits, below = _joined(root, _parts(root))
+    notes = list(cells.notes)
+    names = {name.lower() for name in cells.names}
+    if splits and SPLIT not in names and options.split_column is None:
+        cells = _with_column(cells, SPLIT, splits)
+    if not (has_labels(cells.names) or options.label or options.unlabeled):
+        classes = [path.partition("/")[0] if "/" in path else "" for path in below]
+        if all(classes) and len(set(classes)) > 1:
+            cells = _with_column(cells, LABEL, classes)
+            notes.append("it has no labels; the folders of its images are read as their classes")
+    table = interpret(replace(cells, notes=tuple(notes)), options, image=FILE_NAME)
+    place = os.path.abspath(root)
+    dataset = dataset_of_table(table, loading, name=os.path.basename(place), root=place)
+    if not (options.where or options.include or options.exclude):
+        _say_others(place, sum(map(len, dataset.splits.values())))
+    return dataset
+
+
+def _parts(root: Path) -> list[_Part]:
+    """Return the metadata in a folder or its split folders, or of those in its folder ``data``."""
+    for base in ("", "data"):
+        names = _metadata_in(root / base)
+        if names:
+            return [_Part(folder=base, names=names)]
+        try:
+            with os.scandir(root / base) as entries:
+                folders = [one.name for one in entries if split_words([one.name], whole=True)]
+        except OSError:
+            continue
+        found = [(one, _metadata_in(root / base / one)) for one in sorted(folders)]
+        if any(names for _, names in found):
+            return [
+                _Part(folder=f"{base}/{one}".lstrip("/"), names=names, split=one)
+                for one, names in found
+                if names
+            ]
+    return []
+
+
+def _metadata_in(folder: Path) -> tuple[str, ...]:
+    return tuple(name for name in METADATA if (folder / name).is_file())
+
+
+def _names_files(file: Path) -> bool:
+    """Whether metadata have a column ``file_name``, judged from the first line; of Parquet, yes."""
+    if file.suffix == ".parquet":
+        return True
+    try:
+        with open(file, "rb") as opened:
+            return FILE_NAME.encode() in opened.read(_FIRST_BYTES).partition(b"\n")[0]
+    except OSError:
+        return False
+
+
+def _joined(root: Path, parts: list[_Part]) -> tuple[Cells, list[str], list[str]]:
+    """Return the cells of all parts, with paths relative to the root.
+
+    Returns
+    -------
+    cells : Cells
+    splits : list of str
+        The split folder of each image; empty where not all have one.
+    below : list of str
+        The path of each image below its split folder, or below that of the metadata.
+    """
+    names: dict[str, int] = {}
+    every = []
+    for part in parts:
+        file = root / part.folder / part.names[0]
+        if len(part.names) > 1:
+            raise DataError(f"{file.parent}: has both {' and '.join(part.names)}; keep one of them")
+        every.append(read_cells(file, AS_IT_IS))
+        for name in every[-1].names:
+            names.setdefault(name, len(names))
+    rows, splits, below = [], [], []
+    for part, cells in zip(parts, every, strict=True):
+        image = cells.find(FILE_NAME, f"{cells.place}: the column")
+        for given in cells.rows:
+            row = [""] * len(names)
+            for name, cell in zip(cells.names, given, strict=True):
+                row[names[name]] = cell
+            path = given[image].strip()
+            below.append(path)
+            splits.append(part.split or "")
+            row[names[cells.names[image]]] = f"{part.folder}/{path}" if part.folder else path
+            rows.append(row)
+    if not all(splits):
+        tops = [path.partition("/")[0] if "/" in path else "" for path in below]
+        read = split_words(set(tops), whole=True)
+        splits = tops if read is not None and tells_apart(read.values()) else []
+        below = [path.partition("/")[2] for path in below] if splits else below
+    first = every[0]
+    lines = Lines(
+        place=first.place if len(every) == 1 else str(root),
+        numbers=[number for cells in every for number in cells.lines.numbers],
+        unit=first.lines.unit,
+        places=[cells.place for cells in every for _ in cells.rows] if len(every) > 1 else (),
+    )
+    joined = Cells(
+        names=list(names), rows=rows, lines=lines,
+        header=first.header if len(every) == 1 else f"{root}:",
+        notes=tuple(dict.fromkeys(note for cells in every for note in cells.notes)),
+        not_utf8=tuple(one for cells in every for one in cells.not_utf8),
+    )  # fmt: skip
+    return joined, splits, below
+
+
+def _with_column(cells: Cells, name: str, values: Sequence[str]) -> Cells:
+    rows = [[*row, value] for row, value in zip(cells.rows, values, strict=True)]
+    return replace(cells, names=[*cells.names, name], rows=rows)
+
+
+def _say_others(root: str, read: int) -> None:
+    """Warn of images below a folder that its metadata do not name."""
+    there = 0
+    for _, folders, files in os.walk(root):
+        folders[:] = [one for one in folders if not is_leavings(one)]
+        there += sum(map(is_image_name, files))
+    if there > read:
+        log.warning("%s: left out %s images that its metadata do not name", root, there - read)
