@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.datasets import folder, listed, metadata_folder, records, table
+from probe.datasets import archives, folder, listed, metadata_folder, records, shards, table
 from probe.datasets.loading import Loading
 from probe.datasets.spec import Dataset
 
@@ -60,6 +60,13 @@ FORMATS = (
         load=metadata_folder.load_metadata_folder,
     ),
     Format(
+        title="archives of class folders, or of samples as WebDataset has them",
+        endings=archives.ENDINGS,
+        options=frozenset(("label", "split_column", "where", "include", "exclude", "unlabeled")),
+        takes=lambda place: _files(place, archives.ENDINGS),
+        load=archives.load_archives,
+    ),
+    Format(
         title="a folder of class folders",
         options=frozenset(["unlabeled"]),
         takes=Path.is_dir,
@@ -84,6 +91,11 @@ def forms() -> str:
         f"{one.title} ({', '.join(one.endings)})" if one.endings else one.title for one in FORMATS
     ]
     return f"{', '.join(titles[:-1])} or {titles[-1]}"
+
+
+def _files(place: Path, endings: Sequence[str]) -> bool:
+    """Whether a place is such a file, several of them, or a folder of nothing but them."""
+    return shards.has_files(place, endings) if place.is_dir() else _ends_with(place, *endings)
 
 
 def _ends_with(place: Path, *endings: str) -> bool:

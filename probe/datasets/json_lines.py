@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +29,47 @@ def read_json_lines(path: Path) -> Cells:
     """
     objects: list[dict[str, Any]] = []
     lines: list[int] = []
-    names: dict[str, int] = {}
+    names: set[str] = set()
     for line, text in enumerate(read_text(path).split("\n"), 1):
         if not text.strip():
             continue
-        one = _object(f"{path}: line {line}", text)
-        for name in one:
-            names.setdefault(name, len(names))
+        one = parse_object(f"{path}: line {line}", text)
+        names.update(one)
         if len(names) > MOST_COLUMNS:
             check_size(str(path), len(names), 0)
         objects.append(one)
         lines.append(line)
     if not objects:
         raise DataError(f"{path}: is empty; expected an object a line, with file_name and label")
-    check_size(str(path), len(names), len(objects))
+    return object_cells(objects, Lines(place=str(path), numbers=lines))
+
+
+def object_cells(objects: Sequence[Mapping[str, Any]], lines: Lines) -> Cells:
+    """Return JSON objects, one a row, as cells; see `read_json_lines`.
+
+    Parameters
+    ----------
+    lines : Lines
+        Where each stands.
+    """
+    names: dict[str, int] = {}
+    for one in objects:
+        for name in one:
+            names.setdefault(name, len(names))
+    check_size(lines.place, len(names), len(objects))
     rows = []
-    for line, one in zip(lines, objects, strict=True):
+    for number, one in enumerate(objects):
         row = [""] * len(names)
         for name, value in one.items():
-            row[names[name]] = _cell(f"{path}: line {line}", name, value)
+            row[names[name]] = _cell(lines.at(number), name, value)
         rows.append(row)
     return Cells(
-        names=[name.strip() for name in names],
-        rows=rows,
-        lines=Lines(place=str(path), numbers=lines),
-        header=f"{path}:",
+        names=[name.strip() for name in names], rows=rows, lines=lines, header=f"{lines.place}:"
     )
 
 
-def _object(where: str, text: str) -> dict[str, Any]:
+def parse_object(where: str, text: str) -> dict[str, Any]:
+    """Return the JSON object that a text is; `where` begins the message of an error."""
     if not is_utf8(text):
         raise DataError(f"{where} {NO_UTF8}")
     try:

@@ -86,7 +86,7 @@ class NamesTree:
             above = ""
             for one in folders:
                 self._folders.setdefault(above, {})[one] = False
-                above = _join(above, one)
+                above = join(above, one)
             self._folders.setdefault(above, {})[last] = True
 
     def scan(self, folder: str) -> Iterable[tuple[str, bool]]:
@@ -104,7 +104,7 @@ class NamesTree:
         while folders:
             folder = folders.pop()
             for name, is_image in self.scan(folder):
-                (found if is_image else folders).append(_join(folder, name))
+                (found if is_image else folders).append(join(folder, name))
             below = [name for name, is_image in self.scan(folder) if not is_image]
             if part.folder:  # else none of its images has a label
                 check_no_splits(os.path.join(self.root, folder), below)
@@ -211,7 +211,7 @@ def class_folders(tree: Tree) -> list[ClassFolder]:
     if not splits:
         inverted = _splits_in_classes(tree, base, names)
         return inverted or _classes(tree, base, "train", names)
-    bases = {split: _join(base, name) for split, name in splits.items()}
+    bases = {split: join(base, name) for split, name in splits.items()}
     siblings = {split: set(_peek(tree, folder).folders) for split, folder in bases.items()}
     found = []
     for split, folder in bases.items():
@@ -220,7 +220,7 @@ def class_folders(tree: Tree) -> list[ClassFolder]:
             for other, names in siblings.items()
             if other != split
             for name in names
-            if len(names) > 1 or _peek(tree, _join(bases[other], name)).image
+            if len(names) > 1 or _peek(tree, join(bases[other], name)).image
         }  # the only class of a split is not a wrapper
         inner = folder if siblings[split] & others else _innermost(tree, folder)
         found += _classes(tree, inner, split, _folders_of(tree, inner))
@@ -268,7 +268,7 @@ def _with_images(tree: Tree, base: str, names: list[str]) -> list[str]:
     """Leave out folders without images, such as annotations, beside split folders."""
     if not any(split_words([name], whole=False) for name in names):
         return names
-    peeked = {name: _peek(tree, _join(base, name)) for name in names}
+    peeked = {name: _peek(tree, join(base, name)) for name in names}
     empty = [name for name, one in peeked.items() if not one.image and not one.folders]
     rest = [name for name in names if name not in empty]
     read = split_words(rest, whole=False) if empty else None
@@ -288,11 +288,11 @@ def _innermost(tree: Tree, base: str) -> str:
         if peeked.image or len(peeked.folders) != 1:
             break
         (only,) = peeked.folders
-        within = _peek(tree, _join(base, only))
+        within = _peek(tree, join(base, only))
         a_split = start == "" and split_words([only], whole=True)
         if not within.folders or (a_split and not split_words(within.folders, whole=True)):
             break
-        base = _join(base, only)
+        base = join(base, only)
     if base != start:
         log.warning("%s: has nothing but a folder in it; reading %s", _at(tree, start), shown(base))
     return base
@@ -306,7 +306,7 @@ def _split_folders(tree: Tree, base: str, names: Sequence[str]) -> dict[str, str
     if read is None:
         near = {name: one[name] for name in names if (one := split_words([name], whole=True))}
         loose = {name: one[name] for name in names if (one := split_words([name], whole=False))}
-        shells = [n for n in loose if not _peek(tree, _join(base, n)).image]
+        shells = [n for n in loose if not _peek(tree, join(base, n)).image]
         if exact or tells_apart([loose[name] for name in shells]):
             near = near if exact else loose
             others = [name for name in names if name not in near]
@@ -316,7 +316,7 @@ def _split_folders(tree: Tree, base: str, names: Sequence[str]) -> dict[str, str
                 + _DECLARE.replace("they", "all")
             )
         return {}
-    holding = [name for name in names if _peek(tree, _join(base, name)).image]
+    holding = [name for name in names if _peek(tree, join(base, name)).image]
     if not exact and holding and not tells_apart(read.values()):
         return {}  # `passenger_train` and `freight_train`, with images in them, are classes
     twice = [split for split, count in Counter(read.values()).items() if count > 1]
@@ -334,7 +334,7 @@ def _split_folders(tree: Tree, base: str, names: Sequence[str]) -> dict[str, str
 
 def _splits_in_classes(tree: Tree, base: str, names: Sequence[str]) -> list[ClassFolder]:
     """Return the class folders of a layout with splits inside classes: `cat/train/1.jpg`."""
-    within = {name: _peek(tree, _join(base, name)) for name in names}
+    within = {name: _peek(tree, join(base, name)) for name in names}
     if any(one.image or not one.folders for one in within.values()):
         return []
     below = sorted({folder for one in within.values() for folder in one.folders})
@@ -344,7 +344,7 @@ def _splits_in_classes(tree: Tree, base: str, names: Sequence[str]) -> list[Clas
     found = []
     for name, one in within.items():
         for folder in one.folders:
-            path = _join(base, name, folder)
+            path = join(base, name, folder)
             inner = _peek(tree, path)
             if inner.folders and not inner.image:
                 return []  # `fold_0/train/cat`: no classes, but copies
@@ -358,7 +358,7 @@ def _classes(tree: Tree, base: str, split: str, names: Sequence[str]) -> list[Cl
     if not _declared(tree, base, names):
         _check_no_copies(tree, base, names)
     return [
-        ClassFolder(split=split, name=class_name(name), folder=_join(base, name)) for name in names
+        ClassFolder(split=split, name=class_name(name), folder=join(base, name)) for name in names
     ]
 
 
@@ -371,7 +371,7 @@ def _declared(tree: Tree, base: str, names: Sequence[str]) -> bool:
         return False
     for folder in dict.fromkeys((base, "")):
         try:
-            lines = (tree.read(_join(folder, DECLARED)) or b"").decode("utf-8-sig").splitlines()
+            lines = (tree.read(join(folder, DECLARED)) or b"").decode("utf-8-sig").splitlines()
         except UnicodeDecodeError:
             continue
         if {class_name(name) for name in names} <= {class_name(line.strip()) for line in lines}:
@@ -396,7 +396,7 @@ def _check_no_copies(tree: Tree, base: str, names: Sequence[str]) -> None:
         raise DataError(f"{place}: {_some(names)} {MASKS}")
     shells = {}
     for name in names:
-        folders = _spine(tree, _join(base, name)).folders
+        folders = _spine(tree, join(base, name)).folders
         if are_images_and_masks(folders):
             raise DataError(f"{os.path.join(place, shown(name))}: {_some(folders)} {MASKS}")
         if len(folders) > 1:
@@ -419,7 +419,7 @@ def _spine(tree: Tree, folder: str) -> _Peeked:
     for _ in range(_DEEPEST):
         if peeked.image or len(peeked.folders) != 1:
             break
-        folder = _join(folder, peeked.folders[0])
+        folder = join(folder, peeked.folders[0])
         peeked = _peek(tree, folder)
     return peeked
 
@@ -505,7 +505,8 @@ def _split(
     return Split(ids=ids, labels=labels, images=images(ids))
 
 
-def _join(*parts: str) -> str:
+def join(*parts: str) -> str:
+    """Return a path of parts, leaving out empty ones."""
     return "/".join(part for part in parts if part)
 
 

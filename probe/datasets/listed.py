@@ -204,7 +204,7 @@ def _check_split_folders(place: str, paths: Sequence[str]) -> None:
 def rows_of_splits(table: Table) -> dict[str, NDArray[np.intp]]:
     """Return the rows of each split that there is."""
     if table.splits is None:
-        return {"train": np.arange(len(table.paths))}
+        return {"train": np.arange(len(table.labels))}
     found: dict[str, list[int]] = {name: [] for name in SPLITS}
     for row, split in enumerate(table.splits):
         found[split].append(row)

@@ -21,6 +21,7 @@ from probe.datasets.formats import Format, format_of, forms, is_dataset_file
 from probe.datasets.loading import Loading
 from probe.datasets.named import load_named
 from probe.datasets.sample import sample
+from probe.datasets.shards import is_pattern
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.errors import DataError, UnknownNameError, UsageError
 from probe.evaluation.task import task_of
@@ -184,7 +185,7 @@ def _place(text: str, *, root: Path | None, coarse: bool) -> tuple[Path, Format]
     if not text.strip():
         raise UsageError(f"--dataset is empty; give a name, {forms()}")
     path = Path(text).expanduser()
-    form = format_of(path) if path.exists() else None
+    form = format_of(path) if path.exists() or is_pattern(path) else None
     if form is not None:
         if root is not None and "root" not in form.options:
             raise UsageError(f"{text} is {form.title}, so --dataset-root {root} makes no sense")
