@@ -159,7 +159,7 @@ def _check_images(root: str, table: Table, *, missing_too: bool) -> None:
         if before != row:
             same = np.array_equal(table.labels[row], table.labels[before])
             raise DataError(
-                f"{lines.at(row)} names {path!r} again, after {lines.of(before)}, with "
+                f"{lines.at(row)} names {path!r:.300} again, after {lines.of(before)}, with "
                 f"{'the same' if same else 'another'} label; keep one of them (several labels of "
                 "an image go into one cell of `labels`, with bars between them)"
             )
@@ -168,7 +168,7 @@ def _check_images(root: str, table: Table, *, missing_too: bool) -> None:
         except (OSError, ValueError):  # the latter for a NUL in the name
             if missing_too:
                 raise DataError(
-                    f"{lines.at(row)}: there is no file {place}; paths are relative to the "
+                    f"{lines.at(row)}: there is no file {place:.300}; paths are relative to the "
                     "folder of the list (--skip-bad leaves out what is missing)"
                 ) from None
             continue

@@ -223,14 +223,13 @@ def _chosen_rows(
         except UsageError as error:
             raise UsageError(f"{cells.place}: {error}") from error
         notes.append(_left_out(cells, "--where", len(cells), len(rows)))
-    if options.include or options.exclude:
+    given = [f"--{one}" for one in ("include", "exclude") if getattr(options, one)]
+    if given:
         if image is None:
-            raise UsageError(
-                f"{cells.place}: has no paths for --include and --exclude; see --where"
-            )
+            raise UsageError(f"{cells.place}: has no paths for {given[0]}; --where chooses rows")
         before, ids = len(rows), cells.column(image)
         rows = [row for row in rows if chosen(ids[row], options.include, options.exclude)]
-        notes.append(_left_out(cells, "--include and --exclude", before, len(rows)))
+        notes.append(_left_out(cells, " and ".join(given), before, len(rows)))
     return rows, notes
 
 

@@ -180,7 +180,7 @@ def _form(path: Path, text: str, columns: list[str], usual: str) -> _Form:
     if usual != BLANKS or not first:
         return _Form(delimiter=usual)
     names = ["path", "label"]
-    delimiter = _delimiter(first, names, usual)
+    delimiter = _delimiter(first, names, usual, surely=True)
     cells = _cells(first[0], delimiter, names)
     if len(cells) < 2:
         raise DataError(f"{path}: line 1 is {first[0]!r:.80}, no path and a label; {_NAMES}")
@@ -202,8 +202,14 @@ def _check_no_names(path: Path, line: str) -> None:
         )
 
 
-def _delimiter(first: Sequence[str], names: list[str], usual: str) -> str:
-    """Return what separates the cells of lines whose columns are known."""
+def _delimiter(first: Sequence[str], names: list[str], usual: str, *, surely: bool = False) -> str:
+    """Return what separates the cells of lines whose columns are known.
+
+    Parameters
+    ----------
+    surely : bool
+        Whether another sign than usual has to leave names that end as those of images do.
+    """
     images = image_columns(names)
 
     def fits(line: str, delimiter: str, *, named: bool) -> bool:
@@ -212,7 +218,7 @@ def _delimiter(first: Sequence[str], names: list[str], usual: str) -> str:
             return False
         return not named or not images or is_image_name(cells[images[0]].strip())
 
-    for named in (True, False):  # images may be called without an ending
+    for named in (True,) if surely else (True, False):
         for one in dict.fromkeys((usual, "\t", ";", ",", BLANKS)):
             if first and all(fits(line, one, named=named) for line in first):
                 return one
