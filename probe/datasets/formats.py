@@ -49,9 +49,16 @@ FORMATS = (
     Format(
         title="a list of MXNet's",
         endings=(".lst",),
-        options=frozenset(["root", "label"]),
+        options=frozenset(["root", "label", "include", "exclude", "unlabeled"]),
         takes=lambda place: _ends_with(place, ".lst"),
         load=records.load_lst,
+    ),
+    Format(
+        title="records of MXNet's",
+        endings=(".rec",),
+        options=frozenset(["label", "unlabeled"]),
+        takes=records.is_records,
+        load=records.load_records,
     ),
     Format(
         title="a folder with metadata as Hugging Face's",

@@ -20,16 +20,13 @@ python/mxnet/recordio.py.
 
 from __future__ import annotations
 
-import os
 import stat
 import struct
-import threading
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from probe.datasets.decode import MAX_BYTES
+from probe.datasets.packed import ByteFile
 from probe.errors import DataError
 
 RECORDS, INDEX = ".rec", ".idx"
@@ -54,8 +51,8 @@ class Record(NamedTuple):
     ----------
     offset, stop : int
         Where the record begins, and where the next one would.
-    skipped, size : int
-        Bytes of header and labels, and of the image file behind them, in the record's data.
+    size : int
+        Bytes of the image file.
     id : int
         Both halves, 0 to 2**128 - 1.
     labels : bytes
@@ -64,38 +61,53 @@ class Record(NamedTuple):
 
     offset: int
     stop: int
-    skipped: int
     size: int
     id: int
     labels: bytes
 
 
-class RecordFile:
-    """A record file that is open for reading. Safe to use from several threads.
+def read_records(path: Path) -> Iterator[Record]:
+    """Yield every record of a file, in its order; of the images themselves nothing is read.
 
     Raises
     ------
     DataError
-        It cannot be opened; and from each method, it is damaged, with the offset.
+        It cannot be opened, or is damaged; the message has the offset.
     """
+    yield from _Scan(path).records()
+
+
+def image_of(record: bytes) -> bytes:
+    """Return the image file in the bytes of a record, from its offset to its stop.
+
+    Raises
+    ------
+    ValueError
+        They are not those of one record.
+    """
+    data = _joined(record, len(record))
+    if len(data) < HEADER:
+        raise ValueError("its header is missing")
+    return data[HEADER + 4 * _IMAGE.unpack_from(data)[0] :]
+
+
+class _Scan:
+    """A record file whose records are looked for."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._seeking = path, threading.Lock()
-        flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
         try:
-            self._descriptor = os.open(path, flags)
+            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe may not end
+                raise DataError(f"{path}: is not a regular file")
+            self._end = path.stat().st_size
         except OSError as error:
             raise DataError(f"{path}: cannot be opened: {error.strerror or error}") from error
-        weakref.finalize(self, os.close, self._descriptor)
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            raise DataError(f"{path}: is not a regular file")
+        self._path, self._file = path, ByteFile(path)
 
     def records(self) -> Iterator[Record]:
-        """Yield every record in the file's order; of the images themselves nothing is read."""
-        at, end = 0, os.fstat(self._descriptor).st_size
+        at, end = 0, self._end
         while at < end:
-            ahead = self._read(at, _AHEAD)
-            flag, size = self._part(ahead, 0, at)
+            ahead = self._file.read(at, _AHEAD)
+            flag, size = self._part(ahead, at, at)
             stop = _after(at, size)
             if flag == WHOLE:
                 start = ahead[_PART.size : _PART.size + size]
@@ -107,24 +119,13 @@ class RecordFile:
             yield self._record(at, stop, size, start)
             at = stop
 
-    def image(self, record: Record) -> bytes:
-        """Return the bytes of a record's image file."""
-        span = record.stop - record.offset
-        if span > MAX_BYTES:
-            raise self._damaged(record.offset, f"holds an image of {record.size:,} bytes")
-        data = self._data(record.offset, span, record.skipped + record.size)
-        if len(data) != record.skipped + record.size:
-            raise self._damaged(record.offset, "has another length than before")
-        return data[record.skipped :]
-
     def _parts(self, at: int, flag: int, length: int) -> tuple[int, int]:
         """Return where a divided record ends, and the length of its data."""
         if flag != FIRST:
             raise self._damaged(at, "has no first part")
         stop, size = _after(at, length), length
         while flag != LAST:
-            data = self._read(stop, _PART.size)
-            flag, length = self._part(data, 0, stop if len(data) == _PART.size else at)
+            flag, length = self._part(self._file.read(stop, _PART.size), stop, at)
             if flag not in (BETWEEN, LAST):
                 raise self._damaged(at, "has no last part")
             stop, size = _after(stop, length), size + len(MAGIC) + length
@@ -137,48 +138,36 @@ class RecordFile:
                 at, f"has {size} bytes, fewer than the {HEADER} before the labels of an image"
             )
         if len(start) < HEADER:
-            start = self._data(at, stop - at, HEADER)
+            start = self._data(at, stop, HEADER)
         count, _label, low, high = _IMAGE.unpack_from(start)
         skipped = HEADER + 4 * count
         if skipped > size or count > MOST_LABELS:
             raise self._damaged(at, f"says that it has {count:,} labels, in {size:,} bytes")
         if len(start) < skipped:
-            start = self._data(at, stop - at, skipped)
+            start = self._data(at, stop, skipped)
         labels = start[HEADER:skipped] if count else start[4:8]
-        return Record(at, stop, skipped, size - skipped, low | high << 64, labels)
+        return Record(at, stop, size - skipped, low | high << 64, labels)
 
-    def _data(self, offset: int, span: int, most: int) -> bytes:
-        """Return the first `most` bytes of a record's data, its parts joined."""
+    def _data(self, offset: int, stop: int, most: int) -> bytes:
+        """Return the first bytes of a record's data."""
         # a part has 8 bytes beside its data, and stands for 4 more where it is not the first
-        raw = self._read(offset, min(span, 3 * most + 4 * _PART.size))
-        found, at = bytearray(), 0
-        while True:
-            flag, length = self._part(raw, at, offset)
-            found += raw[at + _PART.size : at + _PART.size + length]
-            if flag in (WHOLE, LAST) or len(found) >= most:
-                return bytes(found[:most])
-            found += MAGIC
-            at = _after(at, length)
+        raw = self._file.read(offset, min(stop - offset, 3 * most + 4 * _PART.size))
+        try:
+            data = _joined(raw, most)
+        except ValueError:
+            data = b""
+        if len(data) < most:
+            raise self._damaged(offset, "was changed while it was read")
+        return data
 
-    def _part(self, data: bytes, start: int, at: int) -> tuple[int, int]:
-        """Return flag and length of the part that begins at `start` of some bytes."""
-        if len(data) < start + _PART.size:
-            raise self._damaged(at, "goes on beyond the end of the file")
-        magic, word = _PART.unpack_from(data, start)
+    def _part(self, data: bytes, at: int, begun: int) -> tuple[int, int]:
+        """Return flag and length of the part at an offset, of a record that begins at another."""
+        if len(data) < _PART.size:
+            raise self._damaged(begun, "goes on beyond the end of the file")
+        magic, word = _PART.unpack_from(data)
         if magic != MAGIC:
             raise self._damaged(at, f"begins with {magic.hex()} and not with {MAGIC.hex()}")
         return word >> LENGTH_BITS, word & LONGEST
-
-    def _read(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes, or fewer at the end of the file."""
-        try:
-            if hasattr(os, "pread"):
-                return os.pread(self._descriptor, size, offset)
-            with self._seeking:  # Windows
-                os.lseek(self._descriptor, offset, os.SEEK_SET)
-                return os.read(self._descriptor, size)
-        except OSError as error:
-            raise DataError(f"{self._path}: cannot be read: {error.strerror or error}") from error
 
     def _damaged(self, at: int, what: str) -> DataError:
         if at == 0 and what.startswith("begins"):
@@ -187,6 +176,24 @@ class RecordFile:
             f"{self._path}: the record at byte {at:,} {what}; the file is damaged or cut short: "
             "get it or pack it again"
         )
+
+
+def _joined(raw: bytes, most: int) -> bytes:
+    """Return the first `most` bytes of a record's data, its parts joined."""
+    found, at = bytearray(), 0
+    while True:
+        if raw[at : at + len(MAGIC)] != MAGIC or len(raw) < at + _PART.size:
+            raise ValueError("a part of it is missing")
+        word = _PART.unpack_from(raw, at)[1]
+        flag, length = word >> LENGTH_BITS, word & LONGEST
+        part = raw[at + _PART.size : at + _PART.size + length]
+        if flag == WHOLE:
+            return part[:most]
+        found += part
+        if flag == LAST or len(found) >= most:
+            return bytes(found[:most])
+        found += MAGIC
+        at = _after(at, length)
 
 
 def read_index(path: Path) -> Iterator[tuple[str, int]]:

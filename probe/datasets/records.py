@@ -1,15 +1,28 @@
-"""Load the datasets of MXNet's: lists of image files (.lst)."""
+"""Load the datasets of MXNet's: lists of image files (.lst), and files of records (.rec)."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import re
+from array import array
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.short_repr import short_repr
+from probe.datasets.encoded import EncodedFile
 from probe.datasets.files import FileImages
+from probe.datasets.folder import looks_like_class_folders
+from probe.datasets.layout import UNLABELED
 from probe.datasets.loading import Loading
-from probe.datasets.lst import images_root, read_lst
+from probe.datasets.lst import LST, images_root, read_lst
+from probe.datasets.name_patterns import chosen
 from probe.datasets.number_labels import (
     Classes,
     Names,
@@ -18,11 +31,16 @@ from probe.datasets.number_labels import (
     names_in,
     names_of_folders,
 )
-from probe.datasets.spec import Dataset, Split
+from probe.datasets.packed import PackedImages, file_stamp
+from probe.datasets.recordio import INDEX, RECORDS, image_of, read_index, read_records
+from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.split_names import EXACT, split_words, tells_apart
 from probe.errors import DataError
+from probe.evaluation.task import task_of
 
 log = logging.getLogger(__name__)
+
+Where = Callable[[int], str]  # row -> the words for it
 
 
 def load_lst(file: Path, loading: Loading) -> Dataset:
@@ -39,48 +57,334 @@ def load_lst(file: Path, loading: Loading) -> Dataset:
         The list is something else, names an image twice, or has labels that are no classes; the
         message has the line.
     """
-    listed = read_lst(file)
-
-    def where(row: int) -> str:
-        return f"{file}: line {listed.lines[row]}"
-
+    listed, options = read_lst(file), loading.options
     root = images_root(file, listed, loading.root)
     _check_split_folders(file, listed.paths)
     first: dict[str, int] = {}
-    for row, path in enumerate(listed.paths):
-        before = first.setdefault(path, row)
-        if before != row:
+    for path, line in zip(listed.paths, listed.lines, strict=True):
+        before = first.setdefault(path, line)
+        if before != line:
             raise DataError(
-                f"{where(row)} names {path!r} again, after line {listed.lines[before]}; keep one"
+                f"{file}: line {line} names {path!r} again, after line {before}; keep one"
             )
-    labels = chosen_labels(listed.labels, loading.options.label, where)
-    names = (
-        names_in(file.parent)
-        or names_in(root)
-        or names_of_folders(labels, listed.paths, "the folders of the images")
-    )
-    classes = classes_of(labels, names, where)
-    _say(file, names, classes)
+    rows = [
+        row
+        for row, path in enumerate(listed.paths)
+        if chosen(path, options.include, options.exclude)
+    ]
+    if not rows:
+        raise DataError(f"{file}: no image is left of {len(listed.paths):,}; give other patterns")
+    paths = [listed.paths[row] for row in rows]
+
+    def where(row: int) -> str:
+        return f"{file}: line {listed.lines[rows[row]]}"
+
+    def named(labels: Sequence[bytes]) -> Names | None:
+        return names_in(root) or names_of_folders(labels, paths, "the folders of the images")
+
+    classes = _classes(file, [listed.labels[row] for row in rows], loading, where, named)
     base = os.path.abspath(root)
-    images = FileImages(base, listed.paths, loading.memo, loading.workers)
-    split = Split(ids=listed.paths, labels=classes.labels, images=images)
+    images = FileImages(base, paths, loading.memo, loading.workers)
+    split = Split(ids=paths, labels=classes.labels, images=images)
     return Dataset(
         name=file.stem, classes=classes.names, splits={_split_of(file): split}, root=Path(base)
     )
 
 
-def _say(file: Path, names: Names | None, classes: Classes) -> None:
-    """Log where the names are from, and which classes are left out."""
+@dataclass(frozen=True, kw_only=True)
+class RecordsFile(EncodedFile):
+    """A file of records."""
+
+    @property
+    def kind(self) -> str:
+        return "rec"
+
+    def unpacked(self, place: int, data: bytes) -> bytes:
+        """Return the image file of a record."""
+        try:
+            return image_of(data)
+        except ValueError as error:
+            raise DataError(
+                f"{self.path}: {self.names[place]}: {error}; the file was changed or is damaged"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Listing:
+    """What one file says of its images; records without one are left out.
+
+    Parameters
+    ----------
+    places : intp, (n_images,)
+        In the file.
+    numbers : list of int
+        Ids of the records.
+    ids : list of str
+        The file's name and the number; the place instead where numbers repeat.
+    labels : list of bytes
+    empty : list of str
+        Ids of the records without an image.
+    """
+
+    __repr__ = short_repr
+
+    file: RecordsFile
+    places: NDArray[np.intp]
+    numbers: list[int]
+    ids: list[str]
+    labels: list[bytes]
+    empty: list[str]
+
+
+class _RecordNames(Sequence[str]):
+    """What messages call the records of a file, made when they are asked for."""
+
+    def __init__(self, numbers: Sequence[int], starts: NDArray[np.int64]) -> None:
+        self._numbers, self._starts = numbers, starts
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, place: Any) -> Any:
+        return f"record {self._numbers[place]} at byte {self._starts[place]:,}"
+
+
+def is_records(place: Path) -> bool:
+    """Whether a place is a file of records, or a folder of them and not of class folders."""
+    if place.name.lower().endswith(RECORDS):
+        return not place.is_dir()
+    return place.is_dir() and bool(_files_in(place)) and not looks_like_class_folders(place)
+
+
+def load_records(place: Path, loading: Loading) -> Dataset:
+    """Read a file of records, or all in a folder; no image is read.
+
+    A file is the split that its name says (``train.rec``, ``pets_0_val.rec``), or train where none
+    says one; the files of a split follow each other by name, and images keep the order of the
+    records. Labels are read as those of a list, see `load_lst`; names also come from the folders in
+    a list of the same name beside a file.
+
+    Raises
+    ------
+    DataError
+        A file is damaged, or an index beside it names records that are not there; labels are no
+        classes; a class is in another split but not in train.
+    """
+    files = _files_in(place) if place.is_dir() else [place]
+    by_split = _files_of_splits(place, files)
+    found = {split: [_list(file, loading) for file in own] for split, own in by_split.items()}
+    listings = [one for own in found.values() for one in own]
+    rows = [(one, place) for one in listings for place in range(len(one.labels))]
+
+    def where(row: int) -> str:
+        listing, number = rows[row]
+        return f"{listing.file.path}: {listing.file.names[listing.places[number]]}"
+
+    def named(labels: Sequence[bytes]) -> Names | None:
+        return _names_of_lists(listings, labels)
+
+    labels = [label for one in listings for label in one.labels]
+    classes = _classes(place, labels, loading, where, named)
+    splits, start = {}, 0
+    for split, own in found.items():
+        count = sum(len(one.labels) for one in own)
+        splits[split] = _split(own, classes.labels[start : start + count], loading)
+        start += count
+    _check_trained(splits, classes.names, where)
+    skipped = [
+        BadImage(id=id_, reason="the record holds no image")
+        for one in listings
+        for id_ in one.empty
+    ]
+    root = place if place.is_dir() else place.parent
+    return Dataset(
+        name=Path(os.path.abspath(place)).stem, classes=classes.names, splits=splits,
+        root=Path(os.path.abspath(root)), skipped=tuple(skipped),
+    )  # fmt: skip
+
+
+def _files_in(folder: Path) -> list[Path]:
+    """Return the record files of a folder, numbers in their names in the order of numbers."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [
+                one.name
+                for one in entries
+                if one.name.lower().endswith(RECORDS) and one.name[0] != "." and not one.is_dir()
+            ]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed: {error.strerror}; check it") from error
+    return [folder / name for name in sorted(names, key=_by_number)]
+
+
+def _by_number(name: str) -> tuple[tuple[int, str], ...]:
+    parts = re.split(r"([0-9]{1,18})", name)
+    return tuple((int(one), one) if one[:1].isdecimal() else (-1, one) for one in parts)
+
+
+def _files_of_splits(place: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return the files of each split, in the order train, val, test."""
+    if len(files) == 1:
+        return {_split_of(files[0]): list(files)}
+    says = {file: split_words([file.stem], whole=False) for file in files}
+    silent = [file.name for file, read in says.items() if read is None]
+    if silent and len(silent) < len(files):
+        others = next(file.name for file, read in says.items() if read is not None)
+        raise DataError(
+            f"{place}: the name of {silent[0]} tells no split, and that of {others} does; call the "
+            "files train.rec, val.rec and test.rec, or give one of them"
+        )
+    read = split_words([file.stem for file in files], whole=False) or {}
+    found: dict[str, list[Path]] = {name: [] for name in SPLITS}
+    for file in files:
+        found[read.get(file.stem, "train")].append(file)
+    return {split: own for split, own in found.items() if own}
+
+
+def _list(path: Path, loading: Loading) -> _Listing:
+    """List the records of a file."""
+    numbers, labels, known = list[int](), list[bytes](), dict[bytes, bytes]()
+    starts, stops, sizes = array("q"), array("q"), array("q")
+    for record in read_records(path):
+        starts.append(record.offset)
+        stops.append(record.stop)
+        sizes.append(record.size)
+        numbers.append(record.id)
+        labels.append(known.setdefault(record.labels, record.labels))
+    if not numbers:
+        raise DataError(f"{path}: holds no records; get it or pack it again")
+    offsets = np.array(starts, np.int64)
+    _check_index(path, offsets)
+    file = RecordsFile(
+        path=path, starts=offsets, sizes=np.array(stops, np.int64) - offsets,
+        names=_RecordNames(numbers, offsets),
+    )  # fmt: skip
+    called: Sequence[int] = numbers
+    if len(set(numbers)) < len(numbers):
+        twice = Counter(numbers).most_common(1)[0][0]
+        log.warning("%s: several records have the id %d; ids are places in the file", path, twice)
+        called = range(len(numbers))
+    ids = [f"{path.name}/{one}" for one in called]
+    empty = np.flatnonzero(np.array(sizes) == 0)
+    places = np.flatnonzero(np.array(sizes))
+    if len(empty) and not (loading.skip_bad and len(places)):
+        raise DataError(
+            f"{path}: {file.names[empty[0]]} holds no image ({len(empty):,} such of "
+            f"{len(numbers):,}; --skip-bad leaves them out where others do)"
+        )
+    return _Listing(
+        file=file,
+        places=places,
+        numbers=[numbers[place] for place in places.tolist()],
+        ids=[ids[place] for place in places.tolist()],
+        labels=[labels[place] for place in places.tolist()],
+        empty=[ids[place] for place in empty.tolist()],
+    )
+
+
+def _check_index(path: Path, offsets: NDArray[np.int64]) -> None:
+    """Compare a file with the index beside it, which shows whether records are missing."""
+    index = path.with_suffix(INDEX)
+    if not index.is_file():
+        return
+    there = {*offsets.tolist()}
+    listed = set()
+    for key, offset in read_index(index):
+        if offset not in there:
+            raise DataError(
+                f"{index}: names a record {key} at byte {offset:,} of {path.name}, where none "
+                "begins; the records are cut short or the index is another file's: get or pack "
+                "both again, or remove the index"
+            )
+        listed.add(offset)
+    if len(listed) < len(there):
+        log.warning(
+            "%s: names %s of the %s records of %s; all are read",
+            index, f"{len(listed):,}", f"{len(there):,}", path.name,
+        )  # fmt: skip
+
+
+def _split(own: Sequence[_Listing], labels: Any, loading: Loading) -> Split:
+    """Return the images of some files, one after the other."""
+    files = [one.file for one in own]
+    rows = np.stack(
+        [
+            np.repeat(np.arange(len(own)), [len(one.places) for one in own]),
+            np.concatenate([one.places for one in own]),
+        ]
+    )
+    stamps = {file.path: file_stamp(file.path) for file in files}
+    images = PackedImages(tuple(files), rows, loading.memo, stamps=stamps, workers=loading.workers)
+    return Split(ids=[id_ for one in own for id_ in one.ids], labels=labels, images=images)
+
+
+def _names_of_lists(listings: Sequence[_Listing], labels: Sequence[bytes]) -> Names | None:
+    """Return what classes are called by the folders in the lists beside record files."""
+    paths: list[str] = []
+    own: list[bytes] = []
+    sources, start = [], 0
+    for one in listings:
+        file = one.file.path
+        list_file = file.with_name(file.stem + LST)
+        if not list_file.is_file():
+            start += len(one.labels)
+            continue
+        try:
+            listed = read_lst(list_file)
+        except DataError as error:
+            log.warning("%s; it names no classes", error)
+            return None
+        by_id = {number: row for row, number in enumerate(one.numbers, start)}
+        for index, label, path in zip(listed.indices, listed.labels, listed.paths, strict=True):
+            row = by_id.get(index)
+            if row is None:
+                continue
+            if one.labels[row - start] != label:
+                log.warning(
+                    "%s: gives the image %d another label than its record has, so that it names no "
+                    "classes", list_file, index,
+                )  # fmt: skip
+                return None
+            own.append(labels[row])
+            paths.append(path)
+        sources.append(str(list_file))
+        start += len(one.labels)
+    found = names_of_folders(own, paths, f"the folders in {', '.join(sources)}") if own else None
+    if found is None or not {*labels} <= {*own}:
+        return None
+    return found
+
+
+def _classes(
+    place: Path,
+    labels: Sequence[bytes],
+    loading: Loading,
+    where: Where,
+    named: Callable[[Sequence[bytes]], Names | None],
+) -> Classes:
+    """Return the classes of some images, and say where their names are from.
+
+    Parameters
+    ----------
+    named : callable
+        Labels -> names that are found where there is no file of names.
+    """
+    if loading.options.unlabeled:
+        return Classes(labels=np.zeros(len(labels), np.int32), names=(UNLABELED,))
+    labels = chosen_labels(labels, loading.options.label, where)
+    names = names_in(place if place.is_dir() else place.parent) or named(labels)
+    classes = classes_of(labels, names, where)
     if names is not None:
-        log.warning("%s: its classes take their names from %s", file, names.source)
+        log.warning("%s: its classes take their names from %s", place, names.source)
     if classes.empty:
         count = len(classes.empty)
         log.warning(
             "%s: left out %s without an image: %s",
-            file,
+            place,
             "1 class" if count == 1 else f"{count:,} classes",
             ", ".join(classes.empty[:5]) + (", ..." if count > 5 else ""),
         )
+    return classes
 
 
 def _split_of(file: Path) -> str:
@@ -89,6 +393,23 @@ def _split_of(file: Path) -> str:
     if split != "train" and file.stem.lower() not in EXACT:
         log.warning("%s: read as %s, by its name", file, split)
     return split
+
+
+def _check_trained(splits: Mapping[str, Split], classes: Sequence[str], where: Where) -> None:
+    """Refuse a class that is in another split but not in train, where there is a train."""
+    if "train" not in splits:
+        return
+    task, start = task_of(splits["train"].labels), 0
+    trained = task.present(splits["train"].labels)
+    for name, split in splits.items():
+        strange = np.setdiff1d(task.present(split.labels), trained)
+        if len(strange):
+            row = start + int(np.flatnonzero(task.has(split.labels, int(strange[0])))[0])
+            raise DataError(
+                f"{where(row)}: the class {classes[strange[0]]!r} is in {name} but not in train; "
+                "add images of it to train, or remove it"
+            )
+        start += len(split)
 
 
 def _check_split_folders(file: Path, paths: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from probe.datasets.packing import Recoding, pack_list
-from probe.datasets.recordio import RecordFile
+from probe.datasets.recordio import image_of, read_records
 from probe.errors import CacheError, DataError, UsageError
 
 MakeFolder = Callable[..., Path]
@@ -38,8 +38,8 @@ def pets(make_folder: MakeFolder) -> Path:
 
 
 def read(path: Path) -> list[tuple[int, bytes]]:
-    file = RecordFile(path)
-    return [(one.id, file.image(one)) for one in file.records()]
+    data = path.read_bytes()
+    return [(one.id, image_of(data[one.offset : one.stop])) for one in read_records(path)]
 
 
 def test_order_and_bytes_are_those_of_the_list(pets: Path) -> None:
@@ -48,7 +48,7 @@ def test_order_and_bytes_are_those_of_the_list(pets: Path) -> None:
     folder = pets.with_name("pets")
     assert read(packed.path) == [(int(n), (folder / name).read_bytes()) for n, _, name in listed]
     assert packed.path == pets.with_suffix(".rec")
-    offsets = [record.offset for record in RecordFile(packed.path).records()]
+    offsets = [record.offset for record in read_records(packed.path)]
     assert packed.index.read_text() == "".join(
         f"{n}\t{offset}\n" for (n, _, _), offset in zip(listed, offsets, strict=True)
     )
