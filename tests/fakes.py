@@ -130,7 +130,7 @@ def joined(rows: Mapping[str, tuple[NDArray[Any], NDArray[Any]]], classes: Seque
     for seed, (name, (X, y)) in enumerate(rows.items()):
         content = np.random.default_rng(seed).integers(0, 256, (len(X), 16), dtype=np.uint8)
         ids = [f"{name}/{row:05d}" for row in range(len(X))]
-        splits[name] = _Rows(features=X, labels=y, ids=ids, content=content)
+        splits[name] = _Rows(features=X, labels=y, ids=ids, content=content, columns={})
     key = SimpleNamespace(
         backbone="vgg16", layer="pool5", pool="avg", views="none", dtype="float32"
     )

@@ -113,7 +113,6 @@ def evaluate(
         ]
         return evaluate_shown(
             loaded, found, folder, split=split,
-            place=given if isinstance(given, str) else given.name,
             group=texts(group), tta=tta, combine=combine,
             weighting=weighting, positive=positive, workers=workers, name=str(sources[0]),
             command=current.get().text,

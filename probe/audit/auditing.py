@@ -174,7 +174,7 @@ def leak_scores(test: Predictions, pairs: Sequence[NearDuplicate]) -> dict[str, 
     if unknown := leaked - set(test.ids.tolist()):
         raise UsageError(f"the run has no prediction of {min(unknown)}; it is of other features")
     out = np.array([one in leaked for one in test.ids.tolist()])
-    task, p, labels = test.task, test.probabilities, test.columns
+    task, p, labels = test.task, test.probabilities, test.label_columns
     metric = task.metric
     scores: dict[str, float | None] = {
         f"test_{metric}": task.figure(p, labels),

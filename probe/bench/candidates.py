@@ -28,7 +28,6 @@ from probe.backbones.catalog import BACKBONES
 from probe.backbones.foreign import ENDING
 from probe.backbones.spec import BackboneSpec
 from probe.datasets import DATASETS
-from probe.datasets.table import is_table
 from probe.errors import UsageError
 from probe.preprocess.spec import RESIZES
 from probe.weights import is_network, network_name
@@ -258,12 +257,12 @@ def assignments(option: str, texts: Sequence[str], named: Sequence[str]) -> dict
 
 
 def dataset_labels(texts: Sequence[str]) -> list[str]:
-    """Return what datasets are called in tables: their names, or those of their folder or list.
+    """Return what datasets are called in tables: their names, or those of their folder or file.
 
     Two of one name keep their paths.
     """
     paths = [Path(text).resolve() for text in texts]
-    own = [path.stem if is_table(path) else path.name for path in paths]
+    own = [path.name if path.is_dir() else path.stem for path in paths]
     short = [text if text in DATASETS else name for text, name in zip(texts, own, strict=True)]
     return [one if short.count(one) == 1 else text for one, text in zip(short, texts, strict=True)]
 

@@ -26,11 +26,12 @@ from probe.heads.catalog import HEADS, names_that
 from probe.heads.grid import CHOICE_METRICS
 from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import save_projection
+from probe.runs.columns import columns_of, ids_of, of_rows
 from probe.runs.fit import HeadRequest, fit_head, keep_run, plan_head, related_rows, run_folder
-from probe.runs.grouping import columns_of, list_of, read_weights
+from probe.runs.grouping import read_weights
 from probe.runs.head_request import require_weights
 from probe.runs.results import RunResult, read_run, versions
-from probe.runs.subgroups import tell
+from probe.runs.subgroups import columns_to_tell, tell
 
 log = logging.getLogger(__name__)
 
@@ -202,12 +203,13 @@ class Runs:
 
 
 def _with_columns(result: RunResult, said: Mapping[str, Predictions], source: Source) -> RunResult:
-    """Return an older run's result with figures by columns that its list has got since."""
+    """Return an older run's result with figures by columns that its entry has got since."""
     split = result.per_class.split
     if result.subgroups is not None or split not in said:
         return result
-    columns = columns_of(list_of(source.entry.provenance))
-    return replace(result, subgroups=tell(said[split], split, columns))
+    columns = columns_to_tell(columns_of(source), ids_of(source))
+    own = of_rows(columns, source, split, said[split].ids.tolist())
+    return replace(result, subgroups=tell(said[split], split, own))
 
 
 def _identity(source: Source, request: HeadRequest) -> dict[str, Any]:
@@ -242,7 +244,7 @@ def _weights_of(source: Source, column: str | None) -> dict[str, str]:
     if column is None:
         return {}
     ids = {name: split.ids for name, split in source.splits.items() if name != "test"}
-    found = read_weights(column, ids, list_of(source.entry.provenance))
+    found = read_weights(column, ids, columns_of(source))
     return {"weights": digest_text(" ".join(one.tobytes().hex() for one in found.values()))}
 
 

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -20,13 +19,15 @@ from probe.bench.candidates import SPEC
 from probe.bench.sources import Source, SplitRows, of_entry
 from probe.cache.joining import Joined, matching_rows
 from probe.cache.store import Entry, Store
+from probe.core.columns import Column
 from probe.core.indexing import rows_of_ids
 from probe.core.short_repr import short_repr
 from probe.datasets import Dataset
 from probe.errors import DataError
 from probe.evaluation.task import task_of
 from probe.evaluation.units import Related, relate
-from probe.runs.grouping import find_groups, list_of
+from probe.runs.columns import columns_of
+from probe.runs.grouping import find_groups
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class KnownRows:
     labels: Labels
     ids: Sequence[str]
     content: NDArray[np.uint8]
+    columns: Mapping[str, Column]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,6 @@ class Reference:
     name : str
         Of the dataset or the entry that says so, for messages.
     splits : mapping of split name to KnownRows
-    dataset : str, optional
-        The images, as they were named; None where the rows are an entry's.
-    listed : Path, optional
-        The list of images, where there is one.
     """
 
     __repr__ = short_repr
@@ -65,8 +63,6 @@ class Reference:
     name: str
     classes: tuple[str, ...]
     splits: Mapping[str, KnownRows]
-    dataset: str | None = None
-    listed: Path | None = None
 
 
 def named_entry(text: str, store: Store) -> Entry | None:
@@ -89,36 +85,41 @@ def named_entry(text: str, store: Store) -> Entry | None:
     return store.choose(text.strip())
 
 
-def reference_of_images(dataset: Dataset, asked: str) -> Reference:
+def reference_of_images(dataset: Dataset) -> Reference:
     """Return the rows of a dataset of images, in its order."""
     return Reference(
         name=dataset.name,
         classes=dataset.classes,
         splits={
-            name: KnownRows(labels=one.labels, ids=one.ids, content=one.images.content())
+            name: KnownRows(
+                labels=one.labels, ids=one.ids, content=one.images.content(),
+                columns={column: Column.of(cells) for column, cells in one.columns.items()},
+            )
             for name, one in dataset.splits.items()
         },
-        dataset=asked,
-    )
+    )  # fmt: skip
 
 
 def reference_of_entry(joined: Joined) -> Reference:
     """Return the rows of an entry."""
+    columns = columns_of(joined)
     return Reference(
         name=joined.entry.name,
         classes=joined.entry.classes,
         splits={
-            name: KnownRows(labels=one.labels, ids=one.ids, content=one.content)
+            name: KnownRows(
+                labels=one.labels, ids=one.ids, content=one.content, columns=columns[name]
+            )
             for name, one in joined.splits.items()
         },
-        listed=list_of(joined.entry.provenance),
     )
 
 
 def related_given(reference: Reference, wanted: Sequence[str]) -> Related:
     """Return which rows belong together; near-duplicates are not known yet."""
     ids = {name: one.ids for name, one in reference.splits.items()}
-    groups = find_groups(wanted, ids, listed=reference.listed)
+    columns = {name: one.columns for name, one in reference.splits.items()}
+    groups = find_groups(wanted, ids, columns)
     return relate({name: one.content for name, one in reference.splits.items()}, groups)
 
 
@@ -145,25 +146,24 @@ def given_source(joined: Joined, reference: Reference) -> Source:
         )  # fmt: skip
     for name, known in reference.splits.items():
         split = joined.splits.get(name)
-        rows = _rows(joined, name, known, reference, imported=imported)
+        found = _rows(joined, name, known, reference, imported=imported)
+        rows: NDArray[np.intp] | None = found
         assert split is not None
-        _check_labels(split.labels[rows], known, name, reference)
-        whole = len(split) == len(rows) and np.array_equal(rows, np.arange(len(rows)))
+        _check_labels(split.labels[found], known, name, reference)
+        whole = len(split) == len(found) and np.array_equal(found, np.arange(len(found)))
         if whole and np.array_equal(split.content, known.content):
-            splits[name] = split
-            continue
+            if split.columns == known.columns:
+                splits[name] = split
+                continue
+            rows = None
         same = False
         splits[name] = SplitRows(
             make=partial(_taken, split, rows), labels=cast("Any", known.labels), ids=known.ids,
-            content=known.content,
+            content=known.content, columns=known.columns,
         )  # fmt: skip
-    meta = source.entry
-    if reference.dataset is not None and imported:  # its columns are those of the list of images
-        request = {"dataset": reference.dataset}
-        meta = replace(meta, provenance={**meta.provenance, "request": request})
     if same and len(splits) == len(joined.splits):
-        return replace(source, entry=meta, splits=joined.splits)
-    return replace(source, entry=meta, splits=splits)
+        return replace(source, splits=joined.splits)
+    return replace(source, splits=splits)
 
 
 def _are_numbers(joined: Joined) -> bool:
@@ -183,8 +183,9 @@ def _beside(joined: Joined) -> tuple[Any, ...]:
     )  # an entry's name ends with its digest
 
 
-def _taken(split: Any, rows: NDArray[np.intp]) -> NDArray[Any]:
-    found: NDArray[Any] = split.features[rows]
+def _taken(split: Any, rows: NDArray[np.intp] | None) -> NDArray[Any]:
+    """Return some rows, a copy, or all of them as they are."""
+    found: NDArray[Any] = split.features if rows is None else split.features[rows]
     return found
 
 

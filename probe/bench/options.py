@@ -210,9 +210,9 @@ def checked(
             images = requested_dataset(passes[0][1])
             passes = [(one, replace(asked, images=images)) for one, asked in passes]  # noqa: PLW2901
             labels = {name: split.labels for name, split in images.splits.items()}
-            related = related_images(images.splits, request.group, name)
+            related = related_images(images.splits, request.group)
             if named:
-                rows = given.reference_of_images(images, name)
+                rows = given.reference_of_images(images)
             name = images.name
         else:
             rows = given.reference_of_entry(join(store, store.choose(named[0])))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from probe.cache.features import FeatureSet
 from probe.cache.joining import features_name, matching_rows
 from probe.cache.key import FeatureKey, digest_text
+from probe.core.columns import Column
 from probe.core.short_repr import short_repr
 from probe.errors import UsageError
 from probe.evaluation.units import Groups
@@ -50,6 +51,7 @@ class SplitRows:
     labels: NDArray[np.int32]
     ids: Sequence[str]
     content: NDArray[np.uint8]
+    columns: Mapping[str, Column]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -143,7 +145,7 @@ def side_by_side(parts: Sequence[Source]) -> Source:
         ]  # fmt: skip
         splits[name] = SplitRows(
             make=partial(_side_by_side, split, rows), labels=split.labels, ids=split.ids,
-            content=split.content,
+            content=split.content, columns=split.columns,
         )  # fmt: skip
     keys = [part.entry.key for part in parts]
     key = replace(
@@ -207,7 +209,11 @@ def reduced(source: Source, width: int, train: Any) -> Source:
 
     splits = {
         name: SplitRows(
-            make=partial(project, one), labels=one.labels, ids=one.ids, content=one.content
+            make=partial(project, one),
+            labels=one.labels,
+            ids=one.ids,
+            content=one.content,
+            columns=one.columns,
         )
         for name, one in source.splits.items()
     }

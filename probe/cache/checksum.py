@@ -8,7 +8,7 @@ may be used, and folds only say which of its rows are damaged.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,10 @@ class SplitTable:
     labels : int32, (n,), or uint8, (n, n_classes)
     ids : fixed-length UTF-8, (n,)
     content : uint8, (n, 16)
+    columns : uint32, (n_columns, n)
+        Of each column of a table, which of its values a row has; see `encode_columns`.
+    column_values : uint8, (n_bytes,)
+        Their names and values.
     """
 
     __repr__ = short_repr
@@ -36,13 +40,20 @@ class SplitTable:
     labels: NDArray[np.int32] | NDArray[np.uint8]
     ids: NDArray[np.bytes_]
     content: NDArray[np.uint8]
+    columns: NDArray[np.uint32] = field(default_factory=lambda: np.empty((0, 0), np.uint32))
+    column_values: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def same_rows(self, other: SplitTable) -> bool:
-        """Whether labels and ids are equal, whatever the width of the stored ids."""
-        return np.array_equal(self.labels, other.labels) and np.array_equal(self.ids, other.ids)
+        """Whether labels, ids and columns are equal, whatever the width of the stored ids."""
+        return (
+            np.array_equal(self.labels, other.labels)
+            and np.array_equal(self.ids, other.ids)
+            and np.array_equal(self.column_values, other.column_values)
+            and (not self.column_values.size or np.array_equal(self.columns, other.columns))
+        )
 
 
 def _words(hasher: xxhash.xxh3_128) -> tuple[int, int]:
@@ -98,6 +109,19 @@ def checksum_tables(
     for split, table in tables.items():
         hasher.update(split.encode())
         for array in (table.labels, table.ids, table.content, blocks[split]):
+            hasher.update(str(array.shape).encode())
+            hasher.update(bytes_of(np.ascontiguousarray(array)))
+    return _words(hasher)
+
+
+def checksum_columns(tables: Mapping[str, SplitTable]) -> tuple[int, int]:
+    """Return the xxh3-128 of the columns of all splits that have some, as (low, high) words."""
+    hasher = xxhash.xxh3_128()
+    for split, table in tables.items():
+        if not table.column_values.size:
+            continue
+        hasher.update(split.encode())
+        for array in (table.columns, table.column_values):
             hasher.update(str(array.shape).encode())
             hasher.update(bytes_of(np.ascontiguousarray(array)))
     return _words(hasher)

@@ -86,7 +86,11 @@ def _check_room(
 ) -> None:
     """Reserve all of the space first, since HDF5 does not recover from a full disk."""
     row = int(np.prod(row_shape, dtype=np.int64)) * dtype.itemsize + 48
-    size = sum(len(t.labels) * row + t.ids.nbytes + t.content.nbytes for t in tables.values())
+    size = sum(
+        len(one) * row + one.ids.nbytes + one.content.nbytes
+        + one.columns.nbytes + one.column_values.nbytes
+        for one in tables.values()
+    )  # fmt: skip
     with path.open("wb") as raw:
         _reserve(raw.fileno(), size + ALIGNMENT)
 
@@ -124,6 +128,11 @@ def write_structure(
         group.create_dataset("content", data=table.content)
         allocate(group, "blocks", (-(-count // block_rows),), np.dtype(np.uint64))
         allocate(group, "folds", (count, len(FOLDED)), np.dtype(np.uint32))
+        if table.column_values.size:
+            group.create_dataset("columns", data=table.columns)
+            group.create_dataset("column_values", data=table.column_values)
+    if any(table.column_values.size for table in tables.values()):
+        allocate(file, "column_checksum", (2,), np.dtype(np.uint64))
 
 
 def _write_text(file: Any, name: str, text: str) -> None:

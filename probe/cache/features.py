@@ -12,11 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.cache.checksum import SplitTable, checksum_seal, checksum_tables
+from probe.cache.checksum import (
+    SplitTable,
+    checksum_columns,
+    checksum_seal,
+    checksum_tables,
+)
 from probe.cache.damage import BadBlock, bad_tables
 from probe.cache.file import Header, OpenFile, open_file
 from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.rows import MappedRows, PackedRows
+from probe.core.columns import Column, decode_columns
 from probe.core.html import Html
 from probe.core.indexing import is_one_row, row_number, row_numbers
 from probe.errors import (
@@ -75,9 +81,26 @@ class FeatureSplit:
         """The images' ids."""
         return [one.decode() for one in self._table.ids.tolist()]
 
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """What a table said of each image beside its label and split; empty where there is none.
+
+        Raises
+        ------
+        CacheError
+            They are not what this probe writes.
+        """
+        try:
+            return decode_columns(self._table.columns, self._table.column_values)
+        except ValueError as error:
+            raise CacheError(
+                f"{self._header.path}: columns of {self._name} cannot be read ({error}); remove "
+                "the entry and extract again"
+            ) from error
+
     @property
     def table(self) -> SplitTable:
-        """Labels, ids and content hashes as stored."""
+        """Labels, ids, content hashes and columns as stored."""
         return self._table
 
     @property
@@ -197,6 +220,7 @@ class FeatureSet:
         found = checksum_tables(header.texts, tables, sums)
         if tuple(opened.array(header.checksum).tolist()) != found:
             raise CorruptEntryError(header.path, bad_tables(opened))
+        _check_columns(opened, tables)
         seal = _checked_seal(opened)
         for split, digest in header.key.rows:
             if digest_rows(tables[split].content) != digest:
@@ -314,6 +338,12 @@ def _raise_for(path: Path, damage: list[BadBlock]) -> None:
     if damage:
         more = f" and {len(damage) - 1} more blocks" if damage[1:] else ""
         raise CorruptEntryError(path, f"{damage[0]}{more}")
+
+
+def _check_columns(opened: OpenFile, tables: Mapping[str, SplitTable]) -> None:
+    stored = opened.header.column_checksum
+    if stored is not None and tuple(opened.array(stored).tolist()) != checksum_columns(tables):
+        raise CorruptEntryError(opened.header.path, "a column beside labels and ids")
 
 
 def _checked_seal(opened: OpenFile) -> tuple[float, int]:

@@ -12,6 +12,9 @@
     /<split>/blocks   uint64 (ceil(n / block_rows),): xxh3-64 of each block of feature rows
     /<split>/folds    uint32 (n, 4): XOR of a row's words in features, labels, ids, content
     /fold_checksum    uint64 (2,): xxh3-128 of all folds; absent, like folds, in older files
+    /<split>/columns        uint32 (n_columns, n): which of its values each row has
+    /<split>/column_values  uint8: names and values of the columns as JSON
+    /column_checksum  uint64 (2,): xxh3-128 of all columns; absent, like columns, without a table
 
 `FORMAT.md` describes it for readers in other languages.
 """
@@ -40,7 +43,10 @@ from probe.evaluation.task import SINGLE_LABEL, TASKS
 
 MAGIC = "probe-features"
 MOST_BLOCK_ROWS = 1 << 20  # far more than is ever written
-_PAIRS = {"checksum": "u8", "fold_checksum": "u8", "seal": "f8", "seal_checksum": "u8"}
+_PAIRS = {
+    "checksum": "u8", "fold_checksum": "u8", "seal": "f8", "seal_checksum": "u8",
+    "column_checksum": "u8",
+}  # fmt: skip
 HEAPS_END = 1 << 20  # heaps of strings lie before this offset
 
 
@@ -75,6 +81,8 @@ class Header:
     features, labels, ids, content, blocks : mapping of split to Region
     folds, fold_checksum, seal_checksum
         Empty or None in older files.
+    columns, column_values, column_checksum
+        Empty or None where no table says anything of the images, and in older files.
     """
 
     __repr__ = short_repr
@@ -96,6 +104,9 @@ class Header:
     fold_checksum: Region | None
     seal: Region
     seal_checksum: Region | None
+    columns: Mapping[str, Region]
+    column_values: Mapping[str, Region]
+    column_checksum: Region | None
 
     @property
     def engine(self) -> str:
@@ -141,13 +152,11 @@ class OpenFile:
         return np.frombuffer(self.data, region.dtype, count, region.start).reshape(region.shape)
 
     def table(self, split: str) -> SplitTable:
-        """Return a split's labels, ids and content hashes."""
+        """Return all that is stored of a split's images beside features."""
         header = self.header
-        return SplitTable(
-            labels=self.array(header.labels[split]),
-            ids=self.array(header.ids[split]),
-            content=self.array(header.content[split]),
-        )
+        names = ["labels", "ids", "content"]
+        names += ["columns", "column_values"] if split in header.columns else []
+        return SplitTable(**{name: self.array(getattr(header, name)[split]) for name in names})
 
     @cached_property
     def folds(self) -> Mapping[str, NDArray[np.uint32]] | None:
@@ -232,6 +241,7 @@ def _header(path: Path, file: Any, size: int) -> Header:
     if not splits or not isinstance(provenance, dict) or not 0 < block_rows <= MOST_BLOCK_ROWS:
         raise ValueError("no splits, no provenance, or blocks of no size")
     classes = tuple(name.decode() for name in file["classes"][()])
+    with_columns = [split for split in splits if "columns" in file[split]]
     header = Header(
         path=path,
         key=key,
@@ -250,6 +260,9 @@ def _header(path: Path, file: Any, size: int) -> Header:
         checksum=_region(file["checksum"], size),
         seal=_region(file["seal"], size),
         seal_checksum=_region(file["seal_checksum"], size) if "seal_checksum" in file else None,
+        columns={s: _region(file[s]["columns"], size) for s in with_columns},
+        column_values={s: _region(file[s]["column_values"], size) for s in with_columns},
+        column_checksum=_region(file["column_checksum"], size) if with_columns else None,
     )
     for split in splits:
         _check_shapes(header, split)
@@ -305,6 +318,9 @@ def _check_shapes(header: Header, split: str) -> None:
     }
     if header.folds:
         expected["folds"] = ((count, len(FOLDED)), "uint32")
+    if split in header.columns:
+        expected["columns"] = ((header.columns[split].shape[0], count), "uint32")
+        expected["column_values"] = ((header.column_values[split].shape[0],), "uint8")
     for name, (shape, dtype) in expected.items():
         region: Region = getattr(header, name)[split]
         if region.shape != shape or region.dtype != np.dtype(dtype):

@@ -171,7 +171,7 @@ def starts_of(splits: Mapping[str, Sized]) -> dict[str, int]:
 def relabelled(
     entry: FeatureSet, tables: Mapping[str, SplitTable], classes: tuple[str, ...]
 ) -> bool:
-    """Whether an entry's labels, ids or class names differ from those of a dataset."""
+    """Whether an entry's labels, ids, class names or columns differ from those of a dataset."""
     return entry.classes != classes or not all(
         entry[split].table.same_rows(table) for split, table in tables.items()
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.cache.checksum import (
     SplitTable,
+    checksum_columns,
     checksum_folds,
     checksum_rows,
     checksum_seal,
@@ -143,6 +144,8 @@ def _write(path: Path, entry: FeatureSet, key: FeatureKey, codec: str, errors: _
         classes = canonical_json(list(entry.classes))
         texts = canonical_json(key.to_json()), classes, canonical_json(dict(entry.provenance))
         file["checksum"][...] = np.array(checksum_tables(texts, tables, sums), np.uint64)
+        if "column_checksum" in file:
+            file["column_checksum"][...] = np.array(checksum_columns(tables), np.uint64)
         file["fold_checksum"][...] = np.array(checksum_folds(folds), np.uint64)
         seal = np.array(entry.seal, np.float64)
         file["seal"][...] = seal

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from probe.cache.checksum import (
     SplitTable,
     bytes_of,
+    checksum_columns,
     checksum_folds,
     checksum_rows,
     checksum_seal,
@@ -290,6 +291,9 @@ class Writer:
         tables = {split: self._opened.table(split) for split in self._splits}
         words = np.array(checksum_tables(header.texts, tables, self._sums), np.uint64)
         self._pwrite(bytes_of(words), header.checksum.start)
+        if header.column_checksum is not None:
+            words = np.array(checksum_columns(tables), np.uint64)
+            self._pwrite(bytes_of(words), header.column_checksum.start)
         self._seal_folds(tables)
         facts = np.array([seconds, forwarded], np.float64)
         self._pwrite(bytes_of(facts), header.seal.start)

@@ -70,8 +70,8 @@ def _show(one: Explanation) -> None:
         verdict = f"{one.found} is reused as it is"
         if one.relabelled:
             verdict = (
-                f"{one.found} has these features; labels, ids or class names differ, so it is "
-                "written anew without a forward pass"
+                f"{one.found} has these features; labels, ids, class names or columns differ, so "
+                "it is written anew without a forward pass"
             )
         console.facts(out, {"layer": cut, "entry": verdict})
         return

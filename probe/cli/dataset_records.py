@@ -78,7 +78,7 @@ def index(
     prefix = _prefix(dataset, out)
     units = None
     if val or test:
-        units = related_images(found.splits, group or (), dataset).units.get("train")
+        units = related_images(found.splits, group or ()).units.get("train")
     lists = write_lists(
         found, prefix,
         ratios=ratios, units=units, shuffle=shuffle, chunks=chunks, seed=seed, overwrite=overwrite,

@@ -89,7 +89,7 @@ def evaluate(
         Bundle.load(path, batch_size=batch_size, engine=engine, device=device) for path in paths
     ]
     outcome = evaluate_shown(
-        loaded, found, folder, place=dataset, split=split, group=group or (), tta=tta,
+        loaded, found, folder, split=split, group=group or (), tta=tta,
         combine=combine, weighting=weighting, positive=positive,
         workers=workers or default_workers(), name=str(bundle),
         command="probe " + shlex.join(sys.argv[1:]),

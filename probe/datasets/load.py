@@ -16,6 +16,7 @@ from probe.core.memo import Memo
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.datasets.catalog import DATASETS
 from probe.datasets.classes import lookalikes
+from probe.datasets.columns import with_sound_columns
 from probe.datasets.files import FileImages
 from probe.datasets.formats import Format, format_of, forms, is_dataset_file
 from probe.datasets.loading import Loading
@@ -135,10 +136,12 @@ def chosen_images(
 ) -> Dataset:
     """Return a dataset with some splits, and some images of each; see `load_dataset`.
 
+    Columns that cannot be kept are left out, with a line for each.
     Of what was chosen once the same choice takes all.
     """
     _check_options(splits, per_class, limit, 1)
     _check_splits(dataset.name, splits, tuple(dataset.splits))
+    dataset = with_sound_columns(dataset)
     chosen = {
         each: sample(each, split, dataset.classes, per_class=per_class, limit=limit, seed=seed)
         for each, split in dataset.splits.items()

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.columns import Column
 from probe.core.indexing import row_numbers, rows_of_ids
 from probe.errors import DataError
 from probe.evaluation.task import Task, task_of_splits
@@ -110,7 +111,7 @@ class Split:
             ids=[self.ids[row] for row in rows],
             labels=self.labels[rows],
             images=self.images.take(rows),
-            columns={name: [cells[row] for row in rows] for name, cells in self.columns.items()},
+            columns={name: Column.of(one).take(rows) for name, one in self.columns.items()},
         )
 
     def same_images(self, ids: Sequence[str], content: NDArray[np.uint8], where: str) -> Split:

@@ -62,7 +62,7 @@ def _once(said: Predictions, rows: slice, metric: str) -> tuple[float, Array64] 
     labels, answers = said.labels[rows].astype(np.intp), said.answers[rows].astype(np.intp)
     n_classes = said.n_classes or said.probabilities.shape[1]
     if metric == "log_loss":
-        columns = said.columns[rows]
+        columns = said.label_columns[rows]
         p = said.probabilities[rows].astype(np.float64)
         losses = -np.log(np.maximum(p[np.arange(len(p)), columns], np.finfo(np.float64).eps))
         return -mean_log_loss(p, columns), _centred(-losses, -mean_log_loss(p, columns))

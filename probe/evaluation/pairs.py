@@ -124,7 +124,7 @@ def evidence_of(
     rows = np.arange(len(said)) if order is None else order
     units = None if said.units is None else said.units[rows]
     if metric not in METRICS:
-        return evidence(said.compared[rows], said.columns[rows], units=units, seed=seed)
+        return evidence(said.compared[rows], said.label_columns[rows], units=units, seed=seed)
     found = gains_of(said, metric)
     if found is None:
         raise DataError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.columns import Column, decode_columns, encode_columns
 from probe.core.files import replacing
 from probe.core.records import in_one_line, read_npz
 from probe.core.short_repr import short_repr
@@ -52,6 +53,8 @@ class Predictions:
         How many the entry has; beside `classes`.
     scaled : float64, (n_rows,), optional
         Beside `classes`: the highest probability at the run's temperature.
+    columns : mapping of name to Column, (n_rows,)
+        What a table says of each row's image, as a patient or a site; empty without a table.
     """
 
     __repr__ = short_repr
@@ -65,6 +68,7 @@ class Predictions:
     classes: NDArray[np.int32] | None = None
     n_classes: int | None = None
     scaled: NDArray[np.float64] | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -92,7 +96,7 @@ class Predictions:
         return task_of(self.labels)
 
     @property
-    def columns(self) -> NDArray[np.integer[Any]]:
+    def label_columns(self) -> NDArray[np.integer[Any]]:
         """Which column each row's label is, (n_rows,); of several labels the labels themselves."""
         if self.classes is None:
             return self.labels
@@ -161,7 +165,8 @@ class Predictions:
         rows = len(self) // self.repeats
         own = {name: getattr(self, name) for name in BY_ROW}
         own = {name: value[:rows] for name, value in own.items() if value is not None}
-        return replace(self, repeats=1, **own)
+        columns = {name: one[:rows] for name, one in self.columns.items()}
+        return replace(self, repeats=1, columns=columns, **own)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -184,6 +189,9 @@ def save_predictions(folder: Path, splits: Mapping[str, Predictions]) -> None:
                 arrays[f"{split}_{name}"] = np.asarray(getattr(one, name))
         if one.repeats > 1:
             arrays[f"{split}_repeats"] = np.array(one.repeats)
+        if one.columns:
+            codes, values = encode_columns(one.columns, len(one))
+            arrays[f"{split}_columns"], arrays[f"{split}_column_values"] = codes, values
     with replacing(folder / FILE_NAME) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -218,7 +226,8 @@ def _check(split: str, one: Predictions) -> None:
     kinds = ids.dtype.kind, labels.dtype.kind in "iu", probabilities.dtype.kind
     if kinds != ("U", True, "f") or (ids.ndim, probabilities.ndim, units.ndim) != (1, 2, 1):
         raise ValueError(f"{split} has arrays of another kind")
-    if not len(ids) == len(labels) == len(probabilities) == len(units):
+    others = {len(cells) for cells in one.columns.values()} - {len(ids)}
+    if not len(ids) == len(labels) == len(probabilities) == len(units) or others:
         raise ValueError(f"{split} has arrays of different lengths")
     wide = probabilities.shape[1]
     if one.classes is not None:
@@ -252,7 +261,10 @@ def _check_classes(split: str, one: Predictions) -> None:
 
 def _read(arrays: Mapping[str, NDArray[Any]], split: str) -> Predictions:
     ids, labels = arrays[f"{split}_ids"], arrays[f"{split}_labels"]
-    units = arrays.get(f"{split}_{UNITS}")
+    units, columns = arrays.get(f"{split}_{UNITS}"), {}
+    if f"{split}_columns" in arrays:
+        codes, values = arrays[f"{split}_columns"], arrays[f"{split}_column_values"]
+        columns = decode_columns(codes, values)
     if f"{split}_logits" not in arrays:  # of an older version
         return Predictions(
             ids=ids, labels=labels, probabilities=arrays[f"{split}_probabilities"], units=units
@@ -266,5 +278,5 @@ def _read(arrays: Mapping[str, NDArray[Any]], split: str) -> Predictions:
         ids=ids, labels=labels, probabilities=probabilities,
         units=units, logits=logits, repeats=repeats, classes=classes,
         n_classes=None if classes is None else int(arrays[f"{split}_n_classes"]),
-        scaled=arrays.get(f"{split}_scaled"),
+        scaled=arrays.get(f"{split}_scaled"), columns=columns,
     )  # fmt: skip

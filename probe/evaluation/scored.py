@@ -69,7 +69,7 @@ class Scored:
     kept: Kept | None = None
 
     @property
-    def columns(self) -> Labels:
+    def label_columns(self) -> Labels:
         """Which column each row's label is, (n_rows,); of several labels the labels themselves."""
         return self.labels if self.kept is None else self.kept.own
 
@@ -267,7 +267,7 @@ def figures_of(
         return figures
     test, more = splits["test"], figures["test"]
     if temperature is not None and test.kept is not None:
-        right = test.probabilities.argmax(axis=1) == test.columns
+        right = test.probabilities.argmax(axis=1) == test.label_columns
         sure = test.kept.confidence_at(temperature)
         more["calibration_error_scaled"] = calibration_gap(sure, right)
     elif temperature is not None:
@@ -288,7 +288,9 @@ def intervals_of(splits: Mapping[str, Scored]) -> Bounds | None:
     found = {}
     for name in ("val", "test", "oof"):
         if (one := splits.get(name)) is not None:
-            found[name] = one.task.intervals(one.probabilities, one.columns, one.logits, one.units)
+            found[name] = one.task.intervals(
+                one.probabilities, one.label_columns, one.logits, one.units
+            )
     return found or None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from probe.backbones.spec import BackboneSpec, Layer, Pool
 from probe.cache.checksum import SplitTable, encode_strings
 from probe.cache.key import FeatureKey, digest_rows, preprocess_identity
+from probe.core.columns import encode_columns
 from probe.core.short_repr import short_repr
 from probe.datasets.spec import Dataset
 from probe.errors import DataError
@@ -32,7 +33,7 @@ class Job:
     Parameters
     ----------
     tables : mapping of split to SplitTable
-        Labels, ids and content hashes as they were when this was decided.
+        Labels, ids, content hashes and columns as they were when this was decided.
     cuts : tuple of Cut
         One entry each, filled by one pass.
     provenance : mapping
@@ -115,11 +116,14 @@ def decide(
 
 
 def _tables(dataset: Dataset) -> dict[str, SplitTable]:
-    return {
-        name: SplitTable(
+    found = {}
+    for name, split in dataset.splits.items():
+        columns, values = encode_columns(split.columns, len(split))
+        found[name] = SplitTable(
             labels=split.labels,
             ids=encode_strings(split.ids),
             content=split.images.content(),
+            columns=columns,
+            column_values=values,
         )
-        for name, split in dataset.splits.items()
-    }
+    return found

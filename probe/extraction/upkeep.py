@@ -36,7 +36,7 @@ class Explanation:
     found : str or None
         Name of the entry that has exactly these features.
     relabelled : bool
-        It has other labels, ids or class names, and would be written anew without forwarding.
+        Labels, ids, class names or columns differ; it would be written anew without forwarding.
     copied, forwarded : int
         Rows that other entries of the recipe hold, and rows that none holds.
     near : list of Near
@@ -122,7 +122,7 @@ def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) ->
     )
     changes = list(row_differences(entry, key, job.tables))
     if not changes and relabelled(entry, job.tables, job.dataset.classes):
-        changes.append("labels, ids or class names")
+        changes.append("labels, ids, class names or columns")
     if entry.provenance.get("request") != job.provenance["request"]:
         changes.append("where the images or the weights lie")
     if engine_of(entry.provenance) != engine_of(job.provenance):

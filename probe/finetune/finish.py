@@ -132,7 +132,7 @@ def finish(begun: Begun, request: PromoteRequest, *, ledger: Path) -> Promoted:
     gains = tuple(
         gain_of(name, source.predictions[name], one)
         for name, one in predictions.items()
-        if one.task.figure(one.probabilities, one.columns)
+        if one.task.figure(one.probabilities, one.label_columns)
         is not None  # test images may have no label at all
     )
     result = _result(begun, request, scored, looks)
@@ -299,8 +299,8 @@ def gain_of(split: str, before: Predictions, after: Predictions) -> Gain:
         raise DataError(f"{split}: the two runs did not predict the same images")
     rows, _ = rows_of_ids(after.ids.tolist(), before.ids.tolist())
     units = None if before.units is None else before.units[rows]
-    old = evidence(before.compared[rows], before.columns[rows], units=units)
-    new = evidence(after.compared, after.columns, units=units)
+    old = evidence(before.compared[rows], before.label_columns[rows], units=units)
+    new = evidence(after.compared, after.label_columns, units=units)
     (pair,) = compare_all({"new": new, "old": old})
     return Gain(
         split=split, before=old.value, after=new.value, low=pair.low, high=pair.high, p=pair.p,

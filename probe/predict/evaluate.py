@@ -276,7 +276,7 @@ def _evaluation(
     answered = None
     if found and several is None and (fine := ~(low_confidence | out_of_distribution)).any():
         likeliest = scored.probabilities.argmax(axis=1)  # as in top-1, without the threshold
-        answered = float((likeliest == scored.columns)[fine].mean())
+        answered = float((likeliest == scored.label_columns)[fine].mean())
     baseline = baseline_of(labels, {"test": labels}, predictor.classes)
     return Evaluation(
         scored=scored,

@@ -140,4 +140,4 @@ def _of_repeats(kept: Predictions) -> Evidence:
     """Return which rows are right in all repeats, in the order of their ids."""
     order = np.argsort(kept.ids, kind="stable")
     units = None if kept.units is None else kept.units[order]
-    return evidence(kept.compared[order], kept.columns[order], units=units)
+    return evidence(kept.compared[order], kept.label_columns[order], units=units)

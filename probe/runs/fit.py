@@ -16,7 +16,7 @@ from probe.errors import UsageError
 from probe.evaluation.learning_curve import PICTURE as LEARNING_CURVE
 from probe.evaluation.learning_curve import Point, save_learning_curve
 from probe.evaluation.mistakes import check_both_sides
-from probe.evaluation.parts import HeadData, SplitPlan, plan_splits
+from probe.evaluation.parts import HeadData, Part, SplitPlan, plan_splits
 from probe.evaluation.predictions import save_predictions
 from probe.evaluation.splitting import VAL_SIZE
 from probe.evaluation.two_classes import check_recall, count_positives, positive_class
@@ -27,17 +27,19 @@ from probe.figures.learning import draw_learning_curve
 from probe.figures.two_curves import draw_two_curves
 from probe.heads import save_head
 from probe.heads.history import save_history
+from probe.runs.columns import columns_of, ids_of, of_rows
 from probe.runs.draws import check_curve, learning_curve, n_fits
-from probe.runs.grouping import columns_of, list_of, read_weights
+from probe.runs.grouping import read_weights
 from probe.runs.head_request import HeadRequest, require_two_classes
 from probe.runs.ledger import record_test_evaluation
 from probe.runs.memory import parts_of
 from probe.runs.results import FeatureSource, write_run
 from probe.runs.selection import HeadRun, run_head
-from probe.runs.subgroups import describe
+from probe.runs.subgroups import columns_to_tell, describe
 
 if TYPE_CHECKING:
     from probe.cache.features import FeatureSplit
+    from probe.core.columns import Column
     from probe.evaluation.splitting import Labels
     from probe.heads import Epoch
     from probe.heads.grid import FoldRows
@@ -119,11 +121,11 @@ def fit_head(
     CorruptEntryError
         Rows of the entry do not match their checksum.
     """
-    entry, key = joined.entry, joined.entry.key
+    entry, key, columns = joined.entry, joined.entry.key, columns_of(joined)
     parts = parts_of(joined, request.fitting(), max_memory=request.max_memory)
     if request.sample_weight is not None:
         ids = {name: part.ids for name, part in parts.items() if name != "test"}
-        weights = read_weights(request.sample_weight, ids, list_of(entry.provenance))
+        weights = read_weights(request.sample_weight, ids, columns)
         parts = {name: replace(part, weights=weights.get(name)) for name, part in parts.items()}
     data = plan.apply(parts, entry.classes)
     _check(request, data)
@@ -166,11 +168,8 @@ def fit_head(
     if request.sample_weight is not None:
         params = {**run.result.params, "sample_weight": request.sample_weight}
         run = replace(run, result=replace(run.result, params=params))
-    columns = columns_of(list_of(entry.provenance))
-    split = run.result.per_class.split
-    if columns and split in run.predictions:
-        told = describe(run.predictions[split], split, data.train, columns, seed=request.seed)
-        run = replace(run, result=replace(run.result, subgroups=told))
+    if any(columns.values()):
+        run = _with_columns(run, data.train, joined, columns)
     if wanted is None:
         return run
     curve = learning_curve(
@@ -178,6 +177,24 @@ def fit_head(
         name=request.solver, on_point=on_point,
     )  # fmt: skip
     return replace(run, curve=curve)
+
+
+def _with_columns(
+    run: HeadRun, train: Part, joined: Joined, columns: Mapping[str, Mapping[str, Column]]
+) -> HeadRun:
+    """Return a run whose predictions have the columns of their images, with figures by them."""
+    said = {
+        split: replace(one, columns=of_rows(columns, joined, split, one.ids.tolist()))
+        for split, one in run.predictions.items()
+    }
+    split, result = run.result.per_class.split, run.result
+    if split in said:
+        told = columns_to_tell(columns, ids_of(joined))
+        own = of_rows(told, joined, split, said[split].ids.tolist())
+        learnt = of_rows(told, joined, "train", train.ids)
+        found = describe(said[split], split, own, train, learnt, seed=result.seed)
+        result = replace(result, subgroups=found)
+    return replace(run, predictions=said, result=result)
 
 
 def _check(request: HeadRequest, data: HeadData) -> None:

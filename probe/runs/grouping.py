@@ -1,8 +1,4 @@
-"""What `--group` says: a column of the list, a file, or the features' near-duplicates.
-
-Columns are read from the list of images itself whenever they are needed, and are no part of an
-entry: a column that is added, or mended, later needs no other features.
-"""
+"""What `--group` says: a column of the images' table, a file, or the features' near-duplicates."""
 
 from __future__ import annotations
 
@@ -11,14 +7,15 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.table import is_table, read_table
-from probe.errors import ProbeError, UsageError
+from probe.core.columns import Column, stacked
+from probe.errors import UsageError
 from probe.evaluation.units import Groups, Related, group_rows, relate
+from probe.runs.columns import Columns, columns_of, ids_of
 
 if TYPE_CHECKING:
     from probe.cache.joining import Joined
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NEAR = "duplicates"
+RENEW = "`probe extract` again brings those of an entry in step with its table, forwarding nothing"
 # what a column is called whose rows belong together
 TELLING = re.compile(
     r"patient|subject|person|case|animal|individual|participant|donor|module|panel|device|serial|"
@@ -64,15 +62,16 @@ def groups_of_entry(
         parts = parts_of(joined, fitting, max_memory=max_memory)
         return duplicates.near_groups(parts, threshold=threshold or duplicates.THRESHOLD)
 
-    ids = {name: split.ids for name, split in joined.splits.items()}
-    return find_groups(wanted, ids, listed=list_of(joined.entry.provenance), near=near)
+    if not wanted:
+        return ()
+    return find_groups(wanted, ids_of(joined), columns_of(joined), near=near)
 
 
 def find_groups(
     wanted: Sequence[str],
     ids: Ids,
+    columns: Columns,
     *,
-    listed: Path | None,
     near: Callable[[], Groups] | None = None,
 ) -> tuple[Groups, ...]:
     """Return the groups that each text names.
@@ -80,10 +79,10 @@ def find_groups(
     Parameters
     ----------
     wanted : sequence of str
-        ``duplicates``, a column of the list of images, or a CSV of ``id,group``.
+        ``duplicates``, a column, or a CSV of ``id,group``.
     ids : mapping of split name to sequence of str
-    listed : Path or None
-        The list of images, where the dataset is one.
+    columns : mapping of split name to columns
+        What is known of the images of each split.
     near : callable, optional
         Finds near-duplicates; without it ``duplicates`` are passed over.
 
@@ -98,67 +97,56 @@ def find_groups(
         if text == NEAR:
             found += [near()] if near is not None else []
             continue
-        columns = columns_of(listed)
-        name = next((one for one in columns if one.casefold() == text.casefold()), None)
+        name = _called(text, columns)
         if name is not None:
-            values, whole = columns[name], f"column {name!r} of {listed}"
+            where = f"the column {name!r}"
+            values = {
+                split: [one or None for one in _column(name, columns[split], len(each))]
+                for split, each in ids.items()
+            }
         elif Path(text).is_file():
-            name, values, whole = Path(text).name, read_groups(Path(text)), text
+            of, name, where = read_groups(Path(text)), Path(text).name, text
+            values = {split: [of.get(one) or None for one in each] for split, each in ids.items()}
         else:
-            raise UsageError(f"--group {text}: {_there_is_none(listed, columns)}")
-        found.append(group_rows(name, _values(text, ids, values, whole)))
+            raise UsageError(f"--group {text}: {_there_is_none(columns)}")
+        found.append(group_rows(name, _checked(text, ids, values, where)))
     return tuple(found)
 
 
 def related_images(
     splits: Mapping[str, Split],
     wanted: Sequence[str],
-    dataset: str,
     near: Callable[[], Groups] | None = None,
 ) -> Related:
     """Return which images of a dataset belong together, before it has features.
 
-    Says so where a column of its list looks like a group, and none was asked for.
+    Says so where one of its columns looks like a group, and none was asked for.
 
     Parameters
     ----------
-    dataset : str
-        Its name, folder or list.
     near : callable, optional
         As in `find_groups`: without it near-duplicates are not known yet, and left to later.
     """
-    path = Path(dataset).expanduser()
-    listed = path if is_table(path) else None
-    if names_no_column(wanted) and (line := hint(listed)) is not None:
-        log.warning("%s", line)
     ids = {name: split.ids for name, split in splits.items()}
-    groups = find_groups(wanted, ids, listed=listed, near=near)
+    columns = {name: split.columns for name, split in splits.items()}
+    if names_no_column(wanted) and (line := hint(columns, ids)) is not None:
+        log.warning("%s", line)
+    groups = find_groups(wanted, ids, columns, near=near)
     return relate({name: split.images.content() for name, split in splits.items()}, groups)
 
 
-def list_of(provenance: Mapping[str, Any]) -> Path | None:
-    """Return the list of images that an entry was made from; None where it was something else."""
-    recorded = provenance.get("request")
-    named = recorded.get("dataset") if isinstance(recorded, dict) else None
-    path = Path(named) if isinstance(named, str) else None
-    return path if path is not None and is_table(path) else None
+def _names(columns: Columns) -> list[str]:
+    return list(dict.fromkeys(name for one in columns.values() for name in one))
 
 
-def columns_of(listed: Path | None) -> dict[str, dict[str, str]]:
-    """Return what a list says of its images beside labels and split: by column and id.
+def _called(text: str, columns: Columns) -> str | None:
+    """Return the column of that name, in any case."""
+    return next((one for one in _names(columns) if one.casefold() == text.casefold()), None)
 
-    Nothing where there is no list, or where it cannot be read any more, which is logged.
-    """
-    if listed is None or not listed.is_file():
-        return {}
-    try:
-        table = read_table(listed)
-    except ProbeError as error:
-        log.warning("its columns cannot be read: %s", error)
-        return {}
-    return {
-        name: dict(zip(table.paths, values, strict=True)) for name, values in table.columns.items()
-    }
+
+def _column(name: str, columns: Mapping[str, Sequence[str]], count: int) -> Column:
+    """Return a column of a split; one of empty cells where the split has none."""
+    return Column.of(columns[name]) if name in columns else Column.empty(count)
 
 
 def names_no_column(wanted: Sequence[str]) -> bool:
@@ -166,94 +154,87 @@ def names_no_column(wanted: Sequence[str]) -> bool:
     return not set(wanted) - {NEAR}
 
 
-def hint(listed: Path | None) -> str | None:
+def hint(columns: Columns, ids: Ids) -> str | None:
     """Return a line about a column whose rows seem to belong together; None where there is none."""
-    if listed is None or not listed.is_file():
-        return None
-    try:
-        columns = read_table(listed).columns
-    except ProbeError:
-        return None
-    likely = [name for name, values in columns.items() if _repeats(name, values)]
+    every = stacked([(columns[split], len(each)) for split, each in ids.items()])
+    likely = [name for name, column in every.items() if _repeats(name, column)]
     if not likely:
         return None
     name = max(likely, key=lambda one: (bool(TELLING.search(one.casefold())), -likely.index(one)))
-    values = [one for one in columns[name] if one]
+    counts = _known(every[name])
     return (
-        f"{listed.name} has a column {name!r}, {len(set(values)):,} values on {len(values):,} "
-        f"images: if images of one value belong together (a patient, a module), add "
-        f"--group {name}, else they may be on both sides of a split"
+        f"the table of these images has a column {name!r}, {len(counts):,} values on "
+        f"{sum(counts.values()):,} images: if images of one value belong together (a patient, a "
+        f"module), add --group {name}, else they may be on both sides of a split"
     )
 
 
-def _repeats(name: str, values: Sequence[str]) -> bool:
+def _known(column: Column) -> dict[str, int]:
+    """Return how many rows have each value, without empty cells."""
+    return {value: count for value, count in column.counts().items() if value}
+
+
+def _repeats(name: str, column: Column) -> bool:
     """Whether a column's values repeat over rows like a patient's, not like a kind's."""
-    there = [one for one in values if one]
-    count = len(set(there))
+    counts = _known(column)
+    rows, values = sum(counts.values()), len(counts)
     if TELLING.search(name.casefold()):
-        return 2 <= count < len(there)
-    enough = count >= LEAST_VALUES and LEAST_ROWS <= len(there) / count <= MOST_ROWS
-    return enough and not any("." in one and one.replace(".", "").isdigit() for one in there)
+        return 2 <= values < rows
+    enough = values >= LEAST_VALUES and LEAST_ROWS <= rows / values <= MOST_ROWS
+    return enough and not any("." in one and one.replace(".", "").isdigit() for one in counts)
 
 
-def _there_is_none(listed: Path | None, columns: Mapping[str, object]) -> str:
-    if columns:
+def _there_is_none(columns: Columns) -> str:
+    if names := _names(columns):
         return (
-            f"there is no such file, and {listed} has no such column; its columns are "
-            f"{', '.join(columns)}"
+            f"there is no such file, and the images have no such column; their columns are "
+            f"{', '.join(names)}; {RENEW}"
         )
-    why = (
-        "the dataset is no list of images, which could have columns"
-        if listed is None
-        else f"{listed} is not there any more"
-        if not listed.is_file()
-        else f"{listed} has no columns but the images and their labels"
-    )
     return (
-        f"there is no such file, and {why}; give a CSV of `id,group`, or `{NEAR}` for images "
-        "whose features are almost the same"
+        "there is no such file, and no table says anything of the images but their labels; give a "
+        f"CSV of `id,group`, or `{NEAR}` for images whose features are almost the same"
     )
 
 
-def read_weights(column: str, ids: Ids, listed: Path | None) -> dict[str, NDArray[np.float64]]:
-    """Return what each image counts by a column of the list, so that training rows average to 1.
+def read_weights(column: str, ids: Ids, columns: Columns) -> dict[str, NDArray[np.float64]]:
+    """Return what each image counts by a column, so that training rows average to 1.
 
     Parameters
     ----------
     ids : mapping of split name to sequence of str
         The splits whose rows heads are fitted on; ``train`` among them.
-    listed : Path or None
-        The list of images, where the dataset is one.
+    columns : mapping of split name to columns
+        What is known of the images of each split.
 
     Raises
     ------
     UsageError
         There is no such column, or it is no number from 0 for an image, or 0 for all.
     """
-    columns = columns_of(listed)
-    name = next((one for one in columns if one.casefold() == column.casefold()), None)
+    name = _called(column, columns)
     if name is None:
-        if columns:
-            why = f"{listed} has no such column; its columns are {', '.join(columns)}"
-        else:
-            why = "weights are a column of a list of images, and the dataset has none"
+        names = ", ".join(_names(columns))
+        why = f"the images have no such column; their columns are {names}; {RENEW}" if names else (
+            "weights are a column of a table of images, and no table says anything of these"
+        )  # fmt: skip
         raise UsageError(f"--sample-weight {column}: {why}")
+    cells = {split: _column(name, columns[split], len(each)) for split, each in ids.items()}
     found = {
-        split: np.array([_weight(columns[name].get(one)) for one in each])
-        for split, each in ids.items()
+        split: np.array([_weight(value) for value in one.values])[one.codes]
+        for split, one in cells.items()
     }
     wrong = [
-        (split, ids[split][row], columns[name].get(ids[split][row]))
+        (split, row)
         for split, each in found.items()
         for row in np.flatnonzero(~(each >= 0)).tolist()
     ]
     if wrong:
-        _, first, value = wrong[0]
-        shown = repr(value) if value else "nothing"
+        split, row = wrong[0]
+        shown = repr(cells[split][row]) if cells[split][row] else "nothing"
         raise UsageError(
             f"--sample-weight {column}: {len(wrong):,} of {sum(map(len, ids.values())):,} images "
-            f"have no number from 0 there, first {first!r} with {shown}; give each one, 0 where an "
-            "image shall not count"
+            f"have no number from 0 there, first {ids[split][row]!r} with {shown}; give each one, "
+            "0 where an image shall not count"
         )
     mean = float(found["train"].mean())
     if not 0 < mean < np.inf:
@@ -261,7 +242,7 @@ def read_weights(column: str, ids: Ids, listed: Path | None) -> dict[str, NDArra
     return {split: each / mean for split, each in found.items()}
 
 
-def _weight(text: str | None) -> float:
+def _weight(text: str) -> float:
     """Return a weight; NaN for what is none."""
     try:
         value = float(text or "nan")
@@ -270,11 +251,10 @@ def _weight(text: str | None) -> float:
     return value if 0 <= value < np.inf else float("nan")
 
 
-def _values(
-    text: str, ids: Ids, values: Mapping[str, str], where: str
+def _checked(
+    text: str, ids: Ids, found: dict[str, list[str | None]], where: str
 ) -> dict[str, list[str | None]]:
     """Return each row's group; refuse images without one, unless a whole split has none."""
-    found = {split: [values.get(one) or None for one in each] for split, each in ids.items()}
     lacking = {split: each.count(None) for split, each in found.items()}
     for split in [name for name in ids if name != "train" and lacking[name] == len(ids[name])]:
         if lacking.pop(split):

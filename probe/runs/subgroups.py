@@ -1,4 +1,4 @@
-"""Figures by what a list says of its images beside labels, and columns that may be a shortcut.
+"""Figures by what a table says of its images beside labels, and columns that may be a shortcut.
 
 A column that the features give away, and that goes with the label, is one that a head can answer
 by: a hospital's marker, a camera's tint. Neither alone is a sign of it. What is found is a sign and
@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.columns import Column, stacked
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.streaming import StreamedRows
 from probe.evaluation.task import task_of
 from probe.evaluation.units import dealt
+from probe.runs.columns import Columns
 
 MOST_VALUES = 20  # of a column whose figures are told by value
 LEAST_ROWS = 5  # images of a value
@@ -30,6 +32,7 @@ PENALTY = 1.0  # of the ridge, in units of a row's mean squared length
 
 Array64 = NDArray[np.float64]
 Codes = NDArray[np.intp]
+Told = dict[str, dict[str, Column]]  # by split and name
 
 __all__ = ["Shortcut", "by_value", "columns_to_tell", "describe", "shortcut", "tell"]
 
@@ -66,45 +69,57 @@ class Shortcut:
         return max(0.0, excess) * self.association
 
 
-def columns_to_tell(columns: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
-    """Return the columns that have few values, by column and id; numbers of many in quarters.
+def columns_to_tell(columns: Columns, ids: Mapping[str, Sequence[str]]) -> Told:
+    """Return the columns that have few values, by split; numbers of many in quarters.
 
     Names, ids and texts are left out: each value has too few images to tell anything of.
+
+    Parameters
+    ----------
+    columns : mapping of split name to columns
+    ids : mapping of split name to sequence of str
+        Of the same splits.
     """
-    found = {}
-    for name, values in columns.items():
-        there = {one: value for one, value in values.items() if value}
-        counts = np.unique(list(there.values()), return_counts=True)[1]
-        if 2 <= len(counts) <= MOST_VALUES and (counts >= LEAST_ROWS).sum() >= 2:
-            found[name] = there
-        elif len(counts) > MOST_VALUES and (quarters := _quarters(there)) is not None:
-            found[name] = quarters
-    return found
+    sizes = [len(each) for each in ids.values()]
+    found: dict[str, Column] = {}
+    for name, column in stacked([(columns[split], len(ids[split])) for split in ids]).items():
+        there = column.counts()
+        there.pop("", None)
+        if 2 <= len(there) <= MOST_VALUES and sum(n >= LEAST_ROWS for n in there.values()) >= 2:
+            found[name] = column
+        elif len(there) > MOST_VALUES and (quarters := _quarters(there)) is not None:
+            found[name] = column.map([quarters.get(value, "") for value in column.values])
+    ends = np.cumsum(sizes).tolist()
+    return {
+        split: {name: column[end - size : end] for name, column in found.items()}
+        for split, size, end in zip(ids, sizes, ends, strict=True)
+    }
 
 
-def _quarters(values: Mapping[str, str]) -> dict[str, str] | None:
-    """Return numbers as the quarter they lie in; None where some are no numbers."""
+def _quarters(counts: Mapping[str, int]) -> dict[str, str] | None:
+    """Return the quarter in which each number lies; None where some are no numbers."""
     try:
-        numbers = np.array([float(value) for value in values.values()])
+        values = np.array([float(value) for value in counts])
     except ValueError:
         return None
+    numbers = np.repeat(values, list(counts.values()))
     if len(numbers) < QUARTERS * LEAST_ROWS or not np.isfinite(numbers).all():
         return None
     edges = np.unique(np.quantile(numbers, np.linspace(0, 1, QUARTERS + 1)))
     if len(edges) < 3:
         return None
-    place = np.clip(np.searchsorted(edges, numbers, side="right") - 1, 0, len(edges) - 2)
+    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     names = [f"{a:g} to {b:g}" for a, b in pairwise(edges)]
-    return {one: names[at] for one, at in zip(values, place.tolist(), strict=True)}
+    return {one: names[at] for one, at in zip(counts, place.tolist(), strict=True)}
 
 
-def by_value(said: Predictions, values: Sequence[str | None]) -> list[dict[str, Any]]:
+def by_value(said: Predictions, column: Column) -> list[dict[str, Any]]:
     """Return the figure of each value with its interval, the worst first.
 
     Parameters
     ----------
-    values : sequence of str or None, (n_rows,)
-        None where nothing is known.
+    column : Column, (n_rows,)
+        Empty where nothing is known.
 
     Returns
     -------
@@ -113,24 +128,23 @@ def by_value(said: Predictions, values: Sequence[str | None]) -> list[dict[str, 
         ``figure`` (accuracy, or of several labels the mean average precision), ``low`` and
         ``high`` (95 %). Values with fewer than LEAST_ROWS images are left out.
     """
-    names = np.array(["" if one is None else one for one in values])
     found = []
-    for name in np.unique(names[names != ""]):
-        rows = np.flatnonzero(names == name)
+    for name, code in sorted((name, code) for code, name in enumerate(column.values) if name):
+        rows = np.flatnonzero(column.codes == code)
         n_images = len(rows) // said.repeats
         if n_images < LEAST_ROWS:
             continue
-        p, labels = said.probabilities[rows], said.columns[rows]
+        p, labels = said.probabilities[rows], said.label_columns[rows]
         units = None if said.units is None else said.units[rows]
         value = said.task.figure(p, labels)
         if value is None:
             continue
         low, high = said.task.interval(p, labels, units) or (value, value)
-        found.append({"value": str(name), "n": n_images, "figure": value, "low": low, "high": high})
+        found.append({"value": name, "n": n_images, "figure": value, "low": low, "high": high})
     return sorted(found, key=lambda one: one["figure"])
 
 
-def shortcut(train: Part, values: Sequence[str | None], *, seed: int = 0) -> Shortcut | None:
+def shortcut(train: Part, column: Column, *, seed: int = 0) -> Shortcut | None:
     """Return whether training features give a column away, and whether it goes with the label.
 
     A ridge is fitted on folds of at most MOST_ROWS images and tells the value of those it did not
@@ -147,16 +161,20 @@ def shortcut(train: Part, values: Sequence[str | None], *, seed: int = 0) -> Sho
     Ojala, Garriga, "Permutation tests for studying classifier performance", JMLR 11, 2010.
     Cramér, "Mathematical methods of statistics", 1946, chapter 21.
     """
-    names = np.array(["" if one is None else one for one in values])
-    kept, counts = np.unique(names[names != ""], return_counts=True)
-    kept = kept[counts >= LEAST_ROWS]
-    rows = np.flatnonzero(np.isin(names, kept))
+    counts = column.counts()
+    kept = [
+        code
+        for code, name in enumerate(column.values)
+        if name and counts.get(name, 0) >= LEAST_ROWS
+    ]
+    rows = np.flatnonzero(np.isin(column.codes, kept))
     random = np.random.default_rng(seed)
     if len(kept) < 2:
         return None
     if len(rows) > MOST_ROWS:
         rows = np.sort(random.choice(rows, MOST_ROWS, replace=False))
-    codes = np.unique(names[rows], return_inverse=True)[1].astype(np.intp)
+    names = np.array(list(column.take(rows)))
+    codes = np.unique(names, return_inverse=True)[1].astype(np.intp)
     n_values = int(codes.max()) + 1
     if n_values < 2:
         return None
@@ -174,13 +192,11 @@ def shortcut(train: Part, values: Sequence[str | None], *, seed: int = 0) -> Sho
     )  # fmt: skip
 
 
-def tell(
-    said: Predictions, split: str, columns: Mapping[str, Mapping[str, str]]
-) -> dict[str, Any] | None:
-    """Return figures by value of each column that can be told of; None where there is none."""
+def tell(said: Predictions, split: str, columns: Mapping[str, Column]) -> dict[str, Any] | None:
+    """Return figures by value of some columns, `columns_to_tell`; None where there is none."""
     found = {}
-    for name, values in columns_to_tell(columns).items():
-        told = by_value(said, [values.get(one) for one in said.ids.tolist()])
+    for name, column in columns.items():
+        told = by_value(said, column)
         if len(told) > 1:
             found[name] = {"values": told}
     return {"split": split, "columns": found} if found else None
@@ -189,20 +205,26 @@ def tell(
 def describe(
     said: Predictions,
     split: str,
+    columns: Mapping[str, Column],
     train: Part,
-    columns: Mapping[str, Mapping[str, str]],
+    learnt: Mapping[str, Column],
     *,
     seed: int = 0,
 ) -> dict[str, Any] | None:
-    """Return what `RunResult.subgroups` holds; None where there is no column to tell of."""
+    """Return what `RunResult.subgroups` holds; None where there is no column to tell of.
+
+    Parameters
+    ----------
+    columns, learnt : mapping of name to Column
+        Columns to tell of the rows of `said` and of `train`; see `columns_to_tell`.
+    """
     found = tell(said, split, columns)
     if found is None:
         return None
-    kept = columns_to_tell(columns)
-    for name, column in found["columns"].items():
-        sign = shortcut(train, [kept[name].get(one) for one in train.ids], seed=seed)
+    for name, told in found["columns"].items():
+        sign = shortcut(train, learnt[name], seed=seed) if name in learnt else None
         if sign is not None:
-            column["shortcut"] = {**vars(sign), "strength": sign.strength}
+            told["shortcut"] = {**vars(sign), "strength": sign.strength}
     return found
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from probe.bundle import Bundle
 from probe.cache.store import Store
 from probe.datasets import Dataset
-from probe.datasets.table import is_table
 from probe.errors import UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
@@ -19,9 +18,9 @@ from probe.evaluation.units import Groups, Units
 from probe.predict import Predictor
 from probe.predict.evaluate import Evaluation, evaluate
 from probe.runs.duplicates import near_groups
-from probe.runs.grouping import columns_of, related_images
+from probe.runs.grouping import related_images
 from probe.runs.ledger import record_test_evaluation
-from probe.runs.subgroups import tell
+from probe.runs.subgroups import columns_to_tell, tell
 from probe.screen import console
 
 
@@ -30,7 +29,6 @@ def evaluate_shown(
     dataset: Dataset,
     cache_dir: Path,
     *,
-    place: str,
     split: str | None,
     group: Sequence[str],
     tta: str,
@@ -45,8 +43,6 @@ def evaluate_shown(
 
     Parameters
     ----------
-    place : str
-        What the dataset was named by: a list has columns of its own.
     split : str or None
         Default: test, or the first one.
     name : str
@@ -72,9 +68,9 @@ def evaluate_shown(
             found = near_groups({"train": part})
             return replace(found, of={chosen: found.of["train"]})
 
-        return related_images({chosen: rows}, group, place, near).units[chosen]
+        return related_images({chosen: rows}, group, near).units[chosen]
 
-    related_images({chosen: rows}, group, place)  # what is wrong with a group is said first
+    related_images({chosen: rows}, group)  # what is wrong with a group is said first
     looks = None
     if chosen == "test":
         looks = record_test_evaluation(
@@ -93,8 +89,8 @@ def evaluate_shown(
         classes=None if kept is None else kept.classes,
         n_classes=None if kept is None else kept.n_classes,
     )  # fmt: skip
-    columns = columns_of(Path(place).expanduser() if is_table(Path(place)) else None)
+    told = columns_to_tell({chosen: rows.columns}, {chosen: rows.ids})
     return replace(
-        outcome, subgroups=tell(said, chosen, columns), dataset=dataset.name, split=chosen,
+        outcome, subgroups=tell(said, chosen, told[chosen]), dataset=dataset.name, split=chosen,
         n_images=len(rows), test_evaluations=looks,
     )  # fmt: skip

@@ -13,6 +13,7 @@ from probe.evaluation.parts import warn_of_shared
 from probe.evaluation.splitting import warn_of_unknown
 from probe.heads.catalog import HEADS, names_that
 from probe.runs import grouping
+from probe.runs.columns import columns_of, ids_of
 from probe.runs.fit import fit_head, keep_run, plan_head, related_rows, run_folder
 from probe.screen import console
 
@@ -33,7 +34,7 @@ UNSAID = (None, "", 0.0, "all", "constant")  # parameters that leave something o
 def groups_named(group: Sequence[str], joined: Joined, request: HeadRequest) -> tuple[Groups, ...]:
     """Return the groups that ``--group`` names; say on stderr where a column might be one."""
     if grouping.names_no_column(group):
-        line = grouping.hint(grouping.list_of(joined.entry.provenance))
+        line = grouping.hint(columns_of(joined), ids_of(joined))
         if line is not None:
             log.warning("%s", line)
     if not group:

@@ -71,7 +71,7 @@ def turned(arrays: dict[str, Any]) -> dict[str, Any]:
 
 
 def images() -> Reference:
-    return reference_of_images(IMAGES, "toy.csv")
+    return reference_of_images(IMAGES)
 
 
 def test_an_export_keeps_its_names_and_is_another_entry(folder: Path) -> None:
@@ -93,7 +93,6 @@ def test_rows_meet_the_images_by_id_whatever_their_order(folder: Path) -> None:
     for joined in (plain, other):
         source = given_source(joined, images())
         assert source.kind == "imported"
-        assert source.entry.provenance["request"] == {"dataset": "toy.csv"}
         for name, split in IMAGES.splits.items():
             own = source.splits[name]
             assert np.array_equal(own.features, plain.splits[name].features)
@@ -107,7 +106,7 @@ def test_more_rows_than_images_are_left_out(folder: Path) -> None:
     train = few.splits["train"]
     short = replace(train, ids=train.ids[:50], labels=train.labels[:50],
                     images=train.images.take(np.arange(50)))  # fmt: skip
-    source = given_source(whole, reference_of_images(replace(few, splits={"train": short}), "toy"))
+    source = given_source(whole, reference_of_images(replace(few, splits={"train": short})))
     assert list(source.splits) == ["train"]
     assert np.array_equal(source.splits["train"].features, whole.splits["train"].features[:50])
 
@@ -150,7 +149,7 @@ def test_an_extracted_entry_has_to_be_of_the_same_pictures(folder: Path) -> None
     joined = join(store, store.choose("toy-resnet18-gap"))
     assert given_source(joined, images()).splits is joined.splits
     other = reference_of_images(
-        replace(IMAGES, splits={"train": make_dataset(test=120).splits["test"]}), "toy"
+        replace(IMAGES, splits={"train": make_dataset(test=120).splits["test"]})
     )
     known = replace(other.splits["train"], ids=IMAGES.splits["train"].ids)
     with pytest.raises(DataError, match="same ids and other contents"):

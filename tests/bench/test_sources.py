@@ -44,6 +44,7 @@ def shuffled(source: Source, seed: int = 0) -> Source:
             make=lambda split=split, order=order: -split.features[order],  # type: ignore[misc]
             labels=split.labels[order], ids=[split.ids[row] for row in order],
             content=split.content[order],
+            columns={name: one.take(order) for name, one in split.columns.items()},
         )  # fmt: skip
     return replace(source, name="other", splits=splits)
 

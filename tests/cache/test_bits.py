@@ -21,7 +21,8 @@ from probe.cache.file import Header, Region
 from probe.cache.key import canonical_json
 from probe.cache.store import Store
 from probe.errors import CacheError, CorruptEntryError
-from tests.cache.toy import everything, flip, small_entry
+from tests.cache.toy import everything, extract, flip, with_columns
+from tests.fakes import make_dataset
 from tests.thorough import THOROUGH
 
 FLIPS_A_REGION = 120 if THOROUGH else 16
@@ -30,7 +31,8 @@ FLIPS_ANYWHERE, FLIPS_OF_STRUCTURE = (600, 900) if THOROUGH else (80, 120)
 
 @pytest.fixture(scope="module")
 def entry(tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    return small_entry(tmp_path_factory.mktemp("bits"))
+    folder = tmp_path_factory.mktemp("bits")
+    return extract(with_columns(make_dataset(train=40, test=10)), Store(folder))[0]
 
 
 def size_of(region: Region) -> int:
@@ -42,14 +44,16 @@ def meaningful(header: Header) -> dict[str, range]:
     data = header.path.read_bytes()
     found = {}
     for split in header.features:
-        for name in ("features", "labels", "ids", "content", "blocks", "folds"):
+        for name in (
+            "features", "labels", "ids", "content", "blocks", "folds", "columns", "column_values",
+        ):  # fmt: skip
             region = getattr(header, name)[split]
             found[f"{split}/{name}"] = range(region.start, region.start + size_of(region))
     found["checksum"] = range(header.checksum.start, header.checksum.start + 16)
     assert header.fold_checksum is not None
     found["fold_checksum"] = range(header.fold_checksum.start, header.fold_checksum.start + 16)
     assert header.seal_checksum is not None
-    for name in ("seal", "seal_checksum"):
+    for name in ("seal", "seal_checksum", "column_checksum"):
         start = getattr(header, name).start
         found[name] = range(start, start + 16)
     texts = {
@@ -244,6 +248,30 @@ def set_text(file: Any, name: str, text: str) -> None:
 def replace_array(file: Any, name: str, value: np.ndarray) -> None:
     del file[name]
     file[name] = value
+
+
+ODD_COLUMNS: dict[str, Callable[[Any], None]] = {
+    "columns of another type": lambda file: replace_array(
+        file, "train/columns", np.zeros((2, 40), "i4")
+    ),
+    "of other rows": lambda file: replace_array(file, "train/columns", np.zeros((2, 39), "u4")),
+    "one of them": lambda file: replace_array(file, "train/columns", np.zeros(40, "u4")),
+    "text": lambda file: replace_array(file, "train/column_values", np.array([b"x"])),
+    "values are missing": lambda file: file.__delitem__("train/column_values"),
+    "their checksum is missing": lambda file: file.__delitem__("column_checksum"),
+    "a split's are missing": lambda file: file.__delitem__("test/columns"),
+    "a checksum of one": lambda file: replace_array(file, "column_checksum", np.zeros(1, "u8")),
+}
+
+
+@pytest.mark.parametrize("what", ODD_COLUMNS)
+def test_odd_columns_are_one_line(entry: FeatureSet, tmp_path: Path, what: str) -> None:
+    path = Path(shutil.copy(entry.path, tmp_path / "odd.h5"))
+    with h5py.File(path, "r+") as file:
+        ODD_COLUMNS[what](file)
+    with pytest.raises(CacheError) as caught:
+        FeatureSet.open(path).verify()
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("what", ODD)

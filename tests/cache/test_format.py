@@ -8,6 +8,7 @@ import json
 import operator
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from probe.cache.features import FeatureSet
 from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
+from probe.core.columns import encode_columns
 from probe.errors import CorruptEntryError
 from tests.cache.toy import extract, flip
 from tests.fakes import make_dataset
 
 GOLDEN = Path(__file__).with_name("golden.h5")
+WITH_COLUMNS = Path(__file__).with_name("golden_with_columns.h5")
 OLD = Path(__file__).with_name("golden_without_seal_checksum.h5")
 OLDER = Path(__file__).with_name("golden_without_folds.h5")
 COUNTS = {"train": 35, "test": 4}
@@ -39,7 +42,13 @@ def features(split: str) -> np.ndarray:
     return (start + np.arange(count * 6, dtype=np.float32)).reshape(count, 3, 2) / 8
 
 
-def draft() -> Draft:
+COLUMNS = {
+    "train": {"site": ["x", NOT_ASCII, 'a "b"\n\0'] * 11 + ["x", ""], "age": ["7"] * 35},
+    "test": {"age": ["8", "7", "8", "9"]},
+}
+
+
+def draft(*, table: bool = False) -> Draft:
     tables = {}
     for split, count in COUNTS.items():
         names = [f"{split}/{NOT_ASCII if i == 2 else i}.png" for i in range(count)]
@@ -49,6 +58,9 @@ def draft() -> Draft:
             ids=encode_strings(names),
             content=np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16),
         )
+        if table:
+            columns, values = encode_columns(COLUMNS[split], count)
+            tables[split] = replace(tables[split], columns=columns, column_values=values)
     key = FeatureKey(
         backbone="toy", layer="stage4", pool="none", parameters="0" * 32,
         preprocess='{"size":8}',
@@ -60,9 +72,9 @@ def draft() -> Draft:
     )  # fmt: skip
 
 
-def make(folder: Path) -> Path:
-    """Write the golden file; `cp` it over the one in the repository only if the format changes."""
-    store, content = Store(folder), draft()
+def make(folder: Path, *, table: bool = False) -> Path:
+    """Write a golden file; `cp` it over the one in the repository only if the format changes."""
+    store, content = Store(folder), draft(table=table)
     with store.lock(content.key):
         pending = PendingEntry(store, content)
         for split, count in COUNTS.items():
@@ -76,11 +88,13 @@ def test_our_own_code_still_writes_the_golden_file_byte_for_byte(tmp_path: Path)
     if h5py.version.hdf5_version_tuple[:2] != (2, 0):
         pytest.skip("written with HDF5 2.0; others may lay out the same structure in other bytes")
     assert make(tmp_path).read_bytes() == GOLDEN.read_bytes()
+    assert make(tmp_path / "other", table=True).read_bytes() == WITH_COLUMNS.read_bytes()
 
 
 @pytest.mark.parametrize(
-    "path", [GOLDEN, OLD, OLDER], ids=["golden", "of an older probe", "of a still older one"]
-)
+    "path", [GOLDEN, WITH_COLUMNS, OLD, OLDER],
+    ids=["golden", "with columns", "of an older probe", "of a still older one"],
+)  # fmt: skip
 def test_our_own_code_reads_it(path: Path) -> None:
     entry = FeatureSet.open(path)
     entry.verify()
@@ -88,6 +102,7 @@ def test_our_own_code_reads_it(path: Path) -> None:
     assert entry.seal == (2.5, 39)
     for split in COUNTS:
         np.testing.assert_array_equal(entry[split].features, features(split))
+        assert entry[split].columns == (COLUMNS[split] if path == WITH_COLUMNS else {})
 
 
 def test_damage_in_a_file_without_folds_is_placed_by_its_block(tmp_path: Path) -> None:
@@ -170,6 +185,25 @@ def check_checksums(golden: Any) -> None:
     assert whole.intdigest() == low | high << 64
     check_seal(golden)
     check_folds(golden)
+
+
+def test_columns_are_what_the_page_says() -> None:
+    with h5py.File(WITH_COLUMNS, "r") as file:
+        check_checksums(file)
+        whole = xxhash.xxh3_128()
+        for split, count in COUNTS.items():
+            numbers, text = file[split]["columns"][()], file[split]["column_values"][()]
+            pairs = json.loads(text.tobytes())
+            assert numbers.shape == (len(COLUMNS[split]), count)
+            assert {
+                name: [values[number] for number in row.tolist()]
+                for row, (name, values) in zip(numbers, pairs, strict=True)
+            } == COLUMNS[split]
+            assert pairs == [[name, list(dict.fromkeys(x))] for name, x in COLUMNS[split].items()]
+            whole.update(f"{split}({len(pairs)}, {count})".encode() + numbers.tobytes())
+            whole.update(f"({len(text)},)".encode() + text.tobytes())
+        low, high = (int(word) for word in file["column_checksum"][()])
+        assert whole.intdigest() == low | high << 64
 
 
 def check_seal(golden: Any) -> None:

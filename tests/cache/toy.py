@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,20 @@ def interrupted(dataset: Dataset, store: Store, *, batches: int) -> Path:
     return partial
 
 
+def with_columns(dataset: Dataset, **changed: str) -> Dataset:
+    """Return a dataset of which a table says sites and notes, the first of some changed."""
+    splits = {}
+    for name, split in dataset.splits.items():
+        columns = {
+            "site": [f"zoë {row % 3}" for row in range(len(split))],
+            'note, "free"': ["" if row % 2 else f"{name}\n{row}" for row in range(len(split))],
+        }
+        for column, first in changed.items():
+            columns[column] = [first, *columns.get(column, [""] * len(split))[1:]]
+        splits[name] = replace(split, columns=columns)
+    return replace(dataset, splits=splits)
+
+
 def relabel(dataset: Dataset) -> Dataset:
     """Reverse the labels of the training images."""
     train = dataset.splits["train"]
@@ -102,4 +117,5 @@ def everything(entry: FeatureSet) -> list[Any]:
     for split in entry.splits.values():
         arrays = (split.features, split.labels, split.content, split.table.ids)
         found += [(one.dtype.str, one.shape, np.asarray(one).tobytes()) for one in arrays]
+        found.append({name: list(cells) for name, cells in split.columns.items()})
     return found

@@ -92,7 +92,7 @@ def test_figures_are_those_of_all_scores(
         assert one.probabilities.shape == (len(said), many.KEPT)
         np.testing.assert_array_equal(one.answers, said.answers)
         np.testing.assert_array_equal(one.right, said.right)
-        own = np.take_along_axis(one.scores, one.columns[:, None], axis=1)[:, 0]
+        own = np.take_along_axis(one.scores, one.label_columns[:, None], axis=1)[:, 0]
         real = np.take_along_axis(said.scores, said.labels[:, None], axis=1)[:, 0]
         np.testing.assert_allclose(own, real)
         np.testing.assert_allclose(

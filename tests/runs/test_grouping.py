@@ -1,7 +1,8 @@
-"""What `--group` says: a column of the list, a file, near-duplicates."""
+"""What `--group` says: a column of the table, a file, near-duplicates."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,16 +11,14 @@ import numpy as np
 import pytest
 
 from probe.bench.fitting import _weights_of
-from probe.datasets.table import read_table
 from probe.errors import UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.units import ALONE
+from probe.runs.columns import Columns, columns_of
 from probe.runs.duplicates import near_groups
 from probe.runs.grouping import (
-    columns_of,
     find_groups,
     hint,
-    list_of,
     read_groups,
     read_weights,
     related_images,
@@ -29,34 +28,36 @@ from probe.runs.head_request import HeadRequest
 IDS = {"train": ["a.png", "b.png", "c.png"], "test": ["d.png", "e.png"]}
 
 
-@pytest.fixture
-def listed(tmp_path: Path) -> Path:
-    path = tmp_path / "list.csv"
-    path.write_text(
-        "image,label,Patient,site,split\n"
-        "a.png,cat,p1,x,train\nb.png,dog,p1,,train\nc.png,cat,p2,y,train\n"
-        "d.png,dog,p3,x,test\ne.png,cat,p2,y,test\n"
-    )
-    return path
+COLUMNS = {
+    "train": {"Patient": ["p1", "p1", "p2"], "site": ["x", "", "y"]},
+    "test": {"Patient": ["p3", "p2"], "site": ["x", "y"]},
+}
+NOTHING: Columns = {"train": {}, "test": {}}
 
 
-def test_a_column_of_the_list_groups_its_images(listed: Path) -> None:
-    (found,) = find_groups(["patient"], IDS, listed=listed)
+def test_a_column_groups_the_images() -> None:
+    (found,) = find_groups(["patient"], IDS, COLUMNS)
     assert found.by == "Patient"
     assert {name: of.tolist() for name, of in found.of.items()} == {
         "train": [1, 1, 2], "test": [3, 2],
     }  # fmt: skip
-    assert columns_of(listed)["site"]["a.png"] == "x"
-    assert list(read_table(listed).columns) == ["Patient", "site"]
 
 
-def test_images_without_a_group_are_counted(listed: Path, tmp_path: Path) -> None:
+def test_a_column_that_a_split_lacks_groups_none_of_its_images(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (found,) = find_groups(["patient"], IDS, {**COLUMNS, "test": {}})
+    assert found.of["test"].tolist() == [ALONE, ALONE]
+    assert "it names no test image" in caplog.text
+
+
+def test_images_without_a_group_are_counted(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no group for 1 images \(1 of train\), first 'b.png'"):
-        find_groups(["site"], IDS, listed=listed)
+        find_groups(["site"], IDS, COLUMNS)
     file = tmp_path / "g.csv"
     file.write_text("a.png,1\nd.png,2\n")
     with pytest.raises(UsageError, match=r"3 images \(2 of train, 1 of test\), first 'b.png'"):
-        find_groups([str(file)], IDS, listed=None)
+        find_groups([str(file)], IDS, NOTHING)
 
 
 def test_a_split_that_a_file_says_nothing_of_has_no_groups(
@@ -64,28 +65,55 @@ def test_a_split_that_a_file_says_nothing_of_has_no_groups(
 ) -> None:
     file = tmp_path / "g.csv"
     file.write_text("id,group\na.png,1\nb.png,1\nc.png,2\n")
-    (found,) = find_groups([str(file), str(file)], IDS, listed=None)
+    (found,) = find_groups([str(file), str(file)], IDS, NOTHING)
     assert found.by == "g.csv"
     assert found.of["train"].tolist() == [1, 1, 2]
     assert found.of["test"].tolist() == [ALONE, ALONE]
     assert "names no test image, so each of them counts as a group" in caplog.text
 
 
-def test_what_is_neither_column_nor_file_says_what_there_is(listed: Path) -> None:
-    with pytest.raises(UsageError, match="its columns are Patient, site"):
-        find_groups(["patients"], IDS, listed=listed)
+def test_what_is_neither_column_nor_file_says_what_there_is() -> None:
+    with pytest.raises(UsageError, match="their columns are Patient, site; `probe extract` again"):
+        find_groups(["patients"], IDS, COLUMNS)
     with pytest.raises(
-        UsageError, match=r"no list of images.*a CSV of `id,group`, or `duplicates`"
+        UsageError, match=r"no table says anything.*a CSV of `id,group`, or `duplicates`"
     ):
-        find_groups(["patients"], IDS, listed=None)
-    with pytest.raises(UsageError, match="not there any more"):
-        find_groups(["patient"], IDS, listed=listed.with_name("gone.csv"))
+        find_groups(["patients"], IDS, NOTHING)
 
 
-def test_an_entry_remembers_which_list_it_is_of() -> None:
-    assert list_of({"request": {"dataset": "/x/list.csv"}}) == Path("/x/list.csv")
-    assert list_of({"request": {"dataset": "/x/photos"}}) is None
-    assert list_of({}) is None
+LIST = """image,label,Patient,site,split
+a.png,cat,p1,x,train
+b.png,dog,p1,,train
+c.png,cat,p2,y,train
+d.png,dog,p3,x,test
+other.png,cat,p9,y,test
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [(LIST, True), ("image,label\na.png,cat\nb.png,dog\n", False), ("no", False), (None, False)],
+)
+def test_of_an_entry_without_columns_the_list_is_read_if_it_is_there(
+    tmp_path: Path, text: str | None, told: bool
+) -> None:
+    if text is not None:
+        (tmp_path / "list.csv").write_text(text)
+    splits = {name: SimpleNamespace(ids=ids, columns={}) for name, ids in IDS.items()}
+    for named, read in (("list.csv", told), ("photos", False)):
+        entry = SimpleNamespace(provenance={"request": {"dataset": str(tmp_path / named)}})
+        found = columns_of(SimpleNamespace(entry=entry, splits=splits))
+        wanted = {**COLUMNS, "test": {"Patient": ["p3", ""], "site": ["x", ""]}}
+        assert found == (wanted if read else NOTHING)
+
+
+def test_columns_of_an_entry_stand_whatever_the_list_says_today(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("image,label,Patient\na.png,cat,p7\nb.png,dog,p8\n")
+    entry = SimpleNamespace(provenance={"request": {"dataset": str(tmp_path / "list.csv")}})
+    splits = {
+        name: SimpleNamespace(ids=IDS[name], columns=columns) for name, columns in COLUMNS.items()
+    }
+    assert columns_of(SimpleNamespace(entry=entry, splits=splits)) == COLUMNS
 
 
 @pytest.mark.parametrize(
@@ -100,12 +128,10 @@ def test_an_entry_remembers_which_list_it_is_of() -> None:
     ],
 )
 def test_a_column_that_repeats_like_a_patient_gets_a_hint(
-    column: str, values: list[str], hinted: bool, tmp_path: Path
+    column: str, values: list[str], hinted: bool
 ) -> None:
-    path = tmp_path / "list.csv"
-    rows = [f"{row}.png,{'cat' if row % 2 else 'dog'},{one}" for row, one in enumerate(values)]
-    path.write_text("\n".join([f"image,label,{column}", *rows]) + "\n")
-    line = hint(path)
+    columns = {"train": {column: values[:30]}, "test": {column: values[30:]}}
+    line = hint(columns, {"train": ["i"] * 30, "test": ["i"] * 10})
     assert (line is not None) == hinted
     if line is not None:
         assert f"add --group {column}" in line
@@ -114,16 +140,16 @@ def test_a_column_that_repeats_like_a_patient_gets_a_hint(
 
 
 def test_near_duplicates_alone_do_not_silence_the_hint(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    path = tmp_path / "list.csv"
-    path.write_text("image,label,patient\n" + "".join(f"{i}.png,x,p{i // 5}\n" for i in range(40)))
     content = np.arange(40, dtype=np.uint8)[:, None]
     images = SimpleNamespace(content=lambda: content)
-    split = cast("Any", SimpleNamespace(ids=[f"{i}.png" for i in range(40)], images=images))
+    columns = {"patient": [f"p{i // 5}" for i in range(40)]}
+    ids = [f"{i}.png" for i in range(40)]
+    split = cast("Any", SimpleNamespace(ids=ids, images=images, columns=columns))
     for wanted, said in ((["duplicates"], 1), ([], 1), (["patient", "duplicates"], 0)):
         caplog.clear()
-        related_images({"train": split}, wanted, str(path))
+        related_images({"train": split}, wanted)
         assert len(caplog.messages) == said
 
 
@@ -158,19 +184,18 @@ def test_groups_of_a_spreadsheet(tmp_path: Path) -> None:
     assert read_groups(tmp_path / "g.csv") == {"a": "1", "b": "é"}
 
 
-@pytest.fixture
-def weighed(tmp_path: Path) -> Path:
-    listed = tmp_path / "list.csv"
-    values = ["1", "3", "0", "2", "", "-1", "nan", "many"]
-    for number in range(len(values)):
-        (tmp_path / f"{number}.png").write_bytes(b"")
-    lines = [f"{number}.png,a,{value},0" for number, value in enumerate(values)]
-    listed.write_text("image,label,Trust,none\n" + "\n".join(lines) + "\n")
-    return listed
+TRUST = ["1", "3", "0", "2", "", "-1", "nan", "many"]
 
 
-def test_weights_of_a_column_average_to_1_over_training_images(weighed: Path) -> None:
-    found = read_weights("trust", {"train": ["0.png", "1.png", "2.png"], "val": ["3.png"]}, weighed)
+def weighed(rows: Sequence[int]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return ids and columns of some images."""
+    columns = {"Trust": [TRUST[row] for row in rows], "none": ["0"] * len(rows)}
+    return [f"{row}.png" for row in rows], columns
+
+
+def test_weights_of_a_column_average_to_1_over_training_images() -> None:
+    (train, trained), (val, held) = weighed([0, 1, 2]), weighed([3])
+    found = read_weights("trust", {"train": train, "val": val}, {"train": trained, "val": held})
     assert found["train"].tolist() == [0.75, 2.25, 0]
     assert found["val"].tolist() == [1.5]
 
@@ -178,7 +203,7 @@ def test_weights_of_a_column_average_to_1_over_training_images(weighed: Path) ->
 @pytest.mark.parametrize(
     ("column", "rows", "words"),
     [
-        ("weight", [0], "no such column; its columns are Trust, none"),
+        ("weight", [0], "no such column; their columns are Trust, none"),
         (
             "trust",
             [0, 4, 5],
@@ -190,13 +215,12 @@ def test_weights_of_a_column_average_to_1_over_training_images(weighed: Path) ->
         ("none", [0, 1], "no training image has a weight above 0"),
     ],
 )
-def test_weights_that_are_none_are_refused(
-    weighed: Path, column: str, rows: list[int], words: str
-) -> None:
+def test_weights_that_are_none_are_refused(column: str, rows: list[int], words: str) -> None:
+    ids, columns = weighed(rows)
     with pytest.raises(UsageError, match=words):
-        read_weights(column, {"train": [f"{row}.png" for row in rows]}, weighed)
-    with pytest.raises(UsageError, match="a column of a list of images, and the dataset has none"):
-        read_weights(column, {"train": ["0.png"]}, None)
+        read_weights(column, {"train": ids}, {"train": columns})
+    with pytest.raises(UsageError, match="a column of a table of images, and no table says any"):
+        read_weights(column, {"train": ["0.png"]}, {"train": {}})
 
 
 def test_a_head_that_counts_rows_alike_is_refused_by_name_before_anything_is_read() -> None:
@@ -205,12 +229,13 @@ def test_a_head_that_counts_rows_alike_is_refused_by_name_before_anything_is_rea
     HeadRequest(solver="ridge", sample_weight="trust").check()
 
 
-def test_other_weights_make_another_run_of_a_bench(weighed: Path) -> None:
-    splits = {"train": SimpleNamespace(ids=["0.png", "1.png"])}
-    entry = SimpleNamespace(provenance={"request": {"dataset": str(weighed)}})
-    source = cast("Any", SimpleNamespace(splits=splits, entry=entry))
+def test_other_weights_make_another_run_of_a_bench() -> None:
+    ids, columns = weighed([0, 1])
+    train = SimpleNamespace(ids=ids, columns=columns)
+    entry = SimpleNamespace(provenance={})
+    source = cast("Any", SimpleNamespace(splits={"train": train}, entry=entry))
     before = _weights_of(source, "trust")
     assert _weights_of(source, "trust") == before
     assert _weights_of(source, None) == {}
-    weighed.write_text(weighed.read_text().replace("1.png,a,3", "1.png,a,4"))
+    columns["Trust"][1] = "4"
     assert _weights_of(source, "trust") != before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import contingency
 
+from probe.core.columns import Column
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.statistics import share_interval
@@ -27,7 +27,7 @@ def test_each_value_has_its_figure_the_worst_first() -> None:
     random = np.random.default_rng(0)
     y, camera = random.integers(0, 2, 90), np.array(["a", "b", "c"])[random.integers(0, 3, 90)]
     right = random.random(90) < np.where(camera == "b", 0.3, 0.9)
-    values: list[str | None] = [*camera[:80].tolist(), *[None] * 10]
+    values = Column.of([*camera[:80].tolist(), *[""] * 10])
     found = by_value(said(y, right), values)
     assert found[0]["value"] == "b"
     assert [one["figure"] for one in found] == sorted(one["figure"] for one in found)
@@ -42,10 +42,10 @@ def test_each_value_has_its_figure_the_worst_first() -> None:
 def test_repeats_are_no_more_images() -> None:
     y, right = np.arange(24) % 2, np.arange(24) % 3 > 0
     site = ["a"] * 20 + ["b"] * 4  # b has fewer images than are told of
-    once = by_value(said(y, right), site)
+    once = by_value(said(y, right), Column.of(site))
     ids, rows = np.tile(said(y, right).ids, 3), np.tile(np.arange(24), 3)
     all_of = replace(said(y[rows], right[rows]), ids=ids, units=rows, repeats=3)
-    (thrice,) = by_value(all_of, site * 3)
+    (thrice,) = by_value(all_of, Column.of(site * 3))
     assert [one["value"] for one in once] == ["a"]
     assert thrice["n"] == once[0]["n"] == 20
     assert thrice["figure"] == pytest.approx(once[0]["figure"])
@@ -55,21 +55,27 @@ def test_repeats_are_no_more_images() -> None:
 def test_columns_of_few_values_are_told_of_and_numbers_in_quarters() -> None:
     rows = range(80)
     columns = {
-        "camera": {f"i{row}": "ab"[row % 2] for row in rows},
-        "age": {f"i{row}": str(20 + row) for row in rows},
-        "name": {f"i{row}": f"n{row}" for row in rows},
-        "same": {f"i{row}": "x" for row in rows},
-        "rare": {f"i{row}": "x" if row else "y" for row in rows},
-        "blank": {f"i{row}": "" for row in rows},
+        "camera": ["ab"[row % 2] for row in rows],
+        "age": [str(20 + row) for row in rows],
+        "name": [f"n{row}" for row in rows],
+        "same": ["x" for row in rows],
+        "rare": ["x" if row else "y" for row in rows],
+        "blank": ["" for row in rows],
     }
-    found = columns_to_tell(columns)
-    assert sorted(found) == ["age", "camera"]
-    quarters, counts = np.unique(list(found["age"].values()), return_counts=True)
+    divided = {
+        "train": {name: cells[:50] for name, cells in columns.items()},
+        "test": {name: cells[50:] for name, cells in columns.items()},
+    }
+    found = columns_to_tell(divided, {"train": ["i"] * 50, "test": ["i"] * 30})
+    assert [sorted(one) for one in found.values()] == [["age", "camera"]] * 2
+    ages = [*found["train"]["age"], *found["test"]["age"]]
+    assert (ages[0], ages[79], found["test"]["age"][0]) == ("20 to 39.75", "79.25 to 99", ages[50])
+    quarters, counts = np.unique(ages, return_counts=True)
     assert quarters.tolist() == ["20 to 39.75", "39.75 to 59.5", "59.5 to 79.25", "79.25 to 99"]
     assert counts.tolist() == [20, 20, 20, 20]
 
 
-def tinted(agree: float, seed: int = 0) -> tuple[Part, list[str]]:
+def tinted(agree: float, seed: int = 0) -> tuple[Part, Column]:
     """Return features of four classes, and a tint that goes with the label at that rate."""
     random = np.random.default_rng(seed)
     y = random.integers(0, 2, 240)
@@ -78,7 +84,7 @@ def tinted(agree: float, seed: int = 0) -> tuple[Part, list[str]]:
     X[:, 0] += 2 * y
     X[:, 1] += 4 * tint
     part = Part(X=X.astype(np.float32), y=y, ids=[f"i{row}" for row in range(240)])
-    return part, tint.astype(str).tolist()
+    return part, Column.of(tint.astype(str).tolist())
 
 
 def test_tints_are_ranked_by_how_far_they_go_with_the_label() -> None:
@@ -92,7 +98,7 @@ def test_tints_are_ranked_by_how_far_they_go_with_the_label() -> None:
     assert found[2].suspected
     assert found[2].accuracy > 0.9
     part, tint = tinted(0.5)
-    table = contingency.crosstab(part.y, tint).count
+    table = contingency.crosstab(part.y, list(tint)).count
     expected = contingency.association(table, method="cramer")
     assert found[1].association == pytest.approx(expected)
 
@@ -100,10 +106,8 @@ def test_tints_are_ranked_by_how_far_they_go_with_the_label() -> None:
 def test_a_column_at_random_is_seldom_suspected() -> None:
     def suspected(seed: int) -> bool:
         part, _ = tinted(0.5, seed)
-        values: Sequence[str] = (
-            np.random.default_rng(seed + 99).integers(0, 3, 240).astype(str).tolist()
-        )
-        found = shortcut(part, values, seed=seed)
+        values = np.random.default_rng(seed + 99).integers(0, 3, 240).astype(str).tolist()
+        found = shortcut(part, Column.of(values), seed=seed)
         assert found is not None
         return found.suspected
 
@@ -114,7 +118,7 @@ def test_what_belongs_together_is_permuted_together() -> None:
     random = np.random.default_rng(3)
     units = np.repeat(np.arange(30), 8)
     X = random.normal(size=(30, 20))[units] + 0.01 * random.normal(size=(240, 20))
-    values = random.integers(0, 2, 30)[units].astype(str).tolist()
+    values = Column.of(random.integers(0, 2, 30)[units].astype(str).tolist())
     y = random.integers(0, 2, 240)
     ids = [str(row) for row in range(240)]
     alone = shortcut(Part(X=X, y=y, ids=ids), values)
@@ -128,12 +132,11 @@ def test_what_belongs_together_is_permuted_together() -> None:
 def test_a_run_describes_what_it_has(tmp_path: object) -> None:
     part, tint = tinted(1.0)
     kept = said(part.y, np.ones(240, bool))
-    columns = {"tint": dict(zip(part.ids, tint, strict=True))}
-    found = describe(kept, "val", part, columns)
+    found = describe(kept, "val", {"tint": tint}, part, {"tint": tint})
     assert found is not None
     assert found["split"] == "val"
     assert found["columns"]["tint"]["shortcut"]["suspected"]
     assert [one["n"] for one in found["columns"]["tint"]["values"]] == [
         int((np.array(tint) == name).sum()) for name in ("0", "1")
     ]
-    assert describe(kept, "val", part, {}) is None
+    assert describe(kept, "val", {}, part, {}) is None

@@ -145,7 +145,7 @@ def _safetensors(path: Path) -> Arrays:
                 found[name] = Array(read=partial(_safetensor, path, name))
             texts = file.metadata() or {}
         for name, text in texts.items():  # as `probe cache export` writes them
-            if name == "classes" or name.endswith(".ids"):
+            if name == "classes" or name.endswith((".ids", ".columns")):
                 values = loads_json(text)
                 found[name] = Array(read=partial(_as_is, values))
             elif name in ("key", "provenance"):
@@ -221,6 +221,9 @@ def _parquet(path: Path) -> Arrays:
         for role in ("features", "labels", "ids"):
             read = partial(_parquet_rows, path, role, rows, row_shape, classes)
             named[f"{split}/{role}"] = Array(read=read)
+        if "columns" in about:
+            read = partial(_parquet_columns, path, rows, loads_json(about["columns"]))
+            named[f"{split}/columns"] = Array(read=read)
     return Arrays(named=named, exported=True)
 
 
@@ -288,6 +291,15 @@ def _parquet_rows(
     for row, names in enumerate(file.read(columns=["labels"])["labels"].take(rows).to_pylist()):
         labels[row, [place[name] for name in names]] = 1
     return labels
+
+
+def _parquet_columns(path: Path, rows: NDArray[Any], named: Mapping[str, str]) -> dict[str, Any]:
+    """Return the columns of a table, but for those without a cell in these rows."""
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(path).read(columns=list(named.values())).take(rows)
+    found = {name: table[column].to_pylist() for name, column in named.items()}
+    return {name: cells for name, cells in found.items() if cells.count(None) < len(cells)}
 
 
 def _mat(path: Path) -> Arrays:

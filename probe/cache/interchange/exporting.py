@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from probe.cache.features import FeatureSet
+from probe.cache.features import FeatureSet, FeatureSplit
 from probe.cache.key import canonical_json
 from probe.core.files import replacing
 from probe.errors import DataError, UsageError
 from probe.evaluation.task import task_of, task_of_splits
 
+COLUMNS = "columns"  # in a Parquet file's metadata
+
 
 def export_features(entry: FeatureSet, path: Path) -> None:
     """Write an entry in the format that the file's ending names.
 
-        .npz          {split}_features, {split}_labels, {split}_ids, classes; key and provenance
+        .npz          {split}_features, {split}_labels, {split}_ids, classes; key and provenance;
+                      {split}_columns, where there is a table, the bytes of a JSON object of names
+                      and lists of text
         .parquet      a row an image: split, id, label and class (multi-label: labels, a list of
-                      names), features (a fixed-size list); the shape of a row, classes, key and
-                      provenance in the schema's metadata
+                      names), features (a fixed-size list), and the columns of a table under their
+                      names; the shape of a row, classes, key and provenance in the schema's
+                      metadata, and which columns are a table's
         .safetensors  {split}.features, {split}.labels; the rest as JSON in the metadata
 
     Raises
@@ -53,6 +58,8 @@ def _npz(entry: FeatureSet, path: Path) -> None:
     for name, split in entry.splits.items():
         arrays[f"{name}_features"], arrays[f"{name}_labels"] = split.features, split.labels
         arrays[f"{name}_ids"] = np.array(split.ids)
+        if split.columns:
+            arrays[f"{name}_columns"] = np.frombuffer(_table(split).encode(), np.uint8)
     arrays["key"], arrays["provenance"] = (np.array(text) for text in _texts(entry))
     with zipfile.ZipFile(path, "w") as archive:  # np.savez leaves its file open on a full disk
         for name, array in arrays.items():
@@ -70,7 +77,15 @@ def _safetensors(entry: FeatureSet, path: Path) -> None:
         tensors[f"{name}.features"] = np.ascontiguousarray(split.features)
         tensors[f"{name}.labels"] = np.ascontiguousarray(split.labels)
         metadata[f"{name}.ids"] = json.dumps(split.ids)
+        if split.columns:
+            metadata[f"{name}.columns"] = _table(split)
     save_file(tensors, path, metadata)
+
+
+def _table(split: FeatureSplit) -> str:
+    """Return the columns of a table as JSON: names, each with a list of text."""
+    columns = {name: list(cells) for name, cells in split.columns.items()}
+    return json.dumps(columns, ensure_ascii=False)
 
 
 def _parquet(entry: FeatureSet, path: Path) -> None:
@@ -86,15 +101,18 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
     texts = dict(zip(("key", "provenance"), _texts(entry), strict=True))
     task = task_of_splits(split.labels for split in entry.splits.values())
     one_label = {"label": pa.int32(), "class": pa.string()}
+    own = {
+        "split": pa.string(),
+        "id": pa.string(),
+        **(one_label if task.exclusive else {"labels": pa.list_(pa.string())}),
+        "features": pa.list_(kind, width),
+    }
+    named = _free_names([n for split in entry.splits.values() for n in split.columns], own)
     schema = pa.schema(
-        {
-            "split": pa.string(),
-            "id": pa.string(),
-            **(one_label if task.exclusive else {"labels": pa.list_(pa.string())}),
-            "features": pa.list_(kind, width),
-        },
+        {**own, **dict.fromkeys(named.values(), pa.string())},
         metadata={
             **texts,
+            **({COLUMNS: json.dumps(named)} if named else {}),
             "row_shape": json.dumps(entry.row_shape),
             "classes": json.dumps(entry.classes),
         },
@@ -111,9 +129,28 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
                     pa.array(split.ids[start:stop]),
                     *_label_columns(pa, entry.classes, labels),
                     pa.FixedSizeListArray.from_arrays(flat, width),
+                    *(_texts_of(pa, split, one, start, stop) for one in named),
                 ]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
                 start = stop
+
+
+def _free_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return what each column of a table is called beside others."""
+    found, used = dict[str, str](), set(taken)
+    for name in dict.fromkeys(names):
+        found[name] = name
+        while found[name] in used:
+            found[name] += "_"
+        used.add(found[name])
+    return found
+
+
+def _texts_of(pa: Any, split: FeatureSplit, name: str, start: int, stop: int) -> Any:
+    """Return some rows of a table's column; of nothing where the split lacks it."""
+    cells = split.columns.get(name)
+    found = [None] * (stop - start) if cells is None else list(cells[start:stop])
+    return pa.array(found, pa.string())
 
 
 def _label_columns(pa: Any, classes: tuple[str, ...], labels: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from probe.cache.interchange.roles import Names
 from probe.cache.key import SPLIT_ORDER, FeatureKey, canonical_json, digest_rows
 from probe.cache.pending import Draft, PendingEntry
 from probe.cache.store import Store
+from probe.core.columns import encode_columns
 from probe.errors import DataError, UsageError
 from probe.preprocess.views import VIEWS
 
@@ -179,14 +180,16 @@ def _draft(
     dataset: str,
     recipe: Mapping[str, str],
 ) -> Draft:
-    tables = {
-        name: SplitTable(
+    tables = {}
+    for name, part in parts.items():
+        columns, values = encode_columns(part.columns, len(rows[name]))
+        tables[name] = SplitTable(
             labels=labels[name],
             ids=encode_strings(part.ids or [f"{name}/{row:05d}" for row in range(len(rows[name]))]),
             content=_row_hashes(rows[name]),
+            columns=columns,
+            column_values=values,
         )
-        for name, part in parts.items()
-    }
     row_shape = next(iter(rows.values())).shape[1:]
     views = recipe["views"] if row_shape[:1] == (VIEWS[recipe["views"]],) else "none"
     key = FeatureKey(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.interchange.arrays import text_of
+from probe.core.columns import Column
 from probe.core.short_repr import short_repr
 from probe.datasets import DATASETS
 from probe.datasets.classes import ordered_classes
@@ -44,6 +45,8 @@ class Part:
         `probe cache export` wrote it: two-dimensional labels are multi-label.
     made : Made, optional
         The origin of exported features.
+    columns : mapping of name to Column, (n,)
+        What a table says of each image; only exported files have some.
     """
 
     __repr__ = short_repr
@@ -55,6 +58,7 @@ class Part:
     classes: tuple[str, ...] | None = None
     exported: bool = False
     made: Made | None = None
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
 
 def usual_labels(

@@ -25,6 +25,7 @@ from probe.cache.interchange.roles import (
     tells_splits,
 )
 from probe.cache.key import SPLIT_ORDER, FeatureKey
+from probe.core.columns import Column
 from probe.core.records import loads_json, shown
 from probe.errors import DataError, UsageError
 from probe.preprocess.views import VIEWS
@@ -85,6 +86,8 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
     unused = [name for name in unused if own is None or name not in split_arrays]
     if without:
         log.warning("%s: no labels for %s; left out", path, list_names(without))
+    columns = _tables(path, arrays) if arrays.exported else {}
+    unused = [name for name in unused if not any(name == one for one, _ in columns.values())]
     if said := [name for name in unused if not (arrays.exported and name in OF_EXPORTS)]:
         log.warning("%s: not used: %s", path, list_names(said))
     made = _made(path, arrays) if arrays.exported else None
@@ -92,9 +95,46 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
         name: replace(_part(path, arrays, roles, classes), made=made)
         for name, roles in found.items()
     }
+    for name in columns.keys() & parts.keys():
+        parts[name] = replace(parts[name], columns=_checked(path, columns[name], parts[name]))
     return (
         parts if own is None else _divided(path, split_arrays[0], next(iter(parts.values())), own)
     )
+
+
+def _tables(path: Path, arrays: Arrays) -> dict[str, tuple[str, Any]]:
+    """Return what an exported file says of each split's images beside labels, with its name."""
+    found = {}
+    for split in SPLIT_ORDER:
+        for name in (f"{split}{mark}columns" for mark in "_./"):
+            if name in arrays.named:
+                value = read_array(path, arrays.named[name], name)
+                found[split] = name, value
+    return found
+
+
+def _checked(path: Path, said: tuple[str, Any], part: Part) -> dict[str, Column]:
+    """Return the columns of a split.
+
+    Raises
+    ------
+    DataError
+        They are not what `probe cache export` writes.
+    """
+    name, value = said
+    try:
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+            value = loads_json(value.tobytes())
+        if not isinstance(value, Mapping):
+            raise ValueError("no names with lists of text")
+        for cells in value.values():
+            if not isinstance(cells, list) or not all(isinstance(one, str) for one in cells):
+                raise ValueError("a column is no list of text")
+            if len(cells) != len(part.features):
+                raise ValueError(f"{len(cells)} cells for {len(part.features)} rows")
+    except ValueError as error:
+        raise DataError(f"{path}: {shown(name)}: {error}; export the entry again") from error
+    return {column: Column.of(cells) for column, cells in value.items()}
 
 
 def _divisions(path: Path, arrays: Arrays, names: Sequence[str]) -> list[str]:
