@@ -123,7 +123,7 @@ class FileImages:
                 stamps[path] = _stamp(path)
             except ImageError as error:
                 bad[row] = error.reason
-        kind = f"decodes-3/pillow-{version('pillow')}"
+        kind = decodes_kind()
         known = self._memo.get_many(kind, stamps)
         row_of = {path: row for row, path in enumerate(paths)}
         for path, result in self._each(_decodes, kind, stamps, known):
@@ -158,6 +158,11 @@ class FileImages:
                 )
                 done += block
         return done
+
+
+def decodes_kind() -> str:
+    """Return the memo's kind of images that this version of Pillow decodes."""
+    return f"decodes-3/pillow-{version('pillow')}"
 
 
 def with_advice(error: ImageError) -> ImageError:

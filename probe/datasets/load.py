@@ -21,6 +21,7 @@ from probe.datasets.files import FileImages
 from probe.datasets.formats import Format, format_of, forms, is_dataset_file
 from probe.datasets.loading import Loading
 from probe.datasets.named import load_named
+from probe.datasets.packed import PackedImages
 from probe.datasets.sample import sample
 from probe.datasets.shards import is_pattern
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
@@ -216,11 +217,11 @@ def _check_ids(name: str, split: Split) -> None:
 
 
 def _without_bad(dataset: Dataset) -> Dataset:
-    """Leave out image files that cannot be decoded."""
+    """Leave out encoded images that cannot be decoded."""
     splits, skipped = {}, list(dataset.skipped)
     for name, split in dataset.splits.items():
         splits[name] = split
-        if not isinstance(split.images, FileImages):
+        if not isinstance(split.images, FileImages | PackedImages):
             continue
         bad = split.images.unreadable()
         skipped += [BadImage(id=split.ids[row], reason=reason) for row, reason in bad.items()]

@@ -26,10 +26,12 @@ from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
 from probe.core.memo import Memo, Stamp, stamp_of
+from probe.datasets.decode import decode
+from probe.datasets.files import decodes_kind
 from probe.datasets.image_inputs import pixel_content
 from probe.datasets.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES, Split
-from probe.errors import DataError
+from probe.errors import DataError, ImageError
 
 T = TypeVar("T")
 
@@ -254,6 +256,40 @@ class PackedImages:
         """Return the bytes of one image's file; None where its pixels alone are stored."""
         number, place = self._rows[:, row_number(row, len(self))].tolist()
         return self._opened.get(self._files[number]).encoded(place)
+
+    def unreadable(self) -> dict[int, str]:
+        """Decode every encoded image that no earlier run decoded; return each bad row's error."""
+        bad: dict[int, str] = {}
+        for number, file in enumerate(self._files):
+            rows = np.flatnonzero(self._rows[0] == number)
+            if len(rows):
+                bad |= self._unreadable_of(file, rows)
+        return dict(sorted(bad.items()))
+
+    def _unreadable_of(self, file: PackedFile, rows: NDArray[np.intp]) -> dict[int, str]:
+        """Return the error of each bad row of a file; the memo keeps which of all are good."""
+        opened, kind = self._opened.get(file), f"{decodes_kind()}/{file.kind}"
+        path, stamp, places = _place(file.path), self._stamps[file.path], self._rows[1, rows]
+        known = self._memo.get_many(kind, {path: stamp}).get(path)
+        good = np.frombuffer(known or bytes(opened.count), np.uint8).copy()
+        todo = np.flatnonzero(good[places] == 0)
+
+        def reason(place: int) -> str:
+            try:
+                data = opened.encoded(place)
+                if data is not None:
+                    decode(data, "")
+            except ImageError as error:
+                return error.reason
+            except DataError as error:
+                return str(error)
+            return ""
+
+        reasons = dict(zip(todo.tolist(), self._each(reason, places[todo]), strict=True))
+        good[places[todo]] = [not one for one in reasons.values()]
+        if len(todo) and len({*places.tolist()}) == opened.count:
+            self._memo.put_many(kind, [(path, stamp, good.tobytes())])
+        return {int(rows[one]): text for one, text in reasons.items() if text}
 
     def take(self, rows: NDArray[np.intp]) -> PackedImages:
         """Return the images of those rows, in that order."""

@@ -18,6 +18,7 @@ from probe.datasets.indexing import Ratios, write_lists
 from probe.datasets.packing import pack_list
 from probe.datasets.recordio import MAGIC, RecordWriter, read_records
 from probe.errors import DataError, ImageError, UsageError
+from tests.datasets.conftest import LONG_AGO
 
 MakeFolder = Callable[..., Path]
 
@@ -228,6 +229,20 @@ def test_an_image_that_is_changed_or_broken_is_told(tmp_path: Path, images: list
     path.write_bytes(bytes(data))
     with pytest.raises(DataError, match="was changed since this command looked at it"):
         split.images.image(0)
+
+
+def test_records_that_cannot_be_read_are_left_out(tmp_path: Path, images: list[bytes]) -> None:
+    rows = [(n, labels(n % 2), one) for n, one in enumerate([*images, b"no image", images[0][:60]])]
+    path = write(tmp_path / "a.rec", rows)
+    os.utime(path, (LONG_AGO, LONG_AGO))
+    for _ in range(2):  # computed, and remembered
+        found = load(path, skip_bad=True, workers=2)
+        assert found.splits["train"].ids == [f"a.rec/{n}" for n in range(6)]
+        assert [one.id for one in found.skipped] == ["a.rec/6", "a.rec/7"]
+        assert found.skipped[0].reason.startswith("is not a JPEG")
+    write(path, [(0, labels(0), images[0]), (1, labels(1), b"no image")])
+    with pytest.raises(DataError, match=r"no image of '1' in train can be read \(a\.rec/1: is not"):
+        load(path, skip_bad=True)
 
 
 def test_images_of_records_can_be_read_in_another_process(
