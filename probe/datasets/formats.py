@@ -6,7 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from probe.datasets import archives, folder, listed, metadata_folder, records, shards, table
+from probe.datasets import (
+    archives,
+    arrow_images,
+    folder,
+    listed,
+    metadata_folder,
+    records,
+    shards,
+    table,
+)
 from probe.datasets.loading import Loading
 from probe.datasets.spec import Dataset
 
@@ -37,6 +46,13 @@ class Format:
 
 
 FORMATS = (
+    Format(
+        title="Parquet or Arrow files with a column of images",
+        endings=arrow_images.ENDINGS,
+        options=frozenset(("label", "split_column", "where", "unlabeled")),
+        takes=arrow_images.takes,
+        load=arrow_images.load_arrow,
+    ),
     Format(
         title="a list of images",
         endings=tuple(table.READERS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 from probe.datasets.image_files import is_leavings, shown
@@ -14,6 +15,7 @@ from probe.errors import DataError
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _OF = re.compile(r"[-_.]?\d+([-_.]?of[-_.]?\d+)?$")  # the number of a shard
 MOST_SHARDS = 1_000_000
+_LOOKED_AT = 10_000  # entries of a folder
 
 
 def is_pattern(place: Path) -> bool:
@@ -22,13 +24,13 @@ def is_pattern(place: Path) -> bool:
 
 
 def has_files(folder: Path, endings: Sequence[str]) -> bool:
-    """Whether a folder has files of these endings, and neither folders nor other large things.
+    """Whether a folder has files of these endings and no folders, judged from its first entries.
 
     So ``train.tar`` and ``test.tar`` in one folder are one dataset.
     """
     try:
         with os.scandir(folder) as entries:
-            there = [one for one in entries if not is_leavings(one.name)]
+            there = [one for one in islice(entries, _LOOKED_AT) if not is_leavings(one.name)]
             return any(_ends(one.name, endings) for one in there) and not any(
                 one.is_dir() for one in there
             )
