@@ -34,10 +34,10 @@ def stratified_parts(
     lacks this label most, among equals to the one that lacks rows most, then by chance. Rows
     without labels come last. A part that has its size takes no more, so that sizes are exact.
 
-    Units of several rows stay whole. They are dealt out large ones first, among equals those of the
-    rarest label, then by chance; each goes to the part that lacks its labels, and rows, most in
-    proportion, which is the one where the squares of what is lacking shrink most. The last unit of
-    a part may go beyond its size.
+    Units of several rows stay whole. They are dealt out before single rows, large ones first, among
+    equals those of the rarest label, then by chance; each goes to the part that lacks its labels,
+    and rows, most in proportion, which is the one where the squares of what is lacking shrink most.
+    The last unit of a part may go beyond its size.
 
     Parameters
     ----------
@@ -238,11 +238,14 @@ class _Dealer:
         """Return each unit's part."""
         counts = self._counts
         order = self._random.permutation(len(counts))
-        if len(counts) and counts.weights.max() > 1:
-            return self._deal_large_first(order)
+        if (large := order[counts.weights[order] > 1]).size:
+            self._deal_large_first(large)
         turn = np.empty(len(order), np.intp)
         turn[order] = np.arange(len(order))
-        left = counts.holders.copy()  # units that have the label and are not dealt yet
+        # units that have the label and are not dealt yet
+        left = np.bincount(
+            counts.label[self._part_of[counts.unit] < 0], minlength=len(counts.holders)
+        )
         while left.any():
             label = int(np.where(left > 0, left, left.max() + 1).argmin())
             own = counts.with_label(label)
@@ -251,11 +254,12 @@ class _Dealer:
                 self._give(unit, label)
                 for other, _ in counts.of(unit):
                     left[other] -= 1
-        for unit in order[self._part_of[order] < 0].tolist():
+        rest = (self._part_of[order] < 0) & (counts.weights[order] > 0)  # a number may be unused
+        for unit in order[rest].tolist():
             self._give(unit, None)
         return self._part_of
 
-    def _deal_large_first(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+    def _deal_large_first(self, order: NDArray[np.intp]) -> None:
         counts = self._counts
         rarest = np.full(len(counts), len(counts))
         np.minimum.at(rarest, counts.unit, counts.holders[counts.label])
@@ -269,7 +273,6 @@ class _Dealer:
                     lacks += sum(n * self._wanted[part][one] / totals[one] for one, n in of)
                     best = max(best, (lacks, part), key=lambda one: one[0])
             self._put(unit, best[1])
-        return self._part_of
 
     def _give(self, unit: int, label: int | None) -> None:
         open_parts = [part for part, room in enumerate(self._room) if room > 0]

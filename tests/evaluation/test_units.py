@@ -153,6 +153,18 @@ def test_thousands_of_classes_are_dealt_in_memory_that_is_linear_in_them() -> No
     assert (1 in parts[0].tolist()) == (0 in parts[0].tolist())
 
 
+@pytest.mark.parametrize("pairs", [0, 1, 5, 40])
+def test_a_few_copies_leave_the_other_rows_stratified(pairs: int) -> None:
+    y = np.repeat(np.arange(3), 100)
+    units = np.arange(300)
+    units[:pairs] = units[pairs : 2 * pairs]
+    for seed in range(5):
+        _, held_out = validation_split(y, 0.15, seed, units)
+        assert np.abs(np.bincount(y[held_out]) - 15).max() <= 1
+        for _, fold in fold_split(y, 5, seed, units=units):
+            assert np.abs(np.bincount(y[fold]) - 20).max() <= 1
+
+
 def test_a_draw_takes_whole_units_and_a_larger_one_holds_it() -> None:
     random = np.random.default_rng(0)
     units = np.repeat(np.arange(40), 5)
