@@ -264,13 +264,15 @@ class _Dealer:
         rarest = np.full(len(counts), len(counts))
         np.minimum.at(rarest, counts.unit, counts.holders[counts.label])
         order = order[np.lexsort((rarest[order], -counts.weights[order]))]
-        totals, n_rows = counts.totals.tolist(), int(counts.weights.sum())
+        sizes, shares = list(self._room), [list(wanted) for wanted in self._wanted]
         for unit, weight in zip(order.tolist(), counts.weights[order].tolist(), strict=True):
             of, best = counts.of(unit), (-np.inf, -1)
             for part in self._random.permutation(len(self._room)).tolist():
                 if self._room[part] > 0:
-                    lacks = weight * self._room[part] / n_rows
-                    lacks += sum(n * self._wanted[part][one] / totals[one] for one, n in of)
+                    lacks = _gain(weight, self._room[part], sizes[part])
+                    lacks += sum(
+                        _gain(n, self._wanted[part][one], shares[part][one]) for one, n in of
+                    )
                     best = max(best, (lacks, part), key=lambda one: one[0])
             self._put(unit, best[1])
 
@@ -288,3 +290,8 @@ class _Dealer:
         wanted = self._wanted[part]
         for other, count in self._counts.of(unit):
             wanted[other] -= float(count)
+
+
+def _gain(count: float, lacking: float, share: float) -> float:
+    """Return how far (lacking)^2 / share shrinks where a part is given so many rows."""
+    return count * (2 * lacking - count) / max(share, 1e-9)

@@ -122,6 +122,18 @@ def test_units_stay_whole_and_classes_keep_their_shares(seed: int) -> None:
     assert uneven(folds) <= uneven(list(others)) + 0.05
 
 
+@pytest.mark.parametrize(("n_classes", "n_rows"), [(2, 40), (10, 600), (100, 5000)])
+def test_one_copy_among_all_rows_takes_no_class_its_share(n_classes: int, n_rows: int) -> None:
+    labels = np.arange(n_rows) % n_classes
+    units = np.arange(n_rows)
+    units[1 + n_classes] = 1  # a picture that is there twice
+    for seed in range(5):
+        train, held_out = validation_split(labels, 0.2, seed, units)
+        counts = np.bincount(labels[held_out], minlength=n_classes)
+        assert len(train) + len(held_out) == n_rows
+        assert np.abs(counts - n_rows / n_classes / 5).max() <= 1
+
+
 def test_a_class_of_one_unit_is_trained_on() -> None:
     y = np.array([0] * 10 + [1] * 10 + [2] * 4)
     units = np.array([*range(10), *range(10, 20), 20, 20, 20, 20])
