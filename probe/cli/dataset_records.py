@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from probe.cli import complete
-from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, DatasetRoot, Seed, cache_folder
 from probe.cli.pass_options import SkipBad, Workers
+from probe.cli.reading import takes_reading
+from probe.core.reading import AS_IT_IS, ReadOptions
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 
 
+@takes_reading
 def index(
     dataset: Annotated[
         str,
@@ -57,6 +60,9 @@ def index(
         int, typer.Option(min=1, help="Number of lists that each is divided into.")
     ] = 1,
     seed: Seed = 42,
+    dataset_root: DatasetRoot = None,
+    reading: ReadOptions = AS_IT_IS,
+    workers: Workers = None,
     skip_bad: SkipBad = False,
     overwrite: Overwrite = False,
     cache_dir: CacheDir = None,
@@ -67,14 +73,28 @@ def index(
     Each class gives its share to --val and --test. A dataset with splits of its own keeps them.
     The names of the classes are written beside the lists, in the order of the labels.
     """
+    from probe.core.options import default_workers
     from probe.datasets import load_dataset
     from probe.datasets.indexing import Ratios, write_lists
     from probe.datasets.number_labels import NAME_FILES
-    from probe.runs.grouping import related_images
+    from probe.errors import UsageError
+    from probe.runs.grouping import NEAR, related_images
     from probe.screen import console
 
     ratios = Ratios(val=val, test=test)
-    found = load_dataset(dataset, cache_dir=cache_folder(cache_dir), skip_bad=skip_bad)
+    if NEAR in (group or ()):
+        raise UsageError(
+            f"--group {NEAR} compares features, which are not computed here; name a column or a "
+            "file (copies of one picture always come into one list)"
+        )
+    found = load_dataset(
+        dataset,
+        root=dataset_root,
+        reading=reading,
+        cache_dir=cache_folder(cache_dir),
+        skip_bad=skip_bad,
+        workers=workers or default_workers(),
+    )
     prefix = _prefix(dataset, out)
     units = None
     if val or test:
@@ -180,7 +200,7 @@ def pack(
     Order and labels are those of the list. Files are packed byte for byte, unless an option has
     them encoded anew. Every image is decoded once: one that cannot be read is refused.
     """
-    from probe.core.machine import usable_cores
+    from probe.core.options import default_workers
     from probe.datasets.packing import Recoding, pack_list
     from probe.errors import UsageError
     from probe.screen import console
@@ -199,7 +219,7 @@ def pack(
             packed = pack_list(
                 one.expanduser(), out,
                 root=dataset_root, recoding=recoding, skip_bad=skip_bad,
-                workers=workers or min(usable_cores(), 8), overwrite=overwrite,
+                workers=workers or default_workers(), overwrite=overwrite,
                 started=partial(_started, bar, task), advanced=partial(bar.advance, task),
             )  # fmt: skip
         for bad in packed.skipped:

@@ -1,0 +1,91 @@
+"""From a folder of photographs to MXNet's records and back, as typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.command import probe
+
+
+@pytest.fixture
+def birds(tmp_path: Path) -> Path:
+    """A folder of 30 owls and 10 gulls, one twice, and a list of them with their sites."""
+    random = np.random.default_rng(0)
+    lines = ["path,label,site"]
+    for number in range(40):
+        name = "owl" if number % 4 else "gull"
+        path = tmp_path / "my birds" / name / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (6, 9, 3), np.uint8)).save(path)
+        lines.append(f"{name}/{path.name},{name},{number % 10}")
+    copy = tmp_path / "my birds" / "owl" / "99.png"
+    copy.write_bytes((tmp_path / "my birds" / "owl" / "01.png").read_bytes())
+    (tmp_path / "my birds" / "list.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "my birds"
+
+
+def test_index_and_pack(birds: Path) -> None:
+    here = birds.parent
+    said = probe("dataset index", birds, "--val", "0.2", "--test", "0.2", cwd=here).stdout
+    assert "labels  0 is gull, 1 is owl, as classes.txt says" in said
+    next_command = said.split("next    probe ")[1].strip()
+    assert next_command == (
+        "dataset pack 'my birds_train.lst' 'my birds_val.lst' 'my birds_test.lst'"
+    )
+    lists = [here / f"my birds_{name}.lst" for name in ("train", "val", "test")]
+    done = json.loads(probe("dataset pack", *lists, "--json", cwd=here).stdout)
+    assert [one["images"] for one in done["records"]] == [25, 8, 8]
+    folder = here / "records"
+    folder.mkdir()
+    for one in done["records"]:
+        Path(one["path"]).rename(folder / Path(one["path"]).name)
+    (here / "classes.txt").rename(folder / "classes.txt")
+    shown = json.loads(probe("dataset show", folder, "--json", cwd=here).stdout)
+    assert shown["classes"] == ["gull", "owl"]
+    assert shown["images"] == {"train": 25, "val": 8, "test": 8}
+    assert shown["counts"]["val"] == [2, 6]
+
+
+def test_copies_and_groups_come_into_one_list(birds: Path) -> None:
+    probe("dataset index", birds, "--test", "0.4", cwd=birds.parent)
+    texts = [(birds.parent / f"my birds_{name}.lst").read_text() for name in ("train", "test")]
+    assert sum("owl/01.png" in text and "owl/99.png" in text for text in texts) == 1
+
+
+def test_a_column_of_the_list_keeps_its_rows_together(birds: Path) -> None:
+    words = ["--val", "0.3", "--group", "site", "-o", birds / "by_site"]
+    probe("dataset index", birds / "list.csv", *words, cwd=birds)
+    sites = [
+        {int(Path(line.split("\t")[2]).stem) % 10 for line in path.read_text().splitlines()}
+        for path in (birds / "by_site_train.lst", birds / "by_site_val.lst")
+    ]
+    assert sites[0] | sites[1] == set(range(10))
+    assert not sites[0] & sites[1]
+    assert sites[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("index birds --val 2", "probe: --val 2: give a fraction from 0 and below 1"),
+        ("index birds --group site", "probe: --group is for --val or --test"),
+        ("index birds --val 0.2 --group duplicates", "compares features"),
+        ("index digits", "its images are not in files of their own"),
+        ("pack birds", "birds: is no .lst file; `probe dataset index FOLDER` writes one"),
+        ("pack none.lst", "none.lst: cannot be read: No such file or directory"),
+        ("pack a.lst b.lst -o c.rec", "--out c.rec names one file, and 2 lists are given"),
+        ("pack a.lst --quality 3", "--quality is for --resize or --color or --encoding"),
+        ("pack a.lst --encoding .png --quality 3", "--quality has no effect beside"),
+    ],
+)
+def test_what_makes_no_sense_is_told_in_one_line(words: str, told: str, birds: Path) -> None:
+    birds.rename(birds.with_name("birds"))
+    said = probe(f"dataset {words}", cwd=birds.parent, code=2).stderr
+    assert told in said
+    assert len(said.strip().splitlines()) == 1
+    assert [one.name for one in birds.parent.iterdir()] == ["birds"]
