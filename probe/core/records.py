@@ -264,10 +264,59 @@ class NpzFile:
         except Exception as error:
             raise self._damaged(error, f", array {shown(name)}") from error
 
+    def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int | None]:
+        """Return an array's shape and type, and where in the file its values lie, in C order.
+
+        None for the place where they are compressed, or in Fortran's order.
+
+        Raises
+        ------
+        DataError
+            It is damaged, or not made of plain numbers or text.
+        """
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                info = archive.getinfo(f"{name}.npy")
+                with archive.open(info) as member:
+                    shape, fortran, dtype = _header(member, info.file_size)
+                    start = member.tell()
+            if fortran or info.compress_type != zipfile.ZIP_STORED:
+                return shape, dtype, None
+            with self.path.open("rb") as file:
+                file.seek(info.header_offset + 26)  # lengths of its name and its extra field
+                lengths = file.read(4)
+            name_bytes, extra = lengths[0] | lengths[1] << 8, lengths[2] | lengths[3] << 8
+            return shape, dtype, info.header_offset + 30 + name_bytes + extra + start
+        except ProbeError:
+            raise
+        except Exception as error:
+            raise self._damaged(error, f", array {shown(name)}") from error
+
     def _damaged(self, error: Exception, what: str = "") -> DataError:
         return DataError(
             f"{self.path}{what}: not a readable .npz file of plain arrays ({in_one_line(error)})"
         )
+
+
+def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int | None]:
+    """Return shape and type of an .npy file's array, and where its values begin, in C order.
+
+    None for the place where they are in Fortran's order.
+
+    Raises
+    ------
+    DataError
+        It is damaged, or not made of plain numbers or text.
+    """
+    size = check_regular(path)
+    try:
+        with path.open("rb") as file:
+            shape, fortran, dtype = _header(file, size)
+            return shape, dtype, None if fortran else file.tell()
+    except Exception as error:
+        raise DataError(
+            f"{path}: not a readable .npy file of plain numbers ({in_one_line(error)})"
+        ) from error
 
 
 def read_npy(path: Path) -> NDArray[Any]:

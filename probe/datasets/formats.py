@@ -8,6 +8,7 @@ from pathlib import Path
 
 from probe.datasets import (
     archives,
+    arrays,
     arrow_images,
     folder,
     listed,
@@ -88,6 +89,13 @@ FORMATS = (
         options=frozenset(("label", "split_column", "where", "include", "exclude", "unlabeled")),
         takes=lambda place: _files(place, archives.ENDINGS),
         load=archives.load_archives,
+    ),
+    Format(
+        title="arrays of images and labels",
+        endings=arrays.ENDINGS,
+        options=frozenset(("label", "split_column", "where", "unlabeled")),
+        takes=lambda place: _files(place, arrays.ENDINGS),
+        load=arrays.load_arrays,
     ),
     Format(
         title="a folder of class folders",

@@ -257,7 +257,8 @@ def _columns(
     taken = splits.columns if splits else ()
     left = tuple(n for n in others if n not in taken)
     if by_class and not left:
-        raise DataError(f"{header} has no labels; {EXPECTED}")
+        how = "--unlabeled reads images without them" if image is None else EXPECTED
+        raise DataError(f"{header} has no labels; {how}")
     nameless = next((number for number in left if not names[number]), None)
     if by_class and nameless is not None:
         raise DataError(
