@@ -25,9 +25,11 @@ from probe.cache.features import FeatureSet
 from probe.cache.interchange import export_features, import_features
 from probe.cache.store import Store
 from probe.core.memo import Memo, stamp_of
+from probe.datasets import load_dataset
 from probe.datasets.cifar import CifarBinary, CifarPickle
 from probe.datasets.decode import decode
 from probe.datasets.idx import IdxFile
+from probe.datasets.recordio import MAGIC, RecordWriter
 from probe.datasets.table import read_table
 from probe.errors import ProbeError
 from probe.evaluation.learning_curve import SCHEMA as CURVE_SCHEMA
@@ -133,6 +135,33 @@ def _read_packed(packed: Any) -> None:
 def _idx(path: Path) -> None:
     path.write_bytes(struct.pack(">BBBBIII", 0, 0, 8, 3, 3, 5, 5) + bytes(75))
     path.with_name("labels").write_bytes(struct.pack(">BBBBI", 0, 0, 8, 1, 3) + bytes(3))
+
+
+def _records(path: Path) -> None:
+    """Write a file of records and its index: pictures with one label, one of them divided."""
+    images = []
+    for kind in ("PNG", "JPEG"):
+        _picture(kind)(path.with_name("picture"))
+        images.append(path.with_name("picture").read_bytes())
+    images.append(images[0] + bytes(-len(images[0]) % 4) + MAGIC)
+    records, index = path.with_suffix(".rec"), path.with_suffix(".idx")
+    with records.open("wb") as file, index.open("wb") as lines:
+        writer = RecordWriter(file, lines)
+        for number, image in enumerate(images):
+            writer.write(number, struct.pack("<f", number % 2), image)
+
+
+def _mxnet_list(path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        _picture("PNG")(path.with_name(name))
+    path.write_text("0\t0.000000\ta.png\n1\t1.000000\tb.png\n")
+
+
+def _read_images(path: Path) -> None:
+    for split in load_dataset(str(path), cache_dir=path.parent / "cache").splits.values():
+        split.images.content()
+        for row in range(len(split)):
+            split.images.image(row)
 
 
 def _picture(kind: str) -> Callable[[Path], None]:
@@ -268,6 +297,11 @@ READERS: dict[str, Reader] = {
         )
         for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
     },
+    "records": Reader(write=_records, read=_read_images, name="x.rec"),
+    "index of records": Reader(
+        write=_records, read=lambda p: _read_images(p.with_suffix(".rec")), name="x.idx"
+    ),
+    "MXNet's list": Reader(write=_mxnet_list, read=_read_images, name="x.lst"),
     "list": Reader(write=lambda p: p.write_text(LIST), read=read_table, name="x.csv"),
     "predict's list": Reader(
         write=lambda p: p.write_text(LIST), read=lambda p: find_images([str(p)]), name="x.txt"
