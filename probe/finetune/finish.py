@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.columns import Column
 from probe.core.files import replacing
 from probe.core.indexing import rows_of_ids
 from probe.core.records import write_record
@@ -163,7 +164,9 @@ def _agree(part: Part, head: BaseHead, p: NDArray[np.float32]) -> bool:
 
 
 def _predictions(split: Split, scored: Scored, units: NDArray[np.intp] | None) -> Predictions:
+    columns = {name: Column.of(cells) for name, cells in split.columns.items()}
     found = Predictions.of(split.ids, split.labels, scored.logits, units=units)
+    found = replace(found, columns=columns)
     if scored.kept is None:
         return found
     return replace(found, classes=scored.kept.classes, n_classes=scored.kept.n_classes)

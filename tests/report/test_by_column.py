@@ -72,7 +72,8 @@ def test_a_run_that_is_found_again_gets_the_columns_its_list_has_now(tmp_path: P
         per_class=PerClass(split="val", recall={}), created="",
     )  # fmt: skip
     entry = SimpleNamespace(provenance={"request": {"dataset": str(listed)}})
-    source = cast("Any", SimpleNamespace(entry=entry))
+    splits = {"train": SimpleNamespace(ids=names, columns={})}
+    source = cast("Any", SimpleNamespace(entry=entry, splits=splits))
     found = Subgroups.of(_with_columns(result, said, source).subgroups)
     assert found is not None
     worst, best = found.columns["site"].values
