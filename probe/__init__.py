@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         promote,
     )
     from probe.api.bundles import Bundle, evaluate, explain, export
-    from probe.api.datasets import show_dataset
+    from probe.api.datasets import show_dataset, split_dataset
     from probe.backbones.catalog import BACKBONES
     from probe.bench.record import load_bench
     from probe.cache.features import FeatureSet
@@ -98,6 +98,7 @@ _HOME = {
     "load_dataset": "probe.datasets",
     "prepare": "probe.extraction.request",
     "show_dataset": "probe.api.datasets",
+    "split_dataset": "probe.api.datasets",
 }
 
 __all__ = [
@@ -143,6 +144,7 @@ __all__ = [
     "prepare",
     "promote",
     "show_dataset",
+    "split_dataset",
 ]
 
 

@@ -1,19 +1,21 @@
-"""Datasets as Python has them: what `probe dataset` shows of one."""
+"""Datasets as Python has them: shown, and divided into splits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from probe.core.arguments import checked
 from probe.core.machine import AnyPath, state_folder
-from probe.core.options import default_workers
+from probe.core.options import default_workers, texts
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.datasets.in_memory import Data
     from probe.datasets.survey import Survey
+    from probe.runs.dataset_split import Divided
 
 READS = ("names", "files", "pixels")
 
@@ -79,3 +81,78 @@ def show_dataset(
         if sheet is not None:
             datasets.draw_sheet(found, Path(sheet))
     return survey
+
+
+@checked
+def split_dataset(
+    dataset: Data,
+    *,
+    val: float | None = None,
+    test: float | None = None,
+    group: str | Sequence[str] | None = None,
+    seed: int | None = None,
+    from_train: bool = False,
+    export: AnyPath | None = None,
+    dataset_root: str | Path | None = None,
+    skip_bad: bool = False,
+    reading: ReadOptions = AS_IT_IS,
+    workers: int | None = None,
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> Divided:
+    """Divide a dataset that has no splits into train, val and test, as `probe dataset split` does.
+
+    The split is stratified, and stored in the state folder by the images' content; from then on
+    every function that reads the dataset uses it. Of a dataset that is divided already, new images
+    are divided alike, and the others stay. Deleting the file `path` undoes it.
+
+    Parameters
+    ----------
+    dataset, dataset_root, skip_bad, reading
+        As in `extract`; images in memory have no place that a split could be stored for.
+    val, test : float, optional
+        Shares of all images, from 0 to below 1. Default: 0.15 each.
+    group : str or sequence of str, optional
+        Columns, or CSV files of ``id,group``, that say which images stay on one side.
+    seed : int, default=42
+        Of the random choice.
+    from_train : bool, default=False
+        Of a dataset that has val or test of its own: leave them, and take the other out of train.
+    export : path, optional
+        Also write images, labels and splits as this CSV.
+    workers : int, optional
+        Threads that hash images. Default: one a core, at most 8.
+    cache_dir, quiet
+        As in `extract`.
+
+    Returns
+    -------
+    Divided
+        ``path``, and ``images["train"]``: how many there are of each split.
+
+    Raises
+    ------
+    ProbeError
+        The dataset has such splits of its own, the shares make no sense, or it was divided by
+        others before.
+    """
+    from probe.datasets import given_dataset
+    from probe.runs.dataset_split import Wanted
+    from probe.screen import console, datasets
+
+    folder = state_folder(cache_dir)
+    with console.quiet(quiet):
+        found = given_dataset(dataset, cache_dir=folder)
+        if not isinstance(found, str):
+            raise UsageError(
+                f"{found.name}: images in memory have no place to store a split for; give their "
+                "files, or a mapping of train, val and test"
+            )
+        made, _ = datasets.split_shown(
+            found,
+            Wanted(val=val, test=test, group=texts(group), seed=seed, from_train=from_train),
+            cache_dir=folder, dataset_root=None if dataset_root is None else Path(dataset_root),
+            reading=reading, skip_bad=skip_bad, workers=workers or default_workers(),
+            export=None if export is None else Path(export),
+        )  # fmt: skip
+    return made

@@ -70,6 +70,9 @@ IDLE: dict[str, dict[str, tuple[str, ...]]] = {
     "bundle": dict.fromkeys(("--fold-heads", "--reject-rate", "--remember"), ("--backbone",)),
     "predict": {"--format": ("--json",)},
     "dataset pack": {"--quality": ("--encoding .png",)},
+    "dataset split": dict.fromkeys(
+        ("--val", "--test", "--group", "--seed", "--from-train", "--export"), ("--remove",)
+    ),
     "cache verify": {"NAME": ("--all",)},
     "cache sync": dict.fromkeys(("--batch-size", "--device"), ("--dry-run",)),
 }

@@ -14,6 +14,13 @@ from probe.cli.pass_options import Coarse, SkipBad, Workers
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
 
+Dataset = Annotated[
+    str,
+    typer.Argument(
+        help="A name, a folder, or a .csv or .tsv list.", autocompletion=complete.datasets
+    ),
+]
+
 app = command_app("Which datasets are known by name, and what one holds.")
 
 
@@ -55,12 +62,7 @@ def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
 @app.command(cls=Command, name="show")
 @takes_reading
 def show_dataset(
-    dataset: Annotated[
-        str,
-        typer.Argument(
-            help="A name, a folder, or a .csv or .tsv list.", autocompletion=complete.datasets
-        ),
-    ],
+    dataset: Dataset,
     read: Annotated[
         Literal["names", "files", "pixels"],
         typer.Option(
@@ -118,6 +120,85 @@ def show_dataset(
     if sheet is not None:
         console.stdout().print()
         console.facts(console.stdout(), {"sheet": console.place(sheet)})
+
+
+@app.command(cls=Command, name="split")
+@takes_reading
+def split_dataset(
+    dataset: Dataset,
+    val: Annotated[
+        float | None,
+        typer.Option(help="Share of all images that is val; 0 for none.", show_default="0.15"),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(help="Share of all images that is test; 0 for none.", show_default="0.15"),
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What belongs together and stays on one side: a column of the list (a patient), "
+            "or a CSV of `id,group`; repeat it for several. Exact copies always do."
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, max=2**32 - 1, help="Seed of the random choice.", show_default="42"),
+    ] = None,
+    from_train: Annotated[
+        bool,
+        typer.Option(
+            "--from-train",
+            help="Of a dataset that has val or test of its own: leave them, and take the other "
+            "out of train.",
+        ),
+    ] = False,
+    remove: Annotated[
+        bool,
+        typer.Option("--remove", help="Remove the dataset's stored split; no image is touched."),
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write images, labels and splits as this CSV, a dataset itself.",
+            dir_okay=False,
+        ),
+    ] = None,
+    dataset_root: DatasetRoot = None,
+    reading: ReadOptions = AS_IT_IS,
+    skip_bad: SkipBad = False,
+    workers: Workers = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Divide a dataset that has no splits into train, val and test, for every command.
+
+    The split is stratified, and stored by the images' content: moving or renaming files changes
+    nothing. Run it again after images were added: the new ones are divided, the others stay.
+    """
+    from probe.core.options import default_workers
+    from probe.runs.dataset_split import Wanted
+    from probe.screen import console, datasets
+
+    folder = cache_folder(cache_dir)
+    if remove:
+        path = datasets.remove_split(
+            dataset, cache_dir=folder, dataset_root=dataset_root, reading=reading
+        )
+        if as_json:
+            console.print_json({"removed": str(path)})
+        else:
+            console.facts(console.stdout(), {"removed": console.place(path)})
+        return
+    wanted = Wanted(val=val, test=test, group=tuple(group or ()), seed=seed, from_train=from_train)
+    made, divided = datasets.split_shown(
+        dataset, wanted, cache_dir=folder, dataset_root=dataset_root, reading=reading,
+        skip_bad=skip_bad, workers=workers or default_workers(), export=export,
+    )  # fmt: skip
+    if as_json:
+        console.print_json(made.to_json())
+    else:
+        datasets.show_split(made, divided, dataset, folder)
 
 
 app.command(cls=Command, name="index")(dataset_records.index)

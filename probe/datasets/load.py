@@ -25,6 +25,7 @@ from probe.datasets.packed import PackedImages
 from probe.datasets.sample import sample
 from probe.datasets.shards import is_pattern
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
+from probe.datasets.stored_split import split_by_place, with_stored_split
 from probe.errors import DataError, UnknownNameError, UsageError
 from probe.evaluation.task import task_of
 
@@ -44,6 +45,7 @@ def load_dataset(
     reading: ReadOptions = AS_IT_IS,
     coarse: bool = False,
     download: bool = True,
+    stored_split: bool = True,
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Dataset:
@@ -75,6 +77,9 @@ def load_dataset(
         The 20 superclasses of CIFAR-100.
     download : bool, default=True
         False: never touch the network. It is not touched either when the files are there.
+    stored_split : bool, default=True
+        Divide the train images by the split that `probe dataset split` stored for the dataset,
+        where there is one; see `probe.datasets.stored_split`.
     workers : int, default=1
         Threads that hash and check image files.
     progress : callable, optional
@@ -101,14 +106,16 @@ def load_dataset(
     memo = Memo(cache_dir / "memo.sqlite")
     if name_or_folder in DATASETS:
         spec = DATASETS[name_or_folder]
-        _check_splits(spec.name, splits, spec.splits)
+        divided = stored_split and split_by_place(spec.name, cache_dir) is not None
+        if not divided:
+            _check_splits(spec.name, splits, spec.splits)
         reading.check(spec.name, "a dataset with a name", frozenset())
         if root is not None and not any(layout.sources for layout in spec.layouts):
             raise UsageError(f"{spec.name} comes with scikit-learn; leave out --dataset-root")
         base = cache_dir / "datasets" / spec.name if root is None else root.expanduser()
         dataset = load_named(
-            spec, base,
-            splits=splits, coarse=coarse, download=download, memo=memo, progress=progress,
+            spec, base, splits=None if divided else splits, coarse=coarse,
+            download=download, memo=memo, progress=progress,
         )  # fmt: skip
     else:
         place, form = _place(name_or_folder, root=root, coarse=coarse)
@@ -118,9 +125,10 @@ def load_dataset(
             options=reading,
         )  # fmt: skip
         dataset = form.load(place, loading)
-        _check_splits(name_or_folder, splits, tuple(dataset.splits))
     for each in dataset.splits.values():
         _check_ids(dataset.name, each)
+    if stored_split:
+        dataset = with_stored_split(dataset, name_or_folder, cache_dir, skip_bad=skip_bad)
     dataset = chosen_images(dataset, splits=splits, per_class=per_class, limit=limit, seed=seed)
     if alike := lookalikes(dataset.classes):
         log.warning("%s: %s", dataset.name, alike)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets import Dataset, Split
+from probe.core.files import unwritable
+from probe.core.reading import ReadOptions
+from probe.datasets import Dataset, Split, load_dataset
 from probe.datasets.copies import copies_in_words
 from probe.datasets.notes import WORDS
+from probe.datasets.stored_split import file_of, find_split, place_of
 from probe.datasets.survey import Pictures, Read, Spread, Survey, survey
 from probe.errors import ProbeError, UsageError
 from probe.evaluation.task import task_of
 from probe.report.contact_sheet import Cell, draw_contact_sheet
 from probe.report.thumbnails import thumbnail
+from probe.runs.dataset_split import Divided, Wanted, divide, write_list
 from probe.screen import console
 
 log = logging.getLogger(__name__)
@@ -54,6 +59,12 @@ def show_counts(found: Survey) -> None:
     if found.numbering:
         facts["classes"] = found.numbering
     console.facts(out, facts)
+    show_table(found)
+
+
+def show_table(found: Survey) -> None:
+    """Print how many images of each class each split has."""
+    out = console.stdout()
     rows = [
         [label, *(f"{counts[number]:,}" for counts in found.counts.values())]
         for number, label in enumerate(found.classes)
@@ -129,6 +140,81 @@ def _spread(values: Spread) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
+
+
+def split_shown(
+    name: str,
+    wanted: Wanted,
+    *,
+    cache_dir: Path,
+    dataset_root: Path | None,
+    reading: ReadOptions,
+    skip_bad: bool,
+    workers: int,
+    export: Path | None = None,
+) -> tuple[Divided, Dataset]:
+    """Divide a dataset and store the split, and return what was made and the divided dataset."""
+    load = partial(
+        load_dataset, name, root=dataset_root, cache_dir=cache_dir, reading=reading,
+        skip_bad=skip_bad, workers=workers,
+    )  # fmt: skip
+    found = load(stored_split=False, progress=console.download_bar)
+    train = found.splits.get("train", ())
+    console.stderr().print(f"hashing {len(train):,} images")
+    made = divide(found, name, wanted, cache_dir=cache_dir, skip_bad=skip_bad)
+    divided = load()
+    if export is not None:
+        write_list(divided, export)
+    return made, divided
+
+
+def show_split(made: Divided, divided: Dataset, name: str, cache_dir: Path) -> None:
+    """Print what a dataset was divided into."""
+    out = console.stdout()
+    recipe = made.recipe
+    facts = {
+        "split": ", ".join(f"{split} {count:,}" for split, count in made.images.items()),
+        "asked": f"val {recipe.val:g}, test {recipe.test:g}, seed {recipe.seed}",
+        "together": " and ".join(["exact copies", *recipe.group]),
+    }
+    total = sum(made.images.values())
+    if made.added < total:
+        facts["added"] = f"{made.added:,} images; the others stay where they were"
+    if made.gone:
+        facts["gone"] = f"{made.gone:,} images of before are not in the dataset now"
+    if made.moved_from:
+        facts["moved"] = f"its split was made where it was {made.moved_from}"
+    facts["stored"] = f"{console.place(made.path)}, by content: files may be moved and renamed"
+    console.facts(out, facts)
+    show_table(survey(divided, read="names"))
+    undo = console.command("dataset", "split", name, "--remove", cache_dir=cache_dir)
+    console.facts(out, {"used by": "every command that reads the dataset", "undo": undo})
+
+
+def remove_split(
+    name: str, *, cache_dir: Path, dataset_root: Path | None, reading: ReadOptions
+) -> Path:
+    """Remove the split that is stored for a dataset, and return the file that held it.
+
+    Raises
+    ------
+    UsageError
+        There is none.
+    """
+    path = file_of(place_of(name), cache_dir)
+    if not path.is_file():
+        found = load_dataset(
+            name, root=dataset_root, cache_dir=cache_dir, reading=reading, stored_split=False
+        )
+        stored = find_split(found, name, cache_dir)
+        if stored is None:
+            raise UsageError(f"--remove: no split is stored for {name}")
+        path = stored.path
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    return path
 
 
 def draw_sheet(dataset: Dataset, path: Path) -> None:

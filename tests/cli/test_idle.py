@@ -20,6 +20,7 @@ COMMANDS = dict(commands())
 REQUIRED = {
     "bench": ["--backbones", "vgg16"], "predict": ["b", "i"], "evaluate": ["b", "-d", "d"],
     "explain": ["b", "i"], "dataset index": ["d"], "dataset pack": ["l"],
+    "dataset split": ["d"],
 }  # fmt: skip
 
 # An option of which nobody has asked when it has no effect is in none of these tables, and fails.
@@ -38,8 +39,8 @@ ALWAYS = {
     "--older-than", "--unused", "--partial", "--dry-run", "--repair", "--codec", "--features",
     "--labels", "--ids", "--classes", "--mirror", "--record", "--weights", "--preprocess",
     "--mean", "--resize", "--fold-heads", "--refit", "--freeze", "--show-batch", "--remember",
-    "--reject-rate", "--format", "--read", "--sheet", "--val", "--test", "--shuffle", "--chunks",
-    "--encoding", "--color",
+    "--reject-rate", "--format", "--read", "--sheet", "--remove", "--val", "--test", "--shuffle",
+    "--chunks", "--encoding", "--color",
 }  # fmt: skip
 # Refused, or spoken of, where the head, the data or the run is known.
 LATER = {
