@@ -58,6 +58,10 @@ class Column(Sequence[str]):
         own = Column.of(values)
         return Column(own.values, own.codes[self.codes])
 
+    def used(self) -> NDArray[np.intp]:
+        """Return the places of the values that some row has."""
+        return np.flatnonzero(np.bincount(self.codes, minlength=len(self.values)))
+
     def counts(self) -> dict[str, int]:
         """Return how many rows have each value that some row has."""
         counts = np.bincount(self.codes, minlength=len(self.values)).tolist()
@@ -101,24 +105,40 @@ class Column(Sequence[str]):
         return f"<column of {len(self):,} rows, {len(self.values):,} values>"
 
 
-def stacked(parts: Sequence[tuple[Mapping[str, Sequence[str]], int]]) -> dict[str, Column]:
-    """Return the columns of several tables one below the other.
+def stacked(name: str, parts: Sequence[tuple[Mapping[str, Sequence[str]], int]]) -> Column:
+    """Return a column of several tables one below the other.
 
     Parameters
     ----------
     parts : sequence of (columns, number of rows)
-        A column that one of them lacks has empty cells there.
+        One that lacks the column has empty cells there.
     """
-    found = {}
-    for name in dict.fromkeys(name for columns, _ in parts for name in columns):
-        values: list[str] = []
-        codes = []
-        for columns, count in parts:
-            own = Column.of(columns[name]) if name in columns else Column.empty(count)
-            codes.append(own.codes + np.uint32(len(values)))
-            values += own.values
-        whole = Column.of(values)  # a value of several parts is one
-        found[name] = Column(whole.values, whole.codes[np.concatenate(codes)])
+    own = [
+        Column.of(columns[name]) if name in columns else Column.empty(count)
+        for columns, count in parts
+    ]
+    if len(own) == 1:
+        return own[0]
+    starts = np.cumsum([0, *(len(one.values) for one in own)])
+    # a value of several parts is one
+    whole = Column.of([value for one in own for value in one.values])
+    places = [one.codes + np.uint32(start) for one, start in zip(own, starts, strict=False)]
+    return Column(whole.values, whole.codes[np.concatenate(places)])
+
+
+def names_of(tables: Iterable[Mapping[str, object]]) -> list[str]:
+    """Return the names of the columns that some of the tables have, in their order."""
+    return list(dict.fromkeys(name for columns in tables for name in columns))
+
+
+def free_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
+    """Return what columns are called beside others: one whose name is taken ends with ``_``."""
+    found, used = dict[str, str](), set(taken)
+    for name in names:
+        found[name] = name
+        while found[name] in used:
+            found[name] += "_"
+        used.add(found[name])
     return found
 
 

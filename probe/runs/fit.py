@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from probe.cache.joining import Joined
 from probe.core.files import hold
 from probe.core.run_folders import new_run_folder, note_outside_run
@@ -16,7 +18,7 @@ from probe.errors import UsageError
 from probe.evaluation.learning_curve import PICTURE as LEARNING_CURVE
 from probe.evaluation.learning_curve import Point, save_learning_curve
 from probe.evaluation.mistakes import check_both_sides
-from probe.evaluation.parts import HeadData, Part, SplitPlan, plan_splits
+from probe.evaluation.parts import HeadData, Part, Rows, SplitPlan, plan_splits
 from probe.evaluation.predictions import save_predictions
 from probe.evaluation.splitting import VAL_SIZE
 from probe.evaluation.two_classes import check_recall, count_positives, positive_class
@@ -27,7 +29,7 @@ from probe.figures.learning import draw_learning_curve
 from probe.figures.two_curves import draw_two_curves
 from probe.heads import save_head
 from probe.heads.history import save_history
-from probe.runs.columns import columns_of, ids_of, of_rows
+from probe.runs.columns import columns_of, ids_of
 from probe.runs.draws import check_curve, learning_curve, n_fits
 from probe.runs.grouping import read_weights
 from probe.runs.head_request import HeadRequest, require_two_classes
@@ -169,7 +171,7 @@ def fit_head(
         params = {**run.result.params, "sample_weight": request.sample_weight}
         run = replace(run, result=replace(run.result, params=params))
     if any(columns.values()):
-        run = _with_columns(run, data.train, joined, columns)
+        run = _with_columns(run, plan, data.train, ids_of(joined), columns)
     if wanted is None:
         return run
     curve = learning_curve(
@@ -180,18 +182,30 @@ def fit_head(
 
 
 def _with_columns(
-    run: HeadRun, train: Part, joined: Joined, columns: Mapping[str, Mapping[str, Column]]
-) -> HeadRun:
+    run: HeadRun, plan: SplitPlan, train: Part, ids: Mapping[str, Sequence[str]],
+    columns: Mapping[str, Mapping[str, Column]],
+) -> HeadRun:  # fmt: skip
     """Return a run whose predictions have the columns of their images, with figures by them."""
+    places = {"val": plan.val, "test": plan.test, "oof": plan.train}
+
+    def taken(
+        every: Mapping[str, Mapping[str, Column]], rows: Rows | None, repeats: int = 1
+    ) -> dict[str, Column]:
+        if rows is None:
+            return {}
+        numbers = np.arange(len(ids[rows.split])) if rows.rows is None else rows.rows
+        numbers = np.tile(numbers, repeats)
+        return {name: one.take(numbers) for name, one in every[rows.split].items()}
+
     said = {
-        split: replace(one, columns=of_rows(columns, joined, split, one.ids.tolist()))
+        split: replace(one, columns=taken(columns, places[split], one.repeats))
         for split, one in run.predictions.items()
     }
     split, result = run.result.per_class.split, run.result
     if split in said:
-        told = columns_to_tell(columns, ids_of(joined))
-        own = of_rows(told, joined, split, said[split].ids.tolist())
-        learnt = of_rows(told, joined, "train", train.ids)
+        told = columns_to_tell(columns, ids)
+        own = taken(told, places[split], said[split].repeats)
+        learnt = taken(told, plan.train)
         found = describe(said[split], split, own, train, learnt, seed=result.seed)
         result = replace(result, subgroups=found)
     return replace(run, predictions=said, result=result)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.columns import Column, stacked
+from probe.core.columns import Column, names_of, stacked
 from probe.errors import UsageError
 from probe.evaluation.units import Groups, Related, group_rows, relate
 from probe.runs.columns import Columns, columns_of, ids_of
@@ -135,13 +135,10 @@ def related_images(
     return relate({name: split.images.content() for name, split in splits.items()}, groups)
 
 
-def _names(columns: Columns) -> list[str]:
-    return list(dict.fromkeys(name for one in columns.values() for name in one))
-
-
 def _called(text: str, columns: Columns) -> str | None:
     """Return the column of that name, in any case."""
-    return next((one for one in _names(columns) if one.casefold() == text.casefold()), None)
+    names = names_of(columns.values())
+    return next((one for one in names if one.casefold() == text.casefold()), None)
 
 
 def _column(name: str, columns: Mapping[str, Sequence[str]], count: int) -> Column:
@@ -156,12 +153,20 @@ def names_no_column(wanted: Sequence[str]) -> bool:
 
 def hint(columns: Columns, ids: Ids) -> str | None:
     """Return a line about a column whose rows seem to belong together; None where there is none."""
-    every = stacked([(columns[split], len(each)) for split, each in ids.items()])
-    likely = [name for name, column in every.items() if _repeats(name, column)]
+    parts = [(columns[split], len(each)) for split, each in ids.items()]
+    likely = {}
+    for name in names_of(columns.values()):
+        most = max(len(Column.of(one[name]).used()) for one, _ in parts if name in one)
+        rare = most * LEAST_ROWS > sum(count for _, count in parts)  # a text: not to be counted
+        if rare and not TELLING.search(name.casefold()):
+            continue
+        counts = _known(stacked(name, parts))
+        if _repeats(name, counts):
+            likely[name] = counts
     if not likely:
         return None
-    name = max(likely, key=lambda one: (bool(TELLING.search(one.casefold())), -likely.index(one)))
-    counts = _known(every[name])
+    name = next((one for one in likely if TELLING.search(one.casefold())), next(iter(likely)))
+    counts = likely[name]
     return (
         f"the table of these images has a column {name!r}, {len(counts):,} values on "
         f"{sum(counts.values()):,} images: if images of one value belong together (a patient, a "
@@ -174,9 +179,8 @@ def _known(column: Column) -> dict[str, int]:
     return {value: count for value, count in column.counts().items() if value}
 
 
-def _repeats(name: str, column: Column) -> bool:
+def _repeats(name: str, counts: Mapping[str, int]) -> bool:
     """Whether a column's values repeat over rows like a patient's, not like a kind's."""
-    counts = _known(column)
     rows, values = sum(counts.values()), len(counts)
     if TELLING.search(name.casefold()):
         return 2 <= values < rows
@@ -185,7 +189,7 @@ def _repeats(name: str, column: Column) -> bool:
 
 
 def _there_is_none(columns: Columns) -> str:
-    if names := _names(columns):
+    if names := names_of(columns.values()):
         return (
             f"there is no such file, and the images have no such column; their columns are "
             f"{', '.join(names)}; {RENEW}"
@@ -213,7 +217,7 @@ def read_weights(column: str, ids: Ids, columns: Columns) -> dict[str, NDArray[n
     """
     name = _called(column, columns)
     if name is None:
-        names = ", ".join(_names(columns))
+        names = ", ".join(names_of(columns.values()))
         why = f"the images have no such column; their columns are {names}; {RENEW}" if names else (
             "weights are a column of a table of images, and no table says anything of these"
         )  # fmt: skip

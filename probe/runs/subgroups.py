@@ -7,6 +7,7 @@ no proof: a column that comes of the label (a treatment) looks the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.columns import Column, stacked
+from probe.core.columns import Column, names_of, stacked
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.streaming import StreamedRows
@@ -81,8 +82,12 @@ def columns_to_tell(columns: Columns, ids: Mapping[str, Sequence[str]]) -> Told:
         Of the same splits.
     """
     sizes = [len(each) for each in ids.values()]
+    parts = [(columns[split], size) for split, size in zip(ids, sizes, strict=True)]
     found: dict[str, Column] = {}
-    for name, column in stacked([(columns[split], len(ids[split])) for split in ids]).items():
+    for name in names_of(columns.values()):
+        if any(name in one and _is_text(Column.of(one[name])) for one, _ in parts):
+            continue  # many words: not to be counted
+        column = stacked(name, parts)
         there = column.counts()
         there.pop("", None)
         if 2 <= len(there) <= MOST_VALUES and sum(n >= LEAST_ROWS for n in there.values()) >= 2:
@@ -94,6 +99,18 @@ def columns_to_tell(columns: Columns, ids: Mapping[str, Sequence[str]]) -> Told:
         split: {name: column[end - size : end] for name, column in found.items()}
         for split, size, end in zip(ids, sizes, ends, strict=True)
     }
+
+
+def _is_text(column: Column) -> bool:
+    """Whether a column has more values than are told of, and the first one is no number."""
+    used = column.used()
+    if len(used) <= MOST_VALUES + 1:
+        return False
+    first = next(value for place in used.tolist() if (value := column.values[place]))
+    try:
+        return not math.isfinite(float(first))
+    except ValueError:
+        return True
 
 
 def _quarters(counts: Mapping[str, int]) -> dict[str, str] | None:

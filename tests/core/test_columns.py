@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from probe.core.columns import Column, decode_columns, encode_columns, stacked
+from probe.core.columns import Column, decode_columns, encode_columns, free_names, names_of, stacked
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 CELLS = st.lists(TEXT | st.sampled_from(["", "a", "a\0", "zoë", '"\n\\', "\x1f"]), max_size=30)
@@ -26,6 +26,7 @@ def test_rows_are_those_of_a_list(cells: list[str], data: st.DataObject) -> None
     assert list(column.map([one.upper() for one in column.values])) == [x.upper() for x in cells]
     assert column == cells
     assert some.compact() == some
+    assert {some.values[place] for place in some.used().tolist()} == set(some)
     assert column != [*cells, "more"]
 
 
@@ -46,10 +47,17 @@ def test_what_is_encoded_is_decoded_and_equal_columns_are_equal_bytes(
 
 def test_columns_below_one_another() -> None:
     parts = [({"site": ["x", "y"], "age": ["1", "2"]}, 2), ({}, 1), ({"site": ["y", "z", "x"]}, 3)]
-    found = stacked(parts)
-    assert found == {"site": ["x", "y", "", "y", "z", "x"], "age": ["1", "2", "", "", "", ""]}
-    assert sorted(found["site"].values) == ["", "x", "y", "z"]
-    assert stacked([]) == stacked([({}, 3)]) == {}
+    assert names_of(one for one, _ in parts) == ["site", "age"]
+    site = stacked("site", parts)
+    assert site == ["x", "y", "", "y", "z", "x"]
+    assert sorted(site.values) == ["", "x", "y", "z"]
+    assert stacked("age", parts) == ["1", "2", "", "", "", ""]
+    assert stacked("age", parts[:1]) == ["1", "2"]
+
+
+def test_names_that_are_taken() -> None:
+    found = free_names(["label", "site", "label_"], ["id", "label"])
+    assert found == {"label": "label_", "site": "site", "label_": "label__"}
 
 
 GOOD = encode_columns({"site": ["x", "y", "x"]}, 3)

@@ -75,6 +75,13 @@ def test_columns_of_few_values_are_told_of_and_numbers_in_quarters() -> None:
     assert counts.tolist() == [20, 20, 20, 20]
 
 
+def test_values_that_only_other_rows_have_do_not_count() -> None:
+    names = Column.of([f"n{row}" for row in range(200)] + ["a", "b"] * 40)
+    few = names.take(np.arange(200, 280))
+    assert columns_to_tell({"test": {"who": few}}, {"test": ["i"] * 80}) == {"test": {"who": few}}
+    assert columns_to_tell({"test": {"who": names}}, {"test": ["i"] * 280}) == {"test": {}}
+
+
 def tinted(agree: float, seed: int = 0) -> tuple[Part, Column]:
     """Return features of four classes, and a tint that goes with the label at that rate."""
     random = np.random.default_rng(seed)

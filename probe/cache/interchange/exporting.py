@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from probe.cache.features import FeatureSet, FeatureSplit
 from probe.cache.key import canonical_json
+from probe.core.columns import free_names, names_of
 from probe.core.files import replacing
 from probe.errors import DataError, UsageError
 from probe.evaluation.task import task_of, task_of_splits
@@ -107,7 +108,7 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
         **(one_label if task.exclusive else {"labels": pa.list_(pa.string())}),
         "features": pa.list_(kind, width),
     }
-    named = _free_names([n for split in entry.splits.values() for n in split.columns], own)
+    named = free_names(names_of(split.columns for split in entry.splits.values()), own)
     schema = pa.schema(
         {**own, **dict.fromkeys(named.values(), pa.string())},
         metadata={
@@ -133,17 +134,6 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
                 ]
                 writer.write_batch(pa.record_batch(columns, schema=schema))
                 start = stop
-
-
-def _free_names(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
-    """Return what each column of a table is called beside others."""
-    found, used = dict[str, str](), set(taken)
-    for name in dict.fromkeys(names):
-        found[name] = name
-        while found[name] in used:
-            found[name] += "_"
-        used.add(found[name])
-    return found
 
 
 def _texts_of(pa: Any, split: FeatureSplit, name: str, start: int, stop: int) -> Any:
