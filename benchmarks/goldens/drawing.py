@@ -51,6 +51,12 @@ def image(size: int) -> NDArray[np.uint8]:
     return np.floor((unit + 1) * 128).astype(np.uint8)
 
 
+def images(count: int, size: int) -> NDArray[np.uint8]:
+    """Return several pictures, uint8, (count, size, size, 3)."""
+    units = [_uniform(f"image {i}", size * size * 3) for i in range(count)]
+    return np.floor((np.stack(units).reshape(count, size, size, 3) + 1) * 128).astype(np.uint8)
+
+
 def digest(features: NDArray[Any]) -> list[float]:
     """Return 32 numbers: number i of the features, flattened, goes to sum i mod 32 with a sign.
 
@@ -80,6 +86,21 @@ def write(name: str, versions: Mapping[str, str], models: Mapping[str, Mapping[s
     head = f'{{"versions": {json.dumps(dict(versions))}, "models": {{\n'
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.json").write_text(f"{head}{lines}\n}}}}\n")
+
+
+def write_rows(name: str, versions: Mapping[str, str], rows: Mapping[str, NDArray[Any]]) -> None:
+    """Write what a network gave at some layers, to 7 digits, a layer a line."""
+    lines = [
+        f"{json.dumps(layer)}: {json.dumps({'shape': value.shape, 'values': _short(value)})}"
+        for layer, value in rows.items()
+    ]
+    inside = ",\n".join(lines)
+    head = f'{{"versions": {json.dumps(dict(versions))}, "layers": {{\n'
+    (FOLDER / f"{name}.json").write_text(f"{head}{inside}\n}}}}\n")
+
+
+def _short(value: NDArray[Any]) -> list[float]:
+    return [float(f"{one:.7g}") for one in value.reshape(-1).tolist()]
 
 
 def _uniform(name: str, count: int) -> NDArray[np.float32]:
