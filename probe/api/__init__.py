@@ -267,7 +267,7 @@ def _entries(
             preprocess=None if preprocess is None else str(preprocess), cache_dir=folder,
             command=current.get().text, **same,
         )  # fmt: skip
-        prepared = prepare(request, progress=console.download_bar)
+        prepared = prepare(request, progress=console.download_bar, keep=True)
         reuse: Literal["entry", "nothing"] = "nothing" if overwrite else "entry"
         return list(run_pass(prepared, Store(folder), reuse=reuse).entries)
 

@@ -36,7 +36,7 @@ def extract(
     from probe.screen.passes import run_pass
 
     reuse: Reuse = "nothing" if overwrite else "entry"
-    prepared = prepare(options.request(), progress=download_bar)
+    prepared = prepare(options.request(), progress=download_bar, keep=True)
     with interruptible():
         outcome = run_pass(prepared, Store(options.folder), reuse=reuse)
     if as_json:

@@ -79,15 +79,19 @@ def decode_file(path: str) -> NDArray[np.uint8]:
 def read_file(path: str) -> bytes:
     """Return a file's bytes; raise ImageError where it cannot be read or is too large."""
     try:
-        with open_file(path) as file:
-            return file.read(os.fstat(file.fileno()).st_size) or b""
+        with open_file(path, buffering=0) as file:
+            left = os.fstat(file.fileno()).st_size
+            data = file.read(left) or b""
+            while (left := left - len(data)) > 0 and (more := file.read(left)):
+                data += more  # a system may give a large file in parts
+            return data
     except MemoryError as error:
         raise ImageError(path, "takes more memory than there is") from error
     except OSError as error:
         raise ImageError(path, f"cannot be opened: {error.strerror or error}") from error
 
 
-def open_file(path: str) -> IO[bytes]:
+def open_file(path: str, *, buffering: int = -1) -> IO[bytes]:
     """Open an image file; raise ImageError where it cannot be opened or is too large."""
     try:
         status = os.stat(path)
@@ -96,7 +100,8 @@ def open_file(path: str) -> IO[bytes]:
         if status.st_size > MAX_BYTES:
             size = f"{status.st_size / 2**30:,.1f} GiB"
             raise ImageError(path, f"has {size}, more than the 1 GiB that an image may take")
-        return open(path, "rb", opener=_opener)  # not blocking: it may have become a pipe since
+        # not blocking: it may have become a pipe since
+        return open(path, "rb", buffering=buffering, opener=_opener)
     except ImageError:
         raise
     except (OSError, ValueError) as error:  # the latter for a NUL in the name
@@ -142,7 +147,7 @@ def decode(data: bytes, name: str, notes: Notes | None = None) -> NDArray[np.uin
     ):
         _check_size(image, name)
         prepare(image, data, name)
-        with large_image(image.width * image.height):
+        with LargeImage(image.width * image.height):
             pixels = _pixels(image, data, seen)
         image.close()  # frees its memory now: it may be part of a reference cycle
         return pixels
@@ -229,7 +234,7 @@ def decode_pillow(image: PillowImage, name: str) -> NDArray[np.uint8]:
         if (data := _file_behind(image)) is not None:
             return decode(data, name)
         _check_transparency(image, name)
-        with large_image(image.width * image.height):
+        with LargeImage(image.width * image.height):
             return _pixels(image, None, Reading(name=name, notes=Notes()))
 
 
@@ -269,25 +274,12 @@ def _check_transparency(image: PillowImage, name: str) -> None:
         )  # fmt: skip
 
 
-@contextmanager
-def within_memory(name: str) -> Iterator[None]:
-    """Turn a MemoryError on one image into an ImageError, so that the others can go on.
-
-    A large image keeps its share of the memory budget until the block ends.
-    """
-    try:
-        with one_image():
-            yield
-    except MemoryError as error:
-        raise ImageError(name, "takes more memory than there is") from error
-
-
 def _check_size(image: PillowImage, name: str) -> None:
-    sides = f"{image.width} x {image.height}"
-    if not image.width * image.height:
-        raise ImageError(name, f"is empty ({sides} pixels)")
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(name, f"has {sides} pixels, too many to read")
+    width, height = image.size
+    if not width * height:
+        raise ImageError(name, f"is empty ({width} x {height} pixels)")
+    if width * height > MAX_PIXELS:
+        raise ImageError(name, f"has {width} x {height} pixels, too many to read")
 
 
 def _pixels(image: PillowImage, data: bytes | None, seen: Reading) -> NDArray[np.uint8]:
@@ -421,7 +413,7 @@ def _has_more(image: Any) -> bool:
 def _failures(name: str, data: bytes = b"") -> Iterator[None]:
     image_module = _pillow()
     try:
-        with within_memory(name):
+        with WithinMemory(name):
             yield
     except ImageError:
         raise
@@ -524,12 +516,14 @@ def _rgb(image: PillowImage, low: NDArray[np.uint8] | None, seen: Reading) -> ND
 
 def _copied(image: PillowImage) -> NDArray[np.uint8]:
     """Return an RGB image's pixels, converted in parts, since Pillow copies what it converts."""
-    pixels = np.empty((image.height, image.width, 3), np.uint8)
-    step = max(PART // image.width, 1)
-    for top in range(0, image.height, step):
-        bottom = min(top + step, image.height)
-        part = image if step >= image.height else image.crop((0, top, image.width, bottom))
-        pixels[top:bottom] = np.asarray(part)
+    width, height = image.size
+    step = max(PART // width, 1)
+    if step >= height:
+        return np.array(image)
+    pixels = np.empty((height, width, 3), np.uint8)
+    for top in range(0, height, step):
+        bottom = min(top + step, height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, width, bottom)))
     return pixels
 
 
@@ -608,28 +602,54 @@ TOGETHER = 2**26  # pixels of large images at a time
 
 _changed = threading.Condition()
 _used = 0
-_mine = threading.local()  # depth of `one_image` in this thread, and the pixels it holds
+_mine = threading.local()  # depth of `OneImage` in this thread, and the pixels it holds
 
 
-@contextmanager
-def one_image() -> Iterator[None]:
-    """Keep this thread's share of the memory budget until the block ends."""
-    _mine.depth = getattr(_mine, "depth", 0) + 1
-    try:
-        yield
-    finally:
+class OneImage:
+    """Keep this thread's share of the memory budget until the block ends.
+
+    A class, as it runs several times an image: a generator takes three times as long.
+    """
+
+    def __enter__(self) -> None:
+        _mine.depth = getattr(_mine, "depth", 0) + 1
+
+    def __exit__(self, *error: object) -> None:
         _mine.depth -= 1
         if not _mine.depth:
             _give_back()
 
 
-@contextmanager
-def large_image(pixels: int) -> Iterator[None]:
-    """Wait until the memory budget has room for an image; `one_image` keeps it until its end."""
-    with one_image():
-        if pixels > SMALL:
-            _take(pixels)
-        yield
+class LargeImage(OneImage):
+    """Wait until the memory budget has room for an image; `OneImage` keeps it until its end."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        if self._pixels > SMALL:
+            try:
+                _take(self._pixels)
+            except BaseException:  # Ctrl-C while it waits
+                self.__exit__()
+                raise
+
+
+class WithinMemory(OneImage):
+    """Turn a MemoryError on one image into an ImageError, so that the others can go on.
+
+    A large image keeps its share of the memory budget until the block ends.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__()
+        raised = error[1] if error else None
+        if isinstance(raised, MemoryError):
+            raise ImageError(self._name, "takes more memory than there is") from raised
 
 
 def _take(pixels: int) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from probe.core.files import hold, replacing
-from probe.datasets.decode import MAX_PIXELS, decode, read_file, within_memory
+from probe.datasets.decode import MAX_PIXELS, WithinMemory, decode, read_file
 from probe.datasets.image_files import format_of
 from probe.datasets.lst import LST, ImageList, images_root, read_lst
 from probe.datasets.number_labels import NAME_FILES
@@ -223,7 +223,7 @@ def _images(
     def read(row: int) -> bytes | ImageError:
         place = os.path.join(base, listed.paths[row])
         try:
-            with within_memory(place):
+            with WithinMemory(place):
                 data = read_file(place)
                 pixels = decode(data, place)
                 return data if recoding is None else recoding.encoded(pixels, place)

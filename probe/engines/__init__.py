@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -113,6 +114,7 @@ def default_engine(device: str = "auto", spec: BackboneSpec | None = None) -> st
 def make_engine(
     spec: BackboneSpec, parameters: Parameters, cuts: Cuts, preprocess: PreprocessSpec, *,
     batch_size: int | None, views: int = 1, engine: str = "auto", device: str = "auto",
+    ahead: bool = False,
 ) -> Engine:  # fmt: skip
     """Return a backbone cut at some layers, with its weights, on one device or several.
 
@@ -132,6 +134,8 @@ def make_engine(
     device : str, default="auto"
         ``auto``, ``cpu``, ``gpu``, ``gpu:1``, or ``gpu:0,1`` for batches that go to two in turn;
         for ONNX Runtime also ``cuda``, ``cuda:1``, ``cuda:0,1``, ``dml`` (DirectML) and ``coreml``.
+    ahead : bool, default=False
+        Return before a CPU's network is ready; see `OnnxEngine`.
 
     Raises
     ------
@@ -158,7 +162,7 @@ def make_engine(
         from probe.engines.onnx.devices import choose_devices
         from probe.engines.onnx.engine import OnnxEngine
 
-        kind = OnnxEngine
+        kind = partial(OnnxEngine, ahead=ahead)
     devices = choose_devices(device)
     gpu = not {"cpu", "python"} & set(devices)
     size = batch_size or default_batch_size(preprocess.size, gpu=gpu)

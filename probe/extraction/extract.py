@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -29,7 +30,7 @@ from probe.cache.needed import in_words, needed_entries
 from probe.cache.pending import Draft, unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
-from probe.datasets.decode import within_memory
+from probe.datasets.decode import WithinMemory
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
 from probe.engines import Engine
@@ -312,15 +313,15 @@ def _collected(
 def _loader(job: Job) -> Callable[[int], UInt8Image]:
     """Return a function that loads view v of row r, asked for as r * views + v."""
     starts, views = starts_of(job.tables), job.views
-    names, firsts = list(starts), np.array(list(starts.values()))
+    splits, firsts = [job.dataset.splits[name] for name in starts], list(starts.values())
     kept = threading.local()  # the views of the row that this thread decoded last
 
     def load(number: int) -> UInt8Image:
         row, view = divmod(number, views)
         if getattr(kept, "row", None) != row:
-            split = int(np.searchsorted(firsts, row, side="right")) - 1
-            here, place = job.dataset.splits[names[split]], row - int(firsts[split])
-            with within_memory(here.ids[place]):
+            split = bisect_right(firsts, row) - 1
+            here, place = splits[split], row - firsts[split]
+            with WithinMemory(here.ids[place]):
                 image = here.images.image(place)
                 kept.views = image_views(image, job.preprocess, job.cuts[0].key.views)
             kept.row = row

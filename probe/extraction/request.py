@@ -11,6 +11,7 @@ import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,7 @@ class Prepared:
         """
         deepest = last_of(cuts)
         loaded = self.weights.load(self.backbone, deepest)
+        self.weights.last_read.forget()
         named = {cut.key.parameters for cut in self.job.cuts if cut.layer == deepest}
         if named and loaded.digest not in named:
             place = self.weights.path or self.weights.name
@@ -188,9 +190,13 @@ class Prepared:
         return loaded
 
     def engine_for(
-        self, cuts: Sequence[tuple[Layer, Pool]], loaded: Loaded | None = None
+        self,
+        cuts: Sequence[tuple[Layer, Pool]],
+        loaded: Loaded | None = None,
+        *,
+        ahead: bool = False,
     ) -> Engine:
-        """Return the engine for some of the job's cuts."""
+        """Return the engine for some of the job's cuts; `ahead` as of `make_engine`."""
         return make_engine(
             self.backbone,
             (loaded or self.load(cuts)).parameters,
@@ -200,16 +206,20 @@ class Prepared:
             views=self.job.views,
             engine=str(self.job.provenance["engine"]),
             device=self.request.device,
+            ahead=ahead,
         )
 
 
-def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
+def prepare(request: Request, *, progress: Progress | None = None, keep: bool = False) -> Prepared:
     """Find the dataset and the weights of a request and decide layers, sizes and keys.
 
     Parameters
     ----------
     progress : callable, optional
         Gives the bar that follows a dataset's download; see `load_dataset`.
+    keep : bool, default=False
+        Whether parameters that had to be read stay in memory until `Prepared.load`, where a pass
+        follows at once.
 
     Raises
     ------
@@ -232,22 +242,27 @@ def prepare(request: Request, *, progress: Progress | None = None) -> Prepared:
     for layer in layers:
         backbone.check_size(layer, preprocess.size)
     pool = pool_called(request.pool)
-    cuts = [
-        (layer, resolve_pool(layer, pool), weights.digest(backbone, layer, memo))
-        for layer in layers
-    ]
-    dataset = requested_dataset(request, progress=progress)
-    job = decide(
-        dataset,
-        backbone,
-        preprocess,
-        cuts,
-        dtype=request.dtype,
-        views=request.views,
-        provenance=provenance_of(request, backbone, dataset, weights, preprocess),
-    )
-    job = replace(job, provenance={**job.provenance, "engine": _engine_of(request, job)})
-    check_first_use(weights, backbone, cache_dir=request.cache_dir, memo=memo)
+    # the check has all it needs, and runs beside the hashing of the images
+    with weights.last_read.keeping(beyond=keep), ThreadPoolExecutor(1, "check") as beside:
+        cuts = [
+            (layer, resolve_pool(layer, pool), weights.digest(backbone, layer, memo))
+            for layer in layers
+        ]
+        checked = beside.submit(
+            check_first_use, weights, backbone, cache_dir=request.cache_dir, memo=memo
+        )
+        dataset = requested_dataset(request, progress=progress)
+        job = decide(
+            dataset,
+            backbone,
+            preprocess,
+            cuts,
+            dtype=request.dtype,
+            views=request.views,
+            provenance=provenance_of(request, backbone, dataset, weights, preprocess),
+        )
+        job = replace(job, provenance={**job.provenance, "engine": _engine_of(request, job)})
+        checked.result()
     return Prepared(
         request=request,
         dataset=dataset,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from probe.core.html import Html
 from probe.datasets import Split
-from probe.datasets.decode import within_memory
+from probe.datasets.decode import WithinMemory
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
 from probe.errors import UsageError
@@ -170,7 +170,7 @@ def evaluate(
     def load(row: int) -> NDArray[np.uint8]:
         if contents[row] is not None:
             return nothing
-        with within_memory(split.ids[row]):
+        with WithinMemory(split.ids[row]):
             return predictor.pack(split.images.image(row))
 
     answers: list[Answers] = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets import BadImage, decode
-from probe.datasets.decode import read_file, within_memory
+from probe.datasets.decode import WithinMemory, read_file
 from probe.datasets.image_inputs import file_content
 from probe.datasets.notes import Notes
 from probe.datasets.prefetch import load_batches
@@ -74,7 +74,7 @@ def predict_images(
 
     def load(row: int) -> NDArray[np.uint8]:
         try:
-            with within_memory(images[row]):
+            with WithinMemory(images[row]):
                 data = read_file(images[row])
                 if predictor.has_cached_features and predictor.is_cached(
                     content := file_content(data)

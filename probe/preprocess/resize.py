@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,6 +19,7 @@ STRIP = 64  # times the crop's area: of a larger resized image only the crop is 
 PART = 2**24  # bytes of an image that are handed to Pillow at once
 PRECISION = 22  # fractional bits of Pillow's weights
 STRIDE = 2**16  # positions that are summed at once
+ONE_ORDER = int(PIL.__version__.partition(".")[0]) <= 13  # later releases may choose another
 WIDE = 16  # times the crop's width: of a wider image the columns in use are selected first
 
 Taps = tuple[NDArray[np.intp], NDArray[np.float32]]  # source pixels and weights, (taps, target)
@@ -141,12 +143,15 @@ def _pillow(image: UInt8Image, grid: Grid, size: int, method: Image.Resampling) 
 
     Pillow rounds to 8 bits between its pass over the rows and its pass over the columns, so their
     order moves pixels by a grey level. Releases differ in which goes first; each pass alone is the
-    same in all of them, so they are asked for one by one, in the order of Pillow 13.
+    same in all of them, so they are asked for one by one, in the order of Pillow 13, but where all
+    releases up to it change the width first.
     """
     top, left = grid.offset(size)
     if grid.height * grid.width > STRIP * size * size:
         return _strip(image, grid, size, method)
-    if _height_first(image, grid):
+    if ONE_ORDER and image.size <= PART and not _height_first(image, grid):
+        whole = Image.fromarray(image).resize((grid.width, grid.height), method)
+    elif _height_first(image, grid):
         whole = _parts(image, 1, lambda part: part.resize((part.width, grid.height), method))
     elif image.shape[1] != grid.width:
         whole = _parts(image, 0, lambda part: part.resize((grid.width, part.height), method))

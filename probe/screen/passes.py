@@ -247,7 +247,7 @@ def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) ->
     loaded = prepared.load(cuts)
     if loaded.omitted:
         console.facts(console.stderr(), {"note    ": ", ".join(loaded.omitted)})
-    return prepared.engine_for(cuts, loaded)
+    return prepared.engine_for(cuts, loaded, ahead=True)
 
 
 def _facts(prepared: Prepared) -> dict[str, str]:

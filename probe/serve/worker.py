@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from probe.bundle import Bundle
 from probe.core.short_repr import short_repr
-from probe.datasets.decode import decode, within_memory
+from probe.datasets.decode import WithinMemory, decode
 from probe.datasets.notes import Notes
 from probe.predict import Prediction, Predictor
 from probe.predict.explain import nearest_remembered
@@ -121,7 +121,7 @@ class Worker:
     def _answer(self, task: _Task) -> Answer:
         started = time.perf_counter()
         check_pixels(task.data, self._limits)
-        with within_memory("image"):
+        with WithinMemory("image"):
             packed = self._predictor.pack(decode(task.data, "image", notes := Notes()))[None]
         features = self._predictor.features(packed, [None])
         prediction = prediction_of(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,10 +66,9 @@ def hash_file(path: Path) -> Digests:
         hashlib.md5(usedforsecurity=False),
         hashlib.sha1(usedforsecurity=False),
     )
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            for hasher in hashers:
-                hasher.update(block)
+    with path.open("rb") as file, ThreadPoolExecutor(len(hashers)) as pool:
+        while block := file.read(1 << 22):  # large enough that handing it over takes no time
+            list(pool.map(lambda hasher, data=block: hasher.update(data), hashers))
     return Digests(*(hasher.hexdigest() for hasher in hashers))
 
 

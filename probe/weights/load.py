@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,10 +117,18 @@ def random_parameters(seed: int, backbone: BackboneSpec, layer: Layer) -> Loaded
     return Loaded(parameters, ("random parameters",), parameter_digest(parameters))
 
 
-def weights_digest(path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
+def weights_digest(
+    path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo,
+    load: Callable[[], Loaded] | None = None,
+) -> str:  # fmt: skip
     """Return the digest of `load_parameters`, from the memo if the file has not changed.
 
     If it is in the memo, the file is not read and MXNet is not imported.
+
+    Parameters
+    ----------
+    load : callable, optional
+        What `load_parameters` returns; the caller may keep it.
 
     Raises
     ------
@@ -128,7 +136,8 @@ def weights_digest(path: Path, backbone: BackboneSpec, layer: Layer, memo: Memo)
         As `load_parameters`.
     """
     kind = f"parameters:{backbone.name}:{layer.name}:{CONVERSION}{_beside(path)}"
-    return remembered(path, kind, memo, lambda: load_parameters(path, backbone, layer).digest)
+    load = load or (lambda: load_parameters(path, backbone, layer))
+    return remembered(path, kind, memo, lambda: load().digest)
 
 
 def random_digest(seed: int, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:

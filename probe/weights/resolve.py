@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -29,6 +29,7 @@ from probe.weights.digest import file_digests, remembered
 from probe.weights.families.caffenet import CONVERTED
 from probe.weights.fit import fit_classifier, fit_file, fitting_backbones
 from probe.weights.foreign import open_network
+from probe.weights.last_read import LastRead
 from probe.weights.load import (
     Loaded,
     held_layers,
@@ -87,6 +88,8 @@ class ResolvedWeights:
         The catalog entry whose digest the file has, if any.
     decided_by : str
         How the preprocessing was chosen.
+    last_read : LastRead
+        What was read of the file last; copies with another preprocessing share it.
     """
 
     name: str
@@ -95,18 +98,23 @@ class ResolvedWeights:
     spec: WeightsSpec | None
     preprocess: PreprocessSpec
     decided_by: Decision
+    last_read: LastRead = field(default_factory=LastRead, repr=False, compare=False)
 
     def digest(self, backbone: BackboneSpec, layer: Layer, memo: Memo) -> str:
         """Return the digest of the parameters up to a layer; see `weights_digest`."""
         if self.path is not None:
-            return weights_digest(self.path, backbone, layer, memo)
+            return weights_digest(
+                self.path, backbone, layer, memo, lambda: self.load(backbone, layer)
+            )
         assert self.seed is not None
         return random_digest(self.seed, backbone, layer, memo)
 
     def load(self, backbone: BackboneSpec, layer: Layer) -> Loaded:
         """Return the parameters up to a layer; see `load_parameters`."""
-        if self.path is not None:
-            return load_parameters(self.path, backbone, layer)
+        if (path := self.path) is not None:
+            return self.last_read.load(
+                path, backbone, layer, lambda: load_parameters(path, backbone, layer)
+            )
         assert self.seed is not None
         return random_parameters(self.seed, backbone, layer)
 

@@ -17,10 +17,10 @@ from probe.datasets.decode import (
     MAX_BYTES,
     SMALL,
     TOGETHER,
+    LargeImage,
+    WithinMemory,
     decode,
     decode_file,
-    large_image,
-    within_memory,
 )
 from probe.datasets.files import FileImages
 from probe.datasets.notes import Notes, warn_of_unusual
@@ -71,8 +71,8 @@ def test_large_images_wait_for_each_other() -> None:
     most, now, lock = [0], [0], threading.Lock()
 
     def work(pixels: int) -> None:
-        with within_memory("x"):
-            with large_image(pixels):
+        with WithinMemory("x"):
+            with LargeImage(pixels):
                 pass
             with lock:  # held until the work on the image ends, not only its decoding
                 now[0] += pixels
@@ -89,7 +89,7 @@ def test_large_images_wait_for_each_other() -> None:
         thread.join(20)
     assert not any(thread.is_alive() for thread in threads)
     assert most[0] <= TOGETHER * 2  # the largest alone
-    with large_image(TOGETHER * 2), large_image(TOGETHER * 2):
+    with LargeImage(TOGETHER * 2), LargeImage(TOGETHER * 2):
         pass  # one thread does not wait for itself
 
 

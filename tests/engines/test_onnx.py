@@ -134,6 +134,26 @@ def test_parameters_that_do_not_fit_end_in_one_line() -> None:
         OnnxEngine(network, parameters, preprocess, batch_size=1, device="cpu")
 
 
+def test_an_engine_that_opens_ahead_runs_alike_and_tells_with_its_rows_what_is_wrong() -> None:
+    preprocess = TORCHVISION.with_size(32)
+    network = cut_network(RESNET, [(GAP, "none")], preprocess)
+    parameters = draw_parameters(RESNET, GAP)
+    whole = OnnxEngine(network, parameters, preprocess, batch_size=80)
+    ahead = OnnxEngine(network, parameters, preprocess, batch_size=80, ahead=True)
+    batches = [images(80), images(1), images(40)]
+    tickets = [ahead.submit(batch) for batch in batches]  # at once, whether or not it is open
+    for batch, ticket in zip(batches, tickets, strict=True):
+        np.testing.assert_array_equal(
+            ahead.collect(ticket)[0], whole.collect(whole.submit(batch))[0]
+        )
+    parameters["features.0.weight"] = np.ones((2, 2), np.float32)
+    broken = OnnxEngine(network, parameters, preprocess, batch_size=1, ahead=True)
+    for _ in range(2):
+        ticket = broken.submit(images(1))
+        with pytest.raises(EngineError, match=r"^ONNX Runtime stopped: .*see `probe doctor`$"):
+            broken.collect(ticket)
+
+
 def test_an_engine_is_named_or_the_usual_one() -> None:
     assert default_engine() == "onnx"
     with pytest.raises(UsageError, match="--engine torch: expected auto, onnx or mxnet"):

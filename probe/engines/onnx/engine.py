@@ -20,6 +20,7 @@ from probe.preprocess.spec import PreprocessSpec
 Ticket = tuple[int, list[Future[list[NDArray[np.float32]]]]]  # images added; the parts' outputs
 
 LEAST = 8  # images of a part of a batch: fewer read all weights for little work
+USUAL = 32  # images of a part where there are enough: the maps of more leave the CPU's cache
 SMALL = 1024  # bytes; such arrays stay in the model, where shape inference sees them
 
 
@@ -28,7 +29,8 @@ class OnnxEngine:
 
     On a CPU a batch is split into parts that run side by side, on a thread each where there are
     enough images. Threads of one run wait for each other at every operation, and for whichever of
-    them shares its core with a thread that decodes.
+    them shares its core with a thread that decodes. A large batch has more parts than threads: they
+    need less memory, and at its end no thread waits long for another.
 
     Parameters
     ----------
@@ -42,6 +44,9 @@ class OnnxEngine:
         One device, see `probe.engines.onnx.devices.choose_devices`.
     optimize : bool, default=True
         Fuse and fold operations; without, each runs as it is written.
+    ahead : bool, default=False
+        Return while ONNX Runtime still prepares the network, so that images can be decoded
+        meanwhile; `collect` raises what is raised here otherwise.
 
     Raises
     ------
@@ -55,7 +60,7 @@ class OnnxEngine:
 
     def __init__(
         self, network: NetworkGraph, parameters: Parameters, preprocess: PreprocessSpec, *,
-        batch_size: int, device: str = "cpu", optimize: bool = True,
+        batch_size: int, device: str = "cpu", optimize: bool = True, ahead: bool = False,
     ) -> None:  # fmt: skip
         self.batch_size, self.device, self.devices = batch_size, device, 1
         parts = min(computing_threads(), batch_size // LEAST) if device == "cpu" else 1
@@ -79,6 +84,8 @@ class OnnxEngine:
         self._optimize, self._outputs = optimize, list(network.outputs)
         self._left = list[Any]()
         self._start()
+        if not ahead:
+            self._session.result()
 
     def _start(self) -> None:
         options = onnxruntime.SessionOptions()
@@ -91,9 +98,9 @@ class OnnxEngine:
         options.add_external_initializers(
             large, [onnxruntime.OrtValue.ortvalue_from_numpy(self._arrays[name]) for name in large]
         )
-        self._session = open_session(self._model, options, self.device)
         # batches compute while others are decoded
         self._pool, self._process = ThreadPoolExecutor(self._parts, "onnx"), os.getpid()
+        self._session = self._pool.submit(open_session, self._model, options, self.device)
 
     def submit(self, batch: NDArray[np.uint8]) -> Ticket:
         """Start a forward pass; see `Engine.submit`."""
@@ -103,13 +110,17 @@ class OnnxEngine:
             self._start()
         parts = self._split(batch)
         return sum(map(len, parts)) - len(batch), [
-            self._pool.submit(run_session, self._session, self._outputs, {INPUT: part})
-            for part in parts
+            self._pool.submit(self._run, part) for part in parts
         ]
+
+    def _run(self, part: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        # opening was submitted first, so that no part can keep it from a thread
+        return run_session(self._session.result(), self._outputs, {INPUT: part})
 
     def _split(self, batch: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         if self._size is None:
-            return np.array_split(batch, min(self._parts, len(batch)))
+            parts = max(self._parts, len(batch) // USUAL)
+            return np.array_split(batch, min(parts, len(batch)))
         runs = -(-len(batch) // self._size)
         return np.split(filled(batch, runs * self._size), runs)
 
