@@ -960,12 +960,19 @@ class Run:
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the columns of `predictions`."""
-        from probe.cache.file import read_header
-        from probe.cache.joining import parse_features_name
-        from probe.cache.store import Store
+        from probe.runs.answers import classes_of_run
 
-        names, _ = parse_features_name(self.result.entry)
-        return tuple(read_header(Store(self.cache_dir).choose(names[0]).path).classes)
+        return classes_of_run(self.result, self.cache_dir)
+
+    def to_csv(self, path: AnyPath) -> None:
+        """Write a row for each prediction, as `probe runs show --csv` does.
+
+        Its columns are ``image``, ``split``, ``label``, ``answer``, ``probability`` and ``right``,
+        and those of the table that the images are from.
+        """
+        from probe.runs.answers import write_run_answers
+
+        write_run_answers(self.folder, self.result, self.cache_dir, Path(path))
 
     @property
     def parent(self) -> str | None:

@@ -13,6 +13,7 @@ import typer
 from probe.cli.options import (
     AsJson,
     CacheDir,
+    Csv,
     DatasetName,
     DatasetRoot,
     Group,
@@ -62,6 +63,7 @@ def evaluate(
     device: Device = "auto",
     cache_dir: CacheDir = None,
     positive: Positive = None,
+    csv: Csv = None,
     as_json: AsJson = False,
 ) -> None:
     """Score a bundle on a labelled dataset; classes are matched by name.
@@ -94,6 +96,8 @@ def evaluate(
         workers=workers or default_workers(), name=str(bundle),
         command="probe " + shlex.join(sys.argv[1:]),
     )  # fmt: skip
+    if csv is not None:
+        outcome.to_csv(csv)
     if as_json:
         console.print_json({"bundle": str(bundle), **outcome.to_json()})
         return

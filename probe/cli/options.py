@@ -67,6 +67,13 @@ Positive = Annotated[
         show_default="the second class",
     ),
 ]  # fmt: skip
+Csv = Annotated[
+    Path | None,
+    typer.Option(
+        "--csv", dir_okay=False,
+        help="Write a row an image: label, answer, and what the table of the images says of it.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 
 

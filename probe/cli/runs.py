@@ -20,11 +20,12 @@ from probe.cache.store import Entry, Store
 from probe.cli import complete
 from probe.cli.commands import Command, command_app
 from probe.cli.head_figures import LABEL_NAMES, NAMES, about_run, after_run, show_metrics
-from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.cli.options import AsJson, CacheDir, Csv, cache_folder
 from probe.core.plain import to_plain
 from probe.core.run_folders import outside_runs
 from probe.errors import DataError, UsageError
 from probe.evaluation.pairs import Pair
+from probe.runs.answers import write_run_answers
 from probe.runs.kept import Kept, compare_runs, kept_runs, needed_runs, read_tag, write_tag
 from probe.runs.results import (
     METRIC_WORDS,
@@ -201,12 +202,16 @@ def _bench_json(path: Path, one: Bench | str) -> dict[str, Any]:
 
 
 @app.command(cls=Command, name="show")
-def show_run(run: Run = None, cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
+def show_run(
+    run: Run = None, csv: Csv = None, cache_dir: CacheDir = None, as_json: AsJson = False
+) -> None:
     """Show a run's figures, its parameters, and where its features came from."""
     folder = cache_folder(cache_dir)
     found = _folder(folder, run) if run is not None else console.chosen(default_run(folder))
     result = read_run(found)
     tag = read_tag(found)
+    if csv is not None:
+        write_run_answers(found, result, folder, csv)
     if as_json:
         console.print_json({"run": str(found), "tag": tag, **result.to_dict()})
         return

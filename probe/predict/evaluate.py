@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from probe.datasets.decode import WithinMemory
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
 from probe.errors import UsageError
+from probe.evaluation.answer_table import Answered, write_answers
 from probe.evaluation.many import Blocks
 from probe.evaluation.parts import Part
+from probe.evaluation.predictions import Predictions
 from probe.evaluation.scored import (
     Scored,
     describe_labels,
@@ -71,6 +74,13 @@ class Evaluation:
     n_images : int
     test_evaluations : int or None
         How often these test images were scored until now; None for another split.
+    classes : tuple of str
+        Of the bundle, in the order of the probabilities.
+    answers : intp, (n_images,), or uint8, (n_images, n_classes)
+        Number of the class that each image is answered; multi-label: 1 for each label.
+    predictions : Predictions or None
+        Of each image, with its id and what a table says of it; None where rows were given without
+        a dataset.
     """
 
     scored: Scored
@@ -89,6 +99,9 @@ class Evaluation:
     split: str = ""
     n_images: int = 0
     test_evaluations: int | None = None
+    classes: tuple[str, ...] = ()
+    answers: NDArray[Any] | None = None
+    predictions: Predictions | None = None
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{METRIC_WORDS.get(name, name)} {figure_text(name, value)}"
@@ -103,6 +116,19 @@ class Evaluation:
         ]  # fmt: skip
         title = f"Evaluation on {self.n_images:,} {self.split} images of {self.dataset}"
         return Html().title(title).table(["", "", "95 % interval"], rows).text()
+
+    def to_csv(self, path: Path) -> None:
+        """Write a CSV file with a row an image; see `write_answers`.
+
+        Raises
+        ------
+        CacheError
+            The file cannot be written.
+        """
+        if self.predictions is None or self.answers is None:
+            raise ValueError("rows without a dataset have no names")
+        told = Answered(said=self.predictions, answers=self.answers)
+        write_answers(path, {self.split: told}, self.classes)
 
     def to_json(self) -> dict[str, Any]:
         """Return JSON values; figures that were not measured are absent."""
@@ -197,6 +223,13 @@ def evaluate(
     scored = replace(scored, units=dealt(units, len(labels)))
     found = _evaluation(predictor, answers, labels, scored)
     two_figures = describe_two({"test": found.scored}, predictor.classes, two, predictor.threshold)
+    reached = answers[0].thresholds
+    answered_as: NDArray[Any] = (
+        np.concatenate([one.winners for one in answers])
+        if reached is None
+        else (found.scored.probabilities >= reached).astype(np.uint8)
+    )
+    found = replace(found, classes=tuple(predictor.classes), answers=answered_as)
     return replace(found, from_cache=known, two_classes=two_figures and _of_test(two_figures))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from probe.bundle import Bundle
 from probe.cache.store import Store
+from probe.core.columns import Column
 from probe.datasets import Dataset
 from probe.errors import UsageError
 from probe.evaluation.parts import Part
@@ -85,12 +86,13 @@ def evaluate_shown(
     kept = outcome.scored.kept
     said = Predictions(
         ids=np.asarray(rows.ids, np.str_), labels=outcome.scored.labels.astype(np.int64),
-        probabilities=outcome.scored.probabilities.astype(np.float32), units=outcome.scored.units,
+        probabilities=outcome.scored.probabilities, units=outcome.scored.units,
         classes=None if kept is None else kept.classes,
         n_classes=None if kept is None else kept.n_classes,
+        columns={name: Column.of(cells) for name, cells in rows.columns.items()},
     )  # fmt: skip
     told = columns_to_tell({chosen: rows.columns}, {chosen: rows.ids})
     return replace(
         outcome, subgroups=tell(said, chosen, told[chosen]), dataset=dataset.name, split=chosen,
-        n_images=len(rows), test_evaluations=looks,
+        n_images=len(rows), test_evaluations=looks, predictions=said,
     )  # fmt: skip

@@ -1,0 +1,93 @@
+"""A table with a row an image: what it is, what was answered, and what its own table says of it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.columns import Column, free_names, names_of
+from probe.core.files import replacing
+from probe.core.short_repr import short_repr
+from probe.evaluation.predictions import Predictions
+
+BAR = "|"  # between the labels of one image, as in lists of images
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answered:
+    """Predictions with the answer that is made of each.
+
+    Parameters
+    ----------
+    said : Predictions
+    answers : intp, (n_rows,), or uint8, (n_rows, n_classes)
+        Class numbers; where a row may have several labels, 1 for each that is answered.
+    """
+
+    __repr__ = short_repr
+
+    said: Predictions
+    answers: NDArray[Any]
+
+
+def write_answers(path: Path, splits: Mapping[str, Answered], classes: Sequence[str]) -> None:
+    """Write a CSV file of predictions, by rename.
+
+    Its columns are ``image``, ``split``, ``label``, ``answer``, ``probability`` (of the answer; not
+    where an image may have several labels) and ``right`` (1 or 0), and then those of the table that
+    the images are from. One of these whose name is taken ends with ``_``.
+
+    Parameters
+    ----------
+    splits : mapping of split name to Answered
+        Rows that were predicted in several repeats are written as the first one has them.
+    classes : sequence of str
+
+    Raises
+    ------
+    CacheError
+        The file cannot be written.
+    """
+    exclusive = all(one.said.task.exclusive for one in splits.values())
+    own = ["image", "split", "label", "answer", *(["probability"] if exclusive else []), "right"]
+    names = free_names(names_of(one.said.columns for one in splits.values()), own)
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*own, *names.values()])
+        for split, one in splits.items():
+            writer.writerows(_rows(split, one, classes, list(names)))
+
+
+def _rows(
+    split: str, one: Answered, classes: Sequence[str], names: Sequence[str]
+) -> Iterator[tuple[Any, ...]]:
+    said = one.said.first()
+    count = len(said)
+    answers, labels = one.answers[:count], said.labels
+    texts: list[Sequence[Any]] = [_texts(labels, classes), _texts(answers, classes)]
+    if said.task.exclusive:
+        if said.classes is None:
+            p = said.probabilities[np.arange(count), answers]
+        else:
+            p = said.probabilities.max(axis=1)
+        texts.append([f"{value:.6g}" for value in p.tolist()])
+        right = answers == labels
+    else:
+        right = (answers == labels).all(axis=1)
+    columns = [said.columns.get(name, Column.empty(count)) for name in names]
+    return zip(
+        said.ids.tolist(), [split] * count, *texts, right.astype(int).tolist(), *columns,
+        strict=True,
+    )  # fmt: skip
+
+
+def _texts(labels: NDArray[Any], classes: Sequence[str]) -> list[str]:
+    if labels.ndim == 1:
+        return [classes[number] for number in labels.tolist()]
+    return [BAR.join(classes[place] for place in np.flatnonzero(row)) for row in labels]
