@@ -71,10 +71,10 @@ FORMATS = (
         load=records.load_lst,
     ),
     Format(
-        title="records of MXNet's",
+        title="files of MXNet's records",
         endings=(".rec",),
         options=frozenset(["label", "unlabeled"]),
-        takes=records.is_records,
+        takes=lambda place: _files(place, (".rec",)),
         load=records.load_records,
     ),
     Format(

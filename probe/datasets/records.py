@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 from probe.core.short_repr import short_repr
 from probe.datasets.encoded import EncodedFile
 from probe.datasets.files import FileImages
-from probe.datasets.folder import looks_like_class_folders
 from probe.datasets.layout import UNLABELED
 from probe.datasets.loading import Loading
 from probe.datasets.lst import LST, images_root, read_lst
@@ -33,6 +31,7 @@ from probe.datasets.number_labels import (
 )
 from probe.datasets.packed import PackedImages, file_stamp
 from probe.datasets.recordio import INDEX, RECORDS, image_of, read_index, read_records
+from probe.datasets.shards import files_by_split, name_of
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.split_names import EXACT, split_words, tells_apart
 from probe.errors import DataError
@@ -46,10 +45,9 @@ Where = Callable[[int], str]  # row -> the words for it
 def load_lst(file: Path, loading: Loading) -> Dataset:
     """Read a list of MXNet's; no image is opened.
 
-    Images keep the order of the lines; their ids are the paths as written. A list is one split, by
-    its name, or train. `classes_of` says which labels are classes; they are called as a
-    ``classes.txt`` or ``synset.txt`` beside the list says, or by the folders of the images, or else
-    by their numbers.
+    Images keep the order of the lines; their ids are the paths as written; all are train.
+    `classes_of` says which labels are classes; they are called as a ``classes.txt`` or
+    ``synset.txt`` beside the list says, or by the folders of the images, or else by their numbers.
 
     Raises
     ------
@@ -86,9 +84,7 @@ def load_lst(file: Path, loading: Loading) -> Dataset:
     base = os.path.abspath(root)
     images = FileImages(base, paths, loading.memo, loading.workers)
     split = Split(ids=paths, labels=classes.labels, images=images)
-    return Dataset(
-        name=file.stem, classes=classes.names, splits={_split_of(file): split}, root=Path(base)
-    )
+    return Dataset(name=file.stem, classes=classes.names, splits={"train": split}, root=Path(base))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,20 +145,17 @@ class _RecordNames(Sequence[str]):
         return f"record {self._numbers[place]} at byte {self._starts[place]:,}"
 
 
-def is_records(place: Path) -> bool:
-    """Whether a place is a file of records, or a folder of them and not of class folders."""
-    if place.name.lower().endswith(RECORDS):
-        return not place.is_dir()
-    return place.is_dir() and bool(_files_in(place)) and not looks_like_class_folders(place)
-
-
 def load_records(place: Path, loading: Loading) -> Dataset:
-    """Read a file of records, or all in a folder; no image is read.
+    """Read files of records; no image is read.
 
-    A file is the split that its name says (``train.rec``, ``pets_0_val.rec``), or train where none
-    says one; the files of a split follow each other by name, and images keep the order of the
-    records. Labels are read as those of a list, see `load_lst`; names also come from the folders in
-    a list of the same name beside a file.
+    In a folder each file is the split that its name says (``train.rec``, ``pets_0_val.rec``), or
+    train where none says one. Images keep the order of the records. Labels are read as those of a
+    list, see `load_lst`; names also come from the folders in a list of the same name beside a file.
+
+    Parameters
+    ----------
+    place : Path
+        A file, several as ``data-{000..099}.rec``, or a folder of such files.
 
     Raises
     ------
@@ -170,9 +163,12 @@ def load_records(place: Path, loading: Loading) -> Dataset:
         A file is damaged, or an index beside it names records that are not there; labels are no
         classes; a class is in another split but not in train.
     """
-    files = _files_in(place) if place.is_dir() else [place]
-    by_split = _files_of_splits(place, files)
-    found = {split: [_list(file, loading) for file in own] for split, own in by_split.items()}
+    files = files_by_split(place, (RECORDS,))
+    found = {
+        split or "train": [_list(file, loading) for file in files[split]]
+        for split in (None, *SPLITS)
+        if split in files
+    }
     listings = [one for own in found.values() for one in own]
     rows = [(one, place) for one in listings for place in range(len(one.labels))]
 
@@ -198,47 +194,9 @@ def load_records(place: Path, loading: Loading) -> Dataset:
     ]
     root = place if place.is_dir() else place.parent
     return Dataset(
-        name=Path(os.path.abspath(place)).stem, classes=classes.names, splits=splits,
+        name=name_of(place), classes=classes.names, splits=splits,
         root=Path(os.path.abspath(root)), skipped=tuple(skipped),
     )  # fmt: skip
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """Return the record files of a folder, numbers in their names in the order of numbers."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [
-                one.name
-                for one in entries
-                if one.name.lower().endswith(RECORDS) and one.name[0] != "." and not one.is_dir()
-            ]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be listed: {error.strerror}; check it") from error
-    return [folder / name for name in sorted(names, key=_by_number)]
-
-
-def _by_number(name: str) -> tuple[tuple[int, str], ...]:
-    parts = re.split(r"([0-9]{1,18})", name)
-    return tuple((int(one), one) if one[:1].isdecimal() else (-1, one) for one in parts)
-
-
-def _files_of_splits(place: Path, files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Return the files of each split, in the order train, val, test."""
-    if len(files) == 1:
-        return {_split_of(files[0]): list(files)}
-    says = {file: split_words([file.stem], whole=False) for file in files}
-    silent = [file.name for file, read in says.items() if read is None]
-    if silent and len(silent) < len(files):
-        others = next(file.name for file, read in says.items() if read is not None)
-        raise DataError(
-            f"{place}: the name of {silent[0]} tells no split, and that of {others} does; call the "
-            "files train.rec, val.rec and test.rec, or give one of them"
-        )
-    read = split_words([file.stem for file in files], whole=False) or {}
-    found: dict[str, list[Path]] = {name: [] for name in SPLITS}
-    for file in files:
-        found[read.get(file.stem, "train")].append(file)
-    return {split: own for split, own in found.items() if own}
 
 
 def _list(path: Path, loading: Loading) -> _Listing:
@@ -385,14 +343,6 @@ def _classes(
             ", ".join(classes.empty[:5]) + (", ..." if count > 5 else ""),
         )
     return classes
-
-
-def _split_of(file: Path) -> str:
-    """Return the split that a file's name says, or train."""
-    split = (split_words([file.stem], whole=False) or {file.stem: "train"})[file.stem]
-    if split != "train" and file.stem.lower() not in EXACT:
-        log.warning("%s: read as %s, by its name", file, split)
-    return split
 
 
 def _check_trained(splits: Mapping[str, Split], classes: Sequence[str], where: Where) -> None:

@@ -197,8 +197,8 @@ def test_whose_names_a_list_has(make_folder: MakeFolder, caplog: pytest.LogCaptu
     path = folder / "my_val.lst"
     path.write_text("0\t10\tx/1.png\n1\t10.0\tx/2.png\n2\t9.000000\ty/3.png\n")
     found = load_dataset(str(path))
-    assert (found.classes, [*found.splits]) == (("y", "x"), ["val"])
-    assert found.splits["val"].labels.tolist() == [1, 1, 0]
+    assert (found.classes, [*found.splits]) == (("y", "x"), ["train"])
+    assert found.splits["train"].labels.tolist() == [1, 1, 0]
     assert "its classes take their names from the folders of the images" in caplog.text
     (folder / "synset.txt").write_text("".join(f"n{n:02d} thing {n}\n" for n in range(11)))
     assert load_dataset(str(path)).classes == ("n09 thing 9", "n10 thing 10")
