@@ -76,6 +76,7 @@ def index(
     from probe.core.options import default_workers
     from probe.datasets import load_dataset
     from probe.datasets.indexing import Ratios, write_lists
+    from probe.datasets.layout import UNLABELED
     from probe.datasets.number_labels import NAME_FILES
     from probe.errors import UsageError
     from probe.runs.grouping import NEAR, related_images
@@ -103,7 +104,8 @@ def index(
         found, prefix,
         ratios=ratios, units=units, shuffle=shuffle, chunks=chunks, seed=seed, overwrite=overwrite,
     )  # fmt: skip
-    names = prefix.with_name(NAME_FILES[0])
+    unlabeled = [*found.classes] == [UNLABELED]
+    names = None if unlabeled else prefix.with_name(NAME_FILES[0])
     for bad in found.skipped:
         console.stderr().print(f"skipped   {bad.id}: {bad.reason}")
     if as_json:
@@ -111,7 +113,7 @@ def index(
             {
                 "lists": [{"path": str(one.path), "images": one.images} for one in lists],
                 "classes": list(found.classes),
-                "names": str(names),
+                "names": None if names is None else str(names),
             }
         )
         return
@@ -121,13 +123,16 @@ def index(
     numbered = [f"{number} is {name}" for number, name in enumerate(found.classes)]
     if len(numbered) > 5:
         numbered[3:-1] = ["..."]
+    said = "0, for the images have none"
+    if names is not None:
+        said = f"{', '.join(numbered)}, as {console.place(names)} says"
     root = Path(os.path.abspath(found.root or "."))
     near = root in {prefix.parent, prefix.parent / prefix.name}
     where: list[str | Path] = [] if near else ["--dataset-root", root]
     console.facts(
         out_console,
         {
-            "labels": ", ".join(numbered) + f", as {console.place(names)} says",
+            "labels": said,
             "next": console.command("dataset", "pack", *(Path(one.path) for one in lists), *where),
         },
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.core.files import write_text
 from probe.core.text import shown
 from probe.datasets.files import FileImages
+from probe.datasets.layout import UNLABELED
 from probe.datasets.lst import LST, lst_lines
 from probe.datasets.number_labels import NAME_FILES
 from probe.datasets.spec import SPLITS, Dataset
@@ -63,7 +64,8 @@ def write_lists(
 
     An image's index is its place in the dataset, its label the number of its class; the names of
     the classes are written to ``classes.txt`` beside the lists, in the order of the labels. Of
-    images that may have several labels, each class is a label of 0 or 1.
+    images that may have several labels, each class is a label of 0 or 1; those without labels have
+    the label 0, and no name is written.
 
     Every image is in exactly one list. Each class gives its share to val and test, and at least
     one image where it has that many; a class is never in them alone.
@@ -179,6 +181,7 @@ def _write(
                 f"{name!r}: a class whose name has spaces around it or a line break cannot stand "
                 f"in {NAME_FILES[0]}; rename it"
             )
+    named = [*classes] != [UNLABELED]
     names, names_text = prefix.with_name(NAME_FILES[0]), "".join(f"{one}\n" for one in classes)
     lists = re.compile(
         re.escape(prefix.name) + rf"(_\d+)?(_({'|'.join(SPLITS)}))?" + re.escape(LST)
@@ -188,7 +191,7 @@ def _write(
         [path for path in folder.iterdir() if lists.fullmatch(path.name)] if folder.is_dir() else []
     )
     in_the_way = sorted(there)
-    if names.exists() and names.read_bytes() != names_text.encode():
+    if named and names.exists() and names.read_bytes() != names_text.encode():
         in_the_way.append(names)
     if in_the_way and not overwrite:
         raise UsageError(
@@ -199,6 +202,7 @@ def _write(
     for path in there:
         if path not in texts:
             path.unlink()
-    write_text(names, names_text)
+    if named:
+        write_text(names, names_text)
     for path, (text, _) in texts.items():
         write_text(path, text)

@@ -167,6 +167,13 @@ def test_a_path_with_a_tab_is_refused(make_folder: MakeFolder, tmp_path: Path) -
     assert not list(tmp_path.glob("*.lst"))
 
 
+def test_images_without_labels(make_folder: MakeFolder, tmp_path: Path) -> None:
+    dataset = load_dataset(str(make_folder("1.png", "2.png")), cache_dir=tmp_path / "cache")
+    (one,) = write_lists(dataset, tmp_path / "out" / "p", shuffle=False)
+    assert one.path.read_text() == "0\t0.000000\t1.png\n1\t0.000000\t2.png\n"
+    assert [path.name for path in one.path.parent.iterdir()] == ["p.lst"]
+
+
 def test_several_labels_an_image(make_folder: MakeFolder, tmp_path: Path) -> None:
     folder = make_folder("1.png", "2.png", "3.png")
     table = folder / "list.csv"
