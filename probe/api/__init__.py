@@ -319,12 +319,12 @@ def fit(
     repeats : int, default=1
         Draw the folds so many times.
     group : str or sequence of str, optional
-        What belongs together and stays on one side: a column of the list (a patient), a CSV of
+        What belongs together and stays on one side: a column of the table (a patient), a CSV of
         ``id,group``, or ``duplicates``.
     metric : str, default="top1"
         What a choice goes by: top1, balanced_accuracy, macro_f1, auc or log_loss.
     sample_weight : str, optional
-        A column of the list with what each image counts in the fit. Choices, temperature and
+        A column of the table with what each image counts in the fit. Choices, temperature and
         figures count every image once.
     seeds : int, optional
         Fit each candidate with so many seeds, from `seed` on, and choose by the mean.

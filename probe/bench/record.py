@@ -48,7 +48,7 @@ class Protocol:
         What is compared, by its name in `Row.metrics`: ``top1``, or ``map`` where images may have
         several labels, or ``mean_recall``, ``macro_f1``, ``macro_auc`` or ``log_loss``.
     sample_weight : str, optional
-        The column of the list that says what each image counts in the fits.
+        The column of the table that says what each image counts in the fits.
     level : float
         Of the intervals, 0 to 1; differences are tested at 1 - level.
     """
@@ -104,7 +104,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class ValueFigure:
-    """A row's figure on the images that have one value in a column of the list.
+    """A row's figure on the images that have one value in a column of their table.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ class Row:
     groups : mapping of split to int, optional
         How many groups its images are, where some belong together; intervals are over groups then.
     subgroups : Subgroups, optional
-        Figures by the list's columns, where it has some.
+        Figures by the columns of the images' table, where there is one.
     rank : int, optional
         1 for the best of this dataset by the protocol's metric and split.
     letters : str

@@ -132,7 +132,7 @@ def bench(
         str | None,
         typer.Option(
             metavar="COLUMN",
-            help="A column of the list with what each image counts in the fits, as in `probe "
+            help="A column of the table with what each image counts in the fits, as in `probe "
             "head`; comparisons count every image once.",
         ),
     ] = None,

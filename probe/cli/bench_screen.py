@@ -86,7 +86,7 @@ def show(bench: Bench, folder: Path) -> None:
 
 
 def _winners_subgroups(bench: Bench, comparison: Comparison, folder: Path) -> None:
-    """Print the winner's figures by the list's columns, and columns to be wary of."""
+    """Print the winner's figures by the table's columns, and columns to be wary of."""
     from probe.cli.head_figures import show_subgroups
 
     if comparison.winner is None:

@@ -90,7 +90,7 @@ SampleWeight = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN",
-        help="{takes_weights}: a column of the list with what each image counts in "
+        help="{takes_weights}: a column of the table with what each image counts in "
         "the fit, from 0. Choices, temperature and figures count every image once.",
         show_default="all count alike",
     ),

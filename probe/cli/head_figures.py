@@ -70,7 +70,7 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...], *, cache_dir: Pat
 
 
 def show_subgroups(out: Console, result: RunResult, *, first: str = "\n") -> None:
-    """Print figures by value of the list's columns, the worst first, and columns to be wary of."""
+    """Print figures by value of the table's columns, the worst first, and columns to be wary of."""
     if result.subgroups is None:
         return
     show_values(out, result.subgroups, result.metric, first=first)

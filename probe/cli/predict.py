@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TextIO
@@ -17,6 +17,7 @@ import typer
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Device, EngineName, Mean, Workers
+from probe.core.columns import Column, free_names
 from probe.errors import UsageError
 from probe.evaluation.task import Task
 
@@ -81,8 +82,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="BUNDLE IMAGE...",
-            help="A bundle, then images, folders, 'patterns*', lists (.txt, .lst), or - for paths "
-            "on stdin.",
+            help="A bundle, then images, folders, 'patterns*', lists (.txt, .lst), tables (.csv, "
+            "whose columns are written beside the answers), or - for paths on stdin.",
         ),
     ],
     root: Annotated[
@@ -141,7 +142,7 @@ def predict(
     """
     from probe.cache.store import Store
     from probe.core.options import default_workers
-    from probe.predict import Predictor, find_images, predict_images
+    from probe.predict import Predictor, find_inputs, predict_images
     from probe.predict.predictor import check_words
     from probe.screen import console
 
@@ -149,7 +150,8 @@ def predict(
     names = inputs if backbone is not None else inputs[1:]
     if not names:
         raise UsageError("name a bundle and then images; `probe bundle` makes a bundle of a run")
-    paths = find_images(names, sys.stdin if "-" in names else (), root=root)
+    told = find_inputs(names, sys.stdin if "-" in names else (), root=root)
+    paths = told.paths
     size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
     folder = cache_folder(cache_dir)
     if backbone is not None:
@@ -166,13 +168,14 @@ def predict(
     if top_k is not None and top_k > len(predictor.classes):
         sys.stderr.write(f"probe: -k {top_k}: all {len(predictor.classes)} classes are told\n")
     found = predict_images(predictor, paths, top_k=top_k, workers=workers or default_workers())
+    found = _with_columns(found, told.columns)
     watch = _Watch(total=len(paths))
     if as_json:
         _json_object(watch, found)
     else:
         writers: dict[str, Callable[[Iterable[Prediction]], None]] = {
             "table": _table,
-            "csv": partial(_csv, task=predictor.task),
+            "csv": partial(_csv, task=predictor.task, columns=list(told.columns)),
             "jsonl": _json_lines,
         }
         writers[form](watch.over(found))
@@ -273,17 +276,31 @@ def _table(found: Iterable[Prediction], out: TextIO | None = None) -> None:
             out.write(f"  {100 * value:6.2f} %  {one_line(label)}{below}\n")
 
 
-def _csv(found: Iterable[Prediction], *, task: Task) -> None:
+def _with_columns(
+    found: Iterator[Prediction | BadImage], columns: Mapping[str, Column]
+) -> Iterator[Prediction | BadImage]:
+    """Yield predictions with what a table says of each image; there is one for each."""
+    from probe.predict import Prediction
+
+    for row, one in enumerate(found):
+        if columns and isinstance(one, Prediction):
+            one = replace(one, columns={name: each[row] for name, each in columns.items()})  # noqa: PLW2901
+        yield one
+
+
+def _csv(found: Iterable[Prediction], *, task: Task, columns: Sequence[str] = ()) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     given = [] if task.exclusive else ["given"]  # whether a label's threshold is reached
-    writer.writerow(["image", "rank", "label", "probability", "flags", *given])
+    own = ["image", "rank", "label", "probability", "flags", *given]
+    writer.writerow([*own, *free_names(columns, own).values()])
     for one in found:
         for rank, (label, value) in enumerate(
             zip(one.labels, one.probabilities, strict=True), start=1
         ):
             told = [] if one.given is None else [int(label in one.given)]
             flags = " ".join(one.flags)
-            writer.writerow([one.image, rank, label, f"{value:.6g}", flags, *told])
+            cells = [one.columns[name] for name in columns]
+            writer.writerow([one.image, rank, label, f"{value:.6g}", flags, *told, *cells])
 
 
 def _json_lines(found: Iterable[Prediction]) -> None:
@@ -318,5 +335,6 @@ def to_json(one: Prediction) -> dict[str, object]:
     ]
     given = {} if one.given is None else {"labels": list(one.given)}
     distance = {} if one.distance is None else {"distance": one.distance}
+    columns = {"columns": dict(one.columns)} if one.columns else {}
     flags = {"flags": list(one.flags)}
-    return {"image": one.image, **given, "predictions": answers, **flags, **distance}
+    return {"image": one.image, **given, "predictions": answers, **flags, **distance, **columns}

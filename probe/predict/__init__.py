@@ -4,7 +4,7 @@
 """
 
 from probe.predict.augment import COMBINATIONS, TTA
-from probe.predict.inputs import find_images
+from probe.predict.inputs import find_images, find_inputs
 from probe.predict.predictor import Answers, Predictor
 from probe.predict.stream import Prediction, predict_images
 
@@ -15,5 +15,6 @@ __all__ = [
     "Prediction",
     "Predictor",
     "find_images",
+    "find_inputs",
     "predict_images",
 ]

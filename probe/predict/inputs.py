@@ -7,9 +7,13 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from probe.core.columns import Column, names_of, stacked
+from probe.core.reading import ReadOptions
+from probe.core.short_repr import short_repr
 from probe.datasets.image_files import (
     ending,
     is_image_file,
@@ -18,7 +22,7 @@ from probe.datasets.image_files import (
     left_out,
     shown,
 )
-from probe.datasets.table import is_table
+from probe.datasets.table import is_table, read_table
 from probe.errors import UsageError
 
 log = logging.getLogger(__name__)
@@ -27,17 +31,42 @@ LISTS = (".txt", ".lst")
 LABEL = re.compile(r"(?<=\S)\s+[-+]?\d+(\.\d+)?$", re.ASCII)  # `path label` of Caffe's lists
 
 
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Images to predict, and what tables say of them.
+
+    Parameters
+    ----------
+    paths : list of str
+    columns : mapping of name to Column, (n_images,)
+        Empty cells for images that no table names.
+    """
+
+    __repr__ = short_repr
+
+    paths: list[str]
+    columns: dict[str, Column]
+
+
 def find_images(
     inputs: Iterable[str], lines: Iterable[str] = (), *, root: Path | None = None
 ) -> list[str]:
-    """Return the paths of the images that the arguments name, in order.
+    """Return the paths of `find_inputs`."""
+    return find_inputs(inputs, lines, root=root).paths
+
+
+def find_inputs(
+    inputs: Iterable[str], lines: Iterable[str] = (), *, root: Path | None = None
+) -> Inputs:
+    """Return the images that the arguments name, in order.
 
     Parameters
     ----------
     inputs : iterable of str
         An image; a folder, searched recursively; a pattern with ``*``, unless a file has that
         name; a ``.txt`` file with a path per line or a ``.lst`` file of RecordIO's tools, whose
-        paths are relative to the file unless they exist as they are; or ``-`` for `lines`. Numbers
+        paths are relative to the file unless they exist as they are; a table with a column of
+        such paths, whose other columns are kept; or ``-`` for `lines`. Numbers
         after a path are labels, as in Caffe's lists, unless a file has the whole name. A name that
         does not exist is returned unchanged, so that its reader reports it and the rest is
         predicted.
@@ -51,9 +80,12 @@ def find_images(
     ------
     UsageError
         No name exists, or none names an image; or `root` is no folder, or given without a list.
+    DataError
+        A table cannot be read, or has no column of paths.
     """
     found: list[str] = []
     nothing: list[str] = []
+    tables: list[tuple[Mapping[str, Sequence[str]], int]] = []  # and others, without columns
     inputs = list(inputs)
     if root is not None:
         _check_root(root, inputs)
@@ -62,11 +94,10 @@ def find_images(
             found += [_located(line, root, None) for line in _paths(lines)]
         elif os.path.isdir(name):
             found += _below(name)
-        elif is_table(Path(name)) and not name.lower().endswith(LISTS) and os.path.isfile(name):
-            raise UsageError(
-                f"{name}: is a table; `probe evaluate` scores labelled images of a .csv, and a "
-                ".txt with a path a line is predicted"
-            )
+        elif _is_table(name):
+            paths, columns = _table(Path(name), root)
+            tables += [({}, len(found) - _count(tables)), (columns, len(paths))]
+            found += paths
         elif os.path.isfile(name) or os.path.islink(name):
             found += _listed(Path(name), root) if name.lower().endswith(LISTS) else [name]
         elif matches := _matches(name):
@@ -80,7 +111,34 @@ def find_images(
         )
     if not found:
         raise UsageError("no images found; name files, a folder, a pattern or a list")
-    return found
+    tables.append(({}, len(found) - _count(tables)))
+    parts = [(columns, count) for columns, count in tables if count]
+    names = names_of(columns for columns, _ in parts)
+    return Inputs(paths=found, columns={name: stacked(name, parts) for name in names})
+
+
+def _count(tables: Sequence[tuple[Mapping[str, Sequence[str]], int]]) -> int:
+    return sum(count for _, count in tables)
+
+
+def _is_table(name: str) -> bool:
+    return is_table(Path(name)) and not name.lower().endswith(LISTS) and os.path.isfile(name)
+
+
+def _table(path: Path, root: Path | None) -> tuple[list[str], Mapping[str, Sequence[str]]]:
+    """Return the images of a table and its other columns; labels are one of these."""
+    table = read_table(path, ReadOptions(unlabeled=True))
+    if table.not_utf8:
+        log.warning("%s: left out %d lines that are not UTF-8", path, len(table.not_utf8))
+    paths = []
+    for name in table.paths:
+        places = [*_places(name, root, path.parent), *_places(_slashes(name), root, path.parent)]
+        paths.append(next(filter(os.path.exists, places), places[-1]))
+    return paths, table.columns
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")
 
 
 def _paths(lines: Iterable[str]) -> list[str]:
@@ -90,9 +148,9 @@ def _paths(lines: Iterable[str]) -> list[str]:
 def _check_root(root: Path, inputs: list[str]) -> None:
     if not root.is_dir():
         raise UsageError(f"--root {root}: no such folder")
-    if not any(name == "-" or name.lower().endswith(LISTS) for name in inputs):
+    if not any(name == "-" or name.lower().endswith(LISTS) or _is_table(name) for name in inputs):
         raise UsageError(
-            f"--root {root}: the paths of a list (.txt, .lst, -) start there; name one"
+            f"--root {root}: the paths of a list (.txt, .lst, .csv, -) start there; name one"
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class Prediction:
         ``low-confidence`` and ``out-of-distribution``, where they apply.
     distance : float or None
         Distance to the training images, if the bundle keeps some.
+    columns : mapping of name to str
+        What a table says of the image, where one named it.
     """
 
     image: str
@@ -45,6 +47,7 @@ class Prediction:
     given: tuple[str, ...] | None = None
     flags: tuple[str, ...] = ()
     distance: float | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def predict_images(

@@ -1,4 +1,4 @@
-"""A table of figures by the values of the list's columns, with columns that may be a shortcut."""
+"""A table of figures by the values of a table's columns, with columns that may be a shortcut."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _groups(one: RunResult) -> str:
 
 
 def _subgroups(one: RunResult) -> str:
-    """Return the worst value of each column of the list, and columns that may be a shortcut."""
+    """Return the worst value of each column of the table, and columns that may be a shortcut."""
     if one.subgroups is None:
         return ""
     texts = []

@@ -116,7 +116,8 @@ def _two(content: Markup) -> Section:
 
 def _columns(content: Markup) -> Section:
     why = (
-        "Figures by the list's columns other than the label, the worst values of each row first. "
+        "Figures by the columns of the table other than the label, the worst values of each row "
+        "first. "
         "Among many values one is worst by chance, so read the intervals. Columns of numbers are "
         "divided into quarters."
     )

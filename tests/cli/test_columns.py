@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import os
 import shutil
 import tarfile
@@ -163,6 +165,31 @@ def test_a_bundle_is_scored_with_the_columns_of_the_dataset_at_hand(
     positive = [row for row in rows if row["label"] == "dog"]
     assert np.mean([row["answer"] == "dog" for row in positive]) == pytest.approx(at["recall"])
     assert np.mean([row["right"] == "1" for row in rows]) == pytest.approx(at["top1"])
+
+
+def test_a_table_is_predicted_and_its_columns_stand_beside_the_answers(
+    world: Path, lines: Lines
+) -> None:
+    run = Path(head(world)["run"])
+    probe_json("bundle", run, "--out", world / "model.probe", "--cache-dir", world / "cache")
+    listed = world / "in" / "list.csv"
+    (world / "in" / "test" / "dog" / "0003.jpg").write_bytes(b"no image")
+    words = ("predict", world / "model.probe", listed, "--cache-dir", world / "cache")
+    done = invoke(*words, "--format", "csv", "--top-k", "1", code=1)
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert list(rows[0]) == ["image", "rank", "label", "probability", "flags", "label_", "site",
+                             "herd", "answer", "trust"]  # fmt: skip
+    assert len(rows) == len(lines) - 1
+    for row in rows:
+        line = lines[Path(row["image"]).relative_to(world / "in").as_posix()]
+        assert (row["label_"], row["site"], row["answer"]) == (
+            line["label"], line["site"], line["answer"],
+        )  # fmt: skip
+    done = invoke(*words, "--format", "jsonl", code=1)
+    told = map(json.loads, done.stdout.splitlines())
+    assert [one["columns"]["site"] for one in told] == [row["site"] for row in rows]
+    plain = invoke(*words[:2], world / "in" / "test" / "cat", *words[3:], "--format", "jsonl")
+    assert "columns" not in plain.stdout
 
 
 def test_mended_columns_come_in_step_by_extracting_again(world: Path, lines: Lines) -> None:

@@ -13,10 +13,10 @@ from probe.bundle import Bundle
 from probe.bundle.make import own_top
 from probe.cache.store import Store
 from probe.datasets import BadImage, load_dataset
-from probe.errors import BundleError, ImageError, UsageError
+from probe.errors import BundleError, DataError, ImageError, UsageError
 from probe.evaluation.statistics import apply_temperature
 from probe.heads import load_head
-from probe.predict import Prediction, Predictor, find_images, predict_images
+from probe.predict import Prediction, Predictor, find_images, find_inputs, predict_images
 from probe.predict.augment import COMBINATIONS, TTA, augmented, combine
 from probe.predict.evaluate import evaluate
 from probe.preprocess.spec import TORCHVISION
@@ -187,10 +187,33 @@ def test_lists_of_windows_and_names_that_are_no_text(tmp_path: Path) -> None:
         f"{base}/deep/a.png", f"{base}/back\\slash.png", odd, f"{base}/deep\\no.png"
     ]  # fmt: skip
     (tmp_path / "wide.txt").write_text("deep/a.png\n", encoding="utf-16")
-    (tmp_path / "l.csv").write_text("image,label\ndeep/a.png,x\n")
-    for name, message in (("wide.txt", "is UTF-16; save it as UTF-8"), ("l.csv", "is a table; ")):
-        with pytest.raises(UsageError, match=message):
-            find_images([f"{base}/{name}"])
+    with pytest.raises(UsageError, match="is UTF-16; save it as UTF-8"):
+        find_images([f"{base}/wide.txt"])
+
+
+def test_a_table_brings_its_columns_and_labels_are_one_of_them(tmp_path: Path) -> None:
+    root, lists = tmp_path / "my images", tmp_path / "lists"
+    for name in ("deep/a.png", "b.png", "c.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    lists.mkdir()
+    table = "site,path,label\nx,deep\\a.png,cat\n,gone.png,dog\n"
+    for folder in (root, lists):
+        (folder / "t.csv").write_text(table)
+    (root / "u.jsonl").write_text('{"path": "c.png", "age": 7}\n')
+    b, c, folder = f"{root}/b.png", f"{root}/c.png", f"{root}/deep"
+    listed = [f"{root}/deep/a.png", f"{root}/gone.png"]  # the last is reported when it is read
+    found = find_inputs([b, f"{root}/t.csv", f"{root}/u.jsonl", folder])
+    assert found.paths == [b, *listed, c, f"{root}/deep/a.png"]
+    assert found.columns == {
+        "site": ["", "x", "", "", ""], "label": ["", "cat", "dog", "", ""],
+        "age": ["", "", "", "7", ""],
+    }  # fmt: skip
+    assert find_inputs([f"{lists}/t.csv"], root=root).paths == listed
+    assert find_inputs([b]).columns == {}
+    (lists / "none.csv").write_text("site,label\nx,cat\n")
+    with pytest.raises(DataError, match=r"none\.csv"):
+        find_inputs([f"{lists}/none.csv"])
 
 
 def test_the_mean_over_views_is_what_it_says(bundle: Bundle, pictures: list[str]) -> None:
