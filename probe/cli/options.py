@@ -39,8 +39,8 @@ Group = Annotated[
     typer.Option(
         "--group", "--groups",
         help="What belongs together and stays on one side: a column of the table (a patient), a "
-        "CSV of `id,group`, or `duplicates`, images whose features are almost the same; repeat it for "
-        "several. Copies of one picture always do.",
+        "CSV of `id,group`, or `duplicates`, images whose features are almost the same; repeat it "
+        "for several. Copies of one picture always do.",
     ),
 ]  # fmt: skip
 Entry = Annotated[
