@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import make_folder, unwritable, write_text
+from probe.core.machine import state_folder
 from probe.core.plain import from_plain
 from probe.core.short_repr import short_repr
 from probe.datasets.catalog import DATASETS
@@ -256,7 +257,9 @@ def with_stored_split(
     stored = find_split(dataset, name, cache_dir, skip_bad=skip_bad)
     if stored is None:
         return dataset
-    command = f"probe dataset split {shlex.quote(name)}"
+    elsewhere = os.path.abspath(cache_dir) != os.path.abspath(state_folder())
+    state = f" --cache-dir {shlex.quote(str(cache_dir))}" if elsewhere else ""
+    command = f"probe dataset split {shlex.quote(name)}{state}"
     both = [split for split in dataset.splits if split != "train" and split in stored.counts]
     if "train" not in dataset.splits or both:
         what = f"has {both[0]} images of its own" if both else "has no train images"

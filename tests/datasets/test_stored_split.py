@@ -123,7 +123,7 @@ def test_it_is_said_in_one_line_and_how_to_undo_it(
     place: Place, caplog: pytest.LogCaptureFixture
 ) -> None:
     place.split()
-    command = f"probe dataset split '{place.root}' --remove"
+    command = f"probe dataset split '{place.root}' --cache-dir '{place.cache}' --remove"
     assert {one.getMessage() for one in caplog.records} == {
         f"my photos: its stored split is used (train 84, val 18, test 18); `{command}` removes it"
     }
