@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         promote,
     )
     from probe.api.bundles import Bundle, evaluate, explain, export
-    from probe.api.datasets import show_dataset, split_dataset
+    from probe.api.datasets import fetch_dataset, show_dataset, split_dataset
     from probe.backbones.catalog import BACKBONES
     from probe.bench.record import load_bench
     from probe.cache.features import FeatureSet
@@ -97,6 +97,7 @@ _HOME = {
     "load_bench": "probe.bench.record",
     "load_dataset": "probe.datasets",
     "prepare": "probe.extraction.request",
+    "fetch_dataset": "probe.api.datasets",
     "show_dataset": "probe.api.datasets",
     "split_dataset": "probe.api.datasets",
 }
@@ -134,6 +135,7 @@ __all__ = [
     "extract",
     "extract_features",
     "extract_layers",
+    "fetch_dataset",
     "fit",
     "load_bench",
     "load_dataset",

@@ -1,4 +1,4 @@
-"""Datasets as Python has them: shown, and divided into splits."""
+"""Datasets as Python has them: shown, divided into splits, and fetched."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
+    from probe.datasets import Dataset
     from probe.datasets.in_memory import Data
     from probe.datasets.survey import Survey
     from probe.runs.dataset_split import Divided
@@ -156,3 +157,46 @@ def split_dataset(
             export=None if export is None else Path(export),
         )  # fmt: skip
     return made
+
+
+@checked
+def fetch_dataset(
+    name: str,
+    *,
+    dataset_root: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> Dataset:
+    """Download a dataset that has a name, as `probe dataset fetch` does.
+
+    `probe.DATASETS` has the names, with licences, citations and published figures. What is there
+    already is not downloaded again.
+
+    Parameters
+    ----------
+    name : str
+        A name in `probe.DATASETS`.
+    dataset_root : path, optional
+        Where its files shall lie. Default: ``CACHE/datasets/NAME``.
+    cache_dir, quiet
+        As in `extract`.
+
+    Returns
+    -------
+    Dataset
+        ``splits["train"]``, ``classes`` and ``root``.
+
+    Raises
+    ------
+    ProbeError
+        There is no such name, or it cannot be downloaded.
+    """
+    from probe.screen import console, datasets
+
+    with console.quiet(quiet):
+        _, found = datasets.fetch_shown(
+            name,
+            cache_dir=state_folder(cache_dir),
+            dataset_root=None if dataset_root is None else Path(dataset_root),
+        )
+    return found

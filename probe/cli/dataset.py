@@ -34,7 +34,8 @@ def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     if as_json:
         listed = [
             {"name": one.name, "title": one.title, "classes": len(one.classes),
-             "splits": list(one.splits), "licence": one.licence}
+             "splits": list(one.splits), "licence": one.licence, "homepage": one.homepage,
+             "citation": one.citation, "figure": str(one.figure) if one.figure else None}
             for one in DATASETS.values()
         ]  # fmt: skip
         console.print_json({"datasets": listed})
@@ -47,7 +48,7 @@ def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
             one.licence,
             console.place(folder / one.name)
             if one.layouts[0].sources
-            else "comes with scikit-learn",
+            else f"comes with {one.package}",
         ]
         for one in DATASETS.values()
     ]
@@ -199,6 +200,38 @@ def split_dataset(
         console.print_json(made.to_json())
     else:
         datasets.show_split(made, divided, dataset, folder)
+
+
+@app.command(cls=Command, name="fetch")
+def fetch_dataset(
+    name: Annotated[
+        str,
+        typer.Argument(help="A name of `probe dataset list`.", autocompletion=complete.datasets),
+    ],
+    dataset_root: DatasetRoot = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Download a dataset that has a name, check it against its checksum and unpack it.
+
+    From then on `--dataset NAME` reads it without the network. What is there already is not
+    downloaded again; a download that was interrupted goes on.
+    """
+    from probe.datasets.survey import survey
+    from probe.screen import console, datasets
+
+    spec, found = datasets.fetch_shown(
+        name, cache_dir=cache_folder(cache_dir), dataset_root=dataset_root
+    )
+    if as_json:
+        about = survey(found, read="names")
+        console.print_json({
+            "name": spec.name, "title": spec.title, "root": str(found.root) if found.root else None,
+            "images": dict(about.images), "licence": spec.licence, "homepage": spec.homepage,
+            "citation": spec.citation, "figure": str(spec.figure) if spec.figure else None,
+        })  # fmt: skip
+    else:
+        datasets.show_fetched(spec, found)
 
 
 app.command(cls=Command, name="index")(dataset_records.index)

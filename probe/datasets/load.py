@@ -103,7 +103,10 @@ def load_dataset(
         The files are not what they should be.
     """
     _check_options(splits, per_class, limit, workers)
-    memo = Memo(cache_dir / "memo.sqlite")
+    loading = Loading(
+        memo=Memo(cache_dir / "memo.sqlite"), cache_dir=cache_dir, root=root, workers=workers,
+        skip_bad=skip_bad, options=reading,
+    )  # fmt: skip
     if name_or_folder in DATASETS:
         spec = DATASETS[name_or_folder]
         divided = stored_split and split_by_place(spec.name, cache_dir) is not None
@@ -111,19 +114,15 @@ def load_dataset(
             _check_splits(spec.name, splits, spec.splits)
         reading.check(spec.name, "a dataset with a name", frozenset())
         if root is not None and not any(layout.sources for layout in spec.layouts):
-            raise UsageError(f"{spec.name} comes with scikit-learn; leave out --dataset-root")
+            raise UsageError(f"{spec.name} comes with {spec.package}; leave out --dataset-root")
         base = cache_dir / "datasets" / spec.name if root is None else root.expanduser()
         dataset = load_named(
             spec, base, splits=None if divided else splits, coarse=coarse,
-            download=download, memo=memo, progress=progress,
+            download=download, loading=loading, progress=progress,
         )  # fmt: skip
     else:
         place, form = _place(name_or_folder, root=root, coarse=coarse)
         reading.check(name_or_folder, form.title, form.options)
-        loading = Loading(
-            memo=memo, cache_dir=cache_dir, root=root, workers=workers, skip_bad=skip_bad,
-            options=reading,
-        )  # fmt: skip
         dataset = form.load(place, loading)
     for each in dataset.splits.values():
         _check_ids(dataset.name, each)

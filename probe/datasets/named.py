@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,8 @@ from probe.datasets.cifar import CifarBinary, CifarPickle, class_names
 from probe.datasets.fetch import fetch
 from probe.datasets.folder import looks_like_class_folders
 from probe.datasets.idx import IdxFile
+from probe.datasets.image_sets import READERS, load_image_set
+from probe.datasets.loading import Loading
 from probe.datasets.packed import LabelledFile, Rows, grey_to_rgb, packed_split
 from probe.datasets.spec import Dataset, Split
 from probe.errors import DataError, MissingFilesError, UsageError
@@ -37,7 +39,7 @@ def load_named(
     splits: Sequence[str] | None,
     coarse: bool,
     download: bool,
-    memo: Memo,
+    loading: Loading,
     progress: Progress | None = None,
 ) -> Dataset:
     """Read a dataset of the catalog from the official files in or below `base`.
@@ -54,6 +56,10 @@ def load_named(
     if coarse and not spec.coarse_classes:
         raise UsageError(f"{spec.name} has no coarse labels; leave out --coarse")
     wanted = tuple(name for name in spec.splits if splits is None or name in splits)
+    if spec.layouts[0].format in READERS:
+        found = load_image_set(spec, base, loading, download=download, progress=progress)
+        return replace(found, splits={name: found.splits[name] for name in wanted})
+    memo = loading.memo
     classes = spec.coarse_classes if coarse else spec.classes
     if spec.layouts[0].format == "digits":
         packed = {name: packed_split(name, [digits_file()], classes, memo) for name in wanted}

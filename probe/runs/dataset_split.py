@@ -257,10 +257,16 @@ def _dealt(
             if placed:  # a few images more need no side but train
                 log.info("%s: %s", split, error)
                 continue
-            words = re.sub(r"--val-size( [\d.e-]+)?", f"--{split} {shares[split]:g}", str(error))
+            words = _said_of(split, shares[split], str(error))
             raise UsageError(words) from None
         found[split], left = left[held_out], left[kept]
     return {**found, "train": left}
+
+
+def _said_of(split: str, share: float, error: str) -> str:
+    """Return what a validation split says of its share, about the share of a split."""
+    told = re.sub(r"--val-size 0(?![\d.])", f"--{split} 0", error)
+    return re.sub(r"--val-size( [\d.e-]+)?", f"--{split} {share:g}", told)
 
 
 def write_list(dataset: Dataset, path: Path) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import unwritable
 from probe.core.reading import ReadOptions
-from probe.datasets import Dataset, Split, load_dataset
+from probe.datasets import DATASETS, Dataset, DatasetSpec, Split, load_dataset
 from probe.datasets.copies import copies_in_words
 from probe.datasets.notes import WORDS
 from probe.datasets.stored_split import file_of, find_split, place_of
@@ -189,6 +189,45 @@ def show_split(made: Divided, divided: Dataset, name: str, cache_dir: Path) -> N
     show_table(survey(divided, read="names"))
     undo = console.command("dataset", "split", name, "--remove", cache_dir=cache_dir)
     console.facts(out, {"used by": "every command that reads the dataset", "undo": undo})
+
+
+def fetch_shown(
+    name: str, *, cache_dir: Path, dataset_root: Path | None
+) -> tuple[DatasetSpec, Dataset]:
+    """Download what is missing of a dataset of the catalog, and return its entry and the dataset.
+
+    Raises
+    ------
+    UnknownNameError
+        There is none of that name.
+    MissingFilesError
+        It cannot be downloaded.
+    """
+    spec = DATASETS[name]
+    found = load_dataset(
+        name, root=dataset_root, cache_dir=cache_dir, stored_split=False,
+        progress=console.download_bar,
+    )  # fmt: skip
+    return spec, found
+
+
+def show_fetched(spec: DatasetSpec, found: Dataset) -> None:
+    """Print where a fetched dataset lies, and what is known of it."""
+    counts = ", ".join(f"{name} {len(split):,}" for name, split in found.splits.items())
+    facts = {
+        "dataset": spec.title,
+        "images": f"{counts}; {len(found.classes):,} classes",
+        "root": console.place(found.root) if found.root else f"in the package {spec.package}",
+        "licence": spec.licence,
+        "cite": spec.citation,
+        "homepage": spec.homepage,
+    }
+    if spec.figure is not None:
+        facts["reached"] = str(spec.figure)
+    if set(spec.splits) == {"train"}:
+        facts["splits"] = f"it has none; `{console.command('dataset', 'split', spec.name)}`"
+    facts["next"] = f"--dataset {spec.name}"
+    console.facts(console.stdout(), facts)
 
 
 def remove_split(

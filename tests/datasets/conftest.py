@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.datasets.serving import server as server  # noqa: PLC0414 - a fixture
+
 CIFAR10_CLASSES = [
     "airplane",
     "automobile",
