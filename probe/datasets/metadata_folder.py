@@ -147,7 +147,7 @@ def _joined(root: Path, parts: list[_Part]) -> tuple[Cells, list[str], list[str]
             names.setdefault(name, len(names))
     rows, splits, below = [], [], []
     for part, cells in zip(parts, every, strict=True):
-        image = cells.find(FILE_NAME, f"{cells.place}: the column")
+        image = cells.find(FILE_NAME, "the column")
         for given in cells.rows:
             row = [""] * len(names)
             for name, cell in zip(cells.names, given, strict=True):
