@@ -25,10 +25,13 @@ from probe.cache.features import FeatureSet
 from probe.cache.interchange import export_features, import_features
 from probe.cache.store import Store
 from probe.core.memo import Memo, stamp_of
+from probe.core.reading import ReadOptions
 from probe.datasets import load_dataset
 from probe.datasets.cifar import CifarBinary, CifarPickle
 from probe.datasets.decode import decode
 from probe.datasets.idx import IdxFile
+from probe.datasets.loading import Loading
+from probe.datasets.metadata_folder import load_metadata_folder
 from probe.datasets.recordio import MAGIC, RecordWriter
 from probe.datasets.table import read_table
 from probe.errors import ProbeError
@@ -256,6 +259,31 @@ CURVE = {
     }],
 }  # fmt: skip
 LIST = "image,label,split\n" + "".join(f"im/{k}.png,{NAMES[k]},train\n" for k in range(N))
+
+
+def _json_lines(path: Path) -> None:
+    lines = (
+        {"file_name": f"im/{k}.png", "label": NAMES[k], "tags": ["a", k], "more": {"x": [k]}}
+        for k in range(N)
+    )
+    path.write_text("".join(json.dumps(one) + "\n" for one in lines))
+
+
+def _parquet_list(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    label = {"names": ["cat", "owl"], "_type": "ClassLabel"}
+    about = {"huggingface": json.dumps({"info": {"features": {"label": label}}})}
+    table = pa.table(
+        {
+            "path": [f"im/{k}.png" for k in range(N)], "label": [k % 2 for k in range(N)],
+            "tags": [["a", "b"]] * N, "score": X[:, 0],
+        }
+    ).replace_schema_metadata(about)  # fmt: skip
+    pq.write_table(table, path)
+
+
 PREPROCESS = {"size": 32, "resize": "squash", "scale": 0.5, "mean": [1.0, 2, 3], "channels": "BGR"}
 PUBLISHED = json.loads(Path(__file__).with_name("preprocess").joinpath("goldens.json").read_text())
 HISTORY = "epoch,train_loss,train_top1,val_loss\n1,0.5,0.5,0.4\n2,0.4,0.6,0.4\n"
@@ -303,6 +331,26 @@ READERS: dict[str, Reader] = {
     ),
     "MXNet's list": Reader(write=_mxnet_list, read=_read_images, name="x.lst"),
     "list": Reader(write=lambda p: p.write_text(LIST), read=read_table, name="x.csv"),
+    "list of blanks": Reader(
+        write=lambda p: p.write_text(LIST.replace(",", " ")), read=read_table, name="x.txt"
+    ),
+    "list as Caffe's": Reader(
+        write=lambda p: p.write_text("".join(f"im/{k}.png {k % 3}\n" for k in range(N))),
+        read=read_table, name="x.txt",
+    ),
+    "list without names": Reader(
+        write=lambda p: p.write_text("".join(f"im/{k}.png;{k % 3};7\n" for k in range(N))),
+        read=lambda p: read_table(p, ReadOptions(columns=("path", "label", "-"))), name="x.csv",
+    ),
+    "list of JSON lines": Reader(write=_json_lines, read=read_table, name="x.jsonl"),
+    "list in Parquet": Reader(write=_parquet_list, read=read_table, name="x.parquet"),
+    "folder with metadata": Reader(
+        write=_json_lines,
+        read=lambda p: load_metadata_folder(
+            p.parent, Loading(memo=Memo(p.with_name("m")), cache_dir=p.parent, skip_bad=True)
+        ),
+        name="metadata.jsonl",
+    ),
     "predict's list": Reader(
         write=lambda p: p.write_text(LIST), read=lambda p: find_images([str(p)]), name="x.txt"
     ),

@@ -14,8 +14,8 @@ from probe.datasets.cells import BAR, Cells, Lines, check_size
 from probe.datasets.text_lists import check_file
 from probe.errors import DataError, UsageError
 
-MOST_TEXT = 2**31  # bytes that the columns which are read may have, uncompressed
-_BATCH = 65_536  # rows
+MOST_TEXT = 2**30  # bytes of the columns that are read
+_BATCH = 512  # rows, of which a hostile file may have long ones
 _INDEX = re.compile(r"__index_level_\d+__")  # of pandas' rows
 
 
@@ -42,14 +42,15 @@ def read_parquet_list(path: Path) -> Cells:
     check_file(path, most=None)
     try:
         with pq.ParquetFile(path) as file:
-            names = readable_columns(file.schema_arrow)
-            check_size(str(path), len(names), file.metadata.num_rows)
-            _check_text(path, file.metadata, names)
-            texts = [name for name in names if _is_text(file.schema_arrow.field(name).type)]
-        # a text that is repeated is one text in memory, too
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
-            batches = file.iter_batches(batch_size=_BATCH, columns=names)
-            return arrow_cells(str(path), file.schema_arrow, batches, names)
+            schema, metadata = file.schema_arrow, file.metadata
+            names = readable_columns(schema)
+            check_size(str(path), len(names), metadata.num_rows)
+            if len(names) == len(schema):
+                groups = range(metadata.num_row_groups)
+                # of columns, pyarrow ends the process where a damaged file lies about their sizes
+                _check_text(str(path), sum(metadata.row_group(n).total_byte_size for n in groups))
+            batches = file.iter_batches(batch_size=_BATCH, columns=names, use_threads=False)
+            return arrow_cells(str(path), schema, batches, names)
     except DataError:
         raise
     except Exception as error:  # pyarrow raises its own, and those of Python
@@ -94,7 +95,10 @@ def arrow_cells(place: str, schema: Any, batches: Iterable[Any], names: Sequence
     """
     classes = class_names(schema)
     rows: list[list[str]] = []
+    total = 0
     for batch in batches:
+        total += batch.nbytes
+        _check_text(place, total)
         columns = [
             _texts(f"{place}: {name!r}", batch.column(name), classes.get(name)) for name in names
         ]
@@ -158,10 +162,12 @@ def _named(where: str, number: int | None, classes: list[str]) -> str:
     return classes[number]
 
 
-def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _check_text(place: str, size: int) -> None:
+    if size > MOST_TEXT:
+        raise DataError(
+            f"{place}: its texts and numbers have more than {MOST_TEXT // 2**20:,} MiB, which a "
+            "list of images may have; divide it"
+        )
 
 
 def _is_bytes(kind: Any) -> bool:
@@ -173,20 +179,3 @@ def _is_bytes(kind: Any) -> bool:
         or pa.types.is_fixed_size_binary(kind)
         or str(kind) in {"binary_view"}
     )
-
-
-def _check_text(path: Path, metadata: Any, names: Sequence[str]) -> None:
-    """Refuse columns of more bytes than a list has, before they are read."""
-    chosen = {*names}
-    total = 0
-    for group in range(metadata.num_row_groups):
-        about = metadata.row_group(group)
-        for number in range(about.num_columns):
-            column = about.column(number)
-            if column.path_in_schema.partition(".")[0] in chosen:
-                total += column.total_uncompressed_size
-    if total > MOST_TEXT:
-        raise DataError(
-            f"{path}: its columns of texts and numbers have {total / 2**20:,.0f} MiB; a list of "
-            f"images may have {MOST_TEXT // 2**20:,}; divide it"
-        )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import datetime
+import decimal
 import io
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from probe.core.reading import ReadOptions
-from probe.datasets import Dataset, load_dataset
+from probe.datasets import Dataset, arrow_cells, load_dataset
 from probe.errors import DataError, ProbeError, UsageError
 
 NAMES = ("path", "label", "split", "site", "score")
@@ -350,3 +353,53 @@ def test_a_table_of_too_many_cells_is_refused_before_it_is_read(tmp_path: Path) 
     (tmp_path / "a folder" / "x.jsonl").write_bytes(many)
     with pytest.raises(DataError, match="has 20,000 columns; a list of images may have 10,000"):
         read(tmp_path, "x.jsonl")
+
+
+def test_long_texts_of_a_parquet_table_are_refused_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether or not the table's columns of bytes hide how much text there is."""
+    (tmp_path / "a folder").mkdir()
+    monkeypatch.setattr(arrow_cells, "MOST_TEXT", 2**20)
+    rows = [f"{number}{'a' * 4000}" for number in range(2000)]
+    for more in ({}, {"bytes": pa.array([b"x"] * 2000)}):
+        table = pa.table({"path": rows, "label": ["x", "y"] * 1000, **more})
+        pq.write_table(table, tmp_path / "a folder" / "x.parquet", compression="zstd")
+        assert (tmp_path / "a folder" / "x.parquet").stat().st_size < 2**17
+        with pytest.raises(DataError, match="its texts and numbers have more than 1 MiB"):
+            read(tmp_path, "x.parquet")
+
+
+def test_what_parquet_has_beside_texts(rows: list[list[str]], tmp_path: Path) -> None:
+    count = len(rows)
+    data = parquet(
+        rows,
+        whole=pa.array([1, None, 3] * 3),
+        third=pa.array([0.1] * count, pa.float32()),
+        yes=pa.array([True, False, None] * 3),
+        day=pa.array([datetime.date(2020, 1, 2)] * count),
+        price=pa.array([decimal.Decimal("1.50")] * count),
+        kind=pa.array(["x", "y", "x"] * 3).dictionary_encode(),
+        nothing=pa.nulls(count),
+        thumbnail=pa.array([b"\xff\xd8"] * count),
+        box=pa.array([{"x": 1, "y": 2}] * count),
+        nan=pa.array([float("nan"), 2.0, 3.5] * 3),
+        __index_level_0__=pa.array(range(count)),
+    )
+    (tmp_path / "a folder" / "x.parquet").write_bytes(data)
+    train = read(tmp_path, "x.parquet").splits["train"]
+    assert {name: cells[0] for name, cells in train.columns.items()} == {
+        "site": "A", "score": rows[0][4], "whole": "1", "third": "0.1", "yes": "1",
+        "day": "2020-01-02", "price": "1.50", "kind": "x", "nothing": "", "nan": "",
+    }  # fmt: skip
+    third = read(tmp_path, "x.parquet", where="whole == 3 and nan > 3").splits["test"]
+    assert list(third.ids) == [row[0] for row in rows[2::3]]
+
+
+def test_parquet_without_pyarrow_names_the_extra(
+    rows: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a folder" / "x.parquet").write_bytes(parquet(rows))
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(UsageError, match=r"install it with `pip install 'probe\[parquet\]'`"):
+        read(tmp_path, "x.parquet")
