@@ -84,6 +84,10 @@ def _items(pictures: Pictures) -> dict[str, Any]:
         "part": packed(np.array([SPLITS.index(part) for part in items.parts]), "u1"),
         "there": packed(there, "u1"),
         "points": items.n_points,
+        "about": [
+            {"name": name, "values": list(one.values[:-1]), "codes": packed(one.codes, "u1")}
+            for name, one in pictures.columns.items()
+        ],
         "columns": COLUMNS,
         "perSheet": PER_SHEET,
     }

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.cache.joining import Joined
+from probe.core.columns import Column, names_of
 from probe.core.short_repr import short_repr
 from probe.errors import ProbeError, UsageError
 from probe.report.analysis import AnyView
 from probe.report.feature_map import FeatureMap, Method, draw_map
-from probe.report.items import Items, choose_points, content_of, labels_of, origin, rows_of
+from probe.report.items import (
+    NO_ROW,
+    Items,
+    choose_points,
+    content_of,
+    labels_of,
+    origin,
+    rows_of,
+)
 from probe.report.material import Material
 from probe.report.thumbnails import Sheets, find_images, make_sheets
+from probe.runs.columns import columns_of, ids_of
+from probe.runs.subgroups import columns_to_tell
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +82,8 @@ class Pictures:
         That of the best run comes first.
     notes : tuple of str
         What is missing, and why.
+    columns : mapping of name to Column, (n_items,)
+        What a table says of each, as far as it has few values; the last one is of unknown cells.
     """
 
     __repr__ = short_repr
@@ -82,6 +95,7 @@ class Pictures:
     maps: tuple[FeatureMap, ...]
     sheets: Sheets | None
     notes: tuple[str, ...]
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
 
 def make_pictures(
@@ -112,6 +126,7 @@ def make_pictures(
         )
         shape = material.task.shape(len(items), len(class_names(material)))
         labels, maps, sheets = np.full(shape, -1, np.int64), (), None
+    columns = _columns_of(items, base, rows) if base else {}
     for by_split in views.values():
         _fill_labels(labels, items, by_split, there)
     return Pictures(
@@ -122,7 +137,22 @@ def make_pictures(
         maps=maps,
         sheets=sheets,
         notes=tuple(notes),
+        columns=columns,
     )
+
+
+def _columns_of(items: Items, base: Joined, rows: NDArray[np.intp]) -> dict[str, Column]:
+    """Return the columns of each item that have few values."""
+    told = columns_to_tell(columns_of(base), ids_of(base))
+    found = {}
+    for name in names_of(told.values()):
+        values = next(iter(told.values()))[name].values
+        codes = np.full(len(items), len(values) - 1, np.uint32)
+        for number, (split, _) in enumerate(items.keys):
+            if rows[number] != NO_ROW:
+                codes[number] = told[split][name].codes[rows[number]]
+        found[name] = Column(values, codes)
+    return found
 
 
 def base_entry(material: Material) -> Joined | None:

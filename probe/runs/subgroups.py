@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.columns import Column, names_of, stacked
+from probe.datasets.classes import ordered_classes
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.streaming import StreamedRows
@@ -73,7 +74,8 @@ class Shortcut:
 def columns_to_tell(columns: Columns, ids: Mapping[str, Sequence[str]]) -> Told:
     """Return the columns that have few values, by split; numbers of many in quarters.
 
-    Names, ids and texts are left out: each value has too few images to tell anything of.
+    Names, ids and texts are left out: each value has too few images to tell anything of. Values
+    are in their order, numbers by size, and the empty one, of unknown cells, is the last.
 
     Parameters
     ----------
@@ -91,14 +93,20 @@ def columns_to_tell(columns: Columns, ids: Mapping[str, Sequence[str]]) -> Told:
         there = column.counts()
         there.pop("", None)
         if 2 <= len(there) <= MOST_VALUES and sum(n >= LEAST_ROWS for n in there.values()) >= 2:
-            found[name] = column
+            column = column.compact()
+            found[name] = column.ordered([*ordered_classes(filter(None, column.values)), ""])
         elif len(there) > MOST_VALUES and (quarters := _quarters(there)) is not None:
-            found[name] = column.map([quarters.get(value, "") for value in column.values])
+            column = column.map([quarters.get(value, "") for value in column.values])
+            found[name] = column.ordered([*dict.fromkeys(sorted(quarters.values(), key=_edge)), ""])
     ends = np.cumsum(sizes).tolist()
     return {
         split: {name: column[end - size : end] for name, column in found.items()}
         for split, size, end in zip(ids, sizes, ends, strict=True)
     }
+
+
+def _edge(quarter: str) -> float:
+    return float(quarter.partition(" ")[0])
 
 
 def _is_text(column: Column) -> bool:

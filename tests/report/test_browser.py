@@ -155,6 +155,15 @@ def test_colours_and_filters_of_the_map(page: Any) -> None:
     assert sum(one is not None for one in traces()) == len(CLASSES)
     page.select_option("#map-by", "split")
     assert {one.split(" (")[0] for one in traces() if one} == {"trained on", "validation", "test"}
+    options = page.locator("#map-by option").all_text_contents()
+    assert options == ["class", "error of the run", "split", "<b>site", "age"]
+    page.select_option("#map-by", label="<b>site")
+    shown = [one for one in traces() if one]
+    assert [one.split(" (")[1] for one in shown] == ["40)"] * 3  # the first is unknown
+    assert shown[0] == "unknown (40)"
+    page.select_option("#map-by", label="age")
+    ages = [one.split(" (")[0] for one in traces() if one]
+    assert ages == ["41.5 to 56.25", "56.25 to 71", "71 to 85.75", "85.75 to 100.5"]
     page.select_option("#map-by", "error")
     assert any(one.startswith("right") for one in traces() if one)
     page.fill("#map-class", CLASSES[3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from probe.audit.record import Audit, LabelError, save_audit
 from probe.backbones.catalog import BACKBONES
 from probe.cache.joining import Joined, join
 from probe.cache.store import Store
-from probe.datasets import load_dataset
+from probe.datasets import Split, load_dataset
 from probe.evaluation.learning_curve import LearningCurve, Point, save_learning_curve
 from probe.evaluation.predictions import Predictions, save_predictions
 from probe.evaluation.scored import figures_of, intervals_of, measure, per_class_of, temperature_of
@@ -31,6 +32,7 @@ from tests.several import make_list
 
 # a path `</script>x.png` inside of the class `<`; markup, Plotly's own markup, and a CJK name
 CLASSES = ("<", "<img src=x onerror=alert(1)>", "$&'\"%{y}<b>", "日本の猫", "plain")
+SITES = ("</script><b>", "%{x}north", "")
 COMMAND = "probe head '</script><script>alert(2)</script>' --solver ridge"
 
 
@@ -52,10 +54,15 @@ def make_images(folder: Path, *, per_class: int = 12, splits: Sequence[str] = ("
 
 
 def make_entry(
-    cache: Path, images: Path, *, width: str = "gap", backbone: str = "resnet18"
-) -> Joined:
-    """Extract the pictures with the fake engine."""
+    cache: Path, images: Path, *, width: str = "gap", backbone: str = "resnet18",
+    columns: bool = False,
+) -> Joined:  # fmt: skip
+    """Extract the pictures with the fake engine, told to be of three sites and of all ages."""
     dataset = load_dataset(str(images), cache_dir=cache)
+    if columns:
+        dataset = replace(
+            dataset, splits={name: _with_columns(one) for name, one in dataset.splits.items()}
+        )
     spec = BACKBONES[backbone]
     request = {"dataset": str(images), "dataset_root": None, "coarse": False}
     job = decide(
@@ -72,6 +79,14 @@ def make_entry(
     store = Store(cache)
     (entry,) = extract_features(job, store, lambda cuts: FakeEngine(cuts, 32), Silent(), workers=1)
     return join(store, store.choose(entry.name))
+
+
+def _with_columns(split: Split) -> Split:
+    rows = range(len(split))
+    ages = [f"{100 - row}.5" for row in rows]
+    return replace(
+        split, columns={"<b>site": [SITES[row % 3] for row in rows], "age": ages, "id": split.ids}
+    )
 
 
 def make_run(cache: Path, joined: Joined, name: str, *, right: float, seed: int = 0,
@@ -165,7 +180,7 @@ def make_several(folder: Path) -> Path:
 def make_world(folder: Path) -> Path:
     """Return a cache folder with everything that a page can show but a bench."""
     cache = folder / "cache"
-    joined = make_entry(cache, make_images(folder / "<b>images"))
+    joined = make_entry(cache, make_images(folder / "<b>images"), columns=True)
     for number, right in enumerate((0.9, 0.85, 0.4)):
         make_run(cache, joined, f"20260101-00000{number}-001", right=right, seed=number)
     add_extras(cache, joined)

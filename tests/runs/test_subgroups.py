@@ -71,6 +71,7 @@ def test_columns_of_few_values_are_told_of_and_numbers_in_quarters() -> None:
     ages = [*found["train"]["age"], *found["test"]["age"]]
     assert (ages[0], ages[79], found["test"]["age"][0]) == ("20 to 39.75", "79.25 to 99", ages[50])
     quarters, counts = np.unique(ages, return_counts=True)
+    assert list(found["train"]["age"].values) == [*quarters.tolist(), ""]  # in their order
     assert quarters.tolist() == ["20 to 39.75", "39.75 to 59.5", "59.5 to 79.25", "79.25 to 99"]
     assert counts.tolist() == [20, 20, 20, 20]
 

@@ -19,6 +19,9 @@ if (DATA.several) {
   ITEMS.label = unpack(ITEMS.label, Uint16Array);
 }
 ITEMS.there = unpack(ITEMS.there, Uint8Array);
+for (const column of ITEMS.about) {
+  column.codes = unpack(column.codes, Uint8Array);
+}
 for (const run of DATA.runs) {
   if (DATA.several) {
     run.given = unpack(run.given, Uint8Array);

@@ -90,6 +90,22 @@ function groupsBySplit(items) {
   return groups;
 }
 
+// A column of the images' table: its values are few, or quarters of numbers.
+function groupsByColumn(items, column) {
+  const unknown = { name: "unknown", colour: css("--rule"), symbol: "circle", items: [] };
+  const groups = column.values.map((name, i) => ({ name, colour: colour(i), symbol: symbol(i), items: [] }));
+  for (const item of items) {
+    (groups[column.codes[item]] ?? unknown).items.push(item);
+  }
+  return [unknown, ...groups];
+}
+
+function chosenGroups(items) {
+  const by = byId("map-by").value;
+  const column = ITEMS.about[Number(by)]; // none of the words in GROUPS is a number
+  return column ? groupsByColumn(items, column) : GROUPS[by](items);
+}
+
 const GROUPS = DATA.several
   ? { class: groupsByLabel, error: groupsByWrongLabels, split: groupsBySplit }
   : { class: groupsByClass, error: groupsByError, split: groupsBySplit };
@@ -138,7 +154,7 @@ function drawMap() {
   const pairs = map.dimensions === 3 ? [[0, 1], [0, 2], [1, 2]] : [[0, 1]];
   MAP.axes = pairs[Number(byId("map-axes").value)] ?? pairs[0];
   MAP.shown = visibleItems(map);
-  const groups = GROUPS[byId("map-by").value](MAP.shown).filter((group) => group.items.length);
+  const groups = chosenGroups(MAP.shown).filter((group) => group.items.length);
   const traces = groups.map((group) => pointTrace(map, group));
   traces.push(markTrace([]));
   const bare = { showticklabels: false, zeroline: false };
@@ -257,6 +273,7 @@ function startMap() {
   fill(byId("map-run"), DATA.runs.map((run) => run.label));
   const axes = () => fill(byId("map-axes"), map().dimensions === 3 ? ["1 and 2", "1 and 3", "2 and 3"] : ["both"]);
   axes();
+  byId("map-by").append(...ITEMS.about.map((column, i) => make("option", { value: i }, column.name)));
   byId("class-names").append(...DATA.classes.map((name) => make("option", { value: name })));
   byId("map-of").addEventListener("change", axes);
   if (DATA.several) {
