@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from probe.cache.store import Entry, Store
 from probe.core.indexing import rows_of_ids
 from probe.core.short_repr import short_repr
 from probe.errors import DataError
+
+log = logging.getLogger(__name__)
 
 BESIDE = "+"  # never part of an entry's name
 REDUCED = re.compile(r"-pca(\d+)$")  # an entry's name ends with its digest
@@ -44,11 +47,12 @@ def join(store: Store, entry: Entry) -> Joined:
     """Open an entry, and add the splits that it lacks from entries of its recipe and dataset.
 
     Of several entries with a split the newest is used. The dataset's name, folder and class names
-    must be the same.
+    must be the same; one of other classes is left out, which is logged.
     """
     opened = FeatureSet.open(entry.path)
     store.note_use(entry.path)
     splits, sources = dict(opened.splits), dict.fromkeys(opened.splits, opened.name)
+    strange: dict[str, str] = {}  # splits on other classes, and their entries
     for other in store.entries():
         lacking = set(other.counts) - set(splits)
         if not lacking or other.key.recipe != entry.key.recipe or other.dataset != entry.dataset:
@@ -59,6 +63,15 @@ def join(store: Store, entry: Entry) -> Joined:
         if candidate.classes == opened.classes:
             for name in lacking:
                 splits[name], sources[name] = candidate[name], candidate.name
+        else:
+            strange.update(dict.fromkeys(lacking, candidate.name))
+    if apart := {name: other for name, other in strange.items() if name not in splits}:
+        log.warning(
+            "%s has %s of %s, too, but other classes or in another order: they stay apart from "
+            "%s; extract all splits of the dataset as it is now",
+            " and ".join(sorted({*apart.values()})), " and ".join(sorted(apart)), entry.dataset,
+            opened.name,
+        )  # fmt: skip
     ordered = [name for name in SPLIT_ORDER if name in splits]
     return Joined(
         entry=opened,

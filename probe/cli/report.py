@@ -161,6 +161,7 @@ def _material(
         newest_dataset,
         of_bench,
         of_runs,
+        on_other_classes,
         read_runs,
         without_repeats,
     )
@@ -189,10 +190,14 @@ def _material(
         if not found:
             raise UsageError(f"{runs}: no run is of {dataset}; leave out --dataset")
     everything = newest_dataset(found)
+    others = on_other_classes(cache_dir, everything)
+    everything = [run for run in everything if run not in others]
     chosen = without_repeats(everything)
     why = f"all runs on {chosen[0].result.dataset}"
     if repeats := len(everything) - len(chosen):
         why += f", less {repeats} older with the same settings and figures"
+    if others:
+        why += f", less {len(others)} on other classes"
     return of_runs(cache_dir, chosen, why)
 
 

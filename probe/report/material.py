@@ -15,7 +15,8 @@ from probe.audit.record import Audit, load_audit
 from probe.bench.find import find_run
 from probe.bench.record import FILE_NAME as BENCH
 from probe.bench.record import Bench, Comparison, Row
-from probe.cache.joining import Joined, join
+from probe.cache.features import FeatureSet
+from probe.cache.joining import Joined, join, parse_features_name
 from probe.cache.store import Store
 from probe.core.run_folders import RESULT
 from probe.core.short_repr import short_repr
@@ -171,6 +172,35 @@ def newest_dataset(runs: Sequence[Run]) -> list[Run]:
     return [run for run in runs if (run.result.dataset, run.result.metric) == wanted]
 
 
+def on_other_classes(cache_dir: Path, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs whose classes, or their order, are not those of the newest one.
+
+    Classes are those of a run's entry; where that is gone, what is known is which of them had rows
+    to be scored on.
+    """
+    newest = max(runs, key=lambda run: (run.result.created, run.id))
+    names = {run.id: parse_features_name(run.result.entry)[0][0] for run in runs}
+    there = {entry.name: entry.path for entry in Store(cache_dir).entries()}
+    known: dict[str, tuple[str, ...]] = {}
+    for name in {*names.values()} & there.keys():
+        try:
+            known[name] = FeatureSet.open(there[name]).classes
+        except ProbeError as error:
+            log.info("%s", error)
+    whole = known.get(names[newest.id])
+    scored = set(newest.result.per_class.recall)
+
+    def differs(run: Run) -> bool:
+        own, rows = known.get(names[run.id]), set(run.result.per_class.recall)
+        if own is not None and whole is not None:
+            return own != whole
+        if own is None and whole is None:
+            return not (rows <= scored or scored <= rows)
+        return not (rows <= set(whole or ()) if own is None else scored <= set(own))
+
+    return [run for run in runs if differs(run)]
+
+
 def without_repeats(runs: Sequence[Run]) -> list[Run]:
     """Return the runs; of several with the same settings and figures only the newest."""
     newest: dict[str, Run] = {}
@@ -226,7 +256,7 @@ def of_runs(cache_dir: Path, runs: Sequence[Run], why: str) -> Material:
     Raises
     ------
     UsageError
-        The runs are of several datasets, or of single-label and multi-label tasks.
+        The runs are of several datasets or classes, or of single-label and multi-label tasks.
     """
     datasets = sorted({run.result.dataset for run in runs})
     if len(datasets) > 1:
@@ -238,6 +268,12 @@ def of_runs(cache_dir: Path, runs: Sequence[Run], why: str) -> Material:
         raise UsageError(
             f"{datasets[0]}: some of these runs are single-label and others multi-label, which are "
             "ranked by different metrics; name runs of one task"
+        )
+    if strange := on_other_classes(cache_dir, runs):
+        raise UsageError(
+            f"{datasets[0]}: {len(strange)} of these {len(runs)} runs are on other classes, or on "
+            f"classes in another order, than the newest, first {strange[0].id}; name runs on the "
+            "same classes"
         )
     made = {run.id: run for run in runs}
     return _material(cache_dir, [], made, bench=None, why=why, notes=[])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.bench.record import Comparison, Row
 from probe.evaluation.paired import compact_letters
@@ -22,7 +24,7 @@ def compared(material: Material, views: Views) -> Material:
     """Return the material with tests of every pair of runs that held out the same rows.
 
     With a bench, which has its own tests, or with a single run the material is returned unchanged.
-    Runs that held out other rows than the best run are not tested.
+    Runs that held out other rows than the best run, or have other labels for them, are not tested.
     """
     leader = material.leader
     split = material.choosing(leader) if leader else None
@@ -56,13 +58,22 @@ def compared(material: Material, views: Views) -> Material:
 def _same_rows(material: Material, views: Views, leading: AnyView) -> dict[str, Evidence]:
     """Return the evidence of each run on the same rows, in the order of the leaderboard."""
     found: dict[str, Evidence] = {}
-    wanted = np.sort(leading.ids)
+    wanted, labels = _in_order(leading)
     for row in material.rows:
         view = views.get(row.id, {}).get(leading.split)
         said = None if view is None or row.rank is None else view.evidence
-        if view is not None and said is not None and np.array_equal(np.sort(view.ids), wanted):
+        if view is None or said is None:
+            continue
+        ids, own = _in_order(view)
+        if np.array_equal(ids, wanted) and np.array_equal(own, labels):
             found[row.id] = said
     return found
+
+
+def _in_order(view: AnyView) -> tuple[NDArray[np.str_], NDArray[Any]]:
+    """Return ids in order, and the labels of their rows."""
+    order = np.argsort(view.ids, kind="stable")
+    return view.ids[order], view.labels[order]
 
 
 def _verdict(

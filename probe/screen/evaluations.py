@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from probe.bundle import Bundle
 from probe.cache.store import Store
 from probe.core.columns import Column
 from probe.datasets import Dataset
+from probe.datasets.classes import all_whole
 from probe.errors import UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
@@ -23,6 +25,10 @@ from probe.runs.grouping import related_images
 from probe.runs.ledger import record_test_evaluation
 from probe.runs.subgroups import columns_to_tell, tell
 from probe.screen import console
+
+log = logging.getLogger(__name__)
+
+LISTED = 3  # classes in a message
 
 
 def evaluate_shown(
@@ -60,6 +66,7 @@ def evaluate_shown(
     if chosen not in dataset.splits:
         raise UsageError(f"--split {chosen}: {dataset.name} has {', '.join(dataset.splits)}")
     rows = dataset.splits[chosen]
+    _say_classes(bundles, dataset)
     predictor = Predictor(
         bundles, tta=tta, combination=combine, equal=weighting == "equal", store=Store(cache_dir)
     )
@@ -96,3 +103,23 @@ def evaluate_shown(
         outcome, subgroups=tell(said, chosen, told[chosen]), dataset=dataset.name, split=chosen,
         n_images=len(rows), test_evaluations=looks, predictions=said,
     )  # fmt: skip
+
+
+def _say_classes(bundles: Sequence[Bundle], dataset: Dataset) -> None:
+    """Warn where classes that are matched by name may not be those of the bundle."""
+    about = bundles[0].about
+    lacking = [name for name in about.classes if name not in dataset.classes]
+    if lacking and not set(dataset.classes) - set(about.classes):
+        log.warning(
+            "%s has %d of the bundle's %d classes, and lacks %s%s: an answer of those is wrong "
+            "there, and figures are not those of all classes",
+            dataset.name, len(dataset.classes), len(about.classes), ", ".join(lacking[:LISTED]),
+            ", ..." if len(lacking) > LISTED else "",
+        )  # fmt: skip
+    if all_whole(dataset.classes) and dataset.name != about.dataset:
+        log.warning(
+            "classes are named by numbers alone: that %s means by them what %s did is taken on "
+            "trust",
+            dataset.name,
+            about.dataset,
+        )

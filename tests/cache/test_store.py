@@ -53,6 +53,22 @@ def test_use_is_remembered_beside_the_entry_and_never_in_it(tmp_path: Path) -> N
     assert stamp_of(path) == stamp
 
 
+def test_a_split_on_other_classes_stays_apart_and_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, whole = Store(tmp_path), make_dataset(train=40, test=10)
+    extract(replace(whole, splits={"train": whole.splits["train"]}), store)
+    (train,) = store.entries()
+    test = replace(whole, splits={"test": whole.splits["test"]})
+    extract(replace(test, classes=("ant", "cat", "bee")), store)
+    assert list(join(store, train).splits) == ["train"]
+    assert "has test of toy, too, but other classes or in another order" in caplog.text
+    caplog.clear()
+    extract(test, store)
+    assert list(join(store, train).splits) == ["train", "test"]
+    assert not caplog.text
+
+
 def test_prune_by_age_by_use_and_by_size(tmp_path: Path) -> None:
     store = Store(tmp_path)
     old = aged(store, 30, made=50, used=1)

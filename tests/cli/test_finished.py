@@ -170,6 +170,30 @@ def test_evaluate_takes_features_from_the_cache(
     assert "test_looks" not in found  # the digits have no test split
 
 
+def test_evaluate_says_where_classes_are_others(
+    digits_cache: Path, digits_bundle: Path, folder: Path, tmp_path: Path
+) -> None:
+    pictures = sorted((folder / "pictures").iterdir())[:4]
+    lines = [f"{path},{number % 2 + 3}\n" for number, path in enumerate(pictures)]
+    (tmp_path / "some.csv").write_text("path,label\n" + "".join(lines))
+    command = "evaluate --json --cache-dir"
+    done = probe(command, digits_cache, digits_bundle, "--dataset", "some.csv", cwd=tmp_path)
+    lacking, numbers = done.stderr.splitlines()
+    assert lacking.startswith(
+        "WARNING: some has 2 of the bundle's 10 classes, and lacks 0, 1, 2, ...: an answer of"
+    )
+    assert numbers == (
+        "WARNING: classes are named by numbers alone: that some means by them what digits did is "
+        "taken on trust"
+    )
+    assert (
+        "WARNING"
+        not in probe(
+            command, digits_cache, digits_bundle, "--dataset", "digits", "--limit", "30", cwd=folder
+        ).stderr
+    )
+
+
 def test_explain_writes_a_png_at_the_given_name(
     digits_bundle: Path, folder: Path, tmp_path: Path
 ) -> None:

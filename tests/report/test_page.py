@@ -23,12 +23,14 @@ from probe.report.material import (
     newest_bench,
     of_bench,
     of_runs,
+    on_other_classes,
     read_runs,
     without_repeats,
 )
 from probe.report.page import Page, read_views, write_page
 from probe.report.pairing import compared
 from probe.report.pictures import Options, make_pictures
+from tests.commands import invoke
 from tests.report.world import CLASSES, COMMAND, make_entry, make_images, make_run, make_world
 
 
@@ -265,6 +267,45 @@ def test_runs_are_found_by_name_beginning_and_folder(world: Path, tmp_path: Path
     shutil.copytree(runs / "20260101-000000-001", tmp_path / "runs" / "20270101-000000-001")
     shutil.copytree(runs / "20260101-000000-001", tmp_path / "runs" / "20270101-000000-002")
     assert len(without_repeats(read_runs(tmp_path / "runs"))) == 1
+
+
+def test_runs_on_other_classes_are_not_on_one_page(
+    tmp_path: Path,
+) -> None:
+    cache = tmp_path / "cache"
+    first = make_entry(cache, make_images(tmp_path / "a" / "photos", per_class=12))
+    other = make_images(tmp_path / "b" / "photos", per_class=12, classes=("x", "y", "z", "u", "v"))
+    second = make_entry(cache, other)
+    make_run(cache, first, "20260101-000000-001", right=0.9)
+    make_run(cache, first, "20260101-000000-002", right=0.8, seed=1)
+    make_run(cache, second, "20260101-000000-003", right=0.7, seed=2)
+    runs = read_runs(cache / "runs")
+    assert [run.id[-3:] for run in on_other_classes(cache, runs)] == ["001", "002"]
+    with pytest.raises(UsageError, match="2 of these 3 runs are on other classes"):
+        of_runs(cache, runs, "all")
+    assert len(of_runs(cache, runs[:2], "two").rows) == 2
+    page = tmp_path / "page.html"
+    invoke("report", "--out", page, "--cache-dir", cache)
+    said = page.read_text(encoding="utf-8")
+    assert "20260101-000000-003" in said
+    assert "20260101-000000-001" not in said
+    shutil.rmtree(cache / "features")  # classes are known from the recalls then
+    assert [run.id[-3:] for run in on_other_classes(cache, runs)] == ["001", "002"]
+
+
+def test_runs_with_other_labels_for_the_same_rows_are_not_tested(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    joined = make_entry(cache, make_images(tmp_path / "photos"))
+    for number, right in enumerate((0.9, 0.5)):
+        make_run(cache, joined, f"20260101-000000-00{number}", right=right, seed=number)
+    material = of_runs(cache, read_runs(cache / "runs"), "both")
+    views = read_views(material, lambda what, count, total: None)
+    assert compared(material, views).tested is not None
+    (name,) = [row.id for row in material.rows if row.rank == 2]
+    view = views[name]["val"]
+    turned = dataclasses.replace(view, labels=(view.labels + 1) % len(CLASSES))
+    views = {**views, name: {**views[name], "val": turned}}
+    assert compared(material, views).tested is None
 
 
 def make_bench(cache: Path) -> Bench:
