@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import struct
@@ -269,6 +270,19 @@ def _json_lines(path: Path) -> None:
     path.write_text("".join(json.dumps(one) + "\n" for one in lines))
 
 
+def _parquet_images(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = []
+    for k in range(N):
+        sink = io.BytesIO()
+        Image.fromarray(np.full((4, 4, 3), k, np.uint8)).save(sink, "PNG")
+        images.append({"bytes": sink.getvalue(), "path": f"{k}.png"})
+    table = pa.table({"image": images, "label": [k % 2 for k in range(N)]})
+    pq.write_table(table, path, row_group_size=5)
+
+
 def _parquet_list(path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -344,6 +358,7 @@ READERS: dict[str, Reader] = {
     ),
     "list of JSON lines": Reader(write=_json_lines, read=read_table, name="x.jsonl"),
     "list in Parquet": Reader(write=_parquet_list, read=read_table, name="x.parquet"),
+    "images in Parquet": Reader(write=_parquet_images, read=_read_images, name="x.parquet"),
     "folder with metadata": Reader(
         write=_json_lines,
         read=lambda p: load_metadata_folder(

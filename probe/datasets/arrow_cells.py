@@ -42,19 +42,39 @@ def read_parquet_list(path: Path) -> Cells:
     check_file(path, most=None)
     try:
         with pq.ParquetFile(path) as file:
-            schema, metadata = file.schema_arrow, file.metadata
-            names = readable_columns(schema)
-            check_size(str(path), len(names), metadata.num_rows)
-            if len(names) == len(schema):
-                groups = range(metadata.num_row_groups)
-                # of columns, pyarrow ends the process where a damaged file lies about their sizes
-                _check_text(str(path), sum(metadata.row_group(n).total_byte_size for n in groups))
-            batches = file.iter_batches(batch_size=_BATCH, columns=names, use_threads=False)
-            return arrow_cells(str(path), schema, batches, names)
+            return parquet_cells(str(path), file, readable_columns(file.schema_arrow))
     except DataError:
         raise
     except Exception as error:  # pyarrow raises its own, and those of Python
         raise DataError(f"{path}: is no readable Parquet file ({in_one_line(error)})") from error
+
+
+def parquet_cells(place: str, file: Any, names: Sequence[str]) -> Cells:
+    """Return columns of an opened Parquet file as cells; see `arrow_cells`.
+
+    Parameters
+    ----------
+    file : pyarrow.parquet.ParquetFile
+
+    Raises
+    ------
+    DataError
+        It has more rows or text than a list of images, or other rows than it says.
+    """
+    schema, metadata = file.schema_arrow, file.metadata
+    check_size(place, len(names), metadata.num_rows)
+    if len(names) == len(schema):
+        groups = range(metadata.num_row_groups)
+        # of columns, pyarrow ends the process where a damaged file lies about their sizes
+        _check_text(place, sum(metadata.row_group(n).total_byte_size for n in groups))
+    # on one thread: each has a page of its own in memory
+    batches = file.iter_batches(batch_size=_BATCH, columns=names, use_threads=False)
+    cells = arrow_cells(place, schema, batches, names)
+    if names and len(cells) != metadata.num_rows:
+        raise DataError(
+            f"{place}: has {len(cells):,} rows and says {metadata.num_rows:,}; it is damaged"
+        )
+    return cells
 
 
 def readable_columns(schema: Any) -> list[str]:

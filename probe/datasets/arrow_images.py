@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from probe.core.records import in_one_line
-from probe.datasets.arrow_cells import arrow_cells, readable_columns
-from probe.datasets.cells import IMAGE_COLUMNS, Cells, Lines
+from probe.datasets.arrow_cells import arrow_cells, parquet_cells, readable_columns
+from probe.datasets.cells import IMAGE_COLUMNS, Cells, Lines, image_columns
 from probe.datasets.encoded import EncodedRows
 from probe.datasets.loading import Loading
 from probe.datasets.packed import PackedFile, PackedImages, file_stamp
@@ -22,6 +22,7 @@ from probe.datasets.packed_table import dataset_of_packed
 from probe.datasets.shards import files_by_split, has_files, name_of
 from probe.datasets.spec import Dataset
 from probe.datasets.split_names import EXACT
+from probe.datasets.text_lists import check_file
 from probe.errors import DataError, UsageError
 
 PARQUET, ARROW = (".parquet", ".pq"), (".arrow",)
@@ -30,14 +31,13 @@ _INFO, _DICT = "dataset_info.json", "dataset_dict.json"  # of `Dataset.save_to_d
 _ALSO = ("img", "jpg", "jpeg", "png", "webp", "picture", "photo", "image_bytes", "bytes")
 _GROUPS = 2  # groups of rows in memory: reading on from one into the next needs both
 _MOST_GROUP = 2**31  # bytes of images
-_BATCH = 65_536  # rows
 
 
 def takes(place: Path) -> bool:
     """Whether a place has images in a column: a file, several, or a folder of such files."""
     try:
         files = next(iter(_files(place)), None)
-        return files is not None and bool(_image_columns(_schema(files[1])))
+        return files is not None and _has_images(_schema(files[1]))
     except (ImportError, DataError):
         return False  # a list of paths, or nothing that can be read: told by whoever reads it
 
@@ -83,9 +83,12 @@ def load_arrow(place: Path, loading: Loading) -> Dataset:
         where = np.array([places[row] for row in chosen], np.intp).reshape(-1, 2).T
         return PackedImages(files, where, loading.memo, stamps=stamps, workers=loading.workers)
 
+    ids = _ids(files, places)
+    if len(ids) != len(rows):
+        raise DataError(f"{place}: its columns have different numbers of rows; it is damaged")
     return dataset_of_packed(
         Cells(names=names, rows=rows, lines=lines, header=f"{place}:"),
-        _ids(files, places),
+        ids,
         images,
         loading,
         name=name_of(place),
@@ -128,7 +131,7 @@ class ArrowFile(PackedFile):
                 f"{path}: the columns {', '.join(columns)} may all be the images; call one `image`"
             )
         column = (known or columns)[0]
-        sizes = _group_sizes(path, column)
+        sizes = _group_sizes(path)
         return cls(path=path, column=column, ends=np.cumsum(sizes, dtype=np.int64).tolist())
 
     def __len__(self) -> int:
@@ -219,6 +222,7 @@ def _is_parquet(path: Path) -> bool:
 
 
 def _schema(path: Path) -> Any:
+    check_file(path, most=None)
     with _told(path):
         if _is_parquet(path):
             import pyarrow.parquet as pq
@@ -250,7 +254,7 @@ def _batches(path: Path) -> Iterator[Any]:
     yield from _reader(pa.memory_map(str(path)))
 
 
-def _group_sizes(path: Path, column: str) -> list[int]:
+def _group_sizes(path: Path) -> list[int]:
     """Return how many rows each group has; refuse groups that memory cannot be expected to hold."""
     with _told(path):
         if not _is_parquet(path):
@@ -262,14 +266,11 @@ def _group_sizes(path: Path, column: str) -> list[int]:
             sizes = []
             for number in range(about.num_row_groups):
                 group = about.row_group(number)
-                taken = sum(
-                    group.column(n).total_uncompressed_size
-                    for n in range(group.num_columns)
-                    if group.column(n).path_in_schema.partition(".")[0] == column
-                )
+                # not of its columns: pyarrow ends the process where a damaged file lies about them
+                taken = group.total_byte_size
                 if taken > _MOST_GROUP:
                     raise DataError(
-                        f"{path}: has {taken / 2**30:,.1f} GiB of images in one group of rows, "
+                        f"{path}: has {taken / 2**30:,.1f} GiB in one group of rows, "
                         "which is read as a whole; write it with row_group_size=1000"
                     )
                 sizes.append(group.num_rows)
@@ -285,8 +286,7 @@ def _cells(file: ArrowFile) -> Cells:
             with pq.ParquetFile(path) as opened:
                 schema = opened.schema_arrow
                 names = [name for name in readable_columns(schema) if name != file.column]
-                batches = opened.iter_batches(batch_size=_BATCH, columns=names)
-                cells = arrow_cells(str(path), schema, batches, names)
+                cells = parquet_cells(str(path), opened, names)
         else:
             schema = _schema(path)
             names = [name for name in readable_columns(schema) if name != file.column]
@@ -294,6 +294,13 @@ def _cells(file: ArrowFile) -> Cells:
     if names:
         return cells
     return Cells(names=[], rows=[[]] * len(file), lines=cells.lines, header=cells.header)
+
+
+def _has_images(schema: Any) -> bool:
+    """Whether a table has images; one of paths may have a thumbnail or a digest beside them."""
+    found = _image_columns(schema)
+    called = any(name.lower() in {*IMAGE_COLUMNS, *_ALSO} for name in found)
+    return bool(found) and (called or not image_columns(readable_columns(schema)))
 
 
 def _image_columns(schema: Any) -> list[str]:
