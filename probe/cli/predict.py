@@ -83,7 +83,8 @@ def predict(
         typer.Argument(
             metavar="BUNDLE IMAGE...",
             help="A bundle, then images, folders, 'patterns*', lists (.txt, .lst), tables (.csv, "
-            "whose columns are written beside the answers), or - for paths on stdin.",
+            "whose columns are written beside the answers), files that hold images (.tar, .zip, "
+            ".rec, .parquet, .npz ...), or - for paths on stdin.",
         ),
     ],
     root: Annotated[
@@ -150,10 +151,10 @@ def predict(
     names = inputs if backbone is not None else inputs[1:]
     if not names:
         raise UsageError("name a bundle and then images; `probe bundle` makes a bundle of a run")
-    told = find_inputs(names, sys.stdin if "-" in names else (), root=root)
-    paths = told.paths
-    size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
     folder = cache_folder(cache_dir)
+    told = find_inputs(names, sys.stdin if "-" in names else (), root=root, cache_dir=folder)
+    paths = told.images
+    size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
     if backbone is not None:
         top = _own_top(backbone, weights, preprocess, mean, classes, folder)
         first = top.load(batch_size=size, engine=engine, device=device)
@@ -179,7 +180,7 @@ def predict(
             "jsonl": _json_lines,
         }
         writers[form](watch.over(found))
-    if watch.first is not None and form == "table" and not as_json:
+    if watch.first in paths and form == "table" and not as_json:
         after = console.command("explain", Path(inputs[0]), Path(watch.first))
         if backbone is not None:
             after = _bundle_command(backbone, weights, preprocess, mean, classes, folder)

@@ -37,10 +37,13 @@ class Format:
         Whether a place that exists has this form, judged quickly.
     load : callable
         Reads all but the pixels.
+    holds_images : bool
+        Whether the images lie in its files, instead of beside them.
     """
 
     title: str
     endings: tuple[str, ...] = ()
+    holds_images: bool = False
     options: frozenset[str] = frozenset()
     takes: Callable[[Path], bool]
     load: Callable[[Path, Loading], Dataset]
@@ -53,6 +56,7 @@ FORMATS = (
         options=frozenset(("label", "split_column", "where", "unlabeled")),
         takes=arrow_images.takes,
         load=arrow_images.load_arrow,
+        holds_images=True,
     ),
     Format(
         title="a list of images",
@@ -76,6 +80,7 @@ FORMATS = (
         options=frozenset(["label", "unlabeled"]),
         takes=lambda place: _files(place, (".rec",)),
         load=records.load_records,
+        holds_images=True,
     ),
     Format(
         title="a folder with metadata as Hugging Face's",
@@ -89,6 +94,7 @@ FORMATS = (
         options=frozenset(("label", "split_column", "where", "include", "exclude", "unlabeled")),
         takes=lambda place: _files(place, archives.ENDINGS),
         load=archives.load_archives,
+        holds_images=True,
     ),
     Format(
         title="arrays of images and labels",
@@ -96,6 +102,7 @@ FORMATS = (
         options=frozenset(("label", "split_column", "where", "unlabeled")),
         takes=lambda place: _files(place, arrays.ENDINGS),
         load=arrays.load_arrays,
+        holds_images=True,
     ),
     Format(
         title="a folder of class folders",

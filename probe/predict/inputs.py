@@ -7,13 +7,14 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from probe.core.columns import Column, names_of, stacked
 from probe.core.reading import ReadOptions
 from probe.core.short_repr import short_repr
+from probe.datasets.formats import format_of, is_dataset_file
 from probe.datasets.image_files import (
     ending,
     is_image_file,
@@ -22,6 +23,9 @@ from probe.datasets.image_files import (
     left_out,
     shown,
 )
+from probe.datasets.load import load_dataset
+from probe.datasets.shards import is_pattern
+from probe.datasets.spec import Images
 from probe.datasets.table import is_table, read_table
 from probe.errors import UsageError
 
@@ -31,50 +35,71 @@ LISTS = (".txt", ".lst")
 LABEL = re.compile(r"(?<=\S)\s+[-+]?\d+(\.\d+)?$", re.ASCII)  # `path label` of Caffe's lists
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredImage:
+    """An image in an archive, a file of records, a table or an array."""
+
+    name: str
+    images: Images
+    row: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Images to predict, and what tables say of them.
 
     Parameters
     ----------
-    paths : list of str
+    images : list of str or StoredImage
+        Paths, or images within files.
     columns : mapping of name to Column, (n_images,)
         Empty cells for images that no table names.
     """
 
     __repr__ = short_repr
 
-    paths: list[str]
+    images: list[str | StoredImage]
     columns: dict[str, Column]
 
 
 def find_images(
-    inputs: Iterable[str], lines: Iterable[str] = (), *, root: Path | None = None
-) -> list[str]:
-    """Return the paths of `find_inputs`."""
-    return find_inputs(inputs, lines, root=root).paths
+    inputs: Iterable[str],
+    lines: Iterable[str] = (),
+    *,
+    root: Path | None = None,
+    cache_dir: Path = Path("cache"),
+) -> list[str | StoredImage]:
+    """Return the images of `find_inputs`."""
+    return find_inputs(inputs, lines, root=root, cache_dir=cache_dir).images
 
 
 def find_inputs(
-    inputs: Iterable[str], lines: Iterable[str] = (), *, root: Path | None = None
+    inputs: Iterable[str],
+    lines: Iterable[str] = (),
+    *,
+    root: Path | None = None,
+    cache_dir: Path = Path("cache"),
 ) -> Inputs:
     """Return the images that the arguments name, in order.
 
     Parameters
     ----------
     inputs : iterable of str
-        An image; a folder, searched recursively; a pattern with ``*``, unless a file has that
-        name; a ``.txt`` file with a path per line or a ``.lst`` file of RecordIO's tools, whose
-        paths are relative to the file unless they exist as they are; a table with a column of
-        such paths, whose other columns are kept; or ``-`` for `lines`. Numbers
-        after a path are labels, as in Caffe's lists, unless a file has the whole name. A name that
-        does not exist is returned unchanged, so that its reader reports it and the rest is
-        predicted.
+        An image; a folder, searched recursively; a file that holds images, as an archive, with
+        the columns that it may have; a pattern with ``*``, unless a file has that name; a
+        ``.txt`` file with a path per line or a ``.lst`` file of RecordIO's tools, whose paths are
+        relative to the file unless they exist as they are; a table with a column of such paths,
+        whose other columns are kept; or ``-`` for `lines`. Numbers after a path are labels, as in
+        Caffe's lists, unless a file has the whole name. A name that does not exist is returned
+        unchanged, so that its reader reports it and the rest is predicted.
     lines : iterable of str
         A path each.
     root : Path, optional
         Folder that paths of lists and of `lines` are relative to, even those that begin with a
         slash, as in Caffe's and RecordIO's tools; a path that is not there is also tried as it is.
+
+    cache_dir : Path
+        The state folder.
 
     Raises
     ------
@@ -83,7 +108,7 @@ def find_inputs(
     DataError
         A table cannot be read, or has no column of paths.
     """
-    found: list[str] = []
+    found: list[str | StoredImage] = []
     nothing: list[str] = []
     tables: list[tuple[Mapping[str, Sequence[str]], int]] = []  # and others, without columns
     inputs = list(inputs)
@@ -94,6 +119,10 @@ def find_inputs(
             found += [_located(line, root, None) for line in _paths(lines)]
         elif os.path.isdir(name):
             found += _below(name)
+        elif _holds_images(Path(name)):
+            for images, columns in _stored(name, cache_dir):
+                tables += [({}, len(found) - _count(tables)), (columns, len(images))]
+                found += images
         elif _is_table(name):
             paths, columns = _table(Path(name), root)
             tables += [({}, len(found) - _count(tables)), (columns, len(paths))]
@@ -114,7 +143,7 @@ def find_inputs(
     tables.append(({}, len(found) - _count(tables)))
     parts = [(columns, count) for columns, count in tables if count]
     names = names_of(columns for columns, _ in parts)
-    return Inputs(paths=found, columns={name: stacked(name, parts) for name in names})
+    return Inputs(images=found, columns={name: stacked(name, parts) for name in names})
 
 
 def _count(tables: Sequence[tuple[Mapping[str, Sequence[str]], int]]) -> int:
@@ -139,6 +168,27 @@ def _table(path: Path, root: Path | None) -> tuple[list[str], Mapping[str, Seque
 
 def _slashes(name: str) -> str:
     return name.replace("\\", "/")
+
+
+def _holds_images(place: Path) -> bool:
+    """Whether a path is that of a file, or of several, with images in it."""
+    if not is_dataset_file(place) or not (place.is_file() or is_pattern(place)):
+        return False
+    form = format_of(place)
+    return form is not None and form.holds_images
+
+
+def _stored(
+    name: str, cache_dir: Path
+) -> Iterator[tuple[list[str | StoredImage], Mapping[str, Sequence[str]]]]:
+    """Yield the images of each split of a file that holds images, and what it says of them."""
+    dataset = load_dataset(name, cache_dir=cache_dir, reading=ReadOptions(unlabeled=True))
+    for split in dataset.splits.values():
+        images: list[str | StoredImage] = [
+            StoredImage(name=f"{name}/{id_}", images=split.images, row=row)
+            for row, id_ in enumerate(split.ids)
+        ]
+        yield images, split.columns
 
 
 def _paths(lines: Iterable[str]) -> list[str]:

@@ -14,8 +14,10 @@ from probe.datasets.decode import WithinMemory, read_file
 from probe.datasets.image_inputs import file_content
 from probe.datasets.notes import Notes
 from probe.datasets.prefetch import load_batches
-from probe.errors import ImageError
+from probe.datasets.spec import encoded_of
+from probe.errors import DataError, ImageError
 from probe.evaluation.multilabel import reached
+from probe.predict.inputs import StoredImage
 from probe.predict.predictor import Answers, Predictor
 
 TOP_K = 5
@@ -51,14 +53,18 @@ class Prediction:
 
 
 def predict_images(
-    predictor: Predictor, images: Sequence[str], *, top_k: int | None = None, workers: int = 1
+    predictor: Predictor,
+    images: Sequence[str | StoredImage],
+    *,
+    top_k: int | None = None,
+    workers: int = 1,
 ) -> Iterator[Prediction | BadImage]:
-    """Predict image files in order.
+    """Predict images in order.
 
     Parameters
     ----------
-    images : sequence of str
-        Paths.
+    images : sequence of str or StoredImage
+        Paths, or images within files.
     top_k : int, optional
         Number of classes for each image, at least 1. By default TOP_K; with a multi-label bundle
         the predicted labels, or if there are none the most probable.
@@ -75,18 +81,24 @@ def predict_images(
     known: dict[int, bytes] = {}
     nothing = np.zeros(predictor.pixels, np.uint8)
 
+    names = [one if isinstance(one, str) else one.name for one in images]
+
     def load(row: int) -> NDArray[np.uint8]:
+        one = images[row]
         try:
-            with WithinMemory(images[row]):
-                data = read_file(images[row])
+            with WithinMemory(names[row]):
+                data = read_file(one) if isinstance(one, str) else encoded_of(one.images, one.row)
+                if data is None:
+                    assert isinstance(one, StoredImage)
+                    return predictor.pack(one.images.image(one.row))
                 if predictor.has_cached_features and predictor.is_cached(
                     content := file_content(data)
                 ):
                     known[row] = content
                     return nothing
-                return predictor.pack(decode(data, images[row], notes))
-        except ImageError as error:
-            bad[row] = error.reason
+                return predictor.pack(decode(data, names[row], notes))
+        except DataError as error:
+            bad[row] = error.reason if isinstance(error, ImageError) else str(error)
             return nothing
 
     step, numbers = predictor.batch_size, np.arange(len(images))
@@ -96,9 +108,9 @@ def predict_images(
         answers = predictor.answer(predictor.features(batch, contents))
         for place, row in enumerate(rows.tolist()):
             if row in bad:
-                yield BadImage(id=images[row], reason=bad.pop(row))
+                yield BadImage(id=names[row], reason=bad.pop(row))
             else:
-                yield prediction_of(images[row], answers, place, predictor.classes, top_k)
+                yield prediction_of(names[row], answers, place, predictor.classes, top_k)
     for line in notes.lines():
         log.warning("%s", line)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from probe.bundle import Bundle
 from probe.bundle.make import own_top
 from probe.cache.store import Store
 from probe.datasets import BadImage, load_dataset
+from probe.datasets.image_inputs import read_image
 from probe.errors import BundleError, DataError, ImageError, UsageError
 from probe.evaluation.statistics import apply_temperature
 from probe.heads import load_head
@@ -48,6 +50,28 @@ def test_an_image_that_cannot_be_read_keeps_no_other_from_being_told(
     for one, row in zip((told[0], told[3]), expected, strict=True):
         assert isinstance(one, Prediction)
         assert len(one.labels) == 3
+        assert one.labels[0] == bundle.about.classes[row.argmax()]
+        assert one.probabilities[0] == pytest.approx(row.max(), abs=1e-5)
+
+
+def test_images_in_archives_and_arrays_are_predicted_like_files(
+    bundle: Bundle, pictures: list[str], tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(tmp_path / "night.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in pictures[:3]:
+            archive.write(path, f"deep/{Path(path).name}")
+        archive.writestr("deep/broken.jpg", b"\xff\xd8\xff but no more")
+    pixels = np.stack([read_image(path) for path in pictures[3:5]])
+    np.save(tmp_path / "more.npy", pixels)
+    places = [f"{tmp_path}/night.zip", pictures[5], f"{tmp_path}/more.npy"]
+    found = find_images(places, cache_dir=tmp_path / "cache")
+    told = list(predict_images(Predictor([bundle]), found, top_k=1, workers=2))
+    bad = [one for one in told if isinstance(one, BadImage)]
+    assert [one.id for one in bad] == [f"{tmp_path}/night.zip/deep/broken.jpg"]
+    good = [one for one in told if isinstance(one, Prediction)]
+    expected = bundle.predict_proba([*pictures[:3], pictures[5], *pictures[3:5]])
+    assert len(good) == len(expected)
+    for one, row in zip(good, expected, strict=True):
         assert one.labels[0] == bundle.about.classes[row.argmax()]
         assert one.probabilities[0] == pytest.approx(row.max(), abs=1e-5)
 
@@ -204,12 +228,12 @@ def test_a_table_brings_its_columns_and_labels_are_one_of_them(tmp_path: Path) -
     b, c, folder = f"{root}/b.png", f"{root}/c.png", f"{root}/deep"
     listed = [f"{root}/deep/a.png", f"{root}/gone.png"]  # the last is reported when it is read
     found = find_inputs([b, f"{root}/t.csv", f"{root}/u.jsonl", folder])
-    assert found.paths == [b, *listed, c, f"{root}/deep/a.png"]
+    assert found.images == [b, *listed, c, f"{root}/deep/a.png"]
     assert found.columns == {
         "site": ["", "x", "", "", ""], "label": ["", "cat", "dog", "", ""],
         "age": ["", "", "", "7", ""],
     }  # fmt: skip
-    assert find_inputs([f"{lists}/t.csv"], root=root).paths == listed
+    assert find_inputs([f"{lists}/t.csv"], root=root).images == listed
     assert find_inputs([b]).columns == {}
     (lists / "none.csv").write_text("site,label\nx,cat\n")
     with pytest.raises(DataError, match=r"none\.csv"):
