@@ -18,6 +18,7 @@ from probe.cache.store import Entry, Store
 from probe.core.options import Counts, Words, counts, texts, words
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.datasets import DATASETS, Dataset
+from probe.datasets.head_check import require_labels
 from probe.errors import UsageError
 from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, task_by_metric, task_of_splits
 from probe.extraction.request import Request, requested_dataset
@@ -208,6 +209,7 @@ def checked(
         name = passes[0][1].dataset
         if of_images:
             images = requested_dataset(passes[0][1])
+            require_labels(images.classes, images.name, "a bench")
             passes = [(one, replace(asked, images=images)) for one, asked in passes]  # noqa: PLW2901
             labels = {name: split.labels for name, split in images.splits.items()}
             related = related_images(images.splits, request.group)
@@ -216,6 +218,7 @@ def checked(
             name = images.name
         else:
             rows = given.reference_of_entry(join(store, store.choose(named[0])))
+            require_labels(rows.classes, rows.name, "a bench")
             labels = {name: one.labels for name, one in rows.splits.items()}
             related = given.related_given(rows, request.group)
         check_protocol(request.protocol, labels, related)

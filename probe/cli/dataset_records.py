@@ -75,8 +75,8 @@ def index(
     """
     from probe.core.options import default_workers
     from probe.datasets import load_dataset
+    from probe.datasets.classes import has_labels
     from probe.datasets.indexing import Ratios, write_lists
-    from probe.datasets.layout import UNLABELED
     from probe.datasets.number_labels import NAME_FILES
     from probe.errors import UsageError
     from probe.runs.grouping import NEAR, related_images
@@ -104,7 +104,7 @@ def index(
         found, prefix,
         ratios=ratios, units=units, shuffle=shuffle, chunks=chunks, seed=seed, overwrite=overwrite,
     )  # fmt: skip
-    unlabeled = [*found.classes] == [UNLABELED]
+    unlabeled = not has_labels(found.classes)
     names = None if unlabeled else prefix.with_name(NAME_FILES[0])
     for bad in found.skipped:
         console.stderr().print(f"skipped   {bad.id}: {bad.reason}")

@@ -80,8 +80,9 @@ def show(outcome: Outcome) -> None:
 
 
 def next_step(entry: FeatureSet, store: Store) -> dict[str, str]:
-    """Return what to do with an entry: fit a head, or why none can be fitted."""
+    """Return what to do with an entry: fit a head, or why none can be fitted, and what else."""
     from probe.cache.joining import join
+    from probe.datasets.classes import has_labels
     from probe.datasets.head_check import why_no_head_for
     from probe.screen import console
 
@@ -91,6 +92,12 @@ def next_step(entry: FeatureSet, store: Store) -> dict[str, str]:
     labels = {name: split.labels for name, split in splits.items()}
     content = {name: split.content for name, split in splits.items()}
     bleak = why_no_head_for(labels, entry.classes, content)
-    if bleak is not None:
+    if bleak is None:
+        return {"next": console.command("head", entry.name, cache_dir=store.folder.parent)}
+    if has_labels(entry.classes):
         return {"heads": bleak}
-    return {"next": console.command("head", entry.name, cache_dir=store.folder.parent)}
+    audit, report = (
+        console.command(one, entry.name, cache_dir=store.folder.parent)
+        for one in ("audit", "report")
+    )
+    return {"heads": bleak, "next": f"{audit}  (duplicates)", "or": f"{report}  (a map)"}

@@ -44,7 +44,7 @@ from probe.datasets.layout import (
     class_folders,
     join,
     labelled,
-    unlabeled,
+    unlabeled_folders,
 )
 from probe.datasets.loading import Loading
 from probe.datasets.name_patterns import chosen
@@ -267,7 +267,7 @@ def _class_folders(place: Path, archives: Sequence[_Archive], loading: Loading) 
         for name, number in one.declared.items()
     }
     tree = NamesTree(str(place), where, declared)
-    parts = [unlabeled()] if loading.options.unlabeled else class_folders(tree)
+    parts = unlabeled_folders(tree) if loading.options.unlabeled else class_folders(tree)
     listed: dict[str, ByClass] = {}
     folders: dict[tuple[str, str], str] = {}
     for part in parts:

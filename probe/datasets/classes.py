@@ -1,4 +1,4 @@
-"""Class names: which of them are equal, and the order that numbers them."""
+"""Class names: which of them are equal, the order that numbers them, and whether there are any."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from collections.abc import Iterable, Sequence
 _WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
 _WHOLE_FLOAT = re.compile(r"([+-]?[0-9]{1,400})\.0*")
 _SHOWN = 3
+UNLABELED = "unlabeled"  # the one class of images without labels
+
+
+def has_labels(classes: Sequence[str]) -> bool:
+    """Whether the images of a dataset or an entry with these classes have labels."""
+    return tuple(classes) != (UNLABELED,)
 
 
 def class_name(name: str) -> str:

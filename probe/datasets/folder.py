@@ -29,7 +29,7 @@ from probe.datasets.layout import (
     check_no_splits,
     class_folders,
     labelled,
-    unlabeled,
+    unlabeled_folders,
 )
 from probe.datasets.loading import Loading
 from probe.datasets.spec import BadImage, Dataset
@@ -101,7 +101,8 @@ def load_folder(root: Path, loading: Loading) -> Dataset:
     """
     _check_root(root)
     skip_bad = loading.skip_bad
-    parts = [unlabeled()] if loading.options.unlabeled else class_folders(DiskTree(str(root)))
+    tree = DiskTree(str(root))
+    parts = unlabeled_folders(tree) if loading.options.unlabeled else class_folders(tree)
     listing = _Listing(_Places(str(root), parts))
     listed: dict[str, ByClass] = {}
     folders: dict[tuple[str, str], str] = {}
@@ -264,7 +265,7 @@ class _Listing:
             raise DataError(
                 f"{shown(folder)}: cannot be listed: {error.strerror}; check it"
             ) from error
-        if part.folder:  # else none of its images has a label
+        if part.labelled:
             check_no_splits(folder, below)
         for name in sorted(below):
             self._list(f"{folder}/{name}", f"{prefix}{name}/", part, ids, seen)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.classes import has_labels
 from probe.datasets.spec import Dataset
 from probe.errors import UsageError
 from probe.evaluation.splitting import VAL_SIZE, Labels, validation_split
@@ -15,7 +16,29 @@ from probe.evaluation.units import beyond_single, relate
 
 Content = NDArray[np.uint8]
 
+NO_LABELS = "the images have no labels"
 _FEW = 10  # images a class; with fewer it may be impossible to hold any out
+
+
+def require_labels(classes: Sequence[str], name: str, what: str) -> None:
+    """Refuse what needs labels, for images without, before any work.
+
+    Parameters
+    ----------
+    name : str
+        The dataset's or the entry's.
+    what : str
+        What needs them, as "a head".
+
+    Raises
+    ------
+    UsageError
+    """
+    if not has_labels(classes):
+        raise UsageError(
+            f"{name}: {NO_LABELS}, and {what} needs them; `probe audit` finds duplicates among "
+            "such images, `probe report ENTRY` maps them, `probe predict BUNDLE FOLDER` names them"
+        )
 
 
 def why_no_head(dataset: Dataset, content: Mapping[str, Content] | None = None) -> str | None:
@@ -34,6 +57,17 @@ def why_no_head_for(
     every: Mapping[str, Labels], classes: Sequence[str], content: Mapping[str, Content] | None
 ) -> str | None:
     """Return the same for each split's labels, (n_images,) or (n_images, n_classes)."""
+    if not has_labels(classes):
+        return (
+            f"{NO_LABELS}, so no head can be fitted to them; an audit finds duplicates, a report "
+            "shows them on a map"
+        )
+    return _why_none(every, classes, content)
+
+
+def _why_none(
+    every: Mapping[str, Labels], classes: Sequence[str], content: Mapping[str, Content] | None
+) -> str | None:
     use = "features can be extracted, searched and exported, but no head fitted to them"
     if "train" not in every:
         return f"there are no training images, only {', '.join(every)}: {use}"

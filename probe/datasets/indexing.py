@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from probe.core.files import write_text
 from probe.core.text import shown
+from probe.datasets.classes import has_labels
 from probe.datasets.files import FileImages
-from probe.datasets.layout import UNLABELED
 from probe.datasets.lst import LST, lst_lines
 from probe.datasets.number_labels import NAME_FILES
 from probe.datasets.spec import SPLITS, Dataset
@@ -181,7 +181,7 @@ def _write(
                 f"{name!r}: a class whose name has spaces around it or a line break cannot stand "
                 f"in {NAME_FILES[0]}; rename it"
             )
-    named = [*classes] != [UNLABELED]
+    named = has_labels(classes)
     names, names_text = prefix.with_name(NAME_FILES[0]), "".join(f"{one}\n" for one in classes)
     lists = re.compile(
         re.escape(prefix.name) + rf"(_\d+)?(_({'|'.join(SPLITS)}))?" + re.escape(LST)

@@ -12,7 +12,13 @@ from typing import Protocol
 
 import numpy as np
 
-from probe.datasets.classes import called_instead, class_name, ordered_classes
+from probe.datasets.classes import (
+    UNLABELED,
+    called_instead,
+    class_name,
+    has_labels,
+    ordered_classes,
+)
 from probe.datasets.image_files import is_image_name, is_leavings, shown
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Images, Split
 from probe.datasets.split_names import (
@@ -31,7 +37,6 @@ log = logging.getLogger(__name__)
 ByClass = dict[str, list[str]]  # ids
 EMPTY = "a class folder without an image"
 EXAMPLE = "expected CLASS/IMAGE or train/CLASS/IMAGE"
-UNLABELED = "unlabeled"  # the class of images without labels
 _DEEPEST = 8  # folders with nothing but one folder in them
 _LIST = "or list the images in a .csv with the columns image,label,split"
 DECLARED = "classes.txt"  # a file that says which folders are classes, a name a line
@@ -106,7 +111,7 @@ class NamesTree:
             for name, is_image in self.scan(folder):
                 (found if is_image else folders).append(join(folder, name))
             below = [name for name, is_image in self.scan(folder) if not is_image]
-            if part.folder:  # else none of its images has a label
+            if part.labelled:
                 check_no_splits(os.path.join(self.root, folder), below)
         return sorted(found)
 
@@ -127,6 +132,11 @@ class ClassFolder:
     split: str
     name: str
     folder: str
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its images have labels."""
+        return has_labels([self.name])
 
 
 def labelled(
@@ -177,9 +187,22 @@ def labelled(
     )
 
 
-def unlabeled() -> ClassFolder:
-    """Return the class folder of a dataset whose images have no labels."""
-    return ClassFolder(split="train", name=UNLABELED, folder="")
+def unlabeled_folders(tree: Tree) -> list[ClassFolder]:
+    """Return the folders of a dataset whose images have no labels.
+
+    Where all images lie in split folders, `train` and at least one other, they are of those splits;
+    otherwise all are of train.
+    """
+    base = _only_folder(tree, "")
+    found = dict(tree.scan(base))
+    read = None if any(found.values()) else split_words(found, whole=True)
+    if read is None or not tells_apart(read.values()) or len({*read.values()}) < len(read):
+        return [ClassFolder(split="train", name=UNLABELED, folder="")]
+    _say_near(tree, base, read)
+    return [
+        ClassFolder(split=split, name=UNLABELED, folder=join(base, name))
+        for name, split in read.items()
+    ]
 
 
 def class_folders(tree: Tree) -> list[ClassFolder]:
@@ -204,7 +227,7 @@ def class_folders(tree: Tree) -> list[ClassFolder]:
         log.warning(
             "%s: has no class folders: its images are read without labels", shown(tree.root)
         )
-        return [unlabeled()]
+        return unlabeled_folders(tree)
     base = _innermost(tree, "")
     names = _with_images(tree, base, _folders_of(tree, base))
     splits = {} if _declared(tree, base, names) else _split_folders(tree, base, names)
@@ -256,8 +279,8 @@ def _folders_of(tree: Tree, base: str) -> list[str]:
         where = "beside the class folders" if folders else "in no class folder"
         where = where if base else where.replace("the class folders", "the folders")
         raise DataError(
-            f"{_at(tree, base)}: images lie {where} ({shown(image)}); {EXAMPLE}, or --unlabeled "
-            "for images without labels"
+            f"{_at(tree, base)}: images lie {where} ({shown(image)}); {EXAMPLE}: move them, or "
+            "--unlabeled takes all images, without labels"
         )
     if not folders:
         raise DataError(f"{_at(tree, base)}: has no class folders; {EXAMPLE}")
@@ -281,6 +304,14 @@ def _with_images(tree: Tree, base: str, names: list[str]) -> list[str]:
 
 
 def _innermost(tree: Tree, base: str) -> str:
+    """Descend as `_only_folder` does, and warn of it."""
+    found = _only_folder(tree, base)
+    if found != base:
+        log.warning("%s: has nothing but a folder in it; reading %s", _at(tree, base), shown(found))
+    return found
+
+
+def _only_folder(tree: Tree, base: str) -> str:
     """Descend while a folder contains only one folder that contains folders itself."""
     start = base
     for _ in range(_DEEPEST):
@@ -293,8 +324,6 @@ def _innermost(tree: Tree, base: str) -> str:
         if not within.folders or (a_split and not split_words(within.folders, whole=True)):
             break
         base = join(base, only)
-    if base != start:
-        log.warning("%s: has nothing but a folder in it; reading %s", _at(tree, start), shown(base))
     return base
 
 
@@ -325,11 +354,16 @@ def _split_folders(tree: Tree, base: str, names: Sequence[str]) -> dict[str, str
         if not exact and not tells_apart(read.values()):
             return {}
         raise DataError(f"{place}: {both} are all {twice[0]!r}; keep one of them")
+    _say_near(tree, base, read)
+    return {split: name for name, split in read.items()}
+
+
+def _say_near(tree: Tree, base: str, read: Mapping[str, str]) -> None:
+    """Warn of folders that are read as splits and have other names."""
     near_names = {name: split for name, split in read.items() if name.lower() not in EXACT}
     if near_names:
         readings = ", ".join(f"{shown(name)} as {split}" for name, split in near_names.items())
-        log.warning("%s: reading the folder %s", place, readings)
-    return {split: name for name, split in read.items()}
+        log.warning("%s: reading the folder %s", _at(tree, base), readings)
 
 
 def _splits_in_classes(tree: Tree, base: str, names: Sequence[str]) -> list[ClassFolder]:

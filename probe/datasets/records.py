@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
+from probe.datasets.classes import UNLABELED
 from probe.datasets.encoded import EncodedFile
 from probe.datasets.files import FileImages
-from probe.datasets.layout import UNLABELED
 from probe.datasets.loading import Loading
 from probe.datasets.lst import LST, images_root, read_lst
 from probe.datasets.name_patterns import chosen

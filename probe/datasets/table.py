@@ -17,9 +17,8 @@ from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.short_repr import short_repr
 from probe.datasets.arrow_cells import read_parquet_list
 from probe.datasets.cells import BAR, EXPECTED, Cells, Lines, image_columns, named, no_image
-from probe.datasets.classes import class_name, ordered_classes, same_numbers
+from probe.datasets.classes import UNLABELED, class_name, ordered_classes, same_numbers
 from probe.datasets.json_lines import read_json_lines
-from probe.datasets.layout import UNLABELED
 from probe.datasets.name_patterns import chosen
 from probe.datasets.split_columns import FoundSplits, find_splits, named_splits
 from probe.datasets.text_lists import read_text_list

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from probe.core.files import unwritable
 from probe.core.reading import ReadOptions
 from probe.datasets import DATASETS, Dataset, DatasetSpec, Split, load_dataset
+from probe.datasets.classes import has_labels
 from probe.datasets.copies import copies_in_words
+from probe.datasets.head_check import NO_LABELS
 from probe.datasets.notes import WORDS
 from probe.datasets.stored_split import file_of, find_split, place_of
 from probe.datasets.survey import Pictures, Read, Spread, Survey, survey
@@ -56,6 +58,8 @@ def show_counts(found: Survey) -> None:
     }
     if found.multilabel:
         facts["labels"] = "an image may have several, or none"
+    if not has_labels(found.classes):
+        facts["labels"] = NO_LABELS
     if found.numbering:
         facts["classes"] = found.numbering
     console.facts(out, facts)
@@ -64,15 +68,14 @@ def show_counts(found: Survey) -> None:
 
 def show_table(found: Survey) -> None:
     """Print how many images of each class each split has."""
-    out = console.stdout()
+    out, labelled = console.stdout(), has_labels(found.classes)
     rows = [
         [label, *(f"{counts[number]:,}" for counts in found.counts.values())]
-        for number, label in enumerate(found.classes)
+        for number, label in enumerate(found.classes if labelled else ())
     ]
+    columns = ["class" if labelled else "", *found.counts]
     rows.append(["images", *(f"{count:,}" for count in found.images.values())])
-    console.table(
-        out, ["class", *found.counts], rows, right=range(1, len(found.counts) + 1), fold=0
-    )
+    console.table(out, columns, rows, right=range(1, len(columns)), fold=0)
     if found.skipped:
         out.print()
         console.table(

@@ -14,6 +14,7 @@ from probe.cache.store import Store
 from probe.core.columns import Column
 from probe.datasets import Dataset
 from probe.datasets.classes import all_whole
+from probe.datasets.head_check import require_labels
 from probe.errors import UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
@@ -62,6 +63,7 @@ def evaluate_shown(
     UsageError
         There is no such split or group, or classes differ.
     """
+    require_labels(dataset.classes, dataset.name, "an evaluation")
     chosen = split or ("test" if "test" in dataset.splits else next(iter(dataset.splits)))
     if chosen not in dataset.splits:
         raise UsageError(f"--split {chosen}: {dataset.name} has {', '.join(dataset.splits)}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from probe.core.options import texts
+from probe.datasets.head_check import require_labels
 from probe.evaluation.parts import warn_of_shared
 from probe.evaluation.splitting import warn_of_unknown
 from probe.heads.catalog import HEADS, names_that
@@ -63,6 +64,7 @@ def fit_named(
     folder : Path, optional
         Of the run; a new one among the runs by default.
     """
+    require_labels(joined.entry.classes, joined.entry.name, "a head")
     groups = texts(group)
     request = replace(request, groups=groups_named(groups, joined, request))
     notes = [request.why] if request.why else []

@@ -15,7 +15,7 @@ from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.spec import resolve_pool
 from probe.core.memo import Memo
 from probe.core.short_repr import short_repr
-from probe.datasets.classes import numbering
+from probe.datasets.classes import has_labels, numbering
 from probe.datasets.head_check import why_no_head
 from probe.errors import ProbeError
 from probe.extraction.extract import Reuse, extract_features
@@ -250,6 +250,12 @@ def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) ->
     return prepared.engine_for(cuts, loaded, ahead=True)
 
 
+def _classes(classes: Sequence[str]) -> str:
+    if not has_labels(classes):
+        return "no labels"
+    return f"{len(classes)} " + ("class" if len(classes) == 1 else "classes")
+
+
 def _facts(prepared: Prepared) -> dict[str, str]:
     dataset, weights = prepared.dataset, prepared.weights
     content = {name: table.content for name, table in prepared.job.tables.items()}
@@ -259,8 +265,7 @@ def _facts(prepared: Prepared) -> dict[str, str]:
         for cut in prepared.job.cuts
     )
     facts = {
-        "dataset": f"{dataset.name}: {counts} images, {len(dataset.classes)} "
-        + ("class" if len(dataset.classes) == 1 else "classes"),
+        "dataset": f"{dataset.name}: {counts} images, {_classes(dataset.classes)}",
         **({"heads": bleak} if (bleak := why_no_head(dataset, content)) else {}),
         **({"classes": numbered} if (numbered := numbering(dataset.classes)) else {}),
         "backbone": f"{prepared.backbone.name}, layer {cuts}",

@@ -157,6 +157,13 @@ def test_patterns_and_unlabeled(make_folder: Make) -> None:
     dataset = load(file, unlabeled=True, exclude=("test/*",))
     assert dataset.classes == ("unlabeled",)
     assert list(dataset.splits["train"].ids) == sorted(PATHS[:3])
+    with_splits = load(file, unlabeled=True)
+    folder = load_dataset(
+        str(root), cache_dir=root.parent / "cache", reading=ReadOptions(unlabeled=True)
+    )
+    assert list(with_splits.splits) == list(folder.splits) == ["train", "test"]
+    for name, split in folder.splits.items():
+        assert list(with_splits.splits[name].ids) == list(split.ids)
     with pytest.raises(UsageError, match="--label has no effect on an archive of class folders"):
         load(file, label="x")
     with pytest.raises(DataError, match="has no image in it that is to be read"):

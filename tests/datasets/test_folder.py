@@ -71,6 +71,48 @@ def test_unlabeled_takes_all_images_whatever_the_folders_are_called(make_folder:
     assert list(dataset.splits["train"].ids) == expected
 
 
+@pytest.mark.parametrize("above", ["", "wrapped/"])
+def test_images_without_labels_keep_their_splits(make_folder: Make, above: str) -> None:
+    ids = [f"{above}{one}" for one in ("train/1.png", "train/x/2.png", "Validation/3.png")]
+    root = make_folder(*ids, f"{above}test/4.png")
+    reading, cache = ReadOptions(unlabeled=True), root.parent / "cache"
+    dataset = load_dataset(str(root), cache_dir=cache, reading=reading)
+    assert {name: list(split.ids) for name, split in dataset.splits.items()} == {
+        "train": ids[:2], "val": ids[2:], "test": [f"{above}test/4.png"],
+    }  # fmt: skip
+    assert dataset.classes == ("unlabeled",)
+    assert all(split.labels.tolist() == [0] * len(split) for split in dataset.splits.values())
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["test/1.png", "test/2.png"],  # nothing to tell it apart from
+        ["train/1.png", "test/2.png", "more/3.png"],
+        ["train/1.png", "training/2.png", "test/3.png"],
+        ["seg_train/1.png", "seg_test/3.png"],  # with other words it may be any name
+    ],
+)
+def test_images_without_labels_are_of_train_where_folders_are_not_all_splits(
+    make_folder: Make, paths: list[str]
+) -> None:
+    root = make_folder(*paths)
+    reading, cache = ReadOptions(unlabeled=True), root.parent / "cache"
+    dataset = load_dataset(str(root), cache_dir=cache, reading=reading)
+    assert {name: list(split.ids) for name, split in dataset.splits.items()} == {
+        "train": sorted(paths)
+    }
+
+
+def test_images_beside_folders_name_the_choice(make_folder: Make) -> None:
+    with pytest.raises(DataError) as caught:
+        load(make_folder("cat/1.png", "2.png"))
+    said = "images lie beside the folders (2.png); expected CLASS/IMAGE or train/CLASS/IMAGE: "
+    assert str(caught.value).endswith(
+        said + "move them, or --unlabeled takes all images, without labels"
+    )
+
+
 def test_an_option_that_says_nothing_about_a_folder_is_refused(make_folder: Make) -> None:
     root = make_folder("cat/1.png")
     with pytest.raises(UsageError, match="--label has no effect on a folder of class folders"):

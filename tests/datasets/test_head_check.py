@@ -24,6 +24,7 @@ def test_why_no_head_can_be_fitted(make_folder: Callable[..., Path], tmp_path: P
     assert "there are no training images, only val, test" in str(
         of("test/a/1.png", "test/b/1.png", "val/a/1.png")
     )
+    assert str(of("1.png", "2.png")).startswith("the images have no labels, so no head can be")
     few = str(of("a/1.png", "b/1.png"))
     assert "2 training images are too few for `probe head` as it stands: every class has" in few
     assert few.endswith("train on all with --val-size 0")
