@@ -1,18 +1,18 @@
 """Images decoded a second from one file of records, and from archives, against a plain folder.
 
-    PROBE_TEST_DATA=... python -m benchmarks.records [--rounds 5]
+    PROBE_TEST_DATA=... python -m benchmarks.records [--rounds 3]
 
 The same JPEGs lie as class folders, as MXNet's records (`probe dataset index` and `pack`), and in a
-tar and a zip. A process lists the dataset, hashes it, and then decodes every image on two threads,
-as a pass does; each image is hashed again as it is decoded. The forms take turns, each time in a
-process of its own, with the files in the system's memory, so that whatever else the machine does
-meets all of them. `of the folder` is the median over the rounds of a form's rate by that of the
-folder in the same round, by time and by CPU seconds (all threads), which move less on a busy
-machine.
+tar and a zip, in the system's memory. Every image is read, hashed again and decoded on two threads,
+as a pass does. One process has all forms open and decodes 250 images of each in turn, so that
+whatever else the machine does meets all of them: `of the folder` is a form's rate by that of the
+folder over a round, by time and by CPU seconds (all threads), which move less on a busy machine;
+both are medians of the rounds.
 
-Memory is what the process holds beyond its start, after a tenth of the images and after all.
+Then each form has a process of its own, which lists the dataset, hashes it for the first time and
+decodes it. Memory is what it holds beyond its start, after a tenth of the images and after all.
 
-Seen on two cores (median of 5 rounds):
+Seen on two cores that others used as well (load 4 to 7, median of 3 rounds):
 
 SEEN
 """
@@ -28,6 +28,7 @@ import tarfile
 import tempfile
 import time
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.common import cifar10_folders
-from probe.datasets import load_dataset
+from probe.datasets import Images, load_dataset
 from probe.datasets.indexing import write_lists
 from probe.datasets.packing import pack_list
 from probe.datasets.prefetch import load_batches
 
 THREADS = 2
-BATCH = 256
+IN_TURN = 250  # images
+CORNER = 32  # pixels that are kept of each side
 
 
 def resident() -> float:
@@ -50,32 +52,52 @@ def resident() -> float:
     return pages * 4096 / 1e6
 
 
-def measure(place: str, cache: str, side: int) -> dict[str, float]:
-    """Decode every image of a dataset; return seconds and memory."""
+def decode(images: Images, rows: NDArray[np.intp]) -> None:
+    """Read and decode some images on two threads."""
+
+    def corner(row: int) -> NDArray[np.uint8]:
+        return images.image(row)[:CORNER, :CORNER].copy()
+
+    for _ in load_batches(corner, np.array_split(rows, -(-len(rows) // 50)), workers=THREADS):
+        pass
+
+
+def rates(places: Mapping[str, Path], cache: Path) -> dict[str, tuple[float, float]]:
+    """Return images a second of each form, by time and by CPU; the forms take turns."""
+    forms = {
+        form: load_dataset(str(place), cache_dir=cache, workers=THREADS).splits["train"].images
+        for form, place in places.items()
+    }
+    for images in forms.values():
+        images.content()
+    spent = {form: np.zeros(2) for form in forms}
+    count = len(forms["folder"])
+    for start in range(0, count, IN_TURN):
+        rows = np.arange(start, min(start + IN_TURN, count))
+        turn = start // IN_TURN % len(forms)
+        for form in [*forms, *forms][turn : turn + len(forms)]:
+            before = np.array([time.perf_counter(), time.process_time()])
+            decode(forms[form], rows)
+            spent[form] += np.array([time.perf_counter(), time.process_time()]) - before
+    return {form: (count / wall, count / busy) for form, (wall, busy) in spent.items()}
+
+
+def alone(place: str, cache: str) -> dict[str, float]:
+    """List, hash and decode one form; return seconds and memory."""
     started = time.perf_counter()
     images = load_dataset(place, cache_dir=Path(cache), workers=THREADS).splits["train"].images
     listed = time.perf_counter()
     images.content()
     hashed = time.perf_counter()
-    before, early, done, busy = resident(), 0.0, 0, time.process_time()
-    rows = np.array_split(np.arange(len(images)), -(-len(images) // BATCH))
-
-    def corner(row: int) -> NDArray[np.uint8]:
-        return images.image(row)[:side, :side]
-
-    for some, _ in load_batches(corner, rows, workers=THREADS):
-        done += len(some)
-        if not early and done >= len(images) / 10:
-            early = resident() - before
-    seconds, busy = time.perf_counter() - hashed, time.process_time() - busy
-    return {
-        "rate": len(images) / seconds, "by CPU": len(images) / busy, "list": listed - started,
-        "hash": hashed - listed,
-        "early": early, "late": resident() - before,
-    }  # fmt: skip
+    before, first = resident(), len(images) // 10
+    decode(images, np.arange(first))
+    early = resident() - before
+    decode(images, np.arange(first, len(images)))
+    late = resident() - before
+    return {"list": listed - started, "hash": hashed - listed, "early": early, "late": late}
 
 
-def forms(folder: Path, out: Path) -> dict[str, Path]:
+def forms_of(folder: Path, out: Path) -> dict[str, Path]:
     """Write a folder in every form."""
     out.mkdir()
     (listed,) = write_lists(load_dataset(str(folder), cache_dir=out / "c"), out / folder.name)
@@ -106,43 +128,37 @@ def photographs(out: Path, count: int) -> Path:
 def main() -> None:
     """Compare the forms."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--measure", nargs=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--alone", nargs=2)
     options = parser.parse_args()
-    if options.measure:
-        place, cache, side = options.measure
-        print(json.dumps(measure(place, cache, int(side))))
+    if options.alone:
+        print(json.dumps(alone(*options.alone)))
         return
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         small = cifar10_folders(root / "cifar", train=2000, test=0) / "train"
-        sets = {"CIFAR-10": (small, 32), "500 x 375": (photographs(root / "photographs", 3000), 64)}
-        for title, (folder, side) in sets.items():
-            places = forms(folder, root / title)
-            found: dict[str, list[dict[str, float]]] = {form: [] for form in places}
-            for number in range(options.rounds):
-                for form, place in places.items():
-                    cache = root / f"cache {title} {number} {form}"
-                    words = ["--measure", str(place), str(cache), str(side)]
-                    command = [sys.executable, "-m", "benchmarks.records", *words]
-                    done = subprocess.run(command, capture_output=True, text=True, check=True)
-                    found[form].append(json.loads(done.stdout))
-            report(title, found)
-
-
-def report(title: str, found: dict[str, list[dict[str, float]]]) -> None:
-    """Print the medians of a set of images."""
-    print(f"{title:10} images/s  of the folder, by CPU  list s  hash s  MB at a tenth, at the end")
-    for form, rounds in found.items():
-        middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
-        by_time, by_cpu = (
-            statistics.median(a[key] / b[key] for a, b in zip(rounds, found["folder"], strict=True))
-            for key in ("rate", "by CPU")
-        )
-        print(
-            f"{form:10} {middle['rate']:8,.0f} {by_time:14.2f} {by_cpu:8.2f} {middle['list']:7.2f} "
-            f"{middle['hash']:7.2f} {middle['early']:14.1f} {middle['late']:11.1f}"
-        )
+        sets = {"CIFAR-10": small, "500 x 375": photographs(root / "photographs", 2000)}
+        for title, folder in sets.items():
+            places = forms_of(folder, root / title)
+            rounds = [rates(places, root / f"cache {title}") for _ in range(options.rounds)]
+            print(f"{title:10} images/s  of the folder, by CPU  list s  hash s  MB: a tenth, all")
+            for form, place in places.items():
+                cache = root / f"cache {title} {form}"
+                command = ["benchmarks.records", "--alone", str(place), str(cache)]
+                done = subprocess.run(
+                    [sys.executable, "-m", *command], capture_output=True, text=True, check=True
+                )
+                own = json.loads(done.stdout)
+                by_time, by_cpu = (
+                    statistics.median(one[form][k] / one["folder"][k] for one in rounds)
+                    for k in (0, 1)
+                )
+                rate = statistics.median(one[form][0] for one in rounds)
+                print(
+                    f"{form:10} {rate:8,.0f} {by_time:14.2f} {by_cpu:8.2f} {own['list']:7.2f} "
+                    f"{own['hash']:7.2f} {own['early']:12.1f} {own['late']:4.1f}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ MOST_LABELS = 2**20  # of one image
 
 _PART = struct.Struct("<4sI")
 _IMAGE = struct.Struct("<IfQQ")
+_WHOLE = struct.Struct("<4sII20x")  # a part, and the flag of an image in it
 _LABEL = struct.Struct("<f")
 _AHEAD = 64  # bytes that are read of each record to find the next one, with a few labels
 _LONGEST_LINE = 100  # of an index
@@ -85,6 +86,11 @@ def image_of(record: bytes) -> bytes:
     ValueError
         They are not those of one record.
     """
+    if len(record) < _WHOLE.size:
+        raise ValueError("it ends within its header")
+    magic, word, count = _WHOLE.unpack_from(record)
+    if magic == MAGIC and word >> LENGTH_BITS == WHOLE:
+        return record[_PART.size + HEADER + 4 * count : _PART.size + word]  # the flag is 0
     data = _joined(record, len(record))
     if len(data) < HEADER:
         raise ValueError("its header is missing")
