@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.memo import Stamp
 from probe.core.short_repr import short_repr
 from probe.datasets.classes import UNLABELED
 from probe.datasets.encoded import EncodedFile
@@ -111,6 +112,8 @@ class _Listing:
 
     Parameters
     ----------
+    stamp : Stamp
+        Of the file, from before it was read.
     places : intp, (n_images,)
         In the file.
     numbers : list of int
@@ -125,6 +128,7 @@ class _Listing:
     __repr__ = short_repr
 
     file: RecordsFile
+    stamp: Stamp
     places: NDArray[np.intp]
     numbers: list[int]
     ids: list[str]
@@ -170,11 +174,12 @@ def load_records(place: Path, loading: Loading) -> Dataset:
         if split in files
     }
     listings = [one for own in found.values() for one in own]
-    rows = [(one, place) for one in listings for place in range(len(one.labels))]
+    ends = np.cumsum([len(one.labels) for one in listings])
 
     def where(row: int) -> str:
-        listing, number = rows[row]
-        return f"{listing.file.path}: {listing.file.names[listing.places[number]]}"
+        number = int(np.searchsorted(ends, row, side="right"))
+        one, from_its_end = listings[number], row - ends[number]
+        return f"{one.file.path}: {one.file.names[one.places[from_its_end]]}"
 
     def named(labels: Sequence[bytes]) -> Names | None:
         return _names_of_lists(listings, labels)
@@ -194,15 +199,15 @@ def load_records(place: Path, loading: Loading) -> Dataset:
     ]
     root = place if place.is_dir() else place.parent
     return Dataset(
-        name=name_of(place), classes=classes.names, splits=splits,
-        root=Path(os.path.abspath(root)), skipped=tuple(skipped),
+        name=place.stem if place.is_file() else name_of(place), classes=classes.names,
+        splits=splits, root=Path(os.path.abspath(root)), skipped=tuple(skipped),
     )  # fmt: skip
 
 
 def _list(path: Path, loading: Loading) -> _Listing:
     """List the records of a file."""
     numbers, labels, known = list[int](), list[bytes](), dict[bytes, bytes]()
-    starts, stops, sizes = array("q"), array("q"), array("q")
+    starts, stops, sizes, stamp = array("q"), array("q"), array("q"), file_stamp(path)
     for record in read_records(path):
         starts.append(record.offset)
         stops.append(record.stop)
@@ -232,6 +237,7 @@ def _list(path: Path, loading: Loading) -> _Listing:
         )
     return _Listing(
         file=file,
+        stamp=stamp,
         places=places,
         numbers=[numbers[place] for place in places.tolist()],
         ids=[ids[place] for place in places.tolist()],
@@ -271,7 +277,7 @@ def _split(own: Sequence[_Listing], labels: Any, loading: Loading) -> Split:
             np.concatenate([one.places for one in own]),
         ]
     )
-    stamps = {file.path: file_stamp(file.path) for file in files}
+    stamps = {one.file.path: one.stamp for one in own}
     images = PackedImages(tuple(files), rows, loading.memo, stamps=stamps, workers=loading.workers)
     return Split(ids=[id_ for one in own for id_ in one.ids], labels=labels, images=images)
 

@@ -217,6 +217,16 @@ def test_labels_that_are_no_classes(tmp_path: Path, images: list[bytes]) -> None
             load(path)
 
 
+def test_a_file_that_is_replaced_while_its_dataset_is_in_use(
+    tmp_path: Path, images: list[bytes]
+) -> None:
+    path = write(tmp_path / "a.rec", [(n, labels(n), images[n]) for n in range(2)])
+    split = load(path).splits["train"]
+    write(path, [(n, labels(1 - n), images[n]) for n in range(2)])  # the labels are others now
+    with pytest.raises(DataError, match="this file was changed since this command looked at it"):
+        split.images.content()
+
+
 def test_an_image_that_is_changed_or_broken_is_told(tmp_path: Path, images: list[bytes]) -> None:
     rows = [(n, labels(n), images[n]) for n in range(2)]
     path = write(tmp_path / "a.rec", [*rows, (7, labels(0), b"no image")])
