@@ -110,8 +110,7 @@ class StoredSplit:
             The disk refuses.
         """
         text = io.StringIO()
-        recipe = replace(self.recipe, images=len(self.side))
-        text.write(f"# {json.dumps(asdict(recipe), ensure_ascii=False)}\n")
+        text.write(f"# {json.dumps(asdict(self.recipe), ensure_ascii=False)}\n")
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(COLUMNS)
         lines.writerows((one.hex(), side, self.ids[one]) for one, side in self.side.items())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from probe.datasets.decode import Header, decode, read_header
 from probe.datasets.files import FileImages
 from probe.datasets.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES, BadImage, Dataset, Images, Split, encoded_of
-from probe.errors import ImageError
+from probe.errors import DataError, ImageError
 from probe.evaluation.units import relate
 
 Read = Literal["names", "files", "pixels"]
@@ -200,11 +201,11 @@ def _look(dataset: Dataset, read: Read, workers: int, advance: Advance) -> Pictu
             for rows in _blocks(split.images):
                 part = split.take(rows)
                 found = list(pool.map(partial(_header, part, notes), range(len(part))))
-                fine = [row for row, one in enumerate(found) if isinstance(one, Header)]
-                good.append(rows[fine])
+                found, hashed = _with_content(part, found)
+                good.append(rows[[isinstance(one, Header) for one in found]])
                 headers[name] += [one for one in found if isinstance(one, Header)]
                 unreadable += [one for one in found if isinstance(one, BadImage)]
-                hashes.append(part.images.take(np.array(fine, np.intp)).content())
+                hashes.append(hashed)
                 advance(len(part))
             kept = split.take(np.concatenate([np.empty(0, np.intp), *good]))
             ids[name], labels[name] = list(kept.ids), kept.labels
@@ -225,7 +226,8 @@ def _look(dataset: Dataset, read: Read, workers: int, advance: Advance) -> Pictu
 def _blocks(images: Images) -> list[NDArray[np.intp]]:
     """Return row numbers that are read one after the other."""
     if not isinstance(images, FileImages):
-        images.content()  # of all, which then need not be found again for each block
+        with suppress(DataError):  # told image by image
+            images.content()  # of all, which then need not be found again for each block
     count = len(images)
     return [np.arange(start, min(start + AT_ONCE, count)) for start in range(0, count, AT_ONCE)]
 
@@ -243,9 +245,31 @@ def _header(split: Split, notes: Notes | None, row: int) -> Header | BadImage:
         header = read_header(data, name)
         if notes is not None:
             decode(data, name, notes)
-    except ImageError as error:
-        return BadImage(id=name, reason=error.reason)
+    except DataError as error:
+        return BadImage(id=name, reason=_reason(error))
     return header
+
+
+def _with_content(
+    part: Split, found: Sequence[Header | BadImage]
+) -> tuple[list[Header | BadImage], NDArray[np.uint8]]:
+    """Return what is known of some images, and the hashes of those that can be read."""
+    fine = [row for row, one in enumerate(found) if isinstance(one, Header)]
+    try:
+        return list(found), part.images.take(np.array(fine, np.intp)).content()
+    except DataError:  # of one of them, as a damaged member of an archive: hash each by itself
+        pass
+    known, hashes = list(found), [np.empty((0, CONTENT_BYTES), np.uint8)]
+    for row in fine:
+        try:
+            hashes.append(part.images.take(np.array([row], np.intp)).content())
+        except DataError as error:
+            known[row] = BadImage(id=part.ids[row], reason=_reason(error))
+    return known, np.concatenate(hashes)
+
+
+def _reason(error: DataError) -> str:
+    return error.reason if isinstance(error, ImageError) else str(error)
 
 
 def _sizes(headers: Sequence[Header], ids: Sequence[str]) -> Sizes:

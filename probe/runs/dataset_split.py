@@ -7,7 +7,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,7 @@ def divide(
         assert one is not None  # _dealt gives each of the others a side
         side.setdefault(key, one)
         ids.setdefault(key, id_)
-    path = file_of(recipe.dataset, cache_dir)
+    path, recipe = file_of(recipe.dataset, cache_dir), replace(recipe, images=len(side))
     StoredSplit(path=path, recipe=recipe, side=side, ids=ids).save()
     moved = before is not None and before.path != path
     if moved and before is not None:

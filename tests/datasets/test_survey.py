@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import tarfile
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,27 @@ def test_a_header_that_is_refused_is_refused_as_decoding_does(tmp_path: Path) ->
         with pytest.raises(ImageError) as read:
             read_header(path, path)
         assert str(read.value) == str(decoded.value)
+
+
+def test_a_damaged_member_of_an_archive_is_named(photos: Path, tmp_path: Path) -> None:
+    place = tmp_path / "photos.zip"
+    files = sorted(path for path in photos.rglob("*.jpg"))
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in files:
+            packed.write(path, path.relative_to(photos))
+        start = packed.getinfo("train/cat/7.jpg").header_offset
+    whole = look(place, tmp_path)
+    assert whole.copies == look(photos, tmp_path).copies
+    assert sum(whole.formats.values()) == len(files)
+    data = bytearray(place.read_bytes())
+    for at in range(start + 200, start + 260):
+        data[at] ^= 0x55
+    place.write_bytes(data)
+    for read in ("files", "pixels"):
+        found = look(place, tmp_path, read=read)
+        assert [one.id for one in found.unreadable] == ["train/cat/7.jpg"]
+        assert sum(found.formats.values()) == len(files) - 1
+        assert found.copies == whole.copies
 
 
 def test_a_folder_that_vanishes_is_told_in_one_line(make_folder: Make, tmp_path: Path) -> None:
