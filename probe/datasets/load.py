@@ -25,7 +25,7 @@ from probe.datasets.packed import PackedImages
 from probe.datasets.sample import sample
 from probe.datasets.shards import is_pattern
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
-from probe.datasets.stored_split import split_by_place, with_stored_split
+from probe.datasets.stored_split import may_have_split, split_by_place, with_stored_split
 from probe.errors import DataError, UnknownNameError, UsageError
 from probe.evaluation.task import task_of
 
@@ -126,8 +126,10 @@ def load_dataset(
         dataset = form.load(place, loading)
     for each in dataset.splits.values():
         _check_ids(dataset.name, each)
-    if stored_split:
-        dataset = with_stored_split(dataset, name_or_folder, cache_dir, skip_bad=skip_bad)
+    if stored_split and may_have_split(dataset, name_or_folder, cache_dir):
+        if skip_bad:  # images that cannot be read are in no split
+            dataset = _without_bad(dataset)
+        dataset = with_stored_split(dataset, name_or_folder, cache_dir)
     dataset = chosen_images(dataset, splits=splits, per_class=per_class, limit=limit, seed=seed)
     if alike := lookalikes(dataset.classes):
         log.warning("%s: %s", dataset.name, alike)

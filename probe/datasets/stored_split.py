@@ -33,8 +33,8 @@ from probe.core.plain import from_plain
 from probe.core.short_repr import short_repr
 from probe.datasets.catalog import DATASETS
 from probe.datasets.image_files import shown
-from probe.datasets.spec import CONTENT_BYTES, SPLITS, Dataset, Images, Split
-from probe.errors import DataError, ImageError
+from probe.datasets.spec import CONTENT_BYTES, SPLITS, Dataset, Split
+from probe.errors import DataError
 from probe.evaluation.task import task_of
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,6 @@ FOLDER = "splits"  # of the state folder
 COLUMNS = ["content", "split", "id"]
 MOVED = 0.5  # images in common, of those of both, from which a dataset elsewhere is the same one
 _LINE, _DIGITS = 2**16, 2 * CONTENT_BYTES  # characters of the first line at most, and of a hash
-_UNKNOWN = b"\0" * CONTENT_BYTES  # of an image that cannot be read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +168,7 @@ def read_split(path: Path, *, whole: bool = True) -> StoredSplit:
     return StoredSplit(path=path, recipe=recipe, side=side, ids=ids)
 
 
-def find_split(
-    dataset: Dataset, name: str, cache_dir: Path, *, skip_bad: bool = False
-) -> StoredSplit | None:
+def find_split(dataset: Dataset, name: str, cache_dir: Path) -> StoredSplit | None:
     """Return the split that is stored for a dataset, or None.
 
     Parameters
@@ -179,9 +176,7 @@ def find_split(
     name : str
         What the user called it.
     """
-    return split_by_place(name, cache_dir) or _split_of_moved(
-        dataset, name, cache_dir, skip_bad=skip_bad
-    )
+    return split_by_place(name, cache_dir) or _split_of_moved(dataset, name, cache_dir)
 
 
 def split_by_place(name: str, cache_dir: Path) -> StoredSplit | None:
@@ -190,54 +185,50 @@ def split_by_place(name: str, cache_dir: Path) -> StoredSplit | None:
     return read_split(path) if path.is_file() else None
 
 
-def _split_of_moved(
-    dataset: Dataset, name: str, cache_dir: Path, *, skip_bad: bool
-) -> StoredSplit | None:
-    """Return the split of a dataset that lay elsewhere; images are hashed if there may be one."""
+def may_have_split(dataset: Dataset, name: str, cache_dir: Path) -> bool:
+    """Whether a split may be stored for a dataset, judged without reading its images."""
+    by_place = file_of(place_of(name), cache_dir).is_file()
+    return by_place or bool(_of_gone_places(dataset, name, cache_dir))
+
+
+def _of_gone_places(dataset: Dataset, name: str, cache_dir: Path) -> list[Path]:
+    """Return the files of splits whose datasets are not where they were, and not too large."""
     train = dataset.splits.get("train")
-    if name in DATASETS or train is None or not (cache_dir / FOLDER).is_dir():
-        return None
-    best: tuple[float, StoredSplit] | None = None
-    here: set[bytes] | None = None
+    if name in DATASETS or train is None:
+        return []
+    found = []
     for path in sorted((cache_dir / FOLDER).glob("*.csv")):
         try:
             recipe = read_split(path, whole=False).recipe
-            gone = recipe.dataset not in DATASETS and "://" not in recipe.dataset
-            gone = gone and not os.path.exists(recipe.dataset)
-            if not gone or recipe.images * MOVED > len(train):
-                continue
+        except DataError as error:
+            log.warning("%s", error)
+            continue
+        there = recipe.dataset
+        gone = there not in DATASETS and "://" not in there and not os.path.exists(there)
+        if gone and recipe.images * MOVED <= len(train):
+            found.append(path)
+    return found
+
+
+def _split_of_moved(dataset: Dataset, name: str, cache_dir: Path) -> StoredSplit | None:
+    """Return the split of a dataset that lay elsewhere; images are hashed if there may be one."""
+    best: tuple[float, StoredSplit] | None = None
+    here: set[bytes] | None = None
+    for path in _of_gone_places(dataset, name, cache_dir):
+        try:
             other = read_split(path)
         except DataError as error:
             log.warning("%s", error)
             continue
         if here is None:
-            content = content_of(train.images, skip_bad=skip_bad)
-            here = {one.tobytes() for one in content} - {_UNKNOWN}
+            here = {one.tobytes() for one in dataset.splits["train"].images.content()}
         shared = len(here & other.side.keys()) / max(len(here | other.side.keys()), 1)
         if shared >= MOVED and (best is None or shared > best[0]):
             best = shared, other
     return best[1] if best else None
 
 
-def content_of(images: Images, *, skip_bad: bool) -> NDArray[np.uint8]:
-    """Return the hash of each image, (n, 16); with `skip_bad` zeros for what cannot be read."""
-    try:
-        return images.content()
-    except ImageError:
-        if not skip_bad:
-            raise
-    table = np.zeros((len(images), CONTENT_BYTES), np.uint8)
-    for row in range(len(images)):
-        try:
-            table[row] = images.take(np.array([row], np.intp)).content()[0]
-        except ImageError as error:
-            log.info("%s", error)
-    return table
-
-
-def with_stored_split(
-    dataset: Dataset, name: str, cache_dir: Path, *, skip_bad: bool = False
-) -> Dataset:
+def with_stored_split(dataset: Dataset, name: str, cache_dir: Path) -> Dataset:
     """Divide a dataset's train images by its stored split, where it has one, and say so.
 
     Images that are not in the stored split are left out: on which side they belong is not known,
@@ -253,7 +244,7 @@ def with_stored_split(
     DataError
         The dataset has such splits of its own by now, or a class has no image left to train on.
     """
-    stored = find_split(dataset, name, cache_dir, skip_bad=skip_bad)
+    stored = find_split(dataset, name, cache_dir)
     if stored is None:
         return dataset
     elsewhere = os.path.abspath(cache_dir) != os.path.abspath(state_folder())
@@ -267,22 +258,18 @@ def with_stored_split(
             f"`{command} --remove` removes that"
         )
     train = dataset.splits["train"]
-    content = content_of(train.images, skip_bad=skip_bad)
-    sides = stored.sides(content)
+    sides = stored.sides(train.images.content())
     rows = {
         split: np.array([row for row, side in enumerate(sides) if side == split], np.intp)
         for split in SPLITS
     }
-    unknown = [row for row, side in enumerate(sides) if side is None]
-    unreadable = [row for row in unknown if content[row].tobytes() == _UNKNOWN]
     if not sum(map(len, rows.values())):
         log.warning(
             "%s: none of its images is in the split that is stored for it, which is not used; "
             "`%s --remove` removes it", dataset.name, command,
         )  # fmt: skip
         return dataset
-    left_out = len(unknown) - len(unreadable)
-    rows["train"] = np.sort(np.concatenate([rows["train"], np.array(unreadable, np.intp)]))
+    left_out = sides.count(None)
     divided = _divided(dataset, train, rows)
     _check_trained(dataset, divided, command)
     counts = ", ".join(f"{split} {len(each):,}" for split, each in divided.items())

@@ -23,7 +23,6 @@ from probe.datasets.spec import SPLITS, Dataset
 from probe.datasets.stored_split import (
     Recipe,
     StoredSplit,
-    content_of,
     file_of,
     find_split,
     place_of,
@@ -98,9 +97,7 @@ class Divided:
         return {**to_plain(self), "path": str(self.path)}
 
 
-def divide(
-    dataset: Dataset, name: str, wanted: Wanted, *, cache_dir: Path, skip_bad: bool = False
-) -> Divided:
+def divide(dataset: Dataset, name: str, wanted: Wanted, *, cache_dir: Path) -> Divided:
     """Divide a dataset's train images into train, val and test, and store it.
 
     Every class gives its share, as far as images that belong together allow; exact copies always
@@ -119,13 +116,12 @@ def divide(
     UsageError
         The shares make no sense, the dataset has such splits, or it was divided by other shares.
     """
-    before = find_split(dataset, name, cache_dir, skip_bad=skip_bad)
+    before = find_split(dataset, name, cache_dir)
     recipe = _recipe(dataset, name, wanted, before)
     train = dataset.splits["train"]
-    content = content_of(train.images, skip_bad=skip_bad)
-    readable = np.flatnonzero(content.any(axis=1))
-    order = readable[np.argsort(_texts(content[readable]), kind="stable")]  # whatever files' names
-    train, content = train.take(order), content[order]
+    order = np.argsort(_texts(train.images.content()), kind="stable")  # whatever files' names
+    train = train.take(order)
+    content = train.images.content()
     related = related_images({"train": train}, _check_groups(recipe.group))
     known = before.sides(content) if before else [None] * len(train)
     sides = _joined(known, related.units["train"])

@@ -164,7 +164,7 @@ def split_shown(
     found = load(stored_split=False, progress=console.download_bar)
     train = found.splits.get("train", ())
     console.stderr().print(f"hashing {len(train):,} images")
-    made = divide(found, name, wanted, cache_dir=cache_dir, skip_bad=skip_bad)
+    made = divide(found, name, wanted, cache_dir=cache_dir)
     divided = load()
     if export is not None:
         write_list(divided, export)

@@ -365,7 +365,7 @@ def test_a_damaged_file_is_one_line_and_can_be_removed(
     assert list(place.load().splits) == ["train"]
 
 
-def test_images_that_cannot_be_read(place: Place) -> None:
+def test_images_that_cannot_be_read(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     (place.root / "cat" / "gone.png").symlink_to(place.root / "nowhere.png")
     (place.root / "cat" / "broken.png").write_bytes(b"\x89PNG")
     with pytest.raises(DataError, match=r"cannot be opened.*--skip-bad"):
@@ -373,6 +373,8 @@ def test_images_that_cannot_be_read(place: Place) -> None:
     told = place.split("--skip-bad")
     assert sum(told["images"].values()) == 120
     assert sum(map(sum, counts(place.load(skip_bad=True)).values())) == 120
+    assert "not in it" not in caplog.text
+    assert place.split("--skip-bad")["added"] == 0
 
 
 def test_the_exported_list_is_the_dataset(place: Place, tmp_path: Path) -> None:
