@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from probe.core.reading import ReadOptions
 from probe.core.short_repr import short_repr
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import (
@@ -28,14 +29,14 @@ from probe.datasets.layout import (
     ClassFolder,
     check_no_splits,
     class_folders,
+    join,
     labelled,
     unlabeled_folders,
 )
 from probe.datasets.loading import Loading
+from probe.datasets.name_patterns import chosen, left_out_note
 from probe.datasets.spec import BadImage, Dataset
-from probe.datasets.split_names import (
-    EXACT,
-)
+from probe.datasets.split_names import EXACT
 from probe.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -78,6 +79,29 @@ class DiskTree:
         return None
 
 
+class _ChosenTree(DiskTree):
+    """The images that ``--include`` and ``--exclude`` take, and the folders that have such."""
+
+    def __init__(self, root: str, options: ReadOptions) -> None:
+        super().__init__(root)
+        self._include, self._exclude = options.include, options.exclude
+        self._known: dict[str, bool] = {}
+
+    def scan(self, folder: str) -> Iterator[tuple[str, bool]]:
+        """Yield the name of each folder and image in a folder, and whether it is an image."""
+        for name, is_image in super().scan(folder):
+            path = join(folder, name)
+            if chosen(path, self._include, self._exclude) if is_image else self._has(path):
+                yield name, is_image
+
+    def _has(self, folder: str) -> bool:
+        """Whether there is such an image below; links, which may form loops, are not followed."""
+        if folder not in self._known:
+            linked = os.path.islink(os.path.join(self.root, folder))
+            self._known[folder] = linked or next(iter(self.scan(folder)), None) is not None
+        return self._known[folder]
+
+
 def load_folder(root: Path, loading: Loading) -> Dataset:
     """Read the names in a folder of class folders; no image is opened.
 
@@ -91,6 +115,9 @@ def load_folder(root: Path, loading: Loading) -> Dataset:
     Links are followed, but not to a folder above or to another class's images, and each folder of
     a class is read once.
 
+    ``include`` and ``exclude`` of the options are looked at first: a folder without an image that
+    they take is as if it were not there.
+
     `Loading.skip_bad` leaves out class folders without an image, and images whose names are not
     UTF-8, and lists them in `Dataset.skipped`.
 
@@ -101,16 +128,27 @@ def load_folder(root: Path, loading: Loading) -> Dataset:
     """
     _check_root(root)
     skip_bad = loading.skip_bad
-    tree = DiskTree(str(root))
-    parts = unlabeled_folders(tree) if loading.options.unlabeled else class_folders(tree)
+    options = loading.options
+    some = bool(options.include or options.exclude)
+    tree = _ChosenTree(str(root), options) if some else DiskTree(str(root))
+    if some and next(iter(tree.scan("")), None) is None:
+        left_out_note(options, shown(str(root)), 1, 0)
+    parts = unlabeled_folders(tree) if options.unlabeled else class_folders(tree)
     listing = _Listing(_Places(str(root), parts))
     listed: dict[str, ByClass] = {}
     folders: dict[tuple[str, str], str] = {}
+    before = 0
     for part in parts:
         ids = listing.images_of(str(root), part)
+        before += len(ids)
+        if some:
+            ids = [one for one in ids if chosen(one, options.include, options.exclude)]
         listed.setdefault(part.split, {}).setdefault(part.name, []).extend(ids)
         folders.setdefault((part.split, part.name), part.folder)
     listing.say(str(root))
+    if some:
+        count = sum(len(ids) for by_class in listed.values() for ids in by_class.values())
+        log.warning("%s: %s", shown(str(root)), left_out_note(options, str(root), before, count))
     if listing.not_utf8 and not skip_bad:
         folder, name = os.path.split(listing.not_utf8[0])
         raise DataError(

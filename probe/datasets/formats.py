@@ -106,7 +106,7 @@ FORMATS = (
     ),
     Format(
         title="a folder of class folders",
-        options=frozenset(["unlabeled"]),
+        options=frozenset(["include", "exclude", "unlabeled"]),
         takes=Path.is_dir,
         load=folder.load_folder,
     ),

@@ -19,7 +19,7 @@ from probe.datasets.classes import (
     has_labels,
     ordered_classes,
 )
-from probe.datasets.image_files import is_image_name, is_leavings, shown
+from probe.datasets.image_files import ending, is_image_name, is_leavings, shown
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Images, Split
 from probe.datasets.split_names import (
     EXACT,
@@ -174,7 +174,9 @@ def labelled(
     for by_class in listed.values():
         for ids in by_class.values():
             ids.sort()
-    _say_masks(root, [ids for by_class in listed.values() for ids in by_class.values()])
+    every = [ids for by_class in listed.values() for ids in by_class.values()]
+    _say_masks(root, every)
+    _say_twins(root, every)
     found, empty = _without_empty(root, listed, folders, skip_bad=skip_bad)
     classes = ordered_classes(name for by_class in found.values() for name in by_class)
     _check_trained(root, found, classes)
@@ -475,6 +477,32 @@ def _say_masks(root: str, classes: list[list[str]]) -> None:
             shown(root),
             "1 image is called" if len(masks) == 1 else f"{len(masks):,} images are called",
             shown(masks[0]) + (", ..." if len(masks) > 1 else ""),
+        )
+
+
+def _say_twins(root: str, classes: list[list[str]]) -> None:
+    """Warn of images whose names differ in the ending alone: pictures, perhaps, and their masks."""
+    count, first = 0, ("", "")
+    endings: Counter[str] = Counter()
+    for ids in classes:
+        kinds: dict[str, str] = {}
+        for one in ids:
+            stem, known = one.rpartition(".")[0], ending(one)
+            before = kinds.setdefault(stem, one)
+            if before is not one and ending(before) != known:
+                count += 1
+                first = first if first[0] else (before, one)
+                endings.update((ending(before), known))
+    if count:
+        most = max(endings, key=lambda one: (endings[one], one in {".jpg", ".jpeg"}))
+        log.warning(
+            "%s: %s like another but for the ending (%s and %s), and both are read; if one of them "
+            "is a mask, --include '*%s' reads the pictures",
+            shown(root),
+            "1 image is called" if count == 1 else f"{count:,} images are called",
+            shown(first[0]),
+            shown(first[1]),
+            most,
         )
 
 

@@ -20,7 +20,7 @@ from probe.datasets.loading import Loading
 from probe.datasets.spec import Dataset
 from probe.datasets.split_columns import SPLIT
 from probe.datasets.split_names import split_words, tells_apart
-from probe.datasets.table import LABEL, has_labels, interpret, read_cells
+from probe.datasets.table import LABEL, has_label_column, interpret, read_cells
 from probe.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def load_metadata_folder(root: Path, loading: Loading) -> Dataset:
     names = {name.lower() for name in cells.names}
     if splits and SPLIT not in names and options.split_column is None:
         cells = _with_column(cells, SPLIT, splits)
-    if not (has_labels(cells.names) or options.label or options.unlabeled):
+    if not (has_label_column(cells.names) or options.label or options.unlabeled):
         classes = [path.partition("/")[0] if "/" in path else "" for path in below]
         if all(classes) and len(set(classes)) > 1:
             cells = _with_column(cells, LABEL, classes)

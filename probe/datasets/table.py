@@ -19,7 +19,7 @@ from probe.datasets.arrow_cells import read_parquet_list
 from probe.datasets.cells import BAR, EXPECTED, Cells, Lines, image_columns, named, no_image
 from probe.datasets.classes import UNLABELED, class_name, ordered_classes, same_numbers
 from probe.datasets.json_lines import read_json_lines
-from probe.datasets.name_patterns import chosen
+from probe.datasets.name_patterns import chosen, left_out_note
 from probe.datasets.split_columns import FoundSplits, find_splits, named_splits
 from probe.datasets.text_lists import read_text_list
 from probe.datasets.where import rows_where
@@ -176,7 +176,7 @@ def interpret(
     )
 
 
-def has_labels(names: Sequence[str]) -> bool:
+def has_label_column(names: Sequence[str]) -> bool:
     """Whether a column is called as one of labels."""
     return any(name.lower() in {LABEL, LABELS} for name in names)
 
@@ -221,21 +221,18 @@ def _chosen_rows(
             rows = np.flatnonzero(rows_where(options.where, named_columns, len(cells))).tolist()
         except UsageError as error:
             raise UsageError(f"{cells.place}: {error}") from error
-        notes.append(_left_out(cells, "--where", len(cells), len(rows)))
-    given = [f"--{one}" for one in ("include", "exclude") if getattr(options, one)]
-    if given:
+        if len(cells) and not rows:
+            raise DataError(f"{cells.place}: --where leaves none of its {len(cells):,} images")
+        notes.append(f"--where: {len(rows):,} of {len(cells):,} images are read")
+    if options.include or options.exclude:
         if image is None:
-            raise UsageError(f"{cells.place}: has no paths for {given[0]}; --where chooses rows")
+            raise UsageError(
+                f"{cells.place}: has no paths for --include and --exclude; --where chooses rows"
+            )
         before, ids = len(rows), cells.column(image)
         rows = [row for row in rows if chosen(ids[row], options.include, options.exclude)]
-        notes.append(_left_out(cells, " and ".join(given), before, len(rows)))
+        notes.append(left_out_note(options, cells.place, before, len(rows)))
     return rows, notes
-
-
-def _left_out(cells: Cells, option: str, before: int, after: int) -> str:
-    if before and not after:
-        raise DataError(f"{cells.place}: {option} leaves none of {before:,} images")
-    return f"{option}: {after:,} of {before:,} images are read"
 
 
 def _columns(
