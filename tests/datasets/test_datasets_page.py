@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,9 @@ READ = {  # how many images the page's commands read, and of which classes
     "--dataset birds.csv --include '[12].jpg'": (2, ("finch", "owl")),
     "--dataset marked.csv --columns path,label,-": (2, ("finch", "owl")),
     "--dataset train.txt --mean mean.binaryproto": (3, ("0", "1")),
+    "--dataset photos/ --include '*.jpg'": (3, ("cat", "dog")),
+    "--dataset photos/ --exclude '*_mask.*' --exclude sketches": (4, ("cat", "dog")),
+    "--dataset photos/ --unlabeled": (6, ("unlabeled",)),
     "birds.csv": (4, ("finch", "owl")),
     "birds.jsonl": (2, ("finch", "owl")),
 }
@@ -39,7 +43,8 @@ READ = {  # how many images the page's commands read, and of which classes
 def folder(make_folder: Callable[..., Path]) -> Path:
     """A folder with the files that the page shows, and their images."""
     names = ("1.jpg", "2.jpg", "3.jpg", "4.jpg", "a photo.jpg", "deep/5.jpg")
-    root = make_folder(*names)
+    photographs = ("cat/1.jpg", "cat/2.jpg", "dog/3.jpg", "dog/3.png", "cat/1_mask.png")
+    root = make_folder(*names, *(f"photos/{one}" for one in (*photographs, "sketches/1.png")))
     for name, lines in FILES.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("\n".join(lines) + "\n")
@@ -48,14 +53,18 @@ def folder(make_folder: Callable[..., Path]) -> Path:
 
 def read(root: Path, command: str) -> Dataset:
     words = iter(shlex.split(command))
-    place, options = "", {}
+    place = ""
+    options: dict[str, Any] = {}
     for option in words:
         name = option.removeprefix("--").replace("-", "_")
+        if name == "unlabeled":
+            options[name] = True
+            continue
         value = next(words)
         if name == "dataset":
             place = str(root / value)
         elif name in {"columns", "include", "exclude"}:
-            options[name] = tuple(value.split(","))
+            options[name] = (*options.get(name, ()), *value.split(","))
         elif name != "mean":
             options[name] = value
     return load_dataset(place, cache_dir=root.parent / "c", reading=ReadOptions(**options))
