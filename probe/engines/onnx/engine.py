@@ -20,7 +20,10 @@ from probe.preprocess.spec import PreprocessSpec
 Ticket = tuple[int, list[Future[list[NDArray[np.float32]]]]]  # images added; the parts' outputs
 
 LEAST = 8  # images of a part of a batch: fewer read all weights for little work
-USUAL = 32  # images of a part where there are enough: the maps of more leave the CPU's cache
+LIGHT, HEAVY = 32, 64  # images of a part of a large batch
+FITS = (
+    2**24
+)  # bytes of weights that a CPU's cache holds, so that few images can share their reading
 SMALL = 1024  # bytes; such arrays stay in the model, where shape inference sees them
 
 
@@ -30,7 +33,8 @@ class OnnxEngine:
     On a CPU a batch is split into parts that run side by side, on a thread each where there are
     enough images. Threads of one run wait for each other at every operation, and for whichever of
     them shares its core with a thread that decodes. A large batch has more parts than threads: they
-    need less memory, and at its end no thread waits long for another.
+    need less memory, at its end no thread waits long for another, and the maps of fewer images stay
+    in the CPU's cache.
 
     Parameters
     ----------
@@ -73,6 +77,8 @@ class OnnxEngine:
         nodes, values = onnx_nodes(network, {**parameters, GAIN: gain, SHIFT: shift})
         # the session reads the arrays where they lie, so they must outlive it
         self._arrays = {name: np.asarray(value, order="C") for name, value in values.items()}
+        weights = sum(value.nbytes for value in self._arrays.values())
+        self._images = LIGHT if weights <= FITS else HEAVY
         self._model: bytes = onnx_model(
             "network",
             nodes,
@@ -119,7 +125,7 @@ class OnnxEngine:
 
     def _split(self, batch: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         if self._size is None:
-            parts = max(self._parts, len(batch) // USUAL)
+            parts = max(self._parts, len(batch) // self._images)
             return np.array_split(batch, min(parts, len(batch)))
         runs = -(-len(batch) // self._size)
         return np.split(filled(batch, runs * self._size), runs)
