@@ -475,10 +475,10 @@ class OnnxModel:
         return sum(math.prod(one.dims) for one in arrays if one.data_type in FLOATS)
 
     def products(self, nodes: Iterable[Node]) -> dict[str, tuple[str, int]]:
-        """Return which nodes multiply with weights, by the value that they give.
+        """Return which nodes are sums of products, by the value that they give.
 
-        That is convolutions and dense layers; products of two values of the images, as attention
-        has, are left out.
+        That is convolutions, dense layers, and products of two values of the images, as attention
+        has; attention that is one operation of its own is left out.
 
         Returns
         -------
@@ -494,7 +494,9 @@ class OnnxModel:
             value, weight = proto.input[:2]
             if proto.op_type == "Conv" and weight in self._tensors:
                 found[proto.output[0]] = value, math.prod(self._tensors[weight].dims[1:])
-            elif proto.op_type != "Conv" and OWN + weight not in self._carrying:
+            elif proto.op_type != "Conv" and (
+                OWN + value in self._carrying or OWN + weight not in self._carrying
+            ):
                 found[proto.output[0]] = value, 0
         return found
 

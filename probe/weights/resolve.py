@@ -327,7 +327,7 @@ def backbone_for(argument: str, memo: Memo) -> BackboneSpec:
 def _own(backbone: ForeignBackbone, argument: str, preprocess: PreprocessSpec | None) -> OwnWeights:
     if argument != "auto" and not (backbone.path and Path(argument).expanduser() == backbone.path):
         raise UsageError(f"--weights {argument}: {backbone.name} brings its own; leave it out")
-    name = backbone.name if backbone.path is None else backbone.path.name
+    name = backbone.name
     known, side = backbone.published, backbone.fixed_side
     _warn_if_other(name, known, preprocess)
     chosen = preprocess or known

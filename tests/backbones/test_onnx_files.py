@@ -16,6 +16,7 @@ from probe.core.memo import Memo
 from probe.errors import UsageError
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PRESETS, PreprocessSpec
+from probe.weights import resolve_weights
 from probe.weights.foreign import network_name, open_network
 from tests.backbones.foreign_graphs import SIZE, Graph, convolutions, saved, transformer
 
@@ -219,3 +220,36 @@ def test_a_value_whose_rows_are_places_is_no_layer_and_counts_as_all_of_them(
     cost = network_cost(network, ())
     assert cost is not None
     assert cost.multiply_adds == 16 * 5 * 3 * 64 + 16 * 6 * 5
+
+
+def test_products_of_two_values_as_attention_has_them_count(tmp_path: Path) -> None:
+    net = Graph(0)
+    net.parameter("kernel", 5, 3, 8, 8, scale=0.1)
+    net.add("Conv", ["image", "kernel"], "map", kernel_shape=[8, 8], strides=[8, 8])
+    net.add("Reshape", ["map", net.constant("flat", np.array([0, 5, -1]))], "keys")  # (N, 5, 16)
+    net.add("Transpose", ["keys"], "queries", perm=[0, 2, 1])  # (N, 16, 5)
+    net.add("MatMul", ["queries", "keys"], "scores")  # (N, 16, 16)
+    net.add("Softmax", ["scores"], "shares", axis=-1)
+    net.add("MatMul", ["shares", "queries"], "out")  # (N, 16, 5)
+    model = net.model("image", ["N", 3, SIZE, SIZE], ["out"])
+    network = open_network(saved(model, tmp_path / "net.onnx"), Memo(tmp_path / "memo.sqlite"))
+    cost = network_cost(network, ())
+    assert cost is not None
+    assert cost.multiply_adds == 16 * 5 * 3 * 64 + 16 * 16 * 5 + 16 * 5 * 16
+    early = network_cost(network, ((network.layer("scores"), "none"),))
+    assert early is not None
+    assert early.multiply_adds == 16 * 5 * 3 * 64 + 16 * 16 * 5
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "onnx/model.onnx"])
+def test_weights_of_a_published_folder_are_called_like_it(file: str, tmp_path: Path) -> None:
+    model, _ = convolutions()
+    place = tmp_path / "a-network" / file
+    place.parent.mkdir(parents=True)
+    saved(model, place)
+    weights = resolve_weights(
+        open_network(tmp_path / "a-network", Memo(tmp_path / "memo.sqlite")), "auto",
+        cache_dir=tmp_path, memo=Memo(tmp_path / "memo.sqlite"), preprocess=PRESETS[PREPROCESS],
+    )  # fmt: skip
+    assert weights.name == "a-network.onnx"
+    assert weights.path == place
