@@ -24,6 +24,7 @@ from probe.core.html import Html
 from probe.core.machine import AnyPath, state_folder
 from probe.core.options import default_workers, texts
 from probe.core.reading import AS_IT_IS, ReadOptions
+from probe.core.text import counted
 from probe.errors import UnknownNameError, UsageError
 from probe.heads.catalog import HEADS
 
@@ -1081,7 +1082,8 @@ class ConfusionTable:
     def __repr__(self) -> str:
         right, rows = int(self.pairs.hits.sum()), int(self.pairs.count.sum())
         return (
-            f"<confusion on {self.split}: {right:,} of {rows:,} right, {len(self.classes)} classes>"
+            f"<confusion on {self.split}: {right:,} of {rows:,} right, "
+            f"{counted(len(self.classes), 'class', 'classes')}>"
         )
 
     def _repr_html_(self) -> str:
@@ -1242,7 +1244,7 @@ class Bench:
                 one.dataset + ("" if best is None else f", best {best.name} with {best.head}")
             )
         failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"<Bench {self.name}: {len(self.rows)} rows{failed}; {'; '.join(told)}>"
+        return f"<Bench {self.name}: {counted(len(self.rows), 'row')}{failed}; {'; '.join(told)}>"
 
     def _repr_html_(self) -> str:
         metric, split = self.record.protocol.metric, self.record.protocol.split
@@ -1301,7 +1303,8 @@ class Audit:
         one = self.record
         return (
             f"<Audit of {one.entry}: {len(one.near_duplicates):,} near-duplicates, "
-            f"{len(one.label_errors):,} doubtful labels, {len(one.copies):,} copies>"
+            f"{counted(len(one.label_errors), 'doubtful label')}, "
+            f"{counted(len(one.copies), 'copy', 'copies')}>"
         )
 
     def _repr_html_(self) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from probe.bench.record import DONE, Agreement, Comparison, Matrix, Protocol, Row, Score
+from probe.core.text import counted
 from probe.errors import DataError
 from probe.evaluation.gains import mean_interval
 from probe.evaluation.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
@@ -222,7 +223,7 @@ def _figure(row: Row, split: str, metric: str) -> str:
         text += f" ({span_text(metric, *bounds)})"
     rows = f"{counts[split]:,} {words[split]}"
     if row.groups is not None and split in row.groups:
-        rows += f" in {row.groups[split]:,} groups"
+        rows += f" in {counted(row.groups[split], 'group')}"
     if metric != "top1":
         return f"{METRIC_WORDS[metric]} {text} on {rows}"
     return f"{text} of {rows}{',' * (split == 'oof')} right"

@@ -31,6 +31,7 @@ from probe.bundle.network import (
 from probe.bundle.reject import Verdicts, judge
 from probe.core.files import reason_of
 from probe.core.html import Html
+from probe.core.text import counted
 from probe.datasets.image_inputs import list_images, read_image
 from probe.engines import TOLERANCE, Parameters, relative_differences
 from probe.errors import BundleError, HeadError, ProbeError
@@ -127,7 +128,10 @@ class Bundle:
     def __repr__(self) -> str:
         one = self.about
         networks = " + ".join(f"{each.backbone} {each.layer}" for each in one.networks)
-        return f"<Bundle of {one.dataset}: {networks}, {one.head}, {len(one.classes)} classes>"
+        return (
+            f"<Bundle of {one.dataset}: {networks}, {one.head}, "
+            f"{counted(len(one.classes), 'class', 'classes')}>"
+        )
 
     def _repr_html_(self) -> str:
         one, page = self.about, Html().title(repr(self)[1:-1])

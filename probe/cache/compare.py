@@ -12,6 +12,7 @@ from probe.cache.filling import as_bytes
 from probe.cache.key import FeatureKey
 from probe.cache.store import Store
 from probe.core.records import loads_json
+from probe.core.text import counted
 
 _WORDS = {
     "parameters": "weights",
@@ -78,7 +79,7 @@ def row_differences(
             same = (there & here).total()
             order = ", in another order" if same == there.total() == here.total() else ""
             lines.append(
-                f"{split} has {there.total():,} images there and {here.total():,} here, "
+                f"{split} has {counted(there.total(), 'image')} there and {here.total():,} here, "
                 f"{same:,} of them the same{order}"
             )
     return tuple(lines)

@@ -16,6 +16,7 @@ from probe.cache.key import SPLIT_ORDER
 from probe.cache.store import Entry, Store
 from probe.core.indexing import rows_of_ids
 from probe.core.short_repr import short_repr
+from probe.core.text import counted
 from probe.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,9 @@ def matching_rows(split: Any, other: Any, *, name: str, split_name: str) -> NDAr
     """
     rows, lacking = rows_of_ids(split.ids, () if other is None else other.ids)
     if other is None or lacking:
-        raise DataError(f"{name} has no features of {len(lacking):,} images of {split_name}")
+        raise DataError(
+            f"{name} has no features of {counted(len(lacking), 'image')} of {split_name}"
+        )
     if not np.array_equal(other.content[rows], split.content):
         raise DataError(f"{name}: images of {split_name} have the same ids and other contents")
     return rows

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.bench.record import SCORE_TITLES, unbounded_words
+from probe.core.text import counted
 from probe.errors import ProbeError
 from probe.evaluation.task import task_by_metric
 from probe.runs.results import LOSSES, METRIC_WORDS, figure_text, read_run
@@ -52,7 +53,7 @@ def show(bench: Bench, folder: Path) -> None:
         images = ", ".join(f"{name} {count:,}" for name, count in comparison.images.items())
         split = bench.protocol.split
         if count := (rows[0].groups or {}).get(split):
-            images += f" ({SPLITS[split]}: {count:,} groups)"
+            images += f" ({SPLITS[split]}: {counted(count, 'group')})"
         kinds = task_by_metric(bench.protocol.metric).columns
         out.print(f"{comparison.dataset}: {images} images, {comparison.n_classes} {kinds}\n")
         _leaderboard(bench, rows)

@@ -10,6 +10,7 @@ import typer
 from probe.cli.cache_sync import Name
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import DtypeName
+from probe.core.text import counted
 
 
 def pack(
@@ -132,7 +133,8 @@ def import_files(
         console.stdout(),
         {
             "entry": console.place(entry.path),
-            "rows": f"{counts}; {shape} features, {len(entry.classes)} classes",
+            "rows": f"{counts}; {shape} features, "
+            f"{counted(len(entry.classes), 'class', 'classes')}",
             "note": "how they were made is unknown, and the entry says so"
             if entry.key.layer == "unknown"
             else f"features of {entry.key.backbone} {entry.key.layer}, as the file says; the "

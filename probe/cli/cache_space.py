@@ -10,6 +10,7 @@ import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.core.text import counted
 
 if TYPE_CHECKING:
     from probe.cache.needed import Needed
@@ -155,7 +156,7 @@ def _show_removals(gone: list[Removal], kept: Needed, dry_run: bool, as_json: bo
             f"{word} {console.place(one.path)} ({console.size(one.size)}, {one.why})",
             soft_wrap=True,
         )
-    out.print(f"{word} {len(gone)} {'file' if len(gone) == 1 else 'files'}, {console.size(total)}")
+    out.print(f"{word} {counted(len(gone), 'file')}, {console.size(total)}")
 
 
 def _bytes(text: str) -> int:

@@ -16,6 +16,7 @@ from probe.cli import complete, pass_options
 from probe.cli.extract import interruptible
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.core.options import default_workers
+from probe.core.text import counted
 from probe.errors import DataError
 
 if TYPE_CHECKING:
@@ -163,11 +164,17 @@ def sync(
         console.print_json(_synced_json(made, plan, forwarded) | {"needed_by": list(needs)})
         return
     name_of = prepared.dataset.name
-    done = f"{console.place(made.path)}: {forwarded:,} images forwarded, in step with {name_of}"
+    done = (
+        f"{console.place(made.path)}: "
+        f"{counted(forwarded, 'image')} forwarded, in step with {name_of}"
+    )
     if not plan.changes:
         done = f"{console.place(entry.path)}: in step with {name_of}, nothing to do"
     elif dry_run:
-        done = f"{console.place(entry.path)}: would be written anew, {plan.new:,} images forwarded"
+        done = (
+            f"{console.place(entry.path)}: would be written anew, "
+            f"{counted(plan.new, 'image')} forwarded"
+        )
     console.stdout().print(done, soft_wrap=True)
 
 

@@ -11,6 +11,7 @@ from probe.cli import cache_sync
 from probe.cli.cache_sync import MovedDataset, MovedWeights, Name
 from probe.cli.options import AsJson, CacheDir, Seed, cache_folder
 from probe.cli.pass_options import Device, EngineName
+from probe.core.text import counted
 
 if TYPE_CHECKING:
     from probe.cache.damage import BadBlock
@@ -70,7 +71,9 @@ def verify(
         console.print_json({"entries": reports})
     elif every:
         bad = sum(not one["good"] for one in reports)
-        console.stdout().print(f"{len(reports)} entries, {bad} of them not as they should be")
+        console.stdout().print(
+            f"{counted(len(reports), 'entry', 'entries')}, {bad} of them not as they should be"
+        )
     if not all(one["good"] for one in reports):
         raise typer.Exit(1)
 
@@ -194,7 +197,7 @@ def _show_drift(drift: dict[str, Any]) -> None:
     gone = f"; {drift['gone']:,} more are no longer there" if drift["gone"] else ""
     within = "within" if drift["relative"] <= drift["tolerance"] else "BEYOND"
     facts = {
-        "forwarded": f"{drift['rows']:,} rows again{gone}",
+        "forwarded": f"{counted(drift['rows'], 'row')} again{gone}",
         "engine": f"{drift['made_by']} made them, {drift['checked_by']} checks them",
         "largest": f"difference of a feature {drift['largest']:.3g}",
         "relative": f"{drift['relative']:.3g} of a row's norm ({drift['worst']}); "

@@ -31,6 +31,7 @@ from probe.cli.predict import (
 )
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
+from probe.core.text import counted
 
 if TYPE_CHECKING:
     from probe.predict.evaluate import Evaluation
@@ -139,7 +140,7 @@ def _facts(outcome: Evaluation) -> dict[str, str]:
 
     images = f"{outcome.dataset} {outcome.split}, {outcome.n_images:,}"
     if outcome.n_groups is not None:
-        images += f" in {outcome.n_groups:,} groups, over which intervals are"
+        images += f" in {counted(outcome.n_groups, 'group')}, over which intervals are"
     figures = {"images": images}
     names = NAMES if outcome.labels is None else LABEL_NAMES
     for name, value in outcome.figures.items():
@@ -159,7 +160,7 @@ def _facts(outcome: Evaluation) -> dict[str, str]:
         if value is not None:
             figures[word] = f"{100 * value:.2f} %"
     if outcome.from_cache:
-        figures["from cache"] = f"{outcome.from_cache:,} images were not forwarded"
+        figures["from cache"] = f"{counted(outcome.from_cache, 'image')} not forwarded"
     if outcome.test_evaluations is not None:
         figures["test evaluations"] = str(outcome.test_evaluations)
     return figures

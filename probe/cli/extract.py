@@ -10,6 +10,7 @@ import typer
 
 from probe.cli.options import AsJson
 from probe.cli.pass_options import PassOptions, takes_pass_options
+from probe.core.text import counted
 
 if TYPE_CHECKING:
     from probe.cache.features import FeatureSet, FeatureSplit
@@ -64,7 +65,7 @@ def show(outcome: Outcome) -> None:
     from probe.screen import console
 
     out = console.stdout()
-    done = f"{outcome.forwarded:,} images forwarded in {console.duration(outcome.seconds)}"
+    done = f"{counted(outcome.forwarded, 'image')} forwarded in {console.duration(outcome.seconds)}"
     if outcome.found:
         made_by = {entry.header.engine for entry in outcome.entries} - {"onnx"}
         of = f", made by {', '.join(made_by)}" if made_by else ""

@@ -18,6 +18,7 @@ from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Device, EngineName, Mean, Workers
 from probe.core.columns import Column, free_names
+from probe.core.text import counted
 from probe.errors import UsageError
 from probe.evaluation.task import Task
 
@@ -186,7 +187,9 @@ def predict(
             after = _bundle_command(backbone, weights, preprocess, mean, classes, folder)
         console.facts(console.stderr(), {"next": after})
     if watch.bad:
-        sys.stderr.write(f"probe: {len(watch.bad)} of {len(paths)} images could not be read\n")
+        sys.stderr.write(
+            f"probe: {len(watch.bad)} of {counted(len(paths), 'image')} could not be read\n"
+        )
         raise typer.Exit(1)
 
 

@@ -13,6 +13,7 @@ import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.core.text import counted
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def _show(done: Mapping[str, Any], after: str) -> None:
     for note in done["notes"]:
         console.stderr().print(f"note: {note}", soft_wrap=True)
     n_runs = len(done["runs"])
-    what = f"{console.size(done['bytes'])}, {n_runs:,} {'run' if n_runs == 1 else 'runs'}, "
+    what = f"{console.size(done['bytes'])}, {counted(n_runs, 'run')}, "
     what += f"{done['points']:,} points, "
     what += f"{done['thumbnails']:,} thumbnails, in {console.duration(done['seconds'])}"
     facts = {"page": f"{console.place(done['page'])}: {what}"}

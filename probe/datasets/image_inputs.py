@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
 from probe.core.short_repr import short_repr
+from probe.core.text import counted
 from probe.datasets.decode import decode, decode_file, decode_pillow, is_pillow, read_file
 from probe.datasets.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES
@@ -175,7 +176,7 @@ class ImageSources:
         return len(self._items)
 
     def __repr__(self) -> str:
-        return f"<{len(self):,} images>"
+        return f"<{counted(len(self), 'image')}>"
 
     def content(self) -> NDArray[np.uint8]:
         """Return what identifies each image, (n_images, 16): the hash of its file or its pixels."""

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import make_folder, write_text
+from probe.core.text import counted
 from probe.datasets.cells import BAR, IMAGE_COLUMNS
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
 from probe.datasets.image_inputs import ImageSources, list_images
@@ -76,7 +77,8 @@ def given_dataset(data: Data, *, cache_dir: Path, name: str | None = None) -> st
     for split, one in images.items():
         if len(one) != len(targets[split]):
             raise DataError(
-                f"{split}: {len(one):,} images and {len(targets[split]):,} labels; give one a piece"
+                f"{split}: {counted(len(one), 'image')} and "
+                f"{counted(len(targets[split]), 'label')}; give one a piece"
             )
     if all(isinstance(one, str | os.PathLike) for each in images.values() for one in each):
         return _written(_as_list(images, targets), cache_dir, name or "images")

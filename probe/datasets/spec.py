@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.core.columns import Column
 from probe.core.indexing import row_numbers, rows_of_ids
+from probe.core.text import counted
 from probe.errors import DataError
 from probe.evaluation.task import Task, task_of_splits
 
@@ -94,7 +95,8 @@ class Split:
         for name, cells in self.columns.items():
             if len(cells) != len(self.ids):
                 raise ValueError(
-                    f"the column {name!r} has {len(cells):,} cells for {len(self.ids):,} images"
+                    f"the column {name!r} has {counted(len(cells), 'cell')} for "
+                    f"{counted(len(self.ids), 'image')}"
                 )
 
     def __len__(self) -> int:
@@ -133,8 +135,9 @@ class Split:
         rows, gone = rows_of_ids(ids, self.ids)
         if gone:
             raise DataError(
-                f"{where}: {len(gone):,} images are gone, first {gone[0]}; `probe cache sync` "
-                "brings the entry in step"
+                f"{where}: "
+                f"{counted(len(gone), 'image is', 'images are')} gone, first {gone[0]}; "
+                "`probe cache sync` brings the entry in step"
             )
         found = self.take(rows)
         other = np.flatnonzero((found.images.content() != content).any(axis=1))
@@ -179,7 +182,9 @@ class Dataset:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {len(split):,}" for name, split in self.splits.items())
-        return f"<Dataset {self.name}: {counts} images, {len(self.classes):,} classes>"
+        several = "image" if sum(map(len, self.splits.values())) == 1 else "images"
+        classes = counted(len(self.classes), "class", "classes")
+        return f"<Dataset {self.name}: {counts} {several}, {classes}>"
 
     @property
     def task(self) -> Task:

@@ -21,6 +21,7 @@ from probe.cache.needed import needed_entries
 from probe.cache.pack import pack
 from probe.cache.store import Entry, Store
 from probe.cache.unfinished import proven_rows
+from probe.core.text import counted
 from probe.errors import CacheError, CorruptEntryError
 from probe.extraction.extract import Observer, extract_features
 from probe.extraction.job import Cut
@@ -132,7 +133,7 @@ def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) ->
         )
     if repair and (damage := entry.damage()):
         rows = sum(bad.stop - bad.start for bad in damage)
-        changes.append(f"{rows:,} rows in damaged blocks")
+        changes.append(f"{counted(rows, 'row')} in damaged blocks")
     if repair and entry.opened.folds_damaged:
         changes.append("the folds of the rows")
     return SyncPlan(kept=kept, new=job.count - kept, gone=gone, changes=tuple(changes))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probe.core.text import counted
 from probe.errors import UsageError
 from probe.figures.canvas import BLUE, FAINT, INK, RULE, fit, new_figure, save, shorten, text_width
 from probe.figures.glyphs import readable
@@ -78,7 +79,7 @@ def _draw(axes: Axes, figures: list[Mapping[str, Any]], names: list[str], n_rows
         axes.plot([guess, guess], [place - 0.42, place + 0.42], color=INK, linewidth=1.6)
         for x, text, colour in (
             (8, f"{value:.1f}", INK),
-            (104, f"{int(one['positives']):,} images", FAINT),
+            (104, counted(int(one["positives"]), "image"), FAINT),
         ):
             axes.annotate(
                 text, (1.0, place), xycoords=("axes fraction", "data"), xytext=(x, 0),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from probe.core.options import Words, read_bytes, texts, words
 from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
+from probe.core.text import counted
 from probe.errors import UsageError
 from probe.finetune.compare import control_options
 from probe.finetune.options import Options
@@ -172,7 +173,10 @@ def read_sample_weights(path: Path, ids: list[str]) -> NDArray[np.float64]:
     weights = np.array([found.get(one, np.nan) for one in ids])
     missing = np.flatnonzero(np.isnan(weights))
     if len(missing):
-        raise UsageError(f"{path}: {len(missing)} images have no weight, first {ids[missing[0]]}")
+        raise UsageError(
+            f"{path}: {counted(len(missing), 'image has', 'images have')} no weight, "
+            f"first {ids[missing[0]]}"
+        )
     if (weights < 0).any() or not np.isfinite(weights).all() or not weights.any():
         raise UsageError(f"{path}: weights must be finite, from 0 up, and not all 0")
     return weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from probe.bench.record import SCORE_TITLES, Agreement, Comparison, Matrix, unbounded_words
-from probe.core.text import capital
+from probe.core.text import capital, counted
 from probe.evaluation.pairs import Pair
 from probe.report.markup import DASH, Markup, element, join, number, table
 from probe.report.material import Material
@@ -61,7 +61,7 @@ def _pairs(comparison: Comparison, names: Mapping[str, str], metric: str) -> lis
             + _pair(one, metric)
             for one in others[:MOST_PAIRS]
         ]
-        caption = f"{len(rows):,} of {len(others):,} pairs"
+        caption = f"{len(rows):,} of {counted(len(others), 'pair')}"
         made = table(["higher", "lower", *columns], rows, caption=caption)
         summary = element("summary", f"The other pairs: {len(others):,}")
         attributes = {"class": "more"}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.cache.joining import Joined
 from probe.core.columns import Column, names_of
 from probe.core.short_repr import short_repr
+from probe.core.text import counted
 from probe.errors import ProbeError, UsageError
 from probe.report.analysis import AnyView
 from probe.report.feature_map import FeatureMap, Method, draw_map
@@ -259,7 +260,8 @@ def _sheets(
         return None
     if missing := int((~sheets.there).sum()):
         notes.append(
-            f"{missing:,} of {len(items):,} images have no thumbnail: the file is missing, "
+            f"{missing:,} of {counted(len(items), 'image')} "
+            f"{'has' if missing == 1 else 'have'} no thumbnail: the file is missing, "
             "unreadable, or has changed since the extraction."
         )
     return sheets if sheets.there.any() else None

@@ -7,6 +7,7 @@ from typing import Any
 
 from probe.bench.record import Bench, Row
 from probe.cache.joining import Joined
+from probe.core.text import counted
 from probe.report.markup import Markup, element, join, number, percent, table
 from probe.report.material import Material
 from probe.report.ranking import Run
@@ -82,7 +83,8 @@ def _subgroups(one: RunResult) -> str:
         worst = column["values"][0]
         text = (
             f"{name} worst at {worst['value']}: {percent(worst['figure'])} "
-            f"({100 * worst['low']:.1f} to {100 * worst['high']:.1f}) of {worst['n']:,} images"
+            f"({100 * worst['low']:.1f} to {100 * worst['high']:.1f}) of "
+            f"{counted(worst['n'], 'image')}"
         )
         sign = column.get("shortcut", {})
         if sign.get("suspected"):

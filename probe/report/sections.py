@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 
-from probe.core.text import capital
+from probe.core.text import capital, counted
 from probe.report import evidence, galleries, leaderboard
 from probe.report.by_column import by_column
 from probe.report.costs import cost_table
@@ -165,7 +165,9 @@ def _map(pictures: Pictures, material: Material) -> Section:
     items = pictures.items
     counts = {part: items.parts[: items.n_points].count(part) for part in ("train", "val", "test")}
     shown = ", ".join(f"{count:,} {part}" for part, count in counts.items() if count)
-    why = f"{items.n_points:,} images ({shown}); a random sample of larger parts (seed 0). "
+    why = (
+        f"{counted(items.n_points, 'image')} ({shown}); a random sample of larger parts (seed 0). "
+    )
     why += (
         "Rows are scaled to unit length; images with similar features are close. Point at one to "
         "see it, click to keep it with its nearest neighbours by cosine among the page's images. "

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.columns import Column, names_of, stacked
+from probe.core.text import counted
 from probe.errors import UsageError
 from probe.evaluation.units import Groups, Related, group_rows, relate
 from probe.runs.columns import Columns, columns_of, ids_of
@@ -236,8 +237,8 @@ def read_weights(column: str, ids: Ids, columns: Columns) -> dict[str, NDArray[n
         split, row = wrong[0]
         shown = repr(cells[split][row]) if cells[split][row] else "nothing"
         raise UsageError(
-            f"--sample-weight {column}: {len(wrong):,} of {sum(map(len, ids.values())):,} images "
-            f"have no number from 0 there, first {ids[split][row]!r} with {shown}; give each one, "
+            f"--sample-weight {column}: {len(wrong):,} of "
+            f"{counted(sum(map(len, ids.values())), 'image')} have no number from 0 there, first {ids[split][row]!r} with {shown}; give each one, "
             "0 where an image shall not count"
         )
     mean = float(found["train"].mean())
@@ -270,7 +271,7 @@ def _checked(
         first = ids[split][found[split].index(None)]
         counts = ", ".join(f"{count:,} of {name}" for name, count in lacking.items() if count)
         raise UsageError(
-            f"--group {text}: {where} has no group for {total:,} images ({counts}), first "
+            f"--group {text}: {where} has no group for {counted(total, 'image')} ({counts}), first "
             f"{first!r}; give each one, its own name where it is alone"
         )
     return found

@@ -11,6 +11,7 @@ from probe.bench.options import BenchOptions, checked
 from probe.bench.plan import make_plan
 from probe.bench.work import check_request, run_bench
 from probe.cache.store import Store
+from probe.core.text import counted
 from probe.screen import console
 from probe.screen.passes import Screen
 
@@ -49,7 +50,7 @@ class BenchScreen:
         todo = sum(one.missing for passes in plan.passes for one in passes)
         if todo:
             self._err.print(
-                f"in all    {todo:,} images to forward, "
+                f"in all    {counted(todo, 'image')} to forward, "
                 + (f"about {console.duration(plan.seconds)}, " if plan.seconds else "")
                 + f"{console.size(plan.disk)} on disk; then heads: "
                 + ", ".join(request.protocol.heads)

@@ -15,6 +15,7 @@ from probe.backbones.foreign import ForeignBackbone
 from probe.backbones.spec import resolve_pool
 from probe.core.memo import Memo
 from probe.core.short_repr import short_repr
+from probe.core.text import counted
 from probe.datasets.classes import has_labels, numbering
 from probe.datasets.head_check import why_no_head
 from probe.errors import ProbeError
@@ -79,7 +80,7 @@ class Screen:
     def waiting(self, holder: Holder | None, done: int, rows: int) -> None:
         if self._waits_for != [holder]:
             self._waits_for = [holder]
-            so_far = f" ({done:,} of {rows:,} images so far)" if rows else ""
+            so_far = f" ({done:,} of {counted(rows, 'image')} so far)" if rows else ""
             self._say(
                 f"{_whoever(holder)} is writing this entry{so_far}; waiting for it, and going on "
                 "from where it stops if it does not finish"
@@ -94,7 +95,10 @@ class Screen:
         self.wrote = True
         self._other.stop()
         if rows:
-            self._say(f"{rows:,} rows are at hand already; {left:,} are to be forwarded")
+            have, rest = ("is" if count == 1 else "are" for count in (rows, left))
+            self._say(
+                f"{counted(rows, 'row')} {have} at hand already; {left:,} {rest} to be forwarded"
+            )
         if left:  # before the first batch too, which may take long
             self._bar.start()
             self._task = self._bar.add_task("extract", total=left)
@@ -103,7 +107,7 @@ class Screen:
         if not rows:  # it was over before there was anything to tell
             return
         self._say(
-            f"{rows:,} images to go: about {console.duration(seconds)} "
+            f"{counted(rows, 'image')} to go: about {console.duration(seconds)} "
             f"({console.rate(rows / seconds)} images/s on {device}){self._remark()}"
         )
 
@@ -260,12 +264,14 @@ def _facts(prepared: Prepared) -> dict[str, str]:
     dataset, weights = prepared.dataset, prepared.weights
     content = {name: table.content for name, table in prepared.job.tables.items()}
     counts = ", ".join(f"{name} {len(split):,}" for name, split in dataset.splits.items())
+    total = sum(map(len, dataset.splits.values()))
     cuts = ", ".join(
         cut.layer.name + ("" if cut.pool == "none" else f" ({cut.pool})")
         for cut in prepared.job.cuts
     )
     facts = {
-        "dataset": f"{dataset.name}: {counts} images, {_classes(dataset.classes)}",
+        "dataset": f"{dataset.name}: {counts} {'image' if total == 1 else 'images'}, "
+        + _classes(dataset.classes),
         **({"heads": bleak} if (bleak := why_no_head(dataset, content)) else {}),
         **({"classes": numbered} if (numbered := numbering(dataset.classes)) else {}),
         "backbone": f"{prepared.backbone.name}, layer {cuts}",

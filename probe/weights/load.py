@@ -19,6 +19,7 @@ from probe.backbones.spec import BackboneSpec, Layer, is_logits
 from probe.core.memo import Memo, stamp_of
 from probe.core.records import loads_json
 from probe.core.short_repr import short_repr
+from probe.core.text import counted
 from probe.errors import WeightsError
 from probe.preprocess.published import config_file_of
 from probe.weights.digest import parameter_digest, remembered
@@ -198,7 +199,7 @@ def _beside(path: Path) -> str:
 def no_known_names(file: TensorFile) -> str:
     """Return the message on a file of which no tensor's name is known."""
     names = ", ".join(list(file.tensors)[:3]) or "nothing"
-    return f"none of its {len(file.tensors)} tensors has an expected name ({names} ...)"
+    return f"none of its {counted(len(file.tensors), 'tensor')} has an expected name ({names} ...)"
 
 
 def read_parameter(

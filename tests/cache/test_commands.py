@@ -80,7 +80,7 @@ def test_a_day_with_the_cache(work: Path) -> None:
     picture(work / "pics" / "a" / "new.png", 99)
     (work / "pics" / "a" / "0.png").unlink()
     planned = probe("cache", "sync", "--dry-run", cwd=work).stdout
-    assert "would be written anew, 1 images forwarded" in planned
+    assert "would be written anew, 1 image forwarded" in planned
     done = json.loads(probe("cache", "sync", "--json", cwd=work).stdout)
     assert (done["kept"], done["new"], done["gone"], done["forwarded"]) == (23, 1, 1, 1)
     assert "nothing to do" in probe("cache", "sync", "--strict", cwd=work).stdout

@@ -340,7 +340,7 @@ def test_a_sample_weight_file_is_read_or_refused(cache: Path, tmp_path: Path) ->
     options = ("--sampling", "weighted", "--sampling-weights", str(path))
     promote(cache, *QUICK, "--dry-run", *options)
     for text, message in (
-        ("\n".join(f"{one},1" for one in ids[1:]), "1 images have no weight"),
+        ("\n".join(f"{one},1" for one in ids[1:]), "1 image has no weight"),
         (f"id,weight\n{ids[0]},many\n", "line 2 is not"),
     ):
         path.write_text(text)

@@ -52,7 +52,7 @@ def test_a_column_that_a_split_lacks_groups_none_of_its_images(
 
 
 def test_images_without_a_group_are_counted(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no group for 1 images \(1 of train\), first 'b.png'"):
+    with pytest.raises(UsageError, match=r"no group for 1 image \(1 of train\), first 'b.png'"):
         find_groups(["site"], IDS, COLUMNS)
     file = tmp_path / "g.csv"
     file.write_text("a.png,1\nd.png,2\n")
