@@ -238,7 +238,8 @@ def read_weights(column: str, ids: Ids, columns: Columns) -> dict[str, NDArray[n
         shown = repr(cells[split][row]) if cells[split][row] else "nothing"
         raise UsageError(
             f"--sample-weight {column}: {len(wrong):,} of "
-            f"{counted(sum(map(len, ids.values())), 'image')} have no number from 0 there, first {ids[split][row]!r} with {shown}; give each one, "
+            f"{counted(sum(map(len, ids.values())), 'image')} have no number from 0 "
+            f"there, first {ids[split][row]!r} with {shown}; give each one, "
             "0 where an image shall not count"
         )
     mean = float(found["train"].mean())

@@ -257,7 +257,7 @@ def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) ->
 def _classes(classes: Sequence[str]) -> str:
     if not has_labels(classes):
         return "no labels"
-    return f"{len(classes)} " + ("class" if len(classes) == 1 else "classes")
+    return counted(len(classes), "class", "classes")
 
 
 def _facts(prepared: Prepared) -> dict[str, str]:
