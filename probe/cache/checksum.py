@@ -46,14 +46,15 @@ class SplitTable:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def same_rows(self, other: SplitTable) -> bool:
-        """Whether labels, ids and columns are equal, whatever the width of the stored ids."""
-        return (
-            np.array_equal(self.labels, other.labels)
-            and np.array_equal(self.ids, other.ids)
-            and np.array_equal(self.column_values, other.column_values)
-            and (not self.column_values.size or np.array_equal(self.columns, other.columns))
-        )
+    def differing(self, other: SplitTable) -> list[str]:
+        """Return which of labels, ids and columns are others, whatever the width of stored ids."""
+        same = {
+            "labels": np.array_equal(self.labels, other.labels),
+            "ids": np.array_equal(self.ids, other.ids),
+            "columns": np.array_equal(self.column_values, other.column_values)
+            and (not self.column_values.size or np.array_equal(self.columns, other.columns)),
+        }
+        return [name for name, equal in same.items() if not equal]
 
 
 def _words(hasher: xxhash.xxh3_128) -> tuple[int, int]:

@@ -168,13 +168,14 @@ def starts_of(splits: Mapping[str, Sized]) -> dict[str, int]:
     return starts
 
 
-def relabelled(
+def differing(
     entry: FeatureSet, tables: Mapping[str, SplitTable], classes: tuple[str, ...]
-) -> bool:
-    """Whether an entry's labels, ids, class names or columns differ from those of a dataset."""
-    return entry.classes != classes or not all(
-        entry[split].table.same_rows(table) for split, table in tables.items()
-    )
+) -> list[str]:
+    """Return which of labels, ids, columns and class names of an entry are not a dataset's."""
+    found = {name for split, one in tables.items() for name in entry[split].table.differing(one)}
+    if entry.classes != classes:
+        found.add("class names")
+    return [name for name in ("labels", "ids", "class names", "columns") if name in found]
 
 
 def locate(sources: Sequence[RowSource], content: NDArray[np.uint8]) -> NDArray[np.intp]:

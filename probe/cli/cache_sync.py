@@ -69,10 +69,10 @@ def _show(one: Explanation) -> None:
     cut = one.cut.layer.name + ("" if one.cut.pool == "none" else f" ({one.cut.pool})")
     if one.found is not None:
         verdict = f"{one.found} is reused as it is"
-        if one.relabelled:
+        if one.differing:
             verdict = (
-                f"{one.found} has these features; labels, ids, class names or columns differ, so "
-                "it is written anew without a forward pass"
+                f"{one.found} has these features; {' and '.join(one.differing)} differ, so it is "
+                "written anew without a forward pass"
             )
         console.facts(out, {"layer": cut, "entry": verdict})
         return
@@ -97,7 +97,7 @@ def _as_json(one: Explanation) -> dict[str, Any]:
         "pool": one.cut.pool,
         "digest": one.cut.key.digest,
         "found": one.found,
-        "relabelled": one.relabelled,
+        "relabelled": bool(one.differing),
         "copied": one.copied,
         "forwarded": one.forwarded,
         "near": [

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from probe.backbones.cut import feature_shapes
 from probe.backbones.spec import Layer, Pool
 from probe.cache.features import FeatureSet
-from probe.cache.filling import Filling, relabelled, starts_of
+from probe.cache.filling import Filling, differing, starts_of
 from probe.cache.locks import Holder
 from probe.cache.needed import in_words, needed_entries
 from probe.cache.pending import Draft, unfinished_files
@@ -64,10 +64,10 @@ class Observer(Protocol):
 
 
 def find_entries(job: Job, store: Store) -> list[FeatureSet | None]:
-    """Return for each cut its complete entry with the dataset's labels and ids, or None."""
+    """Return for each cut its complete entry, in step with the dataset's table, or None."""
     found = [store.find(cut.key, job.dataset.name) for cut in job.cuts]
     return [
-        None if entry is None or relabelled(entry, job.tables, job.dataset.classes) else entry
+        None if entry is None or differing(entry, job.tables, job.dataset.classes) else entry
         for entry in found
     ]
 

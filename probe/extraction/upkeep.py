@@ -11,8 +11,8 @@ from probe.cache.features import FeatureSet
 from probe.cache.file import engine_of
 from probe.cache.filling import (
     as_bytes,
+    differing,
     locate,
-    relabelled,
     row_sources,
     rows_made_by,
     splits_of,
@@ -36,8 +36,9 @@ class Explanation:
     ----------
     found : str or None
         Name of the entry that has exactly these features.
-    relabelled : bool
-        Labels, ids, class names or columns differ; it would be written anew without forwarding.
+    differing : tuple of str
+        Which of its labels, ids, class names and columns are others: it would be written anew,
+        without forwarding.
     copied, forwarded : int
         Rows that other entries of the recipe hold, and rows that none holds.
     near : list of Near
@@ -46,7 +47,7 @@ class Explanation:
 
     cut: Cut
     found: str | None
-    relabelled: bool
+    differing: tuple[str, ...]
     copied: int
     forwarded: int
     near: list[Near]
@@ -59,11 +60,11 @@ def explain(prepared: Prepared, store: Store) -> list[Explanation]:
     for cut in job.cuts:
         entry = store.find(cut.key, job.dataset.name)
         if entry is not None:
-            other = relabelled(entry, job.tables, job.dataset.classes)
+            other = differing(entry, job.tables, job.dataset.classes)
             made.append(
                 Explanation(
-                    cut=cut, found=entry.name, relabelled=other, copied=job.count, forwarded=0,
-                    near=[],
+                    cut=cut, found=entry.name, differing=tuple(other), copied=job.count,
+                    forwarded=0, near=[],
                 )
             )  # fmt: skip
             continue
@@ -73,7 +74,7 @@ def explain(prepared: Prepared, store: Store) -> list[Explanation]:
         near = nearest(store, cut.key, job.tables, weights=prepared.weights.name)
         made.append(
             Explanation(
-                cut=cut, found=None, relabelled=False, copied=known, forwarded=job.count - known,
+                cut=cut, found=None, differing=(), copied=known, forwarded=job.count - known,
                 near=near,
             )
         )  # fmt: skip
@@ -122,8 +123,8 @@ def plan_sync(entry: FeatureSet, prepared: Prepared, *, repair: bool = False) ->
         one not in here for split in entry.splits.values() for one in as_bytes(split.content)
     )
     changes = list(row_differences(entry, key, job.tables))
-    if not changes and relabelled(entry, job.tables, job.dataset.classes):
-        changes.append("labels, ids, class names or columns")
+    if not changes and (others := differing(entry, job.tables, job.dataset.classes)):
+        changes.append(" and ".join(others))
     if entry.provenance.get("request") != job.provenance["request"]:
         changes.append("where the images or the weights lie")
     if engine_of(entry.provenance) != engine_of(job.provenance):

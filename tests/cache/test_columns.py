@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from probe.cache.features import FeatureSet
-from probe.cache.filling import relabelled
+from probe.cache.filling import differing
 from probe.cache.interchange import export_features, import_features
 from probe.cache.joining import join
 from probe.cache.pack import pack
@@ -59,7 +59,7 @@ def test_other_columns_are_brought_in_step_without_a_forward_pass(
     store = Store(tmp_path)
     entry, _ = extract(with_columns(make_dataset()), store)
     reader = FeatureSet.open(entry.path)
-    assert relabelled(entry, make_job(mended).tables, mended.classes)
+    assert differing(entry, make_job(mended).tables, mended.classes) == ["columns"]
     made, observer = extract(mended, store)
     assert (observer.forwarded, observer.taken) == (0, 830)
     assert (made.path, made.key) == (entry.path, entry.key)
@@ -180,7 +180,7 @@ def test_sync_brings_a_mended_list_s_columns_in_step(listed: World) -> None:
     write_list(listed, "xyw")
     prepared, observer = listed.prepared(), Silent()
     plan = plan_sync(entry, prepared)
-    assert plan.changes == ("labels, ids, class names or columns",)
+    assert plan.changes == ("columns",)
     made = sync(entry, prepared, plan, listed.store, observer)
     assert observer.forwarded == 0
     assert everything(made) == everything(listed.fresh())

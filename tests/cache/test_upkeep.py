@@ -224,7 +224,7 @@ def test_explain_names_the_fields_that_differ_and_the_rows(world: World) -> None
     assert explain(world.prepared(), world.store)[0].near == []
     entry = world.extract(limit=20)
     (found,) = explain(world.prepared(limit=20), world.store)
-    assert (found.found, found.relabelled) == (entry.name, False)
+    assert (found.found, found.differing) == (entry.name, ())
     (other,) = explain(world.prepared(), world.store)
     assert (other.found, other.copied, other.forwarded) == (None, 30, 40)
     (near,) = other.near

@@ -198,7 +198,7 @@ def test_mended_columns_come_in_step_by_extracting_again(world: Path, lines: Lin
     write_list(world / "in" / "list.csv", mended)
     why = invoke("cache", "explain", *OPTIONS, "--weights", "random:0", "--dataset",
                  world / "in" / "list.csv", "--cache-dir", world / "cache").stdout  # fmt: skip
-    assert "class names or columns differ" in " ".join(why.split())
+    assert "these features; columns differ" in " ".join(why.split())
     assert extract(world)["forwarded"] == 0
     store = Store(world / "cache")
     (entry,) = store.entries()
