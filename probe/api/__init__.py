@@ -418,7 +418,8 @@ def audit(
 ) -> Audit:
     """Look for test images that are in train, and for labels worth a second look.
 
-    As `probe audit`: both come from the cached features, and nothing is changed.
+    As `probe audit`: both come from the cached features, and nothing is changed. Of images without
+    labels, duplicates are listed within and across splits.
 
     Parameters
     ----------
@@ -446,7 +447,7 @@ def audit(
     Raises
     ------
     ProbeError
-        There are no training rows, or too few for the folds.
+        There are labels and no training rows.
     """
     from probe.screen import console
     from probe.screen.audits import audit_shown
@@ -1281,7 +1282,10 @@ class Audit:
 
     @property
     def near_duplicates(self) -> tuple[NearDuplicate, ...]:
-        """Test images that are in train, and contradictions within train, most alike first."""
+        """Test images that are in train, and contradictions within train, most alike first.
+
+        Of images without labels: all pairs within and across splits.
+        """
         return self.record.near_duplicates
 
     @property
@@ -1303,8 +1307,9 @@ class Audit:
         one = self.record
         return (
             f"<Audit of {one.entry}: {len(one.near_duplicates):,} near-duplicates, "
-            f"{counted(len(one.label_errors), 'doubtful label')}, "
-            f"{counted(len(one.copies), 'copy', 'copies')}>"
+            f"{counted(len(one.label_errors), 'doubtful label')}"
+            + (" (none looked for)" if one.undoubted is not None else "")
+            + f", {counted(len(one.copies), 'copy', 'copies')}>"
         )
 
     def _repr_html_(self) -> str:

@@ -55,7 +55,8 @@ class Audit:
         Cosine from which a pair is a near-duplicate.
     near_duplicates : tuple of NearDuplicate
         Most similar first. For each test image its closest training image; within train, pairs
-        with different labels, at most `probe.runs.duplicates.MOST`.
+        with different labels, at most `probe.runs.duplicates.MOST`. With `every_pair` all pairs
+        within and across splits, at most so many; exact copies are in `copies` alone.
     label_errors : tuple of LabelError
         Largest margin first.
     copies : tuple of Copies
@@ -64,8 +65,15 @@ class Audit:
     scores : mapping of str to float
         ``test_top1`` and ``test_top1_without`` (the near-duplicates' test images left out),
         ``duplicates_top1`` (those alone), ``oof_top1``; ``n_leaked`` test images, and how many
-        with lower thresholds, as ``n_from_0.90``. With multi-label images ``map`` replaces
-        ``top1``, and ``oof_hamming_loss`` is added. Figures that were not measured are absent.
+        with lower thresholds, as ``n_from_0.90``: with `every_pair` pairs. With multi-label images
+        ``map`` replaces ``top1``, and ``oof_hamming_loss`` is added. Figures that were not measured
+        are absent.
+    n_train, n_val, n_test : int
+        Images.
+    every_pair : bool
+        Labels tell no images apart: there are none, or all are the same.
+    undoubted : str or None
+        Why no label was doubted: `every_pair`, or the folds cannot be made.
     """
 
     __repr__ = short_repr
@@ -81,6 +89,9 @@ class Audit:
     label_errors: tuple[LabelError, ...] = ()
     copies: tuple[Copies, ...] = ()
     scores: dict[str, float] = field(default_factory=dict)
+    n_val: int = 0
+    every_pair: bool = False
+    undoubted: str | None = None
     schema: int = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def audit(
 ) -> None:
     """Look for test images that are in train, and for labels worth a second look.
 
+    Of images without labels, duplicates are listed within and across splits.
+
     Both come from the cached features: no image is forwarded. Nothing is changed; audit.json lists
     the images, and two sheets show the first of them where the dataset is still at hand.
     """
@@ -80,5 +82,6 @@ def _show(found: Audit, target: Path, cache_dir: Path) -> None:
     out.print()
     files = ", ".join(sorted(path.name for path in target.iterdir()))
     alike = ("--group", "duplicates") if found.near_duplicates else ()
-    after = console.command("head", found.entry, *alike, cache_dir=cache_dir)
+    words = ("report", found.entry) if found.every_pair else ("head", found.entry, *alike)
+    after = console.command(*words, cache_dir=cache_dir)
     console.facts(out, {"kept": f"{console.place(target)}: {files}", "next": after})

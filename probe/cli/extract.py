@@ -101,4 +101,4 @@ def next_step(entry: FeatureSet, store: Store) -> dict[str, str]:
         console.command(one, entry.name, cache_dir=store.folder.parent)
         for one in ("audit", "report")
     )
-    return {"heads": bleak, "next": f"{audit}  (duplicates)", "or": f"{report}  (a map)"}
+    return {"heads": bleak, "next": audit, "or": report}

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from probe.audit.record import Audit, LabelError
 from probe.core.text import capital
+from probe.datasets.classes import has_labels
+from probe.datasets.copies import Copies, copies_in_words
 from probe.report.markup import Markup, element, join, percent
 from probe.report.pictures import MOST_LISTED, Pictures
 from probe.report.provenance import command_line
@@ -38,18 +40,9 @@ def audits(found: Sequence[Audit], pictures: Pictures) -> Markup:
 
 
 def _audit(audit: Audit, pictures: Pictures) -> Markup:
-    several = "oof_hamming_loss" in audit.scores
-    what = "lacks or has this label" if several else "is of another class"
     return join(
         [
-            element("h3", f"Likely label errors: {len(audit.label_errors):,}"),
-            element(
-                "p",
-                f"Among {audit.n_train:,} training images of {audit.entry}: heads that never saw "
-                f"the image are confident that it {what}. Check an image before you relabel it.",
-            ),
-            _listed([_error(one, pictures) for one in audit.label_errors[:MOST_LISTED]], "gallery"),
-            _more(len(audit.label_errors)),
+            *_errors(audit, pictures),
             element("h3", f"Near-duplicates: {len(audit.near_duplicates):,}"),
             element("p", _leak(audit)),
             _listed(
@@ -57,9 +50,32 @@ def _audit(audit: Audit, pictures: Pictures) -> Markup:
                 "gallery wide",
             ),
             _more(len(audit.near_duplicates)),
+            element("h3", f"Exact copies: {len(audit.copies):,}"),
+            element("p", copies_in_words(audit.copies).capitalize() + ".") if audit.copies else "",
+            _listed([_copies(one, pictures) for one in audit.copies[:MOST_LISTED]], "gallery wide"),
+            _more(len(audit.copies)),
             command_line(audit.command),
         ]
     )
+
+
+def _errors(audit: Audit, pictures: Pictures) -> list[Markup]:
+    """Return the list of doubtful labels; or why none was doubted."""
+    if audit.undoubted is not None:
+        said = element("p", f"No label was doubted: {audit.undoubted}.", {"class": "note"})
+        return [said]
+    several = "oof_hamming_loss" in audit.scores
+    what = "lacks or has this label" if several else "is of another class"
+    return [
+        element("h3", f"Likely label errors: {len(audit.label_errors):,}"),
+        element(
+            "p",
+            f"Among {audit.n_train:,} training images of {audit.entry}: heads that never saw "
+            f"the image are confident that it {what}. Check an image before you relabel it.",
+        ),
+        _listed([_error(one, pictures) for one in audit.label_errors[:MOST_LISTED]], "gallery"),
+        _more(len(audit.label_errors)),
+    ]
 
 
 def _leak(audit: Audit) -> str:
@@ -92,20 +108,45 @@ def _error(one: LabelError, pictures: Pictures) -> Markup:
 
 
 def _pair(one: NearDuplicate, pictures: Pictures) -> Markup:
+    labels = _labels((one.label_a, one.label_b))
     sides = ((one.split_a, one.a, one.label_a), (one.split_b, one.b, one.label_b))
     both = [
-        _button(pictures, (split, name), f"{name}: {label}", "") for split, name, label in sides
+        _button(pictures, (split, name), f"{name}: {label}" if labels else name, "")
+        for split, name, label in sides
     ]
-    labels = one.label_a if one.label_a == one.label_b else f"{one.label_a} / {one.label_b}"
     return join(
         [
             element("div", both, {"class": "two"}),
-            element("span", labels, {"class": None if one.label_a == one.label_b else "wrong"}),
+            labels,
             element("small", f"{one.split_a} {one.a}"),
             element("small", f"{one.split_b} {one.b}"),
             element("small", f"cosine {one.similarity:.4f}"),
         ]
     )
+
+
+def _copies(one: Copies, pictures: Pictures) -> Markup:
+    """Return the first two of some copies, and how many there are."""
+    places = list(zip(one.splits, one.ids, strict=True))
+    both = [_button(pictures, place, place[1], "") for place in places[:2]]
+    more = len(places) - 2
+    return join(
+        [
+            element("div", both, {"class": "two"}),
+            _labels(one.labels),
+            *(element("small", f"{split} {name}") for split, name in places[:2]),
+            element("small", f"and {more:,} more") if more else "",
+        ]
+    )
+
+
+def _labels(labels: Sequence[str]) -> Markup:
+    """Return the labels of the same picture, marked where they differ; nothing without labels."""
+    different = list(dict.fromkeys(labels))
+    if not has_labels(different):
+        return Markup("")
+    css = None if len(different) == 1 else "wrong"
+    return element("span", " / ".join(different), {"class": css})
 
 
 def _button(pictures: Pictures, key: tuple[str, str], words: str, text: object) -> Markup:

@@ -193,6 +193,9 @@ def _add_audits(items: Items, material: Material) -> None:
         for pair in audit.near_duplicates[:MOST_LISTED]:
             items.add(pair.split_a, pair.a)
             items.add(pair.split_b, pair.b)
+        for copies in audit.copies[:MOST_LISTED]:
+            for split, name in zip(copies.splits[:2], copies.ids[:2], strict=True):
+                items.add(split, name)
 
 
 def _fill_labels(

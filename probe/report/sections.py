@@ -72,7 +72,7 @@ def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Se
     if material.audits:
         why = "The findings of an audit of the features; check each of them yourself."
         content = galleries.audits(material.audits, pictures)
-        found.append(Section(name="audit", title="Label errors", why=why, content=content))
+        found.append(Section(name="audit", title="Audit", why=why, content=content))
     found.append(_provenance(material))
     found.append(_ledger(material))
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.evaluation.parts import Part
-from probe.evaluation.splitting import Labels
 from probe.evaluation.streaming import StreamedRows
-from probe.evaluation.task import task_of
-from probe.evaluation.units import Groups
+from probe.evaluation.units import Groups, Units
 from probe.heads.normalize import (
     Features,
     NormalizedRows,
@@ -81,20 +79,89 @@ def contradictions(
     train: Part, classes: Sequence[str], *, threshold: float = THRESHOLD
 ) -> list[NearDuplicate]:
     """Return near-duplicates within train whose labels differ, at most MOST; see `leaks`."""
-    rows = _directions(train, _standard(train))
-    found = _Pairs(train.y, threshold)
-    each_tile(rows, rows, found.take, upper=True)
-    pairs = found.best()
-    if len(pairs) == MOST:
+
+    def differ(a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.bool_]:
+        return train.task.differ(train.y[a], train.y[b])
+
+    found = _pairs({"train": train}, differ, classes, threshold)
+    if len(found) == MOST:
         log.warning("%d pairs in train are kept, the most alike; raise the threshold", MOST)
-    return [
-        NearDuplicate(
-            a=train.ids[a], split_a="train", label_a=train.task.text(train.y[a], classes),
-            b=train.ids[b], split_b="train", label_b=train.task.text(train.y[b], classes),
-            similarity=min(1.0, cosine),
-        )
-        for cosine, a, b in pairs
-    ]  # fmt: skip
+    return found
+
+
+def near_pairs(
+    parts: Mapping[str, Part],
+    pictures: Mapping[str, Units],
+    classes: Sequence[str],
+    *,
+    threshold: float = THRESHOLD,
+) -> list[NearDuplicate]:
+    """Return near-duplicates within and across splits, whatever their labels, at most MOST.
+
+    Parameters
+    ----------
+    parts : mapping of split name to Part
+        Features are standardised by the rows of ``train``, or else by those of the first split;
+        see `leaks`.
+    pictures : mapping of split name to int, (n_images,)
+        The number of each image's content: exact copies of each other are left out.
+    """
+    content = np.concatenate([pictures[name] for name in parts])
+    return _pairs(parts, lambda a, b: content[a] != content[b], classes, threshold)
+
+
+Differ = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
+
+
+def _pairs(
+    parts: Mapping[str, Part], differ: Differ, classes: Sequence[str], threshold: float
+) -> list[NearDuplicate]:
+    """Return the pairs of rows that differ and point almost the same way, the most alike first.
+
+    Parameters
+    ----------
+    differ : callable
+        From the numbers of rows, (n,) and (n,), over all splits together, to bool, (n,).
+    """
+    names = list(parts)
+    starts = np.cumsum([0, *(len(parts[name]) for name in names)])
+    found = _Pairs(differ, threshold)
+    _compare_all(parts, found.take)
+
+    def place(row: int) -> tuple[str, str, str]:
+        number = int(np.searchsorted(starts, row, side="right")) - 1
+        part, own = parts[names[number]], row - starts[number]
+        return part.ids[own], names[number], part.task.text(part.y[own], classes)
+
+    pairs = []
+    for cosine, a, b in found.best():
+        (id_a, split_a, label_a), (id_b, split_b, label_b) = place(a), place(b)
+        pairs.append(
+            NearDuplicate(
+                a=id_a, split_a=split_a, label_a=label_a,
+                b=id_b, split_b=split_b, label_b=label_b, similarity=min(1.0, cosine),
+            )
+        )  # fmt: skip
+    return pairs
+
+
+def _compare_all(
+    parts: Mapping[str, Part], take: Callable[[int, int, int, int, Array32], None]
+) -> None:
+    """Compare all rows of all splits with each other, a tile at a time.
+
+    Parameters
+    ----------
+    take : callable
+        Called with where the two splits begin among all rows, where the tile begins in each, and
+        its cosines.
+    """
+    normalizer = _standard(parts.get("train") or next(iter(parts.values())))
+    rows = [_directions(part, normalizer) for part in parts.values()]
+    starts = np.cumsum([0, *map(len, parts.values())]).tolist()
+    for i, queries in enumerate(rows):
+        for j, reference in enumerate(rows[i:], start=i):
+            each_tile(queries, reference, partial(take, starts[i], starts[j]), upper=i == j)
 
 
 def near_groups(parts: Mapping[str, Part], *, threshold: float = THRESHOLD) -> Groups:
@@ -108,14 +175,9 @@ def near_groups(parts: Mapping[str, Part], *, threshold: float = THRESHOLD) -> G
         ``train`` among them, by whose rows features are standardised.
     """
     names = list(parts)
-    normalizer = _standard(parts["train"])
-    rows = [_directions(parts[name], normalizer) for name in names]
     starts = np.cumsum([0, *(len(parts[name]) for name in names)])
     found = _Connected(int(starts[-1]), threshold)
-    for i, queries in enumerate(rows):
-        for j, reference in enumerate(rows[i:], start=i):
-            take = partial(found.take, int(starts[i]), int(starts[j]))
-            each_tile(queries, reference, take, upper=i == j)
+    _compare_all(parts, found.take)
     numbers = found.components()
     sizes = np.bincount(numbers)
     largest = int(sizes.max(initial=0))
@@ -207,20 +269,19 @@ def _directions(part: Part, normalizer: Normalizer) -> Rows32:
 
 
 class _Pairs:
-    """Pairs of rows with different labels above a threshold; each pair is met once."""
+    """Pairs of rows that differ above a threshold; each pair is met once."""
 
-    def __init__(self, labels: Labels, threshold: float) -> None:
-        self._labels, self._least = labels, threshold - ROUNDING
+    def __init__(self, differ: Differ, threshold: float) -> None:
+        self._differ, self._least = differ, threshold - ROUNDING
         self._kept: list[tuple[float, int, int]] = []
         self._lock = threading.Lock()
 
-    def take(self, first: int, start: int, cosines: Array32) -> None:
-        """Keep a tile's pairs."""
+    def take(self, row: int, column: int, first: int, start: int, cosines: Array32) -> None:
+        """Keep a tile's pairs; `row` and `column` are where its two sides begin among all rows."""
         a, b = np.divmod(np.flatnonzero(cosines >= self._least), cosines.shape[1])
         similar = cosines[a, b]
-        a, b = a + first, b + start
-        differ = task_of(self._labels).differ(self._labels[a], self._labels[b])
-        wanted = np.flatnonzero((b > a) & differ)
+        a, b = a + first + row, b + start + column
+        wanted = np.flatnonzero((b > a) & self._differ(a, b))
         wanted = wanted[np.argsort(-similar[wanted], kind="stable")[:MOST]]
         found = (similar[wanted].tolist(), a[wanted].tolist(), b[wanted].tolist())
         with self._lock:
@@ -243,7 +304,8 @@ class NearDuplicate:
     a, b : str
         Ids; `a` is the one that training sees.
     split_a, split_b : str
-        ``train`` and ``test`` where the pair leaks, ``train`` twice where it contradicts itself.
+        ``train`` and ``test`` where the pair leaks, ``train`` twice where it contradicts itself;
+        any two where labels tell nothing apart.
     label_a, label_b : str
         Class names; of several labels all of an image's, ``cat, dog``.
     similarity : float

