@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,9 +13,6 @@ from probe.cli.options import AsJson, CacheDir, DatasetRoot, Seed, cache_folder
 from probe.cli.pass_options import SkipBad, Workers
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
-
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 
@@ -75,19 +71,10 @@ def index(
     """
     from probe.core.options import default_workers
     from probe.datasets import load_dataset
-    from probe.datasets.classes import has_labels
-    from probe.datasets.indexing import Ratios, write_lists
-    from probe.datasets.number_labels import NAME_FILES
-    from probe.errors import UsageError
-    from probe.runs.grouping import NEAR, related_images
-    from probe.screen import console
+    from probe.datasets.indexing import Ratios, names_file
+    from probe.screen import console, records
 
     ratios = Ratios(val=val, test=test)
-    if NEAR in (group or ()):
-        raise UsageError(
-            f"--group {NEAR} compares features, which are not computed here; name a column or a "
-            "file (copies of one picture always come into one list)"
-        )
     found = load_dataset(
         dataset,
         root=dataset_root,
@@ -96,18 +83,12 @@ def index(
         skip_bad=skip_bad,
         workers=workers or default_workers(),
     )
-    prefix = _prefix(dataset, out)
-    units = None
-    if val or test:
-        units = related_images(found.splits, group or ()).units.get("train")
-    lists = write_lists(
-        found, prefix,
-        ratios=ratios, units=units, shuffle=shuffle, chunks=chunks, seed=seed, overwrite=overwrite,
+    prefix = records.prefix_of(dataset, out)
+    lists = records.index_shown(
+        found, prefix, ratios,
+        group=group or (), shuffle=shuffle, chunks=chunks, seed=seed, overwrite=overwrite,
     )  # fmt: skip
-    unlabeled = not has_labels(found.classes)
-    names = None if unlabeled else prefix.with_name(NAME_FILES[0])
-    for bad in found.skipped:
-        console.stderr().print(f"skipped   {bad.id}: {bad.reason}")
+    names = names_file(found, prefix)
     if as_json:
         console.print_json(
             {
@@ -136,20 +117,6 @@ def index(
             "next": console.command("dataset", "pack", *(Path(one.path) for one in lists), *where),
         },
     )
-
-
-def _prefix(dataset: str, out: Path | None) -> Path:
-    """Return the absolute path that the names of the lists begin with."""
-    from probe.datasets.lst import LST
-
-    source = Path(os.path.abspath(Path(dataset).expanduser()))
-    name = source.name if source.is_dir() else source.stem
-    if out is None:
-        return source.with_name(name)
-    target = Path(os.path.abspath(out.expanduser()))
-    if out.is_dir():
-        return target / name
-    return target.with_suffix("") if target.suffix.lower() == LST else target
 
 
 def pack(
@@ -206,36 +173,15 @@ def pack(
     them encoded anew. Every image is decoded once: one that cannot be read is refused.
     """
     from probe.core.options import default_workers
-    from probe.datasets.packing import Recoding, pack_list
-    from probe.errors import UsageError
-    from probe.screen import console
+    from probe.datasets.packing import recoding_of
+    from probe.screen import console, records
 
-    if out is not None and len(lists) > 1:
-        raise UsageError(f"--out {out} names one file, and {len(lists)} lists are given")
-    recoding = None
-    if resize is not None or encoding is not None or color is not None:
-        recoding = Recoding(
-            resize=resize, encoding=encoding or ".jpg", quality=quality, color=color or "rgb"
-        )
-    done = []
-    for one in lists:
-        with console.progress("pack", "images") as bar:
-            task = bar.add_task("pack", total=None)
-            packed = pack_list(
-                one.expanduser(), out,
-                root=dataset_root, recoding=recoding, skip_bad=skip_bad,
-                workers=workers or default_workers(), overwrite=overwrite,
-                started=partial(_started, bar, task), advanced=partial(bar.advance, task),
-            )  # fmt: skip
-        for bad in packed.skipped:
-            console.stderr().print(f"skipped   {bad.id}: {bad.reason}")
-        if packed.foreign:
-            kinds = ", ".join(f"{count:,} {kind}" for kind, count in packed.foreign.items())
-            console.stderr().print(
-                f"{console.place(packed.path)}: holds {kinds}, which MXNet does not decode (probe "
-                "does); --encoding .jpg packs them as JPEG"
-            )
-        done.append(packed)
+    done = records.pack_shown(
+        lists, out,
+        root=dataset_root,
+        recoding=recoding_of(resize=resize, encoding=encoding, quality=quality, color=color),
+        skip_bad=skip_bad, workers=workers or default_workers(), overwrite=overwrite,
+    )  # fmt: skip
     if as_json:
         console.print_json(
             {
@@ -252,7 +198,3 @@ def pack(
         return
     rows = [[console.place(one.path), f"{one.images:,}", console.size(one.size)] for one in done]
     console.table(console.stdout(), ["records", "images", "size"], rows, right=(1, 2))
-
-
-def _started(bar: Progress, task: TaskID, total: int) -> None:
-    bar.update(task, total=total)

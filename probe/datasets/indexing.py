@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import write_text
-from probe.core.text import shown
 from probe.datasets.classes import has_labels
 from probe.datasets.files import FileImages
 from probe.datasets.lst import LST, lst_lines
 from probe.datasets.number_labels import NAME_FILES
 from probe.datasets.spec import SPLITS, Dataset
 from probe.errors import DataError, UsageError
-from probe.evaluation.stratify import stratified_parts
-from probe.evaluation.task import Labels, task_of
+from probe.evaluation.splitting import Labels, said_of_share, validation_split
 
 RowNumbers = NDArray[np.intp]
 
@@ -114,7 +111,7 @@ def write_lists(
         rows += [(one.tobytes(), path) for one, path in zip(images, split.ids, strict=True)]
         labels.append(split.labels)
     if divided and ratios is not None:
-        parts = _divided(labels[0], ratios, random, units, dataset.classes)
+        parts = _divided(labels[0], ratios, seed, units)
     else:
         ends = np.cumsum([len(one) for one in labels])
         starts = [0, *ends[:-1].tolist()]
@@ -132,57 +129,50 @@ def write_lists(
             name += f"_{split_name}" if [*parts] != ["train"] else ""
             text = "".join(lst_lines((row, *rows[row]) for row in some.tolist()))
             texts[prefix.with_name(name + LST)] = text, len(some)
-    _write(prefix, dataset.classes, texts, overwrite=overwrite)
+    _write(prefix, dataset, texts, overwrite=overwrite)
     return [WrittenList(path=path, images=count) for path, (_, count) in texts.items()]
 
 
 def _divided(
     labels: Labels,
     ratios: Ratios,
-    random: np.random.Generator,
+    seed: int,
     units: NDArray[np.intp] | None,
-    classes: Sequence[str],
 ) -> dict[str, RowNumbers]:
     """Return the rows of each split, test held out first and val from what is left."""
-    task, parts = task_of(labels), {}
+    parts: dict[str, RowNumbers] = {}
     left: RowNumbers = np.arange(len(labels))
     for name, share in (("test", ratios.test), ("val", ratios.val)):
         if not share:
             continue
-        wanted = max(1, round(share * len(labels)))
-        if wanted >= len(left):
-            raise UsageError(
-                f"--{name} {share:g} of {len(labels):,} images leaves none to train on"
-            )
-        some = labels[left]
-        own = None if units is None else np.unique(units[left], return_inverse=True)[1]
-        kept, held_out = stratified_parts(
-            task.pairs(some), len(classes), (len(left) - wanted, wanted), random, own
-        )
-        lost = np.setdiff1d(task.present(some[held_out]), task.present(some[kept]))
-        if len(lost) or not len(held_out) or not len(kept):
-            what = f"every image of {shown(classes[int(lost[0])])}" if len(lost) else "too much"
-            raise UsageError(
-                f"--{name} {share:g}: images that belong together stay in one list, which puts "
-                f"{what} on one side; give smaller groups, or another share"
-            )
+        part = max(1, round(share * len(labels))) / len(left)
+        own = None if units is None else units[left]
+        try:
+            kept, held_out = validation_split(labels[left], part, seed, own)
+        except UsageError as error:
+            raise UsageError(said_of_share(name, share, str(error))) from None
         parts[name], left = left[held_out], left[kept]
     parts["train"] = left
     return {name: parts[name] for name in SPLITS if name in parts}
 
 
+def names_file(dataset: Dataset, prefix: Path) -> Path | None:
+    """Return the file with the names of the classes; None for images without labels."""
+    return prefix.with_name(NAME_FILES[0]) if has_labels(dataset.classes) else None
+
+
 def _write(
-    prefix: Path, classes: Sequence[str], texts: dict[Path, tuple[str, int]], *, overwrite: bool
+    prefix: Path, dataset: Dataset, texts: dict[Path, tuple[str, int]], *, overwrite: bool
 ) -> None:
     """Write all lists and the names of the classes; refuse before anything is written."""
-    for name in classes:
+    for name in dataset.classes:
         if name != name.strip() or len(name.splitlines()) != 1:
             raise DataError(
                 f"{name!r}: a class whose name has spaces around it or a line break cannot stand "
                 f"in {NAME_FILES[0]}; rename it"
             )
-    named = has_labels(classes)
-    names, names_text = prefix.with_name(NAME_FILES[0]), "".join(f"{one}\n" for one in classes)
+    names = names_file(dataset, prefix)
+    names_text = "".join(f"{one}\n" for one in dataset.classes)
     lists = re.compile(
         re.escape(prefix.name) + rf"(_\d+)?(_({'|'.join(SPLITS)}))?" + re.escape(LST)
     )
@@ -191,7 +181,7 @@ def _write(
         [path for path in folder.iterdir() if lists.fullmatch(path.name)] if folder.is_dir() else []
     )
     in_the_way = sorted(there)
-    if named and names.exists() and names.read_bytes() != names_text.encode():
+    if names is not None and names.exists() and names.read_bytes() != names_text.encode():
         in_the_way.append(names)
     if in_the_way and not overwrite:
         raise UsageError(
@@ -202,7 +192,7 @@ def _write(
     for path in there:
         if path not in texts:
             path.unlink()
-    if named:
+    if names is not None:
         write_text(names, names_text)
     for path, (text, _) in texts.items():
         write_text(path, text)

@@ -77,6 +77,17 @@ class Recoding:
         return file.getvalue()
 
 
+def recoding_of(
+    *, resize: int | None, encoding: Encoding | None, quality: int, color: Color | None
+) -> Recoding | None:
+    """Return how images are encoded anew; None where none of the options asks for it."""
+    if resize is None and encoding is None and color is None:
+        return None
+    return Recoding(
+        resize=resize, encoding=encoding or ".jpg", quality=quality, color=color or "rgb"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Packed:
     """Records that were written.

@@ -7,6 +7,7 @@ Rows with several labels, (n_rows, n_classes) of 0 and 1, and rows of which some
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,12 @@ def validation_split(
     if wanted == 0:
         return np.arange(len(labels)), np.empty(0, np.intp)
     return task_of(labels).hold_out(labels, wanted, val_size, seed)
+
+
+def said_of_share(split: str, share: float, error: str) -> str:
+    """Return what `validation_split` says of its share, about the share of a split."""
+    told = re.sub(r"--val-size 0(?![\d.])", f"--{split} 0", error)
+    return re.sub(r"--val-size( [\d.e-]+)?", f"--{split} {share:g}", told)
 
 
 def _split_of_units(

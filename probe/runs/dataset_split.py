@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from probe.datasets.stored_split import (
     place_of,
 )
 from probe.errors import UsageError
-from probe.evaluation.splitting import validation_split
+from probe.evaluation.splitting import said_of_share, validation_split
 from probe.evaluation.task import task_of
 from probe.evaluation.units import Units
 from probe.runs.grouping import NEAR, related_images
@@ -253,16 +252,10 @@ def _dealt(
             if placed:  # a few images more need no side but train
                 log.info("%s: %s", split, error)
                 continue
-            words = _said_of(split, shares[split], str(error))
+            words = said_of_share(split, shares[split], str(error))
             raise UsageError(words) from None
         found[split], left = left[held_out], left[kept]
     return {**found, "train": left}
-
-
-def _said_of(split: str, share: float, error: str) -> str:
-    """Return what a validation split says of its share, about the share of a split."""
-    told = re.sub(r"--val-size 0(?![\d.])", f"--{split} 0", error)
-    return re.sub(r"--val-size( [\d.e-]+)?", f"--{split} {share:g}", told)
 
 
 def write_list(dataset: Dataset, path: Path) -> None:
