@@ -51,8 +51,10 @@ class Lines:
         """Return file and line of a row, for the beginning of a message."""
         return f"{self.places[row] if self.places else self.place}: {self.of(row)}"
 
-    def of(self, row: int) -> str:
-        """Return the line of a row: ``line 3``."""
+    def of(self, row: int, beside: int | None = None) -> str:
+        """Return the line of a row, ``line 3``; with its file if another row is in another."""
+        if beside is not None and self.places and self.places[row] != self.places[beside]:
+            return self.at(row)
         return f"{self.unit} {self.numbers[row]}"
 
     def take(self, rows: Sequence[int]) -> Lines:
@@ -131,6 +133,50 @@ class Cells:
                 f"{option} {name}: {what} of {self.place}, which has {named(self.names)}"
             )
         return found[0]
+
+
+def joined(parts: Sequence[Cells], place: str) -> Cells:
+    """Return the rows of several tables, one after the other.
+
+    A column that a table lacks is empty in its rows.
+
+    Parameters
+    ----------
+    place : str
+        What messages on the whole begin with, where there are several.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    names = list(dict.fromkeys(name for cells in parts for name in cells.names))
+    rows = []
+    for cells in parts:
+        order = {name: n for n, name in enumerate(cells.names)}
+        found = [order.get(name) for name in names]
+        rows += [["" if n is None else row[n] for n in found] for row in cells.rows]
+    return Cells(
+        names=names,
+        rows=rows,
+        lines=Lines(
+            place=place,
+            numbers=[number for cells in parts for number in cells.lines.numbers],
+            unit=parts[0].lines.unit,
+            places=[cells.place for cells in parts for _ in cells.rows],
+        ),
+        header=f"{place}:",
+        notes=tuple(dict.fromkeys(note for cells in parts for note in cells.notes)),
+        not_utf8=tuple(one for cells in parts for one in cells.not_utf8),
+    )
+
+
+def with_column(cells: Cells, name: str, values: Sequence[str]) -> Cells:
+    """Return cells with one more column.
+
+    Parameters
+    ----------
+    values : sequence of str, (n_rows,)
+    """
+    rows = [[*row, value] for row, value in zip(cells.rows, values, strict=True)]
+    return replace(cells, names=[*cells.names, name], rows=rows)
 
 
 def image_columns(names: Sequence[str]) -> list[int]:

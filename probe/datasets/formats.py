@@ -15,6 +15,7 @@ from probe.datasets import (
     metadata_folder,
     records,
     shards,
+    split_lists,
     table,
 )
 from probe.datasets.loading import Loading
@@ -64,7 +65,7 @@ FORMATS = (
         options=frozenset(
             ("root", "columns", "label", "split_column", "where", "include", "exclude", "unlabeled")
         ),
-        takes=table.is_table,
+        takes=lambda place: table.is_table(place) or split_lists.is_folder_of_lists(place),
         load=listed.load_listed,
     ),
     Format(

@@ -19,8 +19,9 @@ from probe.datasets.image_files import NOT_UTF8, shown
 from probe.datasets.loading import Loading
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.split_columns import numbers_folds
+from probe.datasets.split_lists import are_lists, read_lists
 from probe.datasets.split_names import split_words, tells_apart
-from probe.datasets.table import Table, read_table
+from probe.datasets.table import Table
 from probe.datasets.text_lists import NO_UTF8
 from probe.errors import DataError
 from probe.evaluation.task import task_of
@@ -31,7 +32,7 @@ _FEW = 3  # values of a column
 
 
 def load_listed(file: Path, loading: Loading) -> Dataset:
-    """Read a list of images; no image is opened.
+    """Read a list of images, or several as one (`read_lists`); no image is opened.
 
     Images keep the order of the lines; their ids are the paths as written, or in the Unicode form
     of the file's name. A path is absolute, or relative to `Loading.root`, by default the folder of
@@ -49,9 +50,8 @@ def load_listed(file: Path, loading: Loading) -> Dataset:
     UsageError
         An option names a column that is not there, or makes no sense for the list.
     """
-    root = file.parent if loading.root is None else loading.root
-    table = read_table(file, loading.options)
-    return dataset_of_table(table, loading, name=file.stem, root=os.path.abspath(root))
+    table = read_lists(file, loading.options)
+    return dataset_of_table(table, loading, name=_name(file), root=_root(file, loading.root))
 
 
 def dataset_of_table(table: Table, loading: Loading, *, name: str, root: str) -> Dataset:
@@ -110,10 +110,23 @@ def listed_folders(
     file: Path, root: Path | None = None, options: ReadOptions = AS_IT_IS
 ) -> list[Path]:
     """Return the folders in which the images of a list lie; see `load_listed`."""
-    base = os.path.abspath(file.parent if root is None else root)
-    paths = read_table(file, options).paths
+    base = _root(file, root)
+    paths = read_lists(file, options).paths
     places = (os.path.dirname(os.path.join(base, path)) for path in paths)
     return [Path(one) for one in dict.fromkeys(places)]
+
+
+def _root(file: Path, root: Path | None) -> str:
+    """Return the folder that paths are relative to, absolute."""
+    own = file if file.is_dir() else file.parent
+    return os.path.abspath(own if root is None else root)
+
+
+def _name(file: Path) -> str:
+    """Return what a dataset is called: as its list, or as the folder of several."""
+    if are_lists(file):
+        return os.path.basename(_root(file, None))
+    return file.stem
 
 
 def _with_values(name: str, cells: Sequence[str]) -> str:
@@ -159,7 +172,7 @@ def _check_images(root: str, table: Table, *, missing_too: bool) -> None:
         if before != row:
             same = np.array_equal(table.labels[row], table.labels[before])
             raise DataError(
-                f"{lines.at(row)} names {path!r:.300} again, after {lines.of(before)}, with "
+                f"{lines.at(row)} names {path!r:.300} again, after {lines.of(before, row)}, with "
                 f"{'the same' if same else 'another'} label; keep one of them (several labels of "
                 "an image go into one cell of `labels`, with bars between them)"
             )
@@ -181,7 +194,7 @@ def _check_images(root: str, table: Table, *, missing_too: bool) -> None:
             "%s: %s that another line names already, through a link (%s: %s is %s)",
             lines.place,
             "1 line names a file" if len(links) == 1 else f"{len(links):,} lines name files",
-            lines.of(other),
+            lines.of(other, one),
             table.paths[other],
             table.paths[one],
         )

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from probe.core.reading import AS_IT_IS
-from probe.datasets.cells import Cells, Lines
+from probe.datasets.cells import Cells, joined, with_column
 from probe.datasets.image_files import is_image_name, is_leavings
 from probe.datasets.listed import dataset_of_table
 from probe.datasets.loading import Loading
@@ -75,11 +74,11 @@ def load_metadata_folder(root: Path, loading: Loading) -> Dataset:
     notes = list(cells.notes)
     names = {name.lower() for name in cells.names}
     if splits and SPLIT not in names and options.split_column is None:
-        cells = _with_column(cells, SPLIT, splits)
+        cells = with_column(cells, SPLIT, splits)
     if not (has_label_column(cells.names) or options.label or options.unlabeled):
         classes = [path.partition("/")[0] if "/" in path else "" for path in below]
         if all(classes) and len(set(classes)) > 1:
-            cells = _with_column(cells, LABEL, classes)
+            cells = with_column(cells, LABEL, classes)
             notes.append("it has no labels; the folders of its images are read as their classes")
     table = interpret(replace(cells, notes=tuple(notes)), options, image=FILE_NAME)
     place = os.path.abspath(root)
@@ -136,51 +135,28 @@ def _joined(root: Path, parts: list[_Part]) -> tuple[Cells, list[str], list[str]
     below : list of str
         The path of each image below its split folder, or below that of the metadata.
     """
-    names: dict[str, int] = {}
-    every = []
+    every: list[Cells] = []
+    splits: list[str] = []
+    below: list[str] = []
     for part in parts:
         file = root / part.folder / part.names[0]
         if len(part.names) > 1:
             raise DataError(f"{file.parent}: has both {' and '.join(part.names)}; keep one of them")
-        every.append(read_cells(file, AS_IT_IS))
-        for name in every[-1].names:
-            names.setdefault(name, len(names))
-    rows, splits, below = [], [], []
-    for part, cells in zip(parts, every, strict=True):
+        cells = read_cells(file, AS_IT_IS)
         image = cells.find(FILE_NAME, "the column")
-        for given in cells.rows:
-            row = [""] * len(names)
-            for name, cell in zip(cells.names, given, strict=True):
-                row[names[name]] = cell
-            path = given[image].strip()
-            below.append(path)
-            splits.append(part.split or "")
-            row[names[cells.names[image]]] = f"{part.folder}/{path}" if part.folder else path
-            rows.append(row)
+        paths = cells.column(image)
+        below += paths
+        splits += [part.split or ""] * len(paths)
+        if part.folder:
+            for row, path in zip(cells.rows, paths, strict=True):
+                row[image] = f"{part.folder}/{path}"
+        every.append(cells)
     if not all(splits):
         tops = [path.partition("/")[0] if "/" in path else "" for path in below]
         read = split_words(set(tops), whole=True)
         splits = tops if read is not None and tells_apart(read.values()) else []
         below = [path.partition("/")[2] for path in below] if splits else below
-    first = every[0]
-    lines = Lines(
-        place=first.place if len(every) == 1 else str(root),
-        numbers=[number for cells in every for number in cells.lines.numbers],
-        unit=first.lines.unit,
-        places=[cells.place for cells in every for _ in cells.rows] if len(every) > 1 else (),
-    )
-    joined = Cells(
-        names=list(names), rows=rows, lines=lines,
-        header=first.header if len(every) == 1 else f"{root}:",
-        notes=tuple(dict.fromkeys(note for cells in every for note in cells.notes)),
-        not_utf8=tuple(one for cells in every for one in cells.not_utf8),
-    )  # fmt: skip
-    return joined, splits, below
-
-
-def _with_column(cells: Cells, name: str, values: Sequence[str]) -> Cells:
-    rows = [[*row, value] for row, value in zip(cells.rows, values, strict=True)]
-    return replace(cells, names=[*cells.names, name], rows=rows)
+    return joined(every, str(root)), splits, below
 
 
 def _say_others(root: str, read: int) -> None:

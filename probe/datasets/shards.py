@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -12,14 +12,14 @@ from probe.datasets.image_files import is_leavings, shown
 from probe.datasets.split_names import split_words, tells_apart
 from probe.errors import DataError
 
-_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_BRACES = re.compile(r"\{(?:(\d+)\.\.(\d+)|([^{},/]+(?:,[^{},/]+)+))\}")
 _OF = re.compile(r"[-_.]?\d+([-_.]?of[-_.]?\d+)?$")  # the number of a shard
 MOST_SHARDS = 1_000_000
 _LOOKED_AT = 10_000  # entries of a folder
 
 
 def is_pattern(place: Path) -> bool:
-    """Whether a path names several files: ``data-{000..099}.tar``."""
+    """Whether a path names several files: ``data-{000..099}.tar``, ``{train,val}.tar``."""
     return _BRACES.search(place.name) is not None
 
 
@@ -44,7 +44,8 @@ def files_by_split(place: Path, endings: Sequence[str]) -> dict[str | None, list
     Parameters
     ----------
     place : Path
-        A file, several as ``data-{000..099}.tar``, or a folder of such files.
+        A file, several as ``data-{000..099}.tar`` or ``{train,val}.tar``, or a folder of such
+        files.
     endings : sequence of str
         Of the files, in lower case.
 
@@ -59,17 +60,19 @@ def files_by_split(place: Path, endings: Sequence[str]) -> dict[str | None, list
         if missing:
             raise DataError(
                 f"{place}: {len(missing):,} of {len(files):,} files are missing, first "
-                f"{missing[0].name}; get them, or give the numbers that are there"
+                f"{missing[0].name}; get them, or give those that are there"
             )
-        return {None: files}
-    if not place.is_dir():
+    elif not place.is_dir():
         return {None: [place]}
-    try:
-        names = sorted(name for name in os.listdir(place) if not is_leavings(name))
-    except OSError as error:
-        raise DataError(f"{place}: cannot be listed: {error.strerror}; check it") from error
-    files = [place / name for name in names if _ends(name, endings)]
+    else:
+        try:
+            names = sorted(name for name in os.listdir(place) if not is_leavings(name))
+        except OSError as error:
+            raise DataError(f"{place}: cannot be listed: {error.strerror}; check it") from error
+        files = [place / name for name in names if _ends(name, endings)]
     stems = {file: stem(file) for file in files}
+    if is_pattern(place) and len(set(stems.values())) == 1:
+        return {None: files}
     read = split_words(set(stems.values()), whole=False)
     if read is not None:
         found: dict[str | None, list[Path]] = {}
@@ -110,10 +113,14 @@ def _expanded(place: Path) -> Iterator[Path]:
     if found is None:
         yield place
         return
-    first, last = int(found[1]), int(found[2])
-    if not first <= last < first + MOST_SHARDS:
-        raise DataError(f"{place}: {found[0]} counts no files; write it like {{000..099}}")
-    for number in range(first, last + 1):
-        text = f"{number:0{len(found[1])}d}"
+    texts: Iterable[str]
+    if found[3] is not None:
+        texts = found[3].split(",")
+    else:
+        first, last = int(found[1]), int(found[2])
+        if not first <= last < first + MOST_SHARDS:
+            raise DataError(f"{place}: {found[0]} counts no files; write it like {{000..099}}")
+        texts = (f"{number:0{len(found[1])}d}" for number in range(first, last + 1))
+    for text in texts:
         name = place.name[: found.start()] + text + place.name[found.end() :]
         yield from _expanded(place.with_name(name))

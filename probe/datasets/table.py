@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.short_repr import short_repr
 from probe.datasets.arrow_cells import read_parquet_list
-from probe.datasets.cells import BAR, EXPECTED, Cells, Lines, image_columns, named, no_image
+from probe.datasets.cells import (
+    BAR,
+    EXPECTED,
+    Cells,
+    Lines,
+    image_columns,
+    named,
+    no_image,
+)
 from probe.datasets.classes import UNLABELED, class_name, ordered_classes, same_numbers
 from probe.datasets.json_lines import read_json_lines
 from probe.datasets.name_patterns import chosen, left_out_note

@@ -403,3 +403,54 @@ def test_parquet_without_pyarrow_names_the_extra(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(UsageError, match=r"install it with `pip install 'probe\[parquet\]'`"):
         read(tmp_path, "x.parquet")
+
+
+def test_lists_that_are_called_like_splits_are_one_dataset(
+    rows: list[list[str]], tmp_path: Path
+) -> None:
+    """As Caffe's ``train.txt`` and ``val.txt``; each has classes that the other may lack."""
+    numbers = {"airplane": 0, "bird": 1, "cat": 2}
+    parts = {"train": rows[:6] + rows[7:8], "val": rows[6:7] + rows[8:]}
+    for name, own in parts.items():
+        lines = [f"{row[0]} {numbers[row[1]]}\n" for row in own]
+        (tmp_path / "a folder" / f"{name}.txt").write_text("".join(lines))
+    (tmp_path / "lists").mkdir()
+    for name in ("train.txt", "val.txt"):
+        os.link(tmp_path / "a folder" / name, tmp_path / "lists" / name)
+    (tmp_path / "lists" / "classes.txt").write_text("airplane\nbird\ncat\n")
+    for place, root in (
+        (tmp_path / "a folder" / "{train,val}.txt", None),
+        (tmp_path / "lists", tmp_path / "a folder"),
+        (tmp_path / "lists" / "{val,train}.txt", tmp_path / "a folder"),
+    ):
+        dataset = load_dataset(str(place), root=root, cache_dir=tmp_path / "cache")
+        assert dataset.name == place.name if place.is_dir() else place.parent.name
+        assert dataset.classes == ("0", "1", "2")
+        found = {
+            split: list(zip(one.ids, one.labels.tolist(), strict=True))
+            for split, one in dataset.splits.items()
+        }
+        assert found == {
+            split: [(row[0], numbers[row[1]]) for row in own] for split, own in parts.items()
+        }
+    with pytest.raises(DataError, match=r"1 of 2 files are missing, first test.txt; get them, or"):
+        read(tmp_path, "{train,test}.txt")
+    with open(tmp_path / "a folder" / "val.txt", "a") as file:
+        file.write(f"{rows[0][0]} 0\n")
+    with pytest.raises(
+        DataError, match=r"val.txt: line 3 names .* again, after .*train.txt: line 1, with the sa"
+    ):
+        read(tmp_path, "{train,val}.txt")
+    (tmp_path / "lists" / "val.csv").write_text("path,label\n")
+    with pytest.raises(DataError, match=r"lists: val.csv and val.txt are both val; keep one of"):
+        load_dataset(str(tmp_path / "lists"), cache_dir=tmp_path / "cache")
+
+
+def test_lists_of_a_split_in_shards_and_with_options(rows: list[list[str]], tmp_path: Path) -> None:
+    for name, own in (("train-0", rows[:2]), ("train-1", rows[3:8]), ("test", rows[2:3])):
+        (tmp_path / "a folder" / f"{name}.jsonl").write_bytes(
+            json_lines(own).replace(b"split", b"subset_")
+        )
+    dataset = read(tmp_path, "{train-0,train-1,test}.jsonl", label="site", where="score > 0")
+    assert dataset.classes == ("A", "B")
+    assert {split: len(one) for split, one in dataset.splits.items()} == {"train": 7, "test": 1}
