@@ -43,7 +43,7 @@ def test_help_names_it_where_it_names_those_that_can_do_so(
     for option, what in {
         "jobs": "fits at a time",
         "seeds": "fit each candidate",
-        "sample-weight": "a column of the list",
+        "sample-weight": "a column of the table",
     }.items():
         said = text.partition(f"--{option} ")[2].partition(f": {what}")[0]
         assert said.endswith(" and toy"), option
