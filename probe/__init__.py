@@ -32,7 +32,13 @@ if TYPE_CHECKING:
         promote,
     )
     from probe.api.bundles import Bundle, evaluate, explain, export
-    from probe.api.datasets import fetch_dataset, show_dataset, split_dataset
+    from probe.api.datasets import (
+        fetch_dataset,
+        index_dataset,
+        pack_lists,
+        show_dataset,
+        split_dataset,
+    )
     from probe.backbones.catalog import BACKBONES
     from probe.bench.record import load_bench
     from probe.cache.features import FeatureSet
@@ -98,6 +104,8 @@ _HOME = {
     "load_dataset": "probe.datasets",
     "prepare": "probe.extraction.request",
     "fetch_dataset": "probe.api.datasets",
+    "index_dataset": "probe.api.datasets",
+    "pack_lists": "probe.api.datasets",
     "show_dataset": "probe.api.datasets",
     "split_dataset": "probe.api.datasets",
 }
@@ -137,12 +145,14 @@ __all__ = [
     "extract_layers",
     "fetch_dataset",
     "fit",
+    "index_dataset",
     "load_bench",
     "load_dataset",
     "open_bench",
     "open_bundle",
     "open_features",
     "open_run",
+    "pack_lists",
     "prepare",
     "promote",
     "show_dataset",

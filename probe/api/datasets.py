@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -15,6 +16,8 @@ from probe.errors import UsageError
 if TYPE_CHECKING:
     from probe.datasets import Dataset
     from probe.datasets.in_memory import Data
+    from probe.datasets.indexing import WrittenList
+    from probe.datasets.packing import Packed
     from probe.datasets.survey import Survey
     from probe.runs.dataset_split import Divided
 
@@ -200,3 +203,139 @@ def fetch_dataset(
             dataset_root=None if dataset_root is None else Path(dataset_root),
         )
     return found
+
+
+@checked
+def index_dataset(
+    dataset: Data,
+    out: AnyPath | None = None,
+    *,
+    val: float = 0.0,
+    test: float = 0.0,
+    group: str | Sequence[str] | None = None,
+    shuffle: bool = True,
+    chunks: int = 1,
+    seed: int = 42,
+    dataset_root: str | Path | None = None,
+    skip_bad: bool = False,
+    reading: ReadOptions = AS_IT_IS,
+    workers: int | None = None,
+    overwrite: bool = False,
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> list[WrittenList]:
+    """Write a dataset's images as lists that MXNet reads, as `probe dataset index` does.
+
+    Parameters
+    ----------
+    dataset, dataset_root, skip_bad, reading
+        As in `extract`; the images have to be files.
+    out : path, optional
+        What the names of the lists begin with. Default: as the dataset is called, beside it.
+    val, test : float, default=0
+        Shares of all images, of a dataset without splits of its own.
+    group : str or sequence of str, optional
+        Columns, or CSV files of ``id,group``, that say which images come into the same list.
+    shuffle : bool, default=True
+        Images in random order; otherwise in that of the dataset.
+    chunks : int, default=1
+        Lists that each is divided into.
+    overwrite : bool, default=False
+        Replace the lists of this name that are there.
+    workers, cache_dir, quiet
+        As in `split_dataset`.
+
+    Returns
+    -------
+    list of WrittenList
+        ``path`` and number of ``images`` of each.
+
+    Raises
+    ------
+    ProbeError
+        The images are not in files of their own, or lists are there already.
+    """
+    from probe.datasets import given_dataset, load_dataset
+    from probe.datasets.indexing import Ratios
+    from probe.screen import console, records
+
+    folder = state_folder(cache_dir)
+    with console.quiet(quiet):
+        found = given_dataset(dataset, cache_dir=folder)
+        name = found if isinstance(found, str) else found.name
+        if isinstance(found, str):
+            found = load_dataset(
+                found, root=None if dataset_root is None else Path(dataset_root),
+                cache_dir=folder, skip_bad=skip_bad, reading=reading,
+                workers=workers or default_workers(),
+            )  # fmt: skip
+        return records.index_shown(
+            found, records.prefix_of(name, None if out is None else Path(out)),
+            Ratios(val=val, test=test),
+            group=texts(group), shuffle=shuffle, chunks=chunks, seed=seed, overwrite=overwrite,
+        )  # fmt: skip
+
+
+@checked
+def pack_lists(
+    lists: AnyPath | Sequence[AnyPath],
+    out: AnyPath | None = None,
+    *,
+    dataset_root: str | Path | None = None,
+    resize: int | None = None,
+    encoding: Literal[".jpg", ".png"] | None = None,
+    quality: int = 95,
+    color: Literal["rgb", "grey"] | None = None,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> list[Packed]:
+    """Pack the images of lists into files of records, as `probe dataset pack` does.
+
+    Parameters
+    ----------
+    lists : path or sequence of paths
+        ``.lst`` files; see `index_dataset`.
+    out : path, optional
+        The file of records, of one list. Default: the list's name with ``.rec``.
+    dataset_root : path, optional
+        The folder that paths are relative to. Default: the list's own, or one beside it that is
+        called like it.
+    resize : int, optional
+        Encode anew, with a shorter side of so many pixels.
+    encoding : {".jpg", ".png"}, optional
+        Encode anew. Default: the bytes of the files; ``.jpg`` beside `resize` or `color`.
+    quality : int, default=95
+        Of a JPEG that is encoded anew, 1 to 100.
+    color : {"rgb", "grey"}, optional
+        Encode anew, in colour or grey.
+    skip_bad : bool, default=False
+        Leave out images that cannot be read.
+    workers : int, optional
+        Threads. Default: one a core, at most 8.
+    overwrite : bool, default=False
+        Replace files that are there.
+
+    Returns
+    -------
+    list of Packed
+        ``path``, ``index``, number of ``images`` and what was ``skipped``, of each list.
+
+    Raises
+    ------
+    ProbeError
+        A list is damaged, an image cannot be read, or a file is there already.
+    """
+    from probe.datasets.packing import recoding_of
+    from probe.screen import console, records
+
+    paths = [lists] if isinstance(lists, str | os.PathLike) else lists
+    with console.quiet(quiet):
+        return records.pack_shown(
+            [Path(one) for one in paths],
+            None if out is None else Path(out),
+            root=None if dataset_root is None else Path(dataset_root),
+            recoding=recoding_of(resize=resize, encoding=encoding, quality=quality, color=color),
+            skip_bad=skip_bad, workers=workers or default_workers(), overwrite=overwrite,
+        )  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,8 @@ from probe.datasets.spec import BadImage
 from probe.errors import DataError, ImageError, UsageError
 
 AHEAD = 4  # images in memory, times the threads
-READ_BY_MXNET = frozenset(("JPEG", "PNG", "BMP"))
+MOST_SIDE = 2**14  # pixels
+READ_BY_MXNET = frozenset(("JPEG", "PNG", "BMP", "TIFF"))
 
 Encoding = Literal[".jpg", ".png"]
 Color = Literal["rgb", "grey"]
@@ -51,6 +52,18 @@ class Recoding:
     encoding: Encoding = ".jpg"
     quality: int = 95
     color: Color = "rgb"
+
+    def __post_init__(self) -> None:
+        if self.resize is not None and not 1 <= self.resize <= MOST_SIDE:
+            raise UsageError(f"--resize {self.resize}: expected 1 to {MOST_SIDE:,}")
+        if not 1 <= self.quality <= 100:
+            raise UsageError(f"--quality {self.quality}: expected 1 to 100")
+        for option, value, known in (
+            ("--encoding", self.encoding, get_args(Encoding)),
+            ("--color", self.color, get_args(Color)),
+        ):
+            if value not in known:
+                raise UsageError(f"{option} {value}: expected {' or '.join(known)}")
 
     def encoded(self, pixels: NDArray[np.uint8], name: str) -> bytes:
         """Return an image file of some RGB pixels.

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import probe as package
+from probe.errors import UsageError
 from tests.cli.command import probe
 
 
@@ -67,6 +69,28 @@ def test_a_column_of_the_list_keeps_its_rows_together(birds: Path) -> None:
     assert sites[0] | sites[1] == set(range(10))
     assert not sites[0] & sites[1]
     assert sites[1]
+
+
+def test_python_writes_what_the_commands_write(birds: Path, tmp_path: Path) -> None:
+    here, cache = birds.parent, tmp_path / "cache"
+    lists = package.index_dataset(birds, tmp_path / "python" / "b", val=0.2, cache_dir=cache)
+    probe("dataset index", birds, "-o", tmp_path / "typed" / "b", "--val", "0.2", cwd=here)
+    done = package.pack_lists([one.path for one in lists], dataset_root=birds, resize=5, quiet=True)
+    typed = [tmp_path / "typed" / one.path.name for one in lists]
+    probe("dataset pack", *typed, "--dataset-root", birds, "--resize", "5", cwd=here)
+    assert [one.images for one in done] == [one.images for one in lists] == [33, 8]
+    for one in (*(one.path for one in done), *(one.index for one in done), lists[0].path):
+        assert one.read_bytes() == (tmp_path / "typed" / one.name).read_bytes()
+    with pytest.raises(UsageError, match="chunks=0: expected a whole number from 1"):
+        package.index_dataset(birds, chunks=0)
+    for words, told in (
+        ({"quality": 101, "resize": 5}, "--quality 101: expected 1 to 100"),
+        ({"resize": 20_000}, "--resize 20000: expected 1 to 16,384"),
+        ({"encoding": ".gif"}, "encoding='.gif'|--encoding .gif: expected .jpg or .png"),
+        ({"color": "blue"}, "color='blue'|--color blue: expected rgb or grey"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            package.pack_lists(typed, overwrite=True, **words)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
