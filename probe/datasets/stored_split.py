@@ -20,7 +20,8 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -181,13 +182,39 @@ def find_split(dataset: Dataset, name: str, cache_dir: Path) -> StoredSplit | No
 
 def split_by_place(name: str, cache_dir: Path) -> StoredSplit | None:
     """Return the split that was made for a dataset's place, or None."""
-    path = file_of(place_of(name), cache_dir)
-    return read_split(path) if path.is_file() else None
+    path = path_by_place(name, cache_dir)
+    return None if path is None else read_split(path)
+
+
+def path_by_place(name: str, cache_dir: Path) -> Path | None:
+    """Return the file of the split that was made for a place, under any of its names, or None."""
+    place = place_of(name)
+    path = file_of(place, cache_dir)
+    if path.is_file():
+        return path
+    if place in DATASETS or "://" in place:
+        return None
+    return next((one for one, there in _places(cache_dir) if same_place(there, place)), None)
+
+
+def _places(cache_dir: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the file of each stored split, and the dataset's place as it was."""
+    for path in sorted((cache_dir / FOLDER).glob("*.csv")):
+        with suppress(DataError):
+            yield path, read_split(path, whole=False).recipe.dataset
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two places are the same, be it through a link."""
+    try:
+        return one == other or os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def may_have_split(dataset: Dataset, name: str, cache_dir: Path) -> bool:
     """Whether a split may be stored for a dataset, judged without reading its images."""
-    by_place = file_of(place_of(name), cache_dir).is_file()
+    by_place = path_by_place(name, cache_dir) is not None
     return by_place or bool(_of_gone_places(dataset, name, cache_dir))
 
 
@@ -273,7 +300,7 @@ def with_stored_split(dataset: Dataset, name: str, cache_dir: Path) -> Dataset:
     divided = _divided(dataset, train, rows)
     _check_trained(dataset, divided, command)
     counts = ", ".join(f"{split} {len(each):,}" for split, each in divided.items())
-    moved = stored.recipe.dataset != place_of(name)
+    moved = not same_place(stored.recipe.dataset, place_of(name))
     made = f", made where it was {shown(stored.recipe.dataset)}" if moved else ""
     added = ""
     if left_out:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from probe.datasets.stored_split import (
     file_of,
     find_split,
     place_of,
+    same_place,
 )
 from probe.errors import UsageError
 from probe.evaluation.splitting import said_of_share, validation_split
@@ -166,19 +168,25 @@ def _recipe(dataset: Dataset, name: str, wanted: Wanted, before: StoredSplit | N
             raise UsageError(f"--{split} {share:g}: give a share of all images, from 0 to below 1")
         if share and split in own:
             raise UsageError(f"--{split} {share:g}: {dataset.name} has {split} images of its own")
+    columns = {one.casefold() for one in dataset.splits["train"].columns}
+    group = tuple(  # a file is found again from another folder
+        os.path.abspath(one) if one.casefold() not in columns and os.path.isfile(one) else one
+        for one in wanted.group
+    )
     if before is not None:
         old = before.recipe
         for option in ("val", "test", "seed", "group"):
-            said, was = getattr(wanted, option), getattr(old, option)
-            if said not in (None, (), []) and (tuple(said) if option == "group" else said) != was:
+            said = group if option == "group" else getattr(wanted, option)
+            was = getattr(old, option)
+            if said not in (None, ()) and said != was:
                 shown = ", ".join(was) or "none" if option == "group" else f"{was:g}"
                 raise UsageError(
                     f"--{option}: {dataset.name} is divided already, with {shown}; leave it out to "
                     "add new images alike, or add --remove first to divide it anew"
                 )
-        return Recipe(
-            dataset=place_of(name), val=old.val, test=old.test, seed=old.seed, group=old.group
-        )
+        here = place_of(name)
+        place = old.dataset if same_place(old.dataset, here) else here
+        return replace(old, dataset=place)
     shares = {
         split: (0.0 if split in own else SHARE) if getattr(wanted, split) is None
         else getattr(wanted, split)
@@ -192,7 +200,7 @@ def _recipe(dataset: Dataset, name: str, wanted: Wanted, before: StoredSplit | N
         )
     return Recipe(
         dataset=place_of(name), val=shares["val"], test=shares["test"],
-        seed=42 if wanted.seed is None else wanted.seed, group=tuple(wanted.group),
+        seed=42 if wanted.seed is None else wanted.seed, group=group,
     )  # fmt: skip
 
 

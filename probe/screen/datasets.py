@@ -17,7 +17,7 @@ from probe.datasets.classes import has_labels
 from probe.datasets.copies import copies_in_words
 from probe.datasets.head_check import NO_LABELS
 from probe.datasets.notes import WORDS
-from probe.datasets.stored_split import file_of, find_split, place_of
+from probe.datasets.stored_split import find_split, path_by_place
 from probe.datasets.survey import Pictures, Read, Spread, Survey, survey
 from probe.errors import ProbeError, UsageError
 from probe.evaluation.task import task_of
@@ -243,8 +243,8 @@ def remove_split(
     UsageError
         There is none.
     """
-    path = file_of(place_of(name), cache_dir)
-    if not path.is_file():
+    path = path_by_place(name, cache_dir)
+    if path is None:
         found = load_dataset(
             name, root=dataset_root, cache_dir=cache_dir, reading=reading, stored_split=False
         )

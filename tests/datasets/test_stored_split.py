@@ -266,6 +266,44 @@ def test_a_moved_dataset_takes_its_split_along(place: Place, tmp_path: Path) -> 
     assert list((place.cache / "splits").iterdir()) == []
 
 
+def test_a_link_leads_to_the_same_split(
+    place: Place, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    link = tmp_path / "a link"
+    link.symlink_to(place.root, target_is_directory=True)
+    place.split(name=link)
+    before = sides(place.load(link))
+    assert set(before.values()) == set(SIDES)
+    assert sides(place.load()) == before
+    told = place.split()
+    assert (told["added"], told.get("moved_from")) == (0, None)
+    assert len(list((place.cache / "splits").iterdir())) == 1
+    assert "made where it was" not in caplog.text
+    assert sides(place.load(link)) == before
+    invoke("dataset", "split", link, "--remove", "--cache-dir", place.cache)
+    assert list(place.load().splits) == ["train"]
+
+
+def test_a_file_of_groups_is_found_again_from_elsewhere(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = place.load().splits["train"].ids
+    (tmp_path / "groups.csv").write_text("".join(f"{one},{one[-6:]}\n" for one in ids))
+    monkeypatch.chdir(tmp_path)
+    told = place.split("--group", "groups.csv")
+    assert told["recipe"]["group"] == [str(tmp_path / "groups.csv")]
+    for number in {one[-6:] for one in ids}:
+        found = {
+            name for name, split in place.load().splits.items()
+            for one in split.ids if one.endswith(number)
+        }  # fmt: skip
+        assert len(found) == 1
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert place.split()["added"] == 0
+    assert place.split("--group", "../groups.csv")["added"] == 0
+
+
 def test_own_splits_are_left_alone(tmp_path: Path) -> None:
     place = Place(tmp_path)
     write(place.root / "train", {"a": 30, "b": 30})
