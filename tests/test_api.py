@@ -205,7 +205,7 @@ def test_help_says_what_there_is() -> None:
     assert "alpha" in str(inspect.signature(probe.fit))
     for function in (
         probe.extract, probe.fit, probe.bench, probe.promote, probe.audit, probe.evaluate,
-        probe.explain, probe.export,
+        probe.explain, probe.export, probe.show_dataset, probe.split_dataset, probe.fetch_dataset,
     ):  # fmt: skip
         for name in defaults(function):
             if name not in {one.name for spec in HEADS.values() for one in spec.options}:
