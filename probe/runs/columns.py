@@ -35,7 +35,10 @@ def columns_of(known: Known) -> dict[str, Mapping[str, Column]]:
     again, if it is a CSV or TSV file that is still there. Nobody else does so.
     """
     found = {name: split.columns for name, split in known.splits.items()}
-    return found if any(found.values()) else _of_the_list(known)
+    if all(found.values()):
+        return found
+    listed = _of_the_list(known)  # of splits that were extracted apart, one may be older
+    return {name: own or listed[name] for name, own in found.items()}
 
 
 def _of_the_list(known: Known) -> dict[str, Mapping[str, Column]]:

@@ -107,6 +107,18 @@ def test_of_an_entry_without_columns_the_list_is_read_if_it_is_there(
         assert found == (wanted if read else NOTHING)
 
 
+def test_of_a_split_that_an_older_version_extracted_the_list_is_read(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(LIST)
+    entry = SimpleNamespace(provenance={"request": {"dataset": str(tmp_path / "list.csv")}})
+    own = {"site": ["n", "n", "s"]}
+    splits = {
+        "train": SimpleNamespace(ids=IDS["train"], columns=own),
+        "test": SimpleNamespace(ids=IDS["test"], columns={}),
+    }
+    found = columns_of(SimpleNamespace(entry=entry, splits=splits))
+    assert found == {"train": own, "test": {"Patient": ["p3", ""], "site": ["x", ""]}}
+
+
 def test_columns_of_an_entry_stand_whatever_the_list_says_today(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("image,label,Patient\na.png,cat,p7\nb.png,dog,p8\n")
     entry = SimpleNamespace(provenance={"request": {"dataset": str(tmp_path / "list.csv")}})
