@@ -25,6 +25,7 @@ from probe.bundle.about import SCHEMA, SEAL, About, NetworkAbout, seal_of
 from probe.cache.features import FeatureSet
 from probe.cache.interchange import export_features, import_features
 from probe.cache.store import Store
+from probe.core.columns import Column
 from probe.core.memo import Memo, stamp_of
 from probe.core.reading import ReadOptions
 from probe.datasets import load_dataset
@@ -47,7 +48,8 @@ from probe.runs.results import read_run
 from probe.weights import open_tensors
 from probe.weights.caffe_file import read_mean
 from tests.bench.test_outcome import BENCH
-from tests.cache.toy import small_entry
+from tests.cache.toy import extract, with_columns
+from tests.fakes import make_dataset
 from tests.runs.test_results import RESULT
 from tests.weights import writers, writers_proto
 from tests.weights.test_fuzz import ARRAYS, CAFFE, HDF5, MEAN, NODE
@@ -114,7 +116,12 @@ def _mat(path: Path) -> None:
 
 
 def _exported(path: Path) -> None:
-    export_features(small_entry(path.parent / "exported"), path)
+    export_features(_small(path.parent / "exported"), path)
+
+
+def _small(folder: Path) -> FeatureSet:
+    """Return an entry with columns of a table."""
+    return extract(with_columns(make_dataset(train=40, test=10)), Store(folder))[0]
 
 
 def _parquet(path: Path) -> None:
@@ -182,7 +189,8 @@ def _json(value: Any) -> Callable[[Path], None]:
 
 def _predictions(path: Path) -> None:
     p = np.full((N, 3), 1 / 3, np.float32)
-    one = Predictions(ids=NAMES, labels=np.arange(N) % 3, probabilities=p)
+    columns = {"site": Column.of(["zoë", ""] * (N // 2)), "age": Column.of(map(str, range(N)))}
+    one = Predictions(ids=NAMES, labels=np.arange(N) % 3, probabilities=p, columns=columns)
     save_predictions(path.parent, {"val": one, "test": one})
 
 
@@ -199,7 +207,7 @@ def _audit(path: Path) -> None:
 
 
 def _entry(path: Path) -> None:
-    path.write_bytes(small_entry(path.parent / "made").path.read_bytes())
+    path.write_bytes(_small(path.parent / "made").path.read_bytes())
 
 
 def _read_entry(path: Path) -> None:

@@ -267,7 +267,11 @@ def _read(arrays: Mapping[str, NDArray[Any]], split: str) -> Predictions:
         columns = decode_columns(codes, values)
     if f"{split}_logits" not in arrays:  # of an older version
         return Predictions(
-            ids=ids, labels=labels, probabilities=arrays[f"{split}_probabilities"], units=units
+            ids=ids,
+            labels=labels,
+            probabilities=arrays[f"{split}_probabilities"],
+            units=units,
+            columns=columns,
         )
     logits = arrays[f"{split}_logits"]
     repeats = int(arrays.get(f"{split}_repeats", np.array(1)))

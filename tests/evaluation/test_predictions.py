@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from probe.core.columns import Column
 from probe.errors import DataError
 from probe.evaluation.predictions import FILE_NAME, Predictions, load_predictions, save_predictions
 
@@ -29,6 +32,42 @@ def test_they_read_back_exactly(tmp_path: Path) -> None:
         assert found[name].ids.tolist() == one.ids.tolist()
         assert np.array_equal(found[name].labels, one.labels)
         assert np.array_equal(found[name].probabilities, one.probabilities)
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_columns_of_the_table_read_back_and_follow_repeats(tmp_path: Path, logits: bool) -> None:
+    cells = {"site": ["zoë", "", 'a "b"\n'] * 4, "age": [str(row) for row in range(12)]}
+    columns = {name: Column.of(own) for name, own in cells.items()}
+    one = replace(some(12), columns=columns, repeats=3 if logits else 1)
+    if logits:
+        one = replace(one, logits=np.log(one.probabilities.astype(np.float64)))
+    save_predictions(tmp_path, {"oof": one, "test": some(3)})
+    found = load_predictions(tmp_path)
+    assert found["oof"].columns == cells
+    assert found["test"].columns == {}
+    assert found["oof"].first().columns == {
+        name: own[: 4 if logits else 12] for name, own in cells.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"val_columns": np.zeros((1, 6), np.uint32)},
+        {"val_columns": np.ones((1, 7), np.uint32)},
+        {"val_columns": np.zeros((1, 7), np.int64)},
+        {"val_column_values": np.frombuffer(b"[]", np.uint8)},
+        {"val_column_values": np.array("x")},
+    ],
+)
+def test_columns_of_something_else_are_refused(tmp_path: Path, arrays: dict[str, Any]) -> None:
+    save_predictions(tmp_path, {"val": replace(some(7), columns={"site": Column.of(["x"] * 7)})})
+    with np.load(tmp_path / FILE_NAME) as file:
+        changed = {**file, **arrays}
+    np.savez(tmp_path / FILE_NAME, **changed)
+    with pytest.raises(DataError, match=r"predictions\.npz: damaged") as caught:
+        load_predictions(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_run_without_them_has_none(tmp_path: Path) -> None:
