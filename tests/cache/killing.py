@@ -34,7 +34,7 @@ from probe.errors import CacheError
 from probe.extraction.extract import extract_features
 from probe.extraction.job import Job
 from probe.extraction.upkeep import plan_sync, sync
-from tests.cache.toy import bytes_without_seal
+from tests.cache.toy import bytes_without_seal, with_columns
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
 
 TRAIN, TEST, BLOCK, BATCH = 1500, 130, 512, 32
@@ -57,17 +57,27 @@ def run_job(job: Job, folder: Path, pipe: int) -> None:
     extract_features(job, Store(folder), FakeEngine, Telling(pipe), workers=1)
 
 
+def begun() -> Dataset:
+    """Return the images, with columns of a table."""
+    return with_columns(make_dataset(train=TRAIN, test=TEST))
+
+
 def changed() -> Dataset:
     """Return the images after a day's work: every tenth is another one, and ten are new."""
     dataset, other = make_dataset(train=TRAIN + 10, test=TEST), make_dataset(train=99)
     pixels = dataset.splits["train"].images
     pixels.pixels[::10][:99] = other.splits["train"].images.pixels[:99, ::-1]  # type: ignore[attr-defined]
-    return dataset
+    return with_columns(dataset)
+
+
+def run_mended(folder: Path, pipe: int) -> None:
+    mended = with_columns(make_dataset(train=TRAIN, test=TEST), site="mended", age="7")
+    run_job(make_job(mended), folder, pipe)
 
 
 def run_sync(folder: Path, pipe: int) -> None:
     store, job = Store(folder), make_job(changed())
-    old = make_job(make_dataset(train=TRAIN, test=TEST)).cuts[0].key
+    old = make_job(begun()).cuts[0].key
     # after a kill both may be there; whoever repeats the command names the old one
     path = store.path_of(old, "toy")
     entry = FeatureSet.open(path if path.exists() else store.path_of(job.cuts[0].key, "toy"))
@@ -81,7 +91,7 @@ def run_sync(folder: Path, pipe: int) -> None:
 
 def run_pack(folder: Path, pipe: int, **options: Any) -> None:
     store = Store(folder)
-    entry = make_job(make_dataset(train=TRAIN, test=TEST)).cuts[0].key
+    entry = make_job(begun()).cuts[0].key
     pack(FeatureSet.open(store.path_of(entry, "toy")), store, **options)
 
 
@@ -98,13 +108,14 @@ class Kind:
 
 
 def forwarding(**options: str) -> Kind:
-    job = make_job(make_dataset(train=TRAIN, test=TEST), **options)
+    job = make_job(begun(), **options)
     return Kind(lambda folder, pipe: run_job(job, folder, pipe), begun=False)
 
 
 KINDS: dict[str, Callable[[], Kind]] = {
     "extract": forwarding,
     "extract --views flip": lambda: forwarding(views="flip"),
+    "extract after a table was mended": lambda: Kind(run_mended),
     "sync": lambda: Kind(run_sync),
     "pack": lambda: Kind(run_pack),
     "pack --dtype float16": lambda: Kind(lambda f, p: run_pack(f, p, dtype="float16")),
@@ -163,9 +174,7 @@ def course(kind: Kind, base: Path) -> Course:
     before, whole = base / "before", base / "whole"
     before.mkdir()
     if kind.begun:
-        run_job(
-            make_job(make_dataset(train=TRAIN, test=TEST)), before, os.open(os.devnull, os.O_WRONLY)
-        )
+        run_job(make_job(begun()), before, os.open(os.devnull, os.O_WRONLY))
     else:
         rows = np.random.default_rng(0).standard_normal((TRAIN, 512), np.float32)
         np.savez(base / IMPORTED, features=rows, labels=np.arange(TRAIN) % 3)
