@@ -73,6 +73,23 @@ def test_mxnet_trains_on_what_was_packed(mx: Any, pets: Path) -> None:
         assert label == listed[row]
 
 
+def test_mxnet_reads_several_labels_an_image(mx: Any, pets: Path) -> None:
+    folder, names = pets.with_name("pets"), ("cat/1.png", "dog/3.png", "cat/2.png")
+    flags = [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
+    path = folder / "several.lst"
+    lines = [
+        "\t".join([str(n), *(f"{one:f}" for one in row), name])
+        for n, (row, name) in enumerate(zip(flags, names, strict=True))
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    packed = pack_list(path)
+    iterator = mx.io.ImageRecordIter(
+        path_imgrec=str(packed.path), path_imgidx=str(packed.index), data_shape=(3, 5, 5),
+        batch_size=3, label_width=3,
+    )  # fmt: skip
+    assert next(iterator).label[0].asnumpy().tolist() == flags
+
+
 def test_images_are_encoded_anew(make_folder: MakeFolder) -> None:
     folder = make_folder()
     folder.mkdir(exist_ok=True)
