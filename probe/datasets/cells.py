@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from probe.core.short_repr import short_repr
 from probe.datasets.image_files import is_image_name
@@ -131,6 +132,7 @@ class Cells:
             what = "are several columns" if found else "is no column"
             raise UsageError(
                 f"{option} {name}: {what} of {self.place}, which has {named(self.names)}"
+                + did_you_mean(name, self.names)
             )
         return found[0]
 
@@ -202,6 +204,12 @@ def no_image(header: str, names: Sequence[str], rows: Sequence[Sequence[str]] = 
     if any(map(is_image_name, names)):
         how = "a list without names of columns takes --columns, for example --columns path,label"
     return DataError(f"{header} has no column `image`, it has {named(names)!r}; {how}")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return a hint at the column whose name is the nearest, or ``""``."""
+    near = get_close_matches(name, list(names), n=1)
+    return f"; did you mean `{near[0]}`?" if near else ""
 
 
 def named(names: Sequence[str]) -> str:

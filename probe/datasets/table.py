@@ -154,7 +154,7 @@ def interpret(
     UsageError
         An option names a column that is not there, or ``where`` cannot be parsed.
     """
-    cells = replace(cells, names=[class_name(name) for name in cells.names])
+    cells = replace(cells, names=[_column_name(name) for name in cells.names])
     names = cells.names
     twice = next((name for name in names if name and list(names).count(name) > 1), None)
     if twice is not None:
@@ -182,6 +182,12 @@ def interpret(
         columns={names[n]: cells.column(n) for n in columns.unused if names[n]},
         not_utf8=cells.not_utf8,
     )
+
+
+def _column_name(name: str) -> str:
+    """Return a column's name as one printable line, in Unicode's composed form."""
+    printable = "".join(sign if sign.isprintable() else " " for sign in name)
+    return class_name(" ".join(printable.split()) if printable != name else name)
 
 
 def has_label_column(names: Sequence[str]) -> bool:

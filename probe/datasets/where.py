@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.datasets.cells import named
+from probe.datasets.cells import did_you_mean, named
 from probe.errors import UsageError
 
-MOST_SIGNS, MOST_DEPTH = 10_000, 50
+MOST_LENGTH, MOST_DEPTH = 10_000, 50
 EXAMPLE = "for example --where \"site == 'A' and age >= 18\""
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -58,8 +58,10 @@ def rows_where(expression: str, columns: Mapping[str, Sequence[str]], count: int
     UsageError
         The expression cannot be parsed, or names a column that is not there.
     """
-    if len(expression) > MOST_SIGNS:
-        raise UsageError(f"--where has {len(expression):,} signs; give at most {MOST_SIGNS:,}")
+    if len(expression) > MOST_LENGTH:
+        raise UsageError(
+            f"--where has {len(expression):,} characters; give at most {MOST_LENGTH:,}"
+        )
     return _Parser(expression, columns, count).parsed()
 
 
@@ -206,7 +208,9 @@ class _Parser:
         found = [name for name in self._columns if name.casefold() == folded]
         if len(found) == 1:
             return self._columns[found[0]]
-        hint = "" if token.kind == "column" else f"; a text is in quotes, '{token.text}'"
+        hint = did_you_mean(token.text, self._columns)
+        if not hint and token.kind == "name":
+            hint = f"; a text is in quotes, '{token.text}'"
         raise self._error(
             token.start,
             f"there is no column {token.text!r}, there are {named(list(self._columns))}{hint}",
@@ -270,7 +274,9 @@ class _Parser:
         return self._error(token.start, f"{token.text!r:.40} {what}{hint}")
 
     def _error(self, start: int, what: str) -> UsageError:
-        return UsageError(f"--where {self._expression!r:.200}, sign {start + 1}: {what}; {EXAMPLE}")
+        return UsageError(
+            f"--where {self._expression!r:.200}, character {start + 1}: {what}; {EXAMPLE}"
+        )
 
 
 def _float(text: str) -> float | None:

@@ -16,9 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, arrow_cells, load_dataset
+from probe.datasets.table import read_table
 from probe.errors import DataError, ProbeError, UsageError
 
 NAMES = ("path", "label", "split", "site", "score")
@@ -170,6 +173,8 @@ def test_label_names_another_column(rows: list[list[str]], tmp_path: Path) -> No
     assert train.columns["label"] == [row[1] for row in rows if row[2] == "train"]
     with pytest.raises(UsageError, match=r"--label place: is no column of .*, which has path, lab"):
         read(tmp_path, "x.csv", label="place")
+    with pytest.raises(UsageError, match=r"--label sit: is no column .*; did you mean `site`\?$"):
+        read(tmp_path, "x.csv", label="sit")
     with pytest.raises(UsageError, match="--label path: has the images' paths"):
         read(tmp_path, "x.csv", label="path")
 
@@ -454,3 +459,36 @@ def test_lists_of_a_split_in_shards_and_with_options(rows: list[list[str]], tmp_
     dataset = read(tmp_path, "{train-0,train-1,test}.jsonl", label="site", where="score > 0")
     assert dataset.classes == ("A", "B")
     assert {split: len(one) for split, one in dataset.splits.items()} == {"train": 7, "test": 1}
+
+
+def test_a_name_of_two_lines_is_one(rows: list[list[str]], tmp_path: Path) -> None:
+    """As spreadsheets write headers; no message has two lines of them."""
+    text = 'path,label,"patient\n  id","pu\x1bpil"\n'
+    text += "".join(f"{row[0]},{row[1]},{row[3]},{row[2]}\n" for row in rows)
+    (tmp_path / "a folder" / "x.csv").write_text(text)
+    with pytest.raises(UsageError, match=r"which has path, label, patient id, pu pil$"):
+        read(tmp_path, "x.csv", label="kind of it", split_column="patient id")
+    with pytest.raises(DataError, match="the column `pu pil` holds 'test', 'train'"):
+        read(tmp_path, "x.csv")
+    dataset = read(tmp_path, "x.csv", where="`patient id` == 'A'", split_column="pu pil")
+    assert [len(one) for one in dataset.splits.values()] == [3, 2]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    text=st.text(alphabet="path,label;\t 123.jpg\"'|\n\r{}[]:éß\u2028\ud800", max_size=120),
+    begins=st.sampled_from(["", "path,label\n", "image label split\n", "sep=;\n", '{"path": ']),
+    name=st.sampled_from(["x.csv", "x.tsv", "x.txt", "x.jsonl"]),
+    columns=st.sampled_from([(), ("path", "label"), ("path", "-", "label"), ("path", "a", "b")]),
+)
+def test_any_text_is_a_list_or_one_clear_line(
+    tmp_path: Path, text: str, begins: str, name: str, columns: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_bytes((begins + text).encode("utf-8", "surrogatepass"))
+    said, found = "", None
+    try:
+        found = read_table(tmp_path / name, ReadOptions(columns=columns))
+    except ProbeError as error:
+        said = str(error)
+    assert "\n" not in said
+    assert found is None or len(found.paths) == len(found.labels) == len(found.rows) > 0

@@ -79,8 +79,9 @@ WRONG = {
     "site == A": "there is no column 'A', there are site, age, other age, code, in; a text is in "
     "quotes, 'A'",
     "place == 'A'": "there is no column 'place'",
+    "sit == 'A'": "there is no column 'sit', there are .*; did you mean `site`",
     "`place` == 'A'": "there is no column 'place'",
-    "site == 'A": "sign 9: the ' does not close",
+    "site == 'A": "character 9: the ' does not close",
     "`site == 'A'": "the ` does not close",
     "(site == 'A'": "it ends too early",
     "site == 'A')": r"'\)' is not expected there",
