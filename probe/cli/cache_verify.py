@@ -81,6 +81,7 @@ def verify(
 def _read(path: Path) -> dict[str, Any]:
     """Read all of an entry and return what there is to say of it."""
     from probe.cache.features import FeatureSet
+    from probe.core.columns import names_of
     from probe.errors import CacheError
 
     try:
@@ -92,6 +93,7 @@ def _read(path: Path) -> dict[str, Any]:
         "name": entry.name,
         "path": str(entry.path),
         "rows": sum(len(split) for split in entry.splits.values()),
+        "columns": names_of(split.columns for split in entry.splits.values()),
         "good": not damage and not entry.opened.folds_damaged,
         "damage": [_damage_json(entry, bad) for bad in damage],
         "folds_damaged": entry.opened.folds_damaged,
@@ -160,8 +162,8 @@ def _show(report: dict[str, Any]) -> None:
         )
         return
     out.print(
-        f"{console.place(report['path'])}: all {report['rows']:,} rows, labels, ids "
-        "and the key match their checksums",
+        f"{console.place(report['path'])}: all {report['rows']:,} rows, labels, ids"
+        f"{', columns' if report['columns'] else ''} and the key match their checksums",
         soft_wrap=True,
     )
     if "sample" in report:

@@ -110,6 +110,13 @@ def test_the_list_may_go_once_features_are_there(world: Path, lines: Lines) -> N
             assert split.columns[name] == [lines[one][name] for one in split.ids]
 
 
+def test_verify_reads_them(world: Path) -> None:
+    (told,) = probe_json("cache", "verify", "--cache-dir", world / "cache")["entries"]
+    assert told["columns"] == ["site", "herd", "answer", "trust"]
+    said = invoke("cache", "verify", "--cache-dir", world / "cache").stdout
+    assert "labels, ids, columns and the key match" in " ".join(said.split())
+
+
 def test_predictions_have_them_and_are_written_as_a_table(world: Path, lines: Lines) -> None:
     done = head(world, "--folds", "3", "--val-size", "0.25")
     run = Path(done["run"])
