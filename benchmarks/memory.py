@@ -42,33 +42,44 @@ def peak_mb(*arguments: str) -> float:
     return int(done.stdout) / 1024
 
 
-def write_folders(unpack: list[str], root: Path) -> tuple[str, ...]:
+def write_folders(unpack: list[str], root: Path) -> list[tuple[str, ...]]:
     subprocess.run([*unpack, str(root / "folders"), "--folders"], check=True)
     for path in list((root / "folders" / "train").rglob("*.jpg")):
         target = root / "many" / path.parent.name
         target.mkdir(parents=True, exist_ok=True)
         for copy in range(COPIES):
             os.link(path, target / f"{copy}-{path.name}")
-    return ("--dataset", str(root / "many"))
+    for path in sorted((root / "folders" / "test").rglob("*.jpg")):
+        target = root / "few" / path.parent.name
+        target.mkdir(parents=True, exist_ok=True)
+        os.link(path, target / path.name)
+    return [("--dataset", str(root / name)) for name in ("few", "many")]
 
 
-def write_binary(unpack: list[str], root: Path) -> tuple[str, ...]:
+def write_binary(unpack: list[str], root: Path) -> list[tuple[str, ...]]:
     subprocess.run([*unpack, str(root / "binary")], check=True)
     (root / "binary" / "cifar-10-batches-py").rename(root / "pickled")
-    return ("--dataset", "cifar10", "--dataset-root", str(root / "binary"))
+    return limited(root / "binary")
 
 
-def write_pickled(unpack: list[str], root: Path) -> tuple[str, ...]:
+def write_pickled(unpack: list[str], root: Path) -> list[tuple[str, ...]]:
     subprocess.run([*unpack, str(root / "official")], check=True)
     (root / "pickled").mkdir()
     (root / "official" / "cifar-10-batches-py").rename(root / "pickled" / "cifar-10-batches-py")
-    return ("--dataset", "cifar10", "--dataset-root", str(root / "pickled"))
+    return limited(root / "pickled")
 
 
-LAYOUTS = {  # what writes it, and how many images of each split are read
-    "folders": (write_folders, ("10000", "200000")),
-    "binary": (write_binary, ("5000", "50000")),
-    "pickled": (write_pickled, ("5000", "50000")),
+def limited(root: Path) -> list[tuple[str, ...]]:
+    """Return the options that read some of the official files' images, and all."""
+    dataset = ("--dataset", "cifar10", "--dataset-root", str(root))
+    return [(*dataset, "--limit", limit) for limit in ("5000", "50000")]
+
+
+# what writes each, and how many images are read
+LAYOUTS = {
+    "folders": (write_folders, "10,000 and 200,000"),
+    "binary": (write_binary, "10,000 and 60,000"),
+    "pickled": (write_pickled, "10,000 and 60,000"),
 }
 
 
@@ -77,16 +88,15 @@ def main() -> None:
     parser.add_argument("--layouts", default=",".join(LAYOUTS))
     unpack = [sys.executable, str(material() / "cifar10" / "unpack.py")]
     for layout in parser.parse_args().layouts.split(","):
-        write, limits = LAYOUTS[layout]
+        write, counts = LAYOUTS[layout]
         with tempfile.TemporaryDirectory() as name:
-            dataset = write(unpack, Path(name))
             peaks = [
-                peak_mb(*dataset, "--limit", limit, "--cache-dir", str(Path(name) / limit))
-                for limit in limits
+                peak_mb(*dataset, "--cache-dir", str(Path(name) / f"cache{number}"))
+                for number, dataset in enumerate(write(unpack, Path(name)))
             ]
         print(
-            f"{layout}: {' and '.join(limits)} of each split, {peaks[0]:.0f} and {peaks[1]:.0f} MB,"
-            f" ratio {peaks[1] / peaks[0]:.3f}",
+            f"{layout}: {counts} images, {peaks[0]:.0f} and {peaks[1]:.0f} MB, ratio "
+            f"{peaks[1] / peaks[0]:.3f}",
             flush=True,
         )
 

@@ -178,19 +178,21 @@ def differing(
     return [name for name in ("labels", "ids", "class names", "columns") if name in found]
 
 
-def locate(sources: Sequence[RowSource], content: NDArray[np.uint8]) -> NDArray[np.intp]:
+def locate(sources: Sequence[RowSource], content: NDArray[np.uint8]) -> NDArray[np.int32]:
     """Find rows with the given content hashes.
 
     Returns
     -------
-    intp, (n, 2)
+    int32, (n, 2)
         Number of the source, or -1, and row in it.
     """
+    if not sources:
+        return np.full((len(content), 2), -1, np.int32)
     known: dict[bytes, tuple[int, int]] = {}
     for number, source in enumerate(sources):
         for row, one in enumerate(as_bytes(source.content)):
             known.setdefault(one, (number, row))
-    where = np.array([known.get(one, (-1, -1)) for one in as_bytes(content)], np.intp)
+    where = np.array([known.get(one, (-1, -1)) for one in as_bytes(content)], np.int32)
     return where.reshape(-1, 2)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +34,12 @@ def computing_threads() -> int:
     if not outermost.isdecimal() or not 0 < int(outermost) < 10_000:
         raise EngineError(f"OMP_NUM_THREADS is {given!r}; set it to a number of threads, as 2")
     return int(outermost)
+
+
+def give_back_memory() -> None:
+    """Return freed memory to the system, which the allocator would keep for this process."""
+    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def state_folder(given: AnyPath | None = None) -> Path:

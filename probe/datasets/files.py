@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
 from probe.core.memo import Memo, Stamp, stamp_of
+from probe.core.texts import taken_texts
 from probe.datasets.decode import decode, decode_file, read_file
 from probe.datasets.image_inputs import file_content
 from probe.datasets.notes import Notes
@@ -109,7 +110,7 @@ class FileImages:
     def take(self, rows: NDArray[np.intp]) -> FileImages:
         """Return the images of those rows, in that order."""
         rows = row_numbers(rows, len(self))
-        ids = [self._ids[row] for row in rows.tolist()]
+        ids = taken_texts(self._ids, rows)
         taken = FileImages(self._root, ids, self._memo, self._workers)
         taken._content = None if self._content is None else self._content[rows]
         taken.notes = self.notes

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
+from probe.core.texts import Texts
 from probe.datasets.classes import (
     UNLABELED,
     called_instead,
@@ -143,7 +144,7 @@ def labelled(
     root: str,
     listed: dict[str, ByClass],
     folders: dict[tuple[str, str], str],
-    images: Callable[[list[str]], Images],
+    images: Callable[[Sequence[str]], Images],
     *,
     name: str,
     base: Path | None,
@@ -559,9 +560,9 @@ def _check_trained(root: str, found: dict[str, ByClass], classes: tuple[str, ...
 
 
 def _split(
-    by_class: ByClass, classes: tuple[str, ...], images: Callable[[list[str]], Images]
+    by_class: ByClass, classes: tuple[str, ...], images: Callable[[Sequence[str]], Images]
 ) -> Split:
-    ids = [id_ for name in classes for id_ in by_class.get(name, ())]
+    ids = Texts.of(id_ for name in classes for id_ in by_class.get(name, ()))
     counts = [len(by_class.get(name, ())) for name in classes]
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     return Split(ids=ids, labels=labels, images=images(ids))

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.reading import AS_IT_IS, ReadOptions
+from probe.core.texts import Texts
 from probe.datasets.classes import called_instead
 from probe.datasets.files import FileImages
 from probe.datasets.image_files import NOT_UTF8, shown
@@ -93,7 +94,7 @@ def dataset_of_table(table: Table, loading: Loading, *, name: str, root: str) ->
     check_trained(table, numbers)
     splits = {}
     for split, rows in numbers.items():
-        ids = [table.paths[row] for row in rows]
+        ids = Texts.of(table.paths[row] for row in rows)
         splits[split] = Split(
             ids=ids,
             labels=table.labels[rows],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,7 @@ AHEAD = 3  # batches in memory beyond the one in the network
 
 def load_batches(
     load: Callable[[int], NDArray[np.uint8]],
-    batches: Sequence[NDArray[np.intp]],
+    batches: Iterable[NDArray[np.intp]],
     *,
     workers: int,
 ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.uint8]]]:

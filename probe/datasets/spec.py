@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.core.columns import Column
 from probe.core.indexing import row_numbers, rows_of_ids
 from probe.core.text import counted
+from probe.core.texts import taken_texts
 from probe.errors import DataError
 from probe.evaluation.task import Task, task_of_splits
 
@@ -108,9 +109,11 @@ class Split:
     def take(self, rows: NDArray[np.intp]) -> Split:
         """Return those rows, in that order; masks and negative numbers work as in NumPy."""
         rows = row_numbers(rows, len(self))
+        if np.array_equal(rows, np.arange(len(self))):
+            return self
         return replace(
             self,
-            ids=[self.ids[row] for row in rows],
+            ids=taken_texts(self.ids, rows),
             labels=self.labels[rows],
             images=self.images.take(rows),
             columns={name: Column.of(one).take(rows) for name, one in self.columns.items()},

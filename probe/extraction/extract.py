@@ -30,6 +30,7 @@ from probe.cache.needed import in_words, needed_entries
 from probe.cache.pending import Draft, unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
+from probe.core.machine import give_back_memory
 from probe.datasets.decode import WithinMemory
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
@@ -177,6 +178,7 @@ def _fill(
         started = time.perf_counter()
         forwarded = _forward(job, fillings, engine_for, observer, workers)
         seconds = time.perf_counter() - started if forwarded else 0.0
+        give_back_memory()  # of the network, before the tables are read for their checksums
         return [
             filling.pending.publish(seconds=seconds, forwarded=forwarded) for filling in fillings
         ]
@@ -204,6 +206,7 @@ def _forward(
     observer.copied(job.count - int(missing.sum()), int(missing.sum()))
     if not missing.any():
         return 0
+    give_back_memory()  # of the listing and the hashing, before the network needs some
     engine: Engine = engine_for([(cut.layer, cut.pool) for cut in job.cuts])
     per_batch = engine.batch_size // job.views
     batches = [stream[i : i + per_batch] for i in range(0, len(stream), per_batch)]
@@ -289,7 +292,7 @@ def forward_rows(
     """
     views = job.views
     # a row and a view as one number: the loader knows of images only
-    images = [(batch[:, None] * views + np.arange(views)).reshape(-1) for batch in batches]
+    images = ((batch[:, None] * views + np.arange(views)).reshape(-1) for batch in batches)
     loaded = load_batches(_loader(job), images, workers=workers)
     submitted: deque[tuple[NDArray[np.intp], Any]] = deque()
     for rows, (_, batch) in zip(batches, loaded, strict=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.machine import give_back_memory
 from probe.engines import load_mxnet
 from probe.finetune.graph import (
     DATA,
@@ -212,5 +211,4 @@ def _give_back() -> None:
     """Return freed memory of executors to the system, which the allocator would keep."""
     mx.nd.waitall()
     gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # only glibc has it
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    give_back_memory()
