@@ -86,6 +86,7 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         entry = FeatureSet.open(path)
+        columns = names_of(split.columns for split in entry.splits.values())
     except CacheError as error:
         return {"name": path.stem, "path": str(path), "good": False, "error": str(error)}
     damage = entry.damage()
@@ -93,7 +94,7 @@ def _read(path: Path) -> dict[str, Any]:
         "name": entry.name,
         "path": str(entry.path),
         "rows": sum(len(split) for split in entry.splits.values()),
-        "columns": names_of(split.columns for split in entry.splits.values()),
+        "columns": columns,
         "good": not damage and not entry.opened.folds_damaged,
         "damage": [_damage_json(entry, bad) for bad in damage],
         "folds_damaged": entry.opened.folds_damaged,
