@@ -42,6 +42,7 @@ from probe.errors import DataError
 log = logging.getLogger(__name__)
 
 _MOST_DECLARED = 2**24  # bytes
+_DEEP = 50  # folders in folders
 
 
 class DiskTree:
@@ -95,10 +96,13 @@ class _ChosenTree(DiskTree):
                 yield name, is_image
 
     def _has(self, folder: str) -> bool:
-        """Whether there is such an image below; links, which may form loops, are not followed."""
+        """Whether there is such an image below.
+
+        Of links, which may form loops, and of very deep folders it is taken for granted.
+        """
         if folder not in self._known:
-            linked = os.path.islink(os.path.join(self.root, folder))
-            self._known[folder] = linked or next(iter(self.scan(folder)), None) is not None
+            far = folder.count("/") > _DEEP or os.path.islink(os.path.join(self.root, folder))
+            self._known[folder] = far or next(iter(self.scan(folder)), None) is not None
         return self._known[folder]
 
 
@@ -245,13 +249,15 @@ class _Listing:
     def images_of(self, root: str, part: ClassFolder) -> list[str]:
         """Return the ids of the images in a class folder and below, unsorted."""
         ids: list[str] = []
-        self._list(
-            os.path.join(root, part.folder),
-            f"{part.folder}/" if part.folder else "",
-            part,
-            ids,
-            set(),
-        )
+        seen: set[tuple[int, int]] = set()
+        left = [(os.path.join(root, part.folder), f"{part.folder}/" if part.folder else "")]
+        while left:
+            folder, prefix = left.pop()
+            below = self._list(folder, prefix, part, ids, seen)
+            if part.labelled:
+                check_no_splits(folder, below)
+            ordered = sorted(below, reverse=True)
+            left += [(f"{folder}/{name}", f"{prefix}{name}/") for name in ordered]
         return ids
 
     def say(self, root: str) -> None:
@@ -276,15 +282,18 @@ class _Listing:
     def _list(
         self, folder: str, prefix: str, part: ClassFolder, ids: list[str],
         seen: set[tuple[int, int]],
-    ) -> None:  # fmt: skip
-        """Add the images in a folder and below; each real folder once, as links can form loops."""
+    ) -> list[str]:  # fmt: skip
+        """Add the images in a folder, and return the folders in it.
+
+        Each real folder is read once, as links can form loops.
+        """
         below: list[str] = []
         named_well = is_utf8(prefix)
         try:
             status = os.stat(folder)
             if (status.st_dev, status.st_ino) in seen:
                 self._links.append(prefix)
-                return
+                return []
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 for entry in entries:
@@ -303,10 +312,7 @@ class _Listing:
             raise DataError(
                 f"{shown(folder)}: cannot be listed: {error.strerror}; check it"
             ) from error
-        if part.labelled:
-            check_no_splits(folder, below)
-        for name in sorted(below):
-            self._list(f"{folder}/{name}", f"{prefix}{name}/", part, ids, seen)
+        return below
 
     def _folder(
         self, entry: os.DirEntry[str], prefix: str, part: ClassFolder, below: list[str]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -161,9 +162,17 @@ def _joined(root: Path, parts: list[_Part]) -> tuple[Cells, list[str], list[str]
 
 def _say_others(root: str, read: int) -> None:
     """Warn of images below a folder that its metadata do not name."""
-    there = 0
-    for _, folders, files in os.walk(root):
-        folders[:] = [one for one in folders if not is_leavings(one)]
-        there += sum(map(is_image_name, files))
+    there, left = 0, [root]
+    while left:
+        with suppress(OSError), os.scandir(left.pop()) as entries:
+            for one in entries:
+                if one.is_dir(follow_symlinks=False):
+                    left += [] if is_leavings(one.name) else [one.path]
+                else:
+                    there += is_image_name(one.name)
     if there > read:
-        log.warning("%s: left out %s images that its metadata do not name", root, there - read)
+        log.warning(
+            "%s: left out %s that its metadata do not name",
+            root,
+            "1 image" if there - read == 1 else f"{there - read:,} images",
+        )

@@ -158,7 +158,7 @@ def test_class_folders_are_the_labels_where_metadata_have_none(
     assert list(dataset.splits["test"].ids) == ["test/dog/1.jpg"]
     assert dataset.splits["test"].columns["text"] == ["a caption of test/dog/1.jpg"]
     assert "it has no labels; the folders of its images are read as their classes" in caplog.text
-    assert "left out 1 images that its metadata do not name" in caplog.text
+    assert "left out 1 image that its metadata do not name" in caplog.text
 
 
 def test_captions_alone_are_no_labels(fill: Callable[..., Path]) -> None:

@@ -160,3 +160,21 @@ def test_a_split_by_its_name_in_a_folder_and_in_a_list(
     found = read(root / "list.csv").splits
     assert {*found} == {split, other}
     assert list(found[split].ids) == [f"{name}/cat/1.png", f"{name}/dog/1.png"]
+
+
+def test_folders_in_folders_without_end(pictures: Path) -> None:
+    """Deeper than Python calls functions."""
+    folders = [pictures / "cat"]
+    for _ in range(1100):
+        folders.append(folders[-1] / "d")
+        folders[-1].mkdir()
+    os.rename(pictures / "cat" / "0.jpg", folders[-1] / "0.jpg")
+    try:
+        for options in ({"include": ("*.jpg",)}, {"exclude": ("*.png", "sketches")}):
+            assert len(ids_of(read(pictures, **options))) == 6
+        (pictures / "metadata.csv").write_text("file_name,label\ncat/2.jpg,x\ndog/1.jpg,y\n")
+        assert len(ids_of(read(pictures))) == 2
+    finally:
+        (folders[-1] / "0.jpg").unlink()
+        for folder in reversed(folders[1:]):
+            folder.rmdir()
