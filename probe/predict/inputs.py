@@ -185,10 +185,16 @@ def _stored(
     dataset = load_dataset(name, cache_dir=cache_dir, reading=ReadOptions(unlabeled=True))
     for split in dataset.splits.values():
         images: list[str | StoredImage] = [
-            StoredImage(name=f"{name}/{id_}", images=split.images, row=row)
+            StoredImage(name=_within(name, id_), images=split.images, row=row)
             for row, id_ in enumerate(split.ids)
         ]
         yield images, split.columns
+
+
+def _within(name: str, id_: str) -> str:
+    """Return what an image in a file is called; ids of records begin with the file's name."""
+    folder, file = os.path.split(name)
+    return os.path.join(folder, id_) if id_.startswith(f"{file}/") else f"{name}/{id_}"
 
 
 def _paths(lines: Iterable[str]) -> list[str]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 import probe as package
 from probe.errors import UsageError
+from probe.predict.inputs import find_images
 from tests.cli.command import probe
 
 
@@ -69,6 +70,15 @@ def test_a_column_of_the_list_keeps_its_rows_together(birds: Path) -> None:
     assert sites[0] | sites[1] == set(range(10))
     assert not sites[0] & sites[1]
     assert sites[1]
+
+
+def test_images_of_records_to_predict_are_called_by_file_and_id(birds: Path) -> None:
+    (one,) = package.index_dataset(birds, shuffle=False, cache_dir=birds / "cache", quiet=True)
+    (packed,) = package.pack_lists(one.path, quiet=True)
+    found = find_images([str(packed.path)], cache_dir=birds / "cache")
+    assert [str(getattr(one, "name", one)) for one in found] == [
+        str(birds.parent / "my birds.rec" / str(number)) for number in range(41)
+    ]
 
 
 def test_python_writes_what_the_commands_write(birds: Path, tmp_path: Path) -> None:
