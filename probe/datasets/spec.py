@@ -189,6 +189,14 @@ class Dataset:
         classes = counted(len(self.classes), "class", "classes")
         return f"<Dataset {self.name}: {counts} {several}, {classes}>"
 
+    def images_of(self, split: str) -> Split | None:
+        """Return the split whose images features were made of, as they lie on disk.
+
+        Of a dataset that was read undivided that is train, where a stored split took the images
+        out of it. None where there is neither.
+        """
+        return self.splits.get(split, self.splits.get("train"))
+
     @property
     def task(self) -> Task:
         """Whether an image has one label, or may have several or none."""

@@ -307,7 +307,25 @@ def _check_words(request: Request) -> None:
         raise UsageError(f"--pool {request.pool}: expected {', '.join(POOLS)}")
 
 
-def requested_dataset(request: Request, *, progress: Progress | None = None) -> Dataset:
+def images_of_entry(request: Request) -> Dataset:
+    """Load the dataset that an entry was made from, undivided and whole.
+
+    A split may have been stored or removed since, so that the entry's images are told by their ids:
+    `Dataset.images_of` has them.
+    """
+    wanted = request.splits
+    if request.dataset in DATASETS:  # reading others may want files that are not there
+        own = DATASETS[request.dataset].splits
+        wanted = tuple(dict.fromkeys(one if one in own else "train" for one in wanted))
+    else:
+        wanted = ()
+    whole = replace(request, splits=wanted, per_class=None, limit=None)
+    return requested_dataset(whole, stored_split=False)
+
+
+def requested_dataset(
+    request: Request, *, stored_split: bool = True, progress: Progress | None = None
+) -> Dataset:
     """Return the dataset of a request; see `load_dataset`."""
     if request.images is not None:
         if request.images.in_memory and (request.dataset_root or request.coarse):
@@ -331,6 +349,7 @@ def requested_dataset(request: Request, *, progress: Progress | None = None) -> 
         skip_bad=request.skip_bad,
         reading=request.reading,
         coarse=request.coarse,
+        stored_split=stored_split,
         workers=request.workers,
         progress=progress,
     )

@@ -27,7 +27,7 @@ from probe.datasets import Dataset, Split
 from probe.errors import CacheError, DataError, UnknownNameError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions
 from probe.evaluation.units import beyond_single
-from probe.extraction.request import Prepared, prepare, repeat
+from probe.extraction.request import Prepared, images_of_entry, prepare, repeat
 from probe.heads import load_head
 from probe.preprocess.spec import PreprocessSpec
 from probe.runs.fit import HEAD, TRAIN_HEAD, related_rows
@@ -133,8 +133,7 @@ def open_source(folder: Path, places: Places) -> Source:
         )
     cut = main.job.cuts[0]
     dataset_splits = {
-        name: _checked(prepared[source].dataset, name, joined.splits[name])
-        for name, source in joined.sources.items()
+        name: prepared[source].dataset.splits[name] for name, source in joined.sources.items()
     }
     train, val = _divide(folder, result, dataset_splits, predictions["val"])
     related, by = _related(folder, joined, predictions, places.group)
@@ -211,7 +210,15 @@ def _inputs(result: RunResult, places: Places) -> tuple[Joined, dict[str, Prepar
             other.key, other.provenance, cache_dir=places.cache_dir,
             dataset_root=places.dataset_root, weights=places.weights,
         )  # fmt: skip
-        prepared[name] = prepare(asked)
+        whole = images_of_entry(asked)
+        own = {
+            split: _checked(whole, split, joined.splits[split])
+            for split, source in joined.sources.items()
+            if source == name
+        }
+        prepared[name] = prepare(
+            replace(asked, images=replace(whole, splits=own), splits=(), per_class=None, limit=None)
+        )
     key = prepared[entry.name].job.cuts[0].key
     if key.parameters != entry.key.parameters:
         raise DataError(
@@ -240,9 +247,9 @@ def _entry(store: Store, result: RunResult) -> Entry:
 
 def _checked(dataset: Dataset, name: str, wanted: FeatureSplit) -> Split:
     """Return the images of a split in the order of their features, checked by content."""
-    if name not in dataset.splits:
+    there = dataset.images_of(name)
+    if there is None:
         raise DataError(f"{dataset.name}: has no {name} images any more")
-    there = dataset.splits[name]
     split = there.same_images(wanted.ids, wanted.content, f"{dataset.name}: {name}")
     return replace(split, labels=wanted.labels)
 

@@ -56,7 +56,7 @@ class Sheets:
 
 
 def find_images(provenance: Mapping[str, Any], cache_dir: Path) -> Dataset:
-    """Load the dataset that an entry was made from, without a download.
+    """Load the dataset that an entry was made from, undivided and without a download.
 
     Raises
     ------
@@ -75,6 +75,7 @@ def find_images(provenance: Mapping[str, Any], cache_dir: Path) -> Dataset:
         skip_bad=bool(recorded.get("skip_bad")),
         reading=ReadOptions.from_record(recorded.get("reading")),
         download=False,
+        stored_split=False,
     )
 
 
@@ -100,10 +101,10 @@ def make_sheets(
     n_sheets = -(-len(items) // PER_SHEET)
     sheets = [_empty(min(PER_SHEET, len(items) - PER_SHEET * n), side) for n in range(n_sheets)]
     for split, numbers in _by_split(items).items():
-        if split not in dataset.splits:
+        found = dataset.images_of(split)
+        if found is None:
             advance(len(numbers))
             continue
-        found = dataset.splits[split]
         row_of = {name: row for row, name in enumerate(found.ids)}
         for start in range(0, len(numbers), CHUNK):
             chunk = numbers[start : start + CHUNK]

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.audit import auditing
 from probe.audit.record import THUMBNAILS, Audit, save_audit
@@ -235,21 +236,23 @@ class _Images:
     """The images of a dataset by split and id; one that is gone leaves its cell out."""
 
     def __init__(self, dataset: Dataset) -> None:
-        self._splits = dataset.splits
+        self._dataset = dataset
         self._rows = {
-            name: {one: row for row, one in enumerate(split.ids)}
-            for name, split in self._splits.items()
+            id(split): {one: row for row, one in enumerate(split.ids)}
+            for split in dataset.splits.values()
         }
 
     def cells(self, wanted: Sequence[tuple[list[tuple[str, str]], str, str]]) -> list[Cell]:
         made: list[Cell] = []
         for places, first, second in wanted:
             try:
-                pictures = []
-                for split, name in places:
-                    row = np.array([self._rows[split][name]])
-                    pictures.append(self._splits[split].images.take(row).image(0))
-                made.append((pictures, first, second))
+                made.append(([self._image(split, name) for split, name in places], first, second))
             except (KeyError, OSError, ProbeError) as error:
                 log.info("no thumbnail: %s", error)
         return made
+
+    def _image(self, split: str, name: str) -> NDArray[np.uint8]:
+        there = self._dataset.images_of(split)
+        if there is None:
+            raise KeyError(split)
+        return there.images.take(np.array([self._rows[id(there)][name]])).image(0)

@@ -17,9 +17,12 @@ import pytest
 from PIL import Image
 
 import probe
+from probe.cache.store import Store
 from probe.datasets import Dataset, load_dataset
 from probe.datasets.stored_split import read_split
 from probe.errors import DataError, UsageError
+from probe.extraction.request import images_of_entry, repeat
+from probe.report.thumbnails import find_images
 from tests.commands import invoke, probe_json
 from tests.datasets.conftest import LONG_AGO
 
@@ -451,6 +454,42 @@ def test_two_at_once_leave_one_whole_file(place: Place) -> None:
     assert [one.wait(60) for one in running] == [0, 0]
     (path,) = (place.cache / "splits").iterdir()
     assert len(read_split(path).side) == 120
+
+
+def images_at_hand(features: probe.FeatureSet, cache: Path) -> dict[str, list[bytes]]:
+    """Return the content of the images of an entry, as a page or a promotion finds them."""
+    (entry,) = [one for one in Store(cache).entries() if one.name == features.name]
+    whole = images_of_entry(repeat(entry.key, entry.provenance, cache_dir=cache))
+    shown = find_images(entry.provenance, cache)
+    found = {}
+    for name, split in features.splits.items():
+        for dataset in (whole, shown):
+            there = dataset.images_of(name)
+            assert there is not None
+            same = there.same_images(split.ids, split.content, name)
+            found[name] = [one.tobytes() for one in same.images.content()]
+    return found
+
+
+@pytest.mark.parametrize("per_class", [None, 12])
+def test_images_of_entries_are_found_whatever_splits_are_stored_since(
+    place: Place, per_class: int | None
+) -> None:
+    def extract() -> probe.FeatureSet:
+        return probe.extract(
+            str(place.root), "resnet18", weights="random:0", size=32, per_class=per_class,
+            cache_dir=place.cache, quiet=True,
+        )  # fmt: skip
+
+    undivided = extract()
+    place.split()
+    divided = extract()
+    assert set(divided.splits) == set(SIDES)
+    for features in (undivided, divided):
+        assert set(images_at_hand(features, place.cache)) == set(features.splits)
+    invoke("dataset", "split", place.root, "--remove", "--cache-dir", place.cache)
+    found = images_at_hand(divided, place.cache)
+    assert found["val"] == [one.tobytes() for one in divided["val"].content]
 
 
 def test_extract_has_the_splits(place: Place) -> None:

@@ -20,7 +20,7 @@ from probe.core.memo import Memo
 from probe.errors import DataError, ProbeError, PromoteError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions, save_predictions
 from probe.extraction.extract import extract_features
-from probe.extraction.request import Request, prepare
+from probe.extraction.request import Request, images_of_entry, prepare
 from probe.finetune import mirror
 from probe.finetune.options import Options
 from probe.finetune.promotion import begin
@@ -174,14 +174,14 @@ def test_an_image_that_is_another_one_now_is_noticed(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def changed(request: Request) -> Any:
-        prepared = prepare(request)
-        images = prepared.dataset.splits["train"].images
+        dataset = images_of_entry(request)
+        images = dataset.splits["train"].images
         content = images.content().copy()
         content[7] ^= 1
         monkeypatch.setattr(type(images), "content", lambda self: content[: len(self)])
-        return prepared
+        return dataset
 
-    monkeypatch.setattr("probe.finetune.source.prepare", changed)
+    monkeypatch.setattr("probe.finetune.source.images_of_entry", changed)
     with pytest.raises(DataError, match="not those the features were made of, first train/"):
         open_source(cache / "runs" / RUN, Places(cache_dir=cache))
 

@@ -30,7 +30,7 @@ from probe.errors import BundleError, DataError, ProbeError
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.task import task_of
 from probe.evaluation.units import ALONE, Groups, Units, dealt, relate
-from probe.extraction.request import Request, repeat, requested_dataset
+from probe.extraction.request import Request, images_of_entry, repeat
 from probe.heads.projection import Projection
 from probe.preprocess.resize import resize_image
 
@@ -140,7 +140,7 @@ def forwarded_training(
     try:
         request = repeat(joined.entry.key, joined.entry.provenance, cache_dir=cache_dir)
         known = joined.splits["train"]
-        there = requested_dataset(request)
+        there = images_of_entry(request)
         if "train" not in there.splits:
             raise DataError("the dataset has no training images any more")
         images = there.splits["train"].same_images(known.ids, known.content, f"{there.name}: train")
@@ -264,7 +264,7 @@ def _thumbnails(training: Training, rows: NDArray[np.intp], cache_dir: Path) -> 
 
     entry = training.entry
     try:
-        dataset = requested_dataset(repeat(entry.key, entry.provenance, cache_dir=cache_dir))
+        dataset = images_of_entry(repeat(entry.key, entry.provenance, cache_dir=cache_dir))
     except ProbeError as error:
         raise BundleError(f"--remember pictures needs the images: {error}") from error
     split = dataset.splits["train"]
