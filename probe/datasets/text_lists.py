@@ -19,10 +19,12 @@ from probe.errors import DataError, UsageError
 BLANKS = ""  # between cells: any number of them
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".txt": BLANKS}  # by ending
 MOST_BYTES = 2**29
+MOST_LINE = 2**22  # bytes; lines of twice that may pass
 NO_UTF8 = "is not UTF-8; save it as UTF-8 text"
 IGNORED = ("", "-")  # names in --columns
 _CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks", BLANKS: "blanks"}
 _TRIED = 20  # lines that show what separates the cells
+_LOOKED_AT = 1 << 20  # characters in which these are
 _NAMES = "name the columns, for example --columns path,label"
 
 
@@ -106,7 +108,8 @@ def read_text(path: Path) -> str:
     Raises
     ------
     DataError
-        It cannot be read, is larger than `MOST_BYTES`, is UTF-16 or has a NUL byte.
+        It cannot be read, is larger than `MOST_BYTES`, is UTF-16, or has a NUL byte or a line that
+        is longer than rows of a list are.
     """
     check_file(path)
     try:
@@ -119,6 +122,13 @@ def read_text(path: Path) -> str:
     if (bad := data.find(b"\0")) >= 0:
         line = data.count(b"\n", 0, bad) + 1
         raise DataError(f"{path}: line {line} holds a NUL byte; save it as UTF-8 text")
+    for start in range(0, len(data) - MOST_LINE, MOST_LINE):
+        part = data[start : start + MOST_LINE]
+        if b"\n" not in part and b"\r" not in part:
+            line = data.count(b"\n", 0, start) + 1
+            raise DataError(
+                f"{path}: line {line} has more than {MOST_LINE // 2**20} MiB: no row of a list"
+            )
     return data.decode("utf-8-sig", "surrogateescape")
 
 
@@ -161,7 +171,7 @@ def _without_excels_line(text: str, usual: str) -> tuple[str, str]:
 
 
 def _form(path: Path, text: str, columns: list[str], usual: str) -> _Form:
-    first = list(islice((one.rstrip("\r\n") for one in io.StringIO(text) if one.strip()), _TRIED))
+    first = _first_lines(text)
     if columns:
         if all(name in IGNORED for name in columns):
             raise UsageError("--columns names no column; give for example path,label")
@@ -190,6 +200,14 @@ def _form(path: Path, text: str, columns: list[str], usual: str) -> _Form:
             "--columns path,cat,dog"
         )
     return _Form(delimiter=delimiter, names=names, called="expected")
+
+
+def _first_lines(text: str) -> list[str]:
+    """Return the first lines that are not empty, of which there may be fewer than `_TRIED`."""
+    lines = re.split(r"\r\n|\n|\r", text[:_LOOKED_AT])
+    if len(text) > _LOOKED_AT and len(lines) > 1:
+        lines.pop()  # a part of one
+    return [line for line in lines if line.strip()][:_TRIED]
 
 
 def _check_no_names(path: Path, line: str) -> None:

@@ -145,7 +145,10 @@ def test_caffes_list_of_paths_and_numbers(rows: list[list[str]], tmp_path: Path)
     """As its tools read it: all but what follows the last blank is the path."""
     numbers = {"airplane": 10, "bird": 9, "cat": 2}
     lines = [f"{path} {numbers[label]}" for path, label, *_ in rows]
-    for text in ("\n".join(lines), "\r\n".join(lines) + "\r\n", "\n\n".join(lines) + "\n  \n"):
+    for text in (
+        "\n".join(lines), "\r\n".join(lines) + "\r\n", "\n\n".join(lines) + "\n  \n",
+        "\r".join(lines),
+    ):  # fmt: skip
         (tmp_path / "a folder" / "train.txt").write_text(text, newline="")
         dataset = read(tmp_path, "train.txt")
         assert dataset.classes == ("2", "9", "10")
@@ -343,6 +346,16 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path, name: str) -> 
     with open(tmp_path / "a folder" / name, "wb") as file:
         file.truncate(2**30)  # one line of zeros, which takes no disk
     with pytest.raises(DataError, match="has 1,024 MiB; a list of images may have 512; divide it"):
+        read(tmp_path, name)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.tsv", "x.txt", "x.jsonl"])
+@pytest.mark.parametrize("sign", ["a", ",", "a ", '"', "["])
+def test_a_huge_line_is_refused_before_it_is_divided(tmp_path: Path, name: str, sign: str) -> None:
+    (tmp_path / "a folder").mkdir()
+    begins = {"x.jsonl": '{"path": '}.get(name, "path,label\n")
+    (tmp_path / "a folder" / name).write_text(begins + sign * (2**24 // len(sign)))
+    with pytest.raises(DataError, match=r"line [12] has more than 4 MiB: no row of a list"):
         read(tmp_path, name)
 
 
