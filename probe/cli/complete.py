@@ -26,6 +26,11 @@ def runs(ctx: typer.Context) -> list[str]:
     return _names(ctx, "runs", "*/")
 
 
+def runs_and_entries(ctx: typer.Context) -> list[str]:
+    """Return the names of the runs, and then of the entries, the newest first."""
+    return [*runs(ctx), *entries(ctx)]
+
+
 def benches(ctx: typer.Context) -> list[str]:
     """Return the names of the benches, the newest first."""
     return _names(ctx, "benches", "*/")

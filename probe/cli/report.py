@@ -26,9 +26,11 @@ def report(
         list[str] | None,
         typer.Argument(
             metavar="RUN",
-            help="Runs: their names, the beginnings of them, or folders.",
-            show_default="the newest bench; without one, all runs on the newest run's dataset",
-            autocompletion=complete.runs,
+            help="Runs: their names, the beginnings of them, or folders. Or an entry: all runs on "
+            "it, and where there are none, its images.",
+            show_default="the newest bench; without one, all runs on the newest run's dataset; "
+            "without runs, the newest entry",
+            autocompletion=complete.runs_and_entries,
         ),
     ] = None,
     bench: Annotated[
@@ -74,10 +76,11 @@ def report(
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write one HTML file about a bench or some runs: it opens from disk and needs no network.
+    """Write one HTML file about a bench, some runs or an entry: it needs no network.
 
-    Ranks come from rows that were held out from training. Test figures stand beside them as they
-    were reported; nothing is scored again, so the ledger counts no look.
+    Of an entry without runs it shows the images: a map of the features, what an audit found, and
+    where all comes from. Ranks come from rows that were held out from training. Test figures stand
+    beside them as they were reported; nothing is scored again, so the ledger counts no look.
     """
     from probe.report.papers import write_pictures
     from probe.report.pictures import Options
@@ -90,6 +93,8 @@ def report(
     splits = tuple(one.strip() for one in split.split(",")) if split else ()
     options = Options(method=method, max_points=max_points, splits=splits)
     material = _material(folder, runs or [], bench, dataset)
+    if csv and not material.rows:
+        raise UsageError(f"--csv {csv}: {material.why} has no runs, so there are no figures")
     err = console.stderr()
     if not as_json:
         err.print(f"{material.dataset}: {material.why}", soft_wrap=True)
@@ -105,6 +110,7 @@ def report(
         "dataset": material.dataset,
         "bench": material.bench.id if material.bench else None,
         "runs": [row.run for row in material.rows if row.run],
+        "entries": list(material.entries),
         "points": page.points,
         "thumbnails": page.thumbnails,
         "notes": list(page.notes),
@@ -145,10 +151,24 @@ def _next(material: Material, cache_dir: Path) -> str:
     """Return the command that makes a bundle of the best run, or that lists the runs."""
     from probe.screen import console
 
+    if not material.rows:
+        return _next_of_images(material, cache_dir)
     best = material.leader
     if best is None or best.run is None or not all(best.weights.split("+")):
         return console.command("runs", "list", cache_dir=cache_dir)
     return console.command("bundle", best.run, cache_dir=cache_dir)
+
+
+def _next_of_images(material: Material, cache_dir: Path) -> str:
+    """Return the command that fits a head to an entry; without labels, audits or exports it."""
+    from probe.datasets.classes import has_labels
+    from probe.screen import console
+
+    ((name, joined),) = material.entries.items()
+    words: tuple[str, ...] = ("head", name)
+    if not has_labels(joined.entry.classes):
+        words = ("cache", "export", f"{name}.npz", name) if material.audits else ("audit", name)
+    return console.command(*words, cache_dir=cache_dir)
 
 
 def _material(
@@ -157,14 +177,12 @@ def _material(
     """Return what the page is about: what was named, or else what was made last."""
     from probe.bench.record import load_bench
     from probe.report.material import (
+        entry_named,
         named_runs,
         newest_bench,
-        newest_dataset,
         of_bench,
+        of_entry,
         of_runs,
-        on_other_classes,
-        read_runs,
-        without_repeats,
     )
 
     if names and bench:
@@ -173,6 +191,8 @@ def _material(
     if names:
         if dataset:
             raise UsageError("--dataset chooses within a bench; the runs named have theirs")
+        if len(names) == 1 and (entry := entry_named(cache_dir, names[0])) is not None:
+            return of_entry(cache_dir, entry, f"the entry {entry.name}")
         return of_runs(cache_dir, named_runs(names, runs), "the runs that were named")
     folder = newest_bench(cache_dir / "benches")
     if bench and bench != "newest":
@@ -183,7 +203,27 @@ def _material(
         return of_bench(cache_dir, loaded, dataset, why)
     if bench:
         raise UsageError(f"{cache_dir / 'benches'}: no bench yet; `probe bench` makes one")
+    return _of_newest(cache_dir, dataset)
+
+
+def _of_newest(cache_dir: Path, dataset: str | None) -> Material:
+    """Return all runs on the newest run's dataset, or on that of a name; else the newest entry."""
+    from probe.cache.store import Store
+    from probe.report.material import (
+        newest_dataset,
+        of_entry,
+        of_runs,
+        on_other_classes,
+        read_runs,
+        without_repeats,
+    )
+
+    runs = cache_dir / "runs"
     found = read_runs(runs)
+    store = Store(cache_dir)
+    if not found and store.files():
+        entry = store.choose(dataset)
+        return of_entry(cache_dir, entry, f"no runs yet; the entry {entry.name}")
     if not found:
         raise UsageError(f"{runs}: no runs yet; `probe head` or `probe bench` makes some")
     if dataset:

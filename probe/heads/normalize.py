@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -117,11 +118,15 @@ Rows32 = NDArray[np.float32] | NormalizedRows
 
 
 def fit_normalizer(
-    kind: Normalization, X: Features, weights: NDArray[np.float64] | None = None
+    kind: Normalization,
+    X: Features,
+    weights: NDArray[np.float64] | None = None,
+    more: Sequence[Features] = (),
 ) -> Normalizer:
     """Learn mean and scale from training rows, in one pass over blocks.
 
-    A row counts its weight, (n_rows,), or 1: a weight of 2 is a row that is there twice.
+    A row counts its weight, (n_rows,), or 1: a weight of 2 is a row that is there twice. Rows of
+    `more` count like those of `X`, without weights.
 
     A feature that never changes gets the scale 1: it becomes zero instead of infinite. What counts
     as "never" follows scikit-learn's StandardScaler, which allows for rounding.
@@ -143,7 +148,7 @@ def fit_normalizer(
     if kind != "standard":
         return Normalizer(kind=kind, mean=mean, scale=scale)
     squares, seen = np.zeros(n_features), 0.0  # sum of (x - mean)^2 over the rows seen so far
-    for start, block in blocks(X):
+    for start, block in chain(blocks(X), *map(blocks, more)):
         own = None if weights is None else weights[start : start + len(block)]
         count = len(block) if own is None else float(own.sum())
         if not count:

@@ -51,7 +51,7 @@ def _audit(audit: Audit, pictures: Pictures) -> Markup:
             ),
             _more(len(audit.near_duplicates)),
             element("h3", f"Exact copies: {len(audit.copies):,}"),
-            element("p", copies_in_words(audit.copies).capitalize() + ".") if audit.copies else "",
+            element("p", copies_in_words(audit.copies) + ".") if audit.copies else "",
             _listed([_copies(one, pictures) for one in audit.copies[:MOST_LISTED]], "gallery wide"),
             _more(len(audit.copies)),
             command_line(audit.command),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +18,13 @@ from probe.bench.record import FILE_NAME as BENCH
 from probe.bench.record import Bench, Comparison, Row
 from probe.cache.features import FeatureSet
 from probe.cache.joining import Joined, join, parse_features_name
-from probe.cache.store import Store
+from probe.cache.store import Entry, Store
 from probe.core.run_folders import RESULT
 from probe.core.short_repr import short_repr
 from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.evaluation.learning_curve import FILE_NAME as LEARNING_CURVE
 from probe.evaluation.learning_curve import LearningCurve, load_learning_curve
-from probe.evaluation.task import Task, task_by_metric
+from probe.evaluation.task import Task, task_by_metric, task_of_splits
 from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.runs.ledger import read_test_evaluations
@@ -39,7 +40,8 @@ class Material:
     Parameters
     ----------
     rows : tuple of Row
-        The leaderboard: ranked rows, best first, then the others.
+        The leaderboard: ranked rows, best first, then the others. None where the page is about an
+        entry that has no runs.
     runs : mapping of Row.id to Run
         Without runs whose folder no longer exists.
     why : str
@@ -75,7 +77,9 @@ class Material:
         """Return the metric of the ranking: that of the bench, or else of the runs."""
         if self.bench is not None:
             return self.bench.protocol.metric
-        return next((run.result.metric for run in self.runs.values()), "top1")
+        labels = [one.labels for joined in self.entries.values() for one in joined.splits.values()]
+        usual = task_of_splits(labels).metric if labels else "top1"
+        return next((run.result.metric for run in self.runs.values()), usual)
 
     @property
     def task(self) -> Task:
@@ -279,22 +283,55 @@ def of_runs(cache_dir: Path, runs: Sequence[Run], why: str) -> Material:
     return _material(cache_dir, [], made, bench=None, why=why, notes=[])
 
 
+def of_entry(cache_dir: Path, entry: Entry, why: str) -> Material:
+    """Read all runs on an entry, or where there are none, what shows its images.
+
+    Parameters
+    ----------
+    why : str
+        How the entry was chosen.
+    """
+    runs = [run for run in read_runs(cache_dir / "runs") if run.result.entry == entry.name]
+    if runs:
+        return of_runs(cache_dir, without_repeats(runs), f"all runs on {entry.name}")
+    found, notes = {entry.name: join(Store(cache_dir), entry)}, list[str]()
+    return _material(cache_dir, [], {}, found=found, bench=None, why=why, notes=notes)
+
+
+def entry_named(cache_dir: Path, name: str) -> Entry | None:
+    """Return the entry that a name means where it means no run; None where it means none.
+
+    Raises
+    ------
+    UnknownNameError
+        More than one entry is called so.
+    """
+    with suppress(UnknownNameError):
+        if (find_run(cache_dir / "runs", Path(name)) / RESULT).is_file():
+            return None
+    store = Store(cache_dir)
+    return store.choose(name) if store.close(name) else None
+
+
 def _material(
     cache_dir: Path,
     rows: Sequence[Row],
     runs: Mapping[str, Run],
     *,
+    found: dict[str, Joined] | None = None,
     bench: Bench | None,
     why: str,
     notes: list[str],
 ) -> Material:
     names = [name for row in rows for name in row.entries]
     names += [run.result.entry for run in runs.values() if not rows]
-    entries = _entries(Store(cache_dir), dict.fromkeys(names), notes)
+    entries = found or _entries(Store(cache_dir), dict.fromkeys(names), notes)
+    names += entries
     there = rows or ranked(runs.values(), entries)
+    first = there[0].dataset if there else next(iter(entries.values())).entry.dataset
     folder = cache_dir / "runs"
     return Material(
-        dataset=there[0].dataset,
+        dataset=first,
         rows=tuple(there),
         runs=runs,
         bench=bench,

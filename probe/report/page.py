@@ -12,7 +12,7 @@ from string import Template
 from probe.core.files import write_text
 from probe.core.version import __version__
 from probe.errors import ProbeError
-from probe.report import leaderboard
+from probe.report import leaderboard, overview
 from probe.report.analysis import AnyView, views_of
 from probe.report.markup import Markup, element, join, script_json
 from probe.report.material import Material
@@ -106,15 +106,21 @@ def render(material: Material, views: Views, pictures: Pictures, *, command: str
     scripts = [_closed(one) for one in (early, get_plotlyjs(), main)]
     sections = sections_of(material, views, pictures)
     notes = notes_of(material, views, pictures)
+    title = f"{material.dataset}: " + ("which features to take" if material.rows else "its images")
+    if material.rows:
+        answer = leaderboard.answer(material)
+        figures = leaderboard.key_figures(material, len(pictures.classes))
+    else:
+        answer, figures = overview.answer(material), overview.key_figures(material)
     return Template(asset("page.html")).substitute(
         policy=_policy(scripts),
-        title=element("title", f"{material.dataset}: which features to take"),
+        title=element("title", title),
         style=asset("page.css") + _sheet_rules(pictures),
         early=scripts[0],
         navigation=join([section.link() for section in sections]),
-        heading=element("h1", f"{material.dataset}: which features to take"),
-        answer=leaderboard.answer(material),
-        figures=leaderboard.key_figures(material, len(pictures.classes)),
+        heading=element("h1", title),
+        answer=answer,
+        figures=figures,
         notes=element("ul", [element("li", note) for note in notes], {"class": "notes"})
         if notes
         else "",

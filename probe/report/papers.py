@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from probe.bench.record import Row
+from probe.datasets.classes import has_labels
 from probe.errors import UsageError
 from probe.evaluation.task import task_of
 from probe.figures.canvas import (
@@ -230,7 +231,7 @@ def draw_calibration(view: SplitView | LabelView, path: Path, *, title: str) -> 
 
 
 def draw_points(one: FeatureMap, pictures: Pictures, path: Path) -> None:
-    """Draw the feature map's first two dimensions, coloured by class."""
+    """Draw the feature map's first two dimensions, coloured by class where there are labels."""
     size = 5 if len(one.coordinates) > 2000 else 14
     count, names = pictures.items.n_points, readable(pictures.classes)
     short = [shorten(name, 20) for name in names]
@@ -249,7 +250,7 @@ def draw_points(one: FeatureMap, pictures: Pictures, path: Path) -> None:
     if one.explained:
         axes.set_xlabel(f"component 1, {100 * one.explained[0]:.1f} %", color=FAINT, fontsize=9)
         axes.set_ylabel(f"component 2, {100 * one.explained[1]:.1f} %", color=FAINT, fontsize=9)
-    if len(names) <= LEGEND_UP_TO:
+    if len(names) <= LEGEND_UP_TO and has_labels(pictures.classes):
         _legend(axes)
     save(cast("Figure", axes.figure), path)
 

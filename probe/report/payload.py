@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.bench.record import Row
+from probe.datasets.classes import has_labels
 from probe.evaluation.ranking_curves import TwoCurves
 from probe.evaluation.task import task_of
 from probe.report.analysis import AnyView
@@ -53,6 +54,7 @@ def payload(material: Material, views: Views, pictures: Pictures) -> dict[str, A
     ]
     return {
         "several": not material.task.exclusive,
+        "labelled": has_labels(pictures.classes),
         "metric": material.word,
         "loss": material.metric in LOSSES,
         "classes": list(pictures.classes),
@@ -245,8 +247,12 @@ def _curves(material: Material) -> list[dict[str, Any]]:
 def _map(material: Material, one: FeatureMap) -> dict[str, Any]:
     names = {row.entries[0]: row.name for row in material.rows if len(row.entries) == 1}
     method = "t-SNE" if one.method == "tsne" else "PCA"
+    name = names.get(one.entry, one.entry)
+    if not material.rows:
+        key = material.entries[one.entry].entry.key
+        name = f"{key.backbone}/{key.layer}"
     return {
-        "label": f"{names.get(one.entry, one.entry)} · {method}",
+        "label": f"{name} · {method}",
         "method": one.method,
         "width": one.width,
         "dimensions": one.coordinates.shape[1],

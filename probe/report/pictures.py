@@ -158,7 +158,7 @@ def _columns_of(items: Items, base: Joined, rows: NDArray[np.intp]) -> dict[str,
 
 def base_entry(material: Material) -> Joined | None:
     """Return the entry of the best row whose entry is in the cache; images are read from it."""
-    names = [name for row in material.rows for name in row.entries]
+    names = [name for row in material.rows for name in row.entries] or [*material.entries]
     return next((material.entries[name] for name in names if name in material.entries), None)
 
 

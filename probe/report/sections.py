@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from probe.core.text import capital, counted
-from probe.report import evidence, galleries, leaderboard
+from probe.datasets.classes import has_labels
+from probe.report import evidence, galleries, leaderboard, overview
 from probe.report.by_column import by_column
 from probe.report.costs import cost_table
 from probe.report.markup import Markup, element, join
@@ -56,7 +57,12 @@ class Section:
 
 def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Section]:
     """Return the sections in the order of the page."""
-    found = [_leaderboard(material), _cost(material)]
+    found = []
+    if material.rows:
+        found += [_leaderboard(material), _cost(material)]
+    elif (tables := overview.images(material)) is not None:
+        why = "The images, as they were when the features were made."
+        found.append(Section(name="images", title="Images", why=why, content=tables))
     if (figures := two_classes(material)) is not None:
         found.append(_two(figures))
     if (figures := by_column(material)) is not None:
@@ -74,7 +80,8 @@ def sections_of(material: Material, views: Views, pictures: Pictures) -> list[Se
         content = galleries.audits(material.audits, pictures)
         found.append(Section(name="audit", title="Audit", why=why, content=content))
     found.append(_provenance(material))
-    found.append(_ledger(material))
+    if material.rows or material.test_evaluations:
+        found.append(_ledger(material))
     return found
 
 
@@ -179,12 +186,19 @@ def _map(pictures: Pictures, material: Material) -> Section:
         page = page.replace("<!-- label -->", LABEL_CHOICE)
         page = page.replace('<option value="class">class', '<option value="class">label')
         page = page.replace("Only class", "Only label")
+    if not has_labels(pictures.classes):
+        page = page.replace('<option value="class">class</option>\n', "")
+        page = page.replace('<label for="map-class">', '<label for="map-class" hidden>')
+    if not material.rows:
+        page = page.replace('<option value="error">error of the run</option>\n', "")
     content = Markup(page)
     return Section(name="map", title="Feature map", why=why, content=content)
 
 
 def _provenance(material: Material) -> Section:
     why = "Every figure of a run comes from its result.json, which the command shown here wrote."
+    if not material.rows:
+        why = "The command that made the features, and what they were made of."
     return Section(name="provenance", title="Provenance", why=why, content=provenance(material))
 
 

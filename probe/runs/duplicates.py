@@ -83,7 +83,7 @@ def contradictions(
     def differ(a: NDArray[np.intp], b: NDArray[np.intp]) -> NDArray[np.bool_]:
         return train.task.differ(train.y[a], train.y[b])
 
-    found = _pairs({"train": train}, differ, classes, threshold)
+    found = _pairs({"train": train}, differ, classes, threshold, _standard(train))
     if len(found) == MOST:
         log.warning("%d pairs in train are kept, the most alike; raise the threshold", MOST)
     return found
@@ -101,20 +101,26 @@ def near_pairs(
     Parameters
     ----------
     parts : mapping of split name to Part
-        Features are standardised by the rows of ``train``, or else by those of the first split;
-        see `leaks`.
+        Features are standardised by all rows, for no split is one that others know nothing of: a
+        feature that is almost constant in ``train`` alone would rule the cosines of other splits.
     pictures : mapping of split name to int, (n_images,)
         The number of each image's content: exact copies of each other are left out.
     """
     content = np.concatenate([pictures[name] for name in parts])
-    return _pairs(parts, lambda a, b: content[a] != content[b], classes, threshold)
+    first, *others = [_plain(part) for part in parts.values()]
+    normalizer = fit_normalizer("standard", first, more=others)
+    return _pairs(parts, lambda a, b: content[a] != content[b], classes, threshold, normalizer)
 
 
 Differ = Callable[[NDArray[np.intp], NDArray[np.intp]], NDArray[np.bool_]]
 
 
 def _pairs(
-    parts: Mapping[str, Part], differ: Differ, classes: Sequence[str], threshold: float
+    parts: Mapping[str, Part],
+    differ: Differ,
+    classes: Sequence[str],
+    threshold: float,
+    normalizer: Normalizer,
 ) -> list[NearDuplicate]:
     """Return the pairs of rows that differ and point almost the same way, the most alike first.
 
@@ -126,7 +132,7 @@ def _pairs(
     names = list(parts)
     starts = np.cumsum([0, *(len(parts[name]) for name in names)])
     found = _Pairs(differ, threshold)
-    _compare_all(parts, found.take)
+    _compare_all(parts, normalizer, found.take)
 
     def place(row: int) -> tuple[str, str, str]:
         number = int(np.searchsorted(starts, row, side="right")) - 1
@@ -146,7 +152,9 @@ def _pairs(
 
 
 def _compare_all(
-    parts: Mapping[str, Part], take: Callable[[int, int, int, int, Array32], None]
+    parts: Mapping[str, Part],
+    normalizer: Normalizer,
+    take: Callable[[int, int, int, int, Array32], None],
 ) -> None:
     """Compare all rows of all splits with each other, a tile at a time.
 
@@ -156,7 +164,6 @@ def _compare_all(
         Called with where the two splits begin among all rows, where the tile begins in each, and
         its cosines.
     """
-    normalizer = _standard(parts.get("train") or next(iter(parts.values())))
     rows = [_directions(part, normalizer) for part in parts.values()]
     starts = np.cumsum([0, *map(len, parts.values())]).tolist()
     for i, queries in enumerate(rows):
@@ -177,7 +184,7 @@ def near_groups(parts: Mapping[str, Part], *, threshold: float = THRESHOLD) -> G
     names = list(parts)
     starts = np.cumsum([0, *(len(parts[name]) for name in names)])
     found = _Connected(int(starts[-1]), threshold)
-    _compare_all(parts, found.take)
+    _compare_all(parts, _standard(parts["train"]), found.take)
     numbers = found.components()
     sizes = np.bincount(numbers)
     largest = int(sizes.max(initial=0))

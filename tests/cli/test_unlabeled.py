@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import tarfile
 from pathlib import Path
@@ -59,11 +60,9 @@ def truth(entry: Path, threshold: float) -> dict[tuple[str, str], float]:
         rows = np.concatenate([np.asarray(one["features"], np.float64) for one in splits])
         ids = [name.decode() for one in splits for name in one["ids"][:]]
         content = np.concatenate([one["content"][:] for one in splits])
-        train = np.asarray(splits[0]["features"], np.float64)
     rows = rows.reshape(len(rows), -1)
-    train = train.reshape(len(train), -1)
-    scale = train.std(axis=0)
-    rows = (rows - train.mean(axis=0)) / np.where(scale > 0, scale, 1)
+    scale = rows.std(axis=0)
+    rows = (rows - rows.mean(axis=0)) / np.where(scale > 0, scale, 1)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cosines = np.triu(rows @ rows.T, 1)
     return {
@@ -74,10 +73,10 @@ def truth(entry: Path, threshold: float) -> dict[tuple[str, str], float]:
 
 
 def test_duplicates_within_and_across_splits(place: Path) -> None:
-    said = probe("audit --threshold 0.8 --json", cwd=place)
+    said = probe("audit --threshold 0.5 --json", cwd=place)
     found = json.loads(said.stdout)
     (entry,) = (place / "my cache" / "features").glob("*.h5")
-    wanted = truth(entry, 0.8)
+    wanted = truth(entry, 0.5)
     planted = {("train/frog 2.jpg", "train/near.jpg"), ("train/frog 3.jpg", "test/near.jpg")}
     assert planted <= wanted.keys()
     pairs = {(one["a"], one["b"]): one["similarity"] for one in found["near_duplicates"]}
@@ -95,15 +94,15 @@ def test_duplicates_within_and_across_splits(place: Path) -> None:
 
 
 def test_an_audit_without_labels_in_words_and_in_python(place: Path) -> None:
-    printed = probe("audit --threshold 0.8", cwd=place).stdout
+    printed = probe("audit --threshold 0.5", cwd=place).stdout
     (entry,) = (place / "my cache" / "features").glob("*.h5")
-    count = len(truth(entry, 0.8))
-    assert f"{count} pairs of near-duplicates, exact copies left out (cosine from 0.8):" in printed
+    count = len(truth(entry, 0.5))
+    assert f"{count} pairs of near-duplicates, exact copies left out (cosine from 0.5):" in printed
     assert "1 image is an exact copy of others in their split; 1 test image is in train" in printed
     assert "none is doubted: the images have no labels" in printed
     assert printed.splitlines()[-1].startswith(f"next  probe report {entry.stem}")
     assert "unlabeled" not in printed
-    found = package.audit(entry.stem, threshold=0.8, cache_dir=place / "my cache", quiet=True)
+    found = package.audit(entry.stem, threshold=0.5, cache_dir=place / "my cache", quiet=True)
     assert len(found.near_duplicates) == count
     assert "0 doubtful labels (none looked for)" in repr(found)
     assert found.record.undoubted == "the images have no labels"
@@ -150,6 +149,54 @@ def test_extract_says_what_can_be_done(place: Path) -> None:
     ]  # fmt: skip
     assert "train 38, val 12, test 14 images, no labels" in said.stderr
     assert "the images have no labels, so no head can be fitted" in said.stdout
+
+
+def test_a_report_of_an_entry_without_runs(place: Path) -> None:
+    (entry,) = (place / "my cache" / "features").glob("*.h5")
+    made = [
+        json.loads(probe("report --json --out", out, *named, cwd=place).stdout)
+        for out, named in (("a b.html", ()), ("named.html", ("my photos",)), ("c.html", ("my_ph",)))
+    ]
+    for one in made:
+        assert (one["runs"], one["entries"]) == ([], [entry.stem])
+        assert (one["points"], one["thumbnails"], one["notes"]) == (64, 64, [])
+    text = (place / "a b.html").read_text(encoding="utf-8")
+    assert "my photos: its images</h1>" in text
+    assert "As the images have no labels, no head can be fitted to them" in text
+    assert 'href="#map"' in text
+    for section in ("leaderboard", "cost", "runs", "ledger"):
+        assert f'id="{section}"' not in text
+    found = re.search(r'id="data">(.*?)</script>', text, re.DOTALL)
+    assert found is not None
+    data = json.loads(found[1])
+    assert data["labelled"] is False
+    assert data["items"]["points"] == 64
+    assert len(data["maps"]) == 1
+    said = probe("report --csv x.csv", cwd=place, code=2)
+    assert "has no runs, so there are no figures" in said.stderr.splitlines()[-1]
+    assert not (place / "x.csv").exists()
+    said = probe("report nothing", cwd=place, code=2)
+    assert said.stderr.startswith("probe: nothing: no such folder, and no such run")
+
+
+def test_an_entry_without_labels_is_no_part_of_a_report_of_runs(
+    digits_cache: Path, digits_run: Path, tmp_path: Path
+) -> None:
+    cache = Path(shutil.copytree(digits_cache, tmp_path / "my cache"))
+    (tmp_path / "loose").mkdir()
+    for number in range(4):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 40, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "loose" / f"{number}.png")
+    digits = next((cache / "features").glob("*.h5")).stem
+    probe("extract --backbone efficientnet_lite0 --size 32 --dataset loose", cwd=tmp_path)
+    one = json.loads(probe("report --json", cwd=tmp_path).stdout)
+    assert (one["dataset"], one["entries"]) == ("digits", [digits])
+    assert digits_run.name in one["runs"]
+    named = json.loads(probe("report --json", digits, cwd=tmp_path).stdout)
+    assert (named["runs"], named["entries"]) == (one["runs"], one["entries"])
+    # the dataset's folder lies here, and is no run
+    one = json.loads(probe("report loose --json", cwd=tmp_path).stdout)
+    assert (one["dataset"], one["runs"], one["thumbnails"]) == ("loose", [], 4)
 
 
 def test_a_labelled_audit_whose_folds_cannot_be_made_still_finds_duplicates(

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from probe.audit.record import Audit, save_audit
+from probe.cache.joining import Joined
+from probe.cache.store import Store
+from probe.datasets.copies import Copies
+from probe.report.material import of_entry
+from probe.report.page import write_page
+from probe.report.pictures import Options, make_pictures
 from tests.report.test_page import build
-from tests.report.world import CLASSES, make_several, make_world
-from tests.several import LABELS
+from tests.report.world import (
+    CLASSES,
+    SITES,
+    make_entry,
+    make_images,
+    make_several,
+    make_world,
+)
+from tests.several import LABELS, make_list
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -245,3 +259,78 @@ def test_labels_are_drawn_listed_and_shown(browser: Any, tmp_path: Path) -> None
             assert any(f"with {LABELS[int(chosen)]}" in one for one in opened.evaluate(names))
         opened.select_option("#map-by", "error")
         assert any("all labels right" in one for one in opened.evaluate(names))
+
+
+NAMES = "document.getElementById('map-plot').data.map((one) => one.name ?? '')"
+COLOURS = "[...document.querySelectorAll('#map-by option')].map((one) => one.textContent)"
+
+
+def audit_entry(cache: Path, joined: Joined) -> None:
+    """Write what an audit says of two copies among images without labels."""
+    folder = cache / "runs" / "20260101-000000-001"
+    folder.mkdir(parents=True)
+    ids = tuple(joined.splits["train"].ids[:2])
+    copies = Copies(ids=ids, splits=("train",) * 2, labels=("unlabeled",) * 2)
+    audit = Audit(
+        entry=joined.entry.name, dataset=joined.entry.dataset, command="probe audit", created="now",
+        threshold=0.9, n_train=24, n_test=0, copies=(copies,), every_pair=True,
+        undoubted="the images have no labels",
+    )  # fmt: skip
+    save_audit(folder, audit)
+
+
+def page_of_entry(browser: Any, cache: Path, out: Path) -> AbstractContextManager[Any]:
+    """Open the page about the only entry of a cache folder, which has no runs."""
+    material = of_entry(cache, Store(cache).choose(None), "an entry")
+    pictures = make_pictures(material, {}, Options(), cache_dir=cache, advance=lambda *_: None)
+    page = write_page(out, material, {}, pictures, command="probe report <x>")
+    assert page.notes == ()
+    return opened_page(browser, page.path.as_uri())
+
+
+def test_images_without_labels_are_coloured_by_columns(browser: Any, tmp_path: Path) -> None:
+    make_images(tmp_path, splits=["train"], classes=["<b>loose"], per_class=24)
+    joined = make_entry(tmp_path / "cache", tmp_path / "train" / "<b>loose", columns=True)
+    audit_entry(tmp_path / "cache", joined)
+    with page_of_entry(browser, tmp_path / "cache", tmp_path / "page.html") as opened:
+        assert "As the images have no labels" in opened.locator("p.lead").inner_text()
+        headings = opened.locator("h2").all_text_contents()
+        assert headings == ["Images", "Feature map", "Audit", "Provenance"]
+        assert opened.evaluate(COLOURS) == ["split", "<b>site", "age"]
+        assert not opened.locator("#map-class").is_visible()
+        opened.select_option("#map-by", label="<b>site")
+        assert len([one for one in opened.evaluate(NAMES) if one]) == len(SITES)
+        point_at_the_map(opened)
+        opened.locator("#map-plot").focus()
+        opened.keyboard.press("ArrowRight")
+        opened.keyboard.press("Enter")
+        said = opened.locator("#chosen").inner_text()
+        assert opened.locator("#neighbours li").count() > 0
+        assert "<b>site" in said
+        assert any(site in said for site in (*filter(None, SITES), "unknown"))
+        assert "unlabeled" not in opened.locator("body").inner_text()
+        assert "1 exact copy" in opened.locator("dl.key").inner_text()
+        assert opened.locator("#audit .thumb:not(.none)").count() == 2
+
+
+def test_the_page_of_an_entry_without_runs(browser: Any, tmp_path: Path) -> None:
+    make_entry(tmp_path / "cache", make_images(tmp_path / "images"))
+    with page_of_entry(browser, tmp_path / "cache", tmp_path / "page.html") as opened:
+        headings = opened.locator("h2").all_text_contents()
+        assert headings == ["Images", "Feature map", "Provenance"]
+        rows = opened.locator("#images tbody tr")
+        assert sorted(rows.locator("td:first-child").all_text_contents()) == sorted(CLASSES)
+        assert set(rows.locator("td:nth-child(2)").all_text_contents()) == {"12"}
+        assert opened.evaluate(COLOURS) == ["class", "split"]
+        assert len([one for one in opened.evaluate(NAMES) if one]) == len(CLASSES)
+        opened.select_option("#map-by", "split")
+        assert opened.evaluate(NAMES)[:2] == ["train (60)", "test (60)"]
+
+
+def test_the_page_of_an_entry_of_several_labels_without_runs(browser: Any, tmp_path: Path) -> None:
+    make_entry(tmp_path / "cache", make_list(tmp_path / "<b>data"))
+    with page_of_entry(browser, tmp_path / "cache", tmp_path / "page.html") as opened:
+        rows = opened.locator("#images tbody tr")
+        assert sorted(rows.locator("td:first-child").all_text_contents()) == list(LABELS)
+        opened.select_option("#map-label", "1")
+        assert any(f"with {LABELS[1]}" in one for one in opened.evaluate(NAMES))

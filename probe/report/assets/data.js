@@ -90,7 +90,15 @@ const bit = (bits, item, label) => Boolean(bits[item * ROW_BYTES + (label >> 3)]
 const bitNames = (bits, item) => DATA.classes.filter((_, label) => bit(bits, item, label)).join(", ") || "no label";
 const hasLabel = (item, label) => (DATA.several ? bit(ITEMS.labels, item, label) : ITEMS.label[item] === label);
 
+// In words for people who do not see the picture.
+function describe(item) {
+  return DATA.labelled ? `${ITEMS.ids[item]}, ${labelText(item)}` : ITEMS.ids[item];
+}
+
 function labelText(item) {
+  if (!DATA.labelled) {
+    return "";
+  }
   if (!DATA.several) {
     return className(ITEMS.label[item]);
   }

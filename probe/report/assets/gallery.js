@@ -18,10 +18,6 @@ function picture(item, run) {
   return make("button", { type: "button", "data-item": item }, thumbnail(item, 96, describe(item)), text);
 }
 
-function describe(item) {
-  return `${ITEMS.ids[item]}, ${labelText(item)}`;
-}
-
 function drawWorst(run, split) {
   const note = split.worst.length ? [] : [make("p", { class: "note" }, "Nothing was wrong.")];
   byId("worst").replaceChildren(gallery(split.worst, run), ...note);
@@ -34,7 +30,11 @@ function choose(item) {
   const map = DATA.maps[Number(byId("map-of")?.value ?? 0)];
   const close = make("button", { type: "button", class: "close", "aria-label": "Close" }, "✕");
   close.addEventListener("click", closePanel);
-  const facts = [[DATA.several ? "labels" : "class", labelText(item)], ["split", DATA.splits[ITEMS.part[item]]]];
+  const facts = DATA.labelled ? [[DATA.several ? "labels" : "class", labelText(item)]] : [];
+  facts.push(["split", DATA.splits[ITEMS.part[item]]]);
+  for (const column of ITEMS.about) {
+    facts.push([column.name, column.values[column.codes[item]] ?? "unknown"]);
+  }
   const said = DATA.runs.map((run) => [run.label, verdict(run, item)]).filter(([, one]) => one);
   if (said.length) {
     facts.push(["right", `${said.filter(([, one]) => one.right).length} of ${said.length} runs`]);

@@ -82,7 +82,7 @@ function groupsByError(items) {
 }
 
 function groupsBySplit(items) {
-  const names = ["trained on", "validation", "test"];
+  const names = [DATA.runs.length ? "trained on" : "train", "validation", "test"];
   const groups = names.map((name, i) => ({ name, colour: colour([3, 0, 4][i]), symbol: SYMBOLS[i], items: [] }));
   for (const item of items) {
     groups[ITEMS.part[item]].items.push(item);
@@ -226,7 +226,7 @@ function showTip(item, where) {
   }
   const tip = byId("tip");
   const said = mapRun() ? verdict(mapRun(), item) : null;
-  const words = [make("p", {}, labelText(item))];
+  const words = DATA.labelled ? [make("p", {}, labelText(item))] : [];
   if (said) {
     words.push(make("p", { class: said.right ? "right" : "wrong" }, `${said.right ? "✓" : "✗"} ${said.text}`));
   }
@@ -274,6 +274,7 @@ function startMap() {
   const axes = () => fill(byId("map-axes"), map().dimensions === 3 ? ["1 and 2", "1 and 3", "2 and 3"] : ["both"]);
   axes();
   byId("map-by").append(...ITEMS.about.map((column, i) => make("option", { value: i }, column.name)));
+  byId("map-by").closest("label").hidden = byId("map-by").options.length < 2;
   byId("class-names").append(...DATA.classes.map((name) => make("option", { value: name })));
   byId("map-of").addEventListener("change", axes);
   if (DATA.several) {
