@@ -39,6 +39,7 @@ READERS: Mapping[str, Callable[[Path], Cells]] = {
     ".parquet": read_parquet_list, ".pq": read_parquet_list,
 }  # fmt: skip
 LABEL, LABELS = "label", "labels"
+_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}  # pandas has all of them
 _SCORES = 10  # different fractions, from which on they may be no classes
 _MANY_SCORES = 50
 
@@ -275,7 +276,7 @@ def _columns(
             f"{cells.place}: column {nameless + 1} has no name; without `label` or `labels` every "
             "other column is a class (pandas writes no numbers of rows with index=False)"
         )
-    if by_class and cells.rows and not any({*cells.column(n)} <= {"0", "1"} for n in left):
+    if by_class and cells.rows and not any(_are_flags(cells.column(n)) for n in left):
         raise _no_label(cells, left)
     columns = Columns(
         label=label, labels=labels, flags=left if by_class else (), unused=() if by_class else left
@@ -399,13 +400,16 @@ def _matrix(several: Sequence[set[str]], classes: Sequence[str]) -> NDArray[np.u
     return matrix
 
 
+def _are_flags(texts: Sequence[str]) -> bool:
+    return {text.lower() for text in set(texts)} <= _FLAGS.keys()
+
+
 def _flags(cells: Cells, flags: Sequence[int]) -> NDArray[np.uint8]:
     """Return the columns of 0s and 1s, (n_images, n_classes)."""
     matrix = np.zeros((len(cells), len(flags)), np.uint8)
-    values = {"0": 0, "1": 1}
     for place, column in enumerate(flags):
         for row, cell in enumerate(cells.column(column)):
-            value = values.get(cell)
+            value = _FLAGS.get(cell.lower())
             if value is None:
                 raise DataError(
                     f"{cells.at(row)}, column {cells.names[column]!r}: {cell!r:.40} is not 0 or 1; "

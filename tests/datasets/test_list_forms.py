@@ -474,6 +474,21 @@ def test_lists_of_a_split_in_shards_and_with_options(rows: list[list[str]], tmp_
     assert {split: len(one) for split, one in dataset.splits.items()} == {"train": 7, "test": 1}
 
 
+@pytest.mark.parametrize("yes_no", ["1 0", "True False", "1.0 0.0", "TRUE FALSE"])
+def test_a_column_a_class_as_pandas_and_spreadsheets_write_it(
+    rows: list[list[str]], tmp_path: Path, yes_no: str
+) -> None:
+    """`get_dummies` gives booleans, and a missing value makes floats of them."""
+    yes, no = yes_no.split()
+    lines = [",".join(yes if row[1] == name else no for name in CLASSES) for row in rows]
+    text = "".join(f"{row[0]},{line}\n" for row, line in zip(rows, lines, strict=True))
+    (tmp_path / "a folder" / "x.csv").write_text(f"path,{','.join(CLASSES)}\n{text}")
+    dataset = read(tmp_path, "x.csv")
+    assert dataset.classes == CLASSES
+    labels = dataset.splits["train"].labels
+    assert labels.tolist() == [[int(row[1] == name) for name in CLASSES] for row in rows]
+
+
 def test_a_name_of_two_lines_is_one(rows: list[list[str]], tmp_path: Path) -> None:
     """As spreadsheets write headers; no message has two lines of them."""
     text = 'path,label,"patient\n  id","pu\x1bpil"\n'
