@@ -107,7 +107,7 @@ def show_dataset(
         progress=console.download_bar,
     )
     if not as_json:
-        datasets.show_counts(datasets.look_at(found, read="names", workers=threads))
+        datasets.show_counts(datasets.look_at(found, read="names", workers=threads), dataset)
     survey = datasets.look_at(found, read=read, workers=threads)
     if sheet is not None:
         datasets.draw_sheet(found, sheet)

@@ -49,8 +49,14 @@ def look_at(dataset: Dataset, *, read: Read, workers: int) -> Survey:
         )
 
 
-def show_counts(found: Survey) -> None:
-    """Print the classes and how many images each split has of them."""
+def show_counts(found: Survey, asked: str) -> None:
+    """Print the classes and how many images each split has of them.
+
+    Parameters
+    ----------
+    asked : str
+        What the user typed: of a name of the catalog more is known.
+    """
     out = console.stdout()
     facts = {
         "dataset": found.name,
@@ -62,6 +68,8 @@ def show_counts(found: Survey) -> None:
         facts["labels"] = NO_LABELS
     if found.numbering:
         facts["classes"] = found.numbering
+    if asked in DATASETS:
+        facts |= _known_of(DATASETS[asked])
     console.facts(out, facts)
     show_table(found)
 
@@ -221,16 +229,17 @@ def show_fetched(spec: DatasetSpec, found: Dataset) -> None:
         "dataset": spec.title,
         "images": f"{counts}; {len(found.classes):,} classes",
         "root": console.place(found.root) if found.root else f"in the package {spec.package}",
-        "licence": spec.licence,
-        "cite": spec.citation,
-        "homepage": spec.homepage,
+        **_known_of(spec),
     }
-    if spec.figure is not None:
-        facts["reached"] = str(spec.figure)
     if set(spec.splits) == {"train"}:
         facts["splits"] = f"it has none; `{console.command('dataset', 'split', spec.name)}`"
     facts["next"] = f"--dataset {spec.name}"
     console.facts(console.stdout(), facts)
+
+
+def _known_of(spec: DatasetSpec) -> dict[str, str]:
+    facts = {"licence": spec.licence, "cite": spec.citation, "homepage": spec.homepage}
+    return facts | ({} if spec.figure is None else {"reached": str(spec.figure)})
 
 
 def remove_split(

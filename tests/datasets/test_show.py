@@ -43,6 +43,16 @@ def test_show_counts_measures_and_names_leaks(pictures: Path, tmp_path: Path) ->
     assert "Traceback" not in done.stderr
 
 
+def test_what_is_known_of_a_name_is_not_said_of_a_folder_called_so(
+    make_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder("a/1.png", "b/2.png", root="digits")
+    monkeypatch.chdir(tmp_path)
+    command = ("dataset", "show", "--read", "names", "--cache-dir", tmp_path / "cache")
+    assert "licence" not in invoke(*command, "./digits").stdout
+    assert "licence   CC-BY-4.0" in invoke(*command, "digits").stdout
+
+
 def test_json_is_what_python_gets(pictures: Path, tmp_path: Path) -> None:
     told = probe_json(
         "dataset", "show", pictures, "--read", "pixels", "--cache-dir", tmp_path / "cache"
