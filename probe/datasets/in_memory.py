@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import make_folder, write_text
 from probe.core.text import counted
-from probe.datasets.cells import BAR, IMAGE_COLUMNS
+from probe.datasets.cells import BAR, IMAGE_COLUMNS, image_columns
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
 from probe.datasets.image_inputs import ImageSources, list_images
 from probe.datasets.spec import SPLITS, Dataset, Split
@@ -243,7 +243,7 @@ def _cells(frame: Any) -> list[list[str]]:
     """Return a frame's cells as text, the names of its columns first; paths made absolute."""
     columns = [str(name) for name in frame.columns]
     lower = [name.strip().lower() for name in columns]
-    paths = [place for place, name in enumerate(lower) if name in IMAGE_COLUMNS]
+    paths = image_columns(columns)
     if len(paths) != 1:
         raise DataError(
             f"the frame's columns are {', '.join(columns) or 'none'}; one of them has to be called "
@@ -297,7 +297,7 @@ def _as_list(images: Mapping[str, list[Any]], targets: Mapping[str, Labels]) -> 
 def _written(rows: list[list[str]], cache_dir: Path, name: str) -> str:
     """Write a list of images to the state folder, by its content, and return its path."""
     first: dict[str, int] = {}
-    place = next(k for k, column in enumerate(rows[0]) if column.strip().lower() in IMAGE_COLUMNS)
+    place = image_columns(rows[0])[0]
     for row, cells in enumerate(rows[1:]):
         if (before := first.setdefault(cells[place], row)) != row:
             raise DataError(f"images {before} and {row} are the same file, {cells[place]}")

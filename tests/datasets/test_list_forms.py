@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, arrow_cells, load_dataset
+from probe.datasets.in_memory import given_dataset
 from probe.datasets.table import read_table
 from probe.errors import DataError, ProbeError, UsageError
 
@@ -520,3 +521,21 @@ def test_any_text_is_a_list_or_one_clear_line(
         said = str(error)
     assert "\n" not in said
     assert found is None or len(found.paths) == len(found.labels) == len(found.rows) > 0
+
+
+def test_a_frame_has_the_columns_and_options_of_a_list(
+    rows: list[list[str]], tmp_path: Path
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {
+            "file_name": [str(tmp_path / "a folder" / row[0]) for row in rows],
+            "kind": [row[1] for row in rows], "age": np.arange(9) / 3,
+        }
+    )  # fmt: skip
+    place = given_dataset(frame, cache_dir=tmp_path / "cache")
+    assert isinstance(place, str)
+    reading = ReadOptions(label="kind", where="age < 2")
+    dataset = load_dataset(place, cache_dir=tmp_path / "cache", reading=reading)
+    assert dataset.classes == ("airplane", "bird")
+    assert list(dataset.splits["train"].ids) == frame["file_name"][:6].tolist()
