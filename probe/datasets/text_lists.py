@@ -25,7 +25,7 @@ IGNORED = ("", "-")  # names in --columns
 _CALLED = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "blanks", BLANKS: "blanks"}
 _TRIED = 20  # lines that show what separates the cells
 _LOOKED_AT = 1 << 20  # characters in which these are
-_NAMES = "name the columns, for example --columns path,label"
+_NAMES = "name the columns: --columns path,label, or --columns path --unlabeled for paths alone"
 
 
 @dataclass(frozen=True, kw_only=True)
