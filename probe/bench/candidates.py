@@ -27,7 +27,9 @@ from pathlib import Path
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.foreign import ENDING
 from probe.backbones.spec import BackboneSpec
+from probe.core.urls import is_url, name_of, public, text_of
 from probe.datasets import DATASETS
+from probe.datasets.formats import is_dataset_file
 from probe.errors import UsageError
 from probe.preprocess.spec import RESIZES
 from probe.weights import is_network, network_name
@@ -261,10 +263,20 @@ def dataset_labels(texts: Sequence[str]) -> list[str]:
 
     Two of one name keep their paths.
     """
-    paths = [Path(text).resolve() for text in texts]
-    own = [path.name if path.is_dir() else path.stem for path in paths]
-    short = [text if text in DATASETS else name for text, name in zip(texts, own, strict=True)]
-    return [one if short.count(one) == 1 else text for one, text in zip(short, texts, strict=True)]
+    short = [text if text in DATASETS else _own_name(text) for text in texts]
+    return [
+        one if short.count(one) == 1 else public(text)
+        for one, text in zip(short, texts, strict=True)
+    ]
+
+
+def _own_name(text: str) -> str:
+    """Return the name of a dataset's folder, or of its file without the ending."""
+    if is_url(text):
+        name = name_of(text)
+        return Path(name).stem if is_dataset_file(Path(name)) else name
+    path = Path(text_of(text)).resolve()
+    return path.name if path.is_dir() else path.stem
 
 
 def feature_name(

@@ -14,7 +14,7 @@ from probe.cache.unfinished import discard_unfinished, list_unfinished
 from probe.core.files import discard, is_free
 from probe.core.run_folders import NAMED, RESULT
 
-FEATURES, DATASETS = "features", "datasets"
+FEATURES, DATASETS, REMOTE = "features", "datasets", "remote"
 UNFINISHED = ".unfinished"  # ending of unfinished folders of bundles and downloads
 SECONDS_A_DAY = 86400.0
 
@@ -123,7 +123,7 @@ def _left_behind(folder: Path) -> list[Removal]:
     """Return the temporary files and folders in a state folder that no living process holds."""
     found = []
     for place in _inside(folder, 1):
-        depth = {FEATURES: 0, DATASETS: 2}.get(place.name, 3)  # images may be millions
+        depth = {FEATURES: 0, DATASETS: 2, REMOTE: 0}.get(place.name, 3)  # images may be millions
         for one in _inside(Path(place), depth) if place.is_dir(follow_symlinks=False) else ():
             if not one.name.startswith("."):
                 continue
@@ -142,7 +142,8 @@ def _broken_off(folder: Path, before: float) -> list[Removal]:
     """
     found = [
         Path(one)
-        for one in (*_inside(folder / "weights", 1), *_inside(folder / DATASETS, 2))
+        for one in (*_inside(folder / "weights", 1), *_inside(folder / DATASETS, 2),
+                    *_inside(folder / REMOTE / ".parts", 1))
         if one.name.startswith(".") and one.name.endswith(".part")
         and one.is_file(follow_symlinks=False)
     ]  # fmt: skip

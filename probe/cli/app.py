@@ -19,6 +19,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from probe.cli.commands import VERBOSE, LazyGroup, be_verbose
+from probe.core.urls import hide
 from probe.core.version import __version__
 from probe.errors import ProbeError, UsageError
 
@@ -140,7 +141,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # here, where a full disk can still be told
     except ProbeError as error:
-        sys.stderr.write(f"probe: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"probe: {hide(' '.join(str(error).split()))}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("probe: interrupted\n")

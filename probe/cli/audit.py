@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +9,7 @@ import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, Entry, Group, MaxMemory, Seed, cache_folder
+from probe.core.urls import typed_command
 
 if TYPE_CHECKING:
     from probe.audit.record import Audit
@@ -61,7 +60,7 @@ def audit(
     target, found = audit_shown(
         entry, folder, threshold=threshold, folds=folds, C=c,
         run=None if run is None else Path(run), group=group or (), max_memory=max_memory,
-        seed=seed, out=out, command="probe " + shlex.join(sys.argv[1:]),
+        seed=seed, out=out, command=typed_command(),
     )  # fmt: skip
     if as_json:
         console.print_json({"folder": str(target), **found.to_dict()})

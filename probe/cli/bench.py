@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from typing import Annotated
 
 import typer
@@ -26,6 +24,7 @@ from probe.cli.pass_options import (
 )
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
+from probe.core.urls import typed_command
 
 Backbones = Annotated[
     list[str],
@@ -177,9 +176,7 @@ def bench(
         engine=engine, device=device, dtype=dtype,
     )  # fmt: skip
     with interruptible():
-        request, plan = plan_shown(
-            options, cache_folder(cache_dir), "probe " + shlex.join(sys.argv[1:])
-        )
+        request, plan = plan_shown(options, cache_folder(cache_dir), typed_command())
         if not dry_run:
             folder, made = run_shown(request, plan)
     if dry_run:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from probe.cli.extract import interruptible
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.core.options import default_workers
 from probe.core.text import counted
+from probe.core.urls import is_url, typed_command
 from probe.errors import DataError
 
 if TYPE_CHECKING:
@@ -36,7 +35,9 @@ Name = Annotated[
 MovedDataset = Annotated[
     Path | None,
     typer.Option(
-        "--dataset-root", help="Where the images lie now.", show_default="where the entry says"
+        "--dataset-root",
+        help="Where the images lie now, a path or URL.",
+        show_default="where the entry says",
     ),
 ]
 MovedWeights = Annotated[
@@ -237,7 +238,7 @@ def reopen(
         entry.key, entry.provenance, cache_dir=folder, dataset_root=dataset_root, weights=weights
     )
     place = request.dataset
-    if place not in DATASETS and not os.path.exists(place):
+    if place not in DATASETS and not is_url(place) and not os.path.exists(place):
         raise DataError(f"{place}: no images there; say where they are now by --dataset-root")
     request = replace(
         request,
@@ -246,6 +247,6 @@ def reopen(
         workers=workers or default_workers(),
         engine=engine,
         device=device,
-        command="probe " + shlex.join(sys.argv[1:]),
+        command=typed_command(),
     )
     return entry, prepare(with_recorded_name(request, entry.key))

@@ -83,6 +83,9 @@ def index(
         skip_bad=skip_bad,
         workers=workers or default_workers(),
     )
+    if found.url is not None:  # its images are packed next
+        for each in found.splits.values():
+            each.images.content()
     prefix = records.prefix_of(dataset, out)
     lists = records.index_shown(
         found, prefix, ratios,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from probe.cli.predict import (
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.text import counted
+from probe.core.urls import typed_command
 
 if TYPE_CHECKING:
     from probe.predict.evaluate import Evaluation
@@ -95,7 +95,7 @@ def evaluate(
         loaded, found, folder, split=split, group=group or (), tta=tta,
         combine=combine, weighting=weighting, positive=positive,
         workers=workers or default_workers(), name=str(bundle),
-        command="probe " + shlex.join(sys.argv[1:]),
+        command=typed_command(),
     )  # fmt: skip
     if csv is not None:
         outcome.to_csv(csv)

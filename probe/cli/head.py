@@ -6,8 +6,6 @@ Its options are its own, and those that the heads of the catalog declare.
 from __future__ import annotations
 
 import inspect
-import shlex
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import copy
@@ -29,6 +27,7 @@ from probe.cli.options import (
     Seed,
     cache_folder,
 )
+from probe.core.urls import typed_command
 from probe.heads.catalog import HEADS, names_that, owners
 from probe.heads.spec import Option, PowersOfTen
 
@@ -294,7 +293,7 @@ def head(
         refit=refit, ensemble=ensemble, jobs=jobs, max_memory=max_memory,
         learning_curve=learning_curve, draws=draws, metric=metric, sample_weight=sample_weight,
         positive=positive, recall=recall, cost=cost, seed=seed,
-        command="probe " + shlex.join(sys.argv[1:]),
+        command=typed_command(),
     )  # fmt: skip
     folder = cache_folder(cache_dir)
     store = Store(folder)

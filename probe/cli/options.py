@@ -26,13 +26,17 @@ DatasetName = Annotated[
     str,
     typer.Option(
         "--dataset", "-d", autocompletion=complete.datasets,
-        help="A name (`probe dataset list`), a folder of class folders, or a .csv or .tsv list of "
-        "images and labels.",
+        help="A name (`probe dataset list`), or a path or URL: a folder of class folders, a list "
+        "of images and labels, an archive, or any other form of docs/datasets.md.",
     ),
 ]  # fmt: skip
 DatasetRoot = Annotated[
     Path | None,
-    typer.Option(help="Where a named dataset's files lie.", show_default="CACHE/datasets/NAME"),
+    typer.Option(
+        help="Where a named dataset's files lie; the folder or URL that a list's paths are "
+        "relative to.",
+        show_default="CACHE/datasets/NAME; the list's own",
+    ),
 ]
 Group = Annotated[
     list[str] | None,

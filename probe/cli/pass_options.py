@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import shlex
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +16,7 @@ from probe.cli import complete
 from probe.cli.options import CacheDir, DatasetName, DatasetRoot, Seed, cache_folder
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
+from probe.core.urls import typed_command
 from probe.preprocess.spec import Resize
 
 if TYPE_CHECKING:
@@ -148,7 +147,7 @@ Strict = Annotated[
     typer.Option(
         "--strict",
         help="Hash all images again, whatever their sizes and times say of them: a write through a "
-        "memory map may change neither (on tmpfs it never does).",
+        "memory map may change neither (on tmpfs it never does). Fetch those of a URL again.",
     ),
 ]
 
@@ -193,9 +192,7 @@ class PassOptions:
         from probe.extraction.request import Request
 
         given = {one.name: getattr(self, one.name) for one in fields(self)}
-        return Request.of(
-            **given | {"cache_dir": self.folder}, command="probe " + shlex.join(sys.argv[1:])
-        )
+        return Request.of(**given | {"cache_dir": self.folder}, command=typed_command())
 
 
 def takes_pass_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -5,7 +5,6 @@ Shown are the start, the epochs as they come, and what was gained.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import typer
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
 from probe.core.options import default_workers
+from probe.core.urls import typed_command
 from probe.errors import UsageError
 from probe.finetune.options import BatchNorm, OptimizerName, Sampling, ScheduleName, Start
 
@@ -371,7 +371,7 @@ def promote(
         chosen, options, dataset_root=dataset_root, weights=weights,
         sampling_weights=sampling_weights, compare=compare, tensorboard=tensorboard, group=group,
         max_memory=max_memory,
-        command="probe " + shlex.join(sys.argv[1:]),
+        command=typed_command(),
     )  # fmt: skip
     source = open_source(chosen, asked.places(folder))
     if show_batch is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ import typer
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.core.text import counted
+from probe.core.urls import typed_command
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +98,7 @@ def report(
     if not as_json:
         err.print(f"{material.dataset}: {material.why}", soft_wrap=True)
     page, material, views, pictures = write_report(
-        material, out, options, cache_dir=folder, command="probe " + shlex.join(sys.argv[1:])
+        material, out, options, cache_dir=folder, command=typed_command()
     )
     pieces = write_pictures(png, material, views, pictures) if png else []
     if csv:

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
+from probe.core.urls import hide
 from probe.errors import UsageError
 
 P = ParamSpec("P")
@@ -145,7 +146,7 @@ def _described(name: str, bound: inspect.BoundArguments) -> Call:
             said.append(f"{each}={_short(value)}")
         else:
             said.append(_short(value))
-    return Call(text=f"probe.{name}({', '.join(said)})", given=tuple(bound.arguments))
+    return Call(text=hide(f"probe.{name}({', '.join(said)})"), given=tuple(bound.arguments))
 
 
 def _short(value: Any) -> str:

@@ -39,11 +39,10 @@ from probe.datasets.image_files import (
 from probe.datasets.json_lines import object_cells, parse_object
 from probe.datasets.layout import (
     DECLARED,
-    ByClass,
     NamesTree,
     class_folders,
     join,
-    labelled,
+    labelled_by,
     unlabeled_folders,
 )
 from probe.datasets.loading import Loading
@@ -268,17 +267,10 @@ def _class_folders(place: Path, archives: Sequence[_Archive], loading: Loading) 
     }
     tree = NamesTree(str(place), where, declared)
     parts = unlabeled_folders(tree) if loading.options.unlabeled else class_folders(tree)
-    listed: dict[str, ByClass] = {}
-    folders: dict[tuple[str, str], str] = {}
-    for part in parts:
-        found = listed.setdefault(part.split, {}).setdefault(part.name, [])
-        found += tree.images_of(part)
-        folders.setdefault((part.split, part.name), part.folder)
     images = _images(archives, loading)
-    return labelled(
-        str(place),
-        listed,
-        folders,
+    return labelled_by(
+        tree,
+        parts,
         lambda ids: images([where[one] for one in ids]),
         name=name_of(place),
         base=place,

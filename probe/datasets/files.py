@@ -107,14 +107,20 @@ class FileImages:
         """Return where one image's file lies."""
         return os.path.join(self._root, self._ids[row_number(row, len(self))])
 
+    def address(self, row: int) -> str:
+        """Return the path or the URL of one image's file, as a list may name it."""
+        return self.path(row)
+
     def take(self, rows: NDArray[np.intp]) -> FileImages:
         """Return the images of those rows, in that order."""
         rows = row_numbers(rows, len(self))
-        ids = taken_texts(self._ids, rows)
-        taken = FileImages(self._root, ids, self._memo, self._workers)
+        taken = self._of(taken_texts(self._ids, rows))
         taken._content = None if self._content is None else self._content[rows]
         taken.notes = self.notes
         return taken
+
+    def _of(self, ids: Sequence[str]) -> FileImages:
+        return FileImages(self._root, ids, self._memo, self._workers)
 
     def unreadable(self) -> dict[int, str]:
         """Decode every image that no earlier run decoded; return the error of each bad row."""

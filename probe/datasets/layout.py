@@ -190,6 +190,29 @@ def labelled(
     )
 
 
+def labelled_by(
+    tree: NamesTree,
+    parts: Sequence[ClassFolder],
+    images: Callable[[Sequence[str]], Images],
+    *,
+    name: str,
+    base: Path | None,
+    skip_bad: bool,
+    skipped: Sequence[BadImage] = (),
+) -> Dataset:
+    """Return the dataset of class folders in a tree of names; see `labelled`."""
+    listed: dict[str, ByClass] = {}
+    folders: dict[tuple[str, str], str] = {}
+    for part in parts:
+        found = listed.setdefault(part.split, {}).setdefault(part.name, [])
+        found += tree.images_of(part)
+        folders.setdefault((part.split, part.name), part.folder)
+    return labelled(
+        tree.root, listed, folders, images,
+        name=name, base=base, skip_bad=skip_bad, skipped=skipped,
+    )  # fmt: skip
+
+
 def unlabeled_folders(tree: Tree) -> list[ClassFolder]:
     """Return the folders of a dataset whose images have no labels.
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.texts import Texts
+from probe.core.urls import is_url
 from probe.datasets.classes import called_instead
-from probe.datasets.files import FileImages
 from probe.datasets.image_files import NOT_UTF8, shown
-from probe.datasets.loading import Loading
+from probe.datasets.loading import Loading, ids_of
+from probe.datasets.mirror import Mirror
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.split_columns import numbers_folds
 from probe.datasets.split_lists import are_lists, read_lists
@@ -88,8 +89,13 @@ def dataset_of_table(table: Table, loading: Loading, *, name: str, root: str) ->
                 fold,
             )
         _check_split_folders(place, table.paths)
-    table = replace(table, paths=_as_on_disk(place, root, table.paths))
-    _check_images(root, table, missing_too=not skip_bad)
+    remote = loading.remote.has(root)
+    if not remote:
+        table = replace(table, paths=_as_on_disk(place, root, table.paths))
+    files = loading.files(root, table.paths)
+    are_ids = files is table.paths
+    table = replace(table, paths=[*ids_of(table.paths)])
+    _check_images(root, table, files, loading.remote, missing_too=not skip_bad)
     numbers = rows_of_splits(table)
     check_trained(table, numbers)
     splits = {}
@@ -98,7 +104,7 @@ def dataset_of_table(table: Table, loading: Loading, *, name: str, root: str) ->
         splits[split] = Split(
             ids=ids,
             labels=table.labels[rows],
-            images=FileImages(root, ids, loading.memo, loading.workers),
+            images=loading.images(root, ids if are_ids else Texts.of(files[row] for row in rows)),
             columns={one: [cells[row] for row in rows] for one, cells in table.columns.items()},
         )
     skipped = tuple(BadImage(id=shown(one), reason=NOT_UTF8) for _, one in table.not_utf8)
@@ -112,7 +118,7 @@ def listed_folders(
 ) -> list[Path]:
     """Return the folders in which the images of a list lie; see `load_listed`."""
     base = _root(file, root)
-    paths = read_lists(file, options).paths
+    paths = [one for one in read_lists(file, options).paths if not is_url(one)]
     places = (os.path.dirname(os.path.join(base, path)) for path in paths)
     return [Path(one) for one in dict.fromkeys(places)]
 
@@ -146,7 +152,7 @@ def _as_on_disk(place: str, root: str, paths: Sequence[str]) -> list[str]:
             forms = [unicodedata.normalize(form, path) for form in ("NFC", "NFD")]
         if "\\" in path:
             forms += [form.replace("\\", "/") for form in (path, *forms)]
-        if forms and not _exists(root, path):
+        if forms and not is_url(path) and not _exists(root, path):
             found[row] = next((one for one in forms if _exists(root, one)), path)
             turned += "\\" in path and found[row] != path
     if turned:
@@ -162,13 +168,22 @@ def _exists(root: str, path: str) -> bool:
     return os.path.exists(os.path.join(root, path))
 
 
-def _check_images(root: str, table: Table, *, missing_too: bool) -> None:
+def _check_images(
+    root: str, table: Table, every: Sequence[str], remote: Mirror, *, missing_too: bool
+) -> None:
+    """Refuse images that are named twice, or are not there; those elsewhere show when fetched.
+
+    Parameters
+    ----------
+    every : sequence of str
+        Where each lies.
+    """
     lines = table.lines
     first: dict[str, int] = {}
     files: dict[tuple[int, int], int] = {}
     links: list[tuple[int, int]] = []
-    for row, path in enumerate(table.paths):
-        place = os.path.normpath(os.path.join(root, path))
+    for row, (path, file) in enumerate(zip(table.paths, every, strict=True)):
+        place = os.path.normpath(os.path.join(root, file))
         before = first.setdefault(place, row)
         if before != row:
             same = np.array_equal(table.labels[row], table.labels[before])
@@ -177,6 +192,8 @@ def _check_images(root: str, table: Table, *, missing_too: bool) -> None:
                 f"{'the same' if same else 'another'} label; keep one of them (several labels of "
                 "an image go into one cell of `labels`, with bars between them)"
             )
+        if remote.has(place):
+            continue
         try:
             status = os.stat(place)
         except (OSError, ValueError):  # the latter for a NUL in the name

@@ -14,18 +14,22 @@ import numpy as np
 from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.reading import AS_IT_IS, ReadOptions
+from probe.core.urls import is_url, public, text_of
 from probe.datasets.catalog import DATASETS
 from probe.datasets.classes import lookalikes
 from probe.datasets.columns import with_sound_columns
 from probe.datasets.files import FileImages
 from probe.datasets.formats import Format, format_of, forms, is_dataset_file
 from probe.datasets.loading import Loading
+from probe.datasets.mirror import REMOTE, Mirror
 from probe.datasets.named import load_named
 from probe.datasets.packed import PackedImages
+from probe.datasets.remote import load_remote
 from probe.datasets.sample import sample
 from probe.datasets.shards import is_pattern
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.stored_split import may_have_split, split_by_place, with_stored_split
+from probe.datasets.stores import store_for
 from probe.errors import DataError, UnknownNameError, UsageError
 from probe.evaluation.task import task_of
 
@@ -45,6 +49,7 @@ def load_dataset(
     reading: ReadOptions = AS_IT_IS,
     coarse: bool = False,
     download: bool = True,
+    strict: bool = False,
     stored_split: bool = True,
     workers: int = 1,
     progress: Progress | None = None,
@@ -56,11 +61,12 @@ def load_dataset(
     name_or_folder : str
         A name of the catalog, or a place of one of `probe.datasets.formats.FORMATS`: a folder
         of class folders, a list of images and labels, ... A folder with the name of a dataset is
-        written with a slash: ``./cifar10``.
+        written with a slash: ``./cifar10``. Or the URL of such a place, as ``s3://bucket/photos/``;
+        what is needed of it is fetched to ``cache_dir/remote`` once.
     root : Path or None
         Folder of a named dataset's official files, or the one above. Default:
         ``cache_dir/datasets/NAME``. Missing files are downloaded to there. Of a list, the folder
-        that its paths are relative to. Default: the list's own.
+        that its paths are relative to, which may be a URL. Default: the list's own.
     cache_dir : Path
         Holds the memo of content hashes, and downloads.
     splits : sequence of str or None
@@ -76,7 +82,10 @@ def load_dataset(
     coarse : bool, default=False
         The 20 superclasses of CIFAR-100.
     download : bool, default=True
-        False: never touch the network. It is not touched either when the files are there.
+        False: never touch the network. For a dataset with a name it is not touched either when
+        the files are there.
+    strict : bool, default=False
+        Fetch what a URL names again, whatever the store says of it.
     stored_split : bool, default=True
         Divide the train images by the split that `probe dataset split` stored for the dataset,
         where there is one; see `probe.datasets.stored_split`.
@@ -103,11 +112,18 @@ def load_dataset(
         The files are not what they should be.
     """
     _check_options(splits, per_class, limit, workers)
+    mirror = Mirror(cache_dir / REMOTE, strict=strict, network=download, progress=progress)
+    name_or_folder, root = text_of(name_or_folder), _root(root, mirror)
     loading = Loading(
         memo=Memo(cache_dir / "memo.sqlite"), cache_dir=cache_dir, root=root, workers=workers,
-        skip_bad=skip_bad, options=reading,
+        skip_bad=skip_bad, options=reading, mirror=mirror,
     )  # fmt: skip
     if name_or_folder in DATASETS:
+        if root is not None and mirror.has(str(root)):
+            raise UsageError(
+                f"{name_or_folder}: --dataset-root {mirror.public_url(str(root))} is a URL; a "
+                "dataset with a name is read from a folder of this machine"
+            )
         spec = DATASETS[name_or_folder]
         divided = stored_split and split_by_place(spec.name, cache_dir) is not None
         if not divided:
@@ -121,15 +137,22 @@ def load_dataset(
             download=download, loading=loading, progress=progress,
         )  # fmt: skip
     else:
-        place, form = _place(name_or_folder, root=root, coarse=coarse)
-        reading.check(name_or_folder, form.title, form.options)
-        dataset = form.load(place, loading)
+        if is_url(name_or_folder):
+            _check_url(name_or_folder, coarse=coarse)
+            dataset = load_remote(name_or_folder, loading)
+        else:
+            place, form = _place(name_or_folder, root=root, coarse=coarse)
+            reading.check(name_or_folder, form.title, form.options)
+            dataset = form.load(place, loading)
+        if dataset.root is not None and mirror.has(str(dataset.root)):
+            dataset = replace(dataset, url=mirror.public_url(str(dataset.root)))
+    called = public(name_or_folder)
     for each in dataset.splits.values():
         _check_ids(dataset.name, each)
-    if stored_split and may_have_split(dataset, name_or_folder, cache_dir):
+    if stored_split and may_have_split(dataset, called, cache_dir):
         if skip_bad:  # images that cannot be read are in no split
             dataset = _without_bad(dataset)
-        dataset = with_stored_split(dataset, name_or_folder, cache_dir)
+        dataset = with_stored_split(dataset, called, cache_dir)
     dataset = chosen_images(dataset, splits=splits, per_class=per_class, limit=limit, seed=seed)
     if alike := lookalikes(dataset.classes):
         log.warning("%s: %s", dataset.name, alike)
@@ -163,13 +186,18 @@ def chosen_images(
 def require_dataset(name_or_folder: str, *, root: Path | None = None, coarse: bool = False) -> None:
     """Raise as `load_dataset` would if there is no such name, folder or list; read nothing.
 
+    A URL is not asked for.
+
     Raises
     ------
     UnknownNameError, DataError, UsageError
         As `load_dataset`.
     """
-    if name_or_folder not in DATASETS:
-        _place(name_or_folder, root=root, coarse=coarse)
+    text = text_of(name_or_folder)
+    if is_url(text):
+        _check_url(text, coarse=coarse)
+    elif text not in DATASETS:
+        _place(text, root=root, coarse=coarse)
 
 
 def _check_options(
@@ -191,6 +219,21 @@ def _check_splits(name: str, wanted: Sequence[str] | None, there: Sequence[str])
     missing = [split for split in wanted or () if split not in there]
     if missing:
         raise DataError(f"{name}: has no split {missing[0]!r}; it has {', '.join(there)}")
+
+
+def _root(root: Path | None, mirror: Mirror) -> Path | None:
+    """Return the folder that an option names; of a URL, that in the mirror."""
+    if root is None:
+        return None
+    text = text_of(root)
+    return Path(mirror.place(text) if is_url(text) else text)
+
+
+def _check_url(url: str, *, coarse: bool) -> None:
+    """Refuse a URL whose stores cannot be read here, and options that make no sense for it."""
+    if coarse:
+        raise UsageError(f"{public(url)} is no dataset with coarse labels; leave out --coarse")
+    store_for(url)
 
 
 def _place(text: str, *, root: Path | None, coarse: bool) -> tuple[Path, Format]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from probe.core.short_repr import short_repr
+from probe.core.urls import is_url
 from probe.datasets.image_files import is_utf8
 from probe.errors import DataError
 
@@ -98,7 +99,13 @@ def lst_lines(rows: Iterable[tuple[int, bytes, str]]) -> Iterator[str]:
         yield f"{index}\t{numbers}\t{path}\n"
 
 
-def images_root(path: Path, listed: ImageList, given: Path | None) -> Path:
+def images_root(
+    path: Path,
+    listed: ImageList,
+    given: Path | None,
+    *,
+    is_there: Callable[[str], bool] = os.path.lexists,
+) -> Path:
     """Return the folder that the paths of a list are relative to.
 
     The one that is given; else the folder of the list, or a folder beside the list that is called
@@ -115,8 +122,10 @@ def images_root(path: Path, listed: ImageList, given: Path | None) -> Path:
     here = path.parent
     places = [given.expanduser()] if given else [here, *(here / one for one in names if one)]
     first = listed.paths[0]
+    if is_url(first):
+        return places[0]
     for place in places:
-        if os.path.lexists(os.path.join(place, first)):
+        if is_there(os.path.normpath(os.path.join(place, first))):
             return place
     looked = ", ".join(str(place) for place in places)
     raise DataError(

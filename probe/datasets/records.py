@@ -18,8 +18,7 @@ from probe.core.memo import Stamp
 from probe.core.short_repr import short_repr
 from probe.datasets.classes import UNLABELED
 from probe.datasets.encoded import EncodedFile
-from probe.datasets.files import FileImages
-from probe.datasets.loading import Loading
+from probe.datasets.loading import Loading, ids_of
 from probe.datasets.lst import LST, images_root, read_lst
 from probe.datasets.name_patterns import chosen
 from probe.datasets.number_labels import (
@@ -57,7 +56,7 @@ def load_lst(file: Path, loading: Loading) -> Dataset:
         message has the line.
     """
     listed, options = read_lst(file), loading.options
-    root = images_root(file, listed, loading.root)
+    root = images_root(file, listed, loading.root, is_there=loading.is_there)
     _check_split_folders(file, listed.paths)
     first: dict[str, int] = {}
     for path, line in zip(listed.paths, listed.lines, strict=True):
@@ -83,8 +82,8 @@ def load_lst(file: Path, loading: Loading) -> Dataset:
 
     classes = _classes(file, [listed.labels[row] for row in rows], loading, where, named)
     base = os.path.abspath(root)
-    images = FileImages(base, paths, loading.memo, loading.workers)
-    split = Split(ids=paths, labels=classes.labels, images=images)
+    images = loading.images(base, loading.files(base, paths))
+    split = Split(ids=ids_of(paths), labels=classes.labels, images=images)
     return Dataset(name=file.stem, classes=classes.names, splits={"train": split}, root=Path(base))
 
 

@@ -55,7 +55,7 @@ def files_by_split(place: Path, endings: Sequence[str]) -> dict[str | None, list
         A file of a pattern is missing, or some names tell a split and others do not.
     """
     if is_pattern(place):
-        files = list(_expanded(place))
+        files = list(expanded(place))
         missing = [one for one in files if not one.is_file()]
         if missing:
             raise DataError(
@@ -108,7 +108,14 @@ def _ends(name: str, endings: Sequence[str]) -> bool:
     return name.lower().endswith(tuple(endings))
 
 
-def _expanded(place: Path) -> Iterator[Path]:
+def expanded(place: Path) -> Iterator[Path]:
+    """Yield the paths that a pattern names, or the path itself.
+
+    Raises
+    ------
+    DataError
+        It counts no files.
+    """
     found = _BRACES.search(place.name)
     if found is None:
         yield place
@@ -123,4 +130,4 @@ def _expanded(place: Path) -> Iterator[Path]:
         texts = (f"{number:0{len(found[1])}d}" for number in range(first, last + 1))
     for text in texts:
         name = place.name[: found.start()] + text + place.name[found.end() :]
-        yield from _expanded(place.with_name(name))
+        yield from expanded(place.with_name(name))

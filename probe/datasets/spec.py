@@ -172,6 +172,8 @@ class Dataset:
         In the order train, val, test; those that there are.
     root : Path or None
         Where the files lie; None where they come with a package.
+    url : str or None
+        Where the files of `root` were fetched from, without what gives the right to read them.
     in_memory : bool
         Whether Python has the images at hand, so that nobody else can find them again.
     """
@@ -181,6 +183,7 @@ class Dataset:
     splits: Mapping[str, Split]
     root: Path | None
     skipped: tuple[BadImage, ...] = ()
+    url: str | None = None
     in_memory: bool = False
 
     def __repr__(self) -> str:

@@ -32,6 +32,7 @@ from probe.core.files import make_folder, unwritable, write_text
 from probe.core.machine import state_folder
 from probe.core.plain import from_plain
 from probe.core.short_repr import short_repr
+from probe.core.urls import absolute, is_url
 from probe.datasets.catalog import DATASETS
 from probe.datasets.image_files import shown
 from probe.datasets.spec import CONTENT_BYTES, SPLITS, Dataset, Split
@@ -123,9 +124,7 @@ class StoredSplit:
 
 def place_of(name: str) -> str:
     """Return what a dataset is known by: its name in the catalog, its absolute path or its URL."""
-    if name in DATASETS or "://" in name:
-        return name
-    return os.path.abspath(os.path.expanduser(name))
+    return name if name in DATASETS else absolute(name)
 
 
 def file_of(place: str, cache_dir: Path) -> Path:
@@ -192,7 +191,7 @@ def path_by_place(name: str, cache_dir: Path) -> Path | None:
     path = file_of(place, cache_dir)
     if path.is_file():
         return path
-    if place in DATASETS or "://" in place:
+    if place in DATASETS or is_url(place):
         return None
     return next((one for one, there in _places(cache_dir) if same_place(there, place)), None)
 
@@ -221,7 +220,7 @@ def may_have_split(dataset: Dataset, name: str, cache_dir: Path) -> bool:
 def _of_gone_places(dataset: Dataset, name: str, cache_dir: Path) -> list[Path]:
     """Return the files of splits whose datasets are not where they were, and not too large."""
     train = dataset.splits.get("train")
-    if name in DATASETS or train is None:
+    if name in DATASETS or is_url(name) or train is None:
         return []
     found = []
     for path in sorted((cache_dir / FOLDER).glob("*.csv")):
@@ -231,7 +230,7 @@ def _of_gone_places(dataset: Dataset, name: str, cache_dir: Path) -> list[Path]:
             log.warning("%s", error)
             continue
         there = recipe.dataset
-        gone = there not in DATASETS and "://" not in there and not os.path.exists(there)
+        gone = there not in DATASETS and not is_url(there) and not os.path.exists(there)
         if gone and recipe.images * MOVED <= len(train):
             found.append(path)
     return found

@@ -173,7 +173,7 @@ def survey(
     task = dataset.task
     return Survey(
         name=dataset.name,
-        root=str(dataset.root) if dataset.root else None,
+        root=dataset.url or (str(dataset.root) if dataset.root else None),
         classes=dataset.classes,
         multilabel=not task.exclusive,
         images={name: len(split) for name, split in dataset.splits.items()},

@@ -35,6 +35,7 @@ from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.short_repr import short_repr
+from probe.core.urls import absolute, is_url, text_of
 from probe.core.version import __version__, installed_versions
 from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
 from probe.datasets.listed import listed_folders
@@ -350,6 +351,7 @@ def requested_dataset(
         reading=request.reading,
         coarse=request.coarse,
         stored_split=stored_split,
+        strict=request.strict,
         workers=request.workers,
         progress=progress,
     )
@@ -386,7 +388,9 @@ def _forget(request: Request, memo: Memo) -> None:
         beside = request.cache_dir / "datasets" / request.dataset
         memo.forget((request.dataset_root or beside).expanduser())
         return
-    place = Path(request.dataset).expanduser()
+    if is_url(request.dataset):
+        return  # what is fetched again is another file
+    place = Path(text_of(request.dataset)).expanduser()
     folders = [place]
     if is_table(place):
         folders = listed_folders(place, request.dataset_root, request.reading)
@@ -402,7 +406,7 @@ def provenance_of(
     return {
         "command": request.command,
         "dataset": dataset.name,
-        "root": _absolute(dataset.root) if dataset.root else None,
+        "root": dataset.url or (absolute(dataset.root) if dataset.root else None),
         "skipped": [one.id for one in dataset.skipped][:100],
         "n_skipped": len(dataset.skipped),
         "backbone": backbone.name,
@@ -434,11 +438,11 @@ def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) ->
     if preprocess is not None and os.path.isfile(preprocess):
         preprocess = os.path.abspath(preprocess)
     return {
-        "dataset": request.dataset if named else _absolute(Path(request.dataset)),
-        "dataset_root": _absolute(root) if root else None,
-        "weights": _absolute(weights.path) if weights.path else weights.name,
+        "dataset": request.dataset if named else absolute(request.dataset),
+        "dataset_root": absolute(root) if root else None,
+        "weights": absolute(weights.path) if weights.path else weights.name,
         "preprocess": preprocess,
-        "mean": _absolute(Path(request.mean)) if request.mean else None,
+        "mean": absolute(request.mean) if request.mean else None,
         "size": request.size,
         "resize": request.resize,
         "splits": list(request.splits),
@@ -449,10 +453,6 @@ def _repeatable(request: Request, dataset: Dataset, weights: ResolvedWeights) ->
         **({"reading": recorded} if (recorded := request.reading.to_record()) else {}),
         "seed": request.seed,
     }
-
-
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path.expanduser())
 
 
 def repeat(
@@ -470,7 +470,8 @@ def repeat(
     key, provenance
         Of the entry.
     dataset_root, weights : optional
-        Where the images or the weights lie now, if elsewhere than recorded.
+        Where the images or the weights lie now, if elsewhere than recorded. Of images it may be a
+        URL, as one that is signed: signatures are not recorded.
 
     Raises
     ------
@@ -500,7 +501,8 @@ def repeat(
         )
     values = dict(recorded)
     if dataset_root is not None:
-        values["dataset_root" if values["dataset"] in DATASETS else "dataset"] = str(dataset_root)
+        place = "dataset_root" if values["dataset"] in DATASETS else "dataset"
+        values[place] = text_of(dataset_root)
     root = values["dataset_root"]
     backbone, source = key.backbone, weights or values["weights"]
     if backbone not in BACKBONES:  # its file has network and weights

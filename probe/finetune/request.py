@@ -15,6 +15,7 @@ from probe.core.options import Words, read_bytes, texts, words
 from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
 from probe.core.text import counted
+from probe.core.urls import is_url, public, text_of
 from probe.errors import UsageError
 from probe.finetune.compare import control_options
 from probe.finetune.options import Options
@@ -89,7 +90,7 @@ class PromoteRequest:
         return cls(
             run=str(run.resolve()),
             options=options,
-            dataset_root=str(Path(dataset_root).resolve()) if dataset_root else None,
+            dataset_root=_whole(dataset_root) if dataset_root else None,
             weights=str(weights) if weights else None,
             sample_weights=str(Path(sampling_weights).resolve()) if sampling_weights else None,
             compare=controls,
@@ -100,7 +101,9 @@ class PromoteRequest:
 
     def save(self, folder: Path) -> None:
         """Write `promote.json` into a folder, by rename."""
-        plain = {"schema": SCHEMA, **vars(self), "options": self.options.to_json()}
+        root = public(self.dataset_root) if self.dataset_root else None
+        plain = {"schema": SCHEMA, **vars(self), "dataset_root": root}
+        plain["options"] = self.options.to_json()
         write_record(folder / FILE_NAME, plain)
 
     @classmethod
@@ -136,6 +139,12 @@ class PromoteRequest:
         return Places(
             cache_dir=cache_dir, dataset_root=root, weights=self.weights, group=self.group
         )
+
+
+def _whole(place: str | Path) -> str:
+    """Return a path as an absolute one, a URL as it is."""
+    text = text_of(place)
+    return text if is_url(text) else str(Path(text).resolve())
 
 
 def unfinished(runs: Path) -> Path:

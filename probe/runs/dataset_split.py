@@ -269,8 +269,8 @@ def _dealt(
 def write_list(dataset: Dataset, path: Path) -> None:
     """Write a dataset's images with labels and splits as a CSV, by rename.
 
-    Image files are named by their absolute paths, so that the list is a dataset itself; images in
-    archives and arrays by their ids.
+    Image files are named by their absolute paths or their URLs, so that the list is a dataset
+    itself; images in archives and arrays by their ids.
     """
     several = not dataset.task.exclusive
     files = all(isinstance(one.images, FileImages) for one in dataset.splits.values())
@@ -280,6 +280,6 @@ def write_list(dataset: Dataset, path: Path) -> None:
         for name, split in dataset.splits.items():
             for row, id_ in enumerate(split.ids):
                 one = split.images
-                where = one.path(row) if isinstance(one, FileImages) else id_
+                where = one.address(row) if isinstance(one, FileImages) else id_
                 present = task_of(split.labels).present(split.labels[row : row + 1])
                 lines.writerow([where, BAR.join(dataset.classes[k] for k in present), name])

@@ -12,6 +12,7 @@ from probe.bench.plan import make_plan
 from probe.bench.work import check_request, run_bench
 from probe.cache.store import Store
 from probe.core.text import counted
+from probe.core.urls import name_of
 from probe.screen import console
 from probe.screen.passes import Screen
 
@@ -29,14 +30,14 @@ class BenchScreen:
         self._err = console.stderr()
 
     def measuring(self, dataset: str, name: str) -> None:
-        self._err.print(f"plan      {Path(dataset).name}: {name}")
+        self._err.print(f"plan      {name_of(dataset)}: {name}")
 
     def plan(self, plan: Plan, request: BenchRequest) -> None:
         """Show what is to be done."""
         self._err.print()
         several = len(plan.passes) > 1
         rows = [
-            [Path(one.request.dataset).name] * several + _planned(one)
+            [name_of(one.request.dataset)] * several + _planned(one)
             for passes in plan.passes
             for one in passes
         ]

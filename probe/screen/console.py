@@ -32,6 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probe.core.machine import state_folder
+from probe.core.urls import public
 
 FOLDED_WIDTH = 20  # characters that a folded column has at least
 PIPED_WIDTH = 1000  # columns where nobody looks: lines stay whole for grep and cut
@@ -143,7 +144,7 @@ def command(*words: str | os.PathLike[str], cache_dir: Path | None = None) -> st
     cache_dir : Path, optional
         The state folder that the command has to find again: named where it is not the default.
     """
-    there = [place(one) if isinstance(one, Path) else str(one) for one in words]
+    there = [place(one) if isinstance(one, Path) else public(str(one)) for one in words]
     if cache_dir is not None and not _same(cache_dir, state_folder()):
         there += ["--cache-dir", place(cache_dir)]
     return f"probe {shlex.join(there)}"

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from probe.core.files import unwritable
 from probe.core.reading import ReadOptions
+from probe.core.urls import is_url, public
 from probe.datasets import DATASETS, Dataset, DatasetSpec, Split, load_dataset
 from probe.datasets.classes import has_labels
 from probe.datasets.copies import copies_in_words
+from probe.datasets.fetched import FetchedImages
 from probe.datasets.head_check import NO_LABELS
 from probe.datasets.notes import WORDS
 from probe.datasets.stored_split import find_split, path_by_place
@@ -40,6 +42,9 @@ def look_at(dataset: Dataset, *, read: Read, workers: int) -> Survey:
     total = sum(len(split) for split in dataset.splits.values())
     if read == "names":
         return survey(dataset, read=read)
+    for split in dataset.splits.values():
+        if isinstance(split.images, FetchedImages):
+            split.images.fetch()
     what = "decoding" if read == "pixels" else "reading headers and hashes of"
     console.stderr().print(f"{what} {total:,} images")
     with console.progress("reading", "images") as bar:
@@ -60,7 +65,7 @@ def show_counts(found: Survey, asked: str) -> None:
     out = console.stdout()
     facts = {
         "dataset": found.name,
-        "root": console.place(found.root) if found.root else "in a package",
+        "root": _root(found.root),
     }
     if found.multilabel:
         facts["labels"] = "an image may have several, or none"
@@ -72,6 +77,12 @@ def show_counts(found: Survey, asked: str) -> None:
         facts |= _known_of(DATASETS[asked])
     console.facts(out, facts)
     show_table(found)
+
+
+def _root(root: str | None) -> str:
+    if root is None:
+        return "in a package"
+    return root if is_url(root) else console.place(root)
 
 
 def show_table(found: Survey) -> None:
@@ -259,7 +270,7 @@ def remove_split(
         )
         stored = find_split(found, name, cache_dir)
         if stored is None:
-            raise UsageError(f"--remove: no split is stored for {name}")
+            raise UsageError(f"--remove: no split is stored for {public(name)}")
         path = stored.path
     try:
         path.unlink(missing_ok=True)

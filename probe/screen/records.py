@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.progress import Progress, TaskID
 
+from probe.core.urls import is_url, name_of, text_of
 from probe.datasets import Dataset
 from probe.datasets.indexing import Ratios, WrittenList, write_lists
 from probe.datasets.lst import LST
@@ -20,7 +21,8 @@ from probe.screen import console
 
 def prefix_of(dataset: str, out: Path | None) -> Path:
     """Return the absolute path that the names of a dataset's lists begin with."""
-    source = Path(os.path.abspath(Path(dataset).expanduser()))
+    text = name_of(dataset) if is_url(dataset) else text_of(dataset)
+    source = Path(os.path.abspath(Path(text).expanduser()))
     name = source.name if source.is_dir() else source.stem
     if out is None:
         return source.with_name(name)
