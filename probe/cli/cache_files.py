@@ -154,14 +154,20 @@ def export(
     from probe.cache.features import FeatureSet
     from probe.cache.interchange import export_features
     from probe.cache.store import Store
+    from probe.datasets.classes import UNLABELED, has_labels
+    from probe.datasets.head_check import NO_LABELS
     from probe.screen import console
 
     entry = FeatureSet.open(Store(cache_folder(cache_dir)).choose(name).path)
     export_features(entry, file)
+    labelled = has_labels(entry.classes)
     if as_json:
         size = file.stat().st_size
-        console.print_json({"name": entry.name, "path": str(file), "bytes": size})
+        console.print_json(
+            {"name": entry.name, "path": str(file), "bytes": size, "labelled": labelled}
+        )
         return
     console.stdout().print(
         f"{console.place(file)}: {entry.name}, {console.size(file.stat().st_size)}"
+        + ("" if labelled else f"; {NO_LABELS}, and each row has the class {UNLABELED!r}")
     )

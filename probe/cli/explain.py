@@ -74,7 +74,7 @@ def explain(
     answers = zip(told.labels, told.probabilities, strict=True)
     labels = {} if told.given is None else {"labels": ", ".join(told.given) or "none"}
     near = [
-        f"{one.label} {one.distance:.3f}" + (f" ({one.id})" if one.id else "")
+        f"{one.label} {one.distance:.3f}".lstrip() + (f" ({one.id})" if one.id else "")
         for one in found.neighbours
     ]
     facts = labels | {

@@ -190,7 +190,10 @@ def _material(
     if names:
         if dataset:
             raise UsageError("--dataset chooses within a bench; the runs named have theirs")
-        if len(names) == 1 and (entry := entry_named(cache_dir, names[0])) is not None:
+        entry = next(filter(None, (entry_named(cache_dir, name) for name in names)), None)
+        if entry is not None and len(names) > 1:
+            raise UsageError(f"{entry.name} is an entry, and a page is about one; name it alone")
+        if entry is not None:
             return of_entry(cache_dir, entry, f"the entry {entry.name}")
         return of_runs(cache_dir, named_runs(names, runs), "the runs that were named")
     folder = newest_bench(cache_dir / "benches")

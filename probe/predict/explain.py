@@ -21,6 +21,7 @@ from probe.bundle import Bundle, Neighbours
 from probe.bundle.neighbours import unit
 from probe.cache.store import Store
 from probe.datasets import Dataset
+from probe.datasets.classes import has_labels
 from probe.engines import forward
 from probe.errors import UsageError
 from probe.evaluation.task import task_of
@@ -69,13 +70,18 @@ class TrainingImages:
         rows = [self._rows[one] for one in found[0]]
         return tuple(
             Neighbour(
-                label=task_of(self._split.labels).text(self._split.labels[row], self._classes),
+                label=self._label(row),
                 distance=float(distance),
                 id=self._split.ids[row],
                 picture=self._split.images.image(row),
             )
             for row, distance in zip(rows, distances[0], strict=True)
         )
+
+    def _label(self, row: int) -> str:
+        if not has_labels(self._classes):
+            return ""
+        return task_of(self._split.labels).text(self._split.labels[row], self._classes)
 
 
 def nearest_remembered(

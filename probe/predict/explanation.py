@@ -31,7 +31,7 @@ class Neighbour:
     Parameters
     ----------
     label : str
-        Its class, or with multi-label images all its labels: ``cat, dog``.
+        Its class, or with multi-label images all its labels: ``cat, dog``. Empty without labels.
     distance : float
         Distance of features scaled to length one, 0 to 2.
     picture : uint8, (height, width, 3), or None

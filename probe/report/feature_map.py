@@ -89,7 +89,7 @@ def draw_map(
     """
     there = np.flatnonzero(rows >= 0)
     if len(there) < LEAST:
-        raise UsageError(f"a map needs 3 points, not {len(there)}; give --max-points 3 or more")
+        raise UsageError(f"a map needs {LEAST} images, and there are {len(there)}")
     features = unit_rows(joined, [splits[item] for item in there], rows[there], advance)
     k = min(NEIGHBOURS, len(features) - 1)
     cosines, close = nearest(features, features, k, step=CHUNK, leave_out=leave_out_itself)

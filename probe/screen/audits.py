@@ -17,6 +17,7 @@ from probe.cache.joining import Joined, join
 from probe.cache.key import SPLIT_ORDER
 from probe.cache.store import Store
 from probe.core.options import read_bytes
+from probe.core.text import counted
 from probe.datasets import Dataset
 from probe.datasets.classes import has_labels
 from probe.datasets.copies import find_copies
@@ -158,7 +159,7 @@ def _without_labels(
 ) -> Audit:  # fmt: skip
     """Return an audit of images that labels do not tell apart: of duplicates alone."""
     total = sum(len(part) for part in parts.values())
-    console.stderr().print(f"comparing {total:,} images with each other")
+    console.stderr().print(f"comparing {counted(total, 'image')} with each other")
     low = min(found.threshold, *LOOSER)
     close = duplicates.near_pairs(parts, pictures, classes, threshold=low)
     pairs = [pair for pair in close if pair.similarity >= found.threshold]

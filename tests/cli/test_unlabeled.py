@@ -138,6 +138,29 @@ def test_a_bundle_is_not_scored_on_them(place: Path, digits_bundle: Path) -> Non
     assert not (place / "my cache" / "ledger").exists()
 
 
+def test_they_are_predicted_and_found_as_neighbours_and_exported(
+    place: Path, digits_bundle: Path, tmp_path: Path
+) -> None:
+    said = probe("predict --json", digits_bundle, "my photos", cwd=place)
+    answers = json.loads(said.stdout)["images"]
+    assert {one["image"] for one in answers} == {
+        str(one.relative_to(place)) for one in (place / "my photos").rglob("*.jpg")
+    }
+    image = place / "my photos/train/cat 0.jpg"
+    said = probe(
+        "explain --neighbours 2 --heatmap none --dataset", "my photos/train", digits_bundle, image,
+        "--out", tmp_path / "x.png", cwd=place,
+    )  # fmt: skip
+    near = re.search(r"^nearest  (.*)$", said.stdout, re.MULTILINE)
+    assert near is not None
+    assert re.fullmatch(r"0\.0\d\d \(cat 0\.jpg\); 0\.0\d\d \(cat again\.jpg\)", near[1])
+    said = probe("cache export", tmp_path / "x.npz", cwd=place)
+    assert "the images have no labels, and each row has the class 'unlabeled'" in said.stdout
+    with np.load(tmp_path / "x.npz") as arrays:
+        assert arrays["classes"].tolist() == ["unlabeled"]
+        assert not arrays["train_labels"].any()
+
+
 def test_extract_says_what_can_be_done(place: Path) -> None:
     said = probe(
         "extract --backbone efficientnet_lite0 --size 32 --unlabeled --dataset", "my photos",
@@ -175,6 +198,8 @@ def test_a_report_of_an_entry_without_runs(place: Path) -> None:
     said = probe("report --csv x.csv", cwd=place, code=2)
     assert "has no runs, so there are no figures" in said.stderr.splitlines()[-1]
     assert not (place / "x.csv").exists()
+    said = probe("report", entry.stem, "nothing", cwd=place, code=2)
+    assert f"{entry.stem} is an entry, and a page is about one" in said.stderr
     said = probe("report nothing", cwd=place, code=2)
     assert said.stderr.startswith("probe: nothing: no such folder, and no such run")
 
