@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         open_features,
         open_run,
         promote,
+        report,
     )
     from probe.api.bundles import Bundle, evaluate, explain, export
     from probe.api.datasets import (
@@ -76,6 +77,7 @@ _HOME = {
     "explain": "probe.api.bundles",
     "export": "probe.api.bundles",
     "promote": "probe.api",
+    "report": "probe.api",
     "open_features": "probe.api",
     "open_run": "probe.api",
     "open_bench": "probe.api",
@@ -155,6 +157,7 @@ __all__ = [
     "pack_lists",
     "prepare",
     "promote",
+    "report",
     "show_dataset",
     "split_dataset",
 ]

@@ -464,6 +464,44 @@ def audit(
 
 
 @checked
+def report(
+    features: FeatureSet | str | None = None,
+    *,
+    out: str | Path = "report.html",
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Write one HTML page about features: all runs on them, or where there are none, their images.
+
+    As `probe report ENTRY`; `Run.report` and `Bench.report` write those about one run or a bench.
+
+    Parameters
+    ----------
+    features : FeatureSet or str, optional
+        As in `fit`.
+    out : path, default="report.html"
+    cache_dir, quiet
+        As in `fit`.
+
+    Returns
+    -------
+    Path
+        The page.
+
+    Raises
+    ------
+    ProbeError
+        There are no such features, or `out` does not end with .html.
+    """
+    from probe.cache.store import Store
+    from probe.report.material import of_entry
+
+    folder, name = _of_features(features, cache_dir)
+    entry = Store(folder).choose(name)
+    return _report(of_entry(folder, entry, f"the entry {entry.name}"), out, folder, quiet)
+
+
+@checked
 def bench(
     dataset: Data,
     backbones: str | BackboneSpec | Sequence[str | BackboneSpec],

@@ -195,6 +195,10 @@ def test_a_report_of_an_entry_without_runs(place: Path) -> None:
     assert data["labelled"] is False
     assert data["items"]["points"] == 64
     assert len(data["maps"]) == 1
+    page = package.report(
+        entry.stem, out=place / "d.html", cache_dir=place / "my cache", quiet=True
+    )
+    assert "my photos: its images</h1>" in page.read_text(encoding="utf-8")
     said = probe("report --csv x.csv", cwd=place, code=2)
     assert "has no runs, so there are no figures" in said.stderr.splitlines()[-1]
     assert not (place / "x.csv").exists()
