@@ -228,6 +228,14 @@ def test_an_entry_without_labels_is_no_part_of_a_report_of_runs(
     assert (one["dataset"], one["runs"], one["thumbnails"]) == ("loose", [], 4)
 
 
+def test_what_is_shown_of_a_dataset_without_labels(place: Path) -> None:
+    lines = probe("dataset show --unlabeled", "my photos", cwd=place).stdout.splitlines()
+    assert "labels   the images have no labels" in lines
+    table = [line.split() for line in lines]
+    at = table.index(["train", "val", "test"])
+    assert table[at + 1] == ["images", "38", "12", "14"]
+
+
 def test_a_labelled_audit_whose_folds_cannot_be_made_still_finds_duplicates(
     digits_cache: Path, tmp_path: Path
 ) -> None:
