@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -231,6 +230,7 @@ def reopen(
     """Return an entry with the request that made it, asked again today."""
     from probe.cache.store import Store
     from probe.datasets import DATASETS
+    from probe.datasets.shards import is_there
     from probe.extraction.request import prepare, repeat, with_recorded_name
 
     entry = Store(folder).choose(name)
@@ -238,7 +238,7 @@ def reopen(
         entry.key, entry.provenance, cache_dir=folder, dataset_root=dataset_root, weights=weights
     )
     place = request.dataset
-    if place not in DATASETS and not is_url(place) and not os.path.exists(place):
+    if place not in DATASETS and not is_url(place) and not is_there(place):
         raise DataError(f"{place}: no images there; say where they are now by --dataset-root")
     request = replace(
         request,

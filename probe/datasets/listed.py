@@ -75,8 +75,8 @@ def dataset_of_table(table: Table, loading: Loading, *, name: str, root: str) ->
         log.warning("%s: %s", place, note)
     if table.unused:
         log.warning(
-            "%s: no labels (--group and --sample-weight may name them, and figures are split by "
-            "those of few values): %s",
+            "%s: kept as columns, not read as labels: %s (--group and --sample-weight may name "
+            "them; figures are split by those of few values)",
             place,
             ", ".join(_with_values(name, table.columns.get(name, ())) for name in table.unused),
         )

@@ -23,6 +23,12 @@ def is_pattern(place: Path) -> bool:
     return _BRACES.search(place.name) is not None
 
 
+def is_there(place: str) -> bool:
+    """Whether a file or a folder is there, or the first file of a pattern."""
+    path = Path(place)
+    return path.exists() or (is_pattern(path) and next(_expanded(path)).is_file())
+
+
 def has_files(folder: Path, endings: Sequence[str]) -> bool:
     """Whether a folder has files of these endings and no folders, judged from its first entries.
 

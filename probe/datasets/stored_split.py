@@ -35,6 +35,7 @@ from probe.core.short_repr import short_repr
 from probe.core.urls import absolute, is_url
 from probe.datasets.catalog import DATASETS
 from probe.datasets.image_files import shown
+from probe.datasets.shards import is_there
 from probe.datasets.spec import CONTENT_BYTES, SPLITS, Dataset, Split
 from probe.errors import DataError
 from probe.evaluation.task import task_of
@@ -230,7 +231,7 @@ def _of_gone_places(dataset: Dataset, name: str, cache_dir: Path) -> list[Path]:
             log.warning("%s", error)
             continue
         there = recipe.dataset
-        gone = there not in DATASETS and not is_url(there) and not os.path.exists(there)
+        gone = there not in DATASETS and not is_url(there) and not is_there(there)
         if gone and recipe.images * MOVED <= len(train):
             found.append(path)
     return found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import unwritable
 from probe.core.reading import ReadOptions
+from probe.core.text import counted
 from probe.core.urls import is_url, public
 from probe.datasets import DATASETS, Dataset, DatasetSpec, Split, load_dataset
 from probe.datasets.classes import has_labels
@@ -201,7 +202,7 @@ def show_split(made: Divided, divided: Dataset, name: str, cache_dir: Path) -> N
     }
     total = sum(made.images.values())
     if made.added < total:
-        facts["added"] = f"{made.added:,} images; the others stay where they were"
+        facts["added"] = f"{counted(made.added, 'image')}; the others stay where they were"
     if made.gone:
         facts["gone"] = f"{made.gone:,} images of before are not in the dataset now"
     if made.moved_from:

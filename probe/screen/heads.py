@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from probe.core.options import texts
+from probe.core.text import counted
 from probe.datasets.head_check import require_labels
 from probe.evaluation.parts import warn_of_shared
 from probe.evaluation.splitting import warn_of_unknown
@@ -134,7 +135,9 @@ class _Epochs:
         last = self._last
         if last is None or kind is not None or log.isEnabledFor(logging.DEBUG):
             return
-        told = f"{last.epoch} epochs; at the last one loss {_loss(last.train_loss).strip()}"
+        told = (
+            f"{counted(last.epoch, 'epoch')}; at the last one loss {_loss(last.train_loss).strip()}"
+        )
         if last.train_top1 is not None:
             told += f", top-1 {100 * last.train_top1:.2f} %"
         if last.val_loss is not None:

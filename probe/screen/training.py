@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from probe.core.text import counted
 from probe.finetune.advice import advice, mirror_words
 from probe.finetune.batches import draw_batch, first_batch
 from probe.finetune.checkpoint import remove_leftovers
@@ -143,7 +144,8 @@ class Live:
         last, best = self._last_epoch, self._best_epoch
         if last is None or kind is not None or self._each:
             return
-        told = f"{last.epoch} epochs; at the last one loss {last.train_loss:.4f}, {self._val(last)}"
+        epochs = counted(last.epoch, "epoch")
+        told = f"{epochs}; at the last one loss {last.train_loss:.4f}, {self._val(last)}"
         if best is not None:
             told += f"; the best is epoch {best.epoch}, {self._val(best)}"
         console.facts(self._console, {"fit": f"{told} (-v shows each)"})
