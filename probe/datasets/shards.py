@@ -26,7 +26,7 @@ def is_pattern(place: Path) -> bool:
 def is_there(place: str) -> bool:
     """Whether a file or a folder is there, or the first file of a pattern."""
     path = Path(place)
-    return path.exists() or (is_pattern(path) and next(_expanded(path)).is_file())
+    return path.exists() or (is_pattern(path) and next(expanded(path)).is_file())
 
 
 def has_files(folder: Path, endings: Sequence[str]) -> bool:

@@ -34,6 +34,7 @@ from probe.runs.fit import HEAD, TRAIN_HEAD, related_rows
 from probe.runs.grouping import groups_of_entry
 from probe.runs.memory import Fitting
 from probe.runs.results import METRIC_WORDS, RunResult, finished_runs, read_run
+from probe.runs.same_classes import require_same_classes
 
 if TYPE_CHECKING:
     from probe.heads.base import LinearHead
@@ -124,6 +125,7 @@ def open_source(folder: Path, places: Places) -> Source:
     except UsageError as error:
         raise UsageError(f"{error}{_offer(places.cache_dir, result.dataset)}") from error
     joined, prepared = _inputs(result, places)
+    require_same_classes(folder, result, joined.entry.classes)
     main = prepared[joined.entry.name]
     if isinstance(main.backbone, ForeignBackbone):
         raise UsageError(

@@ -29,6 +29,7 @@ from probe.report.markup import DASH
 from probe.report.ranking import CHOOSING, Run, ranked
 from probe.runs.ledger import read_test_evaluations
 from probe.runs.results import METRIC_WORDS, figure_text, read_run
+from probe.runs.same_classes import require_same_classes, same_classes
 
 log = logging.getLogger(__name__)
 
@@ -179,8 +180,13 @@ def newest_dataset(runs: Sequence[Run]) -> list[Run]:
 def on_other_classes(cache_dir: Path, runs: Sequence[Run]) -> list[Run]:
     """Return the runs whose classes, or their order, are not those of the newest one.
 
-    Classes are those of a run's entry; where that is gone, what is known is which of them had rows
-    to be scored on.
+    Classes are those of a run's entry; where that is gone or has others since, what is known is
+    which of them had rows to be scored on.
+
+    Raises
+    ------
+    DataError
+        The newest run's entry was written anew with other classes.
     """
     newest = max(runs, key=lambda run: (run.result.created, run.id))
     names = {run.id: parse_features_name(run.result.entry)[0][0] for run in runs}
@@ -191,11 +197,18 @@ def on_other_classes(cache_dir: Path, runs: Sequence[Run]) -> list[Run]:
             known[name] = FeatureSet.open(there[name]).classes
         except ProbeError as error:
             log.info("%s", error)
-    whole = known.get(names[newest.id])
+
+    def classes_of(run: Run) -> tuple[str, ...] | None:
+        found = known.get(names[run.id])
+        return found if found is not None and same_classes(run.result, found) else None
+
+    if (now := known.get(names[newest.id])) is not None:
+        require_same_classes(newest.folder, newest.result, now)
+    whole = classes_of(newest)
     scored = set(newest.result.per_class.recall)
 
     def differs(run: Run) -> bool:
-        own, rows = known.get(names[run.id]), set(run.result.per_class.recall)
+        own, rows = classes_of(run), set(run.result.per_class.recall)
         if own is not None and whole is not None:
             return own != whole
         if own is None and whole is None:

@@ -41,6 +41,7 @@ from probe.heads.projection import FILE_NAME as PROJECTION
 from probe.heads.projection import Projection, load_projection
 from probe.runs.fit import HEAD
 from probe.runs.results import RunResult, read_run
+from probe.runs.same_classes import require_same_classes
 
 NOTHING = "nothing"  # as people say that a bundle keeps none
 
@@ -122,6 +123,8 @@ def bundle_run(
         )
     entries, pca = parse_features_name(result.entry)
     parts = [_part(run, store, name) for name in entries]
+    for part in parts:
+        require_same_classes(run, result, part.entry.classes)
     projection = _projection(run, parts, pca)
     sources = _sources(run, result, parts, request.weights, cache_dir)
     names = _head_files(run, result.head, request.folds)
