@@ -159,26 +159,37 @@ class HttpStore:
         self._sessions = threading.local()
 
     def open(self, url: str, known: str, stat: Stat | None) -> Answer | None:  # noqa: ARG002
-        """Open a file unless it is unchanged; one request does both."""
-        return self._opened(url, _conditions(known))
+        """Open a file unless it is unchanged.
 
-    def _opened(self, url: str, asked: Mapping[str, str]) -> _HttpAnswer | None:
-        response = self.get(url, asked)
+        One request does both where there is an ETag. "Not modified since" would pass over a file
+        that was replaced by an older one.
+        """
+        kind, _, etag = known.partition(" ")
+        if kind in ("time", "size"):
+            # or a server that knows no HEAD
+            with suppress(MissingError), self.get(url, {}, method="HEAD") as response:
+                if _http_stat(response).version == known:
+                    return None
+        response = self.get(url, {"If-None-Match": etag} if kind == "etag" else {})
         if response.status_code == 304:
             response.close()
             return None
         return _HttpAnswer(self, url, response)
 
-    def get(self, url: str, asked: Mapping[str, str]) -> Any:
-        """Return an answer with a body that is to be read."""
+    def get(self, url: str, asked: Mapping[str, str], *, method: str = "GET") -> Any:
+        """Return an answer, with a body that is to be read."""
         import requests
 
         session = getattr(self._sessions, "session", None)
         if session is None:
             session = self._sessions.session = requests.Session()
         try:
-            response = session.get(
-                url, headers={"Accept-Encoding": "identity", **asked}, stream=True, timeout=TIMEOUT
+            response = session.request(
+                method,
+                url,
+                headers={"Accept-Encoding": "identity", **asked},
+                stream=True,
+                timeout=TIMEOUT,
             )
         except requests.exceptions.SSLError as error:
             raise MissingError("its certificate is not trusted") from error
@@ -191,7 +202,7 @@ class HttpStore:
             return response
         response.close()
         what = f"HTTP {status}" + (f" {response.reason}" if response.reason else "")
-        if status >= 500 or status in _LATER:
+        if (status >= 500 and status != 501) or status in _LATER:
             raise BrokenError(what)
         raise MissingError(f"there is no such file ({what})" if status in (404, 410) else what)
 
@@ -281,15 +292,6 @@ def _received(response: Any) -> Iterator[bytes]:
             yield from response.iter_content(BLOCK)
     except requests.exceptions.RequestException as error:
         raise BrokenError(_failed(error)) from error
-
-
-def _conditions(known: str) -> dict[str, str]:
-    kind, _, value = known.partition(" ")
-    if kind == "etag":
-        return {"If-None-Match": value}
-    if kind == "time":
-        return {"If-Modified-Since": value.partition(" of ")[0]}
-    return {}
 
 
 def _http_stat(response: Any) -> Stat:

@@ -148,11 +148,12 @@ def test_downloads_and_runs_of_killed_commands_go(tmp_path: Path) -> None:
     extract(make_dataset(), store)
     at_once = ["datasets/toy/.download.x1.unfinished/a.zip", "bundles/.b.y2.unfinished/c"]
     asked = [
-        "weights/.vgg.h5.part", "datasets/toy/.a.zip.part", f"runs/{name}/head.safetensors",
-        f"benches/{name}/results.csv",
+        "weights/.vgg.h5.part", "datasets/toy/.a.zip.part", "remote/.parts/.a-b.part",
+        f"runs/{name}/head.safetensors", f"benches/{name}/results.csv",
     ]  # fmt: skip
     theirs = [
         "weights/vgg.h5", "runs/mine/head.safetensors", "datasets/toy/a.unfinished",
+        "remote/https/h/.a.tmp",
         *(f"runs/20260131-235959-002/{one}" for one in ("head.safetensors", "result.json")),
         *(f"runs/20260131-235959-003/{one}" for one in ("head.safetensors", "promote.json")),
         *(f"benches/20260131-235959-002/{one}" for one in ("results.csv", "bench.json")),
@@ -175,7 +176,7 @@ def test_downloads_and_runs_of_killed_commands_go(tmp_path: Path) -> None:
     (tmp_path / "weights" / ".lost.part").symlink_to("/nowhere")
     os.mkfifo(tmp_path / "weights" / ".pipe.part")
     killed = {str(Path(one).parent) for one in at_once}
-    begun = {*asked[:2], *(str(Path(one).parent) for one in asked[2:])}
+    begun = {*asked[:3], *(str(Path(one).parent) for one in asked[3:])}
     assert planned(max_size=10**9) == killed
     assert planned(older_than=1) == killed
     assert planned(older_than=1, now=time.time() + 2 * SECONDS_A_DAY) > killed | begun
@@ -185,7 +186,7 @@ def test_downloads_and_runs_of_killed_commands_go(tmp_path: Path) -> None:
     os.close(living)
     plan = plan_prune(store, partial=True)
     assert {one.size for one in plan} == {4}
-    assert len(prune(store, plan)) == 6
+    assert len(prune(store, plan)) == 7
     assert not any((tmp_path / one).exists() for one in (*at_once, *asked))
     assert all((tmp_path / one).exists() for one in theirs)
 

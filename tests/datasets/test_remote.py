@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
@@ -17,11 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, load_dataset, mirror, stores
 from probe.datasets.files import FileImages
 from probe.datasets.image_inputs import file_content
+from probe.datasets.journal import Journal
 from probe.datasets.mirror import Mirror
 from probe.errors import CacheError, DataError, ImageError, MissingFilesError, UsageError
 from tests.datasets.web import Web, serving
@@ -134,13 +139,27 @@ def test_what_is_unchanged_is_not_fetched_again(
 
 
 def test_strict_fetches_again_what_the_store_calls_unchanged(web: Web, tmp_path: Path) -> None:
-    web.etags, web.times = False, True  # the time says nothing of a second change
+    web.etags, web.time = False, "Fri, 01 Nov 2024 10:00:00 GMT"  # also after the change
     web.files["list.csv"] = b"path,label\na.jpg,x\n"
     load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path)
     web.files["list.csv"] = b"path,label\na.jpg,y\n"
     assert load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path).classes == ("x",)
     found = load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path, strict=True)
     assert found.classes == ("y",)
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_without_an_etag_time_and_size_tell(web: Web, tmp_path: Path, heads: bool) -> None:
+    web.etags, web.heads, web.time = False, heads, "Fri, 01 Nov 2024 10:00:00 GMT"
+    found = []
+    for text, when in (("a", "01"), ("a", "01"), ("b", "02"), ("c", "01"), ("cc", "01")):
+        web.time = f"Fri, {when} Nov 2024 10:00:00 GMT"  # c is older than b
+        web.files["list.csv"] = f"path,label\na.jpg,{text}\n".encode()
+        found += load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path).classes
+    assert found == ["a", "a", "b", "c", "cc"]
+    sent = web.sent["list.csv"]
+    load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path)
+    assert (web.sent["list.csv"] == sent) == heads
 
 
 def test_a_list_names_images_by_its_own_place_and_by_urls(
@@ -669,3 +688,37 @@ def test_several_threads_may_fetch_the_same(
              .read_text().split("\n") if one]  # fmt: skip
     assert {line[0] for line in lines} == {*cifar_jpegs}
     assert os.listdir(tmp_path / "remote" / ".parts") == []
+
+
+@given(
+    st.sampled_from(["http", "https", "s3", "memory", "a+b"]),
+    st.text(alphabet=st.sampled_from("ab.%2e/\\:?#@ \0é~{}" + "-"), max_size=12),
+    st.text(alphabet=st.sampled_from("ab.%2e/\\:?#@ \0é\ud800"), max_size=20),
+)
+def test_no_url_leads_out_of_the_mirror(scheme: str, host: str, path: str) -> None:
+    own = Mirror(Path("/nowhere/remote"))
+    try:
+        place = own.place(f"{scheme}://{host}/{path}")
+    except DataError:
+        return
+    assert os.path.normpath(place) == place
+    assert place.startswith(f"/nowhere/remote/{scheme}/")
+    assert own.place(own.public_url(place)) == place
+    with contextlib.suppress(DataError):
+        below = own.below(place, path)
+        assert os.path.normpath(below) == below
+        assert below.split("/")[:5] == place.split("/")[:5]
+        assert own.place(own.public_url(below)) == below
+
+
+@given(st.binary(max_size=200))
+def test_a_journal_of_rubbish(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        file, base = os.path.join(folder, "journal"), os.path.join(folder, "files")
+        Path(file).write_bytes(data)
+        own = Journal(file, base)
+        assert own.version(os.path.join(base, "a")) == ""
+        Path(base).mkdir()
+        Path(base, "a").write_bytes(b"x")
+        own.add(os.path.join(base, "a"), "etag 1")
+        assert Journal(file, base).version(os.path.join(base, "a")) == "etag 1"

@@ -22,8 +22,10 @@ class Web:
     ----------
     files : dict of str to bytes
         By their paths, without a slash before.
-    etags, times, ranges, listings : bool
+    etags, ranges, listings, lengths, heads : bool
         Whether it has them.
+    time : str
+        ``Last-Modified`` of all files, or nothing.
     faults : dict of path to list of str
         What happens to the next requests for a file: ``500``, ``429``, ``short`` (half of the
         bytes, and the end), ``half`` (half, with the length of all), ``stall``, ``403``.
@@ -35,7 +37,8 @@ class Web:
 
     files: dict[str, bytes] = field(default_factory=dict)
     etags: bool = True
-    times: bool = False
+    heads: bool = True
+    time: str = ""
     ranges: bool = True
     listings: bool = True
     lengths: bool = True
@@ -89,10 +92,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             headers["ETag"] = etag
             if self.headers.get("If-None-Match") == etag:
                 return self._answer(path, 304, b"", headers)
-        if web.times:
-            headers["Last-Modified"] = "Fri, 01 Nov 2024 10:00:00 GMT"
-            if not web.etags and self.headers.get("If-Modified-Since") == headers["Last-Modified"]:
-                return self._answer(path, 304, b"", headers)
+        if web.time:
+            headers["Last-Modified"] = web.time
         status, asked = 200, self.headers.get("Range")
         if asked and web.ranges:
             start = int(asked.removeprefix("bytes=").partition("-")[0])
@@ -102,6 +103,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
             data = data[start:]
         return self._answer(path, status, data, headers, fault)
+
+    def do_HEAD(self) -> None:
+        if self.web.heads:
+            self.do_GET()
+        else:
+            self.send_error(501)
 
     def _answer(
         self, path: str, status: int, data: bytes, headers: dict[str, str] | None = None,
@@ -119,7 +126,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif status != 304:
             self.send_header("Content-Length", str(len(body if fault == "short" else data)))
         self.end_headers()
-        for start in range(0, len(body), 1 << 16):
+        for start in range(0, len(body) if self.command == "GET" else 0, 1 << 16):
             if web.pause:
                 time.sleep(web.pause)
             try:
@@ -152,6 +159,7 @@ def serving(web: Web) -> Iterator[Web]:
     handler = type("Handler", (_Handler,), {"web": web})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
         running.daemon_threads = True
+        running.handle_error = lambda *_: None  # type: ignore[method-assign] # clients that left
         thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         web.url = f"http://127.0.0.1:{running.server_port}"
