@@ -12,7 +12,7 @@ from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.urls import is_url, public
 from probe.datasets.fetched import FetchedImages
 from probe.datasets.files import FileImages
-from probe.datasets.mirror import REMOTE, Mirror
+from probe.datasets.mirror import REMOTE, Mirror, what_is_asked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +61,12 @@ class Loading:
         """
         mirror = self.remote
         if mirror.has(root):
-            return [mirror.place(one) if is_url(one) else mirror.below(root, one) for one in paths]
+            return [
+                mirror.place_of_image(one) if is_url(one) else mirror.below(root, one)
+                for one in paths
+            ]
         if any(map(is_url, paths)):
-            return [mirror.place(one) if is_url(one) else one for one in paths]
+            return [mirror.place_of_image(one) if is_url(one) else one for one in paths]
         return paths
 
     def images(self, root: str, files: Sequence[str]) -> FileImages:
@@ -83,4 +86,9 @@ class Loading:
 
 def ids_of(paths: Sequence[str]) -> Sequence[str]:
     """Return the ids of a list's images: its paths, URLs without what gives the right to read."""
-    return [*map(public, paths)] if any(map(is_url, paths)) else paths
+    return [*map(_id_of, paths)] if any(map(is_url, paths)) else paths
+
+
+def _id_of(path: str) -> str:
+    asked = what_is_asked(path) if is_url(path) else ""
+    return public(path) + (f"?{asked}" if asked else "")

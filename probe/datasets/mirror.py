@@ -56,6 +56,9 @@ _SIGNATURE = re.compile(
 )
 
 
+_WITH_QUERY = re.compile(r"~[0-9a-f]{16}$")
+
+
 class _Host(NamedTuple):
     """A machine or a bucket; the name is as in a public URL."""
 
@@ -124,15 +127,28 @@ class Mirror:
         _check_names(shorter, [name or _NO_HOST, *parts])
         host = _Host(scheme, name)
         place = os.path.join(self.folder, host.folder, *parts)
-        given, query = re.split(r"[/?#]", rest, maxsplit=1)[0], ""
-        if scheme in HTTP:
-            query = rest.partition("#")[0].partition("?")[2]
+        given, query = re.split(r"[/?#]", rest, maxsplit=1)[0], _query_of(url)
         with self._lock:
             if given != name:
                 self._given[host] = given
             if query:
                 self._queries[place] = query
         return place
+
+    def place_of_image(self, url: str) -> str:
+        """Return the path of a URL's image: ``photo.php?id=1`` is another than ``photo.php?id=2``.
+
+        Raises
+        ------
+        DataError
+            Its names cannot be those of files.
+        """
+        place, asked = self.place(url), what_is_asked(url)
+        if not asked:
+            return place
+        with self._lock:
+            self._queries[f"{place}~{asked}"] = _query_of(url)
+        return f"{place}~{asked}"
 
     def below(self, root: str, path: str) -> str:
         """Return where a path leads from a folder of the mirror, at most to the same host's root.
@@ -156,6 +172,8 @@ class Mirror:
         host = self._host(path)
         base = os.path.join(self.folder, host.folder)
         names = path[len(base) + 1 :].replace(os.sep, "/")
+        if path in self._queries:
+            names = _WITH_QUERY.sub("", names)
         return f"{host.scheme}://{host.name}/{path_of(names, host.scheme)}"
 
     def url(self, path: str) -> str:
@@ -339,9 +357,7 @@ class Mirror:
 
     def _asked(self, path: str) -> str:
         """Return a digest of what of a query names the file, and not who may read it."""
-        parts = self._queries.get(path, "").split("&")
-        said = [one for one in parts if one and not _SIGNATURE.fullmatch(one.partition("=")[0])]
-        return _digest("&".join(said), 8) if said else ""
+        return _asked(self._queries.get(path, ""))
 
     def _host(self, path: str) -> _Host:
         """Return the host of a path in the mirror."""
@@ -364,6 +380,25 @@ class Mirror:
                     os.path.join(self.folder, host.folder),
                 )
             return self._journals[host]
+
+
+def what_is_asked(url: str) -> str:
+    """Return a digest of what of a URL's query names the file, and not who may read it; or ``""``.
+
+    So two URLs of one path are told apart, and no signature is written anywhere.
+    """
+    return _asked(_query_of(url))
+
+
+def _query_of(url: str) -> str:
+    return url.partition("#")[0].partition("?")[2] if scheme_of(url) in HTTP else ""
+
+
+def _asked(query: str) -> str:
+    said = [
+        one for one in query.split("&") if one and not _SIGNATURE.fullmatch(one.partition("=")[0])
+    ]
+    return _digest("&".join(said), 8) if said else ""
 
 
 class _Work:

@@ -240,7 +240,7 @@ class DownloadBar:
     def __init__(self, label: str) -> None:
         console = stderr()
         self._bar = Progress(
-            TextColumn(label),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),

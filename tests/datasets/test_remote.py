@@ -186,6 +186,29 @@ def test_a_list_names_images_by_its_own_place_and_by_urls(
     assert [path for path, *_ in web.asked] == ["in/list.csv", "else/ü#1.jpg"]
 
 
+def test_images_of_one_address_and_several_queries(
+    web: Web, cifar_jpegs: dict[str, bytes], tmp_path: Path
+) -> None:
+    web.files["photo.php"] = cifar_jpegs["cat/0000.jpg"]
+    web.of_query = {"id=1": b"1", "id=2&sig=s3cret": b"2"}  # each adds its byte
+    urls = [f"{web.url}/photo.php?{one}" for one in web.of_query]
+    (tmp_path / "list.csv").write_text("path,label\n" + "".join(f"{one},x\n" for one in urls))
+    found = load_dataset(str(tmp_path / "list.csv"), cache_dir=tmp_path / "cache")
+    assert [*rows(found).values()] == [
+        file_content(cifar_jpegs["cat/0000.jpg"] + one) for one in (b"1", b"2")
+    ]
+    assert all(id_.startswith(f"{web.url}/photo.php?") for id_ in rows(found))
+    assert "s3cret" not in "".join(found.splits["train"].ids)
+    web.forget()
+    (tmp_path / "list.csv").write_text(
+        "path,label\n" + "".join(f"{one},x\n" for one in urls).replace("s3cret", "anew")
+    )
+    web.of_query["id=2&sig=anew"] = b"2"
+    again = load_dataset(str(tmp_path / "list.csv"), cache_dir=tmp_path / "cache")
+    assert rows(again) == rows(found)
+    assert web.statuses() == {304: 2}
+
+
 def test_a_list_on_disk_may_name_images_elsewhere(
     web: Web, cifar_jpegs: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ class Web:
     faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     pause: float = 0.0
     login: str = ""
+    of_query: dict[str, bytes] = field(default_factory=dict)  # appended to what is sent
     asked: list[tuple[str, int, str | None]] = field(default_factory=list)  # path, status, range
     sent: Counter[str] = field(default_factory=Counter)  # bytes of bodies
     queries: list[str] = field(default_factory=list)
@@ -85,7 +86,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             if listing is None:
                 return self._answer(path, 404, b"no")
             return self._answer(path, 200, listing, {"Content-Type": "text/html; charset=utf-8"})
-        data = web.files[path]
+        data = web.files[path] + web.of_query.get(query, b"")
         headers = {"Content-Type": "application/octet-stream"}
         etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
         if web.etags:
