@@ -86,18 +86,20 @@ def extract(
     Parameters
     ----------
     dataset : str, path, (images, labels), mapping, DataFrame or Dataset
-        A name, a folder of class folders or a list (.csv, .tsv). Of a pair, images are a sequence
-        of paths, images of Pillow's or arrays, or one uint8 array (n, height, width, 3), RGB, or
-        (n, height, width), grey; labels are (n,), whole numbers or names, or (n, n_classes) of 0
-        and 1 where an image may have several. A mapping has such a pair for ``train``, ``val`` and
-        ``test``. A frame of pandas has the columns of a list: ``path``, ``label``, ``split``.
+        A name, or a path or URL: a folder of class folders, a list (.csv, .tsv), an archive or any
+        other form of docs/datasets.md. Of a pair, images are a sequence of paths or URLs, images of
+        Pillow's or arrays, or one uint8 array (n, height, width, 3), RGB, or (n, height, width),
+        grey; labels are (n,), whole numbers or names, or (n, n_classes) of 0 and 1 where an image
+        may have several. A mapping has such a pair for ``train``, ``val`` and ``test``. A frame of
+        pandas has the columns of a list: ``path``, ``label``, ``split``.
     backbone : str or Backbone
         A name in `probe.BACKBONES`, an ONNX file, a folder with one, or what
         `probe.Backbone.from_callable` returned.
     name : str, optional
         What images in memory are called. Default: ``images``, with a digest of them.
     dataset_root : path, optional
-        Where a named dataset's files lie. Default: ``CACHE/datasets/NAME``.
+        Where a named dataset's files lie. Default: ``CACHE/datasets/NAME``. Of a list, the folder
+        or URL that its paths are relative to. Default: its own.
     weights : str or path, default="auto"
         A file, a name in `probe.WEIGHTS`, ``auto`` (what is at hand) or ``random:SEED``.
     preprocess : str or path, optional

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import make_folder, write_text
 from probe.core.text import counted
+from probe.core.urls import is_url, public, text_of
 from probe.datasets.cells import BAR, IMAGE_COLUMNS, image_columns
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
 from probe.datasets.image_inputs import ImageSources, list_images
@@ -275,7 +276,15 @@ def _cell(value: Any, column: str, row: int, required: bool) -> str:
 def _path(value: Any, where: str) -> str:
     if not isinstance(value, str | os.PathLike):
         raise DataError(f"{where} has a {type(value).__name__} for its image; give paths")
-    path = os.path.abspath(os.path.expanduser(os.fsdecode(value)))
+    text = text_of(os.fsdecode(value))
+    if is_url(text):
+        if text != public(text):
+            raise DataError(
+                f"{where}: {public(text)} was given with a password or a query, which is not "
+                "written to the state folder; save a list of such images, and give that"
+            )
+        return text
+    path = os.path.abspath(os.path.expanduser(text))
     if not os.path.isfile(path):
         raise DataError(f"{where}: there is no file {path}")
     return path

@@ -129,7 +129,7 @@ def names_in(path: str, scheme: str) -> str:
 
 def path_of(names: str, scheme: str) -> str:
     """Return the path of a URL of names with slashes between."""
-    return quote(names) if scheme in HTTP else names
+    return quote(names, safe="/{},") if scheme in HTTP else names
 
 
 def store_for(url: str) -> Store:

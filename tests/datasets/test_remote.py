@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.reading import ReadOptions
-from probe.datasets import Dataset, load_dataset, mirror, stores
+from probe.datasets import Dataset, given_dataset, load_dataset, mirror, stores
 from probe.datasets.files import FileImages
 from probe.datasets.image_inputs import file_content
 from probe.datasets.journal import Journal
@@ -184,6 +184,18 @@ def test_a_list_names_images_by_its_own_place_and_by_urls(
     reading = ReadOptions(where="site == 'B'")
     assert len(rows(load_dataset(f"{web.url}/in/list.csv", cache_dir=tmp_path, reading=reading)))
     assert [path for path, *_ in web.asked] == ["in/list.csv", "else/ü#1.jpg"]
+
+
+def test_urls_from_python(web: Web, cifar_jpegs: dict[str, bytes], tmp_path: Path) -> None:
+    web.files |= cifar_jpegs
+    urls = [f"{web.url}/{name}" for name in cifar_jpegs]
+    given = given_dataset((urls, [name[:3] for name in cifar_jpegs]), cache_dir=tmp_path)
+    assert isinstance(given, str)
+    found = rows(load_dataset(given, cache_dir=tmp_path))
+    assert found == {f"{web.url}/{name}": file_content(data) for name, data in cifar_jpegs.items()}
+    with pytest.raises(DataError, match="was given with a password or a query") as error:
+        given_dataset(([f"{urls[0]}?sig=s3cret"], ["x"]), cache_dir=tmp_path)
+    assert "s3cret" not in str(error.value)
 
 
 def test_images_of_one_address_and_several_queries(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from probe.cache.store import Store
 from probe.core.urls import hide, is_url, public, text_of, typed_command
 from probe.datasets import mirror
+from probe.screen import console
 from tests.cli.command import probe
 from tests.datasets.web import Web, serving
 
@@ -146,6 +149,12 @@ def test_a_read_only_cache_is_read(
 def test_what_is_public_of_a_url(given: str, shown: str) -> None:
     assert public(given) == shown
     assert is_url(given) == ("://" in given)
+
+
+def test_the_bar_of_a_pattern_is_drawn() -> None:
+    bar = console.download_bar("data-{000..002}.tar [x]")
+    with contextlib.closing(bar):
+        assert "data-{000..002}.tar [x]" in str(list(Console().render(bar._bar.get_renderable())))
 
 
 def test_texts_and_commands_with_urls() -> None:
