@@ -29,6 +29,7 @@ from probe.datasets.stores import (
     Answer,
     BrokenError,
     ChangedError,
+    GoneError,
     MissingError,
     Stat,
     Store,
@@ -293,8 +294,10 @@ class Mirror:
                         self._receive(path, answer, work, attempts)
                 finally:
                     answer.close()
-            except MissingError as error:
+            except GoneError as error:
                 self._remove(path)
+                return str(error)
+            except MissingError as error:
                 return str(error)
             except ChangedError:
                 known, stat = "", None

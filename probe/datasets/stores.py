@@ -49,7 +49,11 @@ class ChangedError(Exception):
 
 
 class MissingError(Exception):
-    """A file is not there, or may not be read."""
+    """A file may not be read."""
+
+
+class GoneError(MissingError):
+    """A file is not there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,7 +208,9 @@ class HttpStore:
         what = f"HTTP {status}" + (f" {response.reason}" if response.reason else "")
         if (status >= 500 and status != 501) or status in _LATER:
             raise BrokenError(what)
-        raise MissingError(f"there is no such file ({what})" if status in (404, 410) else what)
+        if status in (404, 410):
+            raise GoneError(f"there is no such file ({what})")
+        raise MissingError(what)
 
     def files(self, url: str) -> dict[str, Stat]:
         """Follow the links of a server's listings."""
@@ -478,7 +484,7 @@ def _fsspec_stat(info: Mapping[str, Any]) -> Stat:
 def _judged(url: str, error: Exception, scheme: str) -> Exception:
     """Return what an error of a driver means."""
     if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError):
-        return MissingError("there is no such file")
+        return GoneError("there is no such file")
     if isinstance(error, PermissionError):
         return MissingError(f"access was refused ({_line(error)})")
     kinds = " ".join(one.__name__ for one in type(error).__mro__)

@@ -392,6 +392,16 @@ def test_what_is_refused_is_not_tried_again(
     assert len(web.asked) == 1
 
 
+def test_a_copy_outlives_a_password_that_ran_out(web: Web, tmp_path: Path) -> None:
+    web.files["list.csv"] = b"path,label\na.jpg,x\n"
+    load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path)
+    web.faults["list.csv"] = ["403"]
+    with pytest.raises(MissingFilesError, match="HTTP 403"):
+        load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path)
+    load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path)
+    assert [status for _, status, _ in web.asked] == [200, 403, 304]
+
+
 def test_hosts_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(Web()) as running:
         gone = running.url
