@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.memo import Memo
+from probe.core.records import check_regular
 from probe.datasets.cells import Lines
 from probe.datasets.decode import MAX_BYTES
 from probe.datasets.encoded import EncodedFile
@@ -363,6 +364,7 @@ def _files(one: str, many: str, count: int) -> str:
 def _tar_members(path: Path) -> _Table:
     found: dict[str, tuple[int, int, int, int]] = {}
     again = links = 0
+    check_regular(path)
     try:
         with tarfile.open(path, "r:") as archive:
             for info in archive:
@@ -407,6 +409,7 @@ def _check_end(path: Path, end: int) -> None:
 def _zip_members(path: Path) -> _Table:
     found: dict[str, tuple[int, int, int, int]] = {}
     again = 0
+    check_regular(path)
     file, size = ByteFile(path), path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:

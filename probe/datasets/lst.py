@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from probe.core.records import check_regular
 from probe.core.short_repr import short_repr
 from probe.core.urls import is_url
 from probe.datasets.image_files import is_utf8
@@ -99,6 +100,14 @@ def lst_lines(rows: Iterable[tuple[int, bytes, str]]) -> Iterator[str]:
         yield f"{index}\t{numbers}\t{path}\n"
 
 
+def folders_beside(path: Path) -> list[Path]:
+    """Return the folder of a list, and those beside the list that are called like it."""
+    stem = path.name[: -len(LST)] if path.name.lower().endswith(LST) else path.name
+    whole = _SPLIT.sub("", stem)
+    names = dict.fromkeys((stem, whole, _CHUNK.sub("", whole)))
+    return [path.parent, *(path.parent / one for one in names if one)]
+
+
 def images_root(
     path: Path,
     listed: ImageList,
@@ -116,11 +125,7 @@ def images_root(
     DataError
         None of them has it.
     """
-    stem = path.name[: -len(LST)] if path.name.lower().endswith(LST) else path.name
-    whole = _SPLIT.sub("", stem)
-    names = dict.fromkeys((stem, whole, _CHUNK.sub("", whole)))
-    here = path.parent
-    places = [given.expanduser()] if given else [here, *(here / one for one in names if one)]
+    places = [given.expanduser()] if given else folders_beside(path)
     first = listed.paths[0]
     if is_url(first):
         return places[0]
@@ -137,6 +142,7 @@ def images_root(
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line that is not empty."""
     number = 0
+    check_regular(path)
     try:
         with path.open("rb") as file:
             while data := file.readline(_LONGEST_LINE):

@@ -334,7 +334,8 @@ class ByteFile:
     def __init__(self, path: Path) -> None:
         self._path, self._seeking = path, threading.Lock()
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+            self._descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # of a pipe
         except OSError as error:
             raise _unreadable(path, error) from error
         weakref.finalize(self, os.close, self._descriptor)

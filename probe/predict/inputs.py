@@ -24,6 +24,7 @@ from probe.datasets.image_files import (
     shown,
 )
 from probe.datasets.load import load_dataset
+from probe.datasets.lst import folders_beside
 from probe.datasets.shards import is_pattern
 from probe.datasets.spec import Images
 from probe.datasets.table import is_table, read_table
@@ -88,7 +89,8 @@ def find_inputs(
         An image; a folder, searched recursively; a file that holds images, as an archive, with
         the columns that it may have; a pattern with ``*``, unless a file has that name; a
         ``.txt`` file with a path per line or a ``.lst`` file of RecordIO's tools, whose paths are
-        relative to the file unless they exist as they are; a table with a column of such paths,
+        relative to the file unless they exist as they are, of a ``.lst`` also to a folder beside
+        it that is called like it; a table with a column of such paths,
         whose other columns are kept; or ``-`` for `lines`. Numbers after a path are labels, as in
         Caffe's lists, unless a file has the whole name. A name that does not exist is returned
         unchanged, so that its reader reports it and the rest is predicted.
@@ -222,9 +224,13 @@ def _listed(path: Path, root: Path | None) -> list[str]:
         raise UsageError(f"{path}: line {line} holds a NUL byte; it is no list of paths")
     # a name that is not UTF-8 may be that of a file, too
     lines = _paths(re.split(r"\r\n|\n|\r", data.decode("utf-8-sig", "surrogateescape")))
+    beside = path.parent
     if path.suffix.lower() == ".lst":  # index TAB label ... TAB path
         lines = [line.rsplit("\t", 1)[-1] for line in lines]
-    return [_located(line, root, path.parent) for line in lines]
+        if lines:
+            folders = folders_beside(path)
+            beside = next((one for one in folders if os.path.exists(one / lines[0])), beside)
+    return [_located(line, root, beside) for line in lines]
 
 
 def _located(line: str, root: Path | None, beside: Path | None) -> str:

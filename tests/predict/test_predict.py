@@ -414,3 +414,11 @@ def test_lists_start_from_a_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         find_images(["b.jpg"], root=root)
     with pytest.raises(UsageError, match="no such folder"):
         find_images(["val.txt"], root=root / "none")
+
+
+def test_a_list_of_records_finds_its_images_in_the_folder_called_like_it(tmp_path: Path) -> None:
+    (tmp_path / "my pets" / "cats").mkdir(parents=True)
+    (tmp_path / "my pets" / "cats" / "a.jpg").write_bytes(b"")
+    (tmp_path / "my pets_val.lst").write_text("0\t3\tcats/a.jpg\n1\t3\tcats/gone.jpg\n")
+    found = find_images([str(tmp_path / "my pets_val.lst")])
+    assert found == [str(tmp_path / "my pets" / "cats" / name) for name in ("a.jpg", "gone.jpg")]
