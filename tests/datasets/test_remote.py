@@ -39,7 +39,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(mirror, "PAUSES", (0.01, 0.02, 0.02, 0.02))
-    monkeypatch.setattr(stores, "TIMEOUT", (5.0, 0.3))
+    monkeypatch.setattr(stores, "TIMEOUT", (5.0, 20.0))
 
 
 @pytest.fixture
@@ -157,9 +157,9 @@ def test_without_an_etag_time_and_size_tell(web: Web, tmp_path: Path, heads: boo
         web.files["list.csv"] = f"path,label\na.jpg,{text}\n".encode()
         found += load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path).classes
     assert found == ["a", "a", "b", "c", "cc"]
-    sent = web.sent["list.csv"]
+    web.forget()
     load_dataset(f"{web.url}/list.csv", cache_dir=tmp_path)
-    assert (web.sent["list.csv"] == sent) == heads
+    assert web.methods == (["HEAD"] if heads else ["GET"])
 
 
 def test_a_list_names_images_by_its_own_place_and_by_urls(
@@ -353,6 +353,8 @@ def test_a_bad_server_costs_attempts_and_no_byte(
     data = tar_of({**cifar_jpegs, "cat/large.bmp": np.random.default_rng(0).bytes(MEBIBYTE)})
     web.files["set.tar"] = data
     web.faults["set.tar"] = [fault] * 2
+    if fault == "stall":
+        stores.TIMEOUT = (5.0, 0.3)  # `_quick` puts it back
     if fault == "short":  # with the length of what it sends, nobody can tell: the archive can
         with pytest.raises(DataError, match="get it again"):
             load_dataset(f"{web.url}/set.tar", cache_dir=tmp_path)

@@ -48,6 +48,7 @@ class Web:
     of_query: dict[str, bytes] = field(default_factory=dict)  # appended to what is sent
     asked: list[tuple[str, int, str | None]] = field(default_factory=list)  # path, status, range
     sent: Counter[str] = field(default_factory=Counter)  # bytes of bodies
+    methods: list[str] = field(default_factory=list)
     queries: list[str] = field(default_factory=list)
     url: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
@@ -59,6 +60,7 @@ class Web:
     def forget(self) -> None:
         """Forget what was asked."""
         self.asked.clear()
+        self.methods.clear()
         self.sent.clear()
 
 
@@ -72,6 +74,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         path = unquote(path.lstrip("/"))
         web.queries.append(query)
+        web.methods.append(self.command)
         if web.login:
             import base64
 
