@@ -347,8 +347,8 @@ class Mirror:
                 return
             self._said.add(host)
         log.warning(
-            "%s://%s: tells neither an ETag nor a time of its files: that one was replaced by "
-            "another of the same size is not noticed (--strict fetches all again)",
+            "%s://%s: tells neither an ETag nor a time of its files, so that a file which is "
+            "replaced by another of the same size is not noticed (--strict fetches all again)",
             host.scheme, host.name,
         )  # fmt: skip
 

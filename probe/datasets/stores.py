@@ -26,7 +26,7 @@ BLOCK = 1 << 16  # bytes of HTTP at once; what came of a broken one is lost
 RANGE = 8 << 20  # bytes of a request to an object store
 CONNECTIONS = 16
 _MOST_PAGE = 64 << 20  # bytes of a listing
-_MOST_FOLDERS = 100_000
+_MOST_FOLDERS, _DEEPEST = 100_000, 32
 _LATER = (408, 425, 429)  # answers of a server that wants to be asked again
 _PACKAGES = {
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
@@ -170,7 +170,7 @@ class HttpStore:
         """
         kind, _, etag = known.partition(" ")
         if kind in ("time", "size"):
-            # or a server that knows no HEAD
+            # MissingError: perhaps the server only knows no HEAD
             with suppress(MissingError), self.get(url, {}, method="HEAD") as response:
                 if _http_stat(response).version == known:
                     return None
@@ -224,9 +224,12 @@ class HttpStore:
                 for target in (one for folder, links in pages for one in _below(folder, links)):
                     if not target.endswith("/"):
                         found[names_in(target[len(base) :], HTTP[0])] = Stat()
-                    elif target not in seen and len(seen) < _MOST_FOLDERS:
+                    elif target not in seen:
                         seen.add(target)
                         folders.append(target)
+                depth = folders[0].count("/") - base.count("/") if folders else 0
+                if depth > _DEEPEST or len(seen) > _MOST_FOLDERS:
+                    raise MissingError("its folders have no end; give one of them")
         return found
 
     def _links(self, folder: str) -> list[str]:

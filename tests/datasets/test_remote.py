@@ -282,6 +282,17 @@ def test_names_that_lead_elsewhere_are_left_out_of_a_listing(
     assert "left out 4 files whose names" in caplog.text
 
 
+def test_a_listing_without_an_end_is_refused(web: Web, tmp_path: Path) -> None:
+    class Endless(dict[str, bytes]):
+        def __iter__(self) -> Iterator[str]:
+            yield from ("/".join(["photos"] + ["loop"] * n + ["x.jpg"]) for n in range(1, 100))
+
+    web.files = Endless()
+    with pytest.raises(MissingFilesError, match=r"photos: its folders have no end"):
+        load_dataset(f"{web.url}/photos/", cache_dir=tmp_path)
+    assert len(web.asked) < 40
+
+
 @pytest.mark.parametrize("kind", ["tar", "zip", "list", "npz"])
 def test_a_file_of_any_form(
     web: Web, cifar_jpegs: dict[str, bytes], tmp_path: Path, kind: str

@@ -16,6 +16,7 @@ from PIL import Image
 from probe.cache.joining import join
 from probe.cache.store import Store
 from tests.commands import probe, probe_json
+from tests.datasets.web import Web, serving
 
 CLASSES, EACH = ("cat", "dog", "frog"), 4
 LONG_AGO = 1_000_000_000
@@ -88,7 +89,7 @@ def as_parquet(root: Path, out: Path) -> Path:
 FORMS = [as_list, as_tar, as_samples, as_zip, as_records, as_parquet]
 
 
-def extracted(place: Path, cache: Path) -> tuple[dict[bytes, np.ndarray], Any]:
+def extracted(place: Path | str, cache: Path) -> tuple[dict[bytes, np.ndarray], Any]:
     """Return each image's row of features by its content, and what the command says."""
     said = probe_json(
         "extract", "--backbone", "resnet18", "--weights", "random:0", "--size", "32",
@@ -129,3 +130,23 @@ def test_pixels_in_an_array_give_the_same_rows(photographs: Path, tmp_path: Path
     assert len(found) == len(rows)
     for row, other in zip(rows.values(), found.values(), strict=True):
         np.testing.assert_allclose(other, row, rtol=1e-5, atol=1e-6 * np.abs(row).max())
+
+
+def test_urls_give_the_rows_of_what_they_name(
+    photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    files = {f"photos/{one.relative_to(photographs)}": one for one in files_of(photographs)}
+    rows, _ = extracted(photographs, tmp_path / "cache")
+    with serving(Web()) as web:
+        web.files |= {name: one.read_bytes() for name, one in files.items()}
+        for form in (as_tar, as_samples, as_zip, as_records):
+            file = form(photographs, tmp_path)
+            web.files[file.name] = file.read_bytes()
+        lines = "".join(f"{name},{one.parent.name}\n" for name, one in files.items())
+        web.files["list.csv"] = f"path,label\n{lines}".encode()
+        for name in ("photos/", *(one for one in web.files if one not in files)):
+            found, said = extracted(f"{web.url}/{name}", tmp_path / "cache")
+            assert said["forwarded"] == 0, name
+            assert found.keys() == rows.keys()
