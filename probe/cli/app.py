@@ -51,7 +51,7 @@ class Probe(LazyGroup):
         },
         "What there is": {
             "cache": "List, check and remove cache entries; features in and out.",
-            "dataset": "List the datasets that are known by name.",
+            "dataset": "Look at, divide, pack and fetch datasets.",
             "backbones": "List the backbones and the layers they can be cut at.",
             "weights": "Find, fetch, check and convert pretrained weights.",
             "doctor": "Show versions, engines, threads and devices.",

@@ -40,7 +40,7 @@ Datasets = Annotated[
     list[str] | None,
     typer.Option(
         "--dataset", "-d", autocompletion=complete.datasets,
-        help="A name (`probe dataset list`), a folder of class folders or a list (.csv); repeat "
+        help="A name (`probe dataset list`), a folder, a list, a file of images or a URL; repeat "
         "it for several. Entries alone need none: they are compared on the first one's rows.",
     ),
 ]  # fmt: skip

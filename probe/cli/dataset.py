@@ -17,16 +17,17 @@ from probe.core.reading import AS_IT_IS, ReadOptions
 Dataset = Annotated[
     str,
     typer.Argument(
-        help="A name, a folder, or a .csv or .tsv list.", autocompletion=complete.datasets
+        help="A name, a folder, a list or a file of images, or a URL.",
+        autocompletion=complete.datasets,
     ),
 ]
 
-app = command_app("Which datasets are known by name, and what one holds.")
+app = command_app("Look at, divide, pack and fetch datasets.")
 
 
 @app.command(cls=Command, name="list")
 def list_datasets(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
-    """List the datasets that have a name; class folders, and .csv or .tsv lists, are some too."""
+    """List the datasets that have a name; folders, lists and archives are named by their path."""
     from probe.datasets import DATASETS
     from probe.screen import console
 

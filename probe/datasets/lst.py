@@ -142,8 +142,9 @@ def images_root(
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line that is not empty."""
     number = 0
-    check_regular(path)
     try:
+        if path.exists():
+            check_regular(path)
         with path.open("rb") as file:
             while data := file.readline(_LONGEST_LINE):
                 number += 1
