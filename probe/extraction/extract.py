@@ -31,9 +31,12 @@ from probe.cache.pending import Draft, unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
 from probe.core.machine import give_back_memory
+from probe.core.urls import is_url
+from probe.datasets.catalog import DATASETS
 from probe.datasets.decode import WithinMemory
 from probe.datasets.notes import warn_of_unusual
 from probe.datasets.prefetch import load_batches
+from probe.datasets.shards import is_there
 from probe.engines import Engine
 from probe.errors import DataError, EngineError
 from probe.extraction.job import Cut, Job
@@ -65,12 +68,30 @@ class Observer(Protocol):
 
 
 def find_entries(job: Job, store: Store) -> list[FeatureSet | None]:
-    """Return for each cut its complete entry, in step with the dataset's table, or None."""
-    found = [store.find(cut.key, job.dataset.name) for cut in job.cuts]
-    return [
-        None if entry is None or differing(entry, job.tables, job.dataset.classes) else entry
-        for entry in found
-    ]
+    """Return for each cut its complete entry, in step with the dataset's table, or None.
+
+    One whose images are not any more where it says, while the job has them elsewhere, is None, too:
+    written anew from its own rows, it says where they are now.
+    """
+    found = [_in_step(job, store.find(cut.key, job.dataset.name)) for cut in job.cuts]
+    return [None if entry is None or _moved(entry, job) else entry for entry in found]
+
+
+def _in_step(job: Job, entry: FeatureSet | None) -> FeatureSet | None:
+    known = entry is not None and not differing(entry, job.tables, job.dataset.classes)
+    return entry if known else None
+
+
+def _moved(entry: FeatureSet, job: Job) -> bool:
+    then, now = entry.provenance.get("request"), job.provenance.get("request")
+    if not isinstance(then, dict) or not isinstance(now, dict):
+        return False
+    return any(
+        isinstance(place := then.get(name), str)
+        and place != now.get(name)
+        and not (place in DATASETS or is_url(place) or is_there(place))
+        for name in ("dataset", "dataset_root")
+    )
 
 
 def extract_features(
@@ -135,7 +156,12 @@ def extract_features(
 
 def _warn_of_runs(job: Job, cuts: Sequence[Cut], store: Store) -> None:
     """Warn about runs made from an entry that is about to be replaced."""
-    there = [path for cut in cuts if (path := store.path_of(cut.key, job.dataset.name)).exists()]
+    there = [
+        path
+        for cut in cuts
+        if (path := store.path_of(cut.key, job.dataset.name)).exists()
+        and _in_step(job, store.find(cut.key, job.dataset.name)) is None
+    ]
     needed = needed_entries(store.folder.parent) if there else {}
     for path in there:
         if needs := needed.get(path.stem):

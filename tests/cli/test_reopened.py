@@ -83,3 +83,22 @@ def test_a_run_does_not_take_the_names_of_other_classes(place: Path, command: st
     assert extract(place, "two.csv")["forwarded"] == 0
     if command == "bundle":
         assert "2: cat, dog" in probe("bundle", run, *cache)
+
+
+def test_what_is_found_says_where_its_images_are_now(
+    place: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = ("--cache-dir", str(place / "cache"))
+    extract(place, "photos")
+    probe("head", "--head", "ridge", *cache)
+    (place / "old").mkdir()
+    (place / "photos").rename(place / "old" / "photos")
+    with pytest.raises(DataError, match="no images there"):
+        probe("cache", "verify", "--sample", "3", *cache)
+    caplog.clear()
+    assert extract(place, "old/photos")["forwarded"] == 0
+    assert "written anew" not in caplog.text
+    assert "forwarded  3 rows again" in probe("cache", "verify", "--sample", "3", *cache)
+    before = next((place / "cache" / "features").glob("*.h5")).stat().st_mtime_ns
+    assert extract(place, "old/photos")["forwarded"] == 0
+    assert next((place / "cache" / "features").glob("*.h5")).stat().st_mtime_ns == before
