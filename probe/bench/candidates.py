@@ -28,8 +28,9 @@ from probe.backbones.catalog import BACKBONES
 from probe.backbones.foreign import ENDING
 from probe.backbones.spec import BackboneSpec
 from probe.core.urls import is_url, name_of, public, text_of
-from probe.datasets import DATASETS
+from probe.datasets import DATASETS, shards
 from probe.datasets.formats import is_dataset_file
+from probe.datasets.table import is_table
 from probe.errors import UsageError
 from probe.preprocess.spec import RESIZES
 from probe.weights import is_network, network_name
@@ -276,6 +277,8 @@ def _own_name(text: str) -> str:
         name = name_of(text)
         return Path(name).stem if is_dataset_file(Path(name)) else name
     path = Path(text_of(text)).resolve()
+    if shards.is_pattern(path) and not path.exists():
+        return path.parent.name if is_table(path) else shards.name_of(path)
     return path.name if path.is_dir() else path.stem
 
 

@@ -148,6 +148,8 @@ def test_the_slash_that_begins_a_values_name_goes_without_saying() -> None:
 def test_folders_of_one_name_keep_their_paths() -> None:
     assert dataset_labels(["digits", "/a/cats", "/b/dogs"]) == ["digits", "cats", "dogs"]
     assert dataset_labels(["/a/cats", "/b/cats"]) == ["/a/cats", "/b/cats"]
+    several = ["/a/data-{000..099}.tar", "/b/lists/{train,val}.txt"]
+    assert dataset_labels(several) == ["data", "lists"]  # as the datasets are called
 
 
 @pytest.mark.parametrize(
