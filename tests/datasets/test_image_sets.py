@@ -484,6 +484,7 @@ def link_in_zip() -> bytes:
         packed_zip({"C:/out.txt": b"x"}), tar({"../out.txt": b"x"}), tar({"/abs.txt": b"x"}),
         tar({"a\\..\\out.txt": b"x"}),
     ],
+    ids=range(9),
 )  # fmt: skip
 def test_an_archive_that_leads_elsewhere_writes_nothing(archive: bytes, tmp_path: Path) -> None:
     (tmp_path / "it").write_bytes(archive)

@@ -117,9 +117,9 @@ def test_what_may_be_a_split_by_another_name_is_refused_or_shown(
         with pytest.raises(DataError, match=f"the column `{name}` holds .* reads like a split"):
             load(listed(text(name, *values)))
     load(listed(text("purpose", "learning", "checking", "learning")))
-    assert caplog.messages[-1].endswith("of few values): `purpose` (checking, learning)")
+    assert "not read as labels: `purpose` (checking, learning) (--group" in caplog.messages[-1]
     load(listed(text("stage", "1", "2", "3")))  # of an illness
-    assert caplog.messages[-1].endswith("of few values): `stage`")
+    assert "not read as labels: `stage` (--group" in caplog.messages[-1]
 
 
 def test_classes_whose_names_are_nearly_the_same_are_said(
@@ -281,7 +281,7 @@ def test_columns_that_play_no_part_are_named_in_one_line(
     text = "image,label,age,fold,,dataset\na.png,x,27,0,1,north\nb.png,y,3,1,2,south\n"
     load(listed(text + "d.png,y,4,2,3,south\n"))
     said, folds = caplog.messages
-    assert said.endswith("of few values): `age`, `fold`, `column 5`, `dataset` (north, south)")
+    assert "labels: `age`, `fold`, `column 5`, `dataset` (north, south) (--group" in said
     assert "`fold` numbers folds, and none of them is held out" in folds
 
 
