@@ -298,27 +298,6 @@ class NpzFile:
         )
 
 
-def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int | None]:
-    """Return shape and type of an .npy file's array, and where its values begin, in C order.
-
-    None for the place where they are in Fortran's order.
-
-    Raises
-    ------
-    DataError
-        It is damaged, or not made of plain numbers or text.
-    """
-    size = check_regular(path)
-    try:
-        with path.open("rb") as file:
-            shape, fortran, dtype = _header(file, size)
-            return shape, dtype, None if fortran else file.tell()
-    except Exception as error:
-        raise DataError(
-            f"{path}: not a readable .npy file of plain numbers ({in_one_line(error)})"
-        ) from error
-
-
 def read_npy(path: Path) -> NDArray[Any]:
     """Return the array of an .npy file, mapped into memory: what is not used is not read.
 

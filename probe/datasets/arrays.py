@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.hdf5 import datasets
-from probe.core.records import NpzFile, check_regular, in_one_line, npy_header, read_npy
+from probe.core.records import NpzFile, check_regular, in_one_line, read_npy
 from probe.datasets.cells import BAR, Cells, Lines
 from probe.datasets.decode import MAX_PIXELS
 from probe.datasets.loading import Loading
@@ -204,10 +204,11 @@ def _arrays(place: Path) -> list[Stored]:
             for shape, dtype, start in [npz.header(each)]
         ]  # fmt: skip
     if name.endswith(NPY):
-        shape, dtype, start = npy_header(place)
+        array = read_npy(place)
+        start = getattr(array, "offset", None) if array.flags.c_contiguous else None
         return [
             Stored(
-                place=place, name=place.stem, shape=shape, dtype=dtype, start=start,
+                place=place, name=place.stem, shape=array.shape, dtype=array.dtype, start=start,
                 read=partial(read_npy, place),
             )
         ]  # fmt: skip
