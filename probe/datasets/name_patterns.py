@@ -46,7 +46,8 @@ def left_out_note(options: ReadOptions, place: str, before: int, after: int) -> 
     given = " and ".join(f"--{one}" for one in ("include", "exclude") if getattr(options, one))
     if before and not after:
         raise DataError(f"{place}: {given} leaves none of its images")
-    return f"{given}: {after:,} of {before:,} images are read"
+    # folders that are left out as a whole were not listed, so that none may be missing of these
+    return f"{given}: {after:,}{f' of {before:,}' if after < before else ''} images are read"
 
 
 def _ending_in_lower_case(name: str) -> str:

@@ -178,3 +178,14 @@ def test_folders_in_folders_without_end(pictures: Path) -> None:
         (folders[-1] / "0.jpg").unlink()
         for folder in reversed(folders[1:]):
             folder.rmdir()
+
+
+def test_folders_that_are_left_out_are_not_counted_as_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("cat/1.png", "dog/1.png", "owl/1.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    found = load_dataset(str(tmp_path), reading=ReadOptions(exclude=("cat",)))
+    assert found.classes == ("dog", "owl")
+    assert caplog.messages[-1].endswith("--exclude: 2 images are read")
