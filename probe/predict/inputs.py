@@ -86,14 +86,14 @@ def find_inputs(
     Parameters
     ----------
     inputs : iterable of str
-        An image; a folder, searched recursively; a file that holds images, as an archive, with
-        the columns that it may have; a pattern with ``*``, unless a file has that name; a
-        ``.txt`` file with a path per line or a ``.lst`` file of RecordIO's tools, whose paths are
-        relative to the file unless they exist as they are, of a ``.lst`` also to a folder beside
-        it that is called like it; a table with a column of such paths,
-        whose other columns are kept; or ``-`` for `lines`. Numbers after a path are labels, as in
-        Caffe's lists, unless a file has the whole name. A name that does not exist is returned
-        unchanged, so that its reader reports it and the rest is predicted.
+        An image; a folder, searched recursively; a file that holds images, as an archive, or a
+        folder of nothing but such files, with the columns that they may have; a pattern with ``*``,
+        unless a file has that name; a ``.txt`` file with a path per line or a ``.lst`` file of
+        RecordIO's tools, whose paths are relative to the file unless they exist as they are, of a
+        ``.lst`` also to a folder beside it that is called like it; a table with a column of such
+        paths, whose other columns are kept; or ``-`` for `lines`. Numbers after a path are labels,
+        as in Caffe's lists, unless a file has the whole name. A name that does not exist is
+        returned unchanged, so that its reader reports it and the rest is predicted.
     lines : iterable of str
         A path each.
     root : Path, optional
@@ -119,7 +119,7 @@ def find_inputs(
     for name in inputs:
         if name == "-":
             found += [_located(line, root, None) for line in _paths(lines)]
-        elif os.path.isdir(name):
+        elif os.path.isdir(name) and not _holds_images(Path(name)):
             found += _below(name)
         elif _holds_images(Path(name)):
             for images, columns in _stored(name, cache_dir):
@@ -173,18 +173,25 @@ def _slashes(name: str) -> str:
 
 
 def _holds_images(place: Path) -> bool:
-    """Whether a path is that of a file, or of several, with images in it."""
-    if not is_dataset_file(place) or not (place.is_file() or is_pattern(place)):
+    """Whether a path is that of a file, or of several, with images in it, and none beside them."""
+    if not place.is_dir() and not (
+        is_dataset_file(place) and (place.is_file() or is_pattern(place))
+    ):
         return False
     form = format_of(place)
-    return form is not None and form.holds_images
+    if form is None or not form.holds_images:
+        return False
+    beside = (name for _, _, names in os.walk(place) for name in names)  # nothing of a file
+    return not any(map(is_image_name, beside))
 
 
 def _stored(
     name: str, cache_dir: Path
 ) -> Iterator[tuple[list[str | StoredImage], Mapping[str, Sequence[str]]]]:
     """Yield the images of each split of a file that holds images, and what it says of them."""
-    dataset = load_dataset(name, cache_dir=cache_dir, reading=ReadOptions(unlabeled=True))
+    dataset = load_dataset(
+        name, cache_dir=cache_dir, reading=ReadOptions(unlabeled=True), stored_split=False
+    )
     for split in dataset.splits.values():
         images: list[str | StoredImage] = [
             StoredImage(name=_within(name, id_), images=split.images, row=row)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from probe.errors import DataError
+from probe.predict import find_images
 from tests.commands import probe, probe_json
 
 OPTIONS = ("--backbone", "resnet18", "--size", "32", "--weights", "random:0")
@@ -83,6 +84,23 @@ def test_a_run_does_not_take_the_names_of_other_classes(place: Path, command: st
     assert extract(place, "two.csv")["forwarded"] == 0
     if command == "bundle":
         assert "2: cat, dog" in probe("bundle", run, *cache)
+
+
+def test_all_images_of_shards_are_predicted_whatever_split_is_stored(place: Path) -> None:
+    cache = place / "cache"
+    (place / "shards").mkdir()
+    for file in place.glob("shard-*.tar"):
+        file.rename(place / "shards" / file.name)
+    shards = place / "shards"
+    probe("dataset", "split", shards, "--cache-dir", cache)
+    with tarfile.open(shards / "shard-2.tar", "w") as archive:
+        archive.add(place / "photos" / "cat" / "0000.jpg", "new.jpg")
+        archive.add(place / "photos" / "dog" / "0000.jpg", "more.jpg")
+    found = find_images([str(shards)], cache_dir=cache)
+    assert len(found) == len(CLASSES) * EACH + 2
+    (place / "photos" / "copy.tar").write_bytes((shards / "shard-0.tar").read_bytes())
+    files = sorted(str(one) for one in (place / "photos").rglob("*.jpg"))
+    assert find_images([str(place / "photos")]) == files  # an archive beside images is no image
 
 
 def test_what_is_found_says_where_its_images_are_now(
