@@ -46,9 +46,9 @@ from PIL import Image
 
 from benchmarks.common import cifar10_folders
 from probe.datasets import Images, load_dataset
-from probe.datasets.indexing import write_lists
-from probe.datasets.packing import pack_list
-from probe.datasets.prefetch import load_batches
+from probe.datasets.forms.indexing import write_lists
+from probe.datasets.forms.packing import pack_list
+from probe.datasets.images.prefetch import load_batches
 
 THREADS = 2
 IN_TURN = 250  # images

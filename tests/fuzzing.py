@@ -29,13 +29,13 @@ from probe.core.columns import Column
 from probe.core.memo import Memo, stamp_of
 from probe.core.reading import ReadOptions
 from probe.datasets import load_dataset
-from probe.datasets.cifar import CifarBinary, CifarPickle
-from probe.datasets.decode import decode
-from probe.datasets.idx import IdxFile
-from probe.datasets.loading import Loading
-from probe.datasets.metadata_folder import load_metadata_folder
-from probe.datasets.recordio import MAGIC, RecordWriter
-from probe.datasets.table import read_table
+from probe.datasets.forms.loading import Loading
+from probe.datasets.forms.metadata_folder import load_metadata_folder
+from probe.datasets.forms.recordio import MAGIC, RecordWriter
+from probe.datasets.images.decode import decode
+from probe.datasets.named.cifar import CifarBinary, CifarPickle
+from probe.datasets.named.idx import IdxFile
+from probe.datasets.tables.table import read_table
 from probe.errors import ProbeError
 from probe.evaluation.learning_curve import SCHEMA as CURVE_SCHEMA
 from probe.evaluation.learning_curve import LearningCurve, load_learning_curve

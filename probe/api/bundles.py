@@ -15,7 +15,7 @@ from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.errors import UsageError
 
 if TYPE_CHECKING:
-    from probe.datasets.image_inputs import Image
+    from probe.datasets.images.image_inputs import Image
     from probe.datasets.in_memory import Data
     from probe.predict.evaluate import Evaluation
     from probe.predict.explanation import Explanation
@@ -169,7 +169,7 @@ def explain(
     """
     from probe.cache.store import Store
     from probe.datasets import load_dataset
-    from probe.datasets.image_inputs import image_input
+    from probe.datasets.images.image_inputs import image_input
     from probe.predict.explain import TrainingImages
     from probe.predict.explain import explain as explained
 

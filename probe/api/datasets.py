@@ -15,9 +15,9 @@ from probe.errors import UsageError
 
 if TYPE_CHECKING:
     from probe.datasets import Dataset
+    from probe.datasets.forms.indexing import WrittenList
+    from probe.datasets.forms.packing import Packed
     from probe.datasets.in_memory import Data
-    from probe.datasets.indexing import WrittenList
-    from probe.datasets.packing import Packed
     from probe.datasets.survey import Survey
     from probe.runs.dataset_split import Divided
 
@@ -256,7 +256,7 @@ def index_dataset(
         The images are not in files of their own, or lists are there already.
     """
     from probe.datasets import given_dataset, load_dataset
-    from probe.datasets.indexing import Ratios
+    from probe.datasets.forms.indexing import Ratios
     from probe.screen import console, records
 
     folder = state_folder(cache_dir)
@@ -327,7 +327,7 @@ def pack_lists(
     ProbeError
         A list is damaged, an image cannot be read, or a file is there already.
     """
-    from probe.datasets.packing import recoding_of
+    from probe.datasets.forms.packing import recoding_of
     from probe.screen import console, records
 
     paths = [lists] if isinstance(lists, str | os.PathLike) else lists

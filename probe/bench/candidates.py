@@ -28,9 +28,10 @@ from probe.backbones.catalog import BACKBONES
 from probe.backbones.foreign import ENDING
 from probe.backbones.spec import BackboneSpec
 from probe.core.urls import is_url, name_of, public, text_of
-from probe.datasets import DATASETS, shards
-from probe.datasets.formats import is_dataset_file
-from probe.datasets.table import is_table
+from probe.datasets import DATASETS
+from probe.datasets.forms import shards
+from probe.datasets.forms.formats import is_dataset_file
+from probe.datasets.tables.table import is_table
 from probe.errors import UsageError
 from probe.preprocess.spec import RESIZES
 from probe.weights import is_network, network_name

@@ -32,7 +32,7 @@ from probe.bundle.reject import Verdicts, judge
 from probe.core.files import reason_of
 from probe.core.html import Html
 from probe.core.text import counted
-from probe.datasets.image_inputs import list_images, read_image
+from probe.datasets.images.image_inputs import list_images, read_image
 from probe.engines import TOLERANCE, Parameters, relative_differences
 from probe.errors import BundleError, HeadError, ProbeError
 from probe.evaluation.logits import softmax
@@ -49,7 +49,7 @@ from probe.preprocess.spec import PreprocessSpec, UInt8Image
 SHOWN_CLASSES = 8
 
 if TYPE_CHECKING:
-    from probe.datasets.image_inputs import Image
+    from probe.datasets.images.image_inputs import Image
     from probe.heads import FittedHead
 
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.foreign import ENDING, backbone_of_part
 from probe.backbones.spec import BackboneSpec, Layer, Pool, is_logits
-from probe.datasets.image_inputs import read_image
+from probe.datasets.images.image_inputs import read_image
 from probe.engines import Engine, Parameters, make_engine
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import PreprocessSpec, UInt8Image
 
 if TYPE_CHECKING:
-    from probe.datasets.image_inputs import Image
+    from probe.datasets.images.image_inputs import Image
 
 WEIGHTS = "weights.safetensors"
 NETWORK = "network.onnx"  # of a network from outside the catalog: graph and weights
@@ -137,7 +137,7 @@ class Network:
         Raises
         ------
         ImageError
-            See `probe.datasets.image_inputs.image_input`.
+            See `probe.datasets.images.image_inputs.image_input`.
         """
         return resize_image(read_image(image), self.preprocess)
 

@@ -230,7 +230,7 @@ def reopen(
     """Return an entry with the request that made it, asked again today."""
     from probe.cache.store import Store
     from probe.datasets import DATASETS
-    from probe.datasets.shards import is_there
+    from probe.datasets.forms.shards import is_there
     from probe.extraction.request import prepare, repeat, with_recorded_name
 
     entry = Store(folder).choose(name)

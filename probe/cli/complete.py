@@ -43,7 +43,7 @@ def backbones() -> list[str]:
 
 def datasets() -> list[str]:
     """Return the datasets that have a name."""
-    from probe.datasets.catalog import DATASETS  # its room imports NumPy and Pillow
+    from probe.datasets.named.catalog import DATASETS  # its room imports NumPy and Pillow
 
     return list(DATASETS)
 

@@ -71,7 +71,7 @@ def index(
     """
     from probe.core.options import default_workers
     from probe.datasets import load_dataset
-    from probe.datasets.indexing import Ratios, names_file
+    from probe.datasets.forms.indexing import Ratios, names_file
     from probe.screen import console, records
 
     ratios = Ratios(val=val, test=test)
@@ -176,7 +176,7 @@ def pack(
     them encoded anew. Every image is decoded once: one that cannot be read is refused.
     """
     from probe.core.options import default_workers
-    from probe.datasets.packing import recoding_of
+    from probe.datasets.forms.packing import recoding_of
     from probe.screen import console, records
 
     done = records.pack_shown(

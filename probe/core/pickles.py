@@ -5,7 +5,7 @@ name that the dialect does not list. No class or function of Python or a library
 name from the file; only the dialect's own functions can be called, and they check their arguments.
 No memory is reserved for a size that a file merely claims.
 
-`probe.datasets.pickles` has the dialect of numpy's pickles, `probe.weights.torch_file` that
+`probe.datasets.named.pickles` has the dialect of numpy's pickles, `probe.weights.torch_file` that
 of torch's.
 
 References

@@ -1,10 +1,10 @@
 """Labelled images: named datasets and folders, read lazily, identified by their content."""
 
-from probe.datasets.catalog import DATASETS, DatasetSpec
-from probe.datasets.decode import decode, decode_file
+from probe.datasets.images.decode import decode, decode_file
 from probe.datasets.in_memory import given_dataset
 from probe.datasets.load import chosen_images, load_dataset, require_dataset
-from probe.datasets.pickles import load_pickle
+from probe.datasets.named.catalog import DATASETS, DatasetSpec
+from probe.datasets.named.pickles import load_pickle
 from probe.datasets.spec import CONTENT_BYTES, SPLITS, BadImage, Dataset, Images, Split
 
 __all__ = [

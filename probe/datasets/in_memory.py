@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from probe.core.files import make_folder, write_text
 from probe.core.text import counted
 from probe.core.urls import is_url, public, text_of
-from probe.datasets.cells import BAR, IMAGE_COLUMNS, image_columns
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
-from probe.datasets.image_inputs import ImageSources, list_images
+from probe.datasets.images.image_inputs import ImageSources, list_images
 from probe.datasets.spec import SPLITS, Dataset, Split
-from probe.datasets.table import LABEL, LABELS
+from probe.datasets.tables.cells import BAR, IMAGE_COLUMNS, image_columns
+from probe.datasets.tables.table import LABEL, LABELS
 from probe.errors import DataError, ImageError
 from probe.evaluation.task import task_of
 

@@ -15,21 +15,21 @@ from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.core.urls import is_url, public, text_of
-from probe.datasets.catalog import DATASETS
 from probe.datasets.classes import lookalikes
-from probe.datasets.columns import with_sound_columns
-from probe.datasets.files import FileImages
-from probe.datasets.formats import Format, format_of, forms, is_dataset_file
-from probe.datasets.loading import Loading
-from probe.datasets.mirror import REMOTE, Mirror
-from probe.datasets.named import load_named
-from probe.datasets.packed import PackedImages
+from probe.datasets.forms.formats import Format, format_of, forms, is_dataset_file
+from probe.datasets.forms.loading import Loading
+from probe.datasets.forms.shards import is_pattern
+from probe.datasets.images.files import FileImages
+from probe.datasets.images.packed import PackedImages
+from probe.datasets.mirror.mirror import REMOTE, Mirror
+from probe.datasets.mirror.stores import store_for
+from probe.datasets.named.catalog import DATASETS
+from probe.datasets.named.load import load_named
 from probe.datasets.remote import load_remote
 from probe.datasets.sample import sample
-from probe.datasets.shards import is_pattern
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
 from probe.datasets.stored_split import may_have_split, split_by_place, with_stored_split
-from probe.datasets.stores import store_for
+from probe.datasets.tables.columns import with_sound_columns
 from probe.errors import DataError, UnknownNameError, UsageError
 from probe.evaluation.task import task_of
 
@@ -59,7 +59,7 @@ def load_dataset(
     Parameters
     ----------
     name_or_folder : str
-        A name of the catalog, or a place of one of `probe.datasets.formats.FORMATS`: a folder
+        A name of the catalog, or a place of one of `probe.datasets.forms.formats.FORMATS`: a folder
         of class folders, a list of images and labels, ... A folder with the name of a dataset is
         written with a slash: ``./cifar10``. Or the URL of such a place, as ``s3://bucket/photos/``;
         what is needed of it is fetched to ``cache_dir/remote`` once.

@@ -12,18 +12,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from probe.core.urls import public
-from probe.datasets.formats import FORMATS, Format, format_of, forms, is_dataset_file
-from probe.datasets.image_files import ending, is_image_name, is_leavings, left_out
-from probe.datasets.layout import DECLARED, NamesTree, class_folders, labelled_by, unlabeled_folders
-from probe.datasets.loading import Loading
-from probe.datasets.lst import LST
-from probe.datasets.metadata_folder import METADATA, is_metadata_folder
-from probe.datasets.mirror import Mirror
-from probe.datasets.name_patterns import chosen
-from probe.datasets.number_labels import NAME_FILES
-from probe.datasets.recordio import INDEX, RECORDS
-from probe.datasets.shards import expanded, is_pattern
+from probe.datasets.forms.formats import FORMATS, Format, format_of, forms, is_dataset_file
+from probe.datasets.forms.layout import (
+    DECLARED,
+    NamesTree,
+    class_folders,
+    labelled_by,
+    unlabeled_folders,
+)
+from probe.datasets.forms.loading import Loading
+from probe.datasets.forms.lst import LST
+from probe.datasets.forms.metadata_folder import METADATA, is_metadata_folder
+from probe.datasets.forms.number_labels import NAME_FILES
+from probe.datasets.forms.recordio import INDEX, RECORDS
+from probe.datasets.forms.shards import expanded, is_pattern
+from probe.datasets.images.image_files import ending, is_image_name, is_leavings, left_out
+from probe.datasets.mirror.mirror import Mirror
 from probe.datasets.spec import Dataset
+from probe.datasets.tables.name_patterns import chosen
 from probe.errors import DataError, MissingFilesError, UsageError
 
 log = logging.getLogger(__name__)

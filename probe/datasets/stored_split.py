@@ -33,9 +33,9 @@ from probe.core.machine import state_folder
 from probe.core.plain import from_plain
 from probe.core.short_repr import short_repr
 from probe.core.urls import absolute, is_url
-from probe.datasets.catalog import DATASETS
-from probe.datasets.image_files import shown
-from probe.datasets.shards import is_there
+from probe.datasets.forms.shards import is_there
+from probe.datasets.images.image_files import shown
+from probe.datasets.named.catalog import DATASETS
 from probe.datasets.spec import CONTENT_BYTES, SPLITS, Dataset, Split
 from probe.errors import DataError
 from probe.evaluation.task import task_of

@@ -21,9 +21,9 @@ from probe.core.plain import to_plain
 from probe.core.short_repr import short_repr
 from probe.datasets.classes import numbering
 from probe.datasets.copies import Copies, find_copies
-from probe.datasets.decode import Header, decode, read_header
-from probe.datasets.files import FileImages
-from probe.datasets.notes import Notes
+from probe.datasets.images.decode import Header, decode, read_header
+from probe.datasets.images.files import FileImages
+from probe.datasets.images.notes import Notes
 from probe.datasets.spec import CONTENT_BYTES, BadImage, Dataset, Images, Split, encoded_of
 from probe.errors import DataError, ImageError
 from probe.evaluation.units import relate

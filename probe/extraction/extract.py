@@ -32,11 +32,11 @@ from probe.cache.store import Store
 from probe.cache.unfinished import progress
 from probe.core.machine import give_back_memory
 from probe.core.urls import is_url
-from probe.datasets.catalog import DATASETS
-from probe.datasets.decode import WithinMemory
-from probe.datasets.notes import warn_of_unusual
-from probe.datasets.prefetch import load_batches
-from probe.datasets.shards import is_there
+from probe.datasets.forms.shards import is_there
+from probe.datasets.images.decode import WithinMemory
+from probe.datasets.images.notes import warn_of_unusual
+from probe.datasets.images.prefetch import load_batches
+from probe.datasets.named.catalog import DATASETS
 from probe.engines import Engine
 from probe.errors import DataError, EngineError
 from probe.extraction.job import Cut, Job

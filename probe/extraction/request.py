@@ -38,8 +38,8 @@ from probe.core.short_repr import short_repr
 from probe.core.urls import absolute, is_url, text_of
 from probe.core.version import __version__, installed_versions
 from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
-from probe.datasets.listed import listed_folders
-from probe.datasets.table import is_table
+from probe.datasets.forms.listed import listed_folders
+from probe.datasets.tables.table import is_table
 from probe.engines import (
     MXNET_BUILDS,
     ONNX_BUILDS,

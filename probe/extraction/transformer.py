@@ -33,7 +33,7 @@ from probe.cache.key import FeatureKey, preprocess_identity
 from probe.cache.store import Store
 from probe.core.machine import state_folder, usable_cores
 from probe.core.memo import Memo
-from probe.datasets.image_inputs import ImageSources
+from probe.datasets.images.image_inputs import ImageSources
 from probe.datasets.spec import Dataset, Split
 from probe.engines import (
     Engine,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from probe.core.files import replacing
 from probe.core.short_repr import short_repr
 from probe.datasets import Split
-from probe.datasets.notes import Notes
+from probe.datasets.images.notes import Notes
 from probe.datasets.spec import Images
 from probe.evaluation.task import Task, task_of
 from probe.finetune.augment import Augment, augmented

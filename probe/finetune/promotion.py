@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
-from probe.datasets.notes import warn_of_unusual
+from probe.datasets.images.notes import warn_of_unusual
 from probe.evaluation.task import task_of
 from probe.finetune.checkpoint import remove_leftovers
 from probe.finetune.compare import (

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from probe.core.files import write_text
 from probe.core.short_repr import short_repr
 from probe.datasets import Split
-from probe.datasets.prefetch import load_batches
+from probe.datasets.images.prefetch import load_batches
 from probe.engines import filled
 from probe.errors import PromoteError, UsageError
 from probe.evaluation.task import Task

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from probe.core.html import Html
 from probe.datasets import Split
-from probe.datasets.decode import WithinMemory
-from probe.datasets.notes import warn_of_unusual
-from probe.datasets.prefetch import load_batches
+from probe.datasets.images.decode import WithinMemory
+from probe.datasets.images.notes import warn_of_unusual
+from probe.datasets.images.prefetch import load_batches
 from probe.errors import UsageError
 from probe.evaluation.answer_table import Answered, write_answers
 from probe.evaluation.many import Blocks

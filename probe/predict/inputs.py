@@ -14,8 +14,10 @@ from pathlib import Path
 from probe.core.columns import Column, names_of, stacked
 from probe.core.reading import ReadOptions
 from probe.core.short_repr import short_repr
-from probe.datasets.formats import format_of, is_dataset_file
-from probe.datasets.image_files import (
+from probe.datasets.forms.formats import format_of, is_dataset_file
+from probe.datasets.forms.lst import folders_beside
+from probe.datasets.forms.shards import is_pattern
+from probe.datasets.images.image_files import (
     ending,
     is_image_file,
     is_image_name,
@@ -24,10 +26,8 @@ from probe.datasets.image_files import (
     shown,
 )
 from probe.datasets.load import load_dataset
-from probe.datasets.lst import folders_beside
-from probe.datasets.shards import is_pattern
 from probe.datasets.spec import Images
-from probe.datasets.table import is_table, read_table
+from probe.datasets.tables.table import is_table, read_table
 from probe.errors import UsageError
 
 log = logging.getLogger(__name__)

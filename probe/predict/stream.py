@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.datasets import BadImage, decode
-from probe.datasets.decode import WithinMemory, read_file
-from probe.datasets.image_inputs import file_content
-from probe.datasets.notes import Notes
-from probe.datasets.prefetch import load_batches
+from probe.datasets.images.decode import WithinMemory, read_file
+from probe.datasets.images.image_inputs import file_content
+from probe.datasets.images.notes import Notes
+from probe.datasets.images.prefetch import load_batches
 from probe.datasets.spec import encoded_of
 from probe.errors import DataError, ImageError
 from probe.evaluation.multilabel import reached

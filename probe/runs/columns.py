@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from probe.core.columns import Column
 from probe.core.indexing import rows_of_ids
-from probe.datasets.table import read_table
+from probe.datasets.tables.table import read_table
 from probe.errors import ProbeError
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from probe.core.files import replacing
 from probe.core.plain import to_plain
 from probe.core.short_repr import short_repr
-from probe.datasets.cells import BAR
-from probe.datasets.files import FileImages
+from probe.datasets.images.files import FileImages
 from probe.datasets.spec import SPLITS, Dataset
 from probe.datasets.stored_split import (
     Recipe,
@@ -28,6 +27,7 @@ from probe.datasets.stored_split import (
     place_of,
     same_place,
 )
+from probe.datasets.tables.cells import BAR
 from probe.errors import UsageError
 from probe.evaluation.splitting import said_of_share, validation_split
 from probe.evaluation.task import task_of

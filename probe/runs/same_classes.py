@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from probe.datasets.image_files import shown
+from probe.datasets.images.image_files import shown
 from probe.errors import DataError
 from probe.runs.results import RunResult
 

@@ -17,9 +17,9 @@ from probe.core.urls import is_url, public
 from probe.datasets import DATASETS, Dataset, DatasetSpec, Split, load_dataset
 from probe.datasets.classes import has_labels
 from probe.datasets.copies import copies_in_words
-from probe.datasets.fetched import FetchedImages
 from probe.datasets.head_check import NO_LABELS
-from probe.datasets.notes import WORDS
+from probe.datasets.images.notes import WORDS
+from probe.datasets.mirror.fetched import FetchedImages
 from probe.datasets.stored_split import find_split, path_by_place
 from probe.datasets.survey import Pictures, Read, Spread, Survey, survey
 from probe.errors import ProbeError, UsageError

@@ -11,9 +11,9 @@ from rich.progress import Progress, TaskID
 
 from probe.core.urls import is_url, name_of, text_of
 from probe.datasets import Dataset
-from probe.datasets.indexing import Ratios, WrittenList, write_lists
-from probe.datasets.lst import LST
-from probe.datasets.packing import Packed, Recoding, pack_list
+from probe.datasets.forms.indexing import Ratios, WrittenList, write_lists
+from probe.datasets.forms.lst import LST
+from probe.datasets.forms.packing import Packed, Recoding, pack_list
 from probe.errors import UsageError
 from probe.runs.grouping import NEAR, related_images
 from probe.screen import console

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from probe.datasets.decode import FORMATS
+from probe.datasets.images.decode import FORMATS
 from probe.errors import UsageError
 
 HEADERS = {

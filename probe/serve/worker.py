@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from probe.bundle import Bundle
 from probe.core.short_repr import short_repr
-from probe.datasets.decode import WithinMemory, decode
-from probe.datasets.notes import Notes
+from probe.datasets.images.decode import WithinMemory, decode
+from probe.datasets.images.notes import Notes
 from probe.predict import Prediction, Predictor
 from probe.predict.explain import nearest_remembered
 from probe.predict.explanation import Neighbour

@@ -19,7 +19,7 @@ from probe.cache.pack import pack
 from probe.cache.store import Store
 from probe.core.memo import Memo, stamp_of
 from probe.datasets import load_dataset
-from probe.datasets.files import HASH_KIND
+from probe.datasets.images.files import HASH_KIND
 from probe.errors import CacheError
 from probe.extraction.drift import measure_drift
 from probe.extraction.extract import extract_features

@@ -14,8 +14,8 @@ from probe.cache.features import FeatureSet
 from probe.cache.pack import pack
 from probe.cache.store import Store
 from probe.core.memo import Memo
-from probe.datasets.files import FileImages
-from probe.datasets.image_inputs import ImageSources
+from probe.datasets.images.files import FileImages
+from probe.datasets.images.image_inputs import ImageSources
 from probe.datasets.spec import Split
 from probe.errors import RowIndexError
 from probe.evaluation.streaming import StreamedRows

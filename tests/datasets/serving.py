@@ -12,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from probe.core import download
-from probe.datasets.catalog import DatasetSpec, Source
+from probe.datasets.named.catalog import DatasetSpec, Source
 
 Files = dict[str, bytes]
 

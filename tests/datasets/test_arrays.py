@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, load_dataset
-from probe.datasets.image_inputs import pixel_content
+from probe.datasets.images.image_inputs import pixel_content
 from probe.errors import DataError, ProbeError, UnsafeFileError
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from probe.datasets.columns import MOST_BYTES
 from probe.datasets.load import chosen_images
+from probe.datasets.tables.columns import MOST_BYTES
 from tests.fakes import make_dataset
 
 BROKEN = {

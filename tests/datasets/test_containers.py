@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.datasets.decode import decode, decode_pillow
+from probe.datasets.images.decode import decode, decode_pillow
 from probe.errors import ImageError
 from tests.datasets.test_decode import chunk, encoded, png
 from tests.datasets.tiffs import tiff

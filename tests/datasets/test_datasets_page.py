@@ -16,7 +16,7 @@ import pytest
 
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, load_dataset
-from probe.datasets.table import READERS
+from probe.datasets.tables.table import READERS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
 BLOCKS = [

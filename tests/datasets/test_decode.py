@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from probe.datasets.decode import decode, decode_file
+from probe.datasets.images.decode import decode, decode_file
 from probe.errors import ImageError
 
 RAMP = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -272,6 +272,6 @@ def test_targa_is_read_by_its_name_only() -> None:
 
 
 def test_a_format_that_the_installed_pillow_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["probe.datasets.decode"], "_load_rare", lambda _: False)
+    monkeypatch.setattr(sys.modules["probe.datasets.images.decode"], "_load_rare", lambda _: False)
     with pytest.raises(ImageError, match="is a JPEG2000 image, which the installed Pillow cannot"):
         decode(encoded(Image.fromarray(RAMP), "JPEG2000"), "x")

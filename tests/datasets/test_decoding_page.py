@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.datasets.decode import MAX_BYTES, MAX_PIXELS, decode
+from probe.datasets.images.decode import MAX_BYTES, MAX_PIXELS, decode
 from tests.datasets.test_containers import turned
 from tests.datasets.test_decode import chunk, encoded, flat, png
 from tests.datasets.tiffs import tiff

@@ -15,7 +15,7 @@ import pytest
 from probe.core import download
 from probe.core.registry import Registry
 from probe.datasets import DATASETS, Dataset, load, load_dataset
-from probe.datasets.fetch import unpack
+from probe.datasets.named.fetch import unpack
 from probe.errors import DataError, MissingFilesError, UnsafeFileError
 from tests.datasets.serving import Files, Handler, served
 from tests.datasets.test_idx import LABELS, PIXELS, idx

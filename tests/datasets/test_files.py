@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probe.datasets import Dataset, files, load_dataset
+from probe.datasets import Dataset, load_dataset
+from probe.datasets.images import files
 from probe.errors import DataError, ImageError
 from tests.datasets.conftest import LONG_AGO
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from probe.datasets import Dataset, load_dataset
-from probe.datasets.idx import IdxFile
+from probe.datasets.named.idx import IdxFile
 from probe.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 28, 28), np.uint8)

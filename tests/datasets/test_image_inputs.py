@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from probe.datasets import decode
-from probe.datasets.image_inputs import image_input, list_images, read_image
+from probe.datasets.images.image_inputs import image_input, list_images, read_image
 from probe.errors import DataError, ImageError
 from tests.datasets.test_decode import AS_HELD, SHOWN, UPRIGHT, encoded
 

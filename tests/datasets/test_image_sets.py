@@ -26,10 +26,11 @@ from scipy.io import savemat
 
 import probe
 from probe.core.registry import Registry
-from probe.datasets import DATASETS, Dataset, fetch, load, load_dataset
-from probe.datasets.catalog import IMAGE_SETS, DatasetSpec
-from probe.datasets.fetch import unpack
-from probe.datasets.image_sets import READERS
+from probe.datasets import DATASETS, Dataset, load, load_dataset
+from probe.datasets.named import fetch
+from probe.datasets.named.catalog import IMAGE_SETS, DatasetSpec
+from probe.datasets.named.fetch import unpack
+from probe.datasets.named.image_sets import READERS
 from probe.errors import DataError, MissingFilesError, UnsafeFileError
 from probe.screen import datasets as screen
 from tests.commands import invoke, probe_json

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from probe.datasets import load_dataset
-from probe.datasets.indexing import Ratios, write_lists
-from probe.datasets.lst import read_lst
+from probe.datasets.forms.indexing import Ratios, write_lists
+from probe.datasets.forms.lst import read_lst
 from probe.errors import DataError, UsageError
 
 MakeFolder = Callable[..., Path]
@@ -50,7 +50,7 @@ def pets(make_folder: MakeFolder) -> Path:
 
 
 def test_the_lists_and_records_of_im2rec_byte_for_byte(mx: Any, pets: Path, tmp_path: Path) -> None:
-    from probe.datasets.packing import pack_list
+    from probe.datasets.forms.packing import pack_list
 
     theirs = tmp_path / "theirs"
     theirs.mkdir()

@@ -20,9 +20,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from probe.core.reading import ReadOptions
-from probe.datasets import Dataset, arrow_cells, load_dataset
+from probe.datasets import Dataset, load_dataset
 from probe.datasets.in_memory import given_dataset
-from probe.datasets.table import read_table
+from probe.datasets.tables import arrow_cells
+from probe.datasets.tables.table import read_table
 from probe.errors import DataError, ProbeError, UsageError
 
 NAMES = ("path", "label", "split", "site", "score")

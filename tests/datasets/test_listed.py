@@ -12,8 +12,8 @@ from probe.cache.store import Store
 from probe.core.memo import Memo
 from probe.datasets import BadImage, Dataset, load_dataset
 from probe.datasets.classes import lookalikes
-from probe.datasets.listed import load_listed
-from probe.datasets.loading import Loading
+from probe.datasets.forms.listed import load_listed
+from probe.datasets.forms.loading import Loading
 from probe.errors import DataError, UsageError
 from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from probe.extraction.extract import extract_features

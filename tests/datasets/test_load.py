@@ -13,8 +13,8 @@ import pytest
 
 import probe.datasets
 from probe.datasets import DATASETS, Split, load_dataset
-from probe.datasets.image_sets import READERS
 from probe.datasets.load import _check_ids
+from probe.datasets.named.image_sets import READERS
 from probe.errors import DataError, UnknownNameError, UsageError
 
 Make = Callable[..., Path]

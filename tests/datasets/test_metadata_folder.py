@@ -16,7 +16,7 @@ import pytest
 
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, load_dataset
-from probe.datasets.formats import format_of
+from probe.datasets.forms.formats import format_of
 from probe.errors import DataError, ProbeError, UsageError
 
 FEATURES = {  # of the schema that `datasets` writes

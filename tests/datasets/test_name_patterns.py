@@ -13,7 +13,7 @@ from PIL import Image
 
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, load_dataset
-from probe.datasets.name_patterns import matches
+from probe.datasets.tables.name_patterns import matches
 from probe.errors import DataError
 
 FITS = {

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from probe.datasets import Dataset, load_dataset
-from probe.datasets.cifar import CifarBinary, CifarPickle
+from probe.datasets.named.cifar import CifarBinary, CifarPickle
 from probe.errors import DataError
 from tests.datasets.conftest import LONG_AGO
 
@@ -70,7 +70,7 @@ def test_labels_are_those_of_the_file_whatever_its_stamp_says(
         os.utime(path, (LONG_AGO, LONG_AGO))
     root, binary = cifar10 / layout, layout.endswith("bin")
     path = root / ("test_batch.bin" if binary else "test_batch")
-    monkeypatch.setattr("probe.datasets.packed.stamp_of", lambda _: (1, 2, 3, 4))
+    monkeypatch.setattr("probe.datasets.images.packed.stamp_of", lambda _: (1, 2, 3, 4))
 
     def labels() -> list[int]:
         split = load_dataset("cifar10", root=root, cache_dir=tmp_path / "c").splits["test"]

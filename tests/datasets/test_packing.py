@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.datasets.packing import Recoding, pack_list
-from probe.datasets.recordio import image_of, read_records
+from probe.datasets.forms.packing import Recoding, pack_list
+from probe.datasets.forms.recordio import image_of, read_records
 from probe.errors import CacheError, DataError, UsageError
 
 MakeFolder = Callable[..., Path]
@@ -206,7 +206,7 @@ def start(path: Path) -> subprocess.Popen[bytes]:
     """Start to pack in another process, which says how far it is."""
     code = (
         "import sys, pathlib\n"
-        "from probe.datasets.packing import *\n"
+        "from probe.datasets.forms.packing import *\n"
         "say = lambda _: (sys.stdout.write('.'), sys.stdout.flush())\n"
         "pack_list(pathlib.Path(sys.argv[1]), recoding=Recoding(resize=2000, encoding='.png'), "
         "overwrite=True, advanced=say)"

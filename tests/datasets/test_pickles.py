@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from probe.datasets.pickles import load_pickle, loads_pickle, text_keys
+from probe.datasets.named.pickles import load_pickle, loads_pickle, text_keys
 from probe.errors import DataError, UnsafeFileError
 
 RECONSTRUCT = np.zeros(0).__reduce__()[0]
@@ -230,7 +230,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_every_instruction_that_is_not_listed_is_refused() -> None:
     """Also those of a later Python, and the ones that only torch's pickles may use."""
-    from probe.datasets.pickles import ARRAYS
+    from probe.datasets.named.pickles import ARRAYS
 
     objects = {"INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID", "BINPERSID"}
     shared = {"NEXT_BUFFER", "READONLY_BUFFER"}

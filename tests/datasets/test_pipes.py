@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from probe.datasets.formats import FORMATS
-from probe.datasets.packed import ByteFile
+from probe.datasets.forms.formats import FORMATS
+from probe.datasets.images.packed import ByteFile
 from probe.errors import DataError
 
 LOAD = """

@@ -13,7 +13,7 @@ from PIL import Image
 
 from probe.core.memo import Memo
 from probe.datasets import load_dataset
-from probe.datasets.decode import (
+from probe.datasets.images.decode import (
     MAX_BYTES,
     SMALL,
     TOGETHER,
@@ -22,8 +22,8 @@ from probe.datasets.decode import (
     decode,
     decode_file,
 )
-from probe.datasets.files import FileImages
-from probe.datasets.notes import Notes, warn_of_unusual
+from probe.datasets.images.files import FileImages
+from probe.datasets.images.notes import Notes, warn_of_unusual
 from probe.errors import ImageError
 from probe.finetune.batches import KeptImages
 from tests.datasets.test_decode import encoded, flat

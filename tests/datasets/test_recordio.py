@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probe.datasets.recordio import (
+from probe.datasets.forms.recordio import (
     MAGIC,
     MOST_LABELS,
     RecordWriter,

@@ -14,9 +14,9 @@ import pytest
 
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, load_dataset
-from probe.datasets.indexing import Ratios, write_lists
-from probe.datasets.packing import pack_list
-from probe.datasets.recordio import MAGIC, RecordWriter, read_records
+from probe.datasets.forms.indexing import Ratios, write_lists
+from probe.datasets.forms.packing import pack_list
+from probe.datasets.forms.recordio import MAGIC, RecordWriter, read_records
 from probe.errors import DataError, ImageError, UsageError
 from tests.datasets.conftest import LONG_AGO
 

@@ -23,11 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probe.core.reading import ReadOptions
-from probe.datasets import Dataset, given_dataset, load_dataset, mirror, stores
-from probe.datasets.files import FileImages
-from probe.datasets.image_inputs import file_content
-from probe.datasets.journal import Journal
-from probe.datasets.mirror import Mirror
+from probe.datasets import Dataset, given_dataset, load_dataset
+from probe.datasets.images.files import FileImages
+from probe.datasets.images.image_inputs import file_content
+from probe.datasets.mirror import mirror, stores
+from probe.datasets.mirror.journal import Journal
+from probe.datasets.mirror.mirror import Mirror
 from probe.errors import CacheError, DataError, ImageError, MissingFilesError, UsageError
 from tests.datasets.web import Web, serving
 

@@ -13,7 +13,7 @@ import png
 import pytest
 import tifffile
 
-from probe.datasets.decode import decode
+from probe.datasets.images.decode import decode
 from probe.errors import ImageError
 from tests.datasets.tiffs import tiff
 

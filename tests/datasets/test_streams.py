@@ -10,8 +10,8 @@ import pytest
 from PIL import Image, ImageDraw, TiffImagePlugin
 
 from probe.datasets import load_dataset
-from probe.datasets.decode import decode
-from probe.datasets.streams import read_jpeg
+from probe.datasets.images.decode import decode
+from probe.datasets.images.streams import read_jpeg
 from probe.errors import ImageError
 from tests.datasets.test_decode import encoded
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 from probe.datasets import Dataset, Split, decode_file, load_dataset
 from probe.datasets.copies import copies_in_words
-from probe.datasets.decode import read_header
-from probe.datasets.image_inputs import ImageSources
+from probe.datasets.images.decode import read_header
+from probe.datasets.images.image_inputs import ImageSources
 from probe.datasets.survey import Pictures, survey
 from probe.errors import ImageError, ProbeError
 from tests.fakes import make_dataset

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from probe.cache.store import Store
 from probe.core.urls import hide, is_url, public, text_of, typed_command
-from probe.datasets import mirror
+from probe.datasets.mirror import mirror
 from probe.screen import console
 from tests.cli.command import probe
 from tests.datasets.web import Web, serving

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from probe.datasets.where import MOST_DEPTH, rows_where
+from probe.datasets.tables.where import MOST_DEPTH, rows_where
 from probe.errors import UsageError
 
 COLUMNS = {

@@ -14,7 +14,7 @@ from probe.bundle import Bundle
 from probe.bundle.make import own_top
 from probe.cache.store import Store
 from probe.datasets import BadImage, load_dataset
-from probe.datasets.image_inputs import read_image
+from probe.datasets.images.image_inputs import read_image
 from probe.errors import BundleError, DataError, ImageError, UsageError
 from probe.evaluation.statistics import apply_temperature
 from probe.heads import load_head

@@ -23,8 +23,8 @@ from probe.cache.joining import Joined, matching_rows
 from probe.cache.store import Store
 from probe.core.machine import usable_cores
 from probe.datasets import Split
-from probe.datasets.notes import warn_of_unusual
-from probe.datasets.prefetch import load_batches
+from probe.datasets.images.notes import warn_of_unusual
+from probe.datasets.images.prefetch import load_batches
 from probe.engines import make_engine
 from probe.errors import BundleError, DataError, ProbeError
 from probe.evaluation.predictions import Predictions

@@ -21,7 +21,7 @@ from safetensors import safe_open
 from probe.core.hdf5 import Part, check_heaps, datasets
 from probe.core.records import NpzFile, check_regular, in_one_line, loads_json, read_npy, shown
 from probe.core.short_repr import short_repr
-from probe.datasets.pickles import load_pickle, loads_pickle, text_keys
+from probe.datasets.named.pickles import load_pickle, loads_pickle, text_keys
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
 
 MATLAB = b"MATLAB"  # beginning of the block before its HDF5

@@ -1,0 +1,1 @@
+"""The forms that a dataset may have on disk: folders, lists, archives, records, arrays."""
