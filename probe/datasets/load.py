@@ -153,6 +153,9 @@ def load_dataset(
         if skip_bad:  # images that cannot be read are in no split
             dataset = _without_bad(dataset)
         dataset = with_stored_split(dataset, called, cache_dir)
+    # two columns of labels are two entries, as the fine and the coarse labels of CIFAR-100 are
+    name = dataset.name if reading.label is None else f"{dataset.name}_{reading.label}"
+    dataset = replace(dataset, name=name)
     dataset = chosen_images(dataset, splits=splits, per_class=per_class, limit=limit, seed=seed)
     if alike := lookalikes(dataset.classes):
         log.warning("%s: %s", dataset.name, alike)

@@ -77,13 +77,31 @@ def test_a_run_does_not_take_the_names_of_other_classes(place: Path, command: st
     extract(place, "two.csv")
     cache = ("--cache-dir", str(place / "cache"))
     run = Path(probe_json("head", "--head", "ridge", *cache)["run"])
-    extract(place, "two.csv", "--label", "site")
+    table, renamed = place / "two.csv", {"cat": "A", "dog": "B"}
+    before = table.read_text()
+    lines = [line.split(",") for line in before.splitlines()]
+    changed = [[path, renamed.get(label, label), site] for path, label, site in lines]
+    table.write_text("\n".join(map(",".join, changed)) + "\n")
+    extract(place, "two.csv")
     with pytest.raises(DataError, match=r"like cat, dog apart, .* since with others \(A, B\)"):
         probe(command, run, *cache)
     assert not (run / "bundle").exists()
+    table.write_text(before)
     assert extract(place, "two.csv")["forwarded"] == 0
     if command == "bundle":
         assert "2: cat, dog" in probe("bundle", run, *cache)
+
+
+def test_two_label_columns_have_an_entry_each(place: Path) -> None:
+    first = extract(place, "two.csv")["entries"][0]["path"]
+    cache = ("--cache-dir", str(place / "cache"))
+    run = Path(probe_json("head", "--head", "ridge", *cache)["run"])
+    done = extract(place, "two.csv", "--label", "site")
+    assert done["forwarded"] == 0
+    assert Path(done["entries"][0]["path"]).name.startswith("two_site-resnet18")
+    assert Path(first).is_file()
+    assert "2: cat, dog" in probe("bundle", run, *cache)
+    assert "nothing to do" in probe("cache", "sync", *cache)
 
 
 def test_all_images_of_shards_are_predicted_whatever_split_is_stored(place: Path) -> None:
