@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from probe.backbones.cut import feature_shapes
 from probe.backbones.spec import Layer, Pool
 from probe.cache.features import FeatureSet
+from probe.cache.file import engine_of
 from probe.cache.filling import Filling, differing, starts_of
 from probe.cache.locks import Holder
 from probe.cache.needed import in_words, needed_entries
@@ -71,7 +72,8 @@ def find_entries(job: Job, store: Store) -> list[FeatureSet | None]:
     """Return for each cut its complete entry, in step with the dataset's table, or None.
 
     One whose images are not any more where it says, while the job has them elsewhere, is None, too:
-    written anew from its own rows, it says where they are now.
+    written anew from its own rows, it says where they are now. Not where the job's engine is
+    another, as where that of the entry is not installed: its rows would be forwarded again.
     """
     found = [_in_step(job, store.find(cut.key, job.dataset.name)) for cut in job.cuts]
     return [None if entry is None or _moved(entry, job) else entry for entry in found]
@@ -85,6 +87,8 @@ def _in_step(job: Job, entry: FeatureSet | None) -> FeatureSet | None:
 def _moved(entry: FeatureSet, job: Job) -> bool:
     then, now = entry.provenance.get("request"), job.provenance.get("request")
     if not isinstance(then, dict) or not isinstance(now, dict):
+        return False
+    if engine_of(entry.provenance) != engine_of(job.provenance):
         return False
     return any(
         isinstance(place := then.get(name), str)
