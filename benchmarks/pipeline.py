@@ -45,7 +45,8 @@ CPU), the script of torch 6.6 (10.1), that of ONNX Runtime 3.4 (6.5), which is f
 Since then, on busy cores, where only CPU time can be compared, best of 7 turns: EfficientNet-Lite0
 at 64 takes 1.08 ms of CPU an image, and took 1.20 beside it; with --engine mxnet 2.05. The
 newcomer's job takes 7.4 s of CPU, and took 7.7 beside it; the script of ONNX Runtime, whose threads
-wait by spinning, took 9.2, and longer than both.
+wait by spinning, took 9.2, and longer than both. On cores that little else used, best of 5: probe
+4.0 s (7.0 s of CPU), the script of ONNX Runtime 3.3 (6.5).
 """
 
 from __future__ import annotations
