@@ -14,7 +14,8 @@ import json
 import math
 import stat
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NoReturn, TypeVar
 
@@ -254,15 +255,8 @@ class NpzFile:
         DataError
             It is damaged, or not made of plain numbers or text.
         """
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                info = archive.getinfo(f"{name}.npy")
-                with archive.open(info) as member:
-                    return _read_array(member, info.file_size, self._objects)
-        except ProbeError:
-            raise
-        except Exception as error:
-            raise self._damaged(error, f", array {shown(name)}") from error
+        with self._opened(name) as (info, member):
+            return _read_array(member, info.file_size, self._objects)
 
     def header(self, name: str) -> tuple[tuple[int, ...], np.dtype[Any], int | None]:
         """Return an array's shape and type, and where in the file its values lie, in C order.
@@ -274,12 +268,9 @@ class NpzFile:
         DataError
             It is damaged, or not made of plain numbers or text.
         """
-        try:
-            with zipfile.ZipFile(self.path) as archive:
-                info = archive.getinfo(f"{name}.npy")
-                with archive.open(info) as member:
-                    shape, fortran, dtype = _header(member, info.file_size)
-                    start = member.tell()
+        with self._opened(name) as (info, member):
+            shape, fortran, dtype = _header(member, info.file_size)
+            start = member.tell()
             if fortran or info.compress_type != zipfile.ZIP_STORED:
                 return shape, dtype, None
             with self.path.open("rb") as file:
@@ -287,6 +278,14 @@ class NpzFile:
                 lengths = file.read(4)
             name_bytes, extra = lengths[0] | lengths[1] << 8, lengths[2] | lengths[3] << 8
             return shape, dtype, info.header_offset + 30 + name_bytes + extra + start
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[zipfile.ZipInfo, IO[bytes]]]:
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                info = archive.getinfo(f"{name}.npy")
+                with archive.open(info) as member:
+                    yield info, member
         except ProbeError:
             raise
         except Exception as error:

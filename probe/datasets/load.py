@@ -28,7 +28,7 @@ from probe.datasets.named.load import load_named
 from probe.datasets.remote import load_remote
 from probe.datasets.sample import sample
 from probe.datasets.spec import SPLITS, BadImage, Dataset, Split
-from probe.datasets.stored_split import may_have_split, split_by_place, with_stored_split
+from probe.datasets.stored_split import may_have_split, path_by_place, with_stored_split
 from probe.datasets.tables.columns import with_sound_columns
 from probe.errors import DataError, UnknownNameError, UsageError
 from probe.evaluation.task import task_of
@@ -125,7 +125,7 @@ def load_dataset(
                 "dataset with a name is read from a folder of this machine"
             )
         spec = DATASETS[name_or_folder]
-        divided = stored_split and split_by_place(spec.name, cache_dir) is not None
+        divided = stored_split and path_by_place(spec.name, cache_dir) is not None
         if not divided:
             _check_splits(spec.name, splits, spec.splits)
         reading.check(spec.name, "a dataset with a name", frozenset())

@@ -16,7 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,8 +34,8 @@ from probe.datasets.forms.layout import (
     unlabeled_folders,
 )
 from probe.datasets.forms.loading import Loading
-from probe.datasets.forms.packed_table import dataset_of_packed
-from probe.datasets.forms.shards import files_by_split, name_of
+from probe.datasets.forms.packed_table import dataset_of_packed, images_in
+from probe.datasets.forms.shards import bare_name, files_by_split, name_of
 from probe.datasets.images.decode import MAX_BYTES
 from probe.datasets.images.encoded import EncodedFile
 from probe.datasets.images.image_files import (
@@ -47,7 +47,7 @@ from probe.datasets.images.image_files import (
     left_out,
     shown,
 )
-from probe.datasets.images.packed import ByteFile, PackedImages, file_stamp
+from probe.datasets.images.packed import ByteFile, file_stamp
 from probe.datasets.spec import BadImage, Dataset
 from probe.datasets.tables.cells import Lines
 from probe.datasets.tables.json_lines import object_cells, parse_object
@@ -147,7 +147,7 @@ def load_archives(place: Path, loading: Loading) -> Dataset:
     archives = []
     for split, paths in files_by_split(place, ENDINGS).items():
         for path in paths:
-            of_shard = stem_of(path) if len(paths) > 1 else ""
+            of_shard = bare_name(path.name) if len(paths) > 1 else ""
             members = members_of(path, loading.memo)
             archives.append(_Archive(members, split, join(split or "", of_shard)))
     _say(place, archives, skip_bad=loading.skip_bad)
@@ -217,11 +217,6 @@ class _Archive:
         return bool(self.texts[CLS]) or (bool(every) and len(self.texts[JSON]) == len(every))
 
 
-def stem_of(path: Path) -> str:
-    """Return an archive's name without its ending."""
-    return path.name[: path.name.index(".", 1)]
-
-
 def _key(name: str) -> str:
     folder, slash, last = name.rpartition("/")
     return folder + slash + last[: last.find(".", 1)]
@@ -241,20 +236,6 @@ def _say(place: Path, archives: Sequence[_Archive], *, skip_bad: bool) -> None:
         log.warning("%s: %s", place, left_out(endings))
 
 
-def _images(
-    archives: Sequence[_Archive], loading: Loading
-) -> Callable[[Sequence[tuple[int, int]]], PackedImages]:
-    """Return a function from (number of the archive, number of the image in it) to images."""
-    files = tuple(one.members.take(one.images) for one in archives)
-    stamps = {one.path: file_stamp(one.path) for one in files}
-
-    def make(places: Sequence[tuple[int, int]]) -> PackedImages:
-        rows = np.array(places, np.intp).reshape(-1, 2).T
-        return PackedImages(files, rows, loading.memo, stamps=stamps, workers=loading.workers)
-
-    return make
-
-
 def _class_folders(place: Path, archives: Sequence[_Archive], loading: Loading) -> Dataset:
     where: dict[str, tuple[int, int]] = {}
     for number, one in enumerate(archives):
@@ -268,7 +249,7 @@ def _class_folders(place: Path, archives: Sequence[_Archive], loading: Loading) 
     }
     tree = NamesTree(str(place), where, declared)
     parts = unlabeled_folders(tree) if loading.options.unlabeled else class_folders(tree)
-    images = _images(archives, loading)
+    images = images_in([one.members.take(one.images) for one in archives], loading)
     return labelled_by(
         tree,
         parts,
@@ -288,6 +269,7 @@ def _samples(place: Path, archives: Sequence[_Archive], loading: Loading) -> Dat
     places: list[tuple[int, int]] = []
     splits: list[str | None] = []
     objects: list[dict[str, object]] = []
+    images = images_in([one.members.take(one.images) for one in archives], loading)
     for number, one in enumerate(archives):
         names = one.members.names
         keys = [_key(names[image]) for image in one.images]
@@ -310,7 +292,8 @@ def _samples(place: Path, archives: Sequence[_Archive], loading: Loading) -> Dat
     return dataset_of_packed(
         object_cells(objects, lines),
         ids,
-        lambda rows: _images(archives, loading)([places[row] for row in rows]),
+        places,
+        images,
         loading,
         name=name_of(place),
         root=place,

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from probe.core.hdf5 import datasets
 from probe.core.records import NpzFile, check_regular, in_one_line, read_npy
 from probe.datasets.forms.loading import Loading
-from probe.datasets.forms.packed_table import dataset_of_packed
+from probe.datasets.forms.packed_table import dataset_of_packed, images_in
 from probe.datasets.forms.shards import name_of
 from probe.datasets.images.decode import MAX_PIXELS
-from probe.datasets.images.packed import PackedFile, PackedImages, Records, Rows, file_stamp
+from probe.datasets.images.packed import PackedFile, Records, Rows
 from probe.datasets.spec import Dataset
 from probe.datasets.split_names import name_words, split_words
 from probe.datasets.tables.cells import BAR, Cells, Lines
@@ -152,25 +152,20 @@ def load_arrays(place: Path, loading: Loading) -> Dataset:
         )
     columns = list(dict.fromkeys(name for _, beside in used.values() for name in beside))
     rows: list[list[str]] = []
-    files, places, ids, splits = [], [], [], []
+    places, ids, splits = [], [], []
+    images = images_in(
+        [ArrayFile(path=one.place, member=one.name, stored=one) for one, _ in used.values()],
+        loading,
+    )
     for number, (split, (pixels, beside)) in enumerate(used.items()):
         count = pixels.shape[0]
         if missing := [name for name in columns if name not in beside]:
             raise DataError(f"{place}: {split} has no {missing[0]}, which other splits have")
-        files.append(ArrayFile(path=pixels.place, member=pixels.name, stored=pixels))
         texts = [_texts(beside[name], names if name == LABEL else ()) for name in columns]
         rows += [list(row) for row in zip(*texts, strict=True)] if columns else [[]] * count
         places += [(number, row) for row in range(count)]
         ids += [f"{split or 'train'}/{row:05d}" for row in range(count)]
         splits += [split] * count
-    stamps = {file.path: file_stamp(file.path) for file in files}
-
-    def images(chosen: Sequence[int]) -> PackedImages:
-        where = np.array([places[row] for row in chosen], np.intp).reshape(-1, 2).T
-        return PackedImages(
-            tuple(files), where, loading.memo, stamps=stamps, workers=loading.workers
-        )
-
     if LABEL in columns and any(
         not row[columns.index(LABEL)] or BAR in row[columns.index(LABEL)] for row in rows
     ):
@@ -179,6 +174,7 @@ def load_arrays(place: Path, loading: Loading) -> Dataset:
     return dataset_of_packed(
         Cells(names=columns, rows=rows, lines=lines, header=f"{place}:"),
         ids,
+        places,
         images,
         loading,
         name=name_of(place),

@@ -14,10 +14,10 @@ import numpy as np
 
 from probe.core.records import in_one_line
 from probe.datasets.forms.loading import Loading
-from probe.datasets.forms.packed_table import dataset_of_packed
-from probe.datasets.forms.shards import files_by_split, has_files, name_of
+from probe.datasets.forms.packed_table import dataset_of_packed, images_in
+from probe.datasets.forms.shards import bare_name, files_by_split, has_files, name_of
 from probe.datasets.images.encoded import EncodedRows
-from probe.datasets.images.packed import PackedFile, PackedImages, file_stamp
+from probe.datasets.images.packed import PackedFile
 from probe.datasets.spec import Dataset
 from probe.datasets.split_names import EXACT
 from probe.datasets.tables.arrow_cells import arrow_cells, parquet_cells, readable_columns
@@ -61,6 +61,7 @@ def load_arrow(place: Path, loading: Loading) -> Dataset:
     """
     found = list(_files(place))
     files = tuple(ArrowFile.of(path) for _, path in found)
+    images = images_in(files, loading)
     parts = [_cells(file) for file in files]
     names = list(dict.fromkeys(name for part in parts for name in part.names))
     rows: list[list[str]] = []
@@ -77,18 +78,13 @@ def load_arrow(place: Path, loading: Loading) -> Dataset:
         unit="row",
         places=[str(files[number].path) for number, _ in places],
     )
-    stamps = {file.path: file_stamp(file.path) for file in files}
-
-    def images(chosen: Sequence[int]) -> PackedImages:
-        where = np.array([places[row] for row in chosen], np.intp).reshape(-1, 2).T
-        return PackedImages(files, where, loading.memo, stamps=stamps, workers=loading.workers)
-
     ids = _ids(files, places)
     if len(ids) != len(rows):
         raise DataError(f"{place}: its columns have different numbers of rows; it is damaged")
     return dataset_of_packed(
         Cells(names=names, rows=rows, lines=lines, header=f"{place}:"),
         ids,
+        places,
         images,
         loading,
         name=name_of(place),
@@ -325,7 +321,7 @@ def _ids(files: Sequence[ArrowFile], places: Sequence[tuple[int, int]]) -> list[
     paths: list[str | None] = [path for file in files for path in _paths(file)]
     if None not in paths and "" not in paths and len({*paths}) == len(paths):
         return [str(path) for path in paths]
-    return [f"{_called(files[number].path)}/{row:05d}" for number, row in places]
+    return [f"{bare_name(files[number].path.name)}/{row:05d}" for number, row in places]
 
 
 def _paths(file: ArrowFile) -> list[str | None]:
@@ -355,10 +351,6 @@ def _elsewhere(value: object) -> str:
         f", only the path {path:.100}; write the images into the file (`embed_table_storage` of "
         "Hugging Face's datasets), or list paths and labels in a .csv"
     )
-
-
-def _called(path: Path) -> str:
-    return path.name[: path.name.index(".", 1)]
 
 
 @contextmanager

@@ -7,8 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from probe.datasets.forms.listed import check_trained, rows_of_splits
 from probe.datasets.forms.loading import Loading
+from probe.datasets.images.packed import PackedFile, PackedImages, file_stamp
 from probe.datasets.spec import Dataset, Images, Split
 from probe.datasets.tables.cells import Cells
 from probe.datasets.tables.split_columns import SPLIT
@@ -17,10 +20,28 @@ from probe.datasets.tables.table import interpret
 log = logging.getLogger(__name__)
 
 
+def images_in(
+    files: Sequence[PackedFile], loading: Loading
+) -> Callable[[Sequence[tuple[int, int]]], PackedImages]:
+    """Return a function from (number of the file, place of the image in it) to those images.
+
+    The files' stamps are taken here: call it before anything else is read of them, so that a change
+    in between is noticed.
+    """
+    those, stamps = tuple(files), {file.path: file_stamp(file.path) for file in files}
+
+    def images(places: Sequence[tuple[int, int]]) -> PackedImages:
+        rows = np.array(places, np.intp).reshape(-1, 2).T
+        return PackedImages(those, rows, loading.memo, stamps=stamps, workers=loading.workers)
+
+    return images
+
+
 def dataset_of_packed(
     cells: Cells,
     ids: Sequence[str],
-    images: Callable[[Sequence[int]], Images],
+    places: Sequence[tuple[int, int]],
+    images: Callable[[Sequence[tuple[int, int]]], Images],
     loading: Loading,
     *,
     name: str,
@@ -34,8 +55,9 @@ def dataset_of_packed(
     cells : Cells
         See `probe.datasets.tables.table.interpret`.
     ids : sequence of str, (n_rows,)
+    places : sequence of (number of the file, place of the image in it), (n_rows,)
     images : callable
-        From rows to their images.
+        What `images_in` returned for the files.
     splits : sequence of str or None, (n_rows,)
         What the files are called by, where that tells a split.
 
@@ -66,7 +88,7 @@ def dataset_of_packed(
         made[split] = Split(
             ids=[ids[row] for row in own],
             labels=table.labels[rows],
-            images=images(own),
+            images=images([places[row] for row in own]),
             columns={one: [each[row] for row in rows] for one, each in table.columns.items()},
         )
     return Dataset(name=name, classes=table.classes, splits=made, root=root)

@@ -102,8 +102,12 @@ def name_of(place: Path) -> str:
 
 def stem(file: Path) -> str:
     """Return a file's name without its ending and the number of its shard."""
-    name = _BRACES.sub("", file.name)
-    return _OF.sub("", name[: name.index(".", 1)] if "." in name[1:] else name).rstrip("-_. ")
+    return _OF.sub("", bare_name(_BRACES.sub("", file.name))).rstrip("-_. ")
+
+
+def bare_name(name: str) -> str:
+    """Return a file's name up to its first dot, but one that it begins with."""
+    return name[: name.index(".", 1)] if "." in name[1:] else name
 
 
 def _told(name: str) -> dict[str, str]:
