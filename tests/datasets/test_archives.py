@@ -20,21 +20,10 @@ from hypothesis import strategies as st
 from probe.core.reading import ReadOptions
 from probe.datasets import Dataset, load_dataset
 from probe.errors import DataError, ProbeError, UsageError
+from tests.datasets.places import PATHS, load
 
 Make = Callable[..., Path]
 LONG_AGO = 1_600_000_000
-PATHS = (
-    "train/cat/1.png",
-    "train/cat/2.png",
-    "train/dog/1.png",
-    "test/dog/7.png",
-    "test/cat/8.png",
-)
-
-
-def load(place: Path, **options: object) -> Dataset:
-    reading = ReadOptions(**options)  # type: ignore[arg-type]
-    return load_dataset(str(place), cache_dir=place.parent / "cache", reading=reading)
 
 
 def same(one: Dataset, other: Dataset) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from probe.core.reading import ReadOptions
-from probe.datasets import Dataset, load_dataset
+from probe.datasets import Dataset
 from probe.datasets.images.image_inputs import pixel_content
-from probe.errors import DataError, ProbeError, UnsafeFileError
-
-
-def load(place: Path, **options: object) -> Dataset:
-    reading = ReadOptions(**options)  # type: ignore[arg-type]
-    return load_dataset(str(place), cache_dir=place.parent / "cache", reading=reading)
+from probe.errors import DataError, UnsafeFileError
+from tests.datasets.places import load, read_damaged
 
 
 def pictures(count: int, *, grey: bool = False, seed: int = 0) -> NDArray[np.uint8]:
@@ -139,20 +133,11 @@ def test_hdf5_that_points_elsewhere_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["npz", "h5"])
 def test_damage_raises_no_other_error(tmp_path: Path, how: str) -> None:
-    file, random = tmp_path / f"x.{how}", np.random.default_rng(0)
+    file = tmp_path / f"x.{how}"
     if how == "npz":
         np.savez_compressed(file, x=pictures(4), y=[0, 1, 0, 1])
     else:
         with h5py.File(file, "w") as made:
             made.create_dataset("x", data=pictures(4), chunks=True, compression="gzip")
             made["y"] = [0, 1, 0, 1]
-    whole = file.read_bytes()
-    for round_ in range(60):
-        data = bytearray(whole)
-        for at in random.integers(0, len(data), 3):
-            data[at] = random.integers(0, 256)
-        file.write_bytes(data[: random.integers(0, len(data))] if round_ % 2 else data)
-        with contextlib.suppress(ProbeError):
-            split = load(file).splits["train"]
-            split.images.content()
-            split.images.image(0)
+    read_damaged(file, seed=0)

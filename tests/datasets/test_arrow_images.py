@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,25 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probe.core.reading import ReadOptions
-from probe.datasets import Dataset, load_dataset
-from probe.errors import DataError, ProbeError
+from probe.datasets import Dataset
+from probe.errors import DataError
+from tests.datasets.places import PATHS, load, read_damaged
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 Make = Callable[..., Path]
-PATHS = (
-    "train/cat/1.png",
-    "train/cat/2.png",
-    "train/dog/1.png",
-    "test/dog/7.png",
-    "test/cat/8.png",
-)
-
-
-def load(place: Path, **options: object) -> Dataset:
-    reading = ReadOptions(**options)  # type: ignore[arg-type]
-    return load_dataset(str(place), cache_dir=place.parent / "cache", reading=reading)
 
 
 def table_of(root: Path, split: str, *, paths: bool = True, named: bool = True) -> Any:
@@ -142,19 +129,10 @@ def test_a_path_instead_of_bytes_is_told(make_folder: Make) -> None:
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
 def test_damage_raises_no_other_error(make_folder: Make, ending: str) -> None:
     root = make_folder(*PATHS)
-    file, random = root.parent / f"x{ending}", np.random.default_rng(1)
+    file = root.parent / f"x{ending}"
     table = table_of(root, "train")
     if ending == ".parquet":
         pq.write_table(table, file)
     else:
         write_arrow(table, file)
-    whole = file.read_bytes()
-    for round_ in range(60):
-        data = bytearray(whole)
-        for at in random.integers(0, len(data), 3):
-            data[at] = random.integers(0, 256)
-        file.write_bytes(data[: random.integers(0, len(data))] if round_ % 2 else data)
-        with contextlib.suppress(ProbeError):
-            split = load(file).splits["train"]
-            split.images.content()
-            split.images.image(0)
+    read_damaged(file, seed=1)
