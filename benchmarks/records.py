@@ -12,18 +12,20 @@ both are medians of the rounds.
 Then each form has a process of its own, which lists the dataset, hashes it for the first time and
 decodes it. Memory is what it holds beyond its start, after a tenth of the images and after all.
 
-Seen on two cores that others used as well (load 7 to 11, median of 3 rounds):
+Seen on two otherwise idle cores, median of 3 rounds:
 
     CIFAR-10   images/s  of the folder, by CPU  list s  hash s  MB: a tenth, all
-    folder        2,281           1.00     1.00    0.08    1.22          2.5  3.2
-    rec           2,614           1.15     1.13    0.22    0.24          2.3  2.8
-    tar           2,716           1.19     1.18    2.22    0.20          2.4  2.9
-    zip           2,763           1.21     1.17    0.51    0.14          2.3  3.2
+    folder        4,377           1.00     1.00    0.05    0.48          2.2  2.3
+    rec           5,149           1.18     1.19    0.09    0.10          2.2  2.3
+    tar           5,254           1.19     1.20    1.08    0.12          2.2  2.3
+    zip           5,175           1.19     1.19    0.32    0.12          2.2  2.2
     500 x 375  images/s  of the folder, by CPU  list s  hash s  MB: a tenth, all
-    folder          220           1.00     1.00    0.01    0.76          2.6  3.6
-    rec             236           1.03     1.01    0.03    0.61          2.6  7.3
-    tar             238           1.08     0.99    0.26    0.48          2.6  3.4
-    zip             229           0.99     1.00    0.10    0.63          2.4  2.3
+    folder        1,200           1.00     1.00    0.01    0.15          2.6  2.1
+    rec           1,193           0.99     1.00    0.01    0.12          2.6  4.6
+    tar           1,198           1.02     1.01    0.12    0.13          2.4  4.1
+    zip           1,186           0.99     1.00    0.03    0.15          2.4  2.2
+
+On cores that others used (load 7 to 11) it was 1.15, 1.19, 1.21 and 1.03, 1.08, 0.99 by time.
 """
 
 from __future__ import annotations
