@@ -113,6 +113,8 @@ class Silent:
     def advanced(self, rows: int) -> None:
         self.forwarded += rows
 
+    def spread(self, rates: object) -> None: ...
+
     def waiting(self, holder: object, done: int, rows: int) -> None:
         self.waits += 1
 

@@ -72,6 +72,7 @@ def extract(
     workers: int | None = None,
     engine: str = "auto",
     device: str = "auto",
+    scheduler: str | None = None,
     dtype: str = "float32",
     views: str = "none",
     strict: bool = False,
@@ -138,6 +139,10 @@ def extract(
     device : str, default="auto"
         ``auto``, ``cpu``, ``gpu``, ``gpu:1``, or ``gpu:0,1`` for batches that go to two in turn;
         with ONNX Runtime also ``cuda`` in the place of ``gpu``, ``dml`` and ``coreml``.
+    scheduler : str, optional
+        Who decodes and forwards: ``loky:4`` (processes of this machine), ``dask://HOST:PORT`` or
+        ``ray://HOST:PORT`` (a cluster, whose workers find the images at the same paths). Default:
+        this process.
     dtype : {"float32", "float16"}, default="float32"
         What is stored.
     views : {"none", "flip", "crops5"}, default="none"
@@ -169,7 +174,8 @@ def extract(
         size=size, resize=resize, split=split, per_class=per_class, limit=limit, coarse=coarse,
         skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
         workers=workers, engine=engine,
-        device=device, dtype=dtype, views=views, strict=strict, overwrite=overwrite,
+        device=device, scheduler=scheduler, dtype=dtype, views=views, strict=strict,
+        overwrite=overwrite,
         cache_dir=cache_dir, quiet=quiet,
     )  # fmt: skip
     return made
@@ -295,6 +301,7 @@ def fit(
     learning_curve: str | int | Sequence[int] | None = None,
     draws: int | None = None,
     jobs: int | None = None,
+    scheduler: str | None = None,
     max_memory: str | int | None = None,
     seed: int = 42,
     out: str | Path | None = None,
@@ -348,6 +355,8 @@ def fit(
         Of each size of the learning curve; default 5.
     jobs : int, optional
         Fits at a time, for heads that fit candidates one by one. Default: all cores.
+    scheduler : str, optional
+        Whose workers do these fits, see `extract`. Default: this machine.
     max_memory : str or int, optional
         What the process may take, as ``"1GB"`` or in bytes; features that do not fit are read from
         their file as needed.
@@ -397,7 +406,7 @@ def fit(
     with console.quiet(quiet):
         joined = join(store, store.choose(entry))
         run, path = fit_named(
-            joined, request, group=group, jobs=jobs, cache_dir=folder,
+            joined, request, group=group, jobs=jobs, scheduler=scheduler, cache_dir=folder,
             folder=None if out is None else Path(out),
         )  # fmt: skip
     return Run(folder=path, result=run.result, cache_dir=folder)
@@ -535,6 +544,7 @@ def bench(
     workers: int | None = None,
     engine: str = "auto",
     device: str = "auto",
+    scheduler: str | None = None,
     dtype: str = "float32",
     cache_dir: str | Path | None = None,
     quiet: bool = False,
@@ -572,8 +582,8 @@ def bench(
         Compare out-of-fold predictions of so many folds instead, drawn so many times.
     group, metric, sample_weight
         As in `fit`; rows are ranked and tested by the metric, too.
-    per_class, limit, coarse, skip_bad, reading, seed, batch_size, workers, engine, device, dtype,
-    cache_dir, quiet
+    per_class, limit, coarse, skip_bad, reading, seed, batch_size, workers, engine, device,
+    scheduler, dtype, cache_dir, quiet
         As in `extract`.
 
     Returns
@@ -601,7 +611,7 @@ def bench(
         sample_weight=sample_weight, per_class=per_class, limit=limit, coarse=coarse,
         skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
         workers=workers,
-        engine=engine, device=device, dtype=dtype,
+        engine=engine, device=device, scheduler=scheduler, dtype=dtype,
     )  # fmt: skip
     with console.quiet(quiet):
         request, plan = plan_shown(options, folder, current.get().text)

@@ -32,6 +32,7 @@ from probe.runs.grouping import read_weights
 from probe.runs.head_request import require_weights
 from probe.runs.results import RunResult, read_run, versions
 from probe.runs.subgroups import columns_to_tell, tell
+from probe.schedulers import Workers, fitting_on
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +165,7 @@ class Runs:
         command: str,
         *,
         on_fit: Callable[[], None] = lambda: None,
+        workers: Workers | None = None,
     ) -> Fitted:
         """Return the run of a head on features, fitted now unless it was before.
 
@@ -171,6 +173,8 @@ class Runs:
         ----------
         on_fit : callable, optional
             Called where it has to be fitted, before it is.
+        workers : Workers, optional
+            Who fit heads that are fitted one by one.
 
         Raises
         ------
@@ -192,7 +196,9 @@ class Runs:
             del self._known[digest]
         on_fit()
         plan = plan_rows(source, protocol)
-        with run_folder(None, self.folder) as target:
+        spread = workers is not None and HEADS[head].one_by_one
+        with run_folder(None, self.folder) as target, fitting_on(workers if spread else None) as n:
+            request = replace(request, jobs=n or request.jobs)
             run = fit_head(_joined(source), request, plan, ledger=self._ledger)
             write_record(target / FILE_NAME, {"digest": digest, **about}, indent=1)
             if source.projection is not None:  # else nobody could use the head on other images

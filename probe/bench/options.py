@@ -66,6 +66,7 @@ class BenchOptions:
     workers: int | None = None
     engine: str = "auto"
     device: str = "auto"
+    scheduler: str | None = None
     dtype: str = "float32"
 
     def read(self, cache_dir: Path, command: str) -> tuple[BenchRequest, list[Passes]]:
@@ -111,6 +112,7 @@ class BenchOptions:
             ),
             pca=counts("--pca", self.pca),
             group=texts(self.group),
+            scheduler=self.scheduler,
             command=command,
         )
         return request, passes
@@ -119,7 +121,7 @@ class BenchOptions:
         """Return the backbones to compare; entries that are alone leave options without a use."""
         of_passes = (
             "size", "resize", "layer", "pool", "weights", "preprocess", "mean", "batch_size",
-            "workers", "engine", "device", "dtype",
+            "workers", "engine", "device", "scheduler", "dtype",
         )  # fmt: skip
         if not alone:
             defaults = Defaults(
@@ -182,7 +184,7 @@ class BenchOptions:
             coarse=self.coarse and name == "cifar100", skip_bad=self.skip_bad,
             reading=self.reading, seed=self.seed,
             batch_size=self.batch_size, workers=self.workers, engine=self.engine,
-            device=self.device,
+            device=self.device, scheduler=self.scheduler,
             dtype=self.dtype, cache_dir=cache_dir, command=command,
         )  # fmt: skip
 

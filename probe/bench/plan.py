@@ -27,7 +27,8 @@ from probe.cache.unfinished import progress
 from probe.core.short_repr import short_repr
 from probe.engines import default_batch_size
 from probe.errors import ProbeError, UsageError
-from probe.extraction.extract import find_entries, forward_rows
+from probe.extraction.extract import find_entries
+from probe.extraction.forward import Pictures, forward_rows
 from probe.extraction.job import Cut, Job
 from probe.extraction.request import Prepared, Request, prepare
 
@@ -109,7 +110,7 @@ def plan_pass(
         entries = find_entries(prepared.job, store)
         missing = missing_rows(prepared, store, entries)
         planned = _described(planned, prepared, store, entries, missing)
-        if planned.missing and measure:
+        if planned.missing and measure and request.scheduler is None:  # else nobody can tell
             planned = _timed(planned, prepared, np.flatnonzero(missing))
     except ProbeError as error:
         log.info("%s: %s", candidate.text, error)
@@ -220,7 +221,7 @@ def _timed(planned: Pass, prepared: Prepared, rows: NDArray[np.intp]) -> Pass:
     since, done, taken = time.perf_counter(), 0, []
     for number, (forwarded, _) in enumerate(
         forward_rows(
-            prepared.job, engine, [one for one in batches if len(one)],
+            Pictures.of(prepared.job), engine, [one for one in batches if len(one)],
             workers=prepared.request.workers,
         ),
         start=1,

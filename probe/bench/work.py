@@ -30,8 +30,10 @@ from probe.cache.store import Store
 from probe.core.run_folders import new_run_folder
 from probe.errors import CacheError, ProbeError, UsageError
 from probe.extraction.extract import Observer, extract_features
+from probe.extraction.forward import Elsewhere
 from probe.runs.grouping import groups_of_entry
 from probe.runs.results import now, versions
+from probe.schedulers import Workers, workers_called
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,8 @@ class BenchRequest:
     group : tuple of str
         What images belong together by, see `probe.runs.grouping`. Near-duplicates are those of the
         first features, so that all features are compared on the same rows.
+    scheduler : str, optional
+        Whose workers forward images, and fit heads that are fitted one by one.
     """
 
     cache_dir: Path
@@ -76,6 +80,7 @@ class BenchRequest:
     concat: tuple[tuple[str, ...], ...] = ()
     pca: tuple[int, ...] = ()
     group: tuple[str, ...] = ()
+    scheduler: str | None = None
     command: str = ""
 
 
@@ -127,11 +132,12 @@ def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path
     rows: list[Row] = []
     comparisons: list[Comparison] = []
     labels = dataset_labels([passes[0].request.dataset for passes in plan.passes])
-    for label, passes in zip(labels, plan.passes, strict=True):
-        one = _Dataset(label, request, passes, runs, watcher)
-        own, comparison = one.compare(first=len(rows) + 1)
-        rows += own
-        comparisons.append(comparison)
+    with workers_called(request.scheduler) as workers:
+        for label, passes in zip(labels, plan.passes, strict=True):
+            one = _Dataset(label, request, passes, runs=runs, watcher=watcher, workers=workers)
+            own, comparison = one.compare(first=len(rows) + 1)
+            rows += own
+            comparisons.append(comparison)
     benches = request.cache_dir / "benches"
     try:
         folder = new_run_folder(benches)
@@ -160,13 +166,10 @@ class _Dataset:
     """The part of a bench that one dataset is."""
 
     def __init__(
-        self,
-        label: str,
-        request: BenchRequest,
-        passes: Sequence[Pass],
-        runs: Runs,
-        watcher: Watcher,
-    ) -> None:
+        self, label: str, request: BenchRequest, passes: Sequence[Pass], *, runs: Runs,
+        watcher: Watcher, workers: Workers | None,
+    ) -> None:  # fmt: skip
+        self._workers = workers
         self._request, self._passes, self._runs, self._watcher = request, passes, runs, watcher
         self._store = Store(request.cache_dir)
         self._dataset = label
@@ -228,11 +231,13 @@ class _Dataset:
             return [entry for entry in one.entries if entry is not None]
         prepared = one.prepared
         assert prepared is not None  # a pass without has a reason or an entry
+        workers = self._workers
         with self._watcher.extracting(self._dataset, one) as observer:
             return list(
                 extract_features(
                     prepared.job, self._store, prepared.engine_for, observer,
                     workers=one.request.workers,
+                    elsewhere=Elsewhere(workers, prepared.network_for) if workers else None,
                 )
             )  # fmt: skip
 
@@ -279,6 +284,7 @@ class _Dataset:
                 fitted = self._runs.fit(
                     source, head, request.protocol, request.command,
                     on_fit=partial(self._watcher.fitting, dataset, source.name, head),
+                    workers=self._workers,
                 )  # fmt: skip
             except ProbeError as error:
                 self._fail(source.name, error, kind=source.kind, heads=(head,))

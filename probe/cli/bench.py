@@ -19,6 +19,7 @@ from probe.cli.pass_options import (
     PerClass,
     PoolName,
     ResizeName,
+    SchedulerName,
     SkipBad,
     Workers,
 )
@@ -145,6 +146,7 @@ def bench(
     workers: Workers = None,
     engine: EngineName = "auto",
     device: Device = "auto",
+    scheduler: SchedulerName = None,
     dtype: Dtype = "float32",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and stop.")
@@ -173,7 +175,7 @@ def bench(
         metric=metric, sample_weight=sample_weight, per_class=per_class, limit=limit,
         coarse=coarse, skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
         workers=workers,
-        engine=engine, device=device, dtype=dtype,
+        engine=engine, device=device, scheduler=scheduler, dtype=dtype,
     )  # fmt: skip
     with interruptible():
         request, plan = plan_shown(options, cache_folder(cache_dir), typed_command())

@@ -27,6 +27,7 @@ from probe.cli.options import (
     Seed,
     cache_folder,
 )
+from probe.cli.pass_options import SchedulerName
 from probe.core.urls import typed_command
 from probe.heads.catalog import HEADS, names_that, owners
 from probe.heads.spec import Option, PowersOfTen
@@ -254,6 +255,7 @@ def head(
     entry: Entry = None,
     solver: Solver = None,
     jobs: Jobs = None,
+    scheduler: SchedulerName = None,
     max_memory: MaxMemory = None,
     seed: Seed = 42,
     out: Out = None,
@@ -298,7 +300,9 @@ def head(
     folder = cache_folder(cache_dir)
     store = Store(folder)
     joined = join(store, store.choose(entry))
-    run, path = fit_named(joined, request, group=group, jobs=jobs, cache_dir=folder, folder=out)
+    run, path = fit_named(
+        joined, request, group=group, jobs=jobs, scheduler=scheduler, cache_dir=folder, folder=out
+    )
     if as_json:
         console.print_json({"run": str(path), **run.result.to_dict()})
     else:

@@ -134,6 +134,16 @@ Device = Annotated[
         "Runtime also cuda, dml (DirectML) and coreml. auto is the first GPU, else the CPU."
     ),
 ]
+SchedulerName = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Spread the work over processes: loky:4 of this machine, dask://HOST:8786 or "
+        "ray://HOST:10001 of a cluster (extras dask and ray). Workers read the images where this "
+        "command does; a worker that is lost is replaced, and the rows are the same.",
+        show_default="this process",
+    ),
+]
 DtypeName = Literal["float32", "float16"]
 Dtype = Annotated[DtypeName, typer.Option(help="Number format that features are stored in.")]
 Views = Annotated[
@@ -177,6 +187,7 @@ class PassOptions:
     workers: Workers = None
     engine: EngineName = "auto"
     device: Device = "auto"
+    scheduler: SchedulerName = None
     dtype: Dtype = "float32"
     views: Views = "none"
     strict: Strict = False

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 from unicodedata import category
 
 import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
-from probe.cli.pass_options import Device, EngineName, Mean, Workers
+from probe.cli.pass_options import Device, EngineName, Mean, SchedulerName, Workers
 from probe.core.columns import Column, free_names
 from probe.core.text import counted
 from probe.errors import UsageError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from probe.bundle import Bundle
     from probe.bundle.make import OwnTop
     from probe.datasets import BadImage
-    from probe.predict import Prediction
+    from probe.predict import Prediction, Predictor
 
 MANY_IMAGES = 16
 UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's controls, formats, halves and separators
@@ -134,6 +135,7 @@ def predict(
     workers: Workers = None,
     engine: EngineName = "auto",
     device: Device = "auto",
+    scheduler: SchedulerName = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
@@ -142,10 +144,10 @@ def predict(
     An image that cannot be read is reported, the rest is answered, and the exit code is 1. Answers
     come one by one as a table, CSV or JSON lines; --json prints one object at the end.
     """
-    from probe.cache.store import Store
     from probe.core.options import default_workers
-    from probe.predict import Predictor, find_inputs, predict_images
+    from probe.predict import PredictTask, find_inputs, predict_images, predict_spread
     from probe.predict.predictor import check_words
+    from probe.schedulers import check_scheduler, workers_called
     from probe.screen import console
 
     check_words(tta, combine, weighting)
@@ -156,31 +158,39 @@ def predict(
     told = find_inputs(names, sys.stdin if "-" in names else (), root=root, cache_dir=folder)
     paths = told.images
     size = batch_size or (1 if len(paths) < MANY_IMAGES else None)
+    check_scheduler(scheduler)
+    named: list[str | OwnTop] = [inputs[0], *map(str, also or ())]
     if backbone is not None:
-        top = _own_top(backbone, weights, preprocess, mean, classes, folder)
-        first = top.load(batch_size=size, engine=engine, device=device)
-    else:
-        first = _load(inputs[0], size, engine, device)
-    bundles = [first, *(_load(str(one), size, engine, device) for one in also or ())]
-    predictor = Predictor(
-        bundles, tta=tta, combination=combine, equal=weighting == "equal", store=Store(folder)
-    )
-    if votes := vote_note(bundles):
+        named[0] = _own_top(backbone, weights, preprocess, mean, classes, folder)
+    load = partial(
+        load_predictor, batch_size=size, engine=engine, device=device, tta=tta,
+        combination=combine, equal=weighting == "equal", folder=folder.absolute(),
+    )  # fmt: skip
+    predictor = load(named)
+    if votes := vote_note(predictor.bundles):
         sys.stderr.write(f"probe: {votes}\n")
     if top_k is not None and top_k > len(predictor.classes):
         sys.stderr.write(f"probe: -k {top_k}: all {len(predictor.classes)} classes are told\n")
-    found = predict_images(predictor, paths, top_k=top_k, workers=workers or default_workers())
-    found = _with_columns(found, told.columns)
     watch = _Watch(total=len(paths))
-    if as_json:
-        _json_object(watch, found)
-    else:
-        writers: dict[str, Callable[[Iterable[Prediction]], None]] = {
-            "table": _table,
-            "csv": partial(_csv, task=predictor.task, columns=list(told.columns)),
-            "jsonl": _json_lines,
-        }
-        writers[form](watch.over(found))
+    with workers_called(scheduler) as elsewhere:
+        if elsewhere is None:
+            found = predict_images(
+                predictor, paths, top_k=top_k, workers=workers or default_workers()
+            )
+        else:
+            there = [os.path.abspath(one) if isinstance(one, str) else one for one in named]
+            task = PredictTask(load=partial(load, there), top_k=top_k, folder=os.getcwd())
+            found = predict_spread(task, paths, elsewhere.scheduler)
+        found = _with_columns(found, told.columns)
+        if as_json:
+            _json_object(watch, found)
+        else:
+            writers: dict[str, Callable[[Iterable[Prediction]], None]] = {
+                "table": _table,
+                "csv": partial(_csv, task=predictor.task, columns=list(told.columns)),
+                "jsonl": _json_lines,
+            }
+            writers[form](watch.over(found))
     if watch.first in paths and form == "table" and not as_json:
         after = console.command("explain", Path(inputs[0]), Path(watch.first))
         if backbone is not None:
@@ -191,6 +201,26 @@ def predict(
             f"probe: {len(watch.bad)} of {counted(len(paths), 'image')} could not be read\n"
         )
         raise typer.Exit(1)
+
+
+def load_predictor(
+    bundles: Sequence[str | OwnTop], *, batch_size: int | None, engine: str, device: str,
+    folder: Path, **same: Any,
+) -> Predictor:  # fmt: skip
+    """Return the predictor of bundles by their paths, with the features of a state folder.
+
+    The other arguments are those of `Predictor`.
+    """
+    from probe.cache.store import Store
+    from probe.predict import Predictor
+
+    loaded = [
+        _load(one, batch_size, engine, device)
+        if isinstance(one, str)
+        else one.load(batch_size=batch_size, engine=engine, device=device)
+        for one in bundles
+    ]
+    return Predictor(loaded, store=Store(folder), **same)
 
 
 def vote_note(bundles: Sequence[Bundle]) -> str:

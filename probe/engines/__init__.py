@@ -36,6 +36,7 @@ from probe.engines.base import (
     TOLERANCE,
     Engine,
     Parameters,
+    batch_of,
     check_device_name,
     default_batch_size,
     filled,
@@ -52,6 +53,7 @@ __all__ = [
     "TOLERANCE",
     "Engine",
     "Parameters",
+    "batch_of",
     "check_device_name",
     "check_engine",
     "check_engine_name",
@@ -59,6 +61,7 @@ __all__ = [
     "default_engine",
     "engine_facts",
     "engine_is_installed",
+    "engine_version",
     "filled",
     "first_not_finite",
     "forward",
@@ -92,6 +95,13 @@ def check_engine(spec: BackboneSpec, name: str) -> None:
 def engine_is_installed(name: str) -> bool:
     """Whether an engine can be had here; ONNX Runtime always can."""
     return name != "mxnet" or find_spec("mxnet") is not None
+
+
+def engine_version(name: str) -> dict[str, str]:
+    """Return the version of what an engine is made of, whichever of its builds is installed."""
+    builds = {"onnx": ONNX_BUILDS, "mxnet": MXNET_BUILDS}.get(name, ())
+    versions = installed_versions(builds)
+    return {name: next(iter(versions.values()))} if versions else {}
 
 
 def default_engine(device: str = "auto", spec: BackboneSpec | None = None) -> str:
@@ -165,8 +175,7 @@ def make_engine(
         kind = partial(OnnxEngine, ahead=ahead)
     devices = choose_devices(device)
     gpu = not {"cpu", "python"} & set(devices)
-    size = batch_size or default_batch_size(preprocess.size, gpu=gpu)
-    size = max(size // views, 1) * views
+    size = batch_of(batch_size, preprocess.size, views=views, gpu=gpu)
     made = [kind(network, parameters, preprocess, batch_size=size, device=one) for one in devices]
     for each in made if gpu else ():
         _check_rows(each, network, parameters, preprocess)

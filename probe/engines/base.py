@@ -87,6 +87,12 @@ def default_batch_size(size: int, *, gpu: bool = False) -> int:
     return fitting * 4 if gpu else fitting
 
 
+def batch_of(batch_size: int | None, size: int, *, views: int = 1, gpu: bool = False) -> int:
+    """Return how many views stand in a batch: all views of an image in the same one."""
+    wanted = batch_size or default_batch_size(size, gpu=gpu)
+    return max(wanted // views, 1) * views
+
+
 def relative_differences(found: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
     """Return the norm of each row's difference, as a part of the expected row's norm, (n,)."""
     rows, others = (one.reshape(len(one), -1).astype(np.float64) for one in (found, expected))

@@ -13,7 +13,7 @@ from probe.cache.file import engine_of
 from probe.cache.filling import as_bytes
 from probe.engines import TOLERANCE, Engine, relative_differences
 from probe.errors import CacheError
-from probe.extraction.extract import forward_rows
+from probe.extraction.forward import Pictures, forward_rows
 from probe.extraction.job import Job
 from probe.extraction.request import Prepared
 
@@ -132,5 +132,7 @@ def _forward(
 ) -> NDArray[np.float32]:
     size = engine.batch_size // job.views
     batches = [rows[i : i + size] for i in range(0, len(rows), size)]
-    outputs = forward_rows(job, engine, batches, workers=prepared.request.workers)
+    pictures = Pictures.of(job)
+    outputs = list(forward_rows(pictures, engine, batches, workers=prepared.request.workers))
+    pictures.notes().warn()
     return np.concatenate([output for _, (output,) in outputs])

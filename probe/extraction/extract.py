@@ -2,21 +2,18 @@
 
 What is to be done was decided before, see `probe.extraction.job`. `extract_features` returns an
 entry that is there (`find_entries`); else it writes one, copies the rows that other entries of the
-same recipe hold, and forwards the rest in the only loop that forwards images. So a new split, a
-larger sample or other labels forward only images that were never seen.
+same recipe hold, and forwards the rest. So a new split, a larger sample or other labels forward
+only images that were never seen.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from bisect import bisect_right
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +22,7 @@ from probe.backbones.cut import feature_shapes
 from probe.backbones.spec import Layer, Pool
 from probe.cache.features import FeatureSet
 from probe.cache.file import engine_of
-from probe.cache.filling import Filling, differing, starts_of
+from probe.cache.filling import Filling, differing
 from probe.cache.locks import Holder
 from probe.cache.needed import in_words, needed_entries
 from probe.cache.pending import Draft, unfinished_files
@@ -34,15 +31,12 @@ from probe.cache.unfinished import progress
 from probe.core.machine import give_back_memory
 from probe.core.urls import is_url
 from probe.datasets.forms.shards import is_there
-from probe.datasets.images.decode import WithinMemory
-from probe.datasets.images.notes import warn_of_unusual
-from probe.datasets.images.prefetch import load_batches
 from probe.datasets.named.catalog import DATASETS
 from probe.engines import Engine
 from probe.errors import DataError, EngineError
+from probe.extraction.forward import Elsewhere, Here, Pictures
 from probe.extraction.job import Cut, Job
-from probe.preprocess.spec import UInt8Image
-from probe.preprocess.views import image_views
+from probe.schedulers import Rate
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +54,9 @@ class Observer(Protocol):
 
     def advanced(self, rows: int) -> None:
         """Rows were forwarded and written."""
+
+    def spread(self, rates: Mapping[str, Rate]) -> None:
+        """Workers are at work, ``host:pid``; called whenever one of them has returned images."""
 
     def waiting(self, holder: Holder | None, done: int, rows: int) -> None:
         """Another process is writing the same entry; told again every few seconds.
@@ -106,6 +103,7 @@ def extract_features(
     *,
     workers: int,
     reuse: Reuse = "entry",
+    elsewhere: Elsewhere | None = None,
 ) -> list[FeatureSet]:
     """Run a frozen backbone over a dataset, in dataset order, and return the entries.
 
@@ -121,6 +119,8 @@ def extract_features(
     reuse : {"entry", "rows", "nothing"}, default="entry"
         ``entry`` returns what is complete as it is; ``rows`` writes the entry anew from rows that
         are at hand, with what the job says of labels and provenance; ``nothing`` forwards all.
+    elsewhere : Elsewhere, optional
+        Workers that decode and forward in place of this process, which writes what they return.
 
     Returns
     -------
@@ -152,8 +152,9 @@ def extract_features(
             if reuse != "rows":  # of a sync, the command itself says so
                 _warn_of_runs(job, open_cuts, store)
             rest = replace(job, cuts=tuple(open_cuts))
+            place = elsewhere or Here(engine_for, workers)
             fillings = _start(rest, store, forget=reuse == "nothing")
-            made = iter(_fill(rest, fillings, engine_for, observer, workers))
+            made = iter(_fill(rest, fillings, place, observer))
             return [next(made) if entry is None else entry for entry in entries]
         return [entry for entry in entries if entry is not None]
 
@@ -200,13 +201,13 @@ def _start(job: Job, store: Store, *, forget: bool) -> list[Filling]:
 
 
 def _fill(
-    job: Job, fillings: list[Filling], engine_for: Any, observer: Observer, workers: int
+    job: Job, fillings: list[Filling], place: Here | Elsewhere, observer: Observer
 ) -> list[FeatureSet]:
     try:
         for filling in fillings:
             filling.copy()
         started = time.perf_counter()
-        forwarded = _forward(job, fillings, engine_for, observer, workers)
+        forwarded = _forward(job, fillings, place, observer)
         seconds = time.perf_counter() - started if forwarded else 0.0
         give_back_memory()  # of the network, before the tables are read for their checksums
         return [
@@ -223,9 +224,7 @@ def _row_shapes(job: Job) -> list[tuple[int, ...]]:
     return [(*views, *shape) for shape in feature_shapes(job.backbone, cuts, job.preprocess)]
 
 
-def _forward(
-    job: Job, fillings: list[Filling], engine_for: Any, observer: Observer, workers: int
-) -> int:
+def _forward(job: Job, fillings: list[Filling], place: Here | Elsewhere, observer: Observer) -> int:
     """Forward the missing rows and return how many were forwarded.
 
     The batches are those of a run that was never interrupted, so that a resumed one gives the
@@ -237,12 +236,14 @@ def _forward(
     if not missing.any():
         return 0
     give_back_memory()  # of the listing and the hashing, before the network needs some
-    engine: Engine = engine_for([(cut.layer, cut.pool) for cut in job.cuts])
-    per_batch = engine.batch_size // job.views
+    pictures, shapes = Pictures.of(job), _row_shapes(job)
+    cuts = [(cut.layer, cut.pool) for cut in job.cuts]
+
+    begun = place.begin(cuts, observer.spread)
+    per_batch = begun.batch_size // job.views
     batches = [stream[i : i + per_batch] for i in range(0, len(stream), per_batch)]
     batches = [batch for batch in batches if missing[batch].any()]
-    pace = _Pace(observer, engine, sum(map(len, batches)))
-    shapes = _row_shapes(job)
+    pace = _Pace(observer, sum(map(len, batches)), device=begun.device, devices=begun.devices)
 
     def keep(rows: NDArray[np.intp], outputs: list[NDArray[np.float32]]) -> None:
         for cut, filling, shape, features in zip(job.cuts, fillings, shapes, outputs, strict=True):
@@ -255,8 +256,9 @@ def _forward(
             filling.write(rows, features)
         pace.done(len(rows))
 
-    for rows, outputs in forward_rows(job, engine, batches, workers=workers):
+    for rows, outputs in begun.forward(pictures, batches):
         keep(rows, outputs)
+    pictures.notes().warn()
     return sum(map(len, batches))
 
 
@@ -284,81 +286,29 @@ class _Pace:
     """Tell the observer of progress; the estimate is from each device's second batch.
 
     The first also allocates.
+
+    Parameters
+    ----------
+    rows : int
+        To be forwarded.
+    device : str
+        For people: what they are forwarded on.
+    devices : int
+        How many batches are computed at a time.
     """
 
-    def __init__(self, observer: Observer, engine: Engine, rows: int) -> None:
-        self._observer, self._engine, self._left = observer, engine, rows
+    def __init__(self, observer: Observer, rows: int, *, device: str, devices: int) -> None:
+        self._observer, self._left = observer, rows
+        self._device, self._devices = device, devices
         self._batches, self._timed, self._since = 0, 0, time.perf_counter()
 
     def done(self, rows: int) -> None:
         self._batches, self._left = self._batches + 1, self._left - rows
         self._timed += rows
-        now, devices = time.perf_counter(), self._engine.devices
-        if self._batches == devices:
+        now = time.perf_counter()
+        if self._batches == self._devices:
             self._timed, self._since = 0, now
-        elif self._batches == 2 * devices:
+        elif self._batches == 2 * self._devices:
             seconds = self._left * (now - self._since) / self._timed
-            self._observer.estimated(self._left, seconds, self._engine.device)
+            self._observer.estimated(self._left, seconds, self._device)
         self._observer.advanced(rows)
-
-
-def forward_rows(
-    job: Job, engine: Engine, batches: list[NDArray[np.intp]], *, workers: int
-) -> Iterator[tuple[NDArray[np.intp], list[NDArray[np.float32]]]]:
-    """Forward batches of the dataset's rows, the next ones decoded while others are in the network.
-
-    Each device computes one batch while another waits for it.
-
-    Parameters
-    ----------
-    batches : list of intp arrays
-        Rows numbered through all splits, at most ``engine.batch_size // job.views`` each.
-
-    Yields
-    ------
-    rows : intp, (n,)
-    outputs : list of float32, (n, ...) or with views (n, views, ...)
-        One a cut.
-    """
-    views = job.views
-    # a row and a view as one number: the loader knows of images only
-    images = ((batch[:, None] * views + np.arange(views)).reshape(-1) for batch in batches)
-    loaded = load_batches(_loader(job), images, workers=workers)
-    submitted: deque[tuple[NDArray[np.intp], Any]] = deque()
-    for rows, (_, batch) in zip(batches, loaded, strict=True):
-        submitted.append((rows, engine.submit(batch)))
-        if len(submitted) == 2 * engine.devices:
-            yield _collected(engine, *submitted.popleft(), views)
-    while submitted:
-        yield _collected(engine, *submitted.popleft(), views)
-    warn_of_unusual(split.images for split in job.dataset.splits.values())
-
-
-def _collected(
-    engine: Engine, rows: NDArray[np.intp], ticket: Any, views: int
-) -> tuple[NDArray[np.intp], list[NDArray[np.float32]]]:
-    outputs = engine.collect(ticket)
-    if views > 1:
-        outputs = [output.reshape(len(rows), views, *output.shape[1:]) for output in outputs]
-    return rows, outputs
-
-
-def _loader(job: Job) -> Callable[[int], UInt8Image]:
-    """Return a function that loads view v of row r, asked for as r * views + v."""
-    starts, views = starts_of(job.tables), job.views
-    splits, firsts = [job.dataset.splits[name] for name in starts], list(starts.values())
-    kept = threading.local()  # the views of the row that this thread decoded last
-
-    def load(number: int) -> UInt8Image:
-        row, view = divmod(number, views)
-        if getattr(kept, "row", None) != row:
-            split = bisect_right(firsts, row) - 1
-            here, place = splits[split], row - firsts[split]
-            with WithinMemory(here.ids[place]):
-                image = here.images.image(place)
-                kept.views = image_views(image, job.preprocess, job.cuts[0].key.views)
-            kept.row = row
-        one: UInt8Image = kept.views[view]
-        return one
-
-    return load

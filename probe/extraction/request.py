@@ -49,7 +49,6 @@ from probe.engines import (
     check_engine_name,
     default_engine,
     engine_is_installed,
-    make_engine,
 )
 from probe.errors import (
     CacheError,
@@ -58,10 +57,12 @@ from probe.errors import (
     WeightsError,
     WeightsNotFoundError,
 )
+from probe.extraction.forward import Network
 from probe.extraction.job import Job, decide
 from probe.preprocess.load import load_preprocess
 from probe.preprocess.spec import PreprocessSpec
 from probe.preprocess.views import VIEWS
+from probe.schedulers import check_scheduler
 from probe.weights import (
     Loaded,
     ResolvedWeights,
@@ -112,6 +113,7 @@ class Request:
     workers: int = 2
     engine: str = "auto"
     device: str = "auto"
+    scheduler: str | None = None
     dtype: str = "float32"
     views: str = "none"
     strict: bool = False
@@ -190,25 +192,24 @@ class Prepared:
             )
         return loaded
 
-    def engine_for(
-        self,
-        cuts: Sequence[tuple[Layer, Pool]],
-        loaded: Loaded | None = None,
-        *,
-        ahead: bool = False,
-    ) -> Engine:
-        """Return the engine for some of the job's cuts; `ahead` as of `make_engine`."""
-        return make_engine(
-            self.backbone,
-            (loaded or self.load(cuts)).parameters,
-            cuts,
-            self.preprocess,
+    def network_for(
+        self, cuts: Sequence[tuple[Layer, Pool]], loaded: Loaded | None = None
+    ) -> Network:
+        """Return all that the engine for some of the job's cuts is made of."""
+        return Network(
+            spec=self.backbone,
+            parameters=(loaded or self.load(cuts)).parameters,
+            cuts=cuts,
+            preprocess=self.preprocess,
             batch_size=self.request.batch_size,
             views=self.job.views,
             engine=str(self.job.provenance["engine"]),
             device=self.request.device,
-            ahead=ahead,
         )
+
+    def engine_for(self, cuts: Sequence[tuple[Layer, Pool]]) -> Engine:
+        """Return the engine for some of the job's cuts."""
+        return self.network_for(cuts).open()
 
 
 def prepare(request: Request, *, progress: Progress | None = None, keep: bool = False) -> Prepared:
@@ -304,6 +305,7 @@ def _check_words(request: Request) -> None:
         raise UsageError(f"--views {request.views}: expected {', '.join(VIEWS)}")
     check_engine_name(request.engine)
     check_device_name(request.device)
+    check_scheduler(request.scheduler)
     if request.pool not in (None, *POOLS):
         raise UsageError(f"--pool {request.pool}: expected {', '.join(POOLS)}")
 

@@ -31,6 +31,7 @@ from probe.heads.normalize import (
     fit_normalizer,
 )
 from probe.heads.spec import HeadSpec
+from probe.schedulers import one_thread_each
 
 log = logging.getLogger(__name__)
 
@@ -401,9 +402,9 @@ def fit_each(
             head.refuse_weights(sample_weight)
     if jobs == 1 or len(heads) == 1:
         return [_fit_or_none(head, X, y, validation, sample_weight) for head in heads]
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import Parallel, delayed
 
-    with parallel_config("loky", inner_max_num_threads=1):
+    with one_thread_each():
         fitted: list[Head | None] = Parallel(min(jobs, len(heads)))(
             delayed(_fit_or_none)(head, X, y, validation, sample_weight) for head in heads
         )

@@ -36,6 +36,7 @@ from probe.evaluation.streaming import StreamedRows
 from probe.evaluation.units import count_units
 from probe.heads.base import BaseHead
 from probe.heads.normalize import Features
+from probe.schedulers import one_thread_each
 
 BLOCK_SCORES = 1 << 22  # numbers at a time: 16 MB
 CALIBRATED_SCORES = 1 << 20  # of a candidate are enough for its temperature: every so many rows
@@ -259,7 +260,7 @@ def _means(right: NDArray[np.bool_], n_seeds: int) -> NDArray[np.floating[Any]]:
 
 
 def _over_folds(head: BaseHead, train: Part, val: Part | None, search: Search) -> list[Fit]:
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import Parallel, delayed
     from sklearn.base import clone
 
     assert search.folds is not None
@@ -271,7 +272,7 @@ def _over_folds(head: BaseHead, train: Part, val: Part | None, search: Search) -
         ]
     if search.jobs > 1 and len(search.candidates) < search.jobs and head.one_by_one:
         alone = replace(search, jobs=1)
-        with parallel_config("loky", inner_max_num_threads=1):
+        with one_thread_each():
             fits: list[Fit] = Parallel(search.jobs)(
                 delayed(fit_and_score)(head, train.take(rows), train.take(held_out), alone, val)
                 for rows, held_out in search.folds

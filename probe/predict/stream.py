@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.machine import computing_threads
+from probe.core.version import installed_versions
 from probe.datasets import BadImage, decode
 from probe.datasets.images.decode import WithinMemory, read_file
 from probe.datasets.images.image_inputs import file_content
 from probe.datasets.images.notes import Notes
 from probe.datasets.images.prefetch import load_batches
 from probe.datasets.spec import encoded_of
+from probe.engines import engine_version
 from probe.errors import DataError, ImageError
 from probe.evaluation.multilabel import reached
 from probe.predict.inputs import StoredImage
 from probe.predict.predictor import Answers, Predictor
+from probe.schedulers import Scheduler, spread
 
 TOP_K = 5
-
-log = logging.getLogger(__name__)
+BLOCK = 256  # images that a worker answers at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ def predict_images(
     *,
     top_k: int | None = None,
     workers: int = 1,
+    notes: Notes | None = None,
 ) -> Iterator[Prediction | BadImage]:
     """Predict images in order.
 
@@ -70,6 +75,8 @@ def predict_images(
         the predicted labels, or if there are none the most probable.
     workers : int, default=1
         Threads that decode.
+    notes : Notes, optional
+        Where unusual images are counted; by default they are warned of at the end.
 
     Yields
     ------
@@ -77,7 +84,7 @@ def predict_images(
         One for each image; the rest is predicted if one cannot be read.
     """
     bad: dict[int, str] = {}
-    notes = Notes()
+    noted = Notes() if notes is None else notes
     known: dict[int, bytes] = {}
     nothing = np.zeros(predictor.pixels, np.uint8)
 
@@ -96,7 +103,7 @@ def predict_images(
                 ):
                     known[row] = content
                     return nothing
-                return predictor.pack(decode(data, names[row], notes))
+                return predictor.pack(decode(data, names[row], noted))
         except DataError as error:
             bad[row] = error.reason if isinstance(error, ImageError) else str(error)
             return nothing
@@ -111,8 +118,8 @@ def predict_images(
                 yield BadImage(id=names[row], reason=bad.pop(row))
             else:
                 yield prediction_of(names[row], answers, place, predictor.classes, top_k)
-    for line in notes.lines():
-        log.warning("%s", line)
+    if notes is None:
+        noted.warn()
 
 
 def prediction_of(
@@ -137,3 +144,72 @@ def prediction_of(
         flags=answers.verdicts.flags(row),
         distance=float(distances[row]) if distances is not None else None,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictTask:
+    """The work of `predict_images` that workers do; see `probe.schedulers.Task`.
+
+    A block is images; what comes back is their predictions, and what was noted of the images.
+    Workers find bundles and images where this process does.
+
+    Parameters
+    ----------
+    load : callable
+        Makes the predictor, there.
+    folder : str
+        What the paths of images are relative to.
+    """
+
+    load: Callable[[], Predictor]
+    top_k: int | None
+    folder: str
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of what decodes images and of what runs the networks."""
+        return installed_versions(("pillow",)) | engine_version("onnx") | engine_version("mxnet")
+
+    def open(self) -> Callable[[list[str | StoredImage]], tuple[list[Any], Any]]:
+        """Return the function of a block."""
+        predictor, threads = self.load(), computing_threads()
+
+        def predict(images: list[str | StoredImage]) -> tuple[list[Any], Any]:
+            notes = Notes()
+            there = [
+                os.path.join(self.folder, one) if isinstance(one, str) else one for one in images
+            ]
+            found = predict_images(predictor, there, top_k=self.top_k, workers=threads, notes=notes)
+            return list(found), (notes.counts, notes.first)
+
+        return predict
+
+
+def predict_spread(
+    task: PredictTask, images: Sequence[str | StoredImage], scheduler: Scheduler
+) -> Iterator[Prediction | BadImage]:
+    """Predict images on a scheduler's workers; the answers come in the images' order.
+
+    Yields
+    ------
+    Prediction or BadImage
+        As `predict_images`.
+    """
+    starts = range(0, len(images), BLOCK)
+    blocks = ((list(images[start : start + BLOCK]), min(BLOCK, len(images) - start))
+              for start in starts)  # fmt: skip
+    ready: dict[int, list[Prediction | BadImage]] = {}
+    notes, following = Notes(), 0
+    for number, (answers, (counts, first)), _ in spread(scheduler, task, blocks):
+        notes.absorb(Notes(counts, first))
+        ready[number] = answers
+        while following in ready:
+            start = following * BLOCK
+            for one, answer in zip(images[start : start + BLOCK], ready.pop(following),
+                                   strict=True):  # fmt: skip
+                name = one if isinstance(one, str) else one.name
+                if isinstance(answer, BadImage):
+                    yield replace(answer, id=name)
+                else:
+                    yield replace(answer, image=name)
+            following += 1
+    notes.warn()

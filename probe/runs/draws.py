@@ -22,6 +22,7 @@ from probe.evaluation.metrics import Metrics, score
 from probe.evaluation.parts import HeadData, Part
 from probe.evaluation.splitting import Labels, RowNumbers, fold_split
 from probe.evaluation.units import Units, beyond_single, count_units, dealt
+from probe.schedulers import one_thread_each
 
 if TYPE_CHECKING:
     from probe.heads.base import BaseHead
@@ -162,9 +163,9 @@ def _points(
     one_after_another = (_point(data.train, scored, head, plan, one) for one in work)
     if plan.jobs == 1 or not head.one_by_one:
         return one_after_another
-    from joblib import Parallel, delayed, parallel_config
+    from joblib import Parallel, delayed
 
-    with parallel_config("loky", inner_max_num_threads=1):
+    with one_thread_each():
         return Parallel(plan.jobs)(
             delayed(_point)(data.train, scored, head, plan, one) for one in work
         )

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Self
 from probe.core.options import texts
 from probe.core.text import counted
 from probe.datasets.head_check import require_labels
+from probe.errors import UsageError
 from probe.evaluation.parts import warn_of_shared
 from probe.evaluation.splitting import warn_of_unknown
 from probe.heads.catalog import HEADS, names_that
 from probe.runs import grouping
 from probe.runs.columns import columns_of, ids_of
 from probe.runs.fit import fit_head, keep_run, plan_head, related_rows, run_folder
+from probe.schedulers import fitting_on, workers_called
 from probe.screen import console
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def fit_named(
     *,
     group: str | Sequence[str] | None,
     jobs: int | None,
+    scheduler: str | None = None,
     cache_dir: Path,
     folder: Path | None,
 ) -> tuple[HeadRun, Path]:
@@ -62,6 +65,8 @@ def fit_named(
     ----------
     jobs : int, optional
         As it was asked for: some heads have no use for it, which is noted.
+    scheduler : str, optional
+        Whose workers fit, where heads are fitted one by one.
     folder : Path, optional
         Of the run; a new one among the runs by default.
     """
@@ -74,10 +79,17 @@ def fit_named(
         notes.append(
             f"--jobs {jobs} is for --head {able}; {request.solver} uses all cores for its one fit"
         )
-    return fit_shown(
-        joined, request, folder=folder, runs=cache_dir / "runs", ledger=cache_dir / "ledger",
-        notes=notes,
-    )  # fmt: skip
+    if scheduler is not None and not HEADS[request.solver].one_by_one:
+        able = names_that("one_by_one")
+        raise UsageError(
+            f"--scheduler {scheduler} is for --head {able}; {request.solver} uses all cores of "
+            "this machine for its one fit"
+        )
+    with workers_called(scheduler) as workers, fitting_on(workers) as at_once:
+        return fit_shown(
+            joined, replace(request, jobs=at_once or request.jobs), folder=folder,
+            runs=cache_dir / "runs", ledger=cache_dir / "ledger", notes=notes,
+        )  # fmt: skip
 
 
 def fit_shown(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ from probe.datasets.classes import has_labels, numbering
 from probe.datasets.head_check import why_no_head
 from probe.errors import ProbeError
 from probe.extraction.extract import Reuse, extract_features
+from probe.extraction.forward import Elsewhere
+from probe.schedulers import workers_called
 from probe.screen import console
 from probe.weights import default_layer
 
@@ -29,8 +32,9 @@ if TYPE_CHECKING:
     from probe.cache.locks import Holder
     from probe.cache.store import Store
     from probe.datasets import BadImage
-    from probe.engines import Engine
+    from probe.extraction.forward import Network
     from probe.extraction.request import Prepared
+    from probe.schedulers import Rate
 
 SAMPLED = 5  # images that are looked at to see whether they are enlarged
 
@@ -111,10 +115,23 @@ class Screen:
             f"({console.rate(rows / seconds)} images/s on {device}){self._remark()}"
         )
 
+    def spread(self, rates: Mapping[str, Rate]) -> None:
+        if self._task is not None and len(rates) > 1:
+            self._bar.update(self._task, description=_slowest(rates))
+
     def advanced(self, rows: int) -> None:
         self.forwarded += rows
         if self._task is not None:
             self._bar.update(self._task, completed=self.forwarded)
+
+
+def _slowest(rates: Mapping[str, Rate]) -> str:
+    """Return how many workers there are, and the slowest, in words."""
+    name, rate = min(rates.items(), key=lambda one: one[1].per_second)
+    return (
+        f"{counted(len(rates), 'worker')}, the slowest {name} with "
+        f"{console.rate(rate.per_second)} images/s"
+    )
 
 
 def _whoever(holder: Holder | None) -> str:
@@ -182,14 +199,18 @@ def run_pass(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Out
     console.facts(console.stderr(), _facts(prepared))
     for one in skipped:
         console.stderr().print(f"skipped   {one.id}: {one.reason}")
-    with Screen(lambda: enlargement(prepared)) as screen:
+    with (
+        Screen(lambda: enlargement(prepared)) as screen,
+        workers_called(prepared.request.scheduler) as workers,
+    ):
         entries = extract_features(
             prepared.job,
             store,
-            lambda cuts: _announced_engine(prepared, cuts),
+            lambda cuts: _announced(prepared, cuts).open(ahead=True),
             screen,
             workers=prepared.request.workers,
             reuse=reuse,
+            elsewhere=Elsewhere(workers, partial(_announced, prepared)) if workers else None,
         )
     seconds = time.perf_counter() - started
     return Outcome(asked, entries, not screen.wrote, screen.forwarded, seconds, skipped, store)
@@ -247,11 +268,11 @@ def _usual_side(prepared: Prepared) -> int:
     return int(sides[len(sides) // 2]) if sides else 0
 
 
-def _announced_engine(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) -> Engine:
+def _announced(prepared: Prepared, cuts: Sequence[tuple[Layer, Pool]]) -> Network:
     loaded = prepared.load(cuts)
     if loaded.omitted:
         console.facts(console.stderr(), {"note    ": ", ".join(loaded.omitted)})
-    return prepared.engine_for(cuts, loaded, ahead=True)
+    return prepared.network_for(cuts, loaded)
 
 
 def _classes(classes: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ from probe.engines.base import Engine
 from probe.engines.onnx import devices
 from probe.engines.several import SeveralDevices
 from probe.errors import EngineError, UsageError
-from probe.extraction.extract import forward_rows
+from probe.extraction.forward import Pictures, forward_rows
 from probe.preprocess.spec import TORCHVISION
 from tests.commands import invoke, probe_json
 from tests.fakes import SIZE, make_dataset, make_job
@@ -177,8 +177,8 @@ def test_a_pass_over_several_devices_keeps_each_busy_and_the_order(runtime: Runt
         return collect(ticket)
 
     several.submit, several.collect = counted, collected  # type: ignore[method-assign]
-    rows = [outputs[0] for _, outputs in forward_rows(job, several, batches, workers=1)]
-    expected = [outputs[0] for _, outputs in forward_rows(job, one, batches, workers=1)]
+    rows = [outputs[0] for _, outputs in forward_rows(Pictures.of(job), several, batches, workers=1)]
+    expected = [outputs[0] for _, outputs in forward_rows(Pictures.of(job), one, batches, workers=1)]
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
     assert most == 4  # two a device
 

@@ -69,14 +69,19 @@ class Notes:
                 lines.append(f"{count:,} {images} {what} ({first[kind]}): {advice}")
         return lines
 
+    def warn(self) -> None:
+        """Warn in one line a kind."""
+        for line in self.lines():
+            log.warning("%s", line)
+
     def sentences(self) -> tuple[str, ...]:
         """Return a sentence for each kind, where only one image was read."""
         kinds = (WORDS[kind] for kind in WORDS if kind in self.counts)
         return tuple(f"the image is {what}: {advice}" for what, advice in kinds)
 
 
-def warn_of_unusual(images: Iterable[object]) -> None:
-    """Warn of unusual images that were read since the last call.
+def collected(images: Iterable[object]) -> Notes:
+    """Return what was noted of images that were read since the last call.
 
     Parameters
     ----------
@@ -88,8 +93,12 @@ def warn_of_unusual(images: Iterable[object]) -> None:
         here = getattr(one, "notes", None)
         if isinstance(here, Notes):
             notes.absorb(here)
-    for line in notes.lines():
-        log.warning("%s", line)
+    return notes
+
+
+def warn_of_unusual(images: Iterable[object]) -> None:
+    """Warn of unusual images that were read since the last call; see `collected`."""
+    collected(images).warn()
 
 
 @dataclass(frozen=True, kw_only=True)

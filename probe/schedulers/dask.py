@@ -1,0 +1,162 @@
+"""The workers of a Dask cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager
+from typing import Any
+
+from probe.errors import EngineError
+
+PATIENCE = 30.0  # seconds for a scheduler to answer and for a first worker to be there
+RETURN = 300.0  # seconds in which a scheduler that went away may come back
+
+
+class DaskScheduler:
+    """A Dask cluster; see `probe.schedulers.base.Scheduler`.
+
+    Parameters
+    ----------
+    place : str or None
+        ``HOST:PORT`` of its scheduler. None for the one that Dask's own settings name
+        (``DASK_SCHEDULER_ADDRESS``), or a cluster of processes of this machine.
+
+    Raises
+    ------
+    EngineError
+        Dask is not installed, or nobody answers there.
+    """
+
+    def __init__(self, name: str, place: str | None) -> None:
+        try:
+            import distributed
+        except ImportError as error:
+            raise EngineError(
+                f"--scheduler {name}: Dask is not installed; `pip install 'probe[dask]'`"
+            ) from error
+        for talkative in ("distributed", "tornado"):  # what matters is told here
+            logging.getLogger(talkative).setLevel(logging.CRITICAL)
+        self._dask, self.name, self._place = distributed, name, place
+        self._client: Any = None
+        self._shared: Any = None
+        self._of: dict[Future[Any], Any] = {}
+        self._connect(PATIENCE)
+
+    def _connect(self, patience: float) -> None:
+        address = None if self._place is None else f"tcp://{self._place}"
+        try:
+            self._client = self._dask.Client(address, timeout=patience, set_as_default=False)
+            self._client.wait_for_workers(1, timeout=patience)
+        except (OSError, ValueError, TimeoutError) as error:
+            self.close()
+            there = "" if self._place is None else f" at {self._place}"
+            raise EngineError(
+                f"--scheduler {self.name}: no Dask cluster with a worker answers{there} "
+                f"({' '.join(str(error).split())[:160]}); start `dask scheduler` and `dask worker`"
+            ) from error
+
+    @property
+    def workers(self) -> int:
+        """The number of threads of all workers."""
+        with contextlib.suppress(Exception):  # it is away: seen by is_alive
+            return max(int(sum(self._client.nthreads().values())), 1)
+        return 1
+
+    def share(self, payload: bytes) -> Any:
+        """Send the bytes to all workers; one that comes later has them from another."""
+        self._shared = self._client.scatter(payload, broadcast=True, hash=False)
+        return self._shared
+
+    def submit(
+        self, work: Callable[..., Any], payload: Any, *arguments: Any, avoid: Any = None
+    ) -> Future[Any]:
+        """Have a worker call the function; see `Scheduler.submit`."""
+        made: Future[Any] = Future()
+        others = [] if avoid is None else self._others(self._of.get(avoid))
+        elsewhere = {"workers": others, "allow_other_workers": True} if others else {}
+        try:
+            sent = self._client.submit(
+                _with_threads, work, payload, *arguments, pure=False, **elsewhere
+            )
+        except Exception as error:  # the scheduler is away: seen by is_alive
+            made.set_exception(error)
+            return made
+        self._of[made] = sent
+
+        def done(_: Any) -> None:
+            self._of.pop(made, None)
+            try:
+                value = sent.result(timeout=PATIENCE)
+            except (Exception, CancelledError) as error:
+                _finish(made, error=error)
+            else:
+                _finish(made, value=value)
+
+        sent.add_done_callback(done)
+        return made
+
+    def _others(self, slow: Any) -> list[str]:
+        """Return the workers that do not have a block, so that one of them may take it."""
+        try:
+            having = [
+                worker for worker, keys in self._client.processing().items()
+                if slow is not None and slow.key in map(str, keys)
+            ]  # fmt: skip
+            return [worker for worker in self._client.nthreads() if worker not in having]
+        except Exception:  # the scheduler is away: seen by is_alive
+            return []
+
+    def is_alive(self) -> bool:
+        """Whether the scheduler answers and what was shared is still held by a worker."""
+        if self._client is None or self._client.status != "running":
+            return False
+        return self._shared is None or self._shared.status not in ("lost", "cancelled", "error")
+
+    def restart(self) -> None:
+        """Connect again, to a scheduler that may need minutes to come back."""
+        self.close()
+        until = time.monotonic() + RETURN
+        while True:
+            try:
+                return self._connect(PATIENCE)
+            except EngineError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(1)
+
+    def fits(self) -> AbstractContextManager[Any]:
+        """Run joblib's loops on the cluster."""
+        from joblib import parallel_config
+
+        context: AbstractContextManager[Any] = parallel_config(
+            "dask", client=self._client, n_jobs=-1
+        )
+        return context
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        client, self._client, self._shared = self._client, None, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.close(timeout=5)
+        self._of.clear()
+
+
+def _with_threads(work: Callable[..., Any], payload: bytes, *arguments: Any) -> Any:
+    """Call the function in a worker, with the number of its threads."""
+    from distributed import get_worker
+
+    return work(payload, get_worker().state.nthreads, *arguments)
+
+
+def _finish(made: Future[Any], *, value: Any = None, error: BaseException | None = None) -> None:
+    if made.cancelled() or not made.set_running_or_notify_cancel():
+        return
+    if error is None:
+        made.set_result(value)
+    else:
+        made.set_exception(error)
