@@ -91,7 +91,8 @@ def _planned(one: Pass) -> list[str]:
     if one.complete:
         return [names, "nothing", "-", "-", "-"]
     rate = f"{console.rate(one.rate)}/s" if one.rate else "-"
-    about = console.duration(one.seconds) if one.seconds else "a moment"
+    moment = "-" if one.request.scheduler else "a moment"  # workers' rates show while they work
+    about = console.duration(one.seconds) if one.seconds else moment
     return [names, f"{one.missing:,} of {one.images:,}", rate, about, console.size(one.disk)]
 
 
