@@ -26,8 +26,8 @@ REQUIRED = {
 # An option of which nobody has asked when it has no effect is in none of these tables, and fails.
 ALWAYS = {
     "--json", "--cache-dir", "--seed", "--verbose", "--help", "--overwrite", "--out", "--workers",
-    "--batch-size", "--device", "--scheduler", "--engine", "--dtype", "--views", "--strict", "--size",
-    "--backbone", "--layer",
+    "--batch-size", "--device", "--scheduler", "--engine", "--dtype", "--views", "--strict",
+    "--size", "--backbone", "--layer",
     "--dataset", "--skip-bad", "--per-class", "--limit", "--split", "--group", "--max-memory",
     "--epochs", "--lr", "--wd", "--optimizer", "--schedule", "--class-weight", "--sampling",
     "--label-smoothing", "--normalize", "--head", "--metric", "--concat", "--pca", "--start",

@@ -177,8 +177,9 @@ def test_a_pass_over_several_devices_keeps_each_busy_and_the_order(runtime: Runt
         return collect(ticket)
 
     several.submit, several.collect = counted, collected  # type: ignore[method-assign]
-    rows = [outputs[0] for _, outputs in forward_rows(Pictures.of(job), several, batches, workers=1)]
-    expected = [outputs[0] for _, outputs in forward_rows(Pictures.of(job), one, batches, workers=1)]
+    pictures = Pictures.of(job)
+    rows = [outputs[0] for _, outputs in forward_rows(pictures, several, batches, workers=1)]
+    expected = [outputs[0] for _, outputs in forward_rows(pictures, one, batches, workers=1)]
     np.testing.assert_array_equal(np.concatenate(rows), np.concatenate(expected))
     assert most == 4  # two a device
 
