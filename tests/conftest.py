@@ -26,6 +26,7 @@ def pytest_configure() -> None:
     A shell's background job starts with SIGINT ignored, and so do its children.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["PROBE_CACHE"] = "cache"  # of where a test runs, never the user's
     for name in ("TORCH_HOME", "KERAS_HOME", "MXNET_HOME"):  # what lies there must not matter
         os.environ[name] = "/nonexistent"
 

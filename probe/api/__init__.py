@@ -152,7 +152,7 @@ def extract(
     overwrite : bool, default=False
         Forward all images, whatever is at hand.
     cache_dir : path, optional
-        State folder. Default: PROBE_CACHE, or ./cache.
+        State folder. Default: see `probe.core.machine.state_folder`.
     quiet : bool, default=False
         Show no progress.
 
@@ -880,7 +880,7 @@ def open_features(name: str | None = None, *, cache_dir: AnyPath | None = None) 
         The entry's name or its beginning, its digest, or its dataset, of which the newest entry is
         taken. Default: the newest of all, controls with random weights left out.
     cache_dir : path, optional
-        State folder. Default: PROBE_CACHE, or ./cache.
+        State folder. Default: see `probe.core.machine.state_folder`.
 
     Raises
     ------

@@ -23,7 +23,10 @@ from probe.core.urls import hide
 from probe.core.version import __version__
 from probe.errors import ProbeError, UsageError
 
-EPILOG = "Start with `probe demo`. State lies in ./cache; PROBE_CACHE or --cache-dir moves it."
+EPILOG = (
+    "Start with `probe demo`. State lies in ./cache where there is such a folder, else in the "
+    "user's cache folder (`probe doctor` says where); PROBE_CACHE or --cache-dir moves it."
+)
 
 
 class Probe(LazyGroup):

@@ -15,7 +15,7 @@ CacheDir = Annotated[
     Path | None,
     typer.Option(
         help="Folder of features, runs, benches and downloads.",
-        show_default="PROBE_CACHE, or ./cache",
+        show_default="PROBE_CACHE; ./cache if there is one; else the user's, as ~/.cache/probe",
         file_okay=False,
     ),
 ]
@@ -82,7 +82,7 @@ Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every ran
 
 
 def cache_folder(given: Path | None) -> Path:
-    """Return the state folder: the option, PROBE_CACHE, or ./cache."""
+    """Return the state folder; see `state_folder`."""
     folder = state_folder(given)
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         folder.stat()  # a name that is too long is no missing folder, as Python 3.13 has it

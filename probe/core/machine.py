@@ -43,8 +43,20 @@ def give_back_memory() -> None:
 
 
 def state_folder(given: AnyPath | None = None) -> Path:
-    """Return the state folder: the given one, else ``PROBE_CACHE``, or ``./cache``."""
-    return Path(given if given is not None else os.environ.get("PROBE_CACHE") or "cache")
+    """Return the state folder.
+
+    That is the given one, else what ``PROBE_CACHE`` says, else ``./cache`` where there is such a
+    folder, else the user's: ``~/.cache/probe`` on Linux, what is usual on other systems.
+    """
+    named = given if given is not None else os.environ.get("PROBE_CACHE")
+    if named:
+        return Path(named)
+    here = Path("cache")
+    if here.is_dir():
+        return here
+    from platformdirs import user_cache_path
+
+    return user_cache_path("probe", appauthor=False)
 
 
 @contextmanager

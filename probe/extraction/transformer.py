@@ -99,8 +99,8 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         1e-4 of a row's norm.
     device : str, default="auto"
     cache_dir : str or Path, optional
-        State folder. Default: PROBE_CACHE, or ./cache. New rows go into its ``transformer/``,
-        which `probe cache --cache-dir` looks after as after any other.
+        State folder. Default: see `probe.core.machine.state_folder`. New rows go into its
+        ``transformer/``, which `probe cache --cache-dir` looks after as after any other.
 
     Attributes
     ----------
