@@ -12,7 +12,7 @@ NEWEST ?= $(shell for v in 3.14 3.13; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-thorough test-lowest test-newest check format lock clean
+.PHONY: demo test test-thorough test-lowest test-newest dist test-wheel check format lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/probe demo
@@ -48,6 +48,19 @@ test-newest:
 	@if [ -z "$(NEWEST)" ]; then echo "no Python 3.13 or later is at hand: not tested with one" >&2; \
 	else $(MAKE) test PYTHON="$(NEWEST)" VENV=.venv-newest TESTS="$(NEWEST_TESTS)"; fi
 
+# what a stranger installs: an sdist, and a wheel made of it, which runs where there is no clone
+dist: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist . > dist.log 2>&1 || { cat dist.log; exit 1; }
+	@rm -f dist.log; ls dist
+
+test-wheel: dist
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		"$$(echo $(CURDIR)/dist/*.whl)[demo]"
+	cd "$$(mktemp -d)" && HOME="$$PWD" XDG_CACHE_HOME="$$PWD/state" \
+		"$(CURDIR)/.venv-wheel/bin/probe" demo --size 32
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -72,7 +85,7 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-lowest .venv-newest .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-lowest .venv-newest .venv-wheel dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "probe needs Python 3.11 or later: install one, or name it with make PYTHON=..." >&2; exit 1; }

@@ -204,5 +204,5 @@ def require_filters(header: Header) -> None:
     except ImportError:
         raise CacheError(
             f"{header.path}: packed rows are written and read with hdf5plugin; "
-            "install it with `pip install 'probe[pack]'`"
+            "install it with `pip install 'frozen-probe[pack]'`"
         ) from None

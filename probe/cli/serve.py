@@ -60,7 +60,7 @@ def serve(
         from probe.serve.connections import server_of
     except ImportError as error:
         raise UsageError(
-            f"{error.name} is not installed; run `pip install 'probe[serve]'`"
+            f"{error.name} is not installed; run `pip install 'frozen-probe[serve]'`"
         ) from error
     limits = Limits(megabytes=max_megabytes, megapixels=max_megapixels, rate=rate, queue=queue)
     name = bundle.resolve().name.removesuffix(".probe")

@@ -383,7 +383,7 @@ def _tensorboard_writer(folder: Path) -> Any:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise UsageError(
-            "--tensorboard needs tensorboardX: pip install 'probe[tensorboard]'"
+            "--tensorboard needs tensorboardX: pip install 'frozen-probe[tensorboard]'"
         ) from None
     return SummaryWriter(str(folder))
 

@@ -36,7 +36,7 @@ class DaskScheduler:
             import distributed
         except ImportError as error:
             raise EngineError(
-                f"--scheduler {name}: Dask is not installed; `pip install 'probe[dask]'`"
+                f"--scheduler {name}: Dask is not installed; `pip install 'frozen-probe[dask]'`"
             ) from error
         for talkative in ("distributed", "tornado"):  # what matters is told here
             logging.getLogger(talkative).setLevel(logging.CRITICAL)

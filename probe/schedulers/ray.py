@@ -37,7 +37,7 @@ class RayScheduler:
             import ray
         except ImportError as error:
             raise EngineError(
-                f"--scheduler {name}: Ray is not installed; `pip install 'probe[ray]'`"
+                f"--scheduler {name}: Ray is not installed; `pip install 'frozen-probe[ray]'`"
             ) from error
         self._ray, self.name, self._place = ray, name, place
         self._found = ray.is_initialized()

@@ -196,7 +196,7 @@ def _parquet(path: Path) -> Arrays:
         import pyarrow.parquet as pq
     except ImportError:
         raise UsageError(
-            ".parquet needs pyarrow; install it with `pip install 'probe[parquet]'`"
+            ".parquet needs pyarrow; install it with `pip install 'frozen-probe[parquet]'`"
         ) from None
     try:
         file = pq.ParquetFile(path)

@@ -95,7 +95,7 @@ def _parquet(entry: FeatureSet, path: Path) -> None:
         import pyarrow.parquet as pq
     except ImportError:
         raise UsageError(
-            ".parquet needs pyarrow; install it with `pip install 'probe[parquet]'`"
+            ".parquet needs pyarrow; install it with `pip install 'frozen-probe[parquet]'`"
         ) from None
     width = int(np.prod(entry.row_shape))
     kind = pa.from_numpy_dtype(np.dtype(entry.key.dtype))

@@ -364,7 +364,7 @@ class FsspecStore:
         except ImportError:
             others = _PACKAGES.get(scheme)
             raise MissingFilesError(
-                f"{public(url)}: needs fsspec: pip install 'probe[remote]'"
+                f"{public(url)}: needs fsspec: pip install 'frozen-probe[remote]'"
                 + (f" {others}" if others else "")
             ) from None
         try:

@@ -37,7 +37,7 @@ def read_parquet_list(path: Path) -> Cells:
         import pyarrow.parquet as pq
     except ImportError:
         raise UsageError(
-            f"{path}: Parquet needs pyarrow; install it with `pip install 'probe[parquet]'`"
+            f"{path}: Parquet needs pyarrow; install it with `pip install 'frozen-probe[parquet]'`"
         ) from None
     check_file(path, most=None)
     try:
