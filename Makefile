@@ -12,7 +12,7 @@ NEWEST ?= $(shell for v in 3.14 3.13; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-thorough test-lowest test-newest dist test-wheel check format lock clean
+.PHONY: demo test test-thorough test-lowest test-newest dist test-wheel site check format lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/probe demo
@@ -61,6 +61,10 @@ test-wheel: dist
 	cd "$$(mktemp -d)" && HOME="$$PWD" XDG_CACHE_HOME="$$PWD/state" \
 		"$(CURDIR)/.venv-wheel/bin/probe" demo --size 32
 
+# the documentation as a website in site/; a broken link or reference fails
+site: $(VENV)/.dev
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs site
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -85,7 +89,7 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-lowest .venv-newest .venv-wheel dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-lowest .venv-newest .venv-wheel dist site docs/reference .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "probe needs Python 3.11 or later: install one, or name it with make PYTHON=..." >&2; exit 1; }

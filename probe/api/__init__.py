@@ -582,8 +582,9 @@ def bench(
         Compare out-of-fold predictions of so many folds instead, drawn so many times.
     group, metric, sample_weight
         As in `fit`; rows are ranked and tested by the metric, too.
-    per_class, limit, coarse, skip_bad, reading, seed, batch_size, workers, engine, device,
-    scheduler, dtype, cache_dir, quiet
+    per_class, limit, coarse, skip_bad, reading, seed
+        As in `extract`.
+    batch_size, workers, engine, device, scheduler, dtype, cache_dir, quiet
         As in `extract`.
 
     Returns

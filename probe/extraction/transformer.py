@@ -166,7 +166,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         return self
 
     def transform(self, X: Any) -> NDArray[np.float32]:
-        """Return the features of images, (n_images, n_features_out_).
+        """Return the features of images, (n_images, `n_features_out_`).
 
         Images whose features are in the cache are not decoded; the others are forwarded together
         and kept.
