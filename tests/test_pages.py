@@ -15,7 +15,7 @@ from probe.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-EVERYWHERE = {"--help", "--version", "--verbose", "--install-completion", "-h", "-v"}
+EVERYWHERE = {"--config", "--help", "--version", "--verbose", "--install-completion", "-h", "-v"}
 
 
 @cache

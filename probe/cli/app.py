@@ -14,12 +14,14 @@ import os
 import select
 import signal
 import sys
-from typing import Annotated, ClassVar
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import typer
 
 from probe.cli.commands import VERBOSE, LazyGroup, be_verbose
-from probe.core.urls import hide
+from probe.core.urls import configured, hide
 from probe.core.version import __version__
 from probe.errors import ProbeError, UsageError
 
@@ -98,6 +100,7 @@ class _Once(logging.Filter):
 
 @app.callback()
 def _options(
+    ctx: typer.Context,
     version: Annotated[  # noqa: ARG001 - the callback does it
         bool,
         typer.Option(
@@ -108,7 +111,15 @@ def _options(
         bool,
         typer.Option(*VERBOSE, help="Say more on stderr: an epoch a line, and what is logged."),
     ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with defaults of options, by command; what is typed comes first.",
+            show_default="PROBE_CONFIG, or ./probe.toml if there is one",
+        ),
+    ] = None,
 ) -> None:
+    ctx.obj = _configuration(config)
     name = " %(name)s" if verbose else ""
     screen = logging.StreamHandler(sys.stderr)
     screen.addFilter(_Once())
@@ -120,6 +131,18 @@ def _options(
     else:
         for noisy in ("matplotlib", "PIL", "filelock", "h5py"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+def _configuration(named: Path | None) -> tuple[Path, Mapping[str, Any]] | None:
+    """Return the file with defaults of options and what is in it; None where there is none."""
+    configured.clear()
+    if named is None and not os.environ.get("PROBE_CONFIG") and not os.path.exists("probe.toml"):
+        return None  # nearly always: nothing is imported for it
+    from probe.cli.config import config_file, read_config
+
+    path = config_file(named)
+    commands = [name for rows in Probe.table.values() for name in rows]
+    return None if path is None else (path, read_config(path, commands))
 
 
 def main() -> None:

@@ -91,9 +91,14 @@ def be_verbose() -> None:
     logging.getLogger("probe").setLevel(logging.DEBUG)
 
 
+def _within(ctx: Any) -> str:
+    """Return the words of a command after `probe`."""
+    return str(ctx.command_path.removeprefix(ctx.find_root().command_path).strip())
+
+
 def _refuse_idle(ctx: Any, parameters: list[Any]) -> None:
     """Raise UsageError where an option was given that has no effect beside the others."""
-    within = ctx.command_path.removeprefix(ctx.find_root().command_path).strip()
+    within = _within(ctx)
     named = {name: one for one in parameters for name in (*one.opts, one.name.upper())}
 
     def given(name: str) -> bool:
@@ -128,7 +133,7 @@ def _one_line(ctx: Any, args: list[str]) -> Iterator[None]:
 
 def _in_words(ctx: Any, args: list[str], error: Any) -> str:
     command = ctx.command_path
-    within = command.removeprefix(ctx.find_root().command_path).strip()
+    within = _within(ctx)
     help_of = f"`{command} --help` lists what there is"
     if name := getattr(error, "option_name", ""):
         if new := RENAMED.get(within, {}).get(name):
@@ -166,10 +171,19 @@ class Command(TyperCommand):
             if word in args and not any(word in one.opts for one in self.params):
                 args.remove(word)
                 be_verbose()
+        read = None if ctx.resilient_parsing else ctx.find_root().obj
+        if read is not None:
+            from probe.cli.config import defaults_of
+
+            ctx.default_map = defaults_of(read[0], read[1], _within(ctx), self.params)
         with _one_line(ctx, args):
             rest = super().parse_args(ctx, args)
         if not ctx.resilient_parsing:  # a shell that completes a line may have half of it
             _refuse_idle(ctx, self.params)
+        if read is not None:
+            from probe.cli.config import tell_taken
+
+            tell_taken(read[0], ctx, self.params)
         return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

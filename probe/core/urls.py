@@ -87,10 +87,21 @@ def hide(text: str) -> str:
     return _IN_TEXT.sub(lambda found: public(found[0]), text)
 
 
+configured: list[str] = []  # options that this command took out of a file
+
+
 def typed_command(arguments: Sequence[str] | None = None) -> str:
-    """Return the command line as it was typed, for a record; URLs in it are public."""
-    words = sys.argv[1:] if arguments is None else arguments
-    return "probe " + shlex.join(map(_public_word, words))
+    """Return the command line for a record: as it was typed, with what came out of a file.
+
+    URLs in it are public.
+    """
+    words = [*sys.argv[1:], *configured] if arguments is None else arguments
+    return f"probe {typed_words(words)}"
+
+
+def typed_words(words: Sequence[str]) -> str:
+    """Return words as one types them; URLs in them are public."""
+    return shlex.join(map(_public_word, words))
 
 
 def _public_word(word: str) -> str:
