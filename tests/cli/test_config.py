@@ -43,7 +43,7 @@ def test_options_come_out_of_the_file_and_are_said_and_what_is_typed_comes_first
 
 def test_a_file_may_be_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "mine.toml").write_text("[bench]\nfolds = 5\n")
-    with pytest.raises(UsageError, match="nothing.toml: there is no such file"):
+    with pytest.raises(UsageError, match=r"nothing\.toml: there is no such file"):
         invoke("--config", "nothing.toml", "doctor")
     invoke("--config", "mine.toml", "doctor")
     monkeypatch.setenv("PROBE_CONFIG", "mine.toml")
