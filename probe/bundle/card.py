@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from probe.bundle.about import OWN_TOP, About
 from probe.bundle.neighbours import Neighbours
@@ -19,10 +21,18 @@ NAMES = {
     "calibration_error": "ECE (expected calibration error)",
     "calibration_error_scaled": "ECE with the temperature",
 }
+HUB_METRICS = {"top1": "accuracy", "mean_recall": "balanced_accuracy", "map": "mAP"}
+HUB_LICENCES = {
+    "Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause",
+    "CC-BY-4.0": "cc-by-4.0", "CC-BY-NC-4.0": "cc-by-nc-4.0",
+}  # fmt: skip
 
 
 def model_card(about: About, name: str, neighbours: Neighbours | None, *, votes: int = 0) -> str:
     """Return the card, whose figures are all those that the run measured.
+
+    It begins with what Hugging Face's hub reads of a card (huggingface.co/docs/hub/model-cards).
+
 
     Parameters
     ----------
@@ -32,6 +42,7 @@ def model_card(about: About, name: str, neighbours: Neighbours | None, *, votes:
         Number of heads that vote, if probabilities are shares of votes.
     """
     parts = [
+        _metadata(about),
         _title(about, name),
         _measured(about),
         _answers(about, votes),
@@ -42,6 +53,34 @@ def model_card(about: About, name: str, neighbours: Neighbours | None, *, votes:
         _terms(about),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metadata(about: About) -> str:
+    """Return the card's head in YAML, of which JSON is a part; a class name may be anything."""
+    told: dict[str, Any] = {
+        "library_name": "probe",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "probe", *sorted({n.backbone for n in about.networks})],
+    }
+    licences = {one.licence.partition(" ")[0] for one in about.networks}
+    if len(licences) == 1 and (licence := HUB_LICENCES.get(min(licences))):
+        told["license"] = licence
+    split = next((one for one in ("test", "val") if about.metrics.get(one)), None)
+    if split is not None:
+        figures = [
+            {"type": kind, "name": f"{NAMES[name]} on {split}", "value": about.metrics[split][name]}
+            for name, kind in HUB_METRICS.items() if name in about.metrics[split]
+        ]  # fmt: skip
+        told["model-index"] = [{
+            "name": f"{about.backbone} on {about.dataset}",
+            "results": [{
+                "task": {"type": "image-classification"},
+                "dataset": {"name": about.dataset, "type": about.dataset, "split": split},
+                "metrics": figures,
+            }],
+        }]  # fmt: skip
+    lines = [f"{name}: {json.dumps(value)}" for name, value in told.items()]
+    return "\n".join(["---", *lines, "---"])
 
 
 def _title(about: About, name: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
+import yaml
 
 from probe.bundle import Bundle
 from probe.bundle.card import model_card
@@ -48,6 +49,11 @@ def test_a_vote_of_real_heads_says_that_it_is_one(digits_cache: Path, tmp_path: 
     shares = 3 * bundle.predict_proba(images)
     np.testing.assert_allclose(shares, shares.round(), atol=1e-9)
     card = model_card(bundle.about, "b", bundle.neighbours, votes=bundle.votes)
+    head = yaml.safe_load(card.split("---")[1])  # as Hugging Face's hub reads it
+    assert head["pipeline_tag"] == "image-classification"
+    for result in head.get("model-index", [{"results": []}])[0]["results"]:
+        figures = bundle.about.metrics[result["dataset"]["split"]]
+        assert figures["top1"] in [one["value"] for one in result["metrics"]]
     assert "Each of 3 heads has a vote" in card
     assert "calibrated: scores" not in card
     done = invoke("predict", path, *images, "--cache-dir", tmp_path)
