@@ -32,12 +32,17 @@ def serve(
         str, typer.Option(help="Images that one client may ask about in a time.")
     ] = "120/minute",
     queue: Annotated[
-        int, typer.Option(min=1, help="Images that may wait; more are refused with status 503.")
+        int,
+        typer.Option(
+            min=1,
+            help="Images that may wait, sent or being sent; more are refused with status 503.",
+        ),
     ] = 16,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Address of a proxy in front, whose X-Forwarded-For says who asks; repeat it.",
+            help="Address or network of a proxy in front, whose X-Forwarded-For says who asks; "
+            "repeat it.",
             show_default="none is believed",
         ),
     ] = None,

@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
+# what a terminal or a browser acts on: control characters (C0, DEL, C1), line and paragraph
+# separators, marks that turn the direction of writing, and halves of surrogate pairs
+_ACTING = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def visible(text: str) -> str:
+    """Return a text of somebody else's as it can be shown: what would act is escaped.
+
+    A class called ``ESC [2J`` would clear the screen, and one with a line break could forge lines.
+    """
+    return _ACTING.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
 
 def capital(word: str) -> str:
     """Return a word with a capital first letter; ``mAP`` stays as it is."""

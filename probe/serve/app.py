@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from probe.bundle import Bundle
+from probe.core.text import visible
 from probe.core.version import __version__
 from probe.errors import ImageError
 from probe.serve.guard import Guard
@@ -60,7 +62,8 @@ def create_app(
         The rate is not valid.
     """
     limits = limits or Limits()
-    worker, pace = Worker(bundle, limits), Pace(limits.rate)
+    worker, pace, receiving = Worker(bundle, limits), Pace(limits.rate), set[asyncio.Task[Any]]()
+    name = visible(name)  # a file's name may be no text, which a reply could not hold
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -80,8 +83,9 @@ def create_app(
     _add_page(app)
     _add_facts(app, bundle, name, worker)
     _add_predict(app, worker, pace)
-    app.add_middleware(Guard, limits=limits, bound_to=host)
-    app.state.stop = worker.stop  # called first when the server stops
+    app.add_middleware(Guard, limits=limits, bound_to=host, receiving=receiving)
+    # for `probe.serve.connections`, when the server stops
+    app.state.stop, app.state.receiving, app.state.close = worker.stop, receiving, worker.close
     return app
 
 
@@ -116,7 +120,10 @@ async def _image_of(request: Request) -> bytes:
                 )
             return await field.read()
     if kind in RAW or kind.startswith("image/"):
-        return await request.body()
+        data = io.BytesIO()  # `request.body` has all its parts and the whole at once
+        async for part in request.stream():
+            data.write(part)
+        return data.getvalue()
     raise RefusedError(
         415,
         "unsupported_media_type",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from typing import Any
+from typing import Any, TypeAlias
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -14,6 +15,7 @@ from probe.serve.limits import HEADERS, MEGA, STOPPING, Limits, RefusedError, ch
 SILENT_SECONDS = 10.0  # the longest wait for the next part of a body
 BODY_SECONDS = 300.0  # the longest time for a body: 20 MB at half a megabit a second
 TOO_SLOW = 408
+Receiving: TypeAlias = "set[asyncio.Task[Any]]"
 DRAINED = 4  # times the limit, read and dropped so that the client receives the refusal
 
 
@@ -25,10 +27,12 @@ class Guard:
     app : ASGI application
     bound_to : str
         The address on which the server listens.
+    receiving : set of asyncio.Task
+        Holds the tasks that wait for more of a body; one that is cancelled refuses its request.
     """
 
-    def __init__(self, app: Any, limits: Limits, bound_to: str) -> None:
-        self._app, self._bound_to = app, bound_to
+    def __init__(self, app: Any, limits: Limits, bound_to: str, receiving: Receiving) -> None:
+        self._app, self._bound_to, self._receiving = app, bound_to, receiving
         self._most = int(limits.megabytes * MEGA)
         self._room = limits.queue * self._most  # bytes of bodies that may be in memory at once
 
@@ -37,7 +41,14 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, self._most)
+        exchange = _Exchange(receive, send, self._most, self._receiving)
+        try:
+            await self._answer(scope, exchange)
+        except asyncio.CancelledError:  # the server stops before it could answer
+            if not exchange.answered:
+                await exchange.refuse(STOPPING)
+
+    async def _answer(self, scope: Any, exchange: _Exchange) -> None:
         headers = Headers(scope=scope)
         try:
             check_origin(headers, self._bound_to)
@@ -61,14 +72,9 @@ class Guard:
                 self._room += size
 
     async def _pass_on(self, scope: Any, exchange: _Exchange) -> None:
-        try:
+        # the client has gone, unless `receive` pretended it because of a refusal
+        with contextlib.suppress(ClientDisconnect):
             await self._app(scope, exchange.receive, exchange.send)
-        except ClientDisconnect:
-            pass  # the client has gone, unless `receive` pretended it because of a refusal
-        except asyncio.CancelledError:  # the server stops before it could answer
-            if not exchange.answered:
-                await exchange.refuse(STOPPING)
-            return
         if exchange.refusal is not None and not exchange.answered:
             await exchange.refuse_body(exchange.refusal)
 
@@ -76,8 +82,8 @@ class Guard:
 class _Exchange:
     """One request and its reply: limits the body's size and time, adds headers to the reply."""
 
-    def __init__(self, receive: Any, send: Any, most: int) -> None:
-        self._receive, self._send, self._most = receive, send, most
+    def __init__(self, receive: Any, send: Any, most: int, receiving: Receiving) -> None:
+        self._receive, self._send, self._most, self._receiving = receive, send, most, receiving
         self._seen, self._ended = 0, False
         self._until = asyncio.get_running_loop().time() + BODY_SECONDS
         self.refusal: RefusedError | None = None
@@ -141,7 +147,13 @@ class _Exchange:
 
     async def _read(self) -> Any:
         left = self._until - asyncio.get_running_loop().time()
-        message = await asyncio.wait_for(self._receive(), min(SILENT_SECONDS, max(left, 0)))
+        task = asyncio.current_task()
+        assert task is not None
+        self._receiving.add(task)
+        try:
+            message = await asyncio.wait_for(self._receive(), min(SILENT_SECONDS, max(left, 0)))
+        finally:
+            self._receiving.discard(task)
         self._seen += len(message.get("body", b""))
         self._ended = message["type"] == "http.disconnect" or not message.get("more_body", False)
         return message

@@ -99,12 +99,24 @@ class Pace:
 
     def count(self, client: str) -> None:
         """Count one request; raise RefusedError if it is beyond the rate."""
+        client = _one_client(client)
         if not self._limiter.hit(self._rate, client):
             reset = self._limiter.get_window_stats(self._rate, client).reset_time
             wait = max(int(reset - time.time()) + 1, 1)
             raise RefusedError(
                 429, "too_many_requests", f"more than {self._rate} from one client; wait", wait
             )
+
+
+def _one_client(address: str) -> str:
+    """Return what stands for a client: of IPv6 its network, of which it may take any address."""
+    try:
+        there = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(there, ipaddress.IPv4Address) or there.ipv4_mapped:
+        return str(there)
+    return str(ipaddress.IPv6Network((there.packed, 64), strict=False))
 
 
 def is_loopback(host: str) -> bool:

@@ -17,9 +17,9 @@ from probe.serve.connections import server_of
 @contextmanager
 def running(app: Any, proxies: Sequence[str] = ()) -> Iterator[httpx.Client]:
     """Serve an app in a thread and yield a client for it."""
+    server = server_of(app, proxies)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
-    server = server_of(app, proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:

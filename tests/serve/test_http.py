@@ -6,6 +6,7 @@ import io
 import socket
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,7 +26,7 @@ from probe.bundle import Bundle
 from probe.errors import UsageError
 from probe.predict import Predictor
 from probe.serve import Limits, connections, create_app, guard, is_loopback
-from probe.serve.limits import RefusedError, check_pixels
+from probe.serve.limits import Pace, RefusedError, check_pixels
 from tests.serve.running import running
 
 
@@ -184,6 +185,20 @@ def test_who_asks_is_the_connection_unless_a_proxy_is_named(bundle: Bundle) -> N
     assert asked(()) == [422, 422, 429, 429]
     assert asked(("192.0.2.1",)) == [422, 422, 429, 429]
     assert asked(("127.0.0.1",)) == [422] * 4
+    assert asked(("127.0.0.0/8",)) == [422] * 4
+    for one in ("*", "127.0.0.1:80", "10.0.0.1/8", "localhost"):
+        with pytest.raises(UsageError, match="--proxy"):
+            asked((one,))
+
+
+def test_all_addresses_of_an_ipv6_network_are_one_client() -> None:
+    pace = Pace("2/minute")
+    pace.count("2001:db8::1")
+    pace.count("2001:db8::ffff:1")
+    with pytest.raises(RefusedError, match="too_many_requests"):
+        pace.count("2001:db8:0:0:7::")
+    for other in ("2001:db8:0:1::1", "::ffff:192.0.2.1", "::ffff:192.0.2.2", "192.0.2.2"):
+        pace.count(other)
 
 
 def connected(client: httpx.Client, text: str = "") -> socket.socket:
@@ -218,6 +233,27 @@ def test_silent_connections_make_room_and_are_closed(
         monkeypatch.setattr(connections, "SILENT_SECONDS", 0.1)
         assert is_closed(stack.enter_context(connected(client)))
         assert client.get("/healthz").status_code == 200
+
+
+def test_connections_whose_client_has_to_act_make_room(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_CONNECTIONS", 4)
+    with ExitStack() as stack:
+        halves = [stack.enter_context(connected(client, HALF.format(99))) for _ in range(6)]
+        assert client.get("/healthz").status_code == 200
+        assert is_closed(halves[0])
+
+
+def test_a_reply_that_is_not_read_is_not_kept(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "SILENT_SECONDS", 0.5)
+    with connected(client) as there:
+        there.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        asked = b"GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n" * 100_000
+        with pytest.raises(ConnectionError):  # until then it waits
+            there.sendall(asked)
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(
@@ -285,6 +321,26 @@ def test_a_stop_refuses_what_waits_and_answers_what_is_under_way(
         for one in asking:
             one.join(60)
     assert answers[-1].status_code == 200
+
+
+def test_a_stop_refuses_bodies_that_are_still_coming(bundle: Bundle) -> None:
+    app = create_app(bundle, name="digits")
+    with ExitStack() as stack:
+        with running(app) as client:
+            there = stack.enter_context(connected(client, HALF.format(99)))
+            while not app.state.receiving:
+                pass
+            stopped = time.monotonic()
+        assert time.monotonic() - stopped < 4  # seconds; it does not wait for the rest
+        reply = b"".join(iter(lambda: there.recv(4000), b""))
+    assert reply.startswith(b"HTTP/1.1 503 ")
+    assert b'"the server is being stopped"' in reply
+
+
+def test_a_file_whose_name_is_no_text_is_served(bundle: Bundle) -> None:
+    with running(create_app(bundle, name="caf\udce9\x1b[2J")) as client:
+        assert client.get("/api/bundle").json()["name"] == r"caf\udce9\x1b[2J"
+        assert client.get("/openapi.json").status_code == 200
 
 
 def test_pixels_out_of_all_proportion_to_the_bytes_are_refused() -> None:
