@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from probe.core.text import counted
 from probe.errors import DataError
 from probe.evaluation.gains import mean_interval
 from probe.evaluation.paired import NEMENYI_LEAST, average_ranks, compact_letters, friedman
-from probe.evaluation.pairs import Evidence, Pair, compare_all, evidence_of, settling
+from probe.evaluation.pairs import Evidence, Pair, compare_all, evidence_of
 from probe.evaluation.predictions import load_predictions
 from probe.evaluation.statistics import LEVEL
 from probe.runs.results import LOSSES, METRIC_WORDS, difference_text, figure_text, span_text
+from probe.runs.tie_words import settling_words
 
 NAMED = 3  # rows that a sentence lists
 COMPARABLE = 3  # features below which a rank correlation is no figure
@@ -63,7 +65,11 @@ def compare_rows(
     order = sorted(done, key=lambda row: (-value[row.id], _price(row)))
     ids = [row.id for row in order]
     ranking = {name: found[name][1] for name in ids}
-    pairs = compare_all(ranking, seed=protocol.seed)
+    fitted_on = order[0].n_train if order else None
+    pairs = [
+        _with_labelled(pair, fitted_on, protocol, images)
+        for pair in compare_all(ranking, seed=protocol.seed)
+    ]
     place = {name: number for number, name in enumerate(ids)}
     letters = compact_letters(
         len(ids), [(place[pair.a], place[pair.b]) for pair in pairs if pair.different]
@@ -120,6 +126,21 @@ def _with_interval(row: Row, one: Evidence, protocol: Protocol) -> Row:
         ends = (max(0.0, -found.high), -found.low)
     bounds = {**row.intervals.get(split, {}), metric: ends}
     return replace(row, intervals={**row.intervals, split: bounds})
+
+
+def _with_labelled(
+    pair: Pair, fitted_on: int | None, protocol: Protocol, images: Mapping[str, int]
+) -> Pair:
+    """Return a pair whose held-out images that would settle it are told in labelled images."""
+    told = pair.settling
+    if told is None or fitted_on is None:
+        return pair
+    labelled, least = fitted_on + told.count, None
+    if protocol.split == "oof":  # each image is held out once, and fitted on otherwise
+        labelled = told.count
+    elif "val" not in images and protocol.val_size < 1:
+        labelled, least = ceil(told.count * (fitted_on + told.n) / told.n), labelled
+    return replace(pair, settling=replace(told, labelled=labelled, least_labelled=least))
 
 
 def _check_same_rows(all_ids: Sequence[list[str]]) -> None:
@@ -182,7 +203,7 @@ def verdict(comparison: Comparison, rows: Mapping[str, Row], protocol: Protocol)
         rival = next((row for row in others if row.name != best.name), others[0])
         pair = next(one for one in comparison.pairs if (one.a, one.b) == (best.id, rival.id))
         both = f"{_called(best, protocol)} and {_called(rival, protocol)}"
-        if said := settling(pair, both, len(comparison.pairs)):
+        if said := settling_words(pair, both, protocol.metric):
             text += f" {said}"
         if _price(cheapest)[0] < _price(best)[0]:  # another head on the same pass saves nothing
             text += f" The cheapest of them is {_called(cheapest, protocol)} ({_cost(cheapest)})."

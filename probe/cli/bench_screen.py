@@ -10,7 +10,8 @@ from probe.bench.record import SCORE_TITLES, unbounded_words
 from probe.core.text import counted
 from probe.errors import ProbeError
 from probe.evaluation.task import task_by_metric
-from probe.runs.results import LOSSES, METRIC_WORDS, figure_text, read_run
+from probe.runs.results import LOSSES, METRIC_WORDS, difference_text, figure_text, read_run
+from probe.runs.tie_words import about, settling_cell
 from probe.screen import console
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def show(bench: Bench, folder: Path) -> None:
         _leaderboard(bench, rows)
         out.print()
         _costs(rows)
+        _ties(bench, comparison)
         if comparison.agreement:
             out.print()
             _agreement(comparison, bench.protocol.metric)
@@ -126,6 +128,34 @@ def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
     if len(rows) > 1:
         below += "; rows that share a letter are not distinguishable with these data"
     console.stdout().print(below, style="dim")
+
+
+def _ties(bench: Bench, comparison: Comparison) -> None:
+    """Print what would settle ties with the winner; of a single one the verdict says it all."""
+    several = len(bench.protocol.heads) > 1
+    pairs = [
+        (bench.row(pair.b), pair, pair.settling)
+        for pair in comparison.pairs
+        if pair.a == comparison.winner and pair.settling is not None
+    ]
+    if len(pairs) < 2:
+        return
+    lines = [
+        [row.name, *[row.head] * several, difference_text(bench.protocol.metric, pair.difference),
+         settling_cell(pair), f"{100 * told.chance:.0f} %",
+         "-" if told.labelled is None else about(told.labelled)]
+        for row, pair, told in pairs
+    ]  # fmt: skip
+    columns = ["tied with the winner", *["head"] * several, "behind by"]
+    columns += ["images to hold out", "chance", "labelled in all"]
+    out, first = console.stdout(), 1 + several
+    out.print()
+    console.table(out, columns, lines, right=(first, first + 2, first + 3), fold=0)
+    out.print(
+        "held out, to show the difference that was seen in four of five cases, if it is real (for "
+        "any that these images leave open); chance: to show one, real or not",
+        style="dim", soft_wrap=True,
+    )  # fmt: skip
 
 
 def _costs(rows: Sequence[Row]) -> None:

@@ -35,6 +35,7 @@ from probe.runs.results import (
     read_run,
     span_text,
 )
+from probe.runs.tie_words import settling_words
 from probe.screen import console
 
 WIDE = 120  # columns of the whole list, or about as many
@@ -271,6 +272,9 @@ def compare(runs: Runs, cache_dir: CacheDir = None, as_json: AsJson = False) -> 
         ]
         rows = [_pair_row(pair, one.metric) for pair in one.pairs]
         console.table(out, columns, rows, right=range(2, 6))
+        for pair in one.pairs:
+            if words := settling_words(pair, f"{pair.a} and {pair.b}", one.metric):
+                out.print(words, style="dim", soft_wrap=True)
     if why_not:
         out.print()
         console.facts(out, {f"no test on {split}": why for split, why in why_not.items()})

@@ -132,6 +132,11 @@ def mean_interval(parts: Array64, units: Units, freedom: int | None = None) -> I
     return Interval(low=mean - reach, high=mean + reach)
 
 
+def mean_error(parts: Array64, units: Units) -> float:
+    """Return the standard error of a mean of rows, of which related ones count as one."""
+    return _mean_and_error(parts, units)[1]
+
+
 def _mean_and_error(parts: Array64, units: Units) -> tuple[float, float, int]:
     sums = _sums(parts - parts.mean(), units)
     count = len(sums)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, erfc, sqrt
+from math import erfc, sqrt
 from string import ascii_lowercase
 from typing import Any
 
@@ -23,7 +23,6 @@ from probe.evaluation.statistics import LEVEL, Interval, Units, are_related, eff
 Right = NDArray[np.bool_]
 CONTINUITY = 0.5  # rows: without it Tango's interval held the truth in 91.9 % (n = 5) at worst
 MCNEMAR, FLIPS = "McNemar's exact test", "sign-flip test of the units of related rows"
-POWER = 0.8  # how often a difference should be found, where a number of images is stated
 NEMENYI_LEAST = 5  # datasets below which average ranks say little
 
 
@@ -220,73 +219,6 @@ def _tango(b: float, c: float, n: float) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if too_small(middle) else (low, middle)
     return low
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImagesNeeded:
-    """How many labelled images would tell two heads apart, if they differ as much as was seen.
-
-    Parameters
-    ----------
-    count : int, optional
-        Images in all; absent where no difference was seen.
-    low, high : int, optional
-        The interval of that number. `high` is absent where the difference may be none: then no
-        number of images is sure to do.
-    """
-
-    count: int | None
-    low: int | None
-    high: int | None
-
-
-def images_needed(
-    only_a: int,
-    only_b: int,
-    n: int,
-    *,
-    p: float,
-    alpha: float = 1 - LEVEL,
-    effective: float | None = None,
-) -> ImagesNeeded:
-    """Return how many images the paired test needs to tell a difference of the size that was seen.
-
-    Parameters
-    ----------
-    only_a, only_b, n : int
-        Rows that only the first, or only the second, got right; all rows.
-    p : float
-        Two-sided, of no difference.
-    alpha : float
-        Two-sided, of the test; smaller where it is corrected for several comparisons.
-    effective : float, optional
-        Independent rows that would be as sure, where rows are related: the numbers are of rows
-        that are related alike.
-
-    References
-    ----------
-    Connor, "Sample size for testing differences in proportions for the paired-sample design",
-    Biometrics 43, 1987.
-    """
-    discordant = (only_a + only_b) / n
-    seen = abs(only_a - only_b) / n
-    if not seen:
-        return ImagesNeeded(count=None, low=None, high=None)
-    most, least = max(only_a, only_b), min(only_a, only_b)
-    bounds = difference_interval(most, least, n, p=p, effective=effective)
-    rows = 1.0 if effective is None else n / effective
-
-    def needed(difference: float) -> int | None:
-        from scipy.special import ndtri
-
-        if difference <= 0:
-            return None
-        share = max(discordant, difference)
-        root = float(ndtri(1 - alpha / 2)) * sqrt(share)
-        root += float(ndtri(POWER)) * sqrt(max(share - difference**2, 0.0))
-        return ceil(rows * (root / difference) ** 2)
-
-    return ImagesNeeded(count=needed(seen), low=needed(bounds.high), high=needed(bounds.low))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.errors import DataError, UsageError
-from probe.evaluation.gains import METRICS, compare_gains, gains_of
+from probe.evaluation.gains import METRICS, compare_gains, gains_of, mean_error
 from probe.evaluation.gains import TEST as T_AND_FLIPS
 from probe.evaluation.multilabel import drawn_maps, flipped_maps
-from probe.evaluation.paired import Right, compare_pair, holm, images_needed
+from probe.evaluation.paired import Right, compare_pair, holm
 from probe.evaluation.predictions import Predictions
+from probe.evaluation.settling import Settling, Tie, settle
 from probe.evaluation.statistics import LEVEL, Interval, Units
 from probe.evaluation.task import task_of
+from probe.evaluation.units import count_units
 
 PERMUTATION = "permutation test"
-WORTH = 20  # times the images there are: with more needed, cost is the better ground to choose on
 TAIL = 10  # permutations below which their share is too coarse
 
 
@@ -53,6 +54,8 @@ class Evidence:
         Degrees of freedom of their mean; default: one less than there are independent rows.
     units : int, (n,), optional
         Rows of one number are related. Default: none are.
+    repeats : int
+        Rows an image has: how often it was predicted.
     """
 
     __repr__ = short_repr
@@ -66,6 +69,7 @@ class Evidence:
     gains: NDArray[np.float64] | None = None
     freedom: int | None = None
     units: Units = None
+    repeats: int = 1
 
 
 def evidence(
@@ -124,7 +128,8 @@ def evidence_of(
     rows = np.arange(len(said)) if order is None else order
     units = None if said.units is None else said.units[rows]
     if metric not in METRICS:
-        return evidence(said.compared[rows], said.label_columns[rows], units=units, seed=seed)
+        made = evidence(said.compared[rows], said.label_columns[rows], units=units, seed=seed)
+        return replace(made, repeats=said.repeats)
     found = gains_of(said, metric)
     if found is None:
         raise DataError(
@@ -134,13 +139,16 @@ def evidence_of(
     sizes = np.bincount(said.labels)
     two = len(sizes) == 2 and metric == "macro_auc"
     return Evidence(
-        n=len(rows), value=found[0], gains=found[1][rows], units=units,
+        n=len(rows), value=found[0], gains=found[1][rows], units=units, repeats=said.repeats,
         freedom=max(1, int(sizes.min()) // said.repeats - 1) if two else None,
     )  # fmt: skip
 
 
 def compare_all(found: Mapping[str, Evidence], *, seed: int = 0) -> list[Pair]:
     """Test every pair and correct for all of them; the first of a pair comes first in `found`.
+
+    Of those that are not told apart it is said what would settle them, at the level that Holm's
+    procedure has for them: those that are told apart would be with more images, too.
 
     Raises
     ------
@@ -149,10 +157,26 @@ def compare_all(found: Mapping[str, Evidence], *, seed: int = 0) -> list[Pair]:
     """
     pairs = [_pair((a, found[a]), (b, found[b]), seed=seed) for a, b in combinations(found, 2)]
     adjusted = holm([pair.p for pair in pairs])
-    return [
-        replace(pair, p_adjusted=p, different=p <= 1 - LEVEL)
-        for pair, p in zip(pairs, adjusted, strict=True)
-    ]
+    tied = sum(p > 1 - LEVEL for p in adjusted)
+    tested = []
+    for pair, p in zip(pairs, adjusted, strict=True):
+        different = p <= 1 - LEVEL
+        settling = None if different else settle(_tie(pair, found), level=(1 - LEVEL) / tied)
+        tested.append(replace(pair, p_adjusted=p, different=different, settling=settling))
+    return tested
+
+
+def _tie(pair: Pair, found: Mapping[str, Evidence]) -> Tie:
+    one = found[pair.a]
+    images = pair.n // one.repeats
+    units, discordant = min(images, count_units(one.units, pair.n)), None
+    if pair.only_a is not None:
+        discordant = (pair.only_a + (pair.only_b or 0)) / pair.n
+    return Tie(
+        difference=pair.difference, low=pair.low, high=pair.high, images=images, units=units,
+        effective=float(units) if discordant is None else pair.effective or float(pair.n),
+        discordant=discordant, error=pair.error,
+    )  # fmt: skip
 
 
 def _pair(first: tuple[str, Evidence], second: tuple[str, Evidence], *, seed: int) -> Pair:
@@ -173,54 +197,16 @@ def _pair(first: tuple[str, Evidence], second: tuple[str, Evidence], *, seed: in
         return Pair(
             a=a, b=b, n=left.n, difference=left.value - right.value, low=interval.low,
             high=interval.high, p=p, p_adjusted=p, different=False, test=T_AND_FLIPS,
+            error=mean_error(left.gains - right.gains, left.units),
         )  # fmt: skip
     interval, p = compare_drawn(left, right, seed=seed)
+    assert left.drawn is not None
+    assert right.drawn is not None
     return Pair(
         a=a, b=b, n=left.n, difference=left.value - right.value, low=interval.low,
         high=interval.high, p=p, p_adjusted=p, different=False, test=PERMUTATION,
+        error=float(np.nanstd(left.drawn - right.drawn)),
     )  # fmt: skip
-
-
-def settling(pair: Pair, names: str, count: int) -> str | None:
-    """Return what would tell two heads apart that tie, in a sentence; None of several labels.
-
-    Parameters
-    ----------
-    names : str
-        Of both, as "a and b".
-    count : int
-        Pairs that the test is corrected for.
-    """
-    if pair.only_a is None or pair.only_b is None:
-        return None
-    needed = images_needed(
-        pair.only_a, pair.only_b, pair.n, p=pair.p, alpha=(1 - LEVEL) / count,
-        effective=pair.effective,
-    )  # fmt: skip
-    if needed.count is None:
-        return f"Between {names} no difference was seen that more images could confirm."
-    low = f"at least {_about(needed.low)}" if needed.low is not None else ""
-    high = (
-        f"at most {_about(needed.high)}"
-        if needed.high is not None
-        else "no number would do if there is no difference"
-    )
-    points = f"{100 * abs(pair.difference):.2f} points"
-    text = (
-        f"If {names} really differ by the {points} seen, the test would show it in four of five "
-        f"cases with {_about(needed.count)} held-out images ({low}; {high}); there are {pair.n:,}."
-    )
-    if needed.count > WORTH * pair.n:
-        text += " That is hardly worth labelling: choose by cost."
-    return text
-
-
-def _about(count: int | None) -> str:
-    """Return a number with two digits that count; it is an estimate."""
-    if count is None:
-        return ""
-    unit = 10 ** max(0, len(str(count)) - 2)
-    return f"{-(-count // unit) * unit:,}"
 
 
 def compare_drawn(a: Evidence, b: Evidence, *, seed: int = 0) -> tuple[Interval, float]:
@@ -305,6 +291,11 @@ class Pair:
         What the test is called; absent in benches that older versions made.
     effective : float, optional
         Independent images that would be as sure, where some are related; else absent.
+    error : float, optional
+        Standard error of `difference`, where images are not simply right or wrong.
+    settling : Settling, optional
+        How many images would tell the two apart; absent where they are told apart, where they
+        answer all alike, and in benches that older versions made.
     """
 
     a: str
@@ -320,3 +311,5 @@ class Pair:
     only_b: int | None = None
     test: str | None = None
     effective: float | None = None
+    error: float | None = None
+    settling: Settling | None = None

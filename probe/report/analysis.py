@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.evaluation.metrics import Confusion, confused_pairs
-from probe.evaluation.pairs import Evidence, evidence
+from probe.evaluation.pairs import Evidence, evidence_of
 from probe.evaluation.predictions import Predictions
 from probe.evaluation.ranking_curves import TwoCurves, curves_of_two
 from probe.evaluation.scored import measure_logits
@@ -138,6 +138,4 @@ def _two(kept: Predictions, result: RunResult) -> TwoCurves | None:
 
 def _of_repeats(kept: Predictions) -> Evidence:
     """Return which rows are right in all repeats, in the order of their ids."""
-    order = np.argsort(kept.ids, kind="stable")
-    units = None if kept.units is None else kept.units[order]
-    return evidence(kept.compared[order], kept.label_columns[order], units=units)
+    return evidence_of(kept, order=np.argsort(kept.ids, kind="stable"))

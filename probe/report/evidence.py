@@ -10,6 +10,7 @@ from probe.evaluation.pairs import Pair
 from probe.report.markup import DASH, Markup, element, join, number, table
 from probe.report.material import Material
 from probe.runs.results import METRIC_WORDS, difference_text, figure_text, span_text
+from probe.runs.tie_words import settling_cell
 
 MOST_PAIRS = 200
 
@@ -44,12 +45,22 @@ def _pairs(comparison: Comparison, names: Mapping[str, str], metric: str) -> lis
             " Each interval is for one pair alone: it can leave out 0 although the pair does not "
             "differ after the correction for the number of pairs."
         )
+    settled = any(pair.settling for pair in comparison.pairs)
+    if settled:
+        note += (
+            " Of those that are not told apart the last column says with how many held-out images "
+            "the test would show the difference that was seen in four of five cases, were it real, "
+            "and from how few to how many it takes for any that these images leave open."
+        )
     words = ("difference", "95 %", *["only one right"] * (not several), "p, Holm")
-    columns = [*map(_number, words), "different?"]
+    columns = [*map(_number, words), "different?", *["images that would show it"] * settled]
     first = [pair for pair in comparison.pairs if pair.a == comparison.winner]
     others = [pair for pair in comparison.pairs if pair.a != comparison.winner]
     winner = names[comparison.winner] if comparison.winner else ""
-    rows = [[element("td", names[one.b], {"class": "name"}), *_pair(one, metric)] for one in first]
+    rows = [
+        [element("td", names[one.b], {"class": "name"}), *_pair(one, metric, settled)]
+        for one in first
+    ]
     parts = [
         element("h3", "Is the difference real?"),
         element("p", note),
@@ -58,7 +69,7 @@ def _pairs(comparison: Comparison, names: Mapping[str, str], metric: str) -> lis
     if others:
         rows = [
             [element("td", names[name], {"class": "name"}) for name in (one.a, one.b)]
-            + _pair(one, metric)
+            + _pair(one, metric, settled)
             for one in others[:MOST_PAIRS]
         ]
         caption = f"{len(rows):,} of {counted(len(others), 'pair')}"
@@ -73,7 +84,7 @@ def _number(text: str) -> Markup:
     return element("th", text, {"scope": "col", "class": "number"})
 
 
-def _pair(pair: Pair, metric: str) -> list[Markup]:
+def _pair(pair: Pair, metric: str, settled: bool) -> list[Markup]:
     between = span_text(metric, pair.low, pair.high, "+")
     p = "< 0.0001" if pair.p_adjusted < 1e-4 else f"{pair.p_adjusted:.4f}"
     counts = None if pair.only_a is None else number(f"{pair.only_a:,} / {pair.only_b:,}", None)
@@ -83,6 +94,7 @@ def _pair(pair: Pair, metric: str) -> list[Markup]:
         *([counts] if counts else []),
         number(p, pair.p_adjusted),
         element("td", element("strong", "yes") if pair.different else "not shown"),
+        *[element("td", settling_cell(pair) or DASH)] * settled,
     ]
 
 

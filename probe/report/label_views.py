@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from probe.core.short_repr import short_repr
 from probe.evaluation.multilabel import HALF, LabelFigures, label_figures
-from probe.evaluation.pairs import Evidence, evidence
+from probe.evaluation.pairs import Evidence, evidence_of
 from probe.evaluation.predictions import Predictions
 from probe.report.reliability import Reliability, reliability
 from probe.runs.results import RunResult
@@ -79,7 +79,6 @@ def label_view(split: str, kept: Predictions, result: RunResult) -> LabelView:
     false_at, missed_at = _surest(p, false), _surest(1 - p, missed)
     rows, columns = (np.concatenate(pair) for pair in zip(false_at, missed_at, strict=True))
     order = np.argsort(whole.ids, kind="stable")
-    units = None if whole.units is None else whole.units[order]
     after = None
     if result.temperature is not None:
         after = _decisions(kept.task.apply_temperature(kept.scores, result.temperature), labels)
@@ -96,10 +95,8 @@ def label_view(split: str, kept: Predictions, result: RunResult) -> LabelView:
         worst_labels=columns.astype(np.int64),
         worst_probabilities=p[rows, columns].astype(np.float64),
         n_false=len(false_at[0]),
-        evidence=None if split == "test" else evidence(
-            whole.compared[order], whole.labels[order], units=units
-        ),
-    )  # fmt: skip
+        evidence=None if split == "test" else evidence_of(whole, order=order),
+    )
 
 
 def _thresholds(several: Mapping[str, Any], n_classes: int) -> NDArray[np.float64]:

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from probe.bench.record import Comparison, Row
 from probe.evaluation.paired import compact_letters
-from probe.evaluation.pairs import Evidence, Pair, compare_all, settling
+from probe.evaluation.pairs import Evidence, Pair, compare_all
 from probe.report.analysis import AnyView
 from probe.report.markup import percent
 from probe.report.material import Material
 from probe.report.pictures import Views, class_names
+from probe.runs.tie_words import settling_words
 
 WORDS = {"val": "validation", "oof": "out-of-fold"}
 
@@ -90,6 +91,6 @@ def _verdict(
         text += f"Not distinguishable from it with these data: {', '.join(others)}."
         pair = next(one for one in pairs if one.a == leader.id and one.b in tied)
         both = f"{material.labels[pair.a]} and {material.labels[pair.b]}"
-        said = settling(pair, both, len(pairs))
+        said = settling_words(pair, both, material.metric)
         return text if said is None else f"{text} {said}"
     return text + "It differs significantly from every other run on these rows."

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +14,8 @@ import pytest
 from probe.bench.compare import compare_rows, make_matrix
 from probe.bench.record import Comparison, Cost, Protocol, Row, Score
 from probe.errors import DataError
-from probe.evaluation.paired import images_needed
-from probe.evaluation.predictions import Predictions, save_predictions
+from probe.evaluation.predictions import Predictions, load_predictions, save_predictions
+from probe.evaluation.settling import POWER
 
 PROTOCOL = Protocol(heads=("path",), split="val", val_size=0.3, folds=0, repeats=1, seed=0)
 N = 400
@@ -77,11 +80,58 @@ def test_the_cheapest_of_the_tied_is_named(three: tuple[Path, list[Row]]) -> Non
     assert "Not distinguishable from it with these data: near." in found.verdict
     assert "The cheapest of them is near (10 multiply-adds an image" in found.verdict
     assert "best beats far by 30.00 points" in found.verdict
-    needed = images_needed(5, 0, N, p=2 * 0.5**5, alpha=0.05 / 3)
-    assert needed.count is not None
-    assert "If best and near really differ by the 1.25 points seen" in found.verdict
-    assert f"with {-(-needed.count // 10) * 10:,} held-out images (at least" in found.verdict
+
+
+def test_it_is_said_what_would_settle_a_tie(three: tuple[Path, list[Row]]) -> None:
+    _, found = compare(*three)
+    near, *others = sorted(found.pairs, key=lambda pair: (pair.a, pair.b) != ("best", "near"))
+    assert [pair.settling for pair in others] == [None, None]  # told apart
+    told = near.settling
+    assert told is not None
+    assert (told.n, told.size, told.high, told.worth) == (N, 5 / N, None, True)
+    shown = -(-told.count // 10) * 10  # two digits that count
+    assert 100 <= shown < 1000
+    assert (
+        f"If best and near really differ by the 1.25 points seen, the test would show it in four "
+        f"of five cases with about {shown} held-out images ("
+    ) in found.verdict
     assert "no number would do if there is no difference); there are 400." in found.verdict
+    assert (f"the chance is nearer {100 * told.chance:.0f} %." in found.verdict) == (
+        told.chance < POWER
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "images", "labelled", "least"),
+    [
+        ({"val_size": 0.3}, {"train": 1000}, lambda held: held * 1000 / N, lambda held: 600 + held),
+        ({"val_size": 400}, {"train": 1000}, lambda held: 600 + held, None),
+        ({"val_size": 0.3}, {"train": 600, "val": N}, lambda held: 600 + held, None),
+        ({"split": "oof", "val_size": 0, "folds": 5}, {"train": N}, lambda held: held, None),
+    ],
+)
+def test_what_would_settle_it_is_told_in_labelled_images(
+    tmp_path: Path,
+    protocol: dict[str, Any],
+    images: dict[str, int],
+    labelled: Callable[[int], float],
+    least: Callable[[int], float] | None,
+) -> None:
+    split = protocol.get("split", "val")
+    rows = []
+    for name, count in (("best", 320), ("near", 316)):
+        predict(tmp_path, name, hits(count))
+        kept = load_predictions(tmp_path / name)
+        save_predictions(tmp_path / name, {split: kept["val"]})
+        plain = row(name, count / N)
+        rows.append(replace(plain, n_train=600, metrics={split: plain.metrics["val"]}))
+    wanted = replace(PROTOCOL, **protocol)
+    _, found = compare_rows(rows, tmp_path, wanted, n_classes=2, images=images)
+    told = found.pairs[0].settling if found.pairs else None
+    if told is None:
+        pytest.fail("they are told apart")
+    assert told.labelled == ceil(labelled(told.count))
+    assert told.least_labelled == (least and least(told.count))
 
 
 def test_another_head_on_the_same_pass_is_not_called_cheaper(tmp_path: Path) -> None:

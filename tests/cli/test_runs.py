@@ -102,6 +102,13 @@ def test_runs_are_compared_by_a_paired_test_on_the_same_images_alone(kept: Path)
     assert [line.split()[1:] for line in shown.splitlines() if line.startswith("C ")] == [
         ["0.1", "10.0"]
     ]
+    assert "settling" not in pair
+    assert "held-out images" not in shown  # they are told apart
+    near = "20260107-000000-001"
+    make_run(kept, near, np.arange(40) < 34, [f"{number:02d}.png" for number in range(40)])
+    (pair,) = json.loads(runs(kept, "compare", A, near, "--json"))["tests"][0]["pairs"]
+    assert pair["settling"]["count"] > pair["settling"]["n"] == 40
+    assert f"If {A} and {near} really differ by the 5.00 points" in runs(kept, "compare", A, near)
     other = json.loads(runs(kept, "compare", A, C, "--json"))
     assert other["tests"] == []
     assert other["not_tested"] == {"val": f"{A} and {C} predicted other images (40 and 20)"}
