@@ -17,6 +17,8 @@ from probe.screen import console
 if TYPE_CHECKING:
     from probe.bench.plan import Plan
     from probe.bench.record import Bench, Comparison, Row
+    from probe.evaluation.pairs import Pair
+    from probe.evaluation.settling import Settling
 
 SPLITS = {"val": "val", "oof": "out of fold"}
 SECOND = {"top1": ("mean_recall", "bal. acc."), "map": ("macro_auc", "AUC")}  # beside the metric
@@ -142,7 +144,7 @@ def _ties(bench: Bench, comparison: Comparison) -> None:
         return
     lines = [
         [row.name, *[row.head] * several, difference_text(bench.protocol.metric, pair.difference),
-         settling_cell(pair), f"{100 * told.chance:.0f} %",
+         settling_cell(pair), _chance(pair, told),
          "-" if told.labelled is None else about(told.labelled)]
         for row, pair, told in pairs
     ]  # fmt: skip
@@ -152,10 +154,16 @@ def _ties(bench: Bench, comparison: Comparison) -> None:
     out.print()
     console.table(out, columns, lines, right=(first, first + 2, first + 3), fold=0)
     out.print(
-        "held out, to show the difference that was seen in four of five cases, if it is real (for "
-        "any that these images leave open); chance: to show one, real or not",
+        "held out, to show the difference that was seen, or half a point if that is more, in four "
+        "of five cases where it is real (for any that these images leave open); chance: to show "
+        "one, real or not",
         style="dim", soft_wrap=True,
     )  # fmt: skip
+
+
+def _chance(pair: Pair, told: Settling) -> str:
+    """Return the chance that is told beside a number for the difference that was seen."""
+    return "-" if told.size > abs(pair.difference) else f"{100 * told.chance:.0f} %"
 
 
 def _costs(rows: Sequence[Row]) -> None:
