@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -32,7 +33,7 @@ from probe.datasets import load_dataset
 from probe.datasets.forms.loading import Loading
 from probe.datasets.forms.metadata_folder import load_metadata_folder
 from probe.datasets.forms.recordio import MAGIC, RecordWriter
-from probe.datasets.images.decode import decode
+from probe.datasets.images.decode import decode_file
 from probe.datasets.named.cifar import CifarBinary, CifarPickle
 from probe.datasets.named.idx import IdxFile
 from probe.datasets.tables.table import read_table
@@ -74,12 +75,15 @@ class Reader:
         What the file has to be called.
     whole : bool
         Undamaged it is read; otherwise the reader's checks refuse even that.
+    opens : bool
+        The reader needs the file, and opens it itself.
     """
 
     write: Callable[[Path], Any]
     read: Callable[[Path], Any]
     name: str = "x"
     whole: bool = True
+    opens: bool = True
 
 
 def _tensors(path: Path) -> None:
@@ -343,13 +347,14 @@ READERS: dict[str, Reader] = {
     ),
     **{
         f"picture {kind}": Reader(
-            write=_picture(kind), read=lambda p: decode(p.read_bytes(), "x")
+            write=_picture(kind), read=lambda p: decode_file(str(p))
         )
         for kind in ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "PPM")
     },
     "records": Reader(write=_records, read=_read_images, name="x.rec"),
     "index of records": Reader(
-        write=_records, read=lambda p: _read_images(p.with_suffix(".rec")), name="x.idx"
+        write=_records, read=lambda p: _read_images(p.with_suffix(".rec")), name="x.idx",
+        opens=False,
     ),
     "MXNet's list": Reader(write=_mxnet_list, read=_read_images, name="x.lst"),
     "list": Reader(write=lambda p: p.write_text(LIST), read=read_table, name="x.csv"),
@@ -409,10 +414,10 @@ READERS: dict[str, Reader] = {
     ),
     "head": Reader(write=_head, read=load_head, name="x.safetensors"),
     "bundle.json": Reader(
-        write=_about, read=_read_about, whole=False
+        write=_about, read=_read_about, whole=False, opens=False,
     ),
     "entry": Reader(write=_entry, read=_read_entry, name="x.h5"),
-    "memo": Reader(write=_memo, read=_read_memo, name="memo.sqlite"),
+    "memo": Reader(write=_memo, read=_read_memo, name="memo.sqlite", opens=False),
 }  # fmt: skip
 
 
@@ -491,3 +496,33 @@ def attack(reader: Reader, folder: Path, count: int, seed: int) -> list[tuple[by
         except Exception as error:  # what is looked for
             found.append((data, f"{type(error).__name__}: {error!s:.200}"))
     return found
+
+
+def read_no_file(reader: Reader, folder: Path, kind: str) -> str:
+    """Read a pipe, a device, a folder or 50 GB of zeros in a file's place; return what was wrong.
+
+    Parameters
+    ----------
+    folder : Path
+        Empty.
+    """
+    folder.mkdir(parents=True)
+    path = folder / reader.name
+    reader.write(path)
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        with path.open("wb") as file:
+            file.truncate(50 << 30)  # sparse
+    try:
+        reader.read(path)
+    except ProbeError as error:
+        return f"two lines: {error!s:.200}" if "\n" in str(error) else ""
+    except Exception as error:  # what is looked for
+        return f"{type(error).__name__}: {error!s:.200}"
+    return "was read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,38 @@ for number, (name, reader) in enumerate(READERS.items()):
     for _, error in found:
         print(name, error)
 """
+
+
+NO_FILES = """
+import logging, resource, sys
+from pathlib import Path
+from tests.fuzzing import READERS, read_no_file
+logging.disable(logging.CRITICAL)
+resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
+for number, (name, reader) in enumerate(READERS.items()):
+    if not reader.opens:
+        continue
+    for kind in ("pipe", "device", "folder", "sparse"):
+        print(name, kind, flush=True, file=sys.stderr)
+        wrong = read_no_file(reader, Path(sys.argv[1]) / f"{number} {kind}", kind)
+        if wrong:
+            print(name, kind, wrong)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_no_reader_waits_for_a_pipe_or_reads_without_end(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", NO_FILES, str(tmp_path)]
+    process = subprocess.Popen(
+        command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    try:
+        said, last = process.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said, last = process.communicate()
+    assert (process.returncode, said) == (0, ""), last[-2000:]
 
 
 @pytest.mark.filterwarnings("default")

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import INPUT, NetworkGraph, Node, OnnxTerms
+from probe.core.regular import open_regular, read_regular
 from probe.errors import UnsafeFileError, WeightsError
 from probe.preprocess.spec import MAX_SIZE
 
@@ -90,7 +91,9 @@ class OnnxModel:
         import onnx
 
         try:
-            data = self._source if isinstance(self._source, bytes) else self._source.read_bytes()
+            data = self._source
+            if isinstance(data, Path):
+                data = read_regular(data, LARGEST + (1 << 20))
             model = onnx.ModelProto.FromString(data)
         except OSError as error:
             raise WeightsError(f"{self.where}: cannot be read ({error.strerror})") from error
@@ -443,9 +446,11 @@ class OnnxModel:
             raise WeightsError(f"{self.where}: {place.name} with its arrays is missing")
         start, there = int(about.get("offset", 0)), place.stat().st_size
         length = int(about.get("length", there - start))
+        if length > 8 * math.prod(tensor.dims) + 8:  # else a few numbers take the memory of many
+            raise ValueError(f"{length} bytes for numbers of the shape {list(tensor.dims)}")
         if not 0 <= start <= start + length <= there:
             raise ValueError(f"{place.name} holds {there} bytes, not {start + length}")
-        with place.open("rb") as file:
+        with open_regular(place) as file:
             file.seek(start)
             data = file.read(length)
         return type(tensor)(dims=tensor.dims, data_type=tensor.data_type, raw_data=data)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from probe.bundle.about import ABOUT, About
 from probe.core.files import is_refusal, reason_of, replacing, sync, working_folder
+from probe.core.regular import open_regular
 from probe.errors import BundleError, ProbeError, WeightsError
 from probe.weights.zip_members import Member, stored_members
 
@@ -101,7 +102,7 @@ class BundleFiles:
         try:
             if self._members is not None:
                 return self._members[name].read(self.path, limit)
-            with (self.path / name).open("rb") as file:
+            with open_regular(self.path / name) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > limit:
                     raise BundleError(
@@ -231,5 +232,5 @@ def bundle_size(path: Path) -> int:
 
 
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -35,8 +35,9 @@ from numpy.typing import NDArray
 
 from probe.cache.checksum import FOLDED, SplitTable, checksum_folds
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
-from probe.core.hdf5 import Beginning, check_heaps
+from probe.core.hdf5 import Beginning, ForeignFile, check_heaps
 from probe.core.records import loads_json
+from probe.core.regular import open_regular
 from probe.core.short_repr import short_repr
 from probe.errors import CacheError
 from probe.evaluation.task import SINGLE_LABEL, TASKS
@@ -207,7 +208,10 @@ def _open(path: Path) -> tuple[Any, Header]:
     file = None
     try:
         # no lock: readers never wait, and the folder may be read-only
-        file = h5py.File(path, "r", locking=False)
+        opened = ForeignFile(path, locking=False)
+        file = opened.file
+        for _ in opened.datasets():  # refuses what lies in other files
+            pass
         return file, _header(path, file, os.fstat(file.id.get_vfd_handle()).st_size)
     except FileNotFoundError:
         raise CacheError(f"{path}: no such entry; `probe cache list` shows what there is") from None
@@ -288,7 +292,7 @@ def _check_old_text(path: Path, file: Any) -> None:
     names = [name for name in ("format", "key", "provenance", "digest") if name in file.attrs]
     kinds = [h5py.check_string_dtype(file.attrs.get_id(name).dtype) for name in names]
     if any(kind is not None and kind.length is None for kind in kinds):
-        with path.open("rb") as raw:
+        with open_regular(path) as raw:
             check_heaps(path, Beginning(raw, HEAPS_END))
 
 

@@ -23,6 +23,7 @@ from probe.cache.key import FeatureKey, digest_rows
 from probe.cache.pending import read_records
 from probe.cache.rows import MappedRows, PackedRows
 from probe.cache.store import Store, removing
+from probe.core.regular import read_regular
 from probe.errors import CacheError, CorruptEntryError
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def progress(partial: Path) -> tuple[int, int]:
 def _finished(header: Header) -> dict[tuple[str, int], int]:
     """Return the journal of an unfinished entry: (split, block) -> checksum."""
     try:
-        text = header.path.with_suffix(".journal").read_bytes()
+        text = read_regular(header.path.with_suffix(".journal"))
     except OSError:
         return {}
     splits = list(header.features)

@@ -20,8 +20,9 @@ import io
 import struct
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, Self
 
+from probe.core.regular import refuse
 from probe.errors import UnsafeFileError
 
 MAX_DEPTH = 12
@@ -86,54 +87,112 @@ class Part(io.RawIOBase):
         return len(data)
 
 
-def datasets(
-    path: Path, root: Any, passed_over: Collection[str] = ()
-) -> Iterator[tuple[list[str], Any]]:
-    """Yield every dataset below `root` with the names that lead to it.
+class ForeignFile:
+    """An HDF5 file from elsewhere, open for reading: of its datasets only its own data are read.
 
     Parameters
     ----------
     path : Path
-        For messages.
-    root : h5py.Group
-    passed_over : collection of str
-        Names of groups to skip.
+        For messages, and what is opened where there is no `source`.
+    source : file-like object, optional
+        What the library reads instead.
+    options
+        Of `h5py.File`.
+
+    Attributes
+    ----------
+    file : h5py.File
+        For attributes, which lie in the file.
 
     Raises
     ------
-    UnsafeFileError
-        There is a link to another object, groups are nested too deeply, or a dataset keeps its data
-        in another file.
+    OSError
+        It is no HDF5 file, or no regular file.
     """
-    import h5py
 
-    waiting: list[tuple[list[str], Any]] = [([], root)]
-    seen = 0
-    while waiting:
-        parts, group = waiting.pop()
-        for key in group:
-            seen += 1
-            if seen > MAX_OBJECTS or len(parts) > MAX_DEPTH:  # hard links can form a circle
-                raise UnsafeFileError(f"{path}: groups nested without end")
-            name = "/".join([*parts, key])
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise UnsafeFileError(f"{path}: {name!r} is a link to somewhere else")
-            one = group[key]
-            if isinstance(one, h5py.Group):
-                if key not in passed_over:
-                    waiting.append(([*parts, key], one))
-            elif isinstance(one, h5py.Dataset):
-                check_own_data(path, name, one)
-                yield [*parts, key], one
+    def __init__(self, path: Path, source: Any = None, **options: Any) -> None:
+        import h5py
 
+        if source is None:
+            refuse(path, path.stat())
+        self.path = path
+        self.file = h5py.File(path if source is None else source, "r", **options)
 
-def check_own_data(path: Path, name: str, dataset: Any) -> None:
-    """Raise UnsafeFileError where a dataset's bytes lie in other files."""
-    import h5py
+    def __enter__(self) -> Self:
+        return self
 
-    plist = dataset.id.get_create_plist()
-    if plist.get_external_count() or plist.get_layout() == h5py.h5d.VIRTUAL:
-        raise UnsafeFileError(f"{path}: {name!r} keeps its data in another file; nothing was read")
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def datasets(self, passed_over: Collection[str] = ()) -> Iterator[tuple[list[str], Any]]:
+        """Yield every dataset with the names that lead to it.
+
+        Parameters
+        ----------
+        passed_over : collection of str
+            Names of groups to skip.
+
+        Raises
+        ------
+        UnsafeFileError
+            There is a link to another object, groups are nested too deeply, or a dataset keeps its
+            data in another file.
+        """
+        import h5py
+
+        waiting: list[tuple[list[str], Any]] = [([], self.file)]
+        seen = 0
+        while waiting:
+            parts, group = waiting.pop()
+            for key in group:
+                seen += 1
+                if seen > MAX_OBJECTS or len(parts) > MAX_DEPTH:  # hard links can form a circle
+                    raise UnsafeFileError(f"{self.path}: groups nested without end")
+                self._check_link(group, key, "/".join([*parts, key]))
+                one = group[key]
+                if isinstance(one, h5py.Group):
+                    if key not in passed_over:
+                        waiting.append(([*parts, key], one))
+                elif isinstance(one, h5py.Dataset):
+                    yield [*parts, key], self._own(one)
+
+    def dataset(self, place: Any) -> Any:
+        """Return one dataset, by its name or by a reference to it.
+
+        Raises
+        ------
+        UnsafeFileError
+            As `datasets`.
+        KeyError
+            There is none.
+        """
+        group = self.file
+        if isinstance(place, str):
+            *above, place = place.split("/")
+            for done, key in enumerate(above):
+                self._check_link(group, key, "/".join(above[: done + 1]))
+                group = group[key]
+            self._check_link(group, place, "/".join([*above, place]))
+        return self._own(group[place])
+
+    def _check_link(self, group: Any, key: str, name: str) -> None:
+        import h5py
+
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            raise UnsafeFileError(f"{self.path}: {name!r} is a link to somewhere else")
+
+    def _own(self, dataset: Any) -> Any:
+        """Return a dataset; raise UnsafeFileError where its bytes lie in other files."""
+        import h5py
+
+        if isinstance(dataset, h5py.Dataset):
+            about = dataset.id.get_create_plist()
+            if about.get_external_count() or about.get_layout() == h5py.h5d.VIRTUAL:
+                raise UnsafeFileError(
+                    f"{self.path}: {dataset.name!r} keeps its data in another file; nothing was "
+                    "read"
+                )
+        return dataset
 
 
 class Visible(Protocol):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import write_text
+from probe.core.regular import open_regular, read_regular, refuse
 from probe.errors import DataError, ProbeError
 
 T = TypeVar("T")
@@ -31,17 +31,18 @@ MOST_JSON = 1 << 28  # bytes; a million class names with a figure each are a ten
 MOST_DIGITS = 20  # of a whole number: 64 bits
 
 
-def check_regular(path: Path) -> int:
+def check_regular(path: Path, most: int | None = None) -> int:
     """Return the size of a regular file in bytes, links followed.
 
     Raises
     ------
     DataError
-        It is not there, is a folder, a pipe, a socket or a device, or has a name that no file
-        system takes.
+        It is not there, is a folder, a pipe, a socket or a device, is larger than `most`, or has a
+        name that no file system takes.
     """
     try:
         found = path.stat()
+        refuse(path, found, most)
     except FileNotFoundError:
         raise DataError(
             f"{shown(path)}: cannot be read, for there is no such file; check the path"
@@ -49,18 +50,7 @@ def check_regular(path: Path) -> int:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{shown(path)}: cannot be read ({reason}); check the path") from None
-    if not stat.S_ISREG(found.st_mode):
-        kind = next(name for test, name in _KINDS if test(found.st_mode))
-        raise DataError(f"{shown(path)}: is {kind}, not a file; name a regular file")
     return found.st_size
-
-
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (lambda _: True, "a device"),
-)
 
 
 def shown(path: object) -> str:
@@ -121,10 +111,7 @@ def read_json(path: Path) -> Any:
         It cannot be read, is no regular file, or is not what `loads_json` takes.
     """
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_JSON:
-            raise ValueError(f"no regular file of at most {MOST_JSON:,} bytes")
-        return loads_json(path.read_text(encoding="utf-8"))
+        return loads_json(read_regular(path, MOST_JSON))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -273,7 +260,7 @@ class NpzFile:
             start = member.tell()
             if fortran or info.compress_type != zipfile.ZIP_STORED:
                 return shape, dtype, None
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 file.seek(info.header_offset + 26)  # lengths of its name and its extra field
                 lengths = file.read(4)
             name_bytes, extra = lengths[0] | lengths[1] << 8, lengths[2] | lengths[3] << 8
@@ -307,7 +294,7 @@ def read_npy(path: Path) -> NDArray[Any]:
     """
     size = check_regular(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             shape, fortran, dtype = _header(file, size)
             start = file.tell()
         if math.prod(shape) == 0:

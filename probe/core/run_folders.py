@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from probe.core.files import hold, make_folder, share
+from probe.core.regular import open_regular
 
 RESULT = "result.json"  # written last: a folder that has one is a finished run
 MOST_HELD = 64
@@ -101,7 +102,7 @@ def note_outside_run(folder: Path, runs: Path) -> None:
 def outside_runs(runs: Path) -> list[Path]:
     """Return the recorded runs in other folders; they may have been moved or removed since."""
     try:
-        with (runs / OUTSIDE).open("rb") as file:
+        with open_regular(runs / OUTSIDE) as file:
             lines = file.read(MOST_NOTED).splitlines()
     except OSError:
         return []

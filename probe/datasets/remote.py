@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from probe.core.regular import read_regular
 from probe.core.urls import public
 from probe.datasets.forms.formats import FORMATS, Format, format_of, forms, is_dataset_file
 from probe.datasets.forms.layout import (
@@ -103,7 +104,7 @@ def _class_folders(root: Path, called: str, names: Sequence[str], loading: Loadi
     declared = [one for one in names if one.rpartition("/")[2] == DECLARED]
     if declared:
         _fetch_below(loading.remote, root, declared)
-    texts = {one: (root / one).read_bytes() for one in declared}
+    texts = {one: read_regular(root / one) for one in declared}
     images = {one for one in names if is_image_name(one.rpartition("/")[2])}
     others = Counter(map(ending, {*names} - images - {*declared}))
     if others:

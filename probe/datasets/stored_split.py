@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from probe.core.files import make_folder, unwritable, write_text
 from probe.core.machine import state_folder
 from probe.core.plain import from_plain
+from probe.core.regular import MOST_TEXT, open_regular
 from probe.core.short_repr import short_repr
 from probe.core.urls import absolute, is_url
 from probe.datasets.forms.shards import is_there
@@ -146,7 +147,7 @@ def read_split(path: Path, *, whole: bool = True) -> StoredSplit:
     side: dict[bytes, str] = {}
     ids: dict[bytes, str] = {}
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with io.TextIOWrapper(open_regular(path, MOST_TEXT), encoding="utf-8", newline="") as file:
             recipe = from_plain(Recipe, json.loads(file.readline(_LINE).removeprefix("#")))
             lines = csv.reader(file)
             if next(lines, None) != COLUMNS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from probe.core.options import Words, read_bytes, texts, words
 from probe.core.records import read_record, write_record
+from probe.core.regular import MOST_TEXT, open_regular
 from probe.core.run_folders import RESULT
 from probe.core.text import counted
 from probe.core.urls import is_url, public, text_of
@@ -170,7 +172,7 @@ def read_sample_weights(path: Path, ids: list[str]) -> NDArray[np.float64]:
         A line has another form, a weight is negative, or an image has none.
     """
     found: dict[str, float] = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with io.TextIOWrapper(open_regular(path, MOST_TEXT), newline="", encoding="utf-8") as file:
         for number, row in enumerate(csv.reader(file), start=1):
             try:
                 name, value = row

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from probe.core.files import write_text
+from probe.core.regular import read_regular
 from probe.errors import DataError
 
 FILE_NAME = "history.csv"
@@ -88,8 +89,8 @@ def load_history(folder: Path) -> list[Epoch]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        text = read_regular(path).decode("utf-8")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         return [_epoch(row) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from probe.core.files import replacing
 from probe.core.plain import plain_params
 from probe.core.records import loads_json
+from probe.core.regular import refuse
 from probe.errors import HeadError, UnknownNameError
 from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL
 from probe.heads.catalog import HEADS
@@ -177,10 +178,18 @@ def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
     if not path.is_file():
         raise HeadError(f"{path}: no such file")
     try:
+        refuse(path, path.stat())
         with safe_open(path, framework="numpy") as file:
             about = loads_json((file.metadata() or {})[KEY])
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+    except (
+        SafetensorError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        MemoryError,
+    ) as error:
         raise HeadError(f"{path}: not a head written by probe ({_reason(error)})") from error
     if not isinstance(about, dict) or about.get("format") not in FORMATS:
         raise HeadError(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from probe.core.columns import Column, names_of, stacked
 from probe.core.reading import ReadOptions
+from probe.core.regular import read_regular
 from probe.core.short_repr import short_repr
 from probe.datasets.forms.formats import format_of, is_dataset_file
 from probe.datasets.forms.lst import folders_beside
@@ -221,7 +222,7 @@ def _check_root(root: Path, inputs: list[str]) -> None:
 
 def _listed(path: Path, root: Path | None) -> list[str]:
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:

@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from probe.core.regular import read_regular
 from probe.errors import UsageError
 from probe.preprocess.spec import (
     IMAGENET_MEAN,
@@ -252,9 +253,8 @@ def read_json(path: Path) -> object:
         The file cannot be read, is too large, is no JSON, or gives a field twice.
     """
     try:
-        if path.stat().st_size > (MAX_BYTES if path.name == CONFIG_FILE else MAX_TEXT):
-            raise UsageError(f"{path}: not a preprocessing, which has a dozen fields in JSON")
-        text = path.read_text(encoding="utf-8-sig")
+        most = MAX_BYTES if path.name == CONFIG_FILE else MAX_TEXT
+        text = read_regular(path, most).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not a JSON file ({error})") from None
     return decode_json(text, str(path))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.columns import Column, names_of, stacked
+from probe.core.regular import MOST_TEXT, open_regular
 from probe.core.text import counted
 from probe.errors import UsageError
 from probe.evaluation.units import Groups, Related, group_rows, relate
@@ -288,7 +290,10 @@ def read_groups(path: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # Excel's mark is no part of it
+        # Excel's mark is no part of it
+        with io.TextIOWrapper(
+            open_regular(path, MOST_TEXT), newline="", encoding="utf-8-sig"
+        ) as file:
             lines = csv.reader(file)
             for row in filter(None, lines):
                 if len(row) != 2:

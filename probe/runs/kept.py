@@ -11,6 +11,7 @@ import numpy as np
 
 from probe.core.files import write_text
 from probe.core.records import read_record
+from probe.core.regular import read_regular
 from probe.core.run_folders import RESULT
 from probe.errors import DataError, ProbeError, UsageError
 from probe.evaluation.pairs import Pair, compare_all, evidence_of
@@ -67,7 +68,7 @@ def _kept(folder: Path) -> Kept:
 def read_tag(folder: Path) -> str:
     """Return what was noted of a run; empty where nothing was, or it cannot be read."""
     try:
-        text = (folder / TAG).read_bytes()[:LONGEST_TAG].decode("utf-8", "replace")
+        text = read_regular(folder / TAG)[:LONGEST_TAG].decode("utf-8", "replace")
     except OSError:
         return ""
     return " ".join(text.split())

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import Node
+from probe.core.regular import open_regular
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import MAX_NODES, Graph
 from probe.weights.tensors import Float32, LazyTensor, Shape, TensorFile, check_shape, raw_tensor
@@ -52,6 +53,7 @@ _V2 = {
     "Scale": 142, "Flatten": 135,
 }  # fmt: skip
 _SAME = ("Dropout", "Split")
+MOST_MEAN = 1 << 28  # bytes
 Settings = dict[str, Any]
 Numbers = Mapping[int, list[float]]
 
@@ -59,7 +61,7 @@ Numbers = Mapping[int, list[float]]
 def looks_like_caffe(path: Path) -> bool:
     """Return whether a file begins like a NetParameter message with layers."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             wire = Wire(path, file)
             for seen, field in enumerate(wire.fields(wire.whole())):
                 if field.kind == BYTES and field.number in (NET_V1, NET_V2):
@@ -84,7 +86,7 @@ def read_caffe(path: Path) -> TensorFile:
     """
     tensors: dict[str, LazyTensor] = {}
     layers: list[CaffeLayer] = []
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         wire = Wire(path, file)
         for message in wire.fields(wire.whole()):
             if message.number not in (NET_V1, NET_V2) or message.kind != BYTES:
@@ -113,7 +115,7 @@ def read_mean(path: Path) -> Float32:
         The file cannot be read, or is not a blob with three channels.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path, MOST_MEAN) as file:
             wire = Wire(path, file)
             mean = _tensor(wire, "the mean", wire.whole())
     except OSError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.memo import Memo, stamp_of
+from probe.core.regular import open_regular
 
 
 def parameter_digest(parameters: Mapping[str, NDArray[np.float32]]) -> str:
@@ -66,7 +67,7 @@ def hash_file(path: Path) -> Digests:
         hashlib.md5(usedforsecurity=False),
         hashlib.sha1(usedforsecurity=False),
     )
-    with path.open("rb") as file, ThreadPoolExecutor(len(hashers)) as pool:
+    with open_regular(path) as file, ThreadPoolExecutor(len(hashers)) as pool:
         while block := file.read(1 << 22):  # large enough that handing it over takes no time
             list(pool.map(lambda hasher, data=block: hasher.update(data), hashers))
     return Digests(*(hasher.hexdigest() for hasher in hashers))

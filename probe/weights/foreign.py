@@ -37,6 +37,7 @@ from probe.backbones.onnx_model import OWN, OnnxModel
 from probe.backbones.spec import BackboneSpec, Layer
 from probe.core.memo import Memo, stamp_of
 from probe.core.records import loads_json
+from probe.core.regular import read_regular
 from probe.engines import plain_engine, relative_differences, values_of
 from probe.errors import EngineError, UsageError, WeightsError, WeightsNotFoundError
 from probe.preprocess.photographs import photographs
@@ -182,9 +183,7 @@ def _classes_in(folder: Path) -> tuple[str, ...]:
     """Return the classes that Hugging Face's config.json names, in the order of their numbers."""
     place = folder / "config.json"
     try:
-        if place.stat().st_size > 64 * MAX_TEXT:
-            return ()
-        named = loads_json(place.read_bytes()).get("id2label", {})
+        named = loads_json(read_regular(place, 64 * MAX_TEXT)).get("id2label", {})
         return tuple(str(named[key]) for key in sorted(named, key=int))
     except (OSError, ValueError, AttributeError, TypeError):
         return ()

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from probe.core.ndarray_list import LIST_MAGIC, V1, V2, V3, write_list
 from probe.core.records import loads_json
+from probe.core.regular import open_regular, read_regular
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import Graph
 from probe.weights.symbol_graph import symbol_graph
@@ -65,7 +66,7 @@ def read_gluon(path: Path) -> TensorFile:
     WeightsError
         It holds sparse arrays, or arrays without names.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         cursor = _Cursor(path, file)
         if cursor.take("<QQ")[0] != LIST_MAGIC:
             raise WeightsError(f"{path}: not an NDArray list")
@@ -108,9 +109,9 @@ def graph_beside(path: Path) -> Graph | None:
     """
     symbol = symbol_of(path)
     try:
-        if not symbol.is_file() or symbol.stat().st_size > MAX_SYMBOL:
-            return None
-        graph = symbol_graph(symbol.read_text(encoding="utf-8"))
+        graph = symbol_graph(read_regular(symbol, MAX_SYMBOL).decode("utf-8"))
+    except FileNotFoundError:
+        return None
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         log.warning("%s: not a symbol of MXNet; it is not compared with the backbone", symbol)
         return None

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.hdf5 import Part, check_heaps, datasets
+from probe.core.hdf5 import ForeignFile, Part, check_heaps
 from probe.core.records import in_one_line
+from probe.core.regular import open_regular
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import Graph
 from probe.weights.keras_graph import keras_graph
@@ -79,7 +80,7 @@ def read_keras_zip(path: Path) -> TensorFile:
 
 def _read(path: Path, base: int, length: int, config: bytes | str = "") -> TensorFile:
     try:
-        with path.open("rb") as raw:
+        with open_regular(path) as raw:
             found, backend, inside = _named_tensors(path, Part(raw, base, length), base)
     except (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError) as error:
         if isinstance(error, UnsafeFileError | WeightsError):
@@ -176,18 +177,17 @@ def _config(path: Path, file: Any) -> str:
 
 
 def _named_tensors(path: Path, part: Part, base: int) -> tuple[dict[str, LazyTensor], str, str]:
-    import h5py
-
     tensors: dict[tuple[str, ...], LazyTensor] = {}
-    with h5py.File(part, "r") as file:
-        for parts, dataset in datasets(path, file, ("optimizer_weights", "optimizer")):
+    with ForeignFile(path, part) as file:
+        for parts, dataset in file.datasets(("optimizer_weights", "optimizer")):
             tensors[tuple(parts)] = _tensor(path, "/".join(parts), dataset, base)
             part.hide(dataset.id.get_offset(), dataset.id.get_storage_size())
     # opened again: names are in heaps, which have to be checked before HDF5 reads them
     check_heaps(path, part)
     found: dict[str, LazyTensor] = {}
     positions: dict[str, str] = {}
-    with h5py.File(part, "r") as file:
+    with ForeignFile(path, part) as opened:
+        file = opened.file
         backend, config = _backend(path, file), _config(path, file)
         for path_in_file, tensor in tensors.items():
             name = _name(file, list(path_in_file))
@@ -242,7 +242,7 @@ def _tensor(path: Path, name: str, dataset: Any, base: int) -> LazyTensor:
             path, name, dtype, shape, offset=base + offset, available=min(stored, left)
         )
     # chunked: the size is compared with the stored bytes, so that nothing decompresses to more
-    lazy = LazyTensor(shape, dtype, _chunked(path, base, dataset.name), in_blocks=False)
+    lazy = LazyTensor(shape, dtype, _chunked(path, base, dataset.name.strip("/")), in_blocks=False)
     if lazy.nbytes > stored:
         raise UnsafeFileError(
             f"{path}: tensor {name!r} claims {lazy.nbytes} bytes and {stored} are stored; "
@@ -253,11 +253,9 @@ def _tensor(path: Path, name: str, dataset: Any, base: int) -> LazyTensor:
 
 def _chunked(path: Path, base: int, where: str) -> Any:
     def fetch(start: int, stop: int) -> NDArray[Any]:
-        import h5py
-
         length = path.stat().st_size - base
-        with path.open("rb") as raw, h5py.File(Part(raw, base, length), "r") as file:
-            dataset = file[where]
+        with open_regular(path) as raw, ForeignFile(path, Part(raw, base, length)) as file:
+            dataset = file.dataset(where)
             return np.asarray(dataset[start:stop] if dataset.shape else dataset[()])
 
     return fetch

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.network import Node
+from probe.core.regular import open_regular
 from probe.core.short_repr import short_repr
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import MAX_NODES, Graph
@@ -93,7 +94,7 @@ def read_onnx(path: Path) -> TensorFile:
     """
     stored = _Stored()
     nodes: list[_Node] = []
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         wire = Wire(path, file)
         for graph in wire.fields(wire.whole()):
             if graph.number != GRAPH or graph.kind != BYTES:
@@ -516,7 +517,7 @@ def _halves(wire: Wire, name: str, dtype: str, shape: Shape, blob: Field) -> Laz
         raise wire.damaged(f"has an initializer {name!r} of shape {shape} in {blob.length} bytes")
 
     def fetch(start: int, stop: int) -> NDArray[Any]:
-        with wire.path.open("rb") as file:
+        with open_regular(wire.path) as file:
             file.seek(blob.start)
             data = np.frombuffer(file.read(blob.length), np.uint8)
         last = np.flatnonzero(data < 0x80)

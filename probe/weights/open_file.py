@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from probe.core.ndarray_list import LIST_MAGIC
+from probe.core.regular import open_regular
 from probe.errors import WeightsError, WeightsNotFoundError
 from probe.weights import (
     caffe_file,
@@ -87,7 +88,7 @@ def open_tensors(path: Path) -> TensorFile:
 
 
 def _open(path: Path) -> TensorFile:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(16)
     reader = _reader(path, start)
     if reader in (None, onnx_file.read_onnx) and path.suffix in BESIDE:

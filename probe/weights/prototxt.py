@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from probe.core.regular import read_regular
 from probe.errors import WeightsError
 
 MAX_BYTES, MAX_DEPTH, MAX_FILES = 4 << 20, 32, 64
@@ -102,9 +103,7 @@ def read_prototxt(path: Path) -> CaffeInput:
         The file cannot be read, or is not text of this format.
     """
     try:
-        if path.stat().st_size > MAX_BYTES or not path.is_file():
-            raise WeightsError(f"{path}: too large for the description of a network")
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise WeightsError(f"{path}: cannot be read ({error})") from None
     net = _message(path, _tokens(path, text), 0)

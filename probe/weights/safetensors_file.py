@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from probe.core.records import loads_json
+from probe.core.regular import open_regular
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.tensors import (
     AS_FLOAT32,
@@ -51,7 +52,7 @@ def read_safetensors(path: Path) -> TensorFile:
             f"{path}: its header does not match its contents ({reason})"
         ) from None
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = loads_json(file.read(min(length, size)))
     header.pop("__metadata__", None)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.regular import open_regular
 from probe.core.short_repr import short_repr
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.architecture import Graph
@@ -237,7 +238,7 @@ def raw_tensor(
         )
 
     def fill(start: int, into: Float32) -> None:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             file.seek(offset + start * math.prod(shape[1:]) * item)
             _fill(path, file, into)
 
@@ -245,7 +246,7 @@ def raw_tensor(
     return LazyTensor(shape, dtype, fetch, in_blocks=strides is None, fill=fill if as_is else None)
 
 
-def _fill(path: Path, file: io.FileIO, into: Float32) -> None:
+def _fill(path: Path, file: io.BufferedReader, into: Float32) -> None:
     left = into.reshape(-1).view(np.uint8).data
     while left:
         count = file.readinto(left)
@@ -256,7 +257,7 @@ def _fill(path: Path, file: io.FileIO, into: Float32) -> None:
 
 def _read_items(path: Path, dtype: str, offset: int, count: int) -> NDArray[Any]:
     stored = np.dtype(AS_BITS.get(dtype, dtype)).newbyteorder("<")
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path, buffering=0) as file:
         file.seek(offset)
         items = np.fromfile(file, stored, count)
     if len(items) != count:

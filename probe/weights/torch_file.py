@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from probe.core.pickles import COMMON, Allowed, BoundedStream, Dialect, Stream, read_pickle
+from probe.core.regular import open_regular
 from probe.errors import UnsafeFileError, WeightsError
 from probe.weights.tensors import (
     AS_FLOAT32,
@@ -112,7 +113,7 @@ def read_torch_stream(path: Path) -> TensorFile:
         The file holds no state dict, or is damaged.
     """
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         stream = BoundedStream(file, size)
         magic, protocol, system, found, keys = (_unpickle(path, stream) for _ in range(5))
         if magic != STREAM_MAGIC or protocol != STREAM_PROTOCOL:

@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from probe.core.regular import open_regular
 from probe.errors import UnsafeFileError, WeightsError
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, ..., length of the name, length of the extra
@@ -26,7 +27,7 @@ class Member:
             raise UnsafeFileError(
                 f"{path}: a member has {self.length} bytes; at most {limit} are expected"
             )
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             file.seek(self.offset)
             return file.read(self.length)
 
@@ -42,14 +43,14 @@ def stored_members(path: Path) -> dict[str, Member]:
         The archive is damaged.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as whole, zipfile.ZipFile(whole) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error, EOFError) as error:
         raise WeightsError(
             f"{path}: the zip archive is damaged ({error}); download it again"
         ) from None
     members: dict[str, Member] = {}
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         size = file.seek(0, 2)
         for entry in entries:
             # neither torch nor Keras compresses, and a compressed member could fill the memory

@@ -329,11 +329,11 @@ def test_hdf5_reaches_no_other_file(tmp_path: Path, make: Any, pipe: bool) -> No
 def test_only_regular_files_are_opened(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"some.{ending}"
     os.mkfifo(path)
-    with pytest.raises(DataError, match="is a pipe"):
+    with pytest.raises(DataError, match="is not a regular file but a pipe"):
         imported(path)
     path.unlink()
     path.mkdir()
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="is not a regular file but a folder"):
         imported(path)
     with pytest.raises(DataError, match="File name too long"):
         imported(tmp_path / f"{'a' * 300}.{ending}")

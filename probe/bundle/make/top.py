@@ -19,6 +19,7 @@ from probe.bundle import (
     write_bundle,
 )
 from probe.core.memo import Memo
+from probe.core.regular import read_regular
 from probe.core.short_repr import short_repr
 from probe.errors import BundleError, UsageError, WeightsError
 from probe.preprocess.load import load_preprocess
@@ -64,9 +65,7 @@ def read_classes(text: str) -> tuple[str, ...]:
     path = Path(text).expanduser()
     if len(text) <= LONGEST_PATH and path.is_file():
         try:
-            if path.stat().st_size > MAX_NAMES:
-                raise UsageError(f"--classes {path}: not a list of class names; it is too large")
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_regular(path, MAX_NAMES).decode("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"--classes {path}: no text in UTF-8 ({error})") from None
         names = [line.strip() for line in lines if line.strip()]

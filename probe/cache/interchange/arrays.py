@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from probe.core.hdf5 import Part, check_heaps, datasets
+from probe.core.hdf5 import ForeignFile, Part, check_heaps
 from probe.core.records import NpzFile, check_regular, in_one_line, loads_json, read_npy, shown
+from probe.core.regular import open_regular
 from probe.core.short_repr import short_repr
 from probe.datasets.named.pickles import load_pickle, loads_pickle, text_keys
 from probe.errors import DataError, ProbeError, UnsafeFileError, UsageError
@@ -347,11 +348,10 @@ def _hdf5(path: Path) -> Arrays:
     size = path.stat().st_size
     named: dict[str, Array] = {}
     try:
-        with path.open("rb") as raw:
+        with open_regular(path) as raw:
             matlab = raw.read(len(MATLAB)) == MATLAB  # others have blocks of their own there, too
-            part = Part(raw, 0, size)
-            with h5py.File(part, "r") as file:
-                for parts, dataset in datasets(path, file, MATLAB_OWN):
+            with ForeignFile(path, Part(raw, 0, size)) as file:
+                for parts, dataset in file.datasets(MATLAB_OWN):
                     name = "/".join(parts)
                     named[name] = _described(path, name, dataset, matlab=matlab)
     except ProbeError:
@@ -368,10 +368,10 @@ def _described(path: Path, name: str, dataset: Any, *, matlab: bool) -> Array:
 
 
 def _dataset(path: Path, name: str, *, matlab: bool) -> Any:
-    with path.open("rb") as raw:
+    with open_regular(path) as raw:
         size = path.stat().st_size
-        with h5py.File(Part(raw, 0, size), "r") as file:
-            dataset = file[name]
+        with ForeignFile(path, Part(raw, 0, size)) as file:
+            dataset = file.dataset(name)
             text = h5py.check_string_dtype(dataset.dtype)
             reference = h5py.check_ref_dtype(dataset.dtype)
             if dataset.dtype.hasobject and not (matlab and reference) and text is None:
@@ -393,8 +393,8 @@ def _dataset(path: Path, name: str, *, matlab: bool) -> Any:
         return _variable_texts(path, name, raw, size)
 
 
-def _matlab_chars(file: Any, reference: Any) -> str:
-    codes = file[reference]
+def _matlab_chars(file: ForeignFile, reference: Any) -> str:
+    codes = file.dataset(reference)
     if codes.size > MOST_TEXT or codes.dtype != np.uint16:
         raise ValueError("a cell array of something else than text")
     return codes[()].T.tobytes().decode("utf-16-le") if codes.ndim else ""
@@ -403,20 +403,20 @@ def _matlab_chars(file: Any, reference: Any) -> str:
 def _variable_texts(path: Path, name: str, raw: Any, size: int) -> list[bytes]:
     """Return text of variable length, which lies in heaps, up to the size of the file."""
     part = Part(raw, 0, size)
-    with h5py.File(part, "r") as file:  # numbers are hidden: they take long to search
-        for _, one in datasets(path, file, MATLAB_OWN):
+    with ForeignFile(path, part) as file:  # numbers are hidden: they take long to search
+        for _, one in file.datasets(MATLAB_OWN):
             if not one.dtype.hasobject:
                 part.hide(one.id.get_offset(), one.id.get_storage_size())
     largest = check_heaps(path, part)
     found: list[bytes] = []
     left = size
-    with h5py.File(part, "r") as file:
-        dataset = file[name]
+    with ForeignFile(path, part) as file:
+        dataset = file.dataset(name)
         step = max(1, min(1 << 14, SMALL // max(1, largest)))
         if dataset.ndim != 1:
             raise ValueError("text that is no list")
         place = dataset.id.get_offset()
-        if place is not None and not file.userblock_size:
+        if place is not None and not file.file.userblock_size:
             raw.seek(place)  # HDF5 reserves what each row claims before it reads it
             claims = np.frombuffer(raw.read(len(dataset) * REFERENCE.itemsize), REFERENCE)
             if int(claims["length"].sum(dtype=np.int64)) > size:

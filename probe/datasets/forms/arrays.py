@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.hdf5 import datasets
+from probe.core.hdf5 import ForeignFile
 from probe.core.records import NpzFile, check_regular, in_one_line, read_npy
 from probe.datasets.forms.loading import Loading
 from probe.datasets.forms.packed_table import dataset_of_packed, images_in
@@ -212,13 +212,11 @@ def _arrays(place: Path) -> list[Stored]:
 
 
 def _hdf5_arrays(place: Path) -> list[Stored]:
-    import h5py
-
     check_regular(place)
     found = []
     try:
-        with h5py.File(place, "r") as file:
-            for parts, one in datasets(place, file):
+        with ForeignFile(place) as file:
+            for parts, one in file.datasets():
                 if one.dtype.hasobject or one.dtype.kind not in "biufS" or one.shape is None:
                     continue
                 claimed, stored = one.size * one.dtype.itemsize, one.id.get_storage_size()
@@ -256,15 +254,15 @@ class _Hdf5Rows:
 
     def read(self, start: int, stop: int | None) -> NDArray[Any]:
         """Return some rows."""
-        import h5py
-
         with self._lock:
             try:
                 if self._dataset is None:
-                    file = h5py.File(self._path, "r", rdcc_nbytes=_CACHE)
-                    self._dataset = file[self._name]
+                    file = ForeignFile(self._path, rdcc_nbytes=_CACHE)
+                    self._dataset = file.dataset(self._name)
                 found: NDArray[Any] = self._dataset[start:stop]
                 return found
+            except ProbeError:
+                raise
             except Exception as error:
                 raise DataError(
                     f"{self._path}: {self._name} cannot be read ({in_one_line(error)})"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from probe.core.reading import ReadOptions
+from probe.core.regular import open_regular
 from probe.core.short_repr import short_repr
 from probe.datasets.forms.layout import (
     ByClass,
@@ -72,9 +73,8 @@ class DiskTree:
         """Return the contents of a small file; None where there is none."""
         place = os.path.join(self.root, path)
         try:
-            if os.path.isfile(place):
-                with open(place, "rb") as file:
-                    return file.read(_MOST_DECLARED)
+            with open_regular(place) as file:
+                return file.read(_MOST_DECLARED)
         except OSError:
             pass
         return None

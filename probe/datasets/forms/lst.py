@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.core.records import check_regular
+from probe.core.regular import open_regular
 from probe.core.short_repr import short_repr
 from probe.core.urls import is_url
 from probe.datasets.images.image_files import is_utf8
@@ -143,9 +143,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield number and text of each line that is not empty."""
     number = 0
     try:
-        if path.exists():
-            check_regular(path)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while data := file.readline(_LONGEST_LINE):
                 number += 1
                 if b"\0" in data or len(data) == _LONGEST_LINE:

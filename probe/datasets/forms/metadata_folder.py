@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from probe.core.reading import AS_IT_IS
+from probe.core.regular import open_regular
 from probe.datasets.forms.listed import dataset_of_table
 from probe.datasets.forms.loading import Loading
 from probe.datasets.images.image_files import is_image_name, is_leavings
@@ -119,7 +120,7 @@ def _names_files(file: Path) -> bool:
     if file.suffix == ".parquet":
         return True
     try:
-        with open(file, "rb") as opened:
+        with open_regular(file) as opened:
             return FILE_NAME.encode() in opened.read(_FIRST_BYTES).partition(b"\n")[0]
     except OSError:
         return False

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.regular import open_regular
 from probe.core.short_repr import short_repr
 from probe.datasets.classes import class_name
 from probe.errors import DataError, UsageError
@@ -197,7 +198,7 @@ def names_in(folder: Path) -> Names | None:
         if not path.is_file():
             continue
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 text = file.read(_MOST_NAMES).decode("utf-8-sig")
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -20,12 +20,13 @@ python/mxnet/recordio.py.
 
 from __future__ import annotations
 
-import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from probe.core.records import check_regular
+from probe.core.regular import open_regular
 from probe.datasets.images.packed import ByteFile
 from probe.errors import DataError
 
@@ -101,12 +102,7 @@ class _Scan:
     """A record file whose records are looked for."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe may not end
-                raise DataError(f"{path}: is not a regular file")
-            self._end = path.stat().st_size
-        except OSError as error:
-            raise DataError(f"{path}: cannot be opened: {error.strerror or error}") from error
+        self._end = check_regular(path)
         self._path, self._file = path, ByteFile(path)
 
     def records(self) -> Iterator[Record]:
@@ -211,7 +207,7 @@ def read_index(path: Path) -> Iterator[tuple[str, int]]:
         A line is something else; the message has its number.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             number = 0
             while line := file.readline(_LONGEST_LINE):
                 number += 1

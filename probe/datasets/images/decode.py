@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import re
-import stat
 import threading
 import warnings
 from collections.abc import Iterator
@@ -30,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.regular import open_regular, read_regular
 from probe.datasets.images.containers import (
     BITS,
     COLOUR_MAP,
@@ -86,38 +85,11 @@ def decode_file(path: str) -> NDArray[np.uint8]:
 def read_file(path: str) -> bytes:
     """Return a file's bytes; raise ImageError where it cannot be read or is too large."""
     try:
-        with open_file(path, buffering=0) as file:
-            left = os.fstat(file.fileno()).st_size
-            data = file.read(left) or b""
-            while (left := left - len(data)) > 0 and (more := file.read(left)):
-                data += more  # a system may give a large file in parts
-            return data
+        return read_regular(path, MAX_BYTES)
     except MemoryError as error:
         raise ImageError(path, "takes more memory than there is") from error
     except OSError as error:
         raise ImageError(path, f"cannot be opened: {error.strerror or error}") from error
-
-
-def open_file(path: str, *, buffering: int = -1) -> IO[bytes]:
-    """Open an image file; raise ImageError where it cannot be opened or is too large."""
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # reading a device or a pipe may not end
-            raise ImageError(path, "is not a regular file")
-        if status.st_size > MAX_BYTES:
-            size = f"{status.st_size / 2**30:,.1f} GiB"
-            raise ImageError(path, f"has {size}, more than the 1 GiB that an image may take")
-        # not blocking: it may have become a pipe since
-        return open(path, "rb", buffering=buffering, opener=_opener)
-    except ImageError:
-        raise
-    except (OSError, ValueError) as error:  # the latter for a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(path, f"cannot be opened: {reason}") from error
-
-
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def decode(data: bytes, name: str, notes: Notes | None = None) -> NDArray[np.uint8]:
@@ -199,7 +171,7 @@ def read_header(source: str | bytes, name: str) -> Header:
     if isinstance(source, bytes):
         return _header(io.BytesIO(source), source, name)
     try:
-        with open_file(source) as file:
+        with open_regular(source, MAX_BYTES) as file:
             return _header(file, file.read(BEGINNING), name)
     except (ImageError, OSError):
         data = read_file(source)

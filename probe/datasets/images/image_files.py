@@ -6,6 +6,8 @@ import os
 import re
 from collections import Counter
 
+from probe.core.regular import open_regular
+
 # Endings that make a file an image without reading it.
 EXTENSIONS = frozenset(
     (
@@ -143,10 +145,8 @@ def is_image_file(path: str, name: str | None = None) -> bool:
     known = ending(name)
     if known in EXTENSIONS or known in OTHERS or name.endswith("~"):
         return known in EXTENSIONS
-    if not os.path.isfile(path):
-        return False
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             return format_of(file.read(_FIRST_BYTES)) is not None
     except OSError:
         return False

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
 from probe.core.memo import Memo, Stamp, stamp_of
+from probe.core.regular import open_regular
 from probe.datasets.images.decode import decode
 from probe.datasets.images.files import decodes_kind
 from probe.datasets.images.image_inputs import pixel_content
@@ -334,11 +335,11 @@ class ByteFile:
     def __init__(self, path: Path) -> None:
         self._path, self._seeking = path, threading.Lock()
         try:
-            flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-            self._descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # of a pipe
+            file = open_regular(path, buffering=0)
         except OSError as error:
             raise _unreadable(path, error) from error
-        weakref.finalize(self, os.close, self._descriptor)
+        self._descriptor = file.fileno()
+        weakref.finalize(self, file.close)
 
     def read(self, start: int, size: int) -> bytes:
         """Return bytes from an offset on, fewer where the file ends within them."""
@@ -390,7 +391,7 @@ def _digest(path: Path) -> bytes:
     """Return the xxh3-128 of a file; 30 MB of a CIFAR batch take some hundredths of a second."""
     hasher = xxhash.xxh3_128()
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             while block := file.read(1 << 20):
                 hasher.update(block)
     except OSError as error:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.core.files import make_folder
+from probe.core.regular import open_regular
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Journal:
     def _follow(self) -> None:
         """Read the lines that were appended since the last time."""
         try:
-            with open(self._file, "rb") as file:
+            with open_regular(self._file) as file:
                 file.seek(self._read)
                 data = file.read()
         except OSError:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.records import check_regular
+from probe.core.regular import read_regular
 from probe.datasets.images.packed import LabelledFile, Records, Rows
 from probe.datasets.named.pickles import load_pickle, text_keys
 from probe.errors import DataError
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
+_MOST_BYTES = 8 << 30  # of a binary file; CIFAR's have 184 MB
+_AT_ONCE = 4096  # images whose labels are read
 
 # The keys of the class names in the pickled meta file, and the binary layout's text files.
 META = {
@@ -54,9 +58,12 @@ class CifarBinary(LabelledFile):
         return f"cifar-binary-{self.label_bytes}"
 
     def read_labels(self) -> NDArray[np.int32]:
-        self._count()
-        data = np.fromfile(self.path, np.uint8).reshape(-1, self.label_bytes + PIXELS)
-        return data[:, self.label].astype(np.int32)
+        count, size = self._count(), self.label_bytes + PIXELS
+        records = Records(self.path, offset=0, size=size)
+        starts = range(0, count, _AT_ONCE)
+        parts = [records.read(at, min(at + _AT_ONCE, count))[:, self.label] for at in starts]
+        labels: NDArray[np.int32] = np.concatenate(parts).astype(np.int32)
+        return labels
 
     def open(self) -> Rows:
         count = self._count()
@@ -68,7 +75,7 @@ class CifarBinary(LabelledFile):
         return Rows(count=count, read=read)
 
     def _count(self) -> int:
-        size, record = self.path.stat().st_size, self.label_bytes + PIXELS
+        size, record = check_regular(self.path, _MOST_BYTES), self.label_bytes + PIXELS
         if size == 0 or size % record:
             raise DataError(
                 f"{self.path}: {size:,} bytes are no whole number of records of {record:,}; "
@@ -172,7 +179,7 @@ def _pickled_names(path: Path, field: str) -> tuple[str, ...]:
 
 def _text_names(path: Path) -> tuple[str, ...]:
     try:
-        return tuple(path.read_text(encoding="utf-8").split())
+        return tuple(read_regular(path).decode("utf-8").split())
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path}: cannot be read as text; get it again, or remove it") from error
 

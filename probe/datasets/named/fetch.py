@@ -20,6 +20,7 @@ from typing import IO, Protocol
 
 from probe.core.download import DownloadError, Progress, download
 from probe.core.files import sync, working_folder
+from probe.core.regular import open_regular
 from probe.datasets.named.catalog import DatasetSpec, Layout, Source
 from probe.errors import DataError, MissingFilesError, ProbeError, UnsafeFileError
 
@@ -185,7 +186,7 @@ def is_official(path: Path, source: Source) -> bool:
 def _digest(path: Path, source: Source) -> str:
     """Return a file's digest by the algorithm of its source, ``md5:...``."""
     algorithm = source.checksum.partition(":")[0]
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         found = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
     return f"{algorithm}:{found.hexdigest()}"
 

@@ -17,12 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.records import check_regular
+from probe.core.regular import open_regular
 from probe.datasets.images.packed import LabelledFile, Records, Rows, grey_to_rgb
 from probe.errors import DataError
 
 UNSIGNED_BYTE = 8
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_SIDE = 1 << 14
+MOST_UNFOLDED = 1100  # times: the largest ratio of deflate
+MOST_BYTES = 8 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +79,10 @@ class IdxFile(LabelledFile):
 
 def _read_whole(path: Path, *, dimensions: int) -> tuple[tuple[int, ...], bytes]:
     sizes = _sizes(path, dimensions=dimensions)
-    data = _read(path, None)[_header_bytes(dimensions) :]
+    length = _header_bytes(dimensions) + math.prod(sizes)
+    if length > MOST_UNFOLDED * check_regular(path, MOST_BYTES):
+        raise DataError(f"{path}: claims {length:,} bytes, more than it can hold; get it again")
+    data = _read(path, length + 1)[_header_bytes(dimensions) :]
     _check_length(path, sizes, len(data))
     return sizes, data
 
@@ -112,13 +119,13 @@ def _header_bytes(dimensions: int) -> int:
 
 
 def _compressed(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(2) == GZIP_MAGIC
 
 
-def _read(path: Path, size: int | None) -> bytes:
+def _read(path: Path, size: int) -> bytes:
     try:
-        with gzip.open(path) if _compressed(path) else path.open("rb") as file:
-            return file.read(-1 if size is None else size)
+        with open_regular(path) as raw:
+            return (gzip.GzipFile(fileobj=raw) if _compressed(path) else raw).read(size)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read to its end ({error}); get it again") from error

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.download import Progress
+from probe.core.regular import read_regular
 from probe.datasets.forms.arrays import load_arrays
 from probe.datasets.forms.folder import load_folder
 from probe.datasets.forms.loading import Loading
@@ -201,9 +202,7 @@ def _package_folder(spec: DatasetSpec) -> Path:
 def _lines(path: Path) -> Iterable[tuple[int, str]]:
     """Yield the lines of a list that are not empty, with their numbers."""
     try:
-        if path.stat().st_size > _MOST_LIST:
-            raise DataError(f"{path}: is too large for a list of images; get it again")
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, _MOST_LIST).decode("utf-8")
     except FileNotFoundError:
         raise DataError(
             f"{path}: is missing; get it again, or name another --dataset-root"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.pickles import COMMON, Allowed, Dialect, read_pickle
-from probe.core.records import check_regular
+from probe.core.regular import read_regular
 from probe.errors import DataError, UnsafeFileError
 
 SCALARS = (str, bytes, int, float, complex, bool, type(None), np.generic)
@@ -170,6 +170,7 @@ ALLOWED: Mapping[tuple[str, str], Allowed] = {
 }
 
 
+MOST_BYTES = 8 << 30
 MOST_SHARED = 16  # times a pickle's size, up to which its lists may unfold
 
 
@@ -187,8 +188,7 @@ def load_pickle(path: Path) -> Any:
         It is truncated, not a pickle, or cannot be opened.
     """
     try:
-        check_regular(path)
-        data = path.read_bytes()
+        data = read_regular(path, MOST_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; check the file") from error
     return loads_pickle(data, str(path))

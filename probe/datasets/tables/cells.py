@@ -147,6 +147,8 @@ def joined(parts: Sequence[Cells], place: str) -> Cells:
     place : str
         What messages on the whole begin with, where there are several.
     """
+    if not parts:
+        raise DataError(f"{place}: there is no list of images; check the path")
     if len(parts) == 1:
         return parts[0]
     names = list(dict.fromkeys(name for cells in parts for name in cells.names))

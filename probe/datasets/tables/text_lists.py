@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from probe.core.records import check_regular
+from probe.core.regular import read_regular
 from probe.datasets.images.image_files import is_image_name, is_utf8
 from probe.datasets.tables.cells import EXPECTED, Cells, Lines, check_size, image_columns, no_image
 from probe.errors import DataError, UsageError
@@ -113,8 +113,7 @@ def read_text(path: Path) -> str:
     """
     check_file(path)
     try:
-        with open(path, "rb", opener=_opener) as file:
-            data = file.read(MOST_BYTES) or b""
+        data = read_regular(path, MOST_BYTES)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if data[:2] in {b"\xff\xfe", b"\xfe\xff"}:
@@ -145,22 +144,12 @@ def check_file(path: Path, most: int | None = MOST_BYTES) -> None:
     DataError
         It is a folder, a pipe or a device, or larger.
     """
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:  # the latter for a NUL in the name
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read: {reason}") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{path}: is not a regular file")
-    if most is not None and status.st_size > most:
+    size = check_regular(path)
+    if most is not None and size > most:
         raise DataError(
-            f"{path}: has {status.st_size / 2**20:,.0f} MiB; a list of images may have "
+            f"{path}: has {size / 2**20:,.0f} MiB; a list of images may have "
             f"{most // 2**20}; divide it"
         )
-
-
-def _opener(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # it may have become a pipe
 
 
 def _without_excels_line(text: str, usual: str) -> tuple[str, str]:
