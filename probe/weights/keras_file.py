@@ -149,7 +149,7 @@ def _backend(path: Path, file: Any) -> str:
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _graph(path: Path, config: bytes | str, tensors: dict[str, LazyTensor]) -> Graph | None:

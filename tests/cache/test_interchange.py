@@ -250,6 +250,19 @@ def test_what_is_wrong_is_said_with_its_row(tmp_path: Path, name: str) -> None:
     assert Store(tmp_path / "cache").entries() == []
 
 
+def test_an_enumeration_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    kind = h5py.h5t.enum_create(h5py.h5t.NATIVE_INT32)
+    for number, name in enumerate((b"caf\xe9", b"caf\xe8")):
+        kind.enum_insert(name, number)
+    with h5py.File(tmp_path / "some.h5", "w") as file:
+        file["features"] = X
+        space = h5py.h5s.create_simple((N,))
+        labels = h5py.h5d.create(file.id, b"labels", kind, space)
+        labels.write(h5py.h5s.ALL, h5py.h5s.ALL, (Y % 2).astype(np.int32), mtype=kind)
+    with pytest.raises(DataError, match=r"a class of labels is .* not UTF-8"):
+        imported(tmp_path / "some.h5")
+
+
 def shared_lists(levels: int) -> list[Any]:
     value: list[Any] = [0] * 10
     for _ in range(levels):
@@ -271,6 +284,7 @@ PICKLED: dict[str, tuple[Any, str]] = {
     "ragged features": ({"features": [[1.0], [2.0, 3.0]] * 6, "labels": Y}, "expected numbers"),
     "mixed": ({"features": X, "labels": [*NAMES[:-1].tolist(), 7]}, "row 11 is 7"),
     "shared": ({"features": X, "labels": shared_lists(12)}, "unfold to more than"),
+    "shared text": ({"features": X, "labels": ["a" * 4000] * 50_000}, "unfold to more than"),
     "a circle": ({"features": X, "labels": circle()}, "unfold to more than"),
     "beyond 64 bits": ({"features": X, "labels": [2**80] * N}, "expected class numbers"),
     "half a surrogate": ({"features": X, "labels": ["\ud800"] * N}, "not UTF-8"),

@@ -259,6 +259,16 @@ def test_no_path_of_a_list_leads_out_of_its_host(web: Web, tmp_path: Path, path:
         load_dataset(f"{web.url}/in/list.csv", cache_dir=tmp_path)
 
 
+@pytest.mark.parametrize("charset", ["ascii", "no-such-encoding", "rot13"])
+def test_a_listing_in_another_encoding_than_the_server_says_is_refused(
+    web: Web, tmp_path: Path, charset: str
+) -> None:
+    web.files["photos/caf\xe9/a.jpg"] = b"x"
+    web.charset = charset
+    with pytest.raises(MissingFilesError, match="not in the encoding that the server says"):
+        load_dataset(f"{web.url}/photos/", cache_dir=tmp_path)
+
+
 def test_names_that_lead_elsewhere_are_left_out_of_a_listing(
     web: Web, cifar_jpegs: dict[str, bytes], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

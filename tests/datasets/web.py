@@ -24,6 +24,8 @@ class Web:
         By their paths, without a slash before.
     etags, ranges, listings, lengths, heads : bool
         Whether it has them.
+    charset : str
+        What it says of the encoding of its listings, which are UTF-8.
     time : str
         ``Last-Modified`` of all files, or nothing.
     faults : dict of path to list of str
@@ -41,6 +43,7 @@ class Web:
     time: str = ""
     ranges: bool = True
     listings: bool = True
+    charset: str = "utf-8"
     lengths: bool = True
     faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     pause: float = 0.0
@@ -88,7 +91,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             listing = self._listing(path) if web.listings else None
             if listing is None:
                 return self._answer(path, 404, b"no")
-            return self._answer(path, 200, listing, {"Content-Type": "text/html; charset=utf-8"})
+            return self._answer(
+                path, 200, listing, {"Content-Type": f"text/html; charset={web.charset}"}
+            )
         data = web.files[path] + web.of_query.get(query, b"")
         headers = {"Content-Type": "application/octet-stream"}
         etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'

@@ -363,7 +363,8 @@ def _hdf5(path: Path) -> Arrays:
 
 def _described(path: Path, name: str, dataset: Any, *, matlab: bool) -> Array:
     enum = h5py.check_enum_dtype(dataset.dtype)
-    names = {int(number): word for word, number in enum.items()} if enum else None
+    where = f"{path}: a class of {shown(name)}"
+    names = {int(number): text_of(word, where) for word, number in enum.items()} if enum else None
     return Array(read=partial(_dataset, path, name, matlab=matlab), names=names)
 
 

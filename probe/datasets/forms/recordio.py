@@ -217,7 +217,7 @@ def read_index(path: Path) -> Iterator[tuple[str, int]]:
                         f"{path}: line {number} is no key and offset with a tab between; remove "
                         "the index, which is not needed for reading"
                     )
-                yield key.decode("utf-8", "replace"), int(offset)
+                yield key.decode("utf-8", "backslashreplace"), int(offset)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 

@@ -247,8 +247,14 @@ class HttpStore:
                         raise MissingError("the listing is too long to be read")
             except requests.exceptions.RequestException as error:
                 raise BrokenError(_failed(error)) from error
+        try:
+            text = data.decode(response.encoding or "utf-8")
+        except (UnicodeError, LookupError) as error:  # the latter: the server says another encoding
+            raise MissingError(
+                "the listing is not in the encoding that the server says; give a list or an archive"
+            ) from error
         links = _Links()
-        links.feed(data.decode(response.encoding or "utf-8", "replace"))
+        links.feed(text)
         return links.found
 
 
