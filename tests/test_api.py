@@ -204,8 +204,9 @@ def test_every_option_of_a_command_is_an_argument() -> None:
 def test_help_says_what_there_is() -> None:
     assert "alpha" in str(inspect.signature(probe.fit))
     for function in (
-        probe.extract, probe.fit, probe.bench, probe.promote, probe.audit, probe.evaluate,
-        probe.explain, probe.export, probe.show_dataset, probe.split_dataset, probe.fetch_dataset,
+        probe.extract, probe.fit, probe.bench, probe.promote, probe.forecast, probe.audit,
+        probe.evaluate, probe.explain, probe.export, probe.show_dataset, probe.split_dataset,
+        probe.fetch_dataset,
     ):  # fmt: skip
         for name in defaults(function):
             if name not in {one.name for spec in HEADS.values() for one in spec.options}:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.arguments import checked, current, nearest
+from probe.core.arguments import as_in, checked, current, nearest
 from probe.core.html import Html
 from probe.core.machine import AnyPath, state_folder
 from probe.core.options import default_workers, texts
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from probe.datasets.copies import Copies
     from probe.datasets.in_memory import Data
     from probe.evaluation.predictions import Predictions
+    from probe.finetune.forecast import Forecast
     from probe.preprocess.spec import PreprocessSpec
     from probe.runs.duplicates import NearDuplicate
     from probe.runs.results import RunResult
@@ -801,6 +802,71 @@ def promote(
 
 
 @checked
+def forecast(
+    run: Run | str | Path | None,
+    *,
+    weights: AnyPath | None = None,
+    dataset_root: str | Path | None = None,
+    group: str | Sequence[str] | None = None,
+    sampling_weights: str | Path | None = None,
+    workers: int | None = None,
+    max_memory: str | int | None = None,
+    cache_dir: str | Path | None = None,
+    quiet: bool = False,
+    **recipe: Any,
+) -> Forecast:
+    """Say what `promote` will probably gain and cost, from trying it on a small draw of the images.
+
+    As `probe promote --forecast`; test images are not looked at, and nothing is kept.
+
+    Parameters
+    ----------
+    run : Run, str, path or None
+        As in `promote`.
+    weights, dataset_root, group, sampling_weights, workers, max_memory
+        As in `promote`.
+    **recipe
+        How would be trained: `epochs`, `lr`, `freeze` and the like, as in `promote`.
+    cache_dir, quiet
+        As in `fit`.
+
+    Returns
+    -------
+    Forecast
+        ``expected`` has the gain with its interval, ``cost`` the time and the memory, ``tried``
+        what was seen.
+
+    Raises
+    ------
+    ProbeError
+        The run cannot be fine-tuned, or has too few images to draw from.
+    """
+    from probe.bench.find import default_run
+    from probe.finetune.options import Options
+    from probe.finetune.request import PromoteRequest
+    from probe.finetune.source import PROMOTED, open_source
+    from probe.screen import console
+    from probe.screen.training import foretell_shown
+
+    folder = _folder_of(run, cache_dir)
+    known = {one.name for one in fields(Options)} - {"sizes"} | {"train_sizes"}
+    options = Options.of(**as_in(promote, recipe, sorted(known)))
+    with console.quiet(quiet):
+        chosen = (
+            console.chosen(default_run(folder, but=(PROMOTED,)))
+            if run is None
+            else _place(run, folder)
+        )
+        asked = PromoteRequest.of(
+            chosen, options, dataset_root=dataset_root,
+            weights=None if weights is None else str(weights), sampling_weights=sampling_weights,
+            group=group, max_memory=max_memory,
+        )  # fmt: skip
+        source = open_source(chosen, asked.places(folder))
+        return foretell_shown(source, asked, workers=workers or default_workers())
+
+
+@checked
 def make_bundle(
     run: Run | str | Path | None,
     out: str | Path | None = None,
@@ -986,6 +1052,7 @@ class Run:
     cache_dir: Path
 
     promote = promote
+    forecast = forecast
     bundle = make_bundle
 
     @property

@@ -64,8 +64,10 @@ IDLE: dict[str, dict[str, tuple[str, ...]]] = {
     "head": {"--shrinkage": ("--distance mean",)},
     "bench": {"--val-size": ("--folds",)},
     "promote": {
-        **dict.fromkeys(("--out", "--tensorboard", "--json"), ("--dry-run", "--show-batch")),
-        **dict.fromkeys(("--dry-run", "--compare"), ("--show-batch",)),
+        "--json": ("--dry-run", "--show-batch"),
+        **dict.fromkeys(("--out", "--tensorboard"), ("--dry-run", "--show-batch", "--forecast")),
+        **dict.fromkeys(("--dry-run", "--compare"), ("--show-batch", "--forecast")),
+        "--forecast": ("--show-batch",),
     },
     "bundle": dict.fromkeys(("--fold-heads", "--reject-rate", "--remember"), ("--backbone",)),
     "predict": {"--format": ("--json",)},

@@ -24,6 +24,7 @@ from probe.finetune.options import BatchNorm, OptimizerName, Sampling, ScheduleN
 if TYPE_CHECKING:
     from probe.finetune.compare import Course
     from probe.finetune.finish import Gain, Promoted
+    from probe.finetune.forecast import Forecast
     from probe.finetune.promotion import Begun
     from probe.screen.training import Trained
 
@@ -277,6 +278,15 @@ DryRun = Annotated[
         help="Check the network, estimate time and memory, give advice, and stop.",
     ),
 ]
+Foretell = Annotated[
+    bool,
+    typer.Option(
+        "--forecast",
+        rich_help_panel=WATCH,
+        help="Train on an eighth of the images, say what training on all of them will probably "
+        "gain and cost, and stop.",
+    ),
+]
 Resume = Annotated[
     bool,
     typer.Option(
@@ -329,6 +339,7 @@ def promote(
     compare: Compare = "",
     tensorboard: Tensorboard = False,
     dry_run: DryRun = False,
+    forecast: Foretell = False,
     resume: Resume = False,
     out: Out = None,
     seed: Seed = 42,
@@ -345,7 +356,13 @@ def promote(
     from probe.finetune.request import PromoteRequest, unfinished
     from probe.finetune.source import PROMOTED, open_source
     from probe.screen import console
-    from probe.screen.training import draw_first_batch, go_on, look_ahead, train_new
+    from probe.screen.training import (
+        draw_first_batch,
+        foretell_shown,
+        go_on,
+        look_ahead,
+        train_new,
+    )
 
     folder, workers = cache_folder(cache_dir), workers or default_workers()
     if resume:
@@ -379,6 +396,13 @@ def promote(
         console.facts(console.stdout(), {"batch": console.place(show_batch)})
     elif dry_run:
         look_ahead(source, asked, workers=workers)
+    elif forecast:
+        with console.quiet(as_json, warnings=True):
+            found = foretell_shown(source, asked, workers=workers)
+        if as_json:
+            console.print_json(found.to_dict())
+        else:
+            show_forecast(found, folder)
     else:
         with _resumable(folder, as_json=as_json):
             made = train_new(source, asked, folder, out, workers=workers)
@@ -500,6 +524,50 @@ def show_promoted(done: Promoted, begun: Begun, cache_dir: Path) -> None:
         "bundle", console.run_name(kept, cache_dir), cache_dir=cache_dir
     )
     console.facts(out, facts)
+
+
+SURE, LIKELY, OPEN = 0.975, 0.8, 0.5
+
+
+def show_forecast(found: Forecast, cache_dir: Path) -> None:
+    """Print what was seen on a draw, what to expect of all images, and what that costs."""
+    from probe.finetune.record import track
+    from probe.runs.results import METRIC_WORDS
+    from probe.screen import console
+
+    gain, expected, cost, past = found.tried.gain, found.expected, found.cost, track()
+    time = console.duration(cost.seconds)
+    memory = "" if cost.memory is None else f", {cost.memory / 1e9:.1f} GB at the peak"
+    facts = {
+        "tried": f"{found.tried.images:,} of {found.images:,} training images: held-out "
+        f"{METRIC_WORDS[found.metric]} {_percent(gain.before)} to {_percent(gain.after)}, by "
+        f"{_points(gain.low)} to {_points(gain.high)} points",
+        "gain": f"{_points(expected.gain)} points expected of all, on new images; 95 %: "
+        f"{_points(expected.low)} to {_points(expected.high)}",
+        "cost": f"about {time} ({console.duration(cost.epoch_seconds)} an epoch){memory}",
+        "verdict": _worth(expected.chance, time),
+        "record": f"of {past.count} small networks {past.held} gained on test images what the "
+        f"interval said; {100 * past.error:.1f} points off (root mean square)",
+    }
+    if found.unlike:
+        facts["caution"] = f"unlike those: {'; '.join(found.unlike)}"
+    facts["next"] = console.command("promote", found.run, cache_dir=cache_dir)
+    console.facts(console.stdout(), facts)
+
+
+def _worth(chance: float, time: str) -> str:
+    text = f"better than the probe with a chance of {100 * chance:.0f} %"
+    if chance >= SURE:
+        return f"worth its {time}: {text}"
+    if chance >= LIKELY:
+        return f"probably worth its {time}: {text}"
+    if chance >= OPEN:
+        return f"open, {time} would tell: {text}"
+    return f"probably not worth it: {text}"
+
+
+def _points(part: float) -> str:
+    return f"{100 * part:+.1f}"
 
 
 def _kept(gain: Gain) -> str:

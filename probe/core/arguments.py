@@ -84,6 +84,32 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def as_in(
+    function: Callable[..., Any], named: Mapping[str, Any], names: Iterable[str]
+) -> dict[str, Any]:
+    """Return some of a function's arguments, checked as a call of it checks them.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Those that are taken.
+
+    Raises
+    ------
+    TypeError
+        There is no such argument; the nearest is named.
+    UsageError
+        A value is of another kind than the function's signature says, or too small.
+    """
+    known, parameters = list(names), inspect.signature(function).parameters
+    for each in named:
+        if each not in known:
+            raise TypeError(f"there is no argument {each!r}; {nearest(each, known)}")
+    return {
+        each: _value(each, value, str(parameters[each].annotation)) for each, value in named.items()
+    }
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return a hint for a message: the known word that is nearest, or all where none is near."""
     names = list(known)

@@ -117,7 +117,7 @@ def finish(begun: Begun, request: PromoteRequest, *, ledger: Path) -> Promoted:
     for name, split in splits.items():
         features, p = training.predict(split)
         part = Part(X=features, y=split.labels, ids=split.ids)
-        units = _units(source.predictions[name], split)
+        units = units_of(source.predictions[name], split)
         if not _agree(part, head, p):
             raise PromoteError(f"{folder}: the head does not give the network's predictions")
         del p
@@ -172,7 +172,7 @@ def _predictions(split: Split, scored: Scored, units: NDArray[np.intp] | None) -
     return replace(found, classes=scored.kept.classes, n_classes=scored.kept.n_classes)
 
 
-def _units(before: Predictions, split: Split) -> NDArray[np.intp] | None:
+def units_of(before: Predictions, split: Split) -> NDArray[np.intp] | None:
     """Return the unit of each image, as in the probe's run; None without units."""
     if before.units is None:
         return None

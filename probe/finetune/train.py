@@ -159,6 +159,19 @@ class Training:
             self._close_epoch(observer)
         return Figures(progress=self.progress, log=self.log)
 
+    def run_unwatched(self, observer: Observer) -> None:
+        """Train all epochs and validate none: the last one's parameters stay in the network.
+
+        Raises
+        ------
+        PromoteError
+            Training diverged.
+        """
+        while not self.done:
+            self.enter_stage(self.progress.epoch)
+            self._train_epoch(observer)
+            self.progress = replace(self.progress, epoch=self.progress.epoch + 1, batch=0)
+
     def _seconds_of_epoch(self) -> float:
         """Return the seconds already spent on the epoch that a checkpoint interrupted."""
         return self.progress.seconds - sum(one.seconds for one in self.progress.history)

@@ -18,6 +18,7 @@ from probe.finetune.batches import draw_batch, first_batch
 from probe.finetune.checkpoint import remove_leftovers
 from probe.finetune.compare import control_options
 from probe.finetune.finish import finish
+from probe.finetune.forecast import draw_rows, foretell
 from probe.finetune.mirror import settle
 from probe.finetune.planning import Limit, estimate, memory_words
 from probe.finetune.promotion import begin, run, train_controls
@@ -34,9 +35,12 @@ if TYPE_CHECKING:
 
     from probe.finetune.compare import Course
     from probe.finetune.finish import Promoted
+    from probe.finetune.forecast import Forecast
+    from probe.finetune.options import Options
     from probe.finetune.planning import Estimate
     from probe.finetune.promotion import Begun
     from probe.finetune.source import Source
+    from probe.finetune.train import Training
     from probe.heads.history import Epoch
 
 log = logging.getLogger(__name__)
@@ -105,9 +109,9 @@ class Live:
         Of a control; empty for the run itself.
     """
 
-    def __init__(self, begun: Begun, *, title: str = "") -> None:
+    def __init__(self, training: Training, *, title: str = "") -> None:
         self._console = console.stderr()
-        self._batch, self._task = begun.training.feed.batch_size, begun.training.feed.task
+        self._batch, self._task = training.feed.batch_size, training.feed.task
         self._bar = Progress(
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total} batches"),
@@ -116,8 +120,8 @@ class Live:
             TimeRemainingColumn(),
             console=self._console, disable=not console.has_bars(self._console), transient=True,
         )  # fmt: skip
-        total = begun.training.options.epochs * begun.training.feed.batches
-        self._row = self._bar.add_task("", total=total, completed=begun.training.log.shape[0],
+        total = training.options.epochs * training.feed.batches
+        self._row = self._bar.add_task("", total=total, completed=training.log.shape[0],
                                         figures="", epoch="")  # fmt: skip
         self._last = time.perf_counter()
         self._said = self._last
@@ -132,8 +136,8 @@ class Live:
             self._console.print(
                 f"epoch      loss{top1}   val loss  {value}   mean lr      time", style="bold cyan"
             )
-        for epoch in begun.training.progress.history:
-            self._note(epoch, best=epoch.epoch == begun.training.progress.best_epoch)
+        for epoch in training.progress.history:
+            self._note(epoch, best=epoch.epoch == training.progress.best_epoch)
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -211,6 +215,24 @@ def look_ahead(source: Source, asked: PromoteRequest, *, workers: int) -> None:
         _begin(source, asked, Path(place), workers=workers)
 
 
+def foretell_shown(source: Source, asked: PromoteRequest, *, workers: int) -> Forecast:
+    """Show what is about to be trained, try it on a draw and foretell the rest; see `foretell`.
+
+    Nothing is kept.
+    """
+    rows = draw_rows(source, asked.options)
+    with tempfile.TemporaryDirectory() as place:
+        begun = _checked(source, asked, Path(place), workers=workers, beside=(asked.options,))
+        cost = estimate(begun.training, begun.predict_seconds)
+        if not console.stderr().quiet:
+            show_start(begun, asked, cost, advice(begun))
+        title = f"tried on {len(rows):,} training images"
+        return foretell(
+            begun, cost, rows, lambda training: Live(training, title=title),
+            max_memory=asked.max_memory,
+        )  # fmt: skip
+
+
 def train_new(
     source: Source, asked: PromoteRequest, cache: Path, out: Path | None, *, workers: int
 ) -> Trained:
@@ -242,20 +264,31 @@ def go_on(target: Path, cache: Path, *, workers: int) -> Trained:
 
 
 def _begin(source: Source, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:
-    err = console.stderr()
-    err.print(f"checking the network on {len(source.val):,} validation images ...")
-    begun = begin(
-        source, asked.options, target, weights=_weights(source, asked), workers=workers,
-        limit=Limit(
-            bytes=asked.max_memory, part=asked.part,
-            controls=tuple(control_options(one, asked.options) for one in asked.compare),
-        ),
-    )  # fmt: skip
+    begun = _checked(source, asked, target, workers=workers)
     begun.training.resume()
-    if not err.quiet:
+    if not console.stderr().quiet:
         needed = None if begun.training.done else estimate(begun.training, begun.predict_seconds)
         show_start(begun, asked, needed, advice(begun))
     return begun
+
+
+def _checked(
+    source: Source,
+    asked: PromoteRequest,
+    target: Path,
+    *,
+    workers: int,
+    beside: tuple[Options, ...] = (),
+) -> Begun:
+    """Build the network and check it; `beside` are further trainings in the same process."""
+    console.stderr().print(f"checking the network on {len(source.val):,} validation images ...")
+    return begin(
+        source, asked.options, target, weights=_weights(source, asked), workers=workers,
+        limit=Limit(
+            bytes=asked.max_memory, part=asked.part,
+            controls=(*beside, *(control_options(one, asked.options) for one in asked.compare)),
+        ),
+    )  # fmt: skip
 
 
 def _weights(source: Source, asked: PromoteRequest) -> NDArray[np.float64] | None:
@@ -266,9 +299,9 @@ def _weights(source: Source, asked: PromoteRequest) -> NDArray[np.float64] | Non
 
 def _train(begun: Begun, asked: PromoteRequest, cache: Path) -> Trained:
     try:
-        with Live(begun) as live:
+        with Live(begun.training) as live:
             run(begun, live, tensorboard=asked.tensorboard)
-        courses = train_controls(begun, asked, lambda name, other: Live(other, title=name))
+        courses = train_controls(begun, asked, lambda name, other: Live(other.training, title=name))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(str(begun.training.folder)) from None
     done = finish(begun, asked, ledger=cache / "ledger")

@@ -37,17 +37,18 @@ class Silent:
     def copied(self, rows: int, left: int) -> None: ...
     def estimated(self, rows: int, seconds: float, device: str) -> None: ...
     def advanced(self, rows: int) -> None: ...
+    def spread(self, rates: object) -> None: ...
     def waiting(self, holder: object, done: int, rows: int) -> None: ...
     def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None: ...
     def epoch_done(self, epoch: Epoch, best: bool) -> None:
         self.epochs.append(epoch)
 
 
-def make_cache(folder: Path) -> None:
-    """Extract 16 digits a class at 32 pixels, and fit a head."""
+def make_cache(folder: Path, per_class: int = 16) -> None:
+    """Extract some digits of each class at 32 pixels, and fit a head."""
     request = Request(
         backbone="resnet18", dataset="digits", cache_dir=folder, weights="random:0",
-        layers=("stage1",), size=32, per_class=16,
+        layers=("stage1",), size=32, per_class=per_class,
     )  # fmt: skip
     prepared = prepare(request)
     extract_features(prepared.job, Store(folder), prepared.engine_for, Silent(), workers=1)
