@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import write_text
 from probe.core.regular import open_regular, read_regular, refuse
+from probe.core.text import visible
 from probe.errors import DataError, ProbeError
 
 T = TypeVar("T")
@@ -54,15 +55,11 @@ def check_regular(path: Path, most: int | None = None) -> int:
 
 
 def shown(path: object) -> str:
-    """Return a path as it can be printed everywhere: bytes that are no UTF-8 are escaped."""
+    """Return a path or a name as it can be printed everywhere; see `visible`."""
     text = str(path)
     if len(text) > 300:  # a name of a thousand letters tells no more than its beginning
         text = f"{text[:140]}...{text[-140:]}"
-    return _printable(text)
-
-
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return visible(text)
 
 
 def loads_json(text: str | bytes) -> Any:
@@ -200,7 +197,7 @@ def _other(path: Path, what: str, reason: str, mend: str) -> DataError:
 
 def in_one_line(error: BaseException) -> str:
     """Return an error's text, or its name where it has none, in a line of at most 300 letters."""
-    return _printable(" ".join(str(error).split())[:300] or type(error).__name__)
+    return visible(" ".join(str(error).split())[:300] or type(error).__name__)
 
 
 class NpzFile:

@@ -209,6 +209,13 @@ def _parquet(path: Path) -> Arrays:
         splits = np.array(file.read(columns=["split"])["split"].to_pylist(), np.str_)
         row_shape = tuple(loads_json(about["row_shape"])) if "row_shape" in about else ()
         classes = loads_json(about["classes"]) if "classes" in about else _seen_classes(file, have)
+        columns = loads_json(about["columns"]) if "columns" in about else {}
+        if not all(type(side) is int and side > 0 for side in row_shape):
+            raise ValueError(f"rows of the shape {row_shape}")
+        if not isinstance(classes, list) or not isinstance(columns, dict):
+            raise ValueError("no list of classes, or no names of columns")
+        if not all(isinstance(one, str) for one in (*classes, *columns.values())):
+            raise ValueError("a name that is no text")
     except Exception as error:
         raise DataError(
             f"{path}: not a readable Parquet file ({in_one_line(error)}); save features and labels "
@@ -222,8 +229,8 @@ def _parquet(path: Path) -> Arrays:
         for role in ("features", "labels", "ids"):
             read = partial(_parquet_rows, path, role, rows, row_shape, classes)
             named[f"{split}/{role}"] = Array(read=read)
-        if "columns" in about:
-            read = partial(_parquet_columns, path, rows, loads_json(about["columns"]))
+        if columns:
+            read = partial(_parquet_columns, path, rows, columns)
             named[f"{split}/columns"] = Array(read=read)
     return Arrays(named=named, exported=True)
 
