@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.strange_features import attack_import
+
 SCRIPT = """
 import logging, sys
 from pathlib import Path
@@ -61,3 +63,10 @@ def test_damaged_inputs_end_in_one_kind_of_error(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False, timeout=120, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_feature_files_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    taken, wrong = attack_import(tmp_path, 150, seed=7)
+    assert wrong == []
+    assert taken > 5
