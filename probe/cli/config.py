@@ -21,9 +21,11 @@ from typing import Any
 
 from probe.core import urls
 from probe.core.arguments import nearest
+from probe.core.regular import read_regular
 from probe.errors import UsageError
 
 NAME, VARIABLE = "probe.toml", "PROBE_CONFIG"
+MOST_BYTES = 1 << 20
 Values = Mapping[str, Any]
 
 
@@ -53,9 +55,8 @@ def read_config(path: Path, commands: Sequence[str]) -> Values:
         It is no TOML, or a section is no command.
     """
     try:
-        with path.open("rb") as file:
-            read = tomllib.load(file)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        read = tomllib.loads(read_regular(path, MOST_BYTES).decode("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({error})") from None
     for name, value in read.items():
         if isinstance(value, dict) and name not in commands:

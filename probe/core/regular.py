@@ -85,3 +85,29 @@ def read_regular(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
         while (left := left - len(data)) > 0 and (more := file.read(left)):
             data += more  # a system may give a large file in parts
         return data
+
+
+def append_regular(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> None:
+    """Append a few bytes to a regular file in one write; the file is made if it is not there.
+
+    Two processes that append at once get a place each.
+
+    Parameters
+    ----------
+    sync : bool
+        Whether to wait until they are on disk.
+
+    Raises
+    ------
+    OSError
+        They cannot be written, or it is no regular file.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        refuse(path, os.fstat(descriptor))
+        os.write(descriptor, data)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

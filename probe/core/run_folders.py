@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from probe.core.files import hold, make_folder, share
-from probe.core.regular import open_regular
+from probe.core.regular import append_regular, open_regular
 
 RESULT = "result.json"  # written last: a folder that has one is a finished run
 MOST_HELD = 64
@@ -91,11 +91,7 @@ def note_outside_run(folder: Path, runs: Path) -> None:
         make_folder(runs)
         # a line of its own, whatever a killed process left of the one before
         line = f"\n{json.dumps(str(place))}\n".encode()
-        descriptor = os.open(runs / OUTSIDE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        append_regular(runs / OUTSIDE, line)
         share(runs / OUTSIDE)
 
 

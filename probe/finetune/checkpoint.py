@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import replacing
 from probe.core.records import loads_json
+from probe.core.regular import refuse
 from probe.core.short_repr import short_repr
 from probe.errors import PromoteError
 from probe.heads.history import Epoch
@@ -150,6 +151,7 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        refuse(path, path.stat())
         with safe_open(path, framework="numpy") as file:
             about = loads_json((file.metadata() or {})[KEY])
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -8,7 +8,6 @@ written before the score is known, so that no evaluation can be taken back.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.records import loads_json
+from probe.core.regular import append_regular, read_regular
 from probe.errors import UsageError
 from probe.runs.results import now
 
@@ -45,13 +45,8 @@ def record_test_evaluation(
     line = {"time": now(), "rows": len(content), "entry": entry, "command": command}
     try:
         ledger.mkdir(parents=True, exist_ok=True)
-        # One short write at the end of the file: two runs at once get a line each.
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            os.write(descriptor, count * (json.dumps(line, ensure_ascii=False) + "\n").encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        lines = count * (json.dumps(line, ensure_ascii=False) + "\n")
+        append_regular(path, lines.encode(), sync=True)
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be written ({error.strerror}); the test split stays closed"
@@ -62,10 +57,17 @@ def record_test_evaluation(
 def read_test_evaluations(ledger: Path, content: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """Return the evaluations on these test rows, oldest first; a damaged line still counts."""
     path = ledger / f"{_digest(content)}.jsonl"
-    if not path.exists():
+    try:
+        text = read_regular(path)
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}), so that nobody knows how often this test "
+            "split was scored; mend it"
+        ) from error
     found: list[dict[str, Any]] = []
-    for line in path.read_bytes().splitlines():
+    for line in text.splitlines():
         try:
             found.append(dict(loads_json(line)))
         except (ValueError, TypeError):

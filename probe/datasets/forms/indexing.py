@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import write_text
+from probe.core.regular import read_regular
 from probe.datasets.classes import has_labels
 from probe.datasets.forms.lst import LST, lst_lines
 from probe.datasets.forms.number_labels import NAME_FILES
@@ -161,6 +162,13 @@ def names_file(dataset: Dataset, prefix: Path) -> Path | None:
     return prefix.with_name(NAME_FILES[0]) if has_labels(dataset.classes) else None
 
 
+def _has(path: Path, text: str) -> bool:
+    try:
+        return read_regular(path) == text.encode()
+    except OSError:
+        return False
+
+
 def _write(
     prefix: Path, dataset: Dataset, texts: dict[Path, tuple[str, int]], *, overwrite: bool
 ) -> None:
@@ -181,7 +189,7 @@ def _write(
         [path for path in folder.iterdir() if lists.fullmatch(path.name)] if folder.is_dir() else []
     )
     in_the_way = sorted(there)
-    if names is not None and names.exists() and names.read_bytes() != names_text.encode():
+    if names is not None and names.exists() and not _has(names, names_text):
         in_the_way.append(names)
     if in_the_way and not overwrite:
         raise UsageError(

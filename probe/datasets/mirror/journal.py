@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from probe.core.files import make_folder
-from probe.core.regular import open_regular
+from probe.core.regular import append_regular, open_regular
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,8 @@ class Journal:
         line = json.dumps([name, version, asked, size, time])
         make_folder(Path(self._file).parent)
         with self._lock:
-            descriptor = os.open(self._file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-            try:  # the first line break ends a line that was cut short
-                os.write(descriptor, f"\n{line}\n".encode())
-            finally:
-                os.close(descriptor)
+            # the first line break ends a line that was cut short
+            append_regular(self._file, f"\n{line}\n".encode())
             self._keep(name, _Written(version, asked, size, time))
 
     def below(self, folder: str) -> Iterator[str]:

@@ -186,8 +186,12 @@ def is_official(path: Path, source: Source) -> bool:
 def _digest(path: Path, source: Source) -> str:
     """Return a file's digest by the algorithm of its source, ``md5:...``."""
     algorithm = source.checksum.partition(":")[0]
-    with open_regular(path) as file:
-        found = hashlib.file_digest(file, partial(hashlib.new, algorithm, usedforsecurity=False))
+    make = partial(hashlib.new, algorithm, usedforsecurity=False)
+    try:
+        with open_regular(path) as file:
+            found = hashlib.file_digest(file, make)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     return f"{algorithm}:{found.hexdigest()}"
 
 
