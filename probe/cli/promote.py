@@ -551,7 +551,9 @@ def show_forecast(found: Forecast, cache_dir: Path) -> None:
     }
     if found.unlike:
         facts["caution"] = f"unlike those: {'; '.join(found.unlike)}"
-    facts["next"] = console.command("promote", found.run, cache_dir=cache_dir)
+        facts["next"] = "the same command without --forecast"
+    else:
+        facts["next"] = console.command("promote", found.run, cache_dir=cache_dir)
     console.facts(console.stdout(), facts)
 
 

@@ -95,7 +95,7 @@ def test_nothing_is_kept_and_it_is_said_in_a_few_lines(large: Path) -> None:
     assert "95 %" in lines["gain"]
     assert "an epoch" in lines["cost"]
     assert lines["record"].startswith(f"of {len(RECORD)} small networks")
-    assert lines["next"].startswith(f"probe promote {RUN}")
+    assert lines["next"] == "the same command without --forecast"
 
 
 def test_python_says_the_same(large: Path, said: dict[str, Any]) -> None:
