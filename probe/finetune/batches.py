@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from probe.core.files import replacing
 from probe.core.short_repr import short_repr
 from probe.datasets import Split
+from probe.datasets.images.decode import OneImage
 from probe.datasets.images.notes import Notes
 from probe.datasets.spec import Images
 from probe.evaluation.task import Task, task_of
@@ -221,7 +222,8 @@ class Feed:
         spec = self.preprocess
         spec = spec if size == spec.size else replace(spec, size=size)
         rng = generator(self.options.seed, IMAGE, *where, row)
-        return augmented(self.split.images.image(row), spec, policy, rng)
+        with OneImage():  # a large one counts until it is resized
+            return augmented(self.split.images.image(row), spec, policy, rng)
 
     def epoch(self, epoch: int, first: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch from the step `first` on."""

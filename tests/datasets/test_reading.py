@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from probe.core.memo import Memo
@@ -24,6 +25,7 @@ from probe.datasets.images.decode import (
 )
 from probe.datasets.images.files import FileImages
 from probe.datasets.images.notes import Notes, warn_of_unusual
+from probe.datasets.images.prefetch import load_batches
 from probe.errors import ImageError
 from probe.finetune.batches import KeptImages
 from tests.datasets.test_decode import encoded, flat
@@ -93,6 +95,26 @@ def test_large_images_wait_for_each_other() -> None:
     assert most[0] <= TOGETHER * 2  # the largest alone
     with LargeImage(TOGETHER * 2), LargeImage(TOGETHER * 2):
         pass  # one thread does not wait for itself
+
+
+def test_a_large_image_counts_until_it_is_resized() -> None:
+    at_once, lock, most = [0], threading.Lock(), [0]
+
+    def load(row: int) -> NDArray[np.uint8]:
+        with LargeImage(TOGETHER if row % 2 else SMALL):  # decoded; it is resized below
+            pass
+        with lock:
+            at_once[0] += row % 2
+            most[0] = max(most[0], at_once[0])
+        threading.Event().wait(0.01)
+        with lock:
+            at_once[0] -= row % 2
+        return np.full((2, 2, 3), row, np.uint8)
+
+    rows = [np.arange(8), np.arange(8, 16)]
+    found = [batch[:, 0, 0, 0].tolist() for _, batch in load_batches(load, rows, workers=4)]
+    assert found == [part.tolist() for part in rows]
+    assert most == [1]
 
 
 def test_a_large_image_in_parts_is_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.datasets.images.decode import OneImage
+
 AHEAD = 3  # batches in memory beyond the one in the network
 
 
@@ -37,8 +39,12 @@ def load_batches(
     waiting: deque[tuple[NDArray[np.intp], list[Future[Any]]]] = deque()
     parts = max(workers, 1)
 
+    def load_one(row: int) -> NDArray[np.uint8]:
+        with OneImage():  # a large one counts until it is resized
+            return load(row)
+
     def load_all(rows: NDArray[np.intp]) -> list[NDArray[np.uint8]]:
-        return [load(int(row)) for row in rows]
+        return [load_one(int(row)) for row in rows]
 
     def submit(rows: NDArray[np.intp]) -> None:
         chunks = [chunk for chunk in np.array_split(rows, parts) if len(chunk)]
