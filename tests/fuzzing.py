@@ -11,6 +11,8 @@ import json
 import os
 import pickle
 import struct
+import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -310,6 +312,47 @@ def _parquet_list(path: Path) -> None:
     pq.write_table(table, path)
 
 
+def _image_arrays(path: Path) -> None:
+    """Write images, labels and class names as an .npz or HDF5 file."""
+    images = RNG.integers(0, 255, (N, 8, 8, 3), dtype=np.uint8)
+    labels, names = np.arange(N) % 2, np.array([b"cat", b"owl"])
+    if path.suffix == ".npz":
+        np.savez_compressed(path, images=images, labels=labels, classes=names)
+        return
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", data=images, chunks=(4, 8, 8, 3), compression="gzip")
+        file["labels"], file["classes"] = labels, names
+
+
+def _archive(path: Path) -> None:
+    """Write class folders as a tar or zip archive; zip's second half is compressed."""
+    members = {}
+    for row in range(4):
+        _picture("PNG")(path.with_name("picture"))
+        members[f"{'cat' if row % 2 else 'owl'}/{row}.png"] = path.with_name("picture").read_bytes()
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for row, (name, data) in enumerate(members.items()):
+                packed.writestr(name, data, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)[row // 2])
+        return
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def _arrow_images(path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    _parquet_images(path.with_suffix(".parquet"))
+    table = pq.read_table(path.with_suffix(".parquet"))
+    path.with_suffix(".parquet").unlink()
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, 5)
+
+
 PREPROCESS = {"size": 32, "resize": "squash", "scale": 0.5, "mean": [1.0, 2, 3], "channels": "BGR"}
 PUBLISHED = json.loads(Path(__file__).with_name("preprocess").joinpath("goldens.json").read_text())
 HISTORY = "epoch,train_loss,train_top1,val_loss\n1,0.5,0.5,0.4\n2,0.4,0.6,0.4\n"
@@ -372,6 +415,11 @@ READERS: dict[str, Reader] = {
     "list of JSON lines": Reader(write=_json_lines, read=read_table, name="x.jsonl"),
     "list in Parquet": Reader(write=_parquet_list, read=read_table, name="x.parquet"),
     "images in Parquet": Reader(write=_parquet_images, read=_read_images, name="x.parquet"),
+    "images in Arrow": Reader(write=_arrow_images, read=_read_images, name="x.arrow"),
+    "images in .npz": Reader(write=_image_arrays, read=_read_images, name="x.npz"),
+    "images in HDF5": Reader(write=_image_arrays, read=_read_images, name="x.h5"),
+    "images in a tar": Reader(write=_archive, read=_read_images, name="x.tar"),
+    "images in a zip": Reader(write=_archive, read=_read_images, name="x.zip"),
     "folder with metadata": Reader(
         write=_json_lines,
         read=lambda p: load_metadata_folder(

@@ -126,6 +126,19 @@ def test_a_path_instead_of_bytes_is_told(make_folder: Make) -> None:
         load(root.parent / "x.parquet").splits["train"].images.content()
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_offsets_beyond_the_file_are_refused(tmp_path: Path, stream: bool) -> None:
+    """Pyarrow trusts them: it read another part of the process's memory, or ended the process."""
+    table = pa.table({"image": pa.array([b"x"] * 2), "label": ["abc", "defg"]})
+    write_arrow(table, tmp_path / "train.arrow", stream=stream)
+    data = (tmp_path / "train.arrow").read_bytes()
+    right, wrong = (np.array([0, 3, end], np.int32).tobytes() for end in (7, 1 << 30))
+    assert data.count(right) == 1
+    (tmp_path / "train.arrow").write_bytes(data.replace(right, wrong))
+    with pytest.raises(DataError, match="no readable Parquet or Arrow file"):
+        load(tmp_path / "train.arrow")
+
+
 @pytest.mark.parametrize("ending", [".parquet", ".arrow"])
 def test_damage_raises_no_other_error(make_folder: Make, ending: str) -> None:
     root = make_folder(*PATHS)

@@ -62,6 +62,7 @@ ENDINGS = (TAR, ZIP, *COMPRESSED)
 CLS, JSON, TXT = ".cls", ".json", ".txt"  # beside a sample's image
 _SMALL = 2**24  # bytes of a text in an archive
 _BLOCK = 512  # bytes, of a tar archive
+_MOST_PADDING = 1 << 26  # bytes of zeros behind its end; usual are 10 kB
 _LOCAL = struct.Struct("<4s5H3L2H")  # the header before each member of a zip archive
 _AT_ONCE = 2**20  # bytes
 _KIND = "members-1"
@@ -379,14 +380,17 @@ def _check_end(path: Path, end: int) -> None:
     file, size = ByteFile(path), path.stat().st_size
     if size - end < _BLOCK:
         raise DataError(f"{path}: is cut short: the end of the archive is missing; get it again")
-    while end < size:
-        block = file.read(end, min(_AT_ONCE, size - end))
+    last = min(size, end + _MOST_PADDING)
+    while end < last:
+        block = file.read(end, min(_AT_ONCE, last - end))
         if not block or block.strip(b"\0"):
             raise DataError(
                 f"{path}: has more behind its end, as archives have that were written one after "
                 "the other; give them as several files"
             )
         end += len(block)
+    if last < size:
+        raise DataError(f"{path}: has {size - last:,} bytes behind its end; get it again")
 
 
 def _zip_members(path: Path) -> _Table:

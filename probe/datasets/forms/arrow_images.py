@@ -247,7 +247,9 @@ def _reader(file: Any) -> Any:
 def _batches(path: Path) -> Iterator[Any]:
     import pyarrow as pa
 
-    yield from _reader(pa.memory_map(str(path)))
+    for batch in _reader(pa.memory_map(str(path))):
+        batch.validate(full=True)  # pyarrow trusts its offsets, and would read beyond the file
+        yield batch
 
 
 def _group_sizes(path: Path) -> list[int]:
