@@ -24,7 +24,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -270,6 +270,7 @@ def _header(path: Path, file: Any, size: int) -> Header:
     )
     for split in splits:
         _check_shapes(header, split)
+    _check_in_one_piece(header)
     for name, dtype in _PAIRS.items():
         region: Region | None = getattr(header, name)
         if region is not None and (region.shape != (2,) or region.dtype != np.dtype(dtype)):
@@ -306,6 +307,16 @@ def _region(dataset: Any, size: int) -> Region:
     if offset is None or offset + count > size:
         raise ValueError(f"{dataset.name} is not in the file")
     return Region(offset=offset, shape=shape, dtype=dtype)
+
+
+def _check_in_one_piece(header: Header) -> None:
+    """Raise ValueError for chunks or filters anywhere but in features: they cannot be mapped."""
+    for field in fields(header):
+        found = getattr(header, field.name)
+        regions = found if isinstance(found, Mapping) else {"": found}
+        for split, one in regions.items():
+            if isinstance(one, Region) and one.offset is None and field.name != "features":
+                raise ValueError(f"{split}/{field.name} is stored in chunks")
 
 
 def _check_shapes(header: Header, split: str) -> None:

@@ -240,6 +240,19 @@ ODD: dict[str, Callable[[Any], None]] = {
 }
 
 
+ODD |= {
+    f"{name} in chunks": lambda file, name=name: in_chunks(file, name)  # type: ignore[misc]
+    for name in ("train/labels", "train/ids", "train/content", "train/blocks", "checksum", "seal")
+}
+
+
+def in_chunks(file: Any, name: str) -> None:
+    """Store an array as h5py does where compression is asked for, its values as they are."""
+    value, kind = file[name][()], file[name].dtype
+    del file[name]
+    file.create_dataset(name, data=value, dtype=kind, chunks=True)
+
+
 def set_text(file: Any, name: str, text: str) -> None:
     del file.attrs[name]
     file.attrs.create(name, np.bytes_(text.encode()))
