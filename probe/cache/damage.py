@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probe.cache.checksum import FOLDED, fold_rows
 from probe.cache.file import OpenFile
+from probe.core.records import shown
 from probe.core.short_repr import short_repr
 from probe.errors import CorruptEntryError
 
@@ -110,4 +111,4 @@ def bad_tables(opened: OpenFile) -> str:
 
 def _id(opened: OpenFile, split: str, row: int) -> str:
     name: bytes = opened.table(split).ids[row]
-    return name.decode("utf-8", "backslashreplace")
+    return shown(name.decode("utf-8", "backslashreplace"))

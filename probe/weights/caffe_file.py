@@ -187,8 +187,11 @@ def _one_by_one(wire: Wire, name: str, shape: Shape, runs: list[Field]) -> LazyT
     kinds = {FIXED32: "<f4", FIXED64: "<f8"}
     parts: list[NDArray[Any]] = []
     for run in runs:
-        packed = "<f4" if run.number == DATA else "<f8"
-        parts.append(np.frombuffer(wire.data(run, 8 * MAX_SPLIT), kinds.get(run.kind, packed)))
+        kind = np.dtype(kinds.get(run.kind, "<f4" if run.number == DATA else "<f8"))
+        data = wire.data(run, 8 * MAX_SPLIT)
+        if len(data) % kind.itemsize:
+            raise wire.damaged(f"has {len(data)} bytes of numbers of {kind.itemsize} in {name!r}")
+        parts.append(np.frombuffer(data, kind))
     whole = np.concatenate(parts) if parts else np.empty(0, np.float32)
     if whole.size != math.prod(shape):
         raise wire.damaged(f"has a blob {name!r} of shape {shape} in {whole.size} numbers")

@@ -65,6 +65,12 @@ BAD_MEANS = {
     ),
     "a length beyond the end": (b"\x2a\xff\xff\xff\x7fx", "claims a field of"),
     "too few numbers": (number(2, 3) + number(3, 2) + number(4, 2) + block(5, b"\0" * 8), "in 8"),
+    "parts of numbers": (
+        b"".join(number(i, side) for i, side in enumerate((1, 3, 1, 1), start=1))
+        + block(5, bytes(4))
+        + block(5, bytes(7)),
+        "7 bytes of numbers of 4 in 'the mean'",
+    ),
 }
 
 
