@@ -23,6 +23,7 @@ from probe.cache.checksum import FOLDED, SplitTable, encode_strings
 from probe.cache.file import MAGIC
 from probe.cache.key import FORMAT, FeatureKey, canonical_json
 from probe.core.files import reason_of, share
+from probe.core.records import escape_surrogates
 from probe.errors import CacheError
 
 BLOCK_BYTES = 1 << 20
@@ -115,7 +116,7 @@ def write_structure(
     _write_text(file, "digest", key.digest)
     file.attrs["block_rows"] = block_rows
     _write_text(file, "key", canonical_json(key.to_json()))
-    _write_text(file, "provenance", canonical_json(dict(provenance)))
+    _write_text(file, "provenance", escape_surrogates(canonical_json(dict(provenance))))
     _write_strings(file, "classes", encode_strings(classes))
     allocate(file, "checksum", (2,), np.dtype(np.uint64))
     allocate(file, "fold_checksum", (2,), np.dtype(np.uint64))

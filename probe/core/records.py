@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from probe.core.text import visible
 from probe.errors import DataError, ProbeError
 
 T = TypeVar("T")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 MOST_JSON = 1 << 28  # bytes; a million class names with a figure each are a tenth of it
 MOST_DIGITS = 20  # of a whole number: 64 bits
@@ -131,7 +134,15 @@ def write_record(path: Path, plain: Any, *, indent: int | None = 2) -> None:
         A number is NaN or infinite; nothing is written.
     """
     text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, escape_surrogates(text) + "\n")
+
+
+def escape_surrogates(text: str) -> str:
+    """Return a JSON text in which bytes of names that are no UTF-8 are written out.
+
+    Python has lone surrogates for them, which neither UTF-8 nor `loads_json` takes.
+    """
+    return _SURROGATE.sub(lambda found: f"\\\\u{ord(found[0]):04x}", text)
 
 
 def read_record(

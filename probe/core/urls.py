@@ -93,10 +93,10 @@ configured: list[str] = []  # options that this command took out of a file
 def typed_command(arguments: Sequence[str] | None = None) -> str:
     """Return the command line for a record: as it was typed, with what came out of a file.
 
-    URLs in it are public.
+    URLs in it are public, and bytes that are no UTF-8 are escaped.
     """
     words = [*sys.argv[1:], *configured] if arguments is None else arguments
-    return f"probe {typed_words(words)}"
+    return f"probe {typed_words(words)}".encode("utf-8", "backslashreplace").decode()
 
 
 def typed_words(words: Sequence[str]) -> str:

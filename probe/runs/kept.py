@@ -13,6 +13,7 @@ from probe.core.files import write_text
 from probe.core.records import read_record
 from probe.core.regular import read_regular
 from probe.core.run_folders import RESULT
+from probe.core.text import visible
 from probe.errors import DataError, ProbeError, UsageError
 from probe.evaluation.pairs import Pair, compare_all, evidence_of
 from probe.evaluation.predictions import Predictions, load_predictions
@@ -82,7 +83,7 @@ def write_tag(folder: Path, text: str) -> None:
     UsageError
         It is longer than LONGEST_TAG bytes.
     """
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     if len(text.encode()) > LONGEST_TAG:
         raise UsageError(f"a tag has at most {LONGEST_TAG} bytes; shorten it")
     if text:

@@ -22,7 +22,10 @@ def probe(
     The command is split at spaces, the arguments after it are not.
     """
     words = [*command.split(), *map(str, arguments)]
-    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), "utf-8", errors, write_through=True)
+        for errors in ("strict", "backslashreplace")  # as Python opens them
+    )
     root = logging.getLogger()
     level, probes = root.level, logging.getLogger("probe").level
     status = 0

@@ -12,6 +12,7 @@ import pytest
 
 from probe.cache.store import Store
 from probe.cli.app import main
+from tests.cli.command import probe
 from tests.needs import needs_mxnet
 
 PROBE = [sys.executable, "-m", "probe"]
@@ -105,6 +106,20 @@ def test_a_folder_whose_path_is_not_utf8(tmp_path: Path) -> None:
     done = run(*BASE, "--dataset", f"./{name}", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "probe: r\\xff: the path is not UTF-8; rename the folder\n"
+
+
+def test_state_may_lie_in_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    """An entry records the command line, whose text HDF5 and JSON take in UTF-8 alone."""
+    place, digits = os.fsdecode(b"caf\xe9"), ["--dataset", "digits", "--limit", "60"]
+    network = ["--backbone", "efficientnet_lite0", "--size", "32"]
+    probe("extract", *network, *digits, "--cache-dir", place, cwd=tmp_path)
+    probe("head --head ridge", "--cache-dir", place, cwd=tmp_path)
+    (entry,) = Store(tmp_path / place).entries()
+    assert entry.provenance["command"].endswith(r"--cache-dir 'caf\udce9'")
+    (run,) = (tmp_path / place / "runs").iterdir()
+    probe("runs tag", run.name, place, "--cache-dir", place, cwd=tmp_path)
+    done = probe("runs show", run.name, "--cache-dir", place, cwd=tmp_path)
+    assert r"caf\udce9" in done.stdout
 
 
 @needs_mxnet

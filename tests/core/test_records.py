@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -95,3 +96,10 @@ def test_a_wrong_field_is_named(plain: dict[str, Any], said: str, tmp_path: Path
         read_record(
             tmp_path / "thing.json", "a thing", partial(from_plain, Thing), mend="make it anew"
         )
+
+
+def test_bytes_of_a_name_that_are_no_utf8_are_written_out(tmp_path: Path) -> None:
+    path, name = tmp_path / "x.json", os.fsdecode(b"caf\xe9")
+    write_record(path, {"command": name, "plain": "caf\u00e9 \\ud800"})
+    said = read_record(path, "a record", dict)
+    assert said == {"command": "caf\\udce9", "plain": "caf\u00e9 \\ud800"}
