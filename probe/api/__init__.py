@@ -135,7 +135,7 @@ def extract(
         on a GPU.
     workers : int, optional
         Threads that decode. Default: one a core, at most 8.
-    engine : {"auto", "onnx", "mxnet"}, default="auto"
+    engine : {"auto", "onnx", "openvino", "mxnet"}, default="auto"
         What runs the network; see `probe.engines.default_engine`.
     device : str, default="auto"
         ``auto``, ``cpu``, ``gpu``, ``gpu:1``, or ``gpu:0,1`` for batches that go to two in turn;

@@ -30,6 +30,7 @@ from probe.cache.store import Store
 from probe.core.run_folders import new_run_folder
 from probe.errors import CacheError, ProbeError, UsageError
 from probe.extraction.extract import Observer, extract_features
+from probe.extraction.fastest import take_fastest
 from probe.extraction.forward import Elsewhere
 from probe.runs.grouping import groups_of_entry
 from probe.runs.results import now, versions
@@ -229,8 +230,8 @@ class _Dataset:
     def _entries(self, one: Pass) -> list[FeatureSet]:
         if one.complete:
             return [entry for entry in one.entries if entry is not None]
-        prepared = one.prepared
-        assert prepared is not None  # a pass without has a reason or an entry
+        assert one.prepared is not None  # a pass without has a reason or an entry
+        prepared = take_fastest(one.prepared).prepared
         workers = self._workers
         with self._watcher.extracting(self._dataset, one) as observer:
             return list(

@@ -93,7 +93,7 @@ class Bundle:
         batch_size : int or None, default=1
             Images per forward pass; one image costs as much as a full batch. None for the batch
             size of extraction, which depends on the input size.
-        engine : {"auto", "onnx", "mxnet"}, default="auto"
+        engine : {"auto", "onnx", "openvino", "mxnet"}, default="auto"
         device : str, default="auto"
             See `probe.engines.make_engine`.
 

@@ -120,11 +120,12 @@ Workers = Annotated[
     ),
 ]
 EngineName = Annotated[
-    Literal["auto", "onnx", "mxnet"],
+    Literal["auto", "onnx", "openvino", "mxnet"],
     typer.Option(
         "--engine",
-        help="What runs the network: ONNX Runtime or MXNet, whose features agree to 1e-4 of a "
-        "row's norm. auto is the engine that made most of these rows before, else ONNX Runtime.",
+        help="What runs the network: ONNX Runtime, OpenVINO or MXNet, whose features agree to 1e-4 "
+        "of a row's norm. auto is the engine that made most of these rows before, else ONNX "
+        "Runtime; where OpenVINO is installed, a long pass times both first.",
     ),
 ]
 Device = Annotated[

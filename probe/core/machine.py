@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,16 @@ def computing_threads() -> int:
     if not outermost.isdecimal() or not 0 < int(outermost) < 10_000:
         raise EngineError(f"OMP_NUM_THREADS is {given!r}; set it to a number of threads, as 2")
     return int(outermost)
+
+
+def cpu_name() -> str:
+    """Return what the processor is called."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            word, _, name = line.partition(":")
+            if word.strip() == "model name":
+                return name.strip()
+    return platform.processor() or platform.machine()
 
 
 def give_back_memory() -> None:

@@ -2,6 +2,7 @@
 
     make_engine        a network that is ready for a dataset
     default_engine     which engine that is, where nobody named one
+    rival_engines      what may be faster than that here
     default_batch_size how many images a batch has, where nobody said
     filled             a short batch for a network that takes one size only
     forward            a few images, nothing fused: for checks
@@ -29,10 +30,9 @@ from probe.backbones.network import NetworkGraph, Node
 from probe.backbones.spec import BackboneSpec
 from probe.core.version import installed_versions
 from probe.engines.base import (
+    BUILDS,
     ENGINES,
-    MXNET_BUILDS,
     MXNET_NEEDS,
-    ONNX_BUILDS,
     TOLERANCE,
     Engine,
     Parameters,
@@ -47,9 +47,8 @@ from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import PreprocessSpec
 
 __all__ = [
+    "BUILDS",
     "ENGINES",
-    "MXNET_BUILDS",
-    "ONNX_BUILDS",
     "TOLERANCE",
     "Engine",
     "Parameters",
@@ -71,6 +70,7 @@ __all__ = [
     "mxnet_json",
     "plain_engine",
     "relative_differences",
+    "rival_engines",
     "values_of",
 ]
 
@@ -78,12 +78,14 @@ __all__ = [
 def check_engine_name(name: str) -> None:
     """Raise UsageError unless it is ``auto`` or an engine, EngineError where that is missing."""
     if name not in ("auto", *ENGINES):
-        raise UsageError(f"--engine {name}: expected auto, {' or '.join(ENGINES)}")
+        raise UsageError(f"--engine {name}: expected auto, {', '.join(ENGINES[:-1])} or mxnet")
     if not engine_is_installed(name):
-        raise EngineError(
-            f"--engine {name}: MXNet is not installed; leave --engine out, or "
-            f"`pip install mxnet==1.9.1`: {MXNET_NEEDS}"
-        )
+        lacking = {
+            "openvino": "OpenVINO is not installed; leave --engine out, or `pip install openvino`",
+            "mxnet": "MXNet is not installed; leave --engine out, or `pip install mxnet==1.9.1`: "
+            + MXNET_NEEDS,
+        }
+        raise EngineError(f"--engine {name}: {lacking[name]}")
 
 
 def check_engine(spec: BackboneSpec, name: str) -> None:
@@ -94,18 +96,17 @@ def check_engine(spec: BackboneSpec, name: str) -> None:
 
 def engine_is_installed(name: str) -> bool:
     """Whether an engine can be had here; ONNX Runtime always can."""
-    return name != "mxnet" or find_spec("mxnet") is not None
+    return name not in ("openvino", "mxnet") or find_spec(name) is not None
 
 
 def engine_version(name: str) -> dict[str, str]:
     """Return the version of what an engine is made of, whichever of its builds is installed."""
-    builds = {"onnx": ONNX_BUILDS, "mxnet": MXNET_BUILDS}.get(name, ())
-    versions = installed_versions(builds)
+    versions = installed_versions(BUILDS.get(name, ()))
     return {name: next(iter(versions.values()))} if versions else {}
 
 
 def default_engine(device: str = "auto", spec: BackboneSpec | None = None) -> str:
-    """Return the engine of a pass for which nobody named one.
+    """Return the engine of a pass for which nobody named one, and nothing was timed.
 
     That is ONNX Runtime: some networks run faster by it, most as fast (``benchmarks/engines.py``).
     It is MXNet only where that is installed as one of its CUDA builds, ONNX Runtime as its CPU
@@ -114,11 +115,28 @@ def default_engine(device: str = "auto", spec: BackboneSpec | None = None) -> st
     """
     if spec is not None and spec.only_engine is not None:
         return spec.only_engine
-    if device.partition(":")[0] not in ("auto", "gpu") or not installed_versions(MXNET_BUILDS[1:]):
+    of_gpus = BUILDS["mxnet"][1:]
+    if device.partition(":")[0] not in ("auto", "gpu") or not installed_versions(of_gpus):
         return "onnx"
     from probe.engines.onnx.devices import usable_kinds
 
     return "onnx" if len(usable_kinds()) > 1 else "mxnet"
+
+
+def rival_engines(device: str, spec: BackboneSpec) -> tuple[str, ...]:
+    """Return the engines that a long pass times beside the default one.
+
+    That is OpenVINO, where it is installed, the device is the CPU and the network is one of the
+    catalog. MXNet is none: of ten networks it was as fast as ONNX Runtime at best, and took four
+    times as long at worst.
+    """
+    if spec.only_engine is not None or default_engine(device, spec) != "onnx":
+        return ()
+    if device not in ("auto", "cpu") or not engine_is_installed("openvino"):
+        return ()
+    from probe.engines.onnx.devices import choose_devices
+
+    return ("openvino",) if choose_devices(device) == ["cpu"] else ()
 
 
 def make_engine(
@@ -139,7 +157,7 @@ def make_engine(
         Images in a batch, on each device. None for `default_batch_size`.
     views : int, default=1
         Views of an image; all of them stand in one batch, whose size is a multiple.
-    engine : {"auto", "onnx", "mxnet"}, default="auto"
+    engine : {"auto", "onnx", "openvino", "mxnet"}, default="auto"
         See `default_engine`. Their rows agree to 1e-4 of a row's norm.
     device : str, default="auto"
         ``auto``, ``cpu``, ``gpu``, ``gpu:1``, or ``gpu:0,1`` for batches that go to two in turn;
@@ -168,6 +186,10 @@ def make_engine(
         from probe.engines.mxnet.engine import MxnetEngine, choose_devices
 
         kind = MxnetEngine
+    elif named == "openvino":
+        from probe.engines.openvino.engine import OpenvinoEngine, choose_devices
+
+        kind = OpenvinoEngine
     else:
         from probe.engines.onnx.devices import choose_devices
         from probe.engines.onnx.engine import OnnxEngine
@@ -293,6 +315,12 @@ def engine_facts() -> dict[str, str]:
     from probe.engines.onnx.devices import facts as onnx_facts
 
     told = {"engine": f"{default_engine()}, where --engine names none", **onnx_facts()}
+    if engine_is_installed("openvino"):
+        from probe.engines.openvino.engine import facts as openvino_facts
+
+        told |= openvino_facts()
+    else:
+        told["openvino"] = "not installed; `pip install openvino`: faster on some networks"
     if not engine_is_installed("mxnet"):
         users = "`probe promote`, --engine mxnet and export --to mxnet"
         return told | {"mxnet": f"not installed; only {users} need it. {MXNET_NEEDS}"}

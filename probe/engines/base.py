@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from probe.errors import EngineError, UsageError
 
 Parameters = Mapping[str, NDArray[np.float32]]  # by canonical name
-ENGINES = ("onnx", "mxnet")
+ENGINES = ("onnx", "openvino", "mxnet")
 TOLERANCE = 1e-4  # of a row's norm: what engines, and devices, may differ by
-# the GPU wheels are packages of their own names
-ONNX_BUILDS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml")
-MXNET_BUILDS = ("mxnet", *(f"mxnet-cu{cuda}" for cuda in (101, 102, 110, 112, 113, 116, 117)))
+BUILDS = {  # the packages that bring an engine, that for CPUs first; GPUs' have their own names
+    "onnx": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml"),
+    "openvino": ("openvino",),
+    "mxnet": ("mxnet", *(f"mxnet-cu{cuda}" for cuda in (101, 102, 110, 112, 113, 116, 117))),
+}
 
 MXNET_NEEDS = (
     "MXNet 1.9.1 runs on Python 3.11 and 3.12, on Linux and Macs with Intel, with NumPy 1.26"

@@ -11,7 +11,7 @@ from probe.cache.compare import recipe_differences
 from probe.cache.features import FeatureSet
 from probe.cache.file import engine_of
 from probe.cache.filling import as_bytes
-from probe.engines import TOLERANCE, Engine, relative_differences
+from probe.engines import BUILDS, TOLERANCE, Engine, relative_differences
 from probe.errors import CacheError
 from probe.extraction.forward import Pictures, forward_rows
 from probe.extraction.job import Job
@@ -116,8 +116,7 @@ def _tolerance(entry: FeatureSet, job: Job, engine: Engine) -> float:
         return HALF_PRECISION
     made_by = engine_of(entry.provenance)
     # an entry does not record its device, but which packages were there
-    cpu_build = {"onnx": "onnxruntime", "mxnet": "mxnet"}[made_by]
-    on_cpus = engine.device == "cpu" and cpu_build in entry.provenance.get("versions", {})
+    on_cpus = engine.device == "cpu" and BUILDS[made_by][0] in entry.provenance.get("versions", {})
     return SAME_ENGINE if on_cpus and made_by == engine_of(job.provenance) else TOLERANCE
 
 

@@ -13,6 +13,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,14 @@ from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, requi
 from probe.datasets.forms.listed import listed_folders
 from probe.datasets.tables.table import is_table
 from probe.engines import (
-    MXNET_BUILDS,
-    ONNX_BUILDS,
+    BUILDS,
     Engine,
     check_device_name,
     check_engine,
     check_engine_name,
     default_engine,
     engine_is_installed,
+    rival_engines,
 )
 from probe.errors import (
     CacheError,
@@ -155,7 +156,13 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A request with everything decided: dataset, weights, layers and keys."""
+    """A request with everything decided: dataset, weights, layers and keys.
+
+    Parameters
+    ----------
+    rivals : tuple of str
+        Engines that may be taken in the place of the job's, if they are faster.
+    """
 
     __repr__ = short_repr
 
@@ -165,6 +172,7 @@ class Prepared:
     weights: ResolvedWeights
     preprocess: PreprocessSpec
     job: Job
+    rivals: tuple[str, ...] = ()
 
     @property
     def resize(self) -> str | None:
@@ -206,6 +214,11 @@ class Prepared:
             engine=str(self.job.provenance["engine"]),
             device=self.request.device,
         )
+
+    def by(self, engine: str) -> Prepared:
+        """Return the same pass by some engine."""
+        job = replace(self.job, provenance={**self.job.provenance, "engine": engine})
+        return replace(self, job=job, rivals=())
 
     def engine_for(self, cuts: Sequence[tuple[Layer, Pool]]) -> Engine:
         """Return the engine for some of the job's cuts."""
@@ -263,7 +276,7 @@ def prepare(request: Request, *, progress: Progress | None = None, keep: bool = 
             views=request.views,
             provenance=provenance_of(request, backbone, dataset, weights, preprocess),
         )
-        job = replace(job, provenance={**job.provenance, "engine": _engine_of(request, job)})
+        engine, rivals = _engines_of(request, job)
         checked.result()
     return Prepared(
         request=request,
@@ -271,7 +284,8 @@ def prepare(request: Request, *, progress: Progress | None = None, keep: bool = 
         backbone=backbone,
         weights=weights,
         preprocess=preprocess,
-        job=job,
+        job=replace(job, provenance={**job.provenance, "engine": engine}),
+        rivals=rivals,
     )
 
 
@@ -359,24 +373,28 @@ def requested_dataset(
     )
 
 
-def _engine_of(request: Request, job: Job) -> str:
-    """Return the engine of a pass: the one that is named, else the one that made most of its rows.
+def _engines_of(request: Request, job: Job) -> tuple[str, tuple[str, ...]]:
+    """Return the engine of a pass, and those that may take its place if they are faster.
+
+    It is the one that is named, else the one that made most of its rows, else the default one.
 
     An entry's rows all come from one engine, and rows that are at hand are only taken from an entry
     of the same one.
     """
     check_engine(job.backbone, request.engine)
     if request.engine != "auto":
-        return request.engine
-    usual, store = default_engine(request.device, job.backbone), Store(request.cache_dir)
-    keys = [cut.key for cut in job.cuts]
-    if store.engines(keys) <= {usual}:
-        return usual
+        return request.engine, ()
+    usual = default_engine(request.device, job.backbone)
+    rivals = rival_engines(request.device, job.backbone)
+    keys, store = [cut.key for cut in job.cuts], Store(request.cache_dir)
+    made = store.engines(keys)
+    if not made or (made == {usual} and not rivals):
+        return usual, rivals
     at_hand = rows_by_engine(store, keys, job.tables)
     for engine, rows in at_hand.most_common():
         if engine_is_installed(engine) and rows * 2 >= job.count * len(keys):
-            return engine
-    return usual
+            return engine, ()
+    return usual, rivals
 
 
 def _forget(request: Request, memo: Memo) -> None:
@@ -426,7 +444,7 @@ def provenance_of(
         ),
         "versions": {
             "python": platform.python_version(),
-            **installed_versions(("numpy", "pillow", *ONNX_BUILDS, *MXNET_BUILDS)),
+            **installed_versions(("numpy", "pillow", *chain(*BUILDS.values()))),
             "probe": __version__,
         },
     }

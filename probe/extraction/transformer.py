@@ -94,7 +94,7 @@ class FrozenBackbone(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         Default: by input size. It moves no number.
     n_jobs : int, default=1
         Threads that decode and resize; -1 for one a core.
-    engine : {"auto", "onnx", "mxnet"}, default="auto"
+    engine : {"auto", "onnx", "openvino", "mxnet"}, default="auto"
         What runs the network. Rows in the cache count whichever engine made them: engines agree to
         1e-4 of a row's norm.
     device : str, default="auto"

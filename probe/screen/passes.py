@@ -21,6 +21,7 @@ from probe.datasets.classes import has_labels, numbering
 from probe.datasets.head_check import why_no_head
 from probe.errors import ProbeError
 from probe.extraction.extract import Reuse, extract_features
+from probe.extraction.fastest import take_fastest
 from probe.extraction.forward import Elsewhere
 from probe.schedulers import workers_called
 from probe.screen import console
@@ -199,6 +200,10 @@ def run_pass(prepared: Prepared, store: Store, *, reuse: Reuse = "entry") -> Out
     console.facts(console.stderr(), _facts(prepared))
     for one in skipped:
         console.stderr().print(f"skipped   {one.id}: {one.reason}")
+    choice = take_fastest(prepared)
+    prepared, engine = choice.prepared, choice.reason or choice.prepared.job.provenance["engine"]
+    device = "" if prepared.request.device == "auto" else f" on {prepared.request.device}"
+    console.facts(console.stderr(), {"engine  ": engine + device})
     with (
         Screen(lambda: enlargement(prepared)) as screen,
         workers_called(prepared.request.scheduler) as workers,
@@ -298,8 +303,6 @@ def _facts(prepared: Prepared) -> dict[str, str]:
         "backbone": f"{prepared.backbone.name}, layer {cuts}",
         "weights": weights.name + (f" ({console.place(weights.path)})" if weights.path else ""),
         "input": f"{prepared.preprocess.describe()}  [{weights.decided_by}]",
-        "engine": prepared.job.provenance["engine"]
-        + ("" if prepared.request.device == "auto" else f" on {prepared.request.device}"),
     }
     spec, size = prepared.backbone, prepared.preprocess.size
     if any(spec.is_tiny(cut.layer, size) for cut in prepared.job.cuts):

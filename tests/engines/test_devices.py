@@ -22,7 +22,7 @@ from probe.extraction.forward import Pictures, forward_rows
 from probe.preprocess.spec import TORCHVISION
 from tests.commands import invoke, probe_json
 from tests.fakes import SIZE, make_dataset, make_job
-from tests.needs import EITHER_ENGINE, needs_mxnet
+from tests.needs import EVERY_ENGINE, needs_mxnet
 from tests.parameters import draw_parameters
 
 RESNET = BACKBONES["resnet18"]
@@ -144,7 +144,7 @@ def test_a_batch_on_a_gpu_is_larger_and_of_whole_images(runtime: Runtime) -> Non
     assert views.batch_size == 255
 
 
-@pytest.mark.parametrize("name", EITHER_ENGINE)
+@pytest.mark.parametrize("name", EVERY_ENGINE)
 def test_several_devices_give_the_rows_of_one(name: str) -> None:
     one = engine("cpu", name=name)
     several = SeveralDevices([engine("cpu", name=name) for _ in range(3)], "cpu:0,1,2")

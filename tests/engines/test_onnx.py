@@ -1,4 +1,4 @@
-"""ONNX Runtime gives the features that MXNet gives, for every network, layer and pool."""
+"""All engines give the same features, for every network, layer and pool."""
 
 from __future__ import annotations
 
@@ -10,16 +10,24 @@ import pytest
 from probe.backbones.catalog import BACKBONES
 from probe.backbones.cut import cut_network
 from probe.backbones.spec import BackboneSpec, Layer, Pool
-from probe.engines import default_engine, first_not_finite, forward, make_engine
+from probe.engines import (
+    ENGINES,
+    default_engine,
+    engine_is_installed,
+    first_not_finite,
+    forward,
+    make_engine,
+)
 from probe.engines.onnx.engine import OnnxEngine
 from probe.errors import EngineError, UsageError
 from probe.preprocess.spec import CAFFE_BGR, TORCHVISION
-from tests.needs import needs_mxnet
+from tests.needs import CPU_ENGINES
 from tests.parameters import draw_parameters
 
 RNG = np.random.default_rng(0)
 RESNET = BACKBONES["resnet18"]
 GAP = RESNET.layer("gap")
+INSTALLED = [name for name in ENGINES if engine_is_installed(name)]
 
 
 def images(count: int, side: int = 32) -> np.ndarray:
@@ -41,9 +49,9 @@ def every_cut(spec: BackboneSpec) -> list[tuple[Layer, Pool]]:
     ]
 
 
-@needs_mxnet
+@pytest.mark.skipif(len(INSTALLED) == 1, reason="there is one engine, and nothing to compare with")
 @pytest.mark.parametrize("name", list(BACKBONES))
-def test_every_layer_and_pool_of_the_catalog_agrees_with_mxnet(name: str) -> None:
+def test_every_layer_and_pool_of_the_catalog_is_the_same_by_every_engine(name: str) -> None:
     spec = BACKBONES[name]
     preprocess = CAFFE_BGR if name in ("caffenet", "vgg11") else TORCHVISION
     preprocess = preprocess.with_size(max(32, *(layer.min_size for layer in spec.layers)))
@@ -51,15 +59,17 @@ def test_every_layer_and_pool_of_the_catalog_agrees_with_mxnet(name: str) -> Non
     parameters = draw_parameters(spec, max(spec.layers, key=lambda layer: layer.after))
     batch = images(2, preprocess.size)
     rows = []
-    for engine in ("onnx", "mxnet"):
+    for engine in INSTALLED:
         made = make_engine(
             spec, parameters, cuts, preprocess, batch_size=2, engine=engine, device="cpu"
         )
         rows.append(made.collect(made.submit(batch)))
-    for cut, found, expected in zip(cuts, *rows, strict=True):
-        assert found.shape == expected.shape
-        assert found.dtype == expected.dtype == np.float32
-        assert furthest(found, expected) < 1e-4, cut
+    expected, *others = rows
+    for cut, known, *found in zip(cuts, expected, *others, strict=True):
+        for engine, one in zip(INSTALLED[1:], found, strict=True):
+            assert one.shape == known.shape
+            assert one.dtype == known.dtype == np.float32
+            assert furthest(one, known) < 1e-4, (engine, cut)
 
 
 def test_what_is_fused_agrees_with_the_network_as_it_is_written() -> None:
@@ -73,11 +83,14 @@ def test_what_is_fused_agrees_with_the_network_as_it_is_written() -> None:
     assert furthest(fused, written) < 1e-5
 
 
-def test_batches_in_flight_stay_apart_and_a_row_depends_on_its_image_alone() -> None:
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_batches_in_flight_stay_apart_and_a_row_depends_on_its_image_alone(name: str) -> None:
     preprocess = TORCHVISION.with_size(32)
     parameters = draw_parameters(RESNET, GAP)
     cuts: list[tuple[Layer, Pool]] = [(GAP, "none")]
-    engine = make_engine(RESNET, parameters, cuts, preprocess, batch_size=4, engine="onnx")
+    engine = make_engine(
+        RESNET, parameters, cuts, preprocess, batch_size=4, engine=name, device="cpu"
+    )
     batches = [images(4) for _ in range(3)]
     apart = [engine.collect(engine.submit(batch))[0] for batch in batches]
     tickets = [engine.submit(batch) for batch in batches]
@@ -87,13 +100,16 @@ def test_batches_in_flight_stay_apart_and_a_row_depends_on_its_image_alone() -> 
     np.testing.assert_allclose(turned[::-1], apart[0], rtol=1e-5, atol=1e-6)
 
 
-def test_a_batch_that_threads_share_comes_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_a_batch_that_threads_share_comes_back_in_order(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     preprocess, parameters = TORCHVISION.with_size(32), draw_parameters(RESNET, GAP)
     batch, rows = images(17), []
     for threads in ("1", "2"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         engine = make_engine(
-            RESNET, parameters, [(GAP, "none")], preprocess, batch_size=17, engine="onnx",
+            RESNET, parameters, [(GAP, "none")], preprocess, batch_size=17, engine=name,
             device="cpu",
         )  # fmt: skip
         rows.append(engine.collect(engine.submit(batch))[0])
@@ -102,10 +118,13 @@ def test_a_batch_that_threads_share_comes_back_in_order(monkeypatch: pytest.Monk
     np.testing.assert_allclose(short, rows[0][:1], rtol=1e-5, atol=1e-6)
 
 
-def test_the_arrays_that_it_was_made_from_may_go() -> None:
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_the_arrays_that_it_was_made_from_may_go(name: str) -> None:
     preprocess = TORCHVISION.with_size(32)
     parameters = draw_parameters(RESNET, GAP)
-    engine = make_engine(RESNET, parameters, [(GAP, "none")], preprocess, batch_size=1)
+    engine = make_engine(
+        RESNET, parameters, [(GAP, "none")], preprocess, batch_size=1, engine=name, device="cpu"
+    )
     batch = images(1)
     (before,) = engine.collect(engine.submit(batch))
     parameters.clear()
@@ -156,18 +175,19 @@ def test_an_engine_that_opens_ahead_runs_alike_and_tells_with_its_rows_what_is_w
 
 def test_an_engine_is_named_or_the_usual_one() -> None:
     assert default_engine() == "onnx"
-    with pytest.raises(UsageError, match="--engine torch: expected auto, onnx or mxnet"):
+    with pytest.raises(UsageError, match="--engine torch: expected auto, onnx, openvino or mxnet"):
         make_engine(
             RESNET, draw_parameters(RESNET, GAP), [(GAP, "none")], TORCHVISION.with_size(32),
             batch_size=1, engine="torch",
         )  # fmt: skip
 
 
-def test_a_forked_process_runs_what_its_parent_made_and_ran() -> None:
+@pytest.mark.parametrize("name", CPU_ENGINES)
+def test_a_forked_process_runs_what_its_parent_made_and_ran(name: str) -> None:
     preprocess = TORCHVISION.with_size(32)
     engine = make_engine(
         RESNET, draw_parameters(RESNET, GAP), [(GAP, "none")], preprocess, batch_size=2,
-        engine="onnx",
+        engine=name,
     )  # fmt: skip
     batch = images(2)
     (expected,) = engine.collect(engine.submit(batch))

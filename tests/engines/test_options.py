@@ -13,14 +13,17 @@ from probe.engines.onnx.devices import usable_kinds
 from probe.errors import EngineError, UsageError
 from tests.commands import invoke, probe_json
 from tests.finished import save_digits
-from tests.needs import needs_mxnet
+from tests.needs import needs_mxnet, needs_openvino
 
 pytestmark = pytest.mark.skipif(usable_kinds() != ["cpu"], reason="there may be a GPU")
 
 # an engine and a device that it lacks -> what it says of that
 ONNX = ("onnx", "cuda:1", "--device cuda:1: this build of ONNX Runtime runs on cpu")
 MXNET = ("mxnet", "gpu:1", "--device gpu:1: this MXNet is the CPU build")
-LACKING = [ONNX, pytest.param(MXNET, marks=needs_mxnet)]
+OPENVINO = ("openvino", "gpu:1", "--device gpu:1: OpenVINO runs on the CPU here")
+LACKING = [
+    ONNX, pytest.param(MXNET, marks=needs_mxnet), pytest.param(OPENVINO, marks=needs_openvino),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

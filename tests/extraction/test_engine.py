@@ -18,7 +18,7 @@ from probe.extraction.job import Job
 from tests.cache.toy import Failing, StoppedError
 from tests.commands import probe_json
 from tests.fakes import FakeEngine, Silent, make_dataset, make_job
-from tests.needs import EITHER_ENGINE, needs_mxnet
+from tests.needs import EVERY_ENGINE, needs_mxnet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
@@ -53,9 +53,9 @@ def test_rows_of_another_engine_are_forwarded_again_and_agree(tmp_path: Path) ->
     assert (np.linalg.norm(found - expected, axis=1) / norms).max() < 1e-4
 
 
-@pytest.mark.parametrize("made", EITHER_ENGINE)
-@pytest.mark.parametrize("checks", EITHER_ENGINE)
-def test_rows_are_checked_by_either_engine_and_more_strictly_by_their_own(
+@pytest.mark.parametrize("made", EVERY_ENGINE)
+@pytest.mark.parametrize("checks", EVERY_ENGINE)
+def test_rows_are_checked_by_every_engine_and_more_strictly_by_their_own(
     made: str, checks: str, tmp_path: Path
 ) -> None:
     probe.extract(
@@ -77,7 +77,7 @@ def test_rows_are_checked_by_either_engine_and_more_strictly_by_their_own(
 
 
 def test_an_engine_that_is_none_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--engine torch: expected auto, onnx or mxnet"):
+    with pytest.raises(UsageError, match="--engine torch: expected auto, onnx, openvino or mxnet"):
         extract(tmp_path, 4, engine="torch")
     assert not list(tmp_path.glob("features/*"))
 

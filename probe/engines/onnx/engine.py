@@ -14,7 +14,7 @@ from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph
 from probe.core.machine import computing_threads
 from probe.engines.base import Parameters, filled
 from probe.engines.onnx.devices import open_session, run_session
-from probe.engines.onnx.graph import onnx_model, onnx_nodes
+from probe.engines.onnx.graph import SMALL, onnx_model, onnx_nodes
 from probe.preprocess.spec import PreprocessSpec
 
 Ticket = tuple[int, list[Future[list[NDArray[np.float32]]]]]  # images added; the parts' outputs
@@ -24,7 +24,6 @@ LIGHT, HEAVY = 32, 64  # images of a part of a large batch
 FITS = (
     2**24
 )  # bytes of weights that a CPU's cache holds, so that few images can share their reading
-SMALL = 1024  # bytes; such arrays stay in the model, where shape inference sees them
 
 
 class OnnxEngine:

@@ -13,6 +13,7 @@ from probe.backbones.network import NetworkGraph, Node, OnnxTerms
 
 Arrays = Mapping[str, NDArray[Any]]
 OPSET, IR_VERSION = 13, 8  # read by runtimes from 2021 on
+SMALL = 1024  # bytes; such arrays stay in a model, where shape inference sees them
 
 
 def onnx_nodes(network: NetworkGraph, arrays: Arrays) -> tuple[list[Any], dict[str, NDArray[Any]]]:

@@ -1,0 +1,1 @@
+"""OpenVINO: the engine that runs ONNX models with it."""
