@@ -126,6 +126,15 @@ def test_a_path_instead_of_bytes_is_told(make_folder: Make) -> None:
         load(root.parent / "x.parquet").splits["train"].images.content()
 
 
+def test_a_column_whose_name_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    table = pa.table({"image": pa.array([b"x"] * 2), "label": ["a", "b"]})
+    write_arrow(table, tmp_path / "train.arrow")
+    data = (tmp_path / "train.arrow").read_bytes()
+    (tmp_path / "train.arrow").write_bytes(data.replace(b"label", b"l\x80bel"))
+    with pytest.raises(DataError, match="is a file of another kind"):
+        load(tmp_path / "train.arrow")
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_offsets_beyond_the_file_are_refused(tmp_path: Path, stream: bool) -> None:
     """Pyarrow trusts them: it read another part of the process's memory, or ended the process."""

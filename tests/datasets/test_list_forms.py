@@ -421,7 +421,9 @@ def test_parquet_without_pyarrow_names_the_extra(
 ) -> None:
     (tmp_path / "a folder" / "x.parquet").write_bytes(parquet(rows))
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(UsageError, match=r"install it with `pip install 'probe\[parquet\]'`"):
+    with pytest.raises(
+        UsageError, match=r"install it with `pip install 'frozen-probe\[parquet\]'`"
+    ):
         read(tmp_path, "x.parquet")
 
 

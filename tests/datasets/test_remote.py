@@ -706,7 +706,7 @@ def test_stores_that_cannot_be_read(
     with pytest.raises(MissingFilesError, match=r"^s3://bucket/x: needs s3fs: pip install s3fs$"):
         load_dataset("s3://bucket/x", cache_dir=tmp_path)
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
-    with pytest.raises(MissingFilesError, match=r"pip install 'probe\[remote\]' gcsfs$"):
+    with pytest.raises(MissingFilesError, match=r"pip install 'frozen-probe\[remote\]' gcsfs$"):
         load_dataset("gs://bucket/x", cache_dir=tmp_path)
 
 

@@ -223,11 +223,14 @@ def _schema(path: Path) -> Any:
         if _is_parquet(path):
             import pyarrow.parquet as pq
 
-            return pq.read_schema(path)
-        import pyarrow as pa
+            schema = pq.read_schema(path)
+        else:
+            import pyarrow as pa
 
-        with pa.memory_map(str(path)) as file:
-            return _reader(file).schema
+            with pa.memory_map(str(path)) as file:
+                schema = _reader(file).schema
+        _ = schema.names  # refuses those that are not UTF-8, which pyarrow decodes when asked
+        return schema
 
 
 def _reader(file: Any) -> Any:
