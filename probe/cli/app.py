@@ -177,6 +177,15 @@ def main() -> None:
             raise
         _drop_output()
         _die_of_the_pipe()
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "can't start new thread" not in str(error):
+            raise
+        reason = " ".join(str(error).split())  # empty where Python itself ran out
+        sys.stderr.write(
+            f"probe: there is not enough memory{reason and f' ({reason})'}; close other programs, "
+            "raise the limit, or ask for less at once\n"
+        )
+        sys.exit(2)
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename is not None:
             name = os.fsencode(error.filename).decode("utf-8", "backslashreplace")

@@ -122,6 +122,19 @@ def test_state_may_lie_in_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> Non
     assert r"caf\udce9" in done.stdout
 
 
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't start new thread")])
+def test_too_little_memory_is_one_line(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("probe.cache.store.Store.entries", fail)
+    done = probe("cache list", cwd=tmp_path, code=2)
+    assert done.stderr.startswith("probe: there is not enough memory")
+    assert done.stderr.count("\n") == 1
+
+
 @needs_mxnet
 def test_threads_for_each_level_of_nesting_are_understood() -> None:
     code = "from probe.engines.mxnet.mx import mx; import os; print(os.environ['OMP_NUM_THREADS'])"

@@ -509,7 +509,9 @@ def test_a_damaged_journal_costs_fetching_again_and_nothing_else(
     first = rows(load_dataset(f"{web.url}/photos/", cache_dir=tmp_path))
     (journal,) = (tmp_path / "remote" / ".journals").iterdir()
     whole = journal.read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"\xff\x00[1,2]\n[[\n{}\nnull\n" + whole[9:], b""):
+    endless = b"[" * 100_000 + b'\n["a","1","",1e999,0]\n'
+    odd = b"\xff\x00[1,2]\n[[\n{}\nnull\n" + endless + whole[9:]
+    for damaged in (whole[: len(whole) // 2], odd, b""):
         journal.write_bytes(damaged)
         assert rows(load_dataset(f"{web.url}/photos/", cache_dir=tmp_path)) == first
     web.forget()

@@ -113,7 +113,7 @@ class Journal:
             try:
                 name, version, asked, size, time = json.loads(line)
                 self._keep(str(name), _Written(str(version), str(asked), int(size), int(time)))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError, RecursionError):
                 continue
 
     def _keep(self, name: str, written: _Written) -> None:
