@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,6 +115,22 @@ def test_the_table_has_every_figure_once(first: tuple[Path, Any]) -> None:
         assert line["best_c"] == ("" if row["head"] == "prototype" else str(row["best"]))
     scores = {one["metric_name"] for one in lines if one["split"] == "train" and not one["head"]}
     assert {"logme", "h_score", "h_score_shrunk", "knn"} == scores  # these have no classifier
+
+
+def test_a_score_that_was_kept_and_is_no_longer_what_was_written_is_computed_anew(
+    first: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """A flipped bit makes another digit: still a number, and another score in the table."""
+    folder = Path(shutil.copytree(first[0], tmp_path / "cache"))
+
+    def scores(found: Any) -> list[float]:
+        return [one["value"] for one in found["comparisons"][0]["scores"]]
+
+    for path in (folder / "benches" / ".scores").iterdir():
+        data = path.read_text()
+        assert '"value": ' in data
+        path.write_text(data.replace('"value": ', '"value": 9'))
+    assert scores(probe(folder, "--backbones", NETWORKS)) == scores(first[1])
 
 
 def test_the_same_again_forwards_and_fits_nothing(first: tuple[Path, Any]) -> None:
