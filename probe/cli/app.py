@@ -177,27 +177,34 @@ def main() -> None:
             raise
         _drop_output()
         _die_of_the_pipe()
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "can't start new thread" not in str(error):
+    except (OSError, MemoryError, RuntimeError) as error:
+        said = _of_the_machine(error)
+        if not said:
             raise
-        reason = " ".join(str(error).split())  # empty where Python itself ran out
-        sys.stderr.write(
-            f"probe: there is not enough memory{reason and f' ({reason})'}; close other programs, "
-            "raise the limit, or ask for less at once\n"
-        )
-        sys.exit(2)
-    except OSError as error:
-        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename is not None:
-            name = os.fsencode(error.filename).decode("utf-8", "backslashreplace")
-            short = name if len(name) <= 100 else f"{name[:60]}...{name[-20:]}"
-            sys.stderr.write(f"probe: {short}: {error.strerror}; give another path\n")
-            sys.exit(2)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO) or error.filename is not None:
-            raise
-        _drop_output()
+        if isinstance(error, OSError) and error.filename is None:
+            _drop_output()
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"probe: the output cannot be written ({error.strerror})\n")
+            sys.stderr.write(f"probe: {said}\n")
         sys.exit(2)
+
+
+def _of_the_machine(error: Exception) -> str:
+    """Return in a line what a path, a disk or the memory refused; empty for a fault of ours."""
+    if not isinstance(error, OSError):
+        if not isinstance(error, MemoryError) and "can't start new thread" not in str(error):
+            return ""
+        reason = " ".join(str(error).split())  # empty where Python itself ran out
+        return (
+            f"there is not enough memory{reason and f' ({reason})'}; close other programs, raise "
+            "the limit, or ask for less at once"
+        )
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP) and error.filename is not None:
+        name = os.fsencode(error.filename).decode("utf-8", "backslashreplace")
+        short = name if len(name) <= 100 else f"{name[:60]}...{name[-20:]}"
+        return f"{short}: {error.strerror}; give another path"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and error.filename is None:
+        return f"the output cannot be written ({error.strerror})"
+    return ""
 
 
 def _behind(stop: SystemExit) -> BaseException:
