@@ -203,8 +203,5 @@ def _name(path: str) -> str:
 
 def _checksum(kind: str, path: str, stamp: Stamp, value: bytes) -> bytes:
     """Return the xxh3-128 of a value and its key."""
-    hasher = xxhash.xxh3_128()
-    for part in (kind, path, *map(str, stamp)):
-        hasher.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    hasher.update(value)
-    return hasher.digest()
+    place = "\0".join((kind, path, *map(str, stamp), ""))
+    return xxhash.xxh3_128_digest(place.encode("utf-8", "surrogatepass") + value)

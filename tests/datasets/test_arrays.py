@@ -141,3 +141,19 @@ def test_damage_raises_no_other_error(tmp_path: Path, how: str) -> None:
             made.create_dataset("x", data=pictures(4), chunks=True, compression="gzip")
             made["y"] = [0, 1, 0, 1]
     read_damaged(file, seed=0)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_pixels_overwritten_during_the_pass_are_noticed(tmp_path: Path, grey: bool) -> None:
+    """The features of the new pixels would be kept under the hashes of the old ones."""
+    file = tmp_path / "x.npz"
+    np.savez(file, x=pictures(4, grey=grey), y=[0, 1, 0, 1])
+    images = load(file).splits["train"].images
+    images.content()
+    images.image(3)
+    np.savez(tmp_path / "new.npz", x=pictures(4, grey=grey, seed=1), y=[0, 1, 0, 1])
+    with file.open("r+b") as there:
+        there.write((tmp_path / "new.npz").read_bytes())
+    for row in range(4):
+        with pytest.raises(DataError, match=f"image {row} was changed since this command"):
+            images.image(row)
