@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
 from probe.bench.record import TABLE_NAME, Bench, Comparison, Cost, Row
-from probe.core.files import write_text
+from probe.core.sheets import write_sheet
 
 COLUMNS = (
     "bench", "dataset", "name", "kind", "backbone", "weights", "size", "layer", "pool", "pca",
@@ -26,12 +24,8 @@ def write_table(folder: Path, bench: Bench) -> Path:
     What was not measured is empty. Costs have no split; scores without training have the split
     ``train`` and no head.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines(bench))
     path = folder / TABLE_NAME
-    write_text(path, text.getvalue())
+    write_sheet(path, COLUMNS, lines(bench))
     return path
 
 

@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from probe.cli.commands import VERBOSE, LazyGroup, be_verbose
+from probe.core.text import visible
 from probe.core.urls import configured, hide
 from probe.core.version import __version__
 from probe.errors import ProbeError, UsageError
@@ -98,6 +99,15 @@ class _Once(logging.Filter):
         return news
 
 
+class _Visible(logging.Formatter):
+    """Writes a message as one line, in which a terminal finds nothing to act on."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
+        """Return the line; a traceback comes after it."""
+        record.message = visible(record.message)
+        return super().formatMessage(record)
+
+
 @app.callback()
 def _options(
     ctx: typer.Context,
@@ -123,9 +133,8 @@ def _options(
     name = " %(name)s" if verbose else ""
     screen = logging.StreamHandler(sys.stderr)
     screen.addFilter(_Once())
-    logging.basicConfig(
-        level=logging.WARNING, format=f"%(levelname)s{name}: %(message)s", handlers=[screen]
-    )
+    screen.setFormatter(_Visible(f"%(levelname)s{name}: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[screen])
     if verbose:
         be_verbose()
     else:
@@ -167,7 +176,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()  # here, where a full disk can still be told
     except ProbeError as error:
-        sys.stderr.write(f"probe: {hide(' '.join(str(error).split()))}\n")
+        sys.stderr.write(f"probe: {visible(hide(' '.join(str(error).split())))}\n")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("probe: interrupted\n")
@@ -184,7 +193,7 @@ def main() -> None:
         if isinstance(error, OSError) and error.filename is None:
             _drop_output()
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"probe: {said}\n")
+            sys.stderr.write(f"probe: {visible(said)}\n")
         sys.exit(2)
 
 

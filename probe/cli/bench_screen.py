@@ -58,7 +58,8 @@ def show(bench: Bench, folder: Path) -> None:
         if count := (rows[0].groups or {}).get(split):
             images += f" ({SPLITS[split]}: {counted(count, 'group')})"
         kinds = task_by_metric(bench.protocol.metric).columns
-        out.print(f"{comparison.dataset}: {images} images, {comparison.n_classes} {kinds}\n")
+        out.print(f"{comparison.dataset}: {images} images, {comparison.n_classes} {kinds}")
+        out.print()
         _leaderboard(bench, rows)
         out.print()
         _costs(rows)
@@ -70,12 +71,14 @@ def show(bench: Bench, folder: Path) -> None:
             out.print(unbounded_words(unbounded), style="dim", soft_wrap=True)
         out.print()
     for text in dict.fromkeys(f"{row.dataset}: {row.name}: {row.reason}" for row in bench.failed):
-        out.print(f"failed    {text}\n", soft_wrap=True)
+        out.print(f"failed    {text}", soft_wrap=True)
+        out.print()
     if bench.matrix:
         _matrix(bench)
     for comparison in bench.comparisons:
         several = f"{comparison.dataset}: " if len(bench.comparisons) > 1 else ""
-        out.print(f"{several}{comparison.verdict}\n", style="bold")
+        out.print(f"{several}{comparison.verdict}", style="bold")
+        out.print()
         _winners_subgroups(bench, comparison, folder)
     facts = {"kept": f"{console.place(folder)}: bench.json, results.csv"}
     if len(bench.comparisons) == 1 and (winner := bench.comparisons[0].winner):
@@ -101,9 +104,10 @@ def _winners_subgroups(bench: Bench, comparison: Comparison, folder: Path) -> No
         result, out = read_run(run), console.stdout()
     except ProbeError:
         return  # the run went away since
-    show_subgroups(out, result, first="")
+    show_subgroups(out, result, gap=False)
     if any(bench.row(one).subgroups for one in comparison.rows if one != comparison.winner):
-        out.print("that is the winner; bench.json and the report have every row's\n", style="dim")
+        out.print("that is the winner; bench.json and the report have every row's", style="dim")
+        out.print()
 
 
 def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
@@ -221,7 +225,8 @@ def _matrix(bench: Bench) -> None:
             f"Friedman p {matrix.friedman_p:.3g}; mean ranks that differ by less than "
             f"{matrix.critical_difference:.2f} are not distinguishable"
         )
-    out.print(f"{matrix.note}\n", style="dim", soft_wrap=True)
+    out.print(matrix.note, style="dim", soft_wrap=True)
+    out.print()
 
 
 def _percent(value: float | None) -> str:

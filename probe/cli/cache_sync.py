@@ -84,7 +84,8 @@ def _show(one: Explanation) -> None:
     }
     console.facts(out, facts)
     for near in one.near:
-        out.print(f"\n{near.name}")
+        out.print()
+        out.print(near.name)
         for line in (*near.recipe, *near.rows):
             out.print(f"  {line}", soft_wrap=True)
     if not one.near:

@@ -33,7 +33,8 @@ def demo(
     folder, out = cache_folder(cache_dir), console.stdout()
 
     def step(command: str) -> None:
-        out.print(f"\n$ {command}", style="bold")
+        out.print()
+        out.print(f"$ {command}", style="bold")
 
     store = Store(folder)
     command = f"probe extract --backbone efficientnet_lite0 --dataset digits --size {size}"

@@ -25,12 +25,11 @@ from probe.cli.predict import (
     Combine,
     Tta,
     Weighting,
-    one_line,
     vote_note,
 )
 from probe.cli.reading import takes_reading
 from probe.core.reading import AS_IT_IS, ReadOptions
-from probe.core.text import counted
+from probe.core.text import counted, visible
 from probe.core.urls import typed_command
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def evaluate(
         skip_bad=skip_bad, reading=reading, workers=workers or default_workers(),
     )  # fmt: skip
     for one in found.skipped:
-        sys.stderr.write(f"skipped   {one_line(one.id)}: {one.reason}\n")
+        sys.stderr.write(f"skipped   {visible(one.id)}: {visible(one.reason)}\n")
     paths = [bundle, *(also or ())]
     loaded = [
         Bundle.load(path, batch_size=batch_size, engine=engine, device=device) for path in paths

@@ -58,7 +58,6 @@ def explain(
 ) -> None:
     """Show the nearest training images, and what in the image speaks for the class."""
     from probe.api.bundles import explain as explained
-    from probe.cli.predict import one_line
     from probe.screen import console
 
     target = out if out is not None else _free(f"{image.stem}-explained")
@@ -84,7 +83,7 @@ def explain(
         "map": f"{found.kind} of {found.label}" if found.kind else "none",
         "picture": console.place(target),
     }
-    console.facts(console.stdout(), {word: one_line(text) for word, text in facts.items()})
+    console.facts(console.stdout(), facts)
 
 
 def _free(stem: str) -> Path:

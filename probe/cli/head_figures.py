@@ -69,17 +69,17 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...], *, cache_dir: Pat
     _show_files(out, result, folder, cache_dir)
 
 
-def show_subgroups(out: Console, result: RunResult, *, first: str = "\n") -> None:
+def show_subgroups(out: Console, result: RunResult, *, gap: bool = True) -> None:
     """Print figures by value of the table's columns, the worst first, and columns to be wary of."""
     if result.subgroups is None:
         return
-    show_values(out, result.subgroups, result.metric, first=first)
+    show_values(out, result.subgroups, result.metric, gap=gap)
 
 
 def show_values(
-    out: Console, subgroups: Mapping[str, Any], metric: str, *, first: str = "\n"
+    out: Console, subgroups: Mapping[str, Any], metric: str, *, gap: bool = True
 ) -> None:
-    """Print what `RunResult.subgroups` holds, after `first`."""
+    """Print what `RunResult.subgroups` holds; with a `gap` after a blank line."""
     from probe.screen import console
 
     columns = subgroups["columns"]
@@ -95,7 +95,8 @@ def show_values(
     word = f"{METRIC_WORDS[metric]} on {subgroups['split']}"
     if len(lines) > WORST:
         word += f", the {WORST} worst of {len(lines)}"
-    out.print(first, end="")
+    if gap:
+        out.print()
     console.table(out, ["column", "value", "images", word, "95 %"], rows, right=(2, 3, 4))
     signs = sorted(
         ((name, one["shortcut"]) for name, one in columns.items() if "shortcut" in one),
@@ -103,8 +104,9 @@ def show_values(
     )
     for name, sign in signs:
         if sign["suspected"]:
-            out.print(f"\n{shortcut_words(name, sign)}", soft_wrap=True)
-    if not first:
+            out.print()
+            out.print(shortcut_words(name, sign), soft_wrap=True)
+    if not gap:
         out.print()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
@@ -11,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
-from unicodedata import category
 
 import typer
 
@@ -19,7 +17,8 @@ from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
 from probe.cli.pass_options import Device, EngineName, Mean, SchedulerName, Workers
 from probe.core.columns import Column, free_names
-from probe.core.text import counted
+from probe.core.sheets import Sheet
+from probe.core.text import counted, visible, visible_json
 from probe.errors import UsageError
 from probe.evaluation.task import Task
 
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from probe.predict import Prediction, Predictor
 
 MANY_IMAGES = 16
-UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode's controls, formats, halves and separators
 
 Also = Annotated[
     list[Path] | None,
@@ -294,7 +292,7 @@ class _Watch:
                     yield one
                 else:
                     self.bad.append(one)
-                    sys.stderr.write(f"{one_line(one.id)}: {one_line(one.reason)}\n")
+                    sys.stderr.write(f"{visible(one.id)}: {visible(one.reason)}\n")
         finally:
             bar.stop()
 
@@ -304,10 +302,10 @@ def _table(found: Iterable[Prediction], out: TextIO | None = None) -> None:
     for one in found:
         nothing = "  no label" if one.given == () else ""
         flags = f"  [{', '.join(one.flags)}]" if one.flags else ""
-        out.write(f"{one_line(one.image)}{nothing}{flags}\n")
+        out.write(f"{visible(one.image)}{nothing}{flags}\n")
         for label, value in zip(one.labels, one.probabilities, strict=True):
             below = "" if one.given is None or label in one.given else "  (below its threshold)"
-            out.write(f"  {100 * value:6.2f} %  {one_line(label)}{below}\n")
+            out.write(f"  {100 * value:6.2f} %  {visible(label)}{below}\n")
 
 
 def _with_columns(
@@ -323,23 +321,24 @@ def _with_columns(
 
 
 def _csv(found: Iterable[Prediction], *, task: Task, columns: Sequence[str] = ()) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    sheet = Sheet(sys.stdout)
     given = [] if task.exclusive else ["given"]  # whether a label's threshold is reached
     own = ["image", "rank", "label", "probability", "flags", *given]
-    writer.writerow([*own, *free_names(columns, own).values()])
+    sheet.row([*own, *free_names(columns, own).values()])
     for one in found:
         for rank, (label, value) in enumerate(
             zip(one.labels, one.probabilities, strict=True), start=1
         ):
             told = [] if one.given is None else [int(label in one.given)]
             flags = " ".join(one.flags)
-            cells = [one.columns[name] for name in columns]
-            writer.writerow([one.image, rank, label, f"{value:.6g}", flags, *told, *cells])
+            texts = [one.image, label, *(one.columns[name] for name in columns)]
+            image, name, *cells = map(visible, texts) if sys.stdout.isatty() else texts
+            sheet.row([image, rank, name, f"{value:.6g}", flags, *told, *cells])
 
 
 def _json_lines(found: Iterable[Prediction]) -> None:
     for one in found:
-        sys.stdout.write(json.dumps(to_json(one), ensure_ascii=False) + "\n")
+        sys.stdout.write(visible_json(json.dumps(to_json(one), ensure_ascii=False)) + "\n")
 
 
 def _json_object(watch: _Watch, found: Iterable[Prediction | BadImage]) -> None:
@@ -348,17 +347,6 @@ def _json_object(watch: _Watch, found: Iterable[Prediction | BadImage]) -> None:
     answers = [to_json(one) for one in watch.over(found)]
     bad = [{"image": one.id, "reason": one.reason} for one in watch.bad]
     console.print_json({"images": answers, "unreadable": bad})
-
-
-def one_line(text: str) -> str:
-    """Return text that a terminal shows as it is: control characters become their escapes.
-
-    File and class names come from anywhere, and one with a line break or an escape sequence would
-    break a table, or change what the terminal shows after it.
-    """
-    return "".join(
-        one.encode("unicode_escape").decode() if category(one) in UNSEEN else one for one in text
-    )
 
 
 def to_json(one: Prediction) -> dict[str, object]:

@@ -246,17 +246,10 @@ def _of_newest(cache_dir: Path, dataset: str | None) -> Material:
 
 def _write_table(path: Path, material: Material) -> None:
     """Write every figure, one a line, in the columns of a bench's `results.csv`."""
-    import csv
-    import io
-
     from probe.bench.table import COLUMNS, lines
-    from probe.core.files import write_text
+    from probe.core.sheets import write_sheet
 
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines(material.bench or _as_bench(material)))
-    write_text(path, text.getvalue())
+    write_sheet(path, COLUMNS, lines(material.bench or _as_bench(material)))
 
 
 def _as_bench(material: Material) -> Bench:

@@ -16,12 +16,13 @@ def visible(text: str) -> str:
 
     A class called ``ESC [2J`` would clear the screen, and one with a line break could forge lines.
     """
-    return _ACTING.sub(_escaped, text)
+    return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    number = ord(found[0])
-    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+def visible_json(text: str) -> str:
+    """Return the same JSON with such signs as the escapes that JSON itself has for them."""
+    lines = text.split("\n")  # JSON has none within a text
+    return "\n".join(_ACTING.sub(lambda found: f"\\u{ord(found[0]):04x}", one) for one in lines)
 
 
 def capital(word: str) -> str:

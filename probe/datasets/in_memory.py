@@ -6,7 +6,6 @@ be found again; all else is read from memory, and found again by its content alo
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import math
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.files import make_folder, write_text
+from probe.core.sheets import Sheet
 from probe.core.text import counted
 from probe.core.urls import is_url, public, text_of
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
@@ -135,6 +135,8 @@ Labels: TypeAlias = "list[str | tuple[str, ...]]"
 def _labels(labels: Any, split: str) -> Labels:
     """Return the name of each image's class; of several labels a tuple of names."""
     names = list(map(str, labels.columns)) if hasattr(labels, "columns") else None
+    if odd := next((one for one in names or () if not _is_text(one)), None):
+        raise DataError(f"{split}: the column {odd!r} is not UTF-8; rename it")
     if isinstance(labels, str | bytes | Mapping) or not hasattr(labels, "__len__"):
         raise DataError(f"{split}: labels are a {_kind(labels)}; give one for each image")
     array = labels.to_numpy() if hasattr(labels, "to_numpy") else labels
@@ -171,12 +173,17 @@ def _is_missing(value: Any) -> bool:
     return math.isnan(value) if isinstance(value, float) else str(value).strip() == ""
 
 
+def _is_text(value: str) -> bool:
+    """Whether it can be written as UTF-8: it has no half of a surrogate pair."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in value)
+
+
 def _label(value: Any, split: str, row: int) -> str:
     if isinstance(value, np.generic):
         value = value.item()
     if _is_missing(value):
         raise DataError(f"{split}: image {row} has no label")
-    if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+    if isinstance(value, str) and not _is_text(value):
         raise DataError(f"{split}: the label of image {row}, {value!r}, is not UTF-8; rename it")
     if isinstance(value, bool | int | str):
         return str(int(value)) if isinstance(value, bool) else str(value)
@@ -311,7 +318,9 @@ def _written(rows: list[list[str]], cache_dir: Path, name: str) -> str:
         if (before := first.setdefault(cells[place], row)) != row:
             raise DataError(f"images {before} and {row} are the same file, {cells[place]}")
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    lines = Sheet(text, exact=True)
+    for cells in rows:
+        lines.row(cells)
     digest = hashlib.blake2b(text.getvalue().encode("utf-8", "surrogateescape"), digest_size=4)
     folder = cache_dir / LISTS / digest.hexdigest()
     file = folder / f"{name}.csv"

@@ -32,6 +32,7 @@ from probe.core.files import make_folder, unwritable, write_text
 from probe.core.machine import state_folder
 from probe.core.plain import from_plain
 from probe.core.regular import MOST_TEXT, open_regular
+from probe.core.sheets import Sheet
 from probe.core.short_repr import short_repr
 from probe.core.urls import absolute, is_url
 from probe.datasets.forms.shards import is_there
@@ -114,9 +115,10 @@ class StoredSplit:
         """
         text = io.StringIO()
         text.write(f"# {json.dumps(asdict(self.recipe), ensure_ascii=False)}\n")
-        lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(COLUMNS)
-        lines.writerows((one.hex(), side, self.ids[one]) for one, side in self.side.items())
+        lines = Sheet(text, exact=True)
+        lines.row(COLUMNS)
+        for one, side in self.side.items():
+            lines.row((one.hex(), side, self.ids[one]))
         try:
             make_folder(self.path.parent)
         except OSError as error:

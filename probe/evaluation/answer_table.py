@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.core.columns import Column, free_names, names_of
 from probe.core.files import replacing
+from probe.core.sheets import Sheet
 from probe.core.short_repr import short_repr
 from probe.evaluation.predictions import Predictions
 
@@ -37,7 +37,7 @@ class Answered:
 
 
 def write_answers(path: Path, splits: Mapping[str, Answered], classes: Sequence[str]) -> None:
-    """Write a CSV file of predictions, by rename.
+    """Write a CSV file of predictions, by rename, as `probe.core.sheets` writes text.
 
     Its columns are ``image``, ``split``, ``label``, ``answer``, ``probability`` (of the answer; not
     where an image may have several labels) and ``right`` (1 or 0), and then those of the table that
@@ -58,10 +58,11 @@ def write_answers(path: Path, splits: Mapping[str, Answered], classes: Sequence[
     own = ["image", "split", "label", "answer", *(["probability"] if exclusive else []), "right"]
     names = free_names(names_of(one.said.columns for one in splits.values()), own)
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*own, *names.values()])
+        sheet = Sheet(file)
+        sheet.row([*own, *names.values()])
         for split, one in splits.items():
-            writer.writerows(_rows(split, one, classes, list(names)))
+            for row in _rows(split, one, classes, list(names)):
+                sheet.row(row)
 
 
 def _rows(

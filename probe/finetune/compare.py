@@ -14,7 +14,6 @@ picture show all of them together.
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 import shutil
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 
 from probe.core.files import write_text
 from probe.core.records import read_record, write_record
+from probe.core.sheets import Sheet
 from probe.core.short_repr import short_repr
 from probe.core.text import capital
 from probe.errors import DataError, UsageError
@@ -145,14 +145,14 @@ def _course(plain: dict[str, Any]) -> Course:
 def save_comparison(folder: Path, courses: Sequence[Course], *, title: str) -> None:
     """Write the table and the picture of several trainings."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    sheet = Sheet(text)
     value = f"val_{courses[0].metric}"
     columns = ("run", "epoch", "train_loss", "train_top1", "val_loss", value, "seconds")
-    writer.writerow(columns)
+    sheet.row(columns)
     for course in courses:
-        writer.writerow((course.name, 0, "", "", course.loss, course.score, ""))
+        sheet.row((course.name, 0, "", "", course.loss, course.score, ""))
         for one in course.history:
-            writer.writerow((course.name, *(getattr(one, name) for name in columns[1:])))
+            sheet.row((course.name, *(getattr(one, name) for name in columns[1:])))
     write_text(folder / TABLE, text.getvalue())
     draw_courses({one.name: one for one in courses}, folder / PICTURE, title=title)
 

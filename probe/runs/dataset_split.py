@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 from collections import Counter
@@ -16,7 +15,9 @@ from numpy.typing import NDArray
 
 from probe.core.files import replacing
 from probe.core.plain import to_plain
+from probe.core.sheets import Sheet, is_formula
 from probe.core.short_repr import short_repr
+from probe.core.text import counted
 from probe.datasets.images.files import FileImages
 from probe.datasets.spec import SPLITS, Dataset
 from probe.datasets.stored_split import (
@@ -270,16 +271,25 @@ def write_list(dataset: Dataset, path: Path) -> None:
     """Write a dataset's images with labels and splits as a CSV, by rename.
 
     Image files are named by their absolute paths or their URLs, so that the list is a dataset
-    itself; images in archives and arrays by their ids.
+    itself; images in archives and arrays by their ids. For the same reason its cells are exact, and
+    a warning is logged where a spreadsheet would run one.
     """
     several = not dataset.task.exclusive
     files = all(isinstance(one.images, FileImages) for one in dataset.splits.values())
+    formulas = 0
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(["path" if files else "id", "labels" if several else "label", "split"])
+        lines = Sheet(file, exact=True)
+        lines.row(["path" if files else "id", "labels" if several else "label", "split"])
         for name, split in dataset.splits.items():
             for row, id_ in enumerate(split.ids):
                 one = split.images
                 where = one.address(row) if isinstance(one, FileImages) else id_
                 present = task_of(split.labels).present(split.labels[row : row + 1])
-                lines.writerow([where, BAR.join(dataset.classes[k] for k in present), name])
+                cells = [where, BAR.join(dataset.classes[k] for k in present), name]
+                formulas += any(map(is_formula, cells))
+                lines.row(cells)
+    if formulas:
+        log.warning(
+            "%s: %s like formulas, and are kept as they are: read them as text in a spreadsheet",
+            path, counted(formulas, "line has cells that look", "lines have cells that look"),
+        )  # fmt: skip

@@ -32,6 +32,7 @@ from rich.table import Table
 from rich.text import Text
 
 from probe.core.machine import state_folder
+from probe.core.text import visible, visible_json
 from probe.core.urls import public
 
 FOLDED_WIDTH = 20  # characters that a folded column has at least
@@ -93,6 +94,12 @@ def stderr() -> Console:
 
 
 class _Console(Console):
+    """Shows names of files and classes as they are, but for what a terminal would act on."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return what is printed of a string, of a cell or a line."""
+        return super().render_str(visible(text), **options)
+
     def on_broken_pipe(self) -> None:
         """Leave it to `probe.cli.app.main`, where rich would exit with 1."""
         raise  # noqa: PLE0704 - called while a BrokenPipeError is handled
@@ -116,14 +123,14 @@ def has_bars(console: Console) -> bool:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """Print the one object of ``--json``."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(visible_json(json.dumps(value, indent=2, ensure_ascii=False)) + "\n")
 
 
 def facts(console: Console, rows: Mapping[str, str]) -> None:
     """Print what was decided, one word and its value a line."""
     width = max(map(len, rows))
     for word, value in rows.items():
-        line = Text.assemble((f"{word:<{width}}  ", "bold cyan"), value)
+        line = Text.assemble((f"{word:<{width}}  ", "bold cyan"), visible(value))
         console.print(line, soft_wrap=True)
 
 
@@ -193,6 +200,7 @@ def table(
             no_wrap=not folds,
             min_width=FOLDED_WIDTH if folds else None,
         )
+    rows = [list(map(visible, row)) for row in rows]  # before their widths are asked for
     for row in rows:
         made.add_row(*row)
     # a terminal that is too narrow wraps lines; a cell cut off would be a wrong number
@@ -248,7 +256,7 @@ class DownloadBar:
             console=console,
             disable=not has_bars(console),
         )
-        self._task = self._bar.add_task(label, total=None)
+        self._task = self._bar.add_task(visible(label), total=None)
         self._bar.start()
 
     @property

@@ -126,7 +126,8 @@ class Live:
         self._last = time.perf_counter()
         self._said = self._last
         if title:
-            self._console.print(f"\n{title}", style="bold")
+            self._console.print()
+            self._console.print(title, style="bold")
         self._each = log.isEnabledFor(logging.DEBUG)
         self._last_epoch: Epoch | None = None
         self._best_epoch: Epoch | None = None

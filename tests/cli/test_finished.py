@@ -134,13 +134,6 @@ def test_odd_names_one_object_and_no_scikit_learn(digits_bundle: Path, tmp_path:
     assert len({json.dumps(one["predictions"]) for one in found["images"]}) == 1
 
 
-def test_names_in_a_table_do_nothing_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    from probe.cli.predict import one_line
-
-    assert one_line("a\x1b[31m\nb\u2028") == "a\\x1b[31m\\nb\\u2028"
-    assert one_line("Zürich 日本\u3000猫") == "Zürich 日本\u3000猫"
-
-
 def test_mistakes_are_one_line(digits_bundle: Path, folder: Path) -> None:
     image = folder / "pictures" / "00.png"
     for arguments, message in (
