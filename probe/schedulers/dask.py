@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 from probe.errors import EngineError
 
 PATIENCE = 30.0  # seconds for a scheduler to answer and for a first worker to be there
+SLOWEST = 1e6  # bytes a second at which shared bytes should arrive at least
 RETURN = 300.0  # seconds in which a scheduler that went away may come back
 
 
@@ -38,16 +41,17 @@ class DaskScheduler:
             raise EngineError(
                 f"--scheduler {name}: Dask is not installed; `pip install 'frozen-probe[dask]'`"
             ) from error
-        for talkative in ("distributed", "tornado"):  # what matters is told here
+        for talkative in ("distributed", "distributed.client", "tornado"):  # what matters is told
             logging.getLogger(talkative).setLevel(logging.CRITICAL)
         self._dask, self.name, self._place = distributed, name, place
         self._client: Any = None
-        self._shared: Any = None
+        self._broken = False
         self._of: dict[Future[Any], Any] = {}
         self._connect(PATIENCE)
 
     def _connect(self, patience: float) -> None:
         address = None if self._place is None else f"tcp://{self._place}"
+        self._broken = False
         try:
             self._client = self._dask.Client(address, timeout=patience, set_as_default=False)
             self._client.wait_for_workers(1, timeout=patience)
@@ -67,9 +71,18 @@ class DaskScheduler:
         return 1
 
     def share(self, payload: bytes) -> Any:
-        """Send the bytes to all workers; one that comes later has them from another."""
-        self._shared = self._client.scatter(payload, broadcast=True, hash=False)
-        return self._shared
+        """Send the bytes to a worker that answers; the others have them from there."""
+        for worker in self._in_any_order():
+            with contextlib.suppress(Exception):  # it hangs, or is gone
+                self._sent(b"", worker)
+                return self._sent(payload, worker)
+        self._broken = True
+        return None
+
+    def _sent(self, payload: bytes, worker: str) -> Any:
+        scatter = partial(self._client.scatter, payload, [worker], hash=False, asynchronous=True)
+        patience = PATIENCE + len(payload) / SLOWEST
+        return self._client.sync(scatter, callback_timeout=patience)
 
     def submit(
         self, work: Callable[..., Any], payload: Any, *arguments: Any, avoid: Any = None
@@ -82,22 +95,37 @@ class DaskScheduler:
             sent = self._client.submit(
                 _with_threads, work, payload, *arguments, pure=False, **elsewhere
             )
-        except Exception as error:  # the scheduler is away: seen by is_alive
+        except Exception as error:  # the scheduler is away
+            self._broken = True
             made.set_exception(error)
             return made
         self._of[made] = sent
 
-        def done(_: Any) -> None:
-            self._of.pop(made, None)
+        def ended(_: Any) -> None:
             try:
+                if sent.cancelled():
+                    raise CancelledError("its scheduler, or what was shared, is gone")
                 value = sent.result(timeout=PATIENCE)
             except (Exception, CancelledError) as error:
+                self._broken |= sent.cancelled() and not made.cancelled()
                 _finish(made, error=error)
             else:
                 _finish(made, value=value)
 
-        sent.add_done_callback(done)
+        def forget(_: Any) -> None:
+            self._of.pop(made, None)
+            sent.release()
+
+        sent.add_done_callback(ended)
+        made.add_done_callback(forget)
         return made
+
+    def _in_any_order(self) -> list[str]:
+        """Return the addresses of the workers."""
+        with contextlib.suppress(Exception):  # the scheduler is away
+            there = list(self._client.nthreads())
+            return random.sample(there, len(there))
+        return []
 
     def _others(self, slow: Any) -> list[str]:
         """Return the workers that do not have a block, so that one of them may take it."""
@@ -112,9 +140,7 @@ class DaskScheduler:
 
     def is_alive(self) -> bool:
         """Whether the scheduler answers and what was shared is still held by a worker."""
-        if self._client is None or self._client.status != "running":
-            return False
-        return self._shared is None or self._shared.status not in ("lost", "cancelled", "error")
+        return not self._broken and self._client.status == "running"
 
     def restart(self) -> None:
         """Connect again, to a scheduler that may need minutes to come back."""
@@ -139,7 +165,7 @@ class DaskScheduler:
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
-        client, self._client, self._shared = self._client, None, None
+        client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(Exception):
                 client.close(timeout=5)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import AbstractContextManager
@@ -67,7 +71,10 @@ class LokyScheduler:
 
         self._stop()
         self._broken = False
-        self._pool = ProcessPoolExecutor(self.workers, env={"OMP_NUM_THREADS": str(self._threads)})
+        self._pool = ProcessPoolExecutor(
+            self.workers, env={"OMP_NUM_THREADS": str(self._threads)},
+            initializer=_end_with, initargs=(os.getpid(), self._folder.name),
+        )  # fmt: skip
 
     def fits(self) -> AbstractContextManager[Any]:
         """Run joblib's loops in as many processes, of as many threads each."""
@@ -88,3 +95,15 @@ class LokyScheduler:
         if self._pool is not None:
             self._pool.shutdown(wait=False, kill_workers=True)
             self._pool = None
+
+
+def _end_with(parent: int, folder: str) -> None:
+    """End this process when its parent was killed, and remove what that could not."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
@@ -48,15 +49,18 @@ class RayScheduler:
     def _connect(self) -> None:
         address = None if self._place is None else f"ray://{self._place}"
         try:
-            self._ray.init(
-                address, log_to_driver=False, include_dashboard=False if address is None else None,
-                logging_level=logging.ERROR,
-            )  # fmt: skip
+            with warnings.catch_warnings():  # of what the error says, too
+                warnings.simplefilter("ignore")
+                self._ray.init(
+                    address, log_to_driver=False, logging_level=logging.ERROR,
+                    include_dashboard=False if address is None else None,
+                )  # fmt: skip
         except (OSError, ValueError, RuntimeError, TimeoutError) as error:
             there = "" if self._place is None else f" at {self._place}"
+            said = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise EngineError(
-                f"--scheduler {self.name}: no Ray cluster answers{there} "
-                f"({' '.join(str(error).split())[:160]}); start `ray start --head`"
+                f"--scheduler {self.name}: no Ray cluster answers{there} ({said[:160]}); start "
+                "`ray start --head`; where it asks for a token, give it in RAY_AUTH_TOKEN"
             ) from error
 
     @property

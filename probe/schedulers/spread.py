@@ -1,8 +1,8 @@
 """Hand out blocks of work and take the results, whatever happens to the workers.
 
 A block whose worker dies is handed out again; so is one that takes much longer than all others, to
-another worker, and whoever is first counts. A block that raises is tried by others, too, before its
-error is believed: a file may be out of reach of one machine for a moment. Results come in the order
+another worker, and whoever is first counts. A block that raises is tried twice more, after a pause,
+before its error is believed: files may be out of reach for a moment. Results come in the order
 in which they are ready.
 """
 
@@ -25,7 +25,8 @@ from probe.schedulers.worker import Result, Task, all_versions, do_block
 log = logging.getLogger(__name__)
 
 AHEAD = 2  # blocks a worker: one that it computes, and one that waits
-TRIES = 3  # workers that must raise at a block before its error is believed
+PAUSES = (1.0, 10.0)  # seconds until a block that raised is tried again; then it is believed
+TRIES = 3  # workers that may take too long for a block before all is started again
 LOSSES = 10  # times that workers were lost, with no result between, before all is given up
 SLOW = 10.0  # times the slowest block so far, after which another worker gets a block, too
 LEAST_PATIENCE = 60.0  # seconds; no block is handed out again earlier
@@ -99,7 +100,7 @@ def spread(
     Raises
     ------
     ProbeError
-        A block raised it on three workers.
+        A block raised it three times.
     EngineError
         Workers cannot import what they need, have other versions of it, or die one after another.
     """
@@ -129,6 +130,7 @@ class _Loop:
         self._patience, self._slowest, self._lost = patience, 0.0, 0
         self._here = all_versions(task)
         self._of: dict[Future[Result], _Block] = {}
+        self._again: list[tuple[float, _Block]] = []  # to be handed out then
         self.open: dict[int, _Block] = {}
         self.rates: dict[str, Rate] = {}
 
@@ -145,8 +147,10 @@ class _Loop:
 
     def results(self) -> Iterator[tuple[_Block, Result]]:
         """Wait a moment; yield blocks that are done, and hand out again those that are lost."""
+        if not self._of:
+            time.sleep(LOOKED_EVERY)
         ready, _ = wait(self._of, timeout=LOOKED_EVERY, return_when=FIRST_COMPLETED)
-        again: list[_Block] = []
+        now = time.monotonic()
         lost: list[BaseException] = []
         for future in ready:
             block = self._of.pop(future)
@@ -162,24 +166,28 @@ class _Loop:
                 ) from error
             except (Exception, CancelledError) as error:
                 lost.append(error)
-                again += [] if block.futures else [block]
+                self._again += [] if block.futures else [(now, block)]
                 continue
             self._check_versions(result)
             if result.error is not None:
                 block.errors.append(result.error)
                 log.info("%s: %s", result.worker, result.error)
-                if len(block.errors) >= TRIES:
+                if len(block.errors) > len(PAUSES):
                     raise result.error
-                again.append(block)
+                self._again.append((now + PAUSES[len(block.errors) - 1], block))
                 continue
             self._done(block, result)
             yield block, result
-        if lost:
-            self._note(lost[0])
-        if not self._scheduler.is_alive():
+        alive = self._scheduler.is_alive()
+        if lost or not alive:
+            self._note(lost[0] if lost else ConnectionError("no connection"))
+        if not alive:
             self._start_again()
-        else:
-            for block in again:
+            return
+        due = [one for one in self._again if one[0] <= now]
+        self._again = [one for one in self._again if one[0] > now]
+        for _, block in due:
+            if block.number in self.open:
                 self._hand(block)
         self._hurry()
 
@@ -220,6 +228,7 @@ class _Loop:
         for future in self._of:
             future.cancel()
         self._of.clear()
+        self._again.clear()
         self._scheduler.restart()
         self._handle = self._scheduler.share(self._bytes)
         for block in self.open.values():
@@ -233,7 +242,10 @@ class _Loop:
             slow = max(SLOW * self._slowest, LEAST_PATIENCE)
             patience = slow if self.rates else FIRST_PATIENCE
         now = time.monotonic()
-        late = [block for block in self.open.values() if now - block.since > patience]
+        late = [
+            block for block in self.open.values()
+            if block.futures and now - block.since > patience
+        ]  # fmt: skip
         if any(len(block.futures) >= TRIES for block in late):
             self._note(TimeoutError(f"no answer in {patience:.0f} s from {TRIES} workers"))
             self._start_again()

@@ -1,0 +1,118 @@
+"""Passes on workers: the entry is the one of a single process, bit by bit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.cache.features import FeatureSet
+from probe.errors import ImageError, UsageError
+from tests.cache.toy import everything
+from tests.commands import invoke, probe_json
+
+COUNT = 80
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root, rng = tmp_path_factory.mktemp("of workers") / "pictures", np.random.default_rng(0)
+    for number in range(COUNT):
+        place = root / "ab"[number % 2] / f"{number:03d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(place)
+    return root
+
+
+def asked(pictures: Path, cache: Path, *more: str) -> list[object]:
+    return [
+        "extract", "--backbone", "squeezenet1_1", "--weights", "random:0", "--size", "64",
+        "--batch-size", "8", "--dataset", pictures, "--cache-dir", cache, *more,
+    ]  # fmt: skip
+
+
+def contents(cache: Path) -> list[Any]:
+    found = []
+    for path in sorted((cache / "features").glob("*.h5")):
+        whole = everything(FeatureSet.open(path))
+        whole[2].pop("command")  # the provenance
+        found += whole
+    assert not list(cache.glob("features/.*.partial"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """All that the entry says that one process made."""
+    cache = tmp_path_factory.mktemp("alone")
+    invoke(*asked(pictures, cache))
+    return contents(cache)
+
+
+def test_processes_make_the_same_entry(pictures: Path, tmp_path: Path, alone: list[Any]) -> None:
+    said = probe_json(*asked(pictures, tmp_path, "--scheduler", "loky:2"))
+    assert said["forwarded"] == COUNT
+    assert contents(tmp_path) == alone
+
+
+def test_a_pass_on_workers_that_is_killed_goes_on(
+    pictures: Path, tmp_path: Path, alone: list[Any]
+) -> None:
+    command = [str(one) for one in asked(pictures, tmp_path, "--scheduler", "loky:1")]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "probe", *command],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not list(tmp_path.glob("features/.*.partial")) and time.monotonic() < until:
+        time.sleep(0.01)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    invoke(*asked(pictures, tmp_path, "--scheduler", "loky:1"))
+    assert contents(tmp_path) == alone
+
+
+def test_an_image_that_cannot_be_read_is_named(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["probe.schedulers.spread"], "PAUSES", (0.0, 0.0))
+    shutil.copytree(pictures, tmp_path / "pictures")
+    cut = tmp_path / "pictures" / "a" / "004.png"
+    cut.write_bytes(cut.read_bytes()[:-300])
+    with pytest.raises(ImageError, match=r"a/004.png: "):
+        invoke(*asked(tmp_path / "pictures", tmp_path / "cache", "--scheduler", "loky:1"))
+
+
+@pytest.fixture
+def dask() -> Iterator[str]:
+    """A cluster whose workers are threads of this process, behind a real socket."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    ) as cluster:
+        yield cluster.scheduler_address.replace("tcp://", "dask://")
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed.*")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dask_cluster_makes_the_same_entry(
+    pictures: Path, tmp_path: Path, alone: list[Any], dask: str
+) -> None:
+    assert probe_json(*asked(pictures, tmp_path, "--scheduler", dask))["forwarded"] == COUNT
+    assert contents(tmp_path) == alone
+
+
+def test_a_scheduler_that_nobody_knows_is_refused(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--scheduler slurm: expected loky"):
+        invoke(*asked(pictures, tmp_path, "--scheduler", "slurm"))
+    assert not (tmp_path / "features").exists()
