@@ -8,6 +8,7 @@ the weights in another format is recognised.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -124,8 +125,15 @@ def record_answer(answer: KnownAnswer, cache_dir: Path) -> Path:
 
 def write_answers(answers: list[KnownAnswer], path: Path) -> None:
     """Replace a file of answers, with one answer a line so that a diff is readable."""
-    lines = ",\n".join(json.dumps(one.to_json()) for one in answers)
-    write_text(path, f'{{"schema": {SCHEMA}, "answers": [\n{lines}\n]}}\n')
+    plain = [one.to_json() for one in answers]
+    lines = ",\n".join(map(json.dumps, plain))
+    beginning = f'{{"schema": {SCHEMA}, "checksum": "{_checksum(plain)}", "answers": ['
+    write_text(path, f"{beginning}\n{lines}\n]}}\n")
+
+
+def _checksum(plain: list[Any]) -> str:
+    text = json.dumps(plain, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -146,6 +154,9 @@ def _own(cache_dir: Path) -> Path:
 
 def _read(path: Path) -> tuple[KnownAnswer, ...]:
     def answers(data: Any) -> tuple[KnownAnswer, ...]:
+        # older files have none; a wrong answer would refuse weights that are right
+        if data.get("checksum") not in (None, _checksum(data["answers"])):
+            raise ValueError("an answer was changed since it was written")
         return tuple(KnownAnswer.from_json(one, str(path)) for one in data["answers"])
 
     mend = "remove it and record them again"

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -183,6 +184,23 @@ def test_a_users_own_answer_is_recorded_and_used(tmp_path: Path) -> None:
     wrong = replace(weights, preprocess=swapped(weights.preprocess))
     with pytest.raises(WeightsError, match="channels is BGR, not RGB"):  # not remembered as right
         check_first_use(wrong, backbone, cache_dir=tmp_path, memo=memo)
+
+
+def test_an_answer_of_which_a_digit_flipped_is_damaged_and_refuses_no_weights(
+    tmp_path: Path,
+) -> None:
+    """It would be said of weights that are right that their features differ."""
+    answer = shipped_answers()[0]
+    path = record_answer(answer, tmp_path)
+    text, value = path.read_text(), repr(answer.projection[0][0])
+    assert recorded_answers(tmp_path) == (answer,)
+    path.write_text(text.replace(value, value[:-1] + str(9 - int(value[-1]))))
+    with pytest.raises(WeightsError, match=r"changed since it was written; remove it and record"):
+        recorded_answers(tmp_path)
+    older = re.sub(r'"checksum": "\w+", ', "", text)
+    assert older != text
+    path.write_text(older)
+    assert recorded_answers(tmp_path) == (answer,)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": 9}', '{"schema": 1, "answers": [{}]}'])
