@@ -87,7 +87,7 @@ def read_regular(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
         return data
 
 
-def append_regular(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> None:
+def append_regular(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> int:
     """Append a few bytes to a regular file in one write; the file is made if it is not there.
 
     Two processes that append at once get a place each.
@@ -97,17 +97,24 @@ def append_regular(path: str | os.PathLike[str], data: bytes, *, sync: bool = Fa
     sync : bool
         Whether to wait until they are on disk.
 
+    Returns
+    -------
+    int
+        Where in the file they end.
+
     Raises
     ------
     OSError
-        They cannot be written, or it is no regular file.
+        They cannot be written, all of them, or it is no regular file.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
         refuse(path, os.fstat(descriptor))
-        os.write(descriptor, data)
+        if os.write(descriptor, data) != len(data):  # so a disk that fills says it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if sync:
             os.fsync(descriptor)
+        return os.lseek(descriptor, 0, os.SEEK_CUR)
     finally:
         os.close(descriptor)

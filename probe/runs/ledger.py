@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.files import reason_of
 from probe.core.records import loads_json
 from probe.core.regular import append_regular, read_regular
 from probe.errors import UsageError
@@ -24,6 +25,8 @@ def record_test_evaluation(
     ledger: Path, content: NDArray[np.uint8], *, command: str, entry: str, count: int = 1
 ) -> int:
     """Write down that test rows are about to be scored; return how many evaluations that makes.
+
+    Of two runs at once each is told its own number, that of its line.
 
     Parameters
     ----------
@@ -46,12 +49,12 @@ def record_test_evaluation(
     try:
         ledger.mkdir(parents=True, exist_ok=True)
         lines = count * (json.dumps(line, ensure_ascii=False) + "\n")
-        append_regular(path, lines.encode(), sync=True)
+        end = append_regular(path, lines.encode(), sync=True)
+        return len(read_regular(path)[:end].splitlines())
     except OSError as error:
         raise UsageError(
-            f"{path}: cannot be written ({error.strerror}); the test split stays closed"
+            f"{path}: cannot be written ({reason_of(error)}); the test split stays closed"
         ) from error
-    return len(read_test_evaluations(ledger, content))
 
 
 def read_test_evaluations(ledger: Path, content: NDArray[np.uint8]) -> list[dict[str, Any]]:

@@ -24,13 +24,14 @@ def test_looks_are_counted_whatever_the_order_of_rows(tmp_path: Path) -> None:
 
 def test_looks_at_once_are_all_counted(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(
+        numbers = list(
             pool.map(
                 lambda n: record_test_evaluation(tmp_path, ROWS, command=str(n), entry="a"),
                 range(40),
             )
         )
     assert len(read_test_evaluations(tmp_path, ROWS)) == 40
+    assert sorted(numbers) == list(range(1, 41))  # no number is told twice
 
 
 def test_a_torn_line_still_counts(tmp_path: Path) -> None:
