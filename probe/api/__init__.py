@@ -547,6 +547,9 @@ def bench(
     device: str = "auto",
     scheduler: str | None = None,
     dtype: str = "float32",
+    race: bool = False,
+    risk: float | None = None,
+    budget: str | float | None = None,
     cache_dir: str | Path | None = None,
     quiet: bool = False,
 ) -> Bench:
@@ -583,6 +586,12 @@ def bench(
         Compare out-of-fold predictions of so many folds instead, drawn so many times.
     group, metric, sample_weight
         As in `fit`; rows are ranked and tested by the metric, too.
+    race : bool
+        Compare on samples first, and run on all images only what can still win: `record.races`.
+    risk : float, default=0.05
+        How likely the race may drop the best by chance, over all its samples.
+    budget : str or float, optional
+        Race, and be done in this time, ``"2h"`` or seconds; what does not fit is left out.
     per_class, limit, coarse, skip_bad, reading, seed
         As in `extract`.
     batch_size, workers, engine, device, scheduler, dtype, cache_dir, quiet
@@ -613,7 +622,8 @@ def bench(
         sample_weight=sample_weight, per_class=per_class, limit=limit, coarse=coarse,
         skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
         workers=workers,
-        engine=engine, device=device, scheduler=scheduler, dtype=dtype,
+        engine=engine, device=device, scheduler=scheduler, dtype=dtype, race=race, risk=risk,
+        budget=budget,
     )  # fmt: skip
     with console.quiet(quiet):
         request, plan = plan_shown(options, folder, current.get().text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
@@ -11,11 +12,12 @@ from probe.backbones.spec import BackboneSpec
 from probe.bench import given
 from probe.bench.candidates import Candidate, Defaults, assignments, candidates
 from probe.bench.fitting import check_protocol
+from probe.bench.race import RaceOptions
 from probe.bench.record import Protocol
 from probe.bench.work import BenchRequest
 from probe.cache.joining import join
 from probe.cache.store import Entry, Store
-from probe.core.options import Counts, Words, counts, texts, words
+from probe.core.options import Counts, Words, counts, read_seconds, texts, words
 from probe.core.reading import AS_IT_IS, ReadOptions
 from probe.datasets import DATASETS, Dataset
 from probe.datasets.head_check import require_labels
@@ -68,6 +70,9 @@ class BenchOptions:
     device: str = "auto"
     scheduler: str | None = None
     dtype: str = "float32"
+    race: bool = False
+    risk: float | None = None
+    budget: str | float | None = None
 
     def read(self, cache_dir: Path, command: str) -> tuple[BenchRequest, list[Passes]]:
         """Return the request, and for each dataset its passes.
@@ -105,6 +110,7 @@ class BenchOptions:
             sample_weight=self.sample_weight,
         )
         request = BenchRequest(
+            race=self._race(),
             cache_dir=cache_dir,
             protocol=protocol,
             concat=tuple(
@@ -116,6 +122,18 @@ class BenchOptions:
             command=command,
         )
         return request, passes
+
+    def _race(self) -> RaceOptions | None:
+        """Return what a race is told; None where there is none."""
+        budget = read_seconds("--budget", self.budget)
+        if not self.race and budget is None:
+            if self.risk is not None:
+                raise UsageError("--risk is of a race: add --race")
+            return None
+        risk = RaceOptions.risk if self.risk is None else self.risk
+        if not 0 < risk < 1:
+            raise UsageError(f"--risk {risk:g}: it is a share between 0 and 1, as 0.05")
+        return RaceOptions(risk=risk, budget=budget, began=time.monotonic())
 
     def _candidates(self, named: list[str], *, alone: bool) -> list[Candidate]:
         """Return the backbones to compare; entries that are alone leave options without a use."""

@@ -21,6 +21,7 @@ from probe.bench.given import Reference, given_source
 from probe.bench.sources import Source
 from probe.cache.features import FeatureSet
 from probe.cache.joining import join
+from probe.cache.key import FeatureKey
 from probe.cache.pending import unfinished_files
 from probe.cache.store import Store
 from probe.cache.unfinished import progress
@@ -177,14 +178,20 @@ def missing_rows(
     """Return which images of a job no complete entry of the same recipes holds, bool, (count,)."""
     job = prepared.job
     content = np.concatenate([table.content for table in job.tables.values()])
+    open_cuts = [cut.key for cut, one in zip(job.cuts, entries, strict=True) if one is None]
+    return lacking(store, open_cuts, content)
+
+
+def lacking(
+    store: Store, keys: Sequence[FeatureKey], content: NDArray[np.uint8]
+) -> NDArray[np.bool_]:
+    """Return which images, by their hashes, (n, 16), some recipe's complete entries do not hold."""
     hashes = np.ascontiguousarray(content).view("V16")[:, 0]
     missing = np.zeros(len(hashes), bool)
-    for cut, entry in zip(job.cuts, entries, strict=True):
-        if entry is not None:
-            continue
+    for key in keys:
         known = [
             np.ascontiguousarray(split.content).view("V16")[:, 0]
-            for donor in store.donors(cut.key)
+            for donor in store.donors(key)
             for split in donor.splits.values()
         ]
         missing |= ~np.isin(hashes, np.concatenate(known)) if known else True

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from probe.bench.race_record import Race
 from probe.core.plain import from_plain, to_plain
 from probe.core.records import read_record, write_record
 from probe.core.short_repr import short_repr
@@ -25,6 +26,7 @@ from probe.evaluation.pairs import Pair
 SCHEMA = 1
 FILE_NAME, TABLE_NAME = "bench.json", "results.csv"
 DONE, FAILED = "done", "failed"
+DROPPED, LEFT_OUT = "dropped", "left out"  # by a race, and for want of time
 
 SCORE_TITLES = {  # as people write them
     "logme": "LogME", "h_score": "H-score", "h_score_shrunk": "H-score, shrunk", "nce": "NCE",
@@ -177,7 +179,8 @@ class Row:
     kind : str
         ``backbone``, ``concat`` (features of several side by side) or ``pca``.
     status : str
-        ``done`` or ``failed``; then `reason` says why, and figures are absent.
+        ``done``, ``failed``, or of a race ``dropped`` or ``left out``; then `reason` says why, and
+        figures are absent.
     backbone, weights, layer, pool : str
         Joined by ``+`` for a concat.
     size : int, optional
@@ -370,6 +373,8 @@ class Bench:
         Of all datasets, failed ones included.
     matrix : Matrix, optional
         Where there are several datasets.
+    races : tuple of Race
+        One a dataset, where there was one.
     versions : mapping of package name to version
     """
 
@@ -384,6 +389,7 @@ class Bench:
     comparisons: tuple[Comparison, ...]
     versions: Mapping[str, str]
     matrix: Matrix | None = None
+    races: tuple[Race, ...] = ()
     schema: int = SCHEMA
 
     def row(self, id: str) -> Row:  # noqa: A002 - what the field is called

@@ -63,11 +63,11 @@ def _intervals(result: RunResult) -> dict[str, dict[str, tuple[float, float]]]:
 
 def failed_row(
     dataset: str, name: str, head: str, reason: str, *, kind: str = "backbone", backbone: str = "",
-    weights: str = "",
+    weights: str = "", status: str = FAILED,
 ) -> Row:  # fmt: skip
-    """Return the row of features that failed."""
+    """Return the row of features that failed, or that a race did not run on all images."""
     return Row(
-        id="", dataset=dataset, name=name, kind=kind, head=head, status=FAILED, backbone=backbone,
+        id="", dataset=dataset, name=name, kind=kind, head=head, status=status, backbone=backbone,
         weights=weights, layer="", pool="", entries=(), metrics={}, intervals={}, cost=Cost(),
         reason=reason,
     )  # fmt: skip

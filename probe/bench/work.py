@@ -15,11 +15,24 @@ from pathlib import Path
 from typing import Protocol as Interface
 from typing import cast
 
+import numpy as np
+
 from probe.bench.candidates import dataset_labels, matching
 from probe.bench.compare import compare_rows, make_matrix
 from probe.bench.fitting import Fitted, Runs, head_request, plan_rows
 from probe.bench.plan import Pass, Plan
-from probe.bench.record import Bench, Comparison, Protocol, Row, Score, save_bench
+from probe.bench.race import RaceOptions, Racing, discard_samples
+from probe.bench.race_record import Race, RaceStage, dropped_words
+from probe.bench.record import (
+    DROPPED,
+    LEFT_OUT,
+    Bench,
+    Comparison,
+    Protocol,
+    Row,
+    Score,
+    save_bench,
+)
 from probe.bench.rows import done_row, failed_row, row_cost
 from probe.bench.scores import score_features
 from probe.bench.sources import Source, of_entry, reduced, side_by_side
@@ -32,6 +45,7 @@ from probe.errors import CacheError, ProbeError, UsageError
 from probe.extraction.extract import Observer, extract_features
 from probe.extraction.fastest import take_fastest
 from probe.extraction.forward import Elsewhere
+from probe.extraction.job import Job
 from probe.runs.grouping import groups_of_entry
 from probe.runs.results import now, versions
 from probe.schedulers import Workers, workers_called
@@ -57,6 +71,12 @@ class Watcher(Interface):
     def left_out(self, dataset: str, name: str, reason: str) -> None:
         """Called when a combination is left out because it makes no sense."""
 
+    def stage(self, dataset: str, stage: RaceStage, left: int) -> None:
+        """Called when all that are left in a race were compared on a sample."""
+
+    def raced(self, dataset: str, race: Race) -> None:
+        """Called when a race is over."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
@@ -74,6 +94,8 @@ class BenchRequest:
         first features, so that all features are compared on the same rows.
     scheduler : str, optional
         Whose workers forward images, and fit heads that are fitted one by one.
+    race : RaceOptions, optional
+        Drop on samples what can no longer win, see `probe.bench.race`.
     """
 
     cache_dir: Path
@@ -82,6 +104,7 @@ class BenchRequest:
     pca: tuple[int, ...] = ()
     group: tuple[str, ...] = ()
     scheduler: str | None = None
+    race: RaceOptions | None = None
     command: str = ""
 
 
@@ -91,8 +114,11 @@ def check_request(request: BenchRequest, plan: Plan) -> None:
     Raises
     ------
     UsageError
-        A concat speaks of features that are not compared, or folds and a PCA meet.
+        A concat speaks of features that are not compared, or folds and a PCA meet, or a race has
+        nothing to save.
     """
+    if request.race is not None:
+        _check_race(request, plan)
     if request.pca and request.protocol.folds:
         raise UsageError(
             "--pca and --folds: rows that a fold holds out would have a part in the projection; "
@@ -111,6 +137,20 @@ def check_request(request: BenchRequest, plan: Plan) -> None:
             for text in texts:
                 if text.partition("/")[0].partition("@")[0] not in broken:
                     matching(text, sound)
+
+
+def _check_race(request: BenchRequest, plan: Plan) -> None:
+    if request.concat:
+        raise UsageError(
+            "--concat and --race: features side by side need all images of each, which a race "
+            "does not forward; leave one of them out"
+        )
+    for passes in plan.passes:
+        if all(one.source is not None for one in passes):
+            raise UsageError(
+                "--race: entries hold the features of all images already, so that nothing would "
+                "be saved; leave it out"
+            )
 
 
 def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path, Bench]:
@@ -132,10 +172,13 @@ def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path
     started, runs = time.perf_counter(), Runs(request.cache_dir)
     rows: list[Row] = []
     comparisons: list[Comparison] = []
+    races: list[Race] = []
     labels = dataset_labels([passes[0].request.dataset for passes in plan.passes])
     with workers_called(request.scheduler) as workers:
-        for label, passes in zip(labels, plan.passes, strict=True):
+        for number, (label, passes) in enumerate(zip(labels, plan.passes, strict=True)):
             one = _Dataset(label, request, passes, runs=runs, watcher=watcher, workers=workers)
+            if request.race is not None:
+                races += one.race(request.race, share=1 / (len(labels) - number))
             own, comparison = one.compare(first=len(rows) + 1)
             rows += own
             comparisons.append(comparison)
@@ -156,6 +199,7 @@ def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path
         rows=tuple(rows),
         comparisons=tuple(comparisons),
         matrix=make_matrix(rows, request.protocol),
+        races=tuple(races),
         versions=versions(),
     )
     write_table(folder, bench)
@@ -176,6 +220,39 @@ class _Dataset:
         self._dataset = label
         self._rows: list[Row] = []
         self._scores: list[Score] = []
+
+    def race(self, options: RaceOptions, *, share: float) -> list[Race]:
+        """Race, and keep the passes that are left for all images; none where all have failed.
+
+        Parameters
+        ----------
+        share : float
+            Part of the time that is left, which this dataset may take.
+        """
+        if not any(one.prepared is not None and one.reason is None for one in self._passes):
+            return []
+        self._passes = [_by_fastest(one) for one in self._passes]
+        racing = Racing(
+            self._dataset, self._passes, protocol=self._request.protocol,
+            group=self._request.group, options=options, store=self._store,
+            forward=self._forwarded, watcher=self._watcher, until=options.until(share),
+        )  # fmt: skip
+        left, race = racing.run()
+        of = {name: one for one in self._passes for name in one.names}
+        why = {
+            name: (dropped_words(stage, one, race.metric), DROPPED)
+            for name, (stage, one) in race.dropped.items()
+        } | {name: (reason, LEFT_OUT) for name, reason in race.left_out.items()}
+        self._rows += [
+            failed_row(
+                self._dataset, name, race.head, reason, status=status,
+                backbone=of[name].candidate.backbone, weights=of[name].weights,
+            )
+            for name, (reason, status) in why.items()
+        ]  # fmt: skip
+        self._passes = left
+        Plan(passes=(tuple(left),)).check_disk(self._request.cache_dir)
+        return [race]
 
     def compare(self, *, first: int) -> tuple[list[Row], Comparison]:
         made: list[tuple[Pass, Source]] = []
@@ -231,12 +308,23 @@ class _Dataset:
         if one.complete:
             return [entry for entry in one.entries if entry is not None]
         assert one.prepared is not None  # a pass without has a reason or an entry
-        prepared = take_fastest(one.prepared).prepared
-        workers = self._workers
+        if self._request.race is None:
+            fastest = take_fastest(one.prepared).prepared
+            return self._forwarded(replace(one, prepared=fastest), fastest.job)
+        entries = self._forwarded(one, one.prepared.job)
+        for entry in entries:
+            content = np.concatenate([each.content for each in entry.splits.values()])
+            discard_samples(self._store, entry.key, content)
+        return entries
+
+    def _forwarded(self, one: Pass, job: Job) -> list[FeatureSet]:
+        """Return the entries of a job, which is a pass or a sample of it."""
+        prepared, workers = one.prepared, self._workers
+        assert prepared is not None
         with self._watcher.extracting(self._dataset, one) as observer:
             return list(
                 extract_features(
-                    prepared.job, self._store, prepared.engine_for, observer,
+                    job, self._store, prepared.engine_for, observer,
                     workers=one.request.workers,
                     elsewhere=Elsewhere(workers, prepared.network_for) if workers else None,
                 )
@@ -319,3 +407,13 @@ class _Dataset:
                     self._dataset, name, head, reason, kind=kind, backbone=backbone, weights=weights
                 )
             )
+
+
+def _by_fastest(one: Pass) -> Pass:
+    """Return a pass by its fastest engine, so that a race's samples and all images have one."""
+    if one.reason is not None or one.prepared is None or one.complete:
+        return one
+    try:
+        return replace(one, prepared=take_fastest(one.prepared).prepared)
+    except ProbeError:  # its pass fails alike, and says so
+        return one

@@ -22,6 +22,8 @@ from probe.errors import CacheError, UnknownNameError
 
 log = logging.getLogger(__name__)
 
+SAMPLE_OF = "sample_of"  # in the provenance of a race's sample: the dataset that it is of
+
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -56,6 +58,11 @@ class Entry:
     def untrained(self) -> bool:
         """Whether its network has random weights, as a control of a comparison."""
         return str(self.provenance.get("weights", "")).startswith("random:")
+
+    @property
+    def sample(self) -> bool:
+        """Whether it holds what a race of `probe bench` forwarded of features that it dropped."""
+        return SAMPLE_OF in self.provenance
 
 
 class Store:
@@ -137,8 +144,8 @@ class Store:
     def choose(self, name: str | None) -> Entry:
         """Return the entry of a name, dataset, unique beginning or digest.
 
-        For None it is the newest of a network with trained weights: controls with random ones are
-        meant only by name, or where there is nothing else.
+        For None it is the newest of a network with trained weights: controls with random ones, and
+        samples of a race, are meant only by name, or where there is nothing else.
 
         Raises
         ------
@@ -151,7 +158,8 @@ class Store:
         if not entries:
             raise CacheError(f"{self.folder}: no entries yet; `probe extract` makes one")
         if name is None:
-            return next((one for one in entries if not one.untrained), entries[0])
+            usual = (one for one in entries if not (one.untrained or one.sample))
+            return next(usual, entries[0])
         close = _called(name, self._stem(name), entries)
         if len(close) == 1:
             return close[0]

@@ -148,6 +148,27 @@ def bench(
     device: Device = "auto",
     scheduler: SchedulerName = None,
     dtype: Dtype = "float32",
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race",
+            help="Compare on samples first, and run on all images only what can still win.",
+        ),
+    ] = False,
+    risk: Annotated[
+        float | None,
+        typer.Option(
+            help="How likely the race may drop the best by chance, over all its samples.",
+            show_default="0.05",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Race, and be done in 2h, 90m or 45s; what does not fit is left out, and named.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and stop.")
     ] = False,
@@ -175,7 +196,8 @@ def bench(
         metric=metric, sample_weight=sample_weight, per_class=per_class, limit=limit,
         coarse=coarse, skip_bad=skip_bad, reading=reading, seed=seed, batch_size=batch_size,
         workers=workers,
-        engine=engine, device=device, scheduler=scheduler, dtype=dtype,
+        engine=engine, device=device, scheduler=scheduler, dtype=dtype, race=race, risk=risk,
+        budget=budget,
     )  # fmt: skip
     with interruptible():
         request, plan = plan_shown(options, cache_folder(cache_dir), typed_command())

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probe.bench.race_record import race_words
 from probe.bench.record import SCORE_TITLES, unbounded_words
 from probe.core.text import counted
 from probe.errors import ProbeError
@@ -72,6 +73,9 @@ def show(bench: Bench, folder: Path) -> None:
         out.print()
     for text in dict.fromkeys(f"{row.dataset}: {row.name}: {row.reason}" for row in bench.failed):
         out.print(f"failed    {text}", soft_wrap=True)
+        out.print()
+    for race in bench.races:
+        out.print(race_words(race), soft_wrap=True)
         out.print()
     if bench.matrix:
         _matrix(bench)

@@ -84,6 +84,36 @@ def read_bytes(value: str | int | None) -> int | None:
         raise UsageError(f"--max-memory {value}: give a size, as in 500MB or 2GiB") from None
 
 
+def read_seconds(option: str, value: str | float | None) -> float | None:
+    """Return the seconds that a text like ``2h``, ``1h30m`` or ``45s`` says, or that a number is.
+
+    Raises
+    ------
+    UsageError
+        It says none, or not more than 0.
+    """
+    if value is None:
+        return None
+    text = f"{value}s" if not isinstance(value, str) else value.strip().lower()
+    found = re.fullmatch(r"(?:([0-9.]+)h)?(?:([0-9.]+)m)?(?:([0-9.]+)s)?", text)
+    try:
+        assert found is not None
+        hours, minutes, seconds = (float(one or 0) for one in found.groups())
+        total = 3600 * hours + 60 * minutes + seconds
+        assert 0 < total < float("inf")
+    except (AssertionError, ValueError):
+        raise UsageError(f"{option} {value}: give a time, as in 2h, 1h30m, 90m or 45s") from None
+    return total
+
+
+def seconds_text(seconds: float) -> str:
+    """Return seconds as `read_seconds` takes them, rounded: ``45s``, ``12m``, ``2h5m``."""
+    if seconds < 99.5:
+        return f"{max(1, round(seconds))}s"
+    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+    return f"{hours}h" * bool(hours) + f"{minutes}m" * bool(minutes or not hours)
+
+
 def default_workers() -> int:
     """Return how many threads decode images: one a core, at most 8."""
     return min(usable_cores(), 8)

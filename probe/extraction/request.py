@@ -30,7 +30,7 @@ from probe.backbones.spec import (
 )
 from probe.cache.filling import rows_by_engine
 from probe.cache.key import FeatureKey
-from probe.cache.store import Store
+from probe.cache.store import SAMPLE_OF, Store
 from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
@@ -503,6 +503,11 @@ def repeat(
         raise CacheError(
             "the entry's features were imported: there is no network and there are no images to "
             "go back to; `probe extract` makes an entry that has both"
+        )
+    if SAMPLE_OF in provenance:
+        raise CacheError(
+            "the entry is what a race of `probe bench` forwarded before it dropped these features; "
+            "`probe extract` makes the whole entry and forwards only the other images"
         )
     if provenance.get("in_memory"):
         raise CacheError(

@@ -11,14 +11,17 @@ from probe.bench.options import BenchOptions, checked
 from probe.bench.plan import make_plan
 from probe.bench.work import check_request, run_bench
 from probe.cache.store import Store
+from probe.core.options import seconds_text
 from probe.core.text import counted
 from probe.core.urls import name_of
+from probe.runs.results import difference_text, figure_text, span_text
 from probe.screen import console
 from probe.screen.passes import Screen
 
 if TYPE_CHECKING:
     from probe.bench.fitting import Fitted
     from probe.bench.plan import Pass, Plan
+    from probe.bench.race_record import Race, RaceStage
     from probe.bench.record import Bench
     from probe.bench.work import BenchRequest
 
@@ -26,8 +29,9 @@ if TYPE_CHECKING:
 class BenchScreen:
     """Says on stderr what a bench does. A `probe.bench.work.Watcher`."""
 
-    def __init__(self) -> None:
+    def __init__(self, metric: str = "top1") -> None:
         self._err = console.stderr()
+        self._metric = metric
 
     def measuring(self, dataset: str, name: str) -> None:
         self._err.print(f"plan      {name_of(dataset)}: {name}")
@@ -60,6 +64,12 @@ class BenchScreen:
             self._err.print("in all    nothing to forward; heads that were fitted are found again")
         else:
             self._err.print("in all    nothing that can be done")
+        if request.race is not None:
+            self._err.print(
+                "race      on samples first: that is the most there is to forward; risk "
+                f"{100 * request.race.risk:g} %"
+                + (f", budget {seconds_text(request.race.budget)}" if request.race.budget else "")
+            )
         self._err.print()
 
     @contextmanager
@@ -79,6 +89,21 @@ class BenchScreen:
 
     def failed(self, dataset: str, name: str, reason: str) -> None:
         self._err.print(f"failed    {dataset}: {name}: {reason}")
+
+    def stage(self, dataset: str, stage: RaceStage, left: int) -> None:
+        first = stage.standings[0]
+        self._err.print(
+            f"race      {dataset}: {counted(stage.images, 'image')}: {first.name} leads, "
+            f"{figure_text(self._metric, first.value)}; {len(stage.dropped)} dropped, {left} left"
+        )
+        for one in stage.dropped:
+            behind = difference_text(self._metric, one.gap)
+            between = span_text(self._metric, one.low, one.high)
+            self._err.print(f"          dropped {one.name}: {behind} behind ({between})")
+
+    def raced(self, dataset: str, race: Race) -> None:
+        for name, reason in race.left_out.items():
+            self._err.print(f"left out  {dataset}: {name}: {reason}")
 
     def left_out(self, dataset: str, name: str, reason: str) -> None:
         self._err.print(f"left out  {dataset}: {name} after a PCA: {reason}")
@@ -109,5 +134,6 @@ def plan_shown(options: BenchOptions, cache_dir: Path, command: str) -> tuple[Be
 
 def run_shown(request: BenchRequest, plan: Plan) -> tuple[Path, Bench]:
     """Do what was planned, and return the folder and the bench; see `run_bench`."""
-    plan.check_disk(request.cache_dir)
-    return run_bench(request, plan, BenchScreen())
+    if request.race is None:  # else once it is known what is left
+        plan.check_disk(request.cache_dir)
+    return run_bench(request, plan, BenchScreen(request.protocol.metric))
