@@ -47,7 +47,7 @@ from probe.extraction.cached_rows import CachedRows
 from probe.extraction.job import Cut, Job, decide
 from probe.heads.base import BaseHead
 from probe.runs.grouping import find_groups, read_weights
-from probe.runs.results import difference_text, span_text
+from probe.runs.results import LOSSES, difference_text, span_text
 from probe.runs.selection import fit_and_choose
 
 log = logging.getLogger(__name__)
@@ -287,9 +287,9 @@ class Racing:
         now = {name: one for name, one in now.items() if name in before}
         if not now:
             return alive, None
-        standings = judge(
-            now, before, doublings=size, level=level, seed=self._protocol.seed
-        )  # fmt: skip
+        standings = judge(now, before, doublings=size, level=level, seed=self._protocol.seed)
+        if self._protocol.metric in LOSSES:  # more is better of evidence; people read the loss
+            standings = [replace(one, value=-one.value) for one in standings]
         gone = {one.name for one in standings if one.dropped}
         place = {one.name: number for number, one in enumerate(standings)}
         alive = [one for one in alive if one.name not in gone]

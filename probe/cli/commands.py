@@ -39,7 +39,11 @@ RENAMED: dict[str, dict[str, str]] = {
 
 # beside what an option has an effect: command -> option -> others, one of which has to be there
 NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
-    "bench": {"--coarse": ("--dataset cifar100",), "--repeats": ("--folds",)},
+    "bench": {
+        "--coarse": ("--dataset cifar100",),
+        "--repeats": ("--folds",),
+        "--risk": ("--race", "--budget"),
+    },
     "promote": {
         "--momentum": ("--optimizer sgd",),
         "--sampling-weights": ("--sampling weighted",),

@@ -45,7 +45,7 @@ class Standing:
     Parameters
     ----------
     value : float
-        What it is ranked by, on the held-out rows.
+        What it is ranked by, on the held-out rows; more is better, but of a loss that is told.
     gap, low, high : float
         What it is behind the leader by, and the 95 % interval; 0 for the leader.
     p : float

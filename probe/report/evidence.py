@@ -9,6 +9,7 @@ from probe.core.text import capital, counted
 from probe.evaluation.pairs import Pair
 from probe.report.markup import DASH, Markup, element, join, number, table
 from probe.report.material import Material
+from probe.report.race import race
 from probe.runs.results import METRIC_WORDS, difference_text, figure_text, span_text
 from probe.runs.tie_words import settling_cell
 
@@ -16,11 +17,13 @@ MOST_PAIRS = 200
 
 
 def tests(material: Material) -> Markup:
-    """Return the paired tests and the transferability scores of a bench."""
+    """Return the race, the paired tests and the transferability scores of a bench."""
     comparison = material.comparison
     if comparison is None:
         return Markup("")
     parts = []
+    if (raced := race(material)) is not None:
+        parts.append(raced)
     if comparison.pairs:
         parts += _pairs(comparison, material.labels, material.metric)
     if comparison.agreement or comparison.scores:

@@ -199,7 +199,7 @@ def _name(material: Material, row: Row) -> Markup:
         about += f", {row.penalty} {row.best:.3g}"
     small = [element("small", about)]
     if row.reason:
-        summary = element("summary", "failed: why")
+        summary = element("summary", f"{row.status}: why")
         small = [element("details", [summary, element("div", row.reason)])]
     return element("td", [title, *small], {"class": "name", "data-value": row.name})
 
