@@ -1,6 +1,6 @@
 """How often does a race keep what the whole bench would have taken, and what does it save?
 
-    python -m benchmarks.racing CACHE [--races 200] [--first 1000] [--risk 0.05] [--narrow]
+    python -m benchmarks.racing CACHE [--races 200] [--first 1000] [--risk 0.05]
 
 Takes the whole entries of a cache, which have to be of the same training images, as candidates. A
 race is that of `probe bench --race` with ridge heads, on features that are there: each has samples
@@ -24,8 +24,9 @@ random weights at 32), seeds 1000 to 1199, where the rule was chosen on seeds 0 
 The two that are left are nearly as good as one another and the slowest of all, so that of the time
 far more than a fifth is spent.
 
-With --narrow each candidate is there twice more, its features projected to 24 and to 6 at random:
-narrow features lead on few images and are overtaken, which is what a race has to fear.
+Without the second condition (`doublings=0`) 30 races on the 20,000 kept the winner as often and ran
+21.9 instead of 23.2 % of images x features: no curves crossed that mattered, so this field does not
+put the condition to the test.
 """
 
 from __future__ import annotations
@@ -53,7 +54,6 @@ from probe.evaluation.splitting import VAL_SIZE, validation_split
 from probe.runs.selection import fit_and_choose
 
 SHARED = 20  # races of one division
-NARROW = (24, 6)
 PROTOCOL = Protocol(heads=("ridge",), split="val", val_size=VAL_SIZE, folds=0, repeats=1, seed=0)
 
 Rows = NDArray[np.intp]
@@ -84,7 +84,7 @@ class Outcome:
 class Field:
     """Candidates and the labels of their images."""
 
-    def __init__(self, cache: Path, *, narrow: bool) -> None:
+    def __init__(self, cache: Path) -> None:
         store, self.candidates = Store(cache), list[Candidate]()
         for entry in store.entries():
             if entry.sample:
@@ -94,11 +94,7 @@ class Field:
             source = f"{entry.key.backbone}@{entry.provenance['size']}"
             name = f"{source}/{entry.key.layer}"
             rate = forward_rate(found, store) or np.nan
-            widths = [w for w in NARROW if narrow and w < X.shape[1]]
-            for width in (None, *widths):
-                made = X if width is None else X @ _directions(X.shape[1], width)
-                called = name if width is None else f"{name}-{width}"
-                self.candidates.append(Candidate(name=called, source=source, X=made, rate=rate))
+            self.candidates.append(Candidate(name=name, source=source, X=X, rate=rate))
             self.y, self.classes = np.asarray(found["train"].labels), found.classes
         self._whole: dict[int, dict[str, Evidence]] = {}
 
@@ -131,7 +127,7 @@ class Field:
             print(f"division {division}, in {taken:.0f} s: {figures}", flush=True)
         return self._whole[division]
 
-    def race(self, number: int, *, risk: float, guard: bool = True) -> Outcome:
+    def race(self, number: int, *, risk: float) -> Outcome:
         """Race once."""
         division = number // SHARED
         whole = self.whole(division)
@@ -161,8 +157,7 @@ class Field:
                 heads[one.name] = self.fit(one, fit, held)
                 now[one.name] = self.evidence(heads[one.name], one, held)
                 seen[one.name] = len(fit) + len(held)
-            doublings = halvings if guard else 0
-            standings = judge(now, before, doublings=doublings, level=level)
+            standings = judge(now, before, doublings=halvings, level=level)
             gone = {one.name for one in standings if one.dropped}
             alive = [one for one in alive if one.name not in gone]
         return self._outcome(whole, seen, {one.name for one in alive})
@@ -191,11 +186,6 @@ class Field:
         )
 
 
-def _directions(width: int, narrow: int) -> NDArray[np.float32]:
-    random = np.random.default_rng(width)
-    return random.standard_normal((width, narrow)).astype(np.float32) / np.sqrt(width)
-
-
 def said(outcomes: Sequence[Outcome]) -> str:
     """Return the figures of some races in a line."""
 
@@ -218,20 +208,15 @@ def main() -> None:
     parser.add_argument("--races", type=int, default=200)
     parser.add_argument("--first", type=int, default=1000, help="of the seeds")
     parser.add_argument("--risk", type=float, default=0.05)
-    parser.add_argument("--narrow", action="store_true")
     options = parser.parse_args()
-    field = Field(options.cache, narrow=options.narrow)
+    field = Field(options.cache)
     print(f"{len(field.candidates)} candidates, {len(field.y):,} images", flush=True)
-    guarded, bare = list[Outcome](), list[Outcome]()
+    outcomes = list[Outcome]()
     for number in range(options.first, options.first + options.races):
-        guarded.append(field.race(number, risk=options.risk))
-        if options.narrow:
-            bare.append(field.race(number, risk=options.risk, guard=False))
+        outcomes.append(field.race(number, risk=options.risk))
         if (number + 1) % SHARED == 0:
-            print(said(guarded), flush=True)
-    print(f"in all    {said(guarded)}")
-    if bare:
-        print(f"where no gap may close    {said(bare)}")
+            print(said(outcomes), flush=True)
+    print(f"in all    {said(outcomes)}")
 
 
 if __name__ == "__main__":
