@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from probe.errors import EngineError
 
 PATIENCE = 30.0  # seconds for a scheduler to answer and for a first worker to be there
+MISSING = "{} has no probe; install the same one, and the packages beside it, wherever workers run"
+ANSWER = 10.0  # seconds for a worker to answer, which hangs else
 SLOWEST = 1e6  # bytes a second at which shared bytes should arrive at least
 RETURN = 300.0  # seconds in which a scheduler that went away may come back
 
@@ -71,18 +74,40 @@ class DaskScheduler:
         return 1
 
     def share(self, payload: bytes) -> Any:
-        """Send the bytes to a worker that answers; the others have them from there."""
-        for worker in self._in_any_order():
-            with contextlib.suppress(Exception):  # it hangs, or is gone
-                self._sent(b"", worker)
-                return self._sent(payload, worker)
-        self._broken = True
-        return None
+        """Send the bytes to all workers that answer; others have them from these, when needed."""
+        client, patience = self._client, PATIENCE + len(payload) / SLOWEST
+        try:
+            there = client.sync(self._answering)
+            scatter = partial(
+                client.scatter, payload, there, broadcast=True, hash=False, asynchronous=True
+            )
+            return client.sync(scatter, callback_timeout=patience)
+        except EngineError:
+            raise
+        except Exception:  # the scheduler, or one of these workers, is gone
+            self._broken = True
+            return None
 
-    def _sent(self, payload: bytes, worker: str) -> Any:
-        scatter = partial(self._client.scatter, payload, [worker], hash=False, asynchronous=True)
-        patience = PATIENCE + len(payload) / SLOWEST
-        return self._client.sync(scatter, callback_timeout=patience)
+    async def _answering(self) -> list[str]:
+        """Return the workers that do not hang; raise EngineError where probe is missing."""
+        if not await self._client.run_on_scheduler(find_spec, "probe"):  # which unpickles, too
+            raise EngineError(f"{self.name}: {MISSING.format('its scheduler')}")
+        there = list(await self._client.nthreads())
+        asked = [
+            asyncio.wait_for(
+                self._client.run(find_spec, "probe", workers=[worker], asynchronous=True), ANSWER
+            )
+            for worker in there
+        ]
+        said = await asyncio.gather(*asked, return_exceptions=True)
+        answers = {
+            worker: one[worker] for worker, one in zip(there, said, strict=True)
+            if not isinstance(one, BaseException)
+        }  # fmt: skip
+        for worker, found in answers.items():
+            if not found:
+                raise EngineError(f"{self.name}: {MISSING.format(f'worker {worker}')}")
+        return list(answers)
 
     def submit(
         self, work: Callable[..., Any], payload: Any, *arguments: Any, avoid: Any = None
@@ -119,13 +144,6 @@ class DaskScheduler:
         sent.add_done_callback(ended)
         made.add_done_callback(forget)
         return made
-
-    def _in_any_order(self) -> list[str]:
-        """Return the addresses of the workers."""
-        with contextlib.suppress(Exception):  # the scheduler is away
-            there = list(self._client.nthreads())
-            return random.sample(there, len(there))
-        return []
 
     def _others(self, slow: Any) -> list[str]:
         """Return the workers that do not have a block, so that one of them may take it."""
