@@ -12,7 +12,7 @@ NEWEST ?= $(shell for v in 3.14 3.13; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-thorough test-lowest test-newest dist test-wheel site check format lock clean
+.PHONY: audit demo test test-thorough test-lowest test-newest dist test-wheel site check format lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/probe demo
@@ -72,6 +72,15 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/deptry probe
 
+# asks a database of advisories about every pinned version, so it needs the network
+audit:
+	@$(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet \
+		--disable-pip-version-check pip-audit \
+	&& .venv-audit/bin/python -c 'import urllib.request as r; r.urlopen("https://api.osv.dev/v1/vulns/GHSA-7f5h-v6xp-fcq8", timeout=20)' 2>/dev/null \
+	|| { echo "not audited: the index or https://api.osv.dev cannot be reached" >&2; exit 0; }; \
+	.venv-audit/bin/pip-audit --vulnerability-service osv --no-deps --disable-pip \
+		--requirement constraints.txt
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -89,7 +98,7 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) .venv-lock .venv-lowest .venv-newest .venv-wheel dist site docs/reference .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lock .venv-audit .venv-lowest .venv-newest .venv-wheel dist site docs/reference .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "probe needs Python 3.11 or later: install one, or name it with make PYTHON=..." >&2; exit 1; }

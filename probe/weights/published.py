@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from probe.errors import WeightsError, WeightsNotFoundError
 from probe.weights.catalog import WEIGHTS, find_weights
 from probe.weights.digest import hash_file
 from probe.weights.spec import WeightsSpec
+
+log = logging.getLogger(__name__)
 
 _DOWNLOADS = {  # format -> environment variable, its default, and the folder below it
     "torch": ("TORCH_HOME", "~/.cache/torch", "hub/checkpoints"),
@@ -115,4 +118,10 @@ def fetch(
         raise WeightsNotFoundError(
             f"{name} could not be downloaded: {error}; put the file at {target} by hand"
         ) from error
+    if not (spec.md5 or spec.sha1) and len(spec.sha256) < len(found := hash_file(target).sha256):
+        log.warning(
+            "%s: its publisher states %d of the 64 digits of its SHA-256, which a forged file can "
+            "have, too; all of them are %s: compare them with those of a copy you trust",
+            target, len(spec.sha256), found,
+        )  # fmt: skip
     return target

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import sys
 import tarfile
 from collections.abc import Callable
@@ -261,3 +262,11 @@ def test_a_download_that_broke_off_goes_on_where_it_stopped(attempt: Try, tmp_pa
     assert len(attempt("mnist", files, "good").splits["test"]) == 1000
     assert Handler.ranges[-4:] == [f"bytes={stopped}-", None, None, None]
     assert not list((tmp_path / "cache").rglob("*.part"))
+
+
+@pytest.mark.parametrize("name", list(DATASETS))
+def test_https_comes_first_and_every_source_has_a_digest(name: str) -> None:
+    for layout in DATASETS[name].layouts:
+        for source in layout.sources:
+            assert re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", source.checksum)
+            assert list(source.urls) == sorted(source.urls, key=lambda url: url.startswith("http:"))

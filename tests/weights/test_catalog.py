@@ -23,6 +23,7 @@ def test_entries_are_consistent(name: str) -> None:
     ((digest, digits),) = [pair for pair in stated if pair[0]]
     assert re.fullmatch(rf"[0-9a-f]{{{digits}}}", digest)
     assert all(re.match("https?://", url) and url.endswith(spec.file_name) for url in spec.urls)
+    assert list(spec.urls) == sorted(spec.urls, key=lambda url: url.startswith("http:"))
     assert (spec.top1 is None) == (spec.top1_by == "")
     assert spec.top1 is None or 0.5 < spec.top1 < 0.9
     assert spec.preprocess.size == backbone.input_size

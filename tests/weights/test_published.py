@@ -30,7 +30,7 @@ def test_fetch_keeps_nothing_that_its_digest_denies(
 
 
 def test_fetch_downloads_once_and_says_when_it_cannot(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls: list[int] = []
     name = "resnet18.torchvision_v1"
@@ -53,6 +53,9 @@ def test_fetch_downloads_once_and_says_when_it_cannot(
         == tmp_path / "weights" / "resnet18-f37072fd.pth"
     )
     assert len(calls) == 1
+    (said,) = [one.message for one in caplog.records if one.levelname == "WARNING"]
+    assert "states 8 of the 64 digits" in said
+    assert "f37072fd" + "0" * 56 in said
 
 
 def test_a_folder_that_cannot_be_written_is_told_from_a_network_that_is_not_there(

@@ -126,9 +126,7 @@ class DatasetSpec:
 
 TORONTO = "https://www.cs.toronto.edu/~kriz/"
 LECUN = "http://yann.lecun.com/exdb/mnist/"
-LECUN_MIRROR = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/"  # the same bytes; the first is often down
-)
+LECUN_MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"  # the same bytes, over https
 ZALANDO = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
 
 KRIZHEVSKY = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
@@ -595,7 +593,7 @@ DATASETS = Registry(
             layouts=(
                 _idx(
                     "MNIST",
-                    (LECUN, LECUN_MIRROR),
+                    (LECUN_MIRROR, LECUN),
                     (
                         "f68b3c2dcbeaaa9fbdd348bbdeb94873",
                         "d53e105ee54ea40749a09fcbcd1e9432",
