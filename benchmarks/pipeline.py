@@ -57,8 +57,9 @@ With --engine openvino the pass was, best of 3 turns beside the usual one, load 
     EfficientNet-Lite0 at 64          2,400    0.734    2,849    0.628
     VGG16 at 32                         560    2.95       626    3.03
 
-On busy cores, load 8 to 20, where only CPU time can be compared: VGG16 at 224 took 134 ms and 135,
-ResNet-50 42.6 and 43.6, ResNet-18 19.1 and 19.9.
+On busy cores, load 5 to 9, where only CPU time can be compared: VGG16 at 224 took 126.6 ms and
+128.1, ResNet-50 40.1 and 43.0, ResNet-18 18.1 and 18.4, MobileNet v2 8.80 and 6.69,
+EfficientNet-Lite0 at 64 0.764 and 0.646. OpenVINO is for some networks: a long pass times it.
 """
 
 from __future__ import annotations
