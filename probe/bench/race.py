@@ -53,7 +53,7 @@ from probe.runs.selection import fit_and_choose
 log = logging.getLogger(__name__)
 
 FEWEST, HALVINGS = 300, 6  # images of the smallest sample; it is at least 1/64 of all
-ROOM = 1.1  # times what was reckoned has to fit in a budget
+ROOM = 1.25  # times what was reckoned has to fit in a budget
 
 Rows = NDArray[np.intp]
 Features = Callable[[str, Rows], NDArray[Any]]  # of rows of a split
