@@ -171,6 +171,7 @@ def declared(kind: Any) -> dict[str, Any]:
             api.fit,
             HeadRequest,
             {"features", "group", "out", "cache_dir", "quiet", "seeds", "draws", "jobs", "head",
+             "scheduler",
              *(one.name for spec in HEADS.values() for one in spec.options)},
             {"learning_curve": "per_class"},
         ),
