@@ -71,7 +71,7 @@ def _show_entries(entries: list[Entry]) -> None:
     out = console.stdout()
     if out.is_terminal and out.width < WIDE:
         narrow = [
-            [f"{name}\n  {images}; {layer} at {side}, {shape} {dtype}", size]
+            [console.two_lines(name, f"{images}; {layer} at {side}, {shape} {dtype}"), size]
             for name, images, layer, side, shape, dtype, _, _, size in rows
         ]
         console.table(out, ["entry", "size"], narrow, right=(1,))

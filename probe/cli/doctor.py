@@ -26,12 +26,12 @@ PACKAGES = (
 def doctor(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
     """Show versions, engines, threads, devices, and why a GPU is or is not used."""
     from probe.core.machine import usable_cores
-    from probe.core.version import installed_versions
+    from probe.core.version import __version__, installed_versions
     from probe.engines import engine_facts
     from probe.screen import console
 
     folder = cache_folder(cache_dir)
-    versions = installed_versions(PACKAGES)
+    versions = installed_versions(PACKAGES) | {"probe": __version__}
     facts: dict[str, str] = {
         "python": f"{platform.python_version()} ({sys.executable})",
         "machine": f"{platform.system()} {platform.machine()}, {usable_cores()} usable cores",

@@ -108,10 +108,10 @@ def _show_list(kept: Sequence[Kept], entries: Mapping[str, Entry]) -> None:
     out = console.stdout()
     columns = ["run", "head", "features", "held out", "test", "made", "tag"]
     if out.is_terminal and out.width < WIDE:
-        narrow = [
-            [f"{name}\n  {' '.join(filter(None, (head, features)))} {tag}".rstrip(), held_out, test]
-            for name, head, features, held_out, test, _, tag in rows
-        ]
+        narrow = []
+        for name, head, features, held_out, test, _, tag in rows:
+            below = " ".join(filter(None, (head, features, tag)))
+            narrow.append([console.two_lines(name, below), held_out, test])
         console.table(out, ["run", *columns[3:5]], narrow, right=(1, 2))
     else:
         if not any(one.tag for one in kept):

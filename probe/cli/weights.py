@@ -57,8 +57,10 @@ def list_weights(
     out = console.stdout()
     rows = [_row(one, proof[one.name], here=found[one.name] is not None) for one in wanted]
     if out.is_terminal and out.width < WIDE:
-        narrow = [[f"{row[0]}\n  {row[3]}, {row[4].partition(' (')[0]}, {row[6]}", row[1], row[2],
-                   row[7]] for row in rows]  # fmt: skip
+        narrow = []
+        for row in rows:
+            below = f"{row[3]}, {row[4].partition(' (')[0]}, {row[6]}"
+            narrow.append([console.two_lines(row[0], below), row[1], row[2], row[7]])
         console.table(out, ["weights", "size", "top-1", ""], narrow, right=(1, 2))
     else:
         columns = ["weights", "size", "ImageNet top-1", "preprocessing", "licence", "digest"]

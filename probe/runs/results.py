@@ -18,7 +18,7 @@ from probe.core.plain import from_plain, to_plain
 from probe.core.records import read_record, write_record
 from probe.core.run_folders import RESULT
 from probe.core.short_repr import short_repr
-from probe.core.version import installed_versions
+from probe.core.version import __version__, installed_versions
 from probe.errors import DataError
 from probe.evaluation.scored import PerClass
 from probe.evaluation.task import MULTI_LABEL, SINGLE_LABEL, Task
@@ -36,7 +36,7 @@ METRIC_WORDS = {  # what runs are ranked by, as people write it
     "macro_auc": "AUC", "log_loss": "log loss",
 }  # fmt: skip
 LOSSES = ("log_loss",)  # in nats, less is better; all others are shares
-REPORTED_VERSIONS = ("probe", "mxnet", "numpy", "scikit-learn")
+REPORTED_VERSIONS = ("mxnet", "numpy", "scikit-learn")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +228,8 @@ def span_text(metric: str, low: float, high: float, sign: str = "") -> str:
 
 def versions() -> dict[str, str]:
     """Return the versions of what moves the numbers, without importing any of it."""
-    return {"python": python_version(), **installed_versions(REPORTED_VERSIONS)}
+    packages = installed_versions(REPORTED_VERSIONS)
+    return {"python": python_version(), **packages, "probe": __version__}
 
 
 def now() -> str:

@@ -173,10 +173,15 @@ def chosen(found: tuple[Path, str]) -> Path:
     return folder
 
 
+def two_lines(first: str, second: str) -> Text:
+    """Return a cell of a table with a second line, which stands further right."""
+    return Text(f"{visible(first)}\n  {visible(second)}")
+
+
 def table(
     console: Console,
     columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[Any]],
     *,
     right: Sequence[int] = (),
     fold: int | None = None,
@@ -185,6 +190,8 @@ def table(
 
     Parameters
     ----------
+    rows : sequence of sequence of str or Text
+        See `two_lines` for cells of two lines.
     right : sequence of int
         Columns of numbers.
     fold : int, optional
@@ -200,11 +207,12 @@ def table(
             no_wrap=not folds,
             min_width=FOLDED_WIDTH if folds else None,
         )
-    rows = [list(map(visible, row)) for row in rows]  # before their widths are asked for
-    for row in rows:
+    cells = [[one if isinstance(one, Text) else Text(visible(one)) for one in row] for row in rows]
+    for row in cells:
         made.add_row(*row)
     # a terminal that is too narrow wraps lines; a cell cut off would be a wrong number
-    widths = [max(map(cell_len, cells)) for cells in zip(columns, *rows, strict=True)]
+    texts = [[one.plain for one in row] for row in cells]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *texts, strict=True)]
     if fold is not None:
         widths[fold] = min(widths[fold], FOLDED_WIDTH)
     console.width = max(console.width, sum(widths) + 2 * len(widths))

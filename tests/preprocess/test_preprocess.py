@@ -508,7 +508,7 @@ def test_a_file_gives_back_what_was_written(tmp_path: Path, spec: PreprocessSpec
             "add scale",
         ),
         (5000 * "[", "not a JSON file"),
-        (40000 * "  ", "a dozen fields"),
+        (40000 * "  ", "at most 65,536 are read"),
     ],
     ids=lambda text: text[:60],
 )
