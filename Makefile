@@ -57,7 +57,7 @@ dist: $(VENV)/.dev
 test-wheel: dist
 	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		"$$(echo $(CURDIR)/dist/*.whl)[demo]"
+		"$$(ls '$(CURDIR)'/dist/*.whl)[demo]"
 	cd "$$(mktemp -d)" && HOME="$$PWD" XDG_CACHE_HOME="$$PWD/state" \
 		"$(CURDIR)/.venv-wheel/bin/probe" demo --size 32
 
