@@ -30,6 +30,7 @@ LACKING = {
 for module, names in LACKING.items():
     for name in names.split():
         delattr(module, name)
+os.process_cpu_count = os.cpu_count  # as Python itself has it there, from 3.13 on
 
 def in_use():
     with open("/proc/self/maps") as maps:
