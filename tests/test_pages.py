@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import click
 import pytest
-import typer.main
 
-from probe.cli.app import app
+from tests.cli.test_commands import commands as every_command
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -20,19 +17,11 @@ EVERYWHERE = {"--config", "--help", "--version", "--verbose", "--install-complet
 
 @cache
 def commands() -> dict[str, set[str]]:
-    """Return the options of every command, by its words after `probe`."""
+    """Return the options of every command, by its words after `probe`; a group has none."""
     found: dict[str, set[str]] = {}
-
-    def walk(command: Any, name: str, parent: Any) -> None:
-        context = click.Context(command, info_name=name, parent=parent)
-        if hasattr(command, "list_commands"):
-            found[name] = set()
-            for each in command.list_commands(context):
-                walk(command.get_command(context, each), f"{name} {each}".strip(), context)
-            return
-        found[name] = {one for each in command.params for one in (*each.opts, *each.secondary_opts)}
-
-    walk(typer.main.get_command(app), "", None)
+    for words, command in every_command():
+        found.setdefault(words.rpartition(" ")[0], set())
+        found[words] = {one for each in command.params for one in each.opts + each.secondary_opts}
     return found
 
 

@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from probe.datasets.in_memory import Data
     from probe.evaluation.predictions import Predictions
     from probe.finetune.forecast import Forecast
+    from probe.finetune.options import Options
+    from probe.finetune.request import PromoteRequest
+    from probe.finetune.source import Source
     from probe.preprocess.spec import PreprocessSpec
     from probe.runs.duplicates import NearDuplicate
     from probe.runs.results import RunResult
@@ -760,10 +763,8 @@ def promote(
     KeyboardInterrupt
         Its argument is the folder in which ``resume=True`` goes on.
     """
-    from probe.bench.find import default_run
     from probe.finetune.options import Options
-    from probe.finetune.request import PromoteRequest, unfinished
-    from probe.finetune.source import PROMOTED, open_source
+    from probe.finetune.request import unfinished
     from probe.screen import console
     from probe.screen.training import go_on, train_new
 
@@ -789,18 +790,11 @@ def promote(
             mixup=mixup, train_sizes=train_sizes, sampling=sampling, ohem=ohem,
             patience=patience, seed=seed,
         )  # fmt: skip
-        chosen = (
-            console.chosen(default_run(folder, but=(PROMOTED,)))
-            if run is None
-            else _place(run, folder)
-        )
-        asked = PromoteRequest.of(
-            chosen, options, dataset_root=dataset_root,
-            weights=None if weights is None else str(weights), sampling_weights=sampling_weights,
-            compare=compare, tensorboard=tensorboard, group=group, max_memory=max_memory,
-            command=call.text,
+        source, asked = _to_promote(
+            run, folder, options, dataset_root=dataset_root, weights=weights,
+            sampling_weights=sampling_weights, compare=compare, tensorboard=tensorboard,
+            group=group, max_memory=max_memory, command=call.text,
         )  # fmt: skip
-        source = open_source(chosen, asked.places(folder))
         made = train_new(
             source,
             asked,
@@ -809,6 +803,25 @@ def promote(
             workers=workers or default_workers(),
         )
     return Run(folder=made.done.folder, result=made.done.result, cache_dir=folder)
+
+
+def _to_promote(
+    run: Run | str | Path | None, folder: Path, options: Options, *, weights: AnyPath | None,
+    **same: Any,
+) -> tuple[Source, PromoteRequest]:  # fmt: skip
+    """Return the run to fine-tune, opened, and what is asked of it; see `PromoteRequest.of`."""
+    from probe.bench.find import default_run
+    from probe.finetune.request import PromoteRequest
+    from probe.finetune.source import PROMOTED, open_source
+    from probe.screen import console
+
+    chosen = (
+        console.chosen(default_run(folder, but=(PROMOTED,))) if run is None else _place(run, folder)
+    )
+    asked = PromoteRequest.of(
+        chosen, options, weights=None if weights is None else str(weights), **same
+    )
+    return open_source(chosen, asked.places(folder)), asked
 
 
 @checked
@@ -851,10 +864,7 @@ def forecast(
     ProbeError
         The run cannot be fine-tuned, or has too few images to draw from.
     """
-    from probe.bench.find import default_run
     from probe.finetune.options import Options
-    from probe.finetune.request import PromoteRequest
-    from probe.finetune.source import PROMOTED, open_source
     from probe.screen import console
     from probe.screen.training import foretell_shown
 
@@ -862,17 +872,10 @@ def forecast(
     known = {one.name for one in fields(Options)} - {"sizes"} | {"train_sizes"}
     options = Options.of(**as_in(promote, recipe, sorted(known)))
     with console.quiet(quiet):
-        chosen = (
-            console.chosen(default_run(folder, but=(PROMOTED,)))
-            if run is None
-            else _place(run, folder)
-        )
-        asked = PromoteRequest.of(
-            chosen, options, dataset_root=dataset_root,
-            weights=None if weights is None else str(weights), sampling_weights=sampling_weights,
-            group=group, max_memory=max_memory,
+        source, asked = _to_promote(
+            run, folder, options, dataset_root=dataset_root, weights=weights,
+            sampling_weights=sampling_weights, group=group, max_memory=max_memory,
         )  # fmt: skip
-        source = open_source(chosen, asked.places(folder))
         return foretell_shown(source, asked, workers=workers or default_workers())
 
 

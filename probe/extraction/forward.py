@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import accumulate, count
 from typing import Any
 
 import numpy as np
@@ -85,8 +85,7 @@ class Pictures:
 
     def __init__(self, splits: Sequence[Split | _Some], preprocess: PreprocessSpec, views: str):
         self._splits, self._preprocess, self._views = splits, preprocess, views
-        lengths = [len(one.ids) for one in splits]
-        self._firsts = [sum(lengths[:number]) for number in range(len(lengths))]
+        self._firsts = list(accumulate((len(one.ids) for one in splits[:-1]), initial=0))
         self.views = view_count(views)
         self._others = Notes()  # of images that workers read
         self._kept = threading.local()  # the views of the row that this thread decoded last
@@ -227,9 +226,6 @@ def forward_spread(
 
     The first blocks are one batch each; later ones have as many as take about two seconds.
 
-    Parameters
-    ----------
-    network : Network
     Raises
     ------
     ProbeError

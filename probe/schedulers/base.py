@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-from probe.errors import UsageError
+from probe.errors import EngineError, UsageError
 
+RETURN = 300.0  # seconds in which a cluster that went away may come back
 SCHEDULERS = ("loky", "dask", "ray")
 EXPECTED = (
     "loky or loky:4 (processes of this machine), dask://HOST:PORT or dask (a cluster, or the one "
@@ -152,6 +154,24 @@ class Workers:
         from probe.schedulers.ray import RayScheduler
 
         return RayScheduler(self.name, self._place)
+
+
+def connect_again(connect: Callable[[], None]) -> None:
+    """Connect to a cluster that went away, and may need minutes to come back.
+
+    Parameters
+    ----------
+    connect : callable
+        Raises EngineError where nobody answers; what it raises last is raised.
+    """
+    until = time.monotonic() + RETURN
+    while True:
+        try:
+            return connect()
+        except EngineError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
 
 
 def workers_called(name: str | None) -> AbstractContextManager[Workers | None]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
@@ -14,12 +13,12 @@ from importlib.util import find_spec
 from typing import Any
 
 from probe.errors import EngineError
+from probe.schedulers.base import connect_again
 
 PATIENCE = 30.0  # seconds for a scheduler to answer and for a first worker to be there
 MISSING = "{} has no probe; install the same one, and the packages beside it, wherever workers run"
 ANSWER = 10.0  # seconds for a worker to answer, which hangs else
 SLOWEST = 1e6  # bytes a second at which shared bytes should arrive at least
-RETURN = 300.0  # seconds in which a scheduler that went away may come back
 
 
 class DaskScheduler:
@@ -163,14 +162,7 @@ class DaskScheduler:
     def restart(self) -> None:
         """Connect again, to a scheduler that may need minutes to come back."""
         self.close()
-        until = time.monotonic() + RETURN
-        while True:
-            try:
-                return self._connect(PATIENCE)
-            except EngineError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(1)
+        connect_again(partial(self._connect, PATIENCE))
 
     def fits(self) -> AbstractContextManager[Any]:
         """Run joblib's loops on the cluster."""

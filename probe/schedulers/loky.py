@@ -50,7 +50,7 @@ class LokyScheduler:
         future: Future[Any]
         try:
             future = self._pool.submit(work, payload, self._threads, *arguments)
-        except (BrokenExecutor, RuntimeError) as error:  # as above, or shut down
+        except (BrokenExecutor, RuntimeError) as error:  # a process was killed, or all are ended
             future = Future()
             future.set_exception(error)
         future.add_done_callback(self._look)

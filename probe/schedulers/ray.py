@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -12,8 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from probe.errors import EngineError
-
-RETURN = 300.0  # seconds in which a cluster that went away may come back
+from probe.schedulers.base import connect_again
 
 
 class RayScheduler:
@@ -95,19 +93,14 @@ class RayScheduler:
 
     def restart(self) -> None:
         """Connect again, to a cluster that may need minutes to come back."""
-        until = time.monotonic() + RETURN
-        while True:
+
+        def connect() -> None:
             with contextlib.suppress(Exception):
                 self._ray.shutdown()
-            try:
-                self._connect()
-            except EngineError:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(1)
-            else:
-                self._remote = self._ray.remote(max_retries=0, num_cpus=1)(_with_threads)
-                return
+            self._connect()
+
+        connect_again(connect)
+        self._remote = self._ray.remote(max_retries=0, num_cpus=1)(_with_threads)
 
     @contextmanager
     def _fits(self) -> Any:

@@ -164,17 +164,16 @@ class _Loop:
                     f"a worker of {self._scheduler.name} cannot import {error.name}: install the "
                     "same probe, and the packages beside it, wherever workers run"
                 ) from error
+            except ProbeError as error:  # the task could not be opened there
+                self._try_again(block, error, now)
+                continue
             except (Exception, CancelledError) as error:
                 lost.append(error)
                 self._again += [] if block.futures else [(now, block)]
                 continue
             self._check_versions(result)
             if result.error is not None:
-                block.errors.append(result.error)
-                log.info("%s: %s", result.worker, result.error)
-                if len(block.errors) > len(PAUSES):
-                    raise result.error
-                self._again.append((now + PAUSES[len(block.errors) - 1], block))
+                self._try_again(block, result.error, now)
                 continue
             self._done(block, result)
             yield block, result
@@ -190,6 +189,14 @@ class _Loop:
             if block.number in self.open:
                 self._hand(block)
         self._hurry()
+
+    def _try_again(self, block: _Block, error: ProbeError, now: float) -> None:
+        """Have a block tried once more, after a pause; raise its error where it was enough."""
+        block.errors.append(error)
+        log.info("tried again: %s", error)
+        if len(block.errors) > len(PAUSES):
+            raise error
+        self._again.append((now + PAUSES[len(block.errors) - 1], block))
 
     def _done(self, block: _Block, result: Result) -> None:
         del self.open[block.number]

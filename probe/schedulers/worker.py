@@ -66,19 +66,24 @@ class Result:
     versions: dict[str, str]
 
 
-def do_block(payload: bytes | str, threads: int | None, key: str, block: bytes) -> Result:
+def do_block(payload: bytes | str, threads: int, key: str, block: bytes) -> Result:
     """Do one block of a task.
 
     Parameters
     ----------
     payload : bytes or str
         The pickled task, or the path of a file with it.
-    threads : int or None
-        On which the task may compute; None for as many as it likes.
+    threads : int
+        On which the task may compute.
     key : str
         Tells tasks apart.
     block : bytes
         The pickled block.
+
+    Raises
+    ------
+    ProbeError
+        The task cannot be opened here. What the block raises is part of the result.
     """
     versions, run = _open(payload, threads, key)
     started = time.perf_counter()
@@ -96,7 +101,7 @@ def do_block(payload: bytes | str, threads: int | None, key: str, block: bytes) 
     )
 
 
-def _open(payload: bytes | str, threads: int | None, key: str) -> Opened:
+def _open(payload: bytes | str, threads: int, key: str) -> Opened:
     """Return the task's function, opened by the first thread that asks."""
     with _lock:
         found, mine = _opened.get(key), False
@@ -116,14 +121,11 @@ def _open(payload: bytes | str, threads: int | None, key: str) -> Opened:
     return found.result()
 
 
-def _unpacked(payload: bytes | str, threads: int | None) -> Opened:
+def _unpacked(payload: bytes | str, threads: int) -> Opened:
     data = Path(payload).read_bytes() if isinstance(payload, str) else payload
     task: Task = pickle.loads(data)  # noqa: S301 - as above
-    versions = all_versions(task)
-    if threads is None:
-        return versions, task.open()
     with environment_variable("OMP_NUM_THREADS", str(threads)):
-        return versions, task.open()
+        return all_versions(task), task.open()
 
 
 def all_versions(task: Task) -> dict[str, str]:

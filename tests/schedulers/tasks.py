@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from probe.errors import DataError
+from probe.errors import DataError, EngineError
 
 BLOCKS = 12
 
@@ -39,6 +39,8 @@ class Doubling:
         return {"doubling": self.version}
 
     def open(self) -> Callable[[int], int]:
+        if self.harm == "closed" and self._first():
+            raise EngineError("cuda:0 does not start")
         return self._double
 
     def _double(self, block: int) -> int:

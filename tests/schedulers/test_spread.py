@@ -76,6 +76,13 @@ def test_an_error_is_believed_after_three_tries(threads: Threads, tmp_path: Path
     assert len(list(again.iterdir())) == 3
 
 
+def test_a_task_that_cannot_be_opened_says_why(threads: Threads, tmp_path: Path) -> None:
+    assert results(threads, Doubling(tmp_path, "closed")) == EXPECTED
+    (again := tmp_path / "again").mkdir()
+    with pytest.raises(EngineError, match=r"^cuda:0 does not start$"):
+        results(threads, Doubling(again, "closed", times=99))
+
+
 def test_a_block_that_raised_waits_before_it_is_tried_again(
     threads: Threads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
