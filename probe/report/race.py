@@ -11,7 +11,7 @@ from probe.report.markup import Markup, element, join, table
 from probe.report.material import Material
 from probe.runs.results import METRIC_WORDS, figure_text
 
-WIDTH, HEIGHT, LEFT, BELOW, ROOM = 640, 240, 56, 28, 12
+WIDTH, HEIGHT, LEFT, BELOW, ROOM = 640, 240, 72, 28, 12
 
 Point = tuple[int, float]  # images, figure
 
