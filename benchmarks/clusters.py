@@ -14,7 +14,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 
@@ -45,11 +47,21 @@ def wait_for(port: int) -> None:
 
 
 class Started:
-    """Processes that were started here."""
+    """Processes that were started here.
 
-    def __init__(self, folder: Path) -> None:
+    Parameters
+    ----------
+    folder : Path
+        Where they run and write.
+    environment : mapping of str to str
+        Variables that they have beside those of this process.
+    """
+
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
-        self._environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+        self._environment = {
+            **os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **environment,
+        }  # fmt: skip
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, *arguments: str) -> psutil.Popen:
@@ -85,8 +97,11 @@ def end(processes: list[psutil.Process], sent: int = signal.SIGKILL) -> None:
 class Dask(Started):
     """A Dask scheduler and workers of one thread each."""
 
-    def __init__(self, folder: Path, *, workers: int, nanny: bool) -> None:
-        super().__init__(folder)
+    def __init__(
+        self, folder: Path, *, workers: int, nanny: bool,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
+        super().__init__(folder, environment)
         self.port, self._nanny, self._count = free_port(), nanny, workers
         self.name = f"dask://127.0.0.1:{self.port}"
         self._workers: list[psutil.Popen] = []
@@ -142,10 +157,12 @@ class Dask(Started):
 class Ray(Started):
     """A Ray head with so many CPUs, and a client server."""
 
-    def __init__(self, folder: Path, *, workers: int) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         # Ray's sockets have long names of their own, and a path of a socket is 107 bytes at most
         self._short = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
-        super().__init__(folder)
+        super().__init__(folder, environment)
         self.port, self._head_port, self._count = free_port(), free_port(), workers
         self.name = f"ray://127.0.0.1:{self.port}"
         self.start()

@@ -30,19 +30,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from benchmarks.bad_store import bad_folder, bad_server
 from benchmarks.clusters import Dask, Ray, end, family
 from benchmarks.common import PROBE, cifar10_folders
 from probe.cache.features import FeatureSet
@@ -50,7 +55,8 @@ from tests.cache.toy import everything
 
 MOST = 6  # things that are done to one pass
 PATIENCE = 8.0  # seconds, where a worker is hung; the usual minute would only take longer
-LONGEST = 240.0  # seconds of a pass
+LONGEST = 400.0  # seconds of a pass
+FAILING = 0.01  # of what a bad store is asked
 HASTY = (
     "import sys, probe.schedulers.spread as s; s.LEAST_PATIENCE = {0}; s.FIRST_PATIENCE = 10 * {0};"
     "from probe.__main__ import main; main()"
@@ -69,11 +75,11 @@ class Told:
     seconds: float = 0.0
 
 
-def command(images: Path, cache: Path, *more: str, size: int, hasty: bool = False) -> list[str]:
+def command(images: str, cache: Path, *more: str, size: int, hasty: bool = False) -> list[str]:
     start = [sys.executable, "-c", HASTY.format(PATIENCE)] if hasty else PROBE
     return [
         *start, "extract", "--backbone", "efficientnet_lite0", "--size", str(size),
-        "--dataset", str(images), "--cache-dir", str(cache), "--json", *more,
+        "--dataset", images, "--cache-dir", str(cache), "--json", *more,
     ]  # fmt: skip
 
 
@@ -85,21 +91,61 @@ def contents(cache: Path) -> list[Any]:
     return found
 
 
+@dataclass(frozen=True)
+class Store:
+    """Where images are read from.
+
+    Parameters
+    ----------
+    images : str
+        The dataset, as a command names it.
+    environment : mapping of str to str
+        What makes the store bad for the processes that have it.
+    copies : bool
+        Whether the command keeps copies, which can be removed while workers read them.
+    """
+
+    images: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    copies: bool = False
+
+
+@contextmanager
+def store_of(kind: str, images: Path, root: Path) -> Iterator[tuple[Store, Store]]:
+    """Yield a store while it is good, and the same one while it is bad."""
+    if kind == "disk":
+        yield Store(str(images)), Store(str(images))
+    elif kind == "folder":
+        bad = bad_folder(images, root, rate=FAILING, slow=FAILING)
+        yield Store(str(images)), Store(str(images), bad)
+    else:
+        with bad_server(images, rate=FAILING, pause=0.005) as web:
+            yield Store(f"{web.url}/"), Store(f"{web.url}/", copies=True)
+
+
 class Attack:
     """One pass after another on a cluster, and what is done to it."""
 
-    def __init__(self, kind: str, cluster: Dask | Ray, rng: random.Random, size: int) -> None:
+    def __init__(
+        self, kind: str, cluster: Dask | Ray, rng: random.Random, size: int, store: Store
+    ) -> None:
         self.kind, self.cluster, self._rng, self._size = kind, cluster, rng, size
+        self._store = store
 
-    def once(self, images: Path, cache: Path, expected: list[Any]) -> Told:
+    def once(self, cache: Path, expected: list[Any]) -> Told:
         """Extract until the command ends well, doing harm on the way."""
         told, started, failed = Told(self.kind), time.monotonic(), 0
-        line = command(images, cache, "--scheduler", self.cluster.name, size=self._size, hasty=True)
+        line = command(
+            self._store.images, cache, "--scheduler", self.cluster.name, size=self._size, hasty=True
+        )
+        environment = {**os.environ, **self._store.environment}
         log = cache.with_suffix(".txt")
         while True:
             told.runs += 1
             with log.open("a") as errors:
-                running = psutil.Popen(line, stdout=subprocess.PIPE, stderr=errors, text=True)
+                running = psutil.Popen(
+                    line, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+                )
                 killed = self._harm(running, cache, told, started)
                 said, _ = running.communicate()
             if killed:
@@ -127,7 +173,7 @@ class Attack:
                 if running.poll() is not None:
                     return False
                 time.sleep(0.02)
-            if (done := self._do(running)) is not None:
+            if (done := self._do(running, cache)) is not None:
                 told.done[done] += 1
                 if done == "command":
                     return True
@@ -138,10 +184,14 @@ class Attack:
             time.sleep(0.1)
         return False
 
-    def _do(self, running: psutil.Popen) -> str | None:
+    def _do(self, running: psutil.Popen, cache: Path) -> str | None:
         what = self._rng.choices(
-            ["worker", "hung", "scheduler", "command"], weights=[12, 2, 2, 2]
-        )[0]  # fmt: skip
+            ["worker", "hung", "scheduler", "command", "copies"],
+            weights=[12, 2, 2, 2, 6 if self._store.copies else 0],
+        )[0]
+        if what == "copies":
+            shutil.rmtree(cache / "remote" / "http", ignore_errors=True)
+            return what
         if what == "command":
             end(family(running))
             return what
@@ -183,32 +233,36 @@ def main() -> None:
     """Print one line a pass, and what came of all; exit 1 if anything differed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="dask,dask-nanny,ray")
+    parser.add_argument("--store", choices=("disk", "folder", "server"), default="disk")
     parser.add_argument("--kills", type=int, default=20, help="of each kind")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--keep", type=Path, help="a folder for all that is made")
     options = parser.parse_args()
     rng, told = random.Random(options.seed), []
-    with tempfile.TemporaryDirectory() as name:
-        root = options.keep or Path(name)
+    with ExitStack() as stack:
+        root = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         images = root / "images"
         if not images.exists():
             cifar10_folders(images, train=200, test=50)
-        alone = root / "alone"
-        line = command(images, alone, size=options.size)
+        good, bad = stack.enter_context(store_of(options.store, images, root))
+        alone = root / f"alone-{options.store}"
+        line = command(good.images, alone, size=options.size)
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
         expected = contents(alone)
         for kind in options.only.split(","):
             cluster = (
-                Ray(root / kind, workers=2)
+                Ray(root / kind, workers=2, environment=bad.environment)
                 if kind == "ray"
-                else Dask(root / kind, workers=2, nanny=kind == "dask-nanny")
+                else Dask(
+                    root / kind, workers=2, nanny=kind == "dask-nanny", environment=bad.environment
+                )
             )
             try:
-                attack, kills = Attack(kind, cluster, rng, options.size), 0
+                attack, kills = Attack(kind, cluster, rng, options.size, bad), 0
                 while kills < options.kills:
                     cache = Path(tempfile.mkdtemp(dir=root)) / "cache"
-                    one = attack.once(images, cache, expected)
+                    one = attack.once(cache, expected)
                     told.append(one)
                     kills += sum(one.done.values())
                     print(one, flush=True)

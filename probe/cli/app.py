@@ -21,6 +21,7 @@ from typing import Annotated, Any, ClassVar
 import typer
 
 from probe.cli.commands import VERBOSE, LazyGroup, be_verbose
+from probe.core.regular import PASSING
 from probe.core.text import visible
 from probe.core.urls import configured, hide
 from probe.core.version import __version__
@@ -211,6 +212,11 @@ def _of_the_machine(error: Exception) -> str:
         name = os.fsencode(error.filename).decode("utf-8", "backslashreplace")
         short = name if len(name) <= 100 else f"{name[:60]}...{name[-20:]}"
         return f"{short}: {error.strerror}; give another path"
+    if error.errno in PASSING and isinstance(error.filename, str):
+        return (
+            f"{error.filename}: {error.strerror}; its disk or server fails, now or for good: run "
+            "the same command again"
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) and error.filename is None:
         return f"the output cannot be written ({error.strerror})"
     return ""

@@ -143,6 +143,7 @@ def predict(
     come one by one as a table, CSV or JSON lines; --json prints one object at the end.
     """
     from probe.core.options import default_workers
+    from probe.engines import default_engine
     from probe.predict import PredictTask, find_inputs, predict_images, predict_spread
     from probe.predict.predictor import check_words
     from probe.schedulers import check_scheduler, workers_called
@@ -177,7 +178,14 @@ def predict(
             )
         else:
             there = [os.path.abspath(one) if isinstance(one, str) else one for one in named]
-            task = PredictTask(load=partial(load, there), top_k=top_k, folder=os.getcwd())
+            networks = [one for bundle in predictor.bundles for one in bundle.networks]
+            engines = {
+                default_engine(device, one.spec) if engine == "auto" else engine for one in networks
+            }
+            task = PredictTask(
+                load=partial(load, there), engines=tuple(sorted(engines)), top_k=top_k,
+                folder=os.getcwd(),
+            )  # fmt: skip
             found = predict_spread(task, paths, elsewhere.scheduler)
         found = _with_columns(found, told.columns)
         if as_json:

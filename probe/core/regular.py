@@ -10,9 +10,24 @@ import errno
 import io
 import os
 import stat
-from typing import cast
+import time
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+T = TypeVar("T")
 
 MOST_TEXT = 1 << 28  # bytes of a list, a table or a record that is read as a whole
+PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before the next attempt, where an error may pass
+
+# what shared folders answer while their server is away or busy; Windows lacks some
+PASSING = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EBUSY", "EREMOTEIO", "ENOTCONN", "ECONNRESET",
+        "ECONNABORTED", "ECONNREFUSED", "EHOSTDOWN", "EHOSTUNREACH", "ENETUNREACH", "ENETDOWN",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -85,6 +100,29 @@ def read_regular(path: str | os.PathLike[str], most: int = MOST_TEXT) -> bytes:
         while (left := left - len(data)) > 0 and (more := file.read(left)):
             data += more  # a system may give a large file in parts
         return data
+
+
+def patiently(read: Callable[[], T]) -> T:
+    """Read a file of a shared folder, again after a pause where its server fails for a moment.
+
+    Parameters
+    ----------
+    read : callable
+        Opens, reads or looks at a file from the start each time.
+
+    Raises
+    ------
+    OSError
+        What it raised, where that does not pass, or did not within the eight seconds of `PAUSES`.
+    """
+    for pause in PAUSES:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            time.sleep(pause)
+    return read()
 
 
 def append_regular(path: str | os.PathLike[str], data: bytes, *, sync: bool = False) -> int:

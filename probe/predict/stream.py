@@ -157,17 +157,23 @@ class PredictTask:
     ----------
     load : callable
         Makes the predictor, there.
+    engines : tuple of str
+        What runs its networks.
     folder : str
         What the paths of images are relative to.
     """
 
     load: Callable[[], Predictor]
+    engines: tuple[str, ...]
     top_k: int | None
     folder: str
 
     def versions(self) -> dict[str, str]:
         """Return the versions of what decodes images and of what runs the networks."""
-        return installed_versions(("pillow",)) | engine_version("onnx") | engine_version("mxnet")
+        found = installed_versions(("pillow",))
+        for name in self.engines:
+            found |= engine_version(name)
+        return found
 
     def open(self) -> Callable[[list[str | StoredImage]], tuple[list[Any], Any]]:
         """Return the function of a block."""

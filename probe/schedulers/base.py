@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from probe.errors import EngineError, UsageError
+
+log = logging.getLogger(__name__)
 
 RETURN = 300.0  # seconds in which a cluster that went away may come back
 SCHEDULERS = ("loky", "dask", "ray")
@@ -156,21 +159,26 @@ class Workers:
         return RayScheduler(self.name, self._place)
 
 
-def connect_again(connect: Callable[[], None]) -> None:
-    """Connect to a cluster that went away, and may need minutes to come back.
+def connect_again(connect: Callable[[], None], seconds: float = RETURN) -> None:
+    """Connect to a cluster that starts, or went away and may need minutes to come back.
 
     Parameters
     ----------
     connect : callable
-        Raises EngineError where nobody answers; what it raises last is raised.
+        Raises EngineError where nobody answers, because of an OSError; what it raises last is
+        raised.
+    seconds : float
+        After so many no attempt is started.
     """
-    until = time.monotonic() + RETURN
+    until = time.monotonic() + seconds
     while True:
         try:
             return connect()
-        except EngineError:
-            if time.monotonic() > until:
+        except EngineError as error:
+            left = until - time.monotonic()
+            if left <= 0 or not isinstance(error.__cause__, OSError):
                 raise
+            log.info("no answer yet; asked again for %.0f s", left)
             time.sleep(1)
 
 

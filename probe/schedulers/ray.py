@@ -13,6 +13,8 @@ from typing import Any
 from probe.errors import EngineError
 from probe.schedulers.base import connect_again
 
+PATIENCE = 60.0  # seconds for a head that was just started; an attempt takes up to 30 of them
+
 
 class RayScheduler:
     """A Ray cluster; see `probe.schedulers.base.Scheduler`.
@@ -41,11 +43,13 @@ class RayScheduler:
         self._ray, self.name, self._place = ray, name, place
         self._found = ray.is_initialized()
         if not self._found:
-            self._connect()
+            connect_again(self._connect, PATIENCE)
         self._remote = ray.remote(max_retries=0, num_cpus=1)(_with_threads)
 
     def _connect(self) -> None:
         address = None if self._place is None else f"ray://{self._place}"
+        with contextlib.suppress(Exception):  # what is left of an attempt, or of a connection
+            self._ray.shutdown()
         try:
             with warnings.catch_warnings():  # of what the error says, too
                 warnings.simplefilter("ignore")
@@ -93,13 +97,7 @@ class RayScheduler:
 
     def restart(self) -> None:
         """Connect again, to a cluster that may need minutes to come back."""
-
-        def connect() -> None:
-            with contextlib.suppress(Exception):
-                self._ray.shutdown()
-            self._connect()
-
-        connect_again(connect)
+        connect_again(self._connect)
         self._remote = self._ray.remote(max_retries=0, num_cpus=1)(_with_threads)
 
     @contextmanager

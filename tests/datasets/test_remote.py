@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,6 +139,22 @@ def test_what_is_unchanged_is_not_fetched_again(
     assert first.keys() - second.keys() == {"dog/0001.jpg"}
     assert {one for one in second if second[one] != first[one]} == {"cat/0000.jpg"}
     assert second["cat/0000.jpg"] == file_content(web.files[changed])
+
+
+def test_a_process_that_has_no_copies_fetches_what_it_reads(
+    web: Web, cifar_jpegs: dict[str, bytes], tmp_path: Path
+) -> None:
+    web.files |= {f"photos/{name}": data for name, data in cifar_jpegs.items()}
+    images = load_dataset(f"{web.url}/photos/", cache_dir=tmp_path).splits["train"].images
+    images.content()
+    expected = images.image(7)
+    elsewhere = pickle.loads(pickle.dumps(images.take(np.array([7, 8]))))
+    web.forget()
+    np.testing.assert_array_equal(elsewhere.image(0), expected)
+    assert not web.asked
+    shutil.rmtree(tmp_path / "remote")
+    np.testing.assert_array_equal(elsewhere.image(0), expected)
+    assert len(web.asked) == 1
 
 
 def test_strict_fetches_again_what_the_store_calls_unchanged(web: Web, tmp_path: Path) -> None:

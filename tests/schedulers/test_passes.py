@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 from PIL import Image
 
 from probe.cache.features import FeatureSet
+from probe.core import regular
 from probe.errors import ImageError, UsageError
 from tests.cache.toy import everything
 from tests.commands import invoke, probe_json
@@ -110,6 +114,28 @@ def test_a_dask_cluster_makes_the_same_entry(
 ) -> None:
     assert probe_json(*asked(pictures, tmp_path, "--scheduler", dask))["forwarded"] == COUNT
     assert contents(tmp_path) == alone
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed.*")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_shared_folder_that_fails_now_and_then_changes_nothing(
+    pictures: Path, tmp_path: Path, alone: list[Any], dask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener, tries, lock = regular._opener, Counter[str](), threading.Lock()
+
+    def fails_every_other_time(path: str, flags: int) -> int:
+        with lock:
+            tries[path] += path.startswith(str(pictures))
+            if tries[path] % 2:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return opener(path, flags)
+
+    monkeypatch.setattr(regular, "_opener", fails_every_other_time)
+    monkeypatch.setattr(regular, "PAUSES", (0.0, 0.0))
+    assert probe_json(*asked(pictures, tmp_path, "--scheduler", dask))["forwarded"] == COUNT
+    assert contents(tmp_path) == alone
+    found = [count for count in tries.values() if count]
+    assert (len(found), min(found)) == (COUNT, 4)  # the command hashes, and a worker decodes
 
 
 def test_a_scheduler_that_nobody_knows_is_refused(pictures: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.regular import open_regular, read_regular
+from probe.core.regular import open_regular, patiently, read_regular
 from probe.datasets.images.containers import (
     BITS,
     COLOUR_MAP,
@@ -85,7 +85,7 @@ def decode_file(path: str) -> NDArray[np.uint8]:
 def read_file(path: str) -> bytes:
     """Return a file's bytes; raise ImageError where it cannot be read or is too large."""
     try:
-        return read_regular(path, MAX_BYTES)
+        return patiently(lambda: read_regular(path, MAX_BYTES))
     except MemoryError as error:
         raise ImageError(path, "takes more memory than there is") from error
     except OSError as error:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
 from probe.core.memo import Memo, Stamp, stamp_of
+from probe.core.regular import patiently
 from probe.core.texts import taken_texts
 from probe.datasets.images.decode import decode, decode_file, read_file
 from probe.datasets.images.image_inputs import file_content
@@ -180,7 +181,7 @@ def with_advice(error: ImageError) -> ImageError:
 
 def _stamp(path: str) -> Stamp:
     try:
-        return stamp_of(path)
+        return patiently(lambda: stamp_of(path))
     except OSError as error:
         raise ImageError(path, f"cannot be opened: {error.strerror}") from error
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from probe.core.indexing import row_number, row_numbers
 from probe.core.memo import Memo, Stamp, stamp_of
-from probe.core.regular import open_regular
+from probe.core.regular import open_regular, patiently
 from probe.datasets.images.decode import decode
 from probe.datasets.images.files import decodes_kind
 from probe.datasets.images.image_inputs import pixel_content
@@ -335,7 +335,7 @@ class ByteFile:
     def __init__(self, path: Path) -> None:
         self._path, self._seeking = path, threading.Lock()
         try:
-            file = open_regular(path, buffering=0)
+            file = patiently(lambda: open_regular(path, buffering=0))
         except OSError as error:
             raise _unreadable(path, error) from error
         self._descriptor = file.fileno()
@@ -344,13 +344,16 @@ class ByteFile:
     def read(self, start: int, size: int) -> bytes:
         """Return bytes from an offset on, fewer where the file ends within them."""
         try:
-            if hasattr(os, "pread"):
-                return os.pread(self._descriptor, size, start)
-            with self._seeking:  # Windows
-                os.lseek(self._descriptor, start, os.SEEK_SET)
-                return os.read(self._descriptor, size)
+            return patiently(lambda: self._read(start, size))
         except OSError as error:
             raise _unreadable(self._path, error) from error
+
+    def _read(self, start: int, size: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, size, start)
+        with self._seeking:  # Windows
+            os.lseek(self._descriptor, start, os.SEEK_SET)
+            return os.read(self._descriptor, size)
 
 
 class Records:
@@ -406,7 +409,7 @@ def _place(path: Path) -> str:
 def file_stamp(path: Path) -> Stamp:
     """Return a file's stamp; raise DataError where there is none."""
     try:
-        return stamp_of(path)
+        return patiently(lambda: stamp_of(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be opened: {error.strerror or error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -93,8 +94,9 @@ class FetchedImages(FileImages):
         path = self.path(row_number(row, len(self)))
         if not self._mirror.has(path):
             return
-        known = self._missing
-        missing = self._mirror.fetch([path], "1 image") if known is None else known
+        missing = self._missing
+        if missing is None or (path not in missing and not os.path.exists(path)):
+            missing = self._mirror.fetch([path], "1 image")  # on a worker that has no copies, too
         if path in missing:
             raise self._absent(path, missing[path])
 
