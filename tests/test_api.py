@@ -355,6 +355,8 @@ def test_labels_are_numbered_as_in_a_list(tmp_path: Path) -> None:
     assert flags.splits["train"].labels.tolist() == [[1, 0], [0, 1], [1, 1], [0, 0]]
     apart = in_memory({"test": (X[2:], ["a", "b"]), "train": (X[:2], ["b", "a"])}, tmp_path)
     assert list(apart.splits) == ["train", "test"]
+    dev = in_memory({"validation": (X[2:], ["a", "b"]), "train": (X[:2], ["b", "a"])}, tmp_path)
+    assert list(dev.splits) == ["train", "val"]
     other = in_memory((X, ["9", "10", "10", "9"]), tmp_path)
     assert other.name != in_memory((X, ["10", "9", "10", "9"]), tmp_path).name
 
@@ -369,7 +371,8 @@ def test_labels_are_numbered_as_in_a_list(tmp_path: Path) -> None:
         (pixels(), "a ndarray"),
         ((pixels(),), "a tuple of 1"),
         ({}, "has no split"),
-        ({"training": (pixels(), [0] * 6)}, "no split is called 'training'"),
+        ({"holdout": (pixels(), [0] * 6)}, "no split is called 'holdout'"),
+        ({name: (pixels(), [0] * 6) for name in ("val", "dev")}, "names val twice"),
         ({"train": pixels()}, "give (images, labels)"),
         ((pixels(), [0, 1, 2, None, 0, 1]), "image 3 has no label"),
         ((pixels(), [0, 1, 2, float("nan"), 0, 1]), "image 3 has no label"),

@@ -1100,8 +1100,9 @@ class Run:
     def to_csv(self, path: AnyPath) -> None:
         """Write a row for each prediction, as `probe runs show --csv` does.
 
-        Its columns are ``image``, ``split``, ``label``, ``answer``, ``probability`` and ``right``,
-        and those of the table that the images are from.
+        Its columns are ``image``, ``split``, ``label``, ``answer``, ``probability`` (at the run's
+        temperature, as a bundle answers) and ``right``, and those of the table that the images are
+        from.
         """
         from probe.runs.answers import write_run_answers
 

@@ -34,7 +34,7 @@ from probe.datasets.forms.formats import is_dataset_file
 from probe.datasets.tables.table import is_table
 from probe.errors import UsageError
 from probe.preprocess.spec import RESIZES
-from probe.weights import is_network, network_name
+from probe.weights import check_not_weights, is_network, network_name
 
 SPEC = re.compile(
     r"(?P<backbone>\w+)(/(?P<layers>\w+(\+\w+)*)(:(?P<pool>\w+))?)?(@(?P<size>\d+)(:(?P<resize>[a-z]+))?)?"
@@ -126,6 +126,7 @@ def parse_candidate(text: str) -> Candidate:
     place, rest = _place_in(text.strip())
     found = read_name(rest)
     if found is None:
+        check_not_weights(text.strip().partition("@")[0], "--backbones")
         raise UsageError(
             f"--backbones {text!r}: expected {GRAMMAR}, as vgg16/pool5@64, an ONNX file, or the "
             "beginning of an entry's name (`probe cache list`)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +40,7 @@ SHOWN_CLASSES = 8
 RowIndex = slice | NDArray[np.integer[Any]] | NDArray[np.bool_] | Sequence[int]
 ENDING = ".h5"
 DIGEST_CHARACTERS = 12
+MOST_CHARACTERS, MOST_BYTES = 40, 48  # of each word of a name
 _NAMED = re.compile(rf"-([0-9a-f]{{{DIGEST_CHARACTERS}}})$")
 
 
@@ -367,13 +369,23 @@ def _open_split(path: Path, digest: str, split: str) -> FeatureSplit:
 
 def entry_name(key: FeatureKey, dataset: str) -> str:
     """Return the name of a dataset's entry: readable words and the beginning of its digest."""
-    words = [
-        re.sub(r"[^A-Za-z0-9_.]+", "_", word)[:40]
-        for word in (dataset, key.backbone, key.layer, key.pool)
-    ]
+    words = [_word(one) for one in (dataset, key.backbone, key.layer, key.pool)]
     if words[-1] == "none":
         words.pop()
     return "-".join([*words, key.digest[:DIGEST_CHARACTERS]])
+
+
+def _word(text: str) -> str:
+    """Return a word of a file's name: letters of all scripts, and no sign that a shell acts on.
+
+    It has at most 40 characters and 48 bytes, for a name of a file may have 255.
+    """
+    kept = "".join(
+        c if c.isalnum() or c in "_." or (c.isprintable() and not c.isascii()) else " "
+        for c in unicodedata.normalize("NFC", text)
+    )
+    cut = re.sub(" +", "_", kept)[:MOST_CHARACTERS].encode()[:MOST_BYTES]
+    return cut.decode(errors="ignore")
 
 
 def check_name(opened: OpenFile) -> None:

@@ -76,7 +76,7 @@ def _show(found: Audit, target: Path, cache_dir: Path) -> None:
     console.facts(out, audit_facts(found))
     for one in audit_tables(found):
         out.print()
-        fold = next(place for place in range(len(one.columns)) if place not in one.numbers)
+        fold = [place for place in range(len(one.columns)) if place not in one.numbers]
         console.table(out, one.columns, one.rows, right=one.numbers, fold=fold)
     out.print()
     files = ", ".join(sorted(path.name for path in target.iterdir()))

@@ -48,7 +48,7 @@ def list_backbones(cache_dir: CacheDir = None, as_json: AsJson = False) -> None:
         for name, spec in BACKBONES.items()
     ]
     columns = ["backbone", "parameters", "input", "layers (width)", "weights at hand"]
-    console.table(console.stdout(), columns, rows, right=(1, 2), fold=3)
+    console.table(console.stdout(), columns, rows, right=(1, 2), fold=(3,))
 
 
 @app.command(cls=Command, name="show")
@@ -134,7 +134,7 @@ def _show_network(spec: OnnxBackbone) -> None:
                 resolve_pool(one, None),
             ]
         )
-    console.table(out, ["layer", "shape", "kind", "--pool"], rows, right=(1,), fold=0)
+    console.table(out, ["layer", "shape", "kind", "--pool"], rows, right=(1,), fold=(0,))
     usual = f"* {spec.usual_layer}, where --layer names none"
     console.stderr().print(usual if spec.usual_layer else "several outputs: name one with --layer")
 

@@ -131,7 +131,7 @@ def _leaderboard(bench: Bench, rows: Sequence[Row]) -> None:
         line += [_figure(metric, row.metrics.get("test", {}).get(metric))] * tested
         lines.append([*line, row.letters])
     numbers = range(2 + several, len(columns) - 1)
-    console.table(console.stdout(), columns, lines, right=(0, *numbers), fold=1)
+    console.table(console.stdout(), columns, lines, right=(0, *numbers), fold=(1,))
     below = "in percent" + ", log loss in nats, less is better" * (metric in LOSSES)
     if not task_by_metric(metric).exclusive:
         below += "; mAP: mean average precision over the labels; AUC: the mean over them"
@@ -160,7 +160,7 @@ def _ties(bench: Bench, comparison: Comparison) -> None:
     columns += ["images to hold out", "chance", "labelled in all"]
     out, first = console.stdout(), 1 + several
     out.print()
-    console.table(out, columns, lines, right=(first, first + 2, first + 3), fold=0)
+    console.table(out, columns, lines, right=(first, first + 2, first + 3), fold=(0,))
     out.print(
         "held out, to show the difference that was seen, or half a point if that is more, in four "
         "of five cases where it is real (for any that these images leave open); chance: to show "
@@ -192,7 +192,7 @@ def _costs(rows: Sequence[Row]) -> None:
                 _percent(cost.imagenet_top1),
             ]
     out = console.stdout()
-    console.table(out, columns, list(lines.values()), right=range(1, len(columns)), fold=0)
+    console.table(out, columns, list(lines.values()), right=range(1, len(columns)), fold=(0,))
     fits = []
     for head in dict.fromkeys(row.head for row in rows):
         taken = sorted(row.cost.head_seconds or 0 for row in rows if row.head == head)
@@ -210,7 +210,7 @@ def _agreement(comparison: Comparison, metric: str) -> None:
     ]  # fmt: skip
     columns = ["without training", "tau", "weighted", "p", "it would take",
                "nats lost" if metric in LOSSES else "points lost"]  # fmt: skip
-    console.table(console.stdout(), columns, lines, right=(1, 2, 3, 5), fold=4)
+    console.table(console.stdout(), columns, lines, right=(1, 2, 3, 5), fold=(4,))
 
 
 def _matrix(bench: Bench) -> None:
@@ -223,7 +223,7 @@ def _matrix(bench: Bench) -> None:
         )
     ]
     columns = ["features", *matrix.datasets, "mean rank"]
-    console.table(out, columns, lines, right=range(1, len(columns)), fold=0)
+    console.table(out, columns, lines, right=range(1, len(columns)), fold=(0,))
     if matrix.friedman_p is not None:
         out.print(
             f"Friedman p {matrix.friedman_p:.3g}; mean ranks that differ by less than "

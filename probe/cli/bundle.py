@@ -81,7 +81,7 @@ def bundle(
     from probe.bench.find import default_run, find_run
     from probe.bundle.make import BundleRequest, own_top, read_classes
     from probe.screen import console
-    from probe.screen.bundles import bundle_shown
+    from probe.screen.bundles import bundle_shown, held_out_image
 
     folder = cache_folder(cache_dir)
     if backbone is not None:
@@ -100,7 +100,7 @@ def bundle(
             classes=names,
             mean=mean,
         )
-        made = top.bundle(target, engine=engine, device=device)
+        made, image = top.bundle(target, engine=engine, device=device), None
     else:
         request = BundleRequest(
             weights=tuple(weights or ()),
@@ -116,11 +116,11 @@ def bundle(
             source = console.chosen(default_run(folder))
         target = out if out is not None else source / "bundle"
         made = bundle_shown(source, target, folder, request)
-    _show(made, target, as_json=as_json)
+        image = held_out_image(source, folder)
+    _show(made, target, image, as_json=as_json)
 
 
-def _show(made: Bundle, target: Path, *, as_json: bool) -> None:
-
+def _show(made: Bundle, target: Path, image: Path | None, *, as_json: bool) -> None:
     from probe.bundle import bundle_size
     from probe.screen import console
 
@@ -137,7 +137,8 @@ def _show(made: Bundle, target: Path, *, as_json: bool) -> None:
     }
     if about.heads:
         rows |= {"answers": _answers(made), "flags": _flags(made)}
-    console.facts(console.stdout(), rows | {"next": console.command("predict", target, "IMAGE")})
+    after = ("predict", target, image) if image is not None else ("serve", target)
+    console.facts(console.stdout(), rows | {"next": console.command(*after)})
 
 
 def _networks(made: Bundle) -> dict[str, str]:

@@ -60,7 +60,11 @@ def show(run: HeadRun, folder: Path, classes: tuple[str, ...], *, cache_dir: Pat
         title += f", the {WORST} worst of {len(recall)}"
     out.print()
     console.table(
-        out, ["class", title], [[name, f"{100 * recall[name]:.1f} %"] for name in shown], right=(1,)
+        out,
+        ["class", title],
+        [[name, f"{100 * recall[name]:.1f} %"] for name in shown],
+        right=(1,),
+        fold=(0,),
     )
     show_subgroups(out, result)
     if run.curve is not None:
@@ -97,7 +101,9 @@ def show_values(
         word += f", the {WORST} worst of {len(lines)}"
     if gap:
         out.print()
-    console.table(out, ["column", "value", "images", word, "95 %"], rows, right=(2, 3, 4))
+    console.table(
+        out, ["column", "value", "images", word, "95 %"], rows, right=(2, 3, 4), fold=(1,)
+    )
     signs = sorted(
         ((name, one["shortcut"]) for name, one in columns.items() if "shortcut" in one),
         key=lambda sign: -float(sign[1]["strength"]),
@@ -412,7 +418,7 @@ def show_each(
         rows.append([name, f"{one['positives']:,}", percent[0], f"{one['threshold']:.2f}",
                      *percent[1:]])  # fmt: skip
     header = [title, "images", "AP", "threshold", "precision", "recall", "F1"]
-    console.table(out, header, rows, right=range(1, len(header)))
+    console.table(out, header, rows, right=range(1, len(header)), fold=(0,))
 
 
 def _some(names: list[str]) -> str:

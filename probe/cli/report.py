@@ -11,6 +11,7 @@ import typer
 
 from probe.cli import complete
 from probe.cli.options import AsJson, CacheDir, cache_folder
+from probe.core.options import words
 from probe.core.text import counted
 from probe.core.urls import typed_command
 from probe.errors import UsageError
@@ -81,6 +82,7 @@ def report(
     where all comes from. Ranks come from rows that were held out from training. Test figures stand
     beside them as they were reported; nothing is scored again, so the ledger counts no look.
     """
+    from probe.datasets.split_names import split_called
     from probe.report.papers import write_pictures
     from probe.report.pictures import Options
     from probe.screen import console
@@ -89,7 +91,7 @@ def report(
     started = time.perf_counter()
     check_page_name(out)
     folder = cache_folder(cache_dir)
-    splits = tuple(one.strip() for one in split.split(",")) if split else ()
+    splits = tuple(map(split_called, words(split)))
     options = Options(method=method, max_points=max_points, splits=splits)
     material = _material(folder, runs or [], bench, dataset)
     if csv and not material.rows:

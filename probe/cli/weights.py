@@ -64,7 +64,7 @@ def list_weights(
         console.table(out, ["weights", "size", "top-1", ""], narrow, right=(1, 2))
     else:
         columns = ["weights", "size", "ImageNet top-1", "preprocessing", "licence", "digest"]
-        console.table(out, [*columns, "proof", ""], rows, right=(1, 2), fold=4)
+        console.table(out, [*columns, "proof", ""], rows, right=(1, 2), fold=(4,))
     publishers = sorted({one.top1_by for one in wanted if one.top1_by})
     if publishers:
         console.stderr().print(f"top-1 as published by {'; '.join(publishers)}")

@@ -24,6 +24,7 @@ from probe.core.urls import is_url, public, text_of
 from probe.datasets.classes import called_instead, ordered_classes, same_numbers
 from probe.datasets.images.image_inputs import ImageSources, list_images
 from probe.datasets.spec import SPLITS, Dataset, Split
+from probe.datasets.split_names import split_called
 from probe.datasets.tables.cells import BAR, IMAGE_COLUMNS, image_columns
 from probe.datasets.tables.table import LABEL, LABELS
 from probe.errors import DataError, ImageError
@@ -92,14 +93,19 @@ def _pairs(data: Any) -> dict[str, tuple[Any, Any]]:
         if not isinstance(data, tuple | list) or len(data) != 2:
             raise DataError(f"dataset is a {_kind(data)}; expected {EXPECTED}")
         data = {"train": data}
-    if unknown := [name for name in data if name not in SPLITS]:
-        raise DataError(f"no split is called {unknown[0]!r}; there are {', '.join(SPLITS)}")
     if not data:
         raise DataError("the mapping has no split; give train, val and test, or some of them")
+    found: dict[str, tuple[Any, Any]] = {}
     for name, pair in data.items():
+        split = split_called(str(name))
+        if split not in SPLITS:
+            raise DataError(f"no split is called {name!r}; there are {', '.join(SPLITS)}")
+        if split in found:
+            raise DataError(f"the mapping names {split} twice, the second time as {name!r}")
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"{name} is a {_kind(pair)}; give (images, labels)")
-    return {name: tuple(data[name]) for name in SPLITS if name in data}
+        found[split] = (pair[0], pair[1])
+    return {split: found[split] for split in SPLITS if split in found}
 
 
 def _kind(data: Any) -> str:

@@ -79,6 +79,15 @@ def split_words(names: Iterable[str], *, whole: bool) -> dict[str, str] | None:
     }
 
 
+def split_called(name: str) -> str:
+    """Return train, val or test for a name of it that somebody types, else the name as it is.
+
+    ``validation`` and ``dev`` are val. ``eval`` could be val or test, and stays.
+    """
+    found = _WORDS.get(name.strip().lower(), EITHER)
+    return name if found == EITHER else found
+
+
 def tells_apart(splits: Collection[str]) -> bool:
     """Whether splits are train and at least one other, so that they must not become classes."""
     return "train" in splits and len(set(splits)) > 1

@@ -116,7 +116,7 @@ def default_engine(device: str = "auto", spec: BackboneSpec | None = None) -> st
     if spec is not None and spec.only_engine is not None:
         return spec.only_engine
     of_gpus = BUILDS["mxnet"][1:]
-    if device.partition(":")[0] not in ("auto", "gpu") or not installed_versions(of_gpus):
+    if device.partition(":")[0] not in ("auto", "gpu", "cuda") or not installed_versions(of_gpus):
         return "onnx"
     from probe.engines.onnx.devices import usable_kinds
 

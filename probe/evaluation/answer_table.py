@@ -28,20 +28,23 @@ class Answered:
     said : Predictions
     answers : intp, (n_rows,), or uint8, (n_rows, n_classes)
         Class numbers; where a row may have several labels, 1 for each that is answered.
+    temperature : float, optional
+        By which probabilities are still to be scaled.
     """
 
     __repr__ = short_repr
 
     said: Predictions
     answers: NDArray[Any]
+    temperature: float | None = None
 
 
 def write_answers(path: Path, splits: Mapping[str, Answered], classes: Sequence[str]) -> None:
     """Write a CSV file of predictions, by rename, as `probe.core.sheets` writes text.
 
-    Its columns are ``image``, ``split``, ``label``, ``answer``, ``probability`` (of the answer; not
-    where an image may have several labels) and ``right`` (1 or 0), and then those of the table that
-    the images are from. One of these whose name is taken ends with ``_``.
+    Its columns are ``image``, ``split``, ``label``, ``answer``, ``probability`` (of the answer, at
+    the temperature; not where an image may have several labels) and ``right`` (1 or 0), and then
+    those of the table that the images are from. One of these whose name is taken ends with ``_``.
 
     Parameters
     ----------
@@ -73,10 +76,7 @@ def _rows(
     answers, labels = one.answers[:count], said.labels
     texts: list[Sequence[Any]] = [_texts(labels, classes), _texts(answers, classes)]
     if said.task.exclusive:
-        if said.classes is None:
-            p = said.probabilities[np.arange(count), answers]
-        else:
-            p = said.probabilities.max(axis=1)
+        p = said.confidence_at(one.temperature, answers)
         texts.append([f"{value:.6g}" for value in p.tolist()])
         right = answers == labels
     else:

@@ -117,22 +117,31 @@ class Predictions:
         right: NDArray[np.bool_] = self.answers == self.labels
         return right
 
-    def confidence_at(self, temperature: float | None) -> NDArray[np.float64]:
+    def confidence_at(
+        self, temperature: float | None, answers: NDArray[Any] | None = None
+    ) -> NDArray[np.float64]:
         """Return each row's highest probability, (n_rows,), after scaling by the run's temperature.
 
         As it is where that is None.
+
+        Parameters
+        ----------
+        answers : intp, (n_rows,), optional
+            Class numbers whose probability is returned instead, as those of a threshold.
         """
-        if temperature is None or (self.classes is not None and self.scaled is None):
-            highest: NDArray[np.float64] = self.probabilities.max(axis=1).astype(np.float64)
-            return highest
-        if self.scaled is not None:
-            return self.scaled
+        if self.classes is not None:  # the likeliest is answered
+            many = self.probabilities.max(axis=1).astype(np.float64)
+            return many if temperature is None or self.scaled is None else self.scaled
+        wanted = self.answers if answers is None else answers
+        if temperature is None:
+            plain: NDArray[np.float64] = self.probabilities[np.arange(len(self)), wanted]
+            return plain.astype(np.float64)
         logits, rows = self.scores, 4096
-        blocks = [
-            softmax(logits[start : start + rows] / temperature).max(axis=1)
-            for start in range(0, len(logits), rows)
-        ]
-        return np.concatenate(blocks)
+        found = np.empty(len(self))
+        for start in range(0, len(logits), rows):
+            p = softmax(logits[start : start + rows] / temperature)
+            found[start : start + rows] = p[np.arange(len(p)), wanted[start : start + rows]]
+        return found
 
     @property
     def scores(self) -> NDArray[np.float64]:

@@ -40,6 +40,7 @@ from probe.core.urls import absolute, is_url, text_of
 from probe.core.version import __version__, installed_versions
 from probe.datasets import DATASETS, Dataset, chosen_images, load_dataset, require_dataset
 from probe.datasets.forms.listed import listed_folders
+from probe.datasets.split_names import split_called
 from probe.datasets.tables.table import is_table
 from probe.engines import (
     BUILDS,
@@ -146,7 +147,7 @@ class Request:
         """
         return cls(
             layers=words(layer),
-            splits=words(split),
+            splits=tuple(dict.fromkeys(map(split_called, words(split)))),
             dataset_root=None if dataset_root is None else Path(dataset_root),
             mean=None if mean is None else str(mean),
             workers=workers or default_workers(),

@@ -34,7 +34,7 @@ class SplitView:
     ids : str, (n_rows,)
     labels, predicted : int64, (n_rows,)
     confidence : float32, (n_rows,)
-        Of the predicted class.
+        Of the predicted class, at the head's temperature if it has one, as a bundle answers.
     pairs : int64, (n_pairs, 3)
         True class, predicted class, rows; the cells of the confusion matrix that are not 0.
     before, after : Reliability
@@ -101,11 +101,8 @@ def _view(split: str, kept: Predictions, result: RunResult) -> SplitView:
     whole = _of_repeats(kept) if kept.repeats > 1 else None
     kept = kept.first()
     labels, predicted = kept.labels.astype(np.int64), kept.answers
-    confidence = kept.confidence_at(None)
-    wrong = np.flatnonzero(predicted != labels)
-    after = None
-    if temperature is not None:
-        after = reliability(kept.confidence_at(temperature), predicted == labels)
+    right, wrong = predicted == labels, np.flatnonzero(predicted != labels)
+    plain, confidence = kept.confidence_at(None), kept.confidence_at(temperature)
     both, counts = np.unique(np.stack([labels, predicted]), axis=1, return_counts=True)
     return SplitView(
         split=split,
@@ -114,8 +111,8 @@ def _view(split: str, kept: Predictions, result: RunResult) -> SplitView:
         predicted=predicted,
         confidence=confidence.astype(np.float32),
         pairs=np.column_stack([both.T, counts]).astype(np.int64),
-        before=reliability(confidence, predicted == labels),
-        after=after,
+        before=reliability(plain, right),
+        after=None if temperature is None else reliability(confidence, right),
         worst=wrong[np.argsort(-confidence[wrong], kind="stable")][:WORST],
         units=kept.units,
         of_repeats=whole,

@@ -32,6 +32,8 @@ def classes_of_run(result: RunResult, cache_dir: Path) -> tuple[str, ...]:
 def write_run_answers(folder: Path, result: RunResult, cache_dir: Path, path: Path) -> None:
     """Write a CSV file with a row for each prediction of a run; see `write_answers`.
 
+    Probabilities are those that a bundle of the run answers: at the run's temperature.
+
     Raises
     ------
     ProbeError
@@ -52,6 +54,6 @@ def _answered(said: Predictions, result: RunResult, classes: Sequence[str]) -> A
         return Answered(said=said, answers=(said.probabilities >= least).astype(np.uint8))
     chosen = (result.two_classes or {}).get("threshold")
     if said.classes is not None or chosen is None:
-        return Answered(said=said, answers=said.answers)
-    threshold = Threshold(**chosen)
-    return Answered(said=said, answers=answers_of(said.probabilities, classes, threshold))
+        return Answered(said=said, answers=said.answers, temperature=result.temperature)
+    answers = answers_of(said.probabilities, classes, Threshold(**chosen))
+    return Answered(said=said, answers=answers, temperature=result.temperature)

@@ -47,7 +47,7 @@ class BenchScreen:
         ]
         head = ["dataset"] * several + ["features", "to forward", "rate", "about", "disk"]
         shift = int(several)
-        console.table(self._err, head, rows, right=[i + shift for i in range(1, 5)], fold=shift)
+        console.table(self._err, head, rows, right=[i + shift for i in range(1, 5)], fold=(shift,))
         for passes in plan.passes:
             for one in passes:
                 if one.reason:

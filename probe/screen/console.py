@@ -184,7 +184,7 @@ def table(
     rows: Sequence[Sequence[Any]],
     *,
     right: Sequence[int] = (),
-    fold: int | None = None,
+    fold: Sequence[int] = (),
 ) -> None:
     """Print a plain table.
 
@@ -194,12 +194,12 @@ def table(
         See `two_lines` for cells of two lines.
     right : sequence of int
         Columns of numbers.
-    fold : int, optional
-        The column that gives way where the terminal is narrow.
+    fold : sequence of int
+        Columns that give way where the terminal is narrow, as those of names.
     """
     made = Table(box=None, pad_edge=False, header_style="bold cyan", padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
-        folds = number == fold
+        folds = number in fold
         made.add_column(
             column,
             justify="right" if number in right else "left",
@@ -213,8 +213,8 @@ def table(
     # a terminal that is too narrow wraps lines; a cell cut off would be a wrong number
     texts = [[one.plain for one in row] for row in cells]
     widths = [max(map(cell_len, column)) for column in zip(columns, *texts, strict=True)]
-    if fold is not None:
-        widths[fold] = min(widths[fold], FOLDED_WIDTH)
+    for number in fold:
+        widths[number] = min(widths[number], FOLDED_WIDTH)
     console.width = max(console.width, sum(widths) + 2 * len(widths))
     if console.is_terminal:
         console.print(made, crop=False)

@@ -95,12 +95,12 @@ def show_table(found: Survey) -> None:
     ]
     columns = ["class" if labelled else "", *found.counts]
     rows.append(["images", *(f"{count:,}" for count in found.images.values())])
-    console.table(out, columns, rows, right=range(1, len(columns)), fold=0)
+    console.table(out, columns, rows, right=range(1, len(columns)), fold=(0,))
     if found.skipped:
         out.print()
         console.table(
             out, ["left out", "why"], [[one.id, one.reason] for one in found.skipped[:LISTED]],
-            fold=0,
+            fold=(0,),
         )  # fmt: skip
 
 
@@ -112,7 +112,7 @@ def show_pictures(found: Pictures) -> None:
     if found.unreadable:
         out.print()
         rows = [[one.id, one.reason] for one in found.unreadable[:LISTED]]
-        console.table(out, ["cannot be read", "why"], rows, fold=0)
+        console.table(out, ["cannot be read", "why"], rows, fold=(0,))
     if found.copies:
         out.print()
         rows = [
@@ -121,7 +121,7 @@ def show_pictures(found: Pictures) -> None:
             for one in found.copies[:LISTED]
         ]  # fmt: skip
         head = ["copies", "image", "the same image", "in", "label"]
-        console.table(out, head, rows, right=[0], fold=1)
+        console.table(out, head, rows, right=[0], fold=(1,))
 
 
 def _facts(found: Pictures) -> dict[str, str]:

@@ -15,6 +15,7 @@ from probe.core.columns import Column
 from probe.datasets import Dataset
 from probe.datasets.classes import all_whole
 from probe.datasets.head_check import require_labels
+from probe.datasets.split_names import split_called
 from probe.errors import UsageError
 from probe.evaluation.parts import Part
 from probe.evaluation.predictions import Predictions
@@ -64,9 +65,10 @@ def evaluate_shown(
         There is no such split or group, or classes differ.
     """
     require_labels(dataset.classes, dataset.name, "an evaluation")
-    chosen = split or ("test" if "test" in dataset.splits else next(iter(dataset.splits)))
+    default = "test" if "test" in dataset.splits else next(iter(dataset.splits))
+    chosen = split_called(split) if split else default
     if chosen not in dataset.splits:
-        raise UsageError(f"--split {chosen}: {dataset.name} has {', '.join(dataset.splits)}")
+        raise UsageError(f"--split {split}: {dataset.name} has {', '.join(dataset.splits)}")
     rows = dataset.splits[chosen]
     _say_classes(bundles, dataset)
     predictor = Predictor(

@@ -5,7 +5,7 @@ Importing this package does not import MXNet, and neither does a digest that is 
 
 from __future__ import annotations
 
-from probe.weights.catalog import WEIGHTS, find_weights, identify
+from probe.weights.catalog import WEIGHTS, check_not_weights, find_weights, identify
 from probe.weights.check import check_first_use, check_weights, require_agreement, verified_by
 from probe.weights.convert import convert_weights, with_mean
 from probe.weights.digest import file_digests, hash_file, parameter_digest
@@ -45,6 +45,7 @@ __all__ = [
     "backbone_for",
     "backbone_of_function",
     "check_first_use",
+    "check_not_weights",
     "check_weights",
     "class_names",
     "convert_weights",

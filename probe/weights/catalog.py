@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from probe.backbones.catalog import BACKBONES
 from probe.core.registry import Registry
+from probe.errors import UsageError
 from probe.preprocess.spec import (
     CAFFE_BGR,
     CAFFENET,
@@ -280,6 +281,21 @@ def find_weights(name: str) -> WeightsSpec | None:
         return WEIGHTS[name]
     theirs = bare_name(name)
     return next((spec for spec in WEIGHTS.values() if theirs in spec.aliases), None)
+
+
+def check_not_weights(name: str, option: str) -> None:
+    """Refuse the name of weights where a network is asked for, as timm has one name for both.
+
+    Raises
+    ------
+    UsageError
+        Says how network and weights are given.
+    """
+    if (spec := find_weights(name)) is not None:
+        raise UsageError(
+            f"{option} {name} is the name of weights; give --backbone {spec.backbone} --weights "
+            f"{name}, or in a bench --backbones {spec.backbone}={name}"
+        )
 
 
 def bare_name(name: str) -> str:

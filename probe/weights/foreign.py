@@ -43,6 +43,7 @@ from probe.errors import EngineError, UsageError, WeightsError, WeightsNotFoundE
 from probe.preprocess.photographs import photographs
 from probe.preprocess.published import published_beside, stated_by
 from probe.preprocess.spec import MAX_TEXT, TORCHVISION, PreprocessSpec, decode_preprocess
+from probe.weights.catalog import check_not_weights
 from probe.weights.digest import remembered
 from probe.weights.tensors import PREPROCESS_KEY
 
@@ -66,10 +67,15 @@ def backbone_called(name: str, memo: Memo) -> BackboneSpec:
     ------
     UnknownNameError
         It is neither.
+    UsageError
+        It is the name of weights.
     WeightsError
         The file is no network that can be used; says why.
     """
-    if name in BACKBONES or not is_place(name):
+    if name in BACKBONES:
+        return BACKBONES[name]
+    check_not_weights(name, "--backbone")
+    if not is_place(name):
         return BACKBONES[name]
     return open_network(Path(name).expanduser(), memo)
 

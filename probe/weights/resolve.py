@@ -460,6 +460,8 @@ def _from_file(
 
 def _elsewhere(name: str) -> str:
     """Return how to get weights that others publish, for a name that looks like theirs."""
+    if name.endswith(f"{ENUM}DEFAULT"):
+        return "; which one DEFAULT is differs between versions of torchvision, so name the member"
     if not _THEIRS.search(name):
         return ""
     return (

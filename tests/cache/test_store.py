@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,34 @@ def test_use_is_remembered_beside_the_entry_and_never_in_it(tmp_path: Path) -> N
     assert store.entries()[0].used != NOW
     assert path.read_bytes() == before
     assert stamp_of(path) == stamp
+
+
+CALLED = {
+    "фото": "фото",
+    "e\u0301t\u00e9 2026": "\u00e9t\u00e9_2026",
+    "a b;$(c)/d.2": "a_b_c_d.2",
+    "फ़ोटो": unicodedata.normalize("NFC", "फ़ोटो"),
+    "x\u202ey\x1b": "x_y_",
+    "n" * 50: "n" * 40,
+    "写" * 40: "写" * 16,
+}
+
+
+@pytest.mark.parametrize("name", CALLED)
+def test_an_entry_is_called_by_its_dataset_in_any_script(name: str, tmp_path: Path) -> None:
+    entry, _ = extract(replace(make_dataset(train=20), name=name), Store(tmp_path))
+    assert entry.path.name.startswith(f"{CALLED[name]}-")
+    assert len(entry.path.name.encode()) < 200
+    if "/" not in name:
+        assert Store(tmp_path).choose(name).path == entry.path
+
+
+def test_an_entry_that_lacks_letters_as_before_is_found(tmp_path: Path) -> None:
+    store, dataset = Store(tmp_path), replace(make_dataset(train=20), name="фото")
+    entry, _ = extract(dataset, store)
+    before = entry.path.rename(entry.path.with_name(entry.path.name.replace("фото", "_")))
+    assert extract(dataset, store)[0].path == before
+    assert store.files() == [before]
 
 
 def test_a_split_on_other_classes_stays_apart_and_is_told(

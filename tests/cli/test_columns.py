@@ -137,7 +137,7 @@ def test_predictions_have_them_and_are_written_as_a_table(world: Path, lines: Li
         right = [row["label"] == row["answer"] for row in own]
         assert [row["right"] == "1" for row in own] == right
         assert np.mean(right) == pytest.approx(done["metrics"][split]["top1"])
-        p = one.probabilities.max(axis=1)
+        p = one.confidence_at(done["temperature"])
         np.testing.assert_allclose([float(row["probability"]) for row in own], p, rtol=1e-5)
     for row in rows:
         line = lines[row["image"]]
@@ -159,7 +159,8 @@ def test_a_bundle_is_scored_with_the_columns_of_the_dataset_at_hand(
     write_list(world / "in" / "other.csv", other)
     found = probe_json(
         "evaluate", world / "model.probe", "--dataset", world / "in" / "other.csv",
-        "--group", "herd", "--csv", world / "answers.csv", "--cache-dir", world / "cache",
+        "--group", "herd", "--csv", world / "answers.csv", "--split", "testing",
+        "--cache-dir", world / "cache",
     )  # fmt: skip
     rows = read_csv(world / "answers.csv")
     assert len(rows) == found["n"] == 20
@@ -168,6 +169,12 @@ def test_a_bundle_is_scored_with_the_columns_of_the_dataset_at_hand(
         own = [row for row in rows if row["site"] == told["value"]]
         assert told["n"] == len(own) == 10
         assert {row["split"] for row in own} == {"test"}
+    probe_json("runs", "show", run.name, "--csv", world / "run.csv", "--cache-dir", world / "cache")
+    of_run = {row["image"]: row for row in read_csv(world / "run.csv") if row["split"] == "test"}
+    for row in rows:  # the run says of an image what its bundle does
+        assert of_run[row["image"]]["answer"] == row["answer"]
+        p = float(of_run[row["image"]]["probability"])
+        assert p == pytest.approx(float(row["probability"]), rel=1e-4)
     at = found["two_classes"]["at_threshold"]["figures"]  # answers are the threshold's
     positive = [row for row in rows if row["label"] == "dog"]
     assert np.mean([row["answer"] == "dog" for row in positive]) == pytest.approx(at["recall"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from probe.cache.store import Store
+from probe.evaluation.predictions import load_predictions
 from probe.screen import console
 from tests.cli.command import probe
 
@@ -67,9 +69,26 @@ def test_each_command_ends_with_one_that_runs(cache: Path, tmp_path: Path) -> No
     benched = last("bench --heads ridge --backbones", name, *here)
     assert benched == ["report", "--open", "--cache-dir", "my state"]
     assert last("report", *here)[0] == "bundle"
-    predicting = last(shlex.join(made[:1]), *made[1:])
-    assert predicting[0] == "predict"
-    assert not os.path.isabs(predicting[1])
+    serving = last(shlex.join(made[:1]), *made[1:])  # the digits are no files
+    assert serving[0] == "serve"
+    assert not os.path.isabs(serving[1])
+
+
+def test_a_bundle_ends_with_an_image_that_it_was_not_trained_on(tmp_path: Path) -> None:
+    from tests.finished import save_digits
+
+    for number, path in enumerate(save_digits(tmp_path / "two words", 40)):
+        target = tmp_path / "two words" / ("even", "odd")[number % 2] / Path(path).name
+        target.parent.mkdir(exist_ok=True)
+        Path(path).rename(target)
+    probe("extract --backbone efficientnet_lite0 --size 32 -d", "two words", cwd=tmp_path)
+    held_out = json.loads(probe("head --head ridge --json", cwd=tmp_path).stdout)
+    words = after(probe("bundle --out a.probe", cwd=tmp_path).stdout)
+    assert words[:2] == ["predict", "a.probe"]
+    image = Path(words[2]).relative_to("two words").as_posix()
+    said = load_predictions(tmp_path / held_out["run"])
+    assert image in said["val"].ids.tolist()
+    assert probe("", *words, cwd=tmp_path).stdout.startswith(words[2])
 
 
 def test_predict_and_evaluate_end_with_what_comes_next(

@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from probe.backbones.catalog import BACKBONES
+from probe.bench.candidates import parse_candidate
 from probe.core.memo import Memo
-from probe.errors import WeightsError, WeightsNotFoundError
+from probe.errors import UsageError, WeightsError, WeightsNotFoundError
 from probe.preprocess.torchvision_weights import weights_transforms
-from probe.weights import WEIGHTS, backbone_for, fetch, find_weights, resolve_weights
+from probe.weights import (
+    WEIGHTS,
+    backbone_called,
+    backbone_for,
+    fetch,
+    find_weights,
+    resolve_weights,
+)
 from tests.commands import probe_json
 from tests.preprocess.test_published import GOLDENS
 
@@ -73,6 +81,23 @@ def test_of_other_weights_it_is_said_how_to_get_them(name: str, tmp_path: Path) 
         resolve_weights(BACKBONES["resnet50"], name, cache_dir=tmp_path, memo=memo, preprocess=None)
     with pytest.raises(WeightsNotFoundError, match=r"`probe weights list`\); download that file"):
         backbone_for(name, memo)
+
+
+@pytest.mark.parametrize("name", ["resnet18.tv_in1k", "hf-hub:timm/resnet18.tv_in1k"])
+def test_where_a_network_is_asked_for_its_weights_are_told_from_it(
+    name: str, tmp_path: Path
+) -> None:
+    told = "is the name of weights; give --backbone resnet18 --weights"
+    with pytest.raises(UsageError, match=told):
+        backbone_called(name, Memo(tmp_path / "memo.sqlite"))
+    with pytest.raises(UsageError, match=told):
+        parse_candidate(f"{name}@64")
+
+
+def test_the_default_of_torchvision_has_to_be_named(tmp_path: Path) -> None:
+    memo, name = Memo(tmp_path / "memo.sqlite"), "ResNet50_Weights.DEFAULT"
+    with pytest.raises(WeightsNotFoundError, match=r"has resnet50.torchvision_v1.* name the membe"):
+        resolve_weights(BACKBONES["resnet50"], name, cache_dir=tmp_path, memo=memo, preprocess=None)
 
 
 def test_the_list_shows_them() -> None:

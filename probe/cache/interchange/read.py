@@ -27,6 +27,7 @@ from probe.cache.interchange.roles import (
 from probe.cache.key import SPLIT_ORDER, FeatureKey
 from probe.core.columns import Column
 from probe.core.records import loads_json, shown
+from probe.datasets.split_names import split_called
 from probe.errors import DataError, UsageError
 from probe.preprocess.views import VIEWS
 
@@ -49,6 +50,7 @@ def read_parts(path: Path, names: Names, split: str | None) -> dict[str, Part]:
     DataError, UsageError, UnsafeFileError
         As `probe.cache.interchange.import_features`.
     """
+    split = None if split is None else split_called(split)
     if split is not None and split not in SPLIT_ORDER:
         raise UsageError(f"--split {split}: expected {', '.join(SPLIT_ORDER)}")
     arrays = open_arrays(path)

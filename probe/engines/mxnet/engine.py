@@ -50,7 +50,7 @@ def choose_devices(name: str) -> list[str]:
         return ["cpu"]
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise EngineError(
-            f"--device {name}: this MXNet is the CPU build; the README says how to swap in another"
+            f"--device {name}: this MXNet is the CPU build; docs/gpu.md says how to swap in another"
         )
     if max(numbers) >= count:
         raise EngineError(f"--device {name}: MXNet sees {count} GPU(s); `probe doctor` says more")
@@ -160,7 +160,7 @@ def facts() -> dict[str, str]:
     features: Any = mx.runtime.Features()
     cuda, fused = features.is_enabled("CUDA"), features.is_enabled("MKLDNN")
     if not cuda:
-        gpu = "not in this build (README: Using a GPU)"
+        gpu = "not in this build (docs/gpu.md says how to swap in another)"
     elif not gpu_count():
         gpu = "MXNet sees no GPU; check the driver, CUDA_VISIBLE_DEVICES and cuDNN 8"
     elif choose_devices("auto") == ["cpu"]:
