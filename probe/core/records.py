@@ -1,7 +1,8 @@
 """Read and write JSON records, and read .npy and .npz files, any of which may be damaged.
 
-A record is a JSON file of ours: `write_record` writes it by rename, `read_record` reads it, checks
-its version and says in one line what is wrong with it.
+A record is a JSON file of ours: `write_record` writes it by rename with a checksum of its content,
+`read_record` reads it, checks both checksum and version and says in one line what is wrong with it.
+Records that were written before they had a checksum are read without one.
 
 Whatever is wrong with one ends in a single kind of error: `ValueError` where a text is already in
 memory, `DataError` with the path where a file is read. Nothing is reserved because a file claims
@@ -10,6 +11,7 @@ it, and what is not a regular file (a pipe, a device, a folder) is refused befor
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -33,6 +35,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 MOST_JSON = 1 << 28  # bytes; a million class names with a figure each are a tenth of it
 MOST_DIGITS = 20  # of a whole number: 64 bits
+CHECKSUM = "blake2b"  # the field of a record that holds its checksum
 
 
 def check_regular(path: Path, most: int | None = None) -> int:
@@ -118,12 +121,12 @@ def read_json(path: Path) -> Any:
         raise ValueError(f"cannot be read ({error.strerror})") from error
 
 
-def write_record(path: Path, plain: Any, *, indent: int | None = 2) -> None:
-    """Write a JSON file by rename.
+def write_record(path: Path, plain: dict[str, Any], *, indent: int | None = 2) -> None:
+    """Write a JSON file by rename, with a checksum of its content as its last field.
 
     Parameters
     ----------
-    plain : dict or list
+    plain : dict
         Plain containers, see `probe.core.plain.to_plain`.
     indent : int or None
         Spaces a level; None for one line.
@@ -133,8 +136,22 @@ def write_record(path: Path, plain: Any, *, indent: int | None = 2) -> None:
     ValueError
         A number is NaN or infinite; nothing is written.
     """
-    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
-    write_text(path, escape_surrogates(text) + "\n")
+    text = escape_surrogates(json.dumps(plain, ensure_ascii=False, allow_nan=False))
+    content = loads_json(text)  # as it will be read: tuples are lists, keys are text
+    checked = {**content, CHECKSUM: record_checksum(content)}
+    write_text(path, json.dumps(checked, indent=indent, ensure_ascii=False) + "\n")
+
+
+def record_checksum(content: dict[str, Any]) -> str:
+    """Return 32 hex digits over a record's fields, in any order and but for the checksum itself.
+
+    References
+    ----------
+    Aumasson et al., BLAKE2, RFC 7693; 16 bytes of it.
+    """
+    fields = {name: value for name, value in content.items() if name != CHECKSUM}
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def escape_surrogates(text: str) -> str:
@@ -183,6 +200,10 @@ def read_record(
     try:
         if schema is not None:
             _check_schema(data, schema)
+        if isinstance(data, dict) and data.get(CHECKSUM, found := record_checksum(data)) != found:
+            raise ValueError("it was changed since it was written")
+        if isinstance(data, dict):
+            data.pop(CHECKSUM, None)
         return build(data)
     except (ProbeError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise _other(path, what, in_one_line(error), mend) from error

@@ -8,15 +8,13 @@ the weights in another format is recognised.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from probe.core.files import write_text
-from probe.core.records import read_record
+from probe.core.records import read_record, write_record
 from probe.core.short_repr import short_repr
 from probe.errors import DataError, WeightsError
 from probe.preprocess.spec import PreprocessSpec
@@ -119,21 +117,9 @@ def record_answer(answer: KnownAnswer, cache_dir: Path) -> Path:
     """
     same = (answer.backbone, answer.sha256)
     kept = [one for one in recorded_answers(cache_dir) if (one.backbone, one.sha256) != same]
-    write_answers([*kept, answer], _own(cache_dir))
+    plain = [one.to_json() for one in [*kept, answer]]
+    write_record(_own(cache_dir), {"schema": SCHEMA, "answers": plain}, indent=1)
     return _own(cache_dir)
-
-
-def write_answers(answers: list[KnownAnswer], path: Path) -> None:
-    """Replace a file of answers, with one answer a line so that a diff is readable."""
-    plain = [one.to_json() for one in answers]
-    lines = ",\n".join(map(json.dumps, plain))
-    beginning = f'{{"schema": {SCHEMA}, "checksum": "{_checksum(plain)}", "answers": ['
-    write_text(path, f"{beginning}\n{lines}\n]}}\n")
-
-
-def _checksum(plain: list[Any]) -> str:
-    text = json.dumps(plain, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @lru_cache(maxsize=1)
@@ -154,9 +140,6 @@ def _own(cache_dir: Path) -> Path:
 
 def _read(path: Path) -> tuple[KnownAnswer, ...]:
     def answers(data: Any) -> tuple[KnownAnswer, ...]:
-        # older files have none; a wrong answer would refuse weights that are right
-        if data.get("checksum") not in (None, _checksum(data["answers"])):
-            raise ValueError("an answer was changed since it was written")
         return tuple(KnownAnswer.from_json(one, str(path)) for one in data["answers"])
 
     mend = "remove it and record them again"

@@ -13,6 +13,7 @@ from probe.core.download import DownloadError, Progress, download
 from probe.errors import WeightsError, WeightsNotFoundError
 from probe.weights.catalog import WEIGHTS, find_weights
 from probe.weights.digest import hash_file
+from probe.weights.digest_record import compare_with_record
 from probe.weights.spec import WeightsSpec
 
 log = logging.getLogger(__name__)
@@ -93,7 +94,7 @@ def fetch(
         The cache folder cannot be written, what was downloaded so far is kept; or another process
         is downloading the file.
     WeightsError
-        The digest is not the publisher's.
+        The digest is not the publisher's, or not that of the first file of the name that was used.
     """
     spec = find_weights(name) or WEIGHTS[name]
     target = cache_dir / "weights" / spec.file_name
@@ -118,10 +119,13 @@ def fetch(
         raise WeightsNotFoundError(
             f"{name} could not be downloaded: {error}; put the file at {target} by hand"
         ) from error
-    if not (spec.md5 or spec.sha1) and len(spec.sha256) < len(found := hash_file(target).sha256):
+    found = hash_file(target)
+    if 0 < len(spec.sha256) < len(found.sha256):
         log.warning(
             "%s: its publisher states %d of the 64 digits of its SHA-256, which a forged file can "
-            "have, too; all of them are %s: compare them with those of a copy you trust",
-            target, len(spec.sha256), found,
+            "have, too; all of them are %s, and no other file will be taken for it from now on: "
+            "compare them with those of a copy you trust",
+            target, len(spec.sha256), found.sha256,
         )  # fmt: skip
+    compare_with_record(spec, target, found, cache_dir)
     return target

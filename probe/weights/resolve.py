@@ -26,6 +26,7 @@ from probe.weights.caffe_file import mean_of_channels
 from probe.weights.catalog import WEIGHTS, find_weights, identify
 from probe.weights.classifier import layer_of
 from probe.weights.digest import file_digests, remembered
+from probe.weights.digest_record import compare_with_record
 from probe.weights.families.caffenet import CONVERTED
 from probe.weights.fit import fit_classifier, fit_file, fitting_backbones
 from probe.weights.foreign import open_network
@@ -252,8 +253,8 @@ def resolve_weights(
     WeightsNotFoundError
         No file was found; the message says where it was searched and how to get it.
     WeightsError
-        The file cannot be read, has another digest than its name says, or is known to belong to
-        another backbone.
+        The file cannot be read, has another digest than its name says or than the first file of
+        that name that was used, or is known to belong to another backbone.
     UsageError
         `argument` is not valid, or the file's preprocessing is unknown and was not given.
     """
@@ -274,9 +275,9 @@ def resolve_weights(
             raise WeightsNotFoundError(
                 f"{spec.name} is not on this machine; {_how_to_get(spec, cache_dir)}"
             )
-        path = _verified(spec, found, memo)
+        path = _verified(spec, found, cache_dir, memo)
     else:
-        return _from_file(backbone, Path(argument).expanduser(), memo, preprocess)
+        return _from_file(backbone, Path(argument).expanduser(), cache_dir, memo, preprocess)
     _warn_if_other(spec.name, spec.preprocess, preprocess)
     return ResolvedWeights(
         name=spec.name, path=path, seed=None, spec=spec, preprocess=preprocess or spec.preprocess,
@@ -377,7 +378,7 @@ def _automatic(backbone: BackboneSpec, cache_dir: Path, memo: Memo) -> tuple[Wei
             log.warning("%s: has the name of %s but another digest; not used", path, spec.name)
             continue
         log.info("weights: %s (%s)", spec.name, path)
-        return spec, _verified(spec, path, memo)
+        return spec, _verified(spec, path, cache_dir, memo)
     looked = (
         ", ".join(spec.file_name for spec in specs) or "nothing, since no published file is known"
     )
@@ -400,17 +401,23 @@ def _how_to_get(spec: WeightsSpec, cache_dir: Path) -> str:
     return f"put {spec.file_name} into {cache_dir / 'weights'}"
 
 
-def _verified(spec: WeightsSpec, path: Path, memo: Memo) -> Path:
-    if not spec.has_digest(file_digests(path, memo)):
+def _verified(spec: WeightsSpec, path: Path, cache_dir: Path, memo: Memo) -> Path:
+    found = file_digests(path, memo)
+    if not spec.has_digest(found):
         raise WeightsError(
             f"{path}: its digest is not that of {spec.name}; remove the file and download it "
             "again, or rename it and use it with --weights FILE --preprocess NAME"
         )
+    compare_with_record(spec, path, found, cache_dir)
     return path
 
 
 def _from_file(
-    backbone: BackboneSpec, path: Path, memo: Memo, preprocess: PreprocessSpec | None
+    backbone: BackboneSpec,
+    path: Path,
+    cache_dir: Path,
+    memo: Memo,
+    preprocess: PreprocessSpec | None,
 ) -> ResolvedWeights:
     if not path.is_file():
         close = ", ".join(spec.name for spec in published(backbone)) or "none"
@@ -418,11 +425,14 @@ def _from_file(
             f"--weights {path}: neither a file nor a name in the catalog, which has {close} for "
             f"{backbone.name}{_elsewhere(str(path))}"
         )
-    spec = identify(file_digests(path, memo))
+    digests = file_digests(path, memo)
+    spec = identify(digests)
     if spec is not None and not serves(spec, backbone):
         raise WeightsError(
             f"{path}: this is {spec.name}, weights of {spec.backbone}, not of {backbone.name}"
         )
+    if spec is not None:
+        compare_with_record(spec, path, digests, cache_dir)
     known, format_, source = (
         (spec.preprocess, spec.format, "")
         if spec

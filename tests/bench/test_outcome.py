@@ -20,6 +20,7 @@ from probe.bench.record import (
     newest_bench,
     save_bench,
 )
+from probe.core.records import write_record
 from probe.errors import DataError
 from probe.evaluation.pairs import Pair
 
@@ -78,7 +79,7 @@ def test_a_damaged_bench_names_the_field(tmp_path: Path, damage: object, message
     path = save_bench(tmp_path, BENCH)
     data = json.loads(path.read_text())
     damage(data)  # type: ignore[operator]
-    path.write_text(json.dumps(data))
+    write_record(path, data)
     with pytest.raises(DataError, match=message):
         load_bench(tmp_path)
 

@@ -17,6 +17,7 @@ from probe.bundle.make.source import source_of
 from probe.bundle.make.training import forwarded_training
 from probe.cache.joining import join
 from probe.cache.store import Store
+from probe.core.records import write_record
 from probe.datasets import load_dataset
 from probe.evaluation.predictions import load_predictions
 from probe.extraction.extract import extract_features
@@ -46,7 +47,7 @@ def promoted(run: Path, bundle: Bundle, out: Path) -> tuple[Path, str]:
         },
     )
     result = json.loads((out / "result.json").read_text())
-    (out / "result.json").write_text(json.dumps({**result, "head": "promoted"}))
+    write_record(out / "result.json", {**result, "head": "promoted"})
     return out, first
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from probe.core.records import write_record
 from probe.errors import UsageError
 from probe.finetune import planning
 from probe.finetune.batches import Batch
@@ -114,7 +115,7 @@ def test_the_command_refuses_what_is_too_little_and_keeps_what_it_took(cache: Pa
     asked = PromoteRequest.read(folder.parent)
     assert (asked.max_memory, asked.part) == (50 * 10**9, 0)
     written = json.loads(folder.read_text())
-    folder.write_text(json.dumps({n: v for n, v in written.items() if n not in ADDED}))
+    write_record(folder, {n: v for n, v in written.items() if n not in ADDED})
     asked = PromoteRequest.read(folder.parent)  # as earlier versions wrote it
     assert (asked.max_memory, asked.part) == (None, None)
 

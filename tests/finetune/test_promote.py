@@ -17,6 +17,7 @@ from probe.bundle import Bundle
 from probe.bundle.files import CARD
 from probe.cache.store import Store
 from probe.core.memo import Memo
+from probe.core.records import write_record
 from probe.errors import DataError, ProbeError, PromoteError, UsageError
 from probe.evaluation.predictions import Predictions, load_predictions, save_predictions
 from probe.extraction.extract import extract_features
@@ -203,7 +204,7 @@ def test_a_run_that_cannot_be_fine_tuned_is_refused_and_the_best_other_named(
     result["entry"] = "+".join([result["entry"]] * entries)
     if "val" in result["metrics"]:
         result["metrics"]["val"]["top1"] = 1.0  # not named although it is the best
-    (folder / "result.json").write_text(json.dumps(result))
+    write_record(folder / "result.json", result)
     with pytest.raises(UsageError, match=f"{message}.*`probe promote {RUN}`"):
         open_source(folder, Places(cache_dir=cache))
 

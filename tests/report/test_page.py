@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from probe.bench.record import Agreement, Bench, Comparison, Protocol, Score, load_bench, save_bench
+from probe.core.records import write_record
 from probe.errors import ProbeError, UnknownNameError, UsageError
 from probe.report.markup import VOID
 from probe.report.material import (
@@ -139,7 +140,7 @@ def test_ranks_come_from_held_out_rows_alone(world: Path, tmp_path: Path) -> Non
     worst = sorted((cache / "runs").glob("20260101-*"))[-1]
     result = json.loads((worst / "result.json").read_text())
     result["metrics"]["test"]["top1"] = 1.0  # the best on test is the worst on validation
-    (worst / "result.json").write_text(json.dumps(result))
+    write_record(worst / "result.json", result)
     _, material = build(cache, tmp_path / "page.html")
     assert [row.rank for row in material.rows] == [1, 1, 3]  # two are equal
     assert material.rows[-1].run == worst.name
@@ -387,7 +388,7 @@ def test_equal_runs_share_a_rank_and_a_chosen_epoch_is_said(world: Path, tmp_pat
     results[1]["metrics"]["val"]["top1"] = results[0]["metrics"]["val"]["top1"]
     results[1]["params"]["best_epoch"] = 3
     for run, result in zip(runs, results, strict=True):
-        (run / "result.json").write_text(json.dumps(result))
+        write_record(run / "result.json", result)
     page, material = build(cache, tmp_path / "page.html")
     ranks = {row.run: row.rank for row in material.rows}
     assert ranks[runs[0].name] == ranks[runs[1].name]
