@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,3 +71,18 @@ def test_doctor_and_an_error_say_whether_it_is_installed(
     assert probe_json("doctor")["openvino"].startswith("not installed; `pip install openvino`")
     with pytest.raises(EngineError, match="--engine openvino: OpenVINO is not installed; leave"):
         probe.extract("digits", "resnet18", engine="openvino", cache_dir=tmp_path, quiet=True)
+
+
+@needs_openvino
+def test_its_telemetry_is_not_loaded(tmp_path: Path) -> None:
+    """`import openvino` alone writes a client's number into the home folder and reports it."""
+    code = (
+        "import sys, probe.engines.openvino.engine\n"
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry')])"
+    )
+    home = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=home, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
+    assert list(tmp_path.iterdir()) == []

@@ -6,14 +6,14 @@ import os
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
-from openvino import op
 
 from probe.backbones.network import GAIN, INPUT, SHIFT, NetworkGraph
 from probe.core.machine import computing_threads
+from probe.core.text import counted
 from probe.engines.base import Parameters, check_device_name, filled, stopped
 from probe.engines.onnx.graph import SMALL, onnx_model, onnx_nodes
+from probe.engines.openvino.silent import op, openvino
 from probe.errors import EngineError
 from probe.preprocess.spec import PreprocessSpec
 
@@ -167,7 +167,8 @@ def _explained(error: Exception) -> EngineError:
 
 def facts() -> dict[str, str]:
     """Return what `probe doctor` says of OpenVINO: its build and its threads."""
+    threads = counted(computing_threads(), "thread")
     return {
-        "openvino": f"OpenVINO {openvino.__version__.partition('-')[0]}, "
-        f"{computing_threads()} threads on the CPU; long passes time it beside ONNX Runtime"
+        "openvino": f"OpenVINO {openvino.__version__.partition('-')[0]}, {threads} on the CPU; "
+        "long passes time it beside ONNX Runtime"
     }
