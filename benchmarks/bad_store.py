@@ -110,7 +110,7 @@ class _Faults(dict[str, list[str]]):
 
     def __missing__(self, key: str) -> list[str]:
         self.count += 1
-        return [self._random.choice(["503", "500", "half", "short"])]
+        return [self._random.choice(["503", "500", "half"])]
 
 
 @contextmanager

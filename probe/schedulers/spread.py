@@ -269,5 +269,11 @@ def _pickled(value: Any) -> bytes:
     """Return bytes that another process can read, of functions of a script or notebook, too."""
     import cloudpickle
 
-    data: bytes = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    try:
+        data: bytes = cloudpickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    except (pickle.PicklingError, TypeError, ValueError, AttributeError) as error:
+        raise EngineError(
+            f"cannot be sent to workers: {error}; a backbone that is a function of Python has to "
+            "be one that pickle can copy, or leave the scheduler out"
+        ) from error
     return data

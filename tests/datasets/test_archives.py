@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import pickle
 import subprocess
 import tarfile
 import zipfile
@@ -52,6 +53,31 @@ def tar_with(file: Path, members: dict[str, bytes]) -> Path:
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
     return file
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_what_is_sent_to_a_process_elsewhere_reads_its_images_and_has_no_index_of_others(
+    make_folder: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    root = make_folder(*PATHS)
+    if kind == "tar":
+        file = tar_of(root, root.parent / "x.tar")
+    else:
+        file = root.parent / "x.zip"
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(root.rglob("*.png")):
+                archive.write(path, path.relative_to(root))
+    monkeypatch.chdir(file.parent)
+    images = load_dataset(file.name, cache_dir=tmp_path / "cache").splits["train"].images
+    images.content()
+    some = np.array([2, 0])
+    sent = pickle.dumps(images.take(some))
+    assert sent.count(b".png") == len(some) < len(images)
+    expected = [images.image(row) for row in some]
+    monkeypatch.chdir("/")
+    found = pickle.loads(sent)
+    for row, pixels in enumerate(expected):
+        np.testing.assert_array_equal(found.image(row), pixels)
 
 
 @pytest.mark.parametrize("how", ["tar", "gnu", "pax", "tar program", "zip", "stored zip"])

@@ -22,8 +22,10 @@ from PIL import Image
 from probe.cache.features import FeatureSet
 from probe.core import regular
 from probe.errors import ImageError, UsageError
+from probe.predict import PredictTask
 from tests.cache.toy import everything
-from tests.commands import invoke, probe_json
+from tests.commands import invoke, probe, probe_json
+from tests.finished import save_digits
 
 COUNT = 80
 
@@ -136,6 +138,27 @@ def test_a_shared_folder_that_fails_now_and_then_changes_nothing(
     assert contents(tmp_path) == alone
     found = [count for count in tries.values() if count]
     assert (len(found), min(found)) == (COUNT, 4)  # the command hashes, and a worker decodes
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed.*")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_workers_answer_with_the_engine_of_the_command(
+    digits_bundle: Path, tmp_path: Path, dask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    names = [Path(one).name for one in save_digits(tmp_path, 6)]
+    monkeypatch.chdir(tmp_path)
+    command = "predict", digits_bundle, *names, "--engine", "openvino", "--format", "jsonl"
+    asked: list[set[str]] = []
+    versions = PredictTask.versions
+
+    def noted(task: PredictTask) -> dict[str, str]:
+        asked.append(set(found := versions(task)))
+        return found
+
+    monkeypatch.setattr(PredictTask, "versions", noted)
+    assert probe(*command, "--scheduler", dask) == probe(*command)
+    assert asked == [{"pillow", "openvino"}] * 2  # here, and in the one process of the workers
 
 
 def test_a_scheduler_that_nobody_knows_is_refused(pictures: Path, tmp_path: Path) -> None:

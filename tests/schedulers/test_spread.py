@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import pickle
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,11 @@ def test_a_scheduler_that_is_gone_is_started_again(tmp_path: Path) -> None:
     assert results(scheduler, Doubling(tmp_path)) == EXPECTED
     assert (scheduler.restarts, scheduler.shared) == (3, 4)
     scheduler.close()
+
+
+def test_what_cannot_be_sent_is_one_line(threads: Threads, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="cannot be sent to workers: cannot pickle"):
+        list(spread(threads, Doubling(tmp_path), iter([(threading.Lock(), 1)])))
 
 
 def test_other_versions_and_a_missing_package_are_one_line(

@@ -17,8 +17,9 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,16 +88,11 @@ class Members(EncodedFile):
     def kind(self) -> str:
         return f"archive-{zlib.crc32(self.starts.tobytes()):08x}"  # of these members
 
-    def take(self, numbers: Sequence[int]) -> Members:
+    def take(self, numbers: Sequence[int] | NDArray[np.intp]) -> Self:
         """Return some of them, in that order."""
-        places = np.array(numbers, np.intp)
-        return Members(
-            path=self.path,
-            names=[self.names[place] for place in numbers],
-            starts=self.starts[places],
-            sizes=self.sizes[places],
-            lengths=self.lengths[places],
-            checksums=self.checksums[places],
+        places = np.asarray(numbers, np.intp)
+        return replace(
+            super().take(places), lengths=self.lengths[places], checksums=self.checksums[places]
         )
 
     def unpacked(self, place: int, data: bytes) -> bytes:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +75,19 @@ class EncodedFile(PackedFile):
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def take(self, numbers: Sequence[int] | NDArray[np.intp]) -> Self:
+        """Return some of them, in that order."""
+        places = np.asarray(numbers, np.intp)
+        return replace(
+            self, starts=self.starts[places], sizes=self.sizes[places],
+            names=[self.names[place] for place in places.tolist()],
+        )  # fmt: skip
+
+    def sent(self, places: NDArray[np.intp]) -> tuple[PackedFile, NDArray[np.intp]]:
+        """Return what another process reads some images by; see `PackedFile.sent`."""
+        alone, _ = super(EncodedFile, self.take(places)).sent(places)
+        return alone, np.arange(len(places))
 
     @abstractmethod
     def unpacked(self, place: int, data: bytes) -> bytes:

@@ -16,9 +16,9 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import xxhash
@@ -106,6 +106,16 @@ class PackedFile(ABC):
     def open(self) -> Opened:
         """Open the images and check that they are all there."""
 
+    def sent(self, places: NDArray[np.intp]) -> tuple[PackedFile, NDArray[np.intp]]:
+        """Return what another process, in another folder, reads some images by; and their places.
+
+        Parameters
+        ----------
+        places : intp, (n,)
+            Of the images in the file.
+        """
+        return replace(self, path=Path(os.path.abspath(self.path))), places
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledFile(PackedFile):
@@ -181,6 +191,19 @@ class PackedImages:
 
     def __len__(self) -> int:
         return self._rows.shape[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs to read these images, and no index of all others."""
+        if self._content is None:  # it may hash them, and remember that of whole files
+            return self.__dict__
+        files: list[PackedFile] = []
+        rows = np.empty_like(self._rows)
+        for number in np.unique(self._rows[0]).tolist():
+            here = self._rows[0] == number
+            file, places = self._files[number].sent(self._rows[1, here])
+            rows[:, here] = np.stack([np.full(len(places), len(files)), places])
+            files.append(file)
+        return {**self.__dict__, "_files": tuple(files), "_rows": rows, "_stamps": {}}
 
     def content(self) -> NDArray[np.uint8]:
         """Return the hash of each image, (n_images, 16), as it was when first asked for.
