@@ -98,8 +98,10 @@ def _show_unfinished(unfinished: list[Unfinished]) -> None:
     out.print()
     console.table(out, ["unfinished, no entry yet", "images", "", "size"], rows, right=(3,))
     if any(not one.writing for one in unfinished):
-        console.stderr().print(
-            "\nthe command that made one goes on from there, others of its recipe copy its rows; "
+        err = console.stderr()
+        err.print()
+        err.print(
+            "the command that made one goes on from there, others of its recipe copy its rows; "
             "`probe cache prune --partial` removes those that nobody is writing",
             soft_wrap=True,
         )

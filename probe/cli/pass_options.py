@@ -124,8 +124,8 @@ EngineName = Annotated[
     typer.Option(
         "--engine",
         help="What runs the network: ONNX Runtime, OpenVINO or MXNet, whose features agree to 1e-4 "
-        "of a row's norm. auto is the engine that made most of these rows before, else ONNX "
-        "Runtime; where OpenVINO is installed, a long pass times both first.",
+        "of a row's norm. auto is the engine that began this pass or made most of its rows, else "
+        "ONNX Runtime; where OpenVINO is installed, a long pass times both first.",
     ),
 ]
 Device = Annotated[

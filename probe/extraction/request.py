@@ -31,6 +31,7 @@ from probe.backbones.spec import (
 from probe.cache.filling import rows_by_engine
 from probe.cache.key import FeatureKey
 from probe.cache.store import SAMPLE_OF, Store
+from probe.cache.unfinished import finished_rows
 from probe.core.download import Progress
 from probe.core.memo import Memo
 from probe.core.options import Words, default_workers, words
@@ -377,7 +378,8 @@ def requested_dataset(
 def _engines_of(request: Request, job: Job) -> tuple[str, tuple[str, ...]]:
     """Return the engine of a pass, and those that may take its place if they are faster.
 
-    It is the one that is named, else the one that made most of its rows, else the default one.
+    It is the one that is named, else the one that began this pass before it was interrupted, else
+    the one that made at least half of its rows, else the default one.
 
     An entry's rows all come from one engine, and rows that are at hand are only taken from an entry
     of the same one.
@@ -392,8 +394,10 @@ def _engines_of(request: Request, job: Job) -> tuple[str, tuple[str, ...]]:
     if not made or (made == {usual} and not rivals):
         return usual, rivals
     at_hand = rows_by_engine(store, keys, job.tables)
+    begun = {one.engine for key in keys for one in finished_rows(store, key, others=False)}
     for engine, rows in at_hand.most_common():
-        if engine_is_installed(engine) and rows * 2 >= job.count * len(keys):
+        enough = engine in begun or rows * 2 >= job.count * len(keys)
+        if enough and engine_is_installed(engine):
             return engine, ()
     return usual, rivals
 

@@ -19,6 +19,7 @@ from probe.cache.store import Store
 from probe.cache.unfinished import list_unfinished
 from probe.core.files import replacing
 from tests.cache.toy import everything, extract, flip, interrupted, relabel
+from tests.commands import invoke
 from tests.fakes import make_dataset, make_job
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,16 @@ def test_another_command_of_the_recipe_copies_the_finished_rows(tmp_path: Path) 
     (left,) = list_unfinished(store)  # nobody said that it is not wanted any more
     assert (left.done, left.rows, left.writing) == (2 * BLOCK, 1630, False)
     assert [one.name for one in store.entries()] == [entry.name]
+
+
+def test_the_list_of_entries_says_what_is_unfinished_and_what_becomes_of_it(
+    tmp_path: Path,
+) -> None:
+    interrupted(make_dataset(train=1500), Store(tmp_path), batches=40)
+    listed = invoke("cache", "list", "--cache-dir", tmp_path)
+    assert "1,024 of 1,630" in listed.stdout
+    (said,) = [line for line in listed.stderr.splitlines() if line]
+    assert said.startswith("the command that made one goes on from there, others of its recipe")
 
 
 def test_rows_are_kept_where_only_labels_changed_since(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uin
 def extract(cache: Path, count: int, **options: object) -> FeatureSet:
     labels = np.arange(count) % 2
     return probe.extract(
-        (PIXELS[:count], labels), "resnet18", name=f"{count} images", weights="random:0", size=32,
-        cache_dir=cache, quiet=True, **options,
+        (PIXELS[:count], labels), "resnet18", name=f"{count} images", weights="random:0",
+        cache_dir=cache, quiet=True, **{"size": 32, **options},
     )  # fmt: skip
 
 
@@ -40,6 +40,30 @@ def test_auto_takes_the_engine_that_made_most_of_the_rows(tmp_path: Path) -> Non
     assert grown.seal[1] == 10
     assert extract(tmp_path, 30).path == grown.path  # found
     assert extract(tmp_path, 30, engine="onnx").provenance["engine"] == "mxnet"  # found as well
+
+
+@needs_mxnet
+def test_auto_goes_on_with_the_engine_that_began_however_few_rows_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from probe.engines.mxnet.engine import MxnetEngine
+
+    wide = {"layer": "stage1", "pool": "none", "size": 64, "batch_size": 8}  # blocks of 16 rows
+    collect, calls = MxnetEngine.collect, []
+
+    def stop(self: MxnetEngine, ticket: object) -> object:
+        calls.append(ticket)
+        if len(calls) == 4:
+            raise StoppedError
+        return collect(self, ticket)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MxnetEngine, "collect", stop)
+        with pytest.raises(StoppedError):
+            extract(tmp_path, 40, engine="mxnet", **wide)
+    entry = extract(tmp_path, 40, **wide)
+    assert entry.provenance["engine"] == "mxnet"
+    assert entry.seal[1] == 24
 
 
 @needs_mxnet
