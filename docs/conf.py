@@ -18,6 +18,7 @@ copyright = "the maintainers of probe; Apache-2.0"  # noqa: A001 - as Sphinx cal
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme, html_title = "furo", "probe"
 html_show_sphinx = html_copy_source = False
+html_static_path, html_css_files, html_js_files = ["_static"], ["site.css"], ["reach.js"]
 exclude_patterns = ["_build"]
 nitpicky = False
 suppress_warnings = ["myst.header"]  # a page may begin below its first heading
@@ -88,7 +89,7 @@ def _told(command: Any, name: str, parent: Any, depth: int) -> Iterator[str]:
             names = ", ".join([*one.opts, *one.secondary_opts])
             rows.append((names, one.help, _default(one, context)))
     if rows:
-        yield "| | |\n|---|---|"
+        yield "| argument or option | what it is |\n|---|---|"
     for names, text, default in rows:
         yield f"| `{names}` | {_cell(text)}{f' [{_cell(default)}]' if default else ''} |"
     yield ""
@@ -96,7 +97,7 @@ def _told(command: Any, name: str, parent: Any, depth: int) -> Iterator[str]:
 
 def _place(argument: Any) -> str:
     """Return what stands for an argument in a usage line."""
-    named = argument.metavar or argument.name.upper()
+    named = (argument.metavar or argument.name.upper()).removesuffix("...")
     several = "..." if argument.nargs == -1 else ""
     return f"{named}{several}" if argument.required else f"[{named}]{several}"
 

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from probe.bench.record import Row, Subgroups
-from probe.report.markup import Markup, column_header, element, join, number, percent, scrolling
+from probe.report.markup import (
+    Markup,
+    column_header,
+    element,
+    join,
+    number,
+    percent,
+    row_header,
+    scrolling,
+)
 from probe.report.material import Material
 
 MOST = 20  # values of a row
@@ -28,7 +37,7 @@ def by_column(material: Material) -> Markup | None:
             notes.append(f"{label}: the {MOST} worst of {len(lines)} values.")
         for column, one in lines[:MOST]:
             cells = [
-                element("td", label, {"class": "name"}), element("td", column),
+                row_header(label), element("td", column),
                 element("td", one.value), number(f"{one.n:,}", one.n),
                 number(percent(one.figure), one.figure),
                 number(f"{100 * one.low:.1f} to {100 * one.high:.1f}", one.low),

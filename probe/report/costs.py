@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from probe.bench.record import Row
-from probe.report.markup import DASH, Markup, column_header, element, number, percent, table
+from probe.report.markup import (
+    DASH,
+    Markup,
+    column_header,
+    number,
+    percent,
+    row_header,
+    table,
+)
 from probe.report.material import Material
 
 Column = tuple[str, Callable[[Row], float | None], Callable[[float], str]]
@@ -51,7 +59,7 @@ def cost_table(material: Material) -> Markup:
     rows = []
     for row in material.rows:
         label = material.labels[row.id]
-        cells = [element("td", label, {"class": "name", "data-value": label})]
+        cells = [row_header(label, label)]
         for _, of, say in known:
             value = of(row)
             cells.append(number(DASH if value is None else say(value), value))

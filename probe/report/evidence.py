@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from probe.bench.record import SCORE_TITLES, Agreement, Comparison, Matrix, unbounded_words
 from probe.core.text import capital, counted
 from probe.evaluation.pairs import Pair
-from probe.report.markup import DASH, Markup, element, join, number, table
+from probe.report.markup import DASH, Markup, element, join, number, row_header, table
 from probe.report.material import Material
 from probe.report.race import race
 from probe.runs.results import METRIC_WORDS, difference_text, figure_text, span_text
@@ -60,10 +60,7 @@ def _pairs(comparison: Comparison, names: Mapping[str, str], metric: str) -> lis
     first = [pair for pair in comparison.pairs if pair.a == comparison.winner]
     others = [pair for pair in comparison.pairs if pair.a != comparison.winner]
     winner = names[comparison.winner] if comparison.winner else ""
-    rows = [
-        [element("td", names[one.b], {"class": "name"}), *_pair(one, metric, settled)]
-        for one in first
-    ]
+    rows = [[row_header(names[one.b]), *_pair(one, metric, settled)] for one in first]
     parts = [
         element("h3", "Is the difference real?"),
         element("p", note),
@@ -71,8 +68,7 @@ def _pairs(comparison: Comparison, names: Mapping[str, str], metric: str) -> lis
     ]
     if others:
         rows = [
-            [element("td", names[name], {"class": "name"}) for name in (one.a, one.b)]
-            + _pair(one, metric, settled)
+            [row_header(names[name]) for name in (one.a, one.b)] + _pair(one, metric, settled)
             for one in others[:MOST_PAIRS]
         ]
         caption = f"{len(rows):,} of {counted(len(others), 'pair')}"
@@ -97,7 +93,7 @@ def _pair(pair: Pair, metric: str, settled: bool) -> list[Markup]:
         *([counts] if counts else []),
         number(p, pair.p_adjusted),
         element("td", element("strong", "yes") if pair.different else "not shown"),
-        *[element("td", settling_cell(pair) or DASH)] * settled,
+        *[element("td", settling_cell(pair) or DASH, {"class": "long"})] * settled,
     ]
 
 

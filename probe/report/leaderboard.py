@@ -14,6 +14,7 @@ from probe.report.markup import (
     join,
     number,
     percent,
+    row_header,
     scrolling,
 )
 from probe.report.material import Material
@@ -201,7 +202,7 @@ def _name(material: Material, row: Row) -> Markup:
     if row.reason:
         summary = element("summary", f"{row.status}: why")
         small = [element("details", [summary, element("div", row.reason)])]
-    return element("td", [title, *small], {"class": "name", "data-value": row.name})
+    return row_header([title, *small], row.name)
 
 
 def _between(metric: str, bounds: tuple[float, float]) -> str:
@@ -221,5 +222,5 @@ def _whisker(
     line = element("line", "", {"x1": f"{x[0]:.1f}", "x2": f"{x[2]:.1f}", "y1": 8, "y2": 8})
     middle = {"class": "value", "x1": f"{x[1]:.1f}", "x2": f"{x[1]:.1f}", "y1": 3, "y2": 13}
     tick = element("line", "", middle)
-    attributes = {"class": "whisker", "viewBox": "0 0 120 16", "role": "img", "aria-label": words}
+    attributes = {"class": "whisker", "viewBox": "0 0 120 16", "aria-hidden": "true"}
     return join([element("svg", [line, tick], attributes), element("small", words)])

@@ -94,7 +94,7 @@ def table(
 def scrolling(content: Markup, label: str, *, tall: bool = False) -> Markup:
     """Return a box that scrolls, also with the keyboard, if its content is too wide or tall."""
     css = "scroll tall" if tall else "scroll"
-    attributes = {"class": css, "tabindex": 0, "role": "region", "aria-label": label}
+    attributes = {"class": css, "tabindex": 0, "role": "group", "aria-label": label}
     return element("div", content, attributes)
 
 
@@ -116,6 +116,11 @@ def column_header(text: str, sort: str | None = None, *, css: str = "number") ->
     """Return a ``th`` that sorts when it is clicked; `sort` is the first order (``aria-sort``)."""
     button = element("button", text, {"type": "button"})
     return element("th", button, {"scope": "col", "class": css or None, "aria-sort": sort})
+
+
+def row_header(content: object, value: str | None = None) -> Markup:
+    """Return a ``th`` with the name of a row; `value` is what its column is sorted by."""
+    return element("th", content, {"scope": "row", "class": "name", "data-value": value})
 
 
 def number(text: str, value: float | None, *, css: str = "") -> Markup:

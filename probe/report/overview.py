@@ -88,7 +88,10 @@ def _classes(joined: Joined) -> Markup:
     each = [task_of(split.labels).counts(split.labels, len(classes)) for split in splits.values()]
     lines = list(zip(classes, np.stack(each, axis=1).tolist(), strict=True))
     body = [
-        element("tr", [element("td", name), *(number(f"{one:,}", one) for one in line)])
+        element(
+            "tr",
+            [element("th", name, {"scope": "row"}), *(number(f"{one:,}", one) for one in line)],
+        )
         for name, line in lines[:MOST_CLASSES]
     ]
     caption = "Click a heading to sort"
@@ -114,7 +117,8 @@ def _columns(columns: Mapping[str, Mapping[str, Column]]) -> Markup | None:
         most = sorted(counts.items(), key=lambda one: -one[1])[:MOST_VALUES]
         frequent = ", ".join(f"{value} ({count:,})" for value, count in most)
         cells = [
-            element("td", name), number(f"{sum(counts.values()):,}", sum(counts.values())),
+            element("th", name, {"scope": "row"}),
+            number(f"{sum(counts.values()):,}", sum(counts.values())),
             number(f"{empty:,}", empty), number(f"{len(counts):,}", len(counts)),
             element("td", frequent, {"class": "long"}),
         ]  # fmt: skip

@@ -185,6 +185,11 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
+def _clock(time: str) -> str:
+    """Return a time of a record, which is UTC, without what says so."""
+    return time.removesuffix("+00:00").replace("T", " ")
+
+
 def ledger(evaluations: Sequence[Mapping[str, Any]]) -> Markup:
     """Return the table of test evaluations, oldest first."""
     if not evaluations:
@@ -193,7 +198,7 @@ def ledger(evaluations: Sequence[Mapping[str, Any]]) -> Markup:
     rows = [
         [
             number(str(count), count),
-            str(one.get("time", "")),
+            element("td", _clock(str(one.get("time", ""))), {"class": "time"}),
             number(f"{one['rows']:,}" if isinstance(one.get("rows"), int) else "", None),
             element("td", str(one.get("entry", "")), {"class": "long"}),
             element("td", element("code", str(one.get("command", ""))), {"class": "long"}),

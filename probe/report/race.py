@@ -7,7 +7,7 @@ from math import log2
 
 from probe.bench.race_record import Race, dropped_words, race_words
 from probe.core.text import capital
-from probe.report.markup import Markup, element, join, table
+from probe.report.markup import Markup, element, join, row_header, table
 from probe.report.material import Material
 from probe.runs.results import METRIC_WORDS, figure_text
 
@@ -89,5 +89,5 @@ def _stops(found: Race) -> Markup:
         (name, dropped_words(stage, one, found.metric))
         for name, (stage, one) in reversed(found.dropped.items())
     ]
-    cells = [[element("td", name, {"class": "name"}), words] for name, words in rows]
+    cells = [[row_header(name), element("td", words, {"class": "long"})] for name, words in rows]
     return table(["features", "how far they went"], cells, caption="Where each stopped")

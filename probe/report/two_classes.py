@@ -7,7 +7,16 @@ from typing import Any
 
 from probe.evaluation.two_classes import Threshold
 from probe.report.leaderboard import SPLIT_NAMES
-from probe.report.markup import DASH, Markup, column_header, element, join, number, scrolling
+from probe.report.markup import (
+    DASH,
+    Markup,
+    column_header,
+    element,
+    join,
+    number,
+    row_header,
+    scrolling,
+)
 from probe.report.material import Material
 
 NAMES = {
@@ -35,7 +44,7 @@ def two_classes(material: Material) -> Markup | None:
     body = []
     for title, about, positive, split, figures, bounds in lines:
         cells = [
-            element("td", [title, element("small", about)], {"class": "name", "data-value": title}),
+            row_header([title, element("small", about)], title),
             element("td", SPLIT_NAMES[split], {"data-value": SPLITS.index(split)}),
             element(
                 "td",

@@ -17,6 +17,7 @@ from probe.datasets.copies import Copies
 from probe.report.material import of_entry
 from probe.report.page import write_page
 from probe.report.pictures import Options, make_pictures
+from tests.axe import SCREENS, violations
 from tests.report.test_page import build
 from tests.report.world import (
     CLASSES,
@@ -42,6 +43,16 @@ FLAGS = [
     "--enable-unsafe-swiftshader",
 ]
 READY = "document.documentElement.dataset.ready"
+AT = """() => {
+  const at = document.activeElement, box = at.getBoundingClientRect();
+  const seen = box.width > 0 && box.bottom > 0 && box.top < innerHeight;
+  return [at.tagName, getComputedStyle(at).outlineStyle, seen];
+}"""
+# what a pointer can click and the keyboard cannot; but for the names in a plot's legend
+OUT_OF_REACH = """[...document.querySelectorAll("body *")].filter((one) =>
+  getComputedStyle(one).cursor === "pointer" && one.getClientRects().length &&
+  !one.matches(".legendtoggle") && !one.closest("label, [tabindex], a, button, summary, select")
+).map((one) => one.outerHTML.slice(0, 200))"""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on the PATH")
 
@@ -228,6 +239,34 @@ def test_a_phone_scrolls_one_way(browser: Any, address: str, width: int) -> None
     context.close()
 
 
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_axe_finds_nothing(browser: Any, address: str, width: int, scheme: str) -> None:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+    )
+    opened = context.new_page()
+    opened.goto(address)
+    opened.wait_for_function(READY, timeout=60_000)
+    opened.locator("#confusion-list button").first.click()
+    opened.locator("#worst [data-item]").first.click()
+    opened.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    assert violations(opened) == []
+    context.close()
+
+
+def test_every_stop_of_the_keyboard_is_seen(page: Any) -> None:
+    stops = 0
+    while True:
+        page.keyboard.press("Tab")
+        tag, outline, seen = page.evaluate(AT)
+        if tag == "BODY":
+            break
+        stops += 1
+        assert (outline, seen) == ("solid", True), page.evaluate("document.activeElement.outerHTML")
+    assert stops > 40
+    assert page.evaluate(OUT_OF_REACH) == []
+
+
 def test_paper_has_the_tables_open(page: Any, tmp_path: Path) -> None:
     page.pdf(path=tmp_path / "page.pdf")
     assert (tmp_path / "page.pdf").stat().st_size > 50_000
@@ -241,7 +280,7 @@ def test_labels_are_drawn_listed_and_shown(browser: Any, tmp_path: Path) -> None
         bars = "document.getElementById('labels-plot').data[0].x.length"
         assert opened.evaluate(bars) == len(LABELS)
         rows = opened.locator("#labels-list tbody tr")
-        assert sorted(rows.locator("td:first-child").all_text_contents()) == list(LABELS)
+        assert sorted(rows.locator("th").all_text_contents()) == list(LABELS)
         opened.locator("#labels-list th button", has_text="threshold").click()
         limits = rows.locator("td:nth-child(4)").all_text_contents()
         assert limits == sorted(limits)
@@ -259,6 +298,7 @@ def test_labels_are_drawn_listed_and_shown(browser: Any, tmp_path: Path) -> None
             assert any(f"with {LABELS[int(chosen)]}" in one for one in opened.evaluate(names))
         opened.select_option("#map-by", "error")
         assert any("all labels right" in one for one in opened.evaluate(names))
+        assert violations(opened) == []
 
 
 NAMES = "document.getElementById('map-plot').data.map((one) => one.name ?? '')"
@@ -311,6 +351,7 @@ def test_images_without_labels_are_coloured_by_columns(browser: Any, tmp_path: P
         assert "unlabeled" not in opened.locator("body").inner_text()
         assert "1 exact copy" in opened.locator("dl.key").inner_text()
         assert opened.locator("#audit .thumb:not(.none)").count() == 2
+        assert violations(opened) == []
 
 
 def test_the_page_of_an_entry_without_runs(browser: Any, tmp_path: Path) -> None:
@@ -319,7 +360,7 @@ def test_the_page_of_an_entry_without_runs(browser: Any, tmp_path: Path) -> None
         headings = opened.locator("h2").all_text_contents()
         assert headings == ["Images", "Feature map", "Provenance"]
         rows = opened.locator("#images tbody tr")
-        assert sorted(rows.locator("td:first-child").all_text_contents()) == sorted(CLASSES)
+        assert sorted(rows.locator("th").all_text_contents()) == sorted(CLASSES)
         assert set(rows.locator("td:nth-child(2)").all_text_contents()) == {"12"}
         assert opened.evaluate(COLOURS) == ["class", "split"]
         assert len([one for one in opened.evaluate(NAMES) if one]) == len(CLASSES)
@@ -331,6 +372,6 @@ def test_the_page_of_an_entry_of_several_labels_without_runs(browser: Any, tmp_p
     make_entry(tmp_path / "cache", make_list(tmp_path / "<b>data"))
     with page_of_entry(browser, tmp_path / "cache", tmp_path / "page.html") as opened:
         rows = opened.locator("#images tbody tr")
-        assert sorted(rows.locator("td:first-child").all_text_contents()) == list(LABELS)
+        assert sorted(rows.locator("th").all_text_contents()) == list(LABELS)
         opened.select_option("#map-label", "1")
         assert any(f"with {LABELS[1]}" in one for one in opened.evaluate(NAMES))

@@ -17,6 +17,7 @@ from playwright import sync_api as api  # noqa: E402
 
 from probe.bundle import Bundle  # noqa: E402
 from probe.serve import Limits, create_app  # noqa: E402
+from tests.axe import SCREENS, violations  # noqa: E402
 from tests.finished import make_bundle, save_digits  # noqa: E402
 from tests.serve.running import running  # noqa: E402
 
@@ -143,6 +144,20 @@ def test_a_broken_file_is_told_in_words(browser: Any, served: tuple[str, Bundle]
     assert "is not a JPEG, PNG" in page.inner_text("#status")
     assert page.locator("#preview").is_hidden()
     page.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_axe_finds_nothing(
+    browser: Any, served: tuple[str, Bundle], pictures: list[str], width: int, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(served[0])
+    assert violations(page) == []
+    page.set_input_files("#file", pictures[0])
+    told(page)
+    assert violations(page) == []
+    context.close()
 
 
 def test_it_fits_a_phone_and_goes_dark(

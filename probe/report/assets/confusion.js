@@ -75,7 +75,8 @@ function shorten(text, most = 18) {
 function listConfusions(run, split, pairs, totals) {
   const worst = pairs.filter((pair) => pair.actual !== pair.predicted).sort((a, b) => b.rows - a.rows);
   const body = worst.slice(0, PAIRS_LISTED).map((pair) => {
-    const button = make("button", { type: "button" }, "images");
+    const what = `images of ${className(pair.actual)} taken for ${className(pair.predicted)}`;
+    const button = make("button", { type: "button", "aria-label": what }, "images");
     button.addEventListener("click", () => showCell(run, split, pair.actual, pair.predicted));
     return make(
       "tr",
@@ -92,7 +93,7 @@ function listConfusions(run, split, pairs, totals) {
   const right = pairs.filter((pair) => pair.actual === pair.predicted).reduce((sum, pair) => sum + pair.rows, 0);
   const text = `Worst pairs; ${whole(right)} of ${whole(split.rows)} right (${percent(right / split.rows, 2)})`;
   const table = make("table", {}, make("caption", {}, text), make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...body));
-  byId("confusion-list").replaceChildren(make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Worst pairs" }, table));
+  byId("confusion-list").replaceChildren(make("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Worst pairs" }, table));
 }
 
 // Which of the dataset's splits, and which part of it, held-out rows lie in.

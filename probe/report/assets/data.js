@@ -65,12 +65,13 @@ function say(text) {
   byId("status").textContent = text;
 }
 
-function thumbnail(item, shown = 96, alt = ITEMS.ids[item]) {
-  const made = make("span", { class: "thumb", role: "img", "aria-label": alt });
+// An image; `alt` is left out where the words beside it say the same.
+function thumbnail(item, shown, alt) {
+  const said = ITEMS.there[item] ? alt : `no picture${alt ? `: ${alt}` : ""}`;
+  const made = make("span", said ? { class: "thumb", role: "img", "aria-label": said } : { class: "thumb", "aria-hidden": "true" });
   made.style.setProperty("--shown", `${shown}px`);
   if (!ITEMS.there[item]) {
     made.classList.add("none");
-    made.setAttribute("aria-label", `no picture: ${alt}`);
     return made;
   }
   const sheet = Math.floor(item / ITEMS.perSheet);

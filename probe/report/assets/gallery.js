@@ -15,7 +15,7 @@ function picture(item, run) {
     text.append(make("br"), said.right ? "" : "→ ", word);
   }
   text.append(make("small", {}, ITEMS.ids[item]));
-  return make("button", { type: "button", "data-item": item }, thumbnail(item, 96, describe(item)), text);
+  return make("button", { type: "button", "data-item": item }, thumbnail(item, 96), text);
 }
 
 function drawWorst(run, split) {
@@ -66,7 +66,7 @@ function neighbours(map, item) {
       const text = make("div", {}, make("span", { class: same ? "right" : "wrong" }, labelText(other)));
       const cosine = (map.similarity[item * map.k + j] / 200).toFixed(2);
       text.append(make("small", {}, `cosine ${cosine}, ${DATA.splits[ITEMS.part[other]]}`), make("small", {}, ITEMS.ids[other]));
-      const button = make("button", { type: "button", "data-item": other }, thumbnail(other, 80, describe(other)), text);
+      const button = make("button", { type: "button", "data-item": other }, thumbnail(other, 80), text);
       found.push(make("li", {}, button));
     }
   }

@@ -51,12 +51,13 @@ function listLabels(run, split, every) {
   const cell = (text, value) => make("td", { class: "number", ...(value === null ? {} : { "data-value": value }) }, text);
   const ranked = [...every].sort((a, b) => (b.average ?? -1) - (a.average ?? -1));
   const body = ranked.map((one) => {
-    const button = make("button", { type: "button" }, "images");
+    const what = `images of which ${className(one.label)} is wrong`;
+    const button = make("button", { type: "button", "aria-label": what }, "images");
     button.addEventListener("click", () => showLabel(run, split, one.label));
     return make(
       "tr",
       {},
-      make("td", {}, className(one.label)),
+      make("th", { scope: "row" }, className(one.label)),
       cell(whole(one.positives), one.positives),
       cell(share(one.average), one.average),
       cell(one.threshold.toFixed(2), one.threshold),
@@ -73,7 +74,7 @@ function listLabels(run, split, every) {
   const caption = make("caption", {}, "Precision, recall and F1 at the threshold, %; click a heading to sort");
   const table = make("table", {}, caption, make("thead", {}, make("tr", {}, ...heads)), make("tbody", {}, ...body));
   sortable(table);
-  const frame = make("div", { class: "scroll tall", tabindex: 0, role: "region", "aria-label": "Figures of each label" }, table);
+  const frame = make("div", { class: "scroll tall", tabindex: 0, role: "group", "aria-label": "Figures of each label" }, table);
   byId("labels-list").replaceChildren(frame);
 }
 
@@ -100,7 +101,7 @@ function drawDecisions(split) {
     const list = split[kind].map(([item, label, probability]) => {
       const word = make("span", { class: "wrong" }, `${className(label)} ${percent(probability)}`);
       const text = make("div", {}, word, make("br"), labelText(item), make("small", {}, ITEMS.ids[item]));
-      return make("li", {}, make("button", { type: "button", "data-item": item }, thumbnail(item, 96, describe(item)), text));
+      return make("li", {}, make("button", { type: "button", "data-item": item }, thumbnail(item, 96), text));
     });
     byId(kind).replaceChildren(make("ul", { class: "gallery" }, ...list), ...note);
   }

@@ -26,6 +26,11 @@ function plain(text) {
   return String(text).replace(/[&<>]/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;" })[c]);
 }
 
+// What a plot shows, in words for people who do not see it.
+function describePlot(id, text) {
+  byId(id).setAttribute("aria-label", text);
+}
+
 function axis(title, more = {}) {
   return {
     title: { text: title, font: { size: 13, color: css("--faint") } },
@@ -147,6 +152,8 @@ function drawLearning() {
   const x = axis("training images a class", { type: "log", tickvals: counts, ticktext: counts.map(whole) });
   const y = axis("top-1, %");
   Plotly.react("learning-plot", traces, layout({ xaxis: x, yaxis: y, hovermode: "closest" }), CONFIG);
+  const told = DATA.curves.map((curve) => `${curve.label}: ${curve.perClass.map((count, j) => `${percent(curve.mean[j])} of ${whole(count)}`).join(", ")}`);
+  describePlot("learning-plot", `Top-1 against training images a class. ${told.join(". ")}`);
 }
 
 function drawTraining() {
@@ -168,6 +175,8 @@ function drawTraining() {
     }
     const more = { xaxis: axis("epoch"), yaxis: axis(title), hovermode: "x unified" };
     Plotly.react(id, traces, layout(more), CONFIG);
+    const last = traces.map((one) => [one.name, one.y.at(-1)]).filter(([, value]) => value !== null);
+    describePlot(id, `${title}, over ${epochs.length} epoch${epochs.length === 1 ? "" : "s"}; at the last one ${last.map(([name, value]) => `${name} ${value.toFixed(scale === 1 ? 4 : 2)}`).join(", ")}`);
   };
   draw("loss-plot", 1, 3, 1, "cross-entropy, nats");
   const measured = (column) => run.history.some((row) => row[column] !== null);
@@ -186,8 +195,10 @@ const CALIBRATION = DATA.several
 
 function drawReliability(id, one, title) {
   if (!one) {
+    const why = "This run has no temperature: nothing was held out to fit one.";
     Plotly.purge(id);
-    byId(id).replaceChildren(make("p", { class: "empty" }, "This run has no temperature: nothing was held out to fit one."));
+    byId(id).replaceChildren(make("p", { class: "empty" }, why));
+    describePlot(id, why);
     return;
   }
   byId(id).querySelector(".empty")?.remove();
@@ -229,6 +240,7 @@ function drawReliability(id, one, title) {
   const y = axis(CALIBRATION.y, { range: [0, 101] });
   const more = { title: heading, xaxis: x, yaxis: y, hovermode: "closest", margin: { l: 56, r: 16, t: 40, b: 48 } };
   Plotly.react(id, traces, layout(more), CONFIG);
+  describePlot(id, `Reliability. ${title}: error ${percent(one.error, 2)}`);
 }
 
 // Two classes: every threshold as a line, and where the run answers as points.

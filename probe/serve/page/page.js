@@ -83,6 +83,7 @@ async function predict(file) {
   const preview = $("preview");
   if (preview.src) URL.revokeObjectURL(preview.src);
   preview.src = URL.createObjectURL(file);
+  preview.alt = `The image you chose: ${file.name || "pasted"}`;
   preview.hidden = false;
   $("hint").textContent = "Choose, drop or paste another";
   $("answer").setAttribute("aria-busy", "true");
