@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         RidgeHead,
     )
     from probe.preprocess.spec import PreprocessSpec
+    from probe.runs.listeners import Listener
     from probe.weights import WEIGHTS
 
 _HOME = {
@@ -93,6 +94,7 @@ _HOME = {
     "FeatureSet": "probe.cache.features",
     "FrozenBackbone": "probe.extraction.transformer",
     "KNNHead": "probe.heads",
+    "Listener": "probe.runs.listeners",
     "LogisticHead": "probe.heads",
     "PathHead": "probe.heads",
     "PreprocessSpec": "probe.preprocess.spec",
@@ -129,6 +131,7 @@ __all__ = [
     "FeatureSet",
     "FrozenBackbone",
     "KNNHead",
+    "Listener",
     "LogisticHead",
     "PathHead",
     "PreprocessSpec",

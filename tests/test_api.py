@@ -158,12 +158,12 @@ def declared(kind: Any) -> dict[str, Any]:
     ("function", "kind", "own", "renamed"),
     [
         (probe.extract, PassOptions, {"name", "overwrite", "quiet"}, {}),
-        (probe.bench, BenchOptions, {"cache_dir", "quiet"}, {}),
+        (probe.bench, BenchOptions, {"cache_dir", "log", "quiet"}, {}),
         (
             probe.promote,
             Options,
             {"run", "weights", "dataset_root", "group", "workers", "max_memory", "compare",
-             "tensorboard", "resume", "out", "cache_dir", "quiet", "sampling_weights"},
+             "log", "resume", "out", "cache_dir", "quiet", "sampling_weights"},
             {"train_sizes": "sizes"},
         ),
         (api.make_bundle, BundleRequest, {"run", "out", "cache_dir", "quiet"}, {}),
@@ -171,7 +171,7 @@ def declared(kind: Any) -> dict[str, Any]:
             api.fit,
             HeadRequest,
             {"features", "group", "out", "cache_dir", "quiet", "seeds", "draws", "jobs", "head",
-             "scheduler",
+             "scheduler", "log",
              *(one.name for spec in HEADS.values() for one in spec.options)},
             {"learning_curve": "per_class"},
         ),

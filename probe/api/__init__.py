@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from probe.finetune.source import Source
     from probe.preprocess.spec import PreprocessSpec
     from probe.runs.duplicates import NearDuplicate
+    from probe.runs.listeners import Log
     from probe.runs.results import RunResult
 
 SHOWN_BYTES = 300_000  # of a picture that is shown inline
@@ -309,6 +310,7 @@ def fit(
     max_memory: str | int | None = None,
     seed: int = 42,
     out: str | Path | None = None,
+    log: Log = None,
     cache_dir: str | Path | None = None,
     quiet: bool = False,
     **options: Any,
@@ -368,6 +370,9 @@ def fit(
         Of the split, and of the head where there is chance in it.
     out : path, optional
         Folder of the run. Default: ``CACHE/runs/ID``.
+    log : str, Listener, or sequence of such, optional
+        Who hears of the run while it goes on: ``tensorboard``, ``mlflow``, or objects of yours,
+        see `Listener`.
     cache_dir : path, optional
         State folder. Default: that of the features.
     quiet : bool, default=False
@@ -390,6 +395,7 @@ def fit(
     from probe.cache.joining import join
     from probe.cache.store import Store
     from probe.runs.head_request import HeadRequest
+    from probe.runs.listeners import listeners_of
     from probe.screen import console
     from probe.screen.heads import fit_named
 
@@ -398,6 +404,7 @@ def fit(
         if each not in known:
             names = [*inspect.signature(fit).parameters, *known]
             raise TypeError(f"fit() has no argument {each!r}; {nearest(each, names)}")
+    listeners = listeners_of(log)
     folder, entry = _of_features(features, cache_dir)
     store = Store(folder)
     request = HeadRequest.of(
@@ -411,7 +418,7 @@ def fit(
         joined = join(store, store.choose(entry))
         run, path = fit_named(
             joined, request, group=group, jobs=jobs, scheduler=scheduler, cache_dir=folder,
-            folder=None if out is None else Path(out),
+            folder=None if out is None else Path(out), listeners=listeners,
         )  # fmt: skip
     return Run(folder=path, result=run.result, cache_dir=folder)
 
@@ -553,6 +560,7 @@ def bench(
     race: bool = False,
     risk: float | None = None,
     budget: str | float | None = None,
+    log: Log = None,
     cache_dir: str | Path | None = None,
     quiet: bool = False,
 ) -> Bench:
@@ -595,6 +603,8 @@ def bench(
         How likely the race may drop the best by chance, over all its samples.
     budget : str or float, optional
         Race, and be done in this time, ``"2h"`` or seconds; what does not fit is left out.
+    log
+        As in `fit`; the bench is a run, and the run of each row is within it.
     per_class, limit, coarse, skip_bad, reading, seed
         As in `extract`.
     batch_size, workers, engine, device, scheduler, dtype, cache_dir, quiet
@@ -612,10 +622,11 @@ def bench(
     """
     from probe.bench.options import BenchOptions
     from probe.datasets import given_dataset
+    from probe.runs.listeners import listeners_of
     from probe.screen import console
     from probe.screen.benches import plan_shown, run_shown
 
-    folder = state_folder(cache_dir)
+    folder, listeners = state_folder(cache_dir), listeners_of(log)
     several = dataset if isinstance(dataset, list) else [] if dataset is None else [dataset]
     options = BenchOptions(
         backbones=backbones, dataset=[given_dataset(one, cache_dir=folder) for one in several],
@@ -630,7 +641,7 @@ def bench(
     )  # fmt: skip
     with console.quiet(quiet):
         request, plan = plan_shown(options, folder, current.get().text)
-        place, made = run_shown(request, plan)
+        place, made = run_shown(request, plan, listeners)
     return Bench(folder=place, record=made, cache_dir=folder)
 
 
@@ -671,7 +682,7 @@ def promote(
     max_memory: str | int | None = None,
     patience: int = 0,
     compare: str | Sequence[str] = "",
-    tensorboard: bool = False,
+    log: Log = None,
     resume: bool = False,
     out: str | Path | None = None,
     seed: int = 42,
@@ -745,9 +756,11 @@ def promote(
         Stop after so many epochs without a better one; 0 never does.
     compare : str or sequence of {"fresh", "scratch", "last-layer"}
         Train these controls too.
-    tensorboard : bool, default=False
+    log
+        As in `fit`.
     resume : bool, default=False
-        Go on with an interrupted run; its own options hold.
+        Go on with an interrupted run; its own options hold. `log` may name other listeners; an
+        object has to be given again.
     out, seed, cache_dir, quiet
         As in `fit`.
 
@@ -765,6 +778,7 @@ def promote(
     """
     from probe.finetune.options import Options
     from probe.finetune.request import unfinished
+    from probe.runs.listeners import listeners_of, names_of
     from probe.screen import console
     from probe.screen.training import go_on, train_new
 
@@ -772,15 +786,16 @@ def promote(
     call = current.get()
     with console.quiet(quiet):
         if resume:
-            others = {*call.given} - {"run", "resume", "cache_dir", "workers", "quiet"}
+            others = {*call.given} - {"run", "resume", "cache_dir", "workers", "log", "quiet"}
             if others:
                 raise UsageError(
                     f"{min(others)}=: a run that is resumed keeps its options, so that it ends as "
                     "if it had never stopped; leave it out"
                 )
             target = unfinished(folder / "runs") if run is None else _place(run, folder)
-            done = go_on(target, folder, workers=workers or default_workers()).done
+            done = go_on(target, folder, workers=workers or default_workers(), log=log).done
             return Run(folder=done.folder, result=done.result, cache_dir=folder)
+        listeners = listeners_of(log)
         options = Options.of(
             start=start, freeze=freeze, unfreeze=unfreeze,
             backbone_lr_mult=backbone_lr_mult, head_lr_mult=head_lr_mult, layer_decay=layer_decay,
@@ -792,7 +807,7 @@ def promote(
         )  # fmt: skip
         source, asked = _to_promote(
             run, folder, options, dataset_root=dataset_root, weights=weights,
-            sampling_weights=sampling_weights, compare=compare, tensorboard=tensorboard,
+            sampling_weights=sampling_weights, compare=compare, log=names_of(log),
             group=group, max_memory=max_memory, command=call.text,
         )  # fmt: skip
         made = train_new(
@@ -801,6 +816,7 @@ def promote(
             folder,
             None if out is None else Path(out),
             workers=workers or default_workers(),
+            listeners=listeners,
         )
     return Run(folder=made.done.folder, result=made.done.result, cache_dir=folder)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,13 +40,17 @@ from probe.bench.table import write_table
 from probe.cache.features import FeatureSet
 from probe.cache.joining import Joined
 from probe.cache.store import Store
+from probe.core.plain import to_plain
 from probe.core.run_folders import new_run_folder
+from probe.core.version import __version__
 from probe.errors import CacheError, ProbeError, UsageError
 from probe.extraction.extract import Observer, extract_features
 from probe.extraction.fastest import take_fastest
 from probe.extraction.forward import Elsewhere
 from probe.extraction.job import Job
+from probe.heads.history import load_history
 from probe.runs.grouping import groups_of_entry
+from probe.runs.listeners import Heard, Listener, RunEnd, RunStart, heard_by, tags_of
 from probe.runs.results import now, versions
 from probe.schedulers import Workers, workers_called
 
@@ -153,8 +157,15 @@ def _check_race(request: BenchRequest, plan: Plan) -> None:
             )
 
 
-def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path, Bench]:
+def run_bench(
+    request: BenchRequest, plan: Plan, watcher: Watcher, listeners: Iterable[Listener] = ()
+) -> tuple[Path, Bench]:
     """Run the plan and write `bench.json` and `results.csv`.
+
+    Parameters
+    ----------
+    listeners : iterable of Listener
+        They hear of the bench as of a run, and within it of the run of each row that is done.
 
     Returns
     -------
@@ -169,14 +180,25 @@ def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path
     CacheError
         The state folder cannot be written.
     """
+    labels = dataset_labels([passes[0].request.dataset for passes in plan.passes])
+    with heard_by(listeners, _told_of(request, labels)) as heard:
+        folder, bench = _run(request, plan, watcher, labels, heard)
+        heard.ended(_end_of(folder, bench))
+    return folder, bench
+
+
+def _run(
+    request: BenchRequest, plan: Plan, watcher: Watcher, labels: Sequence[str], heard: Heard
+) -> tuple[Path, Bench]:
     started, runs = time.perf_counter(), Runs(request.cache_dir)
     rows: list[Row] = []
     comparisons: list[Comparison] = []
     races: list[Race] = []
-    labels = dataset_labels([passes[0].request.dataset for passes in plan.passes])
     with workers_called(request.scheduler) as workers:
         for number, (label, passes) in enumerate(zip(labels, plan.passes, strict=True)):
-            one = _Dataset(label, request, passes, runs=runs, watcher=watcher, workers=workers)
+            one = _Dataset(
+                label, request, passes, runs=runs, watcher=watcher, workers=workers, heard=heard
+            )
             if request.race is not None:
                 races += one.race(request.race, share=1 / (len(labels) - number))
             own, comparison = one.compare(first=len(rows) + 1)
@@ -207,14 +229,31 @@ def run_bench(request: BenchRequest, plan: Plan, watcher: Watcher) -> tuple[Path
     return folder, bench
 
 
+def _told_of(request: BenchRequest, labels: Sequence[str]) -> RunStart:
+    params = {name: ",".join(one) if isinstance(one, list) else one
+              for name, one in to_plain(request.protocol).items()}  # fmt: skip
+    tags = {"dataset": ",".join(labels), "command": request.command, "probe": __version__}
+    return RunStart(kind="bench", name="bench", folder=None, params=params, tags=tags)
+
+
+def _end_of(folder: Path, bench: Bench) -> RunEnd:
+    protocol, figures = bench.protocol, {"seconds": bench.seconds}
+    for one in bench.comparisons:
+        if one.winner is not None:
+            value = bench.row(one.winner).metrics[protocol.split][protocol.metric]
+            figures[f"{one.dataset}/{protocol.metric}"] = value
+    note = "\n".join(f"{one.dataset}: {one.verdict}" for one in bench.comparisons)
+    return RunEnd(status="finished", folder=folder, figures=figures, note=note)
+
+
 class _Dataset:
     """The part of a bench that one dataset is."""
 
     def __init__(
         self, label: str, request: BenchRequest, passes: Sequence[Pass], *, runs: Runs,
-        watcher: Watcher, workers: Workers | None,
+        watcher: Watcher, workers: Workers | None, heard: Heard,
     ) -> None:  # fmt: skip
-        self._workers = workers
+        self._workers, self._heard = workers, heard
         self._request, self._passes, self._runs, self._watcher = request, passes, runs, watcher
         self._store = Store(request.cache_dir)
         self._dataset = label
@@ -379,8 +418,17 @@ class _Dataset:
                 self._fail(source.name, error, kind=source.kind, heads=(head,))
                 continue
             self._watcher.fitted(fitted)
+            self._tell(f"{source.name} {head}", fitted)
             cost = row_cost(source, passes, self._store, fitted.result)
             self._rows.append(done_row(dataset, source, head, fitted, cost))
+
+    def _tell(self, name: str, fitted: Fitted) -> None:
+        folder, result = self._runs.folder / fitted.run, fitted.result
+        tags = tags_of(result, result.head, result.command)
+        self._heard.started(
+            RunStart(kind="head", name=name, folder=folder, params=result.params, tags=tags)
+        )
+        self._heard.finished(folder, result, load_history(folder))
 
     def _score(self, one: Pass, source: Source) -> None:
         protocol = self._request.protocol

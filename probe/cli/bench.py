@@ -8,7 +8,7 @@ import typer
 
 from probe.cli import complete
 from probe.cli.extract import interruptible
-from probe.cli.options import AsJson, CacheDir, Group, MetricName, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, Group, LogTo, MetricName, Seed, cache_folder
 from probe.cli.pass_options import (
     BatchSize,
     Coarse,
@@ -172,6 +172,7 @@ def bench(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan and stop.")
     ] = False,
+    log: LogTo = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
@@ -185,6 +186,7 @@ def bench(
     from probe.bench.options import BenchOptions
     from probe.cli import bench_screen
     from probe.core.plain import to_plain
+    from probe.runs.listeners import listeners_of
     from probe.screen import console
     from probe.screen.benches import plan_shown, run_shown
 
@@ -199,10 +201,11 @@ def bench(
         engine=engine, device=device, scheduler=scheduler, dtype=dtype, race=race, risk=risk,
         budget=budget,
     )  # fmt: skip
+    listeners = listeners_of(log)
     with interruptible():
         request, plan = plan_shown(options, cache_folder(cache_dir), typed_command())
         if not dry_run:
-            folder, made = run_shown(request, plan)
+            folder, made = run_shown(request, plan, listeners)
     if dry_run:
         if as_json:
             console.print_json(bench_screen.plan_object(plan))

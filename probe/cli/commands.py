@@ -33,6 +33,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "--from-scratch": "--start scratch",
         "--sample-weights": "--sampling-weights FILE",
         "--sizes": "--train-sizes 28,32,36",
+        "--tensorboard": "--log tensorboard",
     },
     "report": {"--map": "--projection"},
 }
@@ -66,10 +67,10 @@ NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
 # beside what an option has no effect: command -> option or argument -> the others
 IDLE: dict[str, dict[str, tuple[str, ...]]] = {
     "head": {"--shrinkage": ("--distance mean",)},
-    "bench": {"--val-size": ("--folds",)},
+    "bench": {"--val-size": ("--folds",), "--log": ("--dry-run",)},
     "promote": {
         "--json": ("--dry-run", "--show-batch"),
-        **dict.fromkeys(("--out", "--tensorboard"), ("--dry-run", "--show-batch", "--forecast")),
+        **dict.fromkeys(("--out", "--log"), ("--dry-run", "--show-batch", "--forecast")),
         **dict.fromkeys(("--dry-run", "--compare"), ("--show-batch", "--forecast")),
         "--forecast": ("--show-batch",),
     },

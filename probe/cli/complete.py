@@ -53,6 +53,11 @@ def heads() -> list[str]:
     return list(HEADS)
 
 
+def listeners() -> list[str]:
+    """Return the names of the listeners."""
+    return ["tensorboard", "mlflow"]
+
+
 def _names(ctx: typer.Context, folder: str, pattern: str) -> list[str]:
     place = state_folder(ctx.params.get("cache_dir")) / folder
     found = [path for path in place.glob(pattern) if not path.name.startswith(".")]

@@ -21,6 +21,7 @@ from probe.cli.options import (
     CacheDir,
     Entry,
     Group,
+    LogTo,
     MaxMemory,
     MetricName,
     Positive,
@@ -259,6 +260,7 @@ def head(
     max_memory: MaxMemory = None,
     seed: Seed = 42,
     out: Out = None,
+    log: LogTo = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
     val_size: ValSize = None,
@@ -287,9 +289,11 @@ def head(
     from probe.cache.store import Store
     from probe.cli.head_figures import show
     from probe.runs.fit import HeadRequest
+    from probe.runs.listeners import listeners_of
     from probe.screen import console
     from probe.screen.heads import fit_named
 
+    listeners = listeners_of(log)
     request = HeadRequest.of(
         head=solver, options=given, val_size=val_size, seeds=seeds, folds=folds, repeats=repeats,
         refit=refit, ensemble=ensemble, jobs=jobs, max_memory=max_memory,
@@ -301,8 +305,9 @@ def head(
     store = Store(folder)
     joined = join(store, store.choose(entry))
     run, path = fit_named(
-        joined, request, group=group, jobs=jobs, scheduler=scheduler, cache_dir=folder, folder=out
-    )
+        joined, request, group=group, jobs=jobs, scheduler=scheduler, cache_dir=folder,
+        folder=out, listeners=listeners,
+    )  # fmt: skip
     if as_json:
         console.print_json({"run": str(path), **run.result.to_dict()})
     else:

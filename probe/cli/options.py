@@ -78,6 +78,14 @@ Csv = Annotated[
         help="Write a row an image: label, answer, and what the table of the images says of it.",
     ),
 ]  # fmt: skip
+LogTo = Annotated[
+    str | None,
+    typer.Option(
+        "--log", metavar="NAME,...", autocompletion=complete.listeners,
+        help="Tell others of it: tensorboard (event files in the run's folder), mlflow (where "
+        "MLFLOW_TRACKING_URI says), or both.",
+    ),
+]  # fmt: skip
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from probe.cli import complete
-from probe.cli.options import AsJson, CacheDir, Group, Seed, cache_folder
+from probe.cli.options import AsJson, CacheDir, Group, LogTo, Seed, cache_folder
 from probe.core.options import default_workers
 from probe.core.urls import typed_command
 from probe.errors import UsageError
@@ -266,10 +266,6 @@ Compare = Annotated[
         help="Train these controls too, on the same images in the same order.",
     ),
 ]  # fmt: skip
-Tensorboard = Annotated[
-    bool,
-    typer.Option("--tensorboard", rich_help_panel=WATCH, help="Write event files for TensorBoard."),
-]
 DryRun = Annotated[
     bool,
     typer.Option(
@@ -337,11 +333,11 @@ def promote(
     show_batch: ShowBatch = None,
     patience: Patience = 0,
     compare: Compare = "",
-    tensorboard: Tensorboard = False,
     dry_run: DryRun = False,
     forecast: Foretell = False,
     resume: Resume = False,
     out: Out = None,
+    log: LogTo = None,
     seed: Seed = 42,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
@@ -355,6 +351,7 @@ def promote(
     from probe.finetune.options import Options
     from probe.finetune.request import PromoteRequest, unfinished
     from probe.finetune.source import PROMOTED, open_source
+    from probe.runs.listeners import listeners_of, names_of
     from probe.screen import console
     from probe.screen.training import (
         draw_first_batch,
@@ -369,8 +366,9 @@ def promote(
         _check_resume(context)
         target = unfinished(folder / "runs") if run is None else find_run(folder / "runs", run)
         with _resumable(folder, as_json=as_json):
-            _show(go_on(target, folder, workers=workers), folder, as_json=as_json)
+            _show(go_on(target, folder, workers=workers, log=log), folder, as_json=as_json)
         return
+    listeners = listeners_of(log)
     options = Options.of(
         epochs=epochs, batch_size=batch_size, start=start, freeze=freeze,
         unfreeze=unfreeze, optimizer=optimizer, lr=lr, momentum=momentum, wd=wd,
@@ -386,7 +384,7 @@ def promote(
         chosen = console.chosen(default_run(folder, but=(PROMOTED,)))
     asked = PromoteRequest.of(
         chosen, options, dataset_root=dataset_root, weights=weights,
-        sampling_weights=sampling_weights, compare=compare, tensorboard=tensorboard, group=group,
+        sampling_weights=sampling_weights, compare=compare, group=group, log=names_of(log),
         max_memory=max_memory,
         command=typed_command(),
     )  # fmt: skip
@@ -405,7 +403,7 @@ def promote(
             show_forecast(found, folder)
     else:
         with _resumable(folder, as_json=as_json):
-            made = train_new(source, asked, folder, out, workers=workers)
+            made = train_new(source, asked, folder, out, workers=workers, listeners=listeners)
             _show(made, folder, as_json=as_json)
 
 
@@ -437,7 +435,7 @@ def _show(made: Trained, cache_dir: Path, *, as_json: bool) -> None:
     show_promoted(made.done, made.begun, cache_dir)
 
 
-RESUMABLE = {"run", "resume", "cache_dir", "as_json", "workers"}
+RESUMABLE = {"run", "resume", "cache_dir", "as_json", "workers", "log"}
 
 
 def _check_resume(context: typer.Context) -> None:

@@ -54,6 +54,7 @@ from probe.heads import BaseHead, save_head
 from probe.heads.history import save_history
 from probe.runs.fit import CURVES, HEAD
 from probe.runs.ledger import record_test_evaluation
+from probe.runs.listeners import RunStart, Value, tags_of
 from probe.runs.results import RunResult, now, versions, write_run
 from probe.weights.resolve import BACKBONE_KEY, SOURCE_KEY, is_random
 from probe.weights.safetensors_file import write_safetensors
@@ -185,12 +186,7 @@ def _result(
 ) -> RunResult:
     source, training = begun.source, begun.training
     temperature, thresholds = temperature_of(scored), thresholds_of(scored)
-    params: dict[str, Any] = {
-        name: value if isinstance(value, str | int | float | bool) or value is None else str(value)
-        for name, value in request.options.to_json().items()
-    }
-    params |= {"lr": request.options.rate, "bn": request.options.batch_norm}
-    params |= {"from_run": source.name, "best_epoch": training.progress.best_epoch}
+    params = {**_params(source, request), "best_epoch": training.progress.best_epoch}
     old = source.result
     return RunResult(
         command=request.command, entry=old.entry, dataset=old.dataset, backbone=old.backbone,
@@ -204,6 +200,26 @@ def _result(
         seconds=training.progress.seconds, versions=versions(), created=now(),
         intervals=intervals_of(scored), temperature=temperature, test_looks=looks,
         groups=groups_of(scored, (old.groups or {}).get("by", "")),
+    )  # fmt: skip
+
+
+def _params(source: Source, request: PromoteRequest) -> dict[str, Value]:
+    """Return what is known before the first step of the parameters that the result has."""
+    plain: dict[str, Value] = {
+        name: value if isinstance(value, str | int | float | bool) or value is None else str(value)
+        for name, value in request.options.to_json().items()
+    }
+    options = request.options
+    return {**plain, "lr": options.rate, "bn": options.batch_norm, "from_run": source.name}
+
+
+def told_of(begun: Begun, request: PromoteRequest) -> RunStart:
+    """Return what listeners are told of a fine-tuning that begins."""
+    source, folder = begun.source, begun.training.folder
+    about = replace(source.result, weights=_origin(source, request))
+    return RunStart(
+        kind="promote", name=folder.name, folder=folder, params=_params(source, request),
+        tags=tags_of(about, PROMOTED, request.command),
     )  # fmt: skip
 
 

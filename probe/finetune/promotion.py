@@ -31,6 +31,7 @@ from probe.finetune.request import PromoteRequest
 from probe.finetune.source import Source
 from probe.finetune.start import check_start, make_training
 from probe.finetune.train import Observer, Recorder, Training
+from probe.runs.listeners import Heard
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -103,19 +104,15 @@ def begin(
     )  # fmt: skip
 
 
-def run(begun: Begun, observer: Observer, *, tensorboard: bool = False) -> None:
-    """Train to the end, from the last checkpoint if there is one.
+def run(begun: Begun, observer: Observer, heard: Heard | None = None) -> None:
+    """Train to the end, from the last checkpoint if there is one, and tell listeners the epochs.
 
     Raises
     ------
     PromoteError
         Training diverged, or a file cannot be written.
     """
-    recorder = Recorder(begun.training, observer, tensorboard=tensorboard)
-    try:
-        begun.training.run(recorder)
-    finally:
-        recorder.close()
+    begun.training.run(Recorder(begun.training, observer, heard or Heard(())))
     warn_of_unusual(split.images for split in (begun.source.train, begun.source.val))
 
 

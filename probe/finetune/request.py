@@ -43,6 +43,8 @@ class PromoteRequest:
         Names of the controls to train as well.
     group : tuple of str
         Columns or files that name groups of images; see `probe.runs.grouping`.
+    log : tuple of str
+        Names of listeners; see `probe.runs.listeners`.
     max_memory : int or None
         Bytes that the process may use.
     part : int or None
@@ -56,7 +58,7 @@ class PromoteRequest:
     weights: str | None = None
     sample_weights: str | None = None
     compare: tuple[str, ...] = ()
-    tensorboard: bool = False
+    log: tuple[str, ...] = ()
     group: tuple[str, ...] = ()
     command: str = ""
     max_memory: int | None = None
@@ -132,7 +134,9 @@ class PromoteRequest:
     @classmethod
     def _of(cls, data: dict[str, Any]) -> PromoteRequest:
         known = {name: value for name, value in data.items() if name != "schema"}
-        lists = {name: tuple(data.get(name, ())) for name in ("compare", "group")}
+        if known.pop("tensorboard", False):  # as 0.1.0 called it
+            known.setdefault("log", ["tensorboard"])
+        lists = {name: tuple(known.get(name, ())) for name in ("compare", "group", "log")}
         return cls(**known | lists | {"options": Options.from_json(data["options"])})
 
     def places(self, cache_dir: Path) -> Places:

@@ -4,7 +4,7 @@
     steps.csv     a row per batch: step, epoch, loss, top1, lr
 
 Both are written anew after each epoch from what the checkpoint has, so that a resumed run has each
-row once. TensorBoard events are written as well where they are asked for.
+row once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +26,7 @@ from probe.core.short_repr import short_repr
 from probe.datasets import Split
 from probe.datasets.images.prefetch import load_batches
 from probe.engines import filled
-from probe.errors import PromoteError, UsageError
+from probe.errors import PromoteError
 from probe.evaluation.task import Task
 from probe.finetune.batches import Batch, Feed
 from probe.finetune.checkpoint import LOG, Progress, load_last, save_best, save_last
@@ -36,12 +36,13 @@ from probe.finetune.rates import Schedule, rates, stages
 from probe.heads.history import Epoch, save_history
 from probe.preprocess.resize import resize_image
 from probe.preprocess.spec import UInt8Image
+from probe.runs.listeners import Heard
 
 KEEP = 0.5  # share of units that Dropout keeps, as in every backbone here that has one
 CACHED_BYTES = 1 << 30  # of the frozen blocks' outputs, kept in memory
 CHECKPOINT_SECONDS = 120.0  # between checkpoints within an epoch
 AT_ONCE = 64  # images a forward pass in prediction, unless memory is limited
-STEPS, EVENTS = "steps.csv", "tensorboard"
+STEPS = "steps.csv"
 
 
 class Observer(Protocol):
@@ -352,24 +353,18 @@ def save_steps(folder: Path, log: NDArray[np.float32], batches: int, task: Task)
 
 
 class Recorder:
-    """Keeps the files of a run up to date and passes everything on to another observer.
+    """Keeps the files of a run up to date and passes everything on.
 
     Parameters
     ----------
     observer : Observer
         Called after the files are written.
-    tensorboard : bool
-        Write TensorBoard events as well.
-
-    Raises
-    ------
-    UsageError
-        tensorboardX is not installed.
+    heard : Heard
+        The listeners of the run, called before it.
     """
 
-    def __init__(self, training: Training, observer: Observer, *, tensorboard: bool) -> None:
-        self._training, self._observer = training, observer
-        self._events = _tensorboard_writer(training.folder / EVENTS) if tensorboard else None
+    def __init__(self, training: Training, observer: Observer, heard: Heard) -> None:
+        self._training, self._observer, self._heard = training, observer, heard
 
     def stepped(self, done: int, total: int, loss: float, top1: float, lr: float) -> None:
         """See Observer."""
@@ -381,34 +376,7 @@ class Recorder:
         save_history(training.folder, training.progress.history)
         feed = training.feed
         save_steps(training.folder, training.log, feed.batches, feed.task)
-        if self._events is not None:
-            _add_events(self._events, epoch, training.log[-feed.batches :].tolist(), feed.task)
+        names = ("loss", feed.task.step_metric, "lr")
+        rows = training.log[-feed.batches :].tolist()
+        self._heard.epoch(epoch, [dict(zip(names, row, strict=True)) for row in rows])
         self._observer.epoch_done(epoch, best)
-
-    def close(self) -> None:
-        """Finish TensorBoard's file."""
-        if self._events is not None:
-            self._events.close()
-
-
-def _tensorboard_writer(folder: Path) -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        raise UsageError(
-            "--tensorboard needs tensorboardX: pip install 'frozen-probe[tensorboard]'"
-        ) from None
-    return SummaryWriter(str(folder))
-
-
-def _add_events(events: Any, epoch: Epoch, rows: Sequence[Sequence[float]], task: Task) -> None:
-    """Write an epoch's events at its end, so that a repeated epoch is there once."""
-    first = (epoch.epoch - 1) * len(rows)
-    for number, (loss, top1, lr) in enumerate(rows, start=first + 1):
-        for name, value in (("loss", loss), (task.step_metric, top1), ("lr", lr)):
-            events.add_scalar(f"step/{name}", value, number)
-    for name in ("train_loss", "train_top1", "val_loss", "val_top1", "val_map"):
-        value = getattr(epoch, name)
-        if value is not None:
-            events.add_scalar(f"epoch/{name}", value, epoch.epoch)
-    events.flush()

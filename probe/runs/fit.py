@@ -13,6 +13,7 @@ import numpy as np
 
 from probe.cache.joining import Joined
 from probe.core.files import hold
+from probe.core.plain import plain_params
 from probe.core.run_folders import new_run_folder, note_outside_run
 from probe.errors import UsageError
 from probe.evaluation.learning_curve import PICTURE as LEARNING_CURVE
@@ -34,6 +35,7 @@ from probe.runs.draws import check_curve, learning_curve, n_fits
 from probe.runs.grouping import read_weights
 from probe.runs.head_request import HeadRequest, require_two_classes
 from probe.runs.ledger import record_test_evaluation
+from probe.runs.listeners import RunStart, tags_of
 from probe.runs.memory import parts_of
 from probe.runs.results import FeatureSource, write_run
 from probe.runs.selection import HeadRun, run_head
@@ -62,6 +64,7 @@ __all__ = [
     "plan_head",
     "related_rows",
     "run_folder",
+    "told_of",
 ]
 
 
@@ -123,7 +126,7 @@ def fit_head(
     CorruptEntryError
         Rows of the entry do not match their checksum.
     """
-    entry, key, columns = joined.entry, joined.entry.key, columns_of(joined)
+    entry, columns = joined.entry, columns_of(joined)
     parts = parts_of(joined, request.fitting(), max_memory=request.max_memory)
     if request.sample_weight is not None:
         ids = {name: part.ids for name, part in parts.items() if name != "test"}
@@ -152,14 +155,7 @@ def fit_head(
         ensemble=request.ensemble,
         before_test=record if ledger is not None and "test" in joined.splits else None,
         name=request.solver,
-        source=FeatureSource(
-            entry=entry.name,
-            dataset=entry.dataset,
-            backbone=key.backbone,
-            weights=str(entry.provenance.get("weights", "")),
-            layer=key.layer,
-            pool=key.pool,
-        ),
+        source=_source_of(joined),
         command=request.command,
         seed=request.seed,
         on_epoch=on_epoch,
@@ -179,6 +175,31 @@ def fit_head(
         name=request.solver, on_point=on_point,
     )  # fmt: skip
     return replace(run, curve=curve)
+
+
+def _source_of(joined: Joined) -> FeatureSource:
+    entry, key = joined.entry, joined.entry.key
+    return FeatureSource(
+        entry=entry.name,
+        dataset=entry.dataset,
+        backbone=key.backbone,
+        weights=str(entry.provenance.get("weights", "")),
+        layer=key.layer,
+        pool=key.pool,
+    )
+
+
+def told_of(joined: Joined, request: HeadRequest, folder: Path) -> RunStart:
+    """Return what listeners are told of a head that is about to be fitted."""
+    searched = request.searched()
+    params = plain_params(request.estimator().get_params())
+    return RunStart(
+        kind="head",
+        name=folder.name,
+        folder=folder,
+        params={name: value for name, value in params.items() if name not in searched},
+        tags=tags_of(_source_of(joined), request.solver, request.command),
+    )
 
 
 def _with_columns(

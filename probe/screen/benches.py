@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from probe.bench.race_record import Race, RaceStage
     from probe.bench.record import Bench
     from probe.bench.work import BenchRequest
+    from probe.runs.listeners import Listener
 
 
 class BenchScreen:
@@ -132,8 +133,10 @@ def plan_shown(options: BenchOptions, cache_dir: Path, command: str) -> tuple[Be
     return request, plan
 
 
-def run_shown(request: BenchRequest, plan: Plan) -> tuple[Path, Bench]:
+def run_shown(
+    request: BenchRequest, plan: Plan, listeners: Sequence[Listener] = ()
+) -> tuple[Path, Bench]:
     """Do what was planned, and return the folder and the bench; see `run_bench`."""
     if request.race is None:  # else once it is known what is left
         plan.check_disk(request.cache_dir)
-    return run_bench(request, plan, BenchScreen(request.protocol.metric))
+    return run_bench(request, plan, BenchScreen(request.protocol.metric), listeners)

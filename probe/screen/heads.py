@@ -17,7 +17,8 @@ from probe.evaluation.splitting import warn_of_unknown
 from probe.heads.catalog import HEADS, names_that
 from probe.runs import grouping
 from probe.runs.columns import columns_of, ids_of
-from probe.runs.fit import fit_head, keep_run, plan_head, related_rows, run_folder
+from probe.runs.fit import fit_head, keep_run, plan_head, related_rows, run_folder, told_of
+from probe.runs.listeners import heard_by
 from probe.schedulers import fitting_on, workers_called
 from probe.screen import console
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from probe.evaluation.units import Groups
     from probe.heads import BaseHead, Epoch
     from probe.runs.fit import HeadRequest
+    from probe.runs.listeners import Listener
     from probe.runs.selection import HeadRun
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ def fit_named(
     scheduler: str | None = None,
     cache_dir: Path,
     folder: Path | None,
+    listeners: Sequence[Listener] = (),
 ) -> tuple[HeadRun, Path]:
     """Fit and keep a head as `probe head` does: with groups by their names, counted in the ledger.
 
@@ -69,6 +72,8 @@ def fit_named(
         Whose workers fit, where heads are fitted one by one.
     folder : Path, optional
         Of the run; a new one among the runs by default.
+    listeners : sequence of Listener
+        Who hears of it.
     """
     require_labels(joined.entry.classes, joined.entry.name, "a head")
     groups = texts(group)
@@ -89,6 +94,7 @@ def fit_named(
         return fit_shown(
             joined, replace(request, jobs=at_once or request.jobs), folder=folder,
             runs=cache_dir / "runs", ledger=cache_dir / "ledger", notes=notes,
+            listeners=listeners,
         )  # fmt: skip
 
 
@@ -100,6 +106,7 @@ def fit_shown(
     runs: Path,
     ledger: Path | None = None,
     notes: Sequence[str] = (),
+    listeners: Sequence[Listener] = (),
 ) -> tuple[HeadRun, Path]:
     """Fit, score and keep a head; tell stderr about it."""
     plan, estimator, err = plan_head(joined, request), request.estimator(), console.stderr()
@@ -119,15 +126,23 @@ def fit_shown(
     notes = [*notes, *estimator.remarks(request.greatest(), n_train)]
     with run_folder(folder, runs) as target:
         console.facts(err, facts | ({"note": "; ".join(notes)} if notes else {}))
-        with console.progress("{task.description}", "") as bar, _Epochs(bar, estimator) as epochs:
-            fits = len(request.per_class) * request.draws
-            task = bar.add_task("learning curve", total=fits, visible=False)
-            run = fit_head(
-                joined, request, plan, on_epoch=epochs, ledger=ledger,
-                on_point=lambda _: bar.update(task, advance=1, visible=True),
-                on_folds=warn_of_unknown,
-            )  # fmt: skip
-        keep_run(target, run, joined.entry.classes)
+        with heard_by(listeners, told_of(joined, request, target)) as heard:
+            bars = console.progress("{task.description}", "")
+            with bars as bar, _Epochs(bar, estimator) as epochs:
+                fits = len(request.per_class) * request.draws
+                task = bar.add_task("learning curve", total=fits, visible=False)
+
+                def on_epoch(epoch: Epoch) -> None:
+                    epochs(epoch)
+                    heard.epoch(epoch)
+
+                run = fit_head(
+                    joined, request, plan, on_epoch=on_epoch, ledger=ledger,
+                    on_point=lambda _: bar.update(task, advance=1, visible=True),
+                    on_folds=warn_of_unknown,
+                )  # fmt: skip
+            keep_run(target, run, joined.entry.classes)
+            heard.finished(target, run.result, run.train_head.history_)
     return run, target
 
 

@@ -17,7 +17,7 @@ from probe.finetune.advice import advice, mirror_words
 from probe.finetune.batches import draw_batch, first_batch
 from probe.finetune.checkpoint import remove_leftovers
 from probe.finetune.compare import control_options
-from probe.finetune.finish import finish
+from probe.finetune.finish import finish, told_of
 from probe.finetune.forecast import draw_rows, foretell
 from probe.finetune.mirror import settle
 from probe.finetune.planning import Limit, estimate, memory_words
@@ -26,6 +26,7 @@ from probe.finetune.request import PromoteRequest, read_sample_weights
 from probe.finetune.source import open_source
 from probe.finetune.start import make_training
 from probe.runs.fit import run_folder
+from probe.runs.listeners import heard_by, listeners_of
 from probe.runs.results import METRIC_WORDS
 from probe.screen import console
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from probe.finetune.source import Source
     from probe.finetune.train import Training
     from probe.heads.history import Epoch
+    from probe.runs.listeners import Listener, Log
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +237,13 @@ def foretell_shown(source: Source, asked: PromoteRequest, *, workers: int) -> Fo
 
 
 def train_new(
-    source: Source, asked: PromoteRequest, cache: Path, out: Path | None, *, workers: int
+    source: Source,
+    asked: PromoteRequest,
+    cache: Path,
+    out: Path | None,
+    *,
+    workers: int,
+    listeners: Sequence[Listener],
 ) -> Trained:
     """Fine-tune the network behind a run, in a folder of its own.
 
@@ -252,16 +260,23 @@ def train_new(
         settled = begun.training.options  # augmentation is
         asked = replace(asked, options=settled, part=part)
         asked.save(target)
-        return _train(begun, asked, cache)
+        return _train(begun, asked, cache, listeners)
 
 
-def go_on(target: Path, cache: Path, *, workers: int) -> Trained:
-    """Go on with a training that was interrupted; see `train_new`."""
+def go_on(target: Path, cache: Path, *, workers: int, log: Log) -> Trained:
+    """Go on with a training that was interrupted; see `train_new`.
+
+    Parameters
+    ----------
+    log : str, Listener or several, optional
+        Who hears of it; None for those that it began with, as far as they have names.
+    """
     asked = PromoteRequest.read(target)
+    listeners = listeners_of(asked.log if log is None else log)
     remove_leftovers(target)
     source = open_source(Path(asked.run), asked.places(cache))
     begun = _begin(source, asked, target, workers=workers)
-    return _train(begun, asked, cache)
+    return _train(begun, asked, cache, listeners)
 
 
 def _begin(source: Source, asked: PromoteRequest, target: Path, *, workers: int) -> Begun:
@@ -298,12 +313,19 @@ def _weights(source: Source, asked: PromoteRequest) -> NDArray[np.float64] | Non
     return read_sample_weights(Path(asked.sample_weights), list(source.train.ids))
 
 
-def _train(begun: Begun, asked: PromoteRequest, cache: Path) -> Trained:
-    try:
-        with Live(begun.training) as live:
-            run(begun, live, tensorboard=asked.tensorboard)
-        courses = train_controls(begun, asked, lambda name, other: Live(other.training, title=name))
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(str(begun.training.folder)) from None
-    done = finish(begun, asked, ledger=cache / "ledger")
+def _train(
+    begun: Begun, asked: PromoteRequest, cache: Path, listeners: Sequence[Listener]
+) -> Trained:
+    def controlled(name: str, other: Begun) -> Live:
+        return Live(other.training, title=name)
+
+    with heard_by(listeners, told_of(begun, asked)) as heard:
+        try:
+            with Live(begun.training) as live:
+                run(begun, live, heard)
+            courses = train_controls(begun, asked, controlled)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(str(begun.training.folder)) from None
+        done = finish(begun, asked, ledger=cache / "ledger")
+        heard.finished(done.folder, done.result)
     return Trained(done=done, begun=begun, courses=courses)

@@ -40,7 +40,7 @@ ALWAYS = {
     "--labels", "--ids", "--classes", "--mirror", "--record", "--weights", "--preprocess",
     "--mean", "--resize", "--fold-heads", "--refit", "--freeze", "--show-batch", "--remember",
     "--reject-rate", "--format", "--read", "--sheet", "--remove", "--val", "--test", "--shuffle",
-    "--chunks", "--encoding", "--color", "--race", "--budget",
+    "--chunks", "--encoding", "--color", "--race", "--budget", "--log",
 }  # fmt: skip
 # Refused, or spoken of, where the head, the data or the run is known.
 LATER = {
@@ -53,7 +53,7 @@ LATER = {
     "--shrinkage", "--k", "--temperature",  # of another head
     "--run", "--bench",  # of another entry; beside runs
     "--unfreeze", "--backbone-lr-mult", "--head-lr-mult", "--layer-decay", "--compare",
-    "--tensorboard", "--resume", "--sampling-weights",
+    "--resume", "--sampling-weights",
 }  # fmt: skip
 
 

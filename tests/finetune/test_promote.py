@@ -49,7 +49,7 @@ QUICK = ("--epochs", "2", "--lr", "1e-5", "--augment", "none")
 def tuned(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A cache with a promoted run, and what `--json` said of it."""
     cache = Path(shutil.copytree(made, tmp_path_factory.mktemp("tuned") / "cache"))
-    done = promote(cache, *QUICK, "--compare", "last-layer", "--tensorboard", "--json")
+    done = promote(cache, *QUICK, "--compare", "last-layer", "--log", "tensorboard", "--json")
     return cache, json.loads(done.stdout)
 
 
