@@ -139,7 +139,7 @@ def _options(
     if verbose:
         be_verbose()
     else:
-        for noisy in ("matplotlib", "PIL", "filelock", "h5py"):
+        for noisy in ("matplotlib", "PIL", "filelock", "h5py", "urllib3"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
