@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import probe
+from probe.core.records import CHECKSUM
 from probe.finetune.request import FILE_NAME, PromoteRequest
 from probe.heads.history import Epoch, load_history
 from probe.runs.listeners import RunEnd, RunStart
@@ -103,7 +104,7 @@ def test_what_an_earlier_version_asked_for_is_understood(cache: Path) -> None:
         probe.promote(RUN, epochs=2, log=Ears(stop_after=1), cache_dir=cache, **QUICK)
     path = Path(stop.value.args[0]) / FILE_NAME
     plain = json.loads(path.read_text())
-    del plain["log"]
+    del plain["log"], plain[CHECKSUM]
     path.write_text(json.dumps(plain | {"tensorboard": True}))
     assert PromoteRequest.read(path.parent).log == ("tensorboard",)
     path.write_text(json.dumps(plain | {"tensorboard": False}))
