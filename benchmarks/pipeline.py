@@ -60,6 +60,20 @@ With --engine openvino the pass was, best of 3 turns beside the usual one, load 
 On busy cores, load 5 to 9, where only CPU time can be compared: VGG16 at 224 took 126.6 ms and
 128.1, ResNet-50 40.1 and 43.0, ResNet-18 18.1 and 18.4, MobileNet v2 8.80 and 6.69,
 EfficientNet-Lite0 at 64 0.764 and 0.646. OpenVINO is for some networks: a long pass times it.
+
+On a machine of half that speed, idle for the first two and the newcomer, best of 2 rounds (5):
+
+    part of the limit             by time, by CPU    images/s  fastest bare network
+    VGG16 at 224                  0.95     0.95           4.6  OpenVINO
+    ResNet-50 at 224              0.84     0.88          14.3  ONNX Runtime
+    ResNet-18 at 224                       0.92                OpenVINO
+    Inception v3 at 299                    0.94                OpenVINO
+
+The newcomer's job took 8.4 s (14.6 of CPU), the script of ONNX Runtime 6.8 (12.9). Both differ by
+what is done before the first image and after the last: a process that does as much for 40 images
+takes 2.4 s of CPU, of which two thirds are imports. Parts of 2, 4, 8, 16 and 32 images took the
+same CPU within what it varies by (ResNet-50 141 to 152 ms an image, DenseNet-121 121 to 136,
+ResNet-18 60 to 63).
 """
 
 from __future__ import annotations
