@@ -155,17 +155,26 @@ class Dask(Started):
 
 
 class Ray(Started):
-    """A Ray head with so many CPUs, and a client server."""
+    """A Ray head with so many CPUs, and a client server.
+
+    Parameters
+    ----------
+    started : bool, default=True
+        False: its name is known, and `start` comes later.
+    """
 
     def __init__(
-        self, folder: Path, *, workers: int, environment: Mapping[str, str] = MappingProxyType({})
-    ) -> None:
+        self, folder: Path, *, workers: int, started: bool = True,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:  # fmt: skip
         # Ray's sockets have long names of their own, and a path of a socket is 107 bytes at most
         self._short = Path(tempfile.mkdtemp(prefix="r", dir="/tmp"))
         super().__init__(folder, environment)
         self.port, self._head_port, self._count = free_port(), free_port(), workers
         self.name = f"ray://127.0.0.1:{self.port}"
-        self.start()
+        self._head: psutil.Popen | None = None
+        if started:
+            self.start()
 
     def start(self) -> None:
         """Start the head."""
@@ -187,11 +196,12 @@ class Ray(Started):
 
     def computing(self) -> list[psutil.Process]:
         """Return the processes that do a block."""
-        return [one for one in family(self._head) if "ray::_with" in " ".join(words(one))]
+        there = [] if self._head is None else family(self._head)
+        return [one for one in there if "ray::_with" in " ".join(words(one))]
 
     def end_all(self) -> None:
         """Kill the head and all that came from it."""
-        gone = family(self._head)
+        gone = [] if self._head is None else family(self._head)
         end(gone)
         psutil.wait_procs(gone, timeout=20)
 

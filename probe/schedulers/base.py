@@ -170,7 +170,7 @@ def connect_again(connect: Callable[[], None], seconds: float = RETURN) -> None:
     seconds : float
         After so many no attempt is started.
     """
-    until = time.monotonic() + seconds
+    until, told = time.monotonic() + seconds, False
     while True:
         try:
             return connect()
@@ -178,7 +178,9 @@ def connect_again(connect: Callable[[], None], seconds: float = RETURN) -> None:
             left = until - time.monotonic()
             if left <= 0 or not isinstance(error.__cause__, OSError):
                 raise
-            log.info("no answer yet; asked again for %.0f s", left)
+            log.log(logging.INFO if told else logging.WARNING, "asked again for %.0f s: %s", left,
+                    error)  # fmt: skip
+            told = True
             time.sleep(1)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from probe.errors import EngineError
 from probe.schedulers.base import connect_again
 
-PATIENCE = 60.0  # seconds for a head that was just started; an attempt takes up to 30 of them
+PATIENCE = 120.0  # seconds for a head that starts; its server for a client starts late
 
 
 class RayScheduler:
